@@ -1,0 +1,37 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createTransport } from 'nodemailer'
+
+export interface Reminder {
+  to: string
+  title: string
+  /** The same for every attempt, so that a reader who gets the mail twice is shown it once. */
+  messageId: string
+}
+
+export interface Mailer {
+  send(reminder: Reminder): Promise<void>
+  close(): void
+}
+
+/** Sends over SMTP; without a URL it writes `.eml` files into a directory instead. */
+export function createMailer(smtpUrl: string | undefined, directory: string): Mailer {
+  const transport = smtpUrl
+    ? createTransport({ url: smtpUrl, connectionTimeout: 5_000 })
+    : createTransport({ streamTransport: true, buffer: true, newline: 'unix' })
+  return {
+    async send({ to, title, messageId }) {
+      const sent = await transport.sendMail({
+        from: 'Todos <todos@example.com>',
+        to,
+        messageId,
+        subject: `Reminder: ${title}`,
+        text: `You wanted to be reminded of this:\n\n${title}\n`,
+      })
+      if (!('message' in sent)) return
+      await mkdir(directory, { recursive: true })
+      await writeFile(join(directory, `${messageId.replace(/[<>]/g, '')}.eml`), sent.message as Buffer)
+    },
+    close: () => transport.close(),
+  }
+}

@@ -1,0 +1,25 @@
+create table todo (
+  id uuid not null,
+  title text not null,
+  due_by date,
+  status text not null default 'pending',
+  created_at timestamptz not null default now(),
+  constraint todo_pkey primary key (id),
+  constraint todo_status_known check (status in ('pending', 'ready'))
+);
+
+comment on table todo is 'What is to be done.';
+comment on column todo.status is 'pending until the worker has settled todo.create.';
+
+create table reminder (
+  id uuid not null,
+  todo_id uuid not null,
+  email text not null,
+  message_id text,
+  sent_at timestamptz,
+  constraint reminder_pkey primary key (id),
+  constraint reminder_todo_id_fkey foreign key (todo_id) references todo (id)
+);
+
+comment on table reminder is 'E-mails that remind of a todo.';
+comment on column reminder.message_id is 'Message-ID of the e-mail, once sent.';

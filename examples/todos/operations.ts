@@ -1,0 +1,57 @@
+import { defineOperation, refuse } from 'accepted'
+import type { Transaction } from 'kysely'
+import Type from 'typebox'
+import type { Tables } from './tables.ts'
+
+/** Database effects only: the todo is there at once, pending, and the worker makes it ready. */
+export const createTodo = defineOperation({
+  name: 'todo.create',
+  summary: 'Create a todo',
+  route: { method: 'POST', url: '/todos' },
+  input: Type.Object(
+    {
+      title: Type.String({ minLength: 1, maxLength: 200 }),
+      dueBy: Type.Optional(Type.String({ format: 'date' })),
+    },
+    { additionalProperties: false },
+  ),
+  payload: Type.Object({ todoId: Type.String() }),
+  accept: async (trx: Transaction<Tables>, entries) => {
+    await trx
+      .insertInto('todo')
+      .values(
+        entries.map(({ id, input }) => ({ id, title: input.title, due_by: input.dueBy ?? null, status: 'pending' })),
+      )
+      .execute()
+    return entries.map(({ id }) => ({ payload: { todoId: id }, resource: `/todos/${id}` }))
+  },
+})
+
+/** An outside effect: an e-mail is sent, and then recorded. */
+export const sendReminder = defineOperation({
+  name: 'reminder.send',
+  summary: 'Send a reminder of a todo by e-mail',
+  route: { method: 'POST', url: '/todos/:id/reminders' },
+  params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
+  input: Type.Object({ email: Type.String({ format: 'email' }) }, { additionalProperties: false }),
+  payload: Type.Object({ reminderId: Type.String(), email: Type.String(), title: Type.String() }),
+  result: Type.Object({ messageId: Type.String() }),
+  retry: { limit: 2, delaySeconds: 1 },
+  accept: async (trx: Transaction<Tables>, entries) => {
+    const todoIds = entries.map(({ params }) => params.id)
+    const todos = await trx.selectFrom('todo').select(['id', 'title']).where('id', 'in', todoIds).execute()
+    const titles = new Map(todos.map(({ id, title }) => [id, title]))
+    const known = entries.filter(({ params }) => titles.has(params.id))
+    if (known.length > 0) {
+      await trx
+        .insertInto('reminder')
+        .values(known.map(({ id, params, input }) => ({ id, todo_id: params.id, email: input.email })))
+        .execute()
+    }
+    return entries.map(({ id, params, input }) => {
+      const title = titles.get(params.id)
+      if (title === undefined) return refuse(404, 'todo-not-found', `There is no todo ${params.id}`)
+      return { payload: { reminderId: id, email: input.email, title } }
+    })
+  },
+})

@@ -1,0 +1,59 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { Kysely } from 'kysely'
+import Type from 'typebox'
+import type { Tables } from './tables.ts'
+
+const Todo = Type.Object({
+  id: Type.String({ format: 'uuid' }),
+  title: Type.String(),
+  dueBy: Type.Optional(Type.String({ format: 'date' })),
+  status: Type.Enum(['pending', 'ready']),
+})
+
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  const db: Kysely<Tables> = app.accepted.db
+  // to_char, for the driver would make a Date of a date.
+  const todos = () =>
+    db
+      .selectFrom('todo')
+      .select(['id', 'title', 'status'])
+      .select((eb) => eb.fn<string | null>('to_char', ['due_by', eb.val('YYYY-MM-DD')]).as('dueBy'))
+
+  const toTodo = ({
+    dueBy,
+    ...todo
+  }: {
+    id: string
+    title: string
+    status: 'pending' | 'ready'
+    dueBy: string | null
+  }) => ({
+    ...todo,
+    ...(dueBy !== null && { dueBy }),
+  })
+
+  app.get(
+    '/todos',
+    { schema: { summary: 'The newest todos', tags: ['todos'], response: { 200: Type.Array(Todo) } } },
+    async () => (await todos().orderBy('id', 'desc').limit(100).execute()).map(toTodo),
+  )
+
+  app.get(
+    '/todos/:id',
+    {
+      schema: {
+        summary: 'A todo',
+        tags: ['todos'],
+        params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
+        response: { 200: Todo, 404: Type.Object({ message: Type.String() }) },
+      },
+    },
+    async (request, reply) => {
+      const todo = await todos().where('id', '=', request.params.id).executeTakeFirst()
+      if (!todo) return reply.code(404).send({ message: `There is no todo ${request.params.id}` })
+      return toTodo(todo)
+    },
+  )
+}
+
+export default routes

@@ -1,0 +1,22 @@
+import type { ColumnType } from 'kysely'
+
+export interface TodoTable {
+  id: string
+  title: string
+  due_by: string | null
+  status: 'pending' | 'ready'
+  created_at: ColumnType<Date, never, never>
+}
+
+export interface ReminderTable {
+  id: string
+  todo_id: string
+  email: string
+  message_id: string | null
+  sent_at: ColumnType<Date | null, Date | null, Date | null>
+}
+
+export interface Tables {
+  todo: TodoTable
+  reminder: ReminderTable
+}

@@ -1,0 +1,107 @@
+import type { PgBoss } from '../db/boss.ts'
+import { enqueue, type NewJob } from '../jobs/enqueue.ts'
+import type { Job } from '../jobs/job.ts'
+import { type AnyTransaction, type Operation, Refusal } from '../operation.ts'
+import { claimKeys, type KeyClaim } from './idempotency-key.ts'
+
+/** A request that passed every check that needs no database. */
+export interface AcceptEntry {
+  /** UUIDv7: the id of the job it becomes. */
+  id: string
+  operation: Operation
+  input: unknown
+  params: unknown
+  principal: string
+  idempotency?: { key: string; fingerprint: Buffer } | undefined
+  /** W3C traceparent. */
+  trace?: string | undefined
+}
+
+/** What became of an entry. */
+export type Outcome =
+  | { kind: 'accepted'; job: Job }
+  /** The key belongs to an earlier, equal request. */
+  | { kind: 'replayed'; jobId: string }
+  /** The key belongs to another request. */
+  | { kind: 'key-reused' }
+
+/** One or more entries were refused by their operation: the transaction must be rolled back, for nothing may be kept. */
+export class EntriesRefused extends Error {
+  override name = 'EntriesRefused'
+  /** Per refused entry's id. */
+  readonly refusals: ReadonlyMap<string, Refusal>
+
+  constructor(refusals: ReadonlyMap<string, Refusal>) {
+    super(`${refusals.size} refused`)
+    this.refusals = refusals
+  }
+}
+
+/**
+ * Accepts requests within the transaction: their keys, their domain rows, their status rows and their jobs commit
+ * together or not at all. Answers what became of each, in the same order; true only once the transaction has committed.
+ *
+ * @throws EntriesRefused when an operation refused an entry
+ */
+export async function accept(boss: PgBoss, trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<Outcome[]> {
+  const holders = await claimAll(trx, entries)
+  const isFresh = (entry: AcceptEntry) => (holders.get(entry.id)?.jobId ?? entry.id) === entry.id
+  const jobs = await writeDomainRows(trx, entries.filter(isFresh))
+  const accepted = new Map((await enqueue(boss, trx, jobs)).map((job) => [job.id, job]))
+  return entries.map((entry) => outcomeOf(entry, holders.get(entry.id), accepted.get(entry.id)))
+}
+
+async function claimAll(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<Map<string, KeyClaim>> {
+  const claims = entries.flatMap(({ id, principal, idempotency }) =>
+    idempotency ? [{ entry: id, claim: { principal, ...idempotency, jobId: id } }] : [],
+  )
+  if (claims.length === 0) return new Map()
+  const holders = await claimKeys(
+    trx,
+    claims.map(({ claim }) => claim),
+  )
+  return new Map(claims.map(({ entry }, index) => [entry, holders[index] as KeyClaim]))
+}
+
+/** Calls each operation's `accept` once, with all of its entries; what it answers becomes the jobs. */
+async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
+  const jobs: NewJob[] = []
+  const refusals = new Map<string, Refusal>()
+  for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
+    const answers = await decide(operation, trx, ofOperation)
+    for (const [index, entry] of ofOperation.entries()) {
+      const answer = answers[index]
+      if (!answer) throw new Error(`accept of '${operation.name}' must answer for every entry, in the same order`)
+      if (answer instanceof Refusal) refusals.set(entry.id, answer)
+      else jobs.push(newJob(entry, answer))
+    }
+  }
+  if (refusals.size > 0) throw new EntriesRefused(refusals)
+  return jobs
+}
+
+async function decide(operation: Operation, trx: AnyTransaction, entries: readonly AcceptEntry[]) {
+  if (!operation.accept) return entries.map(({ input }) => ({ payload: input }))
+  return operation.accept(
+    trx,
+    entries.map(({ id, input, params, principal }) => ({ id, input, params, principal })),
+  )
+}
+
+const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; resource?: string }): NewJob => ({
+  id: entry.id,
+  operation: entry.operation,
+  payload,
+  resource,
+  principal: entry.principal,
+  idempotencyKey: entry.idempotency?.key,
+  trace: entry.trace,
+})
+
+function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): Outcome {
+  if (job) return { kind: 'accepted', job }
+  if (holder && entry.idempotency?.fingerprint.equals(holder.fingerprint)) {
+    return { kind: 'replayed', jobId: holder.jobId }
+  }
+  return { kind: 'key-reused' }
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env node
+import { Command, Option } from 'commander'
+import { api } from './api.ts'
+import { migrate } from './migrate.ts'
+import { worker } from './worker.ts'
+
+const config = () => new Option('--config <file>', 'the configuration (default: ./accepted.config.ts)')
+const names = (list: string) => list.split(',').map((name) => name.trim())
+
+const program = new Command('accepted').description(
+  'The Postgres-native job system for HTTP APIs. Settings come from the environment; `accepted <command> --help`.',
+)
+
+program
+  .command('dev')
+  .description('a Postgres of its own if DATABASE_URL is not set, migrations, API and worker')
+  .addOption(config())
+  .action(async (options) => {
+    const { dev } = await import('./dev.ts')
+    const mainArgv = [process.argv[1] as string]
+    process.exitCode = await dev({ config: options.config, env: process.env, mainArgv })
+  })
+
+program.command('api').description('serve HTTP').addOption(config()).action(api)
+
+program
+  .command('worker')
+  .description('claim, perform and settle jobs')
+  .addOption(config())
+  .addOption(new Option('--operations <names>', 'only these, separated by commas').argParser(names))
+  .action(worker)
+
+program
+  .command('migrate')
+  .description("bring the database up to date: the queue's schema, ours, then the app's")
+  .addOption(config())
+  .option('--json', 'for machines')
+  .action(migrate)
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  console.error(`error: ${sentence(error)}`)
+  process.exitCode = 1
+}
+// What an app left open must not keep a stopped process alive.
+process.exit()
+
+function sentence(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const { code, port } = error as NodeJS.ErrnoException & { port?: number }
+  if (code === 'EADDRINUSE') {
+    return `Port ${port} is taken; stop what listens there, or choose another with PORT or WORKER_PORT.`
+  }
+  if (code === 'ECONNREFUSED') return `Postgres does not answer at the address in DATABASE_URL (${error.message}).`
+  return process.env.LOG_LEVEL === 'debug' ? (error.stack ?? error.message) : error.message
+}

@@ -1,0 +1,121 @@
+import { existsSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { FastifyRequest } from 'fastify'
+import Type, { type Static, type TProperties } from 'typebox'
+import { Value } from 'typebox/value'
+
+/** Who asks: the principal's name, or null when the request names nobody known (401). */
+export type Authenticate = (request: FastifyRequest) => Promise<string | null> | string | null
+
+/** What an `accepted.config.ts` says. Paths are relative to that file. */
+export interface Config {
+  /** The operations: a module namespace or any record; exports that are no operations are ignored. */
+  operations: object
+  /** The module whose default export `defineHandlers` made. Loaded by the worker only. */
+  handlers: string
+  /** A module whose default export is a Fastify plugin: the app's own routes. Loaded by the API only. */
+  routes?: string
+  /** A directory of the app's own .sql migrations; they run after ours. */
+  migrations?: string
+  /** Default: API keys when there are any, else everybody is `anonymous`. */
+  authenticate?: Authenticate
+}
+
+/** Types an `accepted.config.ts`. */
+export function defineConfig(config: Config): Config {
+  return config
+}
+
+/** A mistake of whoever starts the program; its message is a sentence that says what to do. */
+export class ConfigError extends Error {
+  override name = 'ConfigError'
+}
+
+/** Where a configuration is looked for without `--config`. */
+export const configNames = ['accepted.config.ts', 'accepted.config.js', 'accepted.config.mjs'] as const
+
+/**
+ * Loads a configuration file and makes its paths absolute.
+ *
+ * @param path the file; default: one of {@link configNames} in the working directory
+ * @throws ConfigError
+ */
+export async function loadConfig(path?: string): Promise<Config & { path: string }> {
+  const file = path ? resolve(path) : configNames.map((name) => resolve(name)).find((name) => existsSync(name))
+  if (!file) throw new ConfigError(`There is no ${configNames[0]} here: make one, or name it with --config <file>.`)
+  if (!existsSync(file)) throw new ConfigError(`The configuration file ${file} does not exist.`)
+  const { default: config } = (await import(pathToFileURL(file).href)) as { default?: Config }
+  if (!config || typeof config.operations !== 'object' || typeof config.handlers !== 'string') {
+    throw new ConfigError(`${file} must have a default export made by defineConfig({ operations, handlers, … }).`)
+  }
+  const absolute = (name: string) => resolve(dirname(file), name)
+  return {
+    ...config,
+    path: file,
+    handlers: absolute(config.handlers),
+    ...(config.routes && { routes: absolute(config.routes) }),
+    ...(config.migrations && { migrations: absolute(config.migrations) }),
+  }
+}
+
+const port = (description: string, initial: number) =>
+  Type.Integer({ minimum: 0, maximum: 65535, default: initial, description })
+
+/** Every environment variable that is read, with what it means. */
+const environment = {
+  DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://', description: 'Postgres; may be a pooler' })),
+  DATABASE_LISTEN_URL: Type.Optional(
+    Type.String({
+      pattern: '^postgres(ql)?://',
+      description: 'Postgres directly, for LISTEN and migrations, when DATABASE_URL goes through a pooler',
+    }),
+  ),
+  HOST: Type.String({ minLength: 1, default: '127.0.0.1', description: 'The address the API listens on' }),
+  PORT: port('The port of the API', 3000),
+  WORKER_PORT: port("The port of the worker's health", 3001),
+  DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Where the embedded Postgres keeps its data' }),
+  PUBLIC_URL: Type.Optional(
+    Type.String({ pattern: '^https?://[^/]+$', description: 'The origin in links; default: as the client called us' }),
+  ),
+  LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
+    default: 'info',
+    description: 'How much is logged',
+  }),
+} satisfies TProperties
+
+const environmentSchema = Type.Object(environment)
+
+export type Settings = Static<typeof environmentSchema>
+
+/**
+ * Reads the environment; nothing else does.
+ *
+ * @throws ConfigError naming the variable, what it holds and what it should
+ */
+export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
+  const given = Object.fromEntries(Object.keys(environment).flatMap((name) => (env[name] ? [[name, env[name]]] : [])))
+  const settings = Value.Convert(environmentSchema, Value.Default(environmentSchema, given))
+  const [violation] = Value.Errors(environmentSchema, settings)
+  if (violation) {
+    const name = violation.instancePath.slice(1) as keyof typeof environment
+    const isUrl = name.endsWith('_URL')
+    // A URL may hold a password.
+    throw new ConfigError(
+      `${name}${isUrl ? '' : `='${env[name]}'`} is not usable: it ${violation.message} (${Object(environment[name]).description}).`,
+    )
+  }
+  return settings as Settings
+}
+
+/**
+ * The Postgres to use.
+ *
+ * @throws ConfigError when DATABASE_URL is not set
+ */
+export function requireDatabaseUrl(settings: Settings): string {
+  if (settings.DATABASE_URL) return settings.DATABASE_URL
+  throw new ConfigError(
+    'DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `accepted dev`, which brings a Postgres.',
+  )
+}

@@ -1,0 +1,68 @@
+import { Kysely, PostgresDialect } from 'kysely'
+import pg from 'pg'
+import type { AnyTransaction } from '../operation.ts'
+import { preparingClient } from './prepare.ts'
+import type { Tables } from './tables.ts'
+
+export interface DatabaseOptions {
+  /** `postgres://…`; may lead through a pooler. */
+  url: string
+  /** A direct one for LISTEN and migrations, when `url` goes through a pooler in transaction mode. Default: `url`. */
+  listenUrl?: string
+  /** Connections in the pool; default 10. */
+  poolSize?: number
+  /** Named prepared statements; switch them off for a pooler that cannot carry them. Default true. */
+  preparedStatements?: boolean
+  /** What `pg_stat_activity.application_name` shows; default `accepted`. */
+  applicationName?: string
+  /** Told of connections that broke while idle; they are replaced. */
+  onIdleError?: (error: Error) => void
+}
+
+/** One process's way to Postgres: a pool, and Kysely on top of it. */
+export interface Database {
+  kysely: Kysely<Tables>
+  pool: pg.Pool
+  options: Required<Omit<DatabaseOptions, 'onIdleError'>>
+  close(): Promise<void>
+}
+
+/** How long a request or a job waits for a connection, in milliseconds. */
+const connectTimeout = 5_000
+
+/** Opens a pool; connects with the first statement. */
+export function openDatabase(options: DatabaseOptions): Database {
+  const settled = {
+    poolSize: 10,
+    preparedStatements: true,
+    applicationName: 'accepted',
+    listenUrl: options.url,
+    ...options,
+  }
+  const pool = new pg.Pool({
+    connectionString: settled.url,
+    max: settled.poolSize,
+    application_name: settled.applicationName,
+    connectionTimeoutMillis: connectTimeout,
+    keepAlive: true,
+    ...(settled.preparedStatements && { Client: preparingClient() }),
+  })
+  // Without a listener a connection that breaks while idle would end the process.
+  pool.on('error', (error) => options.onIdleError?.(error))
+  const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+  return { kysely, pool, options: settled, close: () => kysely.destroy() }
+}
+
+/**
+ * Kysely on a `pg` client that already holds an open transaction, for those who do without Kysely.
+ *
+ * @throws TypeError when the client is in no transaction: what is written would not commit with anything
+ */
+export function transactionOn(client: pg.ClientBase): AnyTransaction {
+  if (client.getTransactionStatus() !== 'T') {
+    throw new TypeError('The client is in no transaction: send BEGIN first, and COMMIT afterwards')
+  }
+  const connection = { query: client.query.bind(client), release: () => {} }
+  const pool = { connect: async () => connection, end: async () => {} }
+  return new Kysely({ dialect: new PostgresDialect({ pool: pool as unknown as pg.Pool }) }) as unknown as AnyTransaction
+}

@@ -1,0 +1,98 @@
+import pg from 'pg'
+import type { Database } from './database.ts'
+
+/** A connection that listens until it is closed. */
+export interface Listener {
+  close(): Promise<void>
+}
+
+export interface ListenerOptions {
+  channel: string
+  onPayload: (payload: string) => void
+  /** Called whenever listening (re)starts: what was notified before then is lost, so look. */
+  onListening: () => void
+  onError: (error: Error) => void
+}
+
+/** How often a quiet connection is asked whether it is still there, in milliseconds. */
+const heartbeatEvery = 10_000
+const heartbeatTimeout = 5_000
+/** Pause before the next attempt to connect, in milliseconds; doubles up to the longest. */
+const firstPause = 100
+const longestPause = 5_000
+
+/**
+ * Listens on a channel over a connection of its own, and connects again when the connection breaks or falls silent.
+ * Never rejects: while Postgres is away, those who wait for payloads look by themselves.
+ */
+export function listen(database: Database, options: ListenerOptions): Listener {
+  const closing = new AbortController()
+  let client: pg.Client | undefined
+
+  const run = async () => {
+    let pause = firstPause
+    while (!closing.signal.aborted) {
+      client = new pg.Client({
+        connectionString: database.options.listenUrl,
+        application_name: `${database.options.applicationName} listen`,
+        connectionTimeoutMillis: heartbeatTimeout,
+        query_timeout: heartbeatTimeout,
+        keepAlive: true,
+      })
+      const ended = new Promise<void>((resolve) => {
+        client?.once('end', resolve)
+        client?.on('error', (error) => {
+          options.onError(error)
+          resolve()
+        })
+      })
+      client.on('notification', ({ payload }) => payload && options.onPayload(payload))
+      try {
+        await client.connect()
+        await client.query(`listen ${client.escapeIdentifier(options.channel)}`)
+        pause = firstPause
+        options.onListening()
+        await watch(client, ended, closing.signal)
+      } catch (error) {
+        if (!closing.signal.aborted) options.onError(error as Error)
+      }
+      await client.end().catch(() => {})
+      await sleep(pause, closing.signal)
+      pause = Math.min(pause * 2, longestPause)
+    }
+  }
+
+  const running = run()
+  return {
+    async close() {
+      closing.abort()
+      await running
+    },
+  }
+}
+
+/** Returns when the connection has ended or closing is asked for; throws when it no longer answers. */
+async function watch(client: pg.Client, ended: Promise<void>, closing: AbortSignal): Promise<void> {
+  let over = false
+  ended.then(() => {
+    over = true
+  })
+  while (!over && !closing.aborted) {
+    await Promise.race([ended, sleep(heartbeatEvery, closing)])
+    if (!over && !closing.aborted) await client.query('select')
+  }
+}
+
+/** Waits, or returns early when the signal is aborted. */
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, milliseconds)
+    signal.addEventListener('abort', done)
+  })
+}

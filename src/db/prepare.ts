@@ -1,0 +1,54 @@
+import pg from 'pg'
+import { errorCode, sqlstate } from './sqlstate.ts'
+
+/** So many texts get a name; an app that builds ever new ones must not fill the server's memory. */
+const mostStatements = 500
+
+/**
+ * A `pg.Client` that sends every parameterised statement as a named prepared statement from its second use on:
+ * Kysely's, pg-boss's and the app's alike. The names are shared by all clients of the class, so make one a pool.
+ *
+ * Source: PostgreSQL manual, "Extended Query"; node-postgres, "Prepared statements".
+ */
+export function preparingClient(): typeof pg.Client {
+  const names = new Map<string, string | undefined>()
+  let prepared = 0
+
+  const nameOf = (text: string): string | undefined => {
+    if (!names.has(text)) {
+      if (names.size < mostStatements) names.set(text, undefined)
+      return undefined
+    }
+    const name = names.get(text) ?? `accepted_${++prepared}`
+    names.set(text, name)
+    return name
+  }
+
+  // After DDL a plan may no longer fit, and behind a pooler a name may be unknown. New names prepare afresh.
+  const forgetOnStalePlan = (error: unknown) => {
+    const code = errorCode(error)
+    if (code === sqlstate.featureNotSupported || code === sqlstate.invalidSqlStatementName) names.clear()
+  }
+
+  return class PreparingClient extends pg.Client {
+    // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways; only one of them is changed
+    override query(text: any, values?: any, callback?: any): any {
+      if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0) {
+        return super.query(text, values, callback)
+      }
+      const name = nameOf(text)
+      if (!name) return super.query(text, values, callback)
+      const config = { name, text, values }
+      if (callback) {
+        return super.query(config, (error: Error, result: pg.QueryResult) => {
+          forgetOnStalePlan(error)
+          callback(error, result)
+        })
+      }
+      return super.query(config).catch((error: unknown) => {
+        forgetOnStalePlan(error)
+        throw error
+      })
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/** SQLSTATEs that are told apart here (PostgreSQL manual, appendix A). */
+export const sqlstate = {
+  connectionException: '08000',
+  featureNotSupported: '0A000',
+  invalidSqlStatementName: '26000',
+  serializationFailure: '40001',
+  deadlockDetected: '40P01',
+  undefinedTable: '42P01',
+  insufficientPrivilege: '42501',
+  tooManyConnections: '53300',
+  diskFull: '53100',
+  lockNotAvailable: '55P03',
+  adminShutdown: '57P01',
+  crashShutdown: '57P02',
+  cannotConnectNow: '57P03',
+  queryCanceled: '57014',
+  idleInTransactionSessionTimeout: '25P03',
+  readOnlySqlTransaction: '25006',
+} as const
+
+/** The SQLSTATE, or Node's error code, of an error or of its cause. */
+export function errorCode(error: unknown): string | undefined {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    if ('code' in current && typeof current.code === 'string') return current.code
+  }
+  return undefined
+}
+
+const contention: readonly string[] = [sqlstate.serializationFailure, sqlstate.deadlockDetected]
+
+/** The transaction lost a race and would probably win the next one: it was rolled back whole and may run again. */
+export const isContention = (error: unknown): boolean => contention.includes(errorCode(error) ?? '')
+
+const outages: readonly string[] = [
+  sqlstate.adminShutdown,
+  sqlstate.crashShutdown,
+  sqlstate.cannotConnectNow,
+  sqlstate.tooManyConnections,
+  sqlstate.diskFull,
+  sqlstate.queryCanceled,
+  sqlstate.idleInTransactionSessionTimeout,
+  sqlstate.readOnlySqlTransaction,
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]
+
+// node-postgres throws these without a code.
+const outageMessages = [
+  'Connection terminated',
+  'timeout exceeded when trying to connect',
+  'Client has encountered a connection error',
+  'Client was closed',
+]
+
+/** Postgres is away, full or out of connections: nobody's request or job is to blame. */
+export function isOutage(error: unknown): boolean {
+  const code = errorCode(error)
+  if (code !== undefined) return outages.includes(code) || code.startsWith('08')
+  return error instanceof Error && outageMessages.some((message) => error.message.includes(message))
+}

@@ -1,0 +1,84 @@
+import type { ColumnType, Generated } from 'kysely'
+
+type Timestamp = ColumnType<Date, Date | string | undefined, Date | string>
+type OptionalTimestamp = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>
+
+/** `accepted.job_state`. */
+export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
+
+/** `accepted.job`: the status table. The columns are described in migrations/0001_accepted.sql. */
+export interface JobTable {
+  id: string
+  operation: string
+  state: Generated<JobState>
+  principal: string
+  idempotency_key: string | null
+  resource: string | null
+  percent: number | null
+  message: string | null
+  attempt: Generated<number>
+  max_attempts: number
+  /** bigint, which the driver reads as a string. */
+  sequence: Generated<string>
+  result: unknown
+  error: JobErrorColumn | null
+  payload: unknown
+  cancel_requested: Generated<boolean>
+  retry_of: string | null
+  trace: string | null
+  created_at: Timestamp
+  started_at: OptionalTimestamp
+  updated_at: Timestamp
+  ended_at: OptionalTimestamp
+  expires_at: Timestamp
+}
+
+/** What `accepted.job.error` holds: shown to the client, so never with a secret in it. */
+export interface JobErrorColumn {
+  code: string
+  message: string
+  /** The 4xx of the result route, when the handler declared one. */
+  status?: number
+  details?: readonly unknown[]
+}
+
+export interface IdempotencyKeyTable {
+  principal: string
+  key: string
+  fingerprint: Buffer
+  job_id: string
+  created_at: Timestamp
+}
+
+export interface ProcessedKeyTable {
+  operation: string
+  principal: string
+  key: string
+  job_id: string
+  processed_at: Timestamp
+}
+
+export interface AttemptTable {
+  job_id: string
+  attempt: number
+  error: JobErrorColumn
+  started_at: OptionalTimestamp
+  failed_at: Timestamp
+}
+
+export interface ApiKeyTable {
+  id: string
+  name: string
+  principal: string
+  hash: Buffer
+  created_at: Timestamp
+  revoked_at: OptionalTimestamp
+}
+
+export interface Tables {
+  'accepted.job': JobTable
+  'accepted.idempotency_key': IdempotencyKeyTable
+  'accepted.processed_key': ProcessedKeyTable
+  'accepted.attempt': AttemptTable
+  'accepted.api_key': ApiKeyTable
+}

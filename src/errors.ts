@@ -1,0 +1,129 @@
+/**
+ * Every code a client can meet, apart from the codes an app's own `refuse` and `JobFailed` bring:
+ * its HTTP status, what it means, and the way out. The documentation pages and the OpenAPI document are made from it.
+ */
+export const problems = {
+  'malformed-json': {
+    status: 400,
+    title: 'The body is not JSON',
+    remedy: 'Send valid JSON in UTF-8 with `Content-Type: application/json`.',
+  },
+  'invalid-body': {
+    status: 400,
+    title: 'The body does not match the schema',
+    remedy: 'Each violation is listed with a JSON pointer to the value; the schema is in /openapi.json.',
+  },
+  'invalid-parameter': {
+    status: 400,
+    title: 'A parameter of the path or the query does not match the schema',
+    remedy: 'Each violation is listed with a JSON pointer to the value; the schema is in /openapi.json.',
+  },
+  'invalid-idempotency-key': {
+    status: 400,
+    title: 'The Idempotency-Key is not usable',
+    remedy: 'Send one Idempotency-Key of 1 to 255 printable ASCII characters; a UUID serves well.',
+  },
+  'idempotency-key-required': {
+    status: 400,
+    title: 'This operation needs an Idempotency-Key',
+    remedy: 'Send an Idempotency-Key, new for each intent and the same for each repetition of it.',
+  },
+  unauthenticated: {
+    status: 401,
+    title: 'The request names no known principal',
+    remedy: 'Send `Authorization: Bearer <key>` with a key that is not revoked.',
+  },
+  'not-found': {
+    status: 404,
+    title: 'There is nothing here, or nothing of yours',
+    remedy: 'Check the address; jobs are visible to the principal that asked for them only.',
+  },
+  'not-acceptable': {
+    status: 406,
+    title: 'No representation that the Accept header allows',
+    remedy: 'Accept application/json.',
+  },
+  'idempotency-key-locked': {
+    status: 409,
+    title: 'A request with this Idempotency-Key is still being accepted',
+    remedy: 'Repeat the request after Retry-After seconds; it will find the job of the first one.',
+  },
+  'operation-canceled': {
+    status: 409,
+    title: 'The job was canceled',
+    remedy: 'Nothing of it took effect. Send the request again, under a new Idempotency-Key, if it is still wanted.',
+  },
+  'job-expired': {
+    status: 410,
+    title: 'The record of this job has expired',
+    remedy: 'Records are kept for some days after the end (`expiresAt`); the resource itself may still be there.',
+  },
+  'body-too-large': {
+    status: 413,
+    title: 'The body is too large',
+    remedy: 'Send less, or in parts.',
+  },
+  'unsupported-media-type': {
+    status: 415,
+    title: 'The body has a media type that is not understood here',
+    remedy: 'Send `Content-Type: application/json`.',
+  },
+  'idempotency-key-reused': {
+    status: 422,
+    title: 'The Idempotency-Key was used for another request',
+    remedy: 'Send a new Idempotency-Key for a new intent; repeat the same body under the same key.',
+  },
+  'job-failed': {
+    status: 424,
+    title: 'The job failed',
+    remedy: 'The member `error` says why; the member `job` is its status.',
+  },
+  'bad-request': {
+    status: 400,
+    title: 'The request is malformed',
+    remedy: 'The member `detail` says what about it.',
+  },
+  'internal-error': {
+    status: 500,
+    title: 'Something went wrong here',
+    remedy: 'Nothing was stored. Try again later; the log of the API names the cause.',
+  },
+  'backlog-full': {
+    status: 503,
+    title: 'Too many jobs of this kind are waiting',
+    remedy: 'Nothing was stored. Repeat the request after Retry-After seconds.',
+  },
+  'database-unavailable': {
+    status: 503,
+    title: 'The database does not answer',
+    remedy: 'Repeat the request after Retry-After seconds, under its Idempotency-Key if it has one.',
+  },
+} as const satisfies Record<string, { status: number; title: string; remedy: string }>
+
+export type ProblemCode = keyof typeof problems
+
+/** An error that ends a request, with a code from the closed list. */
+export class ProblemError extends Error {
+  override name = 'ProblemError'
+  readonly code: ProblemCode
+  readonly status: number
+  readonly details: readonly unknown[]
+  readonly retryAfterSeconds: number | undefined
+
+  /**
+   * @param detail a sentence for the client, without internals
+   * @param options.details one value per violation
+   * @param options.retryAfterSeconds seconds for `Retry-After`, an integer ≥ 1
+   */
+  constructor(
+    code: ProblemCode,
+    detail: string = problems[code].title,
+    options: { details?: readonly unknown[]; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(detail, { cause: options.cause })
+    this.code = code
+    this.status = problems[code].status
+    this.details = options.details ?? []
+    this.retryAfterSeconds = options.retryAfterSeconds
+  }
+}

@@ -1,0 +1,117 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { isContention, isOutage } from '../db/sqlstate.ts'
+import { type ProblemCode, ProblemError, problems } from '../errors.ts'
+
+/** Problem details (RFC 9457). Without `status`, which pollers would take for the job's. */
+export const Problem = Type.Object(
+  {
+    type: Type.String({ format: 'uri-reference' }),
+    title: Type.String(),
+    detail: Type.Optional(Type.String()),
+    instance: Type.Optional(Type.String({ format: 'uri-reference' })),
+    error: Type.Object({
+      code: Type.String(),
+      message: Type.String(),
+      details: Type.Optional(Type.Array(Type.Unknown())),
+    }),
+  },
+  { title: 'Problem' },
+)
+
+export type Problem = Static<typeof Problem>
+
+export const problemMediaType = 'application/problem+json; charset=utf-8'
+
+/** Where the meaning of a code is served. */
+export const problemPath = (code: ProblemCode): string => `/docs/problems/${code}`
+
+export interface ProblemOptions {
+  /** A code of ours, or one the app brought; those have no page. */
+  code: string
+  title: string
+  message: string
+  details?: readonly unknown[] | undefined
+  instance: string
+}
+
+/** Makes problem details. */
+export function toProblem({ code, title, message, details, instance }: ProblemOptions): Problem {
+  return {
+    type: code in problems ? problemPath(code as ProblemCode) : 'about:blank',
+    title,
+    detail: message,
+    instance,
+    error: { code, message, ...(details && details.length > 0 && { details: [...details] }) },
+  }
+}
+
+/** Answers a request with a problem. */
+export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ProblemError): FastifyReply {
+  if (error.retryAfterSeconds) reply.header('retry-after', error.retryAfterSeconds)
+  if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
+  return reply
+    .code(error.status)
+    .header('cache-control', 'no-store')
+    .type(problemMediaType)
+    .send(
+      toProblem({
+        code: error.code,
+        title: problems[error.code].title,
+        message: error.message,
+        details: error.details,
+        instance: pathOf(request),
+      }),
+    )
+}
+
+/** The path without the query, which may hold what is nobody's business. */
+export const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0] as string
+
+/** Fastify's error handler: everything a client sees of an error goes through here, and a 5xx shows nothing inside. */
+export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = asProblem(error)
+  if (problem.status >= 500) request.log.error({ err: error }, problem.message)
+  return sendProblem(request, reply, problem)
+}
+
+/** Fastify's handler for what has no route. */
+export function handleNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return sendProblem(request, reply, new ProblemError('not-found', `There is no ${request.method} ${pathOf(request)}`))
+}
+
+const codesOfFastify: Readonly<Record<string, ProblemCode>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'malformed-json',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'malformed-json',
+}
+
+function asProblem(error: unknown): ProblemError {
+  if (error instanceof ProblemError) return error
+  if (isOutage(error) || isContention(error)) {
+    return new ProblemError('database-unavailable', undefined, { retryAfterSeconds: 1, cause: error })
+  }
+  const { code, statusCode, validation, validationContext, message } = error as Partial<FastifyError>
+  if (validation) {
+    const where = validationContext === 'body' ? 'invalid-body' : 'invalid-parameter'
+    return new ProblemError(where, undefined, { details: validation.map(toViolation) })
+  }
+  const known = code && codesOfFastify[code]
+  if (known) return new ProblemError(known, undefined, { cause: error })
+  if (statusCode && statusCode >= 400 && statusCode < 500) return new ProblemError('bad-request', message)
+  return new ProblemError('internal-error', undefined, { cause: error })
+}
+
+interface Violation {
+  instancePath: string
+  keyword: string
+  message?: string
+  params: Record<string, unknown>
+}
+
+/** A violation points at the value (RFC 6901). What is missing or surplus is named, as there is nothing to point at. */
+function toViolation({ instancePath, keyword, message, params }: Violation) {
+  const names = (params.requiredProperties ?? params.additionalProperties) as string[] | undefined
+  return { pointer: instancePath, keyword, message: names ? `${message}: ${names.join(', ')}` : message }
+}

@@ -1,0 +1,35 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Config, Settings } from '../config.ts'
+import { accepted, useOurConventions } from './plugin.ts'
+import { handleNotFound } from './problem.ts'
+
+/** How long a request may take to arrive whole, in milliseconds. */
+const requestTimeout = 30_000
+
+/** Makes the API of a configuration: our routes, and the app's own under the same conventions and authentication. */
+export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
+  const app = Fastify({
+    requestTimeout,
+    logger: { level: settings.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+  })
+  app.server.maxHeadersCount = 100
+  useOurConventions(app)
+  app.setNotFoundHandler(handleNotFound)
+  await app.register(accepted, {
+    operations: config.operations,
+    database: {
+      url: databaseUrl,
+      ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
+    },
+    ...(config.authenticate && { authenticate: config.authenticate }),
+    ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
+  })
+  if (config.routes) {
+    const { default: routes } = await import(config.routes)
+    await app.register(async (scope) => {
+      scope.addHook('onRequest', app.accepted.authenticate)
+      await scope.register(routes)
+    })
+  }
+  return app
+}

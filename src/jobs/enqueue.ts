@@ -1,0 +1,53 @@
+import { sql } from 'kysely'
+import { enqueueAll, type PgBoss } from '../db/boss.ts'
+import type { AnyTransaction, Operation } from '../operation.ts'
+import { keepSeconds } from '../operation.ts'
+import { type Job, jobColumns } from './job.ts'
+
+/** A job about to be. */
+export interface NewJob {
+  /** UUIDv7. */
+  id: string
+  operation: Operation
+  payload: unknown
+  principal: string
+  /** The worker de-duplicates by it, per operation and principal. */
+  idempotencyKey?: string | undefined
+  resource?: string | undefined
+  /** Not before then. */
+  runAt?: Date | undefined
+  /** Instead of the operation's. */
+  priority?: number | undefined
+  retryOf?: string | undefined
+  /** W3C traceparent. */
+  trace?: string | undefined
+}
+
+/**
+ * Writes the status rows and the queue's rows of new jobs within the transaction; answers the jobs in the same order.
+ * In a constant number of statements, and one more for each further operation.
+ */
+export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
+  const column = <Value>(value: (job: NewJob) => Value) => jobs.map(value)
+  const { rows } = await sql<Job>`
+    insert into accepted.job
+      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, expires_at)
+    select
+      id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace,
+      greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
+    from unnest(
+      ${column((job) => job.id)}::uuid[],
+      ${column((job) => job.operation.name)}::text[],
+      ${column((job) => job.principal)}::text[],
+      ${column((job) => job.idempotencyKey ?? null)}::text[],
+      ${column((job) => job.resource ?? null)}::text[],
+      ${column((job) => job.operation.retry.limit + 1)}::integer[],
+      ${column((job) => job.retryOf ?? null)}::uuid[],
+      ${column((job) => job.trace ?? null)}::text[],
+      ${column((job) => job.runAt ?? null)}::timestamptz[]
+    ) as new (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, run_at)
+    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}`.execute(trx)
+  await enqueueAll(boss, trx, jobs)
+  const byId = new Map(rows.map((row) => [row.id, row]))
+  return jobs.map((job) => byId.get(job.id) as Job)
+}

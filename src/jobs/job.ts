@@ -1,0 +1,28 @@
+import type { Selectable } from 'kysely'
+import type { JobTable } from '../db/tables.ts'
+
+/** A row of `accepted.job`, without the columns that only a retry needs. */
+export type Job = Omit<Selectable<JobTable>, 'payload' | 'idempotency_key' | 'trace'>
+
+/** The columns of {@link Job}. */
+export const jobColumns = [
+  'id',
+  'operation',
+  'state',
+  'principal',
+  'resource',
+  'percent',
+  'message',
+  'attempt',
+  'max_attempts',
+  'sequence',
+  'result',
+  'error',
+  'cancel_requested',
+  'retry_of',
+  'created_at',
+  'started_at',
+  'updated_at',
+  'ended_at',
+  'expires_at',
+] as const satisfies readonly (keyof Job)[]

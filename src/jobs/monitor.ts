@@ -1,0 +1,92 @@
+import Type, { type Static } from 'typebox'
+import type { Job } from './job.ts'
+import { isFinal } from './state.ts'
+
+const Timestamp = (description: string) => Type.String({ format: 'date-time', description })
+const Url = (description: string) => Type.String({ format: 'uri', description })
+
+/** The status of a job on the wire. Members that have no value are absent. */
+export const Monitor = Type.Object(
+  {
+    id: Type.String({ format: 'uuid', description: 'UUIDv7' }),
+    operation: Type.String(),
+    status: Type.Enum(['queued', 'running', 'succeeded', 'failed', 'canceled']),
+    createdAt: Timestamp('When the request was accepted'),
+    startedAt: Type.Optional(Timestamp('When the first attempt began')),
+    updatedAt: Timestamp('When sequence last grew'),
+    endedAt: Type.Optional(Timestamp('When the job reached its final state')),
+    expiresAt: Timestamp('From then on the record is gone (410); set anew when the job ends'),
+    percentComplete: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 100, description: 'Never decreases; absent when unknown' }),
+    ),
+    message: Type.Optional(Type.String({ description: 'Progress in words' })),
+    attempt: Type.Integer({ minimum: 0, description: 'From 1; 0 until first claimed' }),
+    maxAttempts: Type.Integer({ minimum: 1 }),
+    sequence: Type.Integer({ minimum: 1, description: 'Grows with every visible change' }),
+    cancelRequested: Type.Boolean(),
+    resourceLocation: Type.Optional(Url('Once succeeded, when the operation names a resource')),
+    result: Type.Optional(Type.Unknown({ description: 'Once succeeded, when the operation returns one' })),
+    error: Type.Optional(
+      Type.Object(
+        {
+          code: Type.String(),
+          message: Type.String(),
+          details: Type.Optional(Type.Array(Type.Unknown())),
+        },
+        { description: 'Once failed' },
+      ),
+    ),
+    retryOf: Type.Optional(Type.String({ format: 'uuid' })),
+    links: Type.Object({ self: Url('The monitor'), result: Url('The result') }),
+  },
+  { title: 'Job', description: 'The status of a job' },
+)
+
+export type Monitor = Static<typeof Monitor>
+
+/** The monitor: 200 as long as the record exists. The result: 202 while pending, then where the job led. */
+export const monitorPath = (id: string): string => `/jobs/${id}`
+export const resultPath = (id: string): string => `/jobs/${id}/result`
+
+/**
+ * The representation of a job.
+ *
+ * @param origin scheme and host of the links, without a slash at the end
+ */
+export function toMonitor(job: Job, origin: string): Monitor {
+  const succeeded = job.state === 'succeeded'
+  return {
+    id: job.id,
+    operation: job.operation,
+    status: job.state,
+    createdAt: job.created_at.toISOString(),
+    ...(job.started_at && { startedAt: job.started_at.toISOString() }),
+    updatedAt: job.updated_at.toISOString(),
+    ...(job.ended_at && { endedAt: job.ended_at.toISOString() }),
+    expiresAt: job.expires_at.toISOString(),
+    ...(job.percent !== null && { percentComplete: job.percent }),
+    ...(job.message !== null && { message: job.message }),
+    attempt: job.attempt,
+    maxAttempts: job.max_attempts,
+    sequence: Number(job.sequence),
+    cancelRequested: job.cancel_requested,
+    ...(succeeded && job.resource !== null && { resourceLocation: absolute(job.resource, origin) }),
+    ...(succeeded && job.result !== null && { result: job.result }),
+    ...(job.error && { error: publicError(job.error) }),
+    ...(job.retry_of && { retryOf: job.retry_of }),
+    links: { self: origin + monitorPath(job.id), result: origin + resultPath(job.id) },
+  }
+}
+
+/** Where a resource is; it may also be an address of another service. */
+export const absolute = (resource: string, origin: string): string =>
+  resource.startsWith('/') ? origin + resource : resource
+
+const publicError = ({ code, message, details }: NonNullable<Job['error']>) => ({
+  code,
+  message,
+  ...(details && details.length > 0 && { details: [...details] }),
+})
+
+/** Seconds until it is worth asking again; none when the job has ended. */
+export const retryAfterSeconds = (job: Job): number | undefined => (isFinal(job.state) ? undefined : 1)

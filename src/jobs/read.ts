@@ -1,0 +1,31 @@
+import { type Kysely, sql } from 'kysely'
+import type { Tables } from '../db/tables.ts'
+import { keepSeconds } from '../operation.ts'
+import { type Job, jobColumns } from './job.ts'
+
+/** What a look for a job found: the job, or that its record has expired, or nothing this principal may see. */
+export type Found = { job: Job } | 'expired' | 'unknown'
+
+// RFC 9562, section 5.7: version 7, variant 10.
+const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
+
+/**
+ * Finds a job of the principal. An id that is well-formed and older than any record can be counts as expired, whoever
+ * asks: nobody can tell any more whose it was, or whether it was ever given out.
+ */
+export async function findJob(db: Kysely<Tables>, id: string, principal: string): Promise<Found> {
+  if (!uuid7.test(id)) return 'unknown'
+  const { rows } = await sql<Job & { expired: boolean }>`
+    select ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ended_at is not null and expires_at <= now() as expired
+    from accepted.job where id = ${id}`.execute(db)
+  const [row] = rows
+  if (!row) return olderThanAnyRecord(id) ? 'expired' : 'unknown'
+  if (row.principal !== principal) return 'unknown'
+  if (row.expired) return 'expired'
+  return { job: row }
+}
+
+function olderThanAnyRecord(id: string): boolean {
+  const createdAt = Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16)
+  return createdAt < Date.now() - keepSeconds * 1000
+}

@@ -1,0 +1,98 @@
+import { sql } from 'kysely'
+import type { Job } from 'pg-boss'
+import { bossOn, type PgBoss, type QueueData } from '../src/db/boss.ts'
+import type { JobErrorColumn } from '../src/db/tables.ts'
+import type { AnyTransaction, Operation } from '../src/operation.ts'
+import { LostClaim } from './failure.ts'
+
+/** A job in our hands: nobody else gets it until we end it, hand it back, or fall silent. */
+export interface Claim {
+  /** The row in `pgboss.job`, and which of its attempts is ours: what every statement about it is fenced to. */
+  queued: Pick<Job, 'id' | 'retryCount'>
+  /** The row in `accepted.job`. */
+  jobId: string
+  payload: unknown
+  /** From 1. */
+  attempt: number
+}
+
+/** What a worker does with the queue of one operation. */
+export interface Claims {
+  /** Takes up to `limit` due jobs, with SKIP LOCKED. */
+  claim(limit: number): Promise<Claim[]>
+  /** Says that we are alive. */
+  touch(claims: readonly Claim[]): Promise<void>
+  /** Ends jobs in the queue. @throws LostClaim when one is not ours any more */
+  complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void>
+  /** Sends a job to its retry, or for good to the failed ones. @throws LostClaim when it is not ours any more */
+  fail(trx: AnyTransaction, claim: Claim, error: JobErrorColumn, final: boolean): Promise<void>
+  /** Hands jobs back without spending their attempt. @throws LostClaim when one is not ours any more */
+  release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void>
+}
+
+/** Makes the claims of an operation. */
+export function createClaims(boss: PgBoss, operation: Operation): Claims {
+  const { name, groupConcurrency } = operation
+
+  return {
+    async claim(limit) {
+      const jobs = await boss.fetch<QueueData>(name, {
+        batchSize: limit,
+        ...(groupConcurrency !== undefined && { groupConcurrency }),
+      })
+      return jobs.map(({ id, retryCount, data }) => ({
+        queued: { id, retryCount },
+        // A row that somebody else put into the queue has no status row, and never runs.
+        jobId: data?.job ?? id,
+        payload: data?.payload,
+        attempt: retryCount + 1,
+      }))
+    },
+
+    async touch(claims) {
+      if (claims.length > 0) await boss.touch(name, attempts(claims))
+    },
+
+    async complete(trx, claims) {
+      if (claims.length === 0) return
+      assertOurs(await boss.complete(name, attempts(claims), null, { db: bossOn(trx) }), claims)
+    },
+
+    async fail(trx, claim, error, final) {
+      if (final) {
+        // pg-boss fails a job for good when no retry is left.
+        await sql`
+          update pgboss.job set retry_limit = retry_count
+          where name = ${name} and id = ${claim.queued.id} and state = 'active'
+            and retry_count = ${claim.queued.retryCount}`.execute(trx)
+      }
+      assertOurs(await boss.fail(name, attempts([claim]), { ...error }, { db: bossOn(trx) }), [claim])
+    },
+
+    async release(trx, claims, delaySeconds) {
+      if (claims.length === 0) return
+      // Without started_on the next claim does not count as a retry.
+      const { numAffectedRows } = await sql`
+        update pgboss.job set
+          state = case when retry_count = 0 then 'created'::pgboss.job_state else 'retry' end,
+          started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds})
+        from unnest(
+          ${claims.map(({ queued }) => queued.id)}::uuid[],
+          ${claims.map(({ queued }) => queued.retryCount)}::integer[]
+        ) as ours (id, retry_count)
+        where name = ${name} and job.id = ours.id and job.retry_count = ours.retry_count
+          and state = 'active'`.execute(trx)
+      assertOurs({ affected: Number(numAffectedRows) }, claims)
+    },
+  }
+}
+
+const attempts = (claims: readonly Claim[]) => claims.map(({ queued }) => queued)
+
+// pg-boss answers how many rows it changed, and leaves that out of its types.
+function assertOurs(response: object, claims: readonly Claim[]): void {
+  const { affected } = response as { affected: number }
+  if (affected !== claims.length) {
+    throw new LostClaim(`${claims.length - affected} of ${claims.length} claims lost: ${claims.map((c) => c.jobId)}`)
+  }
+}

@@ -1,0 +1,86 @@
+import type { JobErrorColumn } from '../src/db/tables.ts'
+
+/** Thrown by a handler: the job has failed for good, whatever attempts are left. */
+export class JobFailed extends Error {
+  override name = 'JobFailed'
+  readonly code: string
+  readonly status: number | undefined
+  readonly details: readonly unknown[] | undefined
+
+  /**
+   * @param code for programs, in kebab-case
+   * @param message a sentence for the client
+   * @param options.status what the result route answers, 400 to 499; default 424
+   * @param options.details more, for programs
+   */
+  constructor(
+    code: string,
+    message: string,
+    options: { status?: number; details?: readonly unknown[]; cause?: unknown } = {},
+  ) {
+    super(message, { cause: options.cause })
+    this.code = code
+    this.details = options.details
+    this.status = options.status
+    if (this.status !== undefined && !(this.status >= 400 && this.status <= 499)) {
+      throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
+    }
+  }
+}
+
+/** Thrown by a handler: try again later, without spending an attempt, as long as the job is kept. */
+export class RetryAfter extends Error {
+  override name = 'RetryAfter'
+  readonly seconds: number
+
+  /** @param seconds how long to wait at least */
+  constructor(seconds: number) {
+    super(`Again in ${seconds} s`)
+    if (!(seconds >= 0)) throw new TypeError(`RetryAfter: seconds must be 0 or more, not ${seconds}`)
+    this.seconds = seconds
+  }
+}
+
+/** The attempt took longer than the operation's `timeoutSeconds`. */
+export class AttemptTimeout extends Error {
+  override name = 'AttemptTimeout'
+
+  constructor(seconds: number) {
+    super(`The attempt took longer than ${seconds} s`)
+  }
+}
+
+/** The attempt is no longer ours: it timed out, was canceled, or another worker holds the job. What we did is rolled back. */
+export class LostClaim extends Error {
+  override name = 'LostClaim'
+}
+
+const longestMessage = 500
+
+/** What an error may say to the client: no stack, no own properties, nothing that looks like a credential. */
+export function describeError(error: unknown): JobErrorColumn {
+  const message = redact(error instanceof Error ? error.message : String(error))
+  if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
+  return {
+    code: error.code,
+    message,
+    ...(error.status && { status: error.status }),
+    ...(error.details && { details: error.details }),
+  }
+}
+
+const codeOf = (error: unknown) => (error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error')
+
+/** Takes out of a text what gives access to something. */
+function redact(text: string): string {
+  const redacted = text
+    .replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]*@/gi, '$1***@')
+    .replace(/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 ***')
+    .replace(
+      /\b([\w-]*(?:password|passwd|pwd|secret|token|api[-_]?key|authorization)[\w-]*)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|\S+)/gi,
+      '$1$2***',
+    )
+    .replaceAll('\0', '')
+    .toWellFormed()
+  return redacted.length > longestMessage ? `${redacted.slice(0, longestMessage)}…`.toWellFormed() : redacted
+}

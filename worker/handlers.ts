@@ -1,0 +1,131 @@
+import type { Kysely } from 'kysely'
+import type { Logger } from 'pino'
+import { type AnyTransaction, type Operation, operationsIn, type PayloadFor, type ResultFor } from '../src/operation.ts'
+
+/** What every handler sees of its job. */
+export interface RunningJob<O extends Operation = Operation> {
+  id: string
+  operation: O['name']
+  payload: PayloadFor<O>
+  /** Who asked. */
+  principal: string
+  /** From 1. */
+  attempt: number
+  maxAttempts: number
+  /** The same over all attempts and retries, for services outside that take an idempotency key. */
+  idempotencyKey: string
+  /** Names the job and the attempt in every line. */
+  log: Logger
+  /** Where the client is sent once the job has succeeded, for example `/todos/1`. */
+  setResource(path: string): void
+}
+
+/** A job in `perform`: slow or outside work, in no transaction. */
+export interface PerformingJob<O extends Operation = Operation> extends RunningJob<O> {
+  /** Aborts when the attempt's time is over or the worker stops. */
+  signal: AbortSignal
+  /**
+   * Reports progress; returns at once, and what comes thick and fast is written together.
+   *
+   * @param percent 0 to 100; what the client sees never decreases
+   */
+  progress(percent: number, message?: string): void
+}
+
+export interface FollowUpOptions {
+  /** The worker de-duplicates by it, per operation and principal. */
+  key?: string
+  /** Default: this job's principal. */
+  principal?: string
+  /** Not before then. */
+  runAt?: Date
+  /** Instead of the operation's; higher goes first. */
+  priority?: number
+  /** Path of what the job makes. */
+  resource?: string
+}
+
+/** A job in `settle`: the transaction that ends it. */
+export interface SettlingJob<O extends Operation = Operation> extends RunningJob<O> {
+  /** What `perform` returned. */
+  result: [ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>
+  /** Enqueues a follow-up job within the transaction; its operation's `accept` is not run. Answers its id. */
+  enqueue<Next extends Operation>(
+    trx: AnyTransaction,
+    operation: Next,
+    payload: PayloadFor<Next>,
+    options?: FollowUpOptions,
+  ): Promise<string>
+}
+
+/** The results of `settle`, in the order of the jobs; none for an operation without an inline result. */
+// biome-ignore lint/suspicious/noConfusingVoidType: a function that returns nothing is what is meant
+type Results<O extends Operation> = [ResultFor<O>] extends [undefined] ? void : ResultFor<O>[]
+
+/** Database effects only: jobs are claimed and settled by the batch. */
+export interface SettleHandler<O extends Operation> {
+  perform?: undefined
+  /** Everything written through `trx` commits with the end of these jobs, or not at all. It may run again after a rollback. */
+  settle(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<Results<O>>
+  /** Jobs in one transaction, at most; default 100. */
+  batchSize?: number
+}
+
+/** Slow or outside work, and then the transaction that records it. */
+export interface PerformHandler<O extends Operation> {
+  perform(job: PerformingJob<O>): Promise<[ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>>
+  /** What it returns takes the place of what `perform` returned; nothing keeps that. */
+  // biome-ignore lint/suspicious/noConfusingVoidType: a function that returns nothing is what is meant
+  settle?(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<ResultFor<O>[] | void>
+  /** Performs at once in this process; default 10. */
+  concurrency?: number
+}
+
+export type Handler<O extends Operation = Operation> = SettleHandler<O> | PerformHandler<O>
+
+type OperationsOf<Record> = Extract<Record[keyof Record], Operation>
+
+/** One handler for each operation of the record, by its name. */
+export type HandlersFor<Record> = { [O in OperationsOf<Record> as O['name']]: Handler<O> }
+
+/** What handlers may depend on. */
+export interface Dependencies {
+  /** Kysely on the worker's pool; give it the app's tables. */
+  // biome-ignore lint/suspicious/noExplicitAny: the app's tables are unknown here
+  db: Kysely<any>
+  log: Logger
+  /** Called when the worker has drained. */
+  onShutdown(close: () => Promise<void> | void): void
+}
+
+/** Operations with their handlers; made by {@link defineHandlers}. */
+export interface Handlers {
+  readonly operations: ReadonlyMap<string, Operation>
+  /** @throws TypeError when a handler is missing or surplus */
+  load(dependencies: Dependencies): Promise<ReadonlyMap<string, Handler>>
+}
+
+/**
+ * Defines the handlers of the operations of a module namespace or any other record. A missing or surplus handler does
+ * not compile, and stops the worker at its start. Handlers with dependencies are made by a function.
+ */
+export function defineHandlers<const Record extends object>(
+  record: Record,
+  handlers: NoInfer<
+    HandlersFor<Record> | ((dependencies: Dependencies) => HandlersFor<Record> | Promise<HandlersFor<Record>>)
+  >,
+): Handlers {
+  const operations = operationsIn(record)
+  return {
+    operations,
+    async load(dependencies) {
+      const made = typeof handlers === 'function' ? await handlers(dependencies) : handlers
+      const byName = new Map(Object.entries(made as object)) as Map<string, Handler>
+      const missing = [...operations.keys()].filter((name) => !byName.has(name))
+      const surplus = [...byName.keys()].filter((name) => !operations.has(name))
+      if (missing.length > 0) throw new TypeError(`There is no handler for ${missing.join(', ')}`)
+      if (surplus.length > 0) throw new TypeError(`There is a handler but no operation for ${surplus.join(', ')}`)
+      return byName
+    },
+  }
+}

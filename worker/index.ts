@@ -1,0 +1,14 @@
+export { JobFailed, RetryAfter } from './failure.ts'
+export {
+  type Dependencies,
+  defineHandlers,
+  type FollowUpOptions,
+  type Handler,
+  type Handlers,
+  type HandlersFor,
+  type PerformingJob,
+  type RunningJob,
+  type SettlingJob,
+} from './handlers.ts'
+export { type Health, type HealthServer, serveHealth } from './health.ts'
+export { createWorker, type Worker, type WorkerOptions } from './worker.ts'

@@ -1,0 +1,63 @@
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import type { Database } from '../src/db/database.ts'
+
+/** Reports of running jobs, written together. */
+export interface Progress {
+  report(id: string, percent: number, message?: string): void
+  /** The job ends: what is unwritten is no longer of interest. */
+  forget(id: string): void
+  close(): Promise<void>
+}
+
+/** How long reports gather, in milliseconds. */
+const gatherFor = 250
+
+interface Report {
+  percent: number
+  message: string | undefined
+}
+
+/** Writes the latest report of each job, outside any transaction, in one statement for all jobs. */
+export function createProgress({ kysely }: Database, log: Logger): Progress {
+  let reports = new Map<string, Report>()
+  let timer: NodeJS.Timeout | undefined
+  let writing = Promise.resolve()
+
+  const write = async () => {
+    timer = undefined
+    const written = [...reports].sort(([a], [b]) => (a < b ? -1 : 1))
+    reports = new Map()
+    if (written.length === 0) return
+    try {
+      await sql`
+        update accepted.job set
+          percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
+          sequence = sequence + 1, updated_at = now()
+        from unnest(
+          ${written.map(([id]) => id)}::uuid[],
+          ${written.map(([, { percent }]) => percent)}::smallint[],
+          ${written.map(([, { message }]) => message ?? null)}::text[]
+        ) as report (id, percent, message)
+        where job.id = report.id and job.id between ${written[0]?.[0]} and ${written.at(-1)?.[0]}
+          and job.state = 'running'`.execute(kysely)
+    } catch (error) {
+      log.warn({ err: error }, 'Progress could not be written')
+    }
+  }
+
+  return {
+    report(id, percent, message) {
+      if (!(percent >= 0 && percent <= 100)) throw new RangeError(`progress: ${percent} is not between 0 and 100`)
+      reports.set(id, { percent: Math.floor(percent), message: message ?? reports.get(id)?.message })
+      timer ??= setTimeout(() => {
+        writing = write()
+      }, gatherFor)
+    },
+    forget: (id) => void reports.delete(id),
+    async close() {
+      clearTimeout(timer)
+      await writing
+    },
+  }
+}

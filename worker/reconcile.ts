@@ -1,0 +1,68 @@
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import type { Database } from '../src/db/database.ts'
+import type { JobErrorColumn } from '../src/db/tables.ts'
+import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
+
+const workerLost: JobErrorColumn = {
+  code: 'worker-lost',
+  message: 'The worker died or took too long, and no attempt is left',
+}
+
+/** Jobs looked at in one round, at most. */
+const mostAtOnce = 1_000
+
+/**
+ * Brings the status in line with the queue where something ended or sent back a job behind our back: pg-boss's own
+ * sweep of silent and overdue jobs, or somebody's SQL.
+ */
+export async function reconcile({ kysely }: Database, operations: readonly string[], log: Logger): Promise<void> {
+  const queued = await kysely.transaction().execute((trx) => requeue(trx as unknown as AnyTransaction, operations))
+  const failed = await kysely.transaction().execute((trx) => failLost(trx as unknown as AnyTransaction, operations))
+  if (queued + failed > 0) log.warn({ queued, failed }, 'Jobs of lost workers were brought in line')
+}
+
+/** Shown as running, but waiting for a retry. */
+async function requeue(trx: AnyTransaction, operations: readonly string[]): Promise<number> {
+  const { rows } = await sql`
+    with lost as (
+      select job.id, job.attempt, job.started_at
+      from pgboss.job queue
+      join accepted.job on job.id = (queue.data ->> 'job')::uuid
+      where queue.name = any(${operations}) and queue.state < 'active' and not queue.blocked
+        and queue.retry_count = job.attempt - 1 and job.state = 'running'
+      order by job.id limit ${mostAtOnce} for update of job skip locked
+    ), attempts as (
+      insert into accepted.attempt (job_id, attempt, error, started_at)
+      select id, attempt, ${JSON.stringify(workerLost)}, started_at from lost
+      on conflict on constraint attempt_pkey do nothing
+    )
+    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = now()
+    from lost where job.id = lost.id
+    returning job.id`.execute(trx)
+  return rows.length
+}
+
+/** Shown as pending, but failed, canceled or completed in the queue, with no attempt left. */
+async function failLost(trx: AnyTransaction, operations: readonly string[]): Promise<number> {
+  const { rows } = await sql`
+    with lost as (
+      select job.id, job.attempt, job.started_at, queue.data -> 'payload' as payload
+      from pgboss.job queue
+      join accepted.job on job.id = (queue.data ->> 'job')::uuid
+      where queue.name = any(${operations}) and queue.state = 'failed'
+        and job.state in ('queued', 'running')
+      order by job.id limit ${mostAtOnce} for update of job skip locked
+    ), attempts as (
+      insert into accepted.attempt (job_id, attempt, error, started_at)
+      select id, attempt, ${JSON.stringify(workerLost)}, started_at from lost
+      on conflict on constraint attempt_pkey do nothing
+    )
+    update accepted.job set
+      state = 'failed', error = ${JSON.stringify(workerLost)}, payload = lost.payload,
+      ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    from lost where job.id = lost.id
+    returning job.id`.execute(trx)
+  return rows.length
+}

@@ -1,0 +1,175 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { isContention, isOutage } from '../src/db/sqlstate.ts'
+import type { AnyTransaction } from '../src/operation.ts'
+import type { Claim } from './claim.ts'
+import { findProcessed } from './dedup.ts'
+import { AttemptTimeout, LostClaim } from './failure.ts'
+import type { PerformHandler, PerformingJob } from './handlers.ts'
+import type { Progress } from './progress.ts'
+import { highest, type Lane, lowest, type PendingJob, type Performed, settle, settleFailure } from './settle.ts'
+
+/** Aborts: `stopping` when the worker stops, and then nothing is begun or ended any more. */
+export interface RunContext {
+  progress: Progress
+  stopping: AbortSignal
+}
+
+/** The life of a batch with database effects only: settled in one transaction. */
+export async function runBatch(lane: Lane, claims: readonly Claim[], context: RunContext): Promise<void> {
+  await settleOrSplit(
+    lane,
+    claims.map((claim) => ({ claim })),
+    context,
+  )
+}
+
+/** The life of jobs that perform: begun together, then each performed and settled by itself. */
+export async function runEach(
+  lane: Lane,
+  claims: readonly Claim[],
+  context: RunContext,
+  onEnd: (claim: Claim) => void,
+): Promise<void> {
+  const begun = await patiently(context, () => begin(lane, claims))
+  await Promise.all(
+    claims.map(async (claim) => {
+      try {
+        await runOne(lane, claim, begun, context)
+      } finally {
+        onEnd(claim)
+      }
+    }),
+  )
+}
+
+async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContext): Promise<void> {
+  const row = begun.running.get(claim.jobId)
+  // Canceled, or without a record, or its effect is there already: settle ends it without the handler.
+  if (!row || begun.duplicates.has(claim.jobId)) return settleOrSplit(lane, [{ claim }], context)
+  let performed: Performed
+  try {
+    performed = await perform(lane, claim, row, context)
+  } catch (error) {
+    return fail(lane, claim, error, context)
+  }
+  await settleOrSplit(lane, [performed], context)
+}
+
+interface Begun {
+  running: ReadonlyMap<string, PendingJob>
+  duplicates: ReadonlyMap<string, string>
+}
+
+/** Shows jobs as running, and finds those whose effect is there already. */
+async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
+  const db = lane.database.kysely as unknown as AnyTransaction
+  const ids = claims.map(({ jobId }) => jobId)
+  const { rows } = await sql<PendingJob>`
+    update accepted.job set
+      state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
+      updated_at = now(), sequence = sequence + 1
+    from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
+    where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
+      and job.operation = ${lane.operation.name} and job.state in ('queued', 'running')
+    returning job.id, principal, idempotency_key, job.attempt, max_attempts, started_at, expires_at`.execute(db)
+  return {
+    running: new Map(rows.map((row) => [row.id, row])),
+    duplicates: await findProcessed(db, lane.operation, rows),
+  }
+}
+
+async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunContext): Promise<Performed> {
+  const { operation } = lane
+  const handler = lane.handler as PerformHandler<typeof operation>
+  const timeout = new AbortController()
+  const timer = setTimeout(
+    () => timeout.abort(new AttemptTimeout(operation.timeoutSeconds)),
+    operation.timeoutSeconds * 1000,
+  )
+  let resource: string | undefined
+  const job: PerformingJob = {
+    id: row.id,
+    operation: operation.name,
+    payload: claim.payload,
+    principal: row.principal,
+    attempt: claim.attempt,
+    maxAttempts: row.max_attempts,
+    idempotencyKey: row.idempotency_key ?? row.id,
+    log: lane.log.child({ job: row.id, attempt: claim.attempt }),
+    signal: AbortSignal.any([timeout.signal, context.stopping]),
+    progress: (percent, message) => context.progress.report(row.id, percent, message),
+    setResource: (path) => {
+      resource = path
+    },
+  }
+  try {
+    const result = await Promise.race([handler.perform(job), rejectOnAbort(job.signal)])
+    return { claim, result, resource }
+  } finally {
+    clearTimeout(timer)
+    context.progress.forget(row.id)
+  }
+}
+
+const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+
+/**
+ * Settles a batch in one transaction. When that fails, each half settles in a transaction of its own, and so on, so that
+ * only the job that cannot be settled is charged.
+ */
+async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<void> {
+  try {
+    const hints = await patiently(context, () =>
+      lane.database.kysely.transaction().execute((trx) => settle(lane, trx, performed)),
+    )
+    for (const name of hints) lane.workHints.notify(name)
+  } catch (error) {
+    const [first, ...more] = performed as [Performed, ...Performed[]]
+    if (more.length === 0) return fail(lane, first.claim, error, context)
+    const half = Math.ceil(performed.length / 2)
+    await settleOrSplit(lane, performed.slice(0, half), context)
+    await settleOrSplit(lane, performed.slice(half), context)
+  }
+}
+
+/** Charges a failed attempt to its job; what is no fault of the job is not charged. */
+async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContext): Promise<void> {
+  const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
+  // The worker hands back what it holds when it has stopped.
+  if (context.stopping.aborted) return
+  if (error instanceof LostClaim) return log.warn('The claim was lost; what it did was rolled back')
+  log.warn({ err: error }, 'The attempt failed')
+  try {
+    await patiently(context, () =>
+      lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
+    )
+  } catch (failure) {
+    log.error({ err: failure }, 'The failure could not be recorded; the job is retried when its heartbeat is overdue')
+  }
+}
+
+const mostContentions = 10
+const longestPause = 1_000
+
+/**
+ * Runs what may run again after a rollback: until Postgres is back, and some times when it lost a race. A transaction
+ * whose COMMIT was lost on the way finds, the second time, that everything has been settled already.
+ */
+async function patiently<Result>({ stopping }: RunContext, work: () => Promise<Result>): Promise<Result> {
+  for (let round = 0; ; round++) {
+    try {
+      return await work()
+    } catch (error) {
+      const again = isOutage(error) || (isContention(error) && round < mostContentions)
+      if (!again || stopping.aborted) throw error
+      await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(
+        () => {},
+      )
+    }
+  }
+}

@@ -1,0 +1,230 @@
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import { v7 as uuid7 } from 'uuid'
+import type { PgBoss } from '../src/db/boss.ts'
+import type { Database } from '../src/db/database.ts'
+import type { Notifier } from '../src/db/notifier.ts'
+import { enqueue } from '../src/jobs/enqueue.ts'
+import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
+import type { Claim, Claims } from './claim.ts'
+import { claimProcessedKeys } from './dedup.ts'
+import { describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
+import type { Handler, SettlingJob } from './handlers.ts'
+
+/** What the worker of one operation works with. */
+export interface Lane {
+  operation: Operation
+  handler: Handler
+  claims: Claims
+  database: Database
+  boss: PgBoss
+  /** Wakes the workers of an operation, after the commit. */
+  workHints: Notifier
+  log: Logger
+}
+
+/** A claim on its way to the end. */
+export interface Performed {
+  claim: Claim
+  /** What `perform` returned. */
+  result?: unknown
+  /** Where `perform` said the client is sent. */
+  resource?: string | undefined
+}
+
+/** A pending job, as it is locked. */
+export interface PendingJob {
+  id: string
+  principal: string
+  idempotency_key: string | null
+  attempt: number
+  max_attempts: number
+  started_at: Date | null
+  expires_at: Date
+}
+
+interface Ending {
+  id: string
+  attempt: number
+  result: unknown
+  resource: string | undefined
+}
+
+/**
+ * Ends jobs in the transaction: their keys, the handler's writes, their status and their place in the queue commit
+ * together or not at all. What was canceled meanwhile drops out. Throws when anything is not as it was claimed.
+ *
+ * @returns what to tell the workers after the commit
+ * @throws LostClaim
+ */
+export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Set<string>> {
+  const pending = await lockPending(
+    trx,
+    performed.map(({ claim }) => claim.jobId),
+  )
+  const live = performed.filter(({ claim }) => pending.has(claim.jobId))
+  const duplicates = await claimProcessedKeys(trx, lane.operation, [...pending.values()])
+  const fresh = live.filter(({ claim }) => !duplicates.has(claim.jobId))
+  const { endings, hints } = await runHandler(lane, trx, fresh, pending)
+  await writeSucceeded(trx, lane.operation, endings)
+  await writeDuplicates(trx, lane.operation, live, duplicates)
+  await lane.claims.complete(
+    trx,
+    performed.map(({ claim }) => claim),
+  )
+  // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
+  await sql`set constraints all immediate`.execute(trx)
+  return hints
+}
+
+/** Locks those of the jobs that are still pending, in the order of their ids. */
+export async function lockPending(trx: AnyTransaction, ids: readonly string[]): Promise<Map<string, PendingJob>> {
+  const { rows } = await sql<PendingJob>`
+    select id, principal, idempotency_key, attempt, max_attempts, started_at, expires_at
+    from accepted.job
+    where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ('queued', 'running')
+    order by id for update`.execute(trx)
+  return new Map(rows.map((row) => [row.id, row]))
+}
+
+// Beside `= any`, bounds let a generic plan skip the partitions of other days.
+export const lowest = (ids: readonly string[]) => ids.toSorted()[0]
+export const highest = (ids: readonly string[]) => ids.toSorted().at(-1)
+
+async function runHandler(
+  lane: Lane,
+  trx: AnyTransaction,
+  fresh: readonly Performed[],
+  pending: ReadonlyMap<string, PendingJob>,
+): Promise<{ endings: Ending[]; hints: Set<string> }> {
+  const hints = new Set<string>()
+  const resources = new Map<string, string>()
+  const jobs = fresh.map((performed) => {
+    const job = settlingJob(lane, performed, pending.get(performed.claim.jobId) as PendingJob, hints)
+    return { ...job, setResource: (path: string) => void resources.set(job.id, path) }
+  })
+  const results = jobs.length > 0 ? await lane.handler.settle?.(trx, jobs) : undefined
+  if (results && results.length !== jobs.length) {
+    throw new Error(`settle of '${lane.operation.name}' must return a result for every job, in the same order`)
+  }
+  const endings = fresh.map(({ claim, result, resource }, index) => ({
+    id: claim.jobId,
+    attempt: claim.attempt,
+    result: lane.operation.schemas.result ? (results ? results[index] : result) : undefined,
+    resource: resources.get(claim.jobId) ?? resource,
+  }))
+  return { endings, hints }
+}
+
+function settlingJob(
+  { operation, boss, log }: Lane,
+  { claim, result }: Performed,
+  row: PendingJob,
+  hints: Set<string>,
+): Omit<SettlingJob, 'setResource'> {
+  return {
+    id: row.id,
+    operation: operation.name,
+    payload: claim.payload,
+    principal: row.principal,
+    attempt: claim.attempt,
+    maxAttempts: row.max_attempts,
+    idempotencyKey: row.idempotency_key ?? row.id,
+    log: log.child({ job: row.id, attempt: claim.attempt }),
+    result,
+    async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
+      const job = { id: uuid7(), operation: next, payload, principal, idempotencyKey: key, ...rest }
+      await enqueue(boss, trx, [job])
+      hints.add(next.name)
+      return job.id
+    },
+  }
+}
+
+async function writeSucceeded(trx: AnyTransaction, operation: Operation, endings: readonly Ending[]): Promise<void> {
+  if (endings.length === 0) return
+  const ids = endings.map(({ id }) => id)
+  const { numAffectedRows } = await sql`
+    update accepted.job set
+      state = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
+      resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
+      ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    from unnest(
+      ${ids}::uuid[],
+      ${endings.map(({ attempt }) => attempt)}::integer[],
+      ${endings.map(({ result }) => toJson(result))}::jsonb[],
+      ${endings.map(({ resource }) => resource ?? null)}::text[]
+    ) as ended (id, attempt, result, resource)
+    where job.id = ended.id and job.id between ${lowest(ids)} and ${highest(ids)}
+      and job.operation = ${operation.name} and job.state in ('queued', 'running')`.execute(trx)
+  if (Number(numAffectedRows) !== endings.length) throw new LostClaim(`The status of ${ids} has moved on`)
+}
+
+const toJson = (value: unknown): string | null => (value === undefined || value === null ? null : JSON.stringify(value))
+
+/** A duplicate ends like the job that had the effect, with its result and resource. */
+async function writeDuplicates(
+  trx: AnyTransaction,
+  operation: Operation,
+  live: readonly Performed[],
+  duplicates: ReadonlyMap<string, string>,
+): Promise<void> {
+  if (duplicates.size === 0) return
+  const { rows: firsts } = await sql<{ id: string; result: unknown; resource: string | null }>`
+    select id, result, resource from accepted.job where id = any(${[...duplicates.values()]}::uuid[])`.execute(trx)
+  const byId = new Map(firsts.map((first) => [first.id, first]))
+  const endings = live.flatMap(({ claim }) => {
+    const first = duplicates.get(claim.jobId)
+    if (first === undefined) return []
+    const { result, resource } = byId.get(first) ?? {}
+    return [{ id: claim.jobId, attempt: claim.attempt, result, resource: resource ?? undefined }]
+  })
+  await writeSucceeded(trx, operation, endings)
+}
+
+/**
+ * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, or has failed.
+ *
+ * @throws LostClaim
+ */
+export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<void> {
+  const row = (await lockPending(trx, [claim.jobId])).get(claim.jobId)
+  if (!row) return lane.claims.complete(trx, [claim])
+  if (cause instanceof RetryAfter && Date.now() + cause.seconds * 1000 < row.expires_at.getTime()) {
+    return postpone(lane, trx, claim, cause.seconds)
+  }
+  const error = describeError(cause)
+  const final = cause instanceof JobFailed || claim.attempt >= row.max_attempts
+  await sql`
+    insert into accepted.attempt (job_id, attempt, error, started_at)
+    values (${row.id}, ${claim.attempt}, ${JSON.stringify(error)}, ${row.started_at})
+    on conflict on constraint attempt_pkey do nothing`.execute(trx)
+  await (final ? writeFailed(trx, claim, JSON.stringify(error)) : writeQueued(trx, claim))
+  await lane.claims.fail(trx, claim, error, final)
+}
+
+async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: number): Promise<void> {
+  await sql`
+    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = now()
+    where id = ${claim.jobId}`.execute(trx)
+  await lane.claims.release(trx, [claim], seconds)
+}
+
+async function writeFailed(trx: AnyTransaction, claim: Claim, error: string): Promise<void> {
+  await sql`
+    update accepted.job set
+      state = 'failed', attempt = ${claim.attempt}, error = ${error},
+      payload = ${JSON.stringify(claim.payload)}, started_at = coalesce(started_at, now()),
+      ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    where id = ${claim.jobId}`.execute(trx)
+}
+
+async function writeQueued(trx: AnyTransaction, claim: Claim): Promise<void> {
+  await sql`
+    update accepted.job set
+      state = 'queued', attempt = ${claim.attempt}, started_at = coalesce(started_at, now()),
+      updated_at = now(), sequence = sequence + 1
+    where id = ${claim.jobId}`.execute(trx)
+}
