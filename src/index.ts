@@ -1,6 +1,8 @@
 export { type Config, defineConfig } from './config.ts'
 export type { DatabaseOptions } from './db/database.ts'
-export { type Accepted, type AcceptedOptions, accepted, type EnqueueOptions } from './http/plugin.ts'
+export type { Accepted, AcceptedOptions } from './http/accepted.ts'
+export { accepted } from './http/plugin.ts'
+export type { EnqueueOptions } from './jobs/enqueue.ts'
 export type { Job } from './jobs/job.ts'
 export {
   type Acceptance,

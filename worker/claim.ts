@@ -74,7 +74,7 @@ export function createClaims(boss: PgBoss, operation: Operation): Claims {
       // Without started_on the next claim does not count as a retry.
       const { numAffectedRows } = await sql`
         update pgboss.job set
-          state = case when retry_count = 0 then 'created'::pgboss.job_state else 'retry' end,
+          state = case when job.retry_count = 0 then 'created'::pgboss.job_state else 'retry' end,
           started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds})
         from unnest(
           ${claims.map(({ queued }) => queued.id)}::uuid[],

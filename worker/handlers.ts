@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
+import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import { type AnyTransaction, type Operation, operationsIn, type PayloadFor, type ResultFor } from '../src/operation.ts'
 
 /** What every handler sees of its job. */
@@ -32,29 +33,19 @@ export interface PerformingJob<O extends Operation = Operation> extends RunningJ
   progress(percent: number, message?: string): void
 }
 
-export interface FollowUpOptions {
-  /** The worker de-duplicates by it, per operation and principal. */
-  key?: string
-  /** Default: this job's principal. */
-  principal?: string
-  /** Not before then. */
-  runAt?: Date
-  /** Instead of the operation's; higher goes first. */
-  priority?: number
-  /** Path of what the job makes. */
-  resource?: string
-}
-
 /** A job in `settle`: the transaction that ends it. */
 export interface SettlingJob<O extends Operation = Operation> extends RunningJob<O> {
   /** What `perform` returned. */
   result: [ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>
-  /** Enqueues a follow-up job within the transaction; its operation's `accept` is not run. Answers its id. */
+  /**
+   * Enqueues a follow-up job within the transaction; its operation's `accept` is not run. Its
+   * principal is this job's unless the options say otherwise. Answers its id.
+   */
   enqueue<Next extends Operation>(
     trx: AnyTransaction,
     operation: Next,
     payload: PayloadFor<Next>,
-    options?: FollowUpOptions,
+    options?: EnqueueOptions,
   ): Promise<string>
 }
 

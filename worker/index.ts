@@ -2,7 +2,6 @@ export { JobFailed, RetryAfter } from './failure.ts'
 export {
   type Dependencies,
   defineHandlers,
-  type FollowUpOptions,
   type Handler,
   type Handlers,
   type HandlersFor,

@@ -133,7 +133,7 @@ function settlingJob(
     log: log.child({ job: row.id, attempt: claim.attempt }),
     result,
     async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
-      const job = { id: uuid7(), operation: next, payload, principal, idempotencyKey: key, ...rest }
+      const job = { ...rest, id: uuid7(), operation: next, payload, principal, idempotencyKey: key }
       await enqueue(boss, trx, [job])
       hints.add(next.name)
       return job.id

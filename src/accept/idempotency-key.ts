@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import { sql } from 'kysely'
+import { errorCode, sqlstate } from '../db/sqlstate.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
 
@@ -64,9 +65,18 @@ export interface KeyClaim {
  * waits for its end. Answers, for each claim, the job that the key belongs to now, and the fingerprint it was claimed
  * with; a claim that was won answers itself.
  *
- * @throws DatabaseError 55P03 when a claim is held longer than the lock timeout
+ * @throws ProblemError idempotency-key-locked when somebody holds a key longer than the lock timeout
  */
 export async function claimKeys(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
+  try {
+    return await insertOrFind(trx, claims)
+  } catch (error) {
+    if (errorCode(error) !== sqlstate.lockNotAvailable) throw error
+    throw new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause: error })
+  }
+}
+
+async function insertOrFind(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
   const sorted = claims.toSorted((a, b) => (`${a.principal}\0${a.key}` < `${b.principal}\0${b.key}` ? -1 : 1))
   const { rows: won } = await sql<{ job_id: string }>`
     with waiting as materialized (select set_config('lock_timeout', ${String(lockTimeout)}, true))
@@ -93,7 +103,7 @@ async function findHolder(trx: AnyTransaction, claim: KeyClaim): Promise<KeyClai
     where principal = ${claim.principal} and key = ${claim.key} for update`.execute(trx)
   const [held] = rows
   // Deleted in between, with its job.
-  if (!held) return (await claimKeys(trx, [claim]))[0] as KeyClaim
+  if (!held) return (await insertOrFind(trx, [claim]))[0] as KeyClaim
   // A statement of its own: one that waited for the lock would still look at jobs as they were before the wait.
   const { rows: jobs } = await sql`
     select from accepted.job

@@ -4,8 +4,8 @@ import { ProblemError, problems } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
 import { absolute, Monitor, retryAfterSeconds, toMonitor } from '../jobs/monitor.ts'
 import { findJob } from '../jobs/read.ts'
+import type { Accepted } from './accepted.ts'
 import { linkToJob } from './links.ts'
-import type { Accepted } from './plugin.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
 
 const params = Type.Object({ id: Type.String({ description: 'The id of the job' }) })

@@ -8,7 +8,7 @@ import type { Job } from '../jobs/job.ts'
 import { Monitor } from '../jobs/monitor.ts'
 import { findJob } from '../jobs/read.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
-import type { Accepted } from './plugin.ts'
+import type { Accepted } from './accepted.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
 
 // W3C Trace Context, section 3.2.2.

@@ -4,6 +4,20 @@ import type { AnyTransaction, Operation } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
 
+/** What may be said of a job that is enqueued without a request of its own. */
+export interface EnqueueOptions {
+  /** The worker de-duplicates by it, per operation and principal. */
+  key?: string
+  /** Whose job it is. */
+  principal?: string
+  /** Not before then. */
+  runAt?: Date
+  /** Instead of the operation's; higher goes first. */
+  priority?: number
+  /** Path of what the job makes. */
+  resource?: string
+}
+
 /** A job about to be. */
 export interface NewJob {
   /** UUIDv7. */

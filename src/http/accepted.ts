@@ -1,0 +1,113 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Kysely } from 'kysely'
+import type pg from 'pg'
+import { v7 as uuid7 } from 'uuid'
+import { type Committer, createCommitter } from '../accept/committer.ts'
+import type { Authenticate } from '../config.ts'
+import { prepareQueues, startBoss } from '../db/boss.ts'
+import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
+import { createNotifier, type Notifier, workChannel } from '../db/notifier.ts'
+import { ProblemError } from '../errors.ts'
+import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
+import type { Job } from '../jobs/job.ts'
+import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
+import { authenticateByApiKey } from './api-key.ts'
+import { originFrom } from './links.ts'
+
+export interface AcceptedOptions {
+  /** A module namespace or any record; exports that are no operations are ignored. */
+  operations: object
+  /** Where Postgres is. */
+  database: string | DatabaseOptions
+  /** Default: API keys when there are any, else everybody is `anonymous`. */
+  authenticate?: Authenticate
+  /** The origin of links, without a slash at the end; default: as the client called us. */
+  publicUrl?: string
+}
+
+/** What the plugin adds to the Fastify instance, as `app.accepted`. */
+export interface Accepted {
+  /** Kysely on the plugin's pool, for the app's own reads and transactions; give it the app's tables. */
+  // biome-ignore lint/suspicious/noExplicitAny: the app's tables are unknown here
+  db: Kysely<any>
+  /**
+   * Enqueues a job within a transaction: a Kysely one, or a `pg` client that has sent BEGIN. Never runs the
+   * operation's `accept`. Without a principal in the options it is `anonymous`'s. The job exists once the transaction has committed; answer with `reply.accepted(job)` then.
+   *
+   * @throws TypeError when there is no transaction, or the operation is not among the registered ones
+   */
+  enqueue<O extends Operation>(
+    trx: AnyTransaction | pg.ClientBase,
+    operation: O,
+    payload: PayloadFor<O>,
+    options?: EnqueueOptions,
+  ): Promise<Job>
+  /** An `onRequest` hook for the app's own routes: sets `request.principal`, or answers 401. */
+  authenticate(request: FastifyRequest): Promise<void>
+  /** @internal */
+  database: Database
+  /** @internal */
+  committer: Committer
+  /** @internal */
+  workHints: Notifier
+  /** @internal */
+  originOf(request: FastifyRequest): string
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    accepted: Accepted
+  }
+  interface FastifyRequest {
+    /** Who asks, as `authenticate` said. */
+    principal: string
+  }
+  interface FastifyReply {
+    /** Answers 202 with the job's links and monitor. Call it after the commit. */
+    accepted(job: Job): FastifyReply
+  }
+}
+
+/** Opens what the process needs, and closes it in reverse order with the app. */
+export async function openAccepted(
+  app: FastifyInstance,
+  operations: ReadonlyMap<string, Operation>,
+  options: AcceptedOptions,
+): Promise<Accepted> {
+  const onError = (error: Error) => app.log.warn({ err: error }, 'Postgres')
+  const given = typeof options.database === 'string' ? { url: options.database } : options.database
+  const database = openDatabase({ applicationName: 'accepted api', onIdleError: onError, ...given })
+  app.addHook('onClose', () => database.close())
+  const boss = await startBoss(database, { supervise: false, onError })
+  app.addHook('onClose', () => boss.stop({ graceful: false }))
+  await prepareQueues(boss, operations.values())
+  const workHints = createNotifier(database, workChannel)
+  app.addHook('onClose', () => workHints.flush())
+
+  const principalOf = options.authenticate ?? authenticateByApiKey(database)
+  return {
+    db: database.kysely,
+    database,
+    workHints,
+    committer: createCommitter({ database, boss }),
+    originOf: originFrom(options.publicUrl),
+    async authenticate(request) {
+      const principal = await principalOf(request)
+      if (principal === null) throw new ProblemError('unauthenticated')
+      request.principal = principal
+    },
+    async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
+      if (operations.get(operation.name) !== operation) {
+        throw new TypeError(`Operation '${operation.name}' is not among the registered operations`)
+      }
+      const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
+      return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
+    },
+  }
+}
+
+function asTransaction(trx: AnyTransaction | pg.ClientBase): AnyTransaction {
+  if ('getTransactionStatus' in trx) return transactionOn(trx)
+  if (trx.isTransaction) return trx
+  throw new TypeError('enqueue needs a transaction: db.transaction().execute(async (trx) => …)')
+}

@@ -1,0 +1,22 @@
+import type { AcceptedOptions } from 'accepted'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
+import { accepted } from '../../src/http/plugin.ts'
+import { handleNotFound } from '../../src/http/problem.ts'
+import { createDatabase } from './database.ts'
+
+export interface TestApi {
+  app: FastifyInstance
+  url: string
+  databaseUrl: string
+}
+
+/** An API in this process, over a real socket, with a database of its own. */
+export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>): Promise<TestApi> {
+  const databaseUrl = await createDatabase(t)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.setNotFoundHandler(handleNotFound)
+  await app.register(accepted, { ...options, database: databaseUrl })
+  return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), databaseUrl }
+}

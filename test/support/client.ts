@@ -1,0 +1,38 @@
+import { until } from './until.ts'
+
+export interface Posted {
+  status: number
+  headers: Headers
+  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+  body: any
+}
+
+/** Posts JSON. */
+export async function post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<Posted> {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  })
+  return { status: response.status, headers: response.headers, body: await readJson(response) }
+}
+
+/** Gets JSON, without following redirects. */
+export async function get(url: string, headers: Record<string, string> = {}): Promise<Posted> {
+  const response = await fetch(url, { headers, redirect: 'manual' })
+  return { status: response.status, headers: response.headers, body: await readJson(response) }
+}
+
+async function readJson(response: Response): Promise<unknown> {
+  const text = await response.text()
+  return text && response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text || undefined
+}
+
+/** Polls the monitor until the job has ended, and answers its representation. */
+// biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+export async function ended(monitorUrl: string): Promise<any> {
+  return until(async () => {
+    const { body } = await get(monitorUrl)
+    return body.endedAt && body
+  })
+}

@@ -1,0 +1,48 @@
+/**
+ * Runs the tests: starts one Postgres for all of them, makes the template of their databases, and hands over to tap.
+ * Arguments go to tap: `npm test -- test/db/migrate.test.ts`. With --write-schema it writes migrations/schema.sql instead.
+ */
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
+import { migrate } from '../../src/db/migrate.ts'
+import { adminUrlVariable, templateName } from './database.ts'
+import { describeSchema, schemaFile } from './schema.ts'
+
+const root = join(import.meta.dirname, '../..')
+const dataDir = await mkdtemp(join(tmpdir(), 'accepted-test-'))
+const postgres = await startEmbeddedPostgres({
+  dataDir,
+  database: templateName,
+  // A hundred databases of tests at once; what a crash would lose is of no interest here.
+  settings: { max_connections: '400', fsync: 'off' },
+})
+
+async function runTap(): Promise<number> {
+  const tap = spawn(process.execPath, [join(root, 'node_modules/tap/dist/esm/run.mjs'), ...process.argv.slice(2)], {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, [adminUrlVariable]: postgres.url },
+  })
+  // The terminal tells tap as well; we wait for it.
+  process.on('SIGINT', () => {})
+  process.on('SIGTERM', () => tap.kill('SIGTERM'))
+  return new Promise((resolve) => tap.on('close', (code) => resolve(code ?? 1)))
+}
+
+async function run(): Promise<number> {
+  await migrate({ url: postgres.url, appMigrations: join(root, 'examples/todos/migrations') })
+  if (process.argv[2] !== '--write-schema') return runTap()
+  await writeFile(schemaFile, await describeSchema(postgres.url))
+  return 0
+}
+
+try {
+  process.exitCode = await run()
+} finally {
+  await postgres.stop('immediate')
+  if (process.exitCode === 0) await rm(dataDir, { recursive: true, force: true })
+  else console.error(`The databases of failed tests are kept in ${postgres.dataDir}`)
+}
