@@ -3,6 +3,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import plugin from 'fastify-plugin'
+import { Settings } from 'typebox/system'
 import type { Job } from '../jobs/job.ts'
 import { toMonitor } from '../jobs/monitor.ts'
 import { type Operation, operationsIn, type Route } from '../operation.ts'
@@ -46,6 +47,9 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
     })
   })
 }
+
+// TypeBox stops at 8; without an end, a body could make an answer many times its size.
+Settings.Set({ maxErrors: 100 })
 
 /** Strict JSON, TypeBox validation without coercion of bodies, and problem details for every error. */
 export function useOurConventions(app: FastifyInstance): void {

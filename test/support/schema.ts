@@ -38,14 +38,12 @@ async function describeTypes(client: pg.Client): Promise<string> {
 
 async function describeTables(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query(tables)
-  return Promise.all(
-    rows.map(async ({ oid, name, kind }) =>
-      [
-        kind === 'v' ? await describeView(client, oid, name) : await describeTable(client, oid, name),
-        await describeComments(client, oid, name, kind),
-      ].join('\n'),
-    ),
-  )
+  const parts: string[] = []
+  for (const { oid, name, kind } of rows) {
+    const definition = await (kind === 'v' ? describeView : describeTable)(client, oid, name)
+    parts.push(`${definition}\n${await describeComments(client, oid, name, kind)}`)
+  }
+  return parts
 }
 
 async function describeTable(client: pg.Client, oid: number, name: string): Promise<string> {
@@ -61,7 +59,7 @@ async function describeTable(client: pg.Client, oid: number, name: string): Prom
      from pg_constraint where conrelid = $1 and contype <> 'n' order by contype = 'c', conname`,
     [oid],
   )
-  const partitioned = await client.query('select pg_get_partkeydef($1) as key', [oid])
+  const partitioned = await client.query('select pg_get_partkeydef($1::oid) as key', [oid])
   const indexes = await client.query(
     `select pg_get_indexdef(i.indexrelid) || ';' as text from pg_index i
      left join pg_constraint c on c.conindid = i.indexrelid
@@ -79,7 +77,7 @@ async function describeTable(client: pg.Client, oid: number, name: string): Prom
 }
 
 async function describeView(client: pg.Client, oid: number, name: string): Promise<string> {
-  const { rows } = await client.query('select pg_get_viewdef($1, true) as text', [oid])
+  const { rows } = await client.query('select pg_get_viewdef($1::oid, true) as text', [oid])
   return `create view accepted.${name} as\n${rows[0].text}`
 }
 

@@ -1,0 +1,287 @@
+-- What the migrations add up to, read back from the catalog of a database. Generated: npm run schema
+
+create type accepted.job_state as enum ('queued', 'running', 'succeeded', 'failed', 'canceled');
+
+create table accepted.api_key (
+  id uuid not null,
+  name text not null,
+  principal text not null,
+  hash bytea not null,
+  created_at timestamp with time zone default now() not null,
+  revoked_at timestamp with time zone,
+  constraint api_key_hash_key UNIQUE (hash),
+  constraint api_key_pkey PRIMARY KEY (id),
+  constraint api_key_hash_sha256 CHECK ((octet_length(hash) = 32))
+);
+comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. As long as there is none, and the app brings no authentication of its own, everybody is anonymous.';
+comment on column accepted.api_key.id is 'UUIDv7.';
+comment on column accepted.api_key.name is 'What the key is for, for people.';
+comment on column accepted.api_key.principal is 'Who a request with this key is.';
+comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
+comment on column accepted.api_key.created_at is 'When the key was made.';
+comment on column accepted.api_key.revoked_at is 'From then on the key is refused.';
+
+create table accepted.attempt (
+  job_id uuid not null,
+  attempt integer not null,
+  error jsonb not null,
+  started_at timestamp with time zone,
+  failed_at timestamp with time zone default now() not null,
+  constraint attempt_pkey PRIMARY KEY (job_id, attempt)
+);
+comment on table accepted.attempt is 'One row per failed attempt of a job.';
+comment on column accepted.attempt.job_id is 'The job.';
+comment on column accepted.attempt.attempt is 'Which attempt failed, from 1.';
+comment on column accepted.attempt.error is 'Why: {code, message, details?}, without secrets.';
+comment on column accepted.attempt.started_at is 'When the attempt began.';
+comment on column accepted.attempt.failed_at is 'When it failed.';
+
+create table accepted.idempotency_key (
+  principal text not null,
+  key text not null,
+  fingerprint bytea not null,
+  job_id uuid not null,
+  created_at timestamp with time zone default now() not null,
+  constraint idempotency_key_pkey PRIMARY KEY (principal, key),
+  constraint idempotency_key_fingerprint_sha256 CHECK ((octet_length(fingerprint) = 32)),
+  constraint idempotency_key_length CHECK (((length(key) >= 1) AND (length(key) <= 255)))
+);
+CREATE INDEX idempotency_key_job_id_idx ON accepted.idempotency_key USING brin (job_id) WITH (autosummarize='on');
+comment on table accepted.idempotency_key is 'One row per Idempotency-Key a client sent, committed with its job. Goes when the job''s record goes.';
+comment on column accepted.idempotency_key.principal is 'Whose key it is; others may use the same key.';
+comment on column accepted.idempotency_key.key is 'The Idempotency-Key, without quotes.';
+comment on column accepted.idempotency_key.fingerprint is 'SHA-256 of the request; another request under the same key is refused with 422.';
+comment on column accepted.idempotency_key.job_id is 'The job that the first request with this key became.';
+comment on column accepted.idempotency_key.created_at is 'When the key was first used.';
+
+create table accepted.job (
+  id uuid not null,
+  operation text not null,
+  state accepted.job_state default 'queued'::accepted.job_state not null,
+  principal text not null,
+  idempotency_key text,
+  resource text,
+  percent smallint,
+  message text,
+  attempt integer default 0 not null,
+  max_attempts integer not null,
+  sequence bigint default 1 not null,
+  result jsonb,
+  error jsonb,
+  payload jsonb,
+  cancel_requested boolean default false not null,
+  retry_of uuid,
+  trace text,
+  created_at timestamp with time zone default now() not null,
+  started_at timestamp with time zone,
+  updated_at timestamp with time zone default now() not null,
+  ended_at timestamp with time zone,
+  expires_at timestamp with time zone not null,
+  constraint job_pkey PRIMARY KEY (id),
+  constraint job_attempt_range CHECK ((attempt >= 0)),
+  constraint job_ended_at_when_final CHECK (((state = ANY (ARRAY['succeeded'::accepted.job_state, 'failed'::accepted.job_state, 'canceled'::accepted.job_state])) = (ended_at IS NOT NULL))),
+  constraint job_error_when_failed CHECK (((state = 'failed'::accepted.job_state) = (error IS NOT NULL))),
+  constraint job_percent_range CHECK (((percent >= 0) AND (percent <= 100)))
+) partition by RANGE (id);
+comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
+comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';
+comment on column accepted.job.operation is 'The kind of work, for example todo.create; also the name of its queue in pgboss.queue.';
+comment on column accepted.job.state is 'queued, running, succeeded, failed or canceled. A job that waits for its retry is queued.';
+comment on column accepted.job.principal is 'Who asked. Nobody else sees the job over HTTP.';
+comment on column accepted.job.idempotency_key is 'The key the worker de-duplicates by, and hands on to services outside; none: the job''s own id serves outside.';
+comment on column accepted.job.resource is 'Path of what the job makes, for example /todos/1; the client is sent there once it has succeeded.';
+comment on column accepted.job.percent is 'Progress from 0 to 100 as the handler reports it; never decreases.';
+comment on column accepted.job.message is 'The handler''s last word on its progress, for people.';
+comment on column accepted.job.attempt is 'The attempt that runs or ran last, from 1; 0 until first claimed.';
+comment on column accepted.job.max_attempts is 'After this many failed attempts the job has failed.';
+comment on column accepted.job.sequence is 'Grows with every visible change; the ETag of the status.';
+comment on column accepted.job.result is 'What the handler returned, when the operation declares a result.';
+comment on column accepted.job.error is 'Why the job failed: {code, message, status?, details?}, without secrets. Only once failed.';
+comment on column accepted.job.payload is 'What the worker got; kept for failed and canceled jobs only, so that they can be retried.';
+comment on column accepted.job.cancel_requested is 'Somebody asked to cancel while the job was running.';
+comment on column accepted.job.retry_of is 'The job this one is a retry of.';
+comment on column accepted.job.trace is 'W3C traceparent of the request.';
+comment on column accepted.job.created_at is 'When the request was accepted.';
+comment on column accepted.job.started_at is 'When the first attempt began.';
+comment on column accepted.job.updated_at is 'When sequence last grew.';
+comment on column accepted.job.ended_at is 'When the job reached its final state.';
+comment on column accepted.job.expires_at is 'From then on the record counts as gone (410) and its partition may be dropped; set anew when the job ends.';
+
+create table accepted.processed_key (
+  operation text not null,
+  principal text not null,
+  key text not null,
+  job_id uuid not null,
+  processed_at timestamp with time zone default now() not null,
+  constraint processed_key_pkey PRIMARY KEY (operation, principal, key)
+);
+CREATE INDEX processed_key_job_id_idx ON accepted.processed_key USING brin (job_id) WITH (autosummarize='on');
+comment on table accepted.processed_key is 'The worker''s dedup table: a row is inserted in the transaction that settles a job with a key. A second job with the key changes nothing and ends like the first.';
+comment on column accepted.processed_key.operation is 'The operation that was processed under the key.';
+comment on column accepted.processed_key.principal is 'Whose key it is.';
+comment on column accepted.processed_key.key is 'The idempotency key the job carried.';
+comment on column accepted.processed_key.job_id is 'The job that had the effect.';
+comment on column accepted.processed_key.processed_at is 'When that job settled.';
+
+create table accepted.webhook_endpoint (
+  id uuid not null,
+  url text not null,
+  event_types text[] default '{job.succeeded,job.failed,job.canceled}'::text[] not null,
+  operations text[],
+  secrets text[] not null,
+  created_at timestamp with time zone default now() not null,
+  disabled_at timestamp with time zone,
+  disabled_reason text,
+  constraint webhook_endpoint_pkey PRIMARY KEY (id),
+  constraint webhook_endpoint_event_types_known CHECK ((event_types <@ '{job.succeeded,job.failed,job.canceled}'::text[])),
+  constraint webhook_endpoint_secrets_present CHECK (((cardinality(secrets) >= 1) AND (cardinality(secrets) <= 2))),
+  constraint webhook_endpoint_url_http CHECK ((url ~ '^https?://'::text))
+);
+comment on table accepted.webhook_endpoint is 'Where the end of a job is told to, signed per Standard Webhooks.';
+comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
+comment on column accepted.webhook_endpoint.url is 'Where deliveries are posted.';
+comment on column accepted.webhook_endpoint.event_types is 'Which ends are told: job.succeeded, job.failed, job.canceled.';
+comment on column accepted.webhook_endpoint.operations is 'Which operations are told; null: all.';
+comment on column accepted.webhook_endpoint.secrets is 'Signing secrets, newest first; two while one is being rotated.';
+comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
+comment on column accepted.webhook_endpoint.disabled_at is 'From then on nothing is delivered.';
+comment on column accepted.webhook_endpoint.disabled_reason is 'Why it was disabled, for example the endpoint answered 410.';
+
+create view accepted.backlog as
+ SELECT q.name AS operation,
+    count(j.id) FILTER (WHERE j.state < 'active'::pgboss.job_state AND j.start_after <= now()) AS ready,
+    count(j.id) FILTER (WHERE j.state < 'active'::pgboss.job_state AND j.start_after > now()) AS deferred,
+    count(j.id) FILTER (WHERE j.state = 'active'::pgboss.job_state) AS running,
+    now() - min(j.start_after) FILTER (WHERE j.state < 'active'::pgboss.job_state AND j.start_after <= now()) AS oldest
+   FROM pgboss.queue q
+     LEFT JOIN pgboss.job j ON j.name = q.name AND j.state <= 'active'::pgboss.job_state
+  WHERE q.name !~ '^__pgboss__'::text
+  GROUP BY q.name;
+comment on view accepted.backlog is 'What waits and what runs, per operation.';
+comment on column accepted.backlog.operation is 'The operation.';
+comment on column accepted.backlog.ready is 'Jobs that could start now.';
+comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';
+comment on column accepted.backlog.running is 'Jobs a worker holds.';
+comment on column accepted.backlog.oldest is 'How long the oldest ready job has been waiting.';
+
+create view accepted.job_overview as
+ SELECT j.id,
+    j.operation,
+    j.state,
+    j.principal,
+    j.percent,
+    j.message,
+    (j.attempt || ' of '::text) || j.max_attempts AS attempt,
+    COALESCE(j.ended_at, now()) - j.created_at AS age,
+    COALESCE(j.ended_at, now()) - j.started_at AS running_for,
+    j.error ->> 'code'::text AS error_code,
+    j.error ->> 'message'::text AS error_message,
+    j.resource,
+    j.created_at,
+    j.ended_at,
+    q.state::text AS queue_state,
+    q.start_after AS due_at
+   FROM accepted.job j
+     LEFT JOIN pgboss.job q ON q.name = j.operation AND q.id = j.id;
+comment on view accepted.job_overview is 'Every job at a glance, with its place in the queue. Newest first: order by id desc.';
+comment on column accepted.job_overview.id is 'The job.';
+comment on column accepted.job_overview.operation is 'The kind of work.';
+comment on column accepted.job_overview.state is 'What the client sees.';
+comment on column accepted.job_overview.principal is 'Who asked.';
+comment on column accepted.job_overview.percent is 'Progress.';
+comment on column accepted.job_overview.message is 'Progress in words.';
+comment on column accepted.job_overview.attempt is 'For example 1 of 4; 0 before the first.';
+comment on column accepted.job_overview.age is 'From acceptance to the end, or to now.';
+comment on column accepted.job_overview.running_for is 'From the first attempt to the end, or to now.';
+comment on column accepted.job_overview.error_code is 'Why it failed, for programs.';
+comment on column accepted.job_overview.error_message is 'Why it failed, for people.';
+comment on column accepted.job_overview.resource is 'What it makes.';
+comment on column accepted.job_overview.created_at is 'When it was accepted.';
+comment on column accepted.job_overview.ended_at is 'When it ended.';
+comment on column accepted.job_overview.queue_state is 'The state in pgboss.job; null once the queue has forgotten it.';
+comment on column accepted.job_overview.due_at is 'When the queue hands it out, or handed it out, at the earliest.';
+
+CREATE OR REPLACE FUNCTION accepted.create_job_partitions(days_ahead integer DEFAULT 3)
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET lock_timeout TO '2s'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  day date;
+  lower_bound uuid;
+  upper_bound uuid;
+  partition text;
+begin
+  for day in select current_date + n from generate_series(0, days_ahead) n loop
+    partition := 'job_' || to_char(day, 'YYYYMMDD');
+    continue when to_regclass('accepted.' || partition) is not null;
+    -- One maker at a time; whoever comes second finds the partition there.
+    perform pg_advisory_xact_lock(hashtext('accepted.create_job_partitions'));
+    continue when to_regclass('accepted.' || partition) is not null;
+    lower_bound := accepted.uuid_floor(day::timestamptz);
+    upper_bound := accepted.uuid_floor((day + 1)::timestamptz);
+    -- Rows that came while no worker ran are in the default partition and must move, or attaching fails.
+    lock table accepted.job_default in access exclusive mode;
+    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 70)', partition);
+    execute format(
+      'with moved as (delete from accepted.job_default where id >= %L and id < %L returning *) insert into accepted.%I select * from moved',
+      lower_bound, upper_bound, partition);
+    execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)',
+      partition, lower_bound, upper_bound);
+    return next partition;
+  end loop;
+end
+$function$;
+comment on function accepted.create_job_partitions(integer) is 'Makes the partitions of accepted.job for today and the days ahead (UTC); returns the names of the new ones. The worker calls it.';
+
+CREATE OR REPLACE FUNCTION accepted.drop_expired_job_partitions()
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ SET lock_timeout TO '2s'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  partition text;
+  day date;
+  alive boolean;
+  first_id uuid;
+  last_id uuid;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
+    return;
+  end if;
+  for partition in
+    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$' order by c.relname
+  loop
+    day := to_date(right(partition, 8), 'YYYYMMDD');
+    exit when day >= current_date;
+    -- A pending row, a deferred one for example, keeps its partition alive.
+    execute format('select exists (select from accepted.%I where ended_at is null or expires_at > now())', partition) into alive;
+    continue when alive;
+    first_id := accepted.uuid_floor(day::timestamptz);
+    last_id := accepted.uuid_floor((day + 1)::timestamptz);
+    delete from accepted.idempotency_key where job_id >= first_id and job_id < last_id;
+    delete from accepted.processed_key where job_id >= first_id and job_id < last_id;
+    delete from accepted.attempt where job_id >= first_id and job_id < last_id;
+    execute format('drop table accepted.%I', partition);
+    return next partition;
+  end loop;
+end
+$function$;
+comment on function accepted.drop_expired_job_partitions() is 'Drops the partitions of accepted.job whose every row has ended and expired, with the keys and attempts that belong to them; returns their names. The worker calls it.';
+
+CREATE OR REPLACE FUNCTION accepted.uuid_floor(at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN ((lpad(to_hex((floor((EXTRACT(epoch FROM at) * (1000)::numeric)))::bigint), 12, '0'::text) || '00000000000000000000'::text))::uuid;
+comment on function accepted.uuid_floor(timestamp with time zone) is 'The smallest UUIDv7-ordered id of that millisecond (RFC 9562, section 5.7), for conditions on accepted.job.id.';
+
+CREATE OR REPLACE FUNCTION accepted.uuid_time(id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN to_timestamp((((((('x'::text || lpad("left"(replace((id)::text, '-'::text, ''::text), 12), 16, '0'::text)))::bit(64))::bigint)::numeric / 1000.0))::double precision);
+comment on function accepted.uuid_time(uuid) is 'When a UUIDv7 was made, to the millisecond.';

@@ -1,0 +1,118 @@
+// Compile-only: `npm run check:types` fails when an expected error is not one.
+import { accepted, defineConfig, defineOperation, refuse } from 'accepted'
+import { defineHandlers } from 'accepted/worker'
+import Fastify from 'fastify'
+import type { Transaction } from 'kysely'
+import Type from 'typebox'
+
+interface Tables {
+  todo: { id: string; title: string }
+}
+
+const Input = Type.Object({ title: Type.String() })
+const Payload = Type.Object({ todoId: Type.String() })
+const Result = Type.Object({ messageId: Type.String() })
+
+const createTodo = defineOperation({
+  name: 'todo.create',
+  route: { method: 'POST', url: '/todos' },
+  input: Input,
+  payload: Payload,
+  accept: async (trx: Transaction<Tables>, entries) => {
+    await trx
+      .insertInto('todo')
+      .values(entries.map(({ id, input }) => ({ id, title: input.title })))
+      .execute()
+    return entries.map(({ id }) => ({ payload: { todoId: id }, resource: `/todos/${id}` }))
+  },
+})
+const sendReminder = defineOperation({ name: 'reminder.send', input: Input, result: Result })
+const operations = { createTodo, sendReminder, version: 1 }
+
+const settleTodo = { settle: async () => {} }
+const performReminder = { perform: async () => ({ messageId: 'm' }) }
+
+export const complete = [
+  defineHandlers(operations, { 'todo.create': settleTodo, 'reminder.send': performReminder }),
+  defineHandlers(operations, ({ log }) => ({
+    'todo.create': {
+      settle: async (trx: Transaction<Tables>, jobs) => {
+        for (const job of jobs) {
+          const id: string = job.payload.todoId
+          log.info({ id, attempt: job.attempt satisfies number })
+          await trx.deleteFrom('todo').where('id', '=', id).execute()
+          await job.enqueue(trx, sendReminder, { title: 'x' }, { key: 'k' })
+          // @ts-expect-error a payload of another operation
+          await job.enqueue(trx, sendReminder, { todoId: 'x' })
+        }
+      },
+    },
+    'reminder.send': {
+      perform: async (job) => {
+        // @ts-expect-error the payload is the input, which has no todoId
+        job.payload.todoId
+        return { messageId: job.payload.title }
+      },
+      settle: async (_trx, [job]) => {
+        job?.result.messageId satisfies string | undefined
+      },
+    },
+  })),
+
+  // @ts-expect-error a handler is missing
+  defineHandlers(operations, { 'todo.create': settleTodo }),
+  // @ts-expect-error a handler is missing in what the function makes
+  defineHandlers(operations, () => ({ 'todo.create': settleTodo })),
+  defineHandlers(operations, {
+    'todo.create': settleTodo,
+    'reminder.send': performReminder,
+    // @ts-expect-error there is no such operation
+    'todo.delete': settleTodo,
+  }),
+  // @ts-expect-error the result lacks messageId
+  defineHandlers(operations, {
+    'todo.create': settleTodo,
+    'reminder.send': { perform: async () => ({ id: 'm' }) },
+  }),
+  // @ts-expect-error an operation with a result, settled only, must return results
+  defineHandlers(operations, {
+    'todo.create': settleTodo,
+    'reminder.send': { settle: async () => {} },
+  }),
+]
+
+export const refused = [
+  defineOperation({
+    name: 'x',
+    input: Input,
+    payload: Payload,
+    // @ts-expect-error the payload lacks todoId
+    accept: async (_trx, entries) => entries.map(() => ({ payload: { id: 'x' } })),
+  }),
+  // @ts-expect-error with a payload of its own it needs accept
+  defineOperation({ name: 'x', input: Input, payload: Payload }),
+  // @ts-expect-error with params it needs accept
+  defineOperation({ name: 'x', input: Input, params: Type.Object({ id: Type.String() }) }),
+  defineOperation({
+    name: 'x',
+    input: Input,
+    params: Type.Object({ id: Type.String() }),
+    accept: async (_trx, entries) =>
+      entries.map(({ input, params }) =>
+        params.id === '' ? refuse(404, 'not-found', 'There is none') : { payload: { title: input.title } },
+      ),
+  }),
+]
+
+export async function app(): Promise<void> {
+  const app = Fastify()
+  await app.register(accepted, { ...defineConfig({ operations, handlers: './handlers.ts' }), database: 'postgres://' })
+  app.post('/', async (_request, reply) => {
+    const job = await app.accepted.db.transaction().execute(async (trx) => {
+      // @ts-expect-error a wrong payload
+      await app.accepted.enqueue(trx, createTodo, { title: 'x' })
+      return app.accepted.enqueue(trx, createTodo, { todoId: 'x' }, { principal: 'ann', runAt: new Date() })
+    })
+    return reply.accepted(job)
+  })
+}
