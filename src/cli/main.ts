@@ -16,9 +16,9 @@ program
   .description('a Postgres of its own if DATABASE_URL is not set, migrations, API and worker')
   .addOption(config())
   .action(async (options) => {
+    // Nothing else needs an embedded Postgres.
     const { dev } = await import('./dev.ts')
-    const mainArgv = [process.argv[1] as string]
-    process.exitCode = await dev({ config: options.config, env: process.env, mainArgv })
+    process.exitCode = await dev(options, process.argv[1] as string)
   })
 
 program.command('api').description('serve HTTP').addOption(config()).action(api)

@@ -2,8 +2,8 @@
  * Runs the tests: starts one Postgres for all of them, makes the template of their databases, and hands over to tap.
  * Arguments go to tap: `npm test -- test/db/migrate.test.ts`. With --write-schema it writes migrations/schema.sql instead.
  */
-import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { execFileSync, spawn } from 'node:child_process'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
@@ -13,6 +13,8 @@ import { describeSchema, schemaFile } from './schema.ts'
 
 const root = join(import.meta.dirname, '../..')
 const dataDir = await mkdtemp(join(tmpdir(), 'accepted-test-'))
+// As root, Postgres runs as another user, who must come in.
+await chmod(dataDir, 0o755)
 const postgres = await startEmbeddedPostgres({
   dataDir,
   database: templateName,
@@ -20,8 +22,19 @@ const postgres = await startEmbeddedPostgres({
   settings: { max_connections: '400', fsync: 'off' },
 })
 
+const tapProgram = join(root, 'node_modules/tap/dist/esm/run.mjs')
+
+/** Without the plugin that .taprc switches off; tap builds itself anew for that, once after each install. */
+async function buildTap(): Promise<void> {
+  const built = await readFile(join(root, 'node_modules/@tapjs/test/test-built/dist/esm/index.js'), 'utf8')
+  if (built.includes('@tapjs/typescript')) {
+    execFileSync(process.execPath, [tapProgram, 'build'], { cwd: root, stdio: 'inherit' })
+  }
+}
+
 async function runTap(): Promise<number> {
-  const tap = spawn(process.execPath, [join(root, 'node_modules/tap/dist/esm/run.mjs'), ...process.argv.slice(2)], {
+  await buildTap()
+  const tap = spawn(process.execPath, [tapProgram, ...process.argv.slice(2)], {
     cwd: root,
     stdio: 'inherit',
     env: { ...process.env, [adminUrlVariable]: postgres.url },

