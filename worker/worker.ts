@@ -3,6 +3,7 @@ import { type Logger, pino } from 'pino'
 import { type PgBoss, prepareQueues, startBoss } from '../src/db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { listen } from '../src/db/listener.ts'
+import { assertMigrated } from '../src/db/migrate.ts'
 import { createNotifier, unpack, workChannel } from '../src/db/notifier.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { createClaims } from './claim.ts'
@@ -61,9 +62,11 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       log,
       onShutdown: (step) => void closing.push(step),
     })
+    await assertMigrated(database)
     const boss = await startBoss(database, { supervise: true, onError })
     closing.push(() => boss.stop({ graceful: false }))
-    await prepareQueues(boss, operations)
+    // All of them: a handler may enqueue what another worker runs.
+    await prepareQueues(boss, options.handlers.operations.values())
     return run({ options, operations, handlers, database, boss, log, close })
   } catch (error) {
     await close()

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from 'commander'
 import { api } from './api.ts'
+import { addKey, listKeys, revokeKey } from './keys.ts'
 import { migrate } from './migrate.ts'
 import { worker } from './worker.ts'
 
@@ -36,6 +37,16 @@ program
   .addOption(config())
   .option('--json', 'for machines')
   .action(migrate)
+
+const keys = program.command('keys').description('API keys: as long as there is none, everybody is anonymous')
+keys
+  .command('add <name>')
+  .description('make a key; it is shown this once')
+  .option('--principal <name>', 'who a request with it is (default: the name)')
+  .option('--json', 'for machines')
+  .action(addKey)
+keys.command('list').description('every key, without the key').option('--json', 'for machines').action(listKeys)
+keys.command('revoke <id>').description('refuse a key from now on').option('--json', 'for machines').action(revokeKey)
 
 try {
   await program.parseAsync()

@@ -5,6 +5,8 @@ import { Kysely, PostgresDialect, sql } from 'kysely'
 import { type Migration, type MigrationProvider, Migrator } from 'kysely/migration'
 import pg from 'pg'
 import { migrateBoss } from './boss.ts'
+import type { Database } from './database.ts'
+import { errorCode, sqlstate } from './sqlstate.ts'
 
 /** Our own migrations; they come with the package. */
 const ownMigrations = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'migrations')
@@ -18,10 +20,19 @@ async function migrationNames(directory: string): Promise<string[]> {
 
 let latest: Promise<string> | undefined
 
-/** The name of our newest migration: the schema this program was built for. */
-export function latestMigration(): Promise<string> {
+/**
+ * Does nothing when the database has the schema that this program was built for.
+ *
+ * @throws Error saying what comes first
+ */
+export async function assertMigrated({ kysely }: Database): Promise<void> {
   latest ??= migrationNames(ownMigrations).then((names) => names.at(-1) as string)
-  return latest
+  const look = sql`select from accepted.migration where name = ${await latest}`.execute(kysely)
+  const { rows } = await look.catch((error) => {
+    if (errorCode(error) === sqlstate.undefinedTable) return { rows: [] }
+    throw error
+  })
+  if (rows.length === 0) throw new Error('The schema of the database is not current: run `accepted migrate` first.')
 }
 
 /** Forward-only migrations from the .sql files of a directory, in the order of their names. */

@@ -6,6 +6,7 @@ import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
 import { prepareQueues, startBoss } from '../db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
+import { assertMigrated } from '../db/migrate.ts'
 import { createNotifier, type Notifier, workChannel } from '../db/notifier.ts'
 import { ProblemError } from '../errors.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
@@ -78,6 +79,7 @@ export async function openAccepted(
   const given = typeof options.database === 'string' ? { url: options.database } : options.database
   const database = openDatabase({ applicationName: 'accepted api', onIdleError: onError, ...given })
   app.addHook('onClose', () => database.close())
+  await assertMigrated(database)
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
   await prepareQueues(boss, operations.values())

@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import { sql } from 'kysely'
 import type { Database } from '../db/database.ts'
-import { latestMigration } from '../db/migrate.ts'
+import { assertMigrated } from '../db/migrate.ts'
 import { ProblemError, problems } from '../errors.ts'
 
 /** Whether the process lives, and whether it can serve: Postgres answers, and the schema is the one it was built for. */
@@ -10,10 +9,7 @@ export function healthRoutes(app: FastifyInstance, database: Database): void {
     reply.header('cache-control', 'no-store').send({ status: 'live' }),
   )
   app.get('/health/ready', { schema: { hide: true } }, async (_request, reply) => {
-    const { rows } = await sql`select from accepted.migration where name = ${await latestMigration()}`.execute(
-      database.kysely,
-    )
-    if (rows.length === 0) throw new Error('The schema is not current: run `accepted migrate`')
+    await assertMigrated(database)
     return reply.header('cache-control', 'no-store').send({ status: 'ready' })
   })
 }

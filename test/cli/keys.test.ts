@@ -1,0 +1,51 @@
+import t from 'tap'
+import { get, post } from '../support/client.ts'
+import { run } from '../support/command.ts'
+import { createDatabase } from '../support/database.ts'
+import { start } from '../support/program.ts'
+
+t.test('as long as there is no key everybody is anonymous; then a key is needed, and is the principal', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const DATABASE_URL = databaseUrl
+  const api = await start(t, 'api', { databaseUrl })
+  const todo = { title: 'x' }
+  const anonymous = await post(`${api.url}/todos`, todo)
+  t.equal(anonymous.status, 202)
+  t.match((await run(['keys', 'list'], { DATABASE_URL })).out, /no keys/)
+
+  const added = await run(['keys', 'add', 'phone', '--principal', 'ann', '--json'], { DATABASE_URL })
+  t.equal(added.code, 0)
+  const { id, key } = JSON.parse(added.out)
+  const shown = await run(['keys', 'add', 'laptop', '--principal', 'bob'], { DATABASE_URL })
+  const bobs = shown.out.split('\n')[0] as string
+
+  const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
+  const without = await post(`${api.url}/todos`, todo)
+  t.equal(without.status, 401)
+  t.equal(without.headers.get('www-authenticate'), 'Bearer')
+  t.match(without.body, { error: { code: 'unauthenticated' } })
+  t.equal((await get(`${api.url}/todos`)).status, 401, 'the routes of the app are guarded too')
+  t.equal((await get(`${api.url}/health/ready`)).status, 200, 'health is not')
+  for (const authorization of ['Bearer nonsense', 'Bearer', 'Basic YTpi', key]) {
+    t.equal((await post(`${api.url}/todos`, todo, { authorization })).status, 401, authorization)
+  }
+  const { status, body } = await post(`${api.url}/todos`, todo, bearer(key))
+  t.equal(status, 202)
+  t.equal((await get(body.links.self, bearer(key))).status, 200)
+  t.equal((await get(body.links.self, bearer(bobs))).status, 404, "bob does not see ann's")
+  t.equal((await get(anonymous.body.links.self, bearer(key))).status, 404)
+
+  t.match(await run(['keys', 'revoke', id], { DATABASE_URL }), { code: 0, out: `Revoked ${id}.\n` })
+  t.equal((await post(`${api.url}/todos`, todo, bearer(key))).status, 401)
+  const listed = await run(['keys', 'list', '--json'], { DATABASE_URL })
+  t.match(JSON.parse(listed.out), [
+    { name: 'phone', principal: 'ann', revoked_at: String },
+    { name: 'laptop', principal: 'bob', revoked_at: null },
+  ])
+  t.notMatch(listed.out, bobs)
+})
+
+t.test('a key that is not there cannot be revoked, in one sentence', async (t) => {
+  const ran = await run(['keys', 'revoke', 'x'], { DATABASE_URL: await createDatabase(t) })
+  t.match(ran, { code: 1, err: 'error: There is no key x; `accepted keys list` shows them all.\n' })
+})

@@ -1,0 +1,66 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { run } from '../support/command.ts'
+import { createDatabase } from '../support/database.ts'
+import { freePort, todosConfig } from '../support/program.ts'
+
+const config = ['--config', todosConfig]
+
+t.test('each command has its help', async (t) => {
+  for (const command of ['dev', 'api', 'worker', 'migrate', 'keys']) {
+    const { code, out } = await run([command, '--help'])
+    t.equal(code, 0)
+    t.match(out, `Usage: accepted ${command}`)
+  }
+})
+
+t.test('what cannot be done is one sentence and exit code 1', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const nowhere = `postgres://ann:secret@127.0.0.1:${await freePort()}/none`
+  for (const [args, env, sentence] of [
+    [['api', ...config], { DATABASE_URL: '' }, /^error: DATABASE_URL is not set: .*\n$/],
+    [['api', ...config], { DATABASE_URL: 'mysql://ann:secret@host' }, /^error: DATABASE_URL is not usable: .*\n$/],
+    [['api', ...config], { DATABASE_URL: nowhere }, /^error: Postgres does not answer .*ECONNREFUSED.*\n$/],
+    [['worker', ...config], { DATABASE_URL: nowhere }, /^error: Postgres does not answer .*ECONNREFUSED.*\n$/],
+    [['migrate', ...config], { DATABASE_URL: nowhere }, /^error: Postgres does not answer .*ECONNREFUSED.*\n$/],
+    [['api', '--config', 'none.ts'], { DATABASE_URL }, /^error: The configuration file .*none\.ts does not exist\.\n$/],
+    [
+      ['worker', ...config, '--operations', 'todo.crate'],
+      { DATABASE_URL },
+      /^error: There is no operation todo\.crate\n$/,
+    ],
+    [['api', ...config], { DATABASE_URL, LOG_LEVEL: 'loud' }, /^error: LOG_LEVEL='loud' is not usable: .*\n$/],
+  ] as const) {
+    const ran = await run(args, { ...env, PORT: String(await freePort()), WORKER_PORT: String(await freePort()) })
+    t.equal(ran.code, 1)
+    t.match(ran.err, sentence)
+    t.notMatch(ran.err + ran.out, 'secret')
+  }
+})
+
+t.test('before the migrations the API and the worker say what comes first', async (t) => {
+  const DATABASE_URL = await createDatabase(t, { empty: true })
+  for (const command of ['api', 'worker']) {
+    const ran = await run([command, ...config], { DATABASE_URL, PORT: '0', WORKER_PORT: '0' })
+    t.equal(ran.code, 1)
+    t.match(ran.err, /^error: .*accepted migrate.*\n$/)
+  }
+})
+
+t.test('migrate says what it did, for people and for machines', async (t) => {
+  const DATABASE_URL = await createDatabase(t, { empty: true })
+  const first = await run(['migrate', ...config, '--json'], { DATABASE_URL })
+  t.same(JSON.parse(first.out), { migrations: ['0001_accepted', '0001_todos'] })
+  t.match(await run(['migrate', ...config], { DATABASE_URL }), { code: 0, out: 'The database was up to date.\n' })
+})
+
+t.test('a configuration without its parts is one sentence', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'accepted-config-'))
+  t.teardown(() => rm(directory, { recursive: true }))
+  const file = join(directory, 'accepted.config.ts')
+  await writeFile(file, 'export default {}')
+  const ran = await run(['api', '--config', file], { DATABASE_URL: 'postgres://127.0.0.1/none' })
+  t.match(ran.err, /^error: .* must have a default export made by defineConfig/)
+})
