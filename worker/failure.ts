@@ -59,7 +59,7 @@ const longestMessage = 500
 
 /** What an error may say to the client: no stack, no own properties, nothing that looks like a credential. */
 export function describeError(error: unknown): JobErrorColumn {
-  const message = redact(error instanceof Error ? error.message : String(error))
+  const message = redact(textOf(error))
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
   return {
     code: error.code,
@@ -67,6 +67,11 @@ export function describeError(error: unknown): JobErrorColumn {
     ...(error.status && { status: error.status }),
     ...(error.details && { details: error.details }),
   }
+}
+
+function textOf(error: unknown): string {
+  if (error instanceof Error) return error.message
+  return typeof error === 'string' ? error : 'The handler threw something that is no Error'
 }
 
 const codeOf = (error: unknown) => (error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error')

@@ -105,6 +105,8 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
   }
   try {
     const result = await Promise.race([handler.perform(job), rejectOnAbort(job.signal)])
+    // A handler that ends because its time is over has not done its work.
+    job.signal.throwIfAborted()
     return { claim, result, resource }
   } finally {
     clearTimeout(timer)

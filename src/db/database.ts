@@ -49,6 +49,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   })
   // Without a listener a connection that breaks while idle would end the process.
   pool.on('error', (error) => options.onIdleError?.(error))
+  // And so would one that breaks while in use; there, the statement that is under way rejects.
+  pool.on('connect', (client) => client.on('error', () => {}))
   const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
   return { kysely, pool, options: settled, close: () => kysely.destroy() }
 }

@@ -1,0 +1,104 @@
+import { pino } from 'pino'
+import t, { type Test } from 'tap'
+import { maintainPartitions } from '../../worker/retention.ts'
+import { openTestDatabase } from '../support/database.ts'
+
+const log = pino({ level: 'silent' })
+const day = "'2025-01-02'::timestamptz"
+
+async function setUp(t: Test) {
+  const database = await openTestDatabase(t)
+  const query = async (text: string) => (await database.pool.query(text)).rows
+  return {
+    database,
+    query,
+    maintain: () => maintainPartitions(database, log),
+    partitions: async () =>
+      (
+        await query(
+          "select inhrelid::regclass::text as name from pg_inherits where inhparent = 'accepted.job'::regclass",
+        )
+      )
+        .map(({ name }) => name.replace('accepted.', ''))
+        .filter((name) => /^job_\d{8}$/.test(name))
+        .sort(),
+    /** A partition of an old day, with a job that ended and expired, and its keys and attempt. */
+    async makeOld() {
+      await query(`
+        create table accepted.job_20250102 partition of accepted.job
+          for values from (accepted.uuid_floor(${day})) to (accepted.uuid_floor(${day} + interval '1 day'));
+        insert into accepted.job (id, operation, state, principal, max_attempts, created_at, ended_at, expires_at)
+          values (accepted.uuid_floor(${day}), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day} + interval '7 days');
+        insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day}));
+        insert into accepted.processed_key values ('x', 'ann', 'k', accepted.uuid_floor(${day}));
+        insert into accepted.attempt values (accepted.uuid_floor(${day}), 1, '{}');
+        insert into accepted.idempotency_key values ('ann', 'younger', sha256('x'), accepted.uuid_floor(now()));`)
+    },
+  }
+}
+
+const dayName = (offset: number) =>
+  `job_${new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10).replaceAll('-', '')}`
+
+t.test('there are partitions for today and the days ahead, and making them again changes nothing', async (t) => {
+  const { partitions, maintain } = await setUp(t)
+  const ahead = [0, 1, 2, 3].map(dayName)
+  t.same(await partitions(), ahead)
+  await Promise.all([maintain(), maintain(), maintain()])
+  t.same(await partitions(), ahead)
+})
+
+t.test('jobs that came before their partition are moved into it', async (t) => {
+  const { query, partitions, maintain } = await setUp(t)
+  await query(`drop table accepted.${dayName(0)}`)
+  await query(`
+    insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+    select accepted.uuid_floor(now()), 'x', 'ann', 1, now() + interval '7 days'`)
+  t.same(await query('select tableoid::regclass::text as place from accepted.job'), [{ place: 'accepted.job_default' }])
+  await maintain()
+  t.equal((await partitions()).length, 4)
+  t.same(await query('select tableoid::regclass::text as place from accepted.job'), [
+    { place: `accepted.${dayName(0)}` },
+  ])
+})
+
+t.test(
+  'a partition whose every job has expired is dropped, with the keys and attempts that belong to it',
+  async (t) => {
+    const { query, partitions, maintain, makeOld } = await setUp(t)
+    await makeOld()
+    await maintain()
+    t.notOk((await partitions()).includes('job_20250102'))
+    t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
+    t.same(await query('select from accepted.processed_key'), [])
+    t.same(await query('select from accepted.attempt'), [])
+  },
+)
+
+for (const [what, change] of [
+  ['has not ended', `state = 'queued', ended_at = null`],
+  ['ended not long ago', `expires_at = now() + interval '1 day'`],
+] as const) {
+  t.test(`a job that ${what} keeps its partition`, async (t) => {
+    const { query, partitions, maintain, makeOld } = await setUp(t)
+    await makeOld()
+    await query(`update accepted.job set ${change}`)
+    await maintain()
+    t.ok((await partitions()).includes('job_20250102'))
+    t.equal((await query('select from accepted.idempotency_key')).length, 2)
+  })
+}
+
+t.test('somebody who holds the table does not hold up the worker: it is done another time', async (t) => {
+  const { database, partitions, maintain, makeOld } = await setUp(t)
+  await makeOld()
+  const reader = await database.pool.connect()
+  await reader.query('begin')
+  await reader.query('select from accepted.job')
+  await maintain()
+  t.ok((await partitions()).includes('job_20250102'))
+  await reader.query('commit')
+  reader.release()
+  await maintain()
+  t.notOk((await partitions()).includes('job_20250102'))
+})

@@ -1,0 +1,201 @@
+import { defineOperation } from 'accepted'
+import { defineHandlers, type SettlingJob } from 'accepted/worker'
+import { sql, type Transaction } from 'kysely'
+import t from 'tap'
+import Type from 'typebox'
+import { openJobs } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
+
+interface Tables {
+  effect: { job_id: string; word: string }
+}
+
+const Word = Type.Object({ word: Type.String() })
+const operation = defineOperation({
+  name: 'word.write',
+  input: Word,
+  retry: { limit: 1, delaySeconds: 0, backoff: false },
+})
+const operations = { operation }
+
+const write = async (trx: Transaction<Tables>, jobs: SettlingJob<typeof operation>[]) => {
+  await trx
+    .insertInto('effect')
+    .values(jobs.map(({ id, payload }) => ({ job_id: id, word: payload.word })))
+    .execute()
+}
+
+const words = Array.from({ length: 20 }, (_, index) => `word ${index}`)
+
+for (const [what, prepare, settle] of [
+  [
+    'throws',
+    '',
+    async (trx: Transaction<Tables>, jobs: SettlingJob<typeof operation>[]) => {
+      await write(trx, jobs)
+      if (jobs.some(({ payload }) => payload.word === 'word 7')) throw new Error('not this one')
+    },
+  ],
+  ['violates a constraint', "alter table effect add constraint not_seven check (word <> 'word 7')", write],
+  [
+    'violates a deferred constraint',
+    `create function refuse() returns trigger language plpgsql as $$ begin
+       if new.word = 'word 7' then raise exception 'not this one'; end if; return new; end $$;
+     create constraint trigger refuse after insert on effect deferrable initially deferred
+       for each row execute function refuse();`,
+    write,
+  ],
+] as const) {
+  t.test(`in a batch, a job that ${what} fails alone; its neighbours succeed, once, uncharged`, async (t) => {
+    const jobs = await openJobs(t, [operation])
+    if (prepare) await jobs.query(prepare)
+    const ids: string[] = []
+    for (const word of words) ids.push(await jobs.add(operation, { word }))
+    await jobs.work(defineHandlers(operations, { 'word.write': { settle } }))
+    for (const [index, id] of ids.entries()) {
+      t.match(await jobs.ended(id), index === 7 ? { state: 'failed', attempt: 2 } : { state: 'succeeded', attempt: 1 })
+    }
+    const effects = await jobs.query('select word from effect')
+    t.same(effects.map(({ word }) => word).sort(), words.filter((word) => word !== 'word 7').sort())
+  })
+}
+
+t.test('results are kept in the order of the jobs, and a wrong number of them is an error', async (t) => {
+  const shout = defineOperation({ name: 'word.shout', input: Word, result: Type.String(), retry: { limit: 0 } })
+  const jobs = await openJobs(t, [shout])
+  const ids = await Promise.all(['a', 'b', 'c'].map((word) => jobs.add(shout, { word })))
+  const broken = await jobs.add(shout, { word: 'broken' }, { priority: -1 })
+  await jobs.work(
+    defineHandlers(
+      { shout },
+      {
+        'word.shout': {
+          settle: async (_trx, batch) =>
+            batch.flatMap(({ payload: { word } }) => (word === 'broken' ? [] : [word.toUpperCase()])),
+        },
+      },
+    ),
+  )
+  t.same(await Promise.all(ids.map(async (id) => (await jobs.ended(id)).result)), ['A', 'B', 'C'])
+  t.match(await jobs.ended(broken), { state: 'failed', error: { message: /must return a result for every job/ } })
+})
+
+t.test(
+  'what perform returned is the result, unless settle returns another; without a schema none is kept',
+  async (t) => {
+    const kept = defineOperation({ name: 'word.kept', input: Word, result: Type.String() })
+    const changed = defineOperation({ name: 'word.changed', input: Word, result: Type.String() })
+    const none = defineOperation({ name: 'word.none', input: Word })
+    const record = { kept, changed, none }
+    const jobs = await openJobs(t, Object.values(record))
+    const ids = [
+      await jobs.add(kept, { word: 'a' }),
+      await jobs.add(changed, { word: 'b' }),
+      await jobs.add(none, { word: 'c' }),
+    ]
+    const seen: unknown[] = []
+    await jobs.work(
+      defineHandlers(record, {
+        'word.kept': { perform: async ({ payload }) => payload.word },
+        'word.changed': {
+          perform: async ({ payload }) => payload.word,
+          settle: async (_trx, batch) => batch.map(({ result }) => `${result}!`),
+        },
+        'word.none': {
+          perform: async ({ payload }) => payload.word,
+          settle: async (_trx, batch) => void seen.push(...batch.map(({ result }) => result)),
+        },
+      }),
+    )
+    t.same(await Promise.all(ids.map(async (id) => (await jobs.ended(id)).result)), ['a', 'b!', null])
+    t.same(seen, ['c'])
+  },
+)
+
+t.test('the resource may be named by perform or by settle', async (t) => {
+  const found = defineOperation({ name: 'word.find', input: Word })
+  const record = { found }
+  const jobs = await openJobs(t, [found])
+  const [a, b] = [await jobs.add(found, { word: 'a' }), await jobs.add(found, { word: 'b' })]
+  await jobs.work(
+    defineHandlers(record, {
+      'word.find': {
+        perform: async (job) => job.setResource(`/performed/${job.payload.word}`),
+        settle: async (_trx, batch) => {
+          for (const job of batch) if (job.payload.word === 'b') job.setResource('/settled/b')
+        },
+      },
+    }),
+  )
+  t.equal((await jobs.ended(a)).resource, '/performed/a')
+  t.equal((await jobs.ended(b)).resource, '/settled/b')
+})
+
+t.test('a follow-up job is there when the settle has committed, and only then', async (t) => {
+  const parent = defineOperation({ name: 'word.parent', input: Word, retry: { limit: 0 } })
+  const record = { parent, operation }
+  const jobs = await openJobs(t, Object.values(record))
+  const good = await jobs.add(parent, { word: 'good' })
+  const bad = await jobs.add(parent, { word: 'bad' })
+  await jobs.work(
+    defineHandlers(record, {
+      'word.parent': {
+        settle: async (trx, batch) => {
+          for (const job of batch) await job.enqueue(trx, operation, job.payload, { key: job.id })
+          if (batch.some(({ payload }) => payload.word === 'bad')) throw new Error('bad')
+        },
+      },
+      'word.write': { settle: write },
+    }),
+  )
+  t.match(await jobs.ended(bad), { state: 'failed' })
+  t.match(await jobs.ended(good), { state: 'succeeded' })
+  await until(async () => (await jobs.query('select from effect')).length > 0)
+  const followUps = await jobs.query(
+    "select principal, idempotency_key from accepted.job where operation = 'word.write'",
+  )
+  t.same(followUps, [{ principal: 'ann', idempotency_key: good }])
+})
+
+t.test('a deadlock, a serialization failure and a lock timeout run again and charge nobody', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  let left = ['40P01', '40001', '55P03']
+  const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.write': {
+        settle: async (trx: Transaction<Tables>, batch) => {
+          await write(trx, batch)
+          const [state, ...rest] = left
+          left = rest
+          if (state) await sql.raw(`do $$ begin raise exception using errcode = '${state}'; end $$`).execute(trx)
+        },
+      },
+    }),
+  )
+  for (const id of ids) t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+  t.equal((await jobs.query('select from effect')).length, words.length)
+  t.same(await jobs.query('select from accepted.attempt'), [])
+})
+
+t.test(
+  'a backend that is terminated in the middle of a settle charges nobody, and the effect is there once',
+  async (t) => {
+    const jobs = await openJobs(t, [operation])
+    let terminations = 3
+    const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
+    await jobs.work(
+      defineHandlers(operations, {
+        'word.write': {
+          settle: async (trx: Transaction<Tables>, batch) => {
+            await write(trx, batch)
+            if (terminations-- > 0) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx)
+          },
+        },
+      }),
+    )
+    for (const id of ids) t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+    t.equal((await jobs.query('select from effect')).length, words.length)
+    t.same(await jobs.query('select from accepted.attempt'), [])
+  },
+)
