@@ -1,0 +1,75 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import { parse } from 'yaml'
+import { createDatabase } from './support/database.ts'
+import { freePort } from './support/program.ts'
+import { until } from './support/until.ts'
+
+const root = join(import.meta.dirname, '..')
+const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8').replace(/\\\n\s*(#.*\n\s*)?/g, '')
+const instructions = [...dockerfile.matchAll(/^([A-Z]+) (.*)$/gm)].map(([, name, value]) => ({
+  name,
+  value: value as string,
+}))
+const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true })
+
+const entrypoint = JSON.parse(instructions.find(({ name }) => name === 'ENTRYPOINT')?.value ?? '[]') as string[]
+
+/** Runs a service as its container would, but here. */
+function run(t: Test, service: string, env: NodeJS.ProcessEnv) {
+  const [, ...args] = [...entrypoint, ...services[service].command]
+  const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env, LOG_LEVEL: 'warn', ...env } })
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
+t.test('what the image copies is there, and it runs our node as nobody special', async (t) => {
+  const copied = instructions
+    .filter(({ name }) => name === 'COPY')
+    .flatMap(({ value }) => value.split(' ').slice(0, -1))
+  t.ok(copied.length > 0)
+  for (const path of copied) t.ok(existsSync(join(root, path)), path)
+  const major = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node.match(/\d+/)[0]
+  t.match(instructions.find(({ name }) => name === 'FROM')?.value, new RegExp(`^node:${major}\\b`))
+  t.equal(instructions.findLast(({ name }) => name === 'USER')?.value, 'node')
+})
+
+t.test('the services start in order: Postgres, migrations, then API and worker', async (t) => {
+  t.same(Object.keys(services), ['postgres', 'migrate', 'api', 'worker'])
+  t.equal(services.postgres.image, 'postgres:18')
+  t.ok(services.postgres.healthcheck)
+  t.same(services.migrate.depends_on, { postgres: { condition: 'service_healthy' } })
+  for (const name of ['api', 'worker']) {
+    t.same(services[name].depends_on, { migrate: { condition: 'service_completed_successfully' } })
+  }
+  const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = services.postgres.environment
+  const url = `postgres://${POSTGRES_USER}:${POSTGRES_PASSWORD}@postgres:5432/${POSTGRES_DB}`
+  for (const name of ['migrate', 'api', 'worker']) t.equal(services[name].environment.DATABASE_URL, url)
+})
+
+t.test('the commands run: migrate ends well, API and worker become healthy by their own checks', async (t) => {
+  const DATABASE_URL = await createDatabase(t, { empty: true })
+  const [migrated] = await once(run(t, 'migrate', { DATABASE_URL }), 'close')
+  t.equal(migrated, 0)
+  const ports = { PORT: String(await freePort()), WORKER_PORT: String(await freePort()) }
+  for (const [name, variable, port] of [
+    ['api', 'PORT', '3000'],
+    ['worker', 'WORKER_PORT', '3001'],
+  ] as const) {
+    run(t, name, { DATABASE_URL, ...ports })
+    const [how, , ...args] = services[name].healthcheck.test as string[]
+    t.equal(how, 'CMD')
+    const check = args.map((arg) => arg.replace(port, ports[variable]))
+    await until(() =>
+      promisify(execFile)(process.execPath, check).then(
+        () => true,
+        () => false,
+      ),
+    )
+    t.pass(`${name} is healthy`)
+  }
+})

@@ -1,0 +1,59 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { createDatabase } from '../support/database.ts'
+import { start } from '../support/program.ts'
+import { until } from '../support/until.ts'
+
+interface Step {
+  title: string
+  status: number
+  name: string | undefined
+  method: string
+  url: string
+  headers: Record<string, string>
+  body: string | undefined
+}
+
+const text = readFileSync(join(import.meta.dirname, '../../examples/todos/todos.http'), 'utf8')
+const [, ...blocks] = text.split(/^### /m).slice(1)
+
+function parse(block: string): Step {
+  const [title, ...lines] = block.split('\n') as [string, ...string[]]
+  const said = (pattern: RegExp) => lines.map((line) => line.match(pattern)?.[1]).find(Boolean)
+  const request = lines.filter((line) => !line.startsWith('#'))
+  const blank = request.indexOf('')
+  const [[method, url], headers] = [request[0]?.split(' ') as [string, string], request.slice(1, blank)]
+  return {
+    ...{ title, method, url },
+    status: Number(said(/^# → (\d+)/)),
+    name: said(/^# @name (\w+)/),
+    headers: Object.fromEntries(headers.map((line) => line.split(': ') as [string, string])),
+    body: request.slice(blank).join('\n').trim() || undefined,
+  }
+}
+
+t.test('todos.http walks through the example, and every answer is the one it names', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const [api] = await Promise.all([
+    start(t, 'api', { databaseUrl }),
+    start(t, 'worker', { databaseUrl, env: { DATA_DIR: t.testdir() } }),
+  ])
+  const known: Record<string, string> = { host: api.url }
+  const fill = (template: string) => template.replace(/\{\{(.+?)\}\}/g, (_, name) => known[name] ?? `unknown ${name}`)
+
+  t.ok(blocks.length > 10)
+  for (const step of blocks.map(parse)) {
+    const send = () => fetch(fill(step.url), { ...step, ...(step.body && { body: step.body }) } as RequestInit)
+    // A result may still be pending when it is asked for the first time.
+    const response = await until(async () => {
+      const answer = await send()
+      return (step.status !== 200 || answer.status !== 202) && answer
+    })
+    t.equal(response.status, step.status, step.title)
+    if (!step.name) continue
+    const { id } = (await response.json()) as { id: string }
+    known[`${step.name}.response.body.id`] = id
+    for (const [name, value] of response.headers) known[`${step.name}.response.headers.${name}`] = value
+  }
+})
