@@ -93,6 +93,11 @@ export const problems = {
     title: 'Too many jobs of this kind are waiting',
     remedy: 'Nothing was stored. Repeat the request after Retry-After seconds.',
   },
+  'schema-outdated': {
+    status: 503,
+    title: 'The schema of the database is not the one this program was built for',
+    remedy: 'Run `accepted migrate`; nothing else has to be restarted.',
+  },
   'database-unavailable': {
     status: 503,
     title: 'The database does not answer',

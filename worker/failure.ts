@@ -1,4 +1,5 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
+import { redact } from '../src/redact.ts'
 
 /** Thrown by a handler: the job has failed for good, whatever attempts are left. */
 export class JobFailed extends Error {
@@ -55,11 +56,12 @@ export class LostClaim extends Error {
   override name = 'LostClaim'
 }
 
+/** Characters of a message that a client is shown, at most. */
 const longestMessage = 500
 
 /** What an error may say to the client: no stack, no own properties, nothing that looks like a credential. */
 export function describeError(error: unknown): JobErrorColumn {
-  const message = redact(textOf(error))
+  const message = shorten(redact(textOf(error)).replaceAll('\0', '').toWellFormed())
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
   return {
     code: error.code,
@@ -76,16 +78,5 @@ function textOf(error: unknown): string {
 
 const codeOf = (error: unknown) => (error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error')
 
-/** Takes out of a text what gives access to something. */
-function redact(text: string): string {
-  const redacted = text
-    .replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]*@/gi, '$1***@')
-    .replace(/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 ***')
-    .replace(
-      /\b([\w-]*(?:password|passwd|pwd|secret|token|api[-_]?key|authorization)[\w-]*)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|\S+)/gi,
-      '$1$2***',
-    )
-    .replaceAll('\0', '')
-    .toWellFormed()
-  return redacted.length > longestMessage ? `${redacted.slice(0, longestMessage)}…`.toWellFormed() : redacted
-}
+const shorten = (text: string) =>
+  text.length > longestMessage ? `${text.slice(0, longestMessage)}…`.toWellFormed() : text

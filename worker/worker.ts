@@ -6,6 +6,7 @@ import { listen } from '../src/db/listener.ts'
 import { assertMigrated } from '../src/db/migrate.ts'
 import { createNotifier, unpack, workChannel } from '../src/db/notifier.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
+import { serializeError } from '../src/redact.ts'
 import { createClaims } from './claim.ts'
 import { LostClaim } from './failure.ts'
 import type { Handler, Handlers } from './handlers.ts'
@@ -47,7 +48,7 @@ const partitionsEvery = 60 * 60 * 1_000
  * @throws TypeError when a handler is missing or surplus, or `only` names an unknown operation
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const log = options.log ?? pino()
+  const log = options.log ?? pino({ serializers: { err: serializeError } })
   const onError = (err: Error) => log.warn({ err }, 'Postgres')
   const operations = choose(options.handlers.operations, options.only)
   const given = typeof options.database === 'string' ? { url: options.database } : options.database

@@ -1,4 +1,5 @@
 import { createServer } from 'node:net'
+import { resolve as resolvePath } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConfigError, loadConfig, readSettings, type Settings } from '../config.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.ts'
@@ -10,6 +11,8 @@ const stopWithin = 20_000
 const sameSignalWithin = 1_000
 /** How long API and worker may take to be ready, in milliseconds. */
 const readyWithin = 60_000
+/** How long one answer to that question may take, in milliseconds. */
+const answerWithin = 5_000
 
 /**
  * `accepted dev`: a Postgres of its own when DATABASE_URL is not set, migrations, API and worker as two processes.
@@ -21,39 +24,35 @@ export async function dev(options: { config?: string }, main: string): Promise<n
   const settings = readSettings()
   const { path: config } = await loadConfig(options.config)
   const wish = stopWish()
-  await assertFree(settings.HOST, settings.PORT, 'PORT')
-  await assertFree(settings.HOST, settings.WORKER_PORT, 'WORKER_PORT')
+  await assertPortsFree(settings)
   const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings)
   const children: Child[] = []
+  const start = (name: string) => {
+    const child = startChild(name, [main, name, '--config', config], {
+      // What runs well need not be told line by line.
+      LOG_LEVEL: 'warn',
+      ...process.env,
+      DATABASE_URL: postgres?.url ?? settings.DATABASE_URL,
+      DATA_DIR: postgres?.dataDir ?? settings.DATA_DIR,
+    })
+    children.push(child)
+    return child
+  }
   try {
-    const start = (name: string) => {
-      const child = startChild(name, [main, name, '--config', config], {
-        // What runs well need not be told line by line.
-        LOG_LEVEL: 'warn',
-        ...process.env,
-        DATABASE_URL: postgres?.url ?? settings.DATABASE_URL,
-        DATA_DIR: postgres?.dataDir ?? settings.DATA_DIR,
-      })
-      children.push(child)
-      return child
-    }
     if (wish.asked.aborted) return 0
     step('migrations')
-    const migrated = await start('migrate').ended
+    const migrated = await Promise.race([start('migrate').ended, wish.promise])
+    if (wish.asked.aborted) return 0
     if (migrated !== 0) return 1
     children.pop()
-    if (wish.asked.aborted) return 0
     step('API and worker')
     const died = Promise.race([start('api'), start('worker')].map(diedBy))
-    if (!(await Promise.race([ready(settings, wish.asked), died.then(() => false)]))) {
-      if (wish.asked.aborted) return 0
-      console.error('error: API and worker did not become ready; what they printed is above.')
-      return 1
-    }
-    console.log(describe(settings, postgres))
-    const death = await Promise.race([died, wish.promise])
-    if (!death) return 0
-    console.error(`error: ${death}`)
+    const stopped = Promise.race([died, wish.promise])
+    const ready = await becomeReady(settings, stopped)
+    if (ready) console.log(describe(settings, postgres))
+    const failure = ready === false ? 'API and worker did not become ready; what they printed is above.' : await stopped
+    if (!failure) return 0
+    console.error(`error: ${failure}`)
     return 1
   } finally {
     await stopChildren(children, wish)
@@ -66,7 +65,10 @@ export async function dev(options: { config?: string }, main: string): Promise<n
 
 const step = (what: string) => console.log(`· ${what}`)
 
-const diedBy = async ({ name, ended }: Child) => `The ${name} process ended by itself (${await ended}).`
+async function diedBy({ name, ended }: Child): Promise<string> {
+  const how = await ended
+  return `The ${name} process ended by itself (${typeof how === 'number' ? `exit code ${how}` : how}).`
+}
 
 /** The first signal asks for an orderly stop, a later one for a fast one. */
 function stopWish() {
@@ -78,8 +80,9 @@ function stopWish() {
     if (performance.now() - first > sameSignalWithin) hastened.abort()
     asked.abort()
   }
-  process.on('SIGINT', ask)
-  process.on('SIGTERM', ask)
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, ask)
+  // Nobody reads on when the terminal is closed, and what runs is to be stopped all the same.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   const promise = new Promise<undefined>((resolve) => asked.signal.addEventListener('abort', () => resolve(undefined)))
   return { asked: asked.signal, hastened: hastened.signal, promise }
 }
@@ -87,6 +90,16 @@ function stopWish() {
 async function startPostgres(settings: Settings): Promise<EmbeddedPostgres> {
   step('Postgres')
   return startEmbeddedPostgres({ dataDir: settings.DATA_DIR })
+}
+
+async function assertPortsFree({ HOST, PORT, WORKER_PORT }: Settings): Promise<void> {
+  await assertFree(HOST, PORT, 'PORT')
+  await assertFree(HOST, WORKER_PORT, 'WORKER_PORT')
+  if (PORT === WORKER_PORT) {
+    throw new ConfigError(
+      `PORT and WORKER_PORT are both ${PORT}; choose another: ${another('WORKER_PORT', PORT)} npm start`,
+    )
+  }
 }
 
 async function assertFree(host: string, port: number, variable: string): Promise<void> {
@@ -98,46 +111,72 @@ async function assertFree(host: string, port: number, variable: string): Promise
   }).catch(({ code }: NodeJS.ErrnoException) => {
     const reason =
       code === 'EADDRINUSE' ? `Port ${port} is taken; stop what listens there` : `Port ${port} cannot be used (${code})`
-    throw new ConfigError(`${reason}, or choose another: ${variable}=${port + 100} npm start`)
+    throw new ConfigError(`${reason}, or choose another: ${another(variable, port)} npm start`)
   })
 }
 
-const urlOf = ({ HOST, PORT }: Settings, port = PORT) => `http://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`
+const another = (variable: string, port: number) => `${variable}=${port + 100 > 65_535 ? port - 100 : port + 100}`
 
-async function ready(settings: Settings, stopping: AbortSignal): Promise<boolean> {
-  const deadline = performance.now() + readyWithin
-  const urls = [urlOf(settings), urlOf(settings, settings.WORKER_PORT)]
-  while (performance.now() < deadline && !stopping.aborted) {
-    const answers = await Promise.all(urls.map((url) => fetch(`${url}/health/ready`).catch(() => undefined)))
-    if (answers.every((answer) => answer?.ok)) return true
+/** Where a client on this machine finds what listens on every address, or on one. */
+function urlOf({ HOST, PORT }: Settings, port = PORT): string {
+  const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[HOST] ?? HOST
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+/** True when both are ready; false when that took too long; undefined when they were stopped before. */
+async function becomeReady(settings: Settings, stopped: Promise<unknown>): Promise<boolean | undefined> {
+  const urls = [urlOf(settings), urlOf(settings, settings.WORKER_PORT)].map((url) => `${url}/health/ready`)
+  const given = AbortSignal.timeout(readyWithin)
+  for (;;) {
+    const isReady = await Promise.race([Promise.all(urls.map(isUp)), stopped.then(() => undefined)])
+    if (!isReady) return undefined
+    if (isReady.every(Boolean)) return true
+    if (given.aborted) return false
     await delay(50)
   }
-  return false
+}
+
+async function isUp(url: string): Promise<boolean> {
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(answerWithin) })
+    await answer.body?.cancel()
+    return answer.ok
+  } catch {
+    return false
+  }
 }
 
 function describe(settings: Settings, postgres: EmbeddedPostgres | undefined): string {
   const api = urlOf(settings)
   const lines = [
     ['API', api],
-    ['Docs', `${api}/docs`],
+    ['Try', `${api}/docs`],
     ['Worker', `${urlOf(settings, settings.WORKER_PORT)}/health/ready`],
-    ...(postgres
-      ? [
-          ['Postgres', postgres.url],
-          ['Data', postgres.dataDir],
-        ]
-      : []),
+    ...(postgres ? describePostgres(settings, postgres) : []),
   ]
   return `\n${lines.map(([what, where]) => `  ${what?.padEnd(9)} ${where}`).join('\n')}\n\n  Ctrl-C stops everything.\n`
 }
 
+function describePostgres({ DATA_DIR }: Settings, { url, dataDir, logFile }: EmbeddedPostgres): string[][] {
+  const asked = resolvePath(DATA_DIR)
+  const reason = dataDir === asked ? '' : ` (the user postgres cannot enter ${asked})`
+  return [
+    ['Postgres', url],
+    ['Log', logFile],
+    ['Data', `${dataDir}${reason}`],
+  ]
+}
+
 async function stopChildren(children: readonly Child[], { hastened }: { hastened: AbortSignal }): Promise<void> {
   if (children.length === 0) return
-  step('stopping API and worker')
+  step(`stopping ${children.map(({ name }) => name).join(' and ')}`)
   const kill = () => {
     for (const child of children) child.kill('SIGKILL')
   }
-  const timer = setTimeout(kill, stopWithin)
+  const timer = setTimeout(() => {
+    console.error(`error: They did not stop within ${stopWithin / 1000} seconds, and are killed.`)
+    kill()
+  }, stopWithin)
   hastened.addEventListener('abort', kill)
   if (hastened.aborted) kill()
   for (const child of children) child.kill('SIGTERM')

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chown, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve as resolvePath } from 'node:path'
 import pg from 'pg'
 import { type Account, EmbeddedPostgresError, findPlace, type Place } from './embedded-place.ts'
 
@@ -18,7 +17,7 @@ export interface EmbeddedPostgres {
   logFile: string
   port: number
   pid: number
-  /** `fast` ends sessions and writes everything; `immediate` is a crash. */
+  /** `fast` ends sessions and writes everything; `immediate` is a crash. Stopping what has stopped is no error. */
   stop(mode?: 'fast' | 'immediate'): Promise<void>
 }
 
@@ -39,6 +38,9 @@ const majorVersion = '18'
 /** Losing the race for a free port so often is no accident. */
 const mostPorts = 5
 
+/** How long Postgres may take to start or to stop, in seconds. */
+const patience = '60'
+
 /**
  * Starts a real Postgres from npm, in a session of its own, so that a terminal's Ctrl-C does not reach it. As root it
  * runs as the user postgres, for it refuses to run as root.
@@ -46,141 +48,220 @@ const mostPorts = 5
  * @throws EmbeddedPostgresError with a sentence that says what to do
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const place = await findPlace(options.dataDir)
-  const cluster = join(place.dataDir, 'postgres')
-  const passwordFile = join(place.dataDir, 'postgres.password')
-  const logFile = join(cluster, 'server.log')
-  await initialise(place, cluster, passwordFile)
-  await assertNotRunning(place, cluster)
-  const port = await startOnPort(place, cluster, logFile, options)
-  await writeFile(starterFile(place), String(process.pid))
-  const pid = (await readPid(join(cluster, 'postmaster.pid'))) as number
-  const password = (await readFile(passwordFile, 'utf8')).trim()
-  const urlOf = (database: string) => `postgres://postgres:${password}@127.0.0.1:${port}/${database}`
-  let stopped: Promise<void> | undefined
-  const stop = (mode = 'fast') => {
-    stopped ??= run(place, place.binaries.pg_ctl, ['stop', '-D', cluster, '-m', mode, '-w', '-t', '60']).then(() => {})
-    return stopped
+  let dataDir = resolvePath(options.dataDir)
+  try {
+    const place = await findPlace(dataDir)
+    dataDir = place.dataDir
+    const cluster = join(dataDir, 'postgres')
+    await claim(place, cluster)
+    try {
+      await initialise(place, cluster)
+      const password = await readPassword(cluster)
+      const port = await startOnPort(place, cluster, options)
+      return await serve(place, cluster, { port, password, database: options.database ?? 'accepted' })
+    } catch (error) {
+      await release(place)
+      throw error
+    }
+  } catch (error) {
+    throw explain(error, dataDir)
+  }
+}
+
+async function serve(
+  place: Place,
+  cluster: string,
+  { port, password, database }: { port: number; password: string; database: string },
+): Promise<EmbeddedPostgres> {
+  const pid = await livePostgres(cluster)
+  if (!pid) throw new Error('it ended as soon as it had started')
+  const stop = async (mode: 'fast' | 'immediate' = 'fast') => {
+    // Not one that another start has put there since.
+    if ((await livePostgres(cluster)) === pid) await stopServer(place, cluster, pid, mode)
+    await release(place)
   }
   try {
-    await createDatabase(urlOf('postgres'), options.database ?? 'accepted')
+    const urlOf = (name: string) => `postgres://postgres:${password}@127.0.0.1:${port}/${encodeURIComponent(name)}`
+    await createDatabase(urlOf('postgres'), database)
+    return { url: urlOf(database), dataDir: place.dataDir, logFile: logFile(cluster), port, pid, stop }
   } catch (error) {
     await stop()
     throw error
   }
-  return { url: urlOf(options.database ?? 'accepted'), dataDir: place.dataDir, logFile, port, pid, stop }
 }
 
+/** It lies within the cluster, so that neither is there without the other. */
+const passwordFile = (cluster: string) => join(cluster, 'password')
+
+async function readPassword(cluster: string): Promise<string> {
+  const password = await readFile(passwordFile(cluster), 'utf8').catch(whenMissing)
+  if (password !== undefined) return password.trim()
+  throw new EmbeddedPostgresError(
+    'no-password',
+    `There is no ${passwordFile(cluster)}, so nobody can log in: bring it back, or set DATA_DIR to another directory.`,
+  )
+}
+
+const logFile = (cluster: string) => join(cluster, 'server.log')
+
 /** Makes the cluster beside its place and moves it there, so that an interrupted initdb leaves no half cluster. */
-async function initialise(place: Place, cluster: string, passwordFile: string): Promise<void> {
-  const version = await readFile(join(cluster, 'PG_VERSION'), 'utf8').catch(() => undefined)
+async function initialise(place: Place, cluster: string): Promise<void> {
+  const version = await readFile(join(cluster, 'PG_VERSION'), 'utf8').catch(whenMissing)
   if (version?.trim() === majorVersion) return
-  if (version) {
+  if (version !== undefined) {
     throw new EmbeddedPostgresError(
       'other-version',
       `${cluster} was made by PostgreSQL ${version.trim()} and this is ${majorVersion}: dump it with the old one, or set DATA_DIR to another directory.`,
     )
   }
-  const half = `${cluster}.new`
-  const handedOver = join(tmpdir(), `accepted-${randomBytes(8).toString('hex')}`)
+  await removeHalves(place.dataDir)
+  const half = `${cluster}.new-${randomBytes(4).toString('hex')}`
+  const password = `${half}.password`
   try {
-    const password = randomBytes(24).toString('base64url')
-    await writeFile(passwordFile, `${password}\n`, { mode: 0o600 })
-    await writeFile(handedOver, `${password}\n`, { mode: 0o600 })
-    await rm(half, { recursive: true, force: true })
     await mkdir(half, { mode: 0o700 })
-    if (place.account) {
-      await chown(half, place.account.uid, place.account.gid)
-      await chown(handedOver, place.account.uid, place.account.gid)
-    }
+    await writeFile(password, `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600, flush: true })
+    const { account } = place
+    if (account) for (const path of [half, password]) await chown(path, account.uid, account.gid)
     await run(place, place.binaries.initdb, [
-      ...['-D', half, '-U', 'postgres', '--pwfile', handedOver, '-A', 'scram-sha-256'],
+      ...['-D', half, '-U', 'postgres', '--pwfile', password, '-A', 'scram-sha-256'],
       ...['-E', 'UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
     ])
-    await rm(cluster, { recursive: true, force: true })
-    await rename(half, cluster)
+    await rename(password, passwordFile(half))
+    await rename(half, cluster).catch(({ code }: NodeJS.ErrnoException) => {
+      // What is there may be anybody's, and is not ours to remove.
+      throw new EmbeddedPostgresError(
+        'foreign-directory',
+        `${cluster} is there but is no Postgres cluster (${code}): move it away, or set DATA_DIR to another directory.`,
+      )
+    })
   } catch (error) {
-    await rm(half, { recursive: true, force: true }).catch(() => {})
-    throw explain(error, place.dataDir)
-  } finally {
-    await rm(handedOver, { force: true })
+    await removeHalves(place.dataDir)
+    throw error
+  }
+}
+
+/** What interrupted starts have left; an initdb may be at it still, and fails then. */
+async function removeHalves(dataDir: string): Promise<void> {
+  for (const name of await readdir(dataDir)) {
+    if (name.startsWith('postgres.new')) await rm(join(dataDir, name), { recursive: true, force: true }).catch(() => {})
   }
 }
 
 /** Names the process that started the server, and would stop it if it still lived. */
-const starterFile = (place: Place) => join(place.dataDir, 'starter.pid')
+const starterFile = ({ dataDir }: Place) => join(dataDir, 'starter.pid')
 
-/** A server that runs on the data keeps it, unless whoever started it was killed and could not stop it. */
-async function assertNotRunning(place: Place, cluster: string): Promise<void> {
-  const pidFile = join(cluster, 'postmaster.pid')
-  const pid = await readPid(pidFile)
-  if (pid === undefined) return
-  if (!(await isPostgresIn(pid, cluster))) {
-    // Postgres itself would refuse when the pid has been given to another process.
-    await rm(pidFile, { force: true })
-    return
+/** Reserves the data directory for this process. A server whose starter was killed, and could not stop it, is stopped. */
+async function claim(place: Place, cluster: string): Promise<void> {
+  const file = starterFile(place)
+  const found = await readFile(file, 'utf8').catch(whenMissing)
+  const server = await livePostgres(cluster)
+  if (found === undefined || (await isRunning(found))) {
+    if (server) throw locked(cluster, `the Postgres with pid ${server}`, `\`kill -INT ${server}\``)
+    const pid = Number.parseInt(found ?? '', 10)
+    if (pid) throw locked(cluster, `the process ${pid}`, `\`kill ${pid}\``)
   }
-  const starter = await readPid(starterFile(place))
-  if (starter !== undefined && !isAlive(starter)) {
-    await run(place, place.binaries.pg_ctl, ['stop', '-D', cluster, '-m', 'fast', '-w', '-t', '60'])
-    return
+  const mine = `${file}.${randomBytes(4).toString('hex')}`
+  await writeFile(mine, `${process.pid} ${await runningSince(process.pid)}`)
+  try {
+    // A link is made by one alone. Who replaces the file of a killed one at the same instant is stopped by Postgres.
+    await (found === undefined ? link : rename)(mine, file)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return claim(place, cluster)
+    throw error
+  } finally {
+    await rm(mine, { force: true })
   }
-  throw new EmbeddedPostgresError(
+  if (server) await stopServer(place, cluster, server, 'fast')
+}
+
+function locked(cluster: string, holder: string, command: string): EmbeddedPostgresError {
+  return new EmbeddedPostgresError(
     'data-dir-locked',
-    `${cluster} is in use by the Postgres with pid ${pid}: stop what started it, or stop it with \`kill -INT ${pid}\`, or set DATA_DIR to another directory.`,
+    `${cluster} is in use by ${holder}: stop what started it, or stop it with ${command}, or set DATA_DIR to another directory.`,
   )
 }
 
-async function readPid(file: string): Promise<number | undefined> {
-  const text = await readFile(file, 'utf8').catch(() => undefined)
-  return Number.parseInt(text ?? '', 10) || undefined
+async function release(place: Place): Promise<void> {
+  const starter = await readFile(starterFile(place), 'utf8').catch(() => '')
+  if (Number.parseInt(starter, 10) === process.pid) await rm(starterFile(place), { force: true })
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+/** Whether the process of a starter file is still that one. */
+async function isRunning(starter: string): Promise<boolean> {
+  const [pid, since] = starter.split(' ')
+  return since !== undefined && since === (await runningSince(Number(pid)))
+}
+
+/** Tells a process from a later one with the same pid; undefined when it has ended, even if nobody has reaped it. */
+async function runningSince(pid: number): Promise<string | undefined> {
+  if (!pid) return undefined
+  if (process.platform === 'linux') {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
+    // proc_pid_stat(5): the name before the last parenthesis may hold anything; then state, and 19 further on starttime.
+    const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields?.[0] === 'Z' ? undefined : fields?.[19]
+  }
+  const printed = await capture('/bin/ps', ['-o', 'stat=,lstart=', '-p', String(pid)]).catch(() => '')
+  const [state, ...started] = printed.trim().split(/\s+/)
+  return !state || state.startsWith('Z') ? undefined : started.join('-')
+}
+
+/** The pid of the server that runs on a cluster: the pid file says so, and that process' command line agrees. */
+async function livePostgres(cluster: string): Promise<number | undefined> {
+  const [pid, directory] = (await readFile(pidFile(cluster), 'utf8').catch(whenMissing))?.split('\n') ?? []
+  if (!pid || !directory) return undefined
+  const fromProc = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => undefined)
+  const command = fromProc ?? (await capture('/bin/ps', ['-o', 'command=', '-p', pid]).catch(() => ''))
+  return command.includes('postgres') && command.includes(directory) ? Number(pid) : undefined
+}
+
+const pidFile = (cluster: string) => join(cluster, 'postmaster.pid')
+
+/** No process has it: it is above every system's limit. */
+const nobodysPid = '2147483647'
+
+/**
+ * A pid that another process has now would keep Postgres from starting. Only the pid is replaced: by the rest of the
+ * file Postgres sees whether anything that belonged to the old server still runs.
+ */
+async function disownPidFile(cluster: string): Promise<void> {
+  const text = await readFile(pidFile(cluster), 'utf8').catch(whenMissing)
+  if (text) await writeFile(pidFile(cluster), text.replace(/^\d+/, nobodysPid))
+}
+
+async function startOnPort(place: Place, cluster: string, options: EmbeddedPostgresOptions): Promise<number> {
+  const log = logFile(cluster)
+  await disownPidFile(cluster)
+  for (let round = 1; ; round++) {
+    const port = options.port || (await freePort())
+    const settings = { ...options.settings, port, listen_addresses: '127.0.0.1', unix_socket_directories: '' }
+    const flags = Object.entries(settings).map(([name, value]) => `-c ${name}=${quote(String(value))}`)
+    await rm(log, { force: true })
+    try {
+      const args = ['-D', cluster, '-l', log, '-w', '-t', patience, '-o', flags.join(' ')]
+      await run(place, place.binaries.pg_ctl, ['start', ...args])
+      return port
+    } catch (error) {
+      const logged = await readFile(log, 'utf8').catch(() => '')
+      const explained = explain(logged ? new Error(logged) : error, place.dataDir, port)
+      if (explained.code !== 'port-taken' || options.port || round === mostPorts) throw explained
+    }
   }
 }
 
-/** Whether a process is the Postgres of a cluster; its command line names the directory. */
-async function isPostgresIn(pid: number, cluster: string): Promise<boolean> {
-  const fromProc = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => undefined)
-  const command = fromProc ?? (await capture('/bin/ps', ['-o', 'command=', '-p', String(pid)]).catch(() => ''))
-  return command.includes('postgres') && command.includes(cluster)
-}
+/** For the shell through which pg_ctl starts the server. */
+const quote = (value: string) => `'${value.replaceAll("'", "'\\''")}'`
 
-async function startOnPort(
-  place: Place,
-  cluster: string,
-  logFile: string,
-  { port: wanted, settings = {} }: EmbeddedPostgresOptions,
-): Promise<number> {
-  for (let round = 1; ; round++) {
-    const port = wanted ?? (await freePort())
-    const all = { ...settings, port: String(port), listen_addresses: '127.0.0.1', unix_socket_directories: '' }
-    const flags = Object.entries(all).map(([name, value]) => `-c ${name}='${value}'`)
-    await rm(logFile, { force: true })
-    try {
-      await run(place, place.binaries.pg_ctl, [
-        'start',
-        '-D',
-        cluster,
-        '-l',
-        logFile,
-        '-w',
-        '-t',
-        '60',
-        '-o',
-        flags.join(' '),
-      ])
-      return port
-    } catch (error) {
-      const log = await readFile(logFile, 'utf8').catch(() => '')
-      const explained = explain(new Error(log || String(error)), place.dataDir, port)
-      if (explained.code !== 'port-taken' || wanted || round === mostPorts) throw explained
-    }
+async function stopServer(place: Place, cluster: string, pid: number, mode: 'fast' | 'immediate'): Promise<void> {
+  try {
+    await run(place, place.binaries.pg_ctl, ['stop', '-D', cluster, '-m', mode, '-w', '-t', patience])
+  } catch {
+    // It may have ended by itself meanwhile.
+    if ((await livePostgres(cluster)) !== pid) return
+    throw new EmbeddedPostgresError(
+      'stop-failed',
+      `The Postgres with pid ${pid} did not stop within ${patience} seconds: \`kill -QUIT ${pid}\` ends it.`,
+    )
   }
 }
 
@@ -188,16 +269,31 @@ async function startOnPort(
 export function explain(error: unknown, dataDir: string, port?: number): EmbeddedPostgresError {
   if (error instanceof EmbeddedPostgresError) return error
   const text = error instanceof Error ? error.message : String(error)
+  const cannotRun = text.match(/error while loading shared libraries: .*|^spawn .*/)?.[0]
+  if (cannotRun) {
+    return new EmbeddedPostgresError(
+      'unsupported-platform',
+      `The Postgres in node_modules cannot run here (${cannotRun}): set DATABASE_URL to another one.`,
+    )
+  }
   if (/No space left on device|ENOSPC/.test(text)) {
     return new EmbeddedPostgresError(
       'disk-full',
       `The disk of ${dataDir} is full: make room, or set DATA_DIR elsewhere.`,
     )
   }
+  const holder = text.match(/Is another postmaster \(PID (\d+)\)/)?.[1]
+  if (holder) return locked(join(dataDir, 'postgres'), `the Postgres with pid ${holder}`, `\`kill -INT ${holder}\``)
+  if (/pre-existing shared memory block/.test(text)) {
+    return new EmbeddedPostgresError(
+      'data-dir-locked',
+      `${dataDir}/postgres is in use by what is left of a Postgres that died: start again when it has ended, or set DATA_DIR to another directory.`,
+    )
+  }
   if (/Address already in use|could not bind/.test(text)) {
     return new EmbeddedPostgresError('port-taken', `Port ${port} is taken, so Postgres cannot listen on it.`)
   }
-  if (/Permission denied|EACCES|EROFS|Read-only/.test(text)) {
+  if (/Permission denied|not permitted|EACCES|EPERM|EROFS|Read-only/.test(text)) {
     return new EmbeddedPostgresError(
       'no-permission',
       `${dataDir} cannot be written: change its owner, or set DATA_DIR elsewhere.`,
@@ -205,6 +301,11 @@ export function explain(error: unknown, dataDir: string, port?: number): Embedde
   }
   const reason = text.match(/(?:FATAL|PANIC|error): *(.*)/)?.[1] ?? text.trim().split('\n').at(-1)
   return new EmbeddedPostgresError('start-failed', `Postgres did not start in ${dataDir}: ${reason}`)
+}
+
+/** A file that cannot be read is another matter than one that is not there. */
+function whenMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
 }
 
 async function createDatabase(url: string, name: string): Promise<void> {
@@ -237,7 +338,14 @@ async function run({ account }: { account: Account | undefined }, program: strin
 /** What a program prints; rejects with it when the program fails. */
 function capture(program: string, args: string[], account?: Account): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { ...account, cwd: '/', env: { LC_ALL: 'C' } })
+    const child = spawn(program, args, {
+      ...account,
+      cwd: '/',
+      env: { LC_ALL: 'C' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A Ctrl-C would break initdb off; whoever asked for the server stops it when it is there.
+      detached: true,
+    })
     let printed = ''
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk) => {
@@ -245,8 +353,7 @@ function capture(program: string, args: string[], account?: Account): Promise<st
       })
     }
     child.on('error', reject)
-    // Not `close`: the server that pg_ctl leaves behind holds on to the pipes.
-    child.on('exit', (code) =>
+    child.on('close', (code) =>
       code === 0 ? resolve(printed) : reject(new Error(printed || `${program} exited ${code}`)),
     )
   })

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import { type Migration, type MigrationProvider, Migrator } from 'kysely/migration'
 import pg from 'pg'
+import { ProblemError } from '../errors.ts'
 import { migrateBoss } from './boss.ts'
 import type { Database } from './database.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
@@ -23,7 +24,7 @@ let latest: Promise<string> | undefined
 /**
  * Does nothing when the database has the schema that this program was built for.
  *
- * @throws Error saying what comes first
+ * @throws ProblemError schema-outdated
  */
 export async function assertMigrated({ kysely }: Database): Promise<void> {
   latest ??= migrationNames(ownMigrations).then((names) => names.at(-1) as string)
@@ -32,7 +33,8 @@ export async function assertMigrated({ kysely }: Database): Promise<void> {
     if (errorCode(error) === sqlstate.undefinedTable) return { rows: [] }
     throw error
   })
-  if (rows.length === 0) throw new Error('The schema of the database is not current: run `accepted migrate` first.')
+  if (rows.length > 0) return
+  throw new ProblemError('schema-outdated', 'The schema of the database is not current: run `accepted migrate` first.')
 }
 
 /** Forward-only migrations from the .sql files of a directory, in the order of their names. */

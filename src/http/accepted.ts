@@ -4,7 +4,7 @@ import type pg from 'pg'
 import { v7 as uuid7 } from 'uuid'
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
-import { prepareQueues, startBoss } from '../db/boss.ts'
+import { type PgBoss, prepareQueues, startBoss } from '../db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
 import { assertMigrated } from '../db/migrate.ts'
 import { createNotifier, type Notifier, workChannel } from '../db/notifier.ts'
@@ -45,13 +45,15 @@ export interface Accepted {
   ): Promise<Job>
   /** An `onRequest` hook for the app's own routes: sets `request.principal`, or answers 401. */
   authenticate(request: FastifyRequest): Promise<void>
-  /** @internal */
+}
+
+/** What the routes work with. */
+export interface Service {
   database: Database
-  /** @internal */
   committer: Committer
-  /** @internal */
+  /** Wakes the workers of an operation, after the commit. */
   workHints: Notifier
-  /** @internal */
+  /** Scheme and host of the links in an answer. */
   originOf(request: FastifyRequest): string
 }
 
@@ -70,11 +72,11 @@ declare module 'fastify' {
 }
 
 /** Opens what the process needs, and closes it in reverse order with the app. */
-export async function openAccepted(
+export async function open(
   app: FastifyInstance,
   operations: ReadonlyMap<string, Operation>,
   options: AcceptedOptions,
-): Promise<Accepted> {
+): Promise<{ service: Service; accepted: Accepted }> {
   const onError = (error: Error) => app.log.warn({ err: error }, 'Postgres')
   const given = typeof options.database === 'string' ? { url: options.database } : options.database
   const database = openDatabase({ applicationName: 'accepted api', onIdleError: onError, ...given })
@@ -85,26 +87,32 @@ export async function openAccepted(
   await prepareQueues(boss, operations.values())
   const workHints = createNotifier(database, workChannel)
   app.addHook('onClose', () => workHints.flush())
-
-  const principalOf = options.authenticate ?? authenticateByApiKey(database)
+  const committer = createCommitter({ database, boss })
   return {
-    db: database.kysely,
-    database,
-    workHints,
-    committer: createCommitter({ database, boss }),
-    originOf: originFrom(options.publicUrl),
-    async authenticate(request) {
-      const principal = await principalOf(request)
-      if (principal === null) throw new ProblemError('unauthenticated')
-      request.principal = principal
+    service: { database, committer, workHints, originOf: originFrom(options.publicUrl) },
+    accepted: {
+      db: database.kysely,
+      authenticate: authenticateBy(options.authenticate ?? authenticateByApiKey(database)),
+      enqueue: enqueueWith(boss, operations),
     },
-    async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
-      if (operations.get(operation.name) !== operation) {
-        throw new TypeError(`Operation '${operation.name}' is not among the registered operations`)
-      }
-      const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
-      return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
-    },
+  }
+}
+
+function authenticateBy(principalOf: Authenticate): Accepted['authenticate'] {
+  return async (request) => {
+    const principal = await principalOf(request)
+    if (principal === null) throw new ProblemError('unauthenticated')
+    request.principal = principal
+  }
+}
+
+function enqueueWith(boss: PgBoss, operations: ReadonlyMap<string, Operation>): Accepted['enqueue'] {
+  return async (trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) => {
+    if (operations.get(operation.name) !== operation) {
+      throw new TypeError(`Operation '${operation.name}' is not among the registered operations`)
+    }
+    const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
+    return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
   }
 }
 

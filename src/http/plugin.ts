@@ -7,7 +7,7 @@ import { Settings } from 'typebox/system'
 import type { Job } from '../jobs/job.ts'
 import { toMonitor } from '../jobs/monitor.ts'
 import { type Operation, operationsIn, type Route } from '../operation.ts'
-import { type AcceptedOptions, openAccepted } from './accepted.ts'
+import { type AcceptedOptions, open } from './accepted.ts'
 import { parseJsonStrictly } from './json.ts'
 import { linkToJob } from './links.ts'
 import { handleError } from './problem.ts'
@@ -17,14 +17,14 @@ import { submitRoute } from './submit.ts'
 
 async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const operations = operationsIn(options.operations)
-  const accepted = await openAccepted(app, operations, options)
+  const { service, accepted } = await open(app, operations, options)
 
   app.decorate('accepted', accepted)
   app.decorateRequest('principal', '')
   app.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     // The job has committed by now, whether a route accepted it or the app enqueued it.
-    accepted.workHints.notify(job.operation)
-    const origin = accepted.originOf(this.request)
+    service.workHints.notify(job.operation)
+    const origin = service.originOf(this.request)
     return linkToJob(this, job, origin).send(toMonitor(job, origin))
   })
 
@@ -35,14 +35,14 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   // A scope of its own, so that the app's other routes keep their parsers, validators and error handlers.
   await app.register(async (scope) => {
     useOurConventions(scope)
-    healthRoutes(scope, accepted.database)
+    healthRoutes(scope, service.database)
     documentRoutes(scope)
     await scope.register(swaggerUi, { routePrefix: '/docs' })
     await scope.register(async (guarded) => {
       guarded.addHook('onRequest', accepted.authenticate)
-      statusRoutes(guarded, accepted)
+      statusRoutes(guarded, service)
       for (const operation of operations.values()) {
-        if (operation.route) submitRoute(guarded, accepted, operation as Operation & { route: Route })
+        if (operation.route) submitRoute(guarded, service, operation as Operation & { route: Route })
       }
     })
   })

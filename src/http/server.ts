@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Config, Settings } from '../config.ts'
+import { serializeError } from '../redact.ts'
 import { accepted, useOurConventions } from './plugin.ts'
 import { handleNotFound } from './problem.ts'
 
@@ -10,7 +11,7 @@ const requestTimeout = 30_000
 export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
   const app = Fastify({
     requestTimeout,
-    logger: { level: settings.LOG_LEVEL, redact: ['req.headers.authorization', 'req.headers.cookie'] },
+    logger: { level: settings.LOG_LEVEL, serializers: { err: serializeError } },
   })
   app.server.maxHeadersCount = 100
   useOurConventions(app)

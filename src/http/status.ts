@@ -4,14 +4,17 @@ import { ProblemError, problems } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
 import { absolute, Monitor, retryAfterSeconds, toMonitor } from '../jobs/monitor.ts'
 import { findJob } from '../jobs/read.ts'
-import type { Accepted } from './accepted.ts'
+import type { Service } from './accepted.ts'
 import { linkToJob } from './links.ts'
-import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
+import { Problem, pathOf, problemMediaType, problemResponse, problemResponses, toProblem } from './problem.ts'
+
+/** Problem details of a job that did not succeed. */
+const Ended = Type.Object({ ...Problem.properties, job: Type.Optional(Monitor) }, { title: 'Ended' })
 
 const params = Type.Object({ id: Type.String({ description: 'The id of the job' }) })
 
 /** The two addresses of a job: the monitor, 200 as long as the record exists, and the result, where the job led. */
-export function statusRoutes(app: FastifyInstance, accepted: Accepted): void {
+export function statusRoutes(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
     '/jobs/:id',
     {
@@ -20,15 +23,15 @@ export function statusRoutes(app: FastifyInstance, accepted: Accepted): void {
         operationId: 'getJob',
         tags: ['jobs'],
         params,
-        response: { 200: Monitor, 304: Type.Null({ description: 'Unchanged' }), '4xx': Problem, '5xx': Problem },
+        response: { 200: Monitor, 304: Type.Null({ description: 'Unchanged' }), ...problemResponses },
       },
     },
     async (request, reply) => {
-      const job = await find(accepted, request)
+      const job = await find(service, request)
       const etag = `"${job.sequence}"`
       describe(reply, job).header('etag', etag)
       if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send()
-      return reply.send(toMonitor(job, accepted.originOf(request)))
+      return reply.send(toMonitor(job, service.originOf(request)))
     },
   )
   app.get<{ Params: { id: string } }>(
@@ -46,16 +49,16 @@ export function statusRoutes(app: FastifyInstance, accepted: Accepted): void {
           202: Monitor,
           204: Type.Null({ description: 'Succeeded: neither resource nor result' }),
           303: Type.Null({ description: 'Succeeded: Location is the resource' }),
-          '4xx': Type.Intersect([Problem, Type.Object({ job: Type.Optional(Monitor) })]),
-          '5xx': Problem,
+          ...problemResponses,
+          '4xx': problemResponse('Failed or canceled, with the job; or there is none', Ended),
         },
       },
     },
-    async (request, reply) => sendResult(request, reply, await find(accepted, request), accepted.originOf(request)),
+    async (request, reply) => sendResult(request, reply, await find(service, request), service.originOf(request)),
   )
 }
 
-async function find({ database }: Accepted, request: FastifyRequest<{ Params: { id: string } }>): Promise<Job> {
+async function find({ database }: Service, request: FastifyRequest<{ Params: { id: string } }>): Promise<Job> {
   const found = await findJob(database.kysely, request.params.id, request.principal)
   if (found === 'unknown') throw new ProblemError('not-found', 'There is no such job, or it is not yours')
   if (found === 'expired') throw new ProblemError('job-expired')

@@ -8,14 +8,14 @@ import type { Job } from '../jobs/job.ts'
 import { Monitor } from '../jobs/monitor.ts'
 import { findJob } from '../jobs/read.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
-import type { Accepted } from './accepted.ts'
-import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
+import type { Service } from './accepted.ts'
+import { pathOf, problemMediaType, problemResponses, toProblem } from './problem.ts'
 
 // W3C Trace Context, section 3.2.2.
 const traceparent = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
-export function submitRoute(app: FastifyInstance, accepted: Accepted, operation: Operation & { route: Route }): void {
+export function submitRoute(app: FastifyInstance, service: Service, operation: Operation & { route: Route }): void {
   app.route({
     method: operation.route.method,
     url: operation.route.url,
@@ -26,17 +26,17 @@ export function submitRoute(app: FastifyInstance, accepted: Accepted, operation:
       tags: ['operations'],
       body: operation.schemas.input,
       ...(operation.schemas.params && { params: operation.schemas.params }),
-      response: { 202: Monitor, '4xx': Problem, '5xx': Problem },
+      response: { 202: Monitor, ...problemResponses },
     },
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
-      await assertBacklog(accepted.database, operation)
-      const outcome = await accepted.committer.submit(entry)
+      await assertBacklog(service.database, operation)
+      const outcome = await service.committer.submit(entry)
       switch (outcome.kind) {
         case 'accepted':
           return reply.accepted(outcome.job)
         case 'replayed':
-          return reply.header('idempotent-replayed', 'true').accepted(await replayed(accepted, outcome.jobId, entry))
+          return reply.header('idempotent-replayed', 'true').accepted(await replayed(service, outcome.jobId, entry))
         case 'key-reused':
           throw new ProblemError('idempotency-key-reused')
         case 'refused':
@@ -75,7 +75,7 @@ function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): str
   return rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === name)
 }
 
-async function replayed({ database }: Accepted, id: string, { principal }: AcceptEntry): Promise<Job> {
+async function replayed({ database }: Service, id: string, { principal }: AcceptEntry): Promise<Job> {
   const found = await findJob(database.kysely, id, principal)
   if (typeof found === 'string') {
     throw new ProblemError('idempotency-key-locked', 'The job of this key is just expiring', { retryAfterSeconds: 1 })

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,10 +9,18 @@ import { ended, get, post } from '../support/client.ts'
 import { freePort, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-const main = join(import.meta.dirname, '../../src/cli/main.ts')
+// Five starts of Postgres and many of Node.
+t.setTimeout(120_000)
+
+const product = join(import.meta.dirname, '../../src/cli/main.ts')
+const fixture = join(import.meta.dirname, 'fixtures/main.ts')
+/** With it no Postgres is started, and the fixture does not look for one. */
+const DATABASE_URL = 'postgres://nobody@127.0.0.1:1/nothing'
 
 interface Dev {
   process: ChildProcess
+  /** Its exit code, once it has ended. */
+  closed: Promise<number | null>
   url: string
   workerUrl: string
   printed(): string
@@ -27,8 +35,8 @@ async function dataDirectory(t: Test): Promise<string> {
   return path
 }
 
-/** `accepted dev` with the example app, in a process group of its own. */
-async function startDev(t: Test, env: NodeJS.ProcessEnv): Promise<Dev> {
+/** `accepted dev` in a process group of its own: of the product with the example app, or of the fixture. */
+async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product): Promise<Dev> {
   const [PORT, WORKER_PORT] = [String(await freePort()), String(await freePort())]
   const { DATABASE_URL: _, ...inherited } = process.env
   const child = spawn(process.execPath, ['--conditions=accepted-source', main, 'dev', '--config', todosConfig], {
@@ -41,20 +49,27 @@ async function startDev(t: Test, env: NodeJS.ProcessEnv): Promise<Dev> {
       printed += chunk
     })
   }
-  const closed = once(child, 'close')
+  const closed = once(child, 'close').then(([code]) => code)
+  const interrupt = () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), 'SIGINT')
+  }
   const dev: Dev = {
     process: child,
+    closed,
     url: `http://127.0.0.1:${PORT}`,
     workerUrl: `http://127.0.0.1:${WORKER_PORT}`,
     printed: () => printed,
-    async interrupt() {
-      if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), 'SIGINT')
-      await closed
-      return child.exitCode
+    interrupt() {
+      interrupt()
+      return closed
     },
   }
   t.teardown(async () => {
-    await dev.interrupt()
+    // The first is an orderly stop; a later one does not wait for what hangs.
+    await until(() => {
+      interrupt()
+      return child.exitCode !== null || child.signalCode !== null
+    })
     if (!t.passing()) t.comment(printed)
   })
   return dev
@@ -70,13 +85,13 @@ t.test(
     const DATA_DIR = await dataDirectory(t)
     const first = await startDev(t, { DATA_DIR })
     await ready(first)
-    for (const part of [first.url, `${first.url}/docs`, first.workerUrl, 'postgres://', DATA_DIR]) {
+    for (const part of [first.url, `${first.url}/docs`, first.workerUrl, 'postgres://', DATA_DIR, 'server.log']) {
       t.match(first.printed(), part)
     }
     const { body } = await post(`${first.url}/todos`, { title: 'Stay' })
     t.match(await ended(body.links.self), { status: 'succeeded' })
     t.equal(await first.interrupt(), 0)
-    t.match(first.printed(), /stopping API and worker[\s\S]*stopping Postgres\n$/)
+    t.match(first.printed(), /stopping api and worker[\s\S]*stopping Postgres\n$/)
     t.notMatch(first.printed(), /error/i)
     t.same([await isUp(`${first.url}/health/live`), await isUp(`${first.workerUrl}/health/live`)], [false, false])
 
@@ -93,8 +108,7 @@ t.test('a taken port is one sentence, and nothing is started', async (t) => {
   const { port } = server.address() as { port: number }
   for (const variable of ['PORT', 'WORKER_PORT']) {
     const dev = await startDev(t, { DATA_DIR: await dataDirectory(t), [variable]: String(port) })
-    await once(dev.process, 'close')
-    t.equal(dev.process.exitCode, 1)
+    t.equal(await dev.closed, 1)
     t.equal(
       dev.printed(),
       `error: Port ${port} is taken; stop what listens there, or choose another: ${variable}=${port + 100} npm start\n`,
@@ -102,19 +116,72 @@ t.test('a taken port is one sentence, and nothing is started', async (t) => {
   }
 })
 
+t.test('one port for both is one sentence', async (t) => {
+  const port = String(await freePort())
+  const dev = await startDev(t, { DATABASE_URL, PORT: port, WORKER_PORT: port }, fixture)
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), new RegExp(`^error: PORT and WORKER_PORT are both ${port}; .*WORKER_PORT=\\d+ npm start\n$`))
+})
+
 t.test('a wrong setting is one sentence', async (t) => {
   const dev = await startDev(t, { PORT: 'http' })
-  await once(dev.process, 'close')
+  t.equal(await dev.closed, 1)
   t.match(dev.printed(), /^error: PORT='http' is not usable: it must be .*\n$/)
 })
 
 t.test('a data directory that another one uses is one sentence', async (t) => {
   const DATA_DIR = await dataDirectory(t)
-  await ready(await startDev(t, { DATA_DIR }))
-  const second = await startDev(t, { DATA_DIR })
-  await once(second.process, 'close')
-  t.equal(second.process.exitCode, 1)
-  t.match(second.printed(), /error: .*postgres is in use by the Postgres with pid \d+: /)
+  await ready(await startDev(t, { DATA_DIR }, fixture))
+  const second = await startDev(t, { DATA_DIR }, fixture)
+  t.equal(await second.closed, 1)
+  t.match(second.printed(), /error: .*postgres is in use by the Postgres with pid \d+: .*\n$/)
+})
+
+t.test('Ctrl-C while the cluster is being made is an orderly stop', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const first = await startDev(t, { DATA_DIR }, fixture)
+  await until(async () => (await readdir(DATA_DIR)).some((name) => name.startsWith('postgres.new')))
+  t.equal(await first.interrupt(), 0)
+  t.equal(first.printed(), '· Postgres\n· stopping Postgres\n')
+  t.same(await readdir(DATA_DIR), ['postgres'], 'nothing half made')
+})
+
+t.test('Ctrl-C ends a migration that hangs', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate hangs' }, fixture)
+  await until(() => dev.printed().includes('migrate │ migrating'))
+  t.equal(await dev.interrupt(), 0)
+})
+
+t.test('a migration that fails ends all', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate fails' }, fixture)
+  t.equal(await dev.closed, 1)
+  t.notMatch(dev.printed(), 'API and worker')
+})
+
+t.test('a signal that comes twice at once, from the terminal and from npm, lets API and worker finish', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'lingers' }, fixture)
+  await ready(dev)
+  dev.interrupt()
+  dev.interrupt()
+  const lingering = await until(() => {
+    const pids = [...dev.printed().matchAll(/lingering (\d+)/g)].map(([, pid]) => Number(pid))
+    return pids.length === 2 && pids
+  })
+  for (const pid of lingering) process.kill(pid, 'SIGUSR2')
+  t.equal(await dev.closed, 0)
+  for (const name of ['api   ', 'worker']) t.match(dev.printed(), `${name}  │ drained`)
+})
+
+t.test('a second Ctrl-C does not wait for API and worker', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'lingers' }, fixture)
+  await ready(dev)
+  await until(() => {
+    dev.interrupt()
+    return dev.process.exitCode !== null
+  })
+  t.equal(await dev.closed, 0)
+  t.notMatch(dev.printed(), 'drained')
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
 })
 
 t.test('after a SIGKILL of dev API and worker end, and the next start copes with its Postgres', async (t) => {
@@ -125,20 +192,26 @@ t.test('after a SIGKILL of dev API and worker end, and the next start copes with
   await until(
     async () => !(await isUp(`${killed.url}/health/live`)) && !(await isUp(`${killed.workerUrl}/health/live`)),
   )
-  const next = await startDev(t, { DATA_DIR })
+  const next = await startDev(t, { DATA_DIR }, fixture)
   await ready(next)
   t.equal(await next.interrupt(), 0)
 })
 
 t.test('when the API dies the rest is stopped, and the reason said', async (t) => {
-  const dev = await startDev(t, { DATA_DIR: await dataDirectory(t) })
+  const dev = await startDev(t, { DATABASE_URL }, fixture)
   await ready(dev)
   const ids = await children(dev.process.pid as number)
   process.kill(ids[0] as number, 'SIGKILL')
-  await once(dev.process, 'close')
-  t.equal(dev.process.exitCode, 1)
+  t.equal(await dev.closed, 1)
   t.match(dev.printed(), /error: The api process ended by itself \(SIGKILL\)\./)
   t.same([await isUp(`${dev.url}/health/live`), await isUp(`${dev.workerUrl}/health/live`)], [false, false])
+})
+
+t.test('a worker that ends before it is ready is said, with its exit code', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'worker exits' }, fixture)
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), 'error: The worker process ended by itself (exit code 3).')
+  t.equal(await isUp(dev.url), false)
 })
 
 /** The processes that a process has started and that still run, oldest first. */

@@ -1,11 +1,14 @@
 import { spawnSync } from 'node:child_process'
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { type EmbeddedPostgresOptions, explain, startEmbeddedPostgres } from '../../src/db/embedded.ts'
+
+// Twenty starts of Postgres.
+t.setTimeout(120_000)
 
 const root = join(import.meta.dirname, '../..')
 const isRoot = process.getuid?.() === 0
@@ -49,10 +52,15 @@ t.test('it makes a durable Postgres 18 of its own, and finds its data again', as
   await first.stop()
   await first.stop()
   await t.rejects(query(first.url, 'select'), { code: 'ECONNREFUSED' })
-  const second = await start(t, { dataDir, settings: { work_mem: '5MB' } })
-  t.same(await query(second.url, "select one, current_setting('work_mem') as memory from kept"), [
-    { one: 1, memory: '5MB' },
-  ])
+  const second = await start(t, { dataDir, settings: { work_mem: '5MB', application_name: "it's $HOME" } })
+  t.same(
+    await query(
+      second.url,
+      `select one, current_setting('work_mem') as memory,
+        (select reset_val from pg_settings where name = 'application_name') as name from kept`,
+    ),
+    [{ one: 1, memory: '5MB', name: "it's $HOME" }],
+  )
 })
 
 t.test('it runs in a session of its own, so that Ctrl-C does not reach it, and wants a password', async (t) => {
@@ -72,6 +80,34 @@ t.test('a data directory in use is one sentence, with the way out', async (t) =>
     code: 'data-dir-locked',
     message: new RegExp(`^${dataDir}/postgres is in use by the Postgres with pid ${pid}: .*kill -INT ${pid}.*DATA_DIR`),
   })
+})
+
+t.test('of two first starts at once one is served, and the other gets the sentence', async (t) => {
+  const dataDir = await directory(t)
+  const both = await Promise.allSettled([start(t, { dataDir }), start(t, { dataDir })])
+  t.same(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+  t.match(
+    both.find(({ status }) => status === 'rejected'),
+    { reason: { code: 'data-dir-locked', message: /DATA_DIR/ } },
+  )
+})
+
+t.test('a Postgres that somebody started by hand is left alone', async (t) => {
+  const dataDir = await directory(t)
+  const { pid, url } = await start(t, { dataDir })
+  await rm(join(dataDir, 'starter.pid'))
+  await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'data-dir-locked', message: new RegExp(`pid ${pid}`) })
+  t.same(await query(url, 'select 1 as one'), [{ one: 1 }])
+})
+
+t.test('a Postgres that ended by itself can be stopped, and started again', async (t) => {
+  const dataDir = await directory(t)
+  const first = await start(t, { dataDir })
+  process.kill(first.pid, 'SIGQUIT')
+  await t.resolves(first.stop())
+  const second = await start(t, { dataDir })
+  await first.stop()
+  t.same(await query(second.url, 'select 1 as one'), [{ one: 1 }], 'the first does not stop the second')
 })
 
 t.test('the Postgres of a starter that was killed is stopped, and its data found', async (t) => {
@@ -107,8 +143,21 @@ t.test(
 
 t.test('an initdb that was interrupted is done again', async (t) => {
   const dataDir = await directory(t)
-  await mkdir(join(dataDir, 'postgres.new/half'), { recursive: true })
+  await mkdir(join(dataDir, 'postgres.new-1/half'), { recursive: true })
+  await writeFile(join(dataDir, 'postgres.new-1.password'), 'secret')
   await t.resolves(start(t, { dataDir }))
+  t.same(await readdir(dataDir), ['postgres', 'starter.pid'])
+})
+
+t.test('what is no cluster of ours is one sentence, and kept', async (t) => {
+  const dataDir = await directory(t)
+  await mkdir(join(dataDir, 'postgres'))
+  await writeFile(join(dataDir, 'postgres/thesis'), 'years of work')
+  await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'foreign-directory', message: /DATA_DIR/ })
+  await writeFile(join(dataDir, 'postgres/PG_VERSION'), '18\n')
+  await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'no-password', message: /DATA_DIR/ })
+  t.equal(await readFile(join(dataDir, 'postgres/thesis'), 'utf8'), 'years of work')
+  t.same(await readdir(dataDir), ['postgres'])
 })
 
 t.test('a cluster of another version is one sentence', async (t) => {
@@ -133,6 +182,14 @@ t.test('what initdb and Postgres print becomes one sentence', async (t) => {
   for (const [printed, code, sentence] of [
     ['initdb: error: could not write file: No space left on device', 'disk-full', /The disk of \/d is full/],
     ['FATAL:  could not create directory "x": Permission denied', 'no-permission', /\/d cannot be written/],
+    ['initdb: error: could not change permissions: Operation not permitted', 'no-permission', /\/d cannot be written/],
+    ['HINT:  Is another postmaster (PID 7) running in data directory', 'data-dir-locked', /pid 7: .*kill -INT 7/],
+    ['FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use', 'data-dir-locked', /start again when/],
+    [
+      'spawn /n/initdb ENOENT',
+      'unsupported-platform',
+      /cannot run here \(spawn \/n\/initdb ENOENT\): set DATABASE_URL/,
+    ],
     ['LOG: x\nFATAL:  something else\nLOG: y', 'start-failed', /^Postgres did not start in \/d: something else$/],
   ] as const) {
     t.match(explain(new Error(printed), '/d'), { code, message: sentence })

@@ -18,7 +18,7 @@ async function setUp(t: Parameters<typeof serve>[0]) {
   })
   const { body } = await post(`${api.url}/notes`, { text: 'x' })
   const set = (assignments: string) =>
-    api.app.accepted.database.pool.query(`update accepted.job set ${assignments} where id = $1`, [body.id])
+    api.database.pool.query(`update accepted.job set ${assignments} where id = $1`, [body.id])
   return { ...api, id: body.id as string, monitor: body.links.self as string, result: body.links.result as string, set }
 }
 

@@ -59,13 +59,13 @@ t.test('the links have the origin of the request, or the public one', async (t) 
 })
 
 t.test('an invalid body is 400 with every violation, and nothing is stored', async (t) => {
-  const { app, url } = await setUp(t)
+  const { database, url } = await setUp(t)
   const { status, headers, body } = await post(`${url}/notes`, { text: 7, count: '1' })
   t.equal(status, 400)
   t.equal(headers.get('content-type'), 'application/problem+json; charset=utf-8')
   t.match(body, { type: '/docs/problems/invalid-body', instance: '/notes', error: { code: 'invalid-body' } })
   t.same(body.error.details.map(({ pointer }: { pointer: string }) => pointer).sort(), ['/count', '/text'])
-  const { rows } = await app.accepted.database.pool.query('select from accepted.job')
+  const { rows } = await database.pool.query('select from accepted.job')
   t.equal(rows.length, 0)
 })
 
@@ -164,10 +164,10 @@ t.test('Idempotency-Key: an unusable one is 400', async (t) => {
 })
 
 t.test('Idempotency-Key: a replay of a job that has failed is 202 with that job', async (t) => {
-  const { app, url } = await setUp(t)
+  const { database, url } = await setUp(t)
   const key = { 'idempotency-key': 'k' }
   const { body } = await post(`${url}/notes`, { text: 'x' }, key)
-  await app.accepted.database.pool.query(
+  await database.pool.query(
     `update accepted.job set state = 'failed', ended_at = now(), error = '{"code": "c", "message": "m"}'`,
   )
   const replay = await post(`${url}/notes`, { text: 'x' }, key)
@@ -175,10 +175,10 @@ t.test('Idempotency-Key: a replay of a job that has failed is 202 with that job'
 })
 
 t.test('Idempotency-Key: the key of a job whose record has expired makes a new job, once', async (t) => {
-  const { app, url } = await setUp(t)
+  const { database, url } = await setUp(t)
   const key = { 'idempotency-key': 'k' }
   const { body } = await post(`${url}/notes`, { text: 'x' }, key)
-  await app.accepted.database.pool.query(
+  await database.pool.query(
     `update accepted.job set state = 'succeeded', ended_at = now(), expires_at = now() - interval '1 second'`,
   )
   const answers = await Promise.all(Array.from({ length: 5 }, () => post(`${url}/notes`, { text: 'y' }, key)))
@@ -187,9 +187,9 @@ t.test('Idempotency-Key: the key of a job whose record has expired makes a new j
 })
 
 t.test('Idempotency-Key: one that another request holds too long is 409, and is waited for before', async (t) => {
-  const { app, url } = await setUp(t)
+  const { database, url } = await setUp(t)
   const key = { 'idempotency-key': 'k' }
-  const client = await app.accepted.database.pool.connect()
+  const client = await database.pool.connect()
   await client.query('begin')
   await client.query(`insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), gen_random_uuid())`)
   const { status, headers, body } = await post(`${url}/notes`, { text: 'x' }, key)
@@ -202,21 +202,21 @@ t.test('Idempotency-Key: one that another request holds too long is 409, and is 
 })
 
 t.test('50 posts of one key at once are one job', async (t) => {
-  const { app, url } = await setUp(t)
+  const { database, url } = await setUp(t)
   const answers = await Promise.all(
     Array.from({ length: 50 }, () => post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })),
   )
   t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
   t.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
   t.equal(answers.filter(({ headers }) => !headers.has('idempotent-replayed')).length, 1)
-  const { rows } = await app.accepted.database.pool.query('select from pgboss.job')
+  const { rows } = await database.pool.query('select from pgboss.job')
   t.equal(rows.length, 1)
 })
 
 t.test('a deleted queue is no 202, although its insert would succeed', async (t) => {
-  const { app, url } = await setUp(t)
-  await app.accepted.database.pool.query("select pgboss.delete_queue('note.create')")
+  const { database, url } = await setUp(t)
+  await database.pool.query("select pgboss.delete_queue('note.create')")
   const { status } = await post(`${url}/notes`, { text: 'x' })
   t.equal(status, 500)
-  t.equal((await app.accepted.database.pool.query('select from accepted.job')).rowCount, 0)
+  t.equal((await database.pool.query('select from accepted.job')).rowCount, 0)
 })

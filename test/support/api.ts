@@ -1,6 +1,7 @@
 import type { AcceptedOptions } from 'accepted'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
+import { type Database, openDatabase } from '../../src/db/database.ts'
 import { accepted } from '../../src/http/plugin.ts'
 import { handleNotFound } from '../../src/http/problem.ts'
 import { createDatabase } from './database.ts'
@@ -8,7 +9,8 @@ import { createDatabase } from './database.ts'
 export interface TestApi {
   app: FastifyInstance
   url: string
-  databaseUrl: string
+  /** A connection of the test's own to the API's database. */
+  database: Database
 }
 
 /** An API in this process, over a real socket, with a database of its own. */
@@ -18,5 +20,7 @@ export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>)
   t.teardown(() => app.close())
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, { ...options, database: databaseUrl })
-  return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), databaseUrl }
+  const database = openDatabase({ url: databaseUrl })
+  t.teardown(() => database.close())
+  return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), database }
 }
