@@ -247,6 +247,7 @@ declare
   alive boolean;
   first_id uuid;
   last_id uuid;
+  gone uuid[];
 begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
     return;
@@ -268,6 +269,14 @@ begin
     execute format('drop table accepted.%I', partition);
     return next partition;
   end loop;
+  -- Of a day that never had a partition.
+  with expired as (delete from accepted.job_default where ended_at is not null and expires_at <= now() returning id)
+  select array_agg(id) into gone from expired;
+  if gone is not null then
+    delete from accepted.idempotency_key where job_id = any(gone);
+    delete from accepted.processed_key where job_id = any(gone);
+    delete from accepted.attempt where job_id = any(gone);
+  end if;
 end
 $function$;
 comment on function accepted.drop_expired_job_partitions() is 'Drops the partitions of accepted.job whose every row has ended and expired, with the keys and attempts that belong to them; returns their names. The worker calls it.';

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Job } from 'pg-boss'
 import { bossOn, type PgBoss, type QueueData } from '../src/db/boss.ts'
+import type { Database } from '../src/db/database.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { LostClaim } from './failure.ts'
@@ -31,15 +32,20 @@ export interface Claims {
 }
 
 /** Makes the claims of an operation. */
-export function createClaims(boss: PgBoss, operation: Operation): Claims {
+export function createClaims({ kysely }: Database, boss: PgBoss, operation: Operation): Claims {
   const { name, groupConcurrency } = operation
+
+  // Two that count what runs of a group at the same time would both find room for the last one.
+  const fetchInTurn = (batchSize: number) =>
+    kysely.transaction().execute(async (trx) => {
+      await sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${name}))`.execute(trx)
+      const options = { batchSize, db: bossOn(trx), ...(groupConcurrency && { groupConcurrency }) }
+      return boss.fetch<QueueData>(name, options)
+    })
 
   return {
     async claim(limit) {
-      const jobs = await boss.fetch<QueueData>(name, {
-        batchSize: limit,
-        ...(groupConcurrency !== undefined && { groupConcurrency }),
-      })
+      const jobs = await (groupConcurrency ? fetchInTurn(limit) : boss.fetch<QueueData>(name, { batchSize: limit }))
       return jobs.map(({ id, retryCount, data }) => ({
         queued: { id, retryCount },
         // A row that somebody else put into the queue has no status row, and never runs.

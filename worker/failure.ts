@@ -59,21 +59,41 @@ export class LostClaim extends Error {
 /** Characters of a message that a client is shown, at most. */
 const longestMessage = 500
 
+/** Characters that are looked at: a message may hold a whole response, and the time redacting takes grows faster than it. */
+const longestRead = 2_000
+
 /** What an error may say to the client: no stack, no own properties, nothing that looks like a credential. */
 export function describeError(error: unknown): JobErrorColumn {
-  const message = shorten(redact(textOf(error)).replaceAll('\0', '').toWellFormed())
+  const message = shorten(redact(storable(textOf(error).slice(0, longestRead))))
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
   return {
     code: error.code,
     message,
     ...(error.status && { status: error.status }),
-    ...(error.details && { details: error.details }),
+    ...(error.details && { details: storableDetails(error.details) }),
   }
 }
 
 function textOf(error: unknown): string {
-  if (error instanceof Error) return error.message
-  return typeof error === 'string' ? error : 'The handler threw something that is no Error'
+  try {
+    const text = error instanceof Error ? error.message : error
+    if (typeof text === 'string') return text
+  } catch {
+    // A getter may throw as well.
+  }
+  return 'The handler threw something that is no Error'
+}
+
+// Postgres takes neither NUL nor, in jsonb, a lone surrogate; what cannot be stored would never be recorded.
+const storable = (text: string) => text.replaceAll('\0', '').toWellFormed()
+
+function storableDetails(details: readonly unknown[]): readonly unknown[] {
+  try {
+    const text = JSON.stringify(details, (_name, value) => (typeof value === 'bigint' ? `${value}` : value))
+    return JSON.parse(text.replace(/\\(\\|u0000|ud[89a-f]..)/g, (found) => (found === '\\\\' ? found : '')))
+  } catch {
+    return []
+  }
 }
 
 const codeOf = (error: unknown) => (error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error')

@@ -33,6 +33,8 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
 
   const end = (...claims: Claim[]) => {
     for (const claim of claims) held.delete(claim)
+    // Its group has room again.
+    if (lane.operation.groupConcurrency !== undefined) woken = true
     proceed()
   }
 

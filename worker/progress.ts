@@ -49,7 +49,9 @@ export function createProgress({ kysely }: Database, log: Logger): Progress {
   return {
     report(id, percent, message) {
       if (!(percent >= 0 && percent <= 100)) throw new RangeError(`progress: ${percent} is not between 0 and 100`)
-      reports.set(id, { percent: Math.floor(percent), message: message ?? reports.get(id)?.message })
+      // Postgres takes no NUL in a text, and one job's would keep all jobs' reports from being written.
+      const words = message?.replaceAll('\0', '') ?? reports.get(id)?.message
+      reports.set(id, { percent: Math.floor(percent), message: words })
       timer ??= setTimeout(() => {
         writing = write()
       }, gatherFor)

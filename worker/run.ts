@@ -141,17 +141,19 @@ async function settleOrSplit(lane: Lane, performed: readonly Performed[], contex
 
 /** Charges a failed attempt to its job; what is no fault of the job is not charged. */
 async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContext): Promise<void> {
-  const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
   // The worker hands back what it holds when it has stopped.
   if (context.stopping.aborted) return
-  if (error instanceof LostClaim) return log.warn('The claim was lost; what it did was rolled back')
+  const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
+  const isLost = (reason: unknown) => reason instanceof LostClaim
+  if (isLost(error)) return log.warn('The claim was lost; what it did was rolled back')
   log.warn({ err: error }, 'The attempt failed')
   try {
     await patiently(context, () =>
       lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
     )
   } catch (failure) {
-    log.error({ err: failure }, 'The failure could not be recorded; the job is retried when its heartbeat is overdue')
+    if (isLost(failure)) return log.warn('The claim was lost before its failure was recorded')
+    log.error({ err: failure }, 'The failure could not be recorded; the job runs again when its heartbeat is overdue')
   }
 }
 

@@ -5,6 +5,7 @@ import { type Database, type DatabaseOptions, openDatabase } from '../src/db/dat
 import { listen } from '../src/db/listener.ts'
 import { assertMigrated } from '../src/db/migrate.ts'
 import { createNotifier, unpack, workChannel } from '../src/db/notifier.ts'
+import { isOutage } from '../src/db/sqlstate.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { serializeError } from '../src/redact.ts'
 import { createClaims } from './claim.ts'
@@ -97,7 +98,7 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
   const workHints = createNotifier(database, workChannel)
   const lanes = operations.map((operation): Lane => {
     const handler = handlers.get(operation.name) as Handler
-    const claims = createClaims(boss, operation)
+    const claims = createClaims(database, boss, operation)
     return { operation, handler, claims, database, boss, workHints, log: log.child({ operation: operation.name }) }
   })
   const loops = new Map(
@@ -167,7 +168,10 @@ async function handBack(lane: Lane, claims: ReturnType<Loop['held']>): Promise<v
       })
       lane.log.info({ job: claim.jobId }, 'Handed back')
     } catch (err) {
-      if (!(err instanceof LostClaim)) lane.log.error({ err, job: claim.jobId }, 'Could not be handed back')
+      if (err instanceof LostClaim) continue
+      lane.log.error({ err, job: claim.jobId }, 'Could not be handed back; it runs again when its heartbeat is overdue')
+      // Whoever stops us does not wait until each has tried in vain.
+      if (isOutage(err)) return
     }
   }
 }

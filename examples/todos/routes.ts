@@ -10,6 +10,8 @@ const Todo = Type.Object({
   status: Type.Enum(['pending', 'ready']),
 })
 
+const NotFound = Type.Object({ error: Type.Object({ code: Type.String(), message: Type.String() }) })
+
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   const db: Kysely<Tables> = app.accepted.db
   // to_char, for the driver would make a Date of a date.
@@ -45,12 +47,15 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'A todo',
         tags: ['todos'],
         params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
-        response: { 200: Todo, 404: Type.Object({ message: Type.String() }) },
+        response: { 200: Todo, 404: NotFound },
       },
     },
     async (request, reply) => {
       const todo = await todos().where('id', '=', request.params.id).executeTakeFirst()
-      if (!todo) return reply.code(404).send({ message: `There is no todo ${request.params.id}` })
+      if (!todo) {
+        const message = `There is no todo ${request.params.id}`
+        return reply.code(404).send({ error: { code: 'todo-not-found', message } })
+      }
       return toTodo(todo)
     },
   )

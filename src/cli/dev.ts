@@ -2,7 +2,7 @@ import { createServer } from 'node:net'
 import { resolve as resolvePath } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConfigError, loadConfig, readSettings, type Settings } from '../config.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.ts'
+import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from '../db/embedded.ts'
 import { type Child, startChild } from './child.ts'
 
 /** How long API and worker may take to stop, in milliseconds. */
@@ -25,7 +25,7 @@ export async function dev(options: { config?: string }, main: string): Promise<n
   const { path: config } = await loadConfig(options.config)
   const wish = stopWish()
   await assertPortsFree(settings)
-  const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings)
+  const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, wish.asked)
   const children: Child[] = []
   const start = (name: string) => {
     const child = startChild(name, [main, name, '--config', config], {
@@ -87,9 +87,16 @@ function stopWish() {
   return { asked: asked.signal, hastened: hastened.signal, promise }
 }
 
-async function startPostgres(settings: Settings): Promise<EmbeddedPostgres> {
+/** Undefined when it was interrupted because we are to stop. */
+async function startPostgres(settings: Settings, asked: AbortSignal): Promise<EmbeddedPostgres | undefined> {
   step('Postgres')
-  return startEmbeddedPostgres({ dataDir: settings.DATA_DIR })
+  try {
+    return await startEmbeddedPostgres({ dataDir: settings.DATA_DIR })
+  } catch (error) {
+    // A Ctrl-C may reach one of its programs before that has left our process group.
+    if (asked.aborted && error instanceof EmbeddedPostgresError && error.code === 'interrupted') return undefined
+    throw error
+  }
 }
 
 async function assertPortsFree({ HOST, PORT, WORKER_PORT }: Settings): Promise<void> {
@@ -150,7 +157,7 @@ function describe(settings: Settings, postgres: EmbeddedPostgres | undefined): s
   const api = urlOf(settings)
   const lines = [
     ['API', api],
-    ['Try', `${api}/docs`],
+    ['Docs', `${api}/docs`],
     ['Worker', `${urlOf(settings, settings.WORKER_PORT)}/health/ready`],
     ...(postgres ? describePostgres(settings, postgres) : []),
   ]

@@ -101,12 +101,18 @@ function canEnter(account: Account, directory: string): boolean {
 async function roomFor(account: Account, asked: string): Promise<string> {
   const hash = createHash('sha256').update(asked).digest('hex').slice(0, 8)
   const dataDir = join(commonRoom, `${basename(dirname(asked))}-${hash}`)
-  await mkdir(dataDir, { recursive: true, mode: 0o755 }).catch(() => {})
+  await makeOpen(dataDir).catch(() => {})
   if (canEnter(account, dataDir)) return dataDir
   throw new EmbeddedPostgresError(
     'data-dir-unreachable',
     `Postgres does not run as root, and the user postgres cannot enter ${asked}: set DATA_DIR to a directory it can enter, or run as another user.`,
   )
+}
+
+/** A directory under the common room that everybody can enter, whatever our umask. */
+async function makeOpen(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true })
+  for (const each of [commonRoom, directory]) await chmod(each, 0o755)
 }
 
 /** The programs where the server's user can run them: where they are, or a copy that only root can change. */
@@ -119,9 +125,10 @@ async function reachable(account: Account, binaries: Binaries): Promise<Binaries
   const copy = join(commonRoom, `programs-${hash.slice(0, 12)}`)
   if (!(await isTrusted(copy))) {
     const half = `${copy}.${randomBytes(4).toString('hex')}`
-    await mkdir(commonRoom, { recursive: true, mode: 0o755 })
+    await makeOpen(half)
     await cp(native, half, { recursive: true, verbatimSymlinks: true })
-    await chmod(half, 0o755)
+    // A checkout made with a strict umask is for its owner only.
+    spawnSync('chmod', ['-R', 'u=rwX,go=rX', half])
     // Whoever comes second finds a directory that is not empty, and uses that.
     await rename(half, copy).catch(() => rm(half, { recursive: true }))
   }

@@ -353,8 +353,10 @@ function capture(program: string, args: string[], account?: Account): Promise<st
       })
     }
     child.on('error', reject)
-    child.on('close', (code) =>
-      code === 0 ? resolve(printed) : reject(new Error(printed || `${program} exited ${code}`)),
-    )
+    child.on('close', (code, signal) => {
+      if (code === 0) resolve(printed)
+      else if (signal) reject(new EmbeddedPostgresError('interrupted', `${signal} ended ${program}: start again.`))
+      else reject(new Error(printed || `${program} exited ${code}`))
+    })
   })
 }

@@ -26,7 +26,11 @@ export function errorCode(error: unknown): string | undefined {
   return undefined
 }
 
-const contention: readonly string[] = [sqlstate.serializationFailure, sqlstate.deadlockDetected]
+const contention: readonly string[] = [
+  sqlstate.serializationFailure,
+  sqlstate.deadlockDetected,
+  sqlstate.lockNotAvailable,
+]
 
 /** The transaction lost a race and would probably win the next one: it was rolled back whole and may run again. */
 export const isContention = (error: unknown): boolean => contention.includes(errorCode(error) ?? '')

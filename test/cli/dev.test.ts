@@ -140,7 +140,8 @@ t.test('a data directory that another one uses is one sentence', async (t) => {
 t.test('Ctrl-C while the cluster is being made is an orderly stop', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   const first = await startDev(t, { DATA_DIR }, fixture)
-  await until(async () => (await readdir(DATA_DIR)).some((name) => name.startsWith('postgres.new')))
+  // Its files are there, so initdb has left the process group that gets the signal.
+  await until(async () => (await readdir(DATA_DIR, { recursive: true })).some((path) => path.endsWith('PG_VERSION')))
   t.equal(await first.interrupt(), 0)
   t.equal(first.printed(), '· Postgres\n· stopping Postgres\n')
   t.same(await readdir(DATA_DIR), ['postgres'], 'nothing half made')

@@ -1,5 +1,5 @@
 import type { Operation, PayloadFor } from 'accepted'
-import { createWorker, type Handlers, type Worker } from 'accepted/worker'
+import { createWorker, type Handlers, type Worker, type WorkerOptions } from 'accepted/worker'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { v7 as uuid7 } from 'uuid'
@@ -14,7 +14,10 @@ export interface Jobs {
   database: Database
   /** Enqueues a job and answers its id. */
   add<O extends Operation>(operation: O, payload: PayloadFor<O>, more?: Partial<NewJob>): Promise<string>
-  work(handlers: Handlers, options?: { only?: string[]; graceSeconds?: number }): Promise<Worker>
+  work(
+    handlers: Handlers,
+    options?: Partial<Pick<WorkerOptions, 'database' | 'only' | 'graceSeconds'>>,
+  ): Promise<Worker>
   /** The row of a job. */
   // biome-ignore lint/suspicious/noExplicitAny: the row is what the test is about
   read(id: string): Promise<any>

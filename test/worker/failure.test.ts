@@ -21,19 +21,49 @@ t.test('what looks like a credential is taken out of the message', async (t) => 
   }
 })
 
+t.test('credentials in quotes within quotes, and such as hold a quote or an @, are taken out whole', async (t) => {
+  for (const message of [
+    'answered "{\\"token\\":\\"s3cr3t\\"}"',
+    String.raw`{"password": "a\"b s3cr3t", "user": "ann"}`,
+    String.raw`{'password': 'a\'b s3cr3t'}`,
+    'password="cut off s3cr3t',
+    'Authorization: Token s3cr3t',
+    'Authorization: Digest username="ann", response="s3cr3t"',
+    'connect to postgres://ann:p@s3cr3t@db/x failed',
+  ]) {
+    t.notMatch(shown(message), /s3cr3t/)
+    t.match(shown(message), '***')
+  }
+})
+
+t.test('a NUL within a word hides no credential', async (t) => {
+  t.equal(shown('pass\0word=s3cr3t'), 'password=***')
+})
+
 t.test('neither stack nor own properties of an error are shown', async (t) => {
   const error = Object.assign(new Error('refused'), { headers: { authorization: 'Bearer x' }, code: 'E' })
   t.same(describeError(error), { code: 'handler-error', message: 'refused' })
 })
 
 t.test('any value may be thrown, and the text is fit for Postgres and short', async (t) => {
-  for (const thrown of [undefined, null, 7, 'text', Symbol('s'), { a: 1 }, Object.create(null)]) {
-    t.type(describeError(thrown).message, 'string')
+  const refuse = () => {
+    throw new Error('not even that')
   }
+  for (const thrown of [
+    ...[undefined, null, 7, Symbol('s'), { a: 1 }, Object.create(null), { toString: refuse }, { message: 'x' }],
+    Object.assign(new Error(), { message: 7 }),
+    Object.defineProperty(new Error(), 'message', { get: refuse }),
+  ]) {
+    t.same(describeError(thrown), {
+      code: 'handler-error',
+      message: 'The handler threw something that is no Error',
+    })
+  }
+  t.equal(describeError('text').message, 'text')
   t.equal(shown('a\0b'), 'ab')
   t.ok(shown('\ud800').isWellFormed())
   t.ok(shown('😀'.repeat(10_000)).isWellFormed())
-  t.ok(shown('x'.repeat(10_000)).length <= 501)
+  for (const word of ['x', 'a-', 'password', '"token":"', 'a://']) t.ok(shown(word.repeat(1_000_000)).length <= 501)
 })
 
 t.test('JobFailed says what it was told', async (t) => {
@@ -42,4 +72,17 @@ t.test('JobFailed says what it was told', async (t) => {
   t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y' })
   t.throws(() => new JobFailed('x', 'y', { status: 500 }), /4xx/)
   t.throws(() => new RetryAfter(-1), /0 or more/)
+})
+
+t.test('details of a JobFailed are made fit for jsonb', async (t) => {
+  const details = [{ 'a\0b': 'c\0d' }, '\ud800x😀', 2n, String.raw`\u0000 \ud800`]
+  t.same(describeError(new JobFailed('x', 'y', { details })).details, [
+    { ab: 'cd' },
+    'x😀',
+    '2',
+    String.raw`\u0000 \ud800`,
+  ])
+  const circular: unknown[] = []
+  circular.push(circular)
+  t.same(describeError(new JobFailed('x', 'y', { details: circular })).details, [])
 })

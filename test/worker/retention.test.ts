@@ -102,3 +102,24 @@ t.test('somebody who holds the table does not hold up the worker: it is done ano
   await maintain()
   t.notOk((await partitions()).includes('job_20250102'))
 })
+
+t.test('of several workers at once, one drops the partition, and the others neither wait nor fail', async (t) => {
+  const { query, partitions, makeOld } = await setUp(t)
+  await makeOld()
+  const drop = 'select accepted.drop_expired_job_partitions() as name'
+  const dropped = await Promise.all([query(drop), query(drop), query(drop), query(drop)])
+  t.same(dropped.flat(), [{ name: 'job_20250102' }])
+  t.notOk((await partitions()).includes('job_20250102'))
+})
+
+t.test('jobs that ended and expired before they had a partition go as well, with their keys', async (t) => {
+  const { query, maintain } = await setUp(t)
+  await query(`
+    insert into accepted.job (id, operation, state, principal, max_attempts, created_at, ended_at, expires_at)
+      values (accepted.uuid_floor(${day}), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day} + interval '7 days');
+    insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day}));`)
+  t.same(await query('select tableoid::regclass::text as place from accepted.job'), [{ place: 'accepted.job_default' }])
+  await maintain()
+  t.same(await query('select from accepted.job'), [])
+  t.same(await query('select from accepted.idempotency_key'), [])
+})

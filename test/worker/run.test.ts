@@ -293,7 +293,7 @@ t.test('a settle whose claim another worker has is rolled back', async (t) => {
   const id = await jobs.add(operation, { word: 'x' })
   let go = () => {}
   let settled = 0
-  await jobs.work(
+  const worker = await jobs.work(
     defineHandlers(operations, {
       'word.say': {
         perform: async ({ attempt }) => {
@@ -313,15 +313,8 @@ t.test('a settle whose claim another worker has is rolled back', async (t) => {
   // What a sweep and another worker's claim leave behind.
   await jobs.query('update pgboss.job set retry_count = retry_count + 1 where id = $1', [id])
   go()
-  await until(() => settled === 1)
-  await until(
-    async () =>
-      (
-        await jobs.query(
-          "select from pg_stat_activity where state = 'idle in transaction' and datname = current_database()",
-        )
-      ).length === 0,
-  )
+  await worker.stop()
+  t.equal(settled, 1)
   t.same(await jobs.query('select from effect'), [])
   t.match(await jobs.read(id), { state: 'running' })
   t.same(await jobs.query('select state::text from pgboss.job'), [{ state: 'active' }])
@@ -362,7 +355,7 @@ t.test('a worker may run some of the operations only', async (t) => {
     'word.say': { perform: async ({ attempt }) => ({ attempt }) },
     'word.other': { settle: async () => {} },
   })
-  await t.rejects(jobs.work(handlers, { only: ['word.none'] }), /There is no operation word\.none/)
+  await t.rejects(jobs.work(handlers, { only: ['word.none'] }), new TypeError('There is no operation word.none'))
   await jobs.work(handlers, { only: ['word.say'] })
   t.match(await jobs.ended(mine), { state: 'succeeded' })
   t.match(await jobs.read(others), { state: 'queued' })
@@ -371,7 +364,229 @@ t.test('a worker may run some of the operations only', async (t) => {
 t.test('a missing or surplus handler stops the start', async (t) => {
   const jobs = await openJobs(t, [operation])
   const missing = {} as Parameters<typeof defineHandlers<typeof operations>>[1]
-  await t.rejects(jobs.work(defineHandlers(operations, missing)), /no handler for word\.say/)
+  await t.rejects(jobs.work(defineHandlers(operations, missing)), new TypeError('There is no handler for word.say'))
   const surplus = { 'word.say': { perform: async () => ({ attempt: 1 }) }, 'word.more': {} }
-  await t.rejects(jobs.work(defineHandlers(operations, () => surplus)), /a handler but no operation for word\.more/)
+  await t.rejects(
+    jobs.work(defineHandlers(operations, () => surplus)),
+    new TypeError('There is a handler but no operation for word.more'),
+  )
+})
+
+t.test('the delay before a retry doubles each time, with jitter, up to its bound', async (t) => {
+  const slow = defineOperation({
+    name: 'word.backoff',
+    input: Word,
+    retry: { limit: 5, delaySeconds: 100, backoff: true, maxDelaySeconds: 500 },
+  })
+  const jobs = await openJobs(t, [slow])
+  const id = await jobs.add(slow, { word: 'x' })
+  await jobs.work(
+    defineHandlers(
+      { slow },
+      {
+        'word.backoff': {
+          perform: async () => {
+            throw new Error('no')
+          },
+        },
+      },
+    ),
+  )
+  for (const [attempt, least, most] of [
+    [1, 100, 200],
+    [2, 200, 400],
+    [3, 400, 500],
+    [4, 500, 500],
+  ] as const) {
+    await until(async () => (await jobs.query('select from accepted.attempt')).length === attempt)
+    const [{ delay }] = await jobs.query(`
+      select extract(epoch from queue.start_after - job.updated_at)::float as delay
+      from accepted.job join pgboss.job queue using (id)`)
+    t.ok(delay >= least && delay <= most, `${delay} s after attempt ${attempt}`)
+    await jobs.query('update pgboss.job set start_after = now() where id = $1', [id])
+  }
+})
+
+t.test('RetryAfter waits its time, and spends no attempt after a failed one either', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'x' })
+  const attempts: number[] = []
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ attempt }) => {
+          attempts.push(attempt)
+          if (attempts.length === 1) throw new Error('no')
+          if (attempts.length === 2) throw new RetryAfter(3600)
+          return { attempt }
+        },
+      },
+    }),
+  )
+  await until(async () => (await jobs.query('select from pgboss.job where start_after > now()')).length === 1)
+  t.match(await jobs.read(id), { state: 'queued', attempt: 2, ended_at: null })
+  await jobs.query('update pgboss.job set start_after = now() where id = $1', [id])
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 2 })
+  t.same(attempts, [1, 2, 2])
+  t.same(await jobs.query('select attempt from accepted.attempt'), [{ attempt: 1 }])
+})
+
+t.test('RetryAfter beyond the time the job is kept counts as a failed attempt', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'x' })
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async () => {
+          throw new RetryAfter(8 * 24 * 3600)
+        },
+      },
+    }),
+  )
+  t.match(await jobs.ended(id), { state: 'failed', attempt: 3, error: { message: 'Again in 691200 s' } })
+})
+
+t.test('whatever a handler throws, and whatever the details, the failure is on record', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const thrown: Record<string, unknown> = {
+    nothing: undefined,
+    object: Object.create(null),
+    'no text': Object.assign(new Error(), { message: 7 }),
+    'not for jsonb': new JobFailed('unfit', 'a\0b', { details: [{ 'a\0b': '\ud800' }] }),
+  }
+  const ids = new Map<string, string>()
+  for (const word of Object.keys(thrown)) ids.set(word, await jobs.add(operation, { word }))
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ payload }) => {
+          throw thrown[payload.word]
+        },
+      },
+    }),
+  )
+  for (const word of ['nothing', 'object', 'no text']) {
+    const { state, error } = await jobs.ended(ids.get(word) as string)
+    t.same([state, error.message], ['failed', 'The handler threw something that is no Error'])
+  }
+  t.match(await jobs.ended(ids.get('not for jsonb') as string), {
+    ...{ state: 'failed', attempt: 1 },
+    error: { code: 'unfit', message: 'ab', details: [{ ab: '' }] },
+  })
+})
+
+t.test('a report that cannot be written keeps nobody else from being seen', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const ids = [await jobs.add(operation, { word: 'a\u0001b' }), await jobs.add(operation, { word: 'plain' })]
+  const hold = Promise.withResolvers<void>()
+  t.teardown(() => hold.resolve())
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ attempt, payload, progress }) => {
+          progress(50, payload.word.replace('\u0001', '\0'))
+          await hold.promise
+          return { attempt }
+        },
+      },
+    }),
+  )
+  const seen = await until(async () => {
+    const rows = await Promise.all(ids.map(jobs.read))
+    return rows.every(({ percent }) => percent === 50) && rows
+  })
+  t.same(
+    seen.map(({ message }) => message),
+    ['ab', 'plain'],
+  )
+})
+
+t.test('progress that is no percentage is an error of the handler', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const ids = await Promise.all(['101', '-1', 'NaN'].map((word) => jobs.add(operation, { word })))
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ attempt, payload, progress }) => {
+          progress(Number(payload.word))
+          return { attempt }
+        },
+      },
+    }),
+  )
+  for (const id of ids) {
+    t.match(await jobs.ended(id), { state: 'failed', percent: null, error: { message: /is not between 0 and 100/ } })
+  }
+})
+
+t.test('no more of a group run at once than groupConcurrency, over several workers', async (t) => {
+  const grouped = defineOperation({ name: 'word.group', input: Word, group: ({ word }) => word, groupConcurrency: 2 })
+  const jobs = await openJobs(t, [grouped])
+  const words = Array.from({ length: 60 }, (_, index) => `group ${index % 3}`)
+  const ids = await Promise.all(words.map((word) => jobs.add(grouped, { word })))
+  const active: number[] = []
+  const handlers = defineHandlers(
+    { grouped },
+    {
+      'word.group': {
+        perform: async ({ payload: { word } }) => {
+          const [{ count }] = await jobs.query(
+            "select count(*)::int from pgboss.job where state = 'active' and group_id = $1",
+            [word],
+          )
+          active.push(count)
+        },
+      },
+    },
+  )
+  await Promise.all(Array.from({ length: 3 }, () => jobs.work(handlers)))
+  for (const id of ids) t.equal((await jobs.ended(id)).state, 'succeeded')
+  t.equal(Math.max(...active), 2, 'the room there is was used, and no more')
+})
+
+t.test('the next of a group starts when the one before has ended, not when somebody looks again', async (t) => {
+  const grouped = defineOperation({ name: 'word.turn', input: Word, group: ({ word }) => word, groupConcurrency: 1 })
+  const jobs = await openJobs(t, [grouped])
+  // Looking once a second, that is more of them than there is patience.
+  for (let count = 0; count < 100; count++) await jobs.add(grouped, { word: 'x' })
+  await jobs.work(defineHandlers({ grouped }, { 'word.turn': { perform: async () => {} } }))
+  const states = await until(async () => {
+    const rows = await jobs.query('select state from accepted.job where ended_at is not null')
+    return rows.length === 100 && rows
+  })
+  t.ok(states.every(({ state }) => state === 'succeeded'))
+})
+
+t.test('what has not ended in time is handed back unspent when the worker stops, and comes to no effect', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'x' })
+  const late = Promise.withResolvers<{ attempt: number }>()
+  let reason: unknown
+  const worker = await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: ({ signal }) => {
+          signal.addEventListener('abort', () => {
+            reason = signal.reason
+          })
+          return late.promise
+        },
+        settle: async (trx) => {
+          await sql`insert into effect values (${id}, 'late')`.execute(trx)
+        },
+      },
+    }),
+    { graceSeconds: 0 },
+  )
+  await until(async () => (await jobs.read(id)).state === 'running')
+  await Promise.all([worker.stop(), worker.stop()])
+  t.match(reason, { message: 'The worker stops' })
+  late.resolve({ attempt: 1 })
+  t.match(await jobs.read(id), { state: 'queued', ended_at: null })
+  t.same(await jobs.query('select state::text, retry_count from pgboss.job'), [{ state: 'created', retry_count: 0 }])
+
+  await jobs.work(defineHandlers(operations, { 'word.say': { perform: async ({ attempt }) => ({ attempt }) } }))
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1, result: { attempt: 1 } })
+  t.same(await jobs.query('select from effect'), [])
+  t.same(await jobs.query('select from accepted.attempt'), [])
 })

@@ -1,7 +1,9 @@
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
 import { defineOperation } from 'accepted'
-import { defineHandlers, type SettlingJob } from 'accepted/worker'
+import { defineHandlers, JobFailed, RetryAfter, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
@@ -199,3 +201,199 @@ t.test(
     t.same(await jobs.query('select from accepted.attempt'), [])
   },
 )
+
+t.test('JobFailed and RetryAfter in a batch concern those alone who threw them', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const ids: string[] = []
+  for (const word of words) ids.push(await jobs.add(operation, { word }))
+  let waited = false
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.write': {
+        settle: async (trx: Transaction<Tables>, batch) => {
+          await write(trx, batch)
+          if (batch.some(({ payload }) => payload.word === 'word 3')) throw new JobFailed('no', 'Not this one')
+          if (waited || !batch.some(({ payload }) => payload.word === 'word 11')) return
+          waited = batch.length === 1
+          throw new RetryAfter(0)
+        },
+      },
+    }),
+  )
+  for (const [index, id] of ids.entries()) {
+    t.match(
+      await jobs.ended(id),
+      index === 3 ? { state: 'failed', attempt: 1, error: { code: 'no' } } : { state: 'succeeded', attempt: 1 },
+    )
+  }
+  t.ok(waited)
+  const effects = await jobs.query('select word from effect')
+  t.same(effects.map(({ word }) => word).sort(), words.filter((word) => word !== 'word 3').sort())
+})
+
+t.test('what was canceled before its batch drops out of it', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const ids: string[] = []
+  for (const word of words) ids.push(await jobs.add(operation, { word }))
+  await jobs.query("update accepted.job set state = 'canceled', ended_at = now() where id = $1", [ids[7]])
+  await jobs.work(defineHandlers(operations, { 'word.write': { settle: write } }))
+  for (const [index, id] of ids.entries()) {
+    t.equal((await jobs.ended(id)).state, index === 7 ? 'canceled' : 'succeeded')
+  }
+  await until(async () => (await jobs.query("select from pgboss.job where state <> 'completed'")).length === 0)
+  t.equal((await jobs.query('select from effect')).length, words.length - 1)
+  t.same(await jobs.query('select from effect where job_id = $1', [ids[7]]), [])
+})
+
+t.test('a claim that was lost out of a batch is rolled back alone, and charged to nobody', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const ids: string[] = []
+  for (const word of words) ids.push(await jobs.add(operation, { word }))
+  let lost = false
+  const worker = await jobs.work(
+    defineHandlers(operations, {
+      'word.write': {
+        settle: async (trx: Transaction<Tables>, batch) => {
+          await write(trx, batch)
+          if (lost) return
+          lost = true
+          // What a sweep and another worker's claim leave behind.
+          await jobs.query('update pgboss.job set retry_count = retry_count + 1 where id = $1', [ids[7]])
+        },
+      },
+    }),
+  )
+  for (const id of ids) if (id !== ids[7]) t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+  await worker.stop()
+  t.match(await jobs.read(ids[7] as string), { state: 'queued', attempt: 0 })
+  t.equal((await jobs.query('select from effect')).length, words.length - 1)
+  t.same(await jobs.query('select from effect where job_id = $1', [ids[7]]), [])
+  t.same(await jobs.query('select from accepted.attempt'), [])
+})
+
+t.test('a result that Postgres cannot keep fails its job alone, with its effect', async (t) => {
+  const shout = defineOperation({ name: 'word.shout', input: Word, result: Type.String(), retry: { limit: 0 } })
+  const jobs = await openJobs(t, [shout])
+  const [good, bad] = [await jobs.add(shout, { word: 'good' }), await jobs.add(shout, { word: 'bad' })]
+  await jobs.work(
+    defineHandlers(
+      { shout },
+      {
+        'word.shout': {
+          settle: async (trx: Transaction<Tables>, batch) => {
+            for (const { id, payload } of batch)
+              await trx
+                .insertInto('effect')
+                .values({ job_id: id, ...payload })
+                .execute()
+            return batch.map(({ payload: { word } }) => (word === 'bad' ? 'a\0b' : word))
+          },
+        },
+      },
+    ),
+  )
+  t.match(await jobs.ended(good), { state: 'succeeded', result: 'good' })
+  t.match(await jobs.ended(bad), { state: 'failed', result: null })
+  t.same(await jobs.query('select word from effect'), [{ word: 'good' }])
+})
+
+const raise = (code: string) => `do $$ begin raise exception using errcode = '${code}'; end $$`
+
+for (const [what, statement] of [
+  ['a serialization failure', raise('40001')],
+  ['a deadlock', raise('40P01')],
+  ['a lock timeout', raise('55P03')],
+  ['a terminated backend', 'select pg_terminate_backend(pg_backend_pid())'],
+] as const) {
+  t.test(`${what} in the settle of a lone job charges nobody`, async (t) => {
+    const jobs = await openJobs(t, [operation])
+    const id = await jobs.add(operation, { word: 'x' })
+    let failures = 2
+    await jobs.work(
+      defineHandlers(operations, {
+        'word.write': {
+          settle: async (trx: Transaction<Tables>, batch) => {
+            await write(trx, batch)
+            if (failures-- > 0) await sql.raw(statement).execute(trx)
+          },
+        },
+      }),
+    )
+    t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+    t.same(await jobs.query('select word from effect'), [{ word: 'x' }])
+    t.same(await jobs.query('select from accepted.attempt'), [])
+  })
+}
+
+/** A way to Postgres that breaks once, when it is to carry back that the transaction with these words was committed. */
+async function startBreaking(t: Test, databaseUrl: string, words: string) {
+  const target = new URL(databaseUrl)
+  let broken = false
+  const server = createServer((near) => {
+    const far = connect(Number(target.port), target.hostname)
+    let marked = false
+    const end = () => {
+      near.destroy()
+      far.destroy()
+    }
+    for (const socket of [near, far]) socket.on('error', end).on('close', end)
+    near.on('data', (chunk) => {
+      marked ||= chunk.includes(words)
+      far.write(chunk)
+    })
+    far.on('data', (chunk) => {
+      if (broken || !marked || !chunk.includes('COMMIT\0')) return near.write(chunk)
+      broken = true
+      end()
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const url = new URL(databaseUrl)
+  url.port = String((server.address() as { port: number }).port)
+  return { url: url.href, broken: () => broken }
+}
+
+t.test('a commit whose answer is lost on the way: every effect is there once, and nobody is charged', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
+  const way = await startBreaking(t, jobs.database.options.url, 'select as the last word')
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.write': {
+        settle: async (trx: Transaction<Tables>, batch) => {
+          await write(trx, batch)
+          await sql`select 'select as the last word'`.execute(trx)
+        },
+      },
+    }),
+    { database: way.url },
+  )
+  for (const id of ids) t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+  await until(way.broken)
+  // The worker is none the worse for it.
+  t.match(await jobs.ended(await jobs.add(operation, { word: 'after' })), { state: 'succeeded', attempt: 1 })
+  t.equal((await jobs.query('select from effect')).length, words.length + 1)
+  t.same(await jobs.query('select from accepted.attempt'), [])
+})
+
+t.test('a failure whose commit is lost on the way is charged once', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'x' })
+  const way = await startBreaking(t, jobs.database.options.url, 'insert into accepted.attempt')
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.write': {
+        perform: async ({ attempt }) => {
+          if (attempt === 1) throw new Error('not at first')
+        },
+        settle: write,
+      },
+    }),
+    { database: way.url },
+  )
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 2 })
+  t.ok(way.broken())
+  t.same(await jobs.query('select attempt from accepted.attempt'), [{ attempt: 1 }])
+  t.same(await jobs.query('select word from effect'), [{ word: 'x' }])
+})
