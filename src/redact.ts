@@ -11,9 +11,13 @@ const credentials: readonly [RegExp, string][] = [
   [new RegExp(named.source + value.source, 'gi'), '$1$2***'],
 ]
 
-/** Takes out of a text what gives access to something. */
+/** Characters that are looked at: a text may hold a whole response, and the time it takes grows faster than the text. */
+const longestRead = 4_000
+
+/** Takes out of a text what gives access to something, and what comes after its first 4,000 characters. */
 export function redact(text: string): string {
-  return credentials.reduce((redacted, [pattern, replacement]) => redacted.replace(pattern, replacement), text)
+  const read = text.slice(0, longestRead)
+  return credentials.reduce((redacted, [pattern, replacement]) => redacted.replace(pattern, replacement), read)
 }
 
 /** An error in the log. */
@@ -24,15 +28,22 @@ export interface SerializedError {
   [more: string]: unknown
 }
 
-/** How an error is logged: its own properties stay out, for they hold headers, addresses and passwords. */
-export function serializeError(error: unknown): SerializedError {
-  if (!(error instanceof Error)) return { type: typeof error, message: redact(String(error)), stack: '' }
-  const { name, message, stack, code } = error as Error & { code?: unknown }
-  return {
-    type: name,
-    message: redact(message),
-    ...(typeof code === 'string' && { code }),
-    stack: redact(stack ?? ''),
-    ...(error.cause !== undefined && { cause: serializeError(error.cause) }),
+/** Causes of causes that are logged. */
+const mostCauses = 5
+
+/** How an error is logged: its own properties stay out, for they hold headers, addresses and passwords. Never throws. */
+export function serializeError(error: unknown, causes = mostCauses): SerializedError {
+  try {
+    if (!(error instanceof Error)) return { type: typeof error, message: redact(String(error)), stack: '' }
+    const { name, message, stack, code, cause } = error as Error & { code?: unknown }
+    return {
+      type: name,
+      message: redact(`${message}`),
+      ...(typeof code === 'string' && { code }),
+      stack: redact(`${stack}`),
+      ...(cause !== undefined && causes > 0 && { cause: serializeError(cause, causes - 1) }),
+    }
+  } catch {
+    return { type: typeof error, message: 'Something that cannot be read was thrown', stack: '' }
   }
 }

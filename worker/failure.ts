@@ -59,12 +59,9 @@ export class LostClaim extends Error {
 /** Characters of a message that a client is shown, at most. */
 const longestMessage = 500
 
-/** Characters that are looked at: a message may hold a whole response, and the time redacting takes grows faster than it. */
-const longestRead = 2_000
-
 /** What an error may say to the client: no stack, no own properties, nothing that looks like a credential. */
 export function describeError(error: unknown): JobErrorColumn {
-  const message = shorten(redact(storable(textOf(error).slice(0, longestRead))))
+  const message = shorten(redact(storable(textOf(error))))
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
   return {
     code: error.code,

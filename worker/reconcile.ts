@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../src/db/database.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
+import { pendingList } from '../src/jobs/state.ts'
 import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
 
 const workerLost: JobErrorColumn = {
@@ -43,7 +44,7 @@ async function requeue(trx: AnyTransaction, operations: readonly string[]): Prom
   return rows.length
 }
 
-/** Shown as pending, but failed, canceled or completed in the queue, with no attempt left. */
+/** Shown as pending, but failed in the queue, with no attempt left. */
 async function failLost(trx: AnyTransaction, operations: readonly string[]): Promise<number> {
   const { rows } = await sql`
     with lost as (
@@ -51,7 +52,7 @@ async function failLost(trx: AnyTransaction, operations: readonly string[]): Pro
       from pgboss.job queue
       join accepted.job on job.id = (queue.data ->> 'job')::uuid
       where queue.name = any(${operations}) and queue.state = 'failed'
-        and job.state in ('queued', 'running')
+        and job.state in ${pendingList}
       order by job.id limit ${mostAtOnce} for update of job skip locked
     ), attempts as (
       insert into accepted.attempt (job_id, attempt, error, started_at)

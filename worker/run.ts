@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { isContention, isOutage } from '../src/db/sqlstate.ts'
+import { pendingList } from '../src/jobs/state.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
@@ -71,7 +72,7 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
       updated_at = now(), sequence = sequence + 1
     from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
     where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
-      and job.operation = ${lane.operation.name} and job.state in ('queued', 'running')
+      and job.operation = ${lane.operation.name} and job.state in ${pendingList}
     returning job.id, principal, idempotency_key, job.attempt, max_attempts, started_at, expires_at`.execute(db)
   return {
     running: new Map(rows.map((row) => [row.id, row])),

@@ -5,6 +5,7 @@ import type { PgBoss } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { Notifier } from '../src/db/notifier.ts'
 import { enqueue } from '../src/jobs/enqueue.ts'
+import { pendingList } from '../src/jobs/state.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
 import type { Claim, Claims } from './claim.ts'
 import { claimProcessedKeys } from './dedup.ts'
@@ -82,7 +83,7 @@ export async function lockPending(trx: AnyTransaction, ids: readonly string[]): 
   const { rows } = await sql<PendingJob>`
     select id, principal, idempotency_key, attempt, max_attempts, started_at, expires_at
     from accepted.job
-    where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ('queued', 'running')
+    where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ${pendingList}
     order by id for update`.execute(trx)
   return new Map(rows.map((row) => [row.id, row]))
 }
@@ -157,7 +158,7 @@ async function writeSucceeded(trx: AnyTransaction, operation: Operation, endings
       ${endings.map(({ resource }) => resource ?? null)}::text[]
     ) as ended (id, attempt, result, resource)
     where job.id = ended.id and job.id between ${lowest(ids)} and ${highest(ids)}
-      and job.operation = ${operation.name} and job.state in ('queued', 'running')`.execute(trx)
+      and job.operation = ${operation.name} and job.state in ${pendingList}`.execute(trx)
   if (Number(numAffectedRows) !== endings.length) throw new LostClaim(`The status of ${ids} has moved on`)
 }
 

@@ -11,7 +11,7 @@ const requestTimeout = 30_000
 export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
   const app = Fastify({
     requestTimeout,
-    logger: { level: settings.LOG_LEVEL, serializers: { err: serializeError } },
+    logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) } },
   })
   app.server.maxHeadersCount = 100
   useOurConventions(app)

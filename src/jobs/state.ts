@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import type { JobState } from '../db/tables.ts'
 
 /**
@@ -14,5 +15,8 @@ export const moves: Readonly<Record<JobState, readonly JobState[]>> = {
 
 export const isFinal = (state: JobState): boolean => moves[state].length === 0
 
-/** The states from which a job may still move, for guards in SQL. */
+/** The states from which a job may still move. */
 export const pendingStates = (Object.keys(moves) as JobState[]).filter((state) => !isFinal(state))
+
+/** The same for guards in SQL: `state in ${pendingList}`. */
+export const pendingList = sql`(${sql.join(pendingStates.map((state) => sql.lit(state)))})`
