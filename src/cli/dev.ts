@@ -2,7 +2,8 @@ import { createServer } from 'node:net'
 import { resolve as resolvePath } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConfigError, loadConfig, readSettings, type Settings } from '../config.ts'
-import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from '../db/embedded.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.ts'
+import { EmbeddedPostgresError } from '../db/embedded-error.ts'
 import { type Child, startChild } from './child.ts'
 
 /** How long API and worker may take to stop, in milliseconds. */

@@ -3,23 +3,8 @@ import { createHash, randomBytes } from 'node:crypto'
 import { chmod, cp, mkdir, rename, rm, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
-
-/** Why there is no embedded Postgres; the message is a sentence that says what to do. */
-export class EmbeddedPostgresError extends Error {
-  override name = 'EmbeddedPostgresError'
-  readonly code: string
-
-  constructor(code: string, message: string) {
-    super(message)
-    this.code = code
-  }
-}
-
-/** The user that runs the server. */
-export interface Account {
-  uid: number
-  gid: number
-}
+import { EmbeddedPostgresError } from './embedded-error.ts'
+import type { Account } from './embedded-process.ts'
 
 export interface Binaries {
   initdb: string

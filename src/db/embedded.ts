@@ -1,12 +1,11 @@
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chown, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join, resolve as resolvePath } from 'node:path'
 import pg from 'pg'
-import { type Account, EmbeddedPostgresError, findPlace, type Place } from './embedded-place.ts'
-
-export { EmbeddedPostgresError } from './embedded-place.ts'
+import { EmbeddedPostgresError, explain, locked } from './embedded-error.ts'
+import { findPlace, type Place } from './embedded-place.ts'
+import { capture, runningSince } from './embedded-process.ts'
 
 /** A Postgres of our own. */
 export interface EmbeddedPostgres {
@@ -122,10 +121,11 @@ async function initialise(place: Place, cluster: string): Promise<void> {
     await writeFile(password, `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600, flush: true })
     const { account } = place
     if (account) for (const path of [half, password]) await chown(path, account.uid, account.gid)
-    await run(place, place.binaries.initdb, [
+    const flags = [
       ...['-D', half, '-U', 'postgres', '--pwfile', password, '-A', 'scram-sha-256'],
       ...['-E', 'UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
-    ])
+    ]
+    await capture(place.binaries.initdb, flags, account)
     await rename(password, passwordFile(half))
     await rename(half, cluster).catch(({ code }: NodeJS.ErrnoException) => {
       // What is there may be anybody's, and is not ours to remove.
@@ -174,13 +174,6 @@ async function claim(place: Place, cluster: string): Promise<void> {
   if (server) await stopServer(place, cluster, server, 'fast')
 }
 
-function locked(cluster: string, holder: string, command: string): EmbeddedPostgresError {
-  return new EmbeddedPostgresError(
-    'data-dir-locked',
-    `${cluster} is in use by ${holder}: stop what started it, or stop it with ${command}, or set DATA_DIR to another directory.`,
-  )
-}
-
 async function release(place: Place): Promise<void> {
   const starter = await readFile(starterFile(place), 'utf8').catch(() => '')
   if (Number.parseInt(starter, 10) === process.pid) await rm(starterFile(place), { force: true })
@@ -190,20 +183,6 @@ async function release(place: Place): Promise<void> {
 async function isRunning(starter: string): Promise<boolean> {
   const [pid, since] = starter.split(' ')
   return since !== undefined && since === (await runningSince(Number(pid)))
-}
-
-/** Tells a process from a later one with the same pid; undefined when it has ended, even if nobody has reaped it. */
-async function runningSince(pid: number): Promise<string | undefined> {
-  if (!pid) return undefined
-  if (process.platform === 'linux') {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
-    // proc_pid_stat(5): the name before the last parenthesis may hold anything; then state, and 19 further on starttime.
-    const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields?.[0] === 'Z' ? undefined : fields?.[19]
-  }
-  const printed = await capture('/bin/ps', ['-o', 'stat=,lstart=', '-p', String(pid)]).catch(() => '')
-  const [state, ...started] = printed.trim().split(/\s+/)
-  return !state || state.startsWith('Z') ? undefined : started.join('-')
 }
 
 /** The pid of the server that runs on a cluster: the pid file says so, and that process' command line agrees. */
@@ -239,7 +218,7 @@ async function startOnPort(place: Place, cluster: string, options: EmbeddedPostg
     await rm(log, { force: true })
     try {
       const args = ['-D', cluster, '-l', log, '-w', '-t', patience, '-o', flags.join(' ')]
-      await run(place, place.binaries.pg_ctl, ['start', ...args])
+      await capture(place.binaries.pg_ctl, ['start', ...args], place.account)
       return port
     } catch (error) {
       const logged = await readFile(log, 'utf8').catch(() => '')
@@ -254,7 +233,7 @@ const quote = (value: string) => `'${value.replaceAll("'", "'\\''")}'`
 
 async function stopServer(place: Place, cluster: string, pid: number, mode: 'fast' | 'immediate'): Promise<void> {
   try {
-    await run(place, place.binaries.pg_ctl, ['stop', '-D', cluster, '-m', mode, '-w', '-t', patience])
+    await capture(place.binaries.pg_ctl, ['stop', '-D', cluster, '-m', mode, '-w', '-t', patience], place.account)
   } catch {
     // It may have ended by itself meanwhile.
     if ((await livePostgres(cluster)) !== pid) return
@@ -263,44 +242,6 @@ async function stopServer(place: Place, cluster: string, pid: number, mode: 'fas
       `The Postgres with pid ${pid} did not stop within ${patience} seconds: \`kill -QUIT ${pid}\` ends it.`,
     )
   }
-}
-
-/** The sentence for what initdb or Postgres printed. */
-export function explain(error: unknown, dataDir: string, port?: number): EmbeddedPostgresError {
-  if (error instanceof EmbeddedPostgresError) return error
-  const text = error instanceof Error ? error.message : String(error)
-  const cannotRun = text.match(/error while loading shared libraries: .*|^spawn .*/)?.[0]
-  if (cannotRun) {
-    return new EmbeddedPostgresError(
-      'unsupported-platform',
-      `The Postgres in node_modules cannot run here (${cannotRun}): set DATABASE_URL to another one.`,
-    )
-  }
-  if (/No space left on device|ENOSPC/.test(text)) {
-    return new EmbeddedPostgresError(
-      'disk-full',
-      `The disk of ${dataDir} is full: make room, or set DATA_DIR elsewhere.`,
-    )
-  }
-  const holder = text.match(/Is another postmaster \(PID (\d+)\)/)?.[1]
-  if (holder) return locked(join(dataDir, 'postgres'), `the Postgres with pid ${holder}`, `\`kill -INT ${holder}\``)
-  if (/pre-existing shared memory block/.test(text)) {
-    return new EmbeddedPostgresError(
-      'data-dir-locked',
-      `${dataDir}/postgres is in use by what is left of a Postgres that died: start again when it has ended, or set DATA_DIR to another directory.`,
-    )
-  }
-  if (/Address already in use|could not bind/.test(text)) {
-    return new EmbeddedPostgresError('port-taken', `Port ${port} is taken, so Postgres cannot listen on it.`)
-  }
-  if (/Permission denied|not permitted|EACCES|EPERM|EROFS|Read-only/.test(text)) {
-    return new EmbeddedPostgresError(
-      'no-permission',
-      `${dataDir} cannot be written: change its owner, or set DATA_DIR elsewhere.`,
-    )
-  }
-  const reason = text.match(/(?:FATAL|PANIC|error): *(.*)/)?.[1] ?? text.trim().split('\n').at(-1)
-  return new EmbeddedPostgresError('start-failed', `Postgres did not start in ${dataDir}: ${reason}`)
 }
 
 /** A file that cannot be read is another matter than one that is not there. */
@@ -326,37 +267,6 @@ function freePort(): Promise<number> {
     server.listen(0, '127.0.0.1', () => {
       const { port } = server.address() as { port: number }
       server.close(() => resolve(port))
-    })
-  })
-}
-
-/** Runs one of the programs as the server's user, in a directory that user can enter. */
-async function run({ account }: { account: Account | undefined }, program: string, args: string[]): Promise<void> {
-  await capture(program, args, account)
-}
-
-/** What a program prints; rejects with it when the program fails. */
-function capture(program: string, args: string[], account?: Account): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      ...account,
-      cwd: '/',
-      env: { LC_ALL: 'C' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      // A Ctrl-C would break initdb off; whoever asked for the server stops it when it is there.
-      detached: true,
-    })
-    let printed = ''
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (chunk) => {
-        printed += chunk
-      })
-    }
-    child.on('error', reject)
-    child.on('close', (code, signal) => {
-      if (code === 0) resolve(printed)
-      else if (signal) reject(new EmbeddedPostgresError('interrupted', `${signal} ended ${program}: start again.`))
-      else reject(new Error(printed || `${program} exited ${code}`))
     })
   })
 }

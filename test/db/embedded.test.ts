@@ -1,11 +1,13 @@
 import { spawnSync } from 'node:child_process'
+import { globSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { type EmbeddedPostgresOptions, explain, startEmbeddedPostgres } from '../../src/db/embedded.ts'
+import { type EmbeddedPostgresOptions, startEmbeddedPostgres } from '../../src/db/embedded.ts'
+import { explain } from '../../src/db/embedded-error.ts'
 
 // Twenty starts of Postgres.
 t.setTimeout(120_000)
@@ -233,7 +235,7 @@ t.test(
       spawnSync('cp', ['-r', join(root, 'node_modules', name), join(secret, 'node_modules', name)])
     }
     for (const name of ['pg']) await symlink(join(root, 'node_modules', name), join(secret, 'node_modules', name))
-    spawnSync('cp', ['-r', '--parents', 'src/db/embedded.ts', 'src/db/embedded-place.ts', 'package.json', secret], {
+    spawnSync('cp', ['-r', '--parents', ...globSync('src/db/embedded*.ts', { cwd: root }), 'package.json', secret], {
       cwd: root,
     })
     const dataDir = await directory(t)
