@@ -1,94 +1,44 @@
-import type { Claim } from './claim.ts'
-import { type RunContext, runBatch, runEach } from './run.ts'
-import type { Lane } from './settle.ts'
+import type { Logger } from 'pino'
+import type { PgBoss } from '../src/db/boss.ts'
+import type { Database } from '../src/db/database.ts'
+import type { Notifier } from '../src/db/notifier.ts'
+import type { Operation } from '../src/operation.ts'
+import type { Claim, Claims } from './claim.ts'
+import type { Handler, RunningJob } from './handlers.ts'
 
-/** The loop that claims and runs the jobs of one operation. */
-export interface Loop {
-  /** There may be work. */
-  wake(): void
-  /** What is in our hands. */
-  held(): Claim[]
-  /** Claims nothing more; resolves when nothing is in our hands. */
-  drain(): Promise<void>
+/** What the worker of one operation works with. */
+export interface Lane {
+  operation: Operation
+  handler: Handler
+  claims: Claims
+  database: Database
+  boss: PgBoss
+  /** Wakes the workers of an operation, after the commit. */
+  workHints: Notifier
+  log: Logger
 }
 
-/** Jobs in one transaction, at most. */
-const defaultBatchSize = 100
-/** Performs at once in this process. */
-const defaultConcurrency = 10
-/** While one batch settles the next is claimed. */
-const batchesAtOnce = 2
+/** A pending job, as it is locked. */
+export interface PendingJob {
+  id: string
+  principal: string
+  idempotency_key: string | null
+  attempt: number
+  max_attempts: number
+  started_at: Date | null
+  expires_at: Date
+}
 
-/** Starts the loop of a lane. It claims no more than it has free slots for, as a claim's time runs from the claim. */
-export function startLoop(lane: Lane, context: RunContext): Loop {
-  const { handler } = lane
-  const batchSize = handler.perform ? undefined : (handler.batchSize ?? defaultBatchSize)
-  const slots = handler.perform ? (handler.concurrency ?? defaultConcurrency) : batchesAtOnce
-  const held = new Set<Claim>()
-  let batches = 0
-  let woken = true
-  let draining = false
-  let proceed = () => {}
-  const used = () => (batchSize ? batches : held.size)
-
-  const end = (...claims: Claim[]) => {
-    for (const claim of claims) held.delete(claim)
-    // Its group has room again.
-    if (lane.operation.groupConcurrency !== undefined) woken = true
-    proceed()
-  }
-
-  const run = async (claims: readonly Claim[]) => {
-    batches += 1
-    for (const claim of claims) held.add(claim)
-    try {
-      await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, context, end))
-    } catch (err) {
-      lane.log.error({ err }, 'Jobs were given up; they run again when their heartbeat is overdue')
-    } finally {
-      batches -= 1
-      end(...claims)
-    }
-  }
-
-  const loop = async () => {
-    while (!draining) {
-      if (!woken || used() >= slots) {
-        await new Promise<void>((resolve) => {
-          proceed = resolve
-        })
-        continue
-      }
-      woken = false
-      const limit = batchSize ?? slots - used()
-      try {
-        const claims = await lane.claims.claim(limit)
-        // A full claim means there is probably more.
-        if (claims.length === limit) woken = true
-        if (claims.length > 0) void run(claims)
-      } catch (err) {
-        // The next look-around wakes us again.
-        lane.log.warn({ err }, 'Jobs could not be claimed')
-      }
-    }
-    while (batches > 0) {
-      await new Promise<void>((resolve) => {
-        proceed = resolve
-      })
-    }
-  }
-
-  const looping = loop()
+/** What a handler sees of its job, whether it performs or settles. */
+export function describeJob(lane: Lane, claim: Claim, row: PendingJob): Omit<RunningJob, 'setResource'> {
   return {
-    wake() {
-      woken = true
-      proceed()
-    },
-    held: () => [...held],
-    drain() {
-      draining = true
-      proceed()
-      return looping
-    },
+    id: row.id,
+    operation: lane.operation.name,
+    payload: claim.payload,
+    principal: row.principal,
+    attempt: claim.attempt,
+    maxAttempts: row.max_attempts,
+    idempotencyKey: row.idempotency_key ?? row.id,
+    log: lane.log.child({ job: row.id, attempt: claim.attempt }),
   }
 }

@@ -7,8 +7,9 @@ import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
 import { AttemptTimeout, LostClaim } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
+import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Progress } from './progress.ts'
-import { highest, type Lane, lowest, type PendingJob, type Performed, settle, settleFailure } from './settle.ts'
+import { highest, lowest, type Performed, settle, settleFailure } from './settle.ts'
 
 /** Aborts: `stopping` when the worker stops, and then nothing is begun or ended any more. */
 export interface RunContext {
@@ -90,14 +91,7 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
   )
   let resource: string | undefined
   const job: PerformingJob = {
-    id: row.id,
-    operation: operation.name,
-    payload: claim.payload,
-    principal: row.principal,
-    attempt: claim.attempt,
-    maxAttempts: row.max_attempts,
-    idempotencyKey: row.idempotency_key ?? row.id,
-    log: lane.log.child({ job: row.id, attempt: claim.attempt }),
+    ...describeJob(lane, claim, row),
     signal: AbortSignal.any([timeout.signal, context.stopping]),
     progress: (percent, message) => context.progress.report(row.id, percent, message),
     setResource: (path) => {

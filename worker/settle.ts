@@ -1,28 +1,13 @@
 import { sql } from 'kysely'
-import type { Logger } from 'pino'
 import { v7 as uuid7 } from 'uuid'
-import type { PgBoss } from '../src/db/boss.ts'
-import type { Database } from '../src/db/database.ts'
-import type { Notifier } from '../src/db/notifier.ts'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
-import type { Claim, Claims } from './claim.ts'
+import type { Claim } from './claim.ts'
 import { claimProcessedKeys } from './dedup.ts'
 import { describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
-import type { Handler, SettlingJob } from './handlers.ts'
-
-/** What the worker of one operation works with. */
-export interface Lane {
-  operation: Operation
-  handler: Handler
-  claims: Claims
-  database: Database
-  boss: PgBoss
-  /** Wakes the workers of an operation, after the commit. */
-  workHints: Notifier
-  log: Logger
-}
+import type { SettlingJob } from './handlers.ts'
+import { describeJob, type Lane, type PendingJob } from './lane.ts'
 
 /** A claim on its way to the end. */
 export interface Performed {
@@ -31,17 +16,6 @@ export interface Performed {
   result?: unknown
   /** Where `perform` said the client is sent. */
   resource?: string | undefined
-}
-
-/** A pending job, as it is locked. */
-export interface PendingJob {
-  id: string
-  principal: string
-  idempotency_key: string | null
-  attempt: number
-  max_attempts: number
-  started_at: Date | null
-  expires_at: Date
 }
 
 interface Ending {
@@ -118,24 +92,17 @@ async function runHandler(
 }
 
 function settlingJob(
-  { operation, boss, log }: Lane,
+  lane: Lane,
   { claim, result }: Performed,
   row: PendingJob,
   hints: Set<string>,
 ): Omit<SettlingJob, 'setResource'> {
   return {
-    id: row.id,
-    operation: operation.name,
-    payload: claim.payload,
-    principal: row.principal,
-    attempt: claim.attempt,
-    maxAttempts: row.max_attempts,
-    idempotencyKey: row.idempotency_key ?? row.id,
-    log: log.child({ job: row.id, attempt: claim.attempt }),
+    ...describeJob(lane, claim, row),
     result,
     async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
       const job = { ...rest, id: uuid7(), operation: next, payload, principal, idempotencyKey: key }
-      await enqueue(boss, trx, [job])
+      await enqueue(lane.boss, trx, [job])
       hints.add(next.name)
       return job.id
     },

@@ -11,11 +11,11 @@ import { serializeError } from '../src/redact.ts'
 import { createClaims } from './claim.ts'
 import { LostClaim } from './failure.ts'
 import type { Handler, Handlers } from './handlers.ts'
-import { type Loop, startLoop } from './lane.ts'
+import type { Lane } from './lane.ts'
+import { type Loop, startLoop } from './loop.ts'
 import { createProgress } from './progress.ts'
 import { reconcile } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
-import type { Lane } from './settle.ts'
 
 export interface WorkerOptions {
   /** Made by `defineHandlers`. */
