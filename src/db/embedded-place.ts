@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { chmod, cp, mkdir, rename, rm, stat } from 'node:fs/promises'
+import { chmod, cp, mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import { EmbeddedPostgresError } from './embedded-error.ts'
@@ -104,9 +104,8 @@ async function makeOpen(directory: string): Promise<void> {
 async function reachable(account: Account, binaries: Binaries): Promise<Binaries> {
   const native = dirname(dirname(binaries.pg_ctl))
   if (canEnter(account, dirname(binaries.pg_ctl))) return binaries
-  const hash = createHash('sha256')
-    .update(`${native} ${(await stat(binaries.pg_ctl)).mtimeMs}`)
-    .digest('hex')
+  const { version } = JSON.parse(await readFile(join(dirname(native), 'package.json'), 'utf8'))
+  const hash = createHash('sha256').update(`${native} ${version}`).digest('hex')
   const copy = join(commonRoom, `programs-${hash.slice(0, 12)}`)
   if (!(await isTrusted(copy))) {
     const half = `${copy}.${randomBytes(4).toString('hex')}`
