@@ -71,7 +71,11 @@ const environment = {
       description: 'Postgres directly, for LISTEN and migrations, when DATABASE_URL goes through a pooler',
     }),
   ),
-  HOST: Type.String({ minLength: 1, default: '127.0.0.1', description: 'The address the API listens on' }),
+  HOST: Type.String({
+    minLength: 1,
+    default: '127.0.0.1',
+    description: "The address the API and the worker's health listen on",
+  }),
   PORT: port('The port of the API', 3000),
   WORKER_PORT: port("The port of the worker's health", 3001),
   DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Where the embedded Postgres keeps its data' }),

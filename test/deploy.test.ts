@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -17,7 +17,12 @@ const instructions = [...dockerfile.matchAll(/^([A-Z]+) (.*)$/gm)].map(([, name,
 }))
 const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true })
 
-const entrypoint = JSON.parse(instructions.find(({ name }) => name === 'ENTRYPOINT')?.value ?? '[]') as string[]
+const valuesOf = (name: string) => instructions.filter((one) => one.name === name).map(({ value }) => value)
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+/** What is copied from the directory of the build; the last word of each instruction is where to. */
+const copied = valuesOf('COPY').flatMap((value) => value.split(' ').slice(0, -1))
+
+const entrypoint = JSON.parse(valuesOf('ENTRYPOINT').at(-1) ?? '[]') as string[]
 
 /** Runs a service as its container would, but here. */
 function run(t: Test, service: string, env: NodeJS.ProcessEnv) {
@@ -27,15 +32,37 @@ function run(t: Test, service: string, env: NodeJS.ProcessEnv) {
   return child
 }
 
-t.test('what the image copies is there, and it runs our node as nobody special', async (t) => {
-  const copied = instructions
-    .filter(({ name }) => name === 'COPY')
-    .flatMap(({ value }) => value.split(' ').slice(0, -1))
+t.test('what the image copies is there and not ignored, and it runs our node as nobody special', async (t) => {
   t.ok(copied.length > 0)
-  for (const path of copied) t.ok(existsSync(join(root, path)), path)
-  const major = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node.match(/\d+/)[0]
-  t.match(instructions.find(({ name }) => name === 'FROM')?.value, new RegExp(`^node:${major}\\b`))
-  t.equal(instructions.findLast(({ name }) => name === 'USER')?.value, 'node')
+  const ignored = readFileSync(join(root, '.dockerignore'), 'utf8').split('\n')
+  for (const path of copied) {
+    t.ok(existsSync(join(root, path)), path)
+    t.notOk(ignored.includes(path), `${path} is not ignored`)
+  }
+  const major = manifest.engines.node.match(/\d+/)[0]
+  t.match(valuesOf('FROM').at(-1), new RegExp(`^node:${major}\\b`))
+  t.equal(valuesOf('USER').at(-1), 'node')
+})
+
+t.test('the image has every package that what it copies imports', async (t) => {
+  const installed = new Set([
+    ...Object.keys(manifest.dependencies),
+    ...valuesOf('RUN').flatMap((value) => [...value.matchAll(/"([\w-]+)@\$\(node /g)].map(([, name]) => name)),
+  ])
+  const imported = copied
+    .flatMap((path) => globSync('**/*.ts', { cwd: join(root, path) }).map((file) => join(root, path, file)))
+    .flatMap((file) => [
+      ...readFileSync(file, 'utf8').matchAll(/^(?:import|export) (?!type )[^']*?from '([^'.][^']*)'/gm),
+    ])
+    .map(([, specifier]) => specifier as string)
+    .filter((specifier) => !specifier.startsWith('node:'))
+    .map((specifier) => specifier.match(/^(@[^/]+\/)?[^/]+/)?.[0] as string)
+    .filter((name) => name !== manifest.name)
+  t.ok(imported.includes('nodemailer'), 'the example needs one that is no dependency of the product')
+  t.same(
+    [...new Set(imported)].filter((name) => !installed.has(name)),
+    [],
+  )
 })
 
 t.test('the services start in order: Postgres, migrations, then API and worker', async (t) => {
@@ -49,6 +76,11 @@ t.test('the services start in order: Postgres, migrations, then API and worker',
   const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = services.postgres.environment
   const url = `postgres://${POSTGRES_USER}:${POSTGRES_PASSWORD}@postgres:5432/${POSTGRES_DB}`
   for (const name of ['migrate', 'api', 'worker']) t.equal(services[name].environment.DATABASE_URL, url)
+})
+
+t.test('the API can be reached from outside its container', async (t) => {
+  t.match(valuesOf('ENV').join(' '), /\bHOST=0\.0\.0\.0\b/)
+  t.same(services.api.ports, ['3000:3000'])
 })
 
 t.test('the commands run: migrate ends well, API and worker become healthy by their own checks', async (t) => {

@@ -11,7 +11,8 @@ export const createTodo = defineOperation({
   input: Type.Object(
     {
       title: Type.String({ minLength: 1, maxLength: 200 }),
-      dueBy: Type.Optional(Type.String({ format: 'date' })),
+      // Postgres knows no year 0.
+      dueBy: Type.Optional(Type.String({ format: 'date', pattern: '^(?!0000)' })),
     },
     { additionalProperties: false },
   ),
@@ -38,20 +39,22 @@ export const sendReminder = defineOperation({
   result: Type.Object({ messageId: Type.String() }),
   retry: { limit: 2, delaySeconds: 1 },
   accept: async (trx: Transaction<Tables>, entries) => {
-    const todoIds = entries.map(({ params }) => params.id)
+    // Postgres writes them so, whatever the client does.
+    const todoIdOf = ({ params }: (typeof entries)[number]) => params.id.toLowerCase()
+    const todoIds = entries.map(todoIdOf)
     const todos = await trx.selectFrom('todo').select(['id', 'title']).where('id', 'in', todoIds).execute()
     const titles = new Map(todos.map(({ id, title }) => [id, title]))
-    const known = entries.filter(({ params }) => titles.has(params.id))
+    const known = entries.filter((entry) => titles.has(todoIdOf(entry)))
     if (known.length > 0) {
       await trx
         .insertInto('reminder')
-        .values(known.map(({ id, params, input }) => ({ id, todo_id: params.id, email: input.email })))
+        .values(known.map((entry) => ({ id: entry.id, todo_id: todoIdOf(entry), email: entry.input.email })))
         .execute()
     }
-    return entries.map(({ id, params, input }) => {
-      const title = titles.get(params.id)
-      if (title === undefined) return refuse(404, 'todo-not-found', `There is no todo ${params.id}`)
-      return { payload: { reminderId: id, email: input.email, title } }
+    return entries.map((entry) => {
+      const title = titles.get(todoIdOf(entry))
+      if (title === undefined) return refuse(404, 'todo-not-found', `There is no todo ${entry.params.id}`)
+      return { payload: { reminderId: entry.id, email: entry.input.email, title } }
     })
   },
 })

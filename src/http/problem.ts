@@ -106,7 +106,7 @@ function asProblem(error: unknown): ProblemError {
   const { code, statusCode, validation, validationContext, message } = error as Partial<FastifyError>
   if (validation) {
     const where = validationContext === 'body' ? 'invalid-body' : 'invalid-parameter'
-    return new ProblemError(where, undefined, { details: validation.map(toViolation) })
+    return new ProblemError(where, undefined, { details: validation.filter(isTelling).map(toViolation) })
   }
   const known = code && codesOfFastify[code]
   if (known) return new ProblemError(known, undefined, { cause: error })
@@ -120,6 +120,9 @@ interface Violation {
   message?: string
   params: Record<string, unknown>
 }
+
+// TypeBox says of a surplus member, besides its name, that `false` allows nothing.
+const isTelling = ({ keyword }: Violation) => keyword !== 'boolean'
 
 /** A violation points at the value (RFC 6901). What is missing or surplus is named, as there is nothing to point at. */
 function toViolation({ instancePath, keyword, message, params }: Violation) {

@@ -2,7 +2,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { Config, Settings } from '../config.ts'
 import { serializeError } from '../redact.ts'
 import { accepted, useOurConventions } from './plugin.ts'
-import { handleNotFound } from './problem.ts'
+import { handleError, handleNotFound } from './problem.ts'
 
 /** How long a request may take to arrive whole, in milliseconds. */
 const requestTimeout = 30_000
@@ -11,6 +11,8 @@ const requestTimeout = 30_000
 export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
   const app = Fastify({
     requestTimeout,
+    // What is wrong before there is a route, for example a path that cannot be decoded.
+    frameworkErrors: handleError,
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) } },
   })
   app.server.maxHeadersCount = 100

@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { v7 as uuid7 } from 'uuid'
 import type { AcceptEntry } from '../accept/accept.ts'
@@ -88,5 +89,5 @@ function refused(request: FastifyRequest, reply: FastifyReply, { status, code, m
     .code(status)
     .header('cache-control', 'no-store')
     .type(problemMediaType)
-    .send(toProblem({ code, title: message, message, instance: pathOf(request) }))
+    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, instance: pathOf(request) }))
 }

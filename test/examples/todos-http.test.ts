@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { get, post } from '../support/client.ts'
 import { createDatabase } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
+/** A request of the file, with what is said of it. */
 interface Step {
   title: string
   status: number
@@ -56,4 +58,21 @@ t.test('todos.http walks through the example, and every answer is the one it nam
     known[`${step.name}.response.body.id`] = id
     for (const [name, value] of response.headers) known[`${step.name}.response.headers.${name}`] = value
   }
+  const todos = (await fetch(`${api.url}/todos`).then((answer) => answer.json())) as { id: string }[]
+  t.same(
+    todos.map(({ id }) => id),
+    [known['create.response.body.id']],
+    'neither the replay nor what was refused made a todo',
+  )
+})
+
+t.test('what Postgres does not know, and what cannot be decoded, is the 4xx of a client', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const api = await start(t, 'api', { databaseUrl })
+  const yearZero = await post(`${api.url}/todos`, { title: 'x', dueBy: '0000-01-01' })
+  t.match(yearZero, { status: 400, body: { error: { code: 'invalid-body' } } })
+  const { body } = await post(`${api.url}/todos`, { title: 'x' })
+  const upper = await post(`${api.url}/todos/${body.id.toUpperCase()}/reminders`, { email: 'ann@example.com' })
+  t.equal(upper.status, 202)
+  t.match(await get(`${api.url}/%`), { status: 400, body: { error: { code: 'bad-request' } } })
 })

@@ -105,6 +105,18 @@ t.test('the body limit may be set per operation, and a full backlog is 503', asy
   t.match(full.headers.get('retry-after'), /^[1-9]/)
 })
 
+t.test('a surplus member is one violation, and says its name', async (t) => {
+  const strict = defineOperation({
+    name: 'note.strict',
+    route: { method: 'POST', url: '/strict' },
+    input: Type.Object({}, { additionalProperties: false }),
+  })
+  const { url } = await serve(t, { operations: { strict } })
+  const { body } = await post(`${url}/strict`, { more: 1 })
+  t.match(body.error.details, [{ pointer: '', message: /additional properties: more/ }])
+  t.equal(body.error.details.length, 1)
+})
+
 t.test('path parameters are checked', async (t) => {
   const { url } = await setUp(t)
   const put = (path: string, key?: string) =>
