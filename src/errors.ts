@@ -38,11 +38,6 @@ export const problems = {
     title: 'There is nothing here, or nothing of yours',
     remedy: 'Check the address; jobs are visible to the principal that asked for them only.',
   },
-  'not-acceptable': {
-    status: 406,
-    title: 'No representation that the Accept header allows',
-    remedy: 'Accept application/json.',
-  },
   'idempotency-key-locked': {
     status: 409,
     title: 'A request with this Idempotency-Key is still being accepted',

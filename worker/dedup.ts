@@ -35,8 +35,22 @@ export async function claimProcessedKeys(
   const losers = keyed.filter(({ id }) => !winners.has(id))
   if (losers.length === 0) return new Map()
   const duplicates = await findProcessed(trx, operation, losers)
-  if (duplicates.size < losers.length) throw new Error('A processed key expired while it was looked at')
-  return duplicates
+  const stale = losers.filter(({ id }) => !duplicates.has(id))
+  if (stale.length === 0) return duplicates
+  await deleteStale(trx, operation, stale)
+  return new Map([...duplicates, ...(await claimProcessedKeys(trx, operation, stale))])
+}
+
+/** A key whose job's record has expired has gone with it, though its partition may still be there. */
+async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: readonly Keyed[]): Promise<void> {
+  await sql`
+    delete from accepted.processed_key processed
+    using unnest(
+      ${jobs.map(({ principal }) => principal)}::text[],
+      ${jobs.map(({ idempotency_key }) => idempotency_key)}::text[]
+    ) as mine (principal, key)
+    where processed.operation = ${operation.name} and processed.principal = mine.principal and processed.key = mine.key
+      and not exists (select from accepted.job where job.id = processed.job_id and job.expires_at > now())`.execute(trx)
 }
 
 /** Of these jobs, those whose key has been processed already, with the job that did. */
@@ -56,6 +70,7 @@ export async function findProcessed(
     ) as mine (principal, key, id)
     join accepted.processed_key processed
       on processed.operation = ${operation.name} and processed.principal = mine.principal and processed.key = mine.key
+    join accepted.job first on first.id = processed.job_id and first.expires_at > now()
     where processed.job_id <> mine.id`.execute(db)
   return new Map(rows.map(({ id, job_id }) => [id, job_id]))
 }

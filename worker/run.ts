@@ -84,15 +84,19 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
 async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunContext): Promise<Performed> {
   const { operation } = lane
   const handler = lane.handler as PerformHandler<typeof operation>
-  const timeout = new AbortController()
+  const ending = new AbortController()
+  const stop = () => ending.abort(context.stopping.reason)
+  // Taken off again at the end: the worker outlives millions of jobs.
+  context.stopping.addEventListener('abort', stop, { once: true })
+  if (context.stopping.aborted) stop()
   const timer = setTimeout(
-    () => timeout.abort(new AttemptTimeout(operation.timeoutSeconds)),
+    () => ending.abort(new AttemptTimeout(operation.timeoutSeconds)),
     operation.timeoutSeconds * 1000,
   )
   let resource: string | undefined
   const job: PerformingJob = {
     ...describeJob(lane, claim, row),
-    signal: AbortSignal.any([timeout.signal, context.stopping]),
+    signal: ending.signal,
     progress: (percent, message) => context.progress.report(row.id, percent, message),
     setResource: (path) => {
       resource = path
@@ -105,6 +109,7 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
     return { claim, result, resource }
   } finally {
     clearTimeout(timer)
+    context.stopping.removeEventListener('abort', stop)
     context.progress.forget(row.id)
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { type Logger, pino } from 'pino'
 import { type PgBoss, prepareQueues, startBoss } from '../src/db/boss.ts'
@@ -163,6 +164,8 @@ async function handBack(lane: Lane, claims: ReturnType<Loop['held']>): Promise<v
   for (const claim of claims) {
     try {
       await lane.database.kysely.transaction().execute(async (trx) => {
+        // A settle that hangs still holds the row; its claim is not ours to give back then.
+        await sql`select set_config('lock_timeout', '1000', true)`.execute(trx)
         await showQueued(trx as unknown as AnyTransaction, claim.jobId)
         await lane.claims.release(trx as unknown as AnyTransaction, [claim], 0)
       })
@@ -191,7 +194,7 @@ function every(milliseconds: number, log: Logger, work: () => Promise<void>): Ch
   const loop = async () => {
     while (!stopping.signal.aborted) {
       await work().catch((err) => log.warn({ err }, 'A chore failed; it is done again'))
-      await within(new Promise((resolve) => stopping.signal.addEventListener('abort', resolve)), milliseconds)
+      await delay(milliseconds, undefined, { signal: stopping.signal }).catch(() => {})
     }
   }
   const looping = loop()

@@ -1,19 +1,16 @@
 /** SQLSTATEs that are told apart here (PostgreSQL manual, appendix A). */
 export const sqlstate = {
-  connectionException: '08000',
   featureNotSupported: '0A000',
   invalidSqlStatementName: '26000',
   serializationFailure: '40001',
   deadlockDetected: '40P01',
   undefinedTable: '42P01',
-  insufficientPrivilege: '42501',
   tooManyConnections: '53300',
   diskFull: '53100',
   lockNotAvailable: '55P03',
   adminShutdown: '57P01',
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',
-  queryCanceled: '57014',
   idleInTransactionSessionTimeout: '25P03',
   readOnlySqlTransaction: '25006',
 } as const
@@ -41,7 +38,6 @@ const outages: readonly string[] = [
   sqlstate.cannotConnectNow,
   sqlstate.tooManyConnections,
   sqlstate.diskFull,
-  sqlstate.queryCanceled,
   sqlstate.idleInTransactionSessionTimeout,
   sqlstate.readOnlySqlTransaction,
   'ECONNREFUSED',

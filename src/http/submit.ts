@@ -10,6 +10,7 @@ import { Monitor } from '../jobs/monitor.ts'
 import { findJob } from '../jobs/read.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
 import type { Service } from './accepted.ts'
+import { findUnstorable } from './json.ts'
 import { pathOf, problemMediaType, problemResponses, toProblem } from './problem.ts'
 
 // W3C Trace Context, section 3.2.2.
@@ -48,6 +49,8 @@ export function submitRoute(app: FastifyInstance, service: Service, operation: O
 }
 
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
+  const violation = findUnstorable(request.params)
+  if (violation) throw new ProblemError('invalid-parameter', undefined, { details: [violation] })
   const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
   if (!key && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
   const trace = request.headers.traceparent

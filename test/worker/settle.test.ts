@@ -397,3 +397,21 @@ t.test('a failure whose commit is lost on the way is charged once', async (t) =>
   t.same(await jobs.query('select attempt from accepted.attempt'), [{ attempt: 1 }])
   t.same(await jobs.query('select word from effect'), [{ word: 'x' }])
 })
+
+t.test('a key whose record has expired has its effect again, and only then', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  await jobs.work(defineHandlers(operations, { 'word.write': { settle: write } }))
+  const add = () => jobs.add(operation, { word: 'x' }, { idempotencyKey: 'k' })
+  const first = await add()
+  await jobs.ended(first)
+  await jobs.ended(await add())
+  t.equal((await jobs.query('select from effect')).length, 1)
+  await jobs.query("update accepted.job set expires_at = now() - interval '1 second' where id = $1", [first])
+  const third = await add()
+  await jobs.ended(third)
+  t.same(
+    (await jobs.query('select job_id from effect')).map(({ job_id }) => job_id),
+    [first, third],
+  )
+  t.same(await jobs.query('select job_id from accepted.processed_key'), [{ job_id: third }])
+})
