@@ -9,9 +9,11 @@ create table accepted.api_key (
   hash bytea not null,
   created_at timestamp with time zone default now() not null,
   revoked_at timestamp with time zone,
+  scopes text[] default '{}'::text[] not null,
   constraint api_key_hash_key UNIQUE (hash),
   constraint api_key_pkey PRIMARY KEY (id),
-  constraint api_key_hash_sha256 CHECK ((octet_length(hash) = 32))
+  constraint api_key_hash_sha256 CHECK ((octet_length(hash) = 32)),
+  constraint api_key_scopes_known CHECK ((scopes <@ '{admin}'::text[]))
 );
 comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. As long as there is none, and the app brings no authentication of its own, everybody is anonymous.';
 comment on column accepted.api_key.id is 'UUIDv7.';
@@ -20,6 +22,7 @@ comment on column accepted.api_key.principal is 'Who a request with this key is.
 comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
 comment on column accepted.api_key.created_at is 'When the key was made.';
 comment on column accepted.api_key.revoked_at is 'From then on the key is refused.';
+comment on column accepted.api_key.scopes is 'What the key may do besides its principal''s own jobs: admin registers webhooks.';
 
 create table accepted.attempt (
   job_id uuid not null,
@@ -77,12 +80,15 @@ create table accepted.job (
   updated_at timestamp with time zone default now() not null,
   ended_at timestamp with time zone,
   expires_at timestamp with time zone not null,
+  attempt_started_at timestamp with time zone,
+  webhook_endpoint_id uuid,
   constraint job_pkey PRIMARY KEY (id),
   constraint job_attempt_range CHECK ((attempt >= 0)),
   constraint job_ended_at_when_final CHECK (((state = ANY (ARRAY['succeeded'::accepted.job_state, 'failed'::accepted.job_state, 'canceled'::accepted.job_state])) = (ended_at IS NOT NULL))),
   constraint job_error_when_failed CHECK (((state = 'failed'::accepted.job_state) = (error IS NOT NULL))),
   constraint job_percent_range CHECK (((percent >= 0) AND (percent <= 100)))
 ) partition by RANGE (id);
+CREATE INDEX job_principal_id_idx ON ONLY accepted.job USING btree (principal, id);
 comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
 comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';
 comment on column accepted.job.operation is 'The kind of work, for example todo.create; also the name of its queue in pgboss.queue.';
@@ -106,6 +112,8 @@ comment on column accepted.job.started_at is 'When the first attempt began.';
 comment on column accepted.job.updated_at is 'When sequence last grew.';
 comment on column accepted.job.ended_at is 'When the job reached its final state.';
 comment on column accepted.job.expires_at is 'From then on the record counts as gone (410) and its partition may be dropped; set anew when the job ends.';
+comment on column accepted.job.attempt_started_at is 'When the attempt that runs, or ran last, began.';
+comment on column accepted.job.webhook_endpoint_id is 'The one webhook endpoint to tell the end to, when the request named one; null: all that match.';
 
 create table accepted.processed_key (
   operation text not null,
@@ -123,6 +131,18 @@ comment on column accepted.processed_key.key is 'The idempotency key the job car
 comment on column accepted.processed_key.job_id is 'The job that had the effect.';
 comment on column accepted.processed_key.processed_at is 'When that job settled.';
 
+create table accepted.run_time (
+  operation text not null,
+  seconds double precision not null,
+  updated_at timestamp with time zone default now() not null,
+  constraint run_time_pkey PRIMARY KEY (operation),
+  constraint run_time_seconds_range CHECK ((seconds >= (0)::double precision))
+);
+comment on table accepted.run_time is 'How long jobs of an operation have run lately, from the begin of their last attempt to their end. The workers write it; estimates are made from it.';
+comment on column accepted.run_time.operation is 'The operation.';
+comment on column accepted.run_time.seconds is 'Moving average over the jobs that succeeded lately, in seconds.';
+comment on column accepted.run_time.updated_at is 'When it was last written.';
+
 create table accepted.webhook_endpoint (
   id uuid not null,
   url text not null,
@@ -132,6 +152,7 @@ create table accepted.webhook_endpoint (
   created_at timestamp with time zone default now() not null,
   disabled_at timestamp with time zone,
   disabled_reason text,
+  secret_rotated_at timestamp with time zone,
   constraint webhook_endpoint_pkey PRIMARY KEY (id),
   constraint webhook_endpoint_event_types_known CHECK ((event_types <@ '{job.succeeded,job.failed,job.canceled}'::text[])),
   constraint webhook_endpoint_secrets_present CHECK (((cardinality(secrets) >= 1) AND (cardinality(secrets) <= 2))),
@@ -142,10 +163,11 @@ comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
 comment on column accepted.webhook_endpoint.url is 'Where deliveries are posted.';
 comment on column accepted.webhook_endpoint.event_types is 'Which ends are told: job.succeeded, job.failed, job.canceled.';
 comment on column accepted.webhook_endpoint.operations is 'Which operations are told; null: all.';
-comment on column accepted.webhook_endpoint.secrets is 'Signing secrets, newest first; two while one is being rotated.';
+comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first; two while one is being rotated.';
 comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
 comment on column accepted.webhook_endpoint.disabled_at is 'From then on nothing is delivered.';
 comment on column accepted.webhook_endpoint.disabled_reason is 'Why it was disabled, for example the endpoint answered 410.';
+comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret took the place of the one before, which still signs for a day.';
 
 create view accepted.backlog as
  SELECT q.name AS operation,

@@ -70,7 +70,7 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
   const { rows } = await sql<PendingJob>`
     update accepted.job set
       state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
-      updated_at = now(), sequence = sequence + 1
+      attempt_started_at = now(), updated_at = now(), sequence = sequence + 1
     from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
     where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
       and job.operation = ${lane.operation.name} and job.state in ${pendingList}

@@ -6,7 +6,7 @@ type OptionalTimestamp = ColumnType<Date | null, Date | string | null | undefine
 /** `accepted.job_state`. */
 export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
 
-/** `accepted.job`: the status table. The columns are described in migrations/0001_accepted.sql. */
+/** `accepted.job`: the status table. The columns are described in migrations/schema.sql. */
 export interface JobTable {
   id: string
   operation: string
@@ -31,6 +31,8 @@ export interface JobTable {
   updated_at: Timestamp
   ended_at: OptionalTimestamp
   expires_at: Timestamp
+  attempt_started_at: OptionalTimestamp
+  webhook_endpoint_id: string | null
 }
 
 /** What `accepted.job.error` holds: shown to the client, so never with a secret in it. */
@@ -73,6 +75,26 @@ export interface ApiKeyTable {
   hash: Buffer
   created_at: Timestamp
   revoked_at: OptionalTimestamp
+  scopes: Generated<string[]>
+}
+
+export interface WebhookEndpointTable {
+  id: string
+  url: string
+  event_types: Generated<string[]>
+  operations: string[] | null
+  /** `whsec_` and base64, newest first. */
+  secrets: string[]
+  created_at: Timestamp
+  disabled_at: OptionalTimestamp
+  disabled_reason: string | null
+  secret_rotated_at: OptionalTimestamp
+}
+
+export interface RunTimeTable {
+  operation: string
+  seconds: number
+  updated_at: Timestamp
 }
 
 export interface Tables {
@@ -81,4 +103,6 @@ export interface Tables {
   'accepted.processed_key': ProcessedKeyTable
   'accepted.attempt': AttemptTable
   'accepted.api_key': ApiKeyTable
+  'accepted.webhook_endpoint': WebhookEndpointTable
+  'accepted.run_time': RunTimeTable
 }

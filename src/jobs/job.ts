@@ -1,8 +1,8 @@
 import type { Selectable } from 'kysely'
 import type { JobTable } from '../db/tables.ts'
 
-/** A row of `accepted.job`, without the columns that only a retry needs. */
-export type Job = Omit<Selectable<JobTable>, 'payload' | 'idempotency_key' | 'trace'>
+/** A row of `accepted.job`, without the columns that no reader of a status needs. */
+export type Job = Omit<Selectable<JobTable>, 'payload' | 'idempotency_key' | 'trace' | 'webhook_endpoint_id'>
 
 /** The columns of {@link Job}. */
 export const jobColumns = [
@@ -25,4 +25,5 @@ export const jobColumns = [
   'updated_at',
   'ended_at',
   'expires_at',
+  'attempt_started_at',
 ] as const satisfies readonly (keyof Job)[]
