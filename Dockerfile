@@ -12,6 +12,7 @@ RUN npm ci --omit=dev --omit=optional --omit=peer --ignore-scripts \
 COPY src ./src
 COPY worker ./worker
 COPY migrations ./migrations
+COPY assets ./assets
 COPY examples ./examples
 USER node
 ENV HOST=0.0.0.0 DATA_DIR=/tmp/accepted

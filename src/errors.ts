@@ -33,10 +33,25 @@ export const problems = {
     title: 'The request names no known principal',
     remedy: 'Send `Authorization: Bearer <key>` with a key that is not revoked.',
   },
+  'foreign-origin': {
+    status: 403,
+    title: 'A page of another origin may not open a WebSocket here',
+    remedy: 'Serve the page from the origin of the API, or follow the jobs over server-sent events with fetch.',
+  },
   'not-found': {
     status: 404,
     title: 'There is nothing here, or nothing of yours',
     remedy: 'Check the address; jobs are visible to the principal that asked for them only.',
+  },
+  'method-not-allowed': {
+    status: 405,
+    title: 'There is something here, but not for this method',
+    remedy: 'The header Allow lists the methods.',
+  },
+  'not-acceptable': {
+    status: 406,
+    title: 'There is no representation of the kind that Accept asks for',
+    remedy: 'Send `Accept: application/json`, or no Accept at all; jobs also come as text/event-stream and text/html.',
   },
   'idempotency-key-locked': {
     status: 409,
@@ -48,10 +63,25 @@ export const problems = {
     title: 'The job was canceled',
     remedy: 'Nothing of it took effect. Send the request again, under a new Idempotency-Key, if it is still wanted.',
   },
+  'job-ended': {
+    status: 409,
+    title: 'The job has ended already and cannot be canceled',
+    remedy: 'Its status says how it ended. What it did stays done.',
+  },
+  'job-not-retryable': {
+    status: 409,
+    title: 'Only a failed or canceled job can be retried',
+    remedy: 'Wait for its end, or send the original request again under a new Idempotency-Key.',
+  },
   'job-expired': {
     status: 410,
     title: 'The record of this job has expired',
     remedy: 'Records are kept for some days after the end (`expiresAt`); the resource itself may still be there.',
+  },
+  'precondition-failed': {
+    status: 412,
+    title: 'The job has changed since',
+    remedy: 'Read the job again and repeat the request with its new ETag in If-Match, or without If-Match.',
   },
   'body-too-large': {
     status: 413,
@@ -82,6 +112,11 @@ export const problems = {
     status: 500,
     title: 'Something went wrong here',
     remedy: 'Nothing was stored. Try again later; the log of the API names the cause.',
+  },
+  'invalid-message': {
+    status: 400,
+    title: 'The message is not understood',
+    remedy: 'Send `{"subscribe":["<job id>"]}` or `{"unsubscribe":["<job id>"]}` as a text frame.',
   },
   'backlog-full': {
     status: 503,

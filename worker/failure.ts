@@ -51,6 +51,15 @@ export class AttemptTimeout extends Error {
   }
 }
 
+/** Somebody canceled the job while it was running. */
+export class JobCanceled extends Error {
+  override name = 'JobCanceled'
+
+  constructor() {
+    super('The job was canceled')
+  }
+}
+
 /** The attempt is no longer ours: it timed out, was canceled, or another worker holds the job. What we did is rolled back. */
 export class LostClaim extends Error {
   override name = 'LostClaim'

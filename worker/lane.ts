@@ -13,8 +13,8 @@ export interface Lane {
   claims: Claims
   database: Database
   boss: PgBoss
-  /** Wakes the workers of an operation, after the commit. */
-  workHints: Notifier
+  /** Tells workers and watchers, after the commit. */
+  hints: Notifier
   log: Logger
 }
 
@@ -25,8 +25,9 @@ export interface PendingJob {
   idempotency_key: string | null
   attempt: number
   max_attempts: number
-  started_at: Date | null
+  attempt_started_at: Date | null
   expires_at: Date
+  cancel_requested: boolean
 }
 
 /** What a handler sees of its job, whether it performs or settles. */

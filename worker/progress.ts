@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../src/db/database.ts'
+import type { Notifier } from '../src/db/notifier.ts'
 
 /** Reports of running jobs, written together. */
 export interface Progress {
@@ -19,7 +20,7 @@ interface Report {
 }
 
 /** Writes the latest report of each job, outside any transaction, in one statement for all jobs. */
-export function createProgress({ kysely }: Database, log: Logger): Progress {
+export function createProgress({ kysely }: Database, hints: Notifier, log: Logger): Progress {
   let reports = new Map<string, Report>()
   let timer: NodeJS.Timeout | undefined
   let writing = Promise.resolve()
@@ -41,6 +42,10 @@ export function createProgress({ kysely }: Database, log: Logger): Progress {
         ) as report (id, percent, message)
         where job.id = report.id and job.id between ${written[0]?.[0]} and ${written.at(-1)?.[0]}
           and job.state = 'running'`.execute(kysely)
+      hints.notify(
+        'status',
+        written.map(([id]) => id),
+      )
     } catch (error) {
       log.warn({ err: error }, 'Progress could not be written')
     }

@@ -15,19 +15,21 @@ const mostAtOnce = 1_000
 
 /**
  * Brings the status in line with the queue where something ended or sent back a job behind our back: pg-boss's own
- * sweep of silent and overdue jobs, or somebody's SQL.
+ * sweep of silent and overdue jobs, or somebody's SQL. Answers the jobs whose status has changed.
  */
-export async function reconcile({ kysely }: Database, operations: readonly string[], log: Logger): Promise<void> {
+export async function reconcile({ kysely }: Database, operations: readonly string[], log: Logger): Promise<string[]> {
   const queued = await kysely.transaction().execute((trx) => requeue(trx as unknown as AnyTransaction, operations))
   const failed = await kysely.transaction().execute((trx) => failLost(trx as unknown as AnyTransaction, operations))
-  if (queued + failed > 0) log.warn({ queued, failed }, 'Jobs of lost workers were brought in line')
+  const changed = [...queued, ...failed]
+  if (changed.length > 0) log.warn({ queued, failed }, 'Jobs of lost workers were brought in line')
+  return changed
 }
 
 /** Shown as running, but waiting for a retry. */
-async function requeue(trx: AnyTransaction, operations: readonly string[]): Promise<number> {
-  const { rows } = await sql`
+async function requeue(trx: AnyTransaction, operations: readonly string[]): Promise<string[]> {
+  const { rows } = await sql<{ id: string }>`
     with lost as (
-      select job.id, job.attempt, job.started_at
+      select job.id, job.attempt, job.attempt_started_at as started_at
       from pgboss.job queue
       join accepted.job on job.id = (queue.data ->> 'job')::uuid
       where queue.name = any(${operations}) and queue.state < 'active' and not queue.blocked
@@ -41,14 +43,14 @@ async function requeue(trx: AnyTransaction, operations: readonly string[]): Prom
     update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = now()
     from lost where job.id = lost.id
     returning job.id`.execute(trx)
-  return rows.length
+  return rows.map(({ id }) => id)
 }
 
 /** Shown as pending, but failed in the queue, with no attempt left. */
-async function failLost(trx: AnyTransaction, operations: readonly string[]): Promise<number> {
-  const { rows } = await sql`
+async function failLost(trx: AnyTransaction, operations: readonly string[]): Promise<string[]> {
+  const { rows } = await sql<{ id: string }>`
     with lost as (
-      select job.id, job.attempt, job.started_at, queue.data -> 'payload' as payload
+      select job.id, job.attempt, job.attempt_started_at as started_at, queue.data -> 'payload' as payload
       from pgboss.job queue
       join accepted.job on job.id = (queue.data ->> 'job')::uuid
       where queue.name = any(${operations}) and queue.state = 'failed'
@@ -65,5 +67,5 @@ async function failLost(trx: AnyTransaction, operations: readonly string[]): Pro
       expires_at = now() + make_interval(secs => ${keepSeconds})
     from lost where job.id = lost.id
     returning job.id`.execute(trx)
-  return rows.length
+  return rows.map(({ id }) => id)
 }

@@ -3,17 +3,21 @@ import { sql } from 'kysely'
 import { isContention, isOutage } from '../src/db/sqlstate.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import type { AnyTransaction } from '../src/operation.ts'
+import type { Cancellations } from './cancellations.ts'
 import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
-import { AttemptTimeout, LostClaim } from './failure.ts'
+import { AttemptTimeout, JobCanceled, LostClaim } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Progress } from './progress.ts'
+import type { RunTimes } from './run-times.ts'
 import { highest, lowest, type Performed, settle, settleFailure } from './settle.ts'
 
 /** Aborts: `stopping` when the worker stops, and then nothing is begun or ended any more. */
 export interface RunContext {
   progress: Progress
+  cancellations: Cancellations
+  runTimes: RunTimes
   stopping: AbortSignal
 }
 
@@ -34,6 +38,7 @@ export async function runEach(
   onEnd: (claim: Claim) => void,
 ): Promise<void> {
   const begun = await patiently(context, () => begin(lane, claims))
+  lane.hints.notify('status', begun.running.keys())
   await Promise.all(
     claims.map(async (claim) => {
       try {
@@ -47,8 +52,9 @@ export async function runEach(
 
 async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContext): Promise<void> {
   const row = begun.running.get(claim.jobId)
-  // Canceled, or without a record, or its effect is there already: settle ends it without the handler.
+  // To be canceled, or canceled, or without a record, or its effect is there already: settle ends it without the handler.
   if (!row || begun.duplicates.has(claim.jobId)) return settleOrSplit(lane, [{ claim }], context)
+  const begunAt = performance.now()
   let performed: Performed
   try {
     performed = await perform(lane, claim, row, context)
@@ -56,6 +62,7 @@ async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContex
     return fail(lane, claim, error, context)
   }
   await settleOrSplit(lane, [performed], context)
+  context.runTimes.record(lane.operation.name, (performance.now() - begunAt) / 1000)
 }
 
 interface Begun {
@@ -73,8 +80,10 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
       attempt_started_at = now(), updated_at = now(), sequence = sequence + 1
     from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
     where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
-      and job.operation = ${lane.operation.name} and job.state in ${pendingList}
-    returning job.id, principal, idempotency_key, job.attempt, max_attempts, started_at, expires_at`.execute(db)
+      and job.operation = ${lane.operation.name} and job.state in ${pendingList} and not job.cancel_requested
+    returning
+      job.id, principal, idempotency_key, job.attempt, max_attempts, attempt_started_at, expires_at,
+      cancel_requested`.execute(db)
   return {
     running: new Map(rows.map((row) => [row.id, row])),
     duplicates: await findProcessed(db, lane.operation, rows),
@@ -89,6 +98,7 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
   // Taken off again at the end: the worker outlives millions of jobs.
   context.stopping.addEventListener('abort', stop, { once: true })
   if (context.stopping.aborted) stop()
+  const unwatch = context.cancellations.watch(row.id, () => ending.abort(new JobCanceled()))
   const timer = setTimeout(
     () => ending.abort(new AttemptTimeout(operation.timeoutSeconds)),
     operation.timeoutSeconds * 1000,
@@ -109,6 +119,7 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
     return { claim, result, resource }
   } finally {
     clearTimeout(timer)
+    unwatch()
     context.stopping.removeEventListener('abort', stop)
     context.progress.forget(row.id)
   }
@@ -126,10 +137,14 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
  */
 async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<void> {
   try {
-    const hints = await patiently(context, () =>
+    const enqueued = await patiently(context, () =>
       lane.database.kysely.transaction().execute((trx) => settle(lane, trx, performed)),
     )
-    for (const name of hints) lane.workHints.notify(name)
+    lane.hints.notify('work', enqueued)
+    lane.hints.notify(
+      'status',
+      performed.map(({ claim }) => claim.jobId),
+    )
   } catch (error) {
     const [first, ...more] = performed as [Performed, ...Performed[]]
     if (more.length === 0) return fail(lane, first.claim, error, context)
@@ -146,11 +161,13 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
   const isLost = (reason: unknown) => reason instanceof LostClaim
   if (isLost(error)) return log.warn('The claim was lost; what it did was rolled back')
-  log.warn({ err: error }, 'The attempt failed')
+  if (error instanceof JobCanceled) log.info('Canceled while it was running')
+  else log.warn({ err: error }, 'The attempt failed')
   try {
     await patiently(context, () =>
       lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
     )
+    lane.hints.notify('status', [claim.jobId])
   } catch (failure) {
     if (isLost(failure)) return log.warn('The claim was lost before its failure was recorded')
     log.error({ err: failure }, 'The failure could not be recorded; the job runs again when its heartbeat is overdue')

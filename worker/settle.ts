@@ -27,7 +27,8 @@ interface Ending {
 
 /**
  * Ends jobs in the transaction: their keys, the handler's writes, their status and their place in the queue commit
- * together or not at all. What was canceled meanwhile drops out. Throws when anything is not as it was claimed.
+ * together or not at all. What is to be canceled drops out, and ends canceled. Throws when anything is not as it was
+ * claimed.
  *
  * @returns what to tell the workers after the commit
  * @throws LostClaim
@@ -37,12 +38,21 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
     trx,
     performed.map(({ claim }) => claim.jobId),
   )
-  const live = performed.filter(({ claim }) => pending.has(claim.jobId))
-  const duplicates = await claimProcessedKeys(trx, lane.operation, [...pending.values()])
+  const isToBeCanceled = ({ claim }: Performed) => pending.get(claim.jobId)?.cancel_requested === true
+  const live = performed.filter((one) => pending.has(one.claim.jobId) && !isToBeCanceled(one))
+  const duplicates = await claimProcessedKeys(
+    trx,
+    lane.operation,
+    live.map(({ claim }) => pending.get(claim.jobId) as PendingJob),
+  )
   const fresh = live.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
   await writeSucceeded(trx, lane.operation, endings)
   await writeDuplicates(trx, lane.operation, live, duplicates)
+  await writeCanceled(
+    trx,
+    performed.filter(isToBeCanceled).map(({ claim }) => claim),
+  )
   await lane.claims.complete(
     trx,
     performed.map(({ claim }) => claim),
@@ -55,7 +65,8 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
 /** Locks those of the jobs that are still pending, in the order of their ids. */
 export async function lockPending(trx: AnyTransaction, ids: readonly string[]): Promise<Map<string, PendingJob>> {
   const { rows } = await sql<PendingJob>`
-    select id, principal, idempotency_key, attempt, max_attempts, started_at, expires_at
+    select
+      id, principal, idempotency_key, attempt, max_attempts, attempt_started_at, expires_at, cancel_requested
     from accepted.job
     where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ${pendingList}
     order by id for update`.execute(trx)
@@ -151,14 +162,31 @@ async function writeDuplicates(
   await writeSucceeded(trx, operation, endings)
 }
 
+/** The payload is kept, for a retry. */
+async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
+  if (claims.length === 0) return
+  const ids = claims.map(({ jobId }) => jobId)
+  await sql`
+    update accepted.job set
+      state = 'canceled', payload = canceled.payload, ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    from unnest(
+      ${ids}::uuid[],
+      ${claims.map(({ payload }) => JSON.stringify(payload ?? null))}::jsonb[]
+    ) as canceled (id, payload)
+    where job.id = canceled.id and job.id between ${lowest(ids)} and ${highest(ids)}`.execute(trx)
+}
+
 /**
- * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, or has failed.
+ * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, has failed, or is
+ * canceled when that was asked for.
  *
  * @throws LostClaim
  */
 export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<void> {
   const row = (await lockPending(trx, [claim.jobId])).get(claim.jobId)
-  if (!row) return lane.claims.complete(trx, [claim])
+  if (row?.cancel_requested) await writeCanceled(trx, [claim])
+  if (!row || row.cancel_requested) return lane.claims.complete(trx, [claim])
   if (cause instanceof RetryAfter && Date.now() + cause.seconds * 1000 < row.expires_at.getTime()) {
     return postpone(lane, trx, claim, cause.seconds)
   }
@@ -166,7 +194,7 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
   const final = cause instanceof JobFailed || claim.attempt >= row.max_attempts
   await sql`
     insert into accepted.attempt (job_id, attempt, error, started_at)
-    values (${row.id}, ${claim.attempt}, ${JSON.stringify(error)}, ${row.started_at})
+    values (${row.id}, ${claim.attempt}, ${JSON.stringify(error)}, ${row.attempt_started_at})
     on conflict on constraint attempt_pkey do nothing`.execute(trx)
   await (final ? writeFailed(trx, claim, JSON.stringify(error)) : writeQueued(trx, claim))
   await lane.claims.fail(trx, claim, error, final)
@@ -183,7 +211,7 @@ async function writeFailed(trx: AnyTransaction, claim: Claim, error: string): Pr
   await sql`
     update accepted.job set
       state = 'failed', attempt = ${claim.attempt}, error = ${error},
-      payload = ${JSON.stringify(claim.payload)}, started_at = coalesce(started_at, now()),
+      payload = ${JSON.stringify(claim.payload ?? null)}, started_at = coalesce(started_at, now()),
       ended_at = now(), updated_at = now(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     where id = ${claim.jobId}`.execute(trx)

@@ -5,10 +5,11 @@ import { type PgBoss, prepareQueues, startBoss } from '../src/db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { listen } from '../src/db/listener.ts'
 import { assertMigrated } from '../src/db/migrate.ts'
-import { createNotifier, unpack, workChannel } from '../src/db/notifier.ts'
+import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { serializeError } from '../src/redact.ts'
+import { createCancellations } from './cancellations.ts'
 import { createClaims } from './claim.ts'
 import { LostClaim } from './failure.ts'
 import type { Handler, Handlers } from './handlers.ts'
@@ -17,6 +18,7 @@ import { type Loop, startLoop } from './loop.ts'
 import { createProgress } from './progress.ts'
 import { reconcile } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
+import { createRunTimes } from './run-times.ts'
 
 export interface WorkerOptions {
   /** Made by `defineHandlers`. */
@@ -42,6 +44,8 @@ const lookEvery = 1_000
 /** Below a third of the shortest heartbeat there is, which is 10 s. */
 const touchEvery = 3_000
 const reconcileEvery = 5_000
+const cancellationsEvery = 2_000
+const runTimesEvery = 1_000
 const partitionsEvery = 60 * 60 * 1_000
 
 /**
@@ -95,30 +99,35 @@ interface Parts {
 
 function run({ options, operations, handlers, database, boss, log, close }: Parts): Worker {
   const stopping = new AbortController()
-  const progress = createProgress(database, log)
-  const workHints = createNotifier(database, workChannel)
+  const hints = createNotifier(database)
+  const progress = createProgress(database, hints, log)
+  const cancellations = createCancellations(database)
+  const runTimes = createRunTimes(database)
   const lanes = operations.map((operation): Lane => {
     const handler = handlers.get(operation.name) as Handler
     const claims = createClaims(database, boss, operation)
-    return { operation, handler, claims, database, boss, workHints, log: log.child({ operation: operation.name }) }
+    return { operation, handler, claims, database, boss, hints, log: log.child({ operation: operation.name }) }
   })
-  const loops = new Map(
-    lanes.map((lane) => [lane.operation.name, startLoop(lane, { progress, stopping: stopping.signal })]),
-  )
+  const context = { progress, cancellations, runTimes, stopping: stopping.signal }
+  const loops = new Map(lanes.map((lane) => [lane.operation.name, startLoop(lane, context)]))
   const wake = (names: readonly string[]) => {
     for (const name of names) loops.get(name)?.wake()
   }
   const names = [...loops.keys()]
   const listener = listen(database, {
-    channel: workChannel,
-    onPayload: (payload) => wake(unpack(payload)),
+    channels: {
+      [channels.work]: (payload) => wake(unpack(payload)),
+      [channels.cancel]: (payload) => cancellations.hint(unpack(payload)),
+    },
     onListening: () => wake(names),
     onError: (err) => log.warn({ err }, 'Hints are not heard; polling goes on'),
   })
   const chores = [
     every(lookEvery, log, async () => wake(await dueOperations(database, names))),
     every(touchEvery, log, () => touchAll(lanes, loops)),
-    every(reconcileEvery, log, () => reconcile(database, names, log)),
+    every(reconcileEvery, log, async () => hints.notify('status', await reconcile(database, names, log))),
+    every(cancellationsEvery, log, cancellations.look),
+    every(runTimesEvery, log, runTimes.write),
     every(partitionsEvery, log, () => maintainPartitions(database, log)),
   ]
 
@@ -132,7 +141,7 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     await Promise.all(chores.map((chore) => chore.stop()))
     await listener.close()
     await progress.close()
-    await workHints.flush()
+    await hints.flush()
     await close()
   }
   let stopped: Promise<void> | undefined
@@ -169,6 +178,8 @@ async function handBack(lane: Lane, claims: ReturnType<Loop['held']>): Promise<v
         await showQueued(trx as unknown as AnyTransaction, claim.jobId)
         await lane.claims.release(trx as unknown as AnyTransaction, [claim], 0)
       })
+      lane.hints.notify('status', [claim.jobId])
+      lane.hints.notify('work', [lane.operation.name])
       lane.log.info({ job: claim.jobId }, 'Handed back')
     } catch (err) {
       if (err instanceof LostClaim) continue

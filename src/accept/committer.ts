@@ -1,7 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { PgBoss } from '../db/boss.ts'
 import type { Database } from '../db/database.ts'
-import { isContention } from '../db/sqlstate.ts'
+import { transact } from '../db/transaction.ts'
 import type { Refusal } from '../operation.ts'
 import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
 
@@ -12,9 +11,6 @@ export interface Committer {
   submit(entry: AcceptEntry): Promise<Committed>
 }
 
-/** A transaction that lost a race runs again so many times before the request is told. */
-const contentionRetries = 3
-
 export interface CommitterOptions {
   database: Database
   boss: PgBoss
@@ -22,23 +18,10 @@ export interface CommitterOptions {
 
 /** Makes the committer of a process: a transaction for each request. */
 export function createCommitter({ database, boss }: CommitterOptions): Committer {
-  const commit = (entry: AcceptEntry): Promise<Outcome[]> =>
-    database.kysely.transaction().execute((trx) => accept(boss, trx, [entry]))
-
-  const commitOrRetry = async (entry: AcceptEntry, retries = contentionRetries): Promise<Outcome[]> => {
-    try {
-      return await commit(entry)
-    } catch (error) {
-      if (retries === 0 || !isContention(error)) throw error
-      await delay(Math.random() * 20 * 2 ** (contentionRetries - retries))
-      return commitOrRetry(entry, retries - 1)
-    }
-  }
-
   return {
     async submit(entry) {
       try {
-        const [outcome] = (await commitOrRetry(entry)) as [Outcome]
+        const [outcome] = (await transact(database, (trx) => accept(boss, trx, [entry]))) as [Outcome]
         return outcome
       } catch (error) {
         const refusal = error instanceof EntriesRefused ? error.refusals.get(entry.id) : undefined

@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import type pg from 'pg'
 import { type Db, fromKysely, getConstructionPlans, PgBoss, type Queue } from 'pg-boss'
 import { type AnyTransaction, keepSeconds, type Operation } from '../operation.ts'
@@ -96,6 +97,13 @@ export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation
     }
     await boss.findJobs(operation.name, { id: '00000000-0000-0000-0000-000000000000' })
   }
+}
+
+/** Takes a job that waits out of its queue, within the transaction; one that a worker holds is the worker's to end. */
+export async function cancelWaiting(trx: AnyTransaction, operation: string, id: string): Promise<void> {
+  await sql`
+    update pgboss.job set state = 'cancelled', completed_on = now()
+    where name = ${operation} and id = ${id} and state < 'active'`.execute(trx)
 }
 
 /** pg-boss's way into somebody's transaction. */

@@ -7,8 +7,8 @@ export interface Listener {
 }
 
 export interface ListenerOptions {
-  channel: string
-  onPayload: (payload: string) => void
+  /** What to do with a payload, for each channel. */
+  channels: Readonly<Record<string, (payload: string) => void>>
   /** Called whenever listening (re)starts: what was notified before then is lost, so look. */
   onListening: () => void
   onError: (error: Error) => void
@@ -22,7 +22,7 @@ const firstPause = 100
 const longestPause = 5_000
 
 /**
- * Listens on a channel over a connection of its own, and connects again when the connection breaks or falls silent.
+ * Listens on channels over one connection of its own, and connects again when the connection breaks or falls silent.
  * Never rejects: while Postgres is away, those who wait for payloads look by themselves.
  */
 export function listen(database: Database, options: ListenerOptions): Listener {
@@ -46,10 +46,12 @@ export function listen(database: Database, options: ListenerOptions): Listener {
           resolve()
         })
       })
-      client.on('notification', ({ payload }) => payload && options.onPayload(payload))
+      client.on('notification', ({ channel, payload }) => payload && options.channels[channel]?.(payload))
       try {
         await client.connect()
-        await client.query(`listen ${client.escapeIdentifier(options.channel)}`)
+        for (const channel of Object.keys(options.channels)) {
+          await client.query(`listen ${client.escapeIdentifier(channel)}`)
+        }
         pause = firstPause
         options.onListening()
         await watch(client, ended, closing.signal)

@@ -1,12 +1,21 @@
 import type { Database } from './database.ts'
 
-/** Names operations that have work; the workers listen. */
-export const workChannel = 'accepted_work'
+/** The channels of our hints, and what their words are. */
+export const channels = {
+  /** Operations that have work; the workers listen. */
+  work: 'accepted_work',
+  /** Jobs whose status has changed; the API listens, for those who watch. */
+  status: 'accepted_status',
+  /** Running jobs that are to be canceled; the workers listen. */
+  cancel: 'accepted_cancel',
+} as const
+
+export type Channel = keyof typeof channels
 
 /** Sends hints: small words that wake somebody who would otherwise look by himself a little later. */
 export interface Notifier {
-  /** Sends the word soon, together with others; the same word once. Call it after the commit, never within. */
-  notify(word: string): void
+  /** Sends the words soon, together with others; the same word once. Call it after the commit, never within. */
+  notify(channel: Channel, words: Iterable<string>): void
   /** Resolves once everything that was notified has been sent, or has failed to be. */
   flush(): Promise<void>
 }
@@ -18,19 +27,24 @@ const gatherFor = 2
 const longestPayload = 7_900
 
 /**
- * Makes a notifier on a channel. NOTIFY inside a transaction takes one global lock at commit, so hints go in
+ * Makes the notifier of a process. NOTIFY inside a transaction takes one global lock at commit, so hints go in
  * transactions of their own; they may be lost without harm, and are when Postgres is away.
  */
-export function createNotifier(database: Database, channel: string): Notifier {
-  let words = new Set<string>()
+export function createNotifier(database: Database): Notifier {
+  let words = new Map<Channel, Set<string>>()
   let sending: Promise<void> | undefined
 
   const send = async () => {
     await new Promise((resolve) => setTimeout(resolve, gatherFor))
-    const payloads = pack(words)
-    words = new Set()
+    const hints = [...words].flatMap(([channel, ofChannel]) =>
+      pack(ofChannel).map((payload) => ({ channel: channels[channel], payload })),
+    )
+    words = new Map()
     try {
-      await database.pool.query('select pg_notify($1, payload) from unnest($2::text[]) as payload', [channel, payloads])
+      await database.pool.query(
+        'select pg_notify(channel, payload) from unnest($1::text[], $2::text[]) as hint (channel, payload)',
+        [hints.map(({ channel }) => channel), hints.map(({ payload }) => payload)],
+      )
     } catch {
       // Whoever waits for the hint looks by himself.
     }
@@ -42,8 +56,11 @@ export function createNotifier(database: Database, channel: string): Notifier {
   }
 
   return {
-    notify(word) {
-      words.add(word)
+    notify(channel, more) {
+      const ofChannel = words.get(channel) ?? new Set()
+      for (const word of more) ofChannel.add(word)
+      if (ofChannel.size === 0) return
+      words.set(channel, ofChannel)
       sending ??= sendAll()
     },
     async flush() {

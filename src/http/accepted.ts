@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
 import type pg from 'pg'
@@ -7,13 +8,17 @@ import type { Authenticate } from '../config.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
 import { assertMigrated } from '../db/migrate.ts'
-import { createNotifier, type Notifier, workChannel } from '../db/notifier.ts'
+import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { ProblemError } from '../errors.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
+import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
+import { createWatcher, type Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
-import { originFrom } from './links.ts'
+import { createEventStreams, type EventStreams } from './event-stream.ts'
+import { createNews, type News } from './news.ts'
+import { originFrom } from './origin.ts'
 
 export interface AcceptedOptions {
   /** A module namespace or any record; exports that are no operations are ignored. */
@@ -50,9 +55,17 @@ export interface Accepted {
 /** What the routes work with. */
 export interface Service {
   database: Database
+  boss: PgBoss
+  operations: ReadonlyMap<string, Operation>
   committer: Committer
-  /** Wakes the workers of an operation, after the commit. */
-  workHints: Notifier
+  /** Tells workers and watchers, after the commit. */
+  hints: Notifier
+  watcher: Watcher
+  estimates: Estimates
+  news: News
+  streams: EventStreams
+  /** Aborts when the process is to stop: who waits is answered, and streams end. */
+  draining: AbortSignal
   /** Scheme and host of the links in an answer. */
   originOf(request: FastifyRequest): string
 }
@@ -85,17 +98,40 @@ export async function open(
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
   await prepareQueues(boss, operations.values())
-  const workHints = createNotifier(database, workChannel)
-  app.addHook('onClose', () => workHints.flush())
-  const committer = createCommitter({ database, boss })
+  const hints = createNotifier(database)
+  app.addHook('onClose', () => hints.flush())
+  const draining = drainingOf(app)
+  const estimates = createEstimates(database)
+  const watcher = createWatcher(database, { onError })
+  app.addHook('onClose', () => watcher.close())
   return {
-    service: { database, committer, workHints, originOf: originFrom(options.publicUrl) },
+    service: {
+      database,
+      boss,
+      operations,
+      hints,
+      watcher,
+      committer: createCommitter({ database, boss }),
+      estimates,
+      news: createNews(estimates),
+      streams: createEventStreams(draining),
+      draining,
+      originOf: originFrom(options.publicUrl),
+    },
     accepted: {
       db: database.kysely,
       authenticate: authenticateBy(options.authenticate ?? authenticateByApiKey(database)),
       enqueue: enqueueWith(boss, operations),
     },
   }
+}
+
+function drainingOf(app: FastifyInstance): AbortSignal {
+  const draining = new AbortController()
+  // Everybody who waits listens.
+  setMaxListeners(0, draining.signal)
+  app.addHook('preClose', async () => draining.abort())
+  return draining.signal
 }
 
 function authenticateBy(principalOf: Authenticate): Accepted['authenticate'] {

@@ -1,19 +1,28 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../jobs/job.ts'
-import { monitorPath, resultPath, retryAfterSeconds } from '../jobs/monitor.ts'
+import { type Monitor, monitorPath, resultPath, retryAfterSeconds, toMonitor } from '../jobs/monitor.ts'
+import type { Service } from './accepted.ts'
 
-/** Makes the function that says which origin the links of an answer have. */
-export function originFrom(publicUrl: string | undefined): (request: FastifyRequest) => string {
-  return (request) => publicUrl ?? `${request.protocol}://${request.host}`
+/** The representation of a job for a request. */
+export const monitorOf = (service: Service, request: FastifyRequest, job: Job): Monitor =>
+  toMonitor(job, service.originOf(request), service.estimates.of(job))
+
+/** `Retry-After` as long as the job is pending. */
+export function retryAfterOf({ estimates }: Service, job: Job): Record<string, number> {
+  const seconds = retryAfterSeconds(job, estimates.of(job))
+  return seconds === undefined ? {} : { 'retry-after': seconds }
 }
 
 /** The headers of a 202 that lead to the job. */
-export function linkToJob(reply: FastifyReply, job: Job, origin: string): FastifyReply {
+export function linkToJob(service: Service, reply: FastifyReply, job: Job): FastifyReply {
+  const origin = service.originOf(reply.request)
   return reply.code(202).headers({
     'operation-location': origin + monitorPath(job.id),
     'content-location': origin + monitorPath(job.id),
     location: origin + resultPath(job.id),
-    'retry-after': retryAfterSeconds(job) ?? 1,
+    // A 202 always has one, also when the job of a repeated request has ended by now.
+    'retry-after': 1,
+    ...retryAfterOf(service, job),
     'cache-control': 'no-store',
   })
 }

@@ -1,19 +1,25 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
+import websocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import plugin from 'fastify-plugin'
 import { Settings } from 'typebox/system'
 import type { Job } from '../jobs/job.ts'
-import { toMonitor } from '../jobs/monitor.ts'
 import { type Operation, operationsIn, type Route } from '../operation.ts'
 import { type AcceptedOptions, open } from './accepted.ts'
+import { allowMethods } from './allow.ts'
+import { sendAccepted } from './answer.ts'
+import { controlRoutes } from './control.ts'
+import { eventRoutes } from './events.ts'
 import { parseJsonStrictly } from './json.ts'
-import { linkToJob } from './links.ts'
+import { listRoute } from './list.ts'
+import { assetRoutes } from './page.ts'
 import { handleError } from './problem.ts'
 import { documentRoutes, healthRoutes } from './service.ts'
 import { statusRoutes } from './status.ts'
 import { submitRoute } from './submit.ts'
+import { socketOptions } from './websocket.ts'
 
 async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const operations = operationsIn(options.operations)
@@ -23,24 +29,30 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   app.decorateRequest('principal', '')
   app.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     // The job has committed by now, whether a route accepted it or the app enqueued it.
-    service.workHints.notify(job.operation)
-    const origin = service.originOf(this.request)
-    return linkToJob(this, job, origin).send(toMonitor(job, origin))
+    return sendAccepted(service, this, job)
   })
 
+  const ours = new Set<string>()
+  allowMethods(app, (url) => ours.has(url))
   // Before any route, for it collects them as they are added.
   if (!app.hasDecorator('swagger')) {
     await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title: 'API', version: '1' } } })
   }
   // A scope of its own, so that the app's other routes keep their parsers, validators and error handlers.
   await app.register(async (scope) => {
+    scope.addHook('onRoute', ({ url }) => void ours.add(url))
     useOurConventions(scope)
+    if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, { options: socketOptions })
     healthRoutes(scope, service.database)
     documentRoutes(scope)
+    assetRoutes(scope)
     await scope.register(swaggerUi, { routePrefix: '/docs' })
     await scope.register(async (guarded) => {
       guarded.addHook('onRequest', accepted.authenticate)
       statusRoutes(guarded, service)
+      listRoute(guarded, service)
+      controlRoutes(guarded, service)
+      eventRoutes(guarded, service)
       for (const operation of operations.values()) {
         if (operation.route) submitRoute(guarded, service, operation as Operation & { route: Route })
       }

@@ -1,6 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Config, Settings } from '../config.ts'
 import { serializeError } from '../redact.ts'
+import { allowMethods } from './allow.ts'
 import { accepted, useOurConventions } from './plugin.ts'
 import { handleError, handleNotFound } from './problem.ts'
 
@@ -11,11 +12,14 @@ const requestTimeout = 30_000
 export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
   const app = Fastify({
     requestTimeout,
+    // Who comes while we stop is served, or told to come back, as long as the connection is there.
+    return503OnClosing: false,
     // What is wrong before there is a route, for example a path that cannot be decoded.
     frameworkErrors: handleError,
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) } },
   })
   app.server.maxHeadersCount = 100
+  allowMethods(app, () => true)
   useOurConventions(app)
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, {

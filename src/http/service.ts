@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Database } from '../db/database.ts'
 import { assertMigrated } from '../db/migrate.ts'
 import { ProblemError, problems } from '../errors.ts'
+import { escapeHtml } from './html.ts'
 
 /** Whether the process lives, and whether it can serve: Postgres answers, and the schema is the one it was built for. */
 export function healthRoutes(app: FastifyInstance, database: Database): void {
@@ -26,11 +27,7 @@ export function documentRoutes(app: FastifyInstance): void {
 
 function problemPage(code: keyof typeof problems): string {
   const { status, title, remedy } = problems[code]
-  const html = (text: string) =>
-    text
-      .replaceAll('&', '&amp;')
-      .replaceAll('<', '&lt;')
-      .replace(/`([^`]*)`/g, '<code>$1</code>')
+  const html = (text: string) => escapeHtml(text).replace(/`([^`]*)`/g, '<code>$1</code>')
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

@@ -1,17 +1,21 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import Type from 'typebox'
-import { ProblemError, problems } from '../errors.ts'
+import { problems } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
-import { absolute, Monitor, retryAfterSeconds, toMonitor } from '../jobs/monitor.ts'
-import { findJob } from '../jobs/read.ts'
+import { absolute, Monitor } from '../jobs/monitor.ts'
+import { isFinal } from '../jobs/state.ts'
+import { negotiate } from './accept.ts'
 import type { Service } from './accepted.ts'
-import { linkToJob } from './links.ts'
+import { streamJob } from './events.ts'
+import { findRequested, JobParams, type JobRequest } from './find-job.ts'
+import { linkToJob, monitorOf, retryAfterOf } from './links.ts'
+import { sendPage } from './page.ts'
+import { parsePrefer, preferenceApplied } from './prefer.ts'
 import { Problem, pathOf, problemMediaType, problemResponse, problemResponses, toProblem } from './problem.ts'
+import { waitFor } from './wait.ts'
 
 /** Problem details of a job that did not succeed. */
 const Ended = Type.Object({ ...Problem.properties, job: Type.Optional(Monitor) }, { title: 'Ended' })
-
-const params = Type.Object({ id: Type.String({ description: 'The id of the job' }) })
 
 /** The two addresses of a job: the monitor, 200 as long as the record exists, and the result, where the job led. */
 export function statusRoutes(app: FastifyInstance, service: Service): void {
@@ -22,16 +26,16 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
         summary: 'The status of a job',
         operationId: 'getJob',
         tags: ['jobs'],
-        params,
+        params: JobParams,
         response: { 200: Monitor, 304: Type.Null({ description: 'Unchanged' }), ...problemResponses },
       },
     },
     async (request, reply) => {
-      const job = await find(service, request)
-      const etag = `"${job.sequence}"`
-      describe(reply, job).header('etag', etag)
-      if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send()
-      return reply.send(toMonitor(job, service.originOf(request)))
+      reply.header('vary', 'Accept, Prefer, Authorization')
+      const type = negotiate(request, ['application/json', 'text/html', 'text/event-stream'])
+      if (type === 'text/event-stream') return streamJob(service, request, reply)
+      if (type === 'text/html') return sendPage(service, reply, await findRequested(service, request))
+      return sendMonitor(service, request, reply)
     },
   )
   app.get<{ Params: { id: string } }>(
@@ -43,7 +47,7 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
           '202 while the job is pending; then 303 to the resource, or the inline result, or why there is none.',
         operationId: 'getJobResult',
         tags: ['jobs'],
-        params,
+        params: JobParams,
         response: {
           200: Type.Unknown({ description: 'Succeeded: the inline result' }),
           202: Monitor,
@@ -54,51 +58,79 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
         },
       },
     },
-    async (request, reply) => sendResult(request, reply, await find(service, request), service.originOf(request)),
+    async (request, reply) => {
+      reply.header('vary', 'Accept, Prefer, Authorization')
+      negotiate(request, ['application/json'])
+      const wait = waitOf(request)
+      const job = await waitFor(service, reply, {
+        id: request.params.id,
+        seconds: wait ?? 0,
+        read: () => findRequested(service, request),
+        isOver: hasEnded,
+      })
+      reply.headers({ 'cache-control': 'private, no-cache', ...preferenceApplied(wait === undefined ? {} : { wait }) })
+      return sendResult(service, reply, job)
+    },
   )
 }
 
-async function find({ database }: Service, request: FastifyRequest<{ Params: { id: string } }>): Promise<Job> {
-  const found = await findJob(database.kysely, request.params.id, request.principal)
-  if (found === 'unknown') throw new ProblemError('not-found', 'There is no such job, or it is not yours')
-  if (found === 'expired') throw new ProblemError('job-expired')
-  return found.job
+const hasEnded = ({ state }: Job) => isFinal(state)
+
+/** HEAD never waits. */
+const waitOf = ({ method, headers }: JobRequest): number | undefined =>
+  method === 'HEAD' ? undefined : parsePrefer(headers.prefer).wait
+
+/** Held while `Prefer: wait` says so: with If-None-Match until there is another status, else until the end. */
+async function sendMonitor(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const wait = waitOf(request)
+  const condition = request.headers['if-none-match']
+  const isKnown = (job: Job) => condition !== undefined && matches(condition, etagOf(job))
+  const job = await waitFor(service, reply, {
+    id: request.params.id,
+    seconds: wait ?? 0,
+    read: () => findRequested(service, request),
+    isOver: (one) => hasEnded(one) || (condition !== undefined && !isKnown(one)),
+  })
+  reply.headers({
+    etag: etagOf(job),
+    'cache-control': 'private, no-cache',
+    ...retryAfterOf(service, job),
+    ...preferenceApplied(wait === undefined ? {} : { wait }),
+  })
+  if (isKnown(job)) return reply.code(304).send()
+  return reply.send(monitorOf(service, request, job))
 }
 
-function describe(reply: FastifyReply, job: Job): FastifyReply {
-  const seconds = retryAfterSeconds(job)
-  if (seconds !== undefined) reply.header('retry-after', seconds)
-  return reply.headers({ 'cache-control': 'private, no-cache', vary: 'Accept, Prefer, Authorization' })
-}
+/** The entity tag of a job's JSON. */
+export const etagOf = (job: Pick<Job, 'sequence'>): string => `"${job.sequence}"`
 
-/** If-None-Match, RFC 9110, section 13.1.2: a list of tags, compared weakly, or anything. */
-function matches(condition: string | undefined, etag: string): boolean {
-  if (!condition) return false
+/** Whether a list of entity tags has one, compared weakly, or is `*` (RFC 9110, sections 8.8.3.2 and 13.1.2). */
+function matches(condition: string, etag: string): boolean {
   return condition.split(',').some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag)
 }
 
-function sendResult(request: FastifyRequest, reply: FastifyReply, job: Job, origin: string): FastifyReply {
-  describe(reply, job)
+/** Where the job led: the answer of its result address, and of a submit that waited for it. */
+export function sendResult(service: Service, reply: FastifyReply, job: Job): FastifyReply {
   switch (job.state) {
     case 'queued':
     case 'running':
-      return linkToJob(reply, job, origin).send(toMonitor(job, origin))
+      return linkToJob(service, reply, job).send(monitorOf(service, reply.request, job))
     case 'succeeded':
-      if (job.resource !== null) return reply.redirect(absolute(job.resource, origin), 303)
-      return job.result === null ? reply.code(204).send() : reply.send(job.result)
+      if (job.resource !== null) return reply.redirect(absolute(job.resource, service.originOf(reply.request)), 303)
+      return job.result === null ? reply.code(204).send() : reply.code(200).send(job.result)
     case 'failed':
-      return sendEnd(request, reply, job, origin, job.error?.status ?? problems['job-failed'].status)
+      return sendEnd(service, reply, job, job.error?.status ?? problems['job-failed'].status)
     case 'canceled':
-      return sendEnd(request, reply, job, origin, problems['operation-canceled'].status)
+      return sendEnd(service, reply, job, problems['operation-canceled'].status)
   }
 }
 
 /** A job that did not succeed: problem details with its error, and its monitor as the member `job`. */
-function sendEnd(request: FastifyRequest, reply: FastifyReply, job: Job, origin: string, status: number): FastifyReply {
+function sendEnd(service: Service, reply: FastifyReply, job: Job, status: number): FastifyReply {
   const code = job.state === 'failed' ? 'job-failed' : 'operation-canceled'
   const { title } = problems[code]
-  const problem = toProblem({ code, title, message: job.error?.message ?? title, instance: pathOf(request) })
-  const monitor = toMonitor(job, origin)
+  const problem = toProblem({ code, title, message: job.error?.message ?? title, instance: pathOf(reply.request) })
+  const monitor = monitorOf(service, reply.request, job)
   return reply
     .code(status)
     .type(problemMediaType)

@@ -3,18 +3,14 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { v7 as uuid7 } from 'uuid'
 import type { AcceptEntry } from '../accept/accept.ts'
 import { assertBacklog } from '../accept/backlog.ts'
-import { fingerprint, parseIdempotencyKey } from '../accept/idempotency-key.ts'
 import { ProblemError } from '../errors.ts'
-import type { Job } from '../jobs/job.ts'
 import { Monitor } from '../jobs/monitor.ts'
-import { findJob } from '../jobs/read.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
+import { acceptsJson } from './accept.ts'
 import type { Service } from './accepted.ts'
+import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
 import { findUnstorable } from './json.ts'
 import { pathOf, problemMediaType, problemResponses, toProblem } from './problem.ts'
-
-// W3C Trace Context, section 3.2.2.
-const traceparent = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
 export function submitRoute(app: FastifyInstance, service: Service, operation: Operation & { route: Route }): void {
@@ -30,6 +26,7 @@ export function submitRoute(app: FastifyInstance, service: Service, operation: O
       ...(operation.schemas.params && { params: operation.schemas.params }),
       response: { 202: Monitor, ...problemResponses },
     },
+    onRequest: acceptsJson,
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
       await assertBacklog(service.database, operation)
@@ -38,7 +35,8 @@ export function submitRoute(app: FastifyInstance, service: Service, operation: O
         case 'accepted':
           return reply.accepted(outcome.job)
         case 'replayed':
-          return reply.header('idempotent-replayed', 'true').accepted(await replayed(service, outcome.jobId, entry))
+          reply.header('idempotent-replayed', 'true')
+          return reply.accepted(await findReplayed(service, outcome.jobId, entry.principal))
         case 'key-reused':
           throw new ProblemError('idempotency-key-reused')
         case 'refused':
@@ -51,40 +49,17 @@ export function submitRoute(app: FastifyInstance, service: Service, operation: O
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
   const violation = findUnstorable(request.params)
   if (violation) throw new ProblemError('invalid-parameter', undefined, { details: [violation] })
-  const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
-  if (!key && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
-  const trace = request.headers.traceparent
+  const idempotency = idempotencyOf(request, { bodyCounts: true })
+  if (!idempotency && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
   return {
     id: uuid7(),
     operation,
     input: request.body,
     params: request.params,
     principal: request.principal,
-    ...(key && { idempotency: { key, fingerprint: fingerprintOf(request) } }),
-    ...(typeof trace === 'string' && traceparent.test(trace) && { trace }),
+    idempotency,
+    trace: traceOf(request),
   }
-}
-
-const fingerprintOf = (request: FastifyRequest) =>
-  fingerprint({
-    method: request.method,
-    path: pathOf(request),
-    query: request.url.split('?')[1] ?? '',
-    mediaType: request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '',
-    body: request.body,
-  })
-
-/** Every field line of a header; Node joins those it does not know. */
-function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): string[] {
-  return rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === name)
-}
-
-async function replayed({ database }: Service, id: string, { principal }: AcceptEntry): Promise<Job> {
-  const found = await findJob(database.kysely, id, principal)
-  if (typeof found === 'string') {
-    throw new ProblemError('idempotency-key-locked', 'The job of this key is just expiring', { retryAfterSeconds: 1 })
-  }
-  return found.job
 }
 
 function refused(request: FastifyRequest, reply: FastifyReply, { status, code, message }: Refusal): FastifyReply {

@@ -20,6 +20,9 @@ export const Monitor = Type.Object(
       Type.Integer({ minimum: 0, maximum: 100, description: 'Never decreases; absent when unknown' }),
     ),
     message: Type.Optional(Type.String({ description: 'Progress in words' })),
+    estimatedCompletionAt: Type.Optional(
+      Timestamp('While running: by its own progress, else by how long others of its operation ran'),
+    ),
     attempt: Type.Integer({ minimum: 0, description: 'From 1; 0 until first claimed' }),
     maxAttempts: Type.Integer({ minimum: 1 }),
     sequence: Type.Integer({ minimum: 1, description: 'Grows with every visible change' }),
@@ -37,23 +40,46 @@ export const Monitor = Type.Object(
       ),
     ),
     retryOf: Type.Optional(Type.String({ format: 'uuid' })),
-    links: Type.Object({ self: Url('The monitor'), result: Url('The result') }),
+    links: Type.Object({
+      self: Url('The monitor'),
+      result: Url('The result'),
+      events: Url('Server-sent events: every change until the end'),
+      cancel: Url('POST here to cancel'),
+      retry: Url('POST here to run it again as a new job, once failed or canceled'),
+    }),
   },
   { title: 'Job', description: 'The status of a job' },
 )
 
 export type Monitor = Static<typeof Monitor>
 
+/** What a `progress` event says: the members of the monitor that a report of progress changes. */
+export const Progress = Type.Pick(Monitor, ['percentComplete', 'message', 'estimatedCompletionAt', 'sequence'])
+
+export type Progress = Static<typeof Progress>
+
 /** The monitor: 200 as long as the record exists. The result: 202 while pending, then where the job led. */
 export const monitorPath = (id: string): string => `/jobs/${id}`
-export const resultPath = (id: string): string => `/jobs/${id}/result`
+export const resultPath = (id: string): string => `${monitorPath(id)}/result`
+
+function linksOf(id: string, origin: string): Monitor['links'] {
+  const self = origin + monitorPath(id)
+  return {
+    self,
+    result: origin + resultPath(id),
+    events: `${self}/events`,
+    cancel: `${self}/cancel`,
+    retry: `${self}/retry`,
+  }
+}
 
 /**
  * The representation of a job.
  *
  * @param origin scheme and host of the links, without a slash at the end
+ * @param estimate when it will probably have ended
  */
-export function toMonitor(job: Job, origin: string): Monitor {
+export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
   const succeeded = job.state === 'succeeded'
   return {
     id: job.id,
@@ -64,19 +90,25 @@ export function toMonitor(job: Job, origin: string): Monitor {
     updatedAt: job.updated_at.toISOString(),
     ...(job.ended_at && { endedAt: job.ended_at.toISOString() }),
     expiresAt: job.expires_at.toISOString(),
-    ...(job.percent !== null && { percentComplete: job.percent }),
-    ...(job.message !== null && { message: job.message }),
+    ...toProgress(job, estimate),
     attempt: job.attempt,
     maxAttempts: job.max_attempts,
-    sequence: Number(job.sequence),
     cancelRequested: job.cancel_requested,
     ...(succeeded && job.resource !== null && { resourceLocation: absolute(job.resource, origin) }),
     ...(succeeded && job.result !== null && { result: job.result }),
     ...(job.error && { error: publicError(job.error) }),
     ...(job.retry_of && { retryOf: job.retry_of }),
-    links: { self: origin + monitorPath(job.id), result: origin + resultPath(job.id) },
+    links: linksOf(job.id, origin),
   }
 }
+
+/** How far a job is. */
+export const toProgress = (job: Job, estimate?: Date): Progress => ({
+  ...(job.percent !== null && { percentComplete: job.percent }),
+  ...(job.message !== null && { message: job.message }),
+  ...(estimate && { estimatedCompletionAt: estimate.toISOString() }),
+  sequence: Number(job.sequence),
+})
 
 /** Where a resource is; it may also be an address of another service. */
 export const absolute = (resource: string, origin: string): string =>
@@ -88,5 +120,12 @@ const publicError = ({ code, message, details }: NonNullable<Job['error']>) => (
   ...(details && details.length > 0 && { details: [...details] }),
 })
 
-/** Seconds until it is worth asking again; none when the job has ended. */
-export const retryAfterSeconds = (job: Job): number | undefined => (isFinal(job.state) ? undefined : 1)
+/** Asking again is worth the wait after so many seconds, at most. */
+const longestRetryAfter = 30
+
+/** Seconds until it is worth asking again: what remains by the estimate, 1 without one; none when the job has ended. */
+export function retryAfterSeconds(job: Job, estimate?: Date, now = Date.now()): number | undefined {
+  if (isFinal(job.state)) return undefined
+  const remaining = estimate ? Math.ceil((estimate.getTime() - now) / 1000) : 1
+  return Math.min(Math.max(remaining, 1), longestRetryAfter)
+}

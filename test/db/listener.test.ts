@@ -1,7 +1,7 @@
 import t from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import { listen } from '../../src/db/listener.ts'
-import { createNotifier, unpack } from '../../src/db/notifier.ts'
+import { channels, createNotifier, unpack } from '../../src/db/notifier.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 import { until } from '../support/until.ts'
@@ -12,10 +12,11 @@ t.test('words are heard once each, however often they are notified, and long lis
   let payloads = 0
   let listening = 0
   const listener = listen(database, {
-    channel: 'words',
-    onPayload: (payload) => {
-      payloads += 1
-      heard.push(...unpack(payload))
+    channels: {
+      [channels.work]: (payload) => {
+        payloads += 1
+        heard.push(...unpack(payload))
+      },
     },
     onListening: () => {
       listening += 1
@@ -24,9 +25,9 @@ t.test('words are heard once each, however often they are notified, and long lis
   })
   t.teardown(() => listener.close())
   await until(() => listening)
-  const notifier = createNotifier(database, 'words')
+  const notifier = createNotifier(database)
   const words = Array.from({ length: 1000 }, (_, index) => `operation.number-${index}`)
-  for (const word of [...words, ...words]) notifier.notify(word)
+  for (const word of [...words, ...words]) notifier.notify('work', [word])
   await notifier.flush()
   await until(() => heard.length >= words.length)
   t.same(heard, words)
@@ -39,8 +40,7 @@ t.test('a listener whose connection is killed listens again, and says so', async
   const errors: Error[] = []
   let listening = 0
   const listener = listen(database, {
-    channel: 'words',
-    onPayload: (payload) => heard.push(payload),
+    channels: { [channels.work]: (payload) => heard.push(payload) },
     onListening: () => {
       listening += 1
     },
@@ -53,7 +53,7 @@ t.test('a listener whose connection is killed listens again, and says so', async
   )
   await until(() => listening === 2)
   t.ok(errors.length > 0)
-  await database.pool.query("notify words, 'still there'")
+  await database.pool.query("notify accepted_work, 'still there'")
   await until(() => heard.length > 0)
   t.same(heard, ['still there'])
 })
@@ -61,7 +61,7 @@ t.test('a listener whose connection is killed listens again, and says so', async
 t.test('a notifier whose Postgres is away loses its words, and nothing else', async (t) => {
   const database = openDatabase({ url: `postgres://postgres@127.0.0.1:${await freePort()}/nowhere` })
   t.teardown(() => database.close())
-  const notifier = createNotifier(database, 'words')
-  notifier.notify('lost')
+  const notifier = createNotifier(database)
+  notifier.notify('work', ['lost'])
   await t.resolves(notifier.flush())
 })

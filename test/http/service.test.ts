@@ -58,7 +58,10 @@ t.test('the OpenAPI document has the operations, the jobs and their schemas; the
   const { url } = await setUp(t)
   const { body } = await get(`${url}/openapi.json`)
   t.match(body.openapi, /^3\.1\./)
-  t.same(Object.keys(body.paths).sort(), ['/jobs/{id}', '/jobs/{id}/result', '/notes'])
+  t.same(Object.keys(body.paths).sort(), [
+    ...['/events', '/jobs', '/jobs/{id}', '/jobs/{id}/cancel', '/jobs/{id}/events', '/jobs/{id}/result'],
+    ...['/jobs/{id}/retry', '/notes'],
+  ])
   const { post: create } = body.paths['/notes']
   t.match(create, { operationId: 'note.create', summary: 'Create a note' })
   t.same(create.requestBody.content['application/json'].schema, operation.schemas.input)

@@ -21,7 +21,13 @@ t.test('what has no value is absent, and nothing is shown that the schema does n
     ...{ id, operation: 'todo.create', status: 'queued' },
     ...{ createdAt: at.toISOString(), updatedAt: at.toISOString(), expiresAt: at.toISOString() },
     ...{ attempt: 0, maxAttempts: 4, sequence: 1, cancelRequested: false },
-    links: { self: `${origin}/jobs/${id}`, result: `${origin}/jobs/${id}/result` },
+    links: {
+      self: `${origin}/jobs/${id}`,
+      result: `${origin}/jobs/${id}/result`,
+      events: `${origin}/jobs/${id}/events`,
+      cancel: `${origin}/jobs/${id}/cancel`,
+      retry: `${origin}/jobs/${id}/retry`,
+    },
   })
   t.ok(Value.Check(Monitor, monitor))
 })

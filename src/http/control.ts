@@ -1,0 +1,110 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { sql } from 'kysely'
+import { v7 as uuid7 } from 'uuid'
+import { retryJob } from '../accept/retry.ts'
+import { transact } from '../db/transaction.ts'
+import { ProblemError } from '../errors.ts'
+import { cancelJob } from '../jobs/cancel.ts'
+import { Monitor } from '../jobs/monitor.ts'
+import { acceptsJson } from './accept.ts'
+import type { Service } from './accepted.ts'
+import { findRequested, JobParams, type JobRequest, noSuchJob } from './find-job.ts'
+import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
+import { linkToJob, monitorOf } from './links.ts'
+import { problemResponses } from './problem.ts'
+import { etagOf } from './status.ts'
+
+/** How long a request waits for a transaction that is settling the job, in milliseconds. */
+const lockTimeout = 5_000
+
+/** What a client may do to a job: cancel it, and run it again. */
+export function controlRoutes(app: FastifyInstance, service: Service): void {
+  app.register(async (scope) => {
+    // The bodies are of no interest, and neither is their type.
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('*', (_request, _payload, done) => done(null))
+    scope.addHook('onRequest', acceptsJson)
+    const cancellation = {
+      schema: {
+        summary: 'Cancel a job',
+        description: 'One that waits is canceled at once (200); the handler of one that runs is told (202).',
+        tags: ['jobs'],
+        params: JobParams,
+        response: { 200: Monitor, 202: Monitor, ...problemResponses },
+      },
+    }
+    const cancel = (request: JobRequest, reply: FastifyReply) => sendCanceled(service, request, reply)
+    const operationId = (id: string) => ({ ...cancellation, schema: { ...cancellation.schema, operationId: id } })
+    scope.post<{ Params: { id: string } }>('/jobs/:id/cancel', operationId('cancelJob'), cancel)
+    scope.delete<{ Params: { id: string } }>('/jobs/:id', operationId('deleteJob'), cancel)
+    scope.post<{ Params: { id: string } }>(
+      '/jobs/:id/retry',
+      {
+        schema: {
+          summary: 'Run a failed or canceled job again, as a new job',
+          operationId: 'retryJob',
+          tags: ['jobs'],
+          params: JobParams,
+          response: { 202: Monitor, ...problemResponses },
+        },
+      },
+      (request, reply) => sendRetried(service, request, reply),
+    )
+  })
+}
+
+async function sendCanceled(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  // Malformed, expired and unknown ids first, as everywhere.
+  const { id } = await findRequested(service, request)
+  const condition = request.headers['if-match']
+  const cancellation = await transact(service.database, async (trx) => {
+    await sql`select set_config('lock_timeout', ${String(lockTimeout)}, true)`.execute(trx)
+    return cancelJob(trx, { id, principal: request.principal }, (sequence) => isMatch(condition, etagOf({ sequence })))
+  })
+  if (cancellation.kind === 'unknown') throw noSuchJob()
+  const { job } = cancellation
+  switch (cancellation.kind) {
+    case 'changed':
+      throw new ProblemError('precondition-failed', `The ETag of the job is ${etagOf(job)} now`)
+    case 'too-late':
+      throw new ProblemError('job-ended', `The job has ${job.state} already and cannot be canceled`)
+    case 'requested':
+      service.hints.notify('cancel', [id])
+      service.hints.notify('status', [id])
+      return linkToJob(service, reply, job)
+        .header('etag', etagOf(job))
+        .send(monitorOf(service, request, job))
+    case 'canceled':
+      service.hints.notify('status', [id])
+      return reply
+        .headers({ etag: etagOf(job), 'cache-control': 'private, no-cache' })
+        .send(monitorOf(service, request, job))
+  }
+}
+
+/** If-Match (RFC 9110, section 13.1.1): `*`, or a list of tags that are compared strongly. */
+function isMatch(condition: string | undefined, etag: string): boolean {
+  if (condition === undefined || condition.trim() === '*') return true
+  return condition.split(',').some((tag) => tag.trim() === etag)
+}
+
+async function sendRetried(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { database, boss, operations } = service
+  const { principal } = request
+  const { id: jobId } = await findRequested(service, request)
+  const retry = {
+    jobId,
+    principal,
+    idempotency: idempotencyOf(request, { bodyCounts: false }),
+    trace: traceOf(request),
+  }
+  const outcome = await transact(database, (trx) => retryJob(boss, trx, operations, { ...retry, id: uuid7() }))
+  switch (outcome.kind) {
+    case 'accepted':
+      return reply.accepted(outcome.job)
+    case 'replayed':
+      return reply.header('idempotent-replayed', 'true').accepted(await findReplayed(service, outcome.jobId, principal))
+    case 'key-reused':
+      throw new ProblemError('idempotency-key-reused')
+  }
+}

@@ -1,0 +1,129 @@
+import type { FastifyReply } from 'fastify'
+import type { Job } from '../jobs/job.ts'
+import { RecentMap } from '../watch/recent-map.ts'
+
+/** How long a client waits before it connects again after a break, in milliseconds. */
+const reconnectAfter = 3_000
+/** A connection on which nothing is heard may be taken for dead by what lies between. In milliseconds. */
+const heartbeatEvery = 15_000
+/** Who is sent away comes back after this time, in milliseconds, and not all at once. */
+const comeBackAfter = { least: 1_000, most: 5_000 }
+/** Streams of one process, at most; who comes then is sent away, to another one. */
+const mostStreams = 15_000
+/** Jobs whose news wait for a slow client, at most; it is cut off then, and resumes. */
+const mostPending = 1_000
+/** Jobs that a stream remembers having told of. */
+const mostRemembered = 10_000
+
+/** A stream of server-sent events about jobs. */
+export interface EventStream {
+  /** Tells of a job; what a slow client has not been sent yet is overtaken by what is newer. */
+  send(job: Job): void
+  /** Ends after what is still to be sent. */
+  end(): void
+}
+
+export interface EventStreamOptions {
+  /** The event for a job, given what the client was last told of it. */
+  frame: (job: Job, last: Job | undefined) => string
+  /** What the client knows already. */
+  known: Iterable<Job>
+  /** Called once, however it ends. */
+  onEnd: () => void
+}
+
+/** The open streams of a process. */
+export interface EventStreams {
+  /** Answers with a stream. One that cannot be served now is told to come back, and has ended already. */
+  open(reply: FastifyReply, options: EventStreamOptions): EventStream
+}
+
+/**
+ * Makes server-sent events (WHATWG HTML, section 9.2). Why not @fastify/sse: it writes to one client at a time, with a
+ * timer each and its own queue. Here one serialised event serves all who watch a job, a slow client is told the newest
+ * state instead of a growing backlog, and one timer beats for all.
+ *
+ * @param draining aborts when the process is to stop: everybody is sent away then
+ */
+export function createEventStreams(draining: AbortSignal): EventStreams {
+  const beats = new Set<() => void>()
+  let heartbeat: NodeJS.Timeout | undefined
+  const beatWhileOpen = () => {
+    if (beats.size === 0) {
+      clearInterval(heartbeat)
+      heartbeat = undefined
+    } else {
+      heartbeat ??= setInterval(() => {
+        for (const beat of beats) beat()
+      }, heartbeatEvery)
+    }
+  }
+
+  return {
+    open(reply, { frame, known, onEnd }) {
+      const { raw } = reply
+      const last = new RecentMap<Job>(mostRemembered)
+      for (const job of known) last.set(job.id, job)
+      const pending = new Map<string, Job>()
+      let isEnding = false
+
+      const write = (job: Job) => {
+        const before = last.get(job.id)
+        if (before && Number(before.sequence) >= Number(job.sequence)) return
+        last.set(job.id, job)
+        raw.write(frame(job, before))
+      }
+      const flush = () => {
+        for (const job of pending.values()) {
+          if (raw.writableNeedDrain) return
+          pending.delete(job.id)
+          write(job)
+        }
+        if (isEnding && !raw.writableEnded) raw.end()
+      }
+      const sendAway = () => {
+        if (raw.writableEnded) return
+        const { least, most } = comeBackAfter
+        raw.end(`retry: ${Math.round(least + Math.random() * (most - least))}\n\n`)
+        // Nobody is to send another request on a connection that is about to close.
+        raw.once('finish', () => raw.socket?.end())
+      }
+      const beat = () => void (raw.writableNeedDrain || raw.write(':\n\n'))
+
+      reply.hijack()
+      raw.writeHead(200, {
+        ...(reply.getHeaders() as Record<string, string>),
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-store, no-transform',
+        'x-accel-buffering': 'no',
+      })
+      // A client that went away is no error.
+      raw.on('error', () => {})
+      raw.on('drain', flush)
+      draining.addEventListener('abort', sendAway)
+      raw.once('close', () => {
+        beats.delete(beat)
+        beatWhileOpen()
+        draining.removeEventListener('abort', sendAway)
+        onEnd()
+      })
+      if (draining.aborted || beats.size >= mostStreams) sendAway()
+      else raw.write(`retry: ${reconnectAfter}\n\n`)
+      beats.add(beat)
+      beatWhileOpen()
+
+      return {
+        send(job) {
+          if (raw.writableEnded || isEnding) return
+          pending.set(job.id, job)
+          if (pending.size > mostPending) raw.destroy()
+          else flush()
+        },
+        end() {
+          isEnding = true
+          flush()
+        },
+      }
+    },
+  }
+}

@@ -1,0 +1,149 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { newestLookedAt, readChangesSince } from '../jobs/changes.ts'
+import type { Job } from '../jobs/job.ts'
+import { isFinal } from '../jobs/state.ts'
+import { follow } from '../watch/follow.ts'
+import { negotiate } from './accept.ts'
+import type { Service } from './accepted.ts'
+import { decodeCursor, encodeCursor } from './event-cursor.ts'
+import { findRequested, JobParams, type JobRequest } from './find-job.ts'
+import { problemResponses } from './problem.ts'
+import { snapshot, snapshotSize } from './snapshot.ts'
+import { connectSocket, refuseForeignOrigin } from './websocket.ts'
+
+/** A transaction may commit so long after the time that its changes bear, in milliseconds. */
+const commitSlack = 5_000
+
+const Query = Type.Object({
+  lastEventId: Type.Optional(Type.String({ description: 'Like Last-Event-ID, for clients that cannot send it' })),
+})
+
+const eventStream = {
+  description: 'Server-sent events: `status` with a job, `progress` with what a report of progress changes',
+  content: { 'text/event-stream': { schema: Type.String() } },
+}
+
+/** Server-sent events: of one job until its end, and of all the caller's jobs; the latter by WebSocket as well. */
+export function eventRoutes(app: FastifyInstance, service: Service): void {
+  app.get<{ Params: { id: string }; Querystring: Type.Static<typeof Query> }>(
+    '/jobs/:id/events',
+    {
+      schema: {
+        summary: 'The changes of a job, until its end',
+        operationId: 'getJobEvents',
+        tags: ['events'],
+        params: JobParams,
+        querystring: Query,
+        response: {
+          200: eventStream,
+          204: Type.Null({ description: 'The end was told already; do not connect again' }),
+          ...problemResponses,
+        },
+      },
+    },
+    async (request, reply) => {
+      negotiate(request, ['text/event-stream'])
+      return streamJob(service, request, reply)
+    },
+  )
+  app.route<{ Querystring: Type.Static<typeof Query> }>({
+    method: 'GET',
+    url: '/events',
+    schema: {
+      summary: 'The changes of all your jobs',
+      description: `Begins with your newest ${snapshotSize} jobs, then goes on for ever.`,
+      operationId: 'getEvents',
+      tags: ['events'],
+      querystring: Query,
+      response: { 200: eventStream, ...problemResponses },
+    },
+    handler: async (request, reply) => {
+      negotiate(request, ['text/event-stream'])
+      return streamPrincipal(service, request, reply)
+    },
+    preValidation: refuseForeignOrigin(service),
+    wsHandler: (socket, request) => connectSocket(service, socket, request),
+  })
+}
+
+/** The id of the last event that the client has seen. What a browser sends by itself is newer than what it was given. */
+function lastEventIdOf({ headers, query }: FastifyRequest): string | undefined {
+  const header = headers['last-event-id']
+  const { lastEventId } = query as Type.Static<typeof Query>
+  return typeof header === 'string' && header !== '' ? header : lastEventId
+}
+
+/** Streams the changes of a job until its end. A client that has been told the end is told not to come back (204). */
+export async function streamJob(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const following = follow((onChange) => service.watcher.watchJob(request.params.id, onChange))
+  try {
+    const job = await findRequested(service, request)
+    const isKnown = lastEventIdOf(request) === job.sequence
+    if (request.method === 'HEAD' || (isKnown && isFinal(job.state))) {
+      following.stop()
+      return sendNoStream(reply, isKnown && isFinal(job.state) ? 204 : 200)
+    }
+    const origin = service.originOf(request)
+    const stream = service.streams.open(reply, {
+      frame: (one, last) => service.news.frame(one, last, { origin, id: one.sequence }),
+      known: isKnown ? [job] : [],
+      onEnd: following.stop,
+    })
+    const tell = (one: Job) => {
+      stream.send(one)
+      if (isFinal(one.state)) stream.end()
+    }
+    following.begin(tell, [job])
+    return reply
+  } catch (error) {
+    following.stop()
+    throw error
+  }
+}
+
+/** Streams the changes of all jobs of the caller: what it has missed, or a snapshot, and then what happens. */
+async function streamPrincipal(service: Service, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (request.method === 'HEAD') return sendNoStream(reply, 200)
+  const { principal } = request
+  const following = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  try {
+    const missed =
+      (await readMissed(service, principal, lastEventIdOf(request))) ?? (await snapshot(service, principal))
+    const origin = service.originOf(request)
+    const stream = service.streams.open(reply, {
+      frame: (one, last) => service.news.frame(one, last, { origin, id: encodeCursor(one), namesJob: true }),
+      known: [],
+      onEnd: following.stop,
+    })
+    following.begin(stream.send, missed)
+    return reply
+  } catch (error) {
+    following.stop()
+    throw error
+  }
+}
+
+/** What a resuming client has missed; undefined when nobody can tell. What it has just seen may be told again. */
+async function readMissed(
+  { database }: Service,
+  principal: string,
+  id: string | undefined,
+): Promise<Job[] | undefined> {
+  const cursor = decodeCursor(id)
+  if (!cursor) return undefined
+  const since = new Date(cursor.updatedAt.getTime() - commitSlack)
+  const changed = await readChangesSince(database.kysely, principal, since)
+  if (changed.length >= newestLookedAt) return undefined
+  return changed.filter((job) => job.id !== cursor.jobId || job.sequence !== cursor.sequence)
+}
+
+/** To a HEAD, and to who need not come back. */
+const sendNoStream = (reply: FastifyReply, status: 200 | 204) =>
+  reply
+    .code(status)
+    .headers({
+      'cache-control': 'no-store, no-transform',
+      ...(status === 200 && { 'content-type': 'text/event-stream' }),
+    })
+    .send()

@@ -1,0 +1,154 @@
+import type { WebSocket } from '@fastify/websocket'
+import { CloudEvent } from 'cloudevents'
+import type { FastifyRequest } from 'fastify'
+import { type ProblemCode, ProblemError, problems } from '../errors.ts'
+import type { Job } from '../jobs/job.ts'
+import { findJob } from '../jobs/read.ts'
+import { type Following, follow } from '../watch/follow.ts'
+import { RecentMap } from '../watch/recent-map.ts'
+import type { Service } from './accepted.ts'
+import { snapshot } from './snapshot.ts'
+
+/** CloudEvents' WebSocket protocol binding, section 3.1: one event in JSON per text frame. */
+export const subprotocol = 'cloudevents.json'
+
+/** A client that subscribes at once is not told of all its jobs first. In milliseconds. */
+const subscribesWithin = 100
+/** How often a client is asked whether it is still there; one that does not answer in time is cut off. In milliseconds. */
+const pingEvery = 15_000
+/** Bytes that wait for a slow client, at most; it is cut off then, and connects again. */
+const mostBuffered = 1024 * 1024
+const mostSubscriptions = 1_000
+/** Jobs that a connection remembers having told of. */
+const mostRemembered = 10_000
+
+/** Close codes (RFC 6455, section 7.4.1). */
+const goingAway = 1001
+const unsupportedData = 1003
+
+/** The options of the WebSocket server. */
+export const socketOptions = {
+  maxPayload: 64 * 1024,
+  handleProtocols: (offered: Set<string>) => (offered.has(subprotocol) ? subprotocol : false),
+} as const
+
+/**
+ * A `preValidation` hook: a browser sends cookies along whoever's page opens the socket, and lets the page read it.
+ *
+ * @throws ProblemError foreign-origin
+ */
+export function refuseForeignOrigin(service: Service) {
+  return async (request: FastifyRequest): Promise<void> => {
+    const { origin } = request.headers
+    if (!request.ws || origin === undefined) return
+    if (URL.parse(origin)?.host === request.host || origin === service.originOf(request)) return
+    throw new ProblemError('foreign-origin')
+  }
+}
+
+/** Tells a client of its jobs: of those it subscribes to, or of all as long as it never has. */
+export function connectSocket(service: Service, socket: WebSocket, request: FastifyRequest): void {
+  const origin = service.originOf(request)
+  const { principal } = request
+  const subscriptions = new Map<string, Following>()
+  const told = new RecentMap<number>(mostRemembered)
+
+  const send = (text: string) => {
+    if (socket.bufferedAmount > mostBuffered) socket.terminate()
+    else socket.send(text)
+  }
+  const tell = (job: Job) => {
+    const sequence = Number(job.sequence)
+    if (sequence <= (told.get(job.id) ?? 0)) return
+    told.set(job.id, sequence)
+    send(service.news.cloudEvent(job, origin))
+  }
+  const complain = (code: ProblemCode, message: string, subject?: string) => {
+    const data = { error: { code, message } }
+    send(
+      JSON.stringify(new CloudEvent({ source: `${origin}/events`, type: 'error', data, ...(subject && { subject }) })),
+    )
+  }
+
+  let all: Following | undefined = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  const timer = setTimeout(async () => {
+    const found = await snapshot(service, principal).catch(() => undefined)
+    if (found) all?.begin(tell, found)
+    else socket.close(goingAway, 'Try again')
+  }, subscribesWithin)
+  const tellOfAllNoMore = () => {
+    clearTimeout(timer)
+    all?.stop()
+    all = undefined
+  }
+
+  const unsubscribe = (id: string) => {
+    subscriptions.get(id)?.stop()
+    subscriptions.delete(id)
+  }
+  const subscribe = async (id: string) => {
+    // The state first, also of one that is subscribed to again.
+    unsubscribe(id)
+    told.delete(id)
+    if (subscriptions.size >= mostSubscriptions) {
+      return complain('invalid-message', `At most ${mostSubscriptions} subscriptions on a connection`, id)
+    }
+    const following = follow((onChange) => service.watcher.watchJob(id, onChange))
+    subscriptions.set(id, following)
+    const found = await findJob(service.database.kysely, id, principal).catch(() => undefined)
+    if (subscriptions.get(id) !== following) return
+    if (typeof found === 'object') return following.begin(tell, [found.job])
+    unsubscribe(id)
+    if (!found) return complain('database-unavailable', problems['database-unavailable'].title, id)
+    const code = found === 'expired' ? 'job-expired' : 'not-found'
+    complain(code, problems[code].title, id)
+  }
+
+  let isAlive = true
+  const pings = setInterval(() => {
+    if (!isAlive) return socket.terminate()
+    isAlive = false
+    socket.ping()
+  }, pingEvery)
+  const leave = () => socket.close(goingAway, 'Connect again')
+
+  socket.on('pong', () => {
+    isAlive = true
+  })
+  socket.on('message', (data, isBinary) => {
+    if (isBinary) return socket.close(unsupportedData, 'Text frames only')
+    const message = parseMessage(data.toString())
+    if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
+    if (message.subscribe.length > 0) tellOfAllNoMore()
+    for (const id of message.unsubscribe) unsubscribe(id.toLowerCase())
+    for (const id of message.subscribe) void subscribe(id.toLowerCase())
+  })
+  socket.on('error', () => {})
+  socket.once('close', () => {
+    tellOfAllNoMore()
+    for (const id of [...subscriptions.keys()]) unsubscribe(id)
+    clearInterval(pings)
+    service.draining.removeEventListener('abort', leave)
+  })
+  service.draining.addEventListener('abort', leave)
+}
+
+interface Message {
+  subscribe: string[]
+  unsubscribe: string[]
+}
+
+function parseMessage(text: string): Message | undefined {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  const { subscribe, unsubscribe } = value as Partial<Message>
+  const isList = (list: unknown) => Array.isArray(list) && list.every((id) => typeof id === 'string')
+  if (subscribe === undefined && unsubscribe === undefined) return undefined
+  if (![subscribe, unsubscribe].every((list) => list === undefined || isList(list))) return undefined
+  return { subscribe: subscribe ?? [], unsubscribe: unsubscribe ?? [] }
+}

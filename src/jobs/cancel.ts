@@ -1,0 +1,64 @@
+import { sql } from 'kysely'
+import { cancelWaiting } from '../db/boss.ts'
+import type { AnyTransaction } from '../operation.ts'
+import { keepSeconds } from '../operation.ts'
+import { type Job, jobColumns } from './job.ts'
+import { isFinal } from './state.ts'
+
+/** What became of the wish to cancel a job. */
+export type Cancellation =
+  /** It has ended, now or before, without effects. */
+  | { kind: 'canceled'; job: Job; now: boolean }
+  /** It runs; its handler is told, and it ends when that is over. */
+  | { kind: 'requested'; job: Job }
+  /** It had succeeded or failed already. */
+  | { kind: 'too-late'; job: Job }
+  /** It has changed since the caller saw it. */
+  | { kind: 'changed'; job: Job }
+  | { kind: 'unknown' }
+
+const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
+
+/**
+ * Cancels a job within the transaction. One that waits is canceled at once and its handler never runs; of one that runs
+ * cancellation is requested. Whoever locks the status first wins: this, or the transaction that settles the job.
+ *
+ * @param isExpected given the sequence, whether the job is still as the caller saw it
+ */
+export async function cancelJob(
+  trx: AnyTransaction,
+  { id, principal }: { id: string; principal: string },
+  isExpected: (sequence: string) => boolean = () => true,
+): Promise<Cancellation> {
+  const { rows } = await sql<Job>`
+    select ${columns} from accepted.job where id = ${id} and principal = ${principal} for update`.execute(trx)
+  const [job] = rows
+  if (!job) return { kind: 'unknown' }
+  if (!isExpected(job.sequence)) return { kind: 'changed', job }
+  if (job.state === 'canceled') return { kind: 'canceled', job, now: false }
+  if (isFinal(job.state)) return { kind: 'too-late', job }
+  if (job.state === 'running') return { kind: 'requested', job: job.cancel_requested ? job : await request(trx, id) }
+  const canceled = await cancel(trx, job)
+  await cancelWaiting(trx, job.operation, id)
+  return { kind: 'canceled', job: canceled, now: true }
+}
+
+async function request(trx: AnyTransaction, id: string): Promise<Job> {
+  const { rows } = await sql<Job>`
+    update accepted.job set cancel_requested = true, sequence = sequence + 1, updated_at = now()
+    where id = ${id} returning ${columns}`.execute(trx)
+  return rows[0] as Job
+}
+
+/** The payload is kept, for a retry. */
+async function cancel(trx: AnyTransaction, { id, operation }: Job): Promise<Job> {
+  const { rows } = await sql<Job>`
+    update accepted.job set
+      state = 'canceled', cancel_requested = true, sequence = sequence + 1, updated_at = now(), ended_at = now(),
+      expires_at = now() + make_interval(secs => ${keepSeconds}),
+      payload = (
+        select data -> 'payload' from pgboss.job queue where queue.name = ${operation} and queue.id = ${id}
+      )
+    where id = ${id} returning ${columns}`.execute(trx)
+  return rows[0] as Job
+}

@@ -1,0 +1,165 @@
+import type { Database } from '../db/database.ts'
+import { listen } from '../db/listener.ts'
+import { channels, unpack } from '../db/notifier.ts'
+import { readChanges } from '../jobs/changes.ts'
+import type { Job } from '../jobs/job.ts'
+import { RecentMap } from './recent-map.ts'
+
+/** Called with a job whenever it has changed; sometimes with one that has not: compare its sequence. */
+export type OnChange = (job: Job) => void
+
+/** Tells any number of waiters when a job changes. */
+export interface Watcher {
+  /** Watch first and read the job then, or a change between the two is missed. @returns stops watching */
+  watchJob(id: string, onChange: OnChange): () => void
+  /** All jobs of a principal, those to come as well. @returns stops watching */
+  watchPrincipal(principal: string, onChange: OnChange): () => void
+  close(): Promise<void>
+}
+
+export interface WatcherOptions {
+  onError: (error: Error) => void
+}
+
+/** Hints are gathered for so long while they keep coming, in milliseconds; the first one is not kept waiting. */
+const tickEvery = 25
+/** The floor under the hints: what is watched is looked at so often, in milliseconds, whether or not there is a hint. */
+const lookEvery = 1_000
+/** A transaction may commit so long after the time that its changes bear, in milliseconds. */
+const slack = 10_000
+/** Of a principal's jobs so many are remembered. */
+const mostRemembered = 10_000
+
+interface Watched {
+  waiters: Set<OnChange>
+  /** The newest sequence they were told of. */
+  known: number
+}
+
+interface WatchedPrincipal {
+  waiters: Set<OnChange>
+  /** The newest sequence they were told of, by job. */
+  known: RecentMap<number>
+}
+
+/**
+ * Makes the watcher of a process: one connection that listens, and, however many wait, one query per tick for all jobs
+ * that are said to have changed. As hints may be lost, everything that is watched is looked at once a second as well.
+ */
+export function createWatcher(database: Database, { onError }: WatcherOptions): Watcher {
+  const jobs = new Map<string, Watched>()
+  const principals = new Map<string, WatchedPrincipal>()
+  let hinted = new Set<string>()
+  let lookAtAll = false
+  let lookedAt = performance.now()
+  let lastTick = Number.NEGATIVE_INFINITY
+  let timer: NodeJS.Timeout | undefined
+  let ticking: Promise<void> | undefined
+  let closed = false
+
+  const deliver = (job: Job) => {
+    const sequence = Number(job.sequence)
+    const watched = jobs.get(job.id)
+    if (watched && sequence > watched.known) {
+      watched.known = sequence
+      for (const onChange of [...watched.waiters]) onChange(job)
+    }
+    const ofPrincipal = principals.get(job.principal)
+    if (ofPrincipal && sequence > (ofPrincipal.known.get(job.id) ?? 0)) {
+      ofPrincipal.known.set(job.id, sequence)
+      for (const onChange of [...ofPrincipal.waiters]) onChange(job)
+    }
+  }
+
+  /** What a tick asks for: all that is watched, or what was hinted of it. */
+  const takeDue = () => {
+    const all = lookAtAll
+    const due = hinted
+    hinted = new Set()
+    lookAtAll = false
+    const ids = all ? [...jobs.keys()] : [...due].filter((id) => jobs.has(id))
+    return {
+      all,
+      watched: new Map(ids.map((id) => [id, jobs.get(id)?.known ?? 0])),
+      hinted: [...due],
+      principals: [...principals.keys()],
+      // By the clock of the database, which may not be ours.
+      withinSeconds: all ? (performance.now() - lookedAt + slack) / 1000 : undefined,
+    }
+  }
+
+  const tick = async () => {
+    lastTick = performance.now()
+    const due = takeDue()
+    try {
+      for (const job of await readChanges(database.kysely, due)) deliver(job)
+      if (due.all) lookedAt = lastTick
+    } catch (error) {
+      // The next look finds what this one missed.
+      onError(error as Error)
+    }
+  }
+
+  const schedule = () => {
+    if (timer || ticking || closed) return
+    const wait = Math.max(0, lastTick + tickEvery - performance.now())
+    timer = setTimeout(() => {
+      timer = undefined
+      ticking = tick().finally(() => {
+        ticking = undefined
+        if (hinted.size > 0 || lookAtAll) schedule()
+      })
+    }, wait)
+  }
+
+  const lookAround = () => {
+    if (jobs.size + principals.size > 0) {
+      lookAtAll = true
+      schedule()
+    } else {
+      lookedAt = performance.now()
+    }
+  }
+
+  const listener = listen(database, {
+    channels: {
+      [channels.status]: (payload) => {
+        for (const id of unpack(payload)) if (jobs.has(id) || principals.size > 0) hinted.add(id)
+        if (hinted.size > 0) schedule()
+      },
+    },
+    onListening: lookAround,
+    onError,
+  })
+  const floor = setInterval(lookAround, lookEvery)
+
+  return {
+    watchJob(given, onChange) {
+      // As Postgres writes it.
+      const id = given.toLowerCase()
+      const watched = jobs.get(id) ?? { waiters: new Set(), known: 0 }
+      jobs.set(id, watched)
+      watched.waiters.add(onChange)
+      return () => {
+        watched.waiters.delete(onChange)
+        if (watched.waiters.size === 0 && jobs.get(id) === watched) jobs.delete(id)
+      }
+    },
+    watchPrincipal(principal, onChange) {
+      const watched = principals.get(principal) ?? { waiters: new Set(), known: new RecentMap<number>(mostRemembered) }
+      principals.set(principal, watched)
+      watched.waiters.add(onChange)
+      return () => {
+        watched.waiters.delete(onChange)
+        if (watched.waiters.size === 0 && principals.get(principal) === watched) principals.delete(principal)
+      }
+    },
+    async close() {
+      closed = true
+      clearInterval(floor)
+      clearTimeout(timer)
+      await listener.close()
+      await ticking
+    },
+  }
+}

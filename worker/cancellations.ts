@@ -1,0 +1,34 @@
+import { sql } from 'kysely'
+import type { Database } from '../src/db/database.ts'
+
+/** Tells running handlers that their job is to be canceled. */
+export interface Cancellations {
+  /** @returns stops watching */
+  watch(id: string, onCancel: () => void): () => void
+  /** A hint: these are to be canceled. Those that do not run here are ignored. */
+  hint(ids: Iterable<string>): void
+  /** The floor under the hints: looks whether one of those that run here is to be canceled. */
+  look(): Promise<void>
+}
+
+export function createCancellations({ kysely }: Database): Cancellations {
+  const running = new Map<string, () => void>()
+  const hint = (ids: Iterable<string>) => {
+    for (const id of ids) running.get(id)?.()
+  }
+  return {
+    watch(id, onCancel) {
+      running.set(id, onCancel)
+      return () => void running.delete(id)
+    },
+    hint,
+    async look() {
+      if (running.size === 0) return
+      const ids = [...running.keys()].sort()
+      const { rows } = await sql<{ id: string }>`
+        select id from accepted.job
+        where id = any(${ids}::uuid[]) and id between ${ids[0]} and ${ids.at(-1)} and cancel_requested`.execute(kysely)
+      hint(rows.map(({ id }) => id))
+    },
+  }
+}
