@@ -82,6 +82,9 @@ const environment = {
   PUBLIC_URL: Type.Optional(
     Type.String({ pattern: '^https?://[^/]+$', description: 'The origin in links; default: as the client called us' }),
   ),
+  RATE_LIMIT: Type.Optional(
+    Type.Integer({ minimum: 1, description: 'Requests per minute that one principal may send to one API process' }),
+  ),
   LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
     description: 'How much is logged',

@@ -103,6 +103,11 @@ export const problems = {
     title: 'The job failed',
     remedy: 'The member `error` says why; the member `job` is its status.',
   },
+  'too-many-requests': {
+    status: 429,
+    title: 'This principal has sent too many requests',
+    remedy: 'Nothing was stored. Repeat the request after Retry-After seconds; the header RateLimit says what is left.',
+  },
   'bad-request': {
     status: 400,
     title: 'The request is malformed',

@@ -19,6 +19,7 @@ import { authenticateByApiKey } from './api-key.ts'
 import { createEventStreams, type EventStreams } from './event-stream.ts'
 import { createNews, type News } from './news.ts'
 import { originFrom } from './origin.ts'
+import type { RateLimit } from './rate-limit.ts'
 
 export interface AcceptedOptions {
   /** A module namespace or any record; exports that are no operations are ignored. */
@@ -29,6 +30,8 @@ export interface AcceptedOptions {
   authenticate?: Authenticate
   /** The origin of links, without a slash at the end; default: as the client called us. */
   publicUrl?: string
+  /** Per principal and process; above it 429. Default: no limit. */
+  rateLimit?: RateLimit
 }
 
 /** What the plugin adds to the Fastify instance, as `app.accepted`. */

@@ -5,13 +5,14 @@ import { retryJob } from '../accept/retry.ts'
 import { transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import { cancelJob } from '../jobs/cancel.ts'
-import { Monitor } from '../jobs/monitor.ts'
 import { acceptsJson } from './accept.ts'
 import type { Service } from './accepted.ts'
 import { findRequested, JobParams, type JobRequest, noSuchJob } from './find-job.ts'
 import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
 import { linkToJob, monitorOf } from './links.ts'
-import { problemResponses } from './problem.ts'
+import { jobLinks } from './openapi.ts'
+import { readsHeaders } from './request-headers.ts'
+import { acceptedHeaders, withMonitor, withoutBody, withProblems } from './responses.ts'
 import { etagOf } from './status.ts'
 
 /** How long a request waits for a transaction that is settling the job, in milliseconds. */
@@ -30,7 +31,12 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
         description: 'One that waits is canceled at once (200); the handler of one that runs is told (202).',
         tags: ['jobs'],
         params: JobParams,
-        response: { 200: Monitor, 202: Monitor, ...problemResponses },
+        headers: readsHeaders('if-match'),
+        response: {
+          200: withMonitor('Canceled, now or before', { headers: ['ETag'] }),
+          202: withMonitor('It runs, and its handler is told', { headers: [...acceptedHeaders, 'ETag'] }),
+          ...withProblems('not-found', 'job-expired', 'job-ended', 'precondition-failed'),
+        },
       },
     }
     const cancel = (request: JobRequest, reply: FastifyReply) => sendCanceled(service, request, reply)
@@ -45,8 +51,20 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
           operationId: 'retryJob',
           tags: ['jobs'],
           params: JobParams,
-          response: { 202: Monitor, ...problemResponses },
+          headers: readsHeaders('prefer', 'idempotency-key', 'traceparent'),
+          response: {
+            200: withMonitor('The new job has ended within the time that `Prefer: wait` gave it'),
+            202: withMonitor('A new job', { headers: acceptedHeaders }),
+            303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
+              headers: ['Location', 'Preference-Applied'],
+            }),
+            ...withProblems(
+              ...(['not-found', 'job-expired', 'job-not-retryable'] as const),
+              ...(['invalid-idempotency-key', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
+            ),
+          },
         },
+        links: { 202: jobLinks },
       },
       (request, reply) => sendRetried(service, request, reply),
     )

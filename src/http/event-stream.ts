@@ -36,6 +36,8 @@ export interface EventStreamOptions {
 export interface EventStreams {
   /** Answers with a stream. One that cannot be served now is told to come back, and has ended already. */
   open(reply: FastifyReply, options: EventStreamOptions): EventStream
+  /** How many are open. */
+  count(): number
 }
 
 /**
@@ -60,6 +62,7 @@ export function createEventStreams(draining: AbortSignal): EventStreams {
   }
 
   return {
+    count: () => beats.size,
     open(reply, { frame, known, onEnd }) {
       const { raw } = reply
       const last = new RecentMap<Job>(mostRemembered)

@@ -8,7 +8,8 @@ import { negotiate } from './accept.ts'
 import type { Service } from './accepted.ts'
 import { decodeCursor, encodeCursor } from './event-cursor.ts'
 import { findRequested, JobParams, type JobRequest } from './find-job.ts'
-import { problemResponses } from './problem.ts'
+import { readsHeaders } from './request-headers.ts'
+import { withBody, withoutBody, withProblems } from './responses.ts'
 import { snapshot, snapshotSize } from './snapshot.ts'
 import { connectSocket, refuseForeignOrigin } from './websocket.ts'
 
@@ -19,10 +20,12 @@ const Query = Type.Object({
   lastEventId: Type.Optional(Type.String({ description: 'Like Last-Event-ID, for clients that cannot send it' })),
 })
 
-const eventStream = {
-  description: 'Server-sent events: `status` with a job, `progress` with what a report of progress changes',
-  content: { 'text/event-stream': { schema: Type.String() } },
-}
+const eventStream = withBody(
+  'Server-sent events: `status` with a job, `progress` with what a report of progress changes; see /asyncapi.json',
+  'text/event-stream',
+  Type.String(),
+  { headers: ['Cache-Control'] },
+)
 
 /** Server-sent events: of one job until its end, and of all the caller's jobs; the latter by WebSocket as well. */
 export function eventRoutes(app: FastifyInstance, service: Service): void {
@@ -35,10 +38,11 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
         tags: ['events'],
         params: JobParams,
         querystring: Query,
+        headers: readsHeaders('last-event-id'),
         response: {
           200: eventStream,
-          204: Type.Null({ description: 'The end was told already; do not connect again' }),
-          ...problemResponses,
+          204: withoutBody('The end was told already; do not connect again'),
+          ...withProblems('not-found', 'job-expired'),
         },
       },
     },
@@ -56,7 +60,8 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
       operationId: 'getEvents',
       tags: ['events'],
       querystring: Query,
-      response: { 200: eventStream, ...problemResponses },
+      headers: readsHeaders('last-event-id'),
+      response: { 200: eventStream, ...withProblems('foreign-origin') },
     },
     handler: async (request, reply) => {
       negotiate(request, ['text/event-stream'])

@@ -7,7 +7,7 @@ import { acceptsJson } from './accept.ts'
 import type { Service } from './accepted.ts'
 import { findUnstorable } from './json.ts'
 import { monitorOf } from './links.ts'
-import { problemResponses } from './problem.ts'
+import { withBody, withProblems } from './responses.ts'
 
 const mostPerPage = 100
 const defaultPerPage = 20
@@ -46,7 +46,10 @@ export function listRoute(app: FastifyInstance, service: Service): void {
         operationId: 'listJobs',
         tags: ['jobs'],
         querystring: Query,
-        response: { 200: Page, ...problemResponses },
+        response: {
+          200: withBody('A page', 'application/json', Page, { headers: ['Link', 'Cache-Control', 'Vary'] }),
+          ...withProblems('invalid-parameter'),
+        },
       },
     },
     async (request, reply) => {

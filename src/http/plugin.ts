@@ -10,12 +10,16 @@ import { type Operation, operationsIn, type Route } from '../operation.ts'
 import { type AcceptedOptions, open } from './accepted.ts'
 import { allowMethods } from './allow.ts'
 import { sendAccepted } from './answer.ts'
+import { asyncapiRoute } from './asyncapi.ts'
 import { controlRoutes } from './control.ts'
 import { eventRoutes } from './events.ts'
 import { parseJsonStrictly } from './json.ts'
 import { listRoute } from './list.ts'
+import { metricsRoute } from './metrics.ts'
+import { documentOptions } from './openapi.ts'
 import { assetRoutes } from './page.ts'
 import { handleError } from './problem.ts'
+import { limitRate } from './rate-limit.ts'
 import { documentRoutes, healthRoutes } from './service.ts'
 import { statusRoutes } from './status.ts'
 import { submitRoute } from './submit.ts'
@@ -36,7 +40,7 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   allowMethods(app, (url) => ours.has(url))
   // Before any route, for it collects them as they are added.
   if (!app.hasDecorator('swagger')) {
-    await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title: 'API', version: '1' } } })
+    await app.register(swagger, documentOptions)
   }
   // A scope of its own, so that the app's other routes keep their parsers, validators and error handlers.
   await app.register(async (scope) => {
@@ -45,16 +49,20 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
     if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, { options: socketOptions })
     healthRoutes(scope, service.database)
     documentRoutes(scope)
+    const metrics = metricsRoute(scope, service)
+    metrics.measure(scope)
     assetRoutes(scope)
+    asyncapiRoute(scope, service)
     await scope.register(swaggerUi, { routePrefix: '/docs' })
     await scope.register(async (guarded) => {
       guarded.addHook('onRequest', accepted.authenticate)
+      if (options.rateLimit) guarded.addHook('onRequest', limitRate(options.rateLimit))
       statusRoutes(guarded, service)
       listRoute(guarded, service)
       controlRoutes(guarded, service)
       eventRoutes(guarded, service)
       for (const operation of operations.values()) {
-        if (operation.route) submitRoute(guarded, service, operation as Operation & { route: Route })
+        if (operation.route) submitRoute(guarded, service, operation as Operation & { route: Route }, metrics)
       }
     })
   })
@@ -65,7 +73,8 @@ Settings.Set({ maxErrors: 100 })
 
 /** Strict JSON, TypeBox validation without coercion of bodies, and problem details for every error. */
 export function useOurConventions(app: FastifyInstance): void {
-  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  // Headers are declared for the documents, and checked where they are read.
+  app.setValidatorCompiler((route) => (route.httpPart === 'headers' ? () => true : TypeBoxValidatorCompiler(route)))
   app.setErrorHandler(handleError)
   parseJsonStrictly(app)
 }

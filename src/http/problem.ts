@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import Type, { type Static, type TSchema } from 'typebox'
+import Type, { type Static } from 'typebox'
 import { isContention, isOutage } from '../db/sqlstate.ts'
 import { type ProblemCode, ProblemError, problems } from '../errors.ts'
 
@@ -22,17 +22,6 @@ export const Problem = Type.Object(
 export type Problem = Static<typeof Problem>
 
 export const problemMediaType = 'application/problem+json; charset=utf-8'
-
-/** What routes declare of their errors. */
-export const problemResponses = {
-  '4xx': problemResponse('The request cannot be served as it is', Problem),
-  '5xx': problemResponse('Not the request is to blame', Problem),
-}
-
-/** Declares problem details for a status. */
-export function problemResponse(description: string, schema: TSchema) {
-  return { description, content: { 'application/problem+json': { schema } } }
-}
 
 /** Where the meaning of a code is served. */
 export const problemPath = (code: ProblemCode): string => `/docs/problems/${code}`

@@ -29,6 +29,7 @@ export async function createServer(config: Config, settings: Settings, databaseU
       ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
     },
     ...(config.authenticate && { authenticate: config.authenticate }),
+    ...(settings.RATE_LIMIT && { rateLimit: { requests: settings.RATE_LIMIT, seconds: 60 } }),
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
   })
   if (config.routes) {

@@ -9,9 +9,12 @@ import type { Service } from './accepted.ts'
 import { streamJob } from './events.ts'
 import { findRequested, JobParams, type JobRequest } from './find-job.ts'
 import { linkToJob, monitorOf, retryAfterOf } from './links.ts'
+import { jobLinks } from './openapi.ts'
 import { sendPage } from './page.ts'
 import { parsePrefer, preferenceApplied } from './prefer.ts'
-import { Problem, pathOf, problemMediaType, problemResponse, problemResponses, toProblem } from './problem.ts'
+import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
+import { readsHeaders } from './request-headers.ts'
+import { acceptedHeaders, withBody, withMonitor, withoutBody, withProblems } from './responses.ts'
 import { waitFor } from './wait.ts'
 
 /** Problem details of a job that did not succeed. */
@@ -27,8 +30,24 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
         operationId: 'getJob',
         tags: ['jobs'],
         params: JobParams,
-        response: { 200: Monitor, 304: Type.Null({ description: 'Unchanged' }), ...problemResponses },
+        headers: readsHeaders('prefer', 'if-none-match'),
+        response: {
+          200: {
+            ...withMonitor('The status, as JSON, as a live page, or as a stream of events', {
+              headers: ['ETag', 'Retry-After', 'Preference-Applied', 'Cache-Control', 'Vary'],
+            }),
+            content: {
+              'application/json': { schema: Monitor },
+              'text/html': { schema: Type.String() },
+              'text/event-stream': { schema: Type.String() },
+            },
+          },
+          204: withoutBody('To a stream whose end was told already'),
+          304: withoutBody('The ETag is still current', { headers: ['ETag', 'Retry-After', 'Preference-Applied'] }),
+          ...withProblems('not-found', 'job-expired'),
+        },
       },
+      links: { 200: jobLinks },
     },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')
@@ -48,15 +67,19 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
         operationId: 'getJobResult',
         tags: ['jobs'],
         params: JobParams,
+        headers: readsHeaders('prefer'),
         response: {
-          200: Type.Unknown({ description: 'Succeeded: the inline result' }),
-          202: Monitor,
-          204: Type.Null({ description: 'Succeeded: neither resource nor result' }),
-          303: Type.Null({ description: 'Succeeded: Location is the resource' }),
-          ...problemResponses,
-          '4xx': problemResponse('Failed or canceled, with the job; or there is none', Ended),
+          200: withBody('Succeeded: the inline result', 'application/json', Type.Unknown()),
+          202: withMonitor('Pending', { headers: acceptedHeaders }),
+          204: withoutBody('Succeeded: neither resource nor result'),
+          303: withoutBody('Succeeded: the resource', { headers: ['Location'] }),
+          ...withProblems('not-found', 'job-expired'),
+          409: withBody('`operation-canceled`: canceled, with the job', 'application/problem+json', Ended),
+          424: withBody('`job-failed`: failed, with the job', 'application/problem+json', Ended),
+          '4xx': withBody('Failed, with the status that its handler chose', 'application/problem+json', Ended),
         },
       },
+      links: { 202: jobLinks },
     },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')

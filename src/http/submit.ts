@@ -4,16 +4,24 @@ import { v7 as uuid7 } from 'uuid'
 import type { AcceptEntry } from '../accept/accept.ts'
 import { assertBacklog } from '../accept/backlog.ts'
 import { ProblemError } from '../errors.ts'
-import { Monitor } from '../jobs/monitor.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
 import { acceptsJson } from './accept.ts'
 import type { Service } from './accepted.ts'
 import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
 import { findUnstorable } from './json.ts'
-import { pathOf, problemMediaType, problemResponses, toProblem } from './problem.ts'
+import type { Metrics } from './metrics.ts'
+import { jobLinks } from './openapi.ts'
+import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
+import { readsHeaders } from './request-headers.ts'
+import { acceptedHeaders, withBody, withMonitor, withoutBody, withProblems } from './responses.ts'
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
-export function submitRoute(app: FastifyInstance, service: Service, operation: Operation & { route: Route }): void {
+export function submitRoute(
+  app: FastifyInstance,
+  service: Service,
+  operation: Operation & { route: Route },
+  metrics: Metrics,
+): void {
   app.route({
     method: operation.route.method,
     url: operation.route.url,
@@ -24,8 +32,24 @@ export function submitRoute(app: FastifyInstance, service: Service, operation: O
       tags: ['operations'],
       body: operation.schemas.input,
       ...(operation.schemas.params && { params: operation.schemas.params }),
-      response: { 202: Monitor, ...problemResponses },
+      headers: readsHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent'),
+      response: {
+        200: withMonitor('The job has ended within the time that `Prefer: wait` gave it', {
+          headers: ['Operation-Location', 'Content-Location', 'Location', 'Preference-Applied', 'Idempotent-Replayed'],
+        }),
+        202: withMonitor('Accepted, and durable', { headers: acceptedHeaders }),
+        303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
+          headers: ['Location', 'Preference-Applied'],
+        }),
+        ...withProblems(
+          ...(['malformed-json', 'invalid-body', 'invalid-parameter', 'invalid-idempotency-key'] as const),
+          ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
+          ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
+        ),
+        '4xx': withBody('Refused by the operation itself', 'application/problem+json', Problem),
+      },
     },
+    links: { 202: jobLinks },
     onRequest: acceptsJson,
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
@@ -33,8 +57,10 @@ export function submitRoute(app: FastifyInstance, service: Service, operation: O
       const outcome = await service.committer.submit(entry)
       switch (outcome.kind) {
         case 'accepted':
+          metrics.countAccepted(operation.name, 'accepted')
           return reply.accepted(outcome.job)
         case 'replayed':
+          metrics.countAccepted(operation.name, 'replayed')
           reply.header('idempotent-replayed', 'true')
           return reply.accepted(await findReplayed(service, outcome.jobId, entry.principal))
         case 'key-reused':

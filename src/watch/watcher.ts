@@ -14,6 +14,8 @@ export interface Watcher {
   watchJob(id: string, onChange: OnChange): () => void
   /** All jobs of a principal, those to come as well. @returns stops watching */
   watchPrincipal(principal: string, onChange: OnChange): () => void
+  /** What is watched. */
+  count(): { jobs: number; principals: number }
   close(): Promise<void>
 }
 
@@ -154,6 +156,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
         if (watched.waiters.size === 0 && principals.get(principal) === watched) principals.delete(principal)
       }
     },
+    count: () => ({ jobs: jobs.size, principals: principals.size }),
     async close() {
       closed = true
       clearInterval(floor)

@@ -65,10 +65,22 @@ t.test('the OpenAPI document has the operations, the jobs and their schemas; the
   const { post: create } = body.paths['/notes']
   t.match(create, { operationId: 'note.create', summary: 'Create a note' })
   t.same(create.requestBody.content['application/json'].schema, operation.schemas.input)
-  t.same(Object.keys(create.responses).sort(), ['202', '4XX', '5XX'])
-  t.ok(create.responses['4XX'].content['application/problem+json'])
+  for (const status of ['400', '4XX', '503']) t.ok(create.responses[status].content['application/problem+json'], status)
   const page = await get(`${url}/docs`)
   t.match(page, { status: 200, body: /swagger/i })
+})
+
+t.test('metrics: requests by route and outcome, in the format of Prometheus', async (t) => {
+  const { url } = await setUp(t)
+  await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })
+  await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })
+  const { status, headers, body } = await get(`${url}/metrics`)
+  t.equal(status, 200)
+  t.match(headers.get('content-type'), 'text/plain; version=0.0.4')
+  t.match(body, 'accepted_requests_total{operation="note.create",outcome="accepted"} 1\n')
+  t.match(body, 'accepted_requests_total{operation="note.create",outcome="replayed"} 1\n')
+  t.match(body, 'accepted_http_request_duration_seconds_count{method="POST",route="/notes",status="202"} 2\n')
+  t.match(body, /^accepted_pool_connections [1-9]/m)
 })
 
 t.test('what has no route is a problem, too', async (t) => {

@@ -1,0 +1,81 @@
+import Type, { type TSchema } from 'typebox'
+import { type ProblemCode, problems } from '../errors.ts'
+import { Monitor } from '../jobs/monitor.ts'
+import { Problem } from './problem.ts'
+
+/** The header fields of our answers, as the OpenAPI document describes them. */
+const headerFields = {
+  'Operation-Location': Type.String({ format: 'uri', description: 'The monitor of the job: 200 as long as it exists' }),
+  'Content-Location': Type.String({ format: 'uri', description: 'What the body is: the monitor of the job' }),
+  Location: Type.String({ format: 'uri-reference', description: 'Where to go on' }),
+  'Retry-After': Type.Integer({ minimum: 1, description: 'Seconds until it is worth asking again' }),
+  'Preference-Applied': Type.String({ description: 'What of Prefer was honoured (RFC 7240)' }),
+  'Idempotent-Replayed': Type.Literal('true', { description: 'The job of an earlier request with the same key' }),
+  ETag: Type.String({ pattern: '^"[0-9]+"$', description: 'The sequence of the job, in quotes' }),
+  'Cache-Control': Type.String(),
+  Vary: Type.String(),
+  Link: Type.String({ description: 'The next page: `<…>; rel="next"` (RFC 8288)' }),
+  'WWW-Authenticate': Type.String(),
+  RateLimit: Type.String({ description: 'What is left of the quota, and in how many seconds it is renewed' }),
+  'RateLimit-Policy': Type.String({ description: 'The quota and its window in seconds' }),
+} as const
+
+export type HeaderField = keyof typeof headerFields
+
+export interface ResponseOptions {
+  headers?: readonly HeaderField[]
+}
+
+const declareHeaders = (names: readonly HeaderField[] = []) =>
+  names.length > 0 ? { headers: Object.fromEntries(names.map((name) => [name, headerFields[name]])) } : {}
+
+/** Declares an answer with a body of a media type. */
+export const withBody = (description: string, mediaType: string, schema: TSchema, options: ResponseOptions = {}) => ({
+  description,
+  ...declareHeaders(options.headers),
+  content: { [mediaType]: { schema } },
+})
+
+/** Declares an answer without a body. */
+export const withoutBody = (description: string, options: ResponseOptions = {}) => ({
+  description,
+  ...declareHeaders(options.headers),
+  type: 'null' as const,
+})
+
+/** Declares an answer with the monitor of a job. */
+export const withMonitor = (description: string, options?: ResponseOptions) =>
+  withBody(description, 'application/json', Monitor, options)
+
+/** The header fields of a 202. */
+export const acceptedHeaders = [
+  ...(['Operation-Location', 'Content-Location', 'Location', 'Retry-After'] as const),
+  ...(['Preference-Applied', 'Idempotent-Replayed', 'Cache-Control'] as const),
+] satisfies HeaderField[]
+
+/** What every route may answer. */
+const anywhere: ProblemCode[] = [
+  'unauthenticated',
+  'too-many-requests',
+  'bad-request',
+  'not-acceptable',
+  'internal-error',
+  'database-unavailable',
+]
+
+/** Declares the problems that a route may answer with, by status, and those that every route may. */
+export function withProblems(...codes: ProblemCode[]) {
+  const byStatus = Map.groupBy([...codes, ...anywhere], (code) => problems[code].status)
+  return Object.fromEntries(
+    [...byStatus].map(([status, ofStatus]) => {
+      const description = ofStatus.map((code) => `\`${code}\`: ${problems[code].title}`).join('; ')
+      const mayRetry = status === 429 || status === 503 || ofStatus.includes('idempotency-key-locked')
+      const headers: HeaderField[] = [
+        ...(mayRetry ? (['Retry-After'] as const) : []),
+        ...(status === 429 ? (['RateLimit', 'RateLimit-Policy'] as const) : []),
+        ...(status === 401 ? (['WWW-Authenticate'] as const) : []),
+      ]
+      return [status, withBody(description, 'application/problem+json', Problem, { headers })]
+    }),
+  )
+}

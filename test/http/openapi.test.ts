@@ -1,0 +1,129 @@
+import { defineOperation } from 'accepted'
+import t from 'tap'
+import Type from 'typebox'
+import { serve } from '../support/api.ts'
+import { get, type Posted, post } from '../support/client.ts'
+import { createChecker, lint } from '../support/documents.ts'
+
+const operations = {
+  create: defineOperation({
+    name: 'note.create',
+    summary: 'Create a note',
+    route: { method: 'POST', url: '/notes' },
+    input: Type.Object({ text: Type.String() }),
+    result: Type.Object({ length: Type.Integer() }),
+  }),
+  remove: defineOperation({
+    name: 'note.remove',
+    route: { method: 'DELETE', url: '/notes/:id' },
+    params: Type.Object({ id: Type.String() }),
+    input: Type.Object({}),
+    accept: async (_trx, entries) => entries.map(() => ({ payload: {} })),
+  }),
+}
+
+// What is up to whoever runs it.
+const ourRules = { 'info-license': 'off', 'no-empty-servers': 'off', 'no-server-example.com': 'off' }
+
+t.test('the OpenAPI document has nothing that Redocly warns of', async (t) => {
+  const { url } = await serve(t, { operations })
+  const { body } = await get(`${url}/openapi.json`)
+  t.match(body.openapi, /^3\.1\./)
+  t.same(await lint(body, ourRules), [])
+})
+
+t.test('the AsyncAPI document has nothing that Redocly warns of', async (t) => {
+  const { url } = await serve(t, { operations })
+  const { body } = await get(`${url}/asyncapi.json`)
+  t.equal(body.asyncapi, '3.0.0')
+  t.same(await lint(body, ourRules), [])
+})
+
+t.test('what is answered is what the document says', async (t) => {
+  const { url, database } = await serve(t, { operations })
+  const checker = createChecker((await get(`${url}/openapi.json`)).body)
+  const seen: string[] = []
+  const check = (method: string, path: string, answer: Posted) => {
+    seen.push(`${method} ${path} ${answer.status}`)
+    t.same(checker.violations(method, path, answer), [], `${method} ${path} ${answer.status}`)
+    return answer
+  }
+  const set = (id: string, assignments: string) =>
+    database.pool.query(`update accepted.job set ${assignments} where id = $1`, [id])
+  const create = async (headers: Record<string, string> = {}) =>
+    check('POST', '/notes', await send('POST', `${url}/notes`, { ...json, ...headers }, '{"text":"x"}'))
+  const read = async (path: string, id: string, headers: Record<string, string> = {}) =>
+    check('GET', path, await get(url + path.replace('{id}', id), headers))
+  const act = async (method: string, path: string, id: string, headers: Record<string, string> = {}) =>
+    check(method, path, await send(method, url + path.replace('{id}', id), headers))
+
+  // It can fail.
+  t.equal(checker.violations('GET', '/jobs', { ...(await get(`${url}/jobs`)), body: { value: [{}] } }).length > 0, true)
+
+  // Submit.
+  const { id } = (await create({ 'idempotency-key': 'k', prefer: 'respond-async' })).body
+  await create({ 'idempotency-key': 'k' })
+  check('POST', '/notes', await post(`${url}/notes`, { text: 'y' }, { 'idempotency-key': 'k' }))
+  check('POST', '/notes', await post(`${url}/notes`, { text: 1 }))
+  await create({ 'idempotency-key': '' })
+  await create({ 'content-type': 'text/plain' })
+  await create({ accept: 'image/png' })
+  const removal = await send('DELETE', `${url}/notes/1`, { 'content-type': 'application/json' }, '{}')
+  check('DELETE', '/notes/{id}', removal)
+
+  // Pending.
+  await read('/jobs/{id}', id)
+  await read('/jobs/{id}', id, { 'if-none-match': '"1"' })
+  await read('/jobs/{id}', id, { accept: 'text/html' })
+  await read('/jobs/{id}', id, { accept: 'image/png' })
+  await read('/jobs/{id}', 'none')
+  await read('/jobs/{id}/result', id)
+  await act('POST', '/jobs/{id}/retry', id)
+  await act('POST', '/jobs/{id}/cancel', id, { 'if-match': '"7"' })
+  await set(
+    id,
+    `state = 'running', percent = 40, message = 'half', attempt = 1, attempt_started_at = now() - interval '5s'`,
+  )
+  await read('/jobs/{id}', id)
+  await act('POST', '/jobs/{id}/cancel', id)
+
+  // Ended, each way.
+  await set(id, `state = 'succeeded', ended_at = now(), result = '{"length":1}'`)
+  await read('/jobs/{id}', id)
+  await read('/jobs/{id}/result', id)
+  await read('/jobs/{id}/events', id)
+  await read('/jobs/{id}/events', id, { 'last-event-id': '2' })
+  await act('DELETE', '/jobs/{id}', id)
+  await set(id, 'result = null')
+  await read('/jobs/{id}/result', id)
+  await set(id, `resource = '/notes/1'`)
+  await read('/jobs/{id}/result', id)
+  await create({ 'idempotency-key': 'k', prefer: 'wait=1, return=representation' })
+  await create({ 'idempotency-key': 'k', prefer: 'wait=1' })
+  await set(id, `state = 'failed', error = '{"code":"c","message":"m","details":[1]}', payload = '{}'`)
+  await read('/jobs/{id}', id)
+  await read('/jobs/{id}/result', id)
+  await set(id, `error = '{"code":"c","message":"m","status":422}'`)
+  await read('/jobs/{id}/result', id)
+  const { body: again } = await act('POST', '/jobs/{id}/retry', id)
+  await act('POST', '/jobs/{id}/cancel', again.id)
+  await read('/jobs/{id}/result', again.id)
+  await act('DELETE', '/jobs/{id}', again.id)
+  await set(id, `expires_at = now()`)
+  await read('/jobs/{id}', id)
+
+  // The list.
+  await create()
+  check('GET', '/jobs', await get(`${url}/jobs?limit=1`))
+  check('GET', '/jobs', await get(`${url}/jobs?limit=none`))
+  check('GET', '/events', await get(`${url}/events`, { accept: 'image/png' }))
+  t.comment(`${new Set(seen).size} different answers`)
+})
+
+const json = { 'content-type': 'application/json' }
+
+async function send(method: string, url: string, headers: Record<string, string>, body?: string): Promise<Posted> {
+  const response = await fetch(url, { method, headers, ...(body && { body }), redirect: 'manual' })
+  const text = await response.text()
+  return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : undefined }
+}

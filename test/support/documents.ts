@@ -1,0 +1,58 @@
+import { createConfig, lintFromString } from '@redocly/openapi-core'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import formats from 'ajv-formats'
+
+/** What a linter by others says against an OpenAPI or AsyncAPI document. */
+export async function lint(document: object, rules: Record<string, string> = {}): Promise<string[]> {
+  const config = await createConfig({ extends: ['recommended'], rules: rules as never })
+  const problems = await lintFromString({ source: JSON.stringify(document), config })
+  return problems.map(({ ruleId, message, location }) => `${ruleId}: ${message} (${location[0]?.pointer})`)
+}
+
+interface Response {
+  status: number
+  headers: Headers
+  /** The parsed body, when it is JSON. */
+  body: unknown
+}
+
+/** Checks real answers against an OpenAPI document. */
+export interface Checker {
+  /** What the document does not say of the answer; nothing when it describes it. */
+  violations(method: string, path: string, response: Response): string[]
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a document of any shape
+export function createChecker(document: any): Checker {
+  const ajv = new Ajv2020({ strict: false, allErrors: true })
+  // biome-ignore lint/suspicious/noExplicitAny: its types are those of another module system
+  ;(formats as any)(ajv)
+  ajv.addSchema(document, 'document')
+  const escaped = (part: string) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))
+  const validate = (parts: readonly string[], value: unknown): string[] => {
+    const validator = ajv.compile({ $ref: `document#/${parts.map(escaped).join('/')}` })
+    if (validator(value)) return []
+    return (validator.errors ?? []).map(({ instancePath, message }) => `${parts.at(-2)}${instancePath} ${message}`)
+  }
+
+  return {
+    violations(method, path, { status, headers, body }) {
+      const parts = ['paths', path, method.toLowerCase(), 'responses']
+      const responses = document.paths[path]?.[method.toLowerCase()]?.responses
+      const key = [String(status), `${String(status)[0]}XX`, 'default'].find((one) => responses?.[one])
+      if (!key) return [`${method} ${path}: no status ${status}`]
+      const described = responses[key]
+      const mediaType = headers.get('content-type')?.split(';')[0] ?? ''
+      const wrong: string[] = []
+      if (body !== undefined && !described.content?.[mediaType]) wrong.push(`${status}: no content ${mediaType}`)
+      else if (body !== undefined) wrong.push(...validate([...parts, key, 'content', mediaType, 'schema'], body))
+      for (const [name, { schema }] of Object.entries<{ schema: { type?: string } }>(described.headers ?? {})) {
+        const value = headers.get(name)
+        if (value === null) continue
+        const typed = schema.type === 'integer' ? Number(value) : value
+        wrong.push(...validate([...parts, key, 'headers', name, 'schema'], typed))
+      }
+      return wrong
+    },
+  }
+}
