@@ -1,0 +1,135 @@
+import { defineOperation } from 'accepted'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import { createNotifier } from '../../src/db/notifier.ts'
+import type { Job } from '../../src/jobs/job.ts'
+import { createWatcher } from '../../src/watch/watcher.ts'
+import { type Jobs, openJobs } from '../support/jobs.ts'
+import { startProxy } from '../support/proxy.ts'
+import { until } from '../support/until.ts'
+
+const operation = defineOperation({ name: 'note.create', input: Type.Object({}) })
+
+/** A watcher on jobs, whose statements are counted. */
+async function setUp(t: Test) {
+  const jobs = await openJobs(t, [operation])
+  const statements: string[] = []
+  const { kysely } = jobs.database
+  const counted = kysely.withPlugin({
+    transformQuery: ({ node }) => node,
+    transformResult: async ({ result, queryId }) => {
+      statements.push(queryId.queryId)
+      return result
+    },
+  })
+  const watcher = createWatcher({ ...jobs.database, kysely: counted }, { onError: (error) => t.comment(error.message) })
+  t.teardown(() => watcher.close())
+  const hints = createNotifier(jobs.database)
+  t.teardown(() => hints.flush())
+  return { ...jobs, watcher, hints, statements }
+}
+
+/** Changes every job, and says so when asked to. */
+async function change({ query }: Jobs): Promise<void> {
+  await query('update accepted.job set sequence = sequence + 1, updated_at = now()')
+}
+
+t.test('many waiters of many jobs: one query for a burst of hints, and each is told once', async (t) => {
+  const set = await setUp(t)
+  const ids = await Promise.all(Array.from({ length: 20 }, () => set.add(operation, {})))
+  const told: string[] = []
+  for (const id of ids) {
+    for (let waiter = 0; waiter < 50; waiter++)
+      set.watcher.watchJob(id, (job) => told.push(`${job.id} ${job.sequence}`))
+  }
+  // The first look tells what there is.
+  await until(() => told.length === 1_000)
+  await change(set)
+  const before = set.statements.length
+  set.hints.notify('status', ids)
+  await until(() => told.length >= 2_000)
+  t.equal(told.length, 2_000)
+  t.same(new Set(told.slice(1_000)), new Set(ids.map((id) => `${id} 2`)))
+  t.ok(set.statements.length - before <= 2, 'one for the hints, and perhaps the look of that second')
+})
+
+t.test('a principal hears of all its jobs, those to come as well, and of nobody else’s', async (t) => {
+  const set = await setUp(t)
+  const heard: Job[] = []
+  set.watcher.watchPrincipal('ann', (job) => heard.push(job))
+  const mine = await set.add(operation, {})
+  const theirs = await set.add(operation, {}, { principal: 'bob' })
+  set.hints.notify('status', [theirs, mine])
+  await until(() => heard.length > 0)
+  await change(set)
+  set.hints.notify('status', [theirs, mine])
+  await until(() => heard.length > 1)
+  t.same(
+    heard.map(({ id, sequence }) => [id, sequence]),
+    [
+      [mine, '1'],
+      [mine, '2'],
+    ],
+  )
+})
+
+t.test('without any notification, jobs and principals are looked at all the same', async (t) => {
+  const set = await setUp(t)
+  const id = await set.add(operation, {})
+  const ofJob: string[] = []
+  const ofPrincipal: string[] = []
+  set.watcher.watchJob(id, ({ sequence }) => ofJob.push(sequence))
+  set.watcher.watchPrincipal('ann', ({ sequence }) => ofPrincipal.push(sequence))
+  await until(() => ofJob.length === 1)
+  await change(set)
+  await until(() => ofJob.length === 2 && ofPrincipal.at(-1) === '2')
+  t.same(ofJob, ['1', '2'])
+})
+
+t.test('a connection that breaks: what changed meanwhile is told, and it listens again', async (t) => {
+  const set = await setUp(t)
+  const { options } = set.database
+  const proxy = await startProxy(t, options.url)
+  const through = createWatcher(
+    { ...set.database, options: { ...options, listenUrl: proxy.url } },
+    { onError: (error) => t.comment(error.message) },
+  )
+  t.teardown(() => through.close())
+  const id = await set.add(operation, {})
+  const told: string[] = []
+  through.watchJob(id, ({ sequence }) => told.push(sequence))
+  await until(() => told.length === 1)
+  await proxy.close()
+  await change(set)
+  await until(() => told.includes('2'))
+  await proxy.open()
+  const listening = async () =>
+    (await set.query(`select from pg_stat_activity where datname = current_database() and query like 'listen%'`))
+      .length === 2
+  await until(listening)
+  await change(set)
+  set.hints.notify('status', [id])
+  await until(() => told.includes('3'))
+  t.same(told, ['1', '2', '3'])
+})
+
+t.test('who has stopped watching hears nothing, and nothing is asked of Postgres for nobody', async (t) => {
+  const set = await setUp(t)
+  const id = await set.add(operation, {})
+  let told = 0
+  const stop = set.watcher.watchJob(id, () => told++)
+  await until(() => told === 1)
+  stop()
+  t.same(set.watcher.count(), { jobs: 0, principals: 0 })
+  const before = set.statements.length
+  await change(set)
+  set.hints.notify('status', [id])
+  await set.hints.flush()
+  // Another watcher of the same process is told, so that the hint has been heard by now.
+  const other = await set.add(operation, {})
+  let others = 0
+  set.watcher.watchJob(other, () => others++)
+  await until(() => others === 1)
+  t.equal(told, 1)
+  t.ok(set.statements.length - before <= 2)
+})
