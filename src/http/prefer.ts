@@ -13,7 +13,8 @@ const token = /[!#$%&'*+.^_`|~\w-]+/.source
 const quoted = /"(?:[^"\\]|\\.)*"/.source
 // Parameters after a semicolon are allowed for any preference; none of ours has one.
 const preference = new RegExp(`^(${token})(?:\\s*=\\s*(${token}|${quoted}))?\\s*(?:;.*)?$`)
-const separator = new RegExp(`,(?=(?:[^"]|${quoted})*$)`)
+// A comma within quotes separates nothing; quotes that do not end reach to the end.
+const parts = /(?:[^",]|"(?:[^"\\]|\\(?:.|$))*(?:"|$))+/g
 
 /**
  * Reads `Prefer`. Of one that is there twice the first counts; what is malformed or unknown is ignored.
@@ -22,7 +23,7 @@ const separator = new RegExp(`,(?=(?:[^"]|${quoted})*$)`)
  */
 export function parsePrefer(header: string | string[] | undefined): Preferences {
   const found = new Map<string, string>()
-  for (const part of [header ?? []].flat().join(',').split(separator)) {
+  for (const part of [header ?? []].flat().join(',').match(parts) ?? []) {
     const [, name, value = ''] = part.trim().match(preference) ?? []
     if (!name || found.has(name.toLowerCase())) continue
     found.set(name.toLowerCase(), value.replace(/^"(.*)"$/, '$1').replace(/\\(.)/g, '$1'))

@@ -1,0 +1,71 @@
+import { defineOperation } from 'accepted'
+import { defineHandlers } from 'accepted/worker'
+import t from 'tap'
+import Type from 'typebox'
+import { createEstimates, estimateCompletion } from '../../src/jobs/estimate.ts'
+import type { Job } from '../../src/jobs/job.ts'
+import { retryAfterSeconds } from '../../src/jobs/monitor.ts'
+import { openJobs } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
+
+const now = Date.parse('2026-01-02T03:04:05.000Z')
+const ago = (seconds: number) => new Date(now - seconds * 1000)
+const running = (more: Partial<Job>) =>
+  ({
+    operation: 'video.encode',
+    state: 'running',
+    attempt_started_at: ago(10),
+    updated_at: ago(0),
+    percent: null,
+    ...more,
+  }) as Job
+const seconds = (estimate: Date | undefined) => estimate && (estimate.getTime() - now) / 1000
+
+t.test('by its own rate once it has reported progress, else by how long others ran', async (t) => {
+  const usual = new Map([['video.encode', 60]])
+  t.equal(seconds(estimateCompletion(running({ percent: 25 }), new Map(), now)), 30)
+  t.equal(seconds(estimateCompletion(running({ percent: 25, updated_at: ago(5) }), usual, now)), 10)
+  t.equal(seconds(estimateCompletion(running({}), usual, now)), 50)
+  t.equal(seconds(estimateCompletion(running({ percent: 0 }), usual, now)), 50)
+})
+
+t.test('none when there is nothing to go by, when that time has passed, and when it does not run', async (t) => {
+  t.equal(estimateCompletion(running({}), new Map(), now), undefined)
+  t.equal(estimateCompletion(running({}), new Map([['video.encode', 10]]), now), undefined)
+  t.equal(estimateCompletion(running({ percent: 50, updated_at: ago(6) }), new Map(), now), undefined)
+  for (const state of ['queued', 'succeeded', 'failed', 'canceled'] as const) {
+    t.equal(estimateCompletion(running({ state, percent: 25 }), new Map(), now), undefined, state)
+  }
+})
+
+t.test('Retry-After is what remains, from 1 to 30; 1 without an estimate; none after the end', async (t) => {
+  const inSeconds = (after: number) => new Date(now + after * 1000)
+  t.equal(retryAfterSeconds(running({}), inSeconds(7.2), now), 8)
+  t.equal(retryAfterSeconds(running({}), inSeconds(0.1), now), 1)
+  t.equal(retryAfterSeconds(running({}), inSeconds(3600), now), 30)
+  t.equal(retryAfterSeconds(running({}), undefined, now), 1)
+  t.equal(retryAfterSeconds(running({ state: 'succeeded' }), inSeconds(7), now), undefined)
+})
+
+t.test('the workers write how long jobs ran, and the next one is estimated by it', async (t) => {
+  const operation = defineOperation({ name: 'video.encode', input: Type.Object({}) })
+  const jobs = await openJobs(t, [operation])
+  await jobs.work(defineHandlers({ operation }, { 'video.encode': { perform: async () => {} } }))
+  await jobs.ended(await jobs.add(operation, {}))
+  const [first] = await until(async () => {
+    const rows = await jobs.query('select * from accepted.run_time')
+    return rows.length > 0 && rows
+  })
+  t.match(first, { operation: 'video.encode' })
+  await jobs.query('update accepted.run_time set seconds = 100')
+  await jobs.ended(await jobs.add(operation, {}))
+  const second = await until(async () => {
+    const [row] = await jobs.query('select seconds from accepted.run_time')
+    return row.seconds !== 100 && row
+  })
+  t.ok(second.seconds > 65 && second.seconds < 95, `a moving average: ${second.seconds}`)
+  const estimates = createEstimates(jobs.database)
+  const job = { ...running({ attempt_started_at: new Date() }) }
+  const estimate = await until(() => estimates.of(job))
+  t.ok(estimate.getTime() > Date.now())
+})
