@@ -46,7 +46,7 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   await app.register(async (scope) => {
     scope.addHook('onRoute', ({ url }) => void ours.add(url))
     useOurConventions(scope)
-    if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, { options: socketOptions })
+    if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, socketOptions)
     healthRoutes(scope, service.database)
     documentRoutes(scope)
     const metrics = metricsRoute(scope, service)

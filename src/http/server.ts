@@ -4,6 +4,7 @@ import { serializeError } from '../redact.ts'
 import { allowMethods } from './allow.ts'
 import { accepted, useOurConventions } from './plugin.ts'
 import { handleError, handleNotFound } from './problem.ts'
+import { closeUnusedConnections } from './unused-connections.ts'
 
 /** How long a request may take to arrive whole, in milliseconds. */
 const requestTimeout = 30_000
@@ -19,6 +20,7 @@ export async function createServer(config: Config, settings: Settings, databaseU
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) } },
   })
   app.server.maxHeadersCount = 100
+  closeUnusedConnections(app)
   allowMethods(app, () => true)
   useOurConventions(app)
   app.setNotFoundHandler(handleNotFound)

@@ -1,4 +1,4 @@
-import type { WebSocket } from '@fastify/websocket'
+import type { WebSocket, WebsocketPluginOptions } from '@fastify/websocket'
 import { CloudEvent } from 'cloudevents'
 import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../errors.ts'
@@ -19,6 +19,8 @@ const pingEvery = 15_000
 /** Bytes that wait for a slow client, at most; it is cut off then, and connects again. */
 const mostBuffered = 1024 * 1024
 const mostSubscriptions = 1_000
+/** How long a client may take to answer our goodbye, in milliseconds. */
+const leavesWithin = 1_000
 /** Jobs that a connection remembers having told of. */
 const mostRemembered = 10_000
 
@@ -26,11 +28,15 @@ const mostRemembered = 10_000
 const goingAway = 1001
 const unsupportedData = 1003
 
-/** The options of the WebSocket server. */
-export const socketOptions = {
-  maxPayload: 64 * 1024,
-  handleProtocols: (offered: Set<string>) => (offered.has(subprotocol) ? subprotocol : false),
-} as const
+/** The options of @fastify/websocket. */
+export const socketOptions: WebsocketPluginOptions = {
+  options: {
+    maxPayload: 64 * 1024,
+    handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+  },
+  // Each connection says goodbye by itself.
+  preClose: (done) => done(),
+}
 
 /**
  * A `preValidation` hook: a browser sends cookies along whoever's page opens the socket, and lets the page read it.
@@ -110,7 +116,10 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     isAlive = false
     socket.ping()
   }, pingEvery)
-  const leave = () => socket.close(goingAway, 'Connect again')
+  const leave = () => {
+    socket.close(goingAway, 'Connect again')
+    setTimeout(() => socket.terminate(), leavesWithin)
+  }
 
   socket.on('pong', () => {
     isAlive = true

@@ -4,6 +4,7 @@ import type { Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { accepted } from '../../src/http/plugin.ts'
 import { handleNotFound } from '../../src/http/problem.ts'
+import { closeUnusedConnections } from '../../src/http/unused-connections.ts'
 import { createDatabase } from './database.ts'
 
 export interface TestApi {
@@ -18,6 +19,7 @@ export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>)
   const databaseUrl = await createDatabase(t)
   const app = Fastify()
   t.teardown(() => app.close())
+  closeUnusedConnections(app)
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, { ...options, database: databaseUrl })
   const database = openDatabase({ url: databaseUrl })
