@@ -1,12 +1,24 @@
 import { existsSync } from 'node:fs'
+import { BlockList, isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
 
-/** Who asks: the principal's name, or null when the request names nobody known (401). */
-export type Authenticate = (request: FastifyRequest) => Promise<string | null> | string | null
+/** What a principal may do besides its own jobs: `admin` registers webhooks. */
+export type Scope = 'admin'
+
+/** Who asks, and what it may do besides its own jobs. */
+export interface Identity {
+  principal: string
+  scopes: readonly string[]
+}
+
+type Answer = string | Identity | null
+
+/** Who asks: the principal's name, alone or with scopes, or null when the request names nobody known (401). */
+export type Authenticate = (request: FastifyRequest) => Promise<Answer> | Answer
 
 /** What an `accepted.config.ts` says. Paths are relative to that file. */
 export interface Config {
@@ -62,6 +74,31 @@ export async function loadConfig(path?: string): Promise<Config & { path: string
 const port = (description: string, initial: number) =>
   Type.Integer({ minimum: 0, maximum: 65535, default: initial, description })
 
+/**
+ * The addresses in a list of IP addresses and networks in CIDR notation.
+ *
+ * @throws TypeError when one is neither
+ */
+export function addressesIn(networks: readonly string[]): BlockList {
+  const list = new BlockList()
+  for (const network of networks) {
+    const [, address = '', prefix] = network.trim().match(/^([^/]+)(?:\/(\d{1,3}))?$/) ?? []
+    const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] as number
+    if (Number(prefix ?? 0) > bits) throw new TypeError(`'${network}' is neither an IP address nor a network`)
+    list.addSubnet(address, Number(prefix ?? bits), bits === 32 ? 'ipv4' : 'ipv6')
+  }
+  return list
+}
+
+function areNetworks(texts: readonly string[]): boolean {
+  try {
+    addressesIn(texts)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Every environment variable that is read, with what it means. */
 const environment = {
   DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://', description: 'Postgres; may be a pooler' })),
@@ -84,6 +121,13 @@ const environment = {
   ),
   RATE_LIMIT: Type.Optional(
     Type.Integer({ minimum: 1, description: 'Requests per minute that one principal may send to one API process' }),
+  ),
+  WEBHOOK_ALLOW: Type.Optional(
+    Type.Refine(
+      Type.String({ description: 'Private addresses that webhooks may call, or networks in CIDR notation, by commas' }),
+      (text) => areNetworks(text.split(',')),
+      () => 'must be a list of IP addresses or networks',
+    ),
   ),
   LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',

@@ -28,6 +28,12 @@ export const problems = {
     title: 'This operation needs an Idempotency-Key',
     remedy: 'Send an Idempotency-Key, new for each intent and the same for each repetition of it.',
   },
+  'unknown-webhook': {
+    status: 400,
+    title: 'Accepted-Webhook names no webhook endpoint',
+    remedy:
+      'Send the id of one endpoint that is registered, or no Accepted-Webhook to tell every endpoint that matches.',
+  },
   unauthenticated: {
     status: 401,
     title: 'The request names no known principal',
@@ -37,6 +43,12 @@ export const problems = {
     status: 403,
     title: 'A page of another origin may not open a WebSocket here',
     remedy: 'Serve the page from the origin of the API, or follow the jobs over server-sent events with fetch.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'This is for administrators',
+    remedy:
+      'Send a key with the scope admin (`accepted keys add ops --admin` makes one), or let the `authenticate` of the app answer `{ principal, scopes: ["admin"] }`. On the server, `accepted webhooks` needs no scope.',
   },
   'not-found': {
     status: 404,

@@ -1,4 +1,4 @@
-export { type Config, defineConfig } from './config.ts'
+export { type Authenticate, type Config, defineConfig, type Identity } from './config.ts'
 export type { DatabaseOptions } from './db/database.ts'
 export type { Accepted, AcceptedOptions } from './http/accepted.ts'
 export { accepted } from './http/plugin.ts'

@@ -4,6 +4,9 @@ import type { Static, TSchema } from 'typebox'
 /** How long the record of a job is kept: until its end from when it was due, and again from its end. In seconds. */
 export const keepSeconds = 7 * 24 * 60 * 60
 
+/** The operation that delivers webhooks; nobody else's may have its name. */
+export const deliveryName = 'webhook.deliver'
+
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
 
 /** One request that waits to be accepted, as the operation's `accept` sees it. */
@@ -234,12 +237,13 @@ const isOperation = (value: unknown): value is Operation =>
 /**
  * The operations among the values of a module namespace or any other record; what is no operation is ignored.
  *
- * @throws TypeError when two have the same name, or there is none
+ * @throws TypeError when two have the same name or one has that of a built-in operation, or there is none
  */
 export function operationsIn(record: object): Map<string, Operation> {
   const operations = new Map<string, Operation>()
   for (const value of Object.values(record)) {
     if (!isOperation(value)) continue
+    if (value.name === deliveryName) throw new TypeError(`The name '${value.name}' is taken by a built-in operation`)
     const other = operations.get(value.name)
     if (other && other !== value) throw new TypeError(`Two operations are named '${value.name}'`)
     operations.set(value.name, value)

@@ -15,6 +15,8 @@ export interface AcceptEntry {
   idempotency?: { key: string; fingerprint: Buffer } | undefined
   /** W3C traceparent. */
   trace?: string | undefined
+  /** The one webhook endpoint to tell the end to; else all that match. */
+  webhookEndpointId?: string | undefined
 }
 
 /** What became of an entry. */
@@ -96,6 +98,7 @@ const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; r
   principal: entry.principal,
   idempotencyKey: entry.idempotency?.key,
   trace: entry.trace,
+  webhookEndpointId: entry.webhookEndpointId,
 })
 
 function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): Outcome {

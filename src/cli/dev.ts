@@ -5,6 +5,7 @@ import { ConfigError, loadConfig, readSettings, type Settings } from '../config.
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.ts'
 import { EmbeddedPostgresError } from '../db/embedded-error.ts'
 import { type Child, startChild } from './child.ts'
+import { localUrl } from './local-url.ts'
 
 /** How long API and worker may take to stop, in milliseconds. */
 const stopWithin = 20_000
@@ -125,15 +126,9 @@ async function assertFree(host: string, port: number, variable: string): Promise
 
 const another = (variable: string, port: number) => `${variable}=${port + 100 > 65_535 ? port - 100 : port + 100}`
 
-/** Where a client on this machine finds what listens on every address, or on one. */
-function urlOf({ HOST, PORT }: Settings, port = PORT): string {
-  const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[HOST] ?? HOST
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
 /** True when both are ready; false when that took too long; undefined when they were stopped before. */
 async function becomeReady(settings: Settings, stopped: Promise<unknown>): Promise<boolean | undefined> {
-  const urls = [urlOf(settings), urlOf(settings, settings.WORKER_PORT)].map((url) => `${url}/health/ready`)
+  const urls = [localUrl(settings), localUrl(settings, settings.WORKER_PORT)].map((url) => `${url}/health/ready`)
   const given = AbortSignal.timeout(readyWithin)
   for (;;) {
     const isReady = await Promise.race([Promise.all(urls.map(isUp)), stopped.then(() => undefined)])
@@ -155,11 +150,11 @@ async function isUp(url: string): Promise<boolean> {
 }
 
 function describe(settings: Settings, postgres: EmbeddedPostgres | undefined): string {
-  const api = urlOf(settings)
+  const api = localUrl(settings)
   const lines = [
     ['API', api],
     ['Docs', `${api}/docs`],
-    ['Worker', `${urlOf(settings, settings.WORKER_PORT)}/health/ready`],
+    ['Worker', `${localUrl(settings, settings.WORKER_PORT)}/health/ready`],
     ...(postgres ? describePostgres(settings, postgres) : []),
   ]
   return `\n${lines.map(([what, where]) => `  ${what?.padEnd(9)} ${where}`).join('\n')}\n\n  Ctrl-C stops everything.\n`

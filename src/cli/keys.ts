@@ -1,28 +1,20 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'kysely'
 import { v7 as uuid7 } from 'uuid'
-import { ConfigError, readSettings, requireDatabaseUrl } from '../config.ts'
-import { type Database, openDatabase } from '../db/database.ts'
+import { ConfigError, type Scope } from '../config.ts'
 import { hashApiKey } from '../http/api-key.ts'
+import { withDatabase } from './with-database.ts'
 
 interface Output {
   json?: boolean
 }
 
-async function withDatabase<Result>(work: (db: Database['kysely']) => Promise<Result>): Promise<Result> {
-  const database = openDatabase({ url: requireDatabaseUrl(readSettings()), poolSize: 1 })
-  try {
-    return await work(database.kysely)
-  } finally {
-    await database.close()
-  }
-}
-
 /** `accepted keys add`: makes a key and shows it, this once. */
-export async function addKey(name: string, options: Output & { principal?: string }): Promise<void> {
+export async function addKey(name: string, options: Output & { principal?: string; admin?: boolean }): Promise<void> {
   // The prefix lets scanners for leaked secrets find it.
   const key = `accepted_${randomBytes(32).toString('base64url')}`
-  const row = { id: uuid7(), name, principal: options.principal ?? name, hash: hashApiKey(key) }
+  const scopes: Scope[] = options.admin ? ['admin'] : []
+  const row = { id: uuid7(), name, principal: options.principal ?? name, hash: hashApiKey(key), scopes }
   await withDatabase((db) => db.insertInto('accepted.api_key').values(row).execute())
   const { hash: _, ...shown } = row
   if (options.json) return console.log(JSON.stringify({ ...shown, key }))
@@ -32,12 +24,13 @@ export async function addKey(name: string, options: Output & { principal?: strin
 
 /** `accepted keys list`: every key, without the key. */
 export async function listKeys(options: Output): Promise<void> {
-  const columns = ['id', 'name', 'principal', 'created_at', 'revoked_at'] as const
+  const columns = ['id', 'name', 'principal', 'scopes', 'created_at', 'revoked_at'] as const
   const keys = await withDatabase((db) => db.selectFrom('accepted.api_key').select(columns).orderBy('id').execute())
   if (options.json) return console.log(JSON.stringify(keys))
   if (keys.length === 0) return console.log('There are no keys: everybody is anonymous. `accepted keys add <name>`')
-  for (const { id, name, principal, revoked_at } of keys) {
-    console.log(`${id}  ${name}  ${principal}${revoked_at ? `  revoked ${revoked_at.toISOString()}` : ''}`)
+  for (const { id, name, principal, scopes, revoked_at } of keys) {
+    const revoked = revoked_at ? [`revoked ${revoked_at.toISOString()}`] : []
+    console.log([id, name, principal, ...scopes, ...revoked].join('  '))
   }
 }
 

@@ -3,6 +3,7 @@ import { Command, Option } from 'commander'
 import { api } from './api.ts'
 import { addKey, listKeys, revokeKey } from './keys.ts'
 import { migrate } from './migrate.ts'
+import { addWebhook, listWebhooks, removeWebhook, rotateWebhook } from './webhooks.ts'
 import { worker } from './worker.ts'
 
 const config = () => new Option('--config <file>', 'the configuration (default: ./accepted.config.ts)')
@@ -43,10 +44,36 @@ keys
   .command('add <name>')
   .description('make a key; it is shown this once')
   .option('--principal <name>', 'who a request with it is (default: the name)')
+  .option('--admin', 'it may register webhooks, too')
   .option('--json', 'for machines')
   .action(addKey)
 keys.command('list').description('every key, without the key').option('--json', 'for machines').action(listKeys)
 keys.command('revoke <id>').description('refuse a key from now on').option('--json', 'for machines').action(revokeKey)
+
+const webhooks = program.command('webhooks').description('endpoints that are told when jobs end')
+webhooks
+  .command('add <url>')
+  .description('register an endpoint; its signing secret is shown this once')
+  .addOption(config())
+  .addOption(new Option('--events <types>', 'only these, separated by commas').argParser(names))
+  .addOption(new Option('--operations <names>', 'only of these, separated by commas').argParser(names))
+  .option('--json', 'for machines')
+  .action(addWebhook)
+webhooks
+  .command('list')
+  .description('every endpoint, without its secrets')
+  .option('--json', 'for machines')
+  .action(listWebhooks)
+webhooks
+  .command('rotate <id>')
+  .description('a new secret; the one before goes on signing for a day')
+  .option('--json', 'for machines')
+  .action(rotateWebhook)
+webhooks
+  .command('remove <id>')
+  .description('tell an endpoint nothing more')
+  .option('--json', 'for machines')
+  .action(removeWebhook)
 
 try {
   await program.parseAsync()

@@ -4,7 +4,7 @@ import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import { v7 as uuid7 } from 'uuid'
 import { type Committer, createCommitter } from '../accept/committer.ts'
-import type { Authenticate } from '../config.ts'
+import type { Authenticate, Scope } from '../config.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
 import { assertMigrated } from '../db/migrate.ts'
@@ -13,6 +13,7 @@ import { ProblemError } from '../errors.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
+import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createWatcher, type Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
@@ -80,6 +81,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who asks, as `authenticate` said. */
     principal: string
+    /** What it may do besides its own jobs. */
+    scopes: readonly string[]
   }
   interface FastifyReply {
     /** Answers 202 with the job's links and monitor. Call it after the commit. */
@@ -100,7 +103,7 @@ export async function open(
   await assertMigrated(database)
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
-  await prepareQueues(boss, operations.values())
+  await prepareQueues(boss, [...operations.values(), deliverWebhook])
   const hints = createNotifier(database)
   app.addHook('onClose', () => hints.flush())
   const draining = drainingOf(app)
@@ -137,11 +140,20 @@ function drainingOf(app: FastifyInstance): AbortSignal {
   return draining.signal
 }
 
-function authenticateBy(principalOf: Authenticate): Accepted['authenticate'] {
+function authenticateBy(identify: Authenticate): Accepted['authenticate'] {
   return async (request) => {
-    const principal = await principalOf(request)
-    if (principal === null) throw new ProblemError('unauthenticated')
+    const answer = await identify(request)
+    if (answer === null) throw new ProblemError('unauthenticated')
+    const { principal, scopes } = typeof answer === 'string' ? { principal: answer, scopes: [] } : answer
     request.principal = principal
+    request.scopes = scopes
+  }
+}
+
+/** Makes an `onRequest` hook, to come after `authenticate`, that lets pass who has a scope. */
+export function requireScope(scope: Scope): (request: FastifyRequest) => Promise<void> {
+  return async ({ scopes }) => {
+    if (!scopes.includes(scope)) throw new ProblemError('forbidden', `This needs the scope ${scope}`)
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { sql } from 'kysely'
-import type { Authenticate } from '../config.ts'
+import type { Authenticate, Identity } from '../config.ts'
 import type { Database } from '../db/database.ts'
 
 /** What is stored of a key. A key has 256 random bits, so a fast hash is enough. */
@@ -15,12 +15,12 @@ export function authenticateByApiKey({ kysely }: Database): Authenticate {
     const header = request.headers.authorization
     const key = header?.match(/^Bearer +([\x21-\x7e]+)$/i)?.[1]
     if (header !== undefined && !key) return null
-    const { rows } = await sql<{ principal: string | null; keys: boolean }>`
-      select
-        (select principal from accepted.api_key where hash = ${key ? hashApiKey(key) : null} and revoked_at is null),
-        exists (select from accepted.api_key) as keys`.execute(kysely)
-    const [{ principal, keys }] = rows as [{ principal: string | null; keys: boolean }]
-    if (key || keys) return principal
-    return 'anonymous'
+    const { rows } = await sql<Partial<Identity> & { keys: boolean }>`
+      select principal, scopes, exists (select from accepted.api_key) as keys
+      from (values (${key ? hashApiKey(key) : null}::bytea)) as given (hash)
+      left join accepted.api_key on api_key.hash = given.hash and revoked_at is null`.execute(kysely)
+    const [{ principal, scopes, keys }] = rows as [Partial<Identity> & { keys: boolean }]
+    if (principal && scopes) return { principal, scopes }
+    return key || keys ? null : 'anonymous'
   }
 }

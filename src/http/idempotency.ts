@@ -33,7 +33,7 @@ export function idempotencyOf(request: FastifyRequest, options: { bodyCounts: bo
 }
 
 /** Every field line of a header; Node joins those it does not know. */
-function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): string[] {
+export function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): string[] {
   return rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === name)
 }
 

@@ -23,6 +23,7 @@ import { limitRate } from './rate-limit.ts'
 import { documentRoutes, healthRoutes } from './service.ts'
 import { statusRoutes } from './status.ts'
 import { submitRoute } from './submit.ts'
+import { webhookRoutes } from './webhooks.ts'
 import { socketOptions } from './websocket.ts'
 
 async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
@@ -31,6 +32,7 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
 
   app.decorate('accepted', accepted)
   app.decorateRequest('principal', '')
+  app.decorateRequest('scopes')
   app.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     // The job has committed by now, whether a route accepted it or the app enqueued it.
     return sendAccepted(service, this, job)
@@ -61,6 +63,7 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
       listRoute(guarded, service)
       controlRoutes(guarded, service)
       eventRoutes(guarded, service)
+      webhookRoutes(guarded, service)
       for (const operation of operations.values()) {
         if (operation.route) submitRoute(guarded, service, operation as Operation & { route: Route }, metrics)
       }

@@ -4,10 +4,11 @@ import { v7 as uuid7 } from 'uuid'
 import type { AcceptEntry } from '../accept/accept.ts'
 import { assertBacklog } from '../accept/backlog.ts'
 import { ProblemError } from '../errors.ts'
+import { endpointExists } from '../jobs/webhook-endpoint.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
 import { acceptsJson } from './accept.ts'
 import type { Service } from './accepted.ts'
-import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
+import { findReplayed, headerLines, idempotencyOf, traceOf } from './idempotency.ts'
 import { findUnstorable } from './json.ts'
 import type { Metrics } from './metrics.ts'
 import { jobLinks } from './openapi.ts'
@@ -43,6 +44,7 @@ export function submitRoute(
         }),
         ...withProblems(
           ...(['malformed-json', 'invalid-body', 'invalid-parameter', 'invalid-idempotency-key'] as const),
+          'unknown-webhook',
           ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
           ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
         ),
@@ -53,6 +55,7 @@ export function submitRoute(
     onRequest: acceptsJson,
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
+      await assertWebhookKnown(service, entry)
       await assertBacklog(service.database, operation)
       const outcome = await service.committer.submit(entry)
       switch (outcome.kind) {
@@ -85,7 +88,20 @@ function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
     principal: request.principal,
     idempotency,
     trace: traceOf(request),
+    webhookEndpointId: webhookOf(request),
   }
+}
+
+/** Accepted-Webhook narrows what is told of the end to one endpoint. */
+function webhookOf(request: FastifyRequest): string | undefined {
+  const [id, ...more] = headerLines(request, 'accepted-webhook')
+  if (more.length > 0) throw new ProblemError('unknown-webhook', 'There is more than one Accepted-Webhook')
+  return id?.trim()
+}
+
+async function assertWebhookKnown({ database }: Service, { webhookEndpointId: id }: AcceptEntry): Promise<void> {
+  if (id === undefined || (await endpointExists(database.kysely, id))) return
+  throw new ProblemError('unknown-webhook')
 }
 
 function refused(request: FastifyRequest, reply: FastifyReply, { status, code, message }: Refusal): FastifyReply {

@@ -35,6 +35,8 @@ export interface NewJob {
   retryOf?: string | undefined
   /** W3C traceparent. */
   trace?: string | undefined
+  /** The one webhook endpoint to tell the end to; else all that match. */
+  webhookEndpointId?: string | undefined
 }
 
 /**
@@ -45,9 +47,10 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
   const column = <Value>(value: (job: NewJob) => Value) => jobs.map(value)
   const { rows } = await sql<Job>`
     insert into accepted.job
-      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, expires_at)
+      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
+      expires_at)
     select
-      id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace,
+      id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
       greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
     from unnest(
       ${column((job) => job.id)}::uuid[],
@@ -58,8 +61,10 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
       ${column((job) => job.operation.retry.limit + 1)}::integer[],
       ${column((job) => job.retryOf ?? null)}::uuid[],
       ${column((job) => job.trace ?? null)}::text[],
+      ${column((job) => job.webhookEndpointId ?? null)}::uuid[],
       ${column((job) => job.runAt ?? null)}::timestamptz[]
-    ) as new (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, run_at)
+    ) as new
+      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id, run_at)
     returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}`.execute(trx)
   await enqueueAll(boss, trx, jobs)
   const byId = new Map(rows.map((row) => [row.id, row]))

@@ -9,7 +9,7 @@ import { freePort, todosConfig } from '../support/program.ts'
 const config = ['--config', todosConfig]
 
 t.test('each command has its help', async (t) => {
-  for (const command of ['dev', 'api', 'worker', 'migrate', 'keys']) {
+  for (const command of ['dev', 'api', 'worker', 'migrate', 'keys', 'webhooks']) {
     const { code, out } = await run([command, '--help'])
     t.equal(code, 0)
     t.match(out, `Usage: accepted ${command}`)
@@ -30,6 +30,11 @@ t.test('what cannot be done is one sentence and exit code 1', async (t) => {
       ['worker', ...config, '--operations', 'todo.crate'],
       { DATABASE_URL },
       /^error: There is no operation todo\.crate\n$/,
+    ],
+    [
+      ['worker', ...config],
+      { DATABASE_URL, WEBHOOK_ALLOW: '10.0.0.0/8,10.0.0.0/33' },
+      /^error: WEBHOOK_ALLOW='10\.0\.0\.0\/8,10\.0\.0\.0\/33' is not usable: it must be a list of IP addresses .*\n$/,
     ],
     [['api', ...config], { DATABASE_URL, LOG_LEVEL: 'loud' }, /^error: LOG_LEVEL='loud' is not usable: .*\n$/],
   ] as const) {
@@ -52,7 +57,7 @@ t.test('before the migrations the API and the worker say what comes first', asyn
 t.test('migrate says what it did, for people and for machines', async (t) => {
   const DATABASE_URL = await createDatabase(t, { empty: true })
   const first = await run(['migrate', ...config, '--json'], { DATABASE_URL })
-  t.same(JSON.parse(first.out), { migrations: ['0001_accepted', '0001_todos'] })
+  t.same(JSON.parse(first.out), { migrations: ['0001_accepted', '0002_events_and_webhooks', '0001_todos'] })
   t.match(await run(['migrate', ...config], { DATABASE_URL }), { code: 0, out: 'The database was up to date.\n' })
 })
 

@@ -60,7 +60,7 @@ t.test('the OpenAPI document has the operations, the jobs and their schemas; the
   t.match(body.openapi, /^3\.1\./)
   t.same(Object.keys(body.paths).sort(), [
     ...['/events', '/jobs', '/jobs/{id}', '/jobs/{id}/cancel', '/jobs/{id}/events', '/jobs/{id}/result'],
-    ...['/jobs/{id}/retry', '/notes'],
+    ...['/jobs/{id}/retry', '/notes', '/webhooks', '/webhooks/{id}', '/webhooks/{id}/rotate'],
   ])
   const { post: create } = body.paths['/notes']
   t.match(create, { operationId: 'note.create', summary: 'Create a note' })

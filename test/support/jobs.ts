@@ -6,6 +6,7 @@ import { v7 as uuid7 } from 'uuid'
 import { prepareQueues, startBoss } from '../../src/db/boss.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
+import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { createDatabase } from './database.ts'
 import { until } from './until.ts'
 
@@ -16,7 +17,7 @@ export interface Jobs {
   add<O extends Operation>(operation: O, payload: PayloadFor<O>, more?: Partial<NewJob>): Promise<string>
   work(
     handlers: Handlers,
-    options?: Partial<Pick<WorkerOptions, 'database' | 'only' | 'graceSeconds'>>,
+    options?: Partial<Pick<WorkerOptions, 'database' | 'only' | 'graceSeconds' | 'publicUrl' | 'webhookAllow'>>,
   ): Promise<Worker>
   /** The row of a job. */
   // biome-ignore lint/suspicious/noExplicitAny: the row is what the test is about
@@ -35,7 +36,7 @@ export async function openJobs(t: Test, operations: readonly Operation[]): Promi
   t.teardown(() => database.close())
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(boss, operations)
+  await prepareQueues(boss, [...operations, deliverWebhook])
   await database.pool.query('create table effect (job_id uuid not null, word text)')
   const query: Jobs['query'] = async (text, values) => (await database.pool.query(text, values)).rows
   const read = async (id: string) => (await query('select * from accepted.job where id = $1', [id]))[0]
