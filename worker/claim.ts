@@ -25,8 +25,12 @@ export interface Claims {
   touch(claims: readonly Claim[]): Promise<void>
   /** Ends jobs in the queue. @throws LostClaim when one is not ours any more */
   complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void>
-  /** Sends a job to its retry, or for good to the failed ones. @throws LostClaim when it is not ours any more */
-  fail(trx: AnyTransaction, claim: Claim, error: JobErrorColumn, final: boolean): Promise<void>
+  /**
+   * Sends a job to its retry, when the operation says or after so many seconds; or for good to the failed ones.
+   *
+   * @throws LostClaim when it is not ours any more
+   */
+  fail(trx: AnyTransaction, claim: Claim, error: JobErrorColumn, retryAfter?: number | 'never'): Promise<void>
   /** Hands jobs back without spending their attempt. @throws LostClaim when one is not ours any more */
   release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void>
 }
@@ -64,11 +68,15 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       assertOurs(await boss.complete(name, attempts(claims), null, { db: bossOn(trx) }), claims)
     },
 
-    async fail(trx, claim, error, final) {
-      if (final) {
-        // pg-boss fails a job for good when no retry is left.
+    async fail(trx, claim, error, retryAfter) {
+      if (retryAfter !== undefined) {
+        // pg-boss fails a job for good when no retry is left, and else waits as the row says.
+        const change =
+          retryAfter === 'never'
+            ? sql`retry_limit = retry_count`
+            : sql`retry_delay = ${Math.ceil(retryAfter)}, retry_backoff = false`
         await sql`
-          update pgboss.job set retry_limit = retry_count
+          update pgboss.job set ${change}
           where name = ${name} and id = ${claim.queued.id} and state = 'active'
             and retry_count = ${claim.queued.retryCount}`.execute(trx)
       }

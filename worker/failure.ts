@@ -42,6 +42,19 @@ export class RetryAfter extends Error {
   }
 }
 
+/** The attempt has failed, and the next one comes after a time of its own choosing. */
+export class AttemptFailed extends Error {
+  override name = 'AttemptFailed'
+  readonly code: string
+  readonly retryAfterSeconds: number
+
+  constructor(code: string, message: string, retryAfterSeconds: number, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+    this.retryAfterSeconds = retryAfterSeconds
+  }
+}
+
 /** The attempt took longer than the operation's `timeoutSeconds`. */
 export class AttemptTimeout extends Error {
   override name = 'AttemptTimeout'
@@ -102,7 +115,10 @@ function storableDetails(details: readonly unknown[]): readonly unknown[] {
   }
 }
 
-const codeOf = (error: unknown) => (error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error')
+function codeOf(error: unknown): string {
+  if (error instanceof AttemptFailed) return error.code
+  return error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error'
+}
 
 const shorten = (text: string) =>
   text.length > longestMessage ? `${text.slice(0, longestMessage)}…`.toWellFormed() : text

@@ -1,8 +1,10 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
+import type { PgBoss } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { pendingList } from '../src/jobs/state.ts'
+import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
 
 const workerLost: JobErrorColumn = {
@@ -17,9 +19,16 @@ const mostAtOnce = 1_000
  * Brings the status in line with the queue where something ended or sent back a job behind our back: pg-boss's own
  * sweep of silent and overdue jobs, or somebody's SQL. Answers the jobs whose status has changed.
  */
-export async function reconcile({ kysely }: Database, operations: readonly string[], log: Logger): Promise<string[]> {
+export async function reconcile(
+  { kysely }: Database,
+  boss: PgBoss,
+  operations: readonly string[],
+  log: Logger,
+): Promise<string[]> {
   const queued = await kysely.transaction().execute((trx) => requeue(trx as unknown as AnyTransaction, operations))
-  const failed = await kysely.transaction().execute((trx) => failLost(trx as unknown as AnyTransaction, operations))
+  const failed = await kysely
+    .transaction()
+    .execute((trx) => failLost(boss, trx as unknown as AnyTransaction, operations))
   const changed = [...queued, ...failed]
   if (changed.length > 0) log.warn({ queued, failed }, 'Jobs of lost workers were brought in line')
   return changed
@@ -47,8 +56,8 @@ async function requeue(trx: AnyTransaction, operations: readonly string[]): Prom
 }
 
 /** Shown as pending, but failed in the queue, with no attempt left. */
-async function failLost(trx: AnyTransaction, operations: readonly string[]): Promise<string[]> {
-  const { rows } = await sql<{ id: string }>`
+async function failLost(boss: PgBoss, trx: AnyTransaction, operations: readonly string[]): Promise<string[]> {
+  const { rows } = await sql<EndedJob>`
     with lost as (
       select job.id, job.attempt, job.attempt_started_at as started_at, queue.data -> 'payload' as payload
       from pgboss.job queue
@@ -66,6 +75,7 @@ async function failLost(trx: AnyTransaction, operations: readonly string[]): Pro
       ended_at = now(), updated_at = now(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     from lost where job.id = lost.id
-    returning job.id`.execute(trx)
+    returning job.id, ${endpointsToTell}`.execute(trx)
+  await enqueueDeliveries(boss, trx, rows)
   return rows.map(({ id }) => id)
 }

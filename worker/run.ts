@@ -164,9 +164,10 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
   try {
-    await patiently(context, () =>
+    const enqueued = await patiently(context, () =>
       lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
     )
+    lane.hints.notify('work', enqueued)
     lane.hints.notify('status', [claim.jobId])
   } catch (failure) {
     if (isLost(failure)) return log.warn('The claim was lost before its failure was recorded')

@@ -2,10 +2,11 @@ import { sql } from 'kysely'
 import { v7 as uuid7 } from 'uuid'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { pendingList } from '../src/jobs/state.ts'
+import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
 import type { Claim } from './claim.ts'
 import { claimProcessedKeys } from './dedup.ts'
-import { describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
+import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 
@@ -47,16 +48,19 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   )
   const fresh = live.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
-  await writeSucceeded(trx, lane.operation, endings)
-  await writeDuplicates(trx, lane.operation, live, duplicates)
-  await writeCanceled(
-    trx,
-    performed.filter(isToBeCanceled).map(({ claim }) => claim),
-  )
+  const ended = [
+    ...(await writeSucceeded(trx, lane.operation, endings)),
+    ...(await writeDuplicates(trx, lane.operation, live, duplicates)),
+    ...(await writeCanceled(
+      trx,
+      performed.filter(isToBeCanceled).map(({ claim }) => claim),
+    )),
+  ]
   await lane.claims.complete(
     trx,
     performed.map(({ claim }) => claim),
   )
+  for (const name of await enqueueDeliveries(lane.boss, trx, ended)) hints.add(name)
   // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
   await sql`set constraints all immediate`.execute(trx)
   return hints
@@ -120,10 +124,14 @@ function settlingJob(
   }
 }
 
-async function writeSucceeded(trx: AnyTransaction, operation: Operation, endings: readonly Ending[]): Promise<void> {
-  if (endings.length === 0) return
+async function writeSucceeded(
+  trx: AnyTransaction,
+  operation: Operation,
+  endings: readonly Ending[],
+): Promise<EndedJob[]> {
+  if (endings.length === 0) return []
   const ids = endings.map(({ id }) => id)
-  const { numAffectedRows } = await sql`
+  const { rows } = await sql<EndedJob>`
     update accepted.job set
       state = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
       resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
@@ -136,8 +144,10 @@ async function writeSucceeded(trx: AnyTransaction, operation: Operation, endings
       ${endings.map(({ resource }) => resource ?? null)}::text[]
     ) as ended (id, attempt, result, resource)
     where job.id = ended.id and job.id between ${lowest(ids)} and ${highest(ids)}
-      and job.operation = ${operation.name} and job.state in ${pendingList}`.execute(trx)
-  if (Number(numAffectedRows) !== endings.length) throw new LostClaim(`The status of ${ids} has moved on`)
+      and job.operation = ${operation.name} and job.state in ${pendingList}
+    returning job.id, ${endpointsToTell}`.execute(trx)
+  if (rows.length !== endings.length) throw new LostClaim(`The status of ${ids} has moved on`)
+  return rows
 }
 
 const toJson = (value: unknown): string | null => (value === undefined || value === null ? null : JSON.stringify(value))
@@ -148,8 +158,8 @@ async function writeDuplicates(
   operation: Operation,
   live: readonly Performed[],
   duplicates: ReadonlyMap<string, string>,
-): Promise<void> {
-  if (duplicates.size === 0) return
+): Promise<EndedJob[]> {
+  if (duplicates.size === 0) return []
   const { rows: firsts } = await sql<{ id: string; result: unknown; resource: string | null }>`
     select id, result, resource from accepted.job where id = any(${[...duplicates.values()]}::uuid[])`.execute(trx)
   const byId = new Map(firsts.map((first) => [first.id, first]))
@@ -159,14 +169,14 @@ async function writeDuplicates(
     const { result, resource } = byId.get(first) ?? {}
     return [{ id: claim.jobId, attempt: claim.attempt, result, resource: resource ?? undefined }]
   })
-  await writeSucceeded(trx, operation, endings)
+  return writeSucceeded(trx, operation, endings)
 }
 
 /** The payload is kept, for a retry. */
-async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
-  if (claims.length === 0) return
+async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
+  if (claims.length === 0) return []
   const ids = claims.map(({ jobId }) => jobId)
-  await sql`
+  const { rows } = await sql<EndedJob>`
     update accepted.job set
       state = 'canceled', payload = canceled.payload, ended_at = now(), updated_at = now(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
@@ -174,21 +184,28 @@ async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Pro
       ${ids}::uuid[],
       ${claims.map(({ payload }) => JSON.stringify(payload ?? null))}::jsonb[]
     ) as canceled (id, payload)
-    where job.id = canceled.id and job.id between ${lowest(ids)} and ${highest(ids)}`.execute(trx)
+    where job.id = canceled.id and job.id between ${lowest(ids)} and ${highest(ids)}
+    returning job.id, ${endpointsToTell}`.execute(trx)
+  return rows
 }
 
 /**
  * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, has failed, or is
  * canceled when that was asked for.
  *
+ * @returns what to tell the workers after the commit
  * @throws LostClaim
  */
-export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<void> {
+export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<string[]> {
   const row = (await lockPending(trx, [claim.jobId])).get(claim.jobId)
-  if (row?.cancel_requested) await writeCanceled(trx, [claim])
-  if (!row || row.cancel_requested) return lane.claims.complete(trx, [claim])
+  if (!row || row.cancel_requested) {
+    const canceled = row ? await writeCanceled(trx, [claim]) : []
+    await lane.claims.complete(trx, [claim])
+    return enqueueDeliveries(lane.boss, trx, canceled)
+  }
   if (cause instanceof RetryAfter && Date.now() + cause.seconds * 1000 < row.expires_at.getTime()) {
-    return postpone(lane, trx, claim, cause.seconds)
+    await postpone(lane, trx, claim, cause.seconds)
+    return []
   }
   const error = describeError(cause)
   const final = cause instanceof JobFailed || claim.attempt >= row.max_attempts
@@ -196,8 +213,10 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
     insert into accepted.attempt (job_id, attempt, error, started_at)
     values (${row.id}, ${claim.attempt}, ${JSON.stringify(error)}, ${row.attempt_started_at})
     on conflict on constraint attempt_pkey do nothing`.execute(trx)
-  await (final ? writeFailed(trx, claim, JSON.stringify(error)) : writeQueued(trx, claim))
-  await lane.claims.fail(trx, claim, error, final)
+  const ended = final ? await writeFailed(trx, claim, JSON.stringify(error)) : await writeQueued(trx, claim)
+  const retryAfter = cause instanceof AttemptFailed ? cause.retryAfterSeconds : undefined
+  await lane.claims.fail(trx, claim, error, final ? 'never' : retryAfter)
+  return enqueueDeliveries(lane.boss, trx, ended)
 }
 
 async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: number): Promise<void> {
@@ -207,20 +226,23 @@ async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: 
   await lane.claims.release(trx, [claim], seconds)
 }
 
-async function writeFailed(trx: AnyTransaction, claim: Claim, error: string): Promise<void> {
-  await sql`
+async function writeFailed(trx: AnyTransaction, claim: Claim, error: string): Promise<EndedJob[]> {
+  const { rows } = await sql<EndedJob>`
     update accepted.job set
       state = 'failed', attempt = ${claim.attempt}, error = ${error},
       payload = ${JSON.stringify(claim.payload ?? null)}, started_at = coalesce(started_at, now()),
       ended_at = now(), updated_at = now(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
-    where id = ${claim.jobId}`.execute(trx)
+    where id = ${claim.jobId}
+    returning job.id, ${endpointsToTell}`.execute(trx)
+  return rows
 }
 
-async function writeQueued(trx: AnyTransaction, claim: Claim): Promise<void> {
+async function writeQueued(trx: AnyTransaction, claim: Claim): Promise<[]> {
   await sql`
     update accepted.job set
       state = 'queued', attempt = ${claim.attempt}, started_at = coalesce(started_at, now()),
       updated_at = now(), sequence = sequence + 1
     where id = ${claim.jobId}`.execute(trx)
+  return []
 }

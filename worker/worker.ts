@@ -1,16 +1,19 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { type Logger, pino } from 'pino'
+import { addressesIn } from '../src/config.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../src/db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { listen } from '../src/db/listener.ts'
 import { assertMigrated } from '../src/db/migrate.ts'
 import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
+import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { serializeError } from '../src/redact.ts'
 import { createCancellations } from './cancellations.ts'
 import { createClaims } from './claim.ts'
+import { deliveryHandler } from './deliver.ts'
 import { LostClaim } from './failure.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Lane } from './lane.ts'
@@ -29,6 +32,10 @@ export interface WorkerOptions {
   only?: readonly string[]
   /** Default: pino to stdout. */
   log?: Logger
+  /** The origin of links in webhooks, without a slash at the end; default `http://127.0.0.1:3000`. */
+  publicUrl?: string
+  /** Private addresses that webhooks may call, or networks in CIDR notation; default: none. */
+  webhookAllow?: readonly string[]
   /** How long running jobs may go on after `stop`, in seconds; default 15. What has not ended then is handed back. */
   graceSeconds?: number
 }
@@ -51,12 +58,14 @@ const partitionsEvery = 60 * 60 * 1_000
 /**
  * Starts a worker: it claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
  *
- * @throws TypeError when a handler is missing or surplus, or `only` names an unknown operation
+ * @throws TypeError when a handler is missing or surplus, `only` names an unknown operation, or `webhookAllow` no address
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? pino({ serializers: { err: serializeError } })
   const onError = (err: Error) => log.warn({ err }, 'Postgres')
-  const operations = choose(options.handlers.operations, options.only)
+  const all = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
+  const operations = choose(all, options.only)
+  const webhookAllow = addressesIn(options.webhookAllow ?? [])
   const given = typeof options.database === 'string' ? { url: options.database } : options.database
   const database = openDatabase({ applicationName: 'accepted worker', poolSize: 20, onIdleError: onError, ...given })
   const closing: (() => unknown)[] = [() => database.close()]
@@ -73,8 +82,11 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const boss = await startBoss(database, { supervise: true, onError })
     closing.push(() => boss.stop({ graceful: false }))
     // All of them: a handler may enqueue what another worker runs.
-    await prepareQueues(boss, options.handlers.operations.values())
-    return run({ options, operations, handlers, database, boss, log, close })
+    await prepareQueues(boss, all.values())
+    const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
+    const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
+    const withBuiltIn = new Map<string, Handler>([...handlers, [deliverWebhook.name, deliver]])
+    return run({ options, operations, handlers: withBuiltIn, database, boss, log, close })
   } catch (error) {
     await close()
     throw error
@@ -125,7 +137,7 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
   const chores = [
     every(lookEvery, log, async () => wake(await dueOperations(database, names))),
     every(touchEvery, log, () => touchAll(lanes, loops)),
-    every(reconcileEvery, log, async () => hints.notify('status', await reconcile(database, names, log))),
+    every(reconcileEvery, log, async () => hints.notify('status', await reconcile(database, boss, names, log))),
     every(cancellationsEvery, log, cancellations.look),
     every(runTimesEvery, log, runTimes.write),
     every(partitionsEvery, log, () => maintainPartitions(database, log)),

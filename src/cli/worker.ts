@@ -3,6 +3,7 @@ import { createWorker, type Handlers, serveHealth } from 'accepted/worker'
 import { pino } from 'pino'
 import { ConfigError, loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
 import { serializeError } from '../redact.ts'
+import { localUrl } from './local-url.ts'
 import { askedToStop } from './stopping.ts'
 
 /** `accepted worker`: claims jobs until asked to stop, then ends what it has begun or hands it back. */
@@ -19,6 +20,8 @@ export async function worker(options: { config?: string; operations?: string[] }
     const running = await createWorker({
       handlers,
       database: { url, ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }) },
+      publicUrl: settings.PUBLIC_URL ?? localUrl(settings),
+      ...(settings.WEBHOOK_ALLOW && { webhookAllow: settings.WEBHOOK_ALLOW.split(',') }),
       log: pino({ level: settings.LOG_LEVEL, serializers: { err: serializeError } }),
       ...(options.operations && { only: options.operations }),
     })

@@ -25,6 +25,13 @@ export async function findJob(db: Kysely<Tables>, id: string, principal: string)
   return { job: row }
 }
 
+/** The job, whoever's it is; undefined when there is no record of it any more. */
+export async function readJob(db: Kysely<Tables>, id: string): Promise<Job | undefined> {
+  const { rows } = await sql<Job>`
+    select ${sql.join(jobColumns.map((name) => sql.ref(name)))} from accepted.job where id = ${id}`.execute(db)
+  return rows[0]
+}
+
 function olderThanAnyRecord(id: string): boolean {
   const createdAt = Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16)
   return createdAt < Date.now() - keepSeconds * 1000

@@ -1,0 +1,90 @@
+import { once } from 'node:events'
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { HTTP } from 'cloudevents'
+import { Webhook } from 'standardwebhooks'
+import type { Test } from 'tap'
+import { until } from './until.ts'
+
+/** What arrived. */
+export interface Received {
+  method: string
+  path: string
+  headers: Record<string, string>
+  body: string
+  /** The port of the other side: another one is another connection. */
+  remotePort: number
+}
+
+export interface Answer {
+  status: number
+  headers?: Record<string, string>
+  body?: string
+}
+
+/** A server that webhooks are delivered to. */
+export interface Receiver {
+  url: string
+  received: Received[]
+  /** Connections that were opened, whether or not a request came. */
+  connections(): number
+  /** Waits until so many requests have arrived. */
+  arrived(count: number): Promise<Received[]>
+}
+
+export interface ReceiverOptions {
+  /** One after the other; the last for all that follow. Default: 204. `never` leaves the request without an answer. */
+  answers?: (Answer | 'never')[]
+  tls?: { key: string; cert: string }
+}
+
+/** Starts a receiver on 127.0.0.1. */
+export async function receive(t: Test, { answers = [{ status: 204 }], tls }: ReceiverOptions = {}): Promise<Receiver> {
+  const received: Received[] = []
+  let connections = 0
+  const server: Server = tls ? createTlsServer(tls) : createServer()
+  server.on('request', async (request, response) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk)
+    const answer = answers[Math.min(received.length, answers.length - 1)] as Answer | 'never'
+    received.push({
+      method: request.method as string,
+      path: request.url as string,
+      headers: plain(request.headers),
+      body: Buffer.concat(chunks).toString(),
+      remotePort: request.socket.remotePort as number,
+    })
+    if (answer !== 'never') response.writeHead(answer.status, answer.headers).end(answer.body)
+  })
+  server.on('connection', () => {
+    connections += 1
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  const { port } = server.address() as AddressInfo
+  return {
+    url: tls ? `https://localhost:${port}/hook` : `http://127.0.0.1:${port}/hook`,
+    received,
+    connections: () => connections,
+    async arrived(count) {
+      await until(() => received.length >= count)
+      return received
+    },
+  }
+}
+
+const plain = (headers: IncomingHttpHeaders) =>
+  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
+
+/** What a receiver does: verifies with the library of the standard, and reads the event with that of CloudEvents. */
+export function verify({ headers, body }: Received, secret: string) {
+  new Webhook(secret).verify(body, headers)
+  const event = HTTP.toEvent<Record<string, unknown>>({ headers, body })
+  if (Array.isArray(event)) throw new Error('More than one event')
+  return event
+}

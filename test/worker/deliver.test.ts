@@ -1,0 +1,337 @@
+import { defineOperation } from 'accepted'
+import { defineHandlers, JobFailed } from 'accepted/worker'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
+import { createEndpoint, type NewEndpoint, rotateSecret } from '../../src/jobs/webhook-endpoint.ts'
+import { type Jobs, openJobs } from '../support/jobs.ts'
+import { type Receiver, receive, verify } from '../support/receiver.ts'
+import { until } from '../support/until.ts'
+
+const Word = Type.Object({ word: Type.String() })
+
+const write = defineOperation({ name: 'word.write', input: Word, result: Type.Object({ length: Type.Integer() }) })
+const fail = defineOperation({ name: 'word.fail', input: Word, retry: { limit: 0 } })
+
+const handlers = defineHandlers(
+  { write, fail },
+  {
+    'word.write': { settle: async (_trx, jobs) => jobs.map(({ payload }) => ({ length: payload.word.length })) },
+    'word.fail': {
+      perform: async () => {
+        throw new JobFailed('no-luck', 'No luck')
+      },
+    },
+  },
+)
+
+const publicUrl = 'https://api.example.com'
+
+async function setUp(t: Test) {
+  const jobs = await openJobs(t, [write, fail])
+  return {
+    jobs,
+    work: (options: Parameters<Jobs['work']>[1] = {}) =>
+      jobs.work(handlers, { publicUrl, webhookAllow: ['127.0.0.0/8', '::1'], ...options }),
+    register: (endpoint: NewEndpoint | Receiver) => {
+      const { url, ...rest } = 'received' in endpoint ? { url: endpoint.url } : endpoint
+      return jobs.database.kysely.transaction().execute((trx) => createEndpoint(trx, { url, ...rest }))
+    },
+    /** The one delivery, once it has made so many attempts or has ended. */
+    delivery: (attempts: number) =>
+      until(async () => {
+        const [row] = await jobs.query(
+          `select job.*, queue.start_after, queue.retry_delay from accepted.job
+          join pgboss.job queue on queue.id = job.id
+          where operation = 'webhook.deliver' and (ended_at is not null or attempt >= $1 and job.state = 'queued')`,
+          [attempts],
+        )
+        return row
+      }),
+    /** The attempt is due now, whatever it was to wait for. */
+    hasten: () => jobs.query(`update pgboss.job set start_after = now() where name = 'webhook.deliver'`),
+    deliveries: () =>
+      jobs.query(`select * from accepted.job where operation = 'webhook.deliver' order by principal, id`),
+  }
+}
+
+t.test('the end of a job is delivered once: a signed event, with the monitor in it', async (t) => {
+  const { jobs, work, register, deliveries } = await setUp(t)
+  const receiver = await receive(t)
+  const { id: endpointId, secret } = await register(receiver)
+  await work()
+  const id = await jobs.add(write, { word: 'four' }, { resource: '/words/4' })
+  const [request] = await receiver.arrived(1)
+  if (!request) return t.fail()
+  t.match(request, { method: 'POST', path: '/hook', headers: { 'content-type': /^application\/cloudevents\+json/ } })
+  const event = verify(request, secret)
+  t.match(event, {
+    specversion: '1.0',
+    id: `${id}/2`,
+    source: `${publicUrl}/jobs`,
+    type: 'job.succeeded',
+    subject: id,
+    datacontenttype: 'application/json',
+    data: {
+      id,
+      operation: 'word.write',
+      status: 'succeeded',
+      result: { length: 4 },
+      resourceLocation: `${publicUrl}/words/4`,
+      links: { self: `${publicUrl}/jobs/${id}` },
+    },
+  })
+  t.equal(event.time, event.data?.updatedAt)
+  const [delivery, ...more] = await until(async () => {
+    const rows = await deliveries()
+    return rows.every(({ state }) => state === 'succeeded') && rows
+  })
+  t.same(more, [], 'the end of a delivery is not told')
+  t.match(delivery, { id: request.headers['webhook-id'], principal: `webhook:${endpointId}`, attempt: 1 })
+  t.equal(receiver.received.length, 1)
+  t.throws(() => verify({ ...request, body: request.body.replace('four', 'five').replace('4', '5') }, secret))
+})
+
+t.test('a failed job is told as failed, by its handler and by a lost worker', async (t) => {
+  const { jobs, work, register } = await setUp(t)
+  const receiver = await receive(t)
+  const { secret } = await register({ url: receiver.url, eventTypes: ['job.failed'] })
+  await work()
+  const failed = await jobs.add(fail, { word: 'x' })
+  const succeeded = await jobs.add(write, { word: 'x' })
+  await jobs.ended(failed)
+  await jobs.ended(succeeded)
+  // The sweep of pg-boss ends a job in the queue only.
+  const lost = await jobs.add(fail, { word: 'x' }, { runAt: new Date(Date.now() + 3_600_000) })
+  await jobs.query(`update pgboss.job set state = 'failed', completed_on = now() where id = $1`, [lost])
+  const events = (await receiver.arrived(2)).map((request) => verify(request, secret))
+  t.same(
+    events.map(({ type, subject }) => [type, subject]).sort(),
+    [failed, lost].map((id) => ['job.failed', id]).sort(),
+  )
+  const errors = new Map(events.map(({ subject, data }) => [subject, data?.error]))
+  t.match(errors.get(failed), { code: 'no-luck', message: 'No luck' })
+  t.match(errors.get(lost), { code: 'worker-lost' })
+  t.equal(receiver.received.length, 2, 'success is not among its event types')
+})
+
+t.test('an endpoint is told of its operations only, and a job that names an endpoint tells only that', async (t) => {
+  const { jobs, work, register, deliveries } = await setUp(t)
+  const url = 'http://127.0.0.1:9/hook'
+  const all = await register({ url })
+  const narrow = await register({ url, operations: ['word.fail'] })
+  const off = await register({ url })
+  await jobs.query('update accepted.webhook_endpoint set disabled_at = now() where id = $1', [off.id])
+  const ids = [
+    await jobs.add(write, { word: 'to all' }),
+    await jobs.add(write, { word: 'to one' }, { webhookEndpointId: all.id }),
+    await jobs.add(write, { word: 'to one that is not told of it' }, { webhookEndpointId: narrow.id }),
+    await jobs.add(write, { word: 'to one that is removed' }, { webhookEndpointId: uuid7() }),
+    await jobs.add(fail, { word: 'to both' }),
+  ] as const
+  await work({ only: ['word.write', 'word.fail'] })
+  for (const id of ids) await jobs.ended(id)
+  const told = (await jobs.query(`select data -> 'payload' as payload from pgboss.job where name = 'webhook.deliver'`))
+    .map(({ payload: { endpointId, jobId } }) => [ids.indexOf(jobId), endpointId === all.id ? 'all' : 'narrow'])
+    .sort()
+  t.same(told, [
+    [0, 'all'],
+    [1, 'all'],
+    [4, 'all'],
+    [4, 'narrow'],
+  ])
+  t.ok(
+    (await deliveries()).every(({ state }) => state === 'queued'),
+    'a worker without the lane leaves them alone',
+  )
+})
+
+t.test('jobs that end together, and a duplicate, are told each', async (t) => {
+  const { jobs, work, register, deliveries } = await setUp(t)
+  const receiver = await receive(t)
+  await register(receiver)
+  const ids = await Promise.all(['a', 'b', 'b'].map((key) => jobs.add(write, { word: key }, { idempotencyKey: key })))
+  await work()
+  const subjects = (await receiver.arrived(3)).map(({ body }) => JSON.parse(body).subject)
+  t.same(subjects.sort(), ids.sort())
+  t.equal((await deliveries()).length, 3)
+})
+
+t.test('a settle that rolls back tells nobody', async (t) => {
+  const { jobs, work, register, deliveries } = await setUp(t)
+  await register({ url: 'http://127.0.0.1:9/hook' })
+  // At the very end, after the deliveries have been enqueued.
+  await jobs.query(`
+    create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
+    create constraint trigger refuse after update on accepted.job deferrable initially deferred
+      for each row when (new.state = 'succeeded') execute function refuse();`)
+  await work({ only: ['word.write'] })
+  const id = await jobs.add(write, { word: 'x' })
+  await until(async () => (await jobs.query('select from accepted.attempt where job_id = $1', [id])).length > 0)
+  t.same(await deliveries(), [])
+  await jobs.query('drop function refuse cascade')
+  t.match(await jobs.ended(id), { state: 'succeeded' })
+  t.equal((await deliveries()).length, 1)
+})
+
+t.test('both secrets sign after a rotation, and after a day the new one only', async (t) => {
+  const { jobs, work, register } = await setUp(t)
+  const receiver = await receive(t)
+  const { id, secret: old } = await register(receiver)
+  const rotated = await jobs.database.kysely.transaction().execute((trx) => rotateSecret(trx, id))
+  const secret = rotated?.secret as string
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const [first] = await receiver.arrived(1)
+  if (!first) return t.fail()
+  t.equal(first.headers['webhook-signature']?.split(' ').length, 2)
+  t.ok(verify(first, old))
+  t.ok(verify(first, secret))
+  await jobs.query(`update accepted.webhook_endpoint set secret_rotated_at = now() - interval '24 hours 1 second'`)
+  await jobs.add(write, { word: 'x' })
+  const second = (await receiver.arrived(2))[1]
+  if (!second) return t.fail()
+  t.ok(verify(second, secret))
+  t.throws(() => verify(second, old), /No matching signature/)
+})
+
+t.test('a failed attempt is repeated later under the same id, with a new timestamp and signature', async (t) => {
+  const { jobs, work, register, delivery, hasten } = await setUp(t)
+  const receiver = await receive(t, { answers: [{ status: 500, body: 'x'.repeat(100_000) }, { status: 200 }] })
+  const { secret } = await register(receiver)
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const waiting = await delivery(1)
+  t.match(waiting, { state: 'queued', attempt: 1, max_attempts: 8 })
+  t.ok(waiting.retry_delay >= 4 && waiting.retry_delay <= 6, `about 5 s: ${waiting.retry_delay}`)
+  const [{ error }] = await jobs.query('select error from accepted.attempt where job_id = $1', [waiting.id])
+  t.same(error, { code: 'endpoint-refused', message: 'The endpoint answered 500' })
+  // A timestamp has whole seconds.
+  await until(() => Math.floor(Date.now() / 1000) > Number(receiver.received[0]?.headers['webhook-timestamp']))
+  await hasten()
+  const [first, second] = await receiver.arrived(2)
+  if (!first || !second) return t.fail()
+  t.match(await jobs.ended(waiting.id), { state: 'succeeded', attempt: 2 })
+  t.same(verify(first, secret), verify(second, secret))
+  t.equal(second.headers['webhook-id'], first.headers['webhook-id'])
+  t.ok(Number(second.headers['webhook-timestamp']) > Number(first.headers['webhook-timestamp']))
+  t.not(second.headers['webhook-signature'], first.headers['webhook-signature'])
+  t.not(second.remotePort, first.remotePort, 'each attempt has a connection of its own')
+})
+
+t.test('the pauses grow to a day, and after the eighth attempt the delivery has failed', async (t) => {
+  const { jobs, work, register, delivery, hasten } = await setUp(t)
+  const receiver = await receive(t, { answers: [{ status: 503 }] })
+  await register(receiver)
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const hours = [5 / 3600, 1 / 12, 0.5, 2, 5, 10, 24]
+  for (const [index, planned] of hours.entries()) {
+    const { retry_delay } = await delivery(index + 1)
+    const hours = retry_delay / 3600
+    t.ok(hours > planned * 0.85 && hours < planned * 1.25, `${hours} h is about ${planned} h`)
+    await hasten()
+  }
+  t.match(await delivery(8), { state: 'failed', attempt: 8, error: { code: 'endpoint-refused' } })
+  t.equal(receiver.received.length, 8)
+})
+
+t.test('Retry-After is honoured when it is longer, up to a day', async (t) => {
+  const { jobs, work, register, delivery, hasten } = await setUp(t)
+  const inAnHour = new Date(Date.now() + 3_600_000).toUTCString()
+  const retryAfter = ['600', inAnHour, '1', '999999', 'nonsense']
+  const answers = retryAfter.map((value) => ({ status: 429, headers: { 'retry-after': value } }))
+  await register(await receive(t, { answers }))
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const near = { 1: [600, 600], 2: [3_400, 3_600], 3: [1_600, 2_000], 4: [86_400, 86_400], 5: [16_200, 19_800] }
+  for (const [attempt, [least, most]] of Object.entries(near) as [string, [number, number]][]) {
+    const { retry_delay } = await delivery(Number(attempt))
+    t.ok(retry_delay >= least && retry_delay <= most, `attempt ${attempt}: ${retry_delay}`)
+    await hasten()
+  }
+})
+
+t.test('a redirect is a failed attempt and not followed', async (t) => {
+  const { jobs, work, register, delivery } = await setUp(t)
+  const elsewhere = await receive(t)
+  const receiver = await receive(t, { answers: [{ status: 307, headers: { location: elsewhere.url } }] })
+  await register(receiver)
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const { id } = await delivery(1)
+  const [{ error }] = await jobs.query('select error from accepted.attempt where job_id = $1', [id])
+  t.match(error, { code: 'endpoint-refused', message: 'The endpoint answered 307' })
+  t.equal(elsewhere.connections(), 0)
+})
+
+t.test('410 disables the endpoint and ends the delivery, and nothing more is told', async (t) => {
+  const { jobs, work, register, delivery, deliveries } = await setUp(t)
+  const receiver = await receive(t, { answers: [{ status: 410 }] })
+  await register(receiver)
+  await work()
+  await jobs.add(write, { word: 'x' })
+  t.match(await delivery(1), { state: 'failed', attempt: 1, error: { code: 'endpoint-gone' } })
+  const [endpoint] = await jobs.query('select * from accepted.webhook_endpoint')
+  t.match(endpoint, { disabled_at: Date, disabled_reason: 'It answered 410 Gone' })
+  await jobs.ended(await jobs.add(write, { word: 'y' }))
+  t.equal((await deliveries()).length, 1)
+})
+
+for (const [what, statement, code] of [
+  ['removed', 'delete from accepted.webhook_endpoint', 'endpoint-removed'],
+  ['disabled', `update accepted.webhook_endpoint set disabled_at = now()`, 'endpoint-disabled'],
+  ['without the job', `delete from accepted.job where operation = 'word.write'`, 'job-expired'],
+] as const) {
+  t.test(`an endpoint that is ${what} meanwhile: the delivery fails at once`, async (t) => {
+    const { jobs, work, register, delivery } = await setUp(t)
+    const receiver = await receive(t)
+    await register(receiver)
+    const first = await work({ only: ['word.write'] })
+    await jobs.ended(await jobs.add(write, { word: 'x' }))
+    await first.stop()
+    await jobs.query(statement)
+    await work({ only: ['webhook.deliver'] })
+    t.match(await delivery(1), { state: 'failed', attempt: 1, error: { code } })
+    t.equal(receiver.connections(), 0)
+  })
+}
+
+t.test('a private address is refused, whatever it is called', async (t) => {
+  const { jobs, work, register, deliveries } = await setUp(t)
+  const receiver = await receive(t)
+  const { port } = new URL(receiver.url)
+  for (const host of ['127.0.0.1', '127.1', '2130706433', '0x7f.1', '[::1]', '[::ffff:127.0.0.1]', 'localhost', '0']) {
+    await register({ url: `http://${host}:${port}/hook` })
+  }
+  await register({ url: `https://127.0.0.1:${port}/hook` })
+  await register({ url: `https://localhost:${port}/hook` })
+  // What is allowed opens nothing else.
+  await work({ webhookAllow: ['192.168.0.0/16', '2001:db8::/32', '127.0.0.2'] })
+  await jobs.add(write, { word: 'x' })
+  const attempts = await until(async () => {
+    const rows = await jobs.query('select error from accepted.attempt')
+    return rows.length === 10 && rows
+  })
+  t.same([...new Set(attempts.map(({ error }) => error.code))], ['address-refused'])
+  t.equal(receiver.connections(), 0)
+  t.ok(
+    (await deliveries()).every(({ state }) => state === 'queued'),
+    'the name may lead elsewhere the next time',
+  )
+})
+
+t.test('what nobody answers is a failed attempt', async (t) => {
+  const { jobs, work, register, delivery } = await setUp(t)
+  await register({ url: 'http://127.0.0.1:9/hook' })
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const { id } = await delivery(1)
+  const [{ error }] = await jobs.query('select error from accepted.attempt where job_id = $1', [id])
+  t.match(error, { code: 'endpoint-unreachable', message: /ECONNREFUSED/ })
+})
+
+t.test('the name of the built-in operation is taken', async (t) => {
+  const mine = defineOperation({ name: 'webhook.deliver', input: Word })
+  t.throws(() => defineHandlers({ mine }, { 'webhook.deliver': { settle: async () => {} } }), TypeError)
+})
