@@ -19,16 +19,18 @@ export interface Post {
   signal: AbortSignal
 }
 
+export interface Answer {
+  status: number
+  headers: IncomingHttpHeaders
+}
+
 /**
  * Posts to an address that somebody else chose. One that is not public is refused, whatever name or notation leads
  * there, and a redirect is an answer like any other.
  *
  * @throws Error when there is no answer
  */
-export function post({ url, headers, body, allow, signal }: Post): Promise<{
-  status: number
-  headers: IncomingHttpHeaders
-}> {
+export function post({ url, headers, body, allow, signal }: Post): Promise<Answer> {
   const { protocol, hostname } = new URL(url)
   return new Promise((resolve, reject) => {
     const request = (protocol === 'https:' ? https : http).request(url, {
@@ -37,16 +39,19 @@ export function post({ url, headers, body, allow, signal }: Post): Promise<{
       signal: AbortSignal.any([signal, AbortSignal.timeout(exchangeTimeout)]),
       ...filterAddresses(protocol, hostname.replace(/^\[|\]$/g, ''), allow),
     })
-    request.on('error', reject)
+    let answer: Answer | undefined
+    // Once the status is there, how the rest of the answer ends changes nothing.
+    const end = (error: Error) => (answer ? resolve(answer) : reject(error))
+    request.on('error', end)
+    request.on('close', () => end(new Error('The endpoint closed the connection')))
     request.on('response', (response) => {
+      answer = { status: response.statusCode as number, headers: response.headers }
       let length = 0
       response.on('data', (chunk: Buffer) => {
         length += chunk.length
         if (length > longestAnswer) response.destroy()
       })
-      // The status is there; how the rest of the answer ends changes nothing.
-      response.on('error', () => {})
-      response.on('close', () => resolve({ status: response.statusCode as number, headers: response.headers }))
+      response.on('error', end)
     })
     request.end(body)
   })

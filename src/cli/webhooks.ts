@@ -37,7 +37,9 @@ export async function addWebhook(url: string, options: Added): Promise<void> {
   }
   const violation = findEndpointViolation(endpoint, known)
   if (violation)
-    throw new ConfigError(`The ${violation.pointer.split('/')[1]} cannot be used: it ${violation.message}.`)
+    throw new ConfigError(
+      `The ${violation.pointer === '/url' ? 'URL' : 'operation'} cannot be used: it ${violation.message}.`,
+    )
   const made = await withDatabase((db) => db.transaction().execute((trx) => createEndpoint(trx, endpoint)))
   console.log(options.json ? JSON.stringify(made) : describeSecret(made))
   if (!options.json) console.log(`Remove it with: accepted webhooks remove ${made.id}`)
