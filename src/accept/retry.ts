@@ -51,6 +51,7 @@ export async function retryJob(
       resource: failed.resource ?? undefined,
       retryOf: failed.id,
       trace,
+      webhookEndpointId: failed.webhook_endpoint_id ?? undefined,
     },
   ])
   return { kind: 'accepted', job: job as Job }

@@ -77,7 +77,8 @@ async function sendCanceled(service: Service, request: JobRequest, reply: Fastif
   const condition = request.headers['if-match']
   const cancellation = await transact(service.database, async (trx) => {
     await sql`select set_config('lock_timeout', ${String(lockTimeout)}, true)`.execute(trx)
-    return cancelJob(trx, { id, principal: request.principal }, (sequence) => isMatch(condition, etagOf({ sequence })))
+    const isExpected = (sequence: string) => isMatch(condition, etagOf({ sequence }))
+    return cancelJob(service.boss, trx, { id, principal: request.principal }, isExpected)
   })
   if (cancellation.kind === 'unknown') throw noSuchJob()
   const { job } = cancellation
@@ -94,6 +95,7 @@ async function sendCanceled(service: Service, request: JobRequest, reply: Fastif
         .send(monitorOf(service, request, job))
     case 'canceled':
       service.hints.notify('status', [id])
+      service.hints.notify('work', cancellation.enqueued)
       return reply
         .headers({ etag: etagOf(job), 'cache-control': 'private, no-cache' })
         .send(monitorOf(service, request, job))

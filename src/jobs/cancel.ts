@@ -1,14 +1,15 @@
 import { sql } from 'kysely'
-import { cancelWaiting } from '../db/boss.ts'
+import { cancelWaiting, type PgBoss } from '../db/boss.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
 import { isFinal } from './state.ts'
+import { type EndedJob, endpointsToTell, enqueueDeliveries } from './webhook-delivery.ts'
 
 /** What became of the wish to cancel a job. */
 export type Cancellation =
-  /** It has ended, now or before, without effects. */
-  | { kind: 'canceled'; job: Job; now: boolean }
+  /** It has ended, now or before, without effects; the workers of `enqueued` are to be woken after the commit. */
+  | { kind: 'canceled'; job: Job; now: boolean; enqueued: string[] }
   /** It runs; its handler is told, and it ends when that is over. */
   | { kind: 'requested'; job: Job }
   /** It had succeeded or failed already. */
@@ -26,6 +27,7 @@ const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
  * @param isExpected given the sequence, whether the job is still as the caller saw it
  */
 export async function cancelJob(
+  boss: PgBoss,
   trx: AnyTransaction,
   { id, principal }: { id: string; principal: string },
   isExpected: (sequence: string) => boolean = () => true,
@@ -35,12 +37,13 @@ export async function cancelJob(
   const [job] = rows
   if (!job) return { kind: 'unknown' }
   if (!isExpected(job.sequence)) return { kind: 'changed', job }
-  if (job.state === 'canceled') return { kind: 'canceled', job, now: false }
+  if (job.state === 'canceled') return { kind: 'canceled', job, now: false, enqueued: [] }
   if (isFinal(job.state)) return { kind: 'too-late', job }
   if (job.state === 'running') return { kind: 'requested', job: job.cancel_requested ? job : await request(trx, id) }
-  const canceled = await cancel(trx, job)
+  const { endpoints, ...canceled } = await cancel(trx, job)
   await cancelWaiting(trx, job.operation, id)
-  return { kind: 'canceled', job: canceled, now: true }
+  const enqueued = await enqueueDeliveries(boss, trx, [{ id, endpoints }])
+  return { kind: 'canceled', job: canceled, now: true, enqueued }
 }
 
 async function request(trx: AnyTransaction, id: string): Promise<Job> {
@@ -51,14 +54,14 @@ async function request(trx: AnyTransaction, id: string): Promise<Job> {
 }
 
 /** The payload is kept, for a retry. */
-async function cancel(trx: AnyTransaction, { id, operation }: Job): Promise<Job> {
-  const { rows } = await sql<Job>`
+async function cancel(trx: AnyTransaction, { id, operation }: Job): Promise<Job & EndedJob> {
+  const { rows } = await sql<Job & EndedJob>`
     update accepted.job set
       state = 'canceled', cancel_requested = true, sequence = sequence + 1, updated_at = now(), ended_at = now(),
       expires_at = now() + make_interval(secs => ${keepSeconds}),
       payload = (
         select data -> 'payload' from pgboss.job queue where queue.name = ${operation} and queue.id = ${id}
       )
-    where id = ${id} returning ${columns}`.execute(trx)
-  return rows[0] as Job
+    where id = ${id} returning ${columns}, ${endpointsToTell}`.execute(trx)
+  return rows[0] as Job & EndedJob
 }

@@ -135,5 +135,5 @@ t.test('Accepted-Webhook narrows to one endpoint; one that is not there is 400 a
 t.test('the OpenAPI document has the routes and their schemas', async (t) => {
   const { url } = await setUp(t)
   const { body } = await get(`${url}/openapi.json`)
-  t.match(body.paths['/webhooks'].post, { operationId: 'createWebhook', responses: { '201': {}, '4XX': {} } })
+  t.match(body.paths['/webhooks'].post, { operationId: 'createWebhook', responses: { '201': {}, '403': {} } })
 })
