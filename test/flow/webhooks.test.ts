@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -6,7 +7,7 @@ import { openDatabase } from '../../src/db/database.ts'
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
-import { start } from '../support/program.ts'
+import { freePort, start } from '../support/program.ts'
 import { receive, verify } from '../support/receiver.ts'
 import { until } from '../support/until.ts'
 import { schema } from './fixtures/operations.ts'
@@ -107,4 +108,29 @@ t.test('a canceled job is told as canceled, and its retry tells the same endpoin
   )
   const canceled = events.find(({ subject }) => subject === body.id)
   t.same(canceled?.data, (await get(body.links.self)).body)
+})
+
+t.test('the receiver of the README verifies what it is sent, and nothing else', async (t) => {
+  const { api, startWorker, register } = await setUp(t)
+  const port = await freePort()
+  const { secret } = await register(`http://127.0.0.1:${port}/`)
+  const [, code] = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8').match(
+    /```js\n(\/\/ receiver\.js\n[\s\S]*?)```/,
+  ) as RegExpMatchArray
+  const directory = t.testdir({ 'receiver.mjs': code as string })
+  const receiver = spawn(process.execPath, [join(directory, 'receiver.mjs')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, SECRET: secret, PORT: String(port) },
+  })
+  t.teardown(() => receiver.kill('SIGKILL'))
+  let printed = ''
+  receiver.stdout.on('data', (chunk) => {
+    printed += chunk
+  })
+  const forge = () => post(`http://127.0.0.1:${port}/`, {}, { 'webhook-id': 'x' }).catch(() => undefined)
+  t.equal((await until(forge)).status, 401)
+  await startWorker()
+  const { body } = await post(`${api.url}/notes`, { text: 'x' })
+  await until(() => printed.includes('\n'))
+  t.equal(printed, `job.succeeded ${body.links.self}\n`)
 })

@@ -3,7 +3,7 @@ import { createWorker, type Handlers, type Worker, type WorkerOptions } from 'ac
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { v7 as uuid7 } from 'uuid'
-import { prepareQueues, startBoss } from '../../src/db/boss.ts'
+import { type PgBoss, prepareQueues, startBoss } from '../../src/db/boss.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
@@ -13,6 +13,7 @@ import { until } from './until.ts'
 /** A database with jobs, and workers on it in this process. */
 export interface Jobs {
   database: Database
+  boss: PgBoss
   /** Enqueues a job and answers its id. */
   add<O extends Operation>(operation: O, payload: PayloadFor<O>, more?: Partial<NewJob>): Promise<string>
   work(
@@ -42,6 +43,7 @@ export async function openJobs(t: Test, operations: readonly Operation[]): Promi
   const read = async (id: string) => (await query('select * from accepted.job where id = $1', [id]))[0]
   return {
     database,
+    boss,
     query,
     read,
     async add(operation, payload, more) {

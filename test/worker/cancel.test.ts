@@ -20,8 +20,8 @@ interface Tables {
   effect: { job_id: string; word: string }
 }
 
-const cancel = ({ database }: Jobs, id: string) =>
-  database.kysely.transaction().execute((trx) => cancelJob(trx, { id, principal: 'ann' }))
+const cancel = ({ database, boss }: Jobs, id: string) =>
+  database.kysely.transaction().execute((trx) => cancelJob(boss, trx, { id, principal: 'ann' }))
 
 async function write(trx: Transaction<Tables>, jobs: readonly { id: string; payload: { word: string } }[]) {
   const rows = jobs.map(({ id, payload }) => ({ job_id: id, word: payload.word }))
@@ -73,7 +73,7 @@ for (const how of ['by the hint', 'without a hint, by looking'] as const) {
     await running.opened
     const hints = createNotifier(jobs.database)
     await jobs.database.kysely.transaction().execute(async (trx) => {
-      const canceled = await cancelJob(trx, { id, principal: 'ann' })
+      const canceled = await cancelJob(jobs.boss, trx, { id, principal: 'ann' })
       t.match(canceled, { kind: 'requested', job: { state: 'running', cancel_requested: true } })
       if (how !== 'by the hint') return
       // Before the commit nobody who looks can see it.

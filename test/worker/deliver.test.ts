@@ -3,6 +3,7 @@ import { defineHandlers, JobFailed } from 'accepted/worker'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
+import { cancelJob } from '../../src/jobs/cancel.ts'
 import { createEndpoint, type NewEndpoint, rotateSecret } from '../../src/jobs/webhook-endpoint.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { type Receiver, receive, verify } from '../support/receiver.ts'
@@ -11,11 +12,16 @@ import { until } from '../support/until.ts'
 const Word = Type.Object({ word: Type.String() })
 
 const write = defineOperation({ name: 'word.write', input: Word, result: Type.Object({ length: Type.Integer() }) })
+const hang = defineOperation({ name: 'word.hang', input: Word })
 const fail = defineOperation({ name: 'word.fail', input: Word, retry: { limit: 0 } })
 
 const handlers = defineHandlers(
-  { write, fail },
+  { write, fail, hang },
   {
+    'word.hang': {
+      perform: ({ signal }) =>
+        new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    },
     'word.write': { settle: async (_trx, jobs) => jobs.map(({ payload }) => ({ length: payload.word.length })) },
     'word.fail': {
       perform: async () => {
@@ -28,7 +34,7 @@ const handlers = defineHandlers(
 const publicUrl = 'https://api.example.com'
 
 async function setUp(t: Test) {
-  const jobs = await openJobs(t, [write, fail])
+  const jobs = await openJobs(t, [write, fail, hang])
   return {
     jobs,
     work: (options: Parameters<Jobs['work']>[1] = {}) =>
@@ -113,6 +119,26 @@ t.test('a failed job is told as failed, by its handler and by a lost worker', as
   t.match(errors.get(failed), { code: 'no-luck', message: 'No luck' })
   t.match(errors.get(lost), { code: 'worker-lost' })
   t.equal(receiver.received.length, 2, 'success is not among its event types')
+})
+
+t.test('a job that is canceled is told as canceled, whether it waits or runs', async (t) => {
+  const { jobs, work, register } = await setUp(t)
+  const receiver = await receive(t)
+  const { secret } = await register(receiver)
+  const cancel = (id: string) =>
+    jobs.database.kysely.transaction().execute((trx) => cancelJob(jobs.boss, trx, { id, principal: 'ann' }))
+  const waiting = await jobs.add(write, { word: 'x' })
+  t.match(await cancel(waiting), { kind: 'canceled', enqueued: ['webhook.deliver'] })
+  t.match(await cancel(waiting), { kind: 'canceled', enqueued: [] }, 'once')
+  await work()
+  const running = await jobs.add(hang, { word: 'x' })
+  await until(async () => (await jobs.read(running)).state === 'running')
+  t.match(await cancel(running), { kind: 'requested' })
+  const told = (await receiver.arrived(2)).map((request) => verify(request, secret))
+  t.same(
+    told.map(({ type, subject }) => [type, subject]),
+    [waiting, running].map((id) => ['job.canceled', id]),
+  )
 })
 
 t.test('an endpoint is told of its operations only, and a job that names an endpoint tells only that', async (t) => {
@@ -319,6 +345,16 @@ t.test('a private address is refused, whatever it is called', async (t) => {
     (await deliveries()).every(({ state }) => state === 'queued'),
     'the name may lead elsewhere the next time',
   )
+})
+
+t.test('an endpoint that does not answer in time is a failed attempt', async (t) => {
+  const { jobs, work, register, delivery } = await setUp(t)
+  await register(await receive(t, { answers: ['never'] }))
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const { id } = await delivery(1)
+  const [{ error }] = await jobs.query('select error from accepted.attempt where job_id = $1', [id])
+  t.match(error, { code: 'endpoint-timeout' })
 })
 
 t.test('what nobody answers is a failed attempt', async (t) => {
