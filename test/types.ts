@@ -104,6 +104,17 @@ export const refused = [
   }),
 ]
 
+export const authenticated = [
+  defineConfig({ operations, handlers: './handlers.ts', authenticate: async () => 'ann' }),
+  defineConfig({
+    operations,
+    handlers: './handlers.ts',
+    authenticate: () => ({ principal: 'ops', scopes: ['admin'] }),
+  }),
+  // @ts-expect-error who it is must be said
+  defineConfig({ operations, handlers: './handlers.ts', authenticate: () => ({ scopes: ['admin'] }) }),
+]
+
 export async function app(): Promise<void> {
   const app = Fastify()
   await app.register(accepted, { ...defineConfig({ operations, handlers: './handlers.ts' }), database: 'postgres://' })
