@@ -82,13 +82,25 @@ export const documentOptions: SwaggerOptions = {
     security: [{ bearer: [] }, {}],
     webhooks: { jobEnded } as never,
   },
-  transformObject: (document) => ('openapiObject' in document ? hoistSchemas(document.openapiObject) : {}) as never,
+  transformObject: (document) =>
+    ('openapiObject' in document ? hoistSchemas(addCallback(document.openapiObject)) : {}) as never,
+}
+
+/** Registering an endpoint is what leads to its being called. @fastify/swagger would drop most of what describes it. */
+function addCallback<Document extends object>(document: Document): Document {
+  const { paths } = document as { paths?: Record<string, { post?: { callbacks?: object } }> }
+  const register = paths?.['/webhooks']?.post
+  if (register) {
+    const post = { ...jobEnded.post, operationId: 'deliverWebhook' }
+    register.callbacks = { jobEnded: { '{$request.body#/url}': { post } } }
+  }
+  return document
 }
 
 /** Moves schemas with a title of ours to the components, so that tools that make types name them. */
 function hoistSchemas<Document extends object>(document: Document): Document {
   const schemas: Record<string, object> = {}
-  const names = ['Job', 'Jobs', 'JobEvent', 'Problem', 'Ended']
+  const names = ['Job', 'Jobs', 'JobEvent', 'Problem', 'Ended', 'WebhookEndpoint', 'WebhookEndpointWithSecret']
   const walk = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(walk)
     if (typeof value !== 'object' || value === null) return value
