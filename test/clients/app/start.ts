@@ -1,0 +1,45 @@
+import { join } from 'node:path'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { createDatabase } from '../../support/database.ts'
+import { type Program, start } from '../../support/program.ts'
+import { schema, type Tables } from './operations.ts'
+
+const config = join(import.meta.dirname, 'accepted.config.ts')
+
+/** An API and a worker, each a process of its own, on a database of the test's own. */
+export interface App {
+  /** Where the API serves. */
+  url: string
+  api: Program
+  /** Tells a rendering how far it is, or to end. */
+  steer(name: string, direction: Partial<Omit<Tables['direction'], 'name'>>): Promise<void>
+}
+
+export interface AppOptions {
+  /** The operations the worker claims, separated by commas; default: all. */
+  only?: string
+}
+
+export async function startApp(t: Test, { only }: AppOptions = {}): Promise<App> {
+  const databaseUrl = await createDatabase(t)
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  t.teardown(() => client.end())
+  await client.query(schema)
+  const [api] = await Promise.all([
+    start(t, 'api', { config, databaseUrl }),
+    start(t, 'worker', { config, databaseUrl, ...(only && { args: ['--operations', only] }) }),
+  ])
+  return {
+    url: api.url,
+    api,
+    async steer(name, { percent = 0, message = '', ending = null }) {
+      await client.query(
+        `insert into direction values ($1, $2, $3, $4) on conflict (name)
+         do update set percent = excluded.percent, message = excluded.message, ending = excluded.ending`,
+        [name, percent, message, ending],
+      )
+    },
+  }
+}
