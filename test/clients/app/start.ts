@@ -43,3 +43,11 @@ export async function startApp(t: Test, { only }: AppOptions = {}): Promise<App>
     },
   }
 }
+
+/** What the API measures of itself, by the name of the metric. */
+export async function metric({ url }: App, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const [, value] = text.match(new RegExp(`^${name} (\\S+)$`, 'm')) ?? []
+  if (value === undefined) throw new Error(`There is no metric ${name}`)
+  return Number(value)
+}
