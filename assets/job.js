@@ -35,6 +35,8 @@ function showJob(job) {
   document.title = `${job.status} · ${job.operation}`
   showProgress(job)
   element('progress').hidden = isFinal && job.status !== 'succeeded'
+  // How far it came says nothing any more.
+  element('percent').hidden ||= element('progress').hidden
   show('error', job.error && `${job.error.message} (${job.error.code})`)
   element('outcome').hidden = job.status !== 'succeeded'
   showTime('started', job.startedAt)

@@ -72,7 +72,7 @@ ${text('status', isToBeCanceled ? `${job.status}, to be canceled` : job.status)}
 ${text('message', message)}
 </div>
 <progress id="progress" max="100" aria-label="Progress"${percent === undefined ? '' : ` value="${percent}"`}${hidden(hasFailed)}></progress>
-${text('percent', percent === undefined ? undefined : `${percent} %`)}
+${text('percent', percent === undefined || hasFailed ? undefined : `${percent} %`)}
 ${text('error', error && `${error.message} (${error.code})`, ' role="alert"')}
 <p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${resultPath(job.id)}">Go to the result</a></p>
 <dl>
