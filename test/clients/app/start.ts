@@ -3,6 +3,7 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import { createDatabase } from '../../support/database.ts'
 import { type Program, start } from '../../support/program.ts'
+import { until } from '../../support/until.ts'
 import { schema, type Tables } from './operations.ts'
 
 const config = join(import.meta.dirname, 'accepted.config.ts')
@@ -50,4 +51,20 @@ export async function metric({ url }: App, name: string): Promise<number> {
   const [, value] = text.match(new RegExp(`^${name} (\\S+)$`, 'm')) ?? []
   if (value === undefined) throw new Error(`There is no metric ${name}`)
   return Number(value)
+}
+
+/** Reserves seats until no more are to be had, which takes more than there are: the bound is not exact. Answers the jobs. */
+export async function takeAllSeats({ url }: App): Promise<string[]> {
+  const jobs: string[] = []
+  await until(async () => {
+    const response = await fetch(`${url}/seat`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ text: 'taken' }),
+    })
+    await response.body?.cancel()
+    if (response.status === 202) jobs.push(response.headers.get('operation-location') as string)
+    return response.status === 503
+  })
+  return jobs
 }
