@@ -3,6 +3,7 @@ import sparticuz from '@sparticuz/chromium'
 import { chromium, type Locator, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { post } from '../support/client.ts'
+import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 import { metric, startApp } from './app/start.ts'
 
@@ -107,6 +108,61 @@ t.test('the page of a job goes on without a reload and ends with a link that wor
   t.same(complaints, [])
 })
 
+t.test('the page goes on when the connection was cut', async (t) => {
+  const proxy = await startProxy(t, app.url)
+  const { links } = (await post(`${proxy.url}renderings`, { name: 'cut' })).body
+  const { page } = await open(t)
+  await page.goto(links.self)
+  await page.evaluate('window.here = true')
+  await says(at(page, 'status'), 'running')
+  await proxy.close()
+  await app.steer('cut', { percent: 40, message: 'behind its back' })
+  await proxy.open()
+  await says(at(page, 'message'), 'behind its back')
+  await app.steer('cut', { ending: 'succeed' })
+  await says(at(page, 'status'), 'succeeded')
+  t.notOk(await hasMoved(page))
+})
+
+t.test('the page stays while the API is away, and comes back with it', async (t) => {
+  const { links } = await submit('/renderings', { name: 'away' })
+  const { page } = await open(t)
+  const answers: string[] = []
+  page.on('response', (response) => {
+    answers.push(`${response.request().method()} ${response.status()}`)
+  })
+  let isAway = true
+  // As from a load balancer that has nobody to ask.
+  await page.route(/\/jobs\//, (route) =>
+    isAway && answers.length > 0 ? route.fulfill({ status: 502, body: 'Bad gateway' }) : route.continue(),
+  )
+  await page.goto(links.self)
+  await page.evaluate('window.here = true')
+  await until(() => answers.includes('HEAD 502'))
+  t.notOk(await hasMoved(page))
+  t.ok(await at(page, 'status').isVisible())
+  isAway = false
+  await until(() => hasMoved(page).catch(() => false))
+  await app.steer('away', { ending: 'succeed' })
+  await says(at(page, 'status'), 'succeeded')
+})
+
+t.test('its WebSocket is served to our own pages only', async (t) => {
+  const { id, links } = await submit('/word-counts', { text: 'one' })
+  const connect = (page: Page) =>
+    page.evaluate<string>(`new Promise((resolve) => {
+      const socket = new WebSocket('${app.url.replace('http', 'ws')}/events', 'cloudevents.json')
+      socket.onopen = () => socket.send(JSON.stringify({ subscribe: ['${id}'] }))
+      socket.onmessage = ({ data }) => resolve(JSON.parse(data).subject)
+      socket.onclose = () => resolve('refused')
+    })`)
+  const { page } = await open(t)
+  await page.goto(links.self)
+  t.equal(await connect(page), id)
+  await page.goto('about:blank')
+  t.equal(await connect(page), 'refused')
+})
+
 t.test('the page of a job refreshes itself to the end where there is no script', async (t) => {
   const { id, links } = await submit('/renderings', { name: 'no script' })
   const { page, complaints } = await open(t, { javaScriptEnabled: false })
@@ -165,7 +221,7 @@ for (const javaScriptEnabled of [true, false]) {
       t.equal(await at(page, id).locator('*').count(), 0)
       t.equal(await page.evaluate('window.ran'), undefined)
     }
-    await app.steer(name, { percent: 1, message: html })
+    await app.steer(name, { percent: 50, message: html })
     await says(at(page, 'message'), html)
     await hasOnlyText('message')
     await page.reload()
@@ -228,7 +284,7 @@ async function photograph(page: Page, name: string): Promise<void> {
   if (directory) await page.screenshot({ path: join(directory, `page-${name}.png`) })
 }
 
-const longWord = 'https://example.com/a-very-long-address-that-nobody-could-break'.padEnd(200, '-0123456789abcdef')
+const longWord = 'https://example.com/'.padEnd(200, '0123456789abcdef')
 
 t.test('the page fits a small screen, and can be read in the light and in the dark', async (t) => {
   for (const [ending, message] of [

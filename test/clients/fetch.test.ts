@@ -69,3 +69,13 @@ t.test('a POST that waits for the representation ends at the resource by itself'
   t.equal(response.redirected, true, 'the 303 is followed by GET')
   t.match(await response.json(), { text: 'A letter', state: 'ready' })
 })
+
+t.test('a DELETE without a body may be repeated under a key', async (t) => {
+  const remove = () =>
+    fetch(`${app.url}/documents/of-nobody`, { method: 'DELETE', headers: { 'idempotency-key': 'remove' } })
+  const first = (await (await remove()).json()) as { id: string }
+  const second = await remove()
+  t.equal(second.status, 202)
+  t.equal(second.headers.get('idempotent-replayed'), 'true')
+  t.match(await second.json(), { id: first.id })
+})
