@@ -35,6 +35,8 @@ function showJob(job) {
   document.title = `${job.status} · ${job.operation}`
   showProgress(job)
   element('progress').hidden = isFinal && job.status !== 'succeeded'
+  // How far it came says nothing any more.
+  element('percent').hidden ||= element('progress').hidden
   show('error', job.error && `${job.error.message} (${job.error.code})`)
   element('outcome').hidden = job.status !== 'succeeded'
   showTime('started', job.startedAt)
@@ -50,7 +52,14 @@ if (!finals.includes(status)) {
     if (showJob(JSON.parse(data))) source.close()
   })
   source.addEventListener('error', () => {
-    // It connects again by itself, unless it was refused: then the page says why.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000)
+    // It connects again by itself, unless it was refused.
+    if (source.readyState === EventSource.CLOSED) setTimeout(comeBack, 5000)
   })
+}
+
+/** Loads the page anew, which says why it was refused; not while there is nobody who could answer. */
+async function comeBack() {
+  const answer = await fetch(location.href, { method: 'HEAD', headers: { accept: 'text/html' } }).catch(() => undefined)
+  if (answer && answer.status < 500) location.reload()
+  else setTimeout(comeBack, 5000)
 }

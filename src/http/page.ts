@@ -4,7 +4,6 @@ import { fileURLToPath } from 'node:url'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Job } from '../jobs/job.ts'
 import { type Monitor, monitorPath, resultPath } from '../jobs/monitor.ts'
-import { isFinal } from '../jobs/state.ts'
 import type { Service } from './accepted.ts'
 import { contentSecurityPolicy, escapeHtml } from './html.ts'
 import { monitorOf, retryAfterOf } from './links.ts'
@@ -26,7 +25,7 @@ export function assetRoutes(app: FastifyInstance): void {
   }
 }
 
-/** Answers with the live page of a job, for people. */
+/** Answers with the live page of a job, for people; they are less patient than Retry-After may be. */
 export function sendPage(service: Service, reply: FastifyReply, job: Job): FastifyReply {
   const { 'retry-after': seconds } = retryAfterOf(service, job)
   return reply
@@ -37,7 +36,7 @@ export function sendPage(service: Service, reply: FastifyReply, job: Job): Fasti
       'x-content-type-options': 'nosniff',
       ...retryAfterOf(service, job),
     })
-    .send(renderJob(monitorOf(service, reply.request, job), isFinal(job.state) ? undefined : Math.max(seconds ?? 0, 2)))
+    .send(renderJob(monitorOf(service, reply.request, job), seconds && Math.min(Math.max(seconds, 2), 10)))
 }
 
 /**
@@ -72,7 +71,7 @@ ${text('status', isToBeCanceled ? `${job.status}, to be canceled` : job.status)}
 ${text('message', message)}
 </div>
 <progress id="progress" max="100" aria-label="Progress"${percent === undefined ? '' : ` value="${percent}"`}${hidden(hasFailed)}></progress>
-${text('percent', percent === undefined ? undefined : `${percent} %`)}
+${text('percent', percent === undefined || hasFailed ? undefined : `${percent} %`)}
 ${text('error', error && `${error.message} (${error.code})`, ' role="alert"')}
 <p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${resultPath(job.id)}">Go to the result</a></p>
 <dl>

@@ -1,0 +1,70 @@
+import { join } from 'node:path'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { createDatabase } from '../../support/database.ts'
+import { type Program, start } from '../../support/program.ts'
+import { until } from '../../support/until.ts'
+import { schema, type Tables } from './operations.ts'
+
+const config = join(import.meta.dirname, 'accepted.config.ts')
+
+/** An API and a worker, each a process of its own, on a database of the test's own. */
+export interface App {
+  /** Where the API serves. */
+  url: string
+  api: Program
+  /** Tells a rendering how far it is, or to end. */
+  steer(name: string, direction: Partial<Omit<Tables['direction'], 'name'>>): Promise<void>
+}
+
+export interface AppOptions {
+  /** The operations the worker claims, separated by commas; default: all. */
+  only?: string
+}
+
+export async function startApp(t: Test, { only }: AppOptions = {}): Promise<App> {
+  const databaseUrl = await createDatabase(t)
+  const client = new pg.Client({ connectionString: databaseUrl })
+  await client.connect()
+  t.teardown(() => client.end())
+  await client.query(schema)
+  const [api] = await Promise.all([
+    start(t, 'api', { config, databaseUrl }),
+    start(t, 'worker', { config, databaseUrl, ...(only && { args: ['--operations', only] }) }),
+  ])
+  return {
+    url: api.url,
+    api,
+    async steer(name, { percent = 0, message = '', ending = null }) {
+      await client.query(
+        `insert into direction values ($1, $2, $3, $4) on conflict (name)
+         do update set percent = excluded.percent, message = excluded.message, ending = excluded.ending`,
+        [name, percent, message, ending],
+      )
+    },
+  }
+}
+
+/** What the API measures of itself, by the name of the metric. */
+export async function metric({ url }: App, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const [, value] = text.match(new RegExp(`^${name} (\\S+)$`, 'm')) ?? []
+  if (value === undefined) throw new Error(`There is no metric ${name}`)
+  return Number(value)
+}
+
+/** Reserves seats until no more are to be had, which takes more than there are: the bound is not exact. Answers the jobs. */
+export async function takeAllSeats({ url }: App): Promise<string[]> {
+  const jobs: string[] = []
+  await until(async () => {
+    const response = await fetch(`${url}/seat`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ text: 'taken' }),
+    })
+    await response.body?.cancel()
+    if (response.status === 202) jobs.push(response.headers.get('operation-location') as string)
+    return response.status === 503
+  })
+  return jobs
+}

@@ -1,0 +1,117 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import createClient from 'openapi-fetch'
+import t from 'tap'
+import { createDatabase } from '../support/database.ts'
+import { start } from '../support/program.ts'
+import type { paths } from './paths.ts'
+
+// `npm run check:types` is half of this test: the types are made from the document, and every answer is used as they say.
+
+const databaseUrl = await createDatabase(t)
+const dataDir = await mkdtemp(join(tmpdir(), 'accepted-mail-'))
+t.teardown(() => rm(dataDir, { recursive: true }))
+const [api] = await Promise.all([
+  start(t, 'api', { databaseUrl }),
+  start(t, 'worker', { databaseUrl, env: { DATA_DIR: dataDir, SMTP_URL: '' } }),
+])
+// The monitor is a page and a stream as well: of the representations, this client wants those in JSON.
+const client = createClient<paths, 'application/json' | 'application/problem+json'>({ baseUrl: api.url })
+const nobodys = '0199a0a0-0000-7000-8000-000000000000'
+
+async function createTodo(title: string) {
+  const { data, response } = await client.POST('/todos', { body: { title } })
+  if (!data) throw new Error(`answered ${response.status}`)
+  return data
+}
+
+t.test('a request becomes a job, and the job a resource', async (t) => {
+  const { data: accepted, response } = await client.POST('/todos', {
+    body: { title: 'Water the flowers', dueBy: '2030-01-31' },
+    params: { header: { 'idempotency-key': 'water' } },
+  })
+  t.equal(response.status, 202)
+  t.ok(accepted)
+  if (!accepted) return
+  const { data: job } = await client.GET('/jobs/{id}', {
+    params: { path: { id: accepted.id }, header: { prefer: 'wait=55' } },
+  })
+  const status: 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled' | undefined = job?.status
+  t.equal(status, 'succeeded')
+  t.equal(job?.resourceLocation, `${api.url}/todos/${accepted.id}`)
+  const { data: todo } = await client.GET('/todos/{id}', { params: { path: { id: accepted.id } } })
+  t.same(todo, { id: accepted.id, title: 'Water the flowers', dueBy: '2030-01-31', status: 'ready' })
+  const replayed = await client.POST('/todos', {
+    body: { dueBy: '2030-01-31', title: 'Water the flowers' },
+    params: { header: { 'idempotency-key': 'water' } },
+  })
+  t.equal(replayed.data?.id, accepted.id)
+  t.equal(replayed.response.headers.get('idempotent-replayed'), 'true')
+})
+
+t.test('the result of a job is typed as what it may be', async (t) => {
+  const todo = await createTodo('Water the flowers')
+  const { data: accepted } = await client.POST('/todos/{id}/reminders', {
+    params: { path: { id: todo.id } },
+    body: { email: 'ann@example.com' },
+  })
+  const { data, response } = await client.GET('/jobs/{id}/result', {
+    params: { path: { id: accepted?.id as string }, header: { prefer: 'wait=55' } },
+  })
+  t.equal(response.status, 200)
+  t.same(data, { messageId: `<${accepted?.id}@todos.example.com>` })
+  t.same(await readdir(join(dataDir, 'mail')), [`${accepted?.id}@todos.example.com.eml`])
+})
+
+t.test('an error is a problem, in the types as well', async (t) => {
+  // @ts-expect-error There is no todo without a title.
+  const { error, data, response } = await client.POST('/todos', { body: { dueBy: 'tomorrow' } })
+  t.equal(response.status, 400)
+  t.equal(data, undefined)
+  t.equal(error?.error.code, 'invalid-body')
+  t.match(error?.error.details, [{ keyword: 'required' }])
+  const missing = await client.GET('/jobs/{id}', { params: { path: { id: nobodys } } })
+  t.match(missing.error?.error.code, /not-found|job-expired/)
+  const refused = await client.POST('/todos/{id}/reminders', {
+    params: { path: { id: nobodys } },
+    body: { email: 'ann@example.com' },
+  })
+  t.equal(refused.response.status, 404)
+  t.equal(refused.error?.error.code, 'todo-not-found')
+})
+
+t.test('jobs are listed page by page', async (t) => {
+  for (const title of ['one', 'two', 'three']) await createTodo(title)
+  const query = { operation: 'todo.create', limit: '2' } as const
+  const { data: page } = await client.GET('/jobs', { params: { query } })
+  t.equal(page?.value.length, 2)
+  const cursor = URL.parse(page?.nextLink ?? '')?.searchParams.get('cursor') as string
+  const { data: next } = await client.GET('/jobs', { params: { query: { ...query, cursor } } })
+  t.ok(next?.value[0] && page?.value[1] && next.value[0].id < page.value[1].id, 'older ones')
+  // @ts-expect-error There is no such state.
+  const { error } = await client.GET('/jobs', { params: { query: { status: 'lost' } } })
+  t.equal(error?.error.code, 'invalid-parameter')
+})
+
+t.test('a job that has ended is neither canceled nor run again', async (t) => {
+  const { id } = await createTodo('Water the flowers')
+  const params = { path: { id } }
+  await client.GET('/jobs/{id}', { params: { ...params, header: { prefer: 'wait=55' } } })
+  const canceled = await client.POST('/jobs/{id}/cancel', { params })
+  t.equal(canceled.error?.error.code, 'job-ended')
+  const deleted = await client.DELETE('/jobs/{id}', { params })
+  t.equal(deleted.error?.error.code, 'job-ended')
+  const retried = await client.POST('/jobs/{id}/retry', { params })
+  t.equal(retried.error?.error.code, 'job-not-retryable')
+})
+
+t.test('events are a stream', async (t) => {
+  const { id } = await createTodo('Water the flowers')
+  const streams = createClient<paths, 'text/event-stream'>({ baseUrl: api.url })
+  const { data } = await streams.GET('/jobs/{id}/events', { params: { path: { id } }, parseAs: 'stream' })
+  let text = ''
+  for await (const chunk of data?.pipeThrough(new TextDecoderStream()) ?? []) text += chunk
+  t.match(text, /^retry: 3000\n\n(event: \w+\nid: \d+\ndata: \{.*\}\n\n)+$/)
+  t.match(text, `"resourceLocation":"${api.url}/todos/${id}"`)
+})
