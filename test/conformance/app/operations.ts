@@ -36,6 +36,8 @@ export const schema = `
   create function at_commit() returns trigger language plpgsql as $$
   begin
     if new.text like '${heldAtCommit}%' then
+      -- However long others may wait for a lock.
+      perform set_config('lock_timeout', '0', true);
       perform pg_advisory_xact_lock(hashtext(new.text));
     elsif new.text = '${failsAtCommit}' then
       raise exception 'the secret of the trigger';
