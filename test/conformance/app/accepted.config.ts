@@ -1,0 +1,12 @@
+import { defineConfig } from 'accepted'
+import * as operations from './operations.ts'
+
+export default defineConfig({
+  operations,
+  handlers: './handlers.ts',
+  routes: './routes.ts',
+  authenticate: ({ headers }) => {
+    const user = headers['x-user']?.toString() ?? 'ann'
+    return user === 'nobody' ? null : user
+  },
+})

@@ -1,0 +1,12 @@
+import type { FastifyInstance } from 'fastify'
+import type { Kysely } from 'kysely'
+import type { Tables } from './operations.ts'
+
+/** Where a note is, once it is ready. */
+export default async function routes(app: FastifyInstance): Promise<void> {
+  const db: Kysely<Tables> = app.accepted.db
+  app.get<{ Params: { id: string } }>('/notes/:id', async ({ params }, reply) => {
+    const note = await db.selectFrom('note').selectAll().where('id', '=', params.id).executeTakeFirst()
+    return note ?? reply.code(404).send({ error: { code: 'note-not-found', message: 'There is no such note' } })
+  })
+}

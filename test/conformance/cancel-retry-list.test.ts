@@ -1,0 +1,417 @@
+import t from 'tap'
+import { until } from '../support/until.ts'
+import { type Answer, type Client, idAt, nothing, serve, startWorker } from './support.ts'
+
+t.jobs = 4
+
+const service = await serve(t)
+const { api, pool } = service
+const ann = service.as('ann')
+
+/** The ways to cancel. */
+const ways: Record<string, (client: Client, id: string, headers?: Record<string, string>) => Promise<Answer>> = {
+  'POST /jobs/{id}/cancel': (client, id, headers = {}) => client.post(`/jobs/${id}/cancel`, undefined, headers),
+  'DELETE /jobs/{id}': (client, id, headers = {}) => client.request(`/jobs/${id}`, { method: 'DELETE', headers }),
+}
+
+/** A job that no worker claims. */
+const queued = async (client = ann): Promise<string> => (await client.submit('/idle', { text: 'x' })).id
+
+const retry = (client: Client, id: string, headers = {}) => client.post(`/jobs/${id}/retry`, undefined, headers)
+
+for (const [way, cancel] of Object.entries(ways)) {
+  t.test(`${way}: queued is canceled at once, 200`, async (t) => {
+    const id = await queued()
+    const { status } = await cancel(ann, id)
+    t.equal(status, 200)
+    t.match(await ann.monitor(id), { status: 'canceled' })
+  })
+
+  t.test(`${way}: running is 202, with cancelRequested`, async (t) => {
+    const id = await ann.running({ stubborn: true })
+    const { status } = await cancel(ann, id)
+    t.equal(status, 202)
+    t.equal((await ann.monitor(id)).cancelRequested, true)
+  })
+
+  t.test(`${way}: running: the handler's signal aborts, and the job ends canceled without an effect`, async (t) => {
+    const id = await ann.running()
+    await cancel(ann, id)
+    t.match(await ann.ended(id), { status: 'canceled' })
+    t.ok(await until(async () => (await service.sightings(id)).includes('aborted')))
+    t.equal(await service.effects(id), 0)
+  })
+
+  t.test(`${way}: running: a handler that goes on regardless has no effect`, async (t) => {
+    const id = await ann.running({ stubborn: true })
+    await cancel(ann, id)
+    await service.steer(id, { do: 'succeed' })
+    await until(async () => (await service.sightings(id)).includes('performed'))
+    t.match(await ann.ended(id), { status: 'canceled' })
+    t.equal(await service.effects(id), 0)
+  })
+
+  t.test(`${way}: already canceled is 200`, async (t) => {
+    const id = await ann.endedAs('canceled')
+    const before = await ann.monitor(id)
+    t.equal((await cancel(ann, id)).status, 200)
+    t.same(await ann.monitor(id), before)
+  })
+
+  for (const state of ['succeeded', 'failed'] as const) {
+    t.test(`${way}: ${state} is 409, and stays ${state}`, async (t) => {
+      const id = await ann.endedAs(state)
+      const before = await ann.monitor(id)
+      t.equal((await cancel(ann, id)).status, 409)
+      t.same(await ann.monitor(id), before)
+    })
+  }
+
+  t.test(`${way}: If-Match that does not match is 412, and nothing happens`, async (t) => {
+    const id = await queued()
+    t.equal((await cancel(ann, id, { 'if-match': '"999"' })).status, 412)
+    t.match(await ann.monitor(id), { status: 'queued', cancelRequested: false })
+  })
+
+  t.test(`${way}: If-Match of a running job that has changed since is 412, and nothing happens`, async (t) => {
+    const id = await ann.running()
+    const { etag } = (await ann.get(`/jobs/${id}`)).headers
+    await service.steer(id, { do: 'progress', percent: 40 })
+    await ann.untilJob(id, ({ percentComplete }) => percentComplete === 40)
+    t.equal((await cancel(ann, id, { 'if-match': etag as string })).status, 412)
+    t.match(await ann.monitor(id), { status: 'running', cancelRequested: false })
+  })
+
+  t.test(`${way}: If-Match that matches cancels`, async (t) => {
+    for (const tag of [undefined, '*']) {
+      const id = await queued()
+      const { etag } = (await ann.get(`/jobs/${id}`)).headers
+      t.equal((await cancel(ann, id, { 'if-match': tag ?? (etag as string) })).status, 200)
+      t.match(await ann.monitor(id), { status: 'canceled' })
+    }
+  })
+
+  t.test(`${way}: someone else's job, or none, is 404`, async (t) => {
+    const id = await queued()
+    t.equal((await cancel(service.as('bob'), id)).status, 404)
+    t.equal((await cancel(ann, idAt(Date.now()))).status, 404)
+    t.equal((await cancel(ann, 'x')).status, 404)
+    t.match(await ann.monitor(id), { status: 'queued' })
+  })
+
+  for (const [what, type, body] of bodies()) {
+    t.test(`${way}: the body is ignored: ${what}`, async (t) => {
+      const id = await queued()
+      const method = way.split(' ')[0] as string
+      const path = method === 'POST' ? `/jobs/${id}/cancel` : `/jobs/${id}`
+      const { status } = await ann.request(path, { method, body, headers: type ? { 'content-type': type } : {} })
+      t.equal(status, 200)
+      t.match(await ann.monitor(id), { status: 'canceled' })
+    })
+  }
+}
+
+/** Bodies of any type, right and wrong. */
+function bodies(): [string, string | undefined, string | undefined][] {
+  return [
+    ['none at all, with a media type', 'application/json', ''],
+    ['JSON', 'application/json', '{"why":"changed my mind"}'],
+    ['malformed JSON', 'application/json', '{"why":'],
+    ['text', 'text/plain', 'please'],
+    ['a form', 'application/x-www-form-urlencoded', 'a=b'],
+    ['XML', 'application/xml', '<please/>'],
+    ['of no type', undefined, 'please'],
+    ['of a type that is none', 'what?', 'please'],
+  ]
+}
+
+t.test('a handler never runs for a job that was canceled while queued', async (t) => {
+  // A database of its own, for its worker claims what no worker is to claim here.
+  const elsewhere = await serve(t, { worker: false })
+  const dora = elsewhere.as('dora')
+  const first = await dora.submit('/idle', { text: 'canceled' })
+  await dora.post(`/jobs/${first.id}/cancel`, undefined)
+  const second = await dora.submit('/idle', { text: 'not canceled' })
+  await startWorker(t, elsewhere.databaseUrl, 'idle')
+  t.match(await dora.ended(second.id), { status: 'succeeded' })
+  t.match(await dora.monitor(first.id), { status: 'canceled', attempt: 0 })
+  t.equal(await elsewhere.effects(first.id), 0)
+  t.equal(await elsewhere.effects(second.id), 1)
+})
+
+t.test('nothing is ever purged by DELETE: the monitor and the result are still there', async (t) => {
+  for (const state of ['succeeded', 'failed', 'canceled'] as const) {
+    const id = await ann.endedAs(state)
+    await ann.request(`/jobs/${id}`, { method: 'DELETE' })
+    await ann.request(`/jobs/${id}`, { method: 'DELETE' })
+    t.equal((await ann.get(`/jobs/${id}`)).status, 200)
+    t.not((await ann.get(`/jobs/${id}/result`)).status, 404)
+  }
+})
+
+for (const state of ['failed', 'canceled'] as const) {
+  t.test(`retry: ${state} is 202 with a new job, retryOf set`, async (t) => {
+    const id = await ann.endedAs(state)
+    const { status, headers, body } = await retry(ann, id)
+    t.equal(status, 202)
+    t.not(body.id, id)
+    t.match(body, { retryOf: id, status: 'queued' })
+    t.equal(headers['operation-location'], `${api.url}/jobs/${body.id}`)
+    t.equal(headers.location, `${api.url}/jobs/${body.id}/result`)
+    t.match(headers['retry-after'], /^[1-9]\d*$/)
+  })
+}
+
+t.test('retry: the old job stays as it was', async (t) => {
+  const id = await ann.endedAs('failed')
+  const before = await ann.monitor(id)
+  await retry(ann, id)
+  t.same(await ann.monitor(id), before)
+})
+
+t.test('retry: the new job does the same work, with the same payload', async (t) => {
+  const id = await ann.running({ label: 'the same' })
+  await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck' })
+  await ann.ended(id)
+  const { body } = await retry(ann, id)
+  await service.steer(body.id, { do: 'succeed' })
+  t.match(await ann.ended(body.id), { operation: 'steered', status: 'succeeded', result: { label: 'the same' } })
+})
+
+t.test('retry: a new job that fails can be retried as well', async (t) => {
+  const first = await ann.endedAs('failed')
+  const { body: second } = await retry(ann, first)
+  await service.steer(second.id, { do: 'fail', code: 'no-luck', message: 'No luck' })
+  await ann.ended(second.id)
+  const { status, body: third } = await retry(ann, second.id)
+  t.equal(status, 202)
+  t.equal(third.retryOf, second.id)
+})
+
+t.test('retry: queued, running and succeeded are 409, and there is no new job', async (t) => {
+  const eve = service.as('eve')
+  const ids = [await queued(eve), await eve.running(), await eve.endedAs('succeeded')]
+  for (const id of ids) t.equal((await retry(eve, id)).status, 409)
+  t.equal((await service.storedBy('eve')).jobs, ids.length)
+})
+
+t.test("retry: someone else's job, or none, is 404", async (t) => {
+  const id = await ann.endedAs('failed')
+  t.equal((await retry(service.as('fred'), id)).status, 404)
+  t.equal((await retry(ann, idAt(Date.now()))).status, 404)
+  t.same(await service.storedBy('fred'), nothing)
+})
+
+t.test('retry takes an Idempotency-Key: the same key, the same new job', async (t) => {
+  const id = await ann.endedAs('failed')
+  const first = await retry(ann, id, { 'idempotency-key': 'retry-once' })
+  const second = await retry(ann, id, { 'idempotency-key': 'retry-once' })
+  t.equal(first.headers['idempotent-replayed'], undefined)
+  t.equal(second.status, 202)
+  t.equal(second.headers['idempotent-replayed'], 'true')
+  t.equal(second.body.id, first.body.id)
+})
+
+t.test('retry takes an Idempotency-Key: the same key for another job is 422', async (t) => {
+  const [one, other] = [await ann.endedAs('failed'), await ann.endedAs('failed')]
+  await retry(ann, one, { 'idempotency-key': 'of-one' })
+  t.equal((await retry(ann, other, { 'idempotency-key': 'of-one' })).status, 422)
+})
+
+t.test('retry takes an Idempotency-Key: a malformed one is 400, and there is no new job', async (t) => {
+  const gina = service.as('gina')
+  const id = await gina.endedAs('failed')
+  t.equal((await retry(gina, id, { 'idempotency-key': '' })).status, 400)
+  t.equal((await service.storedBy('gina')).jobs, 1)
+})
+
+t.test('retry: of many at once with one key one makes the job', async (t) => {
+  const id = await ann.endedAs('failed')
+  const answers = await Promise.all(Array.from({ length: 10 }, () => retry(ann, id, { 'idempotency-key': 'at-once' })))
+  t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
+  t.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
+})
+
+for (const [what, type, body] of bodies()) {
+  t.test(`retry: the body is ignored: ${what}`, async (t) => {
+    const id = await ann.endedAs('canceled')
+    const headers = type ? { 'content-type': type } : {}
+    const { status } = await ann.request(`/jobs/${id}/retry`, { method: 'POST', body, headers })
+    t.equal(status, 202)
+  })
+}
+
+/** Follows `nextLink` to the end, and answers all pages. */
+async function pagesOf(client: Client, path: string): Promise<Answer[]> {
+  const pages: Answer[] = []
+  for (let next: string | undefined = path; next; next = pages.at(-1)?.body.nextLink) {
+    pages.push(await client.get(next))
+  }
+  return pages
+}
+
+const idsOf = ({ body }: Answer): string[] => body.value.map(({ id }: { id: string }) => id)
+
+t.test('list: the value is monitors, newest first', async (t) => {
+  const hugo = service.as('hugo')
+  const ids = [
+    await queued(hugo),
+    await hugo.endedAs('succeeded'),
+    await hugo.endedAs('failed'),
+    await hugo.endedAs('canceled'),
+  ]
+  const { status, body } = await hugo.get('/jobs')
+  t.equal(status, 200)
+  t.same(body.value, await Promise.all(ids.toReversed().map((id) => hugo.monitor(id))))
+})
+
+t.test('list: of somebody without jobs it is empty', async (t) => {
+  const { status, body } = await service.as('newcomer').get('/jobs')
+  t.equal(status, 200)
+  t.same(body, { value: [] })
+})
+
+t.test("list: the caller's jobs only", async (t) => {
+  const ida = service.as('ida')
+  const id = await queued(ida)
+  await queued(service.as('jim'))
+  t.same(idsOf(await ida.get('/jobs')), [id])
+})
+
+t.test('list: limit and nextLink: every job once, the last page without nextLink', async (t) => {
+  const kim = service.as('kim')
+  const ids: string[] = []
+  for (let number = 0; number < 7; number++) ids.unshift(await queued(kim))
+  const pages = await pagesOf(kim, '/jobs?limit=3')
+  t.same(
+    pages.slice(0, 2).map((page) => idsOf(page).length),
+    [3, 3],
+  )
+  t.same(pages.flatMap(idsOf), ids)
+  t.equal(pages.at(-1)?.body.nextLink, undefined)
+})
+
+t.test('list: nextLink is absolute, and Link says the same with rel="next"', async (t) => {
+  const leo = service.as('leo')
+  for (let number = 0; number < 3; number++) await queued(leo)
+  const { headers, body } = await leo.get('/jobs?limit=2')
+  t.match(body.nextLink, `${api.url}/jobs?`)
+  t.match(headers.link, `<${body.nextLink}>`)
+  t.match(headers.link, /;\s*rel="?next"?/)
+  const last = await leo.get(body.nextLink)
+  t.notMatch(last.headers.link ?? '', /rel="?next/)
+})
+
+t.test('list: keyset, not offset: what is new does not shift the pages', async (t) => {
+  const max = service.as('max')
+  const ids: string[] = []
+  for (let number = 0; number < 6; number++) ids.unshift(await queued(max))
+  const first = await max.get('/jobs?limit=3')
+  await queued(max)
+  await queued(max)
+  const second = await max.get(first.body.nextLink)
+  t.same([...idsOf(first), ...idsOf(second)], ids)
+})
+
+t.test('list: status filters', async (t) => {
+  const nina = service.as('nina')
+  const by = {
+    queued: await queued(nina),
+    running: await nina.running(),
+    succeeded: await nina.endedAs('succeeded'),
+    failed: await nina.endedAs('failed'),
+    canceled: await nina.endedAs('canceled'),
+  }
+  for (const [status, id] of Object.entries(by)) {
+    const pages = await pagesOf(nina, `/jobs?status=${status}`)
+    t.same(pages.flatMap(idsOf), [id], status)
+  }
+})
+
+t.test('list: operation filters, alone and together with status', async (t) => {
+  const otto = service.as('otto')
+  const idle = await queued(otto)
+  const canceled = await otto.endedAs('canceled')
+  const steered = await otto.endedAs('failed')
+  const ids = async (query: string) => (await pagesOf(otto, `/jobs?${query}`)).flatMap(idsOf)
+  t.same(await ids('operation=idle'), [canceled, idle])
+  t.same(await ids('operation=steered'), [steered])
+  t.same(await ids('operation=idle&status=canceled'), [canceled])
+  t.same(await ids('operation=idle&status=failed'), [])
+})
+
+t.test('list: nextLink keeps the filters and the limit', async (t) => {
+  const pia = service.as('pia')
+  const ids: string[] = []
+  for (let number = 0; number < 4; number++) {
+    ids.unshift(await queued(pia))
+    await pia.endedAs('succeeded')
+  }
+  const pages = await pagesOf(pia, '/jobs?operation=idle&status=queued&limit=1')
+  t.same(pages.flatMap(idsOf), ids)
+  t.ok(pages.every((page) => idsOf(page).length <= 1))
+})
+
+t.test(
+  'list: a page that filters looks at no more than 10,000 rows, and has a nextLink to what lies beyond',
+  async (t) => {
+    const quin = service.as('quin')
+    const oldest = await queued(quin)
+    const rows = 10_500
+    // Newer than the oldest, each of a millisecond of its own.
+    const newest = Date.now()
+    await pool.query(
+      `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+     select id, 'quiet', 'quin', 4, now() + interval '1 day' from unnest($1::uuid[]) as id`,
+      [Array.from({ length: rows }, (_, n) => idAt(newest + 1 + n))],
+    )
+    const pages = await pagesOf(quin, '/jobs?operation=idle&limit=10')
+    t.same(idsOf(pages[0] as Answer), [], 'there is none among the first 10,000')
+    t.ok(pages[0]?.body.nextLink)
+    t.same(pages.flatMap(idsOf), [oldest])
+  },
+)
+
+t.test('list: without a principal: 401', async (t) => {
+  t.equal((await service.as('nobody').get('/jobs')).status, 401)
+})
+
+const pending = await queued()
+
+/** Routes, and the methods that they have. */
+const routes: [string, string[]][] = [
+  [`/jobs/${pending}`, ['GET', 'HEAD', 'DELETE']],
+  [`/jobs/${pending}/result`, ['GET']],
+  [`/jobs/${pending}/events`, ['GET']],
+  [`/jobs/${pending}/cancel`, ['POST']],
+  [`/jobs/${pending}/retry`, ['POST']],
+  ['/jobs', ['GET']],
+  ['/events', ['GET']],
+  ['/sums', ['POST']],
+  ['/notes/1', ['PUT', 'PATCH', 'DELETE']],
+]
+
+/** The methods in Allow. */
+const allowed = ({ headers }: Answer): string[] => (headers.allow ?? '').split(',').map((method) => method.trim())
+
+for (const [path, methods] of routes) {
+  const name = path.replace(pending, '{id}')
+  t.test(`wrong method: ${name} answers 405 with Allow`, async (t) => {
+    const wrong = ['POST', 'PUT'].find((method) => !methods.includes(method)) as string
+    const answer = await ann.request(path, { method: wrong })
+    t.equal(answer.status, 405)
+    for (const method of methods) t.ok(allowed(answer).includes(method), method)
+    t.notOk(allowed(answer).includes(wrong))
+  })
+
+  t.test(`OPTIONS: ${name} answers 204 with Allow`, async (t) => {
+    const answer = await ann.request(path, { method: 'OPTIONS' })
+    t.equal(answer.status, 204)
+    t.equal(answer.text, '')
+    for (const method of methods) t.ok(allowed(answer).includes(method), method)
+  })
+}
+
+t.test('wrong method: where there is nothing it is 404', async (t) => {
+  t.equal((await ann.request('/nothing', { method: 'DELETE' })).status, 404)
+})

@@ -1,0 +1,406 @@
+import t from 'tap'
+import { failsAtCommit, heldAtCommit } from './app/operations.ts'
+import { type Answer, type Client, nothing, pending, type RequestOptions, serve } from './support.ts'
+
+t.jobs = 6
+
+const service = await serve(t, { apis: 2 })
+const { apis, pool } = service
+const [, otherApi] = apis
+
+/** Somebody whose keys are nobody else's. */
+let users = 0
+const someone = (): Client => service.as(`user-${++users}`)
+
+const keyed = (key: string | string[]) => ({ 'idempotency-key': key })
+const isReplay = (answer: Answer) => answer.headers['idempotent-replayed'] === 'true'
+
+/** Sends JSON text under a key. */
+const sendText = (client: Client, path: string, key: string, body: string, options: RequestOptions = {}) =>
+  client.request(path, {
+    method: 'POST',
+    ...options,
+    body,
+    headers: { 'content-type': 'application/json', ...keyed(key), ...options.headers },
+  })
+
+t.test('absent: every request is a job of its own', async (t) => {
+  const ann = someone()
+  const [first, second] = [await ann.post('/idle', { text: 'x' }), await ann.post('/idle', { text: 'x' })]
+  t.same([first.status, second.status], [202, 202])
+  t.not(first.body.id, second.body.id)
+})
+
+t.test('absent: 400 where the operation requires a key, and nothing is stored', async (t) => {
+  const ann = someone()
+  t.equal((await ann.post('/keyed', { text: 'x' })).status, 400)
+  t.same(await service.storedBy(ann.name), nothing)
+  t.equal((await ann.post('/keyed', { text: 'x' }, keyed('k'))).status, 202)
+})
+
+for (const [what, value] of Object.entries({
+  empty: '',
+  'an empty structured string': '""',
+  blank: ' ',
+  'over 255 characters': 'k'.repeat(256),
+  'over 255 characters, structured': `"${'k'.repeat(256)}"`,
+  'not ASCII': 'caf\u00e9',
+  'not printable': 'a\tb',
+  'repeated, the same': ['k', 'k'],
+  'repeated, different': ['k', 'l'],
+})) {
+  t.test(`a key that is ${what}: 400, and nothing is stored`, async (t) => {
+    const ann = someone()
+    t.equal((await ann.post('/idle', { text: 'x' }, keyed(value))).status, 400)
+    t.same(await service.storedBy(ann.name), nothing)
+  })
+}
+
+for (const [what, value] of Object.entries({
+  'of one character': 'k',
+  'of 255 characters': 'k'.repeat(255),
+  'of 255 characters, structured': `"${'k'.repeat(255)}"`,
+  'a UUID': '8e03978e-40d5-43dd-bc93-6894a57f9324',
+  'with every kind of printable ASCII': "!#$%&'*+-.^_`|~ 09 AZ az ()<>@:;[]?={}/",
+})) {
+  t.test(`a key ${what} is a key`, async (t) => {
+    const ann = someone()
+    const first = await ann.post('/idle', { text: 'x' }, keyed(value))
+    const second = await ann.post('/idle', { text: 'x' }, keyed(value))
+    t.same([first.status, second.status], [202, 202])
+    t.equal(second.body.id, first.body.id)
+  })
+}
+
+t.test('"abc" and abc are the same key', async (t) => {
+  const ann = someone()
+  const structured = await ann.post('/idle', { text: 'x' }, keyed('"abc"'))
+  const bare = await ann.post('/idle', { text: 'x' }, keyed('abc'))
+  t.ok(isReplay(bare))
+  t.equal(bare.body.id, structured.body.id)
+})
+
+t.test('keys are told apart by case', async (t) => {
+  const ann = someone()
+  const lower = await ann.post('/idle', { text: 'x' }, keyed('abc'))
+  const upper = await ann.post('/idle', { text: 'x' }, keyed('ABC'))
+  t.not(upper.body.id, lower.body.id)
+})
+
+t.test('the first answer has no Idempotent-Replayed', async (t) => {
+  const { headers } = await someone().post('/idle', { text: 'x' }, keyed('k'))
+  t.equal(headers['idempotent-replayed'], undefined)
+})
+
+t.test("replay, job queued: 202, the same job's current monitor, with all its headers", async (t) => {
+  const ann = someone()
+  const first = await ann.post('/idle', { text: 'x' }, keyed('k'))
+  const second = await ann.post('/idle', { text: 'x' }, keyed('k'))
+  t.equal(second.status, 202)
+  t.ok(isReplay(second))
+  t.same(second.body, first.body)
+  for (const name of ['operation-location', 'content-location', 'location', 'cache-control']) {
+    t.equal(second.headers[name], first.headers[name], name)
+  }
+})
+
+t.test("replay, job running: 202, the same job's current monitor", async (t) => {
+  const ann = someone()
+  const id = await ann.running({ label: 'x' }, keyed('k'))
+  await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
+  await ann.untilJob(id, ({ percentComplete }) => percentComplete === 40)
+  const answer = await ann.post('/steered', { label: 'x' }, keyed('k'))
+  t.equal(answer.status, 202)
+  t.ok(isReplay(answer))
+  t.match(answer.body, { id, status: 'running', percentComplete: 40, message: 'half way' })
+})
+
+for (const [state, action] of [
+  ['succeeded', { do: 'succeed' }],
+  ['failed', { do: 'fail', code: 'no-luck', message: 'No luck', status: 409 }],
+] as const) {
+  t.test(`replay, job ${state}: 202, the same job's current monitor`, async (t) => {
+    const ann = someone()
+    const id = await ann.running({}, keyed('k'))
+    await service.steer(id, action)
+    const ended = await ann.ended(id)
+    const answer = await ann.post('/steered', {}, keyed('k'))
+    t.equal(answer.status, 202)
+    t.ok(isReplay(answer))
+    t.same(answer.body, ended)
+    t.equal(ended.status, state)
+  })
+}
+
+t.test("replay, job canceled: 202, the same job's current monitor", async (t) => {
+  const ann = someone()
+  const { id } = await ann.submit('/idle', { text: 'x' }, keyed('k'))
+  await ann.post(`/jobs/${id}/cancel`, undefined)
+  const answer = await ann.post('/idle', { text: 'x' }, keyed('k'))
+  t.equal(answer.status, 202)
+  t.ok(isReplay(answer))
+  t.match(answer.body, { id, status: 'canceled' })
+})
+
+t.test('a replay does not run the operation again', async (t) => {
+  const ann = someone()
+  await ann.post('/notes', { text: 'once' }, keyed('k'))
+  await ann.post('/notes', { text: 'once' }, keyed('k'))
+  t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
+})
+
+/** Changes of a request that make it no other one. */
+for (const [what, body, headers] of [
+  ['members in another order', '{"more": {"b": 2, "a": 1}, "text": "x"}', {}],
+  ['white space', '{ "text" : "x",\n "more":{"a":1,"b":2}}', {}],
+  ['a number written otherwise', '{"text": "x", "more": {"a": 1.0, "b": 2e0}}', {}],
+  ['a character written as an escape', '{"\\u0074ext": "\\u0078", "more": {"a": 1, "b": 2}}', {}],
+  ['Prefer', '{"text": "x", "more": {"a": 1, "b": 2}}', { prefer: 'return=minimal' }],
+  [
+    'traceparent',
+    '{"text": "x", "more": {"a": 1, "b": 2}}',
+    { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` },
+  ],
+  ['tracestate', '{"text": "x", "more": {"a": 1, "b": 2}}', { tracestate: 'a=b' }],
+  ['Authorization', '{"text": "x", "more": {"a": 1, "b": 2}}', { authorization: 'Bearer another' }],
+  ['User-Agent', '{"text": "x", "more": {"a": 1, "b": 2}}', { 'user-agent': 'another' }],
+] as [string, string, Record<string, string>][]) {
+  t.test(`the fingerprint does not depend on ${what}`, async (t) => {
+    const ann = someone()
+    const first = await ann.post('/echoes', { text: 'x', more: { a: 1, b: 2 } }, keyed('k'))
+    const second = await sendText(ann, '/echoes', 'k', body, { headers })
+    t.equal(second.status, 202)
+    t.ok(isReplay(second))
+    t.equal(second.headers['operation-location'], first.headers['operation-location'])
+  })
+}
+
+t.test('the fingerprint does not depend on the order of the query', async (t) => {
+  const ann = someone()
+  const first = await ann.post('/idle?a=1&b=2', { text: 'x' }, keyed('k'))
+  const second = await ann.post('/idle?b=2&a=1', { text: 'x' }, keyed('k'))
+  t.equal(second.status, 202)
+  t.equal(second.body.id, first.body.id)
+})
+
+for (const [what, path, body, method] of [
+  ['another body', '/notes/1', { text: 'y' }, 'PUT'],
+  ['a body with one member more', '/echoes', { text: 'x', more: null }, 'POST'],
+  ['another route', '/notes', { text: 'x' }, 'POST'],
+  ['another path of the same route', '/notes/2', { text: 'x' }, 'PUT'],
+  ['another method', '/notes/1', { text: 'x' }, 'PATCH'],
+  ['another query', '/notes/1?a=1', { text: 'x' }, 'PUT'],
+] as const) {
+  t.test(`same key, ${what}: 422, and nothing is stored`, async (t) => {
+    const ann = someone()
+    const firstPath = path === '/echoes' ? path : '/notes/1'
+    const first = await ann.request(firstPath, {
+      method: path === '/echoes' ? 'POST' : 'PUT',
+      body: { text: 'x' },
+      headers: keyed('k'),
+    })
+    t.equal(first.status, 202)
+    const before = await service.storedBy(ann.name)
+    t.equal((await ann.request(path, { method, body, headers: keyed('k') })).status, 422)
+    t.same(await service.storedBy(ann.name), before)
+  })
+}
+
+t.test('same key, lists in another order: 422', async (t) => {
+  const ann = someone()
+  await ann.post('/sums', { numbers: [1, 2] }, keyed('k'))
+  t.equal((await ann.post('/sums', { numbers: [2, 1] }, keyed('k'))).status, 422)
+})
+
+t.test('same key, other principal: independent', async (t) => {
+  const [ann, bob] = [someone(), someone()]
+  const first = await ann.post('/idle', { text: 'x' }, keyed('k'))
+  const second = await bob.post('/idle', { text: 'another' }, keyed('k'))
+  t.same([first.status, second.status], [202, 202])
+  t.notOk(isReplay(second))
+  t.not(second.body.id, first.body.id)
+})
+
+/** Requests that are refused or rolled back. */
+const refusals: [string, number, (client: Client) => Promise<Answer>][] = [
+  ['for an invalid body', 400, (client) => client.post('/notes', { text: 1 }, keyed('k'))],
+  ['for malformed JSON', 400, (client) => sendText(client, '/notes', 'k', '{')],
+  ['by the operation', 403, (client) => client.post('/notes', { text: 'forbidden' }, keyed('k'))],
+  ['for Accept', 406, (client) => client.post('/notes', { text: 'x' }, { ...keyed('k'), accept: 'image/png' })],
+  ['for its size', 413, (client) => client.post('/notes', { text: 'x'.repeat(1024 * 1024) }, keyed('k'))],
+  [
+    'for its media type',
+    415,
+    (client) => sendText(client, '/notes', 'k', 'x', { headers: { 'content-type': 'text/plain' } }),
+  ],
+  ['and rolled back', 500, (client) => client.post('/notes', { text: failsAtCommit }, keyed('k'))],
+]
+
+for (const [what, expected, refuse] of refusals) {
+  t.test(`the first attempt was refused ${what} (${expected}): the key was not consumed`, async (t) => {
+    const ann = someone()
+    t.equal((await refuse(ann)).status, expected)
+    const second = await ann.post('/notes', { text: 'another' }, keyed('k'))
+    t.equal(second.status, 202)
+    t.notOk(isReplay(second))
+    t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
+  })
+}
+
+t.test('the first attempt was refused because of the backlog (503): the key was not consumed', async (t) => {
+  const ann = someone()
+  await ann.submit('/limited', { text: 'fills it' })
+  const refused = await (async () => {
+    for (let number = 0; ; number++) {
+      const answer = await ann.post('/limited', { text: 'too many' }, keyed(`k${number}`))
+      if (answer.status === 503) return `k${number}`
+    }
+  })()
+  const second = await ann.post('/idle', { text: 'another' }, keyed(refused))
+  t.equal(second.status, 202)
+  t.notOk(isReplay(second))
+})
+
+t.test('the record has expired: the key has gone with it, a new job', async (t) => {
+  const ann = someone()
+  const { id } = await ann.submit('/notes', { text: 'x' }, keyed('k'))
+  await ann.ended(id)
+  await service.expire(id)
+  const body = { text: 'another' }
+  const second = await ann.post('/notes', body, keyed('k'))
+  t.equal(second.status, 202)
+  t.notOk(isReplay(second))
+  t.not(second.body.id, id)
+  t.match(await ann.ended(second.body.id), { status: 'succeeded' })
+  const third = await ann.post('/notes', body, keyed('k'))
+  t.ok(isReplay(third))
+  t.equal(third.body.id, second.body.id)
+})
+
+t.test('the record was purged: the key has gone with it, a new job', async (t) => {
+  const ann = someone()
+  const { id } = await ann.submit('/notes', { text: 'x' }, keyed('k'))
+  await ann.ended(id)
+  await pool.query('delete from accepted.job where id = $1', [id])
+  const second = await ann.post('/notes', { text: 'another' }, keyed('k'))
+  t.equal(second.status, 202)
+  t.notOk(isReplay(second))
+  t.not(second.body.id, id)
+})
+
+t.test('50 at once with one key on two API processes: one job, one effect, and everybody gets it', async (t) => {
+  const ann = someone()
+  const body = { text: 'once' }
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, (_, n) => service.as(ann.name, apis[n % 2]).post('/notes', body, keyed('k'))),
+  )
+  t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
+  t.equal(new Set(answers.map((answer) => answer.body.id)).size, 1)
+  t.equal(answers.filter((answer) => !isReplay(answer)).length, 1, 'one was first')
+  t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
+  const id = answers[0]?.body.id
+  await ann.ended(id)
+  t.equal(await service.effects(id), 1)
+})
+
+t.test('50 at once with one key and different bodies on two API processes: one job, 422 for all others', async (t) => {
+  const ann = someone()
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, (_, n) =>
+      service.as(ann.name, apis[n % 2]).post('/notes', { text: `${n}` }, keyed('k')),
+    ),
+  )
+  t.equal(answers.filter(({ status }) => status === 202).length, 1)
+  t.equal(answers.filter(({ status }) => status === 422).length, 49)
+  t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
+})
+
+/** Keeps the commit of the notes with a text from returning, until it is let go. */
+async function hold(text: string): Promise<{ isReached(): Promise<boolean>; release(): Promise<void> }> {
+  const holder = await pool.connect()
+  await holder.query('select pg_advisory_lock(hashtext($1))', [text])
+  return {
+    async isReached() {
+      const { rows } = await holder.query(
+        `select from pg_locks where locktype = 'advisory' and not granted
+          and objid::bigint = hashtext($1)::bigint & x'ffffffff'::bigint`,
+        [text],
+      )
+      return rows.length > 0
+    },
+    async release() {
+      await holder.query('select pg_advisory_unlock_all()')
+      holder.release()
+    },
+  }
+}
+
+// Other requests may share the transaction that is held, so that these tests run by themselves.
+const alone = { buffered: false }
+
+t.test('the first request is still committing: the second waits, then replays', alone, async (t) => {
+  const ann = someone()
+  const body = { text: `${heldAtCommit}: waits` }
+  const held = await hold(body.text)
+  const first = pending(ann.post('/notes', body, keyed('k')))
+  while (!(await held.isReached()));
+  const second = pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k')))
+  // The other process is asked something meanwhile, so that it has had the time to answer wrongly.
+  await service.as(ann.name, otherApi).submit('/idle', { text: 'x' })
+  t.notOk(second.isSettled())
+  await held.release()
+  const [one, two] = [await first.result(), await second.result()]
+  t.same([one.status, two.status], [202, 202])
+  t.equal(two.body.id, one.body.id)
+  t.same([isReplay(one), isReplay(two)], [false, true])
+})
+
+t.test('the first request is still committing past the lock timeout: 409 with Retry-After', alone, async (t) => {
+  const ann = someone()
+  const body = { text: `${heldAtCommit}: past the timeout` }
+  const held = await hold(body.text)
+  const first = pending(ann.post('/notes', body, keyed('k')))
+  while (!(await held.isReached()));
+  const second = await pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k'))).result()
+  t.equal(second.status, 409)
+  t.match(second.headers['retry-after'], /^[1-9]\d*$/)
+  t.notOk(first.isSettled())
+  await held.release()
+  t.equal((await first.result()).status, 202)
+  const third = await ann.post('/notes', body, keyed('k'))
+  t.ok(isReplay(third))
+  t.equal(third.body.id, (await first.result()).body.id)
+})
+
+t.test('the first request is still committing, under another key: nobody waits', alone, async (t) => {
+  const ann = someone()
+  const body = { text: `${heldAtCommit}: alone` }
+  const held = await hold(body.text)
+  const first = pending(ann.post('/notes', body, keyed('k')))
+  while (!(await held.isReached()));
+  const other = await service.as(ann.name, otherApi).post('/idle', { text: 'x' }, keyed('l'))
+  t.equal(other.status, 202)
+  t.notOk(first.isSettled())
+  await held.release()
+  t.equal((await first.result()).status, 202)
+})
+
+t.test('the first request was committing and is rolled back: the second takes its place', alone, async (t) => {
+  const ann = someone()
+  const body = { text: `${heldAtCommit}: rolled back` }
+  const held = await hold(body.text)
+  const first = pending(ann.post('/notes', body, keyed('k')))
+  while (!(await held.isReached()));
+  const second = pending(service.as(ann.name, otherApi).post('/quiet', {}, keyed('k')))
+  await pool.query(
+    `select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and not granted
+      and objid::bigint = hashtext($1)::bigint & x'ffffffff'::bigint`,
+    [body.text],
+  )
+  const one = await first.result()
+  await held.release()
+  const two = await second.result()
+  t.ok(one.status >= 500, `${one.status}`)
+  t.equal(two.status, 202)
+  t.notOk(isReplay(two))
+})

@@ -1,0 +1,191 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import t from 'tap'
+import { start } from '../support/program.ts'
+import { until } from '../support/until.ts'
+import { bigLimit } from './app/operations.ts'
+import { config, nothing, serve } from './support.ts'
+
+t.jobs = 4
+
+const service = await serve(t)
+const { api, databaseUrl } = service
+const ann = service.as('ann')
+
+const mebibyte = 1024 * 1024
+
+/** A body of exactly so many bytes. */
+const bodyOf = (bytes: number) => ({ text: 'x'.repeat(bytes - JSON.stringify({ text: '' }).length) })
+
+t.test('a body of 1 MiB is accepted, one of a byte more is 413', async (t) => {
+  t.equal((await ann.post('/idle', bodyOf(mebibyte))).status, 202)
+  const bob = service.as('bob')
+  t.equal((await bob.post('/idle', bodyOf(mebibyte + 1))).status, 413)
+  t.same(await service.storedBy('bob'), nothing)
+})
+
+t.test('an operation may raise the limit of its bodies', async (t) => {
+  t.equal((await ann.post('/big', bodyOf(mebibyte + 1))).status, 202)
+  t.equal((await ann.post('/big', bodyOf(bigLimit))).status, 202)
+  t.equal((await ann.post('/big', bodyOf(bigLimit + 1))).status, 413)
+})
+
+t.test('a body without Content-Length counts as well', async (t) => {
+  const response = await fetch(`${api.url}/idle`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: new Blob([JSON.stringify(bodyOf(mebibyte + 1))]).stream(),
+    duplex: 'half',
+  })
+  t.equal(response.status, 413)
+})
+
+t.test('100 headers: what comes beyond is not accepted', async (t) => {
+  const headers = Object.fromEntries(Array.from({ length: 120 }, (_, n) => [`x-header-${n}`, 'x']))
+  const answer = await ann.post('/keyed', { text: 'x' }, { ...headers, 'idempotency-key': 'the last one' })
+  t.ok(answer.status >= 400 && answer.status <= 499, `${answer.status}`)
+})
+
+for (const [what, part] of [
+  ['header section', 'POST /idle HTTP/1.1\r\nHost: x\r\n'],
+  ['body', 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'],
+] as const) {
+  t.test(`request timeout: a request whose ${what} does not arrive whole is answered 408`, async (t) => {
+    const { hostname, port } = new URL(api.url)
+    const socket = connect(Number(port), hostname)
+    t.teardown(() => socket.destroy())
+    await once(socket, 'connect')
+    socket.write(part)
+    const [answer] = await once(socket, 'data')
+    t.match(answer.toString(), /^HTTP\/1\.1 408 /)
+  })
+}
+
+/** An API process that lets a principal send only so many requests. */
+const quota = 5
+const limited = await start(t, 'api', {
+  config,
+  databaseUrl,
+  env: { RATE_LIMIT: String(quota) },
+})
+
+/** Somebody who has used up the quota, and the last answer that was within. */
+async function exhausted(user: string) {
+  const client = service.as(user, limited)
+  for (let number = 1; number < quota; number++) await client.submit('/idle', { text: `${number}` })
+  const { id } = await client.submit('/idle', { text: 'the last' })
+  return { client, id: id as string }
+}
+
+t.test('per-principal rate limit: 429 with Retry-After, and nothing is stored', async (t) => {
+  const { client } = await exhausted('cleo')
+  const { status, headers } = await client.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
+  t.equal(status, 429)
+  t.match(headers['retry-after'], /^[1-9]\d*$/)
+  t.same(await service.storedBy('cleo'), { jobs: quota, keys: 0, notes: quota })
+})
+
+t.test('429 does not consume the key', async (t) => {
+  const { client } = await exhausted('dora')
+  await client.post('/idle', { text: 'refused' }, { 'idempotency-key': 'k' })
+  // Another process counts by itself.
+  const answer = await service.as('dora').post('/idle', { text: 'another' }, { 'idempotency-key': 'k' })
+  t.equal(answer.status, 202)
+  t.equal(answer.headers['idempotent-replayed'], undefined)
+})
+
+t.test('429 has RateLimit and RateLimit-Policy', async (t) => {
+  const { client } = await exhausted('eve')
+  const { status, headers } = await client.post('/idle', { text: 'x' })
+  t.equal(status, 429)
+  t.match(headers.ratelimit, /^"[^"]+";(.*;)?\s*r=0\b/)
+  t.match(headers['ratelimit-policy'], /^"[^"]+";(.*;)?\s*q=5\b/)
+})
+
+t.test('RateLimit and RateLimit-Policy name the same policy', async (t) => {
+  const { client } = await exhausted('fred')
+  const { headers } = await client.post('/idle', { text: 'x' })
+  const [limit, policy] = [headers.ratelimit, headers['ratelimit-policy']] as [string, string]
+  t.match(limit, /^"[^"]+"/)
+  t.equal(limit.match(/^"[^"]+"/)?.[0], policy.match(/^"[^"]+"/)?.[0])
+})
+
+t.test('the rate limit is per principal: others are served', async (t) => {
+  const { client } = await exhausted('gina')
+  t.equal((await client.post('/idle', { text: 'x' })).status, 429)
+  t.equal((await service.as('hugo', limited).post('/idle', { text: 'x' })).status, 202)
+})
+
+t.test('the rate limit comes before validation', async (t) => {
+  const { client } = await exhausted('ida')
+  t.equal((await client.post('/idle', { text: 1 })).status, 429)
+})
+
+t.test('reads of /jobs/{id} are never rate-limited below one per second per job', async (t) => {
+  const { client, id } = await exhausted('jim')
+  for (let second = 0; second < 4; second++) {
+    // Held for a second each, by which they are a second apart.
+    const { status, body } = await client.get(`/jobs/${id}`, { prefer: 'wait=1' })
+    t.equal(status, 200)
+    t.equal(body.id, id)
+  }
+})
+
+t.test('reads of /result are never rate-limited below one per second per job', async (t) => {
+  const { client, id } = await exhausted('kim')
+  for (let second = 0; second < 4; second++) {
+    const { status, body } = await client.get(`/jobs/${id}/result`, { prefer: 'wait=1' })
+    t.equal(status, 202)
+    t.equal(body.id, id)
+  }
+})
+
+t.test('reads of one job do not use up those of another', async (t) => {
+  const max = service.as('max')
+  const others = [await max.submit('/idle', { text: 'one' }), await max.submit('/idle', { text: 'two' })]
+  const { client, id } = await exhausted('max')
+  const statuses = await Promise.all(
+    [id, ...others.map((other) => other.id)].map(async (one) => (await client.get(`/jobs/${one}`)).status),
+  )
+  t.same(statuses, [200, 200, 200])
+})
+
+/** Fills the backlog of `limited`, and answers the first 503. */
+async function fillBacklog(user: string) {
+  const client = service.as(user)
+  const first = await client.post('/limited', { text: 'x' })
+  const refused = await until(async () => {
+    const answer = await client.post('/limited', { text: 'x' })
+    return answer.status !== 202 && answer
+  })
+  return { client, first, refused }
+}
+
+t.test("backlog above the operation's bound: 503 with Retry-After", async (t) => {
+  const { refused } = await fillBacklog('nina')
+  t.equal(refused.status, 503)
+  t.match(refused.headers['retry-after'], /^[1-9]\d*$/)
+})
+
+t.test("backlog above the operation's bound: nothing is stored", async (t) => {
+  await fillBacklog('otto')
+  const pia = service.as('pia')
+  const { status } = await pia.post('/limited', { text: 'x' }, { 'idempotency-key': 'k' })
+  t.equal(status, 503)
+  t.same(await service.storedBy('pia'), nothing)
+})
+
+t.test("backlog above the operation's bound: other operations are served", async (t) => {
+  const { client } = await fillBacklog('quin')
+  t.equal((await client.post('/idle', { text: 'x' })).status, 202)
+})
+
+t.test('limits come before validation: the backlog, too', async (t) => {
+  const { client } = await fillBacklog('rosa')
+  t.equal((await client.post('/limited', { text: 1 })).status, 503)
+})
+
+t.test('below the bound of the backlog requests are served', async (t) => {
+  const elsewhere = await serve(t, { worker: false })
+  t.equal((await elsewhere.as('ann').post('/limited', { text: 'x' })).status, 202)
+})

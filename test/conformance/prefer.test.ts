@@ -1,0 +1,186 @@
+import t from 'tap'
+import { type Answer, pending, preferencesApplied, serve } from './support.ts'
+
+t.jobs = 4
+
+const service = await serve(t)
+const ann = service.as('ann')
+
+const linkHeaders = ['operation-location', 'content-location', 'location', 'retry-after', 'cache-control']
+
+/** An answer with 202 that leads to a job, with a body or without. */
+function leadsToJob(answer: Answer): boolean {
+  return answer.status === 202 && linkHeaders.every((name) => answer.headers[name])
+}
+
+t.test('return=minimal: the same 202 with an empty body', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'return=minimal' })
+  t.ok(leadsToJob(answer))
+  t.equal(answer.text, '')
+  t.same(preferencesApplied(answer), ['return=minimal'])
+  const { body } = await ann.get(answer.headers['operation-location'] as string)
+  t.equal(body.operation, 'idle')
+})
+
+t.test('respond-async: 202', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'respond-async' })
+  t.ok(leadsToJob(answer))
+  t.equal(answer.body.status, 'queued')
+  t.same(preferencesApplied(answer), ['respond-async'])
+})
+
+t.test('wait: a job that ends in time is answered 200 with the terminal monitor', async (t) => {
+  const answer = await ann.post('/sums', { numbers: [1, 2, 3] }, { prefer: 'wait=30' })
+  t.equal(answer.status, 200)
+  t.match(answer.body, { operation: 'sum', status: 'succeeded', result: { total: 6 } })
+  t.same(answer.body, await ann.monitor(answer.body.id))
+  t.same(preferencesApplied(answer), ['wait=30'])
+})
+
+t.test('wait: the answer is held until the job has ended', async (t) => {
+  const bob = service.as('bob')
+  const answer = pending(bob.post('/steered', { label: 'held' }, { prefer: 'wait=55' }))
+  const id = await idOfOnlyJob('bob')
+  await bob.untilJob(id, ({ status }) => status === 'running')
+  await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
+  await bob.untilJob(id, ({ percentComplete }) => percentComplete === 40)
+  t.notOk(answer.isSettled(), 'neither the start nor progress is the end')
+  await service.steer(id, { do: 'succeed' })
+  const { status, body } = await answer.result()
+  t.equal(status, 200)
+  t.match(body, { id, status: 'succeeded', result: { label: 'held' } })
+})
+
+t.test('wait: a job that fails in time is answered 200 with the terminal monitor', async (t) => {
+  const cleo = service.as('cleo')
+  const answer = pending(cleo.post('/steered', {}, { prefer: 'wait=55' }))
+  const id = await idOfOnlyJob('cleo')
+  await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status: 409 })
+  const { status, body } = await answer.result()
+  t.equal(status, 200)
+  t.match(body, { id, status: 'failed', error: { code: 'no-luck', message: 'No luck' } })
+})
+
+t.test('wait: a job that is canceled in time is answered 200 with the terminal monitor', async (t) => {
+  const dora = service.as('dora')
+  const answer = pending(dora.post('/idle', { text: 'x' }, { prefer: 'wait=55' }))
+  const id = await idOfOnlyJob('dora')
+  await dora.post(`/jobs/${id}/cancel`, undefined)
+  const { status, body } = await answer.result()
+  t.equal(status, 200)
+  t.match(body, { id, status: 'canceled' })
+})
+
+t.test('wait: a job that does not end in time is answered 202, no sooner than that', async (t) => {
+  const posted = performance.now()
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1' })
+  t.ok(performance.now() - posted >= 990)
+  t.ok(leadsToJob(answer))
+  t.equal(answer.body.status, 'queued')
+})
+
+t.test('wait is clamped to 55, and Preference-Applied says so', async (t) => {
+  const answer = await ann.post('/sums', { numbers: [1] }, { prefer: 'wait=3600' })
+  t.equal(answer.status, 200)
+  t.same(preferencesApplied(answer), ['wait=55'])
+})
+
+t.test('wait with return=representation, success with a resource: 303 to it', async (t) => {
+  const answer = await ann.post('/notes', { text: 'read me' }, { prefer: 'wait=30, return=representation' })
+  t.equal(answer.status, 303)
+  t.match(answer.headers.location, /\/notes\/[0-9a-f-]+$/)
+  t.same(preferencesApplied(answer).sort(), ['return=representation', 'wait=30'])
+  const note = await ann.get(answer.headers.location as string)
+  t.match(note.body, { text: 'read me', status: 'ready' })
+})
+
+t.test('wait with return=representation, success with an inline result: 200 with it', async (t) => {
+  const answer = await ann.post('/sums', { numbers: [2, 2] }, { prefer: 'wait=30, return=representation' })
+  t.equal(answer.status, 200)
+  t.same(answer.body, { total: 4 })
+})
+
+t.test('wait with return=representation, failure: 200 with the terminal monitor', async (t) => {
+  const eve = service.as('eve')
+  const answer = pending(eve.post('/steered', {}, { prefer: 'wait=55, return=representation' }))
+  const id = await idOfOnlyJob('eve')
+  await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck' })
+  const { status, body } = await answer.result()
+  t.equal(status, 200)
+  t.match(body, { id, status: 'failed', error: { code: 'no-luck' } })
+})
+
+t.test('wait with return=representation, not in time: 202 with the monitor', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1, return=representation' })
+  t.ok(leadsToJob(answer))
+  t.equal(answer.body.status, 'queued')
+})
+
+t.test('wait with return=minimal, not in time: 202 with an empty body', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1, return=minimal' })
+  t.ok(leadsToJob(answer))
+  t.equal(answer.text, '')
+  t.same(preferencesApplied(answer).sort(), ['return=minimal', 'wait=1'])
+})
+
+t.test('without Prefer there is no Preference-Applied', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' })
+  t.equal(answer.headers['preference-applied'], undefined)
+})
+
+for (const malformed of [
+  ...['wait=soon', 'wait=-1', 'wait=1.5', 'wait', 'wait=', 'wait=1e1', 'wait=0x9'],
+  ...['return=everything', 'return', 'return=', '=', ',,', 'wait==5', '"wait=5"', 'wait 5', ';;'],
+]) {
+  t.test(`a malformed preference is ignored: ${malformed}`, async (t) => {
+    const answer = await ann.post('/idle', { text: 'x' }, { prefer: malformed })
+    t.ok(leadsToJob(answer))
+    t.equal(answer.body.status, 'queued')
+    t.equal(answer.headers['preference-applied'], undefined)
+  })
+}
+
+t.test('a malformed preference does not spoil the one beside it', async (t) => {
+  for (const prefer of ['wait=soon, return=minimal', 'return=minimal, wait=soon']) {
+    const answer = await ann.post('/idle', { text: 'x' }, { prefer })
+    t.equal(answer.text, '')
+    t.same(preferencesApplied(answer), ['return=minimal'], prefer)
+  }
+})
+
+t.test('a preference that is unknown is ignored', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'handling=lenient, return=minimal' })
+  t.equal(answer.status, 202)
+  t.same(preferencesApplied(answer), ['return=minimal'])
+})
+
+t.test('preferences over several field lines count like those of one (RFC 7240, section 2)', async (t) => {
+  const answer = await ann.post('/sums', { numbers: [5] }, { prefer: ['wait=30', 'return=representation'] })
+  t.equal(answer.status, 200)
+  t.same(answer.body, { total: 5 })
+})
+
+t.test('the name of a preference is case-insensitive, and its value may be quoted (RFC 7240, section 2)', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'Return="minimal"' })
+  t.equal(answer.status, 202)
+  t.equal(answer.text, '')
+})
+
+t.test('of a preference that is there twice the first counts (RFC 7240, section 2)', async (t) => {
+  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'return=minimal, return=representation' })
+  t.equal(answer.text, '')
+  t.same(preferencesApplied(answer), ['return=minimal'])
+})
+
+t.test('a request that is refused is answered at once, whatever it prefers', async (t) => {
+  const { status } = await ann.post('/sums', { numbers: 'none' }, { prefer: 'wait=30, return=representation' })
+  t.equal(status, 400)
+})
+
+/** The id of the one job that somebody has posted, before its answer has come. */
+async function idOfOnlyJob(principal: string): Promise<string> {
+  for (;;) {
+    const { rows } = await service.pool.query('select id from accepted.job where principal = $1', [principal])
+    if (rows[0]) return rows[0].id
+  }
+}

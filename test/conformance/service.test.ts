@@ -1,0 +1,137 @@
+import t from 'tap'
+import { start } from '../support/program.ts'
+import { startProxy } from '../support/proxy.ts'
+import { until } from '../support/until.ts'
+import { config, membersNamed, serve } from './support.ts'
+
+t.jobs = 3
+
+const service = await serve(t)
+const { api, databaseUrl } = service
+const ann = service.as('ann')
+
+for (const path of ['/health/live', '/health/ready']) {
+  t.test(`GET ${path} is 200, for whoever asks`, async (t) => {
+    t.equal((await ann.get(path)).status, 200)
+    t.equal((await service.as('nobody').get(path)).status, 200)
+  })
+}
+
+t.test('not ready without Postgres, but alive; ready again when it is back', async (t) => {
+  const proxy = await startProxy(t, databaseUrl)
+  const cut = await start(t, 'api', { config, databaseUrl: proxy.url })
+  const client = service.as('ann', cut)
+  await proxy.close()
+  const { status } = await client.get('/health/ready')
+  t.equal(status, 503)
+  t.equal((await client.get('/health/live')).status, 200)
+  await proxy.open()
+  t.ok(await until(async () => (await client.get('/health/ready')).status === 200))
+})
+
+t.test('a request without Postgres is 503 with Retry-After, and shows no internals', async (t) => {
+  const proxy = await startProxy(t, databaseUrl)
+  const cut = await start(t, 'api', { config, databaseUrl: proxy.url })
+  const client = service.as('ann', cut)
+  const { id } = await client.submit('/idle', { text: 'x' })
+  await proxy.close()
+  for (const { status, headers, text } of [
+    await client.post('/idle', { text: 'x' }),
+    await client.get(`/jobs/${id}`),
+    await client.get('/jobs'),
+  ]) {
+    t.equal(status, 503)
+    t.match(headers['retry-after'], /^[1-9]\d*$/)
+    t.match(headers['content-type'], /^application\/problem\+json\b/)
+    t.notMatch(text, /ECONNREFUSED|ECONNRESET|127\.0\.0\.1:/)
+  }
+})
+
+t.test('not ready when the schema is not current', async (t) => {
+  const elsewhere = await serve(t, { worker: false })
+  const client = elsewhere.as('ann')
+  const { rows } = await elsewhere.pool.query(
+    'delete from accepted.migration where name = (select max(name) from accepted.migration) returning *',
+  )
+  t.equal(rows.length, 1)
+  t.ok(await until(async () => (await client.get('/health/ready')).status === 503))
+  t.equal((await client.get('/health/live')).status, 200)
+})
+
+t.test('GET /metrics is Prometheus text', async (t) => {
+  await ann.ended((await ann.submit('/notes', { text: 'x' })).id)
+  const { status, headers, text } = await ann.get('/metrics')
+  t.equal(status, 200)
+  t.match(headers['content-type'], /^text\/plain\b.*version=0\.0\.4|^application\/openmetrics-text\b/)
+  const lines = text.split('\n').filter(Boolean)
+  t.ok(lines.some((line) => line.startsWith('# TYPE ')))
+  const sample =
+    /^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})? (-?[0-9.e+-]+|[+-]Inf|NaN)( -?\d+)?$/
+  for (const line of lines) if (!line.startsWith('#') && !sample.test(line)) t.fail(line)
+  t.ok(lines.some((line) => sample.test(line)))
+})
+
+t.test('GET /metrics counts what was accepted', async (t) => {
+  const sampleOf = async () =>
+    (await ann.get('/metrics')).text.split('\n').filter((line) => line.includes('"quiet"') && !line.startsWith('#'))
+  const before = await sampleOf()
+  await ann.submit('/quiet', {})
+  t.notSame(await sampleOf(), before)
+})
+
+// biome-ignore lint/suspicious/noExplicitAny: the document is what the tests are about
+const openapi = async (): Promise<any> => (await ann.get('/openapi.json')).body
+
+t.test('GET /openapi.json is OpenAPI 3.1', async (t) => {
+  const { status, headers, body } = await ann.get('/openapi.json')
+  t.equal(status, 200)
+  t.match(headers['content-type'], /json/)
+  t.match(body.openapi, /^3\.1\.\d+$/)
+})
+
+t.test('GET /openapi.json describes the operations and the routes of jobs', async (t) => {
+  const { paths } = await openapi()
+  for (const [path, method] of [
+    ...[
+      ['/notes', 'post'],
+      ['/notes/{id}', 'put'],
+      ['/sums', 'post'],
+      ['/jobs', 'get'],
+      ['/jobs/{id}', 'get'],
+    ],
+    ...[
+      ['/jobs/{id}', 'delete'],
+      ['/jobs/{id}/result', 'get'],
+      ['/jobs/{id}/events', 'get'],
+      ['/events', 'get'],
+    ],
+    ...[
+      ['/jobs/{id}/cancel', 'post'],
+      ['/jobs/{id}/retry', 'post'],
+    ],
+  ] as [string, string][]) {
+    t.ok(paths[path]?.[method], `${method} ${path}`)
+  }
+})
+
+t.test('GET /openapi.json has callbacks', async (t) => {
+  const callbacks = membersNamed('callbacks', (await openapi()).paths)
+  t.ok(callbacks.some((callback) => Object.keys(callback as object).length > 0))
+})
+
+t.test('GET /openapi.json has links', async (t) => {
+  const { paths } = await openapi()
+  const links = membersNamed('links', paths['/notes'].post.responses['202'])
+  t.ok(links.some((link) => Object.keys(link as object).length > 0))
+})
+
+t.test('GET /openapi.json has webhooks', async (t) => {
+  t.ok(Object.keys((await openapi()).webhooks ?? {}).length > 0)
+})
+
+t.test('GET /docs is a page', async (t) => {
+  const response = await fetch(`${api.url}/docs`, { headers: { accept: 'text/html' } })
+  t.equal(response.status, 200)
+  t.match(response.headers.get('content-type'), /^text\/html\b/)
+  t.match(await response.text(), /<html/i)
+})

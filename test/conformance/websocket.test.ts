@@ -1,0 +1,207 @@
+import { once } from 'node:events'
+import { CloudEvent } from 'cloudevents'
+import t, { type Test } from 'tap'
+import { WebSocket } from 'ws'
+import { until } from '../support/until.ts'
+import { idAt, serve } from './support.ts'
+
+t.jobs = 6
+
+const service = await serve(t, { apis: 2 })
+const { api, apis } = service
+const [, otherApi] = apis
+
+interface Connection {
+  socket: WebSocket
+  /** The text frames so far, and whether any frame was not text. */
+  frames: string[]
+  sawBinary(): boolean
+  /** Waits for an event about a job, and answers the first that is as described. */
+  // biome-ignore lint/suspicious/noExplicitAny: the data is what the test is about
+  event(id: string, status?: string): Promise<CloudEvent<any>>
+  /** The jobs told of so far. */
+  jobs(): (string | undefined)[]
+  send(message: unknown): void
+}
+
+/** Connects as somebody. */
+async function connect(t: Test, user: string, from = api): Promise<Connection> {
+  const socket = new WebSocket(`${from.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
+    headers: { 'x-user': user },
+  })
+  t.teardown(() => socket.terminate())
+  const frames: string[] = []
+  let binary = false
+  socket.on('message', (data, isBinary) => {
+    binary ||= isBinary
+    frames.push(data.toString())
+  })
+  await once(socket, 'open')
+  const events = () => frames.map((frame) => new CloudEvent<Record<string, unknown>>(JSON.parse(frame)))
+  return {
+    ...{ socket, frames, sawBinary: () => binary },
+    event: (id, status) =>
+      until(() => events().find(({ data }) => data?.id === id && (status === undefined || data?.status === status))),
+    jobs: () => events().map(({ data }) => data?.id as string | undefined),
+    send: (message) => socket.send(JSON.stringify(message)),
+  }
+}
+
+t.test('the subprotocol is cloudevents.json', async (t) => {
+  t.equal((await connect(t, 'ann')).socket.protocol, 'cloudevents.json')
+})
+
+t.test('one CloudEvent per text frame', async (t) => {
+  const ann = service.as('ann')
+  const connection = await connect(t, 'ann')
+  const { id } = await ann.submit('/notes', { text: 'x' })
+  await connection.event(id, 'succeeded')
+  t.notOk(connection.sawBinary())
+  for (const frame of connection.frames) {
+    // Throws when it is not valid.
+    const event = new CloudEvent(JSON.parse(frame), true)
+    t.equal(event.specversion, '1.0')
+  }
+})
+
+t.test('an event carries the monitor as it is', async (t) => {
+  const bob = service.as('bob')
+  const connection = await connect(t, 'bob')
+  const id = await bob.endedAs('succeeded')
+  const { data } = await connection.event(id, 'succeeded')
+  t.same(data, await bob.monitor(id))
+})
+
+t.test('events have different ids, one for each state of a job', async (t) => {
+  const cleo = service.as('cleo')
+  const connection = await connect(t, 'cleo')
+  const id = await cleo.endedAs('succeeded')
+  await connection.event(id, 'succeeded')
+  const ids = connection.frames.map((frame) => JSON.parse(frame)).map(({ source, id }) => `${source} ${id}`)
+  t.equal(new Set(ids).size, ids.length)
+})
+
+t.test('without a subscription: all its jobs, also those that another API process has accepted', async (t) => {
+  const connection = await connect(t, 'dora')
+  const { id: first } = await service.as('dora').submit('/idle', { text: 'x' })
+  const { id: second } = await service.as('dora', otherApi).submit('/idle', { text: 'x' })
+  await connection.event(first)
+  await connection.event(second)
+  t.pass('both')
+})
+
+t.test("without a subscription: nobody else's jobs", async (t) => {
+  const connection = await connect(t, 'eve')
+  const { id: theirs } = await service.as('fred').submit('/idle', { text: 'x' })
+  const { id } = await service.as('eve').submit('/idle', { text: 'x' })
+  await connection.event(id)
+  t.notOk(connection.jobs().includes(theirs))
+})
+
+t.test('a subscription is answered with the current state first', async (t) => {
+  const gina = service.as('gina')
+  const id = await gina.running()
+  await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
+  await gina.untilJob(id, ({ percentComplete }) => percentComplete === 40)
+  const connection = await connect(t, 'gina')
+  connection.send({ subscribe: [id] })
+  const { data } = await connection.event(id)
+  const { estimatedCompletionAt: _, ...first } = data
+  const { estimatedCompletionAt: __, ...monitor } = await gina.monitor(id)
+  t.same(first, monitor)
+})
+
+t.test('a subscription to a job that has ended is answered with its end', async (t) => {
+  const hugo = service.as('hugo')
+  const id = await hugo.endedAs('failed')
+  const connection = await connect(t, 'hugo')
+  connection.send({ subscribe: [id] })
+  const { data } = await connection.event(id)
+  t.equal(data.status, 'failed')
+})
+
+t.test('a subscription goes on with what happens', async (t) => {
+  const ida = service.as('ida')
+  const id = await ida.running()
+  const connection = await connect(t, 'ida')
+  connection.send({ subscribe: [id] })
+  await connection.event(id, 'running')
+  await service.steer(id, { do: 'progress', percent: 40 }, { do: 'succeed' })
+  const { data } = await connection.event(id, 'succeeded')
+  t.same(data, await ida.monitor(id))
+})
+
+t.test('with a subscription: the jobs of it, and no others', async (t) => {
+  const jim = service.as('jim')
+  const { id } = await jim.submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'jim')
+  connection.send({ subscribe: [id] })
+  await connection.event(id)
+  const { id: other } = await jim.submit('/idle', { text: 'x' })
+  await jim.post(`/jobs/${id}/cancel`, undefined)
+  await connection.event(id, 'canceled')
+  t.notOk(connection.jobs().includes(other))
+})
+
+t.test('one message may subscribe to several jobs', async (t) => {
+  const kim = service.as('kim')
+  const ids = [await kim.endedAs('canceled'), (await kim.submit('/idle', { text: 'x' })).id]
+  const connection = await connect(t, 'kim')
+  connection.send({ subscribe: ids })
+  for (const id of ids) await connection.event(id)
+  t.same(new Set(connection.jobs()), new Set(ids))
+})
+
+t.test('unsubscribe: nothing more of that job', async (t) => {
+  const leo = service.as('leo')
+  const [gone, kept] = await Promise.all([leo.running(), leo.running()])
+  const connection = await connect(t, 'leo')
+  connection.send({ subscribe: [gone, kept] })
+  await connection.event(gone)
+  await connection.event(kept)
+  connection.send({ unsubscribe: [gone] })
+  // Answered in turn, so that the other message has been read by then.
+  const { id: marker } = await leo.submit('/idle', { text: 'x' })
+  connection.send({ subscribe: [marker] })
+  await connection.event(marker)
+  await service.steer(gone, { do: 'succeed' })
+  await leo.ended(gone)
+  await service.steer(kept, { do: 'succeed' })
+  await connection.event(kept, 'succeeded')
+  const told = connection.frames.map((frame) => JSON.parse(frame).data)
+  t.notOk(told.some(({ id, status }) => id === gone && status === 'succeeded'))
+})
+
+t.test("a subscription to someone else's job, or to none, tells nothing of it", async (t) => {
+  const { id: theirs } = await service.as('max').submit('/notes', { text: 'secret of max' })
+  const { id: mine } = await service.as('nina').submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'nina')
+  connection.send({ subscribe: [theirs, idAt(Date.now()), 'x', mine] })
+  await connection.event(mine)
+  await service.as('max').ended(theirs)
+  await service.as('nina').post(`/jobs/${mine}/cancel`, undefined)
+  await connection.event(mine, 'canceled')
+  t.notOk(connection.jobs().includes(theirs))
+  t.notMatch(connection.frames.join(), 'note.create')
+})
+
+for (const garbage of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"subscribe":[1]}']) {
+  t.test(`a message that makes no sense does not end the process: ${garbage}`, async (t) => {
+    const connection = await connect(t, 'otto')
+    connection.socket.send(garbage)
+    const again = await connect(t, 'otto')
+    const { id } = await service.as('otto').submit('/idle', { text: 'x' })
+    await again.event(id)
+    t.pass('it goes on')
+  })
+}
+
+t.test('without a principal: no connection, but 401', async (t) => {
+  const socket = new WebSocket(`${api.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
+    headers: { 'x-user': 'nobody' },
+  })
+  t.teardown(() => socket.terminate())
+  socket.on('error', () => {})
+  const [, response] = await once(socket, 'unexpected-response')
+  t.equal(response.statusCode, 401)
+})
