@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { sql } from 'kysely'
+import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { retryJob } from '../accept/retry.ts'
 import { transact } from '../db/transaction.ts'
@@ -12,7 +13,7 @@ import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
 import { linkToJob, monitorOf } from './links.ts'
 import { jobLinks } from './openapi.ts'
 import { readsHeaders } from './request-headers.ts'
-import { acceptedHeaders, withMonitor, withoutBody, withProblems } from './responses.ts'
+import { acceptedHeaders, withEnd, withMonitor, withoutBody, withProblems } from './responses.ts'
 import { etagOf } from './status.ts'
 
 /** How long a request waits for a transaction that is settling the job, in milliseconds. */
@@ -24,6 +25,9 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
     // The bodies are of no interest, and neither is their type.
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', (_request, _payload, done) => done(null))
+    scope.addHook('onRequest', async ({ headers }) => {
+      delete headers['content-type']
+    })
     scope.addHook('onRequest', acceptsJson)
     const cancellation = {
       schema: {
@@ -53,7 +57,7 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
           params: JobParams,
           headers: readsHeaders('prefer', 'idempotency-key', 'traceparent'),
           response: {
-            200: withMonitor('The new job has ended within the time that `Prefer: wait` gave it'),
+            200: withEnd(Type.Unknown()),
             202: withMonitor('A new job', { headers: acceptedHeaders }),
             303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
               headers: ['Location', 'Preference-Applied'],

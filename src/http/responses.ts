@@ -53,6 +53,19 @@ export const acceptedHeaders = [
   ...(['Preference-Applied', 'Idempotent-Replayed', 'Cache-Control'] as const),
 ] satisfies HeaderField[]
 
+/**
+ * Declares the answer to a client that waited for the end with `Prefer: wait`.
+ *
+ * @param result what the operation returns, if anything
+ */
+export const withEnd = (result: TSchema | undefined) =>
+  withBody(
+    'The job has ended in time: its monitor, or with `Prefer: return=representation` its inline result',
+    'application/json',
+    result ? Type.Union([Monitor, result]) : Monitor,
+    { headers: ['Operation-Location', 'Content-Location', 'Location', 'Preference-Applied', 'Idempotent-Replayed'] },
+  )
+
 /** What every route may answer. */
 const anywhere: ProblemCode[] = [
   'unauthenticated',

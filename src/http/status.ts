@@ -140,7 +140,9 @@ export function sendResult(service: Service, reply: FastifyReply, job: Job): Fas
       return linkToJob(service, reply, job).send(monitorOf(service, reply.request, job))
     case 'succeeded':
       if (job.resource !== null) return reply.redirect(absolute(job.resource, service.originOf(reply.request)), 303)
-      return job.result === null ? reply.code(204).send() : reply.code(200).send(job.result)
+      if (job.result === null) return reply.code(204).send()
+      // As text already: it may be a JSON string, and is not of the shape that the route declares for a monitor.
+      return reply.code(200).type('application/json; charset=utf-8').send(JSON.stringify(job.result))
     case 'failed':
       return sendEnd(service, reply, job, job.error?.status ?? problems['job-failed'].status)
     case 'canceled':

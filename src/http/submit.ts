@@ -14,7 +14,7 @@ import type { Metrics } from './metrics.ts'
 import { jobLinks } from './openapi.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
 import { readsHeaders } from './request-headers.ts'
-import { acceptedHeaders, withBody, withMonitor, withoutBody, withProblems } from './responses.ts'
+import { acceptedHeaders, withBody, withEnd, withMonitor, withoutBody, withProblems } from './responses.ts'
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
 export function submitRoute(
@@ -35,9 +35,7 @@ export function submitRoute(
       ...(operation.schemas.params && { params: operation.schemas.params }),
       headers: readsHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent'),
       response: {
-        200: withMonitor('The job has ended within the time that `Prefer: wait` gave it', {
-          headers: ['Operation-Location', 'Content-Location', 'Location', 'Preference-Applied', 'Idempotent-Replayed'],
-        }),
+        200: withEnd(operation.schemas.result),
         202: withMonitor('Accepted, and durable', { headers: acceptedHeaders }),
         303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
           headers: ['Location', 'Preference-Applied'],
@@ -52,11 +50,10 @@ export function submitRoute(
       },
     },
     links: { 202: jobLinks },
-    onRequest: acceptsJson,
+    onRequest: [acceptsJson, () => assertBacklog(service.database, operation)],
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
       await assertWebhookKnown(service, entry)
-      await assertBacklog(service.database, operation)
       const outcome = await service.committer.submit(entry)
       switch (outcome.kind) {
         case 'accepted':

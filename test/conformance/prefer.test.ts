@@ -100,6 +100,13 @@ t.test('wait with return=representation, success with an inline result: 200 with
   t.same(answer.body, { total: 4 })
 })
 
+t.test('wait: the terminal monitor of an operation with a result has it as a member', async (t) => {
+  const answer = await ann.post('/sums', { numbers: [2, 3] }, { prefer: 'wait=30' })
+  t.equal(answer.status, 200)
+  t.match(answer.body, { status: 'succeeded', result: { total: 5 } })
+  t.same(answer.body, await ann.monitor(answer.body.id))
+})
+
 t.test('wait with return=representation, failure: 200 with the terminal monitor', async (t) => {
   const eve = service.as('eve')
   const answer = pending(eve.post('/steered', {}, { prefer: 'wait=55, return=representation' }))

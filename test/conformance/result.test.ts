@@ -59,6 +59,21 @@ t.test('succeeded, inline result: 200 with the result', async (t) => {
   t.equal(headers['retry-after'], undefined)
 })
 
+for (const value of ['a text', '', 0, false, [1], {}]) {
+  t.test(`succeeded, inline result that is ${JSON.stringify(value)}: 200 with it as JSON`, async (t) => {
+    const { id } = await ann.submit('/echoes', { only: value })
+    t.same((await ann.ended(id)).result, value)
+    for (const answer of [
+      await ann.get(`/jobs/${id}/result`),
+      await ann.post('/echoes', { only: value }, { prefer: 'wait=30, return=representation' }),
+    ]) {
+      t.equal(answer.status, 200)
+      t.match(answer.headers['content-type'], /^application\/json\b/)
+      t.equal(answer.text, JSON.stringify(value))
+    }
+  })
+}
+
 t.test('succeeded, neither: 204', async (t) => {
   const { id } = await ann.submit('/quiet', {})
   await ann.ended(id)

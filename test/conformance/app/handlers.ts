@@ -71,7 +71,7 @@ export default defineHandlers(operations, ({ db: anyDb }) => {
       settle: async (_trx, jobs) =>
         jobs.map(({ payload }) => ({ total: payload.numbers.reduce((total, number) => total + number, 0) })),
     },
-    echo: { settle: async (_trx, jobs) => jobs.map(({ payload }) => payload) },
+    echo: { settle: async (_trx, jobs) => jobs.map(({ payload }) => ('only' in payload ? payload.only : payload)) },
     quiet: { settle: affect },
     steered: { concurrency: 100, perform, settle: affect },
     estimated: { concurrency: 100, perform, settle: affect },

@@ -116,7 +116,7 @@ export const sum = defineOperation({
   result: Type.Object({ total: Type.Integer() }),
 })
 
-/** Answers inline with whatever it got. */
+/** Answers inline with what it got, or with the member `only` of it. */
 export const echo = defineOperation({
   name: 'echo',
   route: { method: 'POST', url: '/echoes' },
