@@ -65,6 +65,11 @@ export const problems = {
     title: 'There is no representation of the kind that Accept asks for',
     remedy: 'Send `Accept: application/json`, or no Accept at all; jobs also come as text/event-stream and text/html.',
   },
+  'request-timeout': {
+    status: 408,
+    title: 'The request did not arrive whole in time',
+    remedy: 'Nothing was stored. Repeat the request, under its Idempotency-Key if it has one.',
+  },
   'idempotency-key-locked': {
     status: 409,
     title: 'A request with this Idempotency-Key is still being accepted',
@@ -114,6 +119,11 @@ export const problems = {
     status: 424,
     title: 'The job failed',
     remedy: 'The member `error` says why; the member `job` is its status.',
+  },
+  'headers-too-large': {
+    status: 431,
+    title: 'The request has too many header fields, or too large ones',
+    remedy: 'Nothing was stored. Send at most 100 header fields, together of at most 16 KiB.',
   },
   'too-many-requests': {
     status: 429,

@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { sql } from 'kysely'
-import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { retryJob } from '../accept/retry.ts'
 import { transact } from '../db/transaction.ts'
@@ -57,7 +56,7 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
           params: JobParams,
           headers: readsHeaders('prefer', 'idempotency-key', 'traceparent'),
           response: {
-            200: withEnd(Type.Unknown()),
+            200: withEnd(...service.operations.values()),
             202: withMonitor('A new job', { headers: acceptedHeaders }),
             303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
               headers: ['Location', 'Preference-Applied'],

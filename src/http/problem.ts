@@ -32,7 +32,7 @@ export interface ProblemOptions {
   title: string
   message: string
   details?: readonly unknown[] | undefined
-  instance: string
+  instance?: string
 }
 
 /** Makes problem details. */
@@ -41,7 +41,7 @@ export function toProblem({ code, title, message, details, instance }: ProblemOp
     type: code in problems ? problemPath(code as ProblemCode) : 'about:blank',
     title,
     detail: message,
-    instance,
+    ...(instance !== undefined && { instance }),
     error: { code, message, ...(details && details.length > 0 && { details: [...details] }) },
   }
 }

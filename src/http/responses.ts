@@ -1,6 +1,7 @@
 import Type, { type TSchema } from 'typebox'
 import { type ProblemCode, problems } from '../errors.ts'
 import { Monitor } from '../jobs/monitor.ts'
+import type { Operation } from '../operation.ts'
 import { Problem } from './problem.ts'
 
 /** The header fields of our answers, as the OpenAPI document describes them. */
@@ -56,15 +57,17 @@ export const acceptedHeaders = [
 /**
  * Declares the answer to a client that waited for the end with `Prefer: wait`.
  *
- * @param result what the operation returns, if anything
+ * @param operations what it may be the end of
  */
-export const withEnd = (result: TSchema | undefined) =>
+export const withEnd = (...operations: Operation[]) =>
   withBody(
     'The job has ended in time: its monitor, or with `Prefer: return=representation` its inline result',
     'application/json',
-    result ? Type.Union([Monitor, result]) : Monitor,
+    oneOf(Monitor, ...operations.flatMap(({ schemas }) => schemas.result ?? [])),
     { headers: ['Operation-Location', 'Content-Location', 'Location', 'Preference-Applied', 'Idempotent-Replayed'] },
   )
+
+const oneOf = (...schemas: [TSchema, ...TSchema[]]) => (schemas.length > 1 ? Type.Union(schemas) : schemas[0])
 
 /** What every route may answer. */
 const anywhere: ProblemCode[] = [
@@ -72,6 +75,8 @@ const anywhere: ProblemCode[] = [
   'too-many-requests',
   'bad-request',
   'not-acceptable',
+  'request-timeout',
+  'headers-too-large',
   'internal-error',
   'database-unavailable',
 ]

@@ -2,24 +2,22 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { Config, Settings } from '../config.ts'
 import { serializeError } from '../redact.ts'
 import { allowMethods } from './allow.ts'
+import { limitHeaders, requestLimits } from './limits.ts'
 import { accepted, useOurConventions } from './plugin.ts'
 import { handleError, handleNotFound } from './problem.ts'
 import { closeUnusedConnections } from './unused-connections.ts'
 
-/** How long a request may take to arrive whole, in milliseconds. */
-const requestTimeout = 30_000
-
 /** Makes the API of a configuration: our routes, and the app's own under the same conventions and authentication. */
 export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
   const app = Fastify({
-    requestTimeout,
+    ...requestLimits,
     // Who comes while we stop is served, or told to come back, as long as the connection is there.
     return503OnClosing: false,
     // What is wrong before there is a route, for example a path that cannot be decoded.
     frameworkErrors: handleError,
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) } },
   })
-  app.server.maxHeadersCount = 100
+  limitHeaders(app)
   closeUnusedConnections(app)
   allowMethods(app, () => true)
   useOurConventions(app)

@@ -35,7 +35,7 @@ export function submitRoute(
       ...(operation.schemas.params && { params: operation.schemas.params }),
       headers: readsHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent'),
       response: {
-        200: withEnd(operation.schemas.result),
+        200: withEnd(operation),
         202: withMonitor('Accepted, and durable', { headers: acceptedHeaders }),
         303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
           headers: ['Location', 'Preference-Applied'],

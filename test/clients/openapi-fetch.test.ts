@@ -56,12 +56,14 @@ t.test('the result of a job is typed as what it may be', async (t) => {
     params: { path: { id: todo.id } },
     body: { email: 'ann@example.com' },
   })
+  // With `Prefer: return=representation` it might have been the result already.
+  if (!accepted || !('id' in accepted)) return t.fail('there is no job')
   const { data, response } = await client.GET('/jobs/{id}/result', {
-    params: { path: { id: accepted?.id as string }, header: { prefer: 'wait=55' } },
+    params: { path: { id: accepted.id }, header: { prefer: 'wait=55' } },
   })
   t.equal(response.status, 200)
-  t.same(data, { messageId: `<${accepted?.id}@todos.example.com>` })
-  t.same(await readdir(join(dataDir, 'mail')), [`${accepted?.id}@todos.example.com.eml`])
+  t.same(data, { messageId: `<${accepted.id}@todos.example.com>` })
+  t.same(await readdir(join(dataDir, 'mail')), [`${accepted.id}@todos.example.com.eml`])
 })
 
 t.test('an error is a problem, in the types as well', async (t) => {

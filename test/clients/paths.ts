@@ -201,6 +201,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every endpoint, without its secrets */
+        get: operations["listWebhooks"];
+        put?: never;
+        /** Register an endpoint that is told when jobs end */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An endpoint, without its secrets */
+        get: operations["getWebhook"];
+        put?: never;
+        post?: never;
+        /** Remove an endpoint; what is on its way to it is not delivered */
+        delete: operations["removeWebhook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/{id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A new secret; the one before goes on signing for a day */
+        post: operations["rotateWebhookSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/todos/{id}": {
         parameters: {
             query?: never;
@@ -417,6 +470,29 @@ export interface components {
              */
             nextLink?: string;
         };
+        /** WebhookEndpointWithSecret */
+        WebhookEndpointWithSecret: {
+            /**
+             * Format: uuid
+             * @description UUIDv7
+             */
+            id: string;
+            /** Format: uri */
+            url: string;
+            eventTypes: ("job.succeeded" | "job.failed" | "job.canceled")[];
+            /** @description Absent: all */
+            operations?: string[];
+            /** Format: date-time */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description From then on nothing is delivered
+             */
+            disabledAt?: string;
+            disabledReason?: string;
+            /** @description Verifies signatures (Standard Webhooks); shown this once */
+            secret: string;
+        };
         /**
          * JobEvent
          * @description CloudEvents 1.0
@@ -440,6 +516,27 @@ export interface components {
             /** @constant */
             datacontenttype: "application/json";
             data: components["schemas"]["Job"];
+        };
+        /** WebhookEndpoint */
+        WebhookEndpoint: {
+            /**
+             * Format: uuid
+             * @description UUIDv7
+             */
+            id: string;
+            /** Format: uri */
+            url: string;
+            eventTypes: ("job.succeeded" | "job.failed" | "job.canceled")[];
+            /** @description Absent: all */
+            operations?: string[];
+            /** Format: date-time */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description From then on nothing is delivered
+             */
+            disabledAt?: string;
+            disabledReason?: string;
         };
     };
     responses: never;
@@ -543,6 +640,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
@@ -561,6 +667,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -676,6 +791,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `job-ended`: The job has ended already and cannot be canceled */
             409: {
                 headers: {
@@ -712,6 +836,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -839,6 +972,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `operation-canceled`: canceled, with the job */
             409: {
                 headers: {
@@ -875,6 +1017,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -970,6 +1121,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -979,6 +1139,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1079,6 +1248,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
@@ -1097,6 +1275,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1187,6 +1374,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -1196,6 +1392,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1250,7 +1455,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The job has ended within the time that `Prefer: wait` gave it */
+            /** @description The job has ended in time: its monitor, or with `Prefer: return=representation` its inline result */
             200: {
                 headers: {
                     /** @description The monitor of the job: 200 as long as it exists */
@@ -1302,7 +1507,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A parameter of the path or the query does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is not usable; `idempotency-key-required`: This operation needs an Idempotency-Key; `bad-request`: The request is malformed */
+            /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A parameter of the path or the query does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is not usable; `unknown-webhook`: Accepted-Webhook names no webhook endpoint; `idempotency-key-required`: This operation needs an Idempotency-Key; `bad-request`: The request is malformed */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1323,6 +1528,15 @@ export interface operations {
             };
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1377,6 +1591,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1441,7 +1664,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The job has ended within the time that `Prefer: wait` gave it */
+            /** @description The job has ended in time: its monitor, or with `Prefer: return=representation` its inline result */
             200: {
                 headers: {
                     /** @description The monitor of the job: 200 as long as it exists */
@@ -1457,7 +1680,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Job"];
+                    "application/json": components["schemas"]["Job"] | {
+                        messageId: string;
+                    };
                 };
             };
             /** @description Accepted, and durable */
@@ -1493,7 +1718,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A parameter of the path or the query does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is not usable; `idempotency-key-required`: This operation needs an Idempotency-Key; `bad-request`: The request is malformed */
+            /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A parameter of the path or the query does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is not usable; `unknown-webhook`: Accepted-Webhook names no webhook endpoint; `idempotency-key-required`: This operation needs an Idempotency-Key; `bad-request`: The request is malformed */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1514,6 +1739,15 @@ export interface operations {
             };
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1568,6 +1802,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1692,6 +1935,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `job-ended`: The job has ended already and cannot be canceled */
             409: {
                 headers: {
@@ -1728,6 +1980,15 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1775,13 +2036,25 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The new job has ended within the time that `Prefer: wait` gave it */
+            /** @description The job has ended in time: its monitor, or with `Prefer: return=representation` its inline result */
             200: {
                 headers: {
+                    /** @description The monitor of the job: 200 as long as it exists */
+                    "Operation-Location"?: string;
+                    /** @description What the body is: the monitor of the job */
+                    "Content-Location"?: string;
+                    /** @description Where to go on */
+                    Location?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job of an earlier request with the same key */
+                    "Idempotent-Replayed"?: "true";
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Job"];
+                    "application/json": components["schemas"]["Job"] | {
+                        messageId: string;
+                    };
                 };
             };
             /** @description A new job */
@@ -1854,6 +2127,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `job-not-retryable`: Only a failed or canceled job can be retried; `idempotency-key-locked`: A request with this Idempotency-Key is still being accepted */
             409: {
                 headers: {
@@ -1892,6 +2174,624 @@ export interface operations {
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listWebhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        value: components["schemas"]["WebhookEndpoint"][];
+                    };
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request names no known principal */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description http or https, without credentials and fragment; deliveries are posted here */
+                    url: string;
+                    /** @description Default: all */
+                    eventTypes?: ("job.succeeded" | "job.failed" | "job.canceled")[];
+                    /** @description Default: all */
+                    operations?: string[];
+                };
+            };
+        };
+        responses: {
+            /** @description Registered */
+            201: {
+                headers: {
+                    /** @description Where to go on */
+                    Location?: string;
+                    "Cache-Control"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpointWithSecret"];
+                };
+            };
+            /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request names no known principal */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The body has a media type that is not understood here */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the endpoint */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpoint"];
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request names no known principal */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is nothing here, or nothing of yours */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    removeWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the endpoint */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Removed */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request names no known principal */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is nothing here, or nothing of yours */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Something went wrong here */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotateWebhookSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the endpoint */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Rotated */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpointWithSecret"];
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request names no known principal */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: This is for administrators */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: There is nothing here, or nothing of yours */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request did not arrive whole in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth asking again */
+                    "Retry-After"?: number;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or too large ones */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {

@@ -1,16 +1,24 @@
-import { once } from 'node:events'
 import { connect } from 'node:net'
-import t from 'tap'
+import { text } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { bigLimit } from './app/operations.ts'
-import { config, nothing, serve } from './support.ts'
+import { config, nothing, send, serve } from './support.ts'
 
 t.jobs = 4
 
 const service = await serve(t)
 const { api, databaseUrl } = service
 const ann = service.as('ann')
+
+/** An API process that lets a principal send only so many requests. */
+const quota = 5
+const limited = await start(t, 'api', {
+  config,
+  databaseUrl,
+  env: { RATE_LIMIT: String(quota) },
+})
 
 const mebibyte = 1024 * 1024
 
@@ -40,33 +48,57 @@ t.test('a body without Content-Length counts as well', async (t) => {
   t.equal(response.status, 413)
 })
 
-t.test('100 headers: what comes beyond is not accepted', async (t) => {
-  const headers = Object.fromEntries(Array.from({ length: 120 }, (_, n) => [`x-header-${n}`, 'x']))
-  const answer = await ann.post('/keyed', { text: 'x' }, { ...headers, 'idempotency-key': 'the last one' })
-  t.ok(answer.status >= 400 && answer.status <= 499, `${answer.status}`)
-})
-
-for (const [what, part] of [
-  ['header section', 'POST /idle HTTP/1.1\r\nHost: x\r\n'],
-  ['body', 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'],
-] as const) {
-  t.test(`request timeout: a request whose ${what} does not arrive whole is answered 408`, async (t) => {
-    const { hostname, port } = new URL(api.url)
-    const socket = connect(Number(port), hostname)
-    t.teardown(() => socket.destroy())
-    await once(socket, 'connect')
-    socket.write(part)
-    const [answer] = await once(socket, 'data')
-    t.match(answer.toString(), /^HTTP\/1\.1 408 /)
-  })
+/** Sends bytes as they are, and answers all that comes back. */
+async function sendRaw(t: Test, bytes: string): Promise<string> {
+  const { hostname, port } = new URL(api.url)
+  const socket = connect(Number(port), hostname)
+  t.teardown(() => socket.destroy())
+  socket.write(bytes)
+  return text(socket)
 }
 
-/** An API process that lets a principal send only so many requests. */
-const quota = 5
-const limited = await start(t, 'api', {
-  config,
-  databaseUrl,
-  env: { RATE_LIMIT: String(quota) },
+/** The same answer as problem details, without the head of the response. */
+const isProblem = (t: Test, answer: string, status: number, code: string) => {
+  t.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `))
+  t.match(answer, /^content-type: application\/problem\+json\b/im)
+  t.match(JSON.parse(answer.slice(answer.indexOf('{'))), { type: `/docs/problems/${code}`, error: { code } })
+}
+
+const manyHeaders = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, n) => [`x-header-${n}`, 'x']))
+
+/** Requests that do not arrive whole; they take their time beside the other tests. */
+const late = {
+  'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\n'),
+  body: sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'),
+}
+
+t.test('100 headers are accepted, one more is 431 and nothing is stored', async (t) => {
+  const path = new URL('/idle', api.url).href
+  const sendMany = async (count: number) => {
+    const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'x', connection: 'close' }
+    const body = JSON.stringify({ text: 'x' })
+    const headers = { ...fixed, 'content-length': body.length, ...manyHeaders(count - 5) }
+    return send(path, { method: 'POST', headers, body })
+  }
+  t.equal((await sendMany(100)).status, 202)
+  const refused = await sendMany(101)
+  t.equal(refused.status, 431)
+  t.match(refused.body, { error: { code: 'headers-too-large' } })
+  t.same(await service.storedBy('cid'), { ...nothing, jobs: 1, notes: 1 })
+})
+
+t.test('headers of more than 16 KiB are 431', async (t) => {
+  isProblem(
+    t,
+    await sendRaw(t, `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
+    431,
+    'headers-too-large',
+  )
+})
+
+t.test('what is not HTTP is 400', async (t) => {
+  isProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
 })
 
 /** Somebody who has used up the quota, and the last answer that was within. */
@@ -189,3 +221,9 @@ t.test('below the bound of the backlog requests are served', async (t) => {
   const elsewhere = await serve(t, { worker: false })
   t.equal((await elsewhere.as('ann').post('/limited', { text: 'x' })).status, 202)
 })
+
+for (const [what, answer] of Object.entries(late)) {
+  t.test(`request timeout: a request whose ${what} does not arrive whole is answered 408`, async (t) => {
+    isProblem(t, await answer, 408, 'request-timeout')
+  })
+}
