@@ -178,8 +178,12 @@ export async function serve(t: Test, options: ServiceOptions = {}): Promise<Serv
 }
 
 /** Starts a worker that claims some operations. */
-export const startWorker = (t: Test, databaseUrl: string, operations: string): Promise<Program> =>
-  start(t, 'worker', { config, databaseUrl, args: ['--operations', operations] })
+export const startWorker = (
+  t: Test,
+  databaseUrl: string,
+  operations: string,
+  env: NodeJS.ProcessEnv = {},
+): Promise<Program> => start(t, 'worker', { config, databaseUrl, env, args: ['--operations', operations] })
 
 function createClient(origin: string, name: string, steer: Service['steer']): Client {
   const client: Client = {

@@ -7,6 +7,7 @@ export default defineConfig({
   routes: './routes.ts',
   authenticate: ({ headers }) => {
     const user = headers['x-user']?.toString() ?? 'ann'
-    return user === 'nobody' ? null : user
+    if (user === 'nobody') return null
+    return user === 'ops' ? { principal: user, scopes: ['admin'] } : user
   },
 })
