@@ -47,6 +47,7 @@ function sendEnded(service: Service, reply: FastifyReply, job: Job, { wait, ...r
   linkToJob(service, reply, job)
     .removeHeader('retry-after')
     .headers(preferenceApplied({ wait, ...(wantsResult && { return: 'representation' }) } as Preferences))
-  if (wantsResult && hasResult) return sendResult(service, reply, job)
+  // A result is not what the monitor says.
+  if (wantsResult && hasResult) return sendResult(service, reply.removeHeader('content-location'), job)
   return reply.code(200).send(monitorOf(service, reply.request, job))
 }

@@ -98,6 +98,8 @@ t.test('wait with return=representation, success with an inline result: 200 with
   const answer = await ann.post('/sums', { numbers: [2, 2] }, { prefer: 'wait=30, return=representation' })
   t.equal(answer.status, 200)
   t.same(answer.body, { total: 4 })
+  t.equal(answer.headers['content-location'], undefined, 'which would say that the body is the monitor')
+  t.match(answer.headers['operation-location'], /\/jobs\//)
 })
 
 t.test('wait: the terminal monitor of an operation with a result has it as a member', async (t) => {
