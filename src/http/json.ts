@@ -15,6 +15,8 @@ export function parseJsonStrictly(app: FastifyInstance): void {
   // Fastify's own would let text/plain through.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    // Some clients name the type of a body whether or not there is one.
+    if (request.method === 'DELETE' && body.length === 0) return done(null, undefined)
     let text: string
     try {
       text = utf8.decode(body as Buffer)

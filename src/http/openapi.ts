@@ -83,16 +83,17 @@ export const documentOptions: SwaggerOptions = {
     webhooks: { jobEnded } as never,
   },
   transformObject: (document) =>
-    ('openapiObject' in document ? hoistSchemas(addCallback(document.openapiObject)) : {}) as never,
+    ('openapiObject' in document ? hoistSchemas(complete(document.openapiObject)) : {}) as never,
 }
 
-/** Registering an endpoint is what leads to its being called. @fastify/swagger would drop most of what describes it. */
-function addCallback<Document extends object>(document: Document): Document {
-  const { paths } = document as { paths?: Record<string, { post?: { callbacks?: object } }> }
-  const register = paths?.['/webhooks']?.post
-  if (register) {
-    const post = { ...jobEnded.post, operationId: 'deliverWebhook' }
-    register.callbacks = { jobEnded: { '{$request.body#/url}': { post } } }
+/** Adds what @fastify/swagger drops or gets wrong. */
+function complete<Document extends { paths?: object }>(document: Document): Document {
+  const paths = (document.paths ?? {}) as Record<string, Record<string, { callbacks?: object; requestBody?: object }>>
+  // Registering an endpoint is what leads to its being called.
+  const callback = { post: { ...jobEnded.post, operationId: 'deliverWebhook' } }
+  Object.assign(paths['/webhooks']?.post ?? {}, { callbacks: { jobEnded: { '{$request.body#/url}': callback } } })
+  for (const { delete: operation } of Object.values(paths)) {
+    if (operation?.requestBody) Object.assign(operation.requestBody, { required: false })
   }
   return document
 }

@@ -24,6 +24,15 @@ for (const [method, path] of [
   })
 }
 
+t.test('DELETE needs no body, whether or not it names a type', async (t) => {
+  const ann = service.as('ann')
+  for (const headers of [{}, { 'content-type': 'application/json' }]) {
+    const { status } = await ann.request('/drafts/1', { method: 'DELETE', headers })
+    t.equal(status, 202)
+  }
+  t.equal((await ann.request('/drafts/1', { method: 'DELETE', body: { text: 1 } })).status, 400)
+})
+
 t.test('the body of a 202 is the monitor representation', async (t) => {
   const ann = service.as('ann')
   const { body } = await ann.post('/idle', { text: 'x' })

@@ -56,7 +56,7 @@ export const removeDocument = defineOperation({
   name: 'document.remove',
   route: { method: 'DELETE', url: '/documents/:id' },
   params: DocumentId,
-  input: Type.Unknown(),
+  input: Type.Object({}),
   payload: DocumentId,
   accept: async (_trx, entries) => entries.map(({ params }) => ({ payload: params })),
 })

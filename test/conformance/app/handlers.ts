@@ -67,6 +67,7 @@ export default defineHandlers(operations, ({ db: anyDb }) => {
     'note.replace': { settle: affect },
     'note.amend': { settle: affect },
     'note.delete': { settle: affect },
+    'draft.delete': { settle: affect },
     sum: {
       settle: async (_trx, jobs) =>
         jobs.map(({ payload }) => ({ total: payload.numbers.reduce((total, number) => total + number, 0) })),

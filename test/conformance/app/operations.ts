@@ -101,6 +101,15 @@ export const deleteNote = defineOperation({
   accept: updateNote,
 })
 
+export const deleteDraft = defineOperation({
+  name: 'draft.delete',
+  route: { method: 'DELETE', url: '/drafts/:id' },
+  params: Id,
+  input: Type.Object({ text: Type.Optional(Type.String()) }),
+  payload: Id,
+  accept: async (_trx, entries) => entries.map(({ params }) => ({ payload: params })),
+})
+
 /** Settles only, and answers inline. */
 export const sum = defineOperation({
   name: 'sum',
@@ -193,6 +202,7 @@ export const claimed = [
   replaceNote,
   amendNote,
   deleteNote,
+  deleteDraft,
   sum,
   echo,
   quiet,
