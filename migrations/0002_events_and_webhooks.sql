@@ -1,12 +1,17 @@
 alter table accepted.job
   add column attempt_started_at timestamptz,
+  add column progress_at timestamptz,
   add column webhook_endpoint_id uuid;
 
 comment on column accepted.job.attempt_started_at is 'When the attempt that runs, or ran last, began.';
+comment on column accepted.job.progress_at is 'When that attempt last reported the percent of the job; null: it has not, and percent is from an earlier one.';
 comment on column accepted.job.webhook_endpoint_id is 'The one webhook endpoint to tell the end to, when the request named one; null: all that match.';
 
 -- For the list of a principal's jobs. Neither column ever changes, so updates stay HOT.
 create index job_principal_id_idx on accepted.job (principal, id);
+
+-- For what has changed lately. Of all kinds of index only this one leaves updates HOT (from PostgreSQL 16 on).
+create index job_updated_at_idx on accepted.job using brin (updated_at) with (pages_per_range = 16, autosummarize = on);
 
 create table accepted.run_time (
   operation text not null,

@@ -81,6 +81,7 @@ create table accepted.job (
   ended_at timestamp with time zone,
   expires_at timestamp with time zone not null,
   attempt_started_at timestamp with time zone,
+  progress_at timestamp with time zone,
   webhook_endpoint_id uuid,
   constraint job_pkey PRIMARY KEY (id),
   constraint job_attempt_range CHECK ((attempt >= 0)),
@@ -89,6 +90,7 @@ create table accepted.job (
   constraint job_percent_range CHECK (((percent >= 0) AND (percent <= 100)))
 ) partition by RANGE (id);
 CREATE INDEX job_principal_id_idx ON ONLY accepted.job USING btree (principal, id);
+CREATE INDEX job_updated_at_idx ON ONLY accepted.job USING brin (updated_at) WITH (pages_per_range='16', autosummarize='on');
 comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
 comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';
 comment on column accepted.job.operation is 'The kind of work, for example todo.create; also the name of its queue in pgboss.queue.';
@@ -113,6 +115,7 @@ comment on column accepted.job.updated_at is 'When sequence last grew.';
 comment on column accepted.job.ended_at is 'When the job reached its final state.';
 comment on column accepted.job.expires_at is 'From then on the record counts as gone (410) and its partition may be dropped; set anew when the job ends.';
 comment on column accepted.job.attempt_started_at is 'When the attempt that runs, or ran last, began.';
+comment on column accepted.job.progress_at is 'When that attempt last reported the percent of the job; null: it has not, and percent is from an earlier one.';
 comment on column accepted.job.webhook_endpoint_id is 'The one webhook endpoint to tell the end to, when the request named one; null: all that match.';
 
 create table accepted.processed_key (

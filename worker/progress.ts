@@ -34,7 +34,7 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
       await sql`
         update accepted.job set
           percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
-          sequence = sequence + 1, updated_at = now()
+          sequence = sequence + 1, updated_at = statement_timestamp()
         from unnest(
           ${written.map(([id]) => id)}::uuid[],
           ${written.map(([, { percent }]) => percent)}::smallint[],

@@ -49,7 +49,7 @@ async function requeue(trx: AnyTransaction, operations: readonly string[]): Prom
       select id, attempt, ${JSON.stringify(workerLost)}, started_at from lost
       on conflict on constraint attempt_pkey do nothing
     )
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = now()
+    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
     from lost where job.id = lost.id
     returning job.id`.execute(trx)
   return rows.map(({ id }) => id)
@@ -72,7 +72,7 @@ async function failLost(boss: PgBoss, trx: AnyTransaction, operations: readonly 
     )
     update accepted.job set
       state = 'failed', error = ${JSON.stringify(workerLost)}, payload = lost.payload,
-      ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     from lost where job.id = lost.id
     returning job.id, ${endpointsToTell}`.execute(trx)

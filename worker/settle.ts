@@ -135,7 +135,7 @@ async function writeSucceeded(
     update accepted.job set
       state = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
       resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
-      ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     from unnest(
       ${ids}::uuid[],
@@ -178,7 +178,7 @@ async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Pro
   const ids = claims.map(({ jobId }) => jobId)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      state = 'canceled', payload = canceled.payload, ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      state = 'canceled', payload = canceled.payload, ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     from unnest(
       ${ids}::uuid[],
@@ -221,7 +221,7 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
 
 async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: number): Promise<void> {
   await sql`
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = now()
+    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
     where id = ${claim.jobId}`.execute(trx)
   await lane.claims.release(trx, [claim], seconds)
 }
@@ -231,7 +231,7 @@ async function writeFailed(trx: AnyTransaction, claim: Claim, error: string): Pr
     update accepted.job set
       state = 'failed', attempt = ${claim.attempt}, error = ${error},
       payload = ${JSON.stringify(claim.payload ?? null)}, started_at = coalesce(started_at, now()),
-      ended_at = now(), updated_at = now(), sequence = sequence + 1,
+      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     where id = ${claim.jobId}
     returning job.id, ${endpointsToTell}`.execute(trx)
@@ -242,7 +242,7 @@ async function writeQueued(trx: AnyTransaction, claim: Claim): Promise<[]> {
   await sql`
     update accepted.job set
       state = 'queued', attempt = ${claim.attempt}, started_at = coalesce(started_at, now()),
-      updated_at = now(), sequence = sequence + 1
+      updated_at = statement_timestamp(), sequence = sequence + 1
     where id = ${claim.jobId}`.execute(trx)
   return []
 }

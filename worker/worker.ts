@@ -204,7 +204,7 @@ async function handBack(lane: Lane, claims: ReturnType<Loop['held']>): Promise<v
 
 const showQueued = (trx: AnyTransaction, id: string) =>
   sql`
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = now()
+    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
     where id = ${id} and state = 'running'`.execute(trx)
 
 interface Chore {

@@ -17,15 +17,19 @@ const mostRemembered = 10_000
 
 /** A stream of server-sent events about jobs. */
 export interface EventStream {
-  /** Tells of a job; what a slow client has not been sent yet is overtaken by what is newer. */
-  send(job: Job): void
+  /**
+   * Tells of a job; what a slow client has not been sent yet is overtaken by what is newer.
+   *
+   * @param since of what changed before then, everything has been given to this stream
+   */
+  send(job: Job, since?: Date): void
   /** Ends after what is still to be sent. */
   end(): void
 }
 
 export interface EventStreamOptions {
-  /** The event for a job, given what the client was last told of it. */
-  frame: (job: Job, last: Job | undefined) => string
+  /** The event for a job, given what the client was last told of it, and since when it may have missed something. */
+  frame: (job: Job, last: Job | undefined, since: Date | undefined) => string
   /** What the client knows already. */
   known: Iterable<Job>
   /** Called once, however it ends. */
@@ -67,20 +71,21 @@ export function createEventStreams(draining: AbortSignal): EventStreams {
       const { raw } = reply
       const last = new RecentMap<Job>(mostRemembered)
       for (const job of known) last.set(job.id, job)
-      const pending = new Map<string, Job>()
+      // What was given first is sent first, so that an event speaks for everything before its own `since`.
+      const pending = new Map<string, { job: Job; since: Date | undefined }>()
       let isEnding = false
 
-      const write = (job: Job) => {
+      const write = (job: Job, since: Date | undefined) => {
         const before = last.get(job.id)
         if (before && Number(before.sequence) >= Number(job.sequence)) return
         last.set(job.id, job)
-        raw.write(frame(job, before))
+        raw.write(frame(job, before, since))
       }
       const flush = () => {
-        for (const job of pending.values()) {
+        for (const { job, since } of pending.values()) {
           if (raw.writableNeedDrain) return
           pending.delete(job.id)
-          write(job)
+          write(job, since)
         }
         if (isEnding && !raw.writableEnded) raw.end()
       }
@@ -104,21 +109,25 @@ export function createEventStreams(draining: AbortSignal): EventStreams {
       raw.on('error', () => {})
       raw.on('drain', flush)
       draining.addEventListener('abort', sendAway)
-      raw.once('close', () => {
+      const leave = () => {
         beats.delete(beat)
         beatWhileOpen()
         draining.removeEventListener('abort', sendAway)
         onEnd()
-      })
+      }
       if (draining.aborted || beats.size >= mostStreams) sendAway()
       else raw.write(`retry: ${reconnectAfter}\n\n`)
       beats.add(beat)
       beatWhileOpen()
+      // A client that left before there was an answer has closed already, and says so no more.
+      if (raw.destroyed) leave()
+      else raw.once('close', leave)
 
       return {
-        send(job) {
-          if (raw.writableEnded || isEnding) return
-          pending.set(job.id, job)
+        send(job, since) {
+          if (raw.writableEnded || raw.destroyed || isEnding) return
+          const waiting = pending.get(job.id)
+          pending.set(job.id, { job, since: waiting ? waiting.since : since })
           if (pending.size > mostPending) raw.destroy()
           else flush()
         },

@@ -1,20 +1,20 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
-import { newestLookedAt, readChangesSince } from '../jobs/changes.ts'
+import { readChangesSince, readHorizon } from '../jobs/changes.ts'
 import type { Job } from '../jobs/job.ts'
 import { isFinal } from '../jobs/state.ts'
 import { follow } from '../watch/follow.ts'
 import { negotiate } from './accept.ts'
 import type { Service } from './accepted.ts'
-import { decodeCursor, encodeCursor } from './event-cursor.ts'
+import { decodeCursor, type EventCursor, encodeCursor } from './event-cursor.ts'
 import { findRequested, JobParams, type JobRequest } from './find-job.ts'
 import { readsHeaders } from './request-headers.ts'
 import { withBody, withoutBody, withProblems } from './responses.ts'
 import { snapshot, snapshotSize } from './snapshot.ts'
 import { connectSocket, refuseForeignOrigin } from './websocket.ts'
 
-/** A transaction may commit so long after the time that its changes bear, in milliseconds. */
-const commitSlack = 5_000
+/** Who has missed more changes gets a snapshot instead. */
+const mostMissed = 1_000
 
 const Query = Type.Object({
   lastEventId: Type.Optional(Type.String({ description: 'Like Last-Event-ID, for clients that cannot send it' })),
@@ -113,15 +113,23 @@ async function streamPrincipal(service: Service, request: FastifyRequest, reply:
   const { principal } = request
   const following = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
   try {
-    const missed =
-      (await readMissed(service, principal, lastEventIdOf(request))) ?? (await snapshot(service, principal))
+    const since = await readHorizon(service.database.kysely)
+    const cursor = decodeCursor(lastEventIdOf(request))
+    const missed = cursor && (await readMissed(service, principal, cursor))
+    const found = missed ?? (await snapshot(service, principal))
     const origin = service.originOf(request)
     const stream = service.streams.open(reply, {
-      frame: (one, last) => service.news.frame(one, last, { origin, id: encodeCursor(one), namesJob: true }),
+      frame: (one, last, before) =>
+        service.news.frame(one, last, { origin, id: encodeCursor(one, before), namesJob: true }),
       known: [],
       onEnd: following.stop,
     })
-    following.begin(stream.send, missed)
+    // A client that leaves in the middle begins again where it had begun.
+    const last = found.pop()
+    for (const job of found) stream.send(job, missed && cursor?.since)
+    let isLive = false
+    following.begin((job) => stream.send(job, (isLive && service.watcher.horizon()) || since), last ? [last] : [])
+    isLive = true
     return reply
   } catch (error) {
     following.stop()
@@ -129,18 +137,10 @@ async function streamPrincipal(service: Service, request: FastifyRequest, reply:
   }
 }
 
-/** What a resuming client has missed; undefined when nobody can tell. What it has just seen may be told again. */
-async function readMissed(
-  { database }: Service,
-  principal: string,
-  id: string | undefined,
-): Promise<Job[] | undefined> {
-  const cursor = decodeCursor(id)
-  if (!cursor) return undefined
-  const since = new Date(cursor.updatedAt.getTime() - commitSlack)
-  const changed = await readChangesSince(database.kysely, principal, since)
-  if (changed.length >= newestLookedAt) return undefined
-  return changed.filter((job) => job.id !== cursor.jobId || job.sequence !== cursor.sequence)
+/** What a resuming client has missed; undefined when it is too much. What it has just seen may be told again. */
+async function readMissed({ database }: Service, principal: string, { since, jobId, sequence }: EventCursor) {
+  const changed = await readChangesSince(database.kysely, { principal, since, limit: mostMissed })
+  return changed?.filter((job) => job.id !== jobId || job.sequence !== sequence)
 }
 
 /** To a HEAD, and to who need not come back. */

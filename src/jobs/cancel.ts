@@ -48,7 +48,7 @@ export async function cancelJob(
 
 async function request(trx: AnyTransaction, id: string): Promise<Job> {
   const { rows } = await sql<Job>`
-    update accepted.job set cancel_requested = true, sequence = sequence + 1, updated_at = now()
+    update accepted.job set cancel_requested = true, sequence = sequence + 1, updated_at = statement_timestamp()
     where id = ${id} returning ${columns}`.execute(trx)
   return rows[0] as Job
 }
@@ -57,7 +57,7 @@ async function request(trx: AnyTransaction, id: string): Promise<Job> {
 async function cancel(trx: AnyTransaction, { id, operation }: Job): Promise<Job & EndedJob> {
   const { rows } = await sql<Job & EndedJob>`
     update accepted.job set
-      state = 'canceled', cancel_requested = true, sequence = sequence + 1, updated_at = now(), ended_at = now(),
+      state = 'canceled', cancel_requested = true, sequence = sequence + 1, updated_at = statement_timestamp(), ended_at = statement_timestamp(),
       expires_at = now() + make_interval(secs => ${keepSeconds}),
       payload = (
         select data -> 'payload' from pgboss.job queue where queue.name = ${operation} and queue.id = ${id}

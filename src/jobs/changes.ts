@@ -1,4 +1,4 @@
-import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import type { Tables } from '../db/tables.ts'
 import { type Job, jobColumns } from './job.ts'
 
@@ -10,12 +10,9 @@ export interface Changes {
   hinted: readonly string[]
   /** Of these principals, hinted jobs are wanted. */
   principals: readonly string[]
-  /** Of these principals also what changed within the last so many seconds, though nobody said so. */
-  withinSeconds?: number | undefined
+  /** Of these principals also what has changed since the horizon of an earlier look, or of late, though nobody said so. */
+  look?: { since: Date | undefined } | undefined
 }
-
-/** Of each principal so many of the newest jobs are looked at without a hint. */
-export const newestLookedAt = 1_000
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
 
@@ -35,33 +32,55 @@ const byHint = (hinted: readonly string[], principals: readonly string[]) => {
     where id = any(${ids}::uuid[]) and id between ${ids[0]} and ${ids.at(-1)} and principal = any(${principals}::text[])`
 }
 
-// The index gives the newest ids of a principal; no index holds what changes.
-const byPrincipal = (principals: readonly string[], since: RawBuilder<unknown>) => sql`
-  select ${columns}
-  from unnest(${principals}::text[]) as wanted (principal)
-  cross join lateral (
-    select * from accepted.job where job.principal = wanted.principal order by id desc limit ${newestLookedAt}
-  ) as job
-  where job.updated_at > ${since}`
+const byPrincipal = (principals: readonly string[], since: Date | undefined) => sql`
+  select ${columns} from accepted.job
+  where updated_at >= coalesce(${since ?? null}::timestamptz, now() - interval '1 minute')
+    and principal = any(${principals}::text[])`
+
+const horizonNow = sql`
+  select greatest(min(xact_start) - interval '100 ms', now() - interval '1 minute') as horizon
+  from pg_stat_activity
+  where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()`
+
+/** What was found, and of a look the horizon as it is after it; see {@link readHorizon}. */
+export interface Changed {
+  jobs: Job[]
+  horizon: Date | undefined
+}
 
 /** Reads the jobs that have changed, in one query. The same job may be there twice. */
-export async function readChanges(db: Kysely<Tables>, changes: Changes): Promise<Job[]> {
-  const { watched, hinted, principals, withinSeconds } = changes
+export async function readChanges(db: Kysely<Tables>, changes: Changes): Promise<Changed> {
+  const { watched, hinted, principals, look } = changes
+  const isLook = look !== undefined && principals.length > 0
   const parts = [
     ...(watched.size > 0 ? [byWatched(watched)] : []),
     ...(hinted.length > 0 && principals.length > 0 ? [byHint(hinted, principals)] : []),
-    ...(withinSeconds !== undefined && principals.length > 0
-      ? [byPrincipal(principals, sql`now() - make_interval(secs => ${withinSeconds})`)]
-      : []),
+    ...(isLook ? [byPrincipal(principals, look.since)] : []),
   ]
-  if (parts.length === 0) return []
-  const { rows } = await sql<Job>`${sql.join(parts, sql` union all `)}`.execute(db)
-  return rows
+  if (parts.length === 0) return { jobs: [], horizon: undefined }
+  const found = sql`${sql.join(parts, sql` union all `)}`
+  if (!isLook) return { jobs: (await sql<Job>`${found}`.execute(db)).rows, horizon: undefined }
+  const { rows } = await sql<Job & { horizon: Date }>`
+    select job.*, horizon from (${horizonNow}) as now left join (${found}) as job on true`.execute(db)
+  return { jobs: rows.filter(({ id }) => id !== null), horizon: rows[0]?.horizon }
 }
 
-/** What changed of a principal's newest jobs after an instant, in the order in which it changed. */
-export async function readChangesSince(db: Kysely<Tables>, principal: string, since: Date): Promise<Job[]> {
+/** What has changed of a principal's jobs since a horizon, in that order; undefined when it is more than the limit. */
+export async function readChangesSince(
+  db: Kysely<Tables>,
+  { principal, since, limit }: { principal: string; since: Date; limit: number },
+): Promise<Job[] | undefined> {
   const { rows } = await sql<Job>`
-    ${byPrincipal([principal], sql`${since}::timestamptz`)} order by job.updated_at, job.id`.execute(db)
-  return rows
+    ${byPrincipal([principal], since)} order by updated_at, id limit ${limit + 1}`.execute(db)
+  return rows.length > limit ? undefined : rows
+}
+
+/**
+ * The instant before which all changes can be read by every query that begins from now on: whatever transaction has
+ * written and is still under way, has begun after it. Of one that takes longer than a minute, what it changed before
+ * then is found by a hint only.
+ */
+export async function readHorizon(db: Kysely<Tables>): Promise<Date> {
+  const { rows } = await sql<{ horizon: Date }>`${horizonNow}`.execute(db)
+  return (rows as [{ horizon: Date }])[0].horizon
 }

@@ -48,10 +48,10 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
   const { rows } = await sql<Job>`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
-      expires_at)
+      updated_at, expires_at)
     select
       id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
-      greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
+      statement_timestamp(), greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
     from unnest(
       ${column((job) => job.id)}::uuid[],
       ${column((job) => job.operation.name)}::text[],

@@ -14,6 +14,8 @@ export interface Watcher {
   watchJob(id: string, onChange: OnChange): () => void
   /** All jobs of a principal, those to come as well. @returns stops watching */
   watchPrincipal(principal: string, onChange: OnChange): () => void
+  /** Of what changed before then, everything has been told; undefined when nobody knows yet. */
+  horizon(): Date | undefined
   /** What is watched. */
   count(): { jobs: number; principals: number }
   close(): Promise<void>
@@ -26,9 +28,7 @@ export interface WatcherOptions {
 /** Hints are gathered for so long while they keep coming, in milliseconds; the first one is not kept waiting. */
 const tickEvery = 25
 /** The floor under the hints: what is watched is looked at so often, in milliseconds, whether or not there is a hint. */
-const lookEvery = 1_000
-/** A transaction may commit so long after the time that its changes bear, in milliseconds. */
-const slack = 10_000
+const lookEvery = 500
 /** Of a principal's jobs so many are remembered. */
 const mostRemembered = 10_000
 
@@ -46,56 +46,66 @@ interface WatchedPrincipal {
 
 /**
  * Makes the watcher of a process: one connection that listens, and, however many wait, one query per tick for all jobs
- * that are said to have changed. As hints may be lost, everything that is watched is looked at once a second as well.
+ * that are said to have changed. As hints may be lost, everything that is watched is looked at twice a second as well.
  */
 export function createWatcher(database: Database, { onError }: WatcherOptions): Watcher {
   const jobs = new Map<string, Watched>()
   const principals = new Map<string, WatchedPrincipal>()
   let hinted = new Set<string>()
   let lookAtAll = false
-  let lookedAt = performance.now()
+  // The one of the last look is good for what the next one finds.
+  const horizons: { told?: Date | undefined; next?: Date | undefined } = {}
   let lastTick = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
   let ticking: Promise<void> | undefined
   let closed = false
+
+  /** One that throws must not keep the others from being told. */
+  const tell = (waiters: Iterable<OnChange>, job: Job) => {
+    for (const onChange of [...waiters]) {
+      try {
+        onChange(job)
+      } catch (error) {
+        onError(error as Error)
+      }
+    }
+  }
 
   const deliver = (job: Job) => {
     const sequence = Number(job.sequence)
     const watched = jobs.get(job.id)
     if (watched && sequence > watched.known) {
       watched.known = sequence
-      for (const onChange of [...watched.waiters]) onChange(job)
+      tell(watched.waiters, job)
     }
     const ofPrincipal = principals.get(job.principal)
     if (ofPrincipal && sequence > (ofPrincipal.known.get(job.id) ?? 0)) {
       ofPrincipal.known.set(job.id, sequence)
-      for (const onChange of [...ofPrincipal.waiters]) onChange(job)
+      tell(ofPrincipal.waiters, job)
     }
   }
 
   /** What a tick asks for: all that is watched, or what was hinted of it. */
-  const takeDue = () => {
-    const all = lookAtAll
+  const takeDue = (all: boolean) => {
     const due = hinted
     hinted = new Set()
-    lookAtAll = false
     const ids = all ? [...jobs.keys()] : [...due].filter((id) => jobs.has(id))
     return {
-      all,
       watched: new Map(ids.map((id) => [id, jobs.get(id)?.known ?? 0])),
       hinted: [...due],
       principals: [...principals.keys()],
-      // By the clock of the database, which may not be ours.
-      withinSeconds: all ? (performance.now() - lookedAt + slack) / 1000 : undefined,
+      look: all ? { since: horizons.told } : undefined,
     }
   }
 
   const tick = async () => {
     lastTick = performance.now()
-    const due = takeDue()
+    const all = lookAtAll
+    lookAtAll = false
     try {
-      for (const job of await readChanges(database.kysely, due)) deliver(job)
-      if (due.all) lookedAt = lastTick
+      const { jobs, horizon } = await readChanges(database.kysely, takeDue(all))
+      for (const job of jobs) deliver(job)
+      if (all) Object.assign(horizons, { told: horizons.next, next: horizon })
     } catch (error) {
       // The next look finds what this one missed.
       onError(error as Error)
@@ -119,7 +129,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
       lookAtAll = true
       schedule()
     } else {
-      lookedAt = performance.now()
+      Object.assign(horizons, { told: undefined, next: undefined })
     }
   }
 
@@ -156,6 +166,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
         if (watched.waiters.size === 0 && principals.get(principal) === watched) principals.delete(principal)
       }
     },
+    horizon: () => horizons.told,
     count: () => ({ jobs: jobs.size, principals: principals.size }),
     async close() {
       closed = true

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { EventSource } from 'eventsource'
 import t, { type Test } from 'tap'
 import { start } from '../support/program.ts'
@@ -319,6 +321,60 @@ t.test('/events: one that resumes with the newest cursor is not given the snapsh
   const { id: live } = await ida.submit('/idle', { text: 'live' })
   await stream.event(isOf(live))
   t.notOk(stream.events().some(isOf(old)))
+})
+
+t.test('/events: one that was cut off in the middle of the snapshot is told of all of it', async (t) => {
+  const jim = service.as('jim')
+  const ids: string[] = []
+  for (let number = 0; number < 5; number++) ids.push((await jim.submit('/idle', { text: `${number}` })).id)
+  // Changed in another order than that of the snapshot.
+  await jim.post(`/jobs/${ids[0]}/cancel`, undefined)
+  const first = await listenToAll(t, 'jim')
+  const { id: cursor } = await first.event(isOf(ids[0] as string))
+  await first.event(isOf(ids[4] as string))
+  first.close()
+  const stream = await listenToAll(t, 'jim', { 'last-event-id': cursor as string })
+  for (const id of ids.slice(1)) await stream.event(isOf(id))
+  t.equal(stream.status, 200)
+})
+
+t.test('/events: a resuming client is told of the oldest of very many jobs', async (t) => {
+  const kay = service.as('kay')
+  const { id: oldest } = await kay.submit('/idle', { text: 'the first' })
+  await service.pool.query(
+    `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
+    select gen_random_uuid(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour'
+    from accepted.job, generate_series(1, 3000) where id = $1`,
+    [oldest],
+  )
+  const first = await listenToAll(t, 'kay')
+  const { id: newest } = await kay.submit('/idle', { text: 'the last' })
+  const { id: cursor } = await first.event(isOf(newest))
+  first.close()
+  await kay.post(`/jobs/${oldest}/cancel`, undefined)
+  const stream = await listenToAll(t, 'kay', { 'last-event-id': cursor as string })
+  await stream.event(isOf(oldest, 'canceled'))
+})
+
+t.test('streams whose clients left before there was an answer are not kept', async (t) => {
+  const id = await ann.running()
+  const quiet = await start(t, 'api', { config, databaseUrl: service.databaseUrl })
+  const observer = service.as('ann', quiet)
+  const metrics = async () => (await observer.get('/metrics')).text
+  const { hostname, port } = new URL(quiet.url)
+  for (const path of [`/jobs/${id}/events`, '/events']) {
+    for (let number = 0; number < 50; number++) {
+      const socket = connect(Number(port), hostname)
+      socket.on('error', () => {})
+      await once(socket, 'connect')
+      socket.end(`GET ${path} HTTP/1.1\r\nHost: x\r\nX-User: ann\r\nAccept: text/event-stream\r\n\r\n`, () =>
+        socket.destroy(),
+      )
+    }
+  }
+  t.equal((await observer.get(`/jobs/${id}`)).status, 200)
+  await until(async () => /^accepted_event_streams\S* 0$/m.test(await metrics()))
+  t.match(await metrics(), /^accepted_watched_jobs\S* 0$/m)
 })
 
 for (const cursor of ['xyz', '0', '9'.repeat(300), '%00', 'e30']) {

@@ -86,6 +86,75 @@ t.test('without any notification, jobs and principals are looked at all the same
   t.same(ofJob, ['1', '2'])
 })
 
+t.test('without any notification, the oldest of very many jobs of a principal is looked at, too', async (t) => {
+  const set = await setUp(t)
+  const oldest = await set.add(operation, {})
+  await set.query(`
+    insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+    select gen_random_uuid(), operation, principal, max_attempts, expires_at
+    from accepted.job, generate_series(1, 3000)`)
+  await set.query("update accepted.job set updated_at = updated_at - interval '1 hour'")
+  const told: string[] = []
+  set.watcher.watchPrincipal('ann', ({ id, sequence }) => told.push(`${id} ${sequence}`))
+  await until(() => set.watcher.horizon())
+  t.same(told, [])
+  await set.query('update accepted.job set sequence = 2, updated_at = now() where id = $1', [oldest])
+  await until(() => told.length > 0)
+  t.same(told, [`${oldest} 2`])
+})
+
+t.test('without any notification, what a slow transaction changed is told when it has committed', async (t) => {
+  const set = await setUp(t)
+  const id = await set.add(operation, {})
+  const told: string[] = []
+  set.watcher.watchPrincipal('ann', ({ sequence }) => told.push(sequence))
+  await until(() => told.length === 1)
+  const slow = await set.database.pool.connect()
+  await slow.query('begin')
+  await slow.query('update accepted.job set sequence = sequence + 1, updated_at = statement_timestamp()')
+  const { rows } = await slow.query('select now() as begun')
+  // Everybody else goes on meanwhile.
+  const looks = set.statements.length
+  await until(() => set.statements.length >= looks + 6)
+  const horizon = set.watcher.horizon()
+  t.ok(horizon && horizon < rows[0].begun, 'what is under way holds the horizon')
+  await slow.query('commit')
+  slow.release()
+  await until(() => told.length === 2)
+  t.same(told, ['1', '2'])
+  await until(() => (set.watcher.horizon() as Date) > rows[0].begun)
+  t.equal((await set.read(id)).sequence, '2')
+})
+
+t.test('one that throws keeps nobody else from being told', async (t) => {
+  const set = await setUp(t)
+  const told: string[] = []
+  for (const id of [await set.add(operation, {}), await set.add(operation, {})]) {
+    set.watcher.watchJob(id, () => {
+      throw new Error('a broken client')
+    })
+    set.watcher.watchJob(id, (job) => told.push(job.id))
+  }
+  set.watcher.watchPrincipal('ann', (job) => told.push(job.id))
+  await until(() => told.length === 4)
+})
+
+t.test('however many hints come one after the other, there is one query per tick', async (t) => {
+  const set = await setUp(t)
+  const ids = await Promise.all(Array.from({ length: 200 }, () => set.add(operation, {})))
+  const told = new Set<string>()
+  for (const id of ids) set.watcher.watchJob(id, ({ sequence }) => sequence === '2' && told.add(id))
+  const [before, begun] = [set.statements.length, performance.now()]
+  for (const id of ids) {
+    await set.query('update accepted.job set sequence = 2 where id = $1', [id])
+    await set.query("select pg_notify('accepted_status', $1)", [id])
+  }
+  await until(() => told.size === ids.length)
+  const [ticks, seconds] = [set.statements.length - before, (performance.now() - begun) / 1000]
+  t.ok(ticks <= seconds * 40 + 2, `${ticks} queries for ${ids.length} hints in ${seconds} s`)
+  t.ok(ticks < ids.length)
+})
+
 t.test('a connection that breaks: what changed meanwhile is told, and it listens again', async (t) => {
   const set = await setUp(t)
   const { options } = set.database
