@@ -150,6 +150,11 @@ export const problems = {
     title: 'Too many jobs of this kind are waiting',
     remedy: 'Nothing was stored. Repeat the request after Retry-After seconds.',
   },
+  'job-locked': {
+    status: 503,
+    title: 'The job is just being settled',
+    remedy: 'Nothing was changed. Repeat the request after Retry-After seconds.',
+  },
   'schema-outdated': {
     status: 503,
     title: 'The schema of the database is not the one this program was built for',

@@ -5,7 +5,7 @@ import type { Notifier } from '../src/db/notifier.ts'
 
 /** Reports of running jobs, written together. */
 export interface Progress {
-  report(id: string, percent: number, message?: string): void
+  report(job: { id: string; attempt: number }, percent: number, message?: string): void
   /** The job ends: what is unwritten is no longer of interest. */
   forget(id: string): void
   close(): Promise<void>
@@ -14,7 +14,11 @@ export interface Progress {
 /** How long reports gather, in milliseconds. */
 const gatherFor = 250
 
+/** What is longer is cut off, as errors are: it is for people. In characters. */
+const longestMessage = 500
+
 interface Report {
+  attempt: number
   percent: number
   message: string | undefined
 }
@@ -34,14 +38,16 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
       await sql`
         update accepted.job set
           percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
+          progress_at = case when report.percent >= coalesce(job.percent, 0) then now() else progress_at end,
           sequence = sequence + 1, updated_at = statement_timestamp()
         from unnest(
           ${written.map(([id]) => id)}::uuid[],
           ${written.map(([, { percent }]) => percent)}::smallint[],
-          ${written.map(([, { message }]) => message ?? null)}::text[]
-        ) as report (id, percent, message)
+          ${written.map(([, { message }]) => message ?? null)}::text[],
+          ${written.map(([, { attempt }]) => attempt)}::integer[]
+        ) as report (id, percent, message, attempt)
         where job.id = report.id and job.id between ${written[0]?.[0]} and ${written.at(-1)?.[0]}
-          and job.state = 'running'`.execute(kysely)
+          and job.state = 'running' and job.attempt = report.attempt`.execute(kysely)
       hints.notify(
         'status',
         written.map(([id]) => id),
@@ -52,11 +58,11 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
   }
 
   return {
-    report(id, percent, message) {
+    report({ id, attempt }, percent, message) {
       if (!(percent >= 0 && percent <= 100)) throw new RangeError(`progress: ${percent} is not between 0 and 100`)
       // Postgres takes no NUL in a text, and one job's would keep all jobs' reports from being written.
-      const words = message?.replaceAll('\0', '') ?? reports.get(id)?.message
-      reports.set(id, { percent: Math.floor(percent), message: words })
+      const words = message?.replaceAll('\0', '').slice(0, longestMessage).toWellFormed() ?? reports.get(id)?.message
+      reports.set(id, { attempt, percent: Math.floor(percent), message: words })
       timer ??= setTimeout(() => {
         writing = write()
       }, gatherFor)

@@ -13,11 +13,11 @@ import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
 import { highest, lowest, type Performed, settle, settleFailure } from './settle.ts'
 
-/** Aborts: `stopping` when the worker stops, and then nothing is begun or ended any more. */
 export interface RunContext {
   progress: Progress
   cancellations: Cancellations
   runTimes: RunTimes
+  /** Aborts when the worker stops; nothing is begun or ended any more then. */
   stopping: AbortSignal
 }
 
@@ -53,7 +53,7 @@ export async function runEach(
 async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContext): Promise<void> {
   const row = begun.running.get(claim.jobId)
   // To be canceled, or canceled, or without a record, or its effect is there already: settle ends it without the handler.
-  if (!row || begun.duplicates.has(claim.jobId)) return settleOrSplit(lane, [{ claim }], context)
+  if (!row || begun.duplicates.has(claim.jobId)) return void (await settleOrSplit(lane, [{ claim }], context))
   const begunAt = performance.now()
   let performed: Performed
   try {
@@ -61,8 +61,8 @@ async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContex
   } catch (error) {
     return fail(lane, claim, error, context)
   }
-  await settleOrSplit(lane, [performed], context)
-  context.runTimes.record(lane.operation.name, (performance.now() - begunAt) / 1000)
+  const isSettled = await settleOrSplit(lane, [performed], context)
+  if (isSettled) context.runTimes.record(lane.operation.name, (performance.now() - begunAt) / 1000)
 }
 
 interface Begun {
@@ -77,7 +77,7 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
   const { rows } = await sql<PendingJob>`
     update accepted.job set
       state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
-      attempt_started_at = now(), updated_at = now(), sequence = sequence + 1
+      attempt_started_at = now(), progress_at = null, updated_at = now(), sequence = sequence + 1
     from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
     where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
       and job.operation = ${lane.operation.name} and job.state in ${pendingList} and not job.cancel_requested
@@ -107,7 +107,7 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
   const job: PerformingJob = {
     ...describeJob(lane, claim, row),
     signal: ending.signal,
-    progress: (percent, message) => context.progress.report(row.id, percent, message),
+    progress: (percent, message) => context.progress.report(row, percent, message),
     setResource: (path) => {
       resource = path
     },
@@ -134,8 +134,10 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
 /**
  * Settles a batch in one transaction. When that fails, each half settles in a transaction of its own, and so on, so that
  * only the job that cannot be settled is charged.
+ *
+ * @returns whether all were settled at once
  */
-async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<void> {
+async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<boolean> {
   try {
     const enqueued = await patiently(context, () =>
       lane.database.kysely.transaction().execute((trx) => settle(lane, trx, performed)),
@@ -145,12 +147,17 @@ async function settleOrSplit(lane: Lane, performed: readonly Performed[], contex
       'status',
       performed.map(({ claim }) => claim.jobId),
     )
+    return true
   } catch (error) {
     const [first, ...more] = performed as [Performed, ...Performed[]]
-    if (more.length === 0) return fail(lane, first.claim, error, context)
-    const half = Math.ceil(performed.length / 2)
-    await settleOrSplit(lane, performed.slice(0, half), context)
-    await settleOrSplit(lane, performed.slice(half), context)
+    if (more.length === 0) {
+      await fail(lane, first.claim, error, context)
+    } else {
+      const half = Math.ceil(performed.length / 2)
+      await settleOrSplit(lane, performed.slice(0, half), context)
+      await settleOrSplit(lane, performed.slice(half), context)
+    }
+    return false
   }
 }
 

@@ -6,7 +6,7 @@ import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
 
 /** How long a request waits for another one that holds its key, in milliseconds. */
-const lockTimeout = 5_000
+export const lockTimeout = 5_000
 
 const printableAscii = /^[\x20-\x7e]{1,255}$/
 // RFC 9651, section 3.3.3: a string, in which a backslash escapes itself and the quote.
@@ -72,9 +72,13 @@ export async function claimKeys(trx: AnyTransaction, claims: readonly KeyClaim[]
     return await insertOrFind(trx, claims)
   } catch (error) {
     if (errorCode(error) !== sqlstate.lockNotAvailable) throw error
-    throw new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause: error })
+    throw keyLocked(error)
   }
 }
+
+/** Somebody holds a key for too long. */
+export const keyLocked = (cause?: unknown): ProblemError =>
+  new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause })
 
 async function insertOrFind(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
   const sorted = claims.toSorted((a, b) => (`${a.principal}\0${a.key}` < `${b.principal}\0${b.key}` ? -1 : 1))

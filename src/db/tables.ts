@@ -32,6 +32,7 @@ export interface JobTable {
   ended_at: OptionalTimestamp
   expires_at: Timestamp
   attempt_started_at: OptionalTimestamp
+  progress_at: OptionalTimestamp
   webhook_endpoint_id: string | null
 }
 

@@ -4,6 +4,7 @@ import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import { v7 as uuid7 } from 'uuid'
 import { type Committer, createCommitter } from '../accept/committer.ts'
+import { createTurns, type Turns } from '../accept/turns.ts'
 import type { Authenticate, Scope } from '../config.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
@@ -62,6 +63,8 @@ export interface Service {
   boss: PgBoss
   operations: ReadonlyMap<string, Operation>
   committer: Committer
+  /** Who wants the same key, or the same job, takes turns. */
+  turns: Turns
   /** Tells workers and watchers, after the commit. */
   hints: Notifier
   watcher: Watcher
@@ -108,6 +111,7 @@ export async function open(
   app.addHook('onClose', () => hints.flush())
   const draining = drainingOf(app)
   const estimates = createEstimates(database)
+  const turns = createTurns()
   const watcher = createWatcher(database, { onError })
   app.addHook('onClose', () => watcher.close())
   return {
@@ -117,7 +121,8 @@ export async function open(
       operations,
       hints,
       watcher,
-      committer: createCommitter({ database, boss }),
+      committer: createCommitter({ database, boss, turns }),
+      turns,
       estimates,
       news: createNews(estimates),
       streams: createEventStreams(draining),

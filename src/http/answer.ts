@@ -19,6 +19,11 @@ export function sendAccepted(service: Service, reply: FastifyReply, job: Job): F
   const { wait = 0 } = preferences
   if (wait === 0) return send202(service, reply, job, preferences)
   waitForEnd(service, reply, job, wait)
+    .catch((error) => {
+      // The job is there all the same.
+      reply.log.warn({ err: error }, 'The wait for the end of a job was broken off')
+      return job
+    })
     .then((newest) => (isFinal(newest.state) ? sendEnded : send202)(service, reply, newest, preferences))
     .catch((error) => reply.send(error))
   return reply

@@ -1,7 +1,10 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import { sql } from 'kysely'
+import { sql, type Transaction } from 'kysely'
 import { v7 as uuid7 } from 'uuid'
+import { assertBacklog } from '../accept/backlog.ts'
 import { retryJob } from '../accept/retry.ts'
+import { errorCode, sqlstate } from '../db/sqlstate.ts'
+import type { Tables } from '../db/tables.ts'
 import { transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import { cancelJob } from '../jobs/cancel.ts'
@@ -38,7 +41,7 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
         response: {
           200: withMonitor('Canceled, now or before', { headers: ['ETag'] }),
           202: withMonitor('It runs, and its handler is told', { headers: [...acceptedHeaders, 'ETag'] }),
-          ...withProblems('not-found', 'job-expired', 'job-ended', 'precondition-failed'),
+          ...withProblems('not-found', 'job-expired', 'job-ended', 'precondition-failed', 'job-locked'),
         },
       },
     }
@@ -62,7 +65,7 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
               headers: ['Location', 'Preference-Applied'],
             }),
             ...withProblems(
-              ...(['not-found', 'job-expired', 'job-not-retryable'] as const),
+              ...(['not-found', 'job-expired', 'job-not-retryable', 'job-locked', 'backlog-full'] as const),
               ...(['invalid-idempotency-key', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
             ),
           },
@@ -78,11 +81,10 @@ async function sendCanceled(service: Service, request: JobRequest, reply: Fastif
   // Malformed, expired and unknown ids first, as everywhere.
   const { id } = await findRequested(service, request)
   const condition = request.headers['if-match']
-  const cancellation = await transact(service.database, async (trx) => {
-    await sql`select set_config('lock_timeout', ${String(lockTimeout)}, true)`.execute(trx)
-    const isExpected = (sequence: string) => isMatch(condition, etagOf({ sequence }))
-    return cancelJob(service.boss, trx, { id, principal: request.principal }, isExpected)
-  })
+  const isExpected = (sequence: string) => isMatch(condition, etagOf({ sequence }))
+  const cancellation = await inTurn(service, id, (trx) =>
+    cancelJob(service.boss, trx, { id, principal: request.principal }, isExpected),
+  )
   if (cancellation.kind === 'unknown') throw noSuchJob()
   const { job } = cancellation
   switch (cancellation.kind) {
@@ -105,6 +107,25 @@ async function sendCanceled(service: Service, request: JobRequest, reply: Fastif
   }
 }
 
+/** Works on a job in a transaction; those who want to work on the same one take turns, and wait for its lock for a while. */
+function inTurn<Result>(
+  { database, turns }: Service,
+  id: string,
+  work: (trx: Transaction<Tables>) => Promise<Result>,
+): Promise<Result> {
+  const onTimeout = (cause?: unknown) => new ProblemError('job-locked', undefined, { retryAfterSeconds: 1, cause })
+  return turns.take(`job ${id}`, { patience: lockTimeout, onTimeout }, () =>
+    transact(database, async (trx) => {
+      await sql`select set_config('lock_timeout', ${String(lockTimeout)}, true)`.execute(trx)
+      try {
+        return await work(trx)
+      } catch (error) {
+        throw errorCode(error) === sqlstate.lockNotAvailable ? onTimeout(error) : error
+      }
+    }),
+  )
+}
+
 /** If-Match (RFC 9110, section 13.1.1): `*`, or a list of tags that are compared strongly. */
 function isMatch(condition: string | undefined, etag: string): boolean {
   if (condition === undefined || condition.trim() === '*') return true
@@ -114,14 +135,16 @@ function isMatch(condition: string | undefined, etag: string): boolean {
 async function sendRetried(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { database, boss, operations } = service
   const { principal } = request
-  const { id: jobId } = await findRequested(service, request)
+  const job = await findRequested(service, request)
+  const operation = operations.get(job.operation)
+  if (operation) await assertBacklog(database, operation)
   const retry = {
-    jobId,
+    jobId: job.id,
     principal,
     idempotency: idempotencyOf(request, { bodyCounts: false }),
     trace: traceOf(request),
   }
-  const outcome = await transact(database, (trx) => retryJob(boss, trx, operations, { ...retry, id: uuid7() }))
+  const outcome = await inTurn(service, job.id, (trx) => retryJob(boss, trx, operations, { ...retry, id: uuid7() }))
   switch (outcome.kind) {
     case 'accepted':
       return reply.accepted(outcome.job)

@@ -58,7 +58,7 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
     await scope.register(swaggerUi, { routePrefix: '/docs' })
     await scope.register(async (guarded) => {
       guarded.addHook('onRequest', accepted.authenticate)
-      if (options.rateLimit) guarded.addHook('onRequest', limitRate(options.rateLimit))
+      if (options.rateLimit) limitRate(guarded, options.rateLimit)
       statusRoutes(guarded, service)
       listRoute(guarded, service)
       controlRoutes(guarded, service)

@@ -32,7 +32,9 @@ export async function waitFor({ watcher, draining }: Service, reply: FastifyRepl
   })
   const timer = setTimeout(enough, seconds * 1000)
   draining.addEventListener('abort', enough)
-  reply.raw.once('close', enough)
+  // A client that has left already says so no more.
+  if (reply.raw.destroyed) enough()
+  else reply.raw.once('close', enough)
   try {
     const found = await read()
     const current = () => (newest && Number(newest.sequence) > Number(found.sequence) ? newest : found)

@@ -6,16 +6,16 @@ import type { Job } from './job.ts'
 export type RunTimes = ReadonlyMap<string, number>
 
 /**
- * When a running job will probably have ended: by its own rate once it has reported progress, else by how long others
- * of its operation ran. None when there is nothing to go by, or when that time has passed already.
+ * When a running job will probably have ended: by its own rate once this attempt has reported progress, else by how long
+ * others of its operation ran. None when there is nothing to go by, or when that time has passed already.
  */
 export function estimateCompletion(job: Job, runTimes: RunTimes, now = Date.now()): Date | undefined {
   if (job.state !== 'running' || !job.attempt_started_at) return undefined
   const begun = job.attempt_started_at.getTime()
+  const own = job.percent && job.progress_at && ((job.progress_at.getTime() - begun) * 100) / job.percent
   const usual = runTimes.get(job.operation)
-  const takes = job.percent ? ((job.updated_at.getTime() - begun) * 100) / job.percent : usual && usual * 1000
-  if (takes === undefined || begun + takes <= now) return undefined
-  return new Date(begun + takes)
+  const takes = [own, usual && usual * 1000].find((time) => time && begun + time > now)
+  return takes ? new Date(begun + takes) : undefined
 }
 
 /** The run times of all operations, as a process knows them. */

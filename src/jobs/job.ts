@@ -26,4 +26,5 @@ export const jobColumns = [
   'ended_at',
   'expires_at',
   'attempt_started_at',
+  'progress_at',
 ] as const satisfies readonly (keyof Job)[]

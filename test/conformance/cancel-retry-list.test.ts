@@ -1,6 +1,6 @@
 import t from 'tap'
 import { until } from '../support/until.ts'
-import { type Answer, type Client, idAt, nothing, serve, startWorker } from './support.ts'
+import { type Answer, type Client, idAt, nothing, pending, serve, startWorker } from './support.ts'
 
 t.jobs = 4
 
@@ -252,6 +252,29 @@ async function pagesOf(client: Client, path: string): Promise<Answer[]> {
 
 const idsOf = ({ body }: Answer): string[] => body.value.map(({ id }: { id: string }) => id)
 
+t.test('a job that is just being settled: 503 with Retry-After after a while, and nobody else waits', async (t) => {
+  const [running, canceled] = [await ann.running(), await ann.endedAs('canceled')]
+  const settling = await pool.connect()
+  t.teardown(() => settling.release(true))
+  await settling.query('begin')
+  await settling.query('select from accepted.job where id = any($1) for update', [[running, canceled]])
+  const requests = [
+    ...Array.from({ length: 12 }, () => ann.request(`/jobs/${running}`, { method: 'DELETE' })),
+    ann.post(`/jobs/${running}/cancel`, undefined),
+    ann.post(`/jobs/${canceled}/retry`, undefined),
+  ].map((request) => pending(request))
+  for (let number = 0; number < 20; number++) t.equal((await ann.get('/jobs?limit=1')).status, 200)
+  t.notOk(requests.some((request) => request.isSettled()))
+  for (const request of requests) {
+    const { status, headers, body } = await request.result()
+    t.equal(status, 503)
+    t.match(headers['retry-after'], /^[1-9]\d*$/)
+    t.equal(body.error.code, 'job-locked')
+  }
+  await settling.query('rollback')
+  t.equal((await ann.post(`/jobs/${running}/cancel`, undefined)).status, 202)
+})
+
 t.test('list: the value is monitors, newest first', async (t) => {
   const hugo = service.as('hugo')
   const ids = [
@@ -376,15 +399,15 @@ t.test('list: without a principal: 401', async (t) => {
   t.equal((await service.as('nobody').get('/jobs')).status, 401)
 })
 
-const pending = await queued()
+const waiting = await queued()
 
 /** Routes, and the methods that they have. */
 const routes: [string, string[]][] = [
-  [`/jobs/${pending}`, ['GET', 'HEAD', 'DELETE']],
-  [`/jobs/${pending}/result`, ['GET']],
-  [`/jobs/${pending}/events`, ['GET']],
-  [`/jobs/${pending}/cancel`, ['POST']],
-  [`/jobs/${pending}/retry`, ['POST']],
+  [`/jobs/${waiting}`, ['GET', 'HEAD', 'DELETE']],
+  [`/jobs/${waiting}/result`, ['GET']],
+  [`/jobs/${waiting}/events`, ['GET']],
+  [`/jobs/${waiting}/cancel`, ['POST']],
+  [`/jobs/${waiting}/retry`, ['POST']],
   ['/jobs', ['GET']],
   ['/events', ['GET']],
   ['/sums', ['POST']],
@@ -395,7 +418,7 @@ const routes: [string, string[]][] = [
 const allowed = ({ headers }: Answer): string[] => (headers.allow ?? '').split(',').map((method) => method.trim())
 
 for (const [path, methods] of routes) {
-  const name = path.replace(pending, '{id}')
+  const name = path.replace(waiting, '{id}')
   t.test(`wrong method: ${name} answers 405 with Allow`, async (t) => {
     const wrong = ['POST', 'PUT'].find((method) => !methods.includes(method)) as string
     const answer = await ann.request(path, { method: wrong })

@@ -355,6 +355,39 @@ t.test('the first request is still committing: the second waits, then replays', 
   t.same([isReplay(one), isReplay(two)], [false, true])
 })
 
+t.test('the first request is still committing: many wait, and nobody else does', alone, async (t) => {
+  const ann = someone()
+  const body = { text: `${heldAtCommit}: many` }
+  const held = await hold(body.text)
+  const first = pending(ann.post('/notes', body, keyed('k')))
+  while (!(await held.isReached()));
+  // More than there are connections.
+  const others = Array.from({ length: 40 }, () => pending(ann.post('/notes', body, keyed('k'))))
+  for (let number = 0; number < 20; number++) t.equal((await someone().get('/jobs')).status, 200)
+  t.notOk(others.some((other) => other.isSettled()))
+  await held.release()
+  const { id } = (await first.result()).body
+  for (const other of others) {
+    const answer = await other.result()
+    t.equal(answer.status, 202)
+    t.equal(answer.body.id, id)
+  }
+})
+
+t.test('the first request is still committing past the lock timeout: many wait, and all get 409', alone, async (t) => {
+  const ann = someone()
+  const body = { text: `${heldAtCommit}: many, too long` }
+  const held = await hold(body.text)
+  const first = pending(ann.post('/notes', body, keyed('k')))
+  while (!(await held.isReached()));
+  const others = Array.from({ length: 30 }, (_, number) =>
+    pending(service.as(ann.name, apis[number % 2]).post('/notes', body, keyed('k'))),
+  )
+  for (const other of others) t.equal((await other.result()).status, 409)
+  await held.release()
+  t.equal((await first.result()).status, 202)
+})
+
 t.test('the first request is still committing past the lock timeout: 409 with Retry-After', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: past the timeout` }

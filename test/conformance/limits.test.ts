@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { bigLimit } from './app/operations.ts'
-import { config, nothing, send, serve } from './support.ts'
+import { config, idAt, nothing, send, serve } from './support.ts'
 
 t.jobs = 4
 
@@ -172,6 +172,20 @@ t.test('reads of /result are never rate-limited below one per second per job', a
   }
 })
 
+t.test('reads of /jobs/{id} and of its /result do not use up each other', async (t) => {
+  const { client, id } = await exhausted('lea')
+  t.equal((await client.get(`/jobs/${id}`)).status, 200)
+  t.equal((await client.get(`/jobs/${id}/result`)).status, 202)
+})
+
+t.test('reads of jobs that are not there are limited', async (t) => {
+  const { client, id } = await exhausted('moe')
+  const guess = async () => (await client.get(`/jobs/${idAt(Date.now())}`)).status
+  for (let number = 0; number < quota; number++) t.equal(await guess(), 404)
+  t.equal(await guess(), 429)
+  t.equal((await client.get(`/jobs/${id}`)).status, 429, 'also what is there, until the window is over')
+})
+
 t.test('reads of one job do not use up those of another', async (t) => {
   const max = service.as('max')
   const others = [await max.submit('/idle', { text: 'one' }), await max.submit('/idle', { text: 'two' })]
@@ -217,9 +231,14 @@ t.test('limits come before validation: the backlog, too', async (t) => {
   t.equal((await client.post('/limited', { text: 1 })).status, 503)
 })
 
-t.test('below the bound of the backlog requests are served', async (t) => {
-  const elsewhere = await serve(t, { worker: false })
-  t.equal((await elsewhere.as('ann').post('/limited', { text: 'x' })).status, 202)
+t.test('below the bound of the backlog requests are served, and above it a retry is refused as well', async (t) => {
+  const elsewhere = (await serve(t, { worker: false })).as('ann')
+  const { id } = await elsewhere.submit('/limited', { text: 'x' })
+  await elsewhere.post(`/jobs/${id}/cancel`, undefined)
+  await until(async () => (await elsewhere.post('/limited', { text: 'x' })).status === 503)
+  const { status, headers } = await elsewhere.post(`/jobs/${id}/retry`, undefined)
+  t.equal(status, 503)
+  t.match(headers['retry-after'], /^[1-9]\d*$/)
 })
 
 for (const [what, answer] of Object.entries(late)) {

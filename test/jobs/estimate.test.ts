@@ -15,7 +15,7 @@ const running = (more: Partial<Job>) =>
     operation: 'video.encode',
     state: 'running',
     attempt_started_at: ago(10),
-    updated_at: ago(0),
+    progress_at: ago(0),
     percent: null,
     ...more,
   }) as Job
@@ -24,15 +24,26 @@ const seconds = (estimate: Date | undefined) => estimate && (estimate.getTime() 
 t.test('by its own rate once it has reported progress, else by how long others ran', async (t) => {
   const usual = new Map([['video.encode', 60]])
   t.equal(seconds(estimateCompletion(running({ percent: 25 }), new Map(), now)), 30)
-  t.equal(seconds(estimateCompletion(running({ percent: 25, updated_at: ago(5) }), usual, now)), 10)
+  t.equal(seconds(estimateCompletion(running({ percent: 25, progress_at: ago(5) }), usual, now)), 10)
   t.equal(seconds(estimateCompletion(running({}), usual, now)), 50)
   t.equal(seconds(estimateCompletion(running({ percent: 0 }), usual, now)), 50)
+  t.equal(
+    seconds(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), usual, now)),
+    50,
+    'slower than it said',
+  )
+  t.equal(
+    seconds(estimateCompletion(running({ percent: 90, progress_at: null }), usual, now)),
+    50,
+    'the percent is from an earlier attempt',
+  )
+  t.equal(seconds(estimateCompletion(running({ percent: 25, updated_at: ago(-90) }), new Map(), now)), 30)
 })
 
 t.test('none when there is nothing to go by, when that time has passed, and when it does not run', async (t) => {
   t.equal(estimateCompletion(running({}), new Map(), now), undefined)
   t.equal(estimateCompletion(running({}), new Map([['video.encode', 10]]), now), undefined)
-  t.equal(estimateCompletion(running({ percent: 50, updated_at: ago(6) }), new Map(), now), undefined)
+  t.equal(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), new Map(), now), undefined)
   for (const state of ['queued', 'succeeded', 'failed', 'canceled'] as const) {
     t.equal(estimateCompletion(running({ state, percent: 25 }), new Map(), now), undefined, state)
   }

@@ -11,6 +11,7 @@ const row = (more: Partial<Job> = {}): Job => ({
   ...{ id, operation: 'todo.create', state: 'queued', principal: 'ann', resource: null, percent: null, message: null },
   ...{ attempt: 0, max_attempts: 4, sequence: '1', result: null, error: null, cancel_requested: false },
   ...{ retry_of: null, created_at: at, started_at: null, updated_at: at, ended_at: null, expires_at: at },
+  progress_at: null,
   attempt_started_at: null,
   ...more,
 })
