@@ -23,7 +23,7 @@ export interface RunningJob<O extends Operation = Operation> {
 
 /** A job in `perform`: slow or outside work, in no transaction. */
 export interface PerformingJob<O extends Operation = Operation> extends RunningJob<O> {
-  /** Aborts when the attempt's time is over or the worker stops. */
+  /** Aborts when the job is canceled, the attempt's time is over or the worker stops. */
   signal: AbortSignal
   /**
    * Reports progress; returns at once, and what comes thick and fast is written together.

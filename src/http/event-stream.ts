@@ -7,7 +7,7 @@ const reconnectAfter = 3_000
 /** A connection on which nothing is heard may be taken for dead by what lies between. In milliseconds. */
 const heartbeatEvery = 15_000
 /** Who is sent away comes back after this time, in milliseconds, and not all at once. */
-const comeBackAfter = { least: 1_000, most: 5_000 }
+const comeBackAfter = { least: 1_000, range: 4_000 }
 /** Streams of one process, at most; who comes then is sent away, to another one. */
 const mostStreams = 15_000
 /** Jobs whose news wait for a slow client, at most; it is cut off then, and resumes. */
@@ -50,8 +50,9 @@ export interface EventStreams {
  * state instead of a growing backlog, and one timer beats for all.
  *
  * @param draining aborts when the process is to stop: everybody is sent away then
+ * @param most streams at a time
  */
-export function createEventStreams(draining: AbortSignal): EventStreams {
+export function createEventStreams(draining: AbortSignal, most = mostStreams): EventStreams {
   const beats = new Set<() => void>()
   let heartbeat: NodeJS.Timeout | undefined
   const beatWhileOpen = () => {
@@ -91,8 +92,8 @@ export function createEventStreams(draining: AbortSignal): EventStreams {
       }
       const sendAway = () => {
         if (raw.writableEnded) return
-        const { least, most } = comeBackAfter
-        raw.end(`retry: ${Math.round(least + Math.random() * (most - least))}\n\n`)
+        const { least, range } = comeBackAfter
+        raw.end(`retry: ${Math.round(least + Math.random() * range)}\n\n`)
         // Nobody is to send another request on a connection that is about to close.
         raw.once('finish', () => raw.socket?.end())
       }
@@ -115,7 +116,7 @@ export function createEventStreams(draining: AbortSignal): EventStreams {
         draining.removeEventListener('abort', sendAway)
         onEnd()
       }
-      if (draining.aborted || beats.size >= mostStreams) sendAway()
+      if (draining.aborted || beats.size >= most) sendAway()
       else raw.write(`retry: ${reconnectAfter}\n\n`)
       beats.add(beat)
       beatWhileOpen()
