@@ -27,6 +27,7 @@ const mostRemembered = 10_000
 /** Close codes (RFC 6455, section 7.4.1). */
 const goingAway = 1001
 const unsupportedData = 1003
+const internalError = 1011
 
 /** The options of @fastify/websocket. */
 export const socketOptions: WebsocketPluginOptions = {
@@ -63,11 +64,20 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     if (socket.bufferedAmount > mostBuffered) socket.terminate()
     else socket.send(text)
   }
+  // Nobody waits for what is told here, and an error that nobody catches would end the process.
+  const fail = (error: unknown) => {
+    request.log.error({ err: error }, 'WebSocket')
+    socket.close(internalError, problems['internal-error'].title)
+  }
   const tell = (job: Job) => {
     const sequence = Number(job.sequence)
     if (sequence <= (told.get(job.id) ?? 0)) return
     told.set(job.id, sequence)
-    send(service.news.cloudEvent(job, origin))
+    try {
+      send(service.news.cloudEvent(job, origin))
+    } catch (error) {
+      fail(error)
+    }
   }
   const complain = (code: ProblemCode, message: string, subject?: string) => {
     const data = { error: { code, message } }
@@ -124,13 +134,16 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   socket.on('pong', () => {
     isAlive = true
   })
-  socket.on('message', (data, isBinary) => {
-    if (isBinary) return socket.close(unsupportedData, 'Text frames only')
-    const message = parseMessage(data.toString())
+  const heed = async (text: string) => {
+    const message = parseMessage(text)
     if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
     if (message.subscribe.length > 0) tellOfAllNoMore()
     for (const id of message.unsubscribe) unsubscribe(id.toLowerCase())
-    for (const id of message.subscribe) void subscribe(id.toLowerCase())
+    await Promise.all(message.subscribe.map((id) => subscribe(id.toLowerCase())))
+  }
+  socket.on('message', (data, isBinary) => {
+    if (isBinary) socket.close(unsupportedData, 'Text frames only')
+    else heed(data.toString()).catch(fail)
   })
   socket.on('error', () => {})
   socket.once('close', () => {

@@ -2,7 +2,9 @@ import { once } from 'node:events'
 import { CloudEvent } from 'cloudevents'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
+import { serve as serveHere } from '../support/api.ts'
 import { until } from '../support/until.ts'
+import * as operations from './app/operations.ts'
 import { idAt, serve } from './support.ts'
 
 t.jobs = 6
@@ -25,7 +27,7 @@ interface Connection {
 }
 
 /** Connects as somebody. */
-async function connect(t: Test, user: string, from = api): Promise<Connection> {
+async function connect(t: Test, user: string, from: { url: string } = api): Promise<Connection> {
   const socket = new WebSocket(`${from.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
     headers: { 'x-user': user },
   })
@@ -204,4 +206,22 @@ t.test('without a principal: no connection, but 401', async (t) => {
   socket.on('error', () => {})
   const [, response] = await once(socket, 'unexpected-response')
   t.equal(response.statusCode, 401)
+})
+
+t.test('what cannot be told closes the connection with 1011, and nothing else', async (t) => {
+  // With such an address no CloudEvent can be made.
+  const odd = await serveHere(t, { operations: [operations.idle], publicUrl: 'https://an odd address' })
+  await odd.database.pool.query(operations.schema)
+  const submit = () =>
+    fetch(`${odd.url}/idle`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"text":"x"}' })
+  const closeCode = async ({ socket }: Connection) => (await once(socket, 'close'))[0]
+  const [watching, complaining] = [await connect(t, 'ann', odd), await connect(t, 'ann', odd)]
+  complaining.send({ subscribe: ['x'] })
+  t.equal(await closeCode(complaining), 1011)
+  const closed = closeCode(watching)
+  t.equal((await submit()).status, 202)
+  t.equal(await closed, 1011)
+  // Told when it connects.
+  t.equal(await closeCode(await connect(t, 'ann', odd)), 1011)
+  t.equal((await submit()).status, 202)
 })
