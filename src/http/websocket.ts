@@ -3,7 +3,7 @@ import { CloudEvent } from 'cloudevents'
 import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
-import { findJob } from '../jobs/read.ts'
+import { findJobs } from '../jobs/read.ts'
 import { type Following, follow } from '../watch/follow.ts'
 import { RecentMap } from '../watch/recent-map.ts'
 import type { Service } from './accepted.ts'
@@ -102,26 +102,38 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     subscriptions.get(id)?.stop()
     subscriptions.delete(id)
   }
-  const subscribe = async (id: string) => {
-    // The state first, also of one that is subscribed to again.
-    unsubscribe(id)
-    told.delete(id)
-    if (subscriptions.size >= mostSubscriptions) {
-      return complain('invalid-message', `At most ${mostSubscriptions} subscriptions on a connection`, id)
+  const subscribe = async (ids: ReadonlySet<string>) => {
+    if (ids.size === 0) return
+    if (new Set([...subscriptions.keys(), ...ids]).size > mostSubscriptions) {
+      return complain('invalid-message', `At most ${mostSubscriptions} subscriptions on a connection`)
     }
-    const following = follow((onChange) => service.watcher.watchJob(id, onChange))
-    subscriptions.set(id, following)
-    const found = await findJob(service.database.kysely, id, principal).catch(() => undefined)
-    if (subscriptions.get(id) !== following) return
-    if (typeof found === 'object') return following.begin(tell, [found.job])
-    unsubscribe(id)
-    if (!found) return complain('database-unavailable', problems['database-unavailable'].title, id)
-    const code = found === 'expired' ? 'job-expired' : 'not-found'
-    complain(code, problems[code].title, id)
+    tellOfAllNoMore()
+    for (const id of ids) {
+      // The state first, also of one that is subscribed to again.
+      unsubscribe(id)
+      told.delete(id)
+      subscriptions.set(
+        id,
+        follow((onChange) => service.watcher.watchJob(id, onChange)),
+      )
+    }
+    const found = await findJobs(service.database.kysely, [...ids], principal).catch(() => undefined)
+    for (const id of ids) {
+      const one = found?.get(id)
+      if (typeof one === 'object') {
+        subscriptions.get(id)?.begin(tell, [one.job])
+      } else {
+        unsubscribe(id)
+        const code = !one ? 'database-unavailable' : one === 'expired' ? 'job-expired' : 'not-found'
+        complain(code, problems[code].title, id)
+      }
+    }
   }
 
   let isAlive = true
   const pings = setInterval(() => {
+    // Its answer may have come, and not been read.
+    if (socket.isPaused) return
     if (!isAlive) return socket.terminate()
     isAlive = false
     socket.ping()
@@ -135,15 +147,26 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     isAlive = true
   })
   const heed = async (text: string) => {
+    if (socket.readyState !== socket.OPEN) return
     const message = parseMessage(text)
     if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
-    if (message.subscribe.length > 0) tellOfAllNoMore()
-    for (const id of message.unsubscribe) unsubscribe(id.toLowerCase())
-    await Promise.all(message.subscribe.map((id) => subscribe(id.toLowerCase())))
+    for (const id of message.unsubscribe) unsubscribe(id)
+    await subscribe(new Set(message.subscribe))
   }
+  // One after another, and no more is read meanwhile: whoever sends fast waits, and not the others for the database.
+  let heeded = Promise.resolve()
+  let unheeded = 0
   socket.on('message', (data, isBinary) => {
-    if (isBinary) socket.close(unsupportedData, 'Text frames only')
-    else heed(data.toString()).catch(fail)
+    if (isBinary) return socket.close(unsupportedData, 'Text frames only')
+    socket.pause()
+    unheeded += 1
+    heeded = heeded
+      .then(() => heed(data.toString()))
+      .catch(fail)
+      .finally(() => {
+        unheeded -= 1
+        if (unheeded === 0) socket.resume()
+      })
   })
   socket.on('error', () => {})
   socket.once('close', () => {
@@ -172,5 +195,6 @@ function parseMessage(text: string): Message | undefined {
   const isList = (list: unknown) => Array.isArray(list) && list.every((id) => typeof id === 'string')
   if (subscribe === undefined && unsubscribe === undefined) return undefined
   if (![subscribe, unsubscribe].every((list) => list === undefined || isList(list))) return undefined
-  return { subscribe: subscribe ?? [], unsubscribe: unsubscribe ?? [] }
+  const lowerCase = (ids: string[] = []) => ids.map((id) => id.toLowerCase())
+  return { subscribe: lowerCase(subscribe), unsubscribe: lowerCase(unsubscribe) }
 }

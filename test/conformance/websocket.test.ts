@@ -154,6 +154,58 @@ t.test('one message may subscribe to several jobs', async (t) => {
   t.same(new Set(connection.jobs()), new Set(ids))
 })
 
+t.test('of what it cannot have each is answered with an error of its own', async (t) => {
+  const [lea, lou] = [service.as('lea'), service.as('lou')]
+  const { id: mine } = await lea.submit('/idle', { text: 'x' })
+  const { id: theirs } = await lou.submit('/idle', { text: 'x' })
+  const expired = await lea.endedAs('canceled')
+  await service.expire(expired)
+  const [never, longAgo] = [idAt(Date.now()), idAt(0)]
+  const connection = await connect(t, 'lea')
+  connection.send({ subscribe: [theirs, 'x', expired, mine.toUpperCase(), never, mine, longAgo, 'x'] })
+  await connection.event(mine)
+  await until(() => connection.frames.length >= 6)
+  const told = connection.frames.map((frame) => JSON.parse(frame))
+  t.same(
+    new Map(told.map(({ subject, data }) => [subject, data.error?.code ?? data.status])),
+    new Map([
+      ...[
+        [theirs, 'not-found'],
+        ['x', 'not-found'],
+        [expired, 'job-expired'],
+        [never, 'not-found'],
+        [longAgo, 'job-expired'],
+      ],
+      [mine, 'queued'],
+    ] as [string, string][]),
+  )
+  t.equal(told.length, 6)
+})
+
+t.test('more subscriptions than a connection may have are refused as a whole', async (t) => {
+  const { id } = await service.as('lin').submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'lin')
+  connection.send({ subscribe: [...Array.from({ length: 1_000 }, (_, n) => `${n}`), id] })
+  connection.send({ subscribe: [id] })
+  await connection.event(id)
+  const [refused, ...rest] = connection.frames.map((frame) => JSON.parse(frame))
+  t.match(refused, { type: 'error', data: { error: { code: 'invalid-message' } } })
+  t.equal(rest.length, 1)
+})
+
+t.test('one that floods its connection is answered once a message, and others are served', async (t) => {
+  const { id } = await service.as('liv').submit('/idle', { text: 'x' })
+  const { id: marker } = await service.as('liv').submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'liv')
+  const messages = 200
+  for (let count = 0; count < messages; count++) connection.send({ subscribe: Array(1_500).fill(id) })
+  connection.send({ subscribe: [marker] })
+  t.equal((await service.as('mia').submit('/idle', { text: 'x' })).status, 'queued')
+  await connection.event(marker)
+  t.same([...new Set(connection.jobs())], [id, marker])
+  t.ok(connection.frames.length <= messages + 1)
+})
+
 t.test('unsubscribe: nothing more of that job', async (t) => {
   const leo = service.as('leo')
   const [gone, kept] = await Promise.all([leo.running(), leo.running()])
