@@ -16,9 +16,11 @@ export const subprotocol = 'cloudevents.json'
 const subscribesWithin = 100
 /** How often a client is asked whether it is still there; one that does not answer in time is cut off. In milliseconds. */
 const pingEvery = 15_000
-/** Bytes that wait for a slow client, at most; it is cut off then, and connects again. */
-const mostBuffered = 1024 * 1024
+/** What a slow client has not taken yet is kept apart, to be overtaken by what is newer, beyond so many bytes. */
+const mostBuffered = 64 * 1024
 const mostSubscriptions = 1_000
+/** Subjects of which there is news for a slow client, at most; it is cut off then, and connects again. */
+const mostPending = 2 * mostSubscriptions
 /** How long a client may take to answer our goodbye, in milliseconds. */
 const leavesWithin = 1_000
 /** Jobs that a connection remembers having told of. */
@@ -59,31 +61,54 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   const { principal } = request
   const subscriptions = new Map<string, Following>()
   const told = new RecentMap<number>(mostRemembered)
+  let isAlive = true
 
-  const send = (text: string) => {
-    if (socket.bufferedAmount > mostBuffered) socket.terminate()
-    else socket.send(text)
-  }
   // Nobody waits for what is told here, and an error that nobody catches would end the process.
   const fail = (error: unknown) => {
     request.log.error({ err: error }, 'WebSocket')
     socket.close(internalError, problems['internal-error'].title)
   }
+  /** What is still to be sent, by subject. */
+  const pending = new Map<string, () => string>()
+  let isBlocked = false
+  const flush = () => {
+    isBlocked = false
+    for (const [subject, frame] of pending) {
+      isBlocked = socket.bufferedAmount > mostBuffered
+      if (isBlocked) return
+      pending.delete(subject)
+      socket.send(frame(), (error) => {
+        if (error) return
+        // Who makes room has received something; the answer to a ping may be a long way behind.
+        if (isBlocked) isAlive = true
+        send()
+      })
+    }
+  }
+  const send = () => {
+    try {
+      flush()
+    } catch (error) {
+      pending.clear()
+      fail(error)
+    }
+  }
+  const put = (subject: string, frame: () => string) => {
+    if (socket.readyState !== socket.OPEN) return
+    pending.set(subject, frame)
+    if (pending.size > mostPending) socket.terminate()
+    else send()
+  }
   const tell = (job: Job) => {
     const sequence = Number(job.sequence)
     if (sequence <= (told.get(job.id) ?? 0)) return
     told.set(job.id, sequence)
-    try {
-      send(service.news.cloudEvent(job, origin))
-    } catch (error) {
-      fail(error)
-    }
+    put(job.id, () => service.news.cloudEvent(job, origin))
   }
-  const complain = (code: ProblemCode, message: string, subject?: string) => {
+  const complain = (code: ProblemCode, message: string, subject = '') => {
     const data = { error: { code, message } }
-    send(
-      JSON.stringify(new CloudEvent({ source: `${origin}/events`, type: 'error', data, ...(subject && { subject }) })),
-    )
+    const event = { source: `${origin}/events`, type: 'error', data, ...(subject && { subject }) }
+    put(subject, () => JSON.stringify(new CloudEvent(event)))
   }
 
   let all: Following | undefined = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
@@ -101,6 +126,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   const unsubscribe = (id: string) => {
     subscriptions.get(id)?.stop()
     subscriptions.delete(id)
+    pending.delete(id)
   }
   const subscribe = async (ids: ReadonlySet<string>) => {
     if (ids.size === 0) return
@@ -130,7 +156,6 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     }
   }
 
-  let isAlive = true
   const pings = setInterval(() => {
     // Its answer may have come, and not been read.
     if (socket.isPaused) return
@@ -172,6 +197,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   socket.once('close', () => {
     tellOfAllNoMore()
     for (const id of [...subscriptions.keys()]) unsubscribe(id)
+    pending.clear()
     clearInterval(pings)
     service.draining.removeEventListener('abort', leave)
   })

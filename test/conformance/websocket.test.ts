@@ -206,6 +206,40 @@ t.test('one that floods its connection is answered once a message, and others ar
   t.ok(connection.frames.length <= messages + 1)
 })
 
+t.test('a slow client is told of all its jobs, and of each the newest state', async (t) => {
+  const may = service.as('may')
+  const ids: string[] = []
+  // More than the buffers between the two hold.
+  for (let count = 0; count < 20; count++) {
+    const { id } = await may.submit('/echoes', { text: 'x'.repeat(900_000) })
+    ids.push(id)
+  }
+  for (const id of ids) await may.ended(id)
+  const { id: idle } = await may.submit('/idle', { text: 'x' })
+  const [slow, fast] = [await connect(t, 'may'), await connect(t, 'may')]
+  slow.socket.pause()
+  slow.send({ subscribe: [...ids, idle] })
+  fast.send({ subscribe: [...ids, idle] })
+  await fast.event(idle)
+  await may.post(`/jobs/${idle}/cancel`, undefined)
+  await fast.event(idle, 'canceled')
+  slow.socket.resume()
+  await slow.event(idle, 'canceled')
+  t.same(new Set(slow.jobs()), new Set([...ids, idle]))
+  const ofIdle = slow.frames.map((frame) => JSON.parse(frame).data).filter(({ id }) => id === idle)
+  t.equal(ofIdle.at(-1).status, 'canceled')
+})
+
+t.test('a snapshot of any size arrives whole', async (t) => {
+  const mel = service.as('mel')
+  const ids = new Set<string>()
+  for (let count = 0; count < 20; count++) ids.add((await mel.submit('/echoes', { text: 'x'.repeat(900_000) })).id)
+  for (const id of ids) await mel.ended(id)
+  const connection = await connect(t, 'mel')
+  for (const id of ids) await connection.event(id, 'succeeded')
+  t.same(new Set(connection.jobs()), ids)
+})
+
 t.test('unsubscribe: nothing more of that job', async (t) => {
   const leo = service.as('leo')
   const [gone, kept] = await Promise.all([leo.running(), leo.running()])
