@@ -55,7 +55,7 @@ export function refuseForeignOrigin(service: Service) {
   }
 }
 
-/** Tells a client of its jobs: of those it subscribes to, or of all as long as it never has. */
+/** Tells a client of its jobs: of those it subscribes to, or of all while it subscribes to none. */
 export function connectSocket(service: Service, socket: WebSocket, request: FastifyRequest): void {
   const origin = service.originOf(request)
   const { principal } = request
@@ -111,12 +111,17 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     put(subject, () => JSON.stringify(new CloudEvent(event)))
   }
 
-  let all: Following | undefined = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  const watchAll = () => follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  let all: Following | undefined = watchAll()
   const timer = setTimeout(async () => {
     const found = await snapshot(service, principal).catch(() => undefined)
     if (found) all?.begin(tell, found)
     else socket.close(goingAway, 'Try again')
   }, subscribesWithin)
+  const tellOfAllAgain = () => {
+    all = watchAll()
+    all.begin(tell, [])
+  }
   const tellOfAllNoMore = () => {
     clearTimeout(timer)
     all?.stop()
@@ -177,6 +182,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
     for (const id of message.unsubscribe) unsubscribe(id)
     await subscribe(new Set(message.subscribe))
+    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) tellOfAllAgain()
   }
   // One after another, and no more is read meanwhile: whoever sends fast waits, and not the others for the database.
   let heeded = Promise.resolve()

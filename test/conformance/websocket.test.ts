@@ -260,6 +260,32 @@ t.test('unsubscribe: nothing more of that job', async (t) => {
   t.notOk(told.some(({ id, status }) => id === gone && status === 'succeeded'))
 })
 
+t.test('after the last subscription is gone: all its jobs again', async (t) => {
+  const ned = service.as('ned')
+  const { id } = await ned.submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'ned')
+  connection.send({ subscribe: [id] })
+  await connection.event(id)
+  connection.send({ unsubscribe: [id] })
+  // Answered in turn, so that the other message has been read by then.
+  connection.send({ unsubscribe: 'x' })
+  await until(() => connection.frames.some((frame) => JSON.parse(frame).type === 'error'))
+  const { id: other } = await ned.submit('/idle', { text: 'x' })
+  await connection.event(other)
+  await ned.post(`/jobs/${id}/cancel`, undefined)
+  await connection.event(id, 'canceled')
+  t.pass('both')
+})
+
+t.test('when no subscription could be had: all its jobs', async (t) => {
+  const connection = await connect(t, 'nick')
+  connection.send({ subscribe: [idAt(Date.now())] })
+  await until(() => connection.frames.length > 0)
+  const { id } = await service.as('nick').submit('/idle', { text: 'x' })
+  await connection.event(id)
+  t.pass('it hears of it')
+})
+
 t.test("a subscription to someone else's job, or to none, tells nothing of it", async (t) => {
   const { id: theirs } = await service.as('max').submit('/notes', { text: 'secret of max' })
   const { id: mine } = await service.as('nina').submit('/idle', { text: 'x' })
