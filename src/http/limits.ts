@@ -14,7 +14,12 @@ const requestTimeout = 30_000
 export const requestLimits = {
   requestTimeout,
   // With a longer headersTimeout, its default, Node looks after that only whether the body has come.
-  http: { headersTimeout: requestTimeout, connectionsCheckingInterval: 5_000 },
+  http: {
+    headersTimeout: requestTimeout,
+    connectionsCheckingInterval: 5_000,
+    // RFC 9110, section 7.8: who offers another protocol, HTTP/2 for example, is served as if it had not.
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+  },
   clientErrorHandler: answerClientError,
 } satisfies FastifyHttpOptions<Server>
 

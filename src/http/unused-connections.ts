@@ -1,18 +1,38 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
+/** A request that has begun when the server is to stop may take so long to arrive whole, in milliseconds. */
+const arrivesWithin = 5_000
+
 /**
- * Closes, when the server is to stop, the connections on which nothing was ever asked: browsers and pools open some
- * ahead of need, and Node waits for them as if a request were on its way.
+ * Closes, when the server is to stop, what Node would wait for without end: at once the connections on which nothing was
+ * ever asked, which browsers and pools open ahead of need, and some seconds later those whose request has not arrived
+ * whole, for Node looks after its timeouts only until it stops.
  */
 export function closeUnusedConnections(app: FastifyInstance): void {
-  const unused = new Set<Socket>()
+  /** The request that is being answered on each connection, if there is one. */
+  const requests = new Map<Socket, IncomingMessage | undefined>()
   app.server.on('connection', (socket: Socket) => {
-    unused.add(socket)
-    socket.once('close', () => unused.delete(socket))
+    requests.set(socket, undefined)
+    socket.once('close', () => requests.delete(socket))
   })
-  for (const asked of ['request', 'upgrade']) app.server.on(asked, ({ socket }) => unused.delete(socket))
+  app.server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request
+    requests.set(socket, request)
+    response.once('close', () => {
+      if (requests.get(socket) === request) requests.set(socket, undefined)
+    })
+  })
+  app.server.on('upgrade', ({ socket }) => requests.delete(socket))
   app.addHook('preClose', async () => {
-    for (const socket of unused) socket.destroy()
+    for (const socket of requests.keys()) if (socket.bytesRead === 0) socket.destroy()
+    const closeLate = () => {
+      const late = Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
+      for (const [socket, request] of requests) {
+        if (!request?.complete && !app.server.emit('clientError', late, socket)) socket.destroy()
+      }
+    }
+    setTimeout(closeLate, arrivesWithin).unref()
   })
 }

@@ -3,7 +3,7 @@ import { CloudEvent } from 'cloudevents'
 import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
-import { findJob } from '../jobs/read.ts'
+import { findJobs } from '../jobs/read.ts'
 import { type Following, follow } from '../watch/follow.ts'
 import { RecentMap } from '../watch/recent-map.ts'
 import type { Service } from './accepted.ts'
@@ -16,9 +16,11 @@ export const subprotocol = 'cloudevents.json'
 const subscribesWithin = 100
 /** How often a client is asked whether it is still there; one that does not answer in time is cut off. In milliseconds. */
 const pingEvery = 15_000
-/** Bytes that wait for a slow client, at most; it is cut off then, and connects again. */
-const mostBuffered = 1024 * 1024
+/** What a slow client has not taken yet is kept apart, to be overtaken by what is newer, beyond so many bytes. */
+const mostBuffered = 64 * 1024
 const mostSubscriptions = 1_000
+/** Subjects of which there is news for a slow client, at most; it is cut off then, and connects again. */
+const mostPending = 2 * mostSubscriptions
 /** How long a client may take to answer our goodbye, in milliseconds. */
 const leavesWithin = 1_000
 /** Jobs that a connection remembers having told of. */
@@ -27,6 +29,7 @@ const mostRemembered = 10_000
 /** Close codes (RFC 6455, section 7.4.1). */
 const goingAway = 1001
 const unsupportedData = 1003
+const internalError = 1011
 
 /** The options of @fastify/websocket. */
 export const socketOptions: WebsocketPluginOptions = {
@@ -52,36 +55,73 @@ export function refuseForeignOrigin(service: Service) {
   }
 }
 
-/** Tells a client of its jobs: of those it subscribes to, or of all as long as it never has. */
+/** Tells a client of its jobs: of those it subscribes to, or of all while it subscribes to none. */
 export function connectSocket(service: Service, socket: WebSocket, request: FastifyRequest): void {
   const origin = service.originOf(request)
   const { principal } = request
   const subscriptions = new Map<string, Following>()
   const told = new RecentMap<number>(mostRemembered)
+  let isAlive = true
 
-  const send = (text: string) => {
-    if (socket.bufferedAmount > mostBuffered) socket.terminate()
-    else socket.send(text)
+  // Nobody waits for what is told here, and an error that nobody catches would end the process.
+  const fail = (error: unknown) => {
+    request.log.error({ err: error }, 'WebSocket')
+    socket.close(internalError, problems['internal-error'].title)
+  }
+  /** What is still to be sent, by subject. */
+  const pending = new Map<string, () => string>()
+  let isBlocked = false
+  const flush = () => {
+    isBlocked = false
+    for (const [subject, frame] of pending) {
+      isBlocked = socket.bufferedAmount > mostBuffered
+      if (isBlocked) return
+      pending.delete(subject)
+      socket.send(frame(), (error) => {
+        if (error) return
+        // Who makes room has received something; the answer to a ping may be a long way behind.
+        if (isBlocked) isAlive = true
+        send()
+      })
+    }
+  }
+  const send = () => {
+    try {
+      flush()
+    } catch (error) {
+      pending.clear()
+      fail(error)
+    }
+  }
+  const put = (subject: string, frame: () => string) => {
+    if (socket.readyState !== socket.OPEN) return
+    pending.set(subject, frame)
+    if (pending.size > mostPending) socket.terminate()
+    else send()
   }
   const tell = (job: Job) => {
     const sequence = Number(job.sequence)
     if (sequence <= (told.get(job.id) ?? 0)) return
     told.set(job.id, sequence)
-    send(service.news.cloudEvent(job, origin))
+    put(job.id, () => service.news.cloudEvent(job, origin))
   }
-  const complain = (code: ProblemCode, message: string, subject?: string) => {
+  const complain = (code: ProblemCode, message: string, subject = '') => {
     const data = { error: { code, message } }
-    send(
-      JSON.stringify(new CloudEvent({ source: `${origin}/events`, type: 'error', data, ...(subject && { subject }) })),
-    )
+    const event = { source: `${origin}/events`, type: 'error', data, ...(subject && { subject }) }
+    put(subject, () => JSON.stringify(new CloudEvent(event)))
   }
 
-  let all: Following | undefined = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  const watchAll = () => follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  let all: Following | undefined = watchAll()
   const timer = setTimeout(async () => {
     const found = await snapshot(service, principal).catch(() => undefined)
     if (found) all?.begin(tell, found)
     else socket.close(goingAway, 'Try again')
   }, subscribesWithin)
+  const tellOfAllAgain = () => {
+    all = watchAll()
+    all.begin(tell, [])
+  }
   const tellOfAllNoMore = () => {
     clearTimeout(timer)
     all?.stop()
@@ -91,27 +131,39 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   const unsubscribe = (id: string) => {
     subscriptions.get(id)?.stop()
     subscriptions.delete(id)
+    pending.delete(id)
   }
-  const subscribe = async (id: string) => {
-    // The state first, also of one that is subscribed to again.
-    unsubscribe(id)
-    told.delete(id)
-    if (subscriptions.size >= mostSubscriptions) {
-      return complain('invalid-message', `At most ${mostSubscriptions} subscriptions on a connection`, id)
+  const subscribe = async (ids: ReadonlySet<string>) => {
+    if (ids.size === 0) return
+    if (new Set([...subscriptions.keys(), ...ids]).size > mostSubscriptions) {
+      return complain('invalid-message', `At most ${mostSubscriptions} subscriptions on a connection`)
     }
-    const following = follow((onChange) => service.watcher.watchJob(id, onChange))
-    subscriptions.set(id, following)
-    const found = await findJob(service.database.kysely, id, principal).catch(() => undefined)
-    if (subscriptions.get(id) !== following) return
-    if (typeof found === 'object') return following.begin(tell, [found.job])
-    unsubscribe(id)
-    if (!found) return complain('database-unavailable', problems['database-unavailable'].title, id)
-    const code = found === 'expired' ? 'job-expired' : 'not-found'
-    complain(code, problems[code].title, id)
+    tellOfAllNoMore()
+    for (const id of ids) {
+      // The state first, also of one that is subscribed to again.
+      unsubscribe(id)
+      told.delete(id)
+      subscriptions.set(
+        id,
+        follow((onChange) => service.watcher.watchJob(id, onChange)),
+      )
+    }
+    const found = await findJobs(service.database.kysely, [...ids], principal).catch(() => undefined)
+    for (const id of ids) {
+      const one = found?.get(id)
+      if (typeof one === 'object') {
+        subscriptions.get(id)?.begin(tell, [one.job])
+      } else {
+        unsubscribe(id)
+        const code = !one ? 'database-unavailable' : one === 'expired' ? 'job-expired' : 'not-found'
+        complain(code, problems[code].title, id)
+      }
+    }
   }
 
-  let isAlive = true
   const pings = setInterval(() => {
+    // Its answer may have come, and not been read.
+    if (socket.isPaused) return
     if (!isAlive) return socket.terminate()
     isAlive = false
     socket.ping()
@@ -124,18 +176,34 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   socket.on('pong', () => {
     isAlive = true
   })
+  const heed = async (text: string) => {
+    if (socket.readyState !== socket.OPEN) return
+    const message = parseMessage(text)
+    if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
+    for (const id of message.unsubscribe) unsubscribe(id)
+    await subscribe(new Set(message.subscribe))
+    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) tellOfAllAgain()
+  }
+  // One after another, and no more is read meanwhile: whoever sends fast waits, and not the others for the database.
+  let heeded = Promise.resolve()
+  let unheeded = 0
   socket.on('message', (data, isBinary) => {
     if (isBinary) return socket.close(unsupportedData, 'Text frames only')
-    const message = parseMessage(data.toString())
-    if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
-    if (message.subscribe.length > 0) tellOfAllNoMore()
-    for (const id of message.unsubscribe) unsubscribe(id.toLowerCase())
-    for (const id of message.subscribe) void subscribe(id.toLowerCase())
+    socket.pause()
+    unheeded += 1
+    heeded = heeded
+      .then(() => heed(data.toString()))
+      .catch(fail)
+      .finally(() => {
+        unheeded -= 1
+        if (unheeded === 0) socket.resume()
+      })
   })
   socket.on('error', () => {})
   socket.once('close', () => {
     tellOfAllNoMore()
     for (const id of [...subscriptions.keys()]) unsubscribe(id)
+    pending.clear()
     clearInterval(pings)
     service.draining.removeEventListener('abort', leave)
   })
@@ -159,5 +227,6 @@ function parseMessage(text: string): Message | undefined {
   const isList = (list: unknown) => Array.isArray(list) && list.every((id) => typeof id === 'string')
   if (subscribe === undefined && unsubscribe === undefined) return undefined
   if (![subscribe, unsubscribe].every((list) => list === undefined || isList(list))) return undefined
-  return { subscribe: subscribe ?? [], unsubscribe: unsubscribe ?? [] }
+  const lowerCase = (ids: string[] = []) => ids.map((id) => id.toLowerCase())
+  return { subscribe: lowerCase(subscribe), unsubscribe: lowerCase(unsubscribe) }
 }

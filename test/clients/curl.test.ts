@@ -59,6 +59,13 @@ t.test('curl', { skip }, async (t) => {
     )
   })
 
+  t.test('--http2 offers another protocol, and is served', async (t) => {
+    const { code, output } = await run('--http2', '-i', `${app.url}/documents`, ...json({ text: 'A letter' }))
+    t.equal(code, 0)
+    t.match(output, /^HTTP\/1\.1 202 /)
+    t.match(await run('--http2', '-I', `${app.url}/health/live`), { code: 0, output: /^HTTP\/1\.1 200 / })
+  })
+
   t.test('-I asks for the headers of a job without waiting for it', async (t) => {
     const { id } = await submit('/renderings', { name: 'head' })
     const monitor = await run('-I', '-H', 'Prefer: wait=55', `${app.url}/jobs/${id}`)

@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import t from 'tap'
 import { start } from '../support/program.ts'
 import { startProxy } from '../support/proxy.ts'
@@ -57,6 +58,30 @@ t.test('not ready when the schema is not current', async (t) => {
   t.ok(await until(async () => (await client.get('/health/ready')).status === 503))
   t.equal((await client.get('/health/live')).status, 200)
 })
+
+for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
+  t.test(`who offers to change to ${upgrade} is served as if it had not`, async (t) => {
+    const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    const body = JSON.stringify({ text: 'x' })
+    const head = [
+      ...['POST /idle HTTP/1.1', 'Host: x', 'Connection: Upgrade, HTTP2-Settings', `Upgrade: ${upgrade}`],
+      ...['HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA', 'Content-Type: application/json'],
+    ]
+    let said = ''
+    socket.setEncoding('utf8').on('data', (chunk) => {
+      said += chunk
+    })
+    socket.write(`${head.join('\r\n')}\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
+    await until(() => said.endsWith('}'))
+    t.match(said, /^HTTP\/1\.1 202 /)
+    // The connection goes on.
+    said = ''
+    socket.write('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => said.endsWith('}'))
+    t.match(said, /^HTTP\/1\.1 200 /)
+  })
+}
 
 t.test('GET /metrics is Prometheus text', async (t) => {
   await ann.ended((await ann.submit('/notes', { text: 'x' })).id)

@@ -2,7 +2,9 @@ import { once } from 'node:events'
 import { CloudEvent } from 'cloudevents'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
+import { serve as serveHere } from '../support/api.ts'
 import { until } from '../support/until.ts'
+import * as operations from './app/operations.ts'
 import { idAt, serve } from './support.ts'
 
 t.jobs = 6
@@ -25,7 +27,7 @@ interface Connection {
 }
 
 /** Connects as somebody. */
-async function connect(t: Test, user: string, from = api): Promise<Connection> {
+async function connect(t: Test, user: string, from: { url: string } = api): Promise<Connection> {
   const socket = new WebSocket(`${from.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
     headers: { 'x-user': user },
   })
@@ -152,6 +154,92 @@ t.test('one message may subscribe to several jobs', async (t) => {
   t.same(new Set(connection.jobs()), new Set(ids))
 })
 
+t.test('of what it cannot have each is answered with an error of its own', async (t) => {
+  const [lea, lou] = [service.as('lea'), service.as('lou')]
+  const { id: mine } = await lea.submit('/idle', { text: 'x' })
+  const { id: theirs } = await lou.submit('/idle', { text: 'x' })
+  const expired = await lea.endedAs('canceled')
+  await service.expire(expired)
+  const [never, longAgo] = [idAt(Date.now()), idAt(0)]
+  const connection = await connect(t, 'lea')
+  connection.send({ subscribe: [theirs, 'x', expired, mine.toUpperCase(), never, mine, longAgo, 'x'] })
+  await connection.event(mine)
+  await until(() => connection.frames.length >= 6)
+  const told = connection.frames.map((frame) => JSON.parse(frame))
+  t.same(
+    new Map(told.map(({ subject, data }) => [subject, data.error?.code ?? data.status])),
+    new Map([
+      ...[
+        [theirs, 'not-found'],
+        ['x', 'not-found'],
+        [expired, 'job-expired'],
+        [never, 'not-found'],
+        [longAgo, 'job-expired'],
+      ],
+      [mine, 'queued'],
+    ] as [string, string][]),
+  )
+  t.equal(told.length, 6)
+})
+
+t.test('more subscriptions than a connection may have are refused as a whole', async (t) => {
+  const { id } = await service.as('lin').submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'lin')
+  connection.send({ subscribe: [...Array.from({ length: 1_000 }, (_, n) => `${n}`), id] })
+  connection.send({ subscribe: [id] })
+  await connection.event(id)
+  const [refused, ...rest] = connection.frames.map((frame) => JSON.parse(frame))
+  t.match(refused, { type: 'error', data: { error: { code: 'invalid-message' } } })
+  t.equal(rest.length, 1)
+})
+
+t.test('one that floods its connection is answered once a message, and others are served', async (t) => {
+  const { id } = await service.as('liv').submit('/idle', { text: 'x' })
+  const { id: marker } = await service.as('liv').submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'liv')
+  const messages = 200
+  for (let count = 0; count < messages; count++) connection.send({ subscribe: Array(1_500).fill(id) })
+  connection.send({ subscribe: [marker] })
+  t.equal((await service.as('mia').submit('/idle', { text: 'x' })).status, 'queued')
+  await connection.event(marker)
+  t.same([...new Set(connection.jobs())], [id, marker])
+  t.ok(connection.frames.length <= messages + 1)
+})
+
+t.test('a slow client is told of all its jobs, and of each the newest state', async (t) => {
+  const may = service.as('may')
+  const ids: string[] = []
+  // More than the buffers between the two hold.
+  for (let count = 0; count < 20; count++) {
+    const { id } = await may.submit('/echoes', { text: 'x'.repeat(900_000) })
+    ids.push(id)
+  }
+  for (const id of ids) await may.ended(id)
+  const { id: idle } = await may.submit('/idle', { text: 'x' })
+  const [slow, fast] = [await connect(t, 'may'), await connect(t, 'may')]
+  slow.socket.pause()
+  slow.send({ subscribe: [...ids, idle] })
+  fast.send({ subscribe: [...ids, idle] })
+  await fast.event(idle)
+  await may.post(`/jobs/${idle}/cancel`, undefined)
+  await fast.event(idle, 'canceled')
+  slow.socket.resume()
+  await slow.event(idle, 'canceled')
+  t.same(new Set(slow.jobs()), new Set([...ids, idle]))
+  const ofIdle = slow.frames.map((frame) => JSON.parse(frame).data).filter(({ id }) => id === idle)
+  t.equal(ofIdle.at(-1).status, 'canceled')
+})
+
+t.test('a snapshot of any size arrives whole', async (t) => {
+  const mel = service.as('mel')
+  const ids = new Set<string>()
+  for (let count = 0; count < 20; count++) ids.add((await mel.submit('/echoes', { text: 'x'.repeat(900_000) })).id)
+  for (const id of ids) await mel.ended(id)
+  const connection = await connect(t, 'mel')
+  for (const id of ids) await connection.event(id, 'succeeded')
+  t.same(new Set(connection.jobs()), ids)
+})
+
 t.test('unsubscribe: nothing more of that job', async (t) => {
   const leo = service.as('leo')
   const [gone, kept] = await Promise.all([leo.running(), leo.running()])
@@ -170,6 +258,32 @@ t.test('unsubscribe: nothing more of that job', async (t) => {
   await connection.event(kept, 'succeeded')
   const told = connection.frames.map((frame) => JSON.parse(frame).data)
   t.notOk(told.some(({ id, status }) => id === gone && status === 'succeeded'))
+})
+
+t.test('after the last subscription is gone: all its jobs again', async (t) => {
+  const ned = service.as('ned')
+  const { id } = await ned.submit('/idle', { text: 'x' })
+  const connection = await connect(t, 'ned')
+  connection.send({ subscribe: [id] })
+  await connection.event(id)
+  connection.send({ unsubscribe: [id] })
+  // Answered in turn, so that the other message has been read by then.
+  connection.send({ unsubscribe: 'x' })
+  await until(() => connection.frames.some((frame) => JSON.parse(frame).type === 'error'))
+  const { id: other } = await ned.submit('/idle', { text: 'x' })
+  await connection.event(other)
+  await ned.post(`/jobs/${id}/cancel`, undefined)
+  await connection.event(id, 'canceled')
+  t.pass('both')
+})
+
+t.test('when no subscription could be had: all its jobs', async (t) => {
+  const connection = await connect(t, 'nick')
+  connection.send({ subscribe: [idAt(Date.now())] })
+  await until(() => connection.frames.length > 0)
+  const { id } = await service.as('nick').submit('/idle', { text: 'x' })
+  await connection.event(id)
+  t.pass('it hears of it')
 })
 
 t.test("a subscription to someone else's job, or to none, tells nothing of it", async (t) => {
@@ -204,4 +318,22 @@ t.test('without a principal: no connection, but 401', async (t) => {
   socket.on('error', () => {})
   const [, response] = await once(socket, 'unexpected-response')
   t.equal(response.statusCode, 401)
+})
+
+t.test('what cannot be told closes the connection with 1011, and nothing else', async (t) => {
+  // With such an address no CloudEvent can be made.
+  const odd = await serveHere(t, { operations: [operations.idle], publicUrl: 'https://an odd address' })
+  await odd.database.pool.query(operations.schema)
+  const submit = () =>
+    fetch(`${odd.url}/idle`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"text":"x"}' })
+  const closeCode = async ({ socket }: Connection) => (await once(socket, 'close'))[0]
+  const [watching, complaining] = [await connect(t, 'ann', odd), await connect(t, 'ann', odd)]
+  complaining.send({ subscribe: ['x'] })
+  t.equal(await closeCode(complaining), 1011)
+  const closed = closeCode(watching)
+  t.equal((await submit()).status, 202)
+  t.equal(await closed, 1011)
+  // Told when it connects.
+  t.equal(await closeCode(await connect(t, 'ann', odd)), 1011)
+  t.equal((await submit()).status, 202)
 })
