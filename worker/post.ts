@@ -39,19 +39,17 @@ export function post({ url, headers, body, allow, signal }: Post): Promise<Answe
       signal: AbortSignal.any([signal, AbortSignal.timeout(exchangeTimeout)]),
       ...filterAddresses(protocol, hostname.replace(/^\[|\]$/g, ''), allow),
     })
-    let answer: Answer | undefined
-    // Once the status is there, how the rest of the answer ends changes nothing.
-    const end = (error: Error) => (answer ? resolve(answer) : reject(error))
-    request.on('error', end)
-    request.on('close', () => end(new Error('The endpoint closed the connection')))
+    request.on('error', reject)
+    request.on('close', () => reject(new Error('The endpoint closed the connection')))
     request.on('response', (response) => {
-      answer = { status: response.statusCode as number, headers: response.headers }
+      // The status says it all. How the rest ends changes nothing, and whoever waited for it might be stopped meanwhile.
+      resolve({ status: response.statusCode as number, headers: response.headers })
       let length = 0
       response.on('data', (chunk: Buffer) => {
         length += chunk.length
         if (length > longestAnswer) response.destroy()
       })
-      response.on('error', end)
+      response.on('error', () => {})
     })
     request.end(body)
   })

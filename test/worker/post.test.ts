@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { addressesIn } from '../../src/config.ts'
@@ -71,6 +71,19 @@ t.test('a status that has come counts, though the rest of the answer never does'
     response.writeHead(202, { 'content-length': '10' }).write('x', () => server.closeAllConnections())
   })
   t.match(await send(url), { status: 202 })
+})
+
+t.test('a status is the answer at once, though the rest of it is still under way', async (t) => {
+  const sent: ServerResponse[] = []
+  const { url } = await serve(t, (_request, response) => {
+    sent.push(response.writeHead(200))
+    response.write('x')
+  })
+  t.match(await send(url), { status: 200 })
+  t.same(
+    sent.map(({ closed }) => closed),
+    [false],
+  )
 })
 
 t.test('an answer that never comes ends with the signal, or by itself', async (t) => {
