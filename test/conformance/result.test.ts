@@ -49,6 +49,33 @@ t.test('succeeded, with a resource that the handler named: 303 to it', async (t)
   t.equal(headers.location, `${service.api.url}/notes/elsewhere`)
 })
 
+const resources = {
+  '/notes/✓': '/notes/%E2%9C%93',
+  '/notes/é ü': '/notes/%C3%A9%20%C3%BC',
+  '/notes/a\r\nset-cookie: b\t': '/notes/a%0D%0Aset-cookie:%20b%09',
+  '/notes/%E2%9C%93?a=%20b&c=1+1': '/notes/%E2%9C%93?a=%20b&c=1+1',
+  '/notes/100%': '/notes/100%25',
+  '/notes/[1]|"<>': '/notes/%5B1%5D%7C%22%3C%3E',
+  '//example.com/x': '//example.com/x',
+  'https://bücher.example/✓': 'https://xn--bcher-kva.example/%E2%9C%93',
+  'http://[::1]:3000/x': 'http://[::1]:3000/x',
+}
+
+for (const [path, expected] of Object.entries(resources)) {
+  t.test(`succeeded, with the resource ${JSON.stringify(path)}: a URI everywhere`, async (t) => {
+    const location = expected.startsWith('/') ? service.api.url + expected : expected
+    const key = { 'idempotency-key': expected }
+    const id = await ann.running({}, key)
+    await service.steer(id, { do: 'point at', path }, { do: 'succeed' })
+    t.equal((await ann.ended(id)).resourceLocation, location)
+    const waited = await ann.post('/steered', {}, { ...key, prefer: 'wait=30, return=representation' })
+    for (const { status, headers } of [await ann.get(`/jobs/${id}/result`), waited]) {
+      t.equal(status, 303)
+      t.equal(headers.location, location)
+    }
+  })
+}
+
 t.test('succeeded, inline result: 200 with the result', async (t) => {
   const { id } = await ann.submit('/sums', { numbers: [1, 2] })
   await ann.ended(id)
