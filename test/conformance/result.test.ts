@@ -139,6 +139,18 @@ t.test('failed: problem details with the same error and the monitor as member jo
   t.same(body.job, monitor)
 })
 
+for (const status of [400, 401, 404, 406, 408, 410, 429, 431]) {
+  t.test(`failed, with ${status}, which also says other things: the monitor is there all the same`, async (t) => {
+    const id = await ann.running()
+    await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status, details: [{ row: 1 }] })
+    const monitor = await ann.ended(id)
+    const answer = await ann.get(`/jobs/${id}/result`)
+    t.equal(answer.status, status)
+    t.same(answer.body.error, monitor.error)
+    t.same(answer.body.job, monitor)
+  })
+}
+
 t.test('failed: never 5xx, also when the handler wants one', async (t) => {
   const id = await ann.running()
   const failure = { do: 'fail', code: 'overloaded', message: 'Too much', status: 503 } as const
