@@ -22,12 +22,13 @@ export function idempotencyOf(request: FastifyRequest, options: { bodyCounts: bo
   const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
   if (!key) return undefined
   const mediaType = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
+  const path = pathOf(request)
   return {
     key,
     fingerprint: fingerprint({
       method: request.method,
-      path: pathOf(request),
-      query: request.url.split('?')[1] ?? '',
+      path,
+      query: request.url.slice(path.length + 1),
       ...(options.bodyCounts ? { mediaType, body: request.body } : { mediaType: '', body: undefined }),
     }),
   }
