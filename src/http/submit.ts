@@ -77,8 +77,8 @@ export function submitRoute(
 }
 
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
-  const violation = findUnstorable(request.params)
-  if (violation) throw new ProblemError('invalid-parameter', undefined, { details: [violation] })
+  const details = findUnstorable(request.params)
+  if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
   const idempotency = idempotencyOf(request, { bodyCounts: true })
   if (!idempotency && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
   return {
