@@ -99,6 +99,10 @@ function areNetworks(texts: readonly string[]): boolean {
   }
 }
 
+/** Whether a text is scheme and host of http(s), with a port at most; a URL parser alone would mend or drop what is odd. */
+export const isOrigin = (text: string): boolean =>
+  /^https?:\/\/([\w.-]+|\[[\da-f:.]+\])(:\d*)?$/i.test(text) && URL.canParse(text)
+
 /** Every environment variable that is read, with what it means. */
 const environment = {
   DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://', description: 'Postgres; may be a pooler' })),
@@ -117,7 +121,11 @@ const environment = {
   WORKER_PORT: port("The port of the worker's health", 3001),
   DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Where the embedded Postgres keeps its data' }),
   PUBLIC_URL: Type.Optional(
-    Type.String({ pattern: '^https?://[^/]+$', description: 'The origin in links; default: as the client called us' }),
+    Type.Refine(
+      Type.String({ description: 'The origin in links; default: as the client called us' }),
+      isOrigin,
+      () => 'must be an http(s) origin without path, like https://api.example.com',
+    ),
   ),
   RATE_LIMIT: Type.Optional(
     Type.Integer({ minimum: 1, description: 'Requests per minute that one principal may send to one API process' }),

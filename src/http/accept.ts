@@ -5,16 +5,18 @@ import { ProblemError } from '../errors.ts'
 /** A kind of representation. */
 export type MediaType = 'application/json' | 'text/html' | 'text/event-stream'
 
+// Those that are not the weight: clients name charsets and dialects, and take the type without them.
+const parameters = /;(?!\s*q\s*=)\s*[^\s;,="]*(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?/gi
+
 /**
  * Which of the kinds the client likes best (RFC 9110, section 12.5.1); the first one when it does not care.
  *
  * @throws ProblemError not-acceptable
  */
 export function negotiate(request: FastifyRequest, available: readonly [MediaType, ...MediaType[]]): MediaType {
-  // A client may name the charset, which only matches one that is named.
-  const offered = available.flatMap((type) => [type, `${type}; charset=utf-8`, `${type}; charset=UTF-8`])
-  const best = new Negotiator(request.raw).mediaType(offered)
-  const type = available.find((one) => best?.startsWith(one))
+  // An empty one is like none.
+  const accept = request.headers.accept?.replace(parameters, '').trim() || '*/*'
+  const type = new Negotiator({ headers: { accept } }).mediaType([...available]) as MediaType | undefined
   if (!type) {
     throw new ProblemError('not-acceptable', `Here is ${available.join(', ')}, and nothing of what Accept asks for`)
   }

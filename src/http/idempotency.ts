@@ -5,6 +5,7 @@ import type { Job } from '../jobs/job.ts'
 import { findJob } from '../jobs/read.ts'
 import type { Service } from './accepted.ts'
 import { pathOf } from './problem.ts'
+import { headerLines } from './request-headers.ts'
 
 /** The key of a request, and what makes another request the same one. */
 export interface Idempotency {
@@ -21,20 +22,16 @@ export function idempotencyOf(request: FastifyRequest, options: { bodyCounts: bo
   const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
   if (!key) return undefined
   const mediaType = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
+  const path = pathOf(request)
   return {
     key,
     fingerprint: fingerprint({
       method: request.method,
-      path: pathOf(request),
-      query: request.url.split('?')[1] ?? '',
+      path,
+      query: request.url.slice(path.length + 1),
       ...(options.bodyCounts ? { mediaType, body: request.body } : { mediaType: '', body: undefined }),
     }),
   }
-}
-
-/** Every field line of a header; Node joins those it does not know. */
-export function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): string[] {
-  return rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === name)
 }
 
 /** The job that an earlier request with the same key became. */

@@ -6,9 +6,13 @@ const deepest = 100
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
+/** How many violations are listed, at most. */
+const mostListed = 100
+
 /**
  * Parses JSON bodies strictly: UTF-8 only, no poisoned prototypes, and nothing that passes a JSON schema and then fails
- * in Postgres or comes back changed: `\u0000`, lone surrogates, numbers beyond a double (PostgreSQL manual, 8.14).
+ * in Postgres or becomes another value: `\u0000`, lone surrogates, numbers beyond the range of a double (PostgreSQL
+ * manual, 8.14). A number with more digits than a double has is rounded, as RFC 8259, section 6, says.
  */
 export function parseJsonStrictly(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error')
@@ -25,8 +29,8 @@ export function parseJsonStrictly(app: FastifyInstance): void {
       return
     }
     parse(request, text, (error, value) => {
-      const violation = error ? undefined : findUnstorable(value)
-      done(error ?? (violation ? new ProblemError('invalid-body', undefined, { details: [violation] }) : null), value)
+      const details = error ? [] : findUnstorable(value)
+      done(error ?? (details.length > 0 ? new ProblemError('invalid-body', undefined, { details }) : null), value)
     })
   })
 }
@@ -44,21 +48,23 @@ interface Node {
   depth: number
 }
 
-/** The first value in a document that Postgres could not give back as it is; walks without recursion. */
-export function findUnstorable(document: unknown): Unstorable | undefined {
+/** The values in a document that Postgres could not give back as they are, the first 100; walks without recursion. */
+export function findUnstorable(document: unknown): Unstorable[] {
+  const found: Unstorable[] = []
+  const report = (node: Node, message: string) => found.push({ pointer: pointerTo(node), keyword: 'storable', message })
   const ahead: Node[] = [{ value: document, depth: 0 }]
-  for (let node = ahead.pop(); node; node = ahead.pop()) {
+  for (let node = ahead.pop(); node && found.length < mostListed; node = ahead.pop()) {
     const { value, depth } = node
     const message = unstorable(value) ?? (depth > deepest ? `must not be nested deeper than ${deepest}` : undefined)
-    if (message) return { pointer: pointerTo(node), keyword: 'storable', message }
-    if (typeof value !== 'object' || value === null) continue
-    for (const [name, member] of Object.entries(value)) {
-      const wrong = unstorable(name)
-      if (wrong) return { pointer: pointerTo(node), keyword: 'storable', message: `has a member whose name ${wrong}` }
+    if (message) report(node, message)
+    if (message || typeof value !== 'object' || value === null) continue
+    const members = Object.entries(value)
+    const wrong = members.map(([name]) => unstorable(name)).find(Boolean)
+    if (wrong) report(node, `has a member whose name ${wrong}`)
+    for (const [name, member] of members.toReversed())
       ahead.push({ value: member, name, parent: node, depth: depth + 1 })
-    }
   }
-  return undefined
+  return found
 }
 
 // RFC 6901, section 3.

@@ -53,8 +53,8 @@ export function listRoute(app: FastifyInstance, service: Service): void {
       },
     },
     async (request, reply) => {
-      const violation = findUnstorable(request.query)
-      if (violation) throw new ProblemError('invalid-parameter', undefined, { details: [violation] })
+      const details = findUnstorable(request.query)
+      if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
       const { status, operation, limit, cursor } = request.query
       const { jobs, next } = await listJobs(service.database.kysely, {
         principal: request.principal,

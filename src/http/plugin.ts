@@ -17,6 +17,7 @@ import { parseJsonStrictly } from './json.ts'
 import { listRoute } from './list.ts'
 import { metricsRoute } from './metrics.ts'
 import { documentOptions } from './openapi.ts'
+import { requireHost } from './origin.ts'
 import { assetRoutes } from './page.ts'
 import { handleError } from './problem.ts'
 import { limitRate } from './rate-limit.ts'
@@ -38,6 +39,8 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
     return sendAccepted(service, this, job)
   })
 
+  // Also for the app's own routes, which may answer with `reply.accepted`.
+  if (options.publicUrl === undefined) app.addHook('onRequest', requireHost)
   const ours = new Set<string>()
   allowMethods(app, (url) => ours.has(url))
   // Before any route, for it collects them as they are added.

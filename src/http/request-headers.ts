@@ -1,3 +1,4 @@
+import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 
 /** Request headers, for the documents only: each is read, and checked, where it counts. */
@@ -16,3 +17,8 @@ const described = {
 /** Declares the headers that a route reads. */
 export const readsHeaders = (...names: (keyof typeof described)[]) =>
   Type.Object(Object.fromEntries(names.map((name) => [name, Type.Optional(described[name])])))
+
+/** Every field line of a header; Node joins those it does not know. */
+export function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): string[] {
+  return rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === name)
+}

@@ -20,6 +20,15 @@ import { waitFor } from './wait.ts'
 /** Problem details of a job that did not succeed. */
 const Ended = Type.Object({ ...Problem.properties, job: Type.Optional(Monitor) }, { title: 'Ended' })
 
+/** A handler may choose any 4xx, also one that says something else here: then there is no job in it. */
+const mayBeEnds = <Responses extends object>(responses: Responses) =>
+  Object.fromEntries(
+    Object.entries(responses).map(([status, response]) => [
+      status,
+      status.startsWith('4') ? { ...response, content: { 'application/problem+json': { schema: Ended } } } : response,
+    ]),
+  )
+
 /** The two addresses of a job: the monitor, 200 as long as the record exists, and the result, where the job led. */
 export function statusRoutes(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
@@ -73,9 +82,7 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
           202: withMonitor('Pending', { headers: acceptedHeaders }),
           204: withoutBody('Succeeded: neither resource nor result'),
           303: withoutBody('Succeeded: the resource', { headers: ['Location'] }),
-          ...withProblems('not-found', 'job-expired'),
-          409: withBody('`operation-canceled`: canceled, with the job', 'application/problem+json', Ended),
-          424: withBody('`job-failed`: failed, with the job', 'application/problem+json', Ended),
+          ...mayBeEnds(withProblems('not-found', 'job-expired', 'operation-canceled', 'job-failed')),
           '4xx': withBody('Failed, with the status that its handler chose', 'application/problem+json', Ended),
         },
       },

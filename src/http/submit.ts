@@ -8,12 +8,12 @@ import { endpointExists } from '../jobs/webhook-endpoint.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
 import { acceptsJson } from './accept.ts'
 import type { Service } from './accepted.ts'
-import { findReplayed, headerLines, idempotencyOf, traceOf } from './idempotency.ts'
+import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
 import { findUnstorable } from './json.ts'
 import type { Metrics } from './metrics.ts'
 import { jobLinks } from './openapi.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
-import { readsHeaders } from './request-headers.ts'
+import { headerLines, readsHeaders } from './request-headers.ts'
 import { acceptedHeaders, withBody, withEnd, withMonitor, withoutBody, withProblems } from './responses.ts'
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
@@ -77,8 +77,8 @@ export function submitRoute(
 }
 
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
-  const violation = findUnstorable(request.params)
-  if (violation) throw new ProblemError('invalid-parameter', undefined, { details: [violation] })
+  const details = findUnstorable(request.params)
+  if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
   const idempotency = idempotencyOf(request, { bodyCounts: true })
   if (!idempotency && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
   return {

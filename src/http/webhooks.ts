@@ -27,6 +27,10 @@ export function webhookRoutes(scope: FastifyInstance, { database, operations, or
     app.addHook('onRequest', acceptsJson)
     app.addHook('onRequest', requireScope('admin'))
     app.addHook('onSend', async (_request, reply) => void noStore(reply))
+    app.addHook('preHandler', async ({ params }) => {
+      // No id has it, and Postgres takes it for none of its texts.
+      if ((params as Partial<WithId['Params']>).id?.includes('\0')) notFound()
+    })
 
     app.post<{ Body: NewEndpoint }>(
       '/webhooks',

@@ -110,9 +110,16 @@ export const toProgress = (job: Job, estimate?: Date): Progress => ({
   sequence: Number(job.sequence),
 })
 
-/** Where a resource is; it may also be an address of another service. */
-export const absolute = (resource: string, origin: string): string =>
-  resource.startsWith('/') ? origin + resource : resource
+// RFC 3986, section 2: neither reserved nor unreserved, and a percent sign that begins no triplet.
+const notInUri = /%(?![\da-f]{2})|[^\w\-.~:/?#[\]@!$&'()*+,;=%]/giu
+
+/** Where a resource is, as a URI; it may also be an address of another service. What is encoded already stays so. */
+export function absolute(resource: string, origin: string): string {
+  const encoded = resource.replace(notInUri, encodeURIComponent)
+  // Put together, for by itself a path that begins with `//` names a host. Brackets are for hosts only.
+  if (encoded.startsWith('/')) return origin + encoded.replace(/[[\]]/g, encodeURIComponent)
+  return URL.parse(encoded, origin)?.href ?? encoded
+}
 
 const publicError = ({ code, message, details }: NonNullable<Job['error']>) => ({
   code,

@@ -129,6 +129,14 @@ t.test('a wrong setting is one sentence', async (t) => {
   t.match(dev.printed(), /^error: PORT='http' is not usable: it must be .*\n$/)
 })
 
+t.test('a public URL that is no origin is one sentence', async (t) => {
+  for (const url of ['http://a b', 'https://example.com/', 'https://example.com/api', 'ftp://x', 'http://u@x']) {
+    const dev = await startDev(t, { PUBLIC_URL: url })
+    t.equal(await dev.closed, 1)
+    t.match(dev.printed(), /^error: PUBLIC_URL is not usable: it must be an http\(s\) origin .*\n$/)
+  }
+})
+
 t.test('a data directory that another one uses is one sentence', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   await ready(await startDev(t, { DATA_DIR }, fixture))

@@ -941,7 +941,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
             /** @description `unauthenticated`: The request names no known principal */
@@ -951,7 +951,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
             /** @description `not-found`: There is nothing here, or nothing of yours */
@@ -960,7 +960,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
@@ -969,7 +969,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
             /** @description `request-timeout`: The request did not arrive whole in time */
@@ -978,10 +978,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
-            /** @description `operation-canceled`: canceled, with the job */
+            /** @description `operation-canceled`: The job was canceled */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -996,10 +996,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
-            /** @description `job-failed`: failed, with the job */
+            /** @description `job-failed`: The job failed */
             424: {
                 headers: {
                     [name: string]: unknown;
@@ -1020,7 +1020,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
@@ -1029,7 +1029,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Ended"];
                 };
             };
             /** @description `internal-error`: Something went wrong here */

@@ -7,6 +7,7 @@ t.jobs = 4
 const service = await serve(t)
 const { api } = service
 const ann = service.as('ann')
+const ops = service.as('ops')
 
 const day = 24 * 60 * 60 * 1000
 const asText = (body: string, type: string) =>
@@ -38,12 +39,16 @@ const errors: [string, number, () => Promise<Answer>][] = [
   ['an invalid body', 400, () => ann.post('/sums', {})],
   ['an invalid Idempotency-Key', 400, () => ann.post('/idle', { text: 'x' }, { 'idempotency-key': '' })],
   ['no Idempotency-Key where it is required', 400, () => ann.post('/keyed', { text: 'x' })],
-  ['a path that cannot be decoded', 400, () => ann.get('/jobs/%')],
   ['no principal, submitting', 401, () => service.as('nobody').post('/sums', { numbers: [] })],
   ['no principal, reading', 401, () => service.as('nobody').get('/jobs')],
   ['no such route', 404, () => ann.get('/nothing/here')],
   ['no such job', 404, () => ann.get(`/jobs/${idAt(Date.now())}`)],
   ['a malformed id', 404, () => ann.get('/jobs/x/result')],
+  ['an id that cannot be decoded', 404, () => ann.get('/jobs/%zz')],
+  ['an id that is not UTF-8', 404, () => ann.get('/jobs/%ff/result')],
+  ['an id with U+0000', 404, () => ann.get('/jobs/%00')],
+  ['removing a webhook with U+0000', 404, () => ops.request('/webhooks/%00', { method: 'DELETE' })],
+  ['rotating a webhook with U+0000', 404, () => ops.request('/webhooks/%00/rotate', { method: 'POST' })],
   ['events of no such job', 404, () => ann.get(`/jobs/${idAt(Date.now())}/events`)],
   ['a wrong method', 405, () => ann.request('/sums', { method: 'PUT', body: {} })],
   ['an Accept of nothing that there is', 406, () => ann.get('/jobs', { accept: 'image/png' })],

@@ -183,6 +183,21 @@ t.test('the fingerprint does not depend on the order of the query', async (t) =>
   t.equal(second.body.id, first.body.id)
 })
 
+for (const [one, other] of [
+  ['a=1?x', 'a=1?y'],
+  ['a=%ff', 'a=%fe'],
+  ['a=%2', 'a=%252'],
+  ['a=1&a=2', 'a=2&a=1'],
+  ['a=1&b=2', 'a=1%26b=2'],
+]) {
+  t.test(`same key, ?${one} and ?${other}: 422`, async (t) => {
+    const ann = someone()
+    t.equal((await ann.post(`/idle?${one}`, { text: 'x' }, keyed('k'))).status, 202)
+    t.equal((await ann.post(`/idle?${other}`, { text: 'x' }, keyed('k'))).status, 422)
+    t.equal((await ann.post(`/idle?${one}`, { text: 'x' }, keyed('k'))).status, 202)
+  })
+}
+
 for (const [what, path, body, method] of [
   ['another body', '/notes/1', { text: 'y' }, 'PUT'],
   ['a body with one member more', '/echoes', { text: 'x', more: null }, 'POST'],

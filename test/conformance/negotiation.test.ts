@@ -16,6 +16,8 @@ const browser = {
 for (const accept of [
   ...['*/*', 'application/json', 'application/*', 'application/json; q=0.1', 'image/png, application/json;q=0.5'],
   ...['application/json, text/plain, */*', 'text/html;q=0.5, application/json'],
+  ...['', ' ', 'application/json; charset=utf-8', 'application/json;odata.metadata=minimal'],
+  ...['application/json;a="x, y;z";b;q=0.5, text/html;q=0.4', 'text/html;level=1;q=0.1, */*'],
 ]) {
   t.test(`Accept: ${accept} gets JSON`, async (t) => {
     const { status, headers, body } = await ann.get(`/jobs/${id}`, { accept })
@@ -36,6 +38,7 @@ for (const accept of [
   'text/plain',
   'image/*',
   'application/json;q=0',
+  'application/json;odata.metadata=minimal;q=0',
   'audio/basic;q=0.2, text/css',
 ]) {
   t.test(`Accept: ${accept} gets 406`, async (t) => {

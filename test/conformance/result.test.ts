@@ -49,6 +49,33 @@ t.test('succeeded, with a resource that the handler named: 303 to it', async (t)
   t.equal(headers.location, `${service.api.url}/notes/elsewhere`)
 })
 
+const resources = {
+  '/notes/✓': '/notes/%E2%9C%93',
+  '/notes/é ü': '/notes/%C3%A9%20%C3%BC',
+  '/notes/a\r\nset-cookie: b\t': '/notes/a%0D%0Aset-cookie:%20b%09',
+  '/notes/%E2%9C%93?a=%20b&c=1+1': '/notes/%E2%9C%93?a=%20b&c=1+1',
+  '/notes/100%': '/notes/100%25',
+  '/notes/[1]|"<>': '/notes/%5B1%5D%7C%22%3C%3E',
+  '//example.com/x': '//example.com/x',
+  'https://bücher.example/✓': 'https://xn--bcher-kva.example/%E2%9C%93',
+  'http://[::1]:3000/x': 'http://[::1]:3000/x',
+}
+
+for (const [path, expected] of Object.entries(resources)) {
+  t.test(`succeeded, with the resource ${JSON.stringify(path)}: a URI everywhere`, async (t) => {
+    const location = expected.startsWith('/') ? service.api.url + expected : expected
+    const key = { 'idempotency-key': expected }
+    const id = await ann.running({}, key)
+    await service.steer(id, { do: 'point at', path }, { do: 'succeed' })
+    t.equal((await ann.ended(id)).resourceLocation, location)
+    const waited = await ann.post('/steered', {}, { ...key, prefer: 'wait=30, return=representation' })
+    for (const { status, headers } of [await ann.get(`/jobs/${id}/result`), waited]) {
+      t.equal(status, 303)
+      t.equal(headers.location, location)
+    }
+  })
+}
+
 t.test('succeeded, inline result: 200 with the result', async (t) => {
   const { id } = await ann.submit('/sums', { numbers: [1, 2] })
   await ann.ended(id)
@@ -111,6 +138,18 @@ t.test('failed: problem details with the same error and the monitor as member jo
   t.same(body.error, monitor.error)
   t.same(body.job, monitor)
 })
+
+for (const status of [400, 401, 404, 406, 408, 410, 429, 431]) {
+  t.test(`failed, with ${status}, which also says other things: the monitor is there all the same`, async (t) => {
+    const id = await ann.running()
+    await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status, details: [{ row: 1 }] })
+    const monitor = await ann.ended(id)
+    const answer = await ann.get(`/jobs/${id}/result`)
+    t.equal(answer.status, status)
+    t.same(answer.body.error, monitor.error)
+    t.same(answer.body.job, monitor)
+  })
+}
 
 t.test('failed: never 5xx, also when the handler wants one', async (t) => {
   const id = await ann.running()

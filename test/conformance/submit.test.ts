@@ -243,6 +243,18 @@ for (const [what, json] of [
   })
 }
 
+t.test('every value that cannot be stored is listed, up to 100, in the order of the body', async (t) => {
+  const pointersOf = async (body: unknown) => {
+    const answer = await service.as('ann').post('/sums', body)
+    t.equal(answer.status, 400)
+    return answer.body.error.details.map(({ pointer }: { pointer: string }) => pointer)
+  }
+  t.same(await pointersOf({ numbers: ['a\0', 'b', 'c\0'], 'x/y': { z: '\0' }, w: { '\0': 1 } }), [
+    ...['/numbers/0', '/numbers/2', '/x~1y/z', '/w'],
+  ])
+  t.equal((await pointersOf({ numbers: Array(1_000).fill('\0') })).length, 100)
+})
+
 t.test('a pair of surrogates is a character like any other', async (t) => {
   const ann = service.as('ann')
   const headers = { 'content-type': 'application/json' }
