@@ -35,6 +35,15 @@ export function parseJsonStrictly(app: FastifyInstance): void {
   })
 }
 
+/** For routes whose bodies are of no interest, and neither is their type. */
+export function ignoreBodies(scope: FastifyInstance): void {
+  scope.removeAllContentTypeParsers()
+  scope.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  scope.addHook('onRequest', async ({ headers }) => {
+    delete headers['content-type']
+  })
+}
+
 interface Unstorable {
   pointer: string
   keyword: 'storable'

@@ -47,7 +47,7 @@ export function listRoute(app: FastifyInstance, service: Service): void {
         tags: ['jobs'],
         querystring: Query,
         response: {
-          200: withBody('A page', 'application/json', Page, { headers: ['Link', 'Cache-Control', 'Vary'] }),
+          200: withBody('A page', 'application/json', Page, { headers: ['Link', 'Vary'] }),
           ...withProblems('invalid-parameter'),
         },
       },

@@ -5,7 +5,7 @@ import type { Operation } from '../operation.ts'
 import { Problem } from './problem.ts'
 
 /** The header fields of our answers, as the OpenAPI document describes them. */
-const headerFields = {
+export const headerFields = {
   'Operation-Location': Type.String({ format: 'uri', description: 'The monitor of the job: 200 as long as it exists' }),
   'Content-Location': Type.String({ format: 'uri', description: 'What the body is: the monitor of the job' }),
   Location: Type.String({ format: 'uri-reference', description: 'Where to go on' }),
@@ -27,8 +27,27 @@ export interface ResponseOptions {
   headers?: readonly HeaderField[]
 }
 
-const declareHeaders = (names: readonly HeaderField[] = []) =>
-  names.length > 0 ? { headers: Object.fromEntries(names.map((name) => [name, headerFields[name]])) } : {}
+// The latter where there is a limit.
+const everywhere = ['Cache-Control', 'RateLimit', 'RateLimit-Policy'] as const satisfies HeaderField[]
+
+const declareHeaders = (names: readonly HeaderField[] = []) => ({
+  headers: Object.fromEntries([...names, ...everywhere].map((name) => [name, headerFields[name]])),
+})
+
+/** Declares further header fields of answers. */
+export const alsoWith = <Response extends object>(
+  headers: readonly HeaderField[],
+  responses: Record<string, Response>,
+) =>
+  Object.fromEntries(
+    Object.entries(responses).map(([status, response]) => [
+      status,
+      {
+        ...response,
+        headers: { ...('headers' in response && Object(response.headers)), ...declareHeaders(headers).headers },
+      },
+    ]),
+  )
 
 /** Declares an answer with a body of a media type. */
 export const withBody = (description: string, mediaType: string, schema: TSchema, options: ResponseOptions = {}) => ({
@@ -51,8 +70,17 @@ export const withMonitor = (description: string, options?: ResponseOptions) =>
 /** The header fields of a 202. */
 export const acceptedHeaders = [
   ...(['Operation-Location', 'Content-Location', 'Location', 'Retry-After'] as const),
-  ...(['Preference-Applied', 'Idempotent-Replayed', 'Cache-Control'] as const),
+  ...(['Preference-Applied', 'Idempotent-Replayed'] as const),
 ] satisfies HeaderField[]
+
+/** The header fields of the answer to a client that waited for the end. */
+const endHeaders = acceptedHeaders.filter((name) => name !== 'Retry-After')
+
+/** Declares the way to the resource, for a client that waited for the end and asked for it. */
+export const withResource = () =>
+  withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
+    headers: endHeaders.filter((name) => name !== 'Content-Location'),
+  })
 
 /**
  * Declares the answer to a client that waited for the end with `Prefer: wait`.
@@ -64,7 +92,7 @@ export const withEnd = (...operations: Operation[]) =>
     'The job has ended in time: its monitor, or with `Prefer: return=representation` its inline result',
     'application/json',
     oneOf(Monitor, ...operations.flatMap(({ schemas }) => schemas.result ?? [])),
-    { headers: ['Operation-Location', 'Content-Location', 'Location', 'Preference-Applied', 'Idempotent-Replayed'] },
+    { headers: endHeaders },
   )
 
 const oneOf = (...schemas: [TSchema, ...TSchema[]]) => (schemas.length > 1 ? Type.Union(schemas) : schemas[0])
@@ -90,7 +118,6 @@ export function withProblems(...codes: ProblemCode[]) {
       const mayRetry = status === 429 || status === 503 || ofStatus.includes('idempotency-key-locked')
       const headers: HeaderField[] = [
         ...(mayRetry ? (['Retry-After'] as const) : []),
-        ...(status === 429 ? (['RateLimit', 'RateLimit-Policy'] as const) : []),
         ...(status === 401 ? (['WWW-Authenticate'] as const) : []),
       ]
       return [status, withBody(description, 'application/problem+json', Problem, { headers })]

@@ -14,11 +14,21 @@ import { sendPage } from './page.ts'
 import { parsePrefer, preferenceApplied } from './prefer.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
 import { readsHeaders } from './request-headers.ts'
-import { acceptedHeaders, withBody, withMonitor, withoutBody, withProblems } from './responses.ts'
+import {
+  acceptedHeaders,
+  alsoWith,
+  type HeaderField,
+  withBody,
+  withMonitor,
+  withoutBody,
+  withProblems,
+} from './responses.ts'
 import { waitFor } from './wait.ts'
 
 /** Problem details of a job that did not succeed. */
 const Ended = Type.Object({ ...Problem.properties, job: Type.Optional(Monitor) }, { title: 'Ended' })
+
+const resultHeaders = ['Preference-Applied', 'Vary'] as const satisfies HeaderField[]
 
 /** A handler may choose any 4xx, also one that says something else here: then there is no job in it. */
 const mayBeEnds = <Responses extends object>(responses: Responses) =>
@@ -43,7 +53,7 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
         response: {
           200: {
             ...withMonitor('The status, as JSON, as a live page, or as a stream of events', {
-              headers: ['ETag', 'Retry-After', 'Preference-Applied', 'Cache-Control', 'Vary'],
+              headers: ['ETag', 'Retry-After', 'Preference-Applied', 'Vary'],
             }),
             content: {
               'application/json': { schema: Monitor },
@@ -51,9 +61,11 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
               'text/event-stream': { schema: Type.String() },
             },
           },
-          204: withoutBody('To a stream whose end was told already'),
-          304: withoutBody('The ETag is still current', { headers: ['ETag', 'Retry-After', 'Preference-Applied'] }),
-          ...withProblems('not-found', 'job-expired'),
+          204: withoutBody('To a stream whose end was told already', { headers: ['Vary'] }),
+          304: withoutBody('The ETag is still current', {
+            headers: ['ETag', 'Retry-After', 'Preference-Applied', 'Vary'],
+          }),
+          ...alsoWith(['Vary'], withProblems('not-found', 'job-expired')),
         },
       },
       links: { 200: jobLinks },
@@ -78,12 +90,16 @@ export function statusRoutes(app: FastifyInstance, service: Service): void {
         params: JobParams,
         headers: readsHeaders('prefer'),
         response: {
-          200: withBody('Succeeded: the inline result', 'application/json', Type.Unknown()),
-          202: withMonitor('Pending', { headers: acceptedHeaders }),
-          204: withoutBody('Succeeded: neither resource nor result'),
-          303: withoutBody('Succeeded: the resource', { headers: ['Location'] }),
-          ...mayBeEnds(withProblems('not-found', 'job-expired', 'operation-canceled', 'job-failed')),
-          '4xx': withBody('Failed, with the status that its handler chose', 'application/problem+json', Ended),
+          200: withBody('Succeeded: the inline result', 'application/json', Type.Unknown(), { headers: resultHeaders }),
+          202: withMonitor('Pending', { headers: [...acceptedHeaders, 'Vary'] }),
+          204: withoutBody('Succeeded: neither resource nor result', { headers: resultHeaders }),
+          303: withoutBody('Succeeded: the resource', { headers: ['Location', ...resultHeaders] }),
+          ...mayBeEnds(
+            alsoWith(resultHeaders, withProblems('not-found', 'job-expired', 'operation-canceled', 'job-failed')),
+          ),
+          '4xx': withBody('Failed, with the status that its handler chose', 'application/problem+json', Ended, {
+            headers: resultHeaders,
+          }),
         },
       },
       links: { 202: jobLinks },

@@ -14,7 +14,7 @@ import type { Metrics } from './metrics.ts'
 import { jobLinks } from './openapi.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
 import { headerLines, readsHeaders } from './request-headers.ts'
-import { acceptedHeaders, withBody, withEnd, withMonitor, withoutBody, withProblems } from './responses.ts'
+import { acceptedHeaders, withBody, withEnd, withMonitor, withProblems, withResource } from './responses.ts'
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
 export function submitRoute(
@@ -37,9 +37,7 @@ export function submitRoute(
       response: {
         200: withEnd(operation),
         202: withMonitor('Accepted, and durable', { headers: acceptedHeaders }),
-        303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
-          headers: ['Location', 'Preference-Applied'],
-        }),
+        303: withResource(),
         ...withProblems(
           ...(['malformed-json', 'invalid-body', 'invalid-parameter', 'invalid-idempotency-key'] as const),
           'unknown-webhook',

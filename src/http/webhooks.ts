@@ -13,6 +13,7 @@ import {
 } from '../jobs/webhook-endpoint.ts'
 import { acceptsJson } from './accept.ts'
 import { requireScope, type Service } from './accepted.ts'
+import { ignoreBodies } from './json.ts'
 import { withBody, withoutBody, withProblems } from './responses.ts'
 
 const json = 'application/json'
@@ -38,8 +39,8 @@ export function webhookRoutes(scope: FastifyInstance, { database, operations, or
         schema: describe('createWebhook', 'Register an endpoint that is told when jobs end', {
           body: NewEndpoint,
           response: {
-            201: withBody('Registered', json, EndpointWithSecret, { headers: ['Location', 'Cache-Control'] }),
-            ...withProblems('forbidden', 'malformed-json', 'invalid-body', 'unsupported-media-type'),
+            201: withBody('Registered', json, EndpointWithSecret, { headers: ['Location'] }),
+            ...withProblems('forbidden', 'malformed-json', 'invalid-body', 'body-too-large', 'unsupported-media-type'),
           },
         }),
       },
@@ -81,36 +82,39 @@ export function webhookRoutes(scope: FastifyInstance, { database, operations, or
       },
     )
 
-    app.delete<WithId>(
-      '/webhooks/:id',
-      {
-        schema: describe('removeWebhook', 'Remove an endpoint; what is on its way to it is not delivered', {
-          params,
-          response: { 204: withoutBody('Removed'), ...withProblems('forbidden', 'not-found') },
-        }),
-      },
-      async ({ params: { id } }, reply) => {
-        const removed = await database.kysely.transaction().execute((trx) => removeEndpoint(trx, id))
-        return removed ? reply.code(204).send() : notFound()
-      },
-    )
+    app.register(async (bodiless) => {
+      ignoreBodies(bodiless)
+      bodiless.delete<WithId>(
+        '/webhooks/:id',
+        {
+          schema: describe('removeWebhook', 'Remove an endpoint; what is on its way to it is not delivered', {
+            params,
+            response: { 204: withoutBody('Removed'), ...withProblems('forbidden', 'not-found') },
+          }),
+        },
+        async ({ params: { id } }, reply) => {
+          const removed = await database.kysely.transaction().execute((trx) => removeEndpoint(trx, id))
+          return removed ? reply.code(204).send() : notFound()
+        },
+      )
 
-    app.post<WithId>(
-      '/webhooks/:id/rotate',
-      {
-        schema: describe('rotateWebhookSecret', 'A new secret; the one before goes on signing for a day', {
-          params,
-          response: {
-            200: withBody('Rotated', json, EndpointWithSecret),
-            ...withProblems('forbidden', 'not-found'),
-          },
-        }),
-      },
-      async ({ params: { id } }) => {
-        const endpoint = await database.kysely.transaction().execute((trx) => rotateSecret(trx, id))
-        return endpoint ?? notFound()
-      },
-    )
+      bodiless.post<WithId>(
+        '/webhooks/:id/rotate',
+        {
+          schema: describe('rotateWebhookSecret', 'A new secret; the one before goes on signing for a day', {
+            params,
+            response: {
+              200: withBody('Rotated', json, EndpointWithSecret),
+              ...withProblems('forbidden', 'not-found'),
+            },
+          }),
+        },
+        async ({ params: { id } }) => {
+          const endpoint = await database.kysely.transaction().execute((trx) => rotateSecret(trx, id))
+          return endpoint ?? notFound()
+        },
+      )
+    })
   })
 }
 

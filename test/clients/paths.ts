@@ -573,8 +573,12 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description What of Prefer was honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    "Cache-Control"?: string;
                     Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -586,6 +590,12 @@ export interface operations {
             /** @description To a stream whose end was told already */
             204: {
                 headers: {
+                    Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -599,6 +609,12 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description What of Prefer was honoured (RFC 7240) */
                     "Preference-Applied"?: string;
+                    Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -606,6 +622,12 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -616,6 +638,12 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -625,6 +653,12 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -634,6 +668,12 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -643,6 +683,12 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -652,6 +698,12 @@ export interface operations {
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -663,10 +715,12 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -676,6 +730,12 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -685,6 +745,12 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -696,6 +762,12 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -724,6 +796,11 @@ export interface operations {
                 headers: {
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -745,9 +822,13 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
-                    "Cache-Control"?: string;
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -757,6 +838,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -767,6 +853,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -776,6 +867,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -785,6 +881,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -794,6 +895,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -803,6 +909,11 @@ export interface operations {
             /** @description `job-ended`: The job has ended already and cannot be canceled */
             409: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -812,6 +923,11 @@ export interface operations {
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -821,6 +937,11 @@ export interface operations {
             /** @description `precondition-failed`: The job has changed since */
             412: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -832,6 +953,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -845,6 +967,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -854,6 +981,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -865,6 +997,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -891,6 +1028,14 @@ export interface operations {
             /** @description Succeeded: the inline result */
             200: {
                 headers: {
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -912,7 +1057,12 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
+                    Vary?: string;
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -922,6 +1072,14 @@ export interface operations {
             /** @description Succeeded: neither resource nor result */
             204: {
                 headers: {
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -931,6 +1089,14 @@ export interface operations {
                 headers: {
                     /** @description Where to go on */
                     Location?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -938,6 +1104,14 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -948,6 +1122,14 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -957,6 +1139,14 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -966,6 +1156,14 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -975,6 +1173,14 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -984,6 +1190,14 @@ export interface operations {
             /** @description `operation-canceled`: The job was canceled */
             409: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -993,6 +1207,14 @@ export interface operations {
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1002,6 +1224,14 @@ export interface operations {
             /** @description `job-failed`: The job failed */
             424: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1013,10 +1243,14 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
                     "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1026,6 +1260,14 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1035,6 +1277,14 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1046,6 +1296,14 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1055,6 +1313,14 @@ export interface operations {
             /** @description Failed, with the status that its handler chose */
             "4XX": {
                 headers: {
+                    /** @description What of Prefer was honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1085,8 +1351,12 @@ export interface operations {
                 headers: {
                     /** @description The next page: `<…>; rel="next"` (RFC 8288) */
                     Link?: string;
-                    "Cache-Control"?: string;
                     Vary?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1096,6 +1366,11 @@ export interface operations {
             /** @description `invalid-parameter`: A parameter of the path or the query does not match the schema; `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1106,6 +1381,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1115,6 +1395,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1124,6 +1409,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1135,6 +1425,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -1148,6 +1439,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1157,6 +1453,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1168,6 +1469,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1198,6 +1504,10 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1207,6 +1517,11 @@ export interface operations {
             /** @description The end was told already; do not connect again */
             204: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -1214,6 +1529,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1224,6 +1544,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1233,6 +1558,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1242,6 +1572,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1251,6 +1586,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1260,6 +1600,11 @@ export interface operations {
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1271,6 +1616,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -1284,6 +1630,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1293,6 +1644,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1304,6 +1660,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1331,6 +1692,10 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1340,6 +1705,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1350,6 +1720,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1359,6 +1734,11 @@ export interface operations {
             /** @description `foreign-origin`: A page of another origin may not open a WebSocket here */
             403: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1368,6 +1748,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1377,6 +1762,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1388,6 +1778,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -1401,6 +1792,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1410,6 +1806,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1421,6 +1822,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1468,6 +1874,11 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1490,6 +1901,10 @@ export interface operations {
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1499,10 +1914,19 @@ export interface operations {
             /** @description It has succeeded in time, and `Prefer: return=representation` asked for the resource */
             303: {
                 headers: {
+                    /** @description The monitor of the job: 200 as long as it exists */
+                    "Operation-Location"?: string;
                     /** @description Where to go on */
                     Location?: string;
                     /** @description What of Prefer was honoured (RFC 7240) */
                     "Preference-Applied"?: string;
+                    /** @description The job of an earlier request with the same key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -1510,6 +1934,11 @@ export interface operations {
             /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A parameter of the path or the query does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is not usable; `unknown-webhook`: Accepted-Webhook names no webhook endpoint; `idempotency-key-required`: This operation needs an Idempotency-Key; `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1520,6 +1949,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1529,6 +1963,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1538,6 +1977,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1549,6 +1993,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1558,6 +2007,11 @@ export interface operations {
             /** @description `body-too-large`: The body is too large */
             413: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1567,6 +2021,11 @@ export interface operations {
             /** @description `unsupported-media-type`: The body has a media type that is not understood here */
             415: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1576,6 +2035,11 @@ export interface operations {
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for another request */
             422: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1587,6 +2051,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -1600,6 +2065,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1609,6 +2079,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1620,6 +2095,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1629,6 +2109,11 @@ export interface operations {
             /** @description Refused by the operation itself */
             "4XX": {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1677,6 +2162,11 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1701,6 +2191,10 @@ export interface operations {
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1710,10 +2204,19 @@ export interface operations {
             /** @description It has succeeded in time, and `Prefer: return=representation` asked for the resource */
             303: {
                 headers: {
+                    /** @description The monitor of the job: 200 as long as it exists */
+                    "Operation-Location"?: string;
                     /** @description Where to go on */
                     Location?: string;
                     /** @description What of Prefer was honoured (RFC 7240) */
                     "Preference-Applied"?: string;
+                    /** @description The job of an earlier request with the same key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -1721,6 +2224,11 @@ export interface operations {
             /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A parameter of the path or the query does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is not usable; `unknown-webhook`: Accepted-Webhook names no webhook endpoint; `idempotency-key-required`: This operation needs an Idempotency-Key; `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1731,6 +2239,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1740,6 +2253,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1749,6 +2267,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1760,6 +2283,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1769,6 +2297,11 @@ export interface operations {
             /** @description `body-too-large`: The body is too large */
             413: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1778,6 +2311,11 @@ export interface operations {
             /** @description `unsupported-media-type`: The body has a media type that is not understood here */
             415: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1787,6 +2325,11 @@ export interface operations {
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for another request */
             422: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1798,6 +2341,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -1811,6 +2355,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1820,6 +2369,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1831,6 +2385,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1840,6 +2399,11 @@ export interface operations {
             /** @description Refused by the operation itself */
             "4XX": {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1868,6 +2432,11 @@ export interface operations {
                 headers: {
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1889,9 +2458,13 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
-                    "Cache-Control"?: string;
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1901,6 +2474,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1911,6 +2489,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1920,6 +2503,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1929,6 +2517,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1938,6 +2531,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1947,6 +2545,11 @@ export interface operations {
             /** @description `job-ended`: The job has ended already and cannot be canceled */
             409: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1956,6 +2559,11 @@ export interface operations {
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1965,6 +2573,11 @@ export interface operations {
             /** @description `precondition-failed`: The job has changed since */
             412: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1976,6 +2589,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -1989,6 +2603,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1998,6 +2617,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2009,6 +2633,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2049,6 +2678,11 @@ export interface operations {
                     "Preference-Applied"?: string;
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2073,6 +2707,10 @@ export interface operations {
                     /** @description The job of an earlier request with the same key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2086,6 +2724,11 @@ export interface operations {
                     Location?: string;
                     /** @description What of Prefer was honoured (RFC 7240) */
                     "Preference-Applied"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -2093,6 +2736,11 @@ export interface operations {
             /** @description `invalid-idempotency-key`: The Idempotency-Key is not usable; `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2103,6 +2751,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2112,6 +2765,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2121,6 +2779,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2130,6 +2793,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2141,6 +2809,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2150,6 +2823,11 @@ export interface operations {
             /** @description `job-expired`: The record of this job has expired */
             410: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2159,6 +2837,11 @@ export interface operations {
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for another request */
             422: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2170,6 +2853,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -2183,6 +2867,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2192,6 +2881,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2203,6 +2897,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2223,6 +2922,11 @@ export interface operations {
             /** @description All of them */
             200: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2234,6 +2938,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2244,6 +2953,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2253,6 +2967,11 @@ export interface operations {
             /** @description `forbidden`: This is for administrators */
             403: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2262,6 +2981,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2271,6 +2995,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2282,6 +3011,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -2295,6 +3025,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2304,6 +3039,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2315,6 +3055,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2349,6 +3094,10 @@ export interface operations {
                     /** @description Where to go on */
                     Location?: string;
                     "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2358,6 +3107,11 @@ export interface operations {
             /** @description `malformed-json`: The body is not JSON; `invalid-body`: The body does not match the schema; `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2368,6 +3122,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2377,6 +3136,11 @@ export interface operations {
             /** @description `forbidden`: This is for administrators */
             403: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2386,6 +3150,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2395,6 +3164,25 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body-too-large`: The body is too large */
+            413: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2404,6 +3192,11 @@ export interface operations {
             /** @description `unsupported-media-type`: The body has a media type that is not understood here */
             415: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2415,6 +3208,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -2428,6 +3222,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2437,6 +3236,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2448,6 +3252,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2471,6 +3280,11 @@ export interface operations {
             /** @description It */
             200: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2480,6 +3294,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2490,6 +3309,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2499,6 +3323,11 @@ export interface operations {
             /** @description `forbidden`: This is for administrators */
             403: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2508,6 +3337,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2517,6 +3351,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2526,6 +3365,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2537,6 +3381,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -2550,6 +3395,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2559,6 +3409,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2570,6 +3425,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2593,6 +3453,11 @@ export interface operations {
             /** @description Removed */
             204: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -2600,6 +3465,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2610,6 +3480,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2619,6 +3494,11 @@ export interface operations {
             /** @description `forbidden`: This is for administrators */
             403: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2628,6 +3508,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2637,6 +3522,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2646,6 +3536,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2657,6 +3552,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -2670,6 +3566,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2679,6 +3580,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2690,6 +3596,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2713,6 +3624,11 @@ export interface operations {
             /** @description Rotated */
             200: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2722,6 +3638,11 @@ export interface operations {
             /** @description `bad-request`: The request is malformed */
             400: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2732,6 +3653,11 @@ export interface operations {
             401: {
                 headers: {
                     "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2741,6 +3667,11 @@ export interface operations {
             /** @description `forbidden`: This is for administrators */
             403: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2750,6 +3681,11 @@ export interface operations {
             /** @description `not-found`: There is nothing here, or nothing of yours */
             404: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2759,6 +3695,11 @@ export interface operations {
             /** @description `not-acceptable`: There is no representation of the kind that Accept asks for */
             406: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2768,6 +3709,11 @@ export interface operations {
             /** @description `request-timeout`: The request did not arrive whole in time */
             408: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2779,6 +3725,7 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;
                     /** @description The quota and its window in seconds */
@@ -2792,6 +3739,11 @@ export interface operations {
             /** @description `headers-too-large`: The request has too many header fields, or too large ones */
             431: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2801,6 +3753,11 @@ export interface operations {
             /** @description `internal-error`: Something went wrong here */
             500: {
                 headers: {
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2812,6 +3769,11 @@ export interface operations {
                 headers: {
                     /** @description Seconds until it is worth asking again */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description What is left of the quota, and in how many seconds it is renewed */
+                    RateLimit?: string;
+                    /** @description The quota and its window in seconds */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {

@@ -40,7 +40,11 @@ t.test('the AsyncAPI document has nothing that Redocly warns of', async (t) => {
 })
 
 t.test('what is answered is what the document says', async (t) => {
-  const { url, database } = await serve(t, { operations })
+  const { url, database } = await serve(t, {
+    operations,
+    authenticate: () => ({ principal: 'ann', scopes: ['admin'] }),
+    rateLimit: { requests: 1_000, seconds: 60 },
+  })
   const checker = createChecker((await get(`${url}/openapi.json`)).body)
   const seen: string[] = []
   const check = (method: string, path: string, answer: Posted) => {
@@ -58,6 +62,8 @@ t.test('what is answered is what the document says', async (t) => {
     check(method, path, await send(method, url + path.replace('{id}', id), headers))
 
   // It can fail.
+  const undeclared = { status: 200, headers: new Headers({ 'retry-after': '1' }), body: undefined }
+  t.same(checker.violations('GET', '/webhooks', undeclared), ['200: no header retry-after'])
   t.equal(checker.violations('GET', '/jobs', { ...(await get(`${url}/jobs`)), body: { value: [{}] } }).length > 0, true)
 
   // Submit.
@@ -117,6 +123,21 @@ t.test('what is answered is what the document says', async (t) => {
   check('GET', '/jobs', await get(`${url}/jobs?limit=1`))
   check('GET', '/jobs', await get(`${url}/jobs?limit=none`))
   check('GET', '/events', await get(`${url}/events`, { accept: 'image/png' }))
+
+  // Webhooks.
+  const register = (body: unknown) => post(`${url}/webhooks`, body)
+  const { body: endpoint } = check('POST', '/webhooks', await register({ url: 'https://example.com/' }))
+  check('POST', '/webhooks', await register({ url: 'x'.repeat(2 ** 20) }))
+  check('POST', '/webhooks', await register({ url: 'none' }))
+  check('GET', '/webhooks', await get(`${url}/webhooks`))
+  await read('/webhooks/{id}', endpoint.id)
+  const xml = { 'content-type': 'application/xml' }
+  const rotated = await send('POST', `${url}/webhooks/${endpoint.id}/rotate`, xml, '<x/>')
+  t.equal(check('POST', '/webhooks/{id}/rotate', rotated).status, 200)
+  const removed = await send('DELETE', `${url}/webhooks/${endpoint.id}`, xml, '<x/>')
+  t.equal(check('DELETE', '/webhooks/{id}', removed).status, 204)
+  await act('POST', '/webhooks/{id}/rotate', endpoint.id)
+  await read('/webhooks/{id}', endpoint.id)
   t.comment(`${new Set(seen).size} different answers`)
 })
 

@@ -1,6 +1,7 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
+import { headerFields } from '../../src/http/responses.ts'
 
 /** What a linter by others says against an OpenAPI or AsyncAPI document. */
 export async function lint(document: object, rules: Record<string, string> = {}): Promise<string[]> {
@@ -51,6 +52,10 @@ export function createChecker(document: any): Checker {
         if (value === null) continue
         const typed = schema.type === 'integer' ? Number(value) : value
         wrong.push(...validate([...parts, key, 'headers', name, 'schema'], typed))
+      }
+      const declared = new Set(Object.keys(described.headers ?? {}).map((name) => name.toLowerCase()))
+      for (const name of Object.keys(headerFields).map((one) => one.toLowerCase())) {
+        if (headers.has(name) && !declared.has(name)) wrong.push(`${status}: no header ${name}`)
       }
       return wrong
     },
