@@ -992,7 +992,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `job-locked`: The job is just being settled; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds until it is worth asking again */
@@ -2628,7 +2628,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `job-locked`: The job is just being settled; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds until it is worth asking again */
@@ -2892,7 +2892,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `job-locked`: The job is just being settled; `backlog-full`: Too many jobs of this kind are waiting; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds until it is worth asking again */

@@ -153,9 +153,9 @@ t.test('the delivery is a job of its own, written by the transaction that settle
   await receiver.arrived(1)
   const [delivery] = await deliveriesTo(endpoint)
   t.not(delivery.id, id)
-  // Both are the time of the transaction, to the microsecond.
+  // Both are made of the time of the transaction, to the microsecond.
   const { rows } = await pool.query(
-    'select told.created_at = ended.ended_at as one from accepted.job told, accepted.job ended where told.id = $1 and ended.id = $2',
+    "select told.created_at = ended.expires_at - interval '168 hours' as one from accepted.job told, accepted.job ended where told.id = $1 and ended.id = $2",
     [delivery.id, id],
   )
   t.same(rows, [{ one: true }])

@@ -27,13 +27,26 @@ t.test('every table, view, column and function has a comment, and every constrai
   t.same(constraints, [])
 })
 
-t.test('a change of the status is a HOT update: no index holds a column that changes', async (t) => {
+t.test('a change of the status is a HOT update: only a BRIN index holds a column that changes', async (t) => {
   const { pool } = await openTestDatabase(t)
   const { rows } = await pool.query(`
     select distinct a.attname from pg_index i
+    join pg_class c on c.oid = i.indexrelid join pg_am am on am.oid = c.relam and am.amname <> 'brin'
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
     where i.indrelid = 'accepted.job'::regclass`)
   t.same(rows.map(({ attname }) => attname).sort(), ['id', 'principal'])
+  const client = await pool.connect()
+  t.teardown(() => client.release(true))
+  await client.query(`
+    begin;
+    insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+    values (accepted.uuid_floor(now()), 'note.create', 'ann', 1, now());
+    update accepted.job set state = 'running', sequence = 2, updated_at = clock_timestamp();`)
+  const { rows: updates } = await client.query(`
+    select pg_stat_get_xact_tuples_updated(tableoid)::int as updated,
+      pg_stat_get_xact_tuples_hot_updated(tableoid)::int as hot
+    from accepted.job`)
+  t.same(updates, [{ updated: 1, hot: 1 }])
 })
 
 t.test('ids sort by time: uuid_floor and uuid_time are inverse to the millisecond', async (t) => {

@@ -74,5 +74,5 @@ t.test('what Postgres does not know, and what cannot be decoded, is the 4xx of a
   const { body } = await post(`${api.url}/todos`, { title: 'x' })
   const upper = await post(`${api.url}/todos/${body.id.toUpperCase()}/reminders`, { email: 'ann@example.com' })
   t.equal(upper.status, 202)
-  t.match(await get(`${api.url}/%`), { status: 400, body: { error: { code: 'bad-request' } } })
+  t.match(await get(`${api.url}/%`), { status: 404, body: { error: { code: 'not-found' } } })
 })
