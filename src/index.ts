@@ -1,7 +1,7 @@
 export { type Authenticate, type Config, defineConfig, type Identity } from './config.ts'
 export type { DatabaseOptions } from './db/database.ts'
-export type { Accepted, AcceptedOptions } from './http/accepted.ts'
 export { accepted } from './http/plugin.ts'
+export type { Accepted, AcceptedOptions } from './http/service.ts'
 export type { EnqueueOptions } from './jobs/enqueue.ts'
 export type { Job } from './jobs/job.ts'
 export {

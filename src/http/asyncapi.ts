@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Monitor, Progress } from '../jobs/monitor.ts'
-import type { Service } from './accepted.ts'
 import { JobEvent } from './openapi.ts'
+import type { Service } from './service.ts'
 import { subprotocol } from './websocket.ts'
 
 /** The AsyncAPI document: what is told of jobs, over server-sent events, WebSocket and webhooks. */

@@ -3,7 +3,7 @@ import Type from 'typebox'
 import { ProblemError } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
 import { findJob } from '../jobs/read.ts'
-import type { Service } from './accepted.ts'
+import type { Service } from './service.ts'
 
 /** The path of a job. */
 export const JobParams = Type.Object({ id: Type.String({ description: 'The id of the job' }) })

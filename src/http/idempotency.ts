@@ -3,9 +3,9 @@ import { fingerprint, parseIdempotencyKey } from '../accept/idempotency-key.ts'
 import { ProblemError } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
 import { findJob } from '../jobs/read.ts'
-import type { Service } from './accepted.ts'
 import { pathOf } from './problem.ts'
 import { headerLines } from './request-headers.ts'
+import type { Service } from './service.ts'
 
 /** The key of a request, and what makes another request the same one. */
 export interface Idempotency {

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../jobs/job.ts'
 import { type Monitor, monitorPath, resultPath, retryAfterSeconds, toMonitor } from '../jobs/monitor.ts'
-import type { Service } from './accepted.ts'
+import type { Service } from './service.ts'
 
 /** The representation of a job for a request. */
 export const monitorOf = (service: Service, request: FastifyRequest, job: Job): Monitor =>

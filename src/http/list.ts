@@ -3,11 +3,11 @@ import Type from 'typebox'
 import { ProblemError } from '../errors.ts'
 import { listJobs } from '../jobs/list.ts'
 import { Monitor } from '../jobs/monitor.ts'
-import { acceptsJson } from './accept.ts'
-import type { Service } from './accepted.ts'
 import { findUnstorable } from './json.ts'
 import { monitorOf } from './links.ts'
+import { acceptsJson } from './negotiate.ts'
 import { withBody, withProblems } from './responses.ts'
+import type { Service } from './service.ts'
 
 const mostPerPage = 100
 const defaultPerPage = 20

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import type { Service } from './accepted.ts'
+import type { Service } from './service.ts'
 
 /** What a process tells of itself to Prometheus. */
 export interface Metrics {

@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Job } from '../jobs/job.ts'
 import { type Monitor, monitorPath, resultPath } from '../jobs/monitor.ts'
-import type { Service } from './accepted.ts'
 import { contentSecurityPolicy, escapeHtml } from './html.ts'
 import { monitorOf, retryAfterOf } from './links.ts'
+import type { Service } from './service.ts'
 
 /** They come with the package. */
 const assets = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'assets')

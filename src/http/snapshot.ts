@@ -1,6 +1,6 @@
 import type { Job } from '../jobs/job.ts'
 import { listJobs } from '../jobs/list.ts'
-import type { Service } from './accepted.ts'
+import type { Service } from './service.ts'
 
 /** Who follows all its jobs is told of so many of the newest ones first. */
 export const snapshotSize = 100

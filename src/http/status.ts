@@ -4,11 +4,10 @@ import { problems } from '../errors.ts'
 import type { Job } from '../jobs/job.ts'
 import { absolute, Monitor } from '../jobs/monitor.ts'
 import { isFinal } from '../jobs/state.ts'
-import { negotiate } from './accept.ts'
-import type { Service } from './accepted.ts'
 import { streamJob } from './events.ts'
 import { findRequested, JobParams, type JobRequest } from './find-job.ts'
 import { linkToJob, monitorOf, retryAfterOf } from './links.ts'
+import { negotiate } from './negotiate.ts'
 import { jobLinks } from './openapi.ts'
 import { sendPage } from './page.ts'
 import { parsePrefer, preferenceApplied } from './prefer.ts'
@@ -23,6 +22,7 @@ import {
   withoutBody,
   withProblems,
 } from './responses.ts'
+import type { Service } from './service.ts'
 import { waitFor } from './wait.ts'
 
 /** Problem details of a job that did not succeed. */

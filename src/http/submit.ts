@@ -6,15 +6,15 @@ import { assertBacklog } from '../accept/backlog.ts'
 import { ProblemError } from '../errors.ts'
 import { endpointExists } from '../jobs/webhook-endpoint.ts'
 import type { Operation, Refusal, Route } from '../operation.ts'
-import { acceptsJson } from './accept.ts'
-import type { Service } from './accepted.ts'
 import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
 import { findUnstorable } from './json.ts'
 import type { Metrics } from './metrics.ts'
+import { acceptsJson } from './negotiate.ts'
 import { jobLinks } from './openapi.ts'
 import { Problem, pathOf, problemMediaType, toProblem } from './problem.ts'
 import { headerLines, readsHeaders } from './request-headers.ts'
 import { acceptedHeaders, withBody, withEnd, withMonitor, withProblems, withResource } from './responses.ts'
+import type { Service } from './service.ts'
 
 /** The route of an operation: checks the request, commits it, and only then answers 202. */
 export function submitRoute(

@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import type { Job } from '../jobs/job.ts'
-import type { Service } from './accepted.ts'
+import type { Service } from './service.ts'
 
 export interface WaitOptions {
   /** The job to wait for. */

@@ -11,10 +11,10 @@ import {
   removeEndpoint,
   rotateSecret,
 } from '../jobs/webhook-endpoint.ts'
-import { acceptsJson } from './accept.ts'
-import { requireScope, type Service } from './accepted.ts'
 import { ignoreBodies } from './json.ts'
+import { acceptsJson } from './negotiate.ts'
 import { withBody, withoutBody, withProblems } from './responses.ts'
+import { requireScope, type Service } from './service.ts'
 
 const json = 'application/json'
 

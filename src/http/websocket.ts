@@ -6,7 +6,7 @@ import type { Job } from '../jobs/job.ts'
 import { findJobs } from '../jobs/read.ts'
 import { type Following, follow } from '../watch/follow.ts'
 import { RecentMap } from '../watch/recent-map.ts'
-import type { Service } from './accepted.ts'
+import type { Service } from './service.ts'
 import { snapshot } from './snapshot.ts'
 
 /** CloudEvents' WebSocket protocol binding, section 3.1: one event in JSON per text frame. */
