@@ -32,6 +32,10 @@ export function describeEvents(origin: string): object {
     channel: ref(`channels/${name}`),
     security: [ref(`components/securitySchemes/${name === 'webhook' ? 'signature' : 'bearer'}`)],
   })
+  const jobEvent = (type: object) => ({
+    ...JobEvent,
+    properties: { ...JobEvent.properties, type, data: ref('components/schemas/Job') },
+  })
   return {
     asyncapi: '3.0.0',
     info: {
@@ -47,23 +51,28 @@ export function describeEvents(origin: string): object {
     channels: {
       job: channel(
         '/jobs/{id}/events',
-        'One job, until its end; 204 to who has been told it.',
+        'One job, until its end; 204 to who has been told it. Last-Event-ID, or the parameter lastEventId, resumes.',
         ['status', 'progress'],
         {
           servers: [ref('servers/http')],
           parameters: { id: { description: 'The id of the job' } },
         },
       ),
-      jobs: channel('/events', "All the caller's jobs; begins with the newest 100.", ['status', 'progress'], {
-        servers: [ref('servers/http')],
-      }),
+      jobs: channel(
+        '/events',
+        "All the caller's jobs; begins with the newest 100, or resumes after Last-Event-ID.",
+        ['status', 'progress'],
+        {
+          servers: [ref('servers/http')],
+        },
+      ),
       socket: channel(
         '/events',
         `WebSocket, subprotocol ${subprotocol}: one CloudEvent per text frame, of the jobs that the client subscribes to, or of all.`,
         ['jobEvent', 'subscription', 'error'],
         { servers: [ref('servers/websocket')], bindings: { ws: { method: 'GET' } } },
       ),
-      webhook: channel(undefined, 'An endpoint that was registered, told when a job ends.', ['jobEvent']),
+      webhook: channel(undefined, 'An endpoint that was registered, told when a job ends.', ['jobEnded']),
     },
     operations: {
       sendJobEvents: operation('send', 'job', 'Tells the changes of a job'),
@@ -98,13 +107,28 @@ export function describeEvents(origin: string): object {
         progress: {
           title: 'How far a running job is',
           contentType: sse,
-          description: 'On /events also the id of the job.',
+          description: 'On /events with the id of the job.',
           payload: ref('components/schemas/Progress'),
         },
         jobEvent: {
           title: 'A job, as a CloudEvent',
           contentType: 'application/cloudevents+json',
           payload: ref('components/schemas/JobEvent'),
+        },
+        jobEnded: {
+          title: 'A job that has ended, as a CloudEvent',
+          contentType: 'application/cloudevents+json',
+          description: 'Signed per Standard Webhooks; the id stays the same over all attempts.',
+          headers: {
+            type: 'object',
+            required: ['webhook-id', 'webhook-timestamp', 'webhook-signature'],
+            properties: {
+              'webhook-id': { type: 'string', description: 'The id of the delivery' },
+              'webhook-timestamp': { type: 'string', pattern: '^[0-9]+$', description: 'Seconds since 1970' },
+              'webhook-signature': { type: 'string', description: 'One or more `v1,<base64>`, separated by spaces' },
+            },
+          },
+          payload: ref('components/schemas/JobEnded'),
         },
         subscription: { title: 'Which jobs to tell of', payload: ref('components/schemas/Subscription') },
         error: {
@@ -115,8 +139,9 @@ export function describeEvents(origin: string): object {
       },
       schemas: {
         Job: Monitor,
-        Progress,
-        JobEvent: { ...JobEvent, properties: { ...JobEvent.properties, data: ref('components/schemas/Job') } },
+        Progress: { ...Progress, properties: { id: Monitor.properties.id, ...Progress.properties } },
+        JobEvent: jobEvent(JobEvent.properties.type),
+        JobEnded: jobEvent({ type: 'string', enum: ['job.succeeded', 'job.failed', 'job.canceled'] }),
         Subscription: {
           type: 'object',
           properties: {

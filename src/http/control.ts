@@ -10,11 +10,12 @@ import { ProblemError } from '../errors.ts'
 import { cancelJob } from '../jobs/cancel.ts'
 import { findRequested, JobParams, type JobRequest, noSuchJob } from './find-job.ts'
 import { findReplayed, idempotencyOf, traceOf } from './idempotency.ts'
+import { ignoreBodies } from './json.ts'
 import { linkToJob, monitorOf } from './links.ts'
 import { acceptsJson } from './negotiate.ts'
 import { jobLinks } from './openapi.ts'
 import { readsHeaders } from './request-headers.ts'
-import { acceptedHeaders, withEnd, withMonitor, withoutBody, withProblems } from './responses.ts'
+import { acceptedHeaders, withEnd, withMonitor, withProblems, withResource } from './responses.ts'
 import type { Service } from './service.ts'
 import { etagOf } from './status.ts'
 
@@ -24,12 +25,7 @@ const lockTimeout = 5_000
 /** What a client may do to a job: cancel it, and run it again. */
 export function controlRoutes(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
-    // The bodies are of no interest, and neither is their type.
-    scope.removeAllContentTypeParsers()
-    scope.addContentTypeParser('*', (_request, _payload, done) => done(null))
-    scope.addHook('onRequest', async ({ headers }) => {
-      delete headers['content-type']
-    })
+    ignoreBodies(scope)
     scope.addHook('onRequest', acceptsJson)
     const cancellation = {
       schema: {
@@ -61,9 +57,7 @@ export function controlRoutes(app: FastifyInstance, service: Service): void {
           response: {
             200: withEnd(...service.operations.values()),
             202: withMonitor('A new job', { headers: acceptedHeaders }),
-            303: withoutBody('It has succeeded in time, and `Prefer: return=representation` asked for the resource', {
-              headers: ['Location', 'Preference-Applied'],
-            }),
+            303: withResource(),
             ...withProblems(
               ...(['not-found', 'job-expired', 'job-not-retryable', 'job-locked', 'backlog-full'] as const),
               ...(['invalid-idempotency-key', 'idempotency-key-locked', 'idempotency-key-reused'] as const),

@@ -20,6 +20,12 @@ const Query = Type.Object({
   lastEventId: Type.Optional(Type.String({ description: 'Like Last-Event-ID, for clients that cannot send it' })),
 })
 
+/** Of a parameter that is there twice the first counts, as of a preference; a stream is not refused for it. */
+const takeFirst = async (request: FastifyRequest) => {
+  const query = request.query as Record<string, unknown>
+  query.lastEventId = [query.lastEventId].flat()[0]
+}
+
 const eventStream = withBody(
   'Server-sent events: `status` with a job, `progress` with what a report of progress changes; see /asyncapi.json',
   'text/event-stream',
@@ -45,6 +51,7 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
           ...withProblems('not-found', 'job-expired'),
         },
       },
+      preValidation: takeFirst,
     },
     async (request, reply) => {
       negotiate(request, ['text/event-stream'])
@@ -67,7 +74,7 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
       negotiate(request, ['text/event-stream'])
       return streamPrincipal(service, request, reply)
     },
-    preValidation: refuseForeignOrigin(service),
+    preValidation: [takeFirst, refuseForeignOrigin(service)],
     wsHandler: (socket, request) => connectSocket(service, socket, request),
   })
 }

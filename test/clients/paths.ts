@@ -2720,10 +2720,14 @@ export interface operations {
             /** @description It has succeeded in time, and `Prefer: return=representation` asked for the resource */
             303: {
                 headers: {
+                    /** @description The monitor of the job: 200 as long as it exists */
+                    "Operation-Location"?: string;
                     /** @description Where to go on */
                     Location?: string;
                     /** @description What of Prefer was honoured (RFC 7240) */
                     "Preference-Applied"?: string;
+                    /** @description The job of an earlier request with the same key */
+                    "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
                     /** @description What is left of the quota, and in how many seconds it is renewed */
                     RateLimit?: string;

@@ -323,6 +323,13 @@ t.test('/events: one that resumes with the newest cursor is not given the snapsh
   t.notOk(stream.events().some(isOf(old)))
 })
 
+t.test('lastEventId that is there twice is no reason to refuse a stream', async (t) => {
+  const id = await ann.running()
+  for (const path of [`/jobs/${id}/events`, '/events']) {
+    t.equal((await listen(t, `${api.url}${path}?lastEventId=a&lastEventId=b`, { 'x-user': 'ann' })).status, 200)
+  }
+})
+
 t.test('/events: one that was cut off in the middle of the snapshot is told of all of it', async (t) => {
   const jim = service.as('jim')
   const ids: string[] = []
