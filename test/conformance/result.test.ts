@@ -1,5 +1,5 @@
 import t from 'tap'
-import { idAt, serve } from './support.ts'
+import { idAt, pending, serve } from './support.ts'
 
 t.jobs = 4
 
@@ -204,6 +204,13 @@ t.test('HEAD answers what GET does, without a body', async (t) => {
   t.equal(status, 303)
   t.equal(headers.location, `${service.api.url}/notes/${id}`)
   t.equal(text, '')
+})
+
+t.test('HEAD never waits', async (t) => {
+  const { id } = await ann.submit('/idle', { text: 'x' })
+  // Longer than a test is patient.
+  const head = pending(ann.request(`/jobs/${id}/result`, { method: 'HEAD', headers: { prefer: 'wait=55' } }))
+  t.equal((await head.result()).status, 202)
 })
 
 t.test('fetch, which follows redirects, arrives at the resource', async (t) => {
