@@ -90,8 +90,9 @@ t.test('GET /metrics is Prometheus text', async (t) => {
   t.match(headers['content-type'], /^text\/plain\b.*version=0\.0\.4|^application\/openmetrics-text\b/)
   const lines = text.split('\n').filter(Boolean)
   t.ok(lines.some((line) => line.startsWith('# TYPE ')))
+  // A value is what Go's ParseFloat takes, which reads NaN in any case.
   const sample =
-    /^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})? (-?[0-9.e+-]+|[+-]Inf|NaN)( -?\d+)?$/
+    /^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})? (-?[0-9.e+-]+|[+-]Inf|[Nn]a[Nn])( -?\d+)?$/
   for (const line of lines) if (!line.startsWith('#') && !sample.test(line)) t.fail(line)
   t.ok(lines.some((line) => sample.test(line)))
 })
