@@ -134,6 +134,20 @@ comment on column accepted.processed_key.key is 'The idempotency key the job car
 comment on column accepted.processed_key.job_id is 'The job that had the effect.';
 comment on column accepted.processed_key.processed_at is 'When that job settled.';
 
+create table accepted.reconciliation (
+  only_row boolean default true not null,
+  ended_up_to uuid default '00000000-0000-0000-0000-000000000000'::uuid not null,
+  "position" uuid default '00000000-0000-0000-0000-000000000000'::uuid not null,
+  looked_at timestamp with time zone default '-infinity'::timestamp with time zone not null,
+  constraint reconciliation_pkey PRIMARY KEY (only_row),
+  constraint reconciliation_only_row CHECK (only_row)
+);
+comment on table accepted.reconciliation is 'One row: how far the workers have compared accepted.job with pgboss.job. They take turns at it, a piece a second, round and round.';
+comment on column accepted.reconciliation.only_row is 'True; there is no other row.';
+comment on column accepted.reconciliation.ended_up_to is 'Every job up to this id has ended, and final is final: a round begins after it.';
+comment on column accepted.reconciliation."position" is 'The id up to which this round has come.';
+comment on column accepted.reconciliation.looked_at is 'When the last piece was looked at.';
+
 create table accepted.run_time (
   operation text not null,
   seconds double precision not null,
@@ -145,6 +159,22 @@ comment on table accepted.run_time is 'How long jobs of an operation have run la
 comment on column accepted.run_time.operation is 'The operation.';
 comment on column accepted.run_time.seconds is 'Moving average over the jobs that succeeded lately, in seconds.';
 comment on column accepted.run_time.updated_at is 'When it was last written.';
+
+create table accepted.suspect (
+  job_id uuid not null,
+  operation text not null,
+  queue_id uuid not null,
+  crashes integer not null,
+  crashed_at timestamp with time zone default now() not null,
+  constraint suspect_pkey PRIMARY KEY (job_id),
+  constraint suspect_crashes_range CHECK ((crashes >= 1))
+);
+comment on table accepted.suspect is 'Jobs that a worker held when it fell silent: one of them may have killed it. Each runs again alone, in a process that holds nothing else, and leaves this table when that has ended, whichever way. A handful of rows, or none.';
+comment on column accepted.suspect.job_id is 'The job. Until it is its turn its row in pgboss.job is blocked, so that nobody claims it beside others.';
+comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';
+comment on column accepted.suspect.queue_id is 'The id of its row in pgboss.job; the job''s own, but for rows that pg-boss has made anew.';
+comment on column accepted.suspect.crashes is 'How many workers fell silent with it: the first beside others, the next alone. After the second one alone it has failed.';
+comment on column accepted.suspect.crashed_at is 'When that was noticed last.';
 
 create table accepted.webhook_endpoint (
   id uuid not null,

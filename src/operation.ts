@@ -7,6 +7,9 @@ export const keepSeconds = 7 * 24 * 60 * 60
 /** The operation that delivers webhooks; nobody else's may have its name. */
 export const deliveryName = 'webhook.deliver'
 
+/** pg-boss's leases end after 24 hours, and settling has one of them to itself. */
+const mostTimeoutSeconds = 23 * 60 * 60
+
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
 
 /** One request that waits to be accepted, as the operation's `accept` sees it. */
@@ -102,7 +105,7 @@ interface Definition<
   idempotencyKey?: 'optional' | 'required'
   /** Default: 3 retries, after 1 second and then twice as long each time, up to 60 seconds. */
   retry?: Partial<Retry>
-  /** How long one attempt may take, in seconds; default 60. */
+  /** How long one attempt may take, in seconds; default 60, at most 23 hours. */
   timeoutSeconds?: number
   /** A worker that is silent for so long has died, in seconds; 10 or more, default 15. */
   heartbeatSeconds?: number
@@ -228,6 +231,7 @@ function check(operation: Operation): void {
   ] as const) {
     demand(Number.isInteger(value) && value >= least, `${what} must be an integer of at least ${least}, not ${value}`)
   }
+  demand(operation.timeoutSeconds <= mostTimeoutSeconds, `timeoutSeconds must be at most ${mostTimeoutSeconds}`)
   demand(Number.isInteger(operation.priority), `priority must be an integer, not ${operation.priority}`)
 }
 

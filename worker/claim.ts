@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { Job } from 'pg-boss'
+import { validate as isUuid } from 'uuid'
 import { bossOn, type PgBoss, type QueueData } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
@@ -15,12 +16,16 @@ export interface Claim {
   payload: unknown
   /** From 1. */
   attempt: number
+  /** A worker fell silent with it before: it runs alone. */
+  isSuspect: boolean
 }
 
 /** What a worker does with the queue of one operation. */
 export interface Claims {
   /** Takes up to `limit` due jobs, with SKIP LOCKED. */
   claim(limit: number): Promise<Claim[]>
+  /** Takes a blocked job, unless somebody else has, or its group is full. */
+  claimSuspect(queueId: string): Promise<Claim | undefined>
   /** Says that we are alive. */
   touch(claims: readonly Claim[]): Promise<void>
   /** Ends jobs in the queue. @throws LostClaim when one is not ours any more */
@@ -33,6 +38,14 @@ export interface Claims {
   fail(trx: AnyTransaction, claim: Claim, error: JobErrorColumn, retryAfter?: number | 'never'): Promise<void>
   /** Hands jobs back without spending their attempt. @throws LostClaim when one is not ours any more */
   release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void>
+  /**
+   * Takes jobs away from a worker that fell silent: they are due at once, with as many attempts left as before. The next
+   * claim counts as another attempt, so that the silent one's is refused when it wakes up.
+   *
+   * @param block nobody claims them but who asks for suspects
+   * @throws LostClaim when one has moved on
+   */
+  takeBack(trx: AnyTransaction, claims: readonly Claim[], block: boolean): Promise<void>
 }
 
 /** Makes the claims of an operation. */
@@ -40,23 +53,38 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
   const { name, groupConcurrency } = operation
 
   // Two that count what runs of a group at the same time would both find room for the last one.
-  const fetchInTurn = (batchSize: number) =>
+  const inTurn = <Result>(work: (trx: AnyTransaction) => Promise<Result>) =>
     kysely.transaction().execute(async (trx) => {
       await sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${name}))`.execute(trx)
-      const options = { batchSize, db: bossOn(trx), ...(groupConcurrency && { groupConcurrency }) }
-      return boss.fetch<QueueData>(name, options)
+      return work(trx as unknown as AnyTransaction)
     })
+
+  const fetchInTurn = (batchSize: number, limit: number) =>
+    inTurn((trx) => boss.fetch<QueueData>(name, { batchSize, db: bossOn(trx), groupConcurrency: limit }))
 
   return {
     async claim(limit) {
-      const jobs = await (groupConcurrency ? fetchInTurn(limit) : boss.fetch<QueueData>(name, { batchSize: limit }))
-      return jobs.map(({ id, retryCount, data }) => ({
-        queued: { id, retryCount },
-        // A row that somebody else put into the queue has no status row, and never runs.
-        jobId: data?.job ?? id,
-        payload: data?.payload,
-        attempt: retryCount + 1,
-      }))
+      const jobs = await (groupConcurrency
+        ? fetchInTurn(limit, groupConcurrency)
+        : boss.fetch<QueueData>(name, { batchSize: limit }))
+      return jobs.map((job) => claimOf(job, false))
+    },
+
+    async claimSuspect(queueId) {
+      // As pg-boss claims, which cannot be asked for one.
+      const { rows } = await inTurn((trx) =>
+        sql<QueuedJob>`
+          update pgboss.job set
+            state = 'active', blocked = false, started_on = now(), heartbeat_on = now(),
+            retry_count = case when started_on is null then retry_count else retry_count + 1 end
+          where name = ${name} and id = ${queueId} and blocked and state < 'active' and start_after <= now()
+            and (${groupConcurrency ?? null}::integer is null or group_id is null or ${groupConcurrency ?? null} > (
+              select count(*) from pgboss.job other
+              where other.name = ${name} and other.group_id = job.group_id and other.state = 'active'
+            ))
+          returning id, retry_count as "retryCount", data`.execute(trx),
+      )
+      return rows[0] && claimOf(rows[0], true)
     },
 
     async touch(claims) {
@@ -69,17 +97,18 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
     },
 
     async fail(trx, claim, error, retryAfter) {
-      if (retryAfter !== undefined) {
-        // pg-boss fails a job for good when no retry is left, and else waits as the row says.
-        const change =
-          retryAfter === 'never'
-            ? sql`retry_limit = retry_count`
-            : sql`retry_delay = ${Math.ceil(retryAfter)}, retry_backoff = false`
-        await sql`
-          update pgboss.job set ${change}
-          where name = ${name} and id = ${claim.queued.id} and state = 'active'
-            and retry_count = ${claim.queued.retryCount}`.execute(trx)
-      }
+      // pg-boss fails a job for good when no retry is left by its own count, and else waits as the row says.
+      const change =
+        retryAfter === 'never'
+          ? sql`retry_limit = retry_count`
+          : sql`
+        retry_limit = greatest(retry_limit, retry_count + 1),
+        retry_delay = coalesce(${retryAfter === undefined ? null : Math.ceil(retryAfter)}::integer, retry_delay),
+        retry_backoff = retry_backoff and ${retryAfter === undefined}`
+      await sql`
+        update pgboss.job set ${change}
+        where name = ${name} and id = ${claim.queued.id} and state = 'active'
+          and retry_count = ${claim.queued.retryCount}`.execute(trx)
       assertOurs(await boss.fail(name, attempts([claim]), { ...error }, { db: bossOn(trx) }), [claim])
     },
 
@@ -89,15 +118,44 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       const { numAffectedRows } = await sql`
         update pgboss.job set
           state = case when job.retry_count = 0 then 'created'::pgboss.job_state else 'retry' end,
-          started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds})
+          started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds}),
+          blocked = is_suspect
         from unnest(
           ${claims.map(({ queued }) => queued.id)}::uuid[],
-          ${claims.map(({ queued }) => queued.retryCount)}::integer[]
-        ) as ours (id, retry_count)
+          ${claims.map(({ queued }) => queued.retryCount)}::integer[],
+          ${claims.map(({ isSuspect }) => isSuspect)}::boolean[]
+        ) as ours (id, retry_count, is_suspect)
         where name = ${name} and job.id = ours.id and job.retry_count = ours.retry_count
           and state = 'active'`.execute(trx)
       assertOurs({ affected: Number(numAffectedRows) }, claims)
     },
+
+    async takeBack(trx, claims, block) {
+      if (claims.length === 0) return
+      const { numAffectedRows } = await sql`
+        update pgboss.job set state = 'retry', retry_limit = retry_limit + 1, start_after = now(), blocked = ${block}
+        from unnest(
+          ${claims.map(({ queued }) => queued.id)}::uuid[],
+          ${claims.map(({ queued }) => queued.retryCount)}::integer[]
+        ) as lost (id, retry_count)
+        where name = ${name} and job.id = lost.id and job.retry_count = lost.retry_count
+          and state = 'active'`.execute(trx)
+      assertOurs({ affected: Number(numAffectedRows) }, claims)
+    },
+  }
+}
+
+type QueuedJob = Pick<Job<QueueData>, 'id' | 'retryCount' | 'data'>
+
+/** The claim that a row of the queue in state active stands for. */
+export function claimOf({ id, retryCount, data }: QueuedJob, isSuspect: boolean): Claim {
+  return {
+    queued: { id, retryCount },
+    // A row that somebody else put into the queue has no status row, and never runs.
+    jobId: isUuid(data?.job) ? data.job : id,
+    payload: data?.payload,
+    attempt: retryCount + 1,
+    isSuspect,
   }
 }
 

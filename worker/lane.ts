@@ -26,7 +26,8 @@ export interface PendingJob {
   attempt: number
   max_attempts: number
   attempt_started_at: Date | null
-  expires_at: Date
+  /** How long its record is kept yet, in seconds. */
+  kept_seconds: number
   cancel_requested: boolean
 }
 

@@ -1,4 +1,5 @@
 import type { Claim } from './claim.ts'
+import { handBack } from './hand-back.ts'
 import type { Lane } from './lane.ts'
 import { type RunContext, runBatch, runEach } from './run.ts'
 
@@ -8,6 +9,11 @@ export interface Loop {
   wake(): void
   /** What is in our hands. */
   held(): Claim[]
+  /** Claims nothing until the loop is resumed; resolves when nothing is in our hands. */
+  pause(): Promise<void>
+  resume(): void
+  /** Runs what was claimed elsewhere. Answers whether it has come to an end: not, when the worker stopped before. */
+  run(claims: readonly Claim[]): Promise<boolean>
   /** Claims nothing more; resolves when nothing is in our hands. */
   drain(): Promise<void>
 }
@@ -18,6 +24,8 @@ const defaultBatchSize = 100
 const defaultConcurrency = 10
 /** While one batch settles the next is claimed. */
 const batchesAtOnce = 2
+/** Before jobs run again that could not even be begun, in seconds. */
+const pauseSeconds = 5
 
 /** Starts the loop of a lane. It claims no more than it has free slots for, as a claim's time runs from the claim. */
 export function startLoop(lane: Lane, context: RunContext): Loop {
@@ -27,8 +35,11 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
   const held = new Set<Claim>()
   let batches = 0
   let woken = true
+  let claiming = false
+  let paused = false
   let draining = false
   let proceed = () => {}
+  let onIdle: (() => void)[] = []
   const used = () => (batchSize ? batches : held.size)
 
   const end = (...claims: Claim[]) => {
@@ -43,23 +54,39 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
     for (const claim of claims) held.add(claim)
     try {
       await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, context, end))
+      return !context.stopping.aborted
     } catch (err) {
-      lane.log.error({ err }, 'Jobs were given up; they run again when their heartbeat is overdue')
+      lane.log.error({ err }, 'Jobs could not be begun; they are handed back')
+      if (!context.stopping.aborted) await handBack(lane, claims, pauseSeconds)
+      return false
     } finally {
       batches -= 1
       end(...claims)
+      tellIdle()
     }
   }
 
+  const tellIdle = () => {
+    if (claiming || batches > 0) return
+    for (const tell of onIdle) tell()
+    onIdle = []
+  }
+  const idle = () =>
+    new Promise<void>((resolve) => {
+      onIdle.push(resolve)
+      tellIdle()
+    })
+
   const loop = async () => {
     while (!draining) {
-      if (!woken || used() >= slots) {
+      if (paused || !woken || used() >= slots) {
         await new Promise<void>((resolve) => {
           proceed = resolve
         })
         continue
       }
       woken = false
+      claiming = true
       const limit = batchSize ?? slots - used()
       try {
         const claims = await lane.claims.claim(limit)
@@ -69,13 +96,12 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
       } catch (err) {
         // The next look-around wakes us again.
         lane.log.warn({ err }, 'Jobs could not be claimed')
+      } finally {
+        claiming = false
+        tellIdle()
       }
     }
-    while (batches > 0) {
-      await new Promise<void>((resolve) => {
-        proceed = resolve
-      })
-    }
+    await idle()
   }
 
   const looping = loop()
@@ -85,6 +111,15 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
       proceed()
     },
     held: () => [...held],
+    pause() {
+      paused = true
+      return idle()
+    },
+    resume() {
+      paused = false
+      proceed()
+    },
+    run,
     drain() {
       draining = true
       proceed()

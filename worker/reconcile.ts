@@ -1,81 +1,198 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { PgBoss } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
+import type { Notifier } from '../src/db/notifier.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
 
-const workerLost: JobErrorColumn = {
-  code: 'worker-lost',
-  message: 'The worker died or took too long, and no attempt is left',
+/** How a pending job stands in the queue, when that is not how a pending job should. */
+type Standing = 'failed' | 'completed' | 'cancelled' | 'missing' | 'waiting' | 'blocked'
+
+/** Why a job has failed that the queue has ended otherwise than our workers would have. */
+const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn>> = {
+  failed: { code: 'worker-lost', message: 'The worker took too long, and no attempt is left' },
+  completed: {
+    code: 'completed-elsewhere',
+    message: 'Somebody has completed the job in the queue; its work was not done',
+  },
+  missing: {
+    code: 'queue-lost',
+    message: 'The job has been deleted from the queue before it could run; send the request again',
+  },
 }
 
-/** Jobs looked at in one round, at most. */
+/** Jobs looked at in a round's piece; the rows are read in the order of their primary key. */
+const pieceSize = 10_000
+/** Jobs brought in line at once. */
 const mostAtOnce = 1_000
+/** Ids are made by the clocks of the APIs, and a transaction may take its time. */
+const oldestNewcomer = sql`interval '3 hours'`
+
+export interface ReconcilerOptions {
+  database: Database
+  boss: PgBoss
+  hints: Notifier
+  log: Logger
+}
 
 /**
- * Brings the status in line with the queue where something ended or sent back a job behind our back: pg-boss's own
- * sweep of silent and overdue jobs, or somebody's SQL. Answers the jobs whose status has changed.
+ * Makes the chore that brings `accepted.job` in line with `pgboss.job` when something other than our workers has changed
+ * that: pg-boss's own supervision, its dashboard, somebody's SQL. What was canceled or failed there shows at once, for
+ * an index finds it. Everything else is found on the way through all jobs, {@link pieceSize} a second. The workers take
+ * turns, so that however many there are, that is all it costs.
  */
-export async function reconcile(
-  { kysely }: Database,
-  boss: PgBoss,
-  operations: readonly string[],
-  log: Logger,
-): Promise<string[]> {
-  const queued = await kysely.transaction().execute((trx) => requeue(trx as unknown as AnyTransaction, operations))
-  const failed = await kysely
-    .transaction()
-    .execute((trx) => failLost(boss, trx as unknown as AnyTransaction, operations))
-  const changed = [...queued, ...failed]
-  if (changed.length > 0) log.warn({ queued, failed }, 'Jobs of lost workers were brought in line')
-  return changed
+export function createReconciler({ database, boss, hints, log }: ReconcilerOptions): () => Promise<void> {
+  return async () => {
+    const { changed, enqueued } = await database.kysely.transaction().execute(async (kyselyTrx) => {
+      const trx = kyselyTrx as unknown as AnyTransaction
+      const found = await lookInTurn(trx)
+      return found.length > 0 ? bringInLine(boss, trx, found) : { changed: [], enqueued: [] }
+    })
+    if (changed.length > 0) log.warn({ jobs: changed }, 'Jobs were brought in line with the queue')
+    hints.notify('status', changed)
+    hints.notify('work', enqueued)
+  }
 }
 
-/** Shown as running, but waiting for a retry. */
-async function requeue(trx: AnyTransaction, operations: readonly string[]): Promise<string[]> {
-  const { rows } = await sql<{ id: string }>`
-    with lost as (
-      select job.id, job.attempt, job.attempt_started_at as started_at
-      from pgboss.job queue
-      join accepted.job on job.id = (queue.data ->> 'job')::uuid
-      where queue.name = any(${operations}) and queue.state < 'active' and not queue.blocked
-        and queue.retry_count = job.attempt - 1 and job.state = 'running'
-      order by job.id limit ${mostAtOnce} for update of job skip locked
-    ), attempts as (
-      insert into accepted.attempt (job_id, attempt, error, started_at)
-      select id, attempt, ${JSON.stringify(workerLost)}, started_at from lost
-      on conflict on constraint attempt_pkey do nothing
+/** The jobs that seem out of line; none when another worker has looked within the last second. */
+async function lookInTurn(trx: AnyTransaction): Promise<string[]> {
+  const { rows: turns } = await sql<{ ended_up_to: string; position: string }>`
+    select ended_up_to, position from accepted.reconciliation
+    where looked_at < now() - interval '0.9 seconds' for update skip locked`.execute(trx)
+  const [turn] = turns
+  if (!turn) return []
+  const piece = await lookAtPiece(trx, turn.position)
+  const isContiguous = turn.position === turn.ended_up_to
+  await sql`
+    update accepted.reconciliation set
+      position = ${piece.last ?? (isContiguous ? piece.endedUpTo : null) ?? turn.ended_up_to},
+      ended_up_to = greatest(ended_up_to, ${isContiguous ? piece.endedUpTo : null}::uuid),
+      looked_at = now()`.execute(trx)
+  return [...new Set([...piece.found, ...(await findEndedLately(trx))])]
+}
+
+interface Piece {
+  /** The last job of the piece; none when it was the last piece of the round. */
+  last: string | null
+  /** Up to here every job of the piece has ended, and no new one can come. */
+  endedUpTo: string | null
+  found: string[]
+}
+
+// Each look-up by itself: a join of the whole would be tempted to read the whole queue.
+const queued = sql`
+  left join lateral (
+    select state, retry_count, blocked, pending_dependencies, data from pgboss.job queued
+    where queued.name = job.operation and queued.id = job.id limit 1
+  ) queue on true`
+
+const standing: RawBuilder<Standing | null> = sql`
+  case
+    when queue.state is null then 'missing'
+    when queue.state in ('failed', 'completed', 'cancelled') then queue.state::text
+    when queue.state < 'active' and job.state = 'running' and queue.retry_count = job.attempt - 1 then 'waiting'
+    when queue.blocked and queue.pending_dependencies = 0
+      and not exists (select from accepted.suspect where job_id = job.id) then 'blocked'
+  end`
+
+async function lookAtPiece(trx: AnyTransaction, position: string): Promise<Piece> {
+  const { rows } = await sql<Piece>`
+    with job as materialized (
+      select id, operation, state, attempt from accepted.job where id > ${position} order by id limit ${pieceSize}
+    ), pending as materialized (
+      select job.id, ${standing} as standing from job ${queued} where job.state in ${pendingList} order by job.id
     )
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
-    from lost where job.id = lost.id
-    returning job.id`.execute(trx)
+    select
+      (select id from job order by id offset ${pieceSize - 1}) as last,
+      (
+        select id from job
+        where id < coalesce((select id from pending limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+          and id < accepted.uuid_floor(now() - ${oldestNewcomer})
+        order by id desc limit 1
+      ) as "endedUpTo",
+      array(select id from pending where standing is not null limit ${mostAtOnce}) as found`.execute(trx)
+  return rows[0] as Piece
+}
+
+async function findEndedLately(trx: AnyTransaction): Promise<string[]> {
+  const { rows } = await sql<{ id: string }>`
+    select job.id from pgboss.job queue
+    join accepted.job on job.id = queue.id
+    where queue.state in ('cancelled', 'failed') and queue.completed_on > now() - interval '1 minute'
+      and job.state in ${pendingList}
+    limit ${mostAtOnce}`.execute(trx)
   return rows.map(({ id }) => id)
 }
 
-/** Shown as pending, but failed in the queue, with no attempt left. */
-async function failLost(boss: PgBoss, trx: AnyTransaction, operations: readonly string[]): Promise<string[]> {
+interface OutOfLine {
+  id: string
+  operation: string
+  standing: Standing
+  payload: unknown
+}
+
+async function bringInLine(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
+  // Somebody who has one locked is about to change it.
+  const { rows } = await sql<OutOfLine>`
+    select job.id, job.operation, ${standing} as standing, queue.data -> 'payload' as payload
+    from accepted.job ${queued}
+    where job.id = any(${ids}::uuid[]) and job.state in ${pendingList} and ${standing} is not null
+    order by job.id for update of job skip locked`.execute(trx)
+  const elsewhere = await findElsewhere(
+    trx,
+    rows.filter(({ standing }) => standing === 'missing'),
+  )
+  const jobs = rows.filter(({ id }) => !elsewhere.has(id))
+  const of = (...standings: Standing[]) => jobs.filter(({ standing }) => standings.includes(standing))
+  await requeue(trx, of('waiting'))
+  await unblock(trx, of('blocked'))
+  const ended = await end(trx, of('failed', 'completed', 'missing', 'cancelled'))
+  return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
+}
+
+/** Of jobs without a row of their id, those that a row under another id names: pg-boss has made it anew. */
+async function findElsewhere(trx: AnyTransaction, missing: readonly OutOfLine[]): Promise<Set<string>> {
+  if (missing.length === 0) return new Set()
+  const { rows } = await sql<{ job: string }>`
+    select data ->> 'job' as job from pgboss.job
+    where name = any(${[...new Set(missing.map(({ operation }) => operation))]}) and state <= 'active'
+      and data ->> 'job' = any(${missing.map(({ id }) => id)})`.execute(trx)
+  return new Set(rows.map(({ job }) => job))
+}
+
+async function requeue(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise<void> {
+  if (jobs.length === 0) return
+  await sql`
+    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
+    where id = any(${jobs.map(({ id }) => id)}::uuid[])`.execute(trx)
+}
+
+async function unblock(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise<void> {
+  if (jobs.length === 0) return
+  await sql`
+    update pgboss.job set blocked = false
+    from unnest(${jobs.map(({ id }) => id)}::uuid[], ${jobs.map(({ operation }) => operation)}::text[]) as ours (id, name)
+    where job.id = ours.id and job.name = ours.name and job.pending_dependencies = 0`.execute(trx)
+}
+
+/** The payload is kept, for a retry. */
+async function end(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise<EndedJob[]> {
+  if (jobs.length === 0) return []
   const { rows } = await sql<EndedJob>`
-    with lost as (
-      select job.id, job.attempt, job.attempt_started_at as started_at, queue.data -> 'payload' as payload
-      from pgboss.job queue
-      join accepted.job on job.id = (queue.data ->> 'job')::uuid
-      where queue.name = any(${operations}) and queue.state = 'failed'
-        and job.state in ${pendingList}
-      order by job.id limit ${mostAtOnce} for update of job skip locked
-    ), attempts as (
-      insert into accepted.attempt (job_id, attempt, error, started_at)
-      select id, attempt, ${JSON.stringify(workerLost)}, started_at from lost
-      on conflict on constraint attempt_pkey do nothing
-    )
     update accepted.job set
-      state = 'failed', error = ${JSON.stringify(workerLost)}, payload = lost.payload,
+      state = ended.state::accepted.job_state, error = ended.error, payload = ended.payload,
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
-    from lost where job.id = lost.id
+    from unnest(
+      ${jobs.map(({ id }) => id)}::uuid[],
+      ${jobs.map(({ standing }) => (standing === 'cancelled' ? 'canceled' : 'failed'))}::text[],
+      ${jobs.map(({ standing }) => JSON.stringify(errors[standing as keyof typeof errors]) ?? null)}::jsonb[],
+      ${jobs.map(({ payload }) => JSON.stringify(payload) ?? null)}::jsonb[]
+    ) as ended (id, state, error, payload)
+    where job.id = ended.id
     returning job.id, ${endpointsToTell}`.execute(trx)
-  await enqueueDeliveries(boss, trx, rows)
-  return rows.map(({ id }) => id)
+  return rows
 }

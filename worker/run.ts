@@ -82,8 +82,8 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
     where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
       and job.operation = ${lane.operation.name} and job.state in ${pendingList} and not job.cancel_requested
     returning
-      job.id, principal, idempotency_key, job.attempt, max_attempts, attempt_started_at, expires_at,
-      cancel_requested`.execute(db)
+      job.id, principal, idempotency_key, job.attempt, max_attempts, attempt_started_at, cancel_requested,
+      extract(epoch from expires_at - now())::float8 as kept_seconds`.execute(db)
   return {
     running: new Map(rows.map((row) => [row.id, row])),
     duplicates: await findProcessed(db, lane.operation, rows),

@@ -1,6 +1,7 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import { v7 as uuid7 } from 'uuid'
-import { enqueue } from '../src/jobs/enqueue.ts'
+import type { JobErrorColumn } from '../src/db/tables.ts'
+import { enqueue, type NewJob } from '../src/jobs/enqueue.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
@@ -39,6 +40,11 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
     trx,
     performed.map(({ claim }) => claim.jobId),
   )
+  const revived = await revive(
+    lane,
+    trx,
+    performed.flatMap(({ claim }) => (pending.has(claim.jobId) ? [] : [claim])),
+  )
   const isToBeCanceled = ({ claim }: Performed) => pending.get(claim.jobId)?.cancel_requested === true
   const live = performed.filter((one) => pending.has(one.claim.jobId) && !isToBeCanceled(one))
   const duplicates = await claimProcessedKeys(
@@ -60,22 +66,84 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
     trx,
     performed.map(({ claim }) => claim),
   )
-  for (const name of await enqueueDeliveries(lane.boss, trx, ended)) hints.add(name)
+  for (const name of [...revived, ...(await enqueueDeliveries(lane.boss, trx, ended))]) hints.add(name)
   // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
   await sql`set constraints all immediate`.execute(trx)
   return hints
 }
 
-/** Locks those of the jobs that are still pending, in the order of their ids. */
-export async function lockPending(trx: AnyTransaction, ids: readonly string[]): Promise<Map<string, PendingJob>> {
+/**
+ * Locks those of the jobs that are still pending, in the order of their ids.
+ *
+ * @param otherwise `skip locked` leaves out what somebody else has locked
+ */
+export async function lockPending(
+  trx: AnyTransaction,
+  ids: readonly string[],
+  otherwise: RawBuilder<unknown> = sql``,
+): Promise<Map<string, PendingJob>> {
   const { rows } = await sql<PendingJob>`
     select
-      id, principal, idempotency_key, attempt, max_attempts, attempt_started_at, expires_at, cancel_requested
+      id, principal, idempotency_key, attempt, max_attempts, attempt_started_at, cancel_requested,
+      extract(epoch from expires_at - now())::float8 as kept_seconds
     from accepted.job
     where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ${pendingList}
-    order by id for update`.execute(trx)
+    order by id for update ${otherwise}`.execute(trx)
   return new Map(rows.map((row) => [row.id, row]))
 }
+
+/** Those of the jobs that are still pending, whoever has locked them. */
+export async function findPending(trx: AnyTransaction, ids: readonly string[]): Promise<Set<string>> {
+  const { rows } = await sql<{ id: string }>`
+    select id from accepted.job
+    where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ${pendingList}`.execute(
+    trx,
+  )
+  return new Set(rows.map(({ id }) => id))
+}
+
+/**
+ * A failed job is claimed when somebody has put its row back into the queue, with pg-boss's own means for example. Failed
+ * is final: what runs is a new job, a retry like any other.
+ *
+ * @returns the operations whose workers to wake after the commit
+ */
+async function revive(lane: Lane, trx: AnyTransaction, claims: readonly Claim[]): Promise<string[]> {
+  if (claims.length === 0) return []
+  const ids = claims.map(({ jobId }) => jobId)
+  const { rows } = await sql<RevivedJob>`
+    select id, principal, resource, idempotency_key, webhook_endpoint_id from accepted.job
+    where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)}
+      and operation = ${lane.operation.name} and state = 'failed'`.execute(trx)
+  const failed = new Map(rows.map((row) => [row.id, row]))
+  const retries = claims.flatMap(({ jobId, payload }) => {
+    const row = failed.get(jobId)
+    return row ? [retryOf(lane.operation, row, payload)] : []
+  })
+  lane.log.warn({ jobs: ids, retries: retries.map(({ id }) => id) }, 'Claimed jobs that had ended')
+  if (retries.length === 0) return []
+  await enqueue(lane.boss, trx, retries)
+  return [lane.operation.name]
+}
+
+interface RevivedJob {
+  id: string
+  principal: string
+  resource: string | null
+  idempotency_key: string | null
+  webhook_endpoint_id: string | null
+}
+
+const retryOf = (operation: Operation, job: RevivedJob, payload: unknown): NewJob => ({
+  id: uuid7(),
+  operation,
+  payload,
+  principal: job.principal,
+  idempotencyKey: job.idempotency_key ?? job.id,
+  resource: job.resource ?? undefined,
+  retryOf: job.id,
+  webhookEndpointId: job.webhook_endpoint_id ?? undefined,
+})
 
 // Beside `= any`, bounds let a generic plan skip the partitions of other days.
 export const lowest = (ids: readonly string[]) => ids.toSorted()[0]
@@ -173,7 +241,7 @@ async function writeDuplicates(
 }
 
 /** The payload is kept, for a retry. */
-async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
+export async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
   if (claims.length === 0) return []
   const ids = claims.map(({ jobId }) => jobId)
   const { rows } = await sql<EndedJob>`
@@ -203,20 +271,29 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
     await lane.claims.complete(trx, [claim])
     return enqueueDeliveries(lane.boss, trx, canceled)
   }
-  if (cause instanceof RetryAfter && Date.now() + cause.seconds * 1000 < row.expires_at.getTime()) {
+  if (cause instanceof RetryAfter && cause.seconds < row.kept_seconds) {
     await postpone(lane, trx, claim, cause.seconds)
     return []
   }
   const error = describeError(cause)
   const final = cause instanceof JobFailed || claim.attempt >= row.max_attempts
-  await sql`
-    insert into accepted.attempt (job_id, attempt, error, started_at)
-    values (${row.id}, ${claim.attempt}, ${JSON.stringify(error)}, ${row.attempt_started_at})
-    on conflict on constraint attempt_pkey do nothing`.execute(trx)
-  const ended = final ? await writeFailed(trx, claim, JSON.stringify(error)) : await writeQueued(trx, claim)
+  await writeAttempt(trx, claim, row, error)
+  const ended = final ? await writeFailed(trx, claim, error) : await writeQueued(trx, claim)
   const retryAfter = cause instanceof AttemptFailed ? cause.retryAfterSeconds : undefined
   await lane.claims.fail(trx, claim, error, final ? 'never' : retryAfter)
   return enqueueDeliveries(lane.boss, trx, ended)
+}
+
+export async function writeAttempt(
+  trx: AnyTransaction,
+  claim: Claim,
+  { attempt_started_at }: PendingJob,
+  error: JobErrorColumn,
+): Promise<void> {
+  await sql`
+    insert into accepted.attempt (job_id, attempt, error, started_at)
+    values (${claim.jobId}, ${claim.attempt}, ${JSON.stringify(error)}, ${attempt_started_at})
+    on conflict on constraint attempt_pkey do nothing`.execute(trx)
 }
 
 async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: number): Promise<void> {
@@ -226,10 +303,10 @@ async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: 
   await lane.claims.release(trx, [claim], seconds)
 }
 
-async function writeFailed(trx: AnyTransaction, claim: Claim, error: string): Promise<EndedJob[]> {
+export async function writeFailed(trx: AnyTransaction, claim: Claim, error: JobErrorColumn): Promise<EndedJob[]> {
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      state = 'failed', attempt = ${claim.attempt}, error = ${error},
+      state = 'failed', attempt = ${claim.attempt}, error = ${JSON.stringify(error)},
       payload = ${JSON.stringify(claim.payload ?? null)}, started_at = coalesce(started_at, now()),
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})

@@ -9,19 +9,22 @@ import { assertMigrated } from '../src/db/migrate.ts'
 import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
-import type { AnyTransaction, Operation } from '../src/operation.ts'
+import type { Operation } from '../src/operation.ts'
 import { serializeError } from '../src/redact.ts'
 import { createCancellations } from './cancellations.ts'
 import { createClaims } from './claim.ts'
 import { deliveryHandler } from './deliver.ts'
-import { LostClaim } from './failure.ts'
+import { handBack } from './hand-back.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Lane } from './lane.ts'
-import { type Loop, startLoop } from './loop.ts'
+import { startLoop } from './loop.ts'
+import { takeBackLost } from './lost.ts'
 import { createProgress } from './progress.ts'
-import { reconcile } from './reconcile.ts'
+import { createReconciler } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
 import { createRunTimes } from './run-times.ts'
+import { createSuspects, type RunningLane } from './suspects.ts'
+import { within } from './within.ts'
 
 export interface WorkerOptions {
   /** Made by `defineHandlers`. */
@@ -50,7 +53,9 @@ export interface Worker {
 const lookEvery = 1_000
 /** Below a third of the shortest heartbeat there is, which is 10 s. */
 const touchEvery = 3_000
-const reconcileEvery = 5_000
+const takeBackEvery = 2_000
+const suspectsEvery = 1_000
+const reconcileEvery = 1_000
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
 const partitionsEvery = 60 * 60 * 1_000
@@ -110,22 +115,24 @@ interface Parts {
 }
 
 function run({ options, operations, handlers, database, boss, log, close }: Parts): Worker {
+  const draining = new AbortController()
   const stopping = new AbortController()
   const hints = createNotifier(database)
   const progress = createProgress(database, hints, log)
   const cancellations = createCancellations(database)
   const runTimes = createRunTimes(database)
-  const lanes = operations.map((operation): Lane => {
+  const context = { progress, cancellations, runTimes, stopping: stopping.signal }
+  const lanes = operations.map((operation): RunningLane => {
     const handler = handlers.get(operation.name) as Handler
     const claims = createClaims(database, boss, operation)
-    return { operation, handler, claims, database, boss, hints, log: log.child({ operation: operation.name }) }
+    const ofOperation = log.child({ operation: operation.name })
+    const lane: Lane = { operation, handler, claims, database, boss, hints, log: ofOperation }
+    return { lane, loop: startLoop(lane, context) }
   })
-  const context = { progress, cancellations, runTimes, stopping: stopping.signal }
-  const loops = new Map(lanes.map((lane) => [lane.operation.name, startLoop(lane, context)]))
-  const wake = (names: readonly string[]) => {
-    for (const name of names) loops.get(name)?.wake()
+  const names = operations.map(({ name }) => name)
+  const wake = (some: readonly string[]) => {
+    for (const { lane, loop } of lanes) if (some.includes(lane.operation.name)) loop.wake()
   }
-  const names = [...loops.keys()]
   const listener = listen(database, {
     channels: {
       [channels.work]: (payload) => wake(unpack(payload)),
@@ -134,19 +141,36 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     onListening: () => wake(names),
     onError: (err) => log.warn({ err }, 'Hints are not heard; polling goes on'),
   })
+  const connection = createConnectionWatch()
+  const every = (milliseconds: number, work: () => Promise<void>) =>
+    repeat(milliseconds, work, (err) => {
+      if (isOutage(err)) connection.disturbed()
+      log.warn({ err }, 'A chore failed; it is done again')
+    })
+  const takeBack = async () => {
+    if (connection.isSteady()) {
+      await takeBackLost(
+        database,
+        lanes.map(({ lane }) => lane),
+      )
+    }
+  }
   const chores = [
-    every(lookEvery, log, async () => wake(await dueOperations(database, names))),
-    every(touchEvery, log, () => touchAll(lanes, loops)),
-    every(reconcileEvery, log, async () => hints.notify('status', await reconcile(database, boss, names, log))),
-    every(cancellationsEvery, log, cancellations.look),
-    every(runTimesEvery, log, runTimes.write),
-    every(partitionsEvery, log, () => maintainPartitions(database, log)),
+    every(lookEvery, async () => wake(await dueOperations(database, names))),
+    every(touchEvery, () => touchAll(lanes)),
+    every(takeBackEvery, takeBack),
+    every(suspectsEvery, createSuspects({ database, lanes, draining: draining.signal, log })),
+    every(reconcileEvery, createReconciler({ database, boss, hints, log })),
+    every(cancellationsEvery, cancellations.look),
+    every(runTimesEvery, runTimes.write),
+    every(partitionsEvery, () => maintainPartitions(database, log)),
   ]
 
   const stop = async () => {
-    const drained = Promise.all([...loops.values()].map((loop) => loop.drain()))
+    draining.abort()
+    const drained = Promise.all(lanes.map(({ loop }) => loop.drain()))
     if (!(await within(drained, (options.graceSeconds ?? 15) * 1000))) {
-      const held = lanes.map((lane) => ({ lane, claims: loops.get(lane.operation.name)?.held() ?? [] }))
+      const held = lanes.map(({ lane, loop }) => ({ lane, claims: loop.held() }))
       stopping.abort(new Error('The worker stops'))
       for (const { lane, claims } of held) await handBack(lane, claims)
     }
@@ -176,47 +200,34 @@ async function dueOperations({ kysely }: Database, names: readonly string[]): Pr
   return rows.map(({ name }) => name)
 }
 
-async function touchAll(lanes: readonly Lane[], loops: ReadonlyMap<string, Loop>): Promise<void> {
-  for (const { operation, claims } of lanes) await claims.touch(loops.get(operation.name)?.held() ?? [])
+async function touchAll(lanes: readonly RunningLane[]): Promise<void> {
+  for (const { lane, loop } of lanes) await lane.claims.touch(loop.held())
 }
 
-/** Each by itself: one that ended or was lost at the last moment must not keep the others. */
-async function handBack(lane: Lane, claims: ReturnType<Loop['held']>): Promise<void> {
-  for (const claim of claims) {
-    try {
-      await lane.database.kysely.transaction().execute(async (trx) => {
-        // A settle that hangs still holds the row; its claim is not ours to give back then.
-        await sql`select set_config('lock_timeout', '1000', true)`.execute(trx)
-        await showQueued(trx as unknown as AnyTransaction, claim.jobId)
-        await lane.claims.release(trx as unknown as AnyTransaction, [claim], 0)
-      })
-      lane.hints.notify('status', [claim.jobId])
-      lane.hints.notify('work', [lane.operation.name])
-      lane.log.info({ job: claim.jobId }, 'Handed back')
-    } catch (err) {
-      if (err instanceof LostClaim) continue
-      lane.log.error({ err, job: claim.jobId }, 'Could not be handed back; it runs again when its heartbeat is overdue')
-      // Whoever stops us does not wait until each has tried in vain.
-      if (isOutage(err)) return
-    }
+/**
+ * After an outage every worker looks silent to the others until it has said that it lives. So one that was cut off
+ * itself does not judge the others before they had the time to.
+ */
+function createConnectionWatch() {
+  let disturbedAt = performance.now()
+  return {
+    disturbed() {
+      disturbedAt = performance.now()
+    },
+    isSteady: () => performance.now() - disturbedAt > 2 * touchEvery,
   }
 }
-
-const showQueued = (trx: AnyTransaction, id: string) =>
-  sql`
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
-    where id = ${id} and state = 'running'`.execute(trx)
 
 interface Chore {
   stop(): Promise<void>
 }
 
 /** Does something again and again, at once and then with pauses, never twice at the same time. */
-function every(milliseconds: number, log: Logger, work: () => Promise<void>): Chore {
+function repeat(milliseconds: number, work: () => Promise<void>, onError: (error: Error) => void): Chore {
   const stopping = new AbortController()
   const loop = async () => {
     while (!stopping.signal.aborted) {
-      await work().catch((err) => log.warn({ err }, 'A chore failed; it is done again'))
+      await work().catch(onError)
       await delay(milliseconds, undefined, { signal: stopping.signal }).catch(() => {})
     }
   }
@@ -226,18 +237,5 @@ function every(milliseconds: number, log: Logger, work: () => Promise<void>): Ch
       stopping.abort()
       return looping
     },
-  }
-}
-
-/** Whether something ends within a time. */
-async function within(something: Promise<unknown>, milliseconds: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), milliseconds)
-  })
-  try {
-    return await Promise.race([something.then(() => true), timeout])
-  } finally {
-    clearTimeout(timer)
   }
 }

@@ -16,13 +16,17 @@ export interface QueueData {
 export type { PgBoss } from 'pg-boss'
 
 export interface BossOptions {
-  /** Sweeps expired and silent jobs and deletes old rows: one role of process only, the worker. */
+  /** Looks after the queues: one role of process only, the worker. */
   supervise: boolean
   onError: (error: Error) => void
 }
 
-/** So long may settling take after a perform that used up its whole timeout, in seconds. */
-const settleGraceSeconds = 30
+/**
+ * So long may settling take after a perform that used up its whole timeout, in seconds. A dead worker's jobs are taken
+ * back long before; this is for one that lives and cannot end its job. An hour, so that an outage of Postgres costs no
+ * attempt.
+ */
+const settleGraceSeconds = 3600
 
 /** A row of the queue that has ended is of no use to anybody: the status is in accepted.job. In seconds. */
 const deleteEndedAfterSeconds = 3600
@@ -38,10 +42,8 @@ export async function startBoss(database: Database, options: BossOptions): Promi
     schema: bossSchema,
     migrate: false,
     schedule: false,
+    // Deletes old rows; the jobs of silent workers we take back ourselves.
     supervise: options.supervise,
-    // Expiry is found this many seconds late at most.
-    superviseIntervalSeconds: 5,
-    monitorIntervalSeconds: 5,
     maintenanceIntervalSeconds: 300,
   })
   boss.on('error', options.onError)
@@ -75,7 +77,6 @@ function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
     retryBackoff: retry.backoff,
     ...(retry.backoff && { retryDelayMax: retry.maxDelaySeconds }),
     expireInSeconds: operation.timeoutSeconds + settleGraceSeconds,
-    heartbeatSeconds: operation.heartbeatSeconds,
     // pg-boss deletes what has waited longer, without a word; our own keep time must end first.
     retentionSeconds: 2 * keepSeconds,
     deleteAfterSeconds: deleteEndedAfterSeconds,
@@ -99,11 +100,19 @@ export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation
   }
 }
 
-/** Takes a job that waits out of its queue, within the transaction; one that a worker holds is the worker's to end. */
-export async function cancelWaiting(trx: AnyTransaction, operation: string, id: string): Promise<void> {
-  await sql`
+/**
+ * Takes a job that waits out of its queue, within the transaction.
+ *
+ * @returns false when a worker holds it: then it is the worker's to end
+ */
+export async function cancelWaiting(trx: AnyTransaction, operation: string, id: string): Promise<boolean> {
+  const { numAffectedRows } = await sql`
     update pgboss.job set state = 'cancelled', completed_on = now()
     where name = ${operation} and id = ${id} and state < 'active'`.execute(trx)
+  if (numAffectedRows === 1n) return true
+  const { rows } = await sql`
+    select from pgboss.job where name = ${operation} and id = ${id} and state = 'active'`.execute(trx)
+  return rows.length === 0
 }
 
 /** pg-boss's way into somebody's transaction. */

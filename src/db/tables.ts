@@ -98,6 +98,14 @@ export interface RunTimeTable {
   updated_at: Timestamp
 }
 
+export interface SuspectTable {
+  job_id: string
+  operation: string
+  queue_id: string
+  crashes: number
+  crashed_at: Timestamp
+}
+
 export interface Tables {
   'accepted.job': JobTable
   'accepted.idempotency_key': IdempotencyKeyTable
@@ -106,4 +114,5 @@ export interface Tables {
   'accepted.api_key': ApiKeyTable
   'accepted.webhook_endpoint': WebhookEndpointTable
   'accepted.run_time': RunTimeTable
+  'accepted.suspect': SuspectTable
 }

@@ -39,9 +39,11 @@ export async function cancelJob(
   if (!isExpected(job.sequence)) return { kind: 'changed', job }
   if (job.state === 'canceled') return { kind: 'canceled', job, now: false, enqueued: [] }
   if (isFinal(job.state)) return { kind: 'too-late', job }
-  if (job.state === 'running') return { kind: 'requested', job: job.cancel_requested ? job : await request(trx, id) }
+  // One that a worker has just claimed is shown as queued still.
+  if (job.state === 'running' || !(await cancelWaiting(trx, job.operation, id))) {
+    return { kind: 'requested', job: job.cancel_requested ? job : await request(trx, id) }
+  }
   const { endpoints, ...canceled } = await cancel(trx, job)
-  await cancelWaiting(trx, job.operation, id)
   const enqueued = await enqueueDeliveries(boss, trx, [{ id, endpoints }])
   return { kind: 'canceled', job: canceled, now: true, enqueued }
 }

@@ -104,18 +104,30 @@ for (const [what, path] of [
   )
 }
 
-t.test('a worker that is killed during its last attempt leaves a job that fails with a readable error', async (t) => {
-  const { databaseUrl } = await setUp(t)
-  const api = await start(t, 'api', { config, databaseUrl })
-  const { body } = await post(`${api.url}/notes/performed`, { text: 'x' })
-  for (let attempt = 1; attempt <= 2; attempt++) {
-    const worker = await start(t, 'worker', { config, databaseUrl, env: { HANG: 'perform' } })
-    await says(worker, 'performing')
-    await worker.end('SIGKILL')
-  }
-  await start(t, 'worker', { config, databaseUrl, env: { HANG: 'perform' } })
-  t.match(await ended(body.links.self), { status: 'failed', error: { code: 'worker-lost', message: /worker died/ } })
-})
+t.test(
+  'a job that kills every worker that runs it fails with a readable error, and its neighbour has its effect',
+  async (t) => {
+    const { databaseUrl, database } = await setUp(t)
+    const api = await start(t, 'api', { config, databaseUrl })
+    const poison = await post(`${api.url}/notes/performed`, { text: 'poison' })
+    const neighbour = await post(`${api.url}/notes/performed`, { text: 'four' })
+    for (const crash of [1, 2, 3]) {
+      const worker = await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
+      await once(worker.process, 'exit')
+      // As if the heartbeat were overdue already.
+      await database.pool.query("update pgboss.job set heartbeat_on = now() - interval '1 hour' where state = 'active'")
+      t.notOk((await get(poison.body.links.self)).body.endedAt, `crash ${crash} has not ended it`)
+    }
+    await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
+    t.match(await ended(poison.body.links.self), {
+      ...{ status: 'failed', attempt: 3 },
+      error: { code: 'worker-crashed', message: /^Workers crashed/ },
+    })
+    t.match(await ended(neighbour.body.links.self), { status: 'succeeded' })
+    const { rows } = await database.pool.query('select job_id from effect')
+    t.same(rows, [{ job_id: neighbour.body.id }])
+  },
+)
 
 t.test('a worker that is asked to stop hands back what does not end, without spending an attempt', async (t) => {
   const { databaseUrl } = await setUp(t)

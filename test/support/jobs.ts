@@ -52,7 +52,7 @@ export async function openJobs(t: Test, operations: readonly Operation[]): Promi
       return job.id
     },
     async work(handlers, options) {
-      const log = pino({ level: 'silent' })
+      const log = pino({ level: process.env.LOG_LEVEL ?? 'silent' })
       const worker = await createWorker({ handlers, database: url, log, graceSeconds: 1, ...options })
       t.teardown(() => worker.stop())
       return worker

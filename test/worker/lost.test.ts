@@ -1,0 +1,165 @@
+import { defineOperation } from 'accepted'
+import { defineHandlers } from 'accepted/worker'
+import { pino } from 'pino'
+import t from 'tap'
+import Type from 'typebox'
+import { createNotifier } from '../../src/db/notifier.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import { type Claim, createClaims } from '../../worker/claim.ts'
+import { LostClaim } from '../../worker/failure.ts'
+import { takeBackLost } from '../../worker/lost.ts'
+import { type Jobs, openJobs } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
+
+const Word = Type.Object({ word: Type.String() })
+const once = defineOperation({ name: 'word.once', input: Word, retry: { limit: 0 } })
+const often = defineOperation({ name: 'word.often', input: Word })
+const operations = { once, often }
+
+// Most of the time is spent waiting for a worker to trust its connection.
+t.jobs = 4
+
+/** Claims jobs of an operation as a worker does that falls silent then. */
+async function claimAndFallSilent(jobs: Jobs, operation: typeof once | typeof often, count: number) {
+  const claims = createClaims(jobs.database, jobs.boss, operation)
+  const claimed = await claims.claim(count)
+  if (claimed.length !== count) throw new Error(`${claimed.length} of ${count} claimed`)
+  await jobs.query("update pgboss.job set heartbeat_on = now() - interval '1 minute' where state = 'active'")
+  return { claims, claimed }
+}
+
+/** Handlers that note what runs beside what. */
+function watchfulHandlers() {
+  const running = new Set<string>()
+  const company = new Map<string, number>()
+  const perform = async ({ id }: { id: string }) => {
+    running.add(id)
+    for (const each of running) company.set(each, Math.max(company.get(each) ?? 0, running.size - 1))
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    running.delete(id)
+  }
+  return { company, handlers: defineHandlers(operations, { 'word.once': { perform }, 'word.often': { perform } }) }
+}
+
+t.test('the jobs of a worker that fell silent run again, alone, and spend no attempt', async (t) => {
+  const jobs = await openJobs(t, [once, often])
+  const suspects = [await jobs.add(once, { word: 'a' }), await jobs.add(once, { word: 'b' })]
+  await claimAndFallSilent(jobs, once, 2)
+  const others = await Promise.all(Array.from({ length: 40 }, () => jobs.add(often, { word: 'x' })))
+  const { company, handlers } = watchfulHandlers()
+  await jobs.work(handlers)
+  for (const id of suspects) {
+    t.match(await jobs.ended(id), { state: 'succeeded', attempt: 2, max_attempts: 2 })
+    t.equal(company.get(id), 0, 'nothing ran beside it')
+  }
+  for (const id of others) await jobs.ended(id)
+  t.ok(
+    others.some((id) => (company.get(id) ?? 0) > 0),
+    'the others run beside each other',
+  )
+  t.match(await jobs.query('select attempt, error from accepted.attempt'), [
+    { attempt: 1, error: { code: 'worker-lost' } },
+    { attempt: 1, error: { code: 'worker-lost' } },
+  ])
+  await until(async () => (await jobs.query('select from accepted.suspect')).length === 0)
+})
+
+t.test(
+  'the one that fell silent has lost its claim as soon as it is taken back, and still once it is claimed anew',
+  async (t) => {
+    const jobs = await openJobs(t, [once])
+    const id = await jobs.add(once, { word: 'a' })
+    const { claims, claimed } = await claimAndFallSilent(jobs, once, 1)
+    const { database, boss } = jobs
+    const handler = { perform: async () => {} }
+    const hints = createNotifier(database)
+    await takeBackLost(database, [
+      { operation: once, handler, claims, database, boss, hints, log: pino({ level: 'silent' }) },
+    ])
+    await hints.flush()
+    t.match(await jobs.read(id), { state: 'queued', attempt: 1, max_attempts: 2 })
+    const end = (ours: readonly Claim[]) =>
+      database.kysely.transaction().execute((trx) => claims.complete(trx as unknown as AnyTransaction, ours))
+    await t.rejects(end(claimed), LostClaim)
+    t.same(await claims.claim(1), [], 'it is not claimed beside others')
+    const again = await claims.claimSuspect(id)
+    t.equal(await claims.claimSuspect(id), undefined, 'once')
+    await t.rejects(end(claimed), LostClaim)
+    await end([again as Claim])
+  },
+)
+
+t.test(
+  'a job that silences a third worker has failed; its payload is kept, and its row in the queue fails',
+  async (t) => {
+    const jobs = await openJobs(t, [once, often])
+    const id = await jobs.add(often, { word: 'a' })
+    const beside = await jobs.add(often, { word: 'b' })
+    await jobs.query(
+      "insert into accepted.suspect (job_id, operation, queue_id, crashes) values ($1, 'word.often', $1, 2)",
+      [id],
+    )
+    await claimAndFallSilent(jobs, often, 2)
+    await jobs.work(watchfulHandlers().handlers)
+    t.match(await jobs.ended(id), {
+      ...{ state: 'failed', attempt: 1, max_attempts: 4, payload: { word: 'a' } },
+      error: { code: 'worker-crashed' },
+    })
+    t.match(await jobs.query('select state::text from pgboss.job where id = $1', [id]), [{ state: 'failed' }])
+    t.match(await jobs.ended(beside), { state: 'succeeded' })
+  },
+)
+
+t.test('a job to be canceled, and one that has ended, are not run again', async (t) => {
+  const jobs = await openJobs(t, [once, often])
+  const canceled = await jobs.add(once, { word: 'a' })
+  const ended = await jobs.add(once, { word: 'b' })
+  await claimAndFallSilent(jobs, once, 2)
+  await jobs.query("update accepted.job set state = 'running', cancel_requested = true where id = $1", [canceled])
+  await jobs.query("update accepted.job set state = 'succeeded', ended_at = now() where id = $1", [ended])
+  const { company, handlers } = watchfulHandlers()
+  await jobs.work(handlers)
+  t.match(await jobs.ended(canceled), { state: 'canceled', payload: { word: 'a' } })
+  await until(async () => (await jobs.query("select from pgboss.job where state = 'completed'")).length === 2)
+  t.equal(company.size, 0)
+})
+
+t.test(
+  'a suspect that fails of its own accord, or is handed back, is charged as any other, or not at all',
+  async (t) => {
+    const jobs = await openJobs(t, [once, often])
+    const id = await jobs.add(often, { word: 'a' })
+    await claimAndFallSilent(jobs, often, 1)
+    let runs = 0
+    const hang = defineHandlers(operations, {
+      'word.once': { perform: async () => {} },
+      'word.often': {
+        perform: async () => {
+          runs += 1
+          await new Promise(() => {})
+        },
+      },
+    })
+    const first = await jobs.work(hang, { graceSeconds: 0 })
+    await until(() => runs === 1)
+    await first.stop()
+    t.match(await jobs.query('select state::text, blocked from pgboss.job'), [{ state: 'retry', blocked: true }])
+    t.match(await jobs.query('select crashes from accepted.suspect'), [{ crashes: 1 }])
+    t.match(await jobs.read(id), { state: 'queued', attempt: 2, max_attempts: 5 })
+    await jobs.work(
+      defineHandlers(operations, {
+        'word.once': { perform: async () => {} },
+        'word.often': {
+          perform: async ({ attempt }) => {
+            if (attempt < 3) throw new Error('no')
+          },
+        },
+      }),
+    )
+    t.match(await jobs.ended(id), { state: 'succeeded', attempt: 3, max_attempts: 5 })
+    t.same(await jobs.query('select attempt, error ->> $1 as code from accepted.attempt order by attempt', ['code']), [
+      { attempt: 1, code: 'worker-lost' },
+      { attempt: 2, code: 'handler-error' },
+    ])
+  },
+)
