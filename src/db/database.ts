@@ -1,6 +1,8 @@
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
+import { TracedClient, TracedPool } from './client.ts'
+import { breakDeadConnections } from './dead-connections.ts'
 import { preparingClient } from './prepare.ts'
 import type { Tables } from './tables.ts'
 
@@ -39,20 +41,43 @@ export function openDatabase(options: DatabaseOptions): Database {
     listenUrl: options.url,
     ...options,
   }
-  const pool = new pg.Pool({
+  const connection = {
     connectionString: settled.url,
-    max: settled.poolSize,
     application_name: settled.applicationName,
     connectionTimeoutMillis: connectTimeout,
     keepAlive: true,
-    ...(settled.preparedStatements && { Client: preparingClient() }),
+  }
+  const pool = new TracedPool({
+    ...connection,
+    max: settled.poolSize,
+    Client: settled.preparedStatements ? preparingClient() : TracedClient,
+  })
+  const clients = new Set<TracedClient>()
+  pool.on('connect', (client) => clients.add(client as pg.Client as TracedClient))
+  pool.on('remove', (client) => clients.delete(client as pg.Client as TracedClient))
+  const stopLooking = breakDeadConnections({
+    busy: () => clients,
+    connect: () => connect({ ...connection, query_timeout: connectTimeout }),
+    isPooled: settled.listenUrl !== settled.url,
   })
   // Without a listener a connection that breaks while idle would end the process.
   pool.on('error', (error) => options.onIdleError?.(error))
   // And so would one that breaks while in use; there, the statement that is under way rejects.
   pool.on('connect', (client) => client.on('error', () => {}))
   const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
-  return { kysely, pool, options: settled, close: () => kysely.destroy() }
+  const close = async () => {
+    stopLooking()
+    await kysely.destroy()
+  }
+  return { kysely, pool, options: settled, close }
+}
+
+async function connect(config: pg.ClientConfig): Promise<pg.Client> {
+  const client = new pg.Client(config)
+  // What breaks it rejects its statement; unheard, it would end the process as well.
+  client.on('error', () => {})
+  await client.connect()
+  return client
 }
 
 /**

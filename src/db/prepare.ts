@@ -1,16 +1,17 @@
-import pg from 'pg'
+import type pg from 'pg'
+import { TracedClient } from './client.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
 /** So many texts get a name; an app that builds ever new ones must not fill the server's memory. */
 const mostStatements = 500
 
 /**
- * A `pg.Client` that sends every parameterised statement as a named prepared statement from its second use on:
+ * A client that sends every parameterised statement as a named prepared statement from its second use on:
  * Kysely's, pg-boss's and the app's alike. The names are shared by all clients of the class, so make one a pool.
  *
  * Source: PostgreSQL manual, "Extended Query"; node-postgres, "Prepared statements".
  */
-export function preparingClient(): typeof pg.Client {
+export function preparingClient(): typeof TracedClient {
   const names = new Map<string, string | undefined>()
   let prepared = 0
 
@@ -30,7 +31,7 @@ export function preparingClient(): typeof pg.Client {
     if (code === sqlstate.featureNotSupported || code === sqlstate.invalidSqlStatementName) names.clear()
   }
 
-  return class PreparingClient extends pg.Client {
+  return class PreparingClient extends TracedClient {
     // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways; only one of them is changed
     override query(text: any, values?: any, callback?: any): any {
       if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0) {

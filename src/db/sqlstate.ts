@@ -1,3 +1,5 @@
+import { isFromPostgres } from './client.ts'
+
 /** SQLSTATEs that are told apart here (PostgreSQL manual, appendix A). */
 export const sqlstate = {
   featureNotSupported: '0A000',
@@ -58,7 +60,21 @@ const outageMessages = [
 
 /** Postgres is away, full or out of connections: nobody's request or job is to blame. */
 export function isOutage(error: unknown): boolean {
+  if (!isFromPostgres(error)) return false
   const code = errorCode(error)
   if (code !== undefined) return outages.includes(code) || code.startsWith('08')
   return error instanceof Error && outageMessages.some((message) => error.message.includes(message))
+}
+
+const lost: readonly string[] = [sqlstate.adminShutdown, sqlstate.crashShutdown, 'ECONNRESET', 'EPIPE', 'ETIMEDOUT']
+
+/** The connection broke in the middle: unless its last word was COMMIT, nothing of the transaction is there. */
+export function isLostConnection(error: unknown): boolean {
+  if (!isFromPostgres(error)) return false
+  const code = errorCode(error)
+  if (code !== undefined) return lost.includes(code) || code.startsWith('08')
+  return (
+    error instanceof Error &&
+    ['Connection terminated', 'Client has encountered a connection error'].some((text) => error.message.includes(text))
+  )
 }

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { cancelWaiting, type PgBoss } from '../db/boss.ts'
+import { currentId, rememberId } from '../db/transaction.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
@@ -32,9 +33,11 @@ export async function cancelJob(
   { id, principal }: { id: string; principal: string },
   isExpected: (sequence: string) => boolean = () => true,
 ): Promise<Cancellation> {
-  const { rows } = await sql<Job>`
-    select ${columns} from accepted.job where id = ${id} and principal = ${principal} for update`.execute(trx)
+  const { rows } = await sql<Job & { transaction_id: string }>`
+    select ${columns}, ${currentId} as transaction_id
+    from accepted.job where id = ${id} and principal = ${principal} for update`.execute(trx)
   const [job] = rows
+  rememberId(trx, job?.transaction_id)
   if (!job) return { kind: 'unknown' }
   if (!isExpected(job.sequence)) return { kind: 'changed', job }
   if (job.state === 'canceled') return { kind: 'canceled', job, now: false, enqueued: [] }

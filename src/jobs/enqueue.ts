@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { enqueueAll, type PgBoss } from '../db/boss.ts'
+import { currentId, rememberId } from '../db/transaction.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
@@ -45,7 +46,7 @@ export interface NewJob {
  */
 export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
   const column = <Value>(value: (job: NewJob) => Value) => jobs.map(value)
-  const { rows } = await sql<Job>`
+  const { rows } = await sql<Job & { transaction_id: string }>`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
       updated_at, expires_at)
@@ -65,7 +66,8 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
       ${column((job) => job.runAt ?? null)}::timestamptz[]
     ) as new
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id, run_at)
-    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}`.execute(trx)
+    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentId} as transaction_id`.execute(trx)
+  rememberId(trx, rows[0]?.transaction_id)
   await enqueueAll(boss, trx, jobs)
   const byId = new Map(rows.map((row) => [row.id, row]))
   return jobs.map((job) => byId.get(job.id) as Job)

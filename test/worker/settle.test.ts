@@ -1,11 +1,10 @@
-import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
 import { defineOperation } from 'accepted'
 import { defineHandlers, JobFailed, RetryAfter, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import Type from 'typebox'
 import { openJobs } from '../support/jobs.ts'
+import { breakCommit } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 
 interface Tables {
@@ -325,39 +324,10 @@ for (const [what, statement] of [
   })
 }
 
-/** A way to Postgres that breaks once, when it is to carry back that the transaction with these words was committed. */
-async function startBreaking(t: Test, databaseUrl: string, words: string) {
-  const target = new URL(databaseUrl)
-  let broken = false
-  const server = createServer((near) => {
-    const far = connect(Number(target.port), target.hostname)
-    let marked = false
-    const end = () => {
-      near.destroy()
-      far.destroy()
-    }
-    for (const socket of [near, far]) socket.on('error', end).on('close', end)
-    near.on('data', (chunk) => {
-      marked ||= chunk.includes(words)
-      far.write(chunk)
-    })
-    far.on('data', (chunk) => {
-      if (broken || !marked || !chunk.includes('COMMIT\0')) return near.write(chunk)
-      broken = true
-      end()
-    })
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => server.close())
-  const url = new URL(databaseUrl)
-  url.port = String((server.address() as { port: number }).port)
-  return { url: url.href, broken: () => broken }
-}
-
 t.test('a commit whose answer is lost on the way: every effect is there once, and nobody is charged', async (t) => {
   const jobs = await openJobs(t, [operation])
   const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
-  const way = await startBreaking(t, jobs.database.options.url, 'select as the last word')
+  const way = await breakCommit(t, jobs.database.options.url, 'select as the last word')
   await jobs.work(
     defineHandlers(operations, {
       'word.write': {
@@ -380,7 +350,7 @@ t.test('a commit whose answer is lost on the way: every effect is there once, an
 t.test('a failure whose commit is lost on the way is charged once', async (t) => {
   const jobs = await openJobs(t, [operation])
   const id = await jobs.add(operation, { word: 'x' })
-  const way = await startBreaking(t, jobs.database.options.url, 'insert into accepted.attempt')
+  const way = await breakCommit(t, jobs.database.options.url, 'insert into accepted.attempt')
   await jobs.work(
     defineHandlers(operations, {
       'word.write': {

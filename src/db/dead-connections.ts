@@ -1,0 +1,65 @@
+import type pg from 'pg'
+import type { TracedClient } from './client.ts'
+import { errorCode } from './sqlstate.ts'
+
+export interface DeadConnectionOptions {
+  /** Connections in use. */
+  busy(): Iterable<TracedClient>
+  /** Makes a connection beside the pool. */
+  connect(): Promise<pg.Client>
+  /** Behind a pooler the backend of a connection cannot be found. */
+  isPooled: boolean
+}
+
+/** How long a statement may take before anybody asks, in milliseconds. */
+const patience = 10_000
+const lookEvery = 5_000
+
+/**
+ * Breaks connections on which an answer can no longer come. When the network drops packets without a word, TCP takes a
+ * quarter of an hour to notice, or two; a statement that takes long looks just the same. So whoever has waited for some
+ * time is asked after, on a new connection: when Postgres cannot be reached, or is not at work for it, the connection is
+ * dead.
+ *
+ * @returns stops looking
+ */
+export function breakDeadConnections(options: DeadConnectionOptions): () => void {
+  let looking: Promise<void> | undefined
+  const timer = setInterval(() => {
+    const waiting = [...options.busy()].filter(({ busySince = Number.POSITIVE_INFINITY }) => isOld(busySince))
+    if (waiting.length === 0 || looking) return
+    looking = look(options, waiting).finally(() => {
+      looking = undefined
+    })
+  }, lookEvery)
+  timer.unref()
+  return () => clearInterval(timer)
+}
+
+const isOld = (since: number) => performance.now() - since > patience
+
+async function look({ connect, isPooled }: DeadConnectionOptions, waiting: readonly TracedClient[]): Promise<void> {
+  const since = new Map(waiting.map((client) => [client, client.busySince]))
+  const isServed = await findServed(connect, isPooled)
+  for (const client of waiting) {
+    // Another statement since: its answer has come.
+    if (client.busySince !== since.get(client) || isServed(client)) continue
+    client.abandon(new Error('Connection terminated: nothing was heard from Postgres, which is not at work for it'))
+  }
+}
+
+async function findServed(connect: () => Promise<pg.Client>, isPooled: boolean) {
+  let client: pg.Client | undefined
+  try {
+    client = await connect()
+    const { rows } = await client.query<{ pid: number }>("select pid from pg_stat_activity where state = 'active'")
+    const active = new Set(rows.map(({ pid }) => pid))
+    return ({ processID }: TracedClient) => isPooled || (processID !== null && active.has(processID))
+  } catch (error) {
+    // An answer of Postgres, such as that it has no connection left, came over a network that works.
+    const isAnswer = /^[0-9A-Z]{5}$/.test(errorCode(error) ?? '') && !errorCode(error)?.startsWith('E')
+    return () => isAnswer
+  } finally {
+    await client?.end().catch(() => {})
+  }
+}

@@ -1,0 +1,123 @@
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { type Database, openDatabase } from '../../src/db/database.ts'
+import { isLostConnection, isOutage } from '../../src/db/sqlstate.ts'
+import { currentId, rememberId, transact } from '../../src/db/transaction.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import { createDatabase } from '../support/database.ts'
+import { freePort } from '../support/program.ts'
+import { breakCommit, type Fate, startInterceptor } from '../support/proxy.ts'
+
+// Most of the time is spent waiting for answers that do not come.
+t.jobs = 4
+
+async function openWay(t: Test, url: string): Promise<Database> {
+  const database = openDatabase({ url, poolSize: 2 })
+  t.teardown(() => database.close())
+  return database
+}
+
+async function setUp(t: Test) {
+  const databaseUrl = await createDatabase(t)
+  const direct = await openWay(t, databaseUrl)
+  await direct.pool.query('create table word (word text not null)')
+  const words = async () => (await direct.pool.query('select word from word order by 1')).rows.map(({ word }) => word)
+  return { databaseUrl, direct, words }
+}
+
+const write = (word: string) => async (trx: AnyTransaction) => {
+  const { rows } = await sql<{ id: string }>`
+    insert into word values (${word}) returning ${currentId} as id`.execute(trx)
+  rememberId(trx, rows[0]?.id)
+  return word
+}
+
+/** A proxy that does something to the first piece that holds the words, on its way to Postgres. */
+async function startTampering(t: Test, databaseUrl: string, words: string, fate: Fate) {
+  let isDone = false
+  const url = await startInterceptor(t, databaseUrl, () => ({
+    there(piece) {
+      if (isDone || !piece.includes(words)) return 'pass'
+      isDone = true
+      return fate
+    },
+  }))
+  return { url, isDone: () => isDone }
+}
+
+t.test(
+  'a commit whose answer is lost has happened: what the work said is true, and it is not done again',
+  async (t) => {
+    const { databaseUrl, words } = await setUp(t)
+    const way = await breakCommit(t, databaseUrl, 'insert into word')
+    const database = await openWay(t, way.url)
+    t.equal(await transact(database, (trx) => write('once')(trx as unknown as AnyTransaction)), 'once')
+    t.ok(way.broken())
+    t.same(await words(), ['once'])
+  },
+)
+
+for (const [what, piece] of [
+  ['a commit that is lost on its way', 'commit'],
+  ['a statement that is lost on its way', 'insert into word'],
+] as const) {
+  t.test(`${what} has not happened: the transaction runs again`, async (t) => {
+    const { databaseUrl, words } = await setUp(t)
+    const way = await startTampering(t, databaseUrl, piece, 'break')
+    const database = await openWay(t, way.url)
+    t.equal(await transact(database, (trx) => write('once')(trx as unknown as AnyTransaction)), 'once')
+    t.ok(way.isDone())
+    t.same(await words(), ['once'])
+  })
+}
+
+t.test('a commit of which nobody remembers the id is not guessed at', async (t) => {
+  const { databaseUrl, words } = await setUp(t)
+  const way = await breakCommit(t, databaseUrl, 'insert into word')
+  const database = await openWay(t, way.url)
+  const error = await transact(database, (trx) => sql`insert into word values ('x')`.execute(trx)).catch((e) => e)
+  t.ok(isLostConnection(error))
+  t.same(await words(), ['x'])
+})
+
+t.test('what an error of the work is, is not done again', async (t) => {
+  const { direct, words } = await setUp(t)
+  let runs = 0
+  const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const work = async (trx: unknown) => {
+    runs += 1
+    await write('x')(trx as AnyTransaction)
+    throw refused
+  }
+  await t.rejects(transact(direct, work), refused)
+  t.equal(runs, 1)
+  t.same(await words(), [])
+})
+
+t.test('Postgres that is away is told from a service of the app that is', async (t) => {
+  const database = await openWay(t, 'postgres://127.0.0.1:1/x')
+  for (const attempt of [database.pool.query('select 1'), sql`select 1`.execute(database.kysely)]) {
+    const error = await attempt.then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    t.match(error, { code: 'ECONNREFUSED' })
+    t.ok(isOutage(error))
+    t.notOk(isLostConnection(error), 'nothing was under way')
+  }
+  const other = await fetch(`http://127.0.0.1:${await freePort()}`).catch((error) => error)
+  t.match(other.cause, { code: 'ECONNREFUSED' })
+  t.notOk(isOutage(other))
+  t.notOk(isOutage(other.cause))
+})
+
+t.test('a connection that the network has swallowed is broken; one that is at work is not', async (t) => {
+  const { databaseUrl, words } = await setUp(t)
+  const way = await startTampering(t, databaseUrl, 'insert into word', 'silence')
+  const database = await openWay(t, way.url)
+  const atWork = database.pool.query('select pg_sleep(16)')
+  t.equal(await transact(database, (trx) => write('once')(trx as unknown as AnyTransaction)), 'once')
+  t.ok(way.isDone())
+  t.same(await words(), ['once'])
+  t.equal((await atWork).rows.length, 1)
+})
