@@ -183,6 +183,18 @@ for (const isolate of ['process', 'thread'] as const) {
   })
 }
 
+t.test('who gets what a worker hands back does not meet the child that performed it', async (t) => {
+  const jobs = await open(t)
+  const worker = await jobs.work(handlersFor('process'), { graceSeconds: 0 })
+  const id = await jobs.add(act, { act: 'loop' })
+  const pid = Number(await reported(jobs, id))
+  await jobs.work(
+    defineHandlers(operations, { act: { perform: async () => ({ met: isAlive(pid) }) }, hurry: { perform } }),
+  )
+  await worker.stop()
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1, result: { met: false } })
+})
+
 t.test('a child goes on when the whole group is told to end: that is for the worker to say', async (t) => {
   const jobs = await open(t)
   await jobs.work(handlersFor('process', { concurrency: 1 }))
