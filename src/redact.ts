@@ -47,3 +47,9 @@ export function serializeError(error: unknown, causes = mostCauses): SerializedE
     return { type: typeof error, message: 'Something that cannot be read was thrown', stack: '' }
   }
 }
+
+/** An error as it was before it was serialized, but for what was left out. */
+export function toError({ type, message, stack, code, cause }: SerializedError): Error {
+  const error = new Error(message, cause === undefined ? undefined : { cause: toError(cause as SerializedError) })
+  return Object.assign(error, { name: type, stack }, code === undefined ? {} : { code })
+}

@@ -1,5 +1,6 @@
 // Compile-only: `npm run check:types` fails when an expected error is not one.
 import { accepted, defineConfig, defineOperation, refuse } from 'accepted'
+import type { Perform } from 'accepted/perform'
 import { defineHandlers } from 'accepted/worker'
 import Fastify from 'fastify'
 import type { Transaction } from 'kysely'
@@ -59,6 +60,24 @@ export const complete = [
     },
   })),
 
+  defineHandlers(operations, {
+    'todo.create': { perform: new URL('file:///perform.js'), isolate: 'thread', memoryLimit: 64, concurrency: 1 },
+    'reminder.send': {
+      perform: new URL('file:///perform.js'),
+      settle: async (_trx, [job]) => {
+        job?.result.messageId satisfies string | undefined
+      },
+    },
+  }),
+  (async ({ payload }) => ({ messageId: payload.title })) satisfies Perform<typeof sendReminder>,
+
+  // @ts-expect-error what is isolated is a module
+  defineHandlers(operations, {
+    'todo.create': settleTodo,
+    'reminder.send': { ...performReminder, isolate: 'process' },
+  }),
+  // @ts-expect-error the result lacks messageId
+  (async () => ({ id: 'm' })) satisfies Perform<typeof sendReminder>,
   // @ts-expect-error a handler is missing
   defineHandlers(operations, { 'todo.create': settleTodo }),
   // @ts-expect-error a handler is missing in what the function makes

@@ -64,6 +64,12 @@ export class AttemptTimeout extends Error {
   }
 }
 
+/** The process or thread that performed the job, and nothing else, ended before the job did. */
+export class WorkerCrashed extends Error {
+  override name = 'WorkerCrashed'
+  readonly code = 'worker-crashed'
+}
+
 /** Somebody canceled the job while it was running. */
 export class JobCanceled extends Error {
   override name = 'JobCanceled'
@@ -116,7 +122,7 @@ function storableDetails(details: readonly unknown[]): readonly unknown[] {
 }
 
 function codeOf(error: unknown): string {
-  if (error instanceof AttemptFailed) return error.code
+  if (error instanceof AttemptFailed || error instanceof WorkerCrashed) return error.code
   return error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error'
 }
 

@@ -60,6 +60,7 @@ export interface SettleHandler<O extends Operation> {
   settle(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<Results<O>>
   /** Jobs in one transaction, at most; default 100. */
   batchSize?: number
+  isolate?: undefined
 }
 
 /** Slow or outside work, and then the transaction that records it. */
@@ -70,9 +71,31 @@ export interface PerformHandler<O extends Operation> {
   settle?(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<ResultFor<O>[] | void>
   /** Performs at once in this process; default 10. */
   concurrency?: number
+  isolate?: undefined
 }
 
-export type Handler<O extends Operation = Operation> = SettleHandler<O> | PerformHandler<O>
+/** The function that performs: what a module exports by default for a handler that isolates it. */
+export type Perform<O extends Operation = Operation> = PerformHandler<O>['perform']
+
+/**
+ * Work that may crash or hog the event loop, in child processes or threads of its own. A crash, or a loop without end,
+ * fails that one attempt.
+ */
+export interface IsolatedHandler<O extends Operation> extends Pick<PerformHandler<O>, 'settle'> {
+  /** A module on disk whose default export is a {@link Perform}: `new URL('./encode.ts', import.meta.url)`. */
+  perform: URL
+  /**
+   * `process` by default. A thread is lighter, but what ends the whole process still ends it: a crash in native code, or
+   * memory outside the heap.
+   */
+  isolate?: 'process' | 'thread'
+  /** The heap of each, in MiB; what needs more crashes. Default: as much as Node.js takes, which is gigabytes. */
+  memoryLimit?: number
+  /** How many there are at most, each with one job at a time; default: one for each processor. */
+  concurrency?: number
+}
+
+export type Handler<O extends Operation = Operation> = SettleHandler<O> | PerformHandler<O> | IsolatedHandler<O>
 
 type OperationsOf<Record> = Extract<Record[keyof Record], Operation>
 

@@ -5,6 +5,7 @@ export {
   type Handler,
   type Handlers,
   type HandlersFor,
+  type Perform,
   type PerformingJob,
   type RunningJob,
   type SettlingJob,

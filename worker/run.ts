@@ -113,7 +113,9 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
     },
   }
   try {
-    const result = await Promise.race([handler.perform(job), rejectOnAbort(job.signal)])
+    const performing = handler.perform(job)
+    // What is isolated ends, or is killed; only then its slot is free, and no retry overlaps it.
+    const result = await (lane.handler.isolate ? performing : Promise.race([performing, rejectOnAbort(job.signal)]))
     // A handler that ends because its time is over has not done its work.
     job.signal.throwIfAborted()
     return { claim, result, resource }

@@ -16,6 +16,7 @@ import { createClaims } from './claim.ts'
 import { deliveryHandler } from './deliver.ts'
 import { handBack } from './hand-back.ts'
 import type { Handler, Handlers } from './handlers.ts'
+import { type Isolation, isolateHandlers } from './isolate.ts'
 import type { Lane } from './lane.ts'
 import { startLoop } from './loop.ts'
 import { takeBackLost } from './lost.ts'
@@ -63,7 +64,8 @@ const partitionsEvery = 60 * 60 * 1_000
 /**
  * Starts a worker: it claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
  *
- * @throws TypeError when a handler is missing or surplus, `only` names an unknown operation, or `webhookAllow` no address
+ * @throws TypeError when a handler is missing or surplus or cannot be isolated, `only` names an unknown operation, or
+ *   `webhookAllow` no address
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? pino({ serializers: { err: serializeError } })
@@ -83,6 +85,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       log,
       onShutdown: (step) => void closing.push(step),
     })
+    const isolation = isolateHandlers(handlers, log)
+    closing.push(() => isolation.close())
     await assertMigrated(database)
     const boss = await startBoss(database, { supervise: true, onError })
     closing.push(() => boss.stop({ graceful: false }))
@@ -90,8 +94,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await prepareQueues(boss, all.values())
     const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
     const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
-    const withBuiltIn = new Map<string, Handler>([...handlers, [deliverWebhook.name, deliver]])
-    return run({ options, operations, handlers: withBuiltIn, database, boss, log, close })
+    const withBuiltIn = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
+    return run({ options, operations, handlers: withBuiltIn, database, boss, isolation, log, close })
   } catch (error) {
     await close()
     throw error
@@ -110,11 +114,12 @@ interface Parts {
   handlers: ReadonlyMap<string, Handler>
   database: Database
   boss: PgBoss
+  isolation: Isolation
   log: Logger
   close(): Promise<void>
 }
 
-function run({ options, operations, handlers, database, boss, log, close }: Parts): Worker {
+function run({ options, operations, handlers, database, boss, isolation, log, close }: Parts): Worker {
   const draining = new AbortController()
   const stopping = new AbortController()
   const hints = createNotifier(database)
@@ -172,6 +177,8 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     if (!(await within(drained, (options.graceSeconds ?? 15) * 1000))) {
       const held = lanes.map(({ lane, loop }) => ({ lane, claims: loop.held() }))
       stopping.abort(new Error('The worker stops'))
+      // Whoever gets the job next must not meet the one that still performs it.
+      await isolation.close()
       for (const { lane, claims } of held) await handBack(lane, claims)
     }
     await Promise.all(chores.map((chore) => chore.stop()))

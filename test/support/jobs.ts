@@ -18,7 +18,7 @@ export interface Jobs {
   add<O extends Operation>(operation: O, payload: PayloadFor<O>, more?: Partial<NewJob>): Promise<string>
   work(
     handlers: Handlers,
-    options?: Partial<Pick<WorkerOptions, 'database' | 'only' | 'graceSeconds' | 'publicUrl' | 'webhookAllow'>>,
+    options?: Partial<Pick<WorkerOptions, 'database' | 'only' | 'log' | 'graceSeconds' | 'publicUrl' | 'webhookAllow'>>,
   ): Promise<Worker>
   /** The row of a job. */
   // biome-ignore lint/suspicious/noExplicitAny: the row is what the test is about
