@@ -11,4 +11,5 @@ export {
   type SettlingJob,
 } from './handlers.ts'
 export { type Health, type HealthServer, serveHealth } from './health.ts'
+export { chargeUncaught } from './uncaught.ts'
 export { createWorker, type Worker, type WorkerOptions } from './worker.ts'

@@ -12,6 +12,7 @@ import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
 import { highest, lowest, type Performed, settle, settleFailure } from './settle.ts'
+import { runCharged } from './uncaught.ts'
 
 export interface RunContext {
   progress: Progress
@@ -113,7 +114,8 @@ async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunCo
     },
   }
   try {
-    const performing = handler.perform(job)
+    const fail = (error: unknown) => ending.abort(error)
+    const performing = runCharged({ log: job.log, fail }, () => handler.perform(job))
     // What is isolated ends, or is killed; only then its slot is free, and no retry overlaps it.
     const result = await (lane.handler.isolate ? performing : Promise.race([performing, rejectOnAbort(job.signal)]))
     // A handler that ends because its time is over has not done its work.

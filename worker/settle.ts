@@ -10,6 +10,7 @@ import { claimProcessedKeys } from './dedup.ts'
 import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
+import { runCharged } from './uncaught.ts'
 
 /** A claim on its way to the end. */
 export interface Performed {
@@ -161,7 +162,7 @@ async function runHandler(
     const job = settlingJob(lane, performed, pending.get(performed.claim.jobId) as PendingJob, hints)
     return { ...job, setResource: (path: string) => void resources.set(job.id, path) }
   })
-  const results = jobs.length > 0 ? await lane.handler.settle?.(trx, jobs) : undefined
+  const results = jobs.length > 0 ? await callSettle(lane, trx, jobs) : undefined
   if (results && results.length !== jobs.length) {
     throw new Error(`settle of '${lane.operation.name}' must return a result for every job, in the same order`)
   }
@@ -172,6 +173,12 @@ async function runHandler(
     resource: resources.get(claim.jobId) ?? resource,
   }))
   return { endings, hints }
+}
+
+async function callSettle({ handler, log }: Lane, trx: AnyTransaction, jobs: SettlingJob[]) {
+  const uncaught = Promise.withResolvers<never>()
+  const settling = runCharged({ log, fail: uncaught.reject }, () => handler.settle?.(trx, jobs))
+  return Promise.race([settling, uncaught.promise])
 }
 
 function settlingJob(
