@@ -103,6 +103,9 @@ function areNetworks(texts: readonly string[]): boolean {
 export const isOrigin = (text: string): boolean =>
   /^https?:\/\/([\w.-]+|\[[\da-f:.]+\])(:\d*)?$/i.test(text) && URL.canParse(text)
 
+/** How long a process that is to stop may take beyond its grace, in seconds. */
+export const lastSeconds = 5
+
 /** Every environment variable that is read, with what it means. */
 const environment = {
   DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://', description: 'Postgres; may be a pooler' })),
@@ -118,7 +121,13 @@ const environment = {
     description: "The address the API and the worker's health listen on",
   }),
   PORT: port('The port of the API', 3000),
-  WORKER_PORT: port("The port of the worker's health", 3001),
+  WORKER_PORT: port("The port of the worker's health and metrics", 3001),
+  GRACE_SECONDS: Type.Integer({
+    minimum: 0,
+    maximum: 86_400,
+    default: 15,
+    description: 'How long what runs may go on after SIGTERM, in seconds',
+  }),
   DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Where the embedded Postgres keeps its data' }),
   PUBLIC_URL: Type.Optional(
     Type.Refine(

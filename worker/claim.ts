@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Job } from 'pg-boss'
+import type { Job, JobWithMetadata } from 'pg-boss'
 import { bossOn, type PgBoss, type QueueData } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
@@ -15,6 +15,8 @@ export interface Claim {
   payload: unknown
   /** From 1. */
   attempt: number
+  /** How long after it was due it was claimed, in seconds, of a sample. */
+  waited: number | undefined
 }
 
 /** What a worker does with the queue of one operation. */
@@ -35,27 +37,35 @@ export interface Claims {
   release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void>
 }
 
+/** How often a claim asks for the times of its jobs, too, which more than doubles what is read. In milliseconds. */
+const timeEvery = 250
+
 /** Makes the claims of an operation. */
 export function createClaims({ kysely }: Database, boss: PgBoss, operation: Operation): Claims {
   const { name, groupConcurrency } = operation
 
   // Two that count what runs of a group at the same time would both find room for the last one.
-  const fetchInTurn = (batchSize: number) =>
+  const fetchInTurn = (fetch: { batchSize: number; includeMetadata: boolean }) =>
     kysely.transaction().execute(async (trx) => {
       await sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${name}))`.execute(trx)
-      const options = { batchSize, db: bossOn(trx), ...(groupConcurrency && { groupConcurrency }) }
+      const options = { ...fetch, db: bossOn(trx), ...(groupConcurrency && { groupConcurrency }) }
       return boss.fetch<QueueData>(name, options)
     })
 
+  let timedAt = Number.NEGATIVE_INFINITY
   return {
     async claim(limit) {
-      const jobs = await (groupConcurrency ? fetchInTurn(limit) : boss.fetch<QueueData>(name, { batchSize: limit }))
-      return jobs.map(({ id, retryCount, data }) => ({
+      const includeMetadata = performance.now() - timedAt > timeEvery
+      const options = { batchSize: limit, includeMetadata }
+      const jobs = await (groupConcurrency ? fetchInTurn(options) : boss.fetch<QueueData>(name, options))
+      if (includeMetadata && jobs.length > 0) timedAt = performance.now()
+      return jobs.map(({ id, retryCount, data, ...times }: Job<QueueData> & Times) => ({
         queued: { id, retryCount },
         // A row that somebody else put into the queue has no status row, and never runs.
         jobId: data?.job ?? id,
         payload: data?.payload,
         attempt: retryCount + 1,
+        waited: waitedFor(times),
       }))
     },
 
@@ -99,6 +109,13 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       assertOurs({ affected: Number(numAffectedRows) }, claims)
     },
   }
+}
+
+type Times = Partial<Pick<JobWithMetadata, 'startAfter' | 'startedOn'>>
+
+// By the clock of the database: ours may be wrong.
+function waitedFor({ startAfter, startedOn }: Times): number | undefined {
+  return startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
 }
 
 const attempts = (claims: readonly Claim[]) => claims.map(({ queued }) => queued)

@@ -9,5 +9,5 @@ export {
   type RunningJob,
   type SettlingJob,
 } from './handlers.ts'
-export { type Health, type HealthServer, serveHealth } from './health.ts'
+export { type Health, type HealthServer, type Monitored, serveHealth } from './health.ts'
 export { createWorker, type Worker, type WorkerOptions } from './worker.ts'

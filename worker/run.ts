@@ -9,6 +9,7 @@ import { findProcessed } from './dedup.ts'
 import { AttemptTimeout, JobCanceled, LostClaim } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
+import type { Metrics } from './metrics.ts'
 import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
 import { highest, lowest, type Performed, settle, settleFailure } from './settle.ts'
@@ -17,17 +18,20 @@ export interface RunContext {
   progress: Progress
   cancellations: Cancellations
   runTimes: RunTimes
+  metrics: Metrics
   /** Aborts when the worker stops; nothing is begun or ended any more then. */
   stopping: AbortSignal
 }
 
 /** The life of a batch with database effects only: settled in one transaction. */
 export async function runBatch(lane: Lane, claims: readonly Claim[], context: RunContext): Promise<void> {
+  const begunAt = performance.now()
   await settleOrSplit(
     lane,
     claims.map((claim) => ({ claim })),
     context,
   )
+  context.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, claims.length)
 }
 
 /** The life of jobs that perform: begun together, then each performed and settled by itself. */
@@ -37,7 +41,7 @@ export async function runEach(
   context: RunContext,
   onEnd: (claim: Claim) => void,
 ): Promise<void> {
-  const begun = await patiently(context, () => begin(lane, claims))
+  const begun = await patiently(lane, context, () => begin(lane, claims))
   lane.hints.notify('status', begun.running.keys())
   await Promise.all(
     claims.map(async (claim) => {
@@ -59,10 +63,13 @@ async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContex
   try {
     performed = await perform(lane, claim, row, context)
   } catch (error) {
-    return fail(lane, claim, error, context)
+    await fail(lane, claim, error, context)
+    return context.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, 1)
   }
   const isSettled = await settleOrSplit(lane, [performed], context)
-  if (isSettled) context.runTimes.record(lane.operation.name, (performance.now() - begunAt) / 1000)
+  const seconds = (performance.now() - begunAt) / 1000
+  context.metrics.observeRun(lane.operation.name, seconds, 1)
+  if (isSettled) context.runTimes.record(lane.operation.name, seconds)
 }
 
 interface Begun {
@@ -139,20 +146,24 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
  */
 async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<boolean> {
   try {
-    const enqueued = await patiently(context, () =>
+    const { hints, outcomes } = await patiently(lane, context, () =>
       lane.database.kysely.transaction().execute((trx) => settle(lane, trx, performed)),
     )
-    lane.hints.notify('work', enqueued)
+    context.metrics.countOutcomes(lane.operation.name, outcomes)
+    lane.hints.notify('work', hints)
     lane.hints.notify(
       'status',
       performed.map(({ claim }) => claim.jobId),
     )
     return true
   } catch (error) {
+    // The worker hands back what it holds when it has stopped.
+    if (context.stopping.aborted) return false
     const [first, ...more] = performed as [Performed, ...Performed[]]
     if (more.length === 0) {
       await fail(lane, first.claim, error, context)
     } else {
+      context.metrics.countRetry(lane.operation.name, 'bisected')
       const half = Math.ceil(performed.length / 2)
       await settleOrSplit(lane, performed.slice(0, half), context)
       await settleOrSplit(lane, performed.slice(half), context)
@@ -167,17 +178,24 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   if (context.stopping.aborted) return
   const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
   const isLost = (reason: unknown) => reason instanceof LostClaim
-  if (isLost(error)) return log.warn('The claim was lost; what it did was rolled back')
+  if (isLost(error)) {
+    context.metrics.countOutcomes(lane.operation.name, { lost: 1 })
+    return log.warn('The claim was lost; what it did was rolled back')
+  }
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
   try {
-    const enqueued = await patiently(context, () =>
+    const { hints, outcomes } = await patiently(lane, context, () =>
       lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
     )
-    lane.hints.notify('work', enqueued)
+    context.metrics.countOutcomes(lane.operation.name, outcomes)
+    lane.hints.notify('work', hints)
     lane.hints.notify('status', [claim.jobId])
   } catch (failure) {
-    if (isLost(failure)) return log.warn('The claim was lost before its failure was recorded')
+    if (isLost(failure)) {
+      context.metrics.countOutcomes(lane.operation.name, { lost: 1 })
+      return log.warn('The claim was lost before its failure was recorded')
+    }
     log.error({ err: failure }, 'The failure could not be recorded; the job runs again when its heartbeat is overdue')
   }
 }
@@ -189,13 +207,18 @@ const longestPause = 1_000
  * Runs what may run again after a rollback: until Postgres is back, and some times when it lost a race. A transaction
  * whose COMMIT was lost on the way finds, the second time, that everything has been settled already.
  */
-async function patiently<Result>({ stopping }: RunContext, work: () => Promise<Result>): Promise<Result> {
+async function patiently<Result>(
+  { operation }: Lane,
+  { metrics, stopping }: RunContext,
+  work: () => Promise<Result>,
+): Promise<Result> {
   for (let round = 0; ; round++) {
     try {
       return await work()
     } catch (error) {
       const again = isOutage(error) || (isContention(error) && round < mostContentions)
       if (!again || stopping.aborted) throw error
+      metrics.countRetry(operation.name, isContention(error) ? 'contention' : 'outage')
       await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(
         () => {},
       )

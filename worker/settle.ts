@@ -9,6 +9,7 @@ import { claimProcessedKeys } from './dedup.ts'
 import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
+import type { Outcomes } from './metrics.ts'
 
 /** A claim on its way to the end. */
 export interface Performed {
@@ -17,6 +18,13 @@ export interface Performed {
   result?: unknown
   /** Where `perform` said the client is sent. */
   resource?: string | undefined
+}
+
+/** What a transaction came to, to be told after its commit. */
+export interface Settled {
+  /** Operations that have work now. */
+  hints: Iterable<string>
+  outcomes: Outcomes
 }
 
 interface Ending {
@@ -31,10 +39,9 @@ interface Ending {
  * together or not at all. What is to be canceled drops out, and ends canceled. Throws when anything is not as it was
  * claimed.
  *
- * @returns what to tell the workers after the commit
  * @throws LostClaim
  */
-export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Set<string>> {
+export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Settled> {
   const pending = await lockPending(
     trx,
     performed.map(({ claim }) => claim.jobId),
@@ -48,22 +55,22 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   )
   const fresh = live.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
-  const ended = [
+  const succeeded = [
     ...(await writeSucceeded(trx, lane.operation, endings)),
     ...(await writeDuplicates(trx, lane.operation, live, duplicates)),
-    ...(await writeCanceled(
-      trx,
-      performed.filter(isToBeCanceled).map(({ claim }) => claim),
-    )),
   ]
+  const canceled = await writeCanceled(
+    trx,
+    performed.filter(isToBeCanceled).map(({ claim }) => claim),
+  )
   await lane.claims.complete(
     trx,
     performed.map(({ claim }) => claim),
   )
-  for (const name of await enqueueDeliveries(lane.boss, trx, ended)) hints.add(name)
+  for (const name of await enqueueDeliveries(lane.boss, trx, [...succeeded, ...canceled])) hints.add(name)
   // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
   await sql`set constraints all immediate`.execute(trx)
-  return hints
+  return { hints, outcomes: { succeeded: succeeded.length, canceled: canceled.length } }
 }
 
 /** Locks those of the jobs that are still pending, in the order of their ids. */
@@ -193,19 +200,18 @@ async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Pro
  * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, has failed, or is
  * canceled when that was asked for.
  *
- * @returns what to tell the workers after the commit
  * @throws LostClaim
  */
-export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<string[]> {
+export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<Settled> {
   const row = (await lockPending(trx, [claim.jobId])).get(claim.jobId)
   if (!row || row.cancel_requested) {
     const canceled = row ? await writeCanceled(trx, [claim]) : []
     await lane.claims.complete(trx, [claim])
-    return enqueueDeliveries(lane.boss, trx, canceled)
+    return { hints: await enqueueDeliveries(lane.boss, trx, canceled), outcomes: { canceled: canceled.length } }
   }
   if (cause instanceof RetryAfter && Date.now() + cause.seconds * 1000 < row.expires_at.getTime()) {
     await postpone(lane, trx, claim, cause.seconds)
-    return []
+    return { hints: [], outcomes: { retried: 1 } }
   }
   const error = describeError(cause)
   const final = cause instanceof JobFailed || claim.attempt >= row.max_attempts
@@ -216,7 +222,8 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
   const ended = final ? await writeFailed(trx, claim, JSON.stringify(error)) : await writeQueued(trx, claim)
   const retryAfter = cause instanceof AttemptFailed ? cause.retryAfterSeconds : undefined
   await lane.claims.fail(trx, claim, error, final ? 'never' : retryAfter)
-  return enqueueDeliveries(lane.boss, trx, ended)
+  const hints = await enqueueDeliveries(lane.boss, trx, ended)
+  return { hints, outcomes: final ? { failed: 1 } : { retried: 1 } }
 }
 
 async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: number): Promise<void> {

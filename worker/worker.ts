@@ -16,8 +16,10 @@ import { createClaims } from './claim.ts'
 import { deliveryHandler } from './deliver.ts'
 import { LostClaim } from './failure.ts'
 import type { Handler, Handlers } from './handlers.ts'
+import type { Health, Monitored } from './health.ts'
 import type { Lane } from './lane.ts'
 import { type Loop, startLoop } from './loop.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
 import { createProgress } from './progress.ts'
 import { reconcile } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
@@ -41,8 +43,11 @@ export interface WorkerOptions {
 }
 
 /** A running worker. */
-export interface Worker {
-  /** Ends what runs, hands back what does not end in time without spending its attempt, and closes everything. */
+export interface Worker extends Monitored {
+  /**
+   * Ends what runs, hands back what does not end in time without spending its attempt, and closes everything. Resolves
+   * some seconds after the grace at the latest, whatever still hangs.
+   */
   stop(): Promise<void>
 }
 
@@ -54,6 +59,11 @@ const reconcileEvery = 5_000
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
 const partitionsEvery = 60 * 60 * 1_000
+/** Postgres is asked with every look; without an answer for so long it is held to be away. In milliseconds. */
+const answersWithin = 5_000
+/** How long handing back, and then closing, may take after the grace, in milliseconds. */
+const handBackWithin = 2_000
+const closeWithin = 2_000
 
 /**
  * Starts a worker: it claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
@@ -120,12 +130,17 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     const claims = createClaims(database, boss, operation)
     return { operation, handler, claims, database, boss, hints, log: log.child({ operation: operation.name }) }
   })
-  const context = { progress, cancellations, runTimes, stopping: stopping.signal }
+  const names = operations.map(({ name }) => name)
+  const metrics = createMetrics(database, {
+    operations: names,
+    running: (name) => loops.get(name)?.held().length ?? 0,
+    isListening: () => listener.isListening(),
+  })
+  const context = { progress, cancellations, runTimes, metrics, stopping: stopping.signal }
   const loops = new Map(lanes.map((lane) => [lane.operation.name, startLoop(lane, context)]))
-  const wake = (names: readonly string[]) => {
-    for (const name of names) loops.get(name)?.wake()
+  const wake = (woken: readonly string[]) => {
+    for (const name of woken) loops.get(name)?.wake()
   }
-  const names = [...loops.keys()]
   const listener = listen(database, {
     channels: {
       [channels.work]: (payload) => wake(unpack(payload)),
@@ -134,8 +149,14 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     onListening: () => wake(names),
     onError: (err) => log.warn({ err }, 'Hints are not heard; polling goes on'),
   })
+  let answeredAt = performance.now()
+  const look = async () => {
+    const due = await dueOperations(database, names)
+    answeredAt = performance.now()
+    wake(due)
+  }
   const chores = [
-    every(lookEvery, log, async () => wake(await dueOperations(database, names))),
+    every(lookEvery, log, look),
     every(touchEvery, log, () => touchAll(lanes, loops)),
     every(reconcileEvery, log, async () => hints.notify('status', await reconcile(database, boss, names, log))),
     every(cancellationsEvery, log, cancellations.look),
@@ -148,8 +169,13 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     if (!(await within(drained, (options.graceSeconds ?? 15) * 1000))) {
       const held = lanes.map((lane) => ({ lane, claims: loops.get(lane.operation.name)?.held() ?? [] }))
       stopping.abort(new Error('The worker stops'))
-      for (const { lane, claims } of held) await handBack(lane, claims)
+      // A settle that hangs holds the row of its job, and its claim could not be given back.
+      database.cutOff()
+      await within(Promise.all(held.map(({ lane, claims }) => handBack(lane, claims, metrics))), handBackWithin)
     }
+    if (!(await within(closeAll(), closeWithin))) log.warn('Something hangs while the worker closes; it is left behind')
+  }
+  const closeAll = async () => {
     await Promise.all(chores.map((chore) => chore.stop()))
     await listener.close()
     await progress.close()
@@ -157,7 +183,13 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     await close()
   }
   let stopped: Promise<void> | undefined
+  const health = (): Health => {
+    if (stopped) return 'draining'
+    return performance.now() - answeredAt > answersWithin ? 'database-unreachable' : 'ready'
+  }
   return {
+    health,
+    metrics: metrics.text,
     stop() {
       stopped ??= stop()
       return stopped
@@ -181,15 +213,16 @@ async function touchAll(lanes: readonly Lane[], loops: ReadonlyMap<string, Loop>
 }
 
 /** Each by itself: one that ended or was lost at the last moment must not keep the others. */
-async function handBack(lane: Lane, claims: ReturnType<Loop['held']>): Promise<void> {
+async function handBack(lane: Lane, claims: ReturnType<Loop['held']>, metrics: Metrics): Promise<void> {
   for (const claim of claims) {
     try {
       await lane.database.kysely.transaction().execute(async (trx) => {
-        // A settle that hangs still holds the row; its claim is not ours to give back then.
+        // A statement that hangs may still hold the row; its claim is not ours to give back then.
         await sql`select set_config('lock_timeout', '1000', true)`.execute(trx)
         await showQueued(trx as unknown as AnyTransaction, claim.jobId)
         await lane.claims.release(trx as unknown as AnyTransaction, [claim], 0)
       })
+      metrics.countOutcomes(lane.operation.name, { handed_back: 1 })
       lane.hints.notify('status', [claim.jobId])
       lane.hints.notify('work', [lane.operation.name])
       lane.log.info({ job: claim.jobId }, 'Handed back')

@@ -3,6 +3,8 @@ import type { Database } from './database.ts'
 
 /** A connection that listens until it is closed. */
 export interface Listener {
+  /** Whether what is notified now is heard. */
+  isListening(): boolean
   close(): Promise<void>
 }
 
@@ -28,6 +30,7 @@ const longestPause = 5_000
 export function listen(database: Database, options: ListenerOptions): Listener {
   const closing = new AbortController()
   let client: pg.Client | undefined
+  let isListening = false
 
   const run = async () => {
     let pause = firstPause
@@ -53,11 +56,13 @@ export function listen(database: Database, options: ListenerOptions): Listener {
           await client.query(`listen ${client.escapeIdentifier(channel)}`)
         }
         pause = firstPause
+        isListening = true
         options.onListening()
         await watch(client, ended, closing.signal)
       } catch (error) {
         if (!closing.signal.aborted) options.onError(error as Error)
       }
+      isListening = false
       await client.end().catch(() => {})
       await sleep(pause, closing.signal)
       pause = Math.min(pause * 2, longestPause)
@@ -66,6 +71,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
 
   const running = run()
   return {
+    isListening: () => isListening,
     async close() {
       closing.abort()
       await running
