@@ -115,6 +115,10 @@ const environment = {
       description: 'Postgres directly, for LISTEN and migrations, when DATABASE_URL goes through a pooler',
     }),
   ),
+  DATABASE_PREPARED_STATEMENTS: Type.Enum(['on', 'off'], {
+    default: 'on',
+    description: 'Off for a pooler in transaction mode that does not carry them',
+  }),
   HOST: Type.String({
     minLength: 1,
     default: '127.0.0.1',
@@ -174,6 +178,15 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     )
   }
   return settings as Settings
+}
+
+/** How to reach a Postgres, as the settings say. */
+export function databaseOptions(settings: Settings, url: string) {
+  return {
+    url,
+    ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
+    preparedStatements: settings.DATABASE_PREPARED_STATEMENTS === 'on',
+  }
 }
 
 /**

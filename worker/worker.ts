@@ -7,6 +7,7 @@ import { type Database, type DatabaseOptions, openDatabase } from '../src/db/dat
 import { listen } from '../src/db/listener.ts'
 import { assertMigrated } from '../src/db/migrate.ts'
 import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
+import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
@@ -89,6 +90,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       onShutdown: (step) => void closing.push(step),
     })
     await assertMigrated(database)
+    await assertPreparedStatements(database.options)
     const boss = await startBoss(database, { supervise: true, onError })
     closing.push(() => boss.stop({ graceful: false }))
     // All of them: a handler may enqueue what another worker runs.

@@ -1,7 +1,15 @@
 // The program is composed here; nothing else in src knows the worker.
 import { createWorker, type Handlers, serveHealth, type Worker } from 'accepted/worker'
 import { pino } from 'pino'
-import { type Config, ConfigError, loadConfig, readSettings, requireDatabaseUrl, type Settings } from '../config.ts'
+import {
+  type Config,
+  ConfigError,
+  databaseOptions,
+  loadConfig,
+  readSettings,
+  requireDatabaseUrl,
+  type Settings,
+} from '../config.ts'
 import { serializeError } from '../redact.ts'
 import { localUrl } from './local-url.ts'
 import { askedToStop } from './stopping.ts'
@@ -34,7 +42,7 @@ export async function startWorker(
   try {
     running = await createWorker({
       handlers,
-      database: { url, ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }) },
+      database: databaseOptions(settings, url),
       publicUrl: settings.PUBLIC_URL ?? localUrl(settings),
       graceSeconds: settings.GRACE_SECONDS,
       ...(settings.WEBHOOK_ALLOW && { webhookAllow: settings.WEBHOOK_ALLOW.split(',') }),

@@ -46,6 +46,11 @@ t.test('what cannot be done is one sentence and exit code 1', async (t) => {
       { DATABASE_URL, WEBHOOK_ALLOW: '10.0.0.0/8,10.0.0.0/33' },
       /^error: WEBHOOK_ALLOW='10\.0\.0\.0\/8,10\.0\.0\.0\/33' is not usable: it must be a list of IP addresses .*\n$/,
     ],
+    [
+      ['api', ...config],
+      { DATABASE_URL, DATABASE_PREPARED_STATEMENTS: 'no' },
+      /^error: DATABASE_PREPARED_STATEMENTS='no' is not usable: .*\n$/,
+    ],
     [['worker', ...config], { DATABASE_URL, GRACE_SECONDS: '-1' }, /^error: GRACE_SECONDS='-1' is not usable: .*\n$/],
     [['api', ...config], { DATABASE_URL, LOG_LEVEL: 'loud' }, /^error: LOG_LEVEL='loud' is not usable: .*\n$/],
   ] as const) {
