@@ -10,7 +10,7 @@ import { freePort, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
 // Seven starts of Postgres and many of Node.
-t.setTimeout(120_000)
+t.setTimeout(240_000)
 
 const product = join(import.meta.dirname, '../../src/cli/main.ts')
 const fixture = join(import.meta.dirname, 'fixtures/main.ts')
