@@ -103,6 +103,9 @@ function areNetworks(texts: readonly string[]): boolean {
 export const isOrigin = (text: string): boolean =>
   /^https?:\/\/([\w.-]+|\[[\da-f:.]+\])(:\d*)?$/i.test(text) && URL.canParse(text)
 
+/** How long a process that is to stop may take beyond its grace, in seconds. */
+export const lastSeconds = 5
+
 /** Every environment variable that is read, with what it means. */
 const environment = {
   DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://', description: 'Postgres; may be a pooler' })),
@@ -112,13 +115,23 @@ const environment = {
       description: 'Postgres directly, for LISTEN and migrations, when DATABASE_URL goes through a pooler',
     }),
   ),
+  DATABASE_PREPARED_STATEMENTS: Type.Enum(['on', 'off'], {
+    default: 'on',
+    description: 'Off for a pooler in transaction mode that does not carry them',
+  }),
   HOST: Type.String({
     minLength: 1,
     default: '127.0.0.1',
     description: "The address the API and the worker's health listen on",
   }),
   PORT: port('The port of the API', 3000),
-  WORKER_PORT: port("The port of the worker's health", 3001),
+  WORKER_PORT: port("The port of the worker's health and metrics", 3001),
+  GRACE_SECONDS: Type.Integer({
+    minimum: 0,
+    maximum: 86_400,
+    default: 15,
+    description: 'How long what runs may go on after SIGTERM, in seconds',
+  }),
   DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Where the embedded Postgres keeps its data' }),
   PUBLIC_URL: Type.Optional(
     Type.Refine(
@@ -165,6 +178,15 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     )
   }
   return settings as Settings
+}
+
+/** How to reach a Postgres, as the settings say. */
+export function databaseOptions(settings: Settings, url: string) {
+  return {
+    url,
+    ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
+    preparedStatements: settings.DATABASE_PREPARED_STATEMENTS === 'on',
+  }
 }
 
 /**

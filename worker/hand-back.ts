@@ -20,6 +20,7 @@ export async function handBack(lane: Lane, claims: readonly Claim[], delaySecond
         await showQueued(trx as unknown as AnyTransaction, claim.jobId)
         await lane.claims.release(trx as unknown as AnyTransaction, [claim], delaySeconds)
       })
+      lane.metrics.countOutcomes(lane.operation.name, { handed_back: 1 })
       lane.hints.notify('status', [claim.jobId])
       lane.hints.notify('work', [lane.operation.name])
       lane.log.info({ job: claim.jobId }, 'Handed back')

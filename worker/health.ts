@@ -1,8 +1,18 @@
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { problems } from '../src/errors.ts'
+import { metricsMediaType } from './metrics.ts'
 
-/** What a worker says of itself. */
-export type Health = 'starting' | 'ready' | 'draining'
+/** What a worker says of itself; it claims when it is `ready`. */
+export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable'
+
+/** What is served of a worker. */
+export interface Monitored {
+  /** `database-unreachable` when Postgres has not answered for five seconds. */
+  health(): Health
+  /** What it counts, in Prometheus' text format. */
+  metrics(): Promise<string>
+}
 
 export interface HealthServer {
   port: number
@@ -10,20 +20,20 @@ export interface HealthServer {
 }
 
 /**
- * Serves `GET /health/live` and `GET /health/ready` on a port of its own: 200 while it claims jobs, else 503.
+ * Serves, on a port of its own, `GET /health/live`: 200 as long as the process answers; `GET /health/ready`: 200 while it
+ * claims jobs and Postgres answers, else 503, with the {@link Health} as `status`; and `GET /metrics` for Prometheus.
  *
  * @param port 0 takes a free one
+ * @param worker the worker, or undefined as long as it is starting
  * @throws Error EADDRINUSE
  */
-export async function serveHealth(host: string, port: number, health: () => Health): Promise<HealthServer> {
+export async function serveHealth(
+  host: string,
+  port: number,
+  worker: () => Monitored | undefined,
+): Promise<HealthServer> {
   const server = createServer((request, response) => {
-    const answer = (status: number, body: object) => {
-      response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' })
-      response.end(JSON.stringify(body))
-    }
-    if (request.url === '/health/live') return answer(200, { status: 'live' })
-    if (request.url === '/health/ready') return answer(health() === 'ready' ? 200 : 503, { status: health() })
-    answer(404, { error: { code: 'not-found', message: 'Here are /health/live and /health/ready' } })
+    route(request, response, worker()).catch((error) => response.destroy(error))
   })
   await listening(server, host, port)
   return {
@@ -34,6 +44,44 @@ export async function serveHealth(host: string, port: number, health: () => Heal
         server.closeAllConnections()
       }),
   }
+}
+
+async function route(request: IncomingMessage, response: ServerResponse, worker: Monitored | undefined): Promise<void> {
+  const { method, url = '' } = request
+  const path = url.split('?', 1)[0] as string
+  if (!['/health/live', '/health/ready', '/metrics'].includes(path)) {
+    return refuse(response, 404, path, 'not-found', 'Here are /health/live, /health/ready and /metrics')
+  }
+  if (method !== 'GET' && method !== 'HEAD') {
+    response.setHeader('allow', 'GET, HEAD')
+    return refuse(response, 405, path, 'method-not-allowed', `${path} is there for GET and HEAD`)
+  }
+  if (path === '/health/live') return answer(response, 200, json, JSON.stringify({ status: 'live' }))
+  if (path === '/health/ready') {
+    const status = worker?.health() ?? 'starting'
+    return answer(response, status === 'ready' ? 200 : 503, json, JSON.stringify({ status }))
+  }
+  if (worker) return answer(response, 200, metricsMediaType, await worker.metrics())
+  refuse(response, 503, path, 'starting', 'The worker is starting and has counted nothing yet; ask again')
+}
+
+const json = 'application/json; charset=utf-8'
+
+function answer(response: ServerResponse, status: number, mediaType: string, body: string): void {
+  response.writeHead(status, {
+    'content-type': mediaType,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+  })
+  // Of an answer to HEAD Node sends the header section only.
+  response.end(body)
+}
+
+/** Problem details (RFC 9457), as the API's; their pages are there, and not here. */
+function refuse(response: ServerResponse, status: number, path: string, code: string, message: string): void {
+  const title = code in problems ? problems[code as keyof typeof problems].title : 'The worker is starting'
+  const problem = { type: 'about:blank', title, detail: message, instance: path, error: { code, message } }
+  answer(response, status, 'application/problem+json; charset=utf-8', JSON.stringify(problem))
 }
 
 const listening = (server: Server, host: string, port: number) =>

@@ -10,6 +10,7 @@ export {
   type RunningJob,
   type SettlingJob,
 } from './handlers.ts'
-export { type Health, type HealthServer, serveHealth } from './health.ts'
+export { type Health, type HealthServer, type Monitored, serveHealth } from './health.ts'
 export { chargeUncaught } from './uncaught.ts'
+export { startWatchdog, type Watchdog } from './watchdog.ts'
 export { createWorker, type Worker, type WorkerOptions } from './worker.ts'

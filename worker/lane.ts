@@ -5,6 +5,7 @@ import type { Notifier } from '../src/db/notifier.ts'
 import type { Operation } from '../src/operation.ts'
 import type { Claim, Claims } from './claim.ts'
 import type { Handler, RunningJob } from './handlers.ts'
+import type { Metrics } from './metrics.ts'
 
 /** What the worker of one operation works with. */
 export interface Lane {
@@ -15,6 +16,7 @@ export interface Lane {
   boss: PgBoss
   /** Tells workers and watchers, after the commit. */
   hints: Notifier
+  metrics: Metrics
   log: Logger
 }
 

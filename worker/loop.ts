@@ -51,7 +51,10 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
 
   const run = async (claims: readonly Claim[]) => {
     batches += 1
-    for (const claim of claims) held.add(claim)
+    for (const claim of claims) {
+      held.add(claim)
+      if (claim.waited !== undefined) lane.metrics.observeWait(lane.operation.name, claim.waited)
+    }
     try {
       await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, context, end))
       return !context.stopping.aborted

@@ -24,11 +24,13 @@ export interface RunContext {
 
 /** The life of a batch with database effects only: settled in one transaction. */
 export async function runBatch(lane: Lane, claims: readonly Claim[], context: RunContext): Promise<void> {
+  const begunAt = performance.now()
   await settleOrSplit(
     lane,
     claims.map((claim) => ({ claim })),
     context,
   )
+  lane.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, claims.length)
 }
 
 /** The life of jobs that perform: begun together, then each performed and settled by itself. */
@@ -38,7 +40,7 @@ export async function runEach(
   context: RunContext,
   onEnd: (claim: Claim) => void,
 ): Promise<void> {
-  const begun = await patiently(context, () => begin(lane, claims))
+  const begun = await patiently(lane, context, () => begin(lane, claims))
   lane.hints.notify('status', begun.running.keys())
   await Promise.all(
     claims.map(async (claim) => {
@@ -60,10 +62,13 @@ async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContex
   try {
     performed = await perform(lane, claim, row, context)
   } catch (error) {
-    return fail(lane, claim, error, context)
+    await fail(lane, claim, error, context)
+    return lane.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, 1)
   }
   const isSettled = await settleOrSplit(lane, [performed], context)
-  if (isSettled) context.runTimes.record(lane.operation.name, (performance.now() - begunAt) / 1000)
+  const seconds = (performance.now() - begunAt) / 1000
+  lane.metrics.observeRun(lane.operation.name, seconds, 1)
+  if (isSettled) context.runTimes.record(lane.operation.name, seconds)
 }
 
 interface Begun {
@@ -143,20 +148,24 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
  */
 async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<boolean> {
   try {
-    const enqueued = await patiently(context, () =>
+    const { hints, outcomes } = await patiently(lane, context, () =>
       lane.database.kysely.transaction().execute((trx) => settle(lane, trx, performed)),
     )
-    lane.hints.notify('work', enqueued)
+    lane.metrics.countOutcomes(lane.operation.name, outcomes)
+    lane.hints.notify('work', hints)
     lane.hints.notify(
       'status',
       performed.map(({ claim }) => claim.jobId),
     )
     return true
   } catch (error) {
+    // The worker hands back what it holds when it has stopped.
+    if (context.stopping.aborted) return false
     const [first, ...more] = performed as [Performed, ...Performed[]]
     if (more.length === 0) {
       await fail(lane, first.claim, error, context)
     } else {
+      lane.metrics.countRetry(lane.operation.name, 'bisected')
       const half = Math.ceil(performed.length / 2)
       await settleOrSplit(lane, performed.slice(0, half), context)
       await settleOrSplit(lane, performed.slice(half), context)
@@ -171,17 +180,24 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   if (context.stopping.aborted) return
   const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
   const isLost = (reason: unknown) => reason instanceof LostClaim
-  if (isLost(error)) return log.warn('The claim was lost; what it did was rolled back')
+  if (isLost(error)) {
+    lane.metrics.countOutcomes(lane.operation.name, { lost: 1 })
+    return log.warn('The claim was lost; what it did was rolled back')
+  }
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
   try {
-    const enqueued = await patiently(context, () =>
+    const { hints, outcomes } = await patiently(lane, context, () =>
       lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
     )
-    lane.hints.notify('work', enqueued)
+    lane.metrics.countOutcomes(lane.operation.name, outcomes)
+    lane.hints.notify('work', hints)
     lane.hints.notify('status', [claim.jobId])
   } catch (failure) {
-    if (isLost(failure)) return log.warn('The claim was lost before its failure was recorded')
+    if (isLost(failure)) {
+      lane.metrics.countOutcomes(lane.operation.name, { lost: 1 })
+      return log.warn('The claim was lost before its failure was recorded')
+    }
     log.error({ err: failure }, 'The failure could not be recorded; the job runs again when its heartbeat is overdue')
   }
 }
@@ -193,13 +209,18 @@ const longestPause = 1_000
  * Runs what may run again after a rollback: until Postgres is back, and some times when it lost a race. A transaction
  * whose COMMIT was lost on the way finds, the second time, that everything has been settled already.
  */
-async function patiently<Result>({ stopping }: RunContext, work: () => Promise<Result>): Promise<Result> {
+async function patiently<Result>(
+  { operation, metrics }: Lane,
+  { stopping }: RunContext,
+  work: () => Promise<Result>,
+): Promise<Result> {
   for (let round = 0; ; round++) {
     try {
       return await work()
     } catch (error) {
       const again = isOutage(error) || (isContention(error) && round < mostContentions)
       if (!again || stopping.aborted) throw error
+      metrics.countRetry(operation.name, isContention(error) ? 'contention' : 'outage')
       await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(
         () => {},
       )

@@ -10,6 +10,7 @@ import { claimProcessedKeys } from './dedup.ts'
 import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
+import type { Outcomes } from './metrics.ts'
 import { runCharged } from './uncaught.ts'
 
 /** A claim on its way to the end. */
@@ -19,6 +20,13 @@ export interface Performed {
   result?: unknown
   /** Where `perform` said the client is sent. */
   resource?: string | undefined
+}
+
+/** What a transaction came to, to be told after its commit. */
+export interface Settled {
+  /** Operations that have work now. */
+  hints: Iterable<string>
+  outcomes: Outcomes
 }
 
 interface Ending {
@@ -33,10 +41,9 @@ interface Ending {
  * together or not at all. What is to be canceled drops out, and ends canceled. Throws when anything is not as it was
  * claimed.
  *
- * @returns what to tell the workers after the commit
  * @throws LostClaim
  */
-export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Set<string>> {
+export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Settled> {
   const pending = await lockPending(
     trx,
     performed.map(({ claim }) => claim.jobId),
@@ -55,22 +62,23 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   )
   const fresh = live.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
-  const ended = [
+  const succeeded = [
     ...(await writeSucceeded(trx, lane.operation, endings)),
     ...(await writeDuplicates(trx, lane.operation, live, duplicates)),
-    ...(await writeCanceled(
-      trx,
-      performed.filter(isToBeCanceled).map(({ claim }) => claim),
-    )),
   ]
+  const canceled = await writeCanceled(
+    trx,
+    performed.filter(isToBeCanceled).map(({ claim }) => claim),
+  )
   await lane.claims.complete(
     trx,
     performed.map(({ claim }) => claim),
   )
-  for (const name of [...revived, ...(await enqueueDeliveries(lane.boss, trx, ended))]) hints.add(name)
+  for (const name of [...revived, ...(await enqueueDeliveries(lane.boss, trx, [...succeeded, ...canceled]))])
+    hints.add(name)
   // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
   await sql`set constraints all immediate`.execute(trx)
-  return hints
+  return { hints, outcomes: { succeeded: succeeded.length, canceled: canceled.length } }
 }
 
 /**
@@ -268,19 +276,18 @@ export async function writeCanceled(trx: AnyTransaction, claims: readonly Claim[
  * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, has failed, or is
  * canceled when that was asked for.
  *
- * @returns what to tell the workers after the commit
  * @throws LostClaim
  */
-export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<string[]> {
+export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<Settled> {
   const row = (await lockPending(trx, [claim.jobId])).get(claim.jobId)
   if (!row || row.cancel_requested) {
     const canceled = row ? await writeCanceled(trx, [claim]) : []
     await lane.claims.complete(trx, [claim])
-    return enqueueDeliveries(lane.boss, trx, canceled)
+    return { hints: await enqueueDeliveries(lane.boss, trx, canceled), outcomes: { canceled: canceled.length } }
   }
   if (cause instanceof RetryAfter && cause.seconds < row.kept_seconds) {
     await postpone(lane, trx, claim, cause.seconds)
-    return []
+    return { hints: [], outcomes: { retried: 1 } }
   }
   const error = describeError(cause)
   const final = cause instanceof JobFailed || claim.attempt >= row.max_attempts
@@ -288,7 +295,8 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
   const ended = final ? await writeFailed(trx, claim, error) : await writeQueued(trx, claim)
   const retryAfter = cause instanceof AttemptFailed ? cause.retryAfterSeconds : undefined
   await lane.claims.fail(trx, claim, error, final ? 'never' : retryAfter)
-  return enqueueDeliveries(lane.boss, trx, ended)
+  const hints = await enqueueDeliveries(lane.boss, trx, ended)
+  return { hints, outcomes: final ? { failed: 1 } : { retried: 1 } }
 }
 
 export async function writeAttempt(

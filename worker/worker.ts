@@ -7,6 +7,7 @@ import { type Database, type DatabaseOptions, openDatabase } from '../src/db/dat
 import { listen } from '../src/db/listener.ts'
 import { assertMigrated } from '../src/db/migrate.ts'
 import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
+import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import type { Operation } from '../src/operation.ts'
@@ -16,10 +17,12 @@ import { createClaims } from './claim.ts'
 import { deliveryHandler } from './deliver.ts'
 import { handBack } from './hand-back.ts'
 import type { Handler, Handlers } from './handlers.ts'
+import type { Health, Monitored } from './health.ts'
 import { type Isolation, isolateHandlers } from './isolate.ts'
 import type { Lane } from './lane.ts'
 import { startLoop } from './loop.ts'
 import { takeBackLost } from './lost.ts'
+import { createMetrics } from './metrics.ts'
 import { createProgress } from './progress.ts'
 import { createReconciler } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
@@ -45,8 +48,11 @@ export interface WorkerOptions {
 }
 
 /** A running worker. */
-export interface Worker {
-  /** Ends what runs, hands back what does not end in time without spending its attempt, and closes everything. */
+export interface Worker extends Monitored {
+  /**
+   * Ends what runs, hands back what does not end in time without spending its attempt, and closes everything. Resolves
+   * some seconds after the grace at the latest, whatever still hangs.
+   */
   stop(): Promise<void>
 }
 
@@ -60,6 +66,11 @@ const reconcileEvery = 1_000
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
 const partitionsEvery = 60 * 60 * 1_000
+/** Postgres is asked with every look; without an answer for so long it is held to be away. In milliseconds. */
+const answersWithin = 5_000
+/** How long handing back, and then closing, may take after the grace, in milliseconds. */
+const handBackWithin = 2_000
+const closeWithin = 2_000
 
 /**
  * Starts a worker: it claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
@@ -88,6 +99,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const isolation = isolateHandlers(handlers, log)
     closing.push(() => isolation.close())
     await assertMigrated(database)
+    await assertPreparedStatements(database.options)
     const boss = await startBoss(database, { supervise: true, onError })
     closing.push(() => boss.stop({ graceful: false }))
     // All of them: a handler may enqueue what another worker runs.
@@ -127,14 +139,19 @@ function run({ options, operations, handlers, database, boss, isolation, log, cl
   const cancellations = createCancellations(database)
   const runTimes = createRunTimes(database)
   const context = { progress, cancellations, runTimes, stopping: stopping.signal }
+  const names = operations.map(({ name }) => name)
+  const metrics = createMetrics(database, {
+    operations: names,
+    running: (name) => lanes.find(({ lane }) => lane.operation.name === name)?.loop.held().length ?? 0,
+    isListening: () => listener.isListening(),
+  })
   const lanes = operations.map((operation): RunningLane => {
     const handler = handlers.get(operation.name) as Handler
     const claims = createClaims(database, boss, operation)
     const ofOperation = log.child({ operation: operation.name })
-    const lane: Lane = { operation, handler, claims, database, boss, hints, log: ofOperation }
+    const lane: Lane = { operation, handler, claims, database, boss, hints, metrics, log: ofOperation }
     return { lane, loop: startLoop(lane, context) }
   })
-  const names = operations.map(({ name }) => name)
   const wake = (some: readonly string[]) => {
     for (const { lane, loop } of lanes) if (some.includes(lane.operation.name)) loop.wake()
   }
@@ -160,8 +177,14 @@ function run({ options, operations, handlers, database, boss, isolation, log, cl
       )
     }
   }
+  let answeredAt = performance.now()
+  const look = async () => {
+    const due = await dueOperations(database, names)
+    answeredAt = performance.now()
+    wake(due)
+  }
   const chores = [
-    every(lookEvery, async () => wake(await dueOperations(database, names))),
+    every(lookEvery, look),
     every(touchEvery, () => touchAll(lanes)),
     every(takeBackEvery, takeBack),
     every(suspectsEvery, createSuspects({ database, lanes, draining: draining.signal, log })),
@@ -177,10 +200,15 @@ function run({ options, operations, handlers, database, boss, isolation, log, cl
     if (!(await within(drained, (options.graceSeconds ?? 15) * 1000))) {
       const held = lanes.map(({ lane, loop }) => ({ lane, claims: loop.held() }))
       stopping.abort(new Error('The worker stops'))
-      // Whoever gets the job next must not meet the one that still performs it.
+      // A settle that hangs holds the row of its job, and its claim could not be given back.
+      database.cutOff()
+      // Whoever gets a job next must not meet the one that still performs it.
       await isolation.close()
-      for (const { lane, claims } of held) await handBack(lane, claims)
+      await within(Promise.all(held.map(({ lane, claims }) => handBack(lane, claims))), handBackWithin)
     }
+    if (!(await within(closeAll(), closeWithin))) log.warn('Something hangs while the worker closes; it is left behind')
+  }
+  const closeAll = async () => {
     await Promise.all(chores.map((chore) => chore.stop()))
     await listener.close()
     await progress.close()
@@ -188,7 +216,13 @@ function run({ options, operations, handlers, database, boss, isolation, log, cl
     await close()
   }
   let stopped: Promise<void> | undefined
+  const health = (): Health => {
+    if (stopped) return 'draining'
+    return performance.now() - answeredAt > answersWithin ? 'database-unreachable' : 'ready'
+  }
   return {
+    health,
+    metrics: metrics.text,
     stop() {
       stopped ??= stop()
       return stopped

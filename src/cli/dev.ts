@@ -1,36 +1,38 @@
 import { createServer } from 'node:net'
 import { resolve as resolvePath } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { ConfigError, loadConfig, readSettings, type Settings } from '../config.ts'
+import { ConfigError, lastSeconds, loadConfig, readSettings, type Settings } from '../config.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.ts'
 import { EmbeddedPostgresError } from '../db/embedded-error.ts'
 import { type Child, startChild } from './child.ts'
 import { localUrl } from './local-url.ts'
 
-/** How long API and worker may take to stop, in milliseconds. */
-const stopWithin = 20_000
 /** A second Ctrl-C hastens; what npm and the terminal send together counts once. In milliseconds. */
 const sameSignalWithin = 1_000
 /** How long API and worker may take to be ready, in milliseconds. */
 const readyWithin = 60_000
 /** How long one answer to that question may take, in milliseconds. */
 const answerWithin = 5_000
+/** How often we look whether Postgres still runs, in milliseconds. */
+const lookEvery = 2_000
 
 /**
- * `accepted dev`: a Postgres of its own when DATABASE_URL is not set, migrations, API and worker as two processes.
+ * `accepted dev`: a Postgres of its own when DATABASE_URL is not set, migrations, API and worker as two processes, or in
+ * one. When one of them ends by itself the others are stopped.
  *
  * @param main the program and its Node options come from this process; the path is that of the command line itself
  * @returns the exit code
  */
-export async function dev(options: { config?: string }, main: string): Promise<number> {
+export async function dev(options: { config?: string; inProcess?: boolean }, main: string): Promise<number> {
   const settings = readSettings()
   const { path: config } = await loadConfig(options.config)
   const wish = stopWish()
   await assertPortsFree(settings)
   const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, wish.asked)
   const children: Child[] = []
-  const start = (name: string) => {
-    const child = startChild(name, [main, name, '--config', config], {
+  const over = new AbortController()
+  const start = (name: string, ...more: string[]) => {
+    const child = startChild(name, [main, name, '--config', config, ...more], {
       // What runs well need not be told line by line.
       LOG_LEVEL: 'warn',
       ...process.env,
@@ -48,7 +50,8 @@ export async function dev(options: { config?: string }, main: string): Promise<n
     if (migrated !== 0) return 1
     children.pop()
     step('API and worker')
-    const died = Promise.race([start('api'), start('worker')].map(diedBy))
+    const parts = options.inProcess ? [start('api', '--with-worker')] : [start('api'), start('worker')]
+    const died = Promise.race([...parts.map(diedBy), ...(postgres ? [postgresDied(postgres, over.signal)] : [])])
     const stopped = Promise.race([died, wish.promise])
     const ready = await becomeReady(settings, stopped)
     if (ready) console.log(describe(settings, postgres))
@@ -57,7 +60,8 @@ export async function dev(options: { config?: string }, main: string): Promise<n
     console.error(`error: ${failure}`)
     return 1
   } finally {
-    await stopChildren(children, wish)
+    over.abort()
+    await stopChildren(children, settings, wish)
     if (postgres) {
       step('stopping Postgres')
       await postgres.stop()
@@ -70,6 +74,11 @@ const step = (what: string) => console.log(`· ${what}`)
 async function diedBy({ name, ended }: Child): Promise<string> {
   const how = await ended
   return `The ${name} process ended by itself (${typeof how === 'number' ? `exit code ${how}` : how}).`
+}
+
+async function postgresDied(postgres: EmbeddedPostgres, over: AbortSignal): Promise<string> {
+  while (await postgres.isRunning()) await delay(lookEvery, undefined, { signal: over })
+  return `Postgres ended by itself; its last words are in ${postgres.logFile}.`
 }
 
 /** The first signal asks for an orderly stop, a later one for a fast one. */
@@ -170,16 +179,22 @@ function describePostgres({ DATA_DIR }: Settings, { url, dataDir, logFile }: Emb
   ]
 }
 
-async function stopChildren(children: readonly Child[], { hastened }: { hastened: AbortSignal }): Promise<void> {
+async function stopChildren(
+  children: readonly Child[],
+  { GRACE_SECONDS }: Settings,
+  { hastened }: { hastened: AbortSignal },
+): Promise<void> {
   if (children.length === 0) return
+  // A little more than they take at most.
+  const stopWithin = GRACE_SECONDS + lastSeconds + 1
   step(`stopping ${children.map(({ name }) => name).join(' and ')}`)
   const kill = () => {
     for (const child of children) child.kill('SIGKILL')
   }
   const timer = setTimeout(() => {
-    console.error(`error: They did not stop within ${stopWithin / 1000} seconds, and are killed.`)
+    console.error(`error: They did not stop within ${stopWithin} seconds, and are killed.`)
     kill()
-  }, stopWithin)
+  }, stopWithin * 1000)
   hastened.addEventListener('abort', kill)
   if (hastened.aborted) kill()
   for (const child of children) child.kill('SIGTERM')

@@ -9,6 +9,9 @@ import { worker } from './worker.ts'
 const config = () => new Option('--config <file>', 'the configuration (default: ./accepted.config.ts)')
 const names = (list: string) => list.split(',').map((name) => name.trim())
 
+const least =
+  'the least recommended way: a handler that hogs the event loop keeps requests waiting, and a crash takes both'
+
 const program = new Command('accepted').description(
   'The Postgres-native job system for HTTP APIs. Settings come from the environment; `accepted <command> --help`.',
 )
@@ -17,13 +20,19 @@ program
   .command('dev')
   .description('a Postgres of its own if DATABASE_URL is not set, migrations, API and worker')
   .addOption(config())
+  .option('--in-process', `API and worker in one process, ${least}`)
   .action(async (options) => {
     // Nothing else needs an embedded Postgres.
     const { dev } = await import('./dev.ts')
     process.exitCode = await dev(options, process.argv[1] as string)
   })
 
-program.command('api').description('serve HTTP').addOption(config()).action(api)
+program
+  .command('api')
+  .description('serve HTTP')
+  .addOption(config())
+  .option('--with-worker', `a worker in the same process, ${least}`)
+  .action(api)
 
 program
   .command('worker')

@@ -44,6 +44,9 @@ export async function startBoss(database: Database, options: BossOptions): Promi
     schedule: false,
     // Deletes old rows; the jobs of silent workers we take back ourselves.
     supervise: options.supervise,
+    superviseIntervalSeconds: 15,
+    // What it counts is the backlog of the metrics.
+    monitorIntervalSeconds: 15,
     maintenanceIntervalSeconds: 300,
   })
   boss.on('error', options.onError)

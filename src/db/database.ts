@@ -26,6 +26,8 @@ export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
+  /** Ends the connections that are in use, whatever they are doing; what they have not committed is rolled back. */
+  cutOff(): void
   close(): Promise<void>
 }
 
@@ -64,12 +66,23 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('error', (error) => options.onIdleError?.(error))
   // And so would one that breaks while in use; there, the statement that is under way rejects.
   pool.on('connect', (client) => client.on('error', () => {}))
+  const inUse = new Set<pg.PoolClient>()
+  pool.on('acquire', (client) => inUse.add(client))
+  pool.on('release', (_error, client) => inUse.delete(client))
   const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
-  const close = async () => {
-    stopLooking()
-    await kysely.destroy()
+  return {
+    kysely,
+    pool,
+    options: settled,
+    cutOff() {
+      // What is still sent on them rejects, instead of running outside the transaction that is gone.
+      for (const client of inUse) (client as unknown as pg.Client).end().catch(() => {})
+    },
+    async close() {
+      stopLooking()
+      await kysely.destroy()
+    },
   }
-  return { kysely, pool, options: settled, close }
 }
 
 async function connect(config: pg.ClientConfig): Promise<pg.Client> {

@@ -16,6 +16,7 @@ export interface EmbeddedPostgres {
   logFile: string
   port: number
   pid: number
+  isRunning(): Promise<boolean>
   /** `fast` ends sessions and writes everything; `immediate` is a crash. Stopping what has stopped is no error. */
   stop(mode?: 'fast' | 'immediate'): Promise<void>
 }
@@ -74,15 +75,16 @@ async function serve(
 ): Promise<EmbeddedPostgres> {
   const pid = await livePostgres(cluster)
   if (!pid) throw new Error('it ended as soon as it had started')
+  // Not one that another start has put there since.
+  const isRunning = async () => (await livePostgres(cluster)) === pid
   const stop = async (mode: 'fast' | 'immediate' = 'fast') => {
-    // Not one that another start has put there since.
-    if ((await livePostgres(cluster)) === pid) await stopServer(place, cluster, pid, mode)
+    if (await isRunning()) await stopServer(place, cluster, pid, mode)
     await release(place)
   }
   try {
     const urlOf = (name: string) => `postgres://postgres:${password}@127.0.0.1:${port}/${encodeURIComponent(name)}`
     await createDatabase(urlOf('postgres'), database)
-    return { url: urlOf(database), dataDir: place.dataDir, logFile: logFile(cluster), port, pid, stop }
+    return { url: urlOf(database), dataDir: place.dataDir, logFile: logFile(cluster), port, pid, isRunning, stop }
   } catch (error) {
     await stop()
     throw error

@@ -1,8 +1,11 @@
 import pg from 'pg'
 import type { Database } from './database.ts'
+import { sharesSession } from './pooler.ts'
 
 /** A connection that listens until it is closed. */
 export interface Listener {
+  /** Whether what is notified now is heard. */
+  isListening(): boolean
   close(): Promise<void>
 }
 
@@ -20,6 +23,11 @@ const heartbeatTimeout = 5_000
 /** Pause before the next attempt to connect, in milliseconds; doubles up to the longest. */
 const firstPause = 100
 const longestPause = 5_000
+/** Through a pooler that keeps notifications to itself nothing is heard; so long until it is looked at again. */
+const deafPause = 60_000
+
+const deaf =
+  'Notifications do not come through a pooler in transaction mode, so everything is found by polling: set DATABASE_LISTEN_URL (in an app of your own `database: { listenUrl }`) to Postgres directly'
 
 /**
  * Listens on channels over one connection of its own, and connects again when the connection breaks or falls silent.
@@ -28,6 +36,8 @@ const longestPause = 5_000
 export function listen(database: Database, options: ListenerOptions): Listener {
   const closing = new AbortController()
   let client: pg.Client | undefined
+  let isListening = false
+  let isDeaf = false
 
   const run = async () => {
     let pause = firstPause
@@ -49,15 +59,23 @@ export function listen(database: Database, options: ListenerOptions): Listener {
       client.on('notification', ({ channel, payload }) => payload && options.channels[channel]?.(payload))
       try {
         await client.connect()
-        for (const channel of Object.keys(options.channels)) {
-          await client.query(`listen ${client.escapeIdentifier(channel)}`)
+        if (await sharesSession(client, database.options.listenUrl)) {
+          pause = deafPause
+          if (!isDeaf) options.onError(new Error(deaf))
+          isDeaf = true
+        } else {
+          for (const channel of Object.keys(options.channels)) {
+            await client.query(`listen ${client.escapeIdentifier(channel)}`)
+          }
+          pause = firstPause
+          isListening = true
+          options.onListening()
+          await watch(client, ended, closing.signal)
         }
-        pause = firstPause
-        options.onListening()
-        await watch(client, ended, closing.signal)
       } catch (error) {
         if (!closing.signal.aborted) options.onError(error as Error)
       }
+      isListening = false
       await client.end().catch(() => {})
       await sleep(pause, closing.signal)
       pause = Math.min(pause * 2, longestPause)
@@ -66,6 +84,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
 
   const running = run()
   return {
+    isListening: () => isListening,
     async close() {
       closing.abort()
       await running

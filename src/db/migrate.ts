@@ -4,9 +4,11 @@ import { fileURLToPath } from 'node:url'
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import { type Migration, type MigrationProvider, Migrator } from 'kysely/migration'
 import pg from 'pg'
+import { ConfigError } from '../config.ts'
 import { ProblemError } from '../errors.ts'
 import { migrateBoss } from './boss.ts'
 import type { Database } from './database.ts'
+import { sharesSession } from './pooler.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
 /** Our own migrations; they come with the package. */
@@ -71,11 +73,17 @@ const migrationLock = 7_226_853_417
  * Brings the database up to date: pg-boss's schema, ours, then the app's. Several may run at once.
  *
  * @throws Error naming the migration that failed; it left nothing, and those before it stay
+ * @throws ConfigError when the URL leads through a pooler in transaction mode
  */
 export async function migrate(options: MigrateOptions): Promise<void> {
   const client = new pg.Client({ connectionString: options.url, application_name: 'accepted migrate' })
   await client.connect()
   try {
+    if (await sharesSession(client, options.url)) {
+      throw new ConfigError(
+        'Migrations need a session of their own, and DATABASE_URL leads through a pooler in transaction mode: set DATABASE_LISTEN_URL to Postgres directly.',
+      )
+    }
     await client.query('select pg_advisory_lock($1)', [migrationLock])
     await migrateBoss(client)
     await runMigrations(options, { whose: 'accepted', directory: ownMigrations, table: 'migration', path: '' })

@@ -1,9 +1,16 @@
+import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { TracedClient } from './client.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
 /** So many texts get a name; an app that builds ever new ones must not fill the server's memory. */
 const mostStatements = 500
+
+const stalePlan: readonly string[] = [
+  sqlstate.featureNotSupported,
+  sqlstate.invalidSqlStatementName,
+  sqlstate.duplicatePreparedStatement,
+]
 
 /**
  * A client that sends every parameterised statement as a named prepared statement from its second use on:
@@ -13,6 +20,8 @@ const mostStatements = 500
  */
 export function preparingClient(): typeof TracedClient {
   const names = new Map<string, string | undefined>()
+  // Where a pooler mixes sessions up, a name of another process must be unknown, not another statement.
+  const prefix = `accepted_${randomBytes(4).toString('hex')}`
   let prepared = 0
 
   const nameOf = (text: string): string | undefined => {
@@ -20,7 +29,7 @@ export function preparingClient(): typeof TracedClient {
       if (names.size < mostStatements) names.set(text, undefined)
       return undefined
     }
-    const name = names.get(text) ?? `accepted_${++prepared}`
+    const name = names.get(text) ?? `${prefix}_${++prepared}`
     names.set(text, name)
     return name
   }
@@ -28,7 +37,7 @@ export function preparingClient(): typeof TracedClient {
   // After DDL a plan may no longer fit, and behind a pooler a name may be unknown. New names prepare afresh.
   const forgetOnStalePlan = (error: unknown) => {
     const code = errorCode(error)
-    if (code === sqlstate.featureNotSupported || code === sqlstate.invalidSqlStatementName) names.clear()
+    if (code && stalePlan.includes(code)) names.clear()
   }
 
   return class PreparingClient extends TracedClient {

@@ -4,6 +4,7 @@ import { isFromPostgres } from './client.ts'
 export const sqlstate = {
   featureNotSupported: '0A000',
   invalidSqlStatementName: '26000',
+  duplicatePreparedStatement: '42P05',
   serializationFailure: '40001',
   deadlockDetected: '40P01',
   undefinedTable: '42P01',

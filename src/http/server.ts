@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import type { Config, Settings } from '../config.ts'
+import { type Config, databaseOptions, type Settings } from '../config.ts'
 import { serializeError } from '../redact.ts'
 import { allowMethods } from './allow.ts'
 import { limitHeaders, requestLimits } from './limits.ts'
@@ -24,10 +24,7 @@ export async function createServer(config: Config, settings: Settings, databaseU
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, {
     operations: config.operations,
-    database: {
-      url: databaseUrl,
-      ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
-    },
+    database: databaseOptions(settings, databaseUrl),
     ...(config.authenticate && { authenticate: config.authenticate }),
     ...(settings.RATE_LIMIT && { rateLimit: { requests: settings.RATE_LIMIT, seconds: 60 } }),
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),

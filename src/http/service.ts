@@ -10,6 +10,7 @@ import { type PgBoss, prepareQueues, startBoss } from '../db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase, transactionOn } from '../db/database.ts'
 import { assertMigrated } from '../db/migrate.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
+import { assertPreparedStatements } from '../db/pooler.ts'
 import { ProblemError } from '../errors.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
@@ -104,6 +105,7 @@ export async function open(
   const database = openDatabase({ applicationName: 'accepted api', onIdleError: onError, ...given })
   app.addHook('onClose', () => database.close())
   await assertMigrated(database)
+  await assertPreparedStatements(database.options)
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
   await prepareQueues(boss, [...operations.values(), deliverWebhook])

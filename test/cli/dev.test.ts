@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,8 +9,8 @@ import { ended, get, post } from '../support/client.ts'
 import { freePort, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-// Five starts of Postgres and many of Node.
-t.setTimeout(120_000)
+// Seven starts of Postgres and many of Node.
+t.setTimeout(240_000)
 
 const product = join(import.meta.dirname, '../../src/cli/main.ts')
 const fixture = join(import.meta.dirname, 'fixtures/main.ts')
@@ -36,10 +36,11 @@ async function dataDirectory(t: Test): Promise<string> {
 }
 
 /** `accepted dev` in a process group of its own: of the product with the example app, or of the fixture. */
-async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product): Promise<Dev> {
+async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product, more: string[] = []): Promise<Dev> {
   const [PORT, WORKER_PORT] = [String(await freePort()), String(await freePort())]
   const { DATABASE_URL: _, ...inherited } = process.env
-  const child = spawn(process.execPath, ['--conditions=accepted-source', main, 'dev', '--config', todosConfig], {
+  const args = [main, 'dev', '--config', todosConfig, ...more]
+  const child = spawn(process.execPath, ['--conditions=accepted-source', ...args], {
     detached: true,
     env: { ...inherited, PORT, WORKER_PORT, ...env },
   })
@@ -204,6 +205,30 @@ t.test('after a SIGKILL of dev API and worker end, and the next start copes with
   const next = await startDev(t, { DATA_DIR }, fixture)
   await ready(next)
   t.equal(await next.interrupt(), 0)
+})
+
+t.test('with --in-process API and worker are one process, and stop together', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const dev = await startDev(t, { DATA_DIR }, product, ['--in-process'])
+  await ready(dev)
+  t.equal((await children(dev.process.pid as number)).length, 1)
+  t.match((await get(`${dev.workerUrl}/health/ready`)).body, { status: 'ready' })
+  const { body } = await post(`${dev.url}/todos`, { title: 'In one' })
+  t.match(await ended(body.links.self), { status: 'succeeded' })
+  t.equal(await dev.interrupt(), 0)
+  t.match(dev.printed(), /stopping api\n[\s\S]*stopping Postgres\n$/)
+  t.notMatch(dev.printed(), /error/i)
+})
+
+t.test('when its Postgres dies the rest is stopped, and the reason said', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const dev = await startDev(t, { DATA_DIR }, fixture)
+  await ready(dev)
+  const pid = Number.parseInt(await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8'), 10)
+  process.kill(pid, 'SIGKILL')
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), /error: Postgres ended by itself; its last words are in .*server\.log\.\n/)
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
 })
 
 t.test('when the API dies the rest is stopped, and the reason said', async (t) => {

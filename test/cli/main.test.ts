@@ -16,6 +16,16 @@ t.test('each command has its help', async (t) => {
   }
 })
 
+t.test('API and worker in one process is there, and advised against', async (t) => {
+  for (const [command, option] of [
+    ['dev', '--in-process'],
+    ['api', '--with-worker'],
+  ]) {
+    const { out } = await run([command as string, '--help'])
+    t.match(out.replace(/\s+/g, ' '), new RegExp(`${option} .*least recommended`))
+  }
+})
+
 t.test('what cannot be done is one sentence and exit code 1', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const nowhere = `postgres://ann:secret@127.0.0.1:${await freePort()}/none`
@@ -36,6 +46,12 @@ t.test('what cannot be done is one sentence and exit code 1', async (t) => {
       { DATABASE_URL, WEBHOOK_ALLOW: '10.0.0.0/8,10.0.0.0/33' },
       /^error: WEBHOOK_ALLOW='10\.0\.0\.0\/8,10\.0\.0\.0\/33' is not usable: it must be a list of IP addresses .*\n$/,
     ],
+    [
+      ['api', ...config],
+      { DATABASE_URL, DATABASE_PREPARED_STATEMENTS: 'no' },
+      /^error: DATABASE_PREPARED_STATEMENTS='no' is not usable: .*\n$/,
+    ],
+    [['worker', ...config], { DATABASE_URL, GRACE_SECONDS: '-1' }, /^error: GRACE_SECONDS='-1' is not usable: .*\n$/],
     [['api', ...config], { DATABASE_URL, LOG_LEVEL: 'loud' }, /^error: LOG_LEVEL='loud' is not usable: .*\n$/],
   ] as const) {
     const ran = await run(args, { ...env, PORT: String(await freePort()), WORKER_PORT: String(await freePort()) })

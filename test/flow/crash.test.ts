@@ -132,7 +132,7 @@ t.test(
 t.test('a worker that is asked to stop hands back what does not end, without spending an attempt', async (t) => {
   const { databaseUrl } = await setUp(t)
   const api = await start(t, 'api', { config, databaseUrl })
-  const worker = await start(t, 'worker', { config, databaseUrl, env: { HANG: 'perform' } })
+  const worker = await start(t, 'worker', { config, databaseUrl, env: { HANG: 'perform', GRACE_SECONDS: '0' } })
   const performing = says(worker, 'performing')
   const { body } = await post(`${api.url}/notes/performed`, { text: 'four' })
   await performing

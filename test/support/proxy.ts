@@ -2,11 +2,13 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
-/** A way to Postgres that can be cut. */
+/** A way to Postgres that can be cut, or fall silent. */
 export interface Proxy {
   url: string
   /** Breaks every connection and refuses new ones. */
   close(): Promise<void>
+  /** Breaks nothing, and lets nothing through any more. */
+  freeze(): void
   /** Lets connections through again, on the same port. */
   open(): Promise<void>
 }
@@ -15,6 +17,7 @@ export interface Proxy {
 export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
   const target = new URL(databaseUrl)
   const sockets = new Set<Socket>()
+  let frozen = false
   const server = createServer((near) => {
     const far = connect(Number(target.port), target.hostname)
     for (const [socket, other] of [
@@ -22,7 +25,7 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
       [far, near],
     ] as const) {
       sockets.add(socket)
-      socket.pipe(other)
+      if (!frozen) socket.pipe(other)
       socket.on('error', () => {})
       socket.on('close', () => {
         sockets.delete(socket)
@@ -43,6 +46,10 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
       server.close()
       for (const socket of sockets) socket.destroy()
       await closed
+    },
+    freeze() {
+      frozen = true
+      for (const socket of sockets) socket.unpipe().pause()
     },
     async open() {
       server.listen(port, '127.0.0.1')

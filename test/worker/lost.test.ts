@@ -8,6 +8,7 @@ import type { AnyTransaction } from '../../src/operation.ts'
 import { type Claim, createClaims } from '../../worker/claim.ts'
 import { LostClaim } from '../../worker/failure.ts'
 import { takeBackLost } from '../../worker/lost.ts'
+import { createMetrics } from '../../worker/metrics.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -73,8 +74,9 @@ t.test(
     const { database, boss } = jobs
     const handler = { perform: async () => {} }
     const hints = createNotifier(database)
+    const metrics = createMetrics(database, { operations: [], running: () => 0, isListening: () => false })
     await takeBackLost(database, [
-      { operation: once, handler, claims, database, boss, hints, log: pino({ level: 'silent' }) },
+      { operation: once, handler, claims, database, boss, hints, metrics, log: pino({ level: 'silent' }) },
     ])
     await hints.flush()
     t.match(await jobs.read(id), { state: 'queued', attempt: 1, max_attempts: 2 })

@@ -1,0 +1,189 @@
+/**
+ * The whole way of a request through PgBouncer in transaction mode: `npm run test:pgbouncer`. It is not among the tests
+ * of `npm test`, for it installs Debian's pgbouncer when there is none, and does not need to be root when there is.
+ */
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { openDatabase } from '../../src/db/database.ts'
+import { schema } from '../flow/fixtures/operations.ts'
+import { ended, get, post } from '../support/client.ts'
+import { run } from '../support/command.ts'
+import { createDatabase } from '../support/database.ts'
+import { freePort, start } from '../support/program.ts'
+import { until } from '../support/until.ts'
+
+const execute = promisify(execFile)
+const config = join(import.meta.dirname, '../flow/fixtures/accepted.config.ts')
+const isRoot = process.getuid?.() === 0
+
+/** What the pooler says of itself, after it has been installed where it is missing. */
+async function install(): Promise<string> {
+  const version = () =>
+    execute('pgbouncer', ['--version']).then(
+      ({ stdout }) => stdout,
+      () => undefined,
+    )
+  const found = await version()
+  if (found) return found
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  await execute('apt-get', ['update'], { env })
+  await execute('apt-get', ['install', '-y', '--no-install-recommends', 'pgbouncer'], { env })
+  const installed = await version()
+  if (!installed) throw new Error('pgbouncer is not there, and could not be installed with apt-get')
+  return installed
+}
+
+/** Starts a pooler in front of a database and answers the URL that leads through it. */
+async function startPooler(t: Test, databaseUrl: string): Promise<string> {
+  const target = new URL(databaseUrl)
+  const directory = await mkdtemp(join(tmpdir(), 'accepted-pgbouncer-'))
+  t.teardown(() => rm(directory, { recursive: true }))
+  // As root it runs as another user, who must come in.
+  await chmod(directory, 0o755)
+  const port = await freePort()
+  const [users, settings] = [join(directory, 'users'), join(directory, 'pgbouncer.ini')]
+  await writeFile(users, `"${target.username}" "${target.password}"\n`)
+  await writeFile(
+    settings,
+    `[databases]
+* = host=${target.hostname} port=${target.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = plain
+auth_file = ${users}
+pool_mode = transaction
+default_pool_size = 8
+max_client_conn = 200
+`,
+  )
+  const child = spawn('pgbouncer', [...(isRoot ? ['-u', 'nobody'] : []), settings], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let printed = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      printed += chunk
+    })
+  }
+  t.teardown(async () => {
+    const closed = once(child, 'close')
+    if (child.exitCode === null && child.kill('SIGKILL')) await closed
+    if (!t.passing()) t.comment(`pgbouncer printed:\n${printed}`)
+  })
+  const url = new URL(databaseUrl)
+  url.port = String(port)
+  await until(async () => {
+    if (child.exitCode !== null) throw new Error(`pgbouncer ended: ${printed}`)
+    const client = new pg.Client({ connectionString: url.href })
+    return client.connect().then(
+      () => client.end().then(() => true),
+      () => false,
+    )
+  })
+  return url.href
+}
+
+async function setUp(t: Test) {
+  const databaseUrl = await createDatabase(t)
+  const database = openDatabase({ url: databaseUrl })
+  t.teardown(() => database.close())
+  await database.pool.query(schema)
+  return { database, databaseUrl, pooled: await startPooler(t, databaseUrl) }
+}
+
+t.comment(await install())
+
+for (const [how, isHeard] of [
+  ['with a direct DATABASE_LISTEN_URL', true],
+  ['without one, by polling', false],
+] as const) {
+  t.test(`jobs are accepted, performed, settled, watched and canceled, ${how}`, async (t) => {
+    const { database, databaseUrl, pooled } = await setUp(t)
+    const env = {
+      DATABASE_PREPARED_STATEMENTS: 'off',
+      GRACE_SECONDS: '0',
+      ...(isHeard && { DATABASE_LISTEN_URL: databaseUrl }),
+    }
+    const [api, worker] = [
+      await start(t, 'api', { config, databaseUrl: pooled, env }),
+      await start(t, 'worker', { config, databaseUrl: pooled, env }),
+    ]
+    const listening = `accepted_listener_up ${Number(isHeard)}\n`
+    await until(async () => (await get(`${worker.url}/metrics`)).body.includes(listening))
+    const deafness = /Notifications do not come through a pooler in transaction mode/
+    for (const program of [api, worker]) {
+      if (isHeard) t.notMatch(program.output(), deafness)
+      else await until(() => deafness.test(program.output()))
+    }
+
+    // More at once than there are sessions, so that clients of the pooler meet on each.
+    const many = await Promise.all(
+      Array.from({ length: 60 }, (_, index) =>
+        post(
+          `${api.url}/notes${index % 2 ? '' : '/performed'}`,
+          { text: 'x' },
+          { 'idempotency-key': `${index >> 2}-${index % 2}` },
+        ),
+      ),
+    )
+    t.same(new Set(many.map(({ status }) => status)), new Set([202]))
+    for (const { body } of many) t.match(await ended(body.links.self), { status: 'succeeded' })
+    const { rows } = await database.pool.query(
+      'select count(*)::int as effects, count(distinct job_id)::int as jobs from effect',
+    )
+    t.same(rows, [{ effects: 30, jobs: 30 }])
+
+    const waiting = await post(`${api.url}/notes`, { text: 'x' }, { prefer: 'wait=30' })
+    t.match(waiting, { status: 200, body: { status: 'succeeded' } })
+    const followed = await post(`${api.url}/notes/performed`, { text: 'x' })
+    const events = await (await fetch(followed.body.links.events, { signal: AbortSignal.timeout(30_000) })).text()
+    t.match(events, '"status":"succeeded"')
+
+    t.equal(await worker.end(), 0)
+    const hanging = await start(t, 'worker', { config, databaseUrl: pooled, env: { ...env, HANG: 'perform' } })
+    const performing = once(hanging.process, 'message')
+    const { body } = await post(`${api.url}/notes/performed`, { text: 'x' })
+    await performing
+    t.equal((await post(`${body.links.self}/cancel`, {})).status, 202)
+    t.match(await ended(body.links.self), { status: 'canceled' })
+
+    const held = once(hanging.process, 'message')
+    const unfinished = await post(`${api.url}/notes/performed`, { text: 'x' })
+    await held
+    t.equal(await hanging.end(), 0)
+    t.match((await get(unfinished.body.links.self)).body, { status: 'queued' })
+    t.equal(await api.end(), 0)
+    const locks = await database.pool.query(
+      `select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
+    )
+    t.same(locks.rows, [], 'nothing is left in a session')
+  })
+}
+
+t.test('with prepared statements API and worker do not start, and say what to do', async (t) => {
+  const { databaseUrl, pooled } = await setUp(t)
+  for (const command of ['api', 'worker']) {
+    const env = { DATABASE_URL: pooled, DATABASE_LISTEN_URL: databaseUrl, PORT: '0', WORKER_PORT: '0' }
+    const ran = await run([command, '--config', config], env)
+    t.equal(ran.code, 1)
+    t.match(ran.err, /^error: DATABASE_URL leads through a pooler .* set DATABASE_PREPARED_STATEMENTS=off .*\n$/)
+  }
+})
+
+t.test('migrations go to Postgres directly, and say so', async (t) => {
+  const databaseUrl = await createDatabase(t, { empty: true })
+  const pooled = await startPooler(t, databaseUrl)
+  const refused = await run(['migrate', '--config', config], { DATABASE_URL: pooled })
+  t.equal(refused.code, 1)
+  t.match(refused.err, /^error: Migrations need a session of their own, .* set DATABASE_LISTEN_URL .*\n$/)
+  const ran = await run(['migrate', '--config', config], { DATABASE_URL: pooled, DATABASE_LISTEN_URL: databaseUrl })
+  t.equal(ran.code, 0)
+})
