@@ -40,6 +40,8 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
   /**
    * Enqueues a follow-up job within the transaction; its operation's `accept` is not run. Its
    * principal is this job's unless the options say otherwise. Answers its id.
+   *
+   * @throws TypeError when the payload does not fit the operation's schema
    */
   enqueue<Next extends Operation>(
     trx: AnyTransaction,

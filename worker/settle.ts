@@ -1,12 +1,14 @@
 import { sql } from 'kysely'
+import type { TSchema } from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
+import { assertPayload, findMismatch } from '../src/validation.ts'
 import type { Claim } from './claim.ts'
 import { claimProcessedKeys } from './dedup.ts'
-import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
+import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 
@@ -87,6 +89,13 @@ async function runHandler(
   fresh: readonly Performed[],
   pending: ReadonlyMap<string, PendingJob>,
 ): Promise<{ endings: Ending[]; hints: Set<string> }> {
+  // A row may come from SQL or from another release. What performs was looked at before.
+  if (!lane.handler.perform)
+    assertFits(
+      lane.operation,
+      'payload',
+      fresh.map(({ claim }) => claim.payload),
+    )
   const hints = new Set<string>()
   const resources = new Map<string, string>()
   const jobs = fresh.map((performed) => {
@@ -103,7 +112,21 @@ async function runHandler(
     result: lane.operation.schemas.result ? (results ? results[index] : result) : undefined,
     resource: resources.get(claim.jobId) ?? resource,
   }))
+  if (lane.operation.schemas.result)
+    assertFits(
+      lane.operation,
+      'result',
+      endings.map((ending) => ending.result),
+    )
   return { endings, hints }
+}
+
+/** One that does not fit fails the whole batch, which is then split until it is alone. */
+function assertFits({ name, schemas }: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
+  for (const value of values) {
+    const mismatch = findMismatch(schemas[what] as TSchema, value)
+    if (mismatch) throw new SchemaMismatch(what, name, mismatch)
+  }
 }
 
 function settlingJob(
@@ -116,6 +139,7 @@ function settlingJob(
     ...describeJob(lane, claim, row),
     result,
     async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
+      assertPayload(next, payload)
       const job = { ...rest, id: uuid7(), operation: next, payload, principal, idempotencyKey: key }
       await enqueue(lane.boss, trx, [job])
       hints.add(next.name)
