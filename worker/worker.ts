@@ -22,6 +22,7 @@ import { createProgress } from './progress.ts'
 import { reconcile } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
 import { createRunTimes } from './run-times.ts'
+import { assertPayloads, createFiring, deleteOtherSchedules, type Scheduling, writeSchedules } from './schedules.ts'
 
 export interface WorkerOptions {
   /** Made by `defineHandlers`. */
@@ -53,12 +54,14 @@ const touchEvery = 3_000
 const reconcileEvery = 5_000
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
+const schedulesEvery = 60_000
 const partitionsEvery = 60 * 60 * 1_000
 
 /**
  * Starts a worker: it claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
  *
- * @throws TypeError when a handler is missing or surplus, `only` names an unknown operation, or `webhookAllow` no address
+ * @throws TypeError when a handler is missing or surplus, a schedule cannot be used, `only` names an unknown operation,
+ *   or `webhookAllow` no address
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? pino({ serializers: { err: serializeError } })
@@ -83,10 +86,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     closing.push(() => boss.stop({ graceful: false }))
     // All of them: a handler may enqueue what another worker runs.
     await prepareQueues(boss, all.values())
+    const scheduling = { database, boss, schedules: options.handlers.schedules, log }
+    assertPayloads(scheduling.schedules)
+    for (const schedule of await writeSchedules(scheduling)) log.warn({ schedule }, 'A schedule has no occurrence left')
+    await deleteOtherSchedules(scheduling, options.handlers.operations)
     const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
     const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
     const withBuiltIn = new Map<string, Handler>([...handlers, [deliverWebhook.name, deliver]])
-    return run({ options, operations, handlers: withBuiltIn, database, boss, log, close })
+    return run({ options, operations, handlers: withBuiltIn, scheduling, database, boss, log, close })
   } catch (error) {
     await close()
     throw error
@@ -103,13 +110,14 @@ interface Parts {
   options: WorkerOptions
   operations: readonly Operation[]
   handlers: ReadonlyMap<string, Handler>
+  scheduling: Scheduling
   database: Database
   boss: PgBoss
   log: Logger
   close(): Promise<void>
 }
 
-function run({ options, operations, handlers, database, boss, log, close }: Parts): Worker {
+function run({ options, operations, handlers, scheduling, database, boss, log, close }: Parts): Worker {
   const stopping = new AbortController()
   const hints = createNotifier(database)
   const progress = createProgress(database, hints, log)
@@ -140,6 +148,8 @@ function run({ options, operations, handlers, database, boss, log, close }: Part
     every(reconcileEvery, log, async () => hints.notify('status', await reconcile(database, boss, names, log))),
     every(cancellationsEvery, log, cancellations.look),
     every(runTimesEvery, log, runTimes.write),
+    every(lookEvery, log, createFiring(scheduling, hints)),
+    every(schedulesEvery, log, async () => void (await writeSchedules(scheduling))),
     every(partitionsEvery, log, () => maintainPartitions(database, log)),
   ]
 

@@ -98,6 +98,18 @@ export interface RunTimeTable {
   updated_at: Timestamp
 }
 
+export interface ScheduleTable {
+  name: string
+  operation: string
+  expression: string
+  timezone: string
+  next_at: OptionalTimestamp
+  last_at: OptionalTimestamp
+  last_job_id: string | null
+  paused: Generated<boolean>
+  updated_at: Timestamp
+}
+
 export interface Tables {
   'accepted.job': JobTable
   'accepted.idempotency_key': IdempotencyKeyTable
@@ -106,4 +118,5 @@ export interface Tables {
   'accepted.api_key': ApiKeyTable
   'accepted.webhook_endpoint': WebhookEndpointTable
   'accepted.run_time': RunTimeTable
+  'accepted.schedule': ScheduleTable
 }
