@@ -21,3 +21,6 @@ comment on column accepted.schedule.last_at is 'The last occurrence that became 
 comment on column accepted.schedule.last_job_id is 'That job.';
 comment on column accepted.schedule.paused is 'While true, occurrences pass without a job; set by people only.';
 comment on column accepted.schedule.updated_at is 'When the definition last changed.';
+
+-- Whether a failed job has been retried is asked for each that is redriven. Most jobs are no retries, and have no entry.
+create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not null;

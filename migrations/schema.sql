@@ -90,6 +90,7 @@ create table accepted.job (
   constraint job_percent_range CHECK (((percent >= 0) AND (percent <= 100)))
 ) partition by RANGE (id);
 CREATE INDEX job_principal_id_idx ON ONLY accepted.job USING btree (principal, id);
+CREATE INDEX job_retry_of_idx ON ONLY accepted.job USING btree (retry_of) WHERE (retry_of IS NOT NULL);
 CREATE INDEX job_updated_at_idx ON ONLY accepted.job USING brin (updated_at) WITH (pages_per_range='16', autosummarize='on');
 comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
 comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';

@@ -9,7 +9,7 @@ import { freePort, todosConfig } from '../support/program.ts'
 const config = ['--config', todosConfig]
 
 t.test('each command has its help', async (t) => {
-  for (const command of ['dev', 'api', 'worker', 'migrate', 'keys', 'webhooks']) {
+  for (const command of ['dev', 'api', 'worker', 'migrate', 'keys', 'jobs', 'webhooks']) {
     const { code, out } = await run([command, '--help'])
     t.equal(code, 0)
     t.match(out, `Usage: accepted ${command}`)
