@@ -130,9 +130,9 @@ function describe({ redriven, retried, operationGone, payloadNotKept }: Report, 
   const named = payloadNotKept.slice(0, mostNamed).join(', ') + (payloadNotKept.length > mostNamed ? ', …' : '')
   return [
     `${dryRun ? 'Would redrive' : 'Redrove'} ${counted(redriven)}.`,
-    ...(retried > 0 ? [`Left ${counted(retried)} that have been retried already.`] : []),
+    ...(retried > 0 ? [`Left ${counted(retried)}: retried already.`] : []),
     ...gone.map(([name, count]) => `Left ${counted(count)} of ${name}: there is no such operation any more.`),
-    ...(named ? [`Left ${counted(payloadNotKept.length)} whose payload has not been kept: ${named}.`] : []),
+    ...(named ? [`Left ${counted(payloadNotKept.length)}: the payload has not been kept (${named}).`] : []),
   ].join('\n')
 }
 

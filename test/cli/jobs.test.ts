@@ -35,9 +35,9 @@ t.test('failed jobs are listed and redriven, for people and for machines', async
   t.match(JSON.parse((await jobs('list', '--state', 'queued', '--json')).out), [{ state: 'queued', retry_of: retried }])
   t.equal(JSON.parse((await jobs('list', '--json')).out).length, 6)
 
-  const left = `Left 1 job that have been retried already.
+  const left = `Left 1 job: retried already.
 Left 1 job of todo.gone: there is no such operation any more.
-Left 1 job whose payload has not been kept: ${bare}.
+Left 1 job: the payload has not been kept (${bare}).
 `
   t.match(await jobs('redrive', ...config, '--dry-run'), { code: 0, out: `Would redrive 2 jobs.\n${left}` })
   t.equal((await jobs('redrive', ...config, '--since', '1h', '--error', 'none')).out, 'Redrove 0 jobs.\n')
@@ -52,7 +52,7 @@ Left 1 job whose payload has not been kept: ${bare}.
     payloadNotKept: [bare],
     dryRun: false,
   })
-  t.match(await jobs('redrive', ...config), { code: 0, out: /^Redrove 0 jobs\.\nLeft 3 jobs that have been/ })
+  t.match(await jobs('redrive', ...config), { code: 0, out: /^Redrove 0 jobs\.\nLeft 3 jobs: retried already\./ })
   const { rows } = await database.pool.query('select retry_of from accepted.job where retry_of is not null order by 1')
   t.same(
     rows.map(({ retry_of }) => retry_of),
