@@ -90,6 +90,7 @@ create table accepted.job (
   constraint job_percent_range CHECK (((percent >= 0) AND (percent <= 100)))
 ) partition by RANGE (id);
 CREATE INDEX job_principal_id_idx ON ONLY accepted.job USING btree (principal, id);
+CREATE INDEX job_retry_of_idx ON ONLY accepted.job USING btree (retry_of) WHERE (retry_of IS NOT NULL);
 CREATE INDEX job_updated_at_idx ON ONLY accepted.job USING brin (updated_at) WITH (pages_per_range='16', autosummarize='on');
 comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
 comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';
@@ -159,6 +160,29 @@ comment on table accepted.run_time is 'How long jobs of an operation have run la
 comment on column accepted.run_time.operation is 'The operation.';
 comment on column accepted.run_time.seconds is 'Moving average over the jobs that succeeded lately, in seconds.';
 comment on column accepted.run_time.updated_at is 'When it was last written.';
+
+create table accepted.schedule (
+  name text not null,
+  operation text not null,
+  expression text not null,
+  timezone text not null,
+  next_at timestamp with time zone,
+  last_at timestamp with time zone,
+  last_job_id uuid,
+  paused boolean default false not null,
+  updated_at timestamp with time zone default now() not null,
+  constraint schedule_pkey PRIMARY KEY (name)
+);
+comment on table accepted.schedule is 'One row per schedule that the app defines: when it fires next, and what it did last. The worker keeps it in line with the definitions. To pause one: update accepted.schedule set paused = true where name = ''…''.';
+comment on column accepted.schedule.name is 'The name in its definition.';
+comment on column accepted.schedule.operation is 'What it enqueues.';
+comment on column accepted.schedule.expression is 'A cron expression, or a recurrence rule (RFC 5545, section 3.3.10).';
+comment on column accepted.schedule.timezone is 'The time zone the expression is read in, for example Europe/Berlin.';
+comment on column accepted.schedule.next_at is 'The next occurrence; null when a finite rule has none left. Its job commits together with the move to the one after it, so each occurrence becomes one job. Set it to now() to have one at once.';
+comment on column accepted.schedule.last_at is 'The last occurrence that became a job.';
+comment on column accepted.schedule.last_job_id is 'That job.';
+comment on column accepted.schedule.paused is 'While true, occurrences pass without a job; set by people only.';
+comment on column accepted.schedule.updated_at is 'When the definition last changed.';
 
 create table accepted.suspect (
   job_id uuid not null,

@@ -14,3 +14,4 @@ export {
   type ResultFor,
   refuse,
 } from './operation.ts'
+export { defineSchedule, type MissedPolicy, type Schedule } from './schedule.ts'

@@ -1,5 +1,5 @@
 // Compile-only: `npm run check:types` fails when an expected error is not one.
-import { accepted, defineConfig, defineOperation, refuse } from 'accepted'
+import { accepted, defineConfig, defineOperation, defineSchedule, refuse } from 'accepted'
 import type { Perform } from 'accepted/perform'
 import { defineHandlers } from 'accepted/worker'
 import Fastify from 'fastify'
@@ -146,3 +146,32 @@ export async function app(): Promise<void> {
     return reply.accepted(job)
   })
 }
+
+export const schedules = [
+  defineSchedule({ name: 'x', cron: '0 3 * * *', operation: createTodo, payload: { todoId: 'x' } }),
+  defineSchedule({
+    name: 'x',
+    rrule: 'FREQ=DAILY',
+    timezone: 'Europe/Berlin',
+    operation: sendReminder,
+    payload: (at) => ({ title: at.toISOString() }),
+    missed: 'once',
+  }),
+  // @ts-expect-error a payload of another operation
+  defineSchedule({ name: 'x', cron: '0 3 * * *', operation: createTodo, payload: { title: 'x' } }),
+  // @ts-expect-error what is made is of another operation
+  defineSchedule({ name: 'x', cron: '0 3 * * *', operation: createTodo, payload: () => ({ title: 'x' }) }),
+  // @ts-expect-error either, not both
+  defineSchedule({
+    name: 'x',
+    cron: '0 3 * * *',
+    rrule: 'FREQ=DAILY',
+    operation: sendReminder,
+    payload: { title: 'x' },
+  }),
+]
+
+export const besideSchedules = defineHandlers(
+  { ...operations, nightly: schedules[0] },
+  { 'todo.create': settleTodo, 'reminder.send': performReminder },
+)

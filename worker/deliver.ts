@@ -56,7 +56,7 @@ async function findLiveTarget({ db }: DeliveryOptions, { payload }: Delivery): P
   return target
 }
 
-/** Signs and posts. The id is the same for every attempt, so that the endpoint can tell a repetition. */
+/** Signs and posts. The id is the same for every attempt, and when the delivery is redriven, so that the endpoint can tell a repetition. */
 async function send(
   { allow }: DeliveryOptions,
   job: Delivery,
@@ -68,9 +68,9 @@ async function send(
   const signed = {
     ...headers,
     'user-agent': 'accepted',
-    'webhook-id': job.id,
+    'webhook-id': job.idempotencyKey,
     'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
-    'webhook-signature': secrets.map((secret) => new Webhook(secret).sign(job.id, now, body)).join(' '),
+    'webhook-signature': secrets.map((secret) => new Webhook(secret).sign(job.idempotencyKey, now, body)).join(' '),
   }
   try {
     const answer = await post({ url, headers: signed, body, allow, signal: job.signal })

@@ -55,6 +55,18 @@ export class AttemptFailed extends Error {
   }
 }
 
+/** A payload or a result does not fit the schema of its operation. */
+export class SchemaMismatch extends Error {
+  override name = 'SchemaMismatch'
+  readonly code: 'invalid-payload' | 'invalid-result'
+
+  /** @param mismatch the path that does not fit, and how */
+  constructor(what: 'payload' | 'result', operation: string, mismatch: string) {
+    super(`The ${what} does not fit the schema of '${operation}': ${mismatch}`)
+    this.code = `invalid-${what}`
+  }
+}
+
 /** The attempt took longer than the operation's `timeoutSeconds`. */
 export class AttemptTimeout extends Error {
   override name = 'AttemptTimeout'
@@ -122,7 +134,9 @@ function storableDetails(details: readonly unknown[]): readonly unknown[] {
 }
 
 function codeOf(error: unknown): string {
-  if (error instanceof AttemptFailed || error instanceof WorkerCrashed) return error.code
+  if (error instanceof AttemptFailed || error instanceof SchemaMismatch || error instanceof WorkerCrashed) {
+    return error.code
+  }
   return error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error'
 }
 

@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
 import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import { type AnyTransaction, type Operation, operationsIn, type PayloadFor, type ResultFor } from '../src/operation.ts'
+import { type Schedule, schedulesIn } from '../src/schedule.ts'
 
 /** What every handler sees of its job. */
 export interface RunningJob<O extends Operation = Operation> {
@@ -40,6 +41,8 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
   /**
    * Enqueues a follow-up job within the transaction; its operation's `accept` is not run. Its
    * principal is this job's unless the options say otherwise. Answers its id.
+   *
+   * @throws TypeError when the payload does not fit the operation's schema
    */
   enqueue<Next extends Operation>(
     trx: AnyTransaction,
@@ -112,9 +115,11 @@ export interface Dependencies {
   onShutdown(close: () => Promise<void> | void): void
 }
 
-/** Operations with their handlers; made by {@link defineHandlers}. */
+/** Operations with their handlers and schedules; made by {@link defineHandlers}. */
 export interface Handlers {
   readonly operations: ReadonlyMap<string, Operation>
+  /** Those defined beside the operations. */
+  readonly schedules: ReadonlyMap<string, Schedule>
   /** @throws TypeError when a handler is missing or surplus */
   load(dependencies: Dependencies): Promise<ReadonlyMap<string, Handler>>
 }
@@ -132,6 +137,7 @@ export function defineHandlers<const Record extends object>(
   const operations = operationsIn(record)
   return {
     operations,
+    schedules: schedulesIn(record, operations),
     async load(dependencies) {
       const made = typeof handlers === 'function' ? await handlers(dependencies) : handlers
       const byName = new Map(Object.entries(made as object)) as Map<string, Handler>

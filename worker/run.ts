@@ -3,10 +3,11 @@ import { sql } from 'kysely'
 import { isContention, isOutage } from '../src/db/sqlstate.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import type { AnyTransaction } from '../src/operation.ts'
+import { findMismatch } from '../src/validation.ts'
 import type { Cancellations } from './cancellations.ts'
 import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
-import { AttemptTimeout, JobCanceled, LostClaim } from './failure.ts'
+import { AttemptTimeout, JobCanceled, LostClaim, SchemaMismatch } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Progress } from './progress.ts'
@@ -99,6 +100,8 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
 async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunContext): Promise<Performed> {
   const { operation } = lane
   const handler = lane.handler as PerformHandler<typeof operation>
+  const mismatch = findMismatch(operation.schemas.payload, claim.payload)
+  if (mismatch) throw new SchemaMismatch('payload', operation.name, mismatch)
   const ending = new AbortController()
   const stop = () => ending.abort(context.stopping.reason)
   // Taken off again at the end: the worker outlives millions of jobs.

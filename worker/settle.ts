@@ -1,16 +1,19 @@
 import { type RawBuilder, sql } from 'kysely'
+import type { TSchema } from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import type { JobErrorColumn } from '../src/db/tables.ts'
-import { enqueue, type NewJob } from '../src/jobs/enqueue.ts'
+import { enqueue } from '../src/jobs/enqueue.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
+import { assertPayload, findMismatch } from '../src/validation.ts'
 import type { Claim } from './claim.ts'
 import { claimProcessedKeys } from './dedup.ts'
-import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter } from './failure.ts'
+import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Outcomes } from './metrics.ts'
+import { revive } from './revive.ts'
 import { runCharged } from './uncaught.ts'
 
 /** A claim on its way to the end. */
@@ -111,49 +114,6 @@ export async function findPending(trx: AnyTransaction, ids: readonly string[]): 
   return new Set(rows.map(({ id }) => id))
 }
 
-/**
- * A failed job is claimed when somebody has put its row back into the queue, with pg-boss's own means for example. Failed
- * is final: what runs is a new job, a retry like any other.
- *
- * @returns the operations whose workers to wake after the commit
- */
-async function revive(lane: Lane, trx: AnyTransaction, claims: readonly Claim[]): Promise<string[]> {
-  if (claims.length === 0) return []
-  const ids = claims.map(({ jobId }) => jobId)
-  const { rows } = await sql<RevivedJob>`
-    select id, principal, resource, idempotency_key, webhook_endpoint_id from accepted.job
-    where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)}
-      and operation = ${lane.operation.name} and state = 'failed'`.execute(trx)
-  const failed = new Map(rows.map((row) => [row.id, row]))
-  const retries = claims.flatMap(({ jobId, payload }) => {
-    const row = failed.get(jobId)
-    return row ? [retryOf(lane.operation, row, payload)] : []
-  })
-  lane.log.warn({ jobs: ids, retries: retries.map(({ id }) => id) }, 'Claimed jobs that had ended')
-  if (retries.length === 0) return []
-  await enqueue(lane.boss, trx, retries)
-  return [lane.operation.name]
-}
-
-interface RevivedJob {
-  id: string
-  principal: string
-  resource: string | null
-  idempotency_key: string | null
-  webhook_endpoint_id: string | null
-}
-
-const retryOf = (operation: Operation, job: RevivedJob, payload: unknown): NewJob => ({
-  id: uuid7(),
-  operation,
-  payload,
-  principal: job.principal,
-  idempotencyKey: job.idempotency_key ?? job.id,
-  resource: job.resource ?? undefined,
-  retryOf: job.id,
-  webhookEndpointId: job.webhook_endpoint_id ?? undefined,
-})
-
 // Beside `= any`, bounds let a generic plan skip the partitions of other days.
 export const lowest = (ids: readonly string[]) => ids.toSorted()[0]
 export const highest = (ids: readonly string[]) => ids.toSorted().at(-1)
@@ -164,6 +124,13 @@ async function runHandler(
   fresh: readonly Performed[],
   pending: ReadonlyMap<string, PendingJob>,
 ): Promise<{ endings: Ending[]; hints: Set<string> }> {
+  // A row may come from SQL or from another release. What performs was looked at before.
+  if (!lane.handler.perform)
+    assertFits(
+      lane.operation,
+      'payload',
+      fresh.map(({ claim }) => claim.payload),
+    )
   const hints = new Set<string>()
   const resources = new Map<string, string>()
   const jobs = fresh.map((performed) => {
@@ -180,6 +147,12 @@ async function runHandler(
     result: lane.operation.schemas.result ? (results ? results[index] : result) : undefined,
     resource: resources.get(claim.jobId) ?? resource,
   }))
+  if (lane.operation.schemas.result)
+    assertFits(
+      lane.operation,
+      'result',
+      endings.map((ending) => ending.result),
+    )
   return { endings, hints }
 }
 
@@ -187,6 +160,14 @@ async function callSettle({ handler, log }: Lane, trx: AnyTransaction, jobs: Set
   const uncaught = Promise.withResolvers<never>()
   const settling = runCharged({ log, fail: uncaught.reject }, () => handler.settle?.(trx, jobs))
   return Promise.race([settling, uncaught.promise])
+}
+
+/** One that does not fit fails the whole batch, which is then split until it is alone. */
+function assertFits({ name, schemas }: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
+  for (const value of values) {
+    const mismatch = findMismatch(schemas[what] as TSchema, value)
+    if (mismatch) throw new SchemaMismatch(what, name, mismatch)
+  }
 }
 
 function settlingJob(
@@ -199,6 +180,7 @@ function settlingJob(
     ...describeJob(lane, claim, row),
     result,
     async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
+      assertPayload(next, payload)
       const job = { ...rest, id: uuid7(), operation: next, payload, principal, idempotencyKey: key }
       await enqueue(lane.boss, trx, [job])
       hints.add(next.name)

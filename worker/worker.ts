@@ -27,6 +27,7 @@ import { createProgress } from './progress.ts'
 import { createReconciler } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
 import { createRunTimes } from './run-times.ts'
+import { assertPayloads, createFiring, deleteOtherSchedules, type Scheduling, writeSchedules } from './schedules.ts'
 import { createSuspects, type RunningLane } from './suspects.ts'
 import { within } from './within.ts'
 
@@ -65,6 +66,7 @@ const suspectsEvery = 1_000
 const reconcileEvery = 1_000
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
+const schedulesEvery = 60_000
 const partitionsEvery = 60 * 60 * 1_000
 /** Postgres is asked with every look; without an answer for so long it is held to be away. In milliseconds. */
 const answersWithin = 5_000
@@ -75,8 +77,8 @@ const closeWithin = 2_000
 /**
  * Starts a worker: it claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
  *
- * @throws TypeError when a handler is missing or surplus or cannot be isolated, `only` names an unknown operation, or
- *   `webhookAllow` no address
+ * @throws TypeError when a handler is missing or surplus or cannot be isolated, a schedule cannot be used, `only` names
+ *   an unknown operation, or `webhookAllow` no address
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? pino({ serializers: { err: serializeError } })
@@ -104,10 +106,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     closing.push(() => boss.stop({ graceful: false }))
     // All of them: a handler may enqueue what another worker runs.
     await prepareQueues(boss, all.values())
+    const scheduling = { database, boss, schedules: options.handlers.schedules, log }
+    assertPayloads(scheduling.schedules)
+    for (const schedule of await writeSchedules(scheduling)) log.warn({ schedule }, 'A schedule has no occurrence left')
+    await deleteOtherSchedules(scheduling, options.handlers.operations)
     const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
     const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
     const withBuiltIn = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
-    return run({ options, operations, handlers: withBuiltIn, database, boss, isolation, log, close })
+    return run({ options, operations, handlers: withBuiltIn, scheduling, database, boss, isolation, log, close })
   } catch (error) {
     await close()
     throw error
@@ -124,6 +130,7 @@ interface Parts {
   options: WorkerOptions
   operations: readonly Operation[]
   handlers: ReadonlyMap<string, Handler>
+  scheduling: Scheduling
   database: Database
   boss: PgBoss
   isolation: Isolation
@@ -131,7 +138,7 @@ interface Parts {
   close(): Promise<void>
 }
 
-function run({ options, operations, handlers, database, boss, isolation, log, close }: Parts): Worker {
+function run({ options, operations, handlers, scheduling, database, boss, isolation, log, close }: Parts): Worker {
   const draining = new AbortController()
   const stopping = new AbortController()
   const hints = createNotifier(database)
@@ -191,6 +198,8 @@ function run({ options, operations, handlers, database, boss, isolation, log, cl
     every(reconcileEvery, createReconciler({ database, boss, hints, log })),
     every(cancellationsEvery, cancellations.look),
     every(runTimesEvery, runTimes.write),
+    every(lookEvery, createFiring(scheduling, hints)),
+    every(schedulesEvery, async () => void (await writeSchedules(scheduling))),
     every(partitionsEvery, () => maintainPartitions(database, log)),
   ]
 

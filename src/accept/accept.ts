@@ -2,6 +2,7 @@ import type { PgBoss } from '../db/boss.ts'
 import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
 import { type AnyTransaction, type Operation, Refusal } from '../operation.ts'
+import { assertPayload } from '../validation.ts'
 import { claimKeys, type KeyClaim } from './idempotency-key.ts'
 
 /** A request that passed every check that needs no database. */
@@ -44,6 +45,7 @@ export class EntriesRefused extends Error {
  * together or not at all. Answers what became of each, in the same order; true only once the transaction has committed.
  *
  * @throws EntriesRefused when an operation refused an entry
+ * @throws TypeError when what an operation's `accept` answers does not fit its payload schema
  */
 export async function accept(boss: PgBoss, trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<Outcome[]> {
   const holders = await claimAll(trx, entries)
@@ -74,8 +76,13 @@ async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntr
     for (const [index, entry] of ofOperation.entries()) {
       const answer = answers[index]
       if (!answer) throw new Error(`accept of '${operation.name}' must answer for every entry, in the same order`)
-      if (answer instanceof Refusal) refusals.set(entry.id, answer)
-      else jobs.push(newJob(entry, answer))
+      if (answer instanceof Refusal) {
+        refusals.set(entry.id, answer)
+        continue
+      }
+      // An input that is passed on has been validated with the request.
+      if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
+      jobs.push(newJob(entry, answer))
     }
   }
   if (refusals.size > 0) throw new EntriesRefused(refusals)
@@ -89,6 +96,9 @@ async function decide(operation: Operation, trx: AnyTransaction, entries: readon
     entries.map(({ id, input, params, principal }) => ({ id, input, params, principal })),
   )
 }
+
+const isInput = (payload: unknown, { operation: { schemas }, input }: AcceptEntry) =>
+  payload === input && schemas.payload === schemas.input
 
 const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; resource?: string }): NewJob => ({
   id: entry.id,

@@ -2,7 +2,7 @@ import type { PgBoss } from '../db/boss.ts'
 import { ProblemError } from '../errors.ts'
 import { enqueue } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
-import { findRetryable, type RetryableJob, retryableStates } from '../jobs/retry.ts'
+import { findRetryable, newRetry, type RetryableJob, retryableStates } from '../jobs/retry.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import type { Outcome } from './accept.ts'
 import { claimKeys } from './idempotency-key.ts'
@@ -20,8 +20,7 @@ export interface RetryRequest {
 }
 
 /**
- * Runs a failed or canceled job again, as a new job with the same payload, within the transaction. The new one inherits
- * the idempotency key that handlers pass on outside, so that what took effect out there is not done again.
+ * Runs a failed or canceled job again, as a new job with the same payload, within the transaction.
  *
  * @throws ProblemError not-found, job-not-retryable: roll back, and the key stays unused
  */
@@ -41,19 +40,7 @@ export async function retryJob(
   const failed = await findRetryable(trx, { id: jobId, principal })
   if (!failed) throw new ProblemError('not-found', 'There is no such job, or it is not yours')
   const operation = retryableOperation(failed, operations)
-  const [job] = await enqueue(boss, trx, [
-    {
-      id,
-      operation,
-      payload: failed.payload,
-      principal,
-      idempotencyKey: failed.idempotency_key ?? failed.id,
-      resource: failed.resource ?? undefined,
-      retryOf: failed.id,
-      trace,
-      webhookEndpointId: failed.webhook_endpoint_id ?? undefined,
-    },
-  ])
+  const [job] = await enqueue(boss, trx, [{ ...newRetry(failed, operation, id), trace }])
   return { kind: 'accepted', job: job as Job }
 }
 

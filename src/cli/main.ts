@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, Option } from 'commander'
 import { api } from './api.ts'
+import { listJobs, redriveJobs } from './jobs.ts'
 import { addKey, listKeys, revokeKey } from './keys.ts'
 import { migrate } from './migrate.ts'
 import { addWebhook, listWebhooks, removeWebhook, rotateWebhook } from './webhooks.ts'
@@ -58,6 +59,27 @@ keys
   .action(addKey)
 keys.command('list').description('every key, without the key').option('--json', 'for machines').action(listKeys)
 keys.command('revoke <id>').description('refuse a key from now on').option('--json', 'for machines').action(revokeKey)
+
+const jobs = program.command('jobs').description("everybody's jobs; failed ones wait here to be redriven")
+jobs
+  .command('list')
+  .description('newest first')
+  .option('--state <state>', 'only queued, running, succeeded, failed or canceled ones')
+  .option('--operation <name>', 'only of this operation')
+  .option('--limit <n>', 'so many at most (default: 20)')
+  .option('--json', 'for machines')
+  .action(listJobs)
+jobs
+  .command('redrive')
+  .description('run failed jobs again, as new jobs; doing it twice changes nothing')
+  .addOption(config())
+  .option('--operation <name>', 'only of this operation')
+  .option('--since <time>', 'only what has failed since then: 24h, 30m, 2027-02-14T12:00:00Z')
+  .option('--error <code>', 'only with this error code')
+  .option('--limit <n>', 'so many at most, oldest first')
+  .option('--dry-run', 'count them only')
+  .option('--json', 'for machines')
+  .action(redriveJobs)
 
 const webhooks = program.command('webhooks').description('endpoints that are told when jobs end')
 webhooks

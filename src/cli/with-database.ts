@@ -2,11 +2,13 @@ import { databaseOptions, readSettings, requireDatabaseUrl } from '../config.ts'
 import { type Database, openDatabase } from '../db/database.ts'
 
 /** Opens the database for as long as a command works with it. */
-export async function withDatabase<Result>(work: (db: Database['kysely']) => Promise<Result>): Promise<Result> {
+export async function withDatabase<Result>(
+  work: (db: Database['kysely'], database: Database) => Promise<Result>,
+): Promise<Result> {
   const settings = readSettings()
-  const database = openDatabase({ ...databaseOptions(settings, requireDatabaseUrl(settings)), poolSize: 1 })
+  const database = openDatabase({ ...databaseOptions(settings, requireDatabaseUrl(settings)), poolSize: 2 })
   try {
-    return await work(database.kysely)
+    return await work(database.kysely, database)
   } finally {
     await database.close()
   }

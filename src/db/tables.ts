@@ -106,6 +106,18 @@ export interface SuspectTable {
   crashed_at: Timestamp
 }
 
+export interface ScheduleTable {
+  name: string
+  operation: string
+  expression: string
+  timezone: string
+  next_at: OptionalTimestamp
+  last_at: OptionalTimestamp
+  last_job_id: string | null
+  paused: Generated<boolean>
+  updated_at: Timestamp
+}
+
 export interface Tables {
   'accepted.job': JobTable
   'accepted.idempotency_key': IdempotencyKeyTable
@@ -114,5 +126,6 @@ export interface Tables {
   'accepted.api_key': ApiKeyTable
   'accepted.webhook_endpoint': WebhookEndpointTable
   'accepted.run_time': RunTimeTable
+  'accepted.schedule': ScheduleTable
   'accepted.suspect': SuspectTable
 }

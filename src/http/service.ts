@@ -17,6 +17,7 @@ import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
 import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
+import { assertPayload } from '../validation.ts'
 import { createWatcher, type Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createEventStreams, type EventStreams } from './event-stream.ts'
@@ -46,7 +47,8 @@ export interface Accepted {
    * Enqueues a job within a transaction: a Kysely one, or a `pg` client that has sent BEGIN. Never runs the
    * operation's `accept`. Without a principal in the options it is `anonymous`'s. The job exists once the transaction has committed; answer with `reply.accepted(job)` then.
    *
-   * @throws TypeError when there is no transaction, or the operation is not among the registered ones
+   * @throws TypeError when there is no transaction, the operation is not among the registered ones, or the payload does
+   *   not fit its schema
    */
   enqueue<O extends Operation>(
     trx: AnyTransaction | pg.ClientBase,
@@ -169,6 +171,7 @@ function enqueueWith(boss: PgBoss, operations: ReadonlyMap<string, Operation>): 
     if (operations.get(operation.name) !== operation) {
       throw new TypeError(`Operation '${operation.name}' is not among the registered operations`)
     }
+    assertPayload(operation, payload)
     const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
     return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
   }

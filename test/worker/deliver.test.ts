@@ -4,6 +4,8 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { cancelJob } from '../../src/jobs/cancel.ts'
+import { redrive } from '../../src/jobs/redrive.ts'
+import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { createEndpoint, type NewEndpoint, rotateSecret } from '../../src/jobs/webhook-endpoint.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { type Receiver, receive, verify } from '../support/receiver.ts'
@@ -243,6 +245,23 @@ t.test('a failed attempt is repeated later under the same id, with a new timesta
   t.ok(Number(second.headers['webhook-timestamp']) > Number(first.headers['webhook-timestamp']))
   t.not(second.headers['webhook-signature'], first.headers['webhook-signature'])
   t.not(second.remotePort, first.remotePort, 'each attempt has a connection of its own')
+})
+
+t.test('a delivery that is redriven has the webhook-id of the first', async (t) => {
+  const { jobs, work, register, delivery } = await setUp(t)
+  const receiver = await receive(t, { answers: [{ status: 410 }, { status: 200 }] })
+  const { secret } = await register(receiver)
+  await work()
+  await jobs.add(write, { word: 'x' })
+  const failed = await delivery(1)
+  t.match(failed, { state: 'failed', error: { code: 'endpoint-gone' } })
+  await jobs.query('update accepted.webhook_endpoint set disabled_at = null, disabled_reason = null')
+  const known = new Map([[deliverWebhook.name, deliverWebhook]])
+  await jobs.database.kysely.transaction().execute((trx) => redrive(jobs.boss, trx, known, { batchSize: 10, most: 10 }))
+  const [first, second] = await receiver.arrived(2)
+  if (!first || !second) return t.fail()
+  t.equal(second.headers['webhook-id'], first.headers['webhook-id'])
+  t.same(verify(first, secret), verify(second, secret))
 })
 
 t.test('the pauses grow to a day, and after the eighth attempt the delivery has failed', async (t) => {

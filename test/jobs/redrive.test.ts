@@ -1,0 +1,140 @@
+import { defineOperation } from 'accepted'
+import { defineHandlers, JobFailed } from 'accepted/worker'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
+import { type RedriveOptions, redrive } from '../../src/jobs/redrive.ts'
+import type { Operation } from '../../src/operation.ts'
+import { openJobs } from '../support/jobs.ts'
+
+const Word = Type.Object({ word: Type.String() })
+const operation = defineOperation({ name: 'word.write', input: Word, retry: { limit: 0 } })
+const other = defineOperation({ name: 'word.other', input: Word, retry: { limit: 0 } })
+const operations = { operation, other }
+
+/** Jobs that have failed, and a worker for which the next ones fail or succeed. */
+async function setUp(t: Test) {
+  const jobs = await openJobs(t, Object.values(operations))
+  const outside = { isBroken: true }
+  const effects: { word: string; key: string }[] = []
+  const perform = async ({
+    payload: { word },
+    idempotencyKey: key,
+  }: {
+    payload: { word: string }
+    idempotencyKey: string
+  }) => {
+    if (outside.isBroken) throw new JobFailed(word === 'odd' ? 'odd' : 'outage', 'Not now')
+    effects.push({ word, key })
+  }
+  await jobs.work(defineHandlers(operations, { 'word.write': { perform }, 'word.other': { perform } }))
+  const known = new Map<string, Operation>(Object.values(operations).map((one) => [one.name, one]))
+  return {
+    jobs,
+    outside,
+    effects,
+    async fail(more?: Parameters<typeof jobs.add>[2], word = 'a', of: typeof operation | typeof other = operation) {
+      const id = await jobs.add(of as typeof operation, { word }, more)
+      await jobs.ended(id)
+      return id
+    },
+    redrive: (options: Partial<RedriveOptions> = {}, defined = known) =>
+      jobs.database.kysely
+        .transaction()
+        .execute((trx) =>
+          redrive(jobs.boss, trx, defined, { batchSize: 100, most: Number.POSITIVE_INFINITY, ...options }),
+        ),
+    retriesOf: (id: string) => jobs.query('select * from accepted.job where retry_of = $1 order by id', [id]),
+  }
+}
+
+const ids = (found: { id: string }[]) => found.map(({ id }) => id)
+
+t.test(
+  'a failed job runs again as a new one, with all that was its own and the key for services outside',
+  async (t) => {
+    const { jobs, outside, effects, fail, redrive, retriesOf } = await setUp(t)
+    const webhookEndpointId = uuid7()
+    const keyed = await fail({ principal: 'bob', idempotencyKey: 'k', resource: '/words/1', webhookEndpointId })
+    const bare = await fail()
+    outside.isBroken = false
+    t.same(ids((await redrive()).redriven), [keyed, bare])
+    const [retry] = (await retriesOf(keyed)) as [{ id: string }]
+    t.match(await jobs.ended(retry.id), {
+      state: 'succeeded',
+      operation: 'word.write',
+      principal: 'bob',
+      idempotency_key: 'k',
+      resource: '/words/1',
+      webhook_endpoint_id: webhookEndpointId,
+    })
+    const [bareRetry] = (await retriesOf(bare)) as [{ id: string }]
+    await jobs.ended(bareRetry.id)
+    t.same(
+      effects.toSorted((a, b) => a.key.length - b.key.length),
+      [
+        { word: 'a', key: 'k' },
+        { word: 'a', key: bare },
+      ],
+    )
+  },
+)
+
+t.test('twice, one after the other or both at once, makes one retry of each', async (t) => {
+  const { jobs, outside, fail, redrive } = await setUp(t)
+  for (let count = 0; count < 5; count++) await fail()
+  outside.isBroken = false
+  const both = await Promise.all([redrive(), redrive(), redrive()])
+  t.same(both.map(({ redriven }) => redriven.length).sort(), [0, 0, 5])
+  t.same(both.map(({ retried }) => retried.length).sort(), [0, 5, 5])
+  for (const { id } of await jobs.query('select id from accepted.job where retry_of is not null')) await jobs.ended(id)
+  t.match(await redrive(), { redriven: [], retried: { length: 5 } })
+  t.equal((await jobs.query('select from accepted.job')).length, 10)
+})
+
+t.test('a retry that failed as well is the one to redrive, and one that was canceled does not count', async (t) => {
+  const { jobs, fail, redrive, retriesOf } = await setUp(t)
+  const first = await fail()
+  await redrive()
+  const [second] = (await retriesOf(first)) as [{ id: string }]
+  t.match(await jobs.ended(second.id), { state: 'failed' })
+  t.match(await redrive(), { redriven: [{ id: second.id }], retried: [{ id: first }] })
+  const [third] = (await retriesOf(second.id)) as [{ id: string }]
+  await jobs.ended(third.id)
+  t.same(await retriesOf(first), [await jobs.read(second.id)])
+  await jobs.query(`update accepted.job set state = 'canceled', error = null where id = $1`, [third.id])
+  t.match(await redrive({ dryRun: true }), { redriven: [{ id: second.id }], retried: [{ id: first }] })
+})
+
+t.test('by operation, time and error; in batches; at most so many; a dry run changes nothing', async (t) => {
+  const { jobs, fail, redrive } = await setUp(t)
+  const all = [await fail(), await fail({}, 'odd'), await fail({}, 'a', other)] as const
+  await jobs.query(`update accepted.job set ended_at = now() - interval '2 hours' where id = $1`, [all[0]])
+  const dryRun = true
+  t.same(ids((await redrive({ dryRun })).redriven), all)
+  t.same(ids((await redrive({ dryRun, operation: 'word.other' })).redriven), [all[2]])
+  t.same(ids((await redrive({ dryRun, error: 'odd' })).redriven), [all[1]])
+  const since = new Date(Date.now() - 60 * 60 * 1000)
+  t.same(ids((await redrive({ dryRun, since })).redriven), [all[1], all[2]])
+  t.match(await redrive({ dryRun, most: 1 }), { redriven: [{ id: all[0] }], last: all[0] })
+  t.match(await redrive({ dryRun, batchSize: 2 }), { redriven: { length: 2 }, last: all[1] })
+  t.match(await redrive({ dryRun, batchSize: 2, after: all[1] }), { redriven: [{ id: all[2] }], last: all[2] })
+  t.match(await redrive({ dryRun, after: all[2] }), { redriven: [], last: undefined })
+  t.equal((await jobs.query('select from accepted.job')).length, 3)
+})
+
+t.test('what cannot run again is left, by its reason', async (t) => {
+  const { jobs, outside, fail, redrive } = await setUp(t)
+  const [gone, bare, expired, good] = [await fail({}, 'a', other), await fail(), await fail(), await fail()]
+  await jobs.query('update accepted.job set payload = null where id = $1', [bare])
+  await jobs.query('update accepted.job set expires_at = now() where id = $1', [expired])
+  outside.isBroken = false
+  const found = await redrive({}, new Map([[operation.name, operation]]))
+  t.match(found, {
+    operationGone: [{ id: gone }],
+    payloadNotKept: [{ id: bare }],
+    redriven: [{ id: good }],
+    retried: [],
+  })
+  t.equal(found.redriven.length, 1)
+})
