@@ -13,6 +13,8 @@ export interface Server {
   createDatabase(name: string): Promise<string>
   /** Stops it as a crash would (`pg_ctl stop -m immediate`), when it still runs. */
   crash(): Promise<void>
+  /** Stops it in order. */
+  stop(): Promise<void>
   /** Starts it again on the same data and port. */
   restart(): Promise<void>
   /** Crashes it, for nobody needs it any more. */
@@ -55,6 +57,7 @@ export async function startServer(options: { dataDir: string; settings?: Record<
       return urlOf(name)
     },
     crash: () => running.stop('immediate'),
+    stop: () => running.stop('fast'),
     async restart() {
       // One that went down by itself has still to be given up.
       await running.stop('immediate')

@@ -12,6 +12,8 @@ export interface Tables {
 /** What a client asks for; the token is its name of the intent. */
 const Intent = Type.Object({
   token: Type.String(),
+  /** Makes it longer. */
+  filler: Type.Optional(Type.String()),
   /** How long perform takes, in milliseconds. */
   takes: Type.Optional(Type.Integer({ minimum: 0 })),
   /** How a poison job ends its attempt. */

@@ -1,4 +1,9 @@
 import type { Row } from '../stage.ts'
+import { bouncers, clock } from './environment.ts'
+import { failover } from './failover.ts'
+import { limits } from './limits.ts'
+import { network } from './network.ts'
+import { poison } from './poison.ts'
 import { backends, postgresCrash, races } from './postgres.ts'
 import { apiKills, deploy, kills, oneKey, stoppedWorkers, workerDies } from './processes.ts'
 
@@ -13,4 +18,10 @@ export const rows: readonly Row[] = [
   postgresCrash,
   backends,
   ...races,
+  ...network,
+  ...limits,
+  clock,
+  ...bouncers,
+  poison,
+  failover,
 ]
