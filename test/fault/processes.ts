@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { appendFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../support/program.ts'
-import { until } from '../support/until.ts'
 
 /** One place of a process of the product: what dies there is started again at once, on the same port. */
 export interface Place {
@@ -35,6 +35,9 @@ export interface PlaceOptions {
   nodeArgs?: readonly string[]
   args?: readonly string[]
 }
+
+/** Many start at once, and on a busy machine. In milliseconds. */
+const readyWithin = 120_000
 
 /** Reserves a place. */
 export async function openPlace(command: 'api' | 'worker', options: PlaceOptions): Promise<Place> {
@@ -94,11 +97,14 @@ export async function openPlace(command: 'api' | 'worker', options: PlaceOptions
       }
     },
     async ready() {
-      await until(async () => {
-        if (!isRunning()) return false
+      const deadline = performance.now() + readyWithin
+      for (;;) {
         const answer = fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(2_000) })
-        return (await answer.catch(() => undefined))?.ok
-      })
+        if (isRunning() && (await answer.catch(() => undefined))?.ok) return
+        await answer.catch(() => {})
+        if (performance.now() > deadline) throw new Error(`The ${command} does not become ready; see ${output}`)
+        await delay(20)
+      }
     },
     signal(signal) {
       if (signal === 'SIGKILL') isKilled = true
