@@ -112,6 +112,10 @@ const environment = {
       description: 'Postgres directly, for LISTEN and migrations, when DATABASE_URL goes through a pooler',
     }),
   ),
+  DATABASE_PREPARED_STATEMENTS: Type.Enum(['on', 'off'], {
+    default: 'on',
+    description: 'Named prepared statements; off for a pooler that cannot carry them from one session to the next',
+  }),
   HOST: Type.String({
     minLength: 1,
     default: '127.0.0.1',

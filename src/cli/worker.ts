@@ -19,7 +19,11 @@ export async function worker(options: { config?: string; operations?: string[] }
   try {
     const running = await createWorker({
       handlers,
-      database: { url, ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }) },
+      database: {
+        url,
+        preparedStatements: settings.DATABASE_PREPARED_STATEMENTS === 'on',
+        ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
+      },
       publicUrl: settings.PUBLIC_URL ?? localUrl(settings),
       ...(settings.WEBHOOK_ALLOW && { webhookAllow: settings.WEBHOOK_ALLOW.split(',') }),
       log: pino({ level: settings.LOG_LEVEL, serializers: { err: serializeError } }),

@@ -26,6 +26,7 @@ export async function createServer(config: Config, settings: Settings, databaseU
     operations: config.operations,
     database: {
       url: databaseUrl,
+      preparedStatements: settings.DATABASE_PREPARED_STATEMENTS === 'on',
       ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
     },
     ...(config.authenticate && { authenticate: config.authenticate }),

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { freePort } from '../../support/program.ts'
 import { until } from '../../support/until.ts'
 import { query } from '../server.ts'
-import { acknowledgedMore, type Row, type Stage } from '../stage.ts'
+import { acknowledgedMore, drain, type Row, type Stage } from '../stage.ts'
 import { unanswered, watch } from './postgres.ts'
 
 /** Installs a Debian package, unless what it brings is there. */
@@ -85,7 +85,7 @@ const bouncer = (withListen: boolean): Row => ({
     const findings = [...(await watch(stage.apis[0]?.url)), ...unanswered(load.refusals)]
     await load.stop()
     // It is needed until nothing is pending.
-    await until(async () => (await stage.query('select from accepted.job where ended_at is null limit 1')).length === 0)
+    await drain(stage, 120)
     return { faults: 0, findings, notes: [...load.unknowns].map(([why, count]) => `${count} × ${why}`) }
   },
 })
