@@ -29,6 +29,8 @@ export interface Load {
   unknowns: Map<string, number>
   /** Begins no more intents; resolves when each has its outcome or cannot get one. */
   stop(): Promise<void>
+  /** The same, but nothing is repeated any more. */
+  abandon(): Promise<void>
 }
 
 /** With a key, how long an intent is repeated after the load was stopped, in milliseconds: until everything is up again. */
@@ -82,6 +84,11 @@ export function startLoad({
     async stop() {
       stopped = true
       stoppedAt = performance.now()
+      await running
+    },
+    async abandon() {
+      stopped = true
+      stoppedAt = Number.NEGATIVE_INFINITY
       await running
     },
   }

@@ -15,6 +15,7 @@ export interface Place {
   ready(): Promise<void>
   /** A SIGKILL by us is no death of its own. */
   signal(signal: NodeJS.Signals): void
+  pid(): number | undefined
   /** How often a process died by itself. */
   deaths(): number
   /** Lets a handler that hangs go on. */
@@ -55,6 +56,7 @@ export async function openPlace(command: 'api' | 'worker', options: PlaceOptions
   const place: Place = {
     command,
     url,
+    pid: () => child?.pid,
     deaths: () => deaths,
     start(env) {
       isEnding = false

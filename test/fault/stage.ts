@@ -92,6 +92,7 @@ export async function play(row: Row, { server: shared, short, root, directory: b
   const proxy = await startFaultProxy(server.port)
   const journal = await openJournal(join(directory, 'journal.jsonl'))
   const places: Place[] = []
+  const loads: Load[] = []
   let serverNow = server
   const stage: Stage = {
     ...{ server, proxy, databaseUrl, directory, journal, short },
@@ -105,7 +106,9 @@ export async function play(row: Row, { server: shared, short, root, directory: b
     },
     load(options) {
       const url = () => (stage.apis[Math.floor(Math.random() * stage.apis.length)] as Place).url
-      return startLoad({ journal, url, ...options })
+      const load = startLoad({ journal, url, ...options })
+      loads.push(load)
+      return load
     },
     query: (text, values) => query(serverNow.urlOf(database), text, values),
   }
@@ -135,6 +138,7 @@ export async function play(row: Row, { server: shared, short, root, directory: b
     return figures
   } finally {
     await Promise.all(places.map((place) => place.end('SIGKILL')))
+    await Promise.all(loads.map((load) => load.abandon()))
     await proxy.close()
     await journal.close()
     await (row.server

@@ -1,6 +1,7 @@
 import type { Row } from '../stage.ts'
 import { bouncers, clock } from './environment.ts'
 import { failover } from './failover.ts'
+import { badInput } from './input.ts'
 import { limits } from './limits.ts'
 import { network } from './network.ts'
 import { poison } from './poison.ts'
@@ -22,6 +23,7 @@ export const rows: readonly Row[] = [
   ...limits,
   clock,
   ...bouncers,
+  badInput,
   poison,
   failover,
 ]

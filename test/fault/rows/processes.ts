@@ -30,7 +30,7 @@ const killing = (name: string, summary: string, kinds: readonly ('apis' | 'worke
   apis: 2,
   async story(stage) {
     const load = stage.load()
-    const rounds = (stage.short ? 8 : 200) / 2
+    const rounds = (stage.short ? 6 : 200) / 2
     let kills = 0
     let stuck = false
     while (kills < rounds * 2 && !stuck) {
