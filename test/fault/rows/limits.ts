@@ -80,6 +80,8 @@ const disk: Row = {
   name: 'disk-full',
   summary: 'the disk is full (53100 for data, a PANIC for WAL), and has room again: no false 202',
   async server(directory) {
+    if (process.getuid?.() !== 0)
+      throw new Error('To mount a small disk takes root: run this row as root, or leave it out')
     // Named anew, for what is mounted under a name of an earlier run may still be busy.
     const dataDir = join(directory, `disk-${randomBytes(4).toString('hex')}`)
     await mkdir(dataDir)
