@@ -28,7 +28,7 @@ const template = 'fault_template'
  * Starts a Postgres.
  *
  * @param options.dataDir one that the user postgres can enter
- * @param options.database must be there already on a standby; default: the template, which is migrated
+ * @param options.settings of postgresql.conf
  */
 export async function startServer(options: { dataDir: string; settings?: Record<string, string> }): Promise<Server> {
   // A crash has nothing to lose in the kernel's cache; that WAL is flushed before the commit returns is what counts.
