@@ -84,8 +84,12 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   return { hints, outcomes: { succeeded: succeeded.length, canceled: canceled.length } }
 }
 
+/** So long Postgres waits for the next statement of a settle, in milliseconds; then it was cut off, or stopped. */
+const idleTimeout = 30_000
+
 /**
- * Locks those of the jobs that are still pending, in the order of their ids.
+ * Locks those of the jobs that are still pending, in the order of their ids. Whoever falls silent with the locks loses
+ * them before long.
  *
  * @param otherwise `skip locked` leaves out what somebody else has locked
  */
@@ -95,12 +99,15 @@ export async function lockPending(
   otherwise: RawBuilder<unknown> = sql``,
 ): Promise<Map<string, PendingJob>> {
   const { rows } = await sql<PendingJob>`
+    with waiting as materialized (
+      select set_config('idle_in_transaction_session_timeout', ${String(idleTimeout)}, true)
+    )
     select
       id, principal, idempotency_key, attempt, max_attempts, attempt_started_at, cancel_requested,
       extract(epoch from expires_at - now())::float8 as kept_seconds
-    from accepted.job
+    from waiting, accepted.job
     where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ${pendingList}
-    order by id for update ${otherwise}`.execute(trx)
+    order by id for update of job ${otherwise}`.execute(trx)
   return new Map(rows.map((row) => [row.id, row]))
 }
 

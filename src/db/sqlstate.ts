@@ -14,7 +14,6 @@ export const sqlstate = {
   adminShutdown: '57P01',
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',
-  idleInTransactionSessionTimeout: '25P03',
   readOnlySqlTransaction: '25006',
 } as const
 
@@ -41,7 +40,6 @@ const outages: readonly string[] = [
   sqlstate.cannotConnectNow,
   sqlstate.tooManyConnections,
   sqlstate.diskFull,
-  sqlstate.idleInTransactionSessionTimeout,
   sqlstate.readOnlySqlTransaction,
   'ECONNREFUSED',
   'ECONNRESET',

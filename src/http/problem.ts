@@ -83,6 +83,8 @@ export function handleNotFound(request: FastifyRequest, reply: FastifyReply): Fa
 const codesOfFastify: Readonly<Record<string, ProblemCode>> = {
   // A path that cannot be decoded names nothing.
   FST_ERR_BAD_URL: 'not-found',
+  // And neither does an id that is longer than any.
+  FST_ERR_MAX_PARAM_LENGTH: 'not-found',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
   FST_ERR_CTP_EMPTY_JSON_BODY: 'malformed-json',

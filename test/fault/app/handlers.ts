@@ -1,0 +1,87 @@
+import { appendFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { defineHandlers, type SettlingJob } from 'accepted/worker'
+import type { Transaction } from 'kysely'
+import * as operations from './operations.ts'
+import { contend, type Tables } from './operations.ts'
+
+// A file, for what Postgres rolls back or is not there to take has been executed all the same.
+const log = process.env.EXECUTIONS as string
+
+/** Records that a job is executed now. */
+const execute = (jobs: readonly { id: string }[]) => appendFileSync(log, jobs.map(({ id }) => `${id}\n`).join(''))
+
+async function writeEffects(
+  trx: Transaction<Tables>,
+  jobs: readonly Pick<SettlingJob<typeof operations.settled>, 'id' | 'payload'>[],
+): Promise<void> {
+  await trx
+    .insertInto('effect')
+    .values(jobs.map(({ id, payload }) => ({ job_id: id, token: payload.token })))
+    .execute()
+  // The harness may stop or kill the process here, in the middle of the transaction.
+  if (process.env.HANG === 'settle') await hang()
+}
+
+/** Tells the harness, and waits until it says to go on. */
+async function hang(): Promise<void> {
+  const goOn = new Promise((resolve) => process.once('message', resolve))
+  process.send?.('hanging')
+  await goOn
+}
+
+const misdeeds = {
+  throw: async () => {
+    throw new Error('poison')
+  },
+  'reject-late': async () => {
+    // Nobody awaits it, and when it rejects the attempt may be over.
+    void delay(100).then(() => {
+      throw new Error('poison, late')
+    })
+    await delay(5)
+    throw new Error('poison')
+  },
+  exit: async () => process.exit(1),
+  loop: async () => {
+    for (;;);
+  },
+  allocate: async () => {
+    const kept: unknown[] = []
+    for (;;) kept.push(new Array(100_000).fill(kept.length))
+  },
+}
+
+export default defineHandlers(operations, {
+  'intent.settle': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      execute(jobs)
+      await writeEffects(trx, jobs)
+    },
+  },
+  'intent.perform': {
+    perform: async (job) => {
+      execute([job])
+      if (process.env.HANG === 'perform') await hang()
+      await delay(job.payload.takes ?? 5)
+    },
+    settle: writeEffects,
+  },
+  'intent.contend': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      execute(jobs)
+      await writeEffects(trx, jobs)
+      await contend(trx)
+    },
+    // More transactions at once.
+    batchSize: 2,
+  },
+  'intent.poison': {
+    perform: async (job) => {
+      execute([job])
+      await misdeeds[job.payload.poison ?? 'throw']()
+    },
+    settle: writeEffects,
+    concurrency: 4,
+  },
+})

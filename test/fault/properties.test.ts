@@ -1,0 +1,251 @@
+import { request } from 'node:http'
+import { defineOperation, refuse } from 'accepted'
+import fc from 'fast-check'
+import t from 'tap'
+import Type from 'typebox'
+import { readSettings } from '../../src/config.ts'
+import { createServer } from '../../src/http/server.ts'
+import { get, post } from '../support/client.ts'
+import { createDatabase } from '../support/database.ts'
+import { createChecker } from '../support/documents.ts'
+
+/** Requests per route; a longer run is a number in the environment. */
+const runs = Number(process.env.PROPERTY_RUNS ?? 40)
+const seed = Number(process.env.PROPERTY_SEED ?? Date.now() % 2 ** 31)
+
+const operations = {
+  create: defineOperation({
+    name: 'note.create',
+    route: { method: 'POST', url: '/notes' },
+    input: Type.Object({
+      text: Type.String({ minLength: 1 }),
+      tags: Type.Optional(Type.Array(Type.String(), { maxItems: 5 })),
+      rank: Type.Optional(Type.Integer({ minimum: 0 })),
+      more: Type.Optional(Type.Unknown()),
+    }),
+    result: Type.Object({ length: Type.Integer() }),
+    accept: async (_trx, entries) =>
+      entries.map(({ input }) => (input.text === 'no' ? refuse(409, 'unwanted', 'Not this one') : { payload: input })),
+  }),
+  change: defineOperation({
+    name: 'note.change',
+    route: { method: 'PATCH', url: '/notes/:id' },
+    params: Type.Object({ id: Type.String() }),
+    input: Type.Object({ text: Type.String() }),
+    accept: async (_trx, entries) => entries.map(({ input }) => ({ payload: input })),
+  }),
+}
+
+interface Sent {
+  method: string
+  path: string
+  headers: [string, string][]
+  body: Buffer | undefined
+}
+
+interface Answer {
+  status: number
+  headers: Headers
+  body: unknown
+}
+
+/** Without a client library that would mend or refuse what is odd. */
+function send(url: string, { method, path, headers, body }: Sent): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    // A list of headers is sent as it is, with nothing added.
+    const lines = [['host', new URL(url).host], ...headers].flat()
+    const outgoing = request(url, { method, path, headers: lines })
+    outgoing.setTimeout(20_000, () => outgoing.destroy(new Error('No answer within 20 s')))
+    outgoing.on('error', reject)
+    outgoing.on('response', (incoming) => {
+      const found = new Headers()
+      for (const [name, value] of Object.entries(incoming.headers)) found.set(name, String(value))
+      const status = incoming.statusCode as number
+      const type = found.get('content-type') ?? ''
+      if (type.startsWith('text/event-stream')) {
+        // It need not end.
+        incoming.destroy()
+        return resolve({ status, headers: found, body: undefined })
+      }
+      const pieces: Buffer[] = []
+      incoming.on('error', reject)
+      incoming.on('data', (piece) => pieces.push(piece))
+      incoming.on('end', () => {
+        const text = Buffer.concat(pieces).toString()
+        const parsed = text && type.includes('json') ? JSON.parse(text) : text || undefined
+        resolve({ status, headers: found, body: parsed })
+      })
+    })
+    outgoing.end(body)
+  })
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a schema of any shape
+type Schema = any
+
+/** Values that a schema allows, or nearly. */
+function valuesOf(schema: Schema): fc.Arbitrary<unknown> {
+  if (schema?.enum) return fc.constantFrom(...schema.enum)
+  if (schema?.const !== undefined) return fc.constant(schema.const)
+  const several = schema?.anyOf ?? schema?.oneOf
+  if (several) return fc.oneof(...several.map(valuesOf))
+  switch (schema?.type) {
+    case 'string':
+      return fc.oneof(strings, fc.constant('no'), fc.webUrl(), fc.uuid())
+    case 'integer':
+    case 'number':
+      return fc.oneof(fc.integer(), fc.double(), fc.maxSafeInteger())
+    case 'boolean':
+      return fc.boolean()
+    case 'array':
+      return fc.array(valuesOf(schema.items), { maxLength: 8 })
+    case 'object': {
+      const members = Object.fromEntries(
+        Object.entries(schema.properties ?? {}).map(([name, member]) => [name, valuesOf(member)]),
+      )
+      return fc.record(members, { requiredKeys: schema.required ?? [] })
+    }
+    default:
+      return fc.jsonValue()
+  }
+}
+
+/** With NUL, lone surrogates and what else breaks programs. */
+const strings = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 40 }),
+  fc.string({ maxLength: 40 }),
+  fc.constantFrom(
+    '',
+    '\0',
+    '\ud800',
+    '__proto__',
+    "'; drop table accepted.job; --",
+    '../../etc/passwd',
+    'x'.repeat(200),
+  ),
+)
+
+/** The bytes that a header may hold. */
+const headerValues = fc.oneof(
+  fc.string({
+    unit: fc
+      .integer({ min: 0x20, max: 0xff })
+      .filter((code) => code !== 0x7f)
+      .map((code) => String.fromCharCode(code)),
+    maxLength: 60,
+  }),
+  fc.constantFrom(
+    '',
+    '"',
+    '"1"',
+    'W/"1"',
+    '*',
+    'wait=0',
+    'wait=1, return=minimal',
+    'respond-async',
+    'return=representation',
+  ),
+  fc.constantFrom('application/json', 'text/html', 'text/event-stream', '*/*;q=0', 'k', '"k"', 'x'.repeat(300)),
+)
+
+const texts = fc.oneof(
+  fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
+  fc
+    .constantFrom(
+      '{"text":1e400}',
+      '{"__proto__":{}}',
+      '{"text":"a","text":"b"}',
+      '['.repeat(5_000),
+      '{"text":"\\u0000"}',
+      '',
+    )
+    .map((text) => Buffer.from(text)),
+)
+
+const bodiesOf = (schema: Schema) =>
+  fc.oneof(
+    { weight: 3, arbitrary: valuesOf(schema).map((value) => Buffer.from(JSON.stringify(value) ?? '')) },
+    { weight: 1, arbitrary: fc.jsonValue().map((value) => Buffer.from(JSON.stringify(value))) },
+    { weight: 1, arbitrary: texts },
+  )
+
+const mediaTypes = fc.oneof(
+  { weight: 4, arbitrary: fc.constant('application/json') },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom('text/plain', 'application/json; charset=latin1', 'multipart/form-data', 'x'),
+  },
+)
+
+/** Requests to one route of the document. */
+function requestsTo(path: string, method: string, described: Schema, ids: readonly string[]): fc.Arbitrary<Sent> {
+  const segment = fc.oneof(
+    fc.constantFrom(...ids),
+    strings.filter((text) => text !== '').map((text) => encodeURIComponent(text.toWellFormed())),
+  )
+  const parameters: { name: string; in: string }[] = described.parameters ?? []
+  const names = (where: string) => parameters.filter((one) => one.in === where).map(({ name }) => name)
+  const some = (from: string[]) => fc.subarray([...new Set(from)])
+  const query = some([...names('query'), 'unknown']).chain((chosen) =>
+    fc.tuple(...chosen.map((name) => strings.map((text) => `${name}=${encodeURIComponent(text.toWellFormed())}`))),
+  )
+  const headers = some([
+    ...names('header').map((name) => name.toLowerCase()),
+    'accept',
+    'authorization',
+    'if-none-match',
+  ]).chain((chosen) => fc.tuple(...chosen.map((name) => headerValues.map((value): [string, string] => [name, value]))))
+  const schema = described.requestBody?.content?.['application/json']?.schema
+  return fc
+    .record({
+      segments: fc.array(segment, { minLength: 3, maxLength: 3 }),
+      query,
+      headers,
+      body: schema ? fc.option(bodiesOf(schema), { nil: undefined }) : fc.constant(undefined),
+      mediaType: mediaTypes,
+    })
+    .map(({ segments, query, headers, body, mediaType }) => {
+      let next = 0
+      const filled = path.replace(/\{[^}]+\}/g, () => segments[next++ % segments.length] as string)
+      return {
+        method: method.toUpperCase(),
+        path: filled + (query.length > 0 ? `?${query.join('&')}` : ''),
+        headers: body ? [...headers, ['content-type', mediaType]] : headers,
+        body,
+      }
+    })
+}
+
+t.test(`whatever is sent: no 5xx, and every answer is as the document says (seed ${seed})`, async (t) => {
+  const authenticate = () => ({ principal: 'ann', scopes: ['admin'] as const })
+  const settings = readSettings({ LOG_LEVEL: 'silent' })
+  const app = await createServer({ operations, handlers: '', authenticate }, settings, await createDatabase(t))
+  t.teardown(() => app.close())
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const { body: document } = await get(`${url}/openapi.json`)
+  const checker = createChecker(document)
+  const ids: string[] = []
+  for (let n = 0; n < 3; n++) ids.push((await post(`${url}/notes`, { text: 'x' })).body.id)
+  ids.push((await post(`${url}/webhooks`, { url: 'https://example.com/' })).body.id)
+  const statuses = new Map<number, number>()
+  for (const [path, methods] of Object.entries<Record<string, Schema>>(document.paths)) {
+    for (const [method, described] of Object.entries(methods)) {
+      if (!['get', 'put', 'post', 'delete', 'patch', 'head'].includes(method)) continue
+      const property = fc.asyncProperty(requestsTo(path, method, described, ids), async (sent) => {
+        const answer = await send(url, sent)
+        statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1)
+        if (answer.status >= 500) throw new Error(`${answer.status}: ${JSON.stringify(answer.body)}`)
+        const violations = checker.violations(method, path, answer)
+        if (violations.length > 0) throw new Error(violations.join('\n'))
+      })
+      await t.resolves(fc.assert(property, { numRuns: runs, seed }), `${method.toUpperCase()} ${path}`)
+    }
+  }
+  for (const status of [200, 202, 400, 404]) t.ok(statuses.has(status), `some were answered ${status}`)
+  t.comment(
+    [...statuses]
+      .sort()
+      .map(([status, count]) => `${count} × ${status}`)
+      .join(', '),
+  )
+})

@@ -1,0 +1,29 @@
+import type { Row } from '../stage.ts'
+import { bouncers, clock } from './environment.ts'
+import { failover } from './failover.ts'
+import { badInput } from './input.ts'
+import { limits } from './limits.ts'
+import { network } from './network.ts'
+import { poison } from './poison.ts'
+import { backends, postgresCrash, races } from './postgres.ts'
+import { apiKills, deploy, kills, oneKey, stoppedWorkers, workerDies } from './processes.ts'
+
+/** The matrix. */
+export const rows: readonly Row[] = [
+  kills,
+  apiKills,
+  ...workerDies,
+  ...stoppedWorkers,
+  oneKey,
+  deploy,
+  postgresCrash,
+  backends,
+  ...races,
+  ...network,
+  ...limits,
+  clock,
+  ...bouncers,
+  badInput,
+  poison,
+  failover,
+]
