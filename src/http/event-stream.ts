@@ -13,7 +13,9 @@ const mostStreams = 15_000
 /** Jobs whose news wait for a slow client, at most; it is cut off then, and resumes. */
 const mostPending = 1_000
 /** Jobs that a stream remembers having told of. */
-const mostRemembered = 10_000
+const mostRemembered = 2_000
+/** Who has read nothing for so many heartbeats does not read at all. */
+const mostBeatsUnread = 2
 
 /** A stream of server-sent events about jobs. */
 export interface EventStream {
@@ -50,9 +52,13 @@ export interface EventStreams {
  * state instead of a growing backlog, and one timer beats for all.
  *
  * @param draining aborts when the process is to stop: everybody is sent away then
- * @param most streams at a time
+ * @param options.most streams at a time
+ * @param options.beatEvery how often a heartbeat is sent, in milliseconds
  */
-export function createEventStreams(draining: AbortSignal, most = mostStreams): EventStreams {
+export function createEventStreams(
+  draining: AbortSignal,
+  { most = mostStreams, beatEvery = heartbeatEvery }: { most?: number; beatEvery?: number } = {},
+): EventStreams {
   const beats = new Set<() => void>()
   let heartbeat: NodeJS.Timeout | undefined
   const beatWhileOpen = () => {
@@ -62,7 +68,7 @@ export function createEventStreams(draining: AbortSignal, most = mostStreams): E
     } else {
       heartbeat ??= setInterval(() => {
         for (const beat of beats) beat()
-      }, heartbeatEvery)
+      }, beatEvery)
     }
   }
 
@@ -97,7 +103,14 @@ export function createEventStreams(draining: AbortSignal, most = mostStreams): E
         // Nobody is to send another request on a connection that is about to close.
         raw.once('finish', () => raw.socket?.end())
       }
-      const beat = () => void (raw.writableNeedDrain || raw.write(':\n\n'))
+      let unread = 0
+      let waiting = 0
+      const beat = () => {
+        unread = raw.writableNeedDrain && raw.writableLength === waiting ? unread + 1 : 0
+        waiting = raw.writableLength
+        if (unread > mostBeatsUnread) raw.destroy()
+        else if (!raw.writableNeedDrain) raw.write(':\n\n')
+      }
 
       reply.hijack()
       raw.writeHead(200, {

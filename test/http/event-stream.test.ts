@@ -1,12 +1,14 @@
+import { connect } from 'node:net'
 import Fastify from 'fastify'
 import t from 'tap'
-import { createEventStreams } from '../../src/http/event-stream.ts'
+import { createEventStreams, type EventStream } from '../../src/http/event-stream.ts'
+import type { Job } from '../../src/jobs/job.ts'
 import { until } from '../support/until.ts'
 
 t.test(
   'above its bound a process sends away who comes, each for another time, and goes on serving the others',
   async (t) => {
-    const streams = createEventStreams(new AbortController().signal, 2)
+    const streams = createEventStreams(new AbortController().signal, { most: 2 })
     const app = Fastify({ forceCloseConnections: true })
     app.get('/', (_request, reply) => {
       streams.open(reply, { frame: () => '', known: [], onEnd: () => {} })
@@ -32,3 +34,34 @@ t.test(
     await until(() => streams.count() === 0)
   },
 )
+
+t.test('who does not read on is cut off in the end, and who reads is not', async (t) => {
+  const streams = createEventStreams(new AbortController().signal, { beatEvery: 50 })
+  const app = Fastify({ forceCloseConnections: true })
+  const open = new Map<string, EventStream>()
+  app.get('/:name', (request, reply) => {
+    const { name } = request.params as { name: string }
+    const frame = ({ message }: Job) => `data: ${message}\n\n`
+    open.set(name, streams.open(reply, { frame, known: [], onEnd: () => open.delete(name) }))
+    return reply
+  })
+  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.teardown(() => app.close())
+  const sockets = ['read', 'unread'].map((name) => {
+    const socket = connect(Number(url.port), url.hostname)
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => {})
+    socket.write(`GET /${name} HTTP/1.1\r\nHost: x\r\n\r\n`)
+    return socket
+  })
+  sockets[0]?.resume()
+  sockets[1]?.pause()
+  await until(() => open.size === 2)
+  // More than the kernel takes for a reader that is not there.
+  const message = 'x'.repeat(20_000)
+  for (let id = 1; id <= 900; id++) {
+    for (const stream of open.values()) stream.send({ id: `${id}`, sequence: '1', message } as Job)
+  }
+  await until(() => !open.has('unread'))
+  t.ok(open.has('read'))
+})
