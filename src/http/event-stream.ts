@@ -1,6 +1,7 @@
 import type { FastifyReply } from 'fastify'
 import type { Job } from '../jobs/job.ts'
 import { RecentMap } from '../watch/recent-map.ts'
+import type { Told } from './news.ts'
 
 /** How long a client waits before it connects again after a break, in milliseconds. */
 const reconnectAfter = 3_000
@@ -31,7 +32,7 @@ export interface EventStream {
 
 export interface EventStreamOptions {
   /** The event for a job, given what the client was last told of it, and since when it may have missed something. */
-  frame: (job: Job, last: Job | undefined, since: Date | undefined) => string
+  frame: (job: Job, last: Told | undefined, since: Date | undefined) => string
   /** What the client knows already. */
   known: Iterable<Job>
   /** Called once, however it ends. */
@@ -76,8 +77,8 @@ export function createEventStreams(
     count: () => beats.size,
     open(reply, { frame, known, onEnd }) {
       const { raw } = reply
-      const last = new RecentMap<Job>(mostRemembered)
-      for (const job of known) last.set(job.id, job)
+      const last = new RecentMap<Told>(mostRemembered)
+      for (const job of known) last.set(job.id, toTold(job))
       // What was given first is sent first, so that an event speaks for everything before its own `since`.
       const pending = new Map<string, { job: Job; since: Date | undefined }>()
       let isEnding = false
@@ -85,7 +86,7 @@ export function createEventStreams(
       const write = (job: Job, since: Date | undefined) => {
         const before = last.get(job.id)
         if (before && Number(before.sequence) >= Number(job.sequence)) return
-        last.set(job.id, job)
+        last.set(job.id, toTold(job))
         raw.write(frame(job, before, since))
       }
       const flush = () => {
@@ -152,4 +153,8 @@ export function createEventStreams(
       }
     },
   }
+}
+
+function toTold({ sequence, state, attempt, cancel_requested }: Job): Told {
+  return { sequence, state, attempt, cancel_requested }
 }

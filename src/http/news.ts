@@ -12,10 +12,13 @@ export interface FrameOptions {
   namesJob?: boolean
 }
 
+/** What decides how the next change of a job is told, once it has been told of: so little, for streams remember many. */
+export type Told = Pick<Job, 'sequence' | 'state' | 'attempt' | 'cancel_requested'>
+
 /** How changes of jobs are told. */
 export interface News {
   /** A server-sent event for a job, given what was last told of it. */
-  frame(job: Job, last: Job | undefined, options: FrameOptions): string
+  frame(job: Job, last: Told | undefined, options: FrameOptions): string
   /** A CloudEvent in JSON with the monitor of a job. */
   cloudEvent(job: Job, origin: string): string
 }
@@ -47,7 +50,7 @@ export function createNews(estimates: Estimates): News {
   }
 }
 
-const differsInProgressOnly = (last: Job, job: Job): boolean =>
+const differsInProgressOnly = (last: Told, job: Job): boolean =>
   job.state === 'running' &&
   last.state === job.state &&
   last.attempt === job.attempt &&

@@ -33,6 +33,7 @@ async function run(): Promise<number> {
   const failed: string[] = []
   // What cannot even be played is told of, and the others are played.
   const attempt = async (name: string, play: () => Promise<boolean>) => {
+    console.error(`· ${name}`)
     const holds = await play().catch((error) => {
       console.log(`FAIL ${name}\n       ${error.stack}`)
       return false

@@ -37,7 +37,12 @@ async function runTap(): Promise<number> {
   const tap = spawn(process.execPath, [tapProgram, ...process.argv.slice(2)], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, [adminUrlVariable]: postgres.url },
+    env: {
+      ...process.env,
+      [adminUrlVariable]: postgres.url,
+      // Hundreds of processes load the same modules.
+      NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
+    },
   })
   // The terminal tells tap as well; we wait for it.
   process.on('SIGINT', () => {})
