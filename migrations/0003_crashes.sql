@@ -4,6 +4,7 @@ create table accepted.suspect (
   queue_id uuid not null,
   crashes integer not null,
   crashed_at timestamptz not null default now(),
+  reserved_until timestamptz not null default now(),
   constraint suspect_pkey primary key (job_id),
   constraint suspect_crashes_range check (crashes >= 1)
 );
@@ -14,6 +15,7 @@ comment on column accepted.suspect.operation is 'Its operation, and the name of 
 comment on column accepted.suspect.queue_id is 'The id of its row in pgboss.job; the job''s own, but for rows that pg-boss has made anew.';
 comment on column accepted.suspect.crashes is 'How many workers fell silent with it: the first beside others, the next alone. After the second one alone it has failed.';
 comment on column accepted.suspect.crashed_at is 'When that was noticed last.';
+comment on column accepted.suspect.reserved_until is 'Until then one process stands back for it, and the others need not.';
 
 create table accepted.reconciliation (
   only_row boolean not null default true,

@@ -125,7 +125,7 @@ async function countCrashes(lane: Lane, trx: AnyTransaction, claims: readonly Cl
       ${claims.map(({ queued }) => queued.id)}::uuid[]
     ) as lost (job_id, queue_id)
     on conflict on constraint suspect_pkey do update set
-      crashes = suspect.crashes + 1, crashed_at = now(), queue_id = excluded.queue_id
+      crashes = suspect.crashes + 1, crashed_at = now(), reserved_until = now(), queue_id = excluded.queue_id
     returning job_id, crashes`.execute(trx)
   return new Map(rows.map(({ job_id, crashes }) => [job_id, crashes]))
 }

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../src/db/database.ts'
+import { pendingList } from '../src/jobs/state.ts'
 import type { Lane } from './lane.ts'
 import type { Loop } from './loop.ts'
 import { within } from './within.ts'
@@ -23,16 +24,17 @@ interface Suspect {
   operation: string
   queue_id: string
   job_id: string
-  /** Seconds since the last crash. */
-  waiting: number
+  /** How long a process stands back for it, in seconds: the longer it has been waiting, the longer. */
+  patience: number
 }
 
-/** How long suspects run before the others have a turn again, and the least that a process waits to be empty. In milliseconds. */
+/** How long suspects run before the others have a turn again, and the least that a process stands back. In milliseconds. */
 const turn = 5_000
 
 /**
  * Makes the chore that runs suspects: jobs that a worker held when it fell silent. It empties the process, runs them one
- * after another, and lets the others go on after a while, so that neither keeps the other from running for long.
+ * after another, and lets the others go on after a while, so that neither keeps the other from running for long. One that
+ * a process stands back for is left to it by the other processes.
  */
 export function createSuspects({ database, lanes, draining, log }: SuspectsOptions): () => Promise<void> {
   const byOperation = new Map(lanes.map((one) => [one.lane.operation.name, one]))
@@ -41,7 +43,7 @@ export function createSuspects({ database, lanes, draining, log }: SuspectsOptio
 
   const runAll = async (first: Suspect) => {
     const until = performance.now() + turn
-    for (let next: Suspect | undefined = first; next && !draining.aborted; next = await findDue(database, names)) {
+    for (let next: Suspect | undefined = first; next && !draining.aborted; next = await reserve(database, names)) {
       const isRun = await runAlone(database, byOperation.get(next.operation) as RunningLane, next, log)
       if (!isRun || performance.now() > until) return
     }
@@ -49,12 +51,11 @@ export function createSuspects({ database, lanes, draining, log }: SuspectsOptio
 
   return async () => {
     if (performance.now() < restUntil || draining.aborted) return
-    const first = await findDue(database, names)
+    const first = await reserve(database, names)
     if (!first) return
     try {
       const emptied = Promise.all(lanes.map(({ loop }) => loop.pause()))
-      // The longer it has been waiting, the longer the others hold still for it.
-      if (await within(emptied, Math.max(turn, first.waiting * 1000))) await runAll(first)
+      if (await within(emptied, first.patience * 1000)) await runAll(first)
     } finally {
       restUntil = performance.now() + turn
       for (const { loop } of lanes) loop.resume()
@@ -62,15 +63,20 @@ export function createSuspects({ database, lanes, draining, log }: SuspectsOptio
   }
 }
 
-async function findDue({ kysely }: Database, names: readonly string[]): Promise<Suspect | undefined> {
+/** Finds a suspect that is due, for this process alone. */
+async function reserve({ kysely }: Database, names: readonly string[]): Promise<Suspect | undefined> {
+  const patience = sql`greatest(now() - crashed_at, make_interval(secs => ${turn / 1000}))`
   const { rows } = await sql<Suspect>`
-    select operation, queue_id, job_id, extract(epoch from now() - crashed_at)::float8 as waiting
-    from accepted.suspect
-    where operation = any(${names}) and exists (
-      select from pgboss.job
-      where name = operation and id = queue_id and blocked and state < 'active' and start_after <= now()
+    update accepted.suspect set reserved_until = now() + ${patience}
+    where job_id = (
+      select job_id from accepted.suspect
+      where operation = any(${names}) and reserved_until <= now() and exists (
+        select from pgboss.job
+        where name = operation and id = queue_id and blocked and state < 'active' and start_after <= now()
+      )
+      order by crashed_at limit 1 for update skip locked
     )
-    order by crashed_at limit 1`.execute(kysely)
+    returning operation, queue_id, job_id, extract(epoch from ${patience})::float8 as patience`.execute(kysely)
   return rows[0]
 }
 
@@ -90,4 +96,11 @@ async function runAlone(
   log.info({ job: job_id, operation: lane.operation.name }, 'Runs alone, as a worker fell silent with it before')
   if (await loop.run([claim])) await kysely.deleteFrom('accepted.suspect').where('job_id', '=', job_id).execute()
   return true
+}
+
+/** Forgets suspects that have ended otherwise, canceled before their turn for example. */
+export async function forgetEndedSuspects({ kysely }: Database): Promise<void> {
+  await sql`
+    delete from accepted.suspect
+    where not exists (select from accepted.job where id = job_id and state in ${pendingList})`.execute(kysely)
 }

@@ -28,7 +28,7 @@ import { createReconciler } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
 import { createRunTimes } from './run-times.ts'
 import { assertPayloads, createFiring, deleteOtherSchedules, type Scheduling, writeSchedules } from './schedules.ts'
-import { createSuspects, type RunningLane } from './suspects.ts'
+import { createSuspects, forgetEndedSuspects, type RunningLane } from './suspects.ts'
 import { within } from './within.ts'
 
 export interface WorkerOptions {
@@ -68,6 +68,7 @@ const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
 const schedulesEvery = 60_000
 const partitionsEvery = 60 * 60 * 1_000
+const forgetEvery = 10 * 60 * 1_000
 /** Postgres is asked with every look; without an answer for so long it is held to be away. In milliseconds. */
 const answersWithin = 5_000
 /** How long handing back, and then closing, may take after the grace, in milliseconds. */
@@ -201,6 +202,7 @@ function run({ options, operations, handlers, scheduling, database, boss, isolat
     every(lookEvery, createFiring(scheduling, hints)),
     every(schedulesEvery, async () => void (await writeSchedules(scheduling))),
     every(partitionsEvery, () => maintainPartitions(database, log)),
+    every(forgetEvery, () => forgetEndedSuspects(database)),
   ]
 
   const stop = async () => {

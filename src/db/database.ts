@@ -60,7 +60,6 @@ export function openDatabase(options: DatabaseOptions): Database {
   const stopLooking = breakDeadConnections({
     busy: () => clients,
     connect: () => connect({ ...connection, query_timeout: connectTimeout }),
-    isPooled: settled.listenUrl !== settled.url,
   })
   // Without a listener a connection that breaks while idle would end the process.
   pool.on('error', (error) => options.onIdleError?.(error))

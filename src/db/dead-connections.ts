@@ -7,8 +7,6 @@ export interface DeadConnectionOptions {
   busy(): Iterable<TracedClient>
   /** Makes a connection beside the pool. */
   connect(): Promise<pg.Client>
-  /** Behind a pooler the backend of a connection cannot be found. */
-  isPooled: boolean
 }
 
 /** How long a statement may take before anybody asks, in milliseconds. */
@@ -38,9 +36,9 @@ export function breakDeadConnections(options: DeadConnectionOptions): () => void
 
 const isOld = (since: number) => performance.now() - since > patience
 
-async function look({ connect, isPooled }: DeadConnectionOptions, waiting: readonly TracedClient[]): Promise<void> {
+async function look({ connect }: DeadConnectionOptions, waiting: readonly TracedClient[]): Promise<void> {
   const since = new Map(waiting.map((client) => [client, client.busySince]))
-  const isServed = await findServed(connect, isPooled)
+  const isServed = await findServed(connect)
   for (const client of waiting) {
     // Another statement since: its answer has come.
     if (client.busySince !== since.get(client) || isServed(client)) continue
@@ -48,13 +46,16 @@ async function look({ connect, isPooled }: DeadConnectionOptions, waiting: reado
   }
 }
 
-async function findServed(connect: () => Promise<pg.Client>, isPooled: boolean) {
+async function findServed(connect: () => Promise<pg.Client>) {
   let client: pg.Client | undefined
   try {
     client = await connect()
-    const { rows } = await client.query<{ pid: number }>("select pid from pg_stat_activity where state = 'active'")
-    const active = new Set(rows.map(({ pid }) => pid))
-    return ({ processID }: TracedClient) => isPooled || (processID !== null && active.has(processID))
+    const { rows } = await client.query<{ own: number; active: number[] }>(`
+      select pg_backend_pid() as own, array(select pid from pg_stat_activity where state = 'active') as active`)
+    const { own, active } = rows[0] as { own: number; active: number[] }
+    // A pooler makes ids up; whom it serves, and whether its own connections are dead, is for it to know.
+    const isPooled = (client as unknown as TracedClient).processID !== own
+    return ({ processID }: TracedClient) => isPooled || (processID !== null && active.includes(processID))
   } catch (error) {
     // An answer of Postgres, such as that it has no connection left, came over a network that works.
     const isAnswer = /^[0-9A-Z]{5}$/.test(errorCode(error) ?? '') && !errorCode(error)?.startsWith('E')

@@ -104,6 +104,7 @@ export interface SuspectTable {
   queue_id: string
   crashes: number
   crashed_at: Timestamp
+  reserved_until: Timestamp
 }
 
 export interface ScheduleTable {

@@ -4,11 +4,13 @@ import { pino } from 'pino'
 import t from 'tap'
 import Type from 'typebox'
 import { createNotifier } from '../../src/db/notifier.ts'
+import { cancelJob } from '../../src/jobs/cancel.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { type Claim, createClaims } from '../../worker/claim.ts'
 import { LostClaim } from '../../worker/failure.ts'
 import { takeBackLost } from '../../worker/lost.ts'
 import { createMetrics } from '../../worker/metrics.ts'
+import { forgetEndedSuspects } from '../../worker/suspects.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -163,5 +165,33 @@ t.test(
       { attempt: 1, code: 'worker-lost' },
       { attempt: 2, code: 'handler-error' },
     ])
+  },
+)
+
+t.test(
+  'of several workers one stands back for a suspect; one that is canceled before its turn is forgotten',
+  async (t) => {
+    const jobs = await openJobs(t, [once, often])
+    const canceled = await jobs.add(once, { word: 'a' })
+    await jobs.query(
+      "insert into accepted.suspect (job_id, operation, queue_id, crashes, reserved_until) values ($1, 'word.once', $1, 1, 'infinity')",
+      [canceled],
+    )
+    await jobs.query('update pgboss.job set blocked = true')
+    const suspect = await jobs.add(once, { word: 'b' })
+    await jobs.query(
+      "insert into accepted.suspect (job_id, operation, queue_id, crashes) values ($1, 'word.once', $1, 1)",
+      [suspect],
+    )
+    await jobs.query('update pgboss.job set blocked = true where id = $1', [suspect])
+    const { company, handlers } = watchfulHandlers()
+    await Promise.all([jobs.work(handlers), jobs.work(handlers)])
+    t.match(await jobs.ended(suspect), { state: 'succeeded', attempt: 1 })
+    t.notOk(company.has(canceled), 'somebody else stands back for it')
+    await jobs.database.kysely
+      .transaction()
+      .execute((trx) => cancelJob(jobs.boss, trx as unknown as AnyTransaction, { id: canceled, principal: 'ann' }))
+    await forgetEndedSuspects(jobs.database)
+    await until(async () => (await jobs.query('select from accepted.suspect')).length === 0)
   },
 )
