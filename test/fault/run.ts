@@ -34,10 +34,12 @@ async function run(): Promise<number> {
   // What cannot even be played is told of, and the others are played.
   const attempt = async (name: string, play: () => Promise<boolean>) => {
     console.error(`· ${name}`)
+    const begunAt = performance.now()
     const holds = await play().catch((error) => {
       console.log(`FAIL ${name}\n       ${error.stack}`)
       return false
     })
+    console.error(`  ${name} took ${Math.round((performance.now() - begunAt) / 1000)} s`)
     if (!holds) failed.push(name)
   }
   try {

@@ -23,20 +23,28 @@ export async function submit(stage: Stage, path: string, count: number, body: ob
 export const executed = async ({ directory }: Stage): Promise<number> =>
   (await readFile(join(directory, 'executions'), 'utf8').catch(() => '')).split('\n').length - 1
 
-/** Kills one process of each kind at the same time, again and again. */
-const killing = (name: string, summary: string, kinds: readonly ('apis' | 'workers')[]): Row => ({
+/** Kills two of three processes of each kind at the same time, again and again. */
+const killing = (
+  name: string,
+  summary: string,
+  kinds: readonly ('apis' | 'workers')[],
+  { most, short }: { most: number; short: number },
+): Row => ({
   name,
   summary,
-  apis: 2,
+  apis: 3,
+  workers: 3,
   async story(stage) {
     const load = stage.load()
-    const rounds = (stage.short ? 6 : 200) / 2
+    const total = stage.short ? short : most
     let kills = 0
+    let next = 0
     let stuck = false
-    while (kills < rounds * 2 && !stuck) {
-      const chosen = kinds.map((kind) => stage[kind][Math.floor(kills / kinds.length) % 2])
+    while (kills < total && !stuck) {
+      const chosen = kinds.flatMap((kind) => [stage[kind][next % 3], stage[kind][(next + 1) % 3]])
       for (const place of chosen) place?.signal('SIGKILL')
       kills += chosen.length
+      next += 2
       await Promise.all(chosen.map((place) => place?.ready()))
       stuck = !(await acknowledgedMore(load, 5))
     }
@@ -45,15 +53,18 @@ const killing = (name: string, summary: string, kinds: readonly ('apis' | 'worke
   },
 })
 
-export const kills = killing('kills', 'SIGKILL of workers and API under load: effects once, every 202 exists', [
-  'apis',
-  'workers',
-])
+export const kills = killing(
+  'kills',
+  'SIGKILL of workers and API under load: effects once, every 202 exists',
+  ['apis', 'workers'],
+  { most: 200, short: 8 },
+)
 
 export const apiKills = killing(
   'api-kills',
   'SIGKILL of the API in the middle of requests: every 202 exists, a retry with the key finds the same job',
   ['apis'],
+  { most: 40, short: 6 },
 )
 
 /** A worker dies where it is known to be. */
