@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
-import { type Logger, pino } from 'pino'
+import type { Logger } from 'pino'
 import { addressesIn } from '../src/config.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../src/db/boss.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
@@ -10,8 +10,8 @@ import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
+import { createLog } from '../src/log.ts'
 import type { Operation } from '../src/operation.ts'
-import { serializeError } from '../src/redact.ts'
 import { createCancellations } from './cancellations.ts'
 import { createClaims } from './claim.ts'
 import { deliveryHandler } from './deliver.ts'
@@ -82,7 +82,7 @@ const closeWithin = 2_000
  *   an unknown operation, or `webhookAllow` no address
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const log = options.log ?? pino({ serializers: { err: serializeError } })
+  const log = options.log ?? createLog()
   const onError = (err: Error) => log.warn({ err }, 'Postgres')
   const all = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
   const operations = choose(all, options.only)

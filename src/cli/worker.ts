@@ -1,6 +1,5 @@
 // The program is composed here; nothing else in src knows the worker.
 import { chargeUncaught, createWorker, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
-import { pino } from 'pino'
 import {
   type Config,
   ConfigError,
@@ -10,7 +9,7 @@ import {
   requireDatabaseUrl,
   type Settings,
 } from '../config.ts'
-import { serializeError } from '../redact.ts'
+import { createLog } from '../log.ts'
 import { localUrl } from './local-url.ts'
 import { askedToStop } from './stopping.ts'
 import { watchUncaught } from './uncaught.ts'
@@ -34,7 +33,7 @@ export async function startWorker(
   const url = requireDatabaseUrl(settings)
   const { default: handlers } = (await import(config.handlers)) as { default?: Handlers }
   if (!handlers) throw new ConfigError(`${config.handlers} must have a default export made by defineHandlers.`)
-  const log = pino({ level: settings.LOG_LEVEL, serializers: { err: serializeError } })
+  const log = createLog({ level: settings.LOG_LEVEL })
   const unwatch = watchUncaught(log, chargeUncaught)
   const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
   // By then its jobs have been taken back.

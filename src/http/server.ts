@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Config, databaseOptions, type Settings } from '../config.ts'
+import { logStream } from '../log.ts'
 import { serializeError } from '../redact.ts'
 import { allowMethods } from './allow.ts'
 import { limitHeaders, requestLimits } from './limits.ts'
@@ -15,7 +16,7 @@ export async function createServer(config: Config, settings: Settings, databaseU
     return503OnClosing: false,
     // What is wrong before there is a route, for example a path that cannot be decoded.
     frameworkErrors: handleError,
-    logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) } },
+    logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) }, stream: logStream() },
   })
   limitHeaders(app)
   closeUnusedConnections(app)

@@ -174,3 +174,14 @@ for (const [what, cut] of [
     t.match(await ended(`${again.url}/jobs/${body.id}`), { status: 'succeeded' })
   })
 }
+
+for (const command of ['api', 'worker'] as const) {
+  t.test(`a ${command} process whose output nobody reads any more ends all the same`, async (t) => {
+    const { databaseUrl } = await setUp(t)
+    const program = await start(t, command, { config, databaseUrl, env: { LOG_LEVEL: 'trace' } })
+    for (const stream of [program.process.stdout, program.process.stderr]) stream?.destroy()
+    // Something to say.
+    for (let times = 0; times < 5; times++) await get(`${program.url}/health/ready`)
+    t.equal(await program.end('SIGTERM'), 0)
+  })
+}
