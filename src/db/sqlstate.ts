@@ -3,6 +3,7 @@ import { isFromPostgres } from './client.ts'
 /** SQLSTATEs that are told apart here (PostgreSQL manual, appendix A). */
 export const sqlstate = {
   featureNotSupported: '0A000',
+  invalidParameterValue: '22023',
   invalidSqlStatementName: '26000',
   duplicatePreparedStatement: '42P05',
   serializationFailure: '40001',

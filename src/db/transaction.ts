@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql, type Transaction } from 'kysely'
+import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { AnyTransaction } from '../operation.ts'
 import type { Database } from './database.ts'
-import { isContention, isLostConnection, isOutage } from './sqlstate.ts'
+import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
 
 /** A transaction that lost a race, or its connection, runs again so many times. */
@@ -10,20 +10,31 @@ const mostRetries = 3
 /** How long the fate of a commit is asked after, in milliseconds. */
 const askFor = 10_000
 
-const ids = new WeakMap<object, string>()
+/** How the fate of a transaction is found out. */
+interface Trace {
+  /** `pg_current_xact_id()` as text. */
+  id: string
+  /** A statement with a row if, and only if, the transaction has committed. */
+  witness: RawBuilder<unknown>
+}
 
-/** `pg_current_xact_id()` as text, for a statement that returns it anyway: see {@link rememberId}. */
+const traces = new WeakMap<object, Trace>()
+
+/** For a statement that returns something anyway: see {@link leaveTrace}. */
 export const currentId = sql<string>`pg_current_xact_id()::text`
 
-/** Notes the id of a transaction, so that its fate can be asked after when the answer to its COMMIT is lost. */
-export const rememberId = (trx: AnyTransaction, id: string | undefined): void => {
-  if (id !== undefined) ids.set(trx, id)
+/** Notes how the fate of a transaction can be found out when the answer to its COMMIT is lost. */
+export const leaveTrace = (
+  trx: AnyTransaction,
+  { id, witness }: { id: string | undefined; witness: Trace['witness'] },
+) => {
+  if (id !== undefined) traces.set(trx, { id, witness })
 }
 
 /**
  * Runs a transaction, and again when it was rolled back for having lost a race or its connection. A connection that is
- * lost during COMMIT leaves open whether that has happened: Postgres is asked, by the id that the work remembered. What
- * it resolves to is true once it resolves: after the commit.
+ * lost during COMMIT leaves open whether that has happened: Postgres is asked, when the work has left a trace. What it
+ * resolves to is true once it resolves: after the commit.
  *
  * Source: PostgreSQL manual, "Transaction ID and Snapshot Information Functions", pg_xact_status.
  */
@@ -32,18 +43,18 @@ export async function transact<Result>(
   work: (trx: Transaction<Tables>) => Promise<Result>,
 ): Promise<Result> {
   for (let retries = 0; ; retries++) {
-    let done: { result: Result; id: string | undefined } | undefined
+    let done: { result: Result; trace: Trace | undefined } | undefined
     try {
       return await database.kysely.transaction().execute(async (trx) => {
         const result = await work(trx)
-        done = { result, id: ids.get(trx) }
+        done = { result, trace: traces.get(trx) }
         return result
       })
     } catch (error) {
       const isLost = isLostConnection(error)
       if (done && isLost) {
-        if (done.id === undefined) throw error
-        if (await hasCommitted(database, done.id, error)) return done.result
+        if (!done.trace) throw error
+        if (await hasCommitted(database, done.trace, error)) return done.result
       }
       if (retries === mostRetries || !(isLost || isContention(error))) throw error
       await delay(Math.random() * 20 * 2 ** retries)
@@ -51,15 +62,16 @@ export async function transact<Result>(
   }
 }
 
-/** @throws unknown the given error, when nobody can say */
-async function hasCommitted({ kysely }: Database, id: string, otherwise: unknown): Promise<boolean> {
+/**
+ * As long as the transaction may still be in progress nobody can say. After that its own rows decide: after a crash its id
+ * may have become another's, of which Postgres says truly that it has committed.
+ *
+ * @throws unknown the given error, when nobody can say
+ */
+async function hasCommitted({ kysely }: Database, { id, witness }: Trace, otherwise: unknown): Promise<boolean> {
   for (const until = performance.now() + askFor; performance.now() < until; await delay(100)) {
     try {
-      const { rows } = await sql<{ status: string | null }>`select pg_xact_status(${id}::xid8) as status`.execute(
-        kysely,
-      )
-      // In progress: the server has not noticed yet that we are gone, or waits for its standby.
-      if (rows[0]?.status !== 'in progress') return decide(rows[0]?.status, otherwise)
+      if (!(await isInProgress(kysely, id))) return (await witness.execute(kysely)).rows.length > 0
     } catch (error) {
       if (!isOutage(error)) throw otherwise
     }
@@ -67,9 +79,14 @@ async function hasCommitted({ kysely }: Database, id: string, otherwise: unknown
   throw otherwise
 }
 
-/** Postgres forgets old transactions, and never knew those of another server. */
-function decide(status: string | null | undefined, otherwise: unknown): boolean {
-  if (status === 'committed') return true
-  if (status === 'aborted') return false
-  throw otherwise
+/** Whether the server has not noticed yet that we are gone, or waits for its standby. */
+async function isInProgress(kysely: Database['kysely'], id: string): Promise<boolean> {
+  try {
+    const { rows } = await sql<{ status: string | null }>`select pg_xact_status(${id}::xid8) as status`.execute(kysely)
+    return rows[0]?.status === 'in progress'
+  } catch (error) {
+    // Of the future: it is another server's, or was lost in a crash.
+    if (errorCode(error) === sqlstate.invalidParameterValue) return false
+    throw error
+  }
 }

@@ -1,12 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
 /** A request that has begun when the server is to stop may take so long to arrive whole, in milliseconds. */
 const arrivesWithin = 5_000
+/**
+ * Who has asked before may be asking at this very moment. So a connection that is free stays for a while, and the next
+ * answer on it says that it was the last. In milliseconds.
+ */
+const idleFor = 1_000
 
 /**
- * Closes, when the server is to stop, what Node would wait for without end: at once the connections on which nothing was
+ * Closes, when the server is to stop, what Node would wait for without end, or would close too early: at once the connections on which nothing was
  * ever asked, which browsers and pools open ahead of need, and some seconds later those whose request has not arrived
  * whole, for Node looks after its timeouts only until it stops.
  */
@@ -34,5 +40,7 @@ export function closeUnusedConnections(app: FastifyInstance): void {
       }
     }
     setTimeout(closeLate, arrivesWithin).unref()
+    const isIdle = () => [...requests].some(([socket, request]) => socket.bytesRead > 0 && !request)
+    for (const until = performance.now() + idleFor; isIdle() && performance.now() < until; ) await delay(20)
   })
 }

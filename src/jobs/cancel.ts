@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { cancelWaiting, type PgBoss } from '../db/boss.ts'
-import { currentId, rememberId } from '../db/transaction.ts'
+import { currentId, leaveTrace } from '../db/transaction.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
@@ -37,7 +37,8 @@ export async function cancelJob(
     select ${columns}, ${currentId} as transaction_id
     from accepted.job where id = ${id} and principal = ${principal} for update`.execute(trx)
   const [job] = rows
-  rememberId(trx, job?.transaction_id)
+  const witness = sql`select from accepted.job where id = ${id} and cancel_requested`
+  leaveTrace(trx, { id: job?.transaction_id, witness })
   if (!job) return { kind: 'unknown' }
   if (!isExpected(job.sequence)) return { kind: 'changed', job }
   if (job.state === 'canceled') return { kind: 'canceled', job, now: false, enqueued: [] }

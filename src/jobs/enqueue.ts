@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { enqueueAll, type PgBoss } from '../db/boss.ts'
-import { currentId, rememberId } from '../db/transaction.ts'
+import { currentId, leaveTrace } from '../db/transaction.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
@@ -67,7 +67,7 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
     ) as new
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id, run_at)
     returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentId} as transaction_id`.execute(trx)
-  rememberId(trx, rows[0]?.transaction_id)
+  leaveTrace(trx, { id: rows[0]?.transaction_id, witness: sql`select from accepted.job where id = ${rows[0]?.id}` })
   await enqueueAll(boss, trx, jobs)
   const byId = new Map(rows.map((row) => [row.id, row]))
   return jobs.map((job) => byId.get(job.id) as Job)

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { isLostConnection, isOutage } from '../../src/db/sqlstate.ts'
-import { currentId, rememberId, transact } from '../../src/db/transaction.ts'
+import { currentId, leaveTrace, transact } from '../../src/db/transaction.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createDatabase } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
@@ -28,7 +28,7 @@ async function setUp(t: Test) {
 const write = (word: string) => async (trx: AnyTransaction) => {
   const { rows } = await sql<{ id: string }>`
     insert into word values (${word}) returning ${currentId} as id`.execute(trx)
-  rememberId(trx, rows[0]?.id)
+  leaveTrace(trx, { id: rows[0]?.id, witness: sql`select from word where word = ${word}` })
   return word
 }
 
@@ -79,6 +79,30 @@ t.test('a commit of which nobody remembers the id is not guessed at', async (t) 
   t.ok(isLostConnection(error))
   t.same(await words(), ['x'])
 })
+
+t.test(
+  "an id that has become another transaction's, or none of this server's, proves nothing: the rows do",
+  async (t) => {
+    const { databaseUrl, direct, words } = await setUp(t)
+    const { rows } = await direct.pool.query(
+      'insert into word values ($1) returning pg_current_xact_id()::text as id',
+      ['other'],
+    )
+    for (const id of [rows[0].id, '4611686018427387904']) {
+      const way = await startTampering(t, databaseUrl, 'commit', 'break')
+      const database = await openWay(t, way.url)
+      let runs = 0
+      await transact(database, async (trx) => {
+        runs += 1
+        await sql`insert into word values (${`with ${id}`})`.execute(trx)
+        const witness = sql`select from word where word = ${`with ${id}`}`
+        leaveTrace(trx as unknown as AnyTransaction, { id, witness })
+      })
+      t.equal(runs, 2)
+    }
+    t.equal((await words()).length, 3)
+  },
+)
 
 t.test('what an error of the work is, is not done again', async (t) => {
   const { direct, words } = await setUp(t)
