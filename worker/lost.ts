@@ -119,7 +119,7 @@ async function countCrashes(lane: Lane, trx: AnyTransaction, claims: readonly Cl
   if (claims.length === 0 || lane.operation.name === deliveryName) return new Map()
   const { rows } = await sql<{ job_id: string; crashes: number }>`
     insert into accepted.suspect (job_id, operation, queue_id, crashes)
-    select job_id, ${lane.operation.name}, queue_id, 1
+    select distinct on (job_id) job_id, ${lane.operation.name}, queue_id, 1
     from unnest(
       ${claims.map(({ jobId }) => jobId)}::uuid[],
       ${claims.map(({ queued }) => queued.id)}::uuid[]

@@ -7,7 +7,7 @@ import { findMismatch } from '../src/validation.ts'
 import type { Cancellations } from './cancellations.ts'
 import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
-import { AttemptTimeout, JobCanceled, LostClaim, SchemaMismatch } from './failure.ts'
+import { AttemptTimeout, JobCanceled, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Progress } from './progress.ts'
@@ -187,11 +187,13 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
     lane.metrics.countOutcomes(lane.operation.name, { lost: 1 })
     return log.warn('The claim was lost; what it did was rolled back')
   }
+  // Postgres was away from the handler's own statements, too.
+  const cause = isOutage(error) ? new RetryAfter(outagePause) : error
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
   try {
     const { hints, outcomes } = await patiently(lane, context, () =>
-      lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, error)),
+      lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, cause)),
     )
     lane.metrics.countOutcomes(lane.operation.name, outcomes)
     lane.hints.notify('work', hints)
@@ -205,6 +207,8 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   }
 }
 
+/** Before a job runs again that Postgres left in the lurch, in seconds. */
+const outagePause = 5
 const mostContentions = 10
 const longestPause = 1_000
 

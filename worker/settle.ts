@@ -9,7 +9,15 @@ import { type AnyTransaction, keepSeconds, type Operation } from '../src/operati
 import { assertPayload, findMismatch } from '../src/validation.ts'
 import type { Claim } from './claim.ts'
 import { claimProcessedKeys } from './dedup.ts'
-import { AttemptFailed, describeError, JobFailed, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
+import {
+  AttemptFailed,
+  AttemptTimeout,
+  describeError,
+  JobFailed,
+  LostClaim,
+  RetryAfter,
+  SchemaMismatch,
+} from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane, type PendingJob } from './lane.ts'
 import type { Outcomes } from './metrics.ts'
@@ -84,12 +92,8 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   return { hints, outcomes: { succeeded: succeeded.length, canceled: canceled.length } }
 }
 
-/** So long Postgres waits for the next statement of a settle, in milliseconds; then it was cut off, or stopped. */
-const idleTimeout = 30_000
-
 /**
- * Locks those of the jobs that are still pending, in the order of their ids. Whoever falls silent with the locks loses
- * them before long.
+ * Locks those of the jobs that are still pending, in the order of their ids.
  *
  * @param otherwise `skip locked` leaves out what somebody else has locked
  */
@@ -99,15 +103,12 @@ export async function lockPending(
   otherwise: RawBuilder<unknown> = sql``,
 ): Promise<Map<string, PendingJob>> {
   const { rows } = await sql<PendingJob>`
-    with waiting as materialized (
-      select set_config('idle_in_transaction_session_timeout', ${String(idleTimeout)}, true)
-    )
     select
       id, principal, idempotency_key, attempt, max_attempts, attempt_started_at, cancel_requested,
       extract(epoch from expires_at - now())::float8 as kept_seconds
-    from waiting, accepted.job
+    from accepted.job
     where id = any(${ids}::uuid[]) and id between ${lowest(ids)} and ${highest(ids)} and state in ${pendingList}
-    order by id for update of job ${otherwise}`.execute(trx)
+    order by id for update ${otherwise}`.execute(trx)
   return new Map(rows.map((row) => [row.id, row]))
 }
 
@@ -163,10 +164,16 @@ async function runHandler(
   return { endings, hints }
 }
 
-async function callSettle({ handler, log }: Lane, trx: AnyTransaction, jobs: SettlingJob[]) {
-  const uncaught = Promise.withResolvers<never>()
-  const settling = runCharged({ log, fail: uncaught.reject }, () => handler.settle?.(trx, jobs))
-  return Promise.race([settling, uncaught.promise])
+async function callSettle({ handler, log, operation }: Lane, trx: AnyTransaction, jobs: SettlingJob[]) {
+  const { timeoutSeconds } = operation
+  const failing = Promise.withResolvers<never>()
+  const timer = setTimeout(() => failing.reject(new AttemptTimeout(timeoutSeconds)), timeoutSeconds * 1000)
+  try {
+    const settling = runCharged({ log, fail: failing.reject }, () => handler.settle?.(trx, jobs))
+    return await Promise.race([settling, failing.promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** One that does not fit fails the whole batch, which is then split until it is alone. */
@@ -304,7 +311,8 @@ async function postpone(lane: Lane, trx: AnyTransaction, claim: Claim, seconds: 
   await sql`
     update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
     where id = ${claim.jobId}`.execute(trx)
-  await lane.claims.release(trx, [claim], seconds)
+  // It has run alone, and did no harm.
+  await lane.claims.release(trx, [{ ...claim, isSuspect: false }], seconds)
 }
 
 export async function writeFailed(trx: AnyTransaction, claim: Claim, error: JobErrorColumn): Promise<EndedJob[]> {

@@ -92,9 +92,22 @@ async function runAlone(
   log: Logger,
 ): Promise<boolean> {
   const claim = await lane.claims.claimSuspect(queue_id)
-  if (!claim) return false
+  if (!claim) {
+    // Its group is full, and may have room sooner than it is reserved for.
+    await sql`
+      update accepted.suspect set reserved_until = now() + make_interval(secs => ${turn / 1000})
+      where job_id = ${job_id}`.execute(kysely)
+    return false
+  }
   log.info({ job: job_id, operation: lane.operation.name }, 'Runs alone, as a worker fell silent with it before')
-  if (await loop.run([claim])) await kysely.deleteFrom('accepted.suspect').where('job_id', '=', job_id).execute()
+  // Unless we fell silent ourselves, and it was taken back from us.
+  if (await loop.run([claim])) {
+    await sql`
+      delete from accepted.suspect
+      where job_id = ${job_id} and not exists (
+        select from pgboss.job where name = operation and id = queue_id and (blocked or state = 'active')
+      )`.execute(kysely)
+  }
   return true
 }
 

@@ -1,3 +1,4 @@
+import inspector from 'node:inspector'
 import { Worker } from 'node:worker_threads'
 
 /** A look at the event loop from another thread. */
@@ -31,6 +32,8 @@ const source = `
  * started anew when it has ended.
  */
 export function startWatchdog(limit: number): Watchdog {
+  // A breakpoint stops it as well.
+  if (inspector.url()) return { stop: async () => {} }
   const ticks = new Int32Array(new SharedArrayBuffer(4))
   const tick = setInterval(() => Atomics.add(ticks, 0, 1), tickEvery)
   tick.unref()

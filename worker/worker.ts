@@ -193,7 +193,10 @@ function run({ options, operations, handlers, scheduling, database, boss, isolat
   }
   const chores = [
     every(lookEvery, look),
-    every(touchEvery, () => touchAll(lanes)),
+    every(touchEvery, async () => {
+      await touchAll(lanes)
+      connection.touched()
+    }),
     every(takeBackEvery, takeBack),
     every(suspectsEvery, createSuspects({ database, lanes, draining: draining.signal, log })),
     every(reconcileEvery, createReconciler({ database, boss, hints, log })),
@@ -253,7 +256,8 @@ async function dueOperations({ kysely }: Database, names: readonly string[]): Pr
 }
 
 async function touchAll(lanes: readonly RunningLane[]): Promise<void> {
-  for (const { lane, loop } of lanes) await lane.claims.touch(loop.held())
+  // Together: a row that somebody has locked must not silence the other operations.
+  await Promise.all(lanes.map(({ lane, loop }) => lane.claims.touch(loop.held())))
 }
 
 /**
@@ -262,11 +266,20 @@ async function touchAll(lanes: readonly RunningLane[]): Promise<void> {
  */
 function createConnectionWatch() {
   let disturbedAt = performance.now()
+  let touchedAt = performance.now()
   return {
+    /** When it took long to say that we live, we stood still ourselves. */
+    touched() {
+      if (performance.now() - touchedAt > 2 * touchEvery) disturbedAt = performance.now()
+      touchedAt = performance.now()
+    },
     disturbed() {
       disturbedAt = performance.now()
     },
-    isSteady: () => performance.now() - disturbedAt > 2 * touchEvery,
+    isSteady() {
+      const now = performance.now()
+      return now - disturbedAt > 2 * touchEvery && now - touchedAt <= 2 * touchEvery
+    },
   }
 }
 

@@ -8,9 +8,6 @@ import type { AnyTransaction } from '../operation.ts'
 /** How long a request waits for another one that holds its key, in milliseconds. */
 export const lockTimeout = 5_000
 
-/** So long Postgres waits for the next statement of who holds a key, in milliseconds; then he was cut off, or stopped. */
-const idleTimeout = 30_000
-
 const printableAscii = /^[\x20-\x7e]{1,255}$/
 // RFC 9651, section 3.3.3: a string, in which a backslash escapes itself and the quote.
 const structuredString = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
@@ -93,11 +90,7 @@ export const keyLocked = (cause?: unknown): ProblemError =>
 async function insertOrFind(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
   const sorted = claims.toSorted((a, b) => (`${a.principal}\0${a.key}` < `${b.principal}\0${b.key}` ? -1 : 1))
   const { rows: won } = await sql<{ job_id: string }>`
-    with waiting as materialized (
-      select
-        set_config('lock_timeout', ${String(lockTimeout)}, true),
-        set_config('idle_in_transaction_session_timeout', ${String(idleTimeout)}, true)
-    )
+    with waiting as materialized (select set_config('lock_timeout', ${String(lockTimeout)}, true))
     insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
     select new.principal, new.key, new.fingerprint, new.job_id
     from waiting, unnest(

@@ -14,41 +14,87 @@ export function isFromPostgres(error: unknown): boolean {
   return false
 }
 
-/** A `pg.Client` that tells its errors from others', and knows since when it has been waiting for an answer. */
+/**
+ * So long Postgres waits for the next statement of a transaction, in milliseconds. Then whoever began it was stopped or cut
+ * off, and others wait for his locks.
+ */
+const idleTimeout = 30_000
+
+const begins = /^(begin|start transaction)\b/i
+const ends = /^(commit|rollback)$/i
+
+/**
+ * A `pg.Client` that tells its errors from others', knows since when it has been waiting for an answer, bounds how long a
+ * transaction may stand still, and lets nothing slip behind its end: a statement that is sent beside others, one of which
+ * has failed, would otherwise run after the ROLLBACK, and stay.
+ */
 export class TracedClient extends pg.Client {
   /** When the statement that is under way was sent, per `performance.now()`; undefined: none is. */
   busySince: number | undefined
   /** The backend's, as `pg_stat_activity` shows it; a pooler makes one up. */
   declare readonly processID: number | null
   #underWay = 0
+  #isEnding = false
+  #fatal: Error | undefined
+
+  constructor(config?: string | pg.ClientConfig) {
+    super(config)
+    this.on('error', (error) => {
+      this.#fatal ??= error
+    })
+  }
 
   // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways; all of them are passed on
   override query(text: any, values?: any, callback?: any): any {
-    this.#begin()
     const own = callback ?? (typeof values === 'function' ? values : undefined)
-    if (own) {
-      const end = (error: Error, result: pg.QueryResult) => {
-        this.#end()
-        own(mark(error), result)
-      }
-      return callback ? super.query(text, values, end) : super.query(text, end as never)
+    if (this.#isEnding) {
+      const error = new Error('The transaction is over: wait for each statement before it ends')
+      return own ? own(error) : Promise.reject(error)
+    }
+    if (typeof text === 'string' && begins.test(text)) {
+      // One message, so that it costs no round trip of its own.
+      return this.#send(`${text}; set local idle_in_transaction_session_timeout = ${idleTimeout}`, undefined, own)
+    }
+    const isEnd = typeof text === 'string' && ends.test(text)
+    if (isEnd) this.#isEnding = true
+    return this.#send(text, typeof values === 'function' ? undefined : values, own, isEnd)
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  #send(text: any, values: any, callback: any, isEnd = false): any {
+    const done = () => {
+      if (isEnd) this.#isEnding = false
+      this.#end()
+    }
+    this.#begin()
+    if (callback) {
+      return super.query(text, values, (error: Error, result: pg.QueryResult) => {
+        done()
+        callback(error && this.#mark(error), result)
+      })
     }
     const answer = super.query(text, values)
     // A cursor or a stream: it goes on for as long as its reader likes.
     if (typeof answer?.then !== 'function') {
-      this.#end()
+      done()
       return answer
     }
     return answer.then(
       (result: pg.QueryResult) => {
-        this.#end()
+        done()
         return result
       },
       (error: unknown) => {
-        this.#end()
-        throw mark(error)
+        done()
+        throw this.#mark(error)
       },
     )
+  }
+
+  /** Once Postgres has ended the connection, why it did says more than that it has. */
+  #mark(error: unknown): unknown {
+    const isAfterwards = error instanceof Error && error.message.includes('encountered a connection error')
+    return mark(isAfterwards ? (this.#fatal ?? error) : error)
   }
 
   /** Breaks the connection, so that whoever waits on it need not any longer. */

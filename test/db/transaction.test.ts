@@ -7,6 +7,7 @@ import type { AnyTransaction } from '../../src/operation.ts'
 import { createDatabase } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 import { breakCommit, type Fate, startInterceptor } from '../support/proxy.ts'
+import { until } from '../support/until.ts'
 
 // Most of the time is spent waiting for answers that do not come.
 t.jobs = 4
@@ -144,4 +145,43 @@ t.test('a connection that the network has swallowed is broken; one that is at wo
   t.ok(way.isDone())
   t.same(await words(), ['once'])
   t.equal((await atWork).rows.length, 1)
+})
+
+t.test('what is sent beside a statement that fails does not slip behind the rollback', async (t) => {
+  const { direct, words } = await setUp(t)
+  await direct.pool.query('alter table word add constraint word_key unique (word)')
+  await direct.pool.query("insert into word values ('taken')")
+  for (let times = 0; times < 5; times++) {
+    const work = direct.kysely
+      .transaction()
+      .execute((trx) =>
+        Promise.all(['taken', 'a', 'b', 'c', 'd'].map((word) => sql`insert into word values (${word})`.execute(trx))),
+      )
+    await t.rejects(work, { code: '23505' })
+  }
+  await direct.pool.query('select 1')
+  t.same(await words(), ['taken'])
+})
+
+t.test('a transaction in which nothing happens for long is ended, and the error says why', async (t) => {
+  const { direct } = await setUp(t)
+  const work = direct.kysely.transaction().execute(async (trx) => {
+    const { rows } = await sql<{ idle: string }>`
+      select current_setting('idle_in_transaction_session_timeout') as idle`.execute(trx)
+    t.equal(rows[0]?.idle, '30s')
+    await sql`select set_config('idle_in_transaction_session_timeout', '100', true)`.execute(trx)
+    const ended = async () =>
+      (
+        await direct.pool.query(
+          "select from pg_stat_activity where state = 'idle in transaction' and datname = current_database()",
+        )
+      ).rows.length === 0
+    await until(ended)
+    await sql`select 1`.execute(trx)
+  })
+  const error = await work.catch((error) => error)
+  t.match(error, { code: '25P03' })
+  t.notOk(isOutage(error), 'it is not done again for ever')
+  const { rows } = await direct.pool.query("select current_setting('idle_in_transaction_session_timeout') as idle")
+  t.equal(rows[0].idle, '0')
 })

@@ -69,8 +69,8 @@ export const controls: readonly Control[] = [
       {
         file: 'worker/settle.ts',
         // biome-ignore lint/suspicious/noTemplateCurlyInString: it is a piece of a template
-        from: ' and state in ${pendingList}\n    order by id for update of job',
-        to: '\n    order by id for update of job',
+        from: ' and state in ${pendingList}\n    order by id for update',
+        to: '\n    order by id for update',
       },
       {
         file: 'worker/settle.ts',

@@ -1,5 +1,6 @@
 import { defineOperation } from 'accepted'
-import { defineHandlers } from 'accepted/worker'
+import { defineHandlers, RetryAfter } from 'accepted/worker'
+import { sql } from 'kysely'
 import { pino } from 'pino'
 import t from 'tap'
 import Type from 'typebox'
@@ -195,3 +196,49 @@ t.test(
     await until(async () => (await jobs.query('select from accepted.suspect')).length === 0)
   },
 )
+
+t.test('a suspect that is put off runs again later; one that is taken back meanwhile is not forgotten', async (t) => {
+  const jobs = await openJobs(t, [once, often])
+  const putOff = await jobs.add(once, { word: 'a' })
+  const lost = await jobs.add(often, { word: 'b' })
+  await claimAndFallSilent(jobs, once, 1)
+  await claimAndFallSilent(jobs, often, 1)
+  const holding = Promise.withResolvers<void>()
+  t.teardown(() => holding.resolve())
+  let runs = 0
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.once': {
+        perform: async () => {
+          if (++runs === 1) throw new RetryAfter(0)
+        },
+      },
+      'word.often': { perform: () => holding.promise },
+    }),
+  )
+  await until(async () => (await jobs.read(lost)).state === 'running')
+  // As another worker does that finds this one silent.
+  await jobs.query("update pgboss.job set state = 'retry', blocked = true, start_after = 'infinity' where id = $1", [
+    lost,
+  ])
+  holding.resolve()
+  t.match(await jobs.ended(putOff), { state: 'succeeded', attempt: 2 })
+  t.match(await jobs.query('select job_id, crashes from accepted.suspect'), [{ job_id: lost, crashes: 1 }])
+})
+
+t.test('Postgres that goes away from the statements of a perform spends no attempt', async (t) => {
+  const jobs = await openJobs(t, [once, often])
+  const id = await jobs.add(once, { word: 'a' })
+  let runs = 0
+  await jobs.work(
+    defineHandlers(operations, ({ db }) => ({
+      'word.once': {
+        perform: async () => {
+          if (++runs === 1) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(db)
+        },
+      },
+      'word.often': { perform: async () => {} },
+    })),
+  )
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1, max_attempts: 1 })
+})
