@@ -34,6 +34,16 @@ comment on column accepted.reconciliation.ended_up_to is 'Every job up to this i
 comment on column accepted.reconciliation.position is 'The id up to which this round has come.';
 comment on column accepted.reconciliation.looked_at is 'When the last piece was looked at.';
 
+create table accepted.sweep (
+  operation text not null,
+  swept_at timestamptz not null default '-infinity',
+  constraint sweep_pkey primary key (operation)
+);
+
+comment on table accepted.sweep is 'One row per operation: when its queue was last looked over for jobs of workers that fell silent. The workers take turns at it.';
+comment on column accepted.sweep.operation is 'The operation, and the name of its queue.';
+comment on column accepted.sweep.swept_at is 'When somebody last began to.';
+
 -- For the few rows that somebody holds, or that ended otherwise than well; those that wait or are completed, nearly all
 -- of them, are not in it.
 create index accepted_held_idx on pgboss.job (state, completed_on) where state in ('active', 'cancelled', 'failed');

@@ -202,6 +202,15 @@ comment on column accepted.suspect.crashes is 'How many workers fell silent with
 comment on column accepted.suspect.crashed_at is 'When that was noticed last.';
 comment on column accepted.suspect.reserved_until is 'Until then one process stands back for it, and the others need not.';
 
+create table accepted.sweep (
+  operation text not null,
+  swept_at timestamp with time zone default '-infinity'::timestamp with time zone not null,
+  constraint sweep_pkey PRIMARY KEY (operation)
+);
+comment on table accepted.sweep is 'One row per operation: when its queue was last looked over for jobs of workers that fell silent. The workers take turns at it.';
+comment on column accepted.sweep.operation is 'The operation, and the name of its queue.';
+comment on column accepted.sweep.swept_at is 'When somebody last began to.';
+
 create table accepted.webhook_endpoint (
   id uuid not null,
   url text not null,

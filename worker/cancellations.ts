@@ -19,7 +19,10 @@ export function createCancellations({ kysely }: Database): Cancellations {
   return {
     watch(id, onCancel) {
       running.set(id, onCancel)
-      return () => void running.delete(id)
+      return () => {
+        // A later attempt may have taken its place.
+        if (running.get(id) === onCancel) running.delete(id)
+      }
     },
     hint,
     async look() {

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Job, JobWithMetadata } from 'pg-boss'
 import { validate as isUuid } from 'uuid'
 import { bossOn, type PgBoss, type QueueData } from '../src/db/boss.ts'
@@ -41,6 +41,17 @@ export interface Claims {
   /** Hands jobs back without spending their attempt. @throws LostClaim when one is not ours any more */
   release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void>
   /**
+   * Locks those that are still held in their attempt, by whomever.
+   *
+   * @param options.silent only those whose heartbeat is overdue
+   * @param options.otherwise `skip locked`, or nothing to wait for whoever has one locked
+   */
+  lock(
+    trx: AnyTransaction,
+    claims: readonly Claim[],
+    options: { silent: boolean; otherwise: RawBuilder<unknown> },
+  ): Promise<Claim[]>
+  /**
    * Takes jobs away from a worker that fell silent: they are due at once, with as many attempts left as before. The next
    * claim counts as another attempt, so that the silent one's is refused when it wakes up.
    *
@@ -53,9 +64,12 @@ export interface Claims {
 /** How often a claim asks for the times of its jobs, too, which more than doubles what is read. In milliseconds. */
 const timeEvery = 250
 
+/** Whoever holds it has not said for so many seconds that he lives. */
+export const overdue = (seconds: RawBuilder<unknown>) => sql`heartbeat_on < now() - make_interval(secs => ${seconds})`
+
 /** Makes the claims of an operation. */
 export function createClaims({ kysely }: Database, boss: PgBoss, operation: Operation): Claims {
-  const { name, groupConcurrency } = operation
+  const { name, groupConcurrency, heartbeatSeconds } = operation
 
   // Two that count what runs of a group at the same time would both find room for the last one.
   const inTurn = <Result>(work: (trx: AnyTransaction) => Promise<Result>) =>
@@ -136,6 +150,21 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
         where name = ${name} and job.id = ours.id and job.retry_count = ours.retry_count
           and state = 'active'`.execute(trx)
       assertOurs({ affected: Number(numAffectedRows) }, claims)
+    },
+
+    async lock(trx, claims, { silent, otherwise }) {
+      if (claims.length === 0) return []
+      const { rows } = await sql<{ id: string }>`
+        select id from pgboss.job
+        where name = ${name} and state = 'active' and (id, retry_count) in (
+          select * from unnest(
+            ${claims.map(({ queued }) => queued.id)}::uuid[],
+            ${claims.map(({ queued }) => queued.retryCount)}::integer[]
+          )
+        ) and ${silent ? overdue(sql`${heartbeatSeconds}::integer`) : sql`true`}
+        order by id for update ${otherwise}`.execute(trx)
+      const locked = new Set(rows.map(({ id }) => id))
+      return claims.filter(({ queued }) => locked.has(queued.id))
     },
 
     async takeBack(trx, claims, block) {

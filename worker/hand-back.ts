@@ -1,39 +1,47 @@
 import { sql } from 'kysely'
-import { isOutage } from '../src/db/sqlstate.ts'
+import { isContention } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import type { Claim } from './claim.ts'
-import { LostClaim } from './failure.ts'
+import { lockHeld } from './held.ts'
 import type { Lane } from './lane.ts'
+import { writeQueued } from './status.ts'
+
+/** How long somebody is waited for who has one of the jobs locked, in milliseconds. */
+const lockTimeout = 1_000
 
 /**
- * Hands jobs back without spending their attempts. Each by itself: one that ended or was lost at the last moment must
- * not keep the others.
+ * Hands jobs back without spending their attempts: those that have not ended, and are not lost.
  *
  * @param delaySeconds before they are due again
  */
 export async function handBack(lane: Lane, claims: readonly Claim[], delaySeconds = 0): Promise<void> {
-  for (const claim of claims) {
-    try {
-      await lane.database.kysely.transaction().execute(async (trx) => {
-        // A settle that hangs still holds the row; its claim is not ours to give back then.
-        await sql`select set_config('lock_timeout', '1000', true)`.execute(trx)
-        await showQueued(trx as unknown as AnyTransaction, claim.jobId)
-        await lane.claims.release(trx as unknown as AnyTransaction, [claim], delaySeconds)
-      })
-      lane.metrics.countOutcomes(lane.operation.name, { handed_back: 1 })
-      lane.hints.notify('status', [claim.jobId])
-      lane.hints.notify('work', [lane.operation.name])
-      lane.log.info({ job: claim.jobId }, 'Handed back')
-    } catch (err) {
-      if (err instanceof LostClaim) continue
-      lane.log.error({ err, job: claim.jobId }, 'Could not be handed back; it runs again when its heartbeat is overdue')
-      // Whoever stops us does not wait until each has tried in vain.
-      if (isOutage(err)) return
-    }
+  if (claims.length === 0) return
+  const jobs = claims.map(({ jobId }) => jobId)
+  try {
+    const given = await give(lane, claims, delaySeconds, true).catch((error) => {
+      if (!isContention(error)) throw error
+      // A settle that hangs: its claim is not ours to give back.
+      return give(lane, claims, delaySeconds, false)
+    })
+    if (given.length === 0) return
+    lane.metrics.countOutcomes(lane.operation.name, { handed_back: given.length })
+    lane.hints.notify('status', given)
+    lane.hints.notify('work', [lane.operation.name])
+    lane.log.info({ jobs: given }, 'Handed back')
+  } catch (err) {
+    lane.log.error({ err, jobs }, 'Could not be handed back; they run again when their heartbeat is overdue')
   }
 }
 
-const showQueued = (trx: AnyTransaction, id: string) =>
-  sql`
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
-    where id = ${id} and state = 'running'`.execute(trx)
+/** @returns the jobs that were given back */
+function give(lane: Lane, claims: readonly Claim[], delaySeconds: number, wait: boolean): Promise<string[]> {
+  return lane.database.kysely.transaction().execute(async (kyselyTrx) => {
+    const trx = kyselyTrx as unknown as AnyTransaction
+    await sql`select set_config('lock_timeout', ${`${lockTimeout}`}, true)`.execute(trx)
+    const held = await lockHeld(lane, trx, claims, { wait })
+    const jobs = held.claims.map(({ jobId }) => jobId)
+    await writeQueued(trx, jobs)
+    await lane.claims.release(trx, held.claims, delaySeconds)
+    return jobs
+  })
+}

@@ -16,7 +16,9 @@ export interface RunningJob<O extends Operation = Operation> {
   maxAttempts: number
   /** The same over all attempts and retries, for services outside that take an idempotency key. */
   idempotencyKey: string
-  /** Names the job and the attempt in every line. */
+  /** Of the request that asked for it (W3C Trace Context), for calls to services that are traced as well. */
+  traceparent: string | undefined
+  /** Names the job, the attempt and the trace in every line. */
   log: Logger
   /** Where the client is sent once the job has succeeded, for example `/todos/1`. */
   setResource(path: string): void

@@ -6,6 +6,7 @@ import type { Operation } from '../src/operation.ts'
 import type { Claim, Claims } from './claim.ts'
 import type { Handler, RunningJob } from './handlers.ts'
 import type { Metrics } from './metrics.ts'
+import type { PendingJob } from './status.ts'
 
 /** What the worker of one operation works with. */
 export interface Lane {
@@ -20,19 +21,6 @@ export interface Lane {
   log: Logger
 }
 
-/** A pending job, as it is locked. */
-export interface PendingJob {
-  id: string
-  principal: string
-  idempotency_key: string | null
-  attempt: number
-  max_attempts: number
-  attempt_started_at: Date | null
-  /** How long its record is kept yet, in seconds. */
-  kept_seconds: number
-  cancel_requested: boolean
-}
-
 /** What a handler sees of its job, whether it performs or settles. */
 export function describeJob(lane: Lane, claim: Claim, row: PendingJob): Omit<RunningJob, 'setResource'> {
   return {
@@ -43,6 +31,7 @@ export function describeJob(lane: Lane, claim: Claim, row: PendingJob): Omit<Run
     attempt: claim.attempt,
     maxAttempts: row.max_attempts,
     idempotencyKey: row.idempotency_key ?? row.id,
-    log: lane.log.child({ job: row.id, attempt: claim.attempt }),
+    traceparent: row.trace ?? undefined,
+    log: lane.log.child({ job: row.id, attempt: claim.attempt, ...(row.trace && { traceparent: row.trace }) }),
   }
 }

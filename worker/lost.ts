@@ -1,12 +1,14 @@
 import { sql } from 'kysely'
 import type { QueueData } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
+import { isOutage } from '../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, deliveryName } from '../src/operation.ts'
-import { type Claim, claimOf } from './claim.ts'
-import type { Lane, PendingJob } from './lane.ts'
-import { findPending, lockPending, writeAttempt, writeCanceled, writeFailed } from './settle.ts'
+import { type Claim, claimOf, overdue } from './claim.ts'
+import { lockHeld } from './held.ts'
+import type { Lane } from './lane.ts'
+import { writeAttempts, writeCanceled, writeFailed, writeRetried } from './status.ts'
 
 const workerLost: JobErrorColumn = {
   code: 'worker-lost',
@@ -21,8 +23,17 @@ const workerCrashed: JobErrorColumn = {
 /** The first beside others, which may have been anybody's fault; the others alone. */
 const mostCrashes = 3
 
+/** How often a queue is looked over, in milliseconds. */
+const sweepEvery = 2_000
+
 /** Claims taken back in one round, at most. */
 const mostAtOnce = 200
+
+/** Enters the operations among those that are swept. */
+export async function enterSweeps({ kysely }: Database, names: readonly string[]): Promise<void> {
+  await sql`
+    insert into accepted.sweep (operation) select unnest(${names}::text[]) on conflict do nothing`.execute(kysely)
+}
 
 /**
  * Takes back the jobs of workers that fell silent: that were killed, crashed, were cut off, or have been busy in one
@@ -31,18 +42,39 @@ const mostAtOnce = 200
  * twice it is certain enough, and it has failed.
  */
 export async function takeBackLost(database: Database, lanes: readonly Lane[]): Promise<void> {
-  const silent = Map.groupBy(await findSilent(database, lanes), ({ name }) => name)
-  for (const lane of lanes) {
+  const turns = await takeTurns(database, lanes)
+  const mine = lanes.filter(({ operation }) => turns.has(operation.name))
+  const silent = Map.groupBy(await findSilent(database, mine), ({ name }) => name)
+  for (const lane of mine) {
     const rows = silent.get(lane.operation.name)
     if (!rows) continue
-    const claims = rows.map((row) => claimOf(row, false))
-    const { changed, enqueued } = await database.kysely
-      .transaction()
-      .execute((trx) => takeBack(lane, trx as unknown as AnyTransaction, claims))
-    lane.log.warn({ jobs: claims.map(({ jobId }) => jobId) }, 'Taken back from a worker that fell silent')
-    lane.hints.notify('status', changed)
-    lane.hints.notify('work', [lane.operation.name, ...enqueued])
+    const found = rows.map((row) => claimOf(row, false))
+    try {
+      const { jobs, hints } = await database.kysely
+        .transaction()
+        .execute((trx) => takeBack(lane, trx as unknown as AnyTransaction, found))
+      if (jobs.length > 0) lane.log.warn({ jobs }, 'Taken back from a worker that fell silent')
+      lane.hints.notify('status', jobs)
+      lane.hints.notify('work', hints)
+    } catch (err) {
+      if (isOutage(err)) throw err
+      lane.log.error({ err }, 'Jobs could not be taken back from a worker that fell silent; it is tried again')
+    }
   }
+}
+
+/** The operations whose turn is ours: each is swept once in a while, however many workers there are. */
+async function takeTurns({ kysely }: Database, lanes: readonly Lane[]): Promise<Set<string>> {
+  const names = lanes.map(({ operation }) => operation.name)
+  const { rows } = await sql<{ operation: string }>`
+    update accepted.sweep set swept_at = now()
+    where operation in (
+      select operation from accepted.sweep
+      where operation = any(${names}) and swept_at < now() - make_interval(secs => ${sweepEvery / 1000})
+      for update skip locked
+    )
+    returning operation`.execute(kysely)
+  return new Set(rows.map(({ operation }) => operation))
 }
 
 interface SilentRow {
@@ -52,9 +84,8 @@ interface SilentRow {
   data: QueueData
 }
 
-const overdue = sql`state = 'active' and heartbeat_on < now() - make_interval(secs => heartbeat.seconds)`
-
 async function findSilent({ kysely }: Database, lanes: readonly Lane[]): Promise<SilentRow[]> {
+  if (lanes.length === 0) return []
   const { rows } = await sql<SilentRow>`
     select name, id, retry_count as "retryCount", data
     from unnest(
@@ -62,56 +93,35 @@ async function findSilent({ kysely }: Database, lanes: readonly Lane[]): Promise
       ${lanes.map(({ operation }) => operation.heartbeatSeconds)}::integer[]
     ) as heartbeat (operation, seconds)
     join pgboss.job on name = operation
-    where ${overdue}
+    where state = 'active' and ${overdue(sql`heartbeat.seconds`)}
     order by id limit ${mostAtOnce}`.execute(kysely)
   return rows
 }
 
-async function takeBack(lane: Lane, trx: AnyTransaction, found: readonly Claim[]) {
-  const ids = found.map(({ jobId }) => jobId)
-  // A settle that still holds one is not over yet.
-  const pending = await lockPending(trx, ids, sql`skip locked`)
-  const stillPending = await findPending(trx, ids)
-  const claims = await lockSilent(lane, trx, found)
-  const ofPending = claims.filter(({ jobId }) => pending.has(jobId))
+async function takeBack(
+  lane: Lane,
+  trx: AnyTransaction,
+  found: readonly Claim[],
+): Promise<{ jobs: string[]; hints: string[] }> {
+  const { claims, pending } = await lockHeld(lane, trx, found, { silent: true })
   const isCanceled = ({ jobId }: Claim) => pending.get(jobId)?.cancel_requested === true
-  const canceled = ofPending.filter(isCanceled)
-  const crashes = await countCrashes(
-    lane,
-    trx,
-    ofPending.filter((claim) => !isCanceled(claim)),
-  )
+  const ended = claims.filter(({ jobId }) => !pending.has(jobId))
+  const canceled = claims.filter(isCanceled)
+  const lost = claims.filter((claim) => pending.has(claim.jobId) && !isCanceled(claim))
+  const crashes = await countCrashes(lane, trx, lost)
   const isKiller = ({ jobId }: Claim) => (crashes.get(jobId) ?? 0) >= mostCrashes
-  const lost = ofPending.filter((claim) => !isCanceled(claim))
-  for (const claim of lost) await writeAttempt(trx, claim, pending.get(claim.jobId) as PendingJob, workerLost)
   const killers = lost.filter(isKiller)
-  const endings = await writeCanceled(trx, canceled)
-  for (const claim of killers) {
-    endings.push(...(await writeFailed(trx, claim, workerCrashed)))
-    await lane.claims.fail(trx, claim, workerCrashed, 'never')
-  }
-  await lane.claims.complete(trx, [...canceled, ...claims.filter(({ jobId }) => !stillPending.has(jobId))])
   const again = lost.filter((claim) => !isKiller(claim))
-  await showQueued(trx, again)
+  await writeAttempts(trx, lost, pending, workerLost)
+  const endings = [...(await writeCanceled(trx, canceled)), ...(await writeFailed(trx, killers, workerCrashed))]
+  for (const claim of killers) await lane.claims.fail(trx, claim, workerCrashed, 'never')
+  await lane.claims.complete(trx, [...canceled, ...ended])
+  await writeRetried(trx, again, true)
   await lane.claims.takeBack(trx, again, crashes.size > 0)
-  return { changed: ofPending.map(({ jobId }) => jobId), enqueued: await enqueueDeliveries(lane.boss, trx, endings) }
-}
-
-/** Those of the claims whose worker is still silent, and which nobody else is about to end. */
-async function lockSilent(lane: Lane, trx: AnyTransaction, found: readonly Claim[]): Promise<Claim[]> {
-  const { rows } = await sql<{ id: string }>`
-    select job.id
-    from pgboss.job, (values (${lane.operation.heartbeatSeconds}::integer)) as heartbeat (seconds)
-    where name = ${lane.operation.name} and ${overdue}
-      and (id, retry_count) in (
-        select * from unnest(
-          ${found.map(({ queued }) => queued.id)}::uuid[],
-          ${found.map(({ queued }) => queued.retryCount)}::integer[]
-        )
-      )
-    for update of job skip locked`.execute(trx)
-  const locked = new Set(rows.map(({ id }) => id))
-  return found.filter(({ queued }) => locked.has(queued.id))
+  return {
+    jobs: claims.map(({ jobId }) => jobId),
+    hints: [lane.operation.name, ...(await enqueueDeliveries(lane.boss, trx, endings))],
+  }
 }
 
 /** How many workers fell silent with each of the jobs, this one included. The deliveries are our own code. */
@@ -128,17 +138,4 @@ async function countCrashes(lane: Lane, trx: AnyTransaction, claims: readonly Cl
       crashes = suspect.crashes + 1, crashed_at = now(), reserved_until = now(), queue_id = excluded.queue_id
     returning job_id, crashes`.execute(trx)
   return new Map(rows.map(({ job_id, crashes }) => [job_id, crashes]))
-}
-
-async function showQueued(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
-  if (claims.length === 0) return
-  await sql`
-    update accepted.job set
-      state = 'queued', attempt = lost.attempt, max_attempts = max_attempts + 1,
-      started_at = coalesce(started_at, now()), updated_at = statement_timestamp(), sequence = sequence + 1
-    from unnest(
-      ${claims.map(({ jobId }) => jobId)}::uuid[],
-      ${claims.map(({ attempt }) => attempt)}::integer[]
-    ) as lost (id, attempt)
-    where job.id = lost.id`.execute(trx)
 }

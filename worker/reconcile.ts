@@ -7,6 +7,7 @@ import type { JobErrorColumn } from '../src/db/tables.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
+import { writeQueued } from './status.ts'
 
 /** How a pending job stands in the queue, when that is not how a pending job should. */
 type Standing = 'failed' | 'completed' | 'cancelled' | 'missing' | 'waiting' | 'blocked'
@@ -30,6 +31,9 @@ const pieceSize = 10_000
 const mostAtOnce = 1_000
 /** Ids are made by the clocks of the APIs, and a transaction may take its time. */
 const oldestNewcomer = sql`interval '3 hours'`
+
+/** Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed. */
+const longestStatement = sql`interval '5 seconds'`
 
 export interface ReconcilerOptions {
   database: Database
@@ -59,8 +63,8 @@ export function createReconciler({ database, boss, hints, log }: ReconcilerOptio
 
 /** The jobs that seem out of line; none when another worker has looked within the last second. */
 async function lookInTurn(trx: AnyTransaction): Promise<string[]> {
-  const { rows: turns } = await sql<{ ended_up_to: string; position: string }>`
-    select ended_up_to, position from accepted.reconciliation
+  const { rows: turns } = await sql<{ ended_up_to: string; position: string; looked_at: Date }>`
+    select ended_up_to, position, looked_at from accepted.reconciliation
     where looked_at < now() - interval '0.9 seconds' for update skip locked`.execute(trx)
   const [turn] = turns
   if (!turn) return []
@@ -71,7 +75,7 @@ async function lookInTurn(trx: AnyTransaction): Promise<string[]> {
       position = ${piece.last ?? (isContiguous ? piece.endedUpTo : null) ?? turn.ended_up_to},
       ended_up_to = greatest(ended_up_to, ${isContiguous ? piece.endedUpTo : null}::uuid),
       looked_at = now()`.execute(trx)
-  return [...new Set([...piece.found, ...(await findEndedLately(trx))])]
+  return [...new Set([...piece.found, ...(await findEndedSince(trx, turn.looked_at))])]
 }
 
 interface Piece {
@@ -117,11 +121,13 @@ async function lookAtPiece(trx: AnyTransaction, position: string): Promise<Piece
   return rows[0] as Piece
 }
 
-async function findEndedLately(trx: AnyTransaction): Promise<string[]> {
+/** What ended longer ago, when nobody was there to look, is found on the way through all. */
+async function findEndedSince(trx: AnyTransaction, time: Date): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`
     select job.id from pgboss.job queue
     join accepted.job on job.id = queue.id
-    where queue.state in ('cancelled', 'failed') and queue.completed_on > now() - interval '1 minute'
+    where queue.state in ('cancelled', 'failed')
+      and queue.completed_on > greatest(${time}::timestamptz, now() - interval '1 minute') - ${longestStatement}
       and job.state in ${pendingList}
     limit ${mostAtOnce}`.execute(trx)
   return rows.map(({ id }) => id)
@@ -147,7 +153,10 @@ async function bringInLine(boss: PgBoss, trx: AnyTransaction, ids: readonly stri
   )
   const jobs = rows.filter(({ id }) => !elsewhere.has(id))
   const of = (...standings: Standing[]) => jobs.filter(({ standing }) => standings.includes(standing))
-  await requeue(trx, of('waiting'))
+  await writeQueued(
+    trx,
+    of('waiting').map(({ id }) => id),
+  )
   await unblock(trx, of('blocked'))
   const ended = await end(trx, of('failed', 'completed', 'missing', 'cancelled'))
   return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
@@ -161,13 +170,6 @@ async function findElsewhere(trx: AnyTransaction, missing: readonly OutOfLine[])
     where name = any(${[...new Set(missing.map(({ operation }) => operation))]}) and state <= 'active'
       and data ->> 'job' = any(${missing.map(({ id }) => id)})`.execute(trx)
   return new Set(rows.map(({ job }) => job))
-}
-
-async function requeue(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise<void> {
-  if (jobs.length === 0) return
-  await sql`
-    update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
-    where id = any(${jobs.map(({ id }) => id)}::uuid[])`.execute(trx)
 }
 
 async function unblock(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise<void> {

@@ -1,7 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'kysely'
 import { isContention, isOutage } from '../src/db/sqlstate.ts'
-import { pendingList } from '../src/jobs/state.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
 import type { Cancellations } from './cancellations.ts'
@@ -9,10 +7,12 @@ import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
 import { AttemptTimeout, JobCanceled, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
-import { describeJob, type Lane, type PendingJob } from './lane.ts'
+import { describeJob, type Lane } from './lane.ts'
 import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
-import { highest, lowest, type Performed, settle, settleFailure } from './settle.ts'
+import { type Performed, settle } from './settle.ts'
+import { settleFailure } from './settle-failure.ts'
+import { type PendingJob, writeRunning } from './status.ts'
 import { runCharged } from './uncaught.ts'
 
 export interface RunContext {
@@ -80,21 +80,8 @@ interface Begun {
 /** Shows jobs as running, and finds those whose effect is there already. */
 async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
   const db = lane.database.kysely as unknown as AnyTransaction
-  const ids = claims.map(({ jobId }) => jobId)
-  const { rows } = await sql<PendingJob>`
-    update accepted.job set
-      state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
-      attempt_started_at = now(), progress_at = null, updated_at = now(), sequence = sequence + 1
-    from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
-    where job.id = mine.id and job.id between ${lowest(ids)} and ${highest(ids)}
-      and job.operation = ${lane.operation.name} and job.state in ${pendingList} and not job.cancel_requested
-    returning
-      job.id, principal, idempotency_key, job.attempt, max_attempts, attempt_started_at, cancel_requested,
-      extract(epoch from expires_at - now())::float8 as kept_seconds`.execute(db)
-  return {
-    running: new Map(rows.map((row) => [row.id, row])),
-    duplicates: await findProcessed(db, lane.operation, rows),
-  }
+  const running = await writeRunning(db, lane.operation, claims)
+  return { running, duplicates: await findProcessed(db, lane.operation, [...running.values()]) }
 }
 
 async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunContext): Promise<Performed> {
@@ -192,8 +179,12 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
   try {
-    const { hints, outcomes } = await patiently(lane, context, () =>
-      lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, cause)),
+    // Nothing of the handler's runs in it: what is locked now will not be for ever.
+    const { hints, outcomes } = await patiently(
+      lane,
+      context,
+      () => lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, cause)),
+      Number.POSITIVE_INFINITY,
     )
     lane.metrics.countOutcomes(lane.operation.name, outcomes)
     lane.hints.notify('work', hints)
@@ -220,12 +211,13 @@ async function patiently<Result>(
   { operation, metrics }: Lane,
   { stopping }: RunContext,
   work: () => Promise<Result>,
+  contentions = mostContentions,
 ): Promise<Result> {
   for (let round = 0; ; round++) {
     try {
       return await work()
     } catch (error) {
-      const again = isOutage(error) || (isContention(error) && round < mostContentions)
+      const again = isOutage(error) || (isContention(error) && round < contentions)
       if (!again || stopping.aborted) throw error
       metrics.countRetry(operation.name, isContention(error) ? 'contention' : 'outage')
       await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(

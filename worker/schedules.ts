@@ -118,7 +118,8 @@ export async function writeSchedules({ database, boss, schedules }: Scheduling):
 
 /**
  * Deletes the schedules that are defined no more: those of operations that are known here, for another app may have its
- * own in the same database; and those that nobody has fired for as long as records are kept.
+ * own in the same database; and those that nobody has fired for as long as records are kept. A paused one only then: an
+ * older release that starts while a newer one runs must not make it forget that.
  */
 export async function deleteOtherSchedules(
   { database, schedules }: Scheduling,
@@ -127,7 +128,7 @@ export async function deleteOtherSchedules(
   await sql`
     delete from accepted.schedule
     where name <> all(${[...schedules.keys()]}::text[])
-      and (operation = any(${[...operations.keys()]}::text[])
+      and (operation = any(${[...operations.keys()]}::text[]) and not paused
         or next_at < now() - make_interval(secs => ${keepSeconds}))`.execute(database.kysely)
 }
 

@@ -38,24 +38,24 @@ const turn = 5_000
  */
 export function createSuspects({ database, lanes, draining, log }: SuspectsOptions): () => Promise<void> {
   const byOperation = new Map(lanes.map((one) => [one.lane.operation.name, one]))
-  const names = [...byOperation.keys()]
   let restUntil = 0
 
   const runAll = async (first: Suspect) => {
     const until = performance.now() + turn
-    for (let next: Suspect | undefined = first; next && !draining.aborted; next = await reserve(database, names)) {
+    for (let next: Suspect | undefined = first; next; next = await reserve(database, lanes)) {
       const isRun = await runAlone(database, byOperation.get(next.operation) as RunningLane, next, log)
-      if (!isRun || performance.now() > until) return
+      if (!isRun || draining.aborted || performance.now() > until) return
     }
   }
 
   return async () => {
     if (performance.now() < restUntil || draining.aborted) return
-    const first = await reserve(database, names)
+    const first = await reserve(database, lanes)
     if (!first) return
     try {
       const emptied = Promise.all(lanes.map(({ loop }) => loop.pause()))
-      if (await within(emptied, first.patience * 1000)) await runAll(first)
+      if ((await within(emptied, first.patience * 1000)) && !draining.aborted) await runAll(first)
+      else await reserveFor(database, first, 0)
     } finally {
       restUntil = performance.now() + turn
       for (const { loop } of lanes) loop.resume()
@@ -63,9 +63,17 @@ export function createSuspects({ database, lanes, draining, log }: SuspectsOptio
   }
 }
 
-/** Finds a suspect that is due, for this process alone. */
-async function reserve({ kysely }: Database, names: readonly string[]): Promise<Suspect | undefined> {
-  const patience = sql`greatest(now() - crashed_at, make_interval(secs => ${turn / 1000}))`
+/** After each so many seconds that a suspect has waited, one more process may stand back, so that the others go on. */
+const oneMoreAfter = 10
+
+/** Finds a suspect that is due, for this process alone, as long as not too many others stand back. */
+async function reserve({ kysely }: Database, lanes: readonly RunningLane[]): Promise<Suspect | undefined> {
+  const names = lanes.map(({ lane }) => lane.operation.name)
+  // By then the process is empty, whatever runs.
+  const longest = Math.max(...lanes.map(({ lane }) => lane.operation.timeoutSeconds))
+  const patience = sql`least(
+    greatest(now() - crashed_at, make_interval(secs => ${turn / 1000})),
+    make_interval(secs => ${longest}))`
   const { rows } = await sql<Suspect>`
     update accepted.suspect set reserved_until = now() + ${patience}
     where job_id = (
@@ -73,11 +81,19 @@ async function reserve({ kysely }: Database, names: readonly string[]): Promise<
       where operation = any(${names}) and reserved_until <= now() and exists (
         select from pgboss.job
         where name = operation and id = queue_id and blocked and state < 'active' and start_after <= now()
-      )
+      ) and make_interval(secs => ${oneMoreAfter}) * (
+        select count(*) from accepted.suspect other where other.reserved_until > now()
+      ) <= now() - crashed_at
       order by crashed_at limit 1 for update skip locked
     )
     returning operation, queue_id, job_id, extract(epoch from ${patience})::float8 as patience`.execute(kysely)
   return rows[0]
+}
+
+async function reserveFor({ kysely }: Database, { job_id }: Suspect, seconds: number): Promise<void> {
+  await sql`
+    update accepted.suspect set reserved_until = now() + make_interval(secs => ${seconds})
+    where job_id = ${job_id}`.execute(kysely)
 }
 
 /**
@@ -86,17 +102,16 @@ async function reserve({ kysely }: Database, names: readonly string[]): Promise<
  * @returns false when somebody else has it
  */
 async function runAlone(
-  { kysely }: Database,
+  database: Database,
   { lane, loop }: RunningLane,
-  { queue_id, job_id }: Suspect,
+  suspect: Suspect,
   log: Logger,
 ): Promise<boolean> {
+  const { job_id, queue_id } = suspect
   const claim = await lane.claims.claimSuspect(queue_id)
   if (!claim) {
     // Its group is full, and may have room sooner than it is reserved for.
-    await sql`
-      update accepted.suspect set reserved_until = now() + make_interval(secs => ${turn / 1000})
-      where job_id = ${job_id}`.execute(kysely)
+    await reserveFor(database, suspect, turn / 1000)
     return false
   }
   log.info({ job: job_id, operation: lane.operation.name }, 'Runs alone, as a worker fell silent with it before')
@@ -106,7 +121,7 @@ async function runAlone(
       delete from accepted.suspect
       where job_id = ${job_id} and not exists (
         select from pgboss.job where name = operation and id = queue_id and (blocked or state = 'active')
-      )`.execute(kysely)
+      )`.execute(database.kysely)
   }
   return true
 }

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import { addressesIn } from '../src/config.ts'
@@ -13,7 +12,9 @@ import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { createLog } from '../src/log.ts'
 import type { Operation } from '../src/operation.ts'
 import { createCancellations } from './cancellations.ts'
+import { repeat } from './chore.ts'
 import { createClaims } from './claim.ts'
+import { createConnectionWatch } from './connection-watch.ts'
 import { deliveryHandler } from './deliver.ts'
 import { handBack } from './hand-back.ts'
 import type { Handler, Handlers } from './handlers.ts'
@@ -21,7 +22,7 @@ import type { Health, Monitored } from './health.ts'
 import { type Isolation, isolateHandlers } from './isolate.ts'
 import type { Lane } from './lane.ts'
 import { startLoop } from './loop.ts'
-import { takeBackLost } from './lost.ts'
+import { enterSweeps, takeBackLost } from './lost.ts'
 import { createMetrics } from './metrics.ts'
 import { createProgress } from './progress.ts'
 import { createReconciler } from './reconcile.ts'
@@ -61,7 +62,7 @@ export interface Worker extends Monitored {
 const lookEvery = 1_000
 /** Below a third of the shortest heartbeat there is, which is 10 s. */
 const touchEvery = 3_000
-const takeBackEvery = 2_000
+const takeBackEvery = 1_000
 const suspectsEvery = 1_000
 const reconcileEvery = 1_000
 const cancellationsEvery = 2_000
@@ -108,6 +109,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     // All of them: a handler may enqueue what another worker runs.
     await prepareQueues(boss, all.values())
     const scheduling = { database, boss, schedules: options.handlers.schedules, log }
+    await enterSweeps(
+      database,
+      operations.map(({ name }) => name),
+    )
     assertPayloads(scheduling.schedules)
     for (const schedule of await writeSchedules(scheduling)) log.warn({ schedule }, 'A schedule has no occurrence left')
     await deleteOtherSchedules(scheduling, options.handlers.operations)
@@ -171,19 +176,15 @@ function run({ options, operations, handlers, scheduling, database, boss, isolat
     onListening: () => wake(names),
     onError: (err) => log.warn({ err }, 'Hints are not heard; polling goes on'),
   })
-  const connection = createConnectionWatch()
+  const connection = createConnectionWatch(touchEvery)
   const every = (milliseconds: number, work: () => Promise<void>) =>
     repeat(milliseconds, work, (err) => {
       if (isOutage(err)) connection.disturbed()
       log.warn({ err }, 'A chore failed; it is done again')
     })
+  const swept = lanes.map(({ lane }) => lane)
   const takeBack = async () => {
-    if (connection.isSteady()) {
-      await takeBackLost(
-        database,
-        lanes.map(({ lane }) => lane),
-      )
-    }
+    if (connection.isSteady()) await takeBackLost(database, swept)
   }
   let answeredAt = performance.now()
   const look = async () => {
@@ -258,49 +259,4 @@ async function dueOperations({ kysely }: Database, names: readonly string[]): Pr
 async function touchAll(lanes: readonly RunningLane[]): Promise<void> {
   // Together: a row that somebody has locked must not silence the other operations.
   await Promise.all(lanes.map(({ lane, loop }) => lane.claims.touch(loop.held())))
-}
-
-/**
- * After an outage every worker looks silent to the others until it has said that it lives. So one that was cut off
- * itself does not judge the others before they had the time to.
- */
-function createConnectionWatch() {
-  let disturbedAt = performance.now()
-  let touchedAt = performance.now()
-  return {
-    /** When it took long to say that we live, we stood still ourselves. */
-    touched() {
-      if (performance.now() - touchedAt > 2 * touchEvery) disturbedAt = performance.now()
-      touchedAt = performance.now()
-    },
-    disturbed() {
-      disturbedAt = performance.now()
-    },
-    isSteady() {
-      const now = performance.now()
-      return now - disturbedAt > 2 * touchEvery && now - touchedAt <= 2 * touchEvery
-    },
-  }
-}
-
-interface Chore {
-  stop(): Promise<void>
-}
-
-/** Does something again and again, at once and then with pauses, never twice at the same time. */
-function repeat(milliseconds: number, work: () => Promise<void>, onError: (error: Error) => void): Chore {
-  const stopping = new AbortController()
-  const loop = async () => {
-    while (!stopping.signal.aborted) {
-      await work().catch(onError)
-      await delay(milliseconds, undefined, { signal: stopping.signal }).catch(() => {})
-    }
-  }
-  const looping = loop()
-  return {
-    stop() {
-      stopping.abort()
-      return looping
-    },
-  }
 }

@@ -67,13 +67,13 @@ export const controls: readonly Control[] = [
         to: '  if (affected > claims.length) {',
       },
       {
-        file: 'worker/settle.ts',
+        file: 'worker/status.ts',
         // biome-ignore lint/suspicious/noTemplateCurlyInString: it is a piece of a template
         from: ' and state in ${pendingList}\n    order by id for update',
         to: '\n    order by id for update',
       },
       {
-        file: 'worker/settle.ts',
+        file: 'worker/status.ts',
         from: '  if (rows.length !== endings.length) throw new LostClaim',
         to: '  if (rows.length > endings.length) throw new LostClaim',
       },

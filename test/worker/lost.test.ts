@@ -2,16 +2,19 @@ import { defineOperation } from 'accepted'
 import { defineHandlers, RetryAfter } from 'accepted/worker'
 import { sql } from 'kysely'
 import { pino } from 'pino'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { createNotifier } from '../../src/db/notifier.ts'
 import { cancelJob } from '../../src/jobs/cancel.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { type Claim, createClaims } from '../../worker/claim.ts'
 import { LostClaim } from '../../worker/failure.ts'
-import { takeBackLost } from '../../worker/lost.ts'
+import { handBack } from '../../worker/hand-back.ts'
+import type { Lane } from '../../worker/lane.ts'
+import type { Loop } from '../../worker/loop.ts'
+import { enterSweeps, takeBackLost } from '../../worker/lost.ts'
 import { createMetrics } from '../../worker/metrics.ts'
-import { forgetEndedSuspects } from '../../worker/suspects.ts'
+import { createSuspects, forgetEndedSuspects } from '../../worker/suspects.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -30,6 +33,19 @@ async function claimAndFallSilent(jobs: Jobs, operation: typeof once | typeof of
   if (claimed.length !== count) throw new Error(`${claimed.length} of ${count} claimed`)
   await jobs.query("update pgboss.job set heartbeat_on = now() - interval '1 minute' where state = 'active'")
   return { claims, claimed }
+}
+
+/** The lane of an operation, without a worker. */
+function laneOf(t: Test, { database, boss }: Jobs, operation: typeof once | typeof often): Lane {
+  const hints = createNotifier(database)
+  t.teardown(() => hints.flush())
+  return {
+    ...{ operation, database, boss, hints },
+    handler: { perform: async () => {} },
+    claims: createClaims(database, boss, operation),
+    metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
+    log: pino({ level: 'silent' }),
+  }
 }
 
 /** Handlers that note what runs beside what. */
@@ -74,14 +90,10 @@ t.test(
     const jobs = await openJobs(t, [once])
     const id = await jobs.add(once, { word: 'a' })
     const { claims, claimed } = await claimAndFallSilent(jobs, once, 1)
-    const { database, boss } = jobs
-    const handler = { perform: async () => {} }
-    const hints = createNotifier(database)
-    const metrics = createMetrics(database, { operations: [], running: () => 0, isListening: () => false })
-    await takeBackLost(database, [
-      { operation: once, handler, claims, database, boss, hints, metrics, log: pino({ level: 'silent' }) },
-    ])
-    await hints.flush()
+    const { database } = jobs
+    const lane = laneOf(t, jobs, once)
+    await enterSweeps(database, [once.name])
+    await takeBackLost(database, [lane])
     t.match(await jobs.read(id), { state: 'queued', attempt: 1, max_attempts: 2 })
     const end = (ours: readonly Claim[]) =>
       database.kysely.transaction().execute((trx) => claims.complete(trx as unknown as AnyTransaction, ours))
@@ -93,6 +105,56 @@ t.test(
     await end([again as Claim])
   },
 )
+
+t.test('a queue is swept by one worker at a time, and an error with one job does not keep the others', async (t) => {
+  const jobs = await openJobs(t, [once, often])
+  const { database } = jobs
+  const lanes = [laneOf(t, jobs, once), laneOf(t, jobs, often)]
+  const broken = await jobs.add(once, { word: 'a' })
+  const other = await jobs.add(often, { word: 'b' })
+  await claimAndFallSilent(jobs, once, 1)
+  await claimAndFallSilent(jobs, often, 1)
+  await enterSweeps(database, ['word.once', 'word.often'])
+  await jobs.query("update accepted.sweep set swept_at = 'infinity'")
+  await takeBackLost(database, lanes)
+  t.same(await jobs.query('select from accepted.attempt'), [], 'it is the turn of somebody else')
+  await jobs.query("update accepted.sweep set swept_at = '-infinity'")
+  await jobs.query(`
+    create function refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+    create trigger refuse before update on accepted.job
+      for each row when (new.operation = 'word.once') execute function refuse()`)
+  await takeBackLost(database, lanes)
+  t.same(await jobs.query('select job_id from accepted.attempt'), [{ job_id: other }])
+  t.match(await jobs.query('select state::text from pgboss.job where id = $1', [broken]), [{ state: 'active' }])
+})
+
+t.test('jobs are handed back together, but for those that have ended, are lost, or are being settled', async (t) => {
+  const jobs = await openJobs(t, [often])
+  for (let count = 0; count < 200; count++) await jobs.add(often, { word: 'x' })
+  const lane = laneOf(t, jobs, often)
+  const claimed = await lane.claims.claim(200)
+  const [ended, lost, settling] = claimed.map(({ jobId }) => jobId)
+  await jobs.query("update accepted.job set state = 'running'")
+  await jobs.query("update accepted.job set state = 'succeeded', ended_at = now() where id = $1", [ended])
+  await jobs.query("update pgboss.job set state = 'completed' where id = $1", [ended])
+  await jobs.query('update pgboss.job set retry_count = 1 where id = $1', [lost])
+  const settle = await jobs.database.pool.connect()
+  t.teardown(() => settle.release(true))
+  await settle.query('begin')
+  await settle.query('select from accepted.job where id = $1 for update', [settling])
+  let statements = 0
+  jobs.database.pool.on('acquire', () => {
+    statements += 1
+  })
+  await handBack(lane, claimed)
+  t.ok(statements <= 2, 'the job that is locked costs another try, and no more')
+  t.match(await jobs.query("select state::text, retry_count from pgboss.job where state <> 'created' order by id"), [
+    { state: 'completed' },
+    { state: 'active', retry_count: 1 },
+    { state: 'active', retry_count: 0 },
+  ])
+  t.same(await jobs.query("select count(*)::integer from accepted.job where state = 'queued'"), [{ count: 197 }])
+})
 
 t.test(
   'a job that silences a third worker has failed; its payload is kept, and its row in the queue fails',
@@ -181,7 +243,7 @@ t.test(
     await jobs.query('update pgboss.job set blocked = true')
     const suspect = await jobs.add(once, { word: 'b' })
     await jobs.query(
-      "insert into accepted.suspect (job_id, operation, queue_id, crashes) values ($1, 'word.once', $1, 1)",
+      "insert into accepted.suspect (job_id, operation, queue_id, crashes, crashed_at) values ($1, 'word.once', $1, 1, now() - interval '1 minute')",
       [suspect],
     )
     await jobs.query('update pgboss.job set blocked = true where id = $1', [suspect])
@@ -196,6 +258,42 @@ t.test(
     await until(async () => (await jobs.query('select from accepted.suspect')).length === 0)
   },
 )
+
+t.test('as long as a suspect has not waited for long, one process at a time stands back', async (t) => {
+  const jobs = await openJobs(t, [once])
+  const lane = laneOf(t, jobs, once)
+  const stoodBack: string[] = []
+  const loop: Loop = {
+    wake() {},
+    held: () => [],
+    pause: async () => {},
+    resume() {},
+    run: async (claims) => stoodBack.push(...claims.map(({ jobId }) => jobId)) > 0,
+    drain: async () => {},
+  }
+  const look = () => {
+    const draining = new AbortController().signal
+    return createSuspects({ database: jobs.database, lanes: [{ lane, loop }], draining, log: lane.log })()
+  }
+  const elsewhere = await jobs.add(once, { word: 'a' })
+  const waiting = await jobs.add(once, { word: 'b' })
+  for (const [id, reserved] of [
+    [elsewhere, 'infinity'],
+    [waiting, 'now'],
+  ]) {
+    await jobs.query(
+      "insert into accepted.suspect (job_id, operation, queue_id, crashes, reserved_until) values ($1, 'word.once', $1, 1, $2)",
+      [id, reserved],
+    )
+  }
+  await jobs.query('update pgboss.job set blocked = true')
+  await jobs.query("update accepted.suspect set crashed_at = now() + interval '1 hour'")
+  await look()
+  t.same(stoodBack, [])
+  await jobs.query("update accepted.suspect set crashed_at = now() - interval '10 seconds'")
+  await look()
+  t.same(stoodBack, [waiting])
+})
 
 t.test('a suspect that is put off runs again later; one that is taken back meanwhile is not forgotten', async (t) => {
   const jobs = await openJobs(t, [once, often])

@@ -1,6 +1,7 @@
 import { defineOperation } from 'accepted'
 import { defineHandlers, JobFailed, RetryAfter } from 'accepted/worker'
 import { sql } from 'kysely'
+import { pino } from 'pino'
 import t from 'tap'
 import Type from 'typebox'
 import { openJobs } from '../support/jobs.ts'
@@ -34,6 +35,46 @@ t.test('a handler that throws is tried again, and each failed attempt is on reco
     { attempt: 1, error: { code: 'handler-error', message: 'not at attempt 1: postgres://***@host/db' } },
     { attempt: 2, error: { code: 'handler-error', message: 'not at attempt 2: postgres://***@host/db' } },
   ])
+})
+
+t.test('the trace of the request goes with its job, into the handlers and their log', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const trace = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`
+  const traced = await jobs.add(operation, { word: 'x' }, { trace })
+  const untraced = await jobs.add(operation, { word: 'x' })
+  const seen: [string, string, string | undefined][] = []
+  const lines: { msg: string; job: string; traceparent?: string }[] = []
+  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) })
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ id, traceparent, attempt, log }) => {
+          seen.push(['perform', id, traceparent])
+          log.info('said')
+          return { attempt }
+        },
+        settle: async (_trx, [job]) => {
+          if (job) seen.push(['settle', job.id, job.traceparent])
+        },
+      },
+    }),
+    { log },
+  )
+  for (const id of [traced, untraced]) {
+    await jobs.ended(id)
+    const expected = id === traced ? trace : undefined
+    t.same(
+      seen.filter(([_where, of]) => of === id),
+      [
+        ['perform', id, expected],
+        ['settle', id, expected],
+      ],
+    )
+    t.same(
+      lines.filter(({ msg, job }) => msg === 'said' && job === id).map(({ traceparent }) => traceparent),
+      [expected],
+    )
+  }
 })
 
 t.test('a job that waits for its retry is queued', async (t) => {

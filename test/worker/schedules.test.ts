@@ -165,14 +165,12 @@ t.test('a paused one lets its occurrences pass, and makes up for none', async (t
 
 t.test('a worker keeps what has not changed, moves what has, and deletes what is gone', async (t) => {
   const jobs = await openJobs(t, [report])
-  const [kept, changed, gone] = ['kept', 'changed', 'gone'].map((name) => yearly({ name })) as [
-    Schedule,
-    Schedule,
-    Schedule,
-  ]
-  await (await jobs.work(handlersFor(kept, changed, gone))).stop()
+  const [kept, changed, gone, pausedAndGone] = ['kept', 'changed', 'gone', 'gone-but-paused'].map((name) =>
+    yearly({ name }),
+  ) as [Schedule, Schedule, Schedule, Schedule]
+  await (await jobs.work(handlersFor(kept, changed, gone, pausedAndGone))).stop()
   await jobs.query(`
-    update accepted.schedule set next_at = now() + interval '1 hour', paused = true;
+    update accepted.schedule set next_at = now() + interval '1 hour', paused = name <> 'gone';
     insert into accepted.schedule (name, operation, expression, timezone, next_at) values
       ('of another app', 'other.make', '@daily', 'UTC', now()),
       ('forgotten', 'other.make', '@daily', 'UTC', now() - interval '8 days')`)
@@ -184,6 +182,8 @@ t.test('a worker keeps what has not changed, moves what has, and deletes what is
       from accepted.schedule order by name`),
     [
       { name: 'changed', timezone: 'Europe/Berlin', paused: true, soon: false },
+      // A newer release may define it.
+      { name: 'gone-but-paused', paused: true },
       { name: 'kept', timezone: 'UTC', paused: true, soon: true },
       { name: 'of another app' },
     ],
