@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { problems } from '../src/errors.ts'
-import { metricsMediaType } from './metrics.ts'
+import { metricsMediaType } from '../src/metrics.ts'
 
 /** What a worker says of itself; it claims when it is `ready`. */
 export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable'

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { Database } from '../src/db/database.ts'
+import { createRegistry } from '../src/metrics.ts'
 
 /**
  * What an attempt came to. `retried` is back in the queue, charged or not; `handed_back` is what a stop interrupted; `lost`
@@ -32,19 +33,13 @@ export interface MetricsOptions {
   isListening(): boolean
 }
 
-/** The media type of {@link Metrics.text}. */
-export const metricsMediaType = Registry.PROMETHEUS_CONTENT_TYPE
-
 /** How long a look at the backlog serves, and how long a scrape waits for a new one, in milliseconds. */
 const backlogFreshFor = 5_000
 const backlogWithin = 1_000
 
-/** Makes the metrics of a worker. The registry is its own, so that an app may have one, too. */
+/** Makes the metrics of a worker. */
 export function createMetrics(database: Database, options: MetricsOptions): Metrics {
-  const registers = [new Registry()]
-  const [register] = registers as [Registry]
-  collectDefaultMetrics({ register })
-  const { pool } = database
+  const { registers, gauge, text } = createRegistry(database.pool)
   const labelNames = ['operation']
   const outcomes = new Counter({
     name: 'accepted_attempts_total',
@@ -72,15 +67,6 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     labelNames: ['operation', 'reason'],
     registers,
   })
-  const gauge = (name: string, help: string, value: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value())
-      },
-    })
   const { operations } = options
   new Gauge({
     name: 'accepted_jobs_running',
@@ -92,9 +78,6 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     },
   })
   gauge('accepted_listener_up', 'Whether hints are heard; else the polls find the work', () => +options.isListening())
-  gauge('accepted_pool_connections', 'Connections to Postgres in the pool', () => pool.totalCount)
-  gauge('accepted_pool_idle', 'Connections in the pool that nobody uses', () => pool.idleCount)
-  gauge('accepted_pool_waiting', 'Statements that wait for a connection', () => pool.waitingCount)
   const lookAtBacklog = backlogGauges(database, operations, registers)
 
   return {
@@ -108,7 +91,7 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     countRetry: (operation, reason) => retries.inc({ operation, reason }),
     async text() {
       await lookAtBacklog()
-      return register.metrics()
+      return text()
     },
   }
 }

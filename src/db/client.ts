@@ -39,6 +39,7 @@ export class TracedClient extends pg.Client {
 
   constructor(config?: string | pg.ClientConfig) {
     super(config)
+    // One that breaks while in use must not end the process; the statement that is under way rejects.
     this.on('error', (error) => {
       this.#fatal ??= error
     })
@@ -60,7 +61,7 @@ export class TracedClient extends pg.Client {
     return this.#send(text, typeof values === 'function' ? undefined : values, own, isEnd)
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: as above
+  // biome-ignore lint/suspicious/noExplicitAny: what pg's query takes and returns, in any of its overloads
   #send(text: any, values: any, callback: any, isEnd = false): any {
     const done = () => {
       if (isEnd) this.#isEnding = false
@@ -112,9 +113,18 @@ export class TracedClient extends pg.Client {
   }
 }
 
+/** A connection beside the pool. */
+export async function connectAlone(config: pg.ClientConfig): Promise<pg.Client> {
+  const client = new pg.Client(config)
+  // What breaks it rejects the statement that is under way; unheard, it would end the process as well.
+  client.on('error', () => {})
+  await client.connect()
+  return client
+}
+
 /** A `pg.Pool` whose own errors, such as having no connection to give, are marked as well. */
 export class TracedPool extends pg.Pool {
-  // biome-ignore lint/suspicious/noExplicitAny: overloaded
+  // biome-ignore lint/suspicious/noExplicitAny: pg's connect returns a promise, or nothing when it is given a callback
   override connect(callback?: any): any {
     if (!callback) {
       return super.connect().catch((error: unknown) => {

@@ -1,7 +1,7 @@
 import { Kysely, PostgresDialect } from 'kysely'
-import pg from 'pg'
+import type pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
-import { TracedClient, TracedPool } from './client.ts'
+import { connectAlone, TracedClient, TracedPool } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
 import { preparingClient } from './prepare.ts'
 import type { Tables } from './tables.ts'
@@ -54,20 +54,15 @@ export function openDatabase(options: DatabaseOptions): Database {
     max: settled.poolSize,
     Client: settled.preparedStatements ? preparingClient() : TracedClient,
   })
-  const clients = new Set<TracedClient>()
-  pool.on('connect', (client) => clients.add(client as pg.Client as TracedClient))
-  pool.on('remove', (client) => clients.delete(client as pg.Client as TracedClient))
-  const stopLooking = breakDeadConnections({
-    busy: () => clients,
-    connect: () => connect({ ...connection, query_timeout: connectTimeout }),
-  })
   // Without a listener a connection that breaks while idle would end the process.
   pool.on('error', (error) => options.onIdleError?.(error))
-  // And so would one that breaks while in use; there, the statement that is under way rejects.
-  pool.on('connect', (client) => client.on('error', () => {}))
-  const inUse = new Set<pg.PoolClient>()
-  pool.on('acquire', (client) => inUse.add(client))
-  pool.on('release', (_error, client) => inUse.delete(client))
+  const inUse = new Set<TracedClient>()
+  pool.on('acquire', (client) => inUse.add(traced(client)))
+  pool.on('release', (_error, client) => inUse.delete(traced(client)))
+  const stopLooking = breakDeadConnections({
+    busy: () => inUse,
+    connect: () => connectAlone({ ...connection, query_timeout: connectTimeout }),
+  })
   const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
   return {
     kysely,
@@ -75,7 +70,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     options: settled,
     cutOff() {
       // What is still sent on them rejects, instead of running outside the transaction that is gone.
-      for (const client of inUse) (client as unknown as pg.Client).end().catch(() => {})
+      for (const client of inUse) client.end().catch(() => {})
     },
     async close() {
       stopLooking()
@@ -84,13 +79,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   }
 }
 
-async function connect(config: pg.ClientConfig): Promise<pg.Client> {
-  const client = new pg.Client(config)
-  // What breaks it rejects its statement; unheard, it would end the process as well.
-  client.on('error', () => {})
-  await client.connect()
-  return client
-}
+// The pool makes its clients of the class it is given, and its types do not say so.
+const traced = (client: pg.PoolClient) => client as pg.ClientBase as TracedClient
 
 /**
  * Kysely on a `pg` client that already holds an open transaction, for those who do without Kysely.

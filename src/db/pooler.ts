@@ -1,5 +1,6 @@
-import pg from 'pg'
+import type pg from 'pg'
 import { ConfigError } from '../config.ts'
+import { connectAlone } from './client.ts'
 import type { DatabaseOptions } from './database.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
@@ -9,17 +10,8 @@ const comparisons = 3
 /** How long a connection or an answer may take, in milliseconds. */
 const answersWithin = 5_000
 
-async function connect(url: string): Promise<pg.Client> {
-  const client = new pg.Client({
-    connectionString: url,
-    connectionTimeoutMillis: answersWithin,
-    query_timeout: answersWithin,
-  })
-  // What is under way rejects.
-  client.on('error', () => {})
-  await client.connect()
-  return client
-}
+const connect = (connectionString: string) =>
+  connectAlone({ connectionString, connectionTimeoutMillis: answersWithin, query_timeout: answersWithin })
 
 const processOf = async (client: pg.Client): Promise<number> =>
   (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid as number

@@ -35,46 +35,36 @@ const contention: readonly string[] = [
 /** The transaction lost a race and would probably win the next one: it was rolled back whole and may run again. */
 export const isContention = (error: unknown): boolean => contention.includes(errorCode(error) ?? '')
 
-const outages: readonly string[] = [
-  sqlstate.adminShutdown,
-  sqlstate.crashShutdown,
-  sqlstate.cannotConnectNow,
-  sqlstate.tooManyConnections,
-  sqlstate.diskFull,
-  sqlstate.readOnlySqlTransaction,
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-]
-
-// node-postgres throws these without a code.
-const outageMessages = [
-  'Connection terminated',
-  'timeout exceeded when trying to connect',
-  'Client has encountered a connection error',
-  'Client was closed',
-]
-
-/** Postgres is away, full or out of connections: nobody's request or job is to blame. */
-export function isOutage(error: unknown): boolean {
-  if (!isFromPostgres(error)) return false
-  const code = errorCode(error)
-  if (code !== undefined) return outages.includes(code) || code.startsWith('08')
-  return error instanceof Error && outageMessages.some((message) => error.message.includes(message))
+// node-postgres throws some without a code.
+const broken = {
+  codes: [sqlstate.adminShutdown, sqlstate.crashShutdown, 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'],
+  messages: ['Connection terminated', 'Client has encountered a connection error'],
 }
 
-const lost: readonly string[] = [sqlstate.adminShutdown, sqlstate.crashShutdown, 'ECONNRESET', 'EPIPE', 'ETIMEDOUT']
+const away = {
+  codes: [
+    ...broken.codes,
+    sqlstate.cannotConnectNow,
+    sqlstate.tooManyConnections,
+    sqlstate.diskFull,
+    sqlstate.readOnlySqlTransaction,
+    'ECONNREFUSED',
+    'ENOTFOUND',
+    'EAI_AGAIN',
+  ],
+  messages: [...broken.messages, 'timeout exceeded when trying to connect', 'Client was closed'],
+}
+
+// Class 08 is "Connection Exception".
+function isAmong({ codes, messages }: { codes: string[]; messages: string[] }, error: unknown): boolean {
+  if (!isFromPostgres(error)) return false
+  const code = errorCode(error)
+  if (code !== undefined) return codes.includes(code) || code.startsWith('08')
+  return error instanceof Error && messages.some((message) => error.message.includes(message))
+}
 
 /** The connection broke in the middle: unless its last word was COMMIT, nothing of the transaction is there. */
-export function isLostConnection(error: unknown): boolean {
-  if (!isFromPostgres(error)) return false
-  const code = errorCode(error)
-  if (code !== undefined) return lost.includes(code) || code.startsWith('08')
-  return (
-    error instanceof Error &&
-    ['Connection terminated', 'Client has encountered a connection error'].some((text) => error.message.includes(text))
-  )
-}
+export const isLostConnection = (error: unknown): boolean => isAmong(broken, error)
+
+/** Postgres is away, full or out of connections: nobody's request or job is to blame. */
+export const isOutage = (error: unknown): boolean => isAmong(away, error)

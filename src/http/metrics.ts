@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Histogram } from 'prom-client'
+import { createRegistry, metricsMediaType } from '../metrics.ts'
 import type { Service } from './service.ts'
 
 /** What a process tells of itself to Prometheus. */
@@ -10,11 +11,9 @@ export interface Metrics {
   countAccepted(operation: string, outcome: 'accepted' | 'replayed'): void
 }
 
-/** Serves `GET /metrics`. The registry is the plugin's own, so that an app may have one, too. */
+/** Serves `GET /metrics`. */
 export function metricsRoute(app: FastifyInstance, { database, watcher, streams }: Service): Metrics {
-  const registers = [new Registry()]
-  const [register] = registers as [Registry]
-  collectDefaultMetrics({ register })
+  const { registers, gauge, text } = createRegistry(database.pool)
   const requests = new Histogram({
     name: 'accepted_http_request_duration_seconds',
     help: 'Time from a request to the end of its answer, long polls included',
@@ -28,23 +27,12 @@ export function metricsRoute(app: FastifyInstance, { database, watcher, streams 
     labelNames: ['operation', 'outcome'],
     registers,
   })
-  const gauge = (name: string, help: string, value: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value())
-      },
-    })
   gauge('accepted_event_streams', 'Open streams of server-sent events', () => streams.count())
   gauge('accepted_watched_jobs', 'Jobs that somebody waits for', () => watcher.count().jobs)
   gauge('accepted_watched_principals', 'Principals whose every job somebody follows', () => watcher.count().principals)
-  gauge('accepted_pool_connections', 'Connections to Postgres in the pool', () => database.pool.totalCount)
-  gauge('accepted_pool_waiting', 'Statements that wait for a connection', () => database.pool.waitingCount)
 
   app.get('/metrics', { schema: { hide: true } }, async (_request, reply) =>
-    reply.headers({ 'content-type': register.contentType, 'cache-control': 'no-store' }).send(await register.metrics()),
+    reply.headers({ 'content-type': metricsMediaType, 'cache-control': 'no-store' }).send(await text()),
   )
   return {
     measure(scope) {

@@ -8,6 +8,7 @@ import { until } from '../../support/until.ts'
 import { query } from '../server.ts'
 import { acknowledgedMore, drain, type Row, type Stage } from '../stage.ts'
 import { unanswered, watch } from './postgres.ts'
+import { submit } from './processes.ts'
 
 /** Installs a Debian package, unless what it brings is there. */
 function install(name: string, isThere: () => boolean): void {
@@ -40,12 +41,13 @@ export const clock: Row = {
     }
     await Promise.all([...stage.apis, ...stage.workers].map((place) => place.ready()))
     // Longer than a heartbeat may be silent: the leases have to be renewed.
-    const slow = stage.load({ connections: 4, paths: ['/performed'], body: { takes: 12_000 } })
+    await submit(stage, '/performed', 10, { takes: 12_000 })
     const load = stage.load()
     await acknowledgedMore(load, stage.short ? 100 : 1_000, 120)
     const [{ off }] = await stage.query(`
       select max(abs(extract(epoch from accepted.uuid_time(id) - created_at))) > 3500 as off from accepted.job`)
-    await Promise.all([load.stop(), slow.stop()])
+    await load.stop()
+    await drain(stage, 120)
     const [{ early }] = await stage.query('select count(*) as early from accepted.job where attempt > 1')
     return {
       faults: 4,

@@ -8,14 +8,14 @@ import { poison } from './poison.ts'
 import { backends, postgresCrash, races } from './postgres.ts'
 import { apiKills, deploy, kills, oneKey, stoppedWorkers, workerDies } from './processes.ts'
 
-/** The matrix. */
+/** The matrix. In the first row processes end in order, and leave what they have compiled to all that come after. */
 export const rows: readonly Row[] = [
+  deploy,
   kills,
   apiKills,
   ...workerDies,
   ...stoppedWorkers,
   oneKey,
-  deploy,
   postgresCrash,
   backends,
   ...races,

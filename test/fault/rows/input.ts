@@ -75,7 +75,7 @@ export const badInput: Row = {
     const streams = stage.short ? 200 : 2_000
     for (let n = 0; n < streams; n++) await open(get('/events', 'Accept: text/event-stream\r\n'))
     for (let n = 0; n < 50; n++) await open(post('{"token":"slow"}').subarray(0, -4))
-    const goesOn = await acknowledgedMore(load, stage.short ? 100 : 1_000, 120)
+    const goesOn = await acknowledgedMore(load, stage.short ? 100 : 300, 120)
     if (!goesOn) findings.push('Nothing was accepted any more')
     const memory = await memoryOf(api)
     if (memory > mostMemory(streams)) findings.push(`The API takes ${memory} MiB`)

@@ -82,7 +82,7 @@ const racing = (name: string, summary: string, options: string): Row => ({
   async story(stage) {
     const before = await errorCounts(stage)
     const load = stage.load({ paths: ['/contended'], connections: 8 })
-    await acknowledgedMore(load, stage.short ? 100 : 1_000, 120)
+    await acknowledgedMore(load, stage.short ? 100 : 400, 120)
     await load.stop()
     const after = await errorCounts(stage)
     return {

@@ -64,7 +64,7 @@ export const apiKills = killing(
   'api-kills',
   'SIGKILL of the API in the middle of requests: every 202 exists, a retry with the key finds the same job',
   ['apis'],
-  { most: 40, short: 6 },
+  { most: 24, short: 6 },
 )
 
 /** A worker dies where it is known to be. */
@@ -133,7 +133,7 @@ export const deploy: Row = {
     const slow = stage.load({ connections: 1, paths: ['/performed'], body: { takes: 2_000 } })
     const load = stage.load()
     const codes: (number | null)[] = []
-    const rounds = stage.short ? 1 : 5
+    const rounds = stage.short ? 1 : 3
     for (let round = 0; round < rounds; round++) {
       await acknowledgedMore(load, 20)
       // The new one is there before the old one is asked to stop, as in every rolling deploy.
