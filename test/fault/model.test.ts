@@ -13,7 +13,7 @@ import { createCancellations } from '../../worker/cancellations.ts'
 import { type Claim, createClaims } from '../../worker/claim.ts'
 import type { PerformHandler, PerformingJob, SettlingJob } from '../../worker/handlers.ts'
 import type { Lane } from '../../worker/lane.ts'
-import { takeBackLost } from '../../worker/lost.ts'
+import { enterSweeps, takeBackLost } from '../../worker/lost.ts'
 import { createMetrics } from '../../worker/metrics.ts'
 import { createProgress } from '../../worker/progress.ts'
 import { type RunContext, runEach } from '../../worker/run.ts'
@@ -110,6 +110,7 @@ async function setUp(t: Test): Promise<Real> {
   const claims = createClaims(database, boss, operation)
   const metrics = createMetrics(database, { operations: [], running: () => 0, isListening: () => false })
   const lane: Lane = { operation, handler: handler as Lane['handler'], claims, database, boss, hints, metrics, log }
+  await enterSweeps(database, [operation.name])
   const progress = createProgress(database, hints, log)
   t.teardown(() => progress.close())
   const context: RunContext = {
@@ -181,7 +182,7 @@ async function end(
   model: Model,
   execution: Model['executions'][number],
   how: (finish: PromiseWithResolvers<void>) => void,
-  then: (job: ModelJob) => void,
+  then: (job: ModelJob, model: Model) => void,
 ): Promise<void> {
   const { finish, ended } = real.executions.get(execution.name) as Execution
   how(finish)
@@ -193,7 +194,7 @@ async function end(
   if (job.crashes > 0) await real.query('delete from accepted.suspect where job_id = $1', [job.id])
   job.crashes = 0
   if (job.isCancelRequested) job.state = 'canceled'
-  else then(job)
+  else then(job, model)
 }
 
 function succeed(model: Model, job: ModelJob): void {
@@ -274,62 +275,49 @@ const progress = (n: number, percent: number): Command =>
     await until(async () => (await real.read(id)).percent === job.percent)
   })
 
-const settle = (n: number): Command =>
+/** Lets an execution end, in its own way; should it still hold the job, that changes so. */
+const ending = (
+  name: string,
+  n: number,
+  letEnd: (finish: PromiseWithResolvers<void>) => void,
+  change: (job: ModelJob, model: Model) => void,
+): Command =>
   about(
+    name,
+    n,
+    ({ executions }) => executions,
+    (execution, model, real) => end(real, model, execution, letEnd, change),
+  )
+
+const settle = (n: number): Command =>
+  ending(
     'settle',
     n,
-    ({ executions }) => executions,
-    (execution, model, real) =>
-      end(
-        real,
-        model,
-        execution,
-        (finish) => finish.resolve(),
-        (job) => succeed(model, job),
-      ),
+    ({ resolve }) => resolve(),
+    (job, model) => succeed(model, job),
   )
 
-const fail = (n: number): Command =>
-  about(
-    'fail',
-    n,
-    ({ executions }) => executions,
-    (execution, model, real) => end(real, model, execution, (finish) => finish.reject(new Error('no')), spend),
-  )
+const fail = (n: number): Command => ending('fail', n, ({ reject }) => reject(new Error('no')), spend)
 
 const failForGood = (n: number): Command =>
-  about(
+  ending(
     'fail for good',
     n,
-    ({ executions }) => executions,
-    (execution, model, real) =>
-      end(
-        real,
-        model,
-        execution,
-        (finish) => finish.reject(new JobFailed('no', 'No')),
-        (job) => {
-          job.spent += 1
-          job.state = 'failed'
-        },
-      ),
+    ({ reject }) => reject(new JobFailed('no', 'No')),
+    (job) => {
+      job.spent += 1
+      job.state = 'failed'
+    },
   )
 
 const later = (n: number): Command =>
-  about(
+  ending(
     'later',
     n,
-    ({ executions }) => executions,
-    (execution, model, real) =>
-      end(
-        real,
-        model,
-        execution,
-        (finish) => finish.reject(new RetryAfter(0)),
-        (job) => {
-          job.state = 'queued'
-        },
-      ),
+    ({ reject }) => reject(new RetryAfter(0)),
+    (job) => {
+      job.state = 'queued'
+    },
   )
 
 const cancel = (n: number, isHinted: boolean): Command =>
@@ -404,6 +392,7 @@ const crash = (n: number): Command =>
       `update pgboss.job set heartbeat_on = now() - interval '1 hour' where name = $1 and id = $2 and state = 'active'`,
       [operation.name, execution.job],
     )
+    await real.query("update accepted.sweep set swept_at = '-infinity'")
     await takeBackLost(real.database, [real.lane])
     execution.isLive = false
     const job = model.jobs.get(execution.job) as ModelJob
