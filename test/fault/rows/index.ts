@@ -1,4 +1,5 @@
 import type { Row } from '../stage.ts'
+import { deaths } from './deaths.ts'
 import { bouncers, clock } from './environment.ts'
 import { failover } from './failover.ts'
 import { badInput } from './input.ts'
@@ -13,6 +14,7 @@ export const rows: readonly Row[] = [
   kills,
   apiKills,
   ...workerDies,
+  ...deaths,
   ...stoppedWorkers,
   oneKey,
   deploy,
