@@ -8,8 +8,29 @@ import { contend, type Tables } from './operations.ts'
 // A file, for what Postgres rolls back or is not there to take has been executed all the same.
 const log = process.env.EXECUTIONS as string
 
+/** A line of the file beside it: the begin of a job's work, or its end. */
+export interface Span {
+  pid: number
+  id: string
+  group: string | undefined
+  what: 'begin' | 'end'
+  /** In nanoseconds. */
+  at: number
+}
+
 /** Records that a job is executed now. */
 const execute = (jobs: readonly { id: string }[]) => appendFileSync(log, jobs.map(({ id }) => `${id}\n`).join(''))
+
+/** Records when a job is at work, by a clock that all processes of this machine share. */
+async function atWork(id: string, group: string | undefined, work: () => Promise<void>): Promise<void> {
+  const record = (what: Span['what']) => {
+    const span: Span = { pid: process.pid, id, group, what, at: Number(process.hrtime.bigint()) }
+    appendFileSync(`${log}-spans`, `${JSON.stringify(span)}\n`)
+  }
+  record('begin')
+  await work()
+  record('end')
+}
 
 async function writeEffects(
   trx: Transaction<Tables>,
@@ -75,6 +96,15 @@ export default defineHandlers(operations, {
     },
     // More transactions at once.
     batchSize: 2,
+  },
+  'intent.group': {
+    perform: async (job) => {
+      execute([job])
+      await atWork(job.id, job.payload.group, () => delay(job.payload.takes ?? 5))
+    },
+    settle: writeEffects,
+    // All of the workers have more slots than the groups have turns.
+    concurrency: 4,
   },
   'intent.poison': {
     perform: async (job) => {

@@ -1,7 +1,7 @@
 import { defineOperation } from 'accepted'
 import type { Transaction } from 'kysely'
 import { sql } from 'kysely'
-import Type from 'typebox'
+import Type, { type Static } from 'typebox'
 
 export interface Tables {
   domain: { job_id: string; token: string }
@@ -16,6 +16,8 @@ const Intent = Type.Object({
   filler: Type.Optional(Type.String()),
   /** How long perform takes, in milliseconds. */
   takes: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** Which others it shares its turns with. */
+  group: Type.Optional(Type.String()),
   /** How a poison job ends its attempt. */
   poison: Type.Optional(Type.Enum(['throw', 'reject-late', 'exit', 'loop', 'allocate'])),
 })
@@ -23,14 +25,15 @@ const Intent = Type.Object({
 // So many attempts that what runs out of them has been charged what is not its fault.
 const patient = { heartbeatSeconds: 10, retry: { limit: 30, delaySeconds: 0, backoff: false } }
 
-async function writeDomain(
+async function accept(
   trx: Transaction<Tables>,
-  entries: readonly { id: string; input: { token: string } }[],
-): Promise<void> {
+  entries: readonly { id: string; input: Static<typeof Intent> }[],
+): Promise<{ payload: Static<typeof Intent> }[]> {
   await trx
     .insertInto('domain')
     .values(entries.map(({ id, input }) => ({ job_id: id, token: input.token })))
     .execute()
+  return entries.map(({ input }) => ({ payload: input }))
 }
 
 /** Database effects only. */
@@ -39,10 +42,7 @@ export const settled = defineOperation({
   route: { method: 'POST', url: '/settled' },
   input: Intent,
   ...patient,
-  accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
-    return entries.map(({ input }) => ({ payload: input }))
-  },
+  accept,
 })
 
 /** Slow work, and then the effect. */
@@ -51,10 +51,7 @@ export const performed = defineOperation({
   route: { method: 'POST', url: '/performed' },
   input: Intent,
   ...patient,
-  accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
-    return entries.map(({ input }) => ({ payload: input }))
-  },
+  accept,
 })
 
 /** Changes two rows that others change in the other order, in accept and in settle. */
@@ -64,9 +61,9 @@ export const contended = defineOperation({
   input: Intent,
   ...patient,
   accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
+    const accepted = await accept(trx, entries)
     await contend(trx)
-    return entries.map(({ input }) => ({ payload: input }))
+    return accepted
   },
 })
 
@@ -78,10 +75,18 @@ export const poisoned = defineOperation({
   heartbeatSeconds: 10,
   timeoutSeconds: 5,
   retry: { limit: 2, delaySeconds: 0, backoff: false },
-  accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
-    return entries.map(({ input }) => ({ payload: input }))
-  },
+  accept,
+})
+
+/** Slow work, of which few of a group run at once. */
+export const grouped = defineOperation({
+  name: 'intent.group',
+  route: { method: 'POST', url: '/grouped' },
+  input: Intent,
+  ...patient,
+  group: ({ group = '' }) => group,
+  groupConcurrency: 2,
+  accept,
 })
 
 /** Changes two of the three counters in any order, so that two who do it meet in a deadlock now and then. */

@@ -2,6 +2,7 @@ import type { Row } from '../stage.ts'
 import { deaths } from './deaths.ts'
 import { bouncers, clock } from './environment.ts'
 import { failover } from './failover.ts'
+import { groups } from './groups.ts'
 import { badInput } from './input.ts'
 import { limits } from './limits.ts'
 import { network } from './network.ts'
@@ -18,6 +19,7 @@ export const rows: readonly Row[] = [
   ...stoppedWorkers,
   oneKey,
   deploy,
+  groups,
   postgresCrash,
   backends,
   ...races,
