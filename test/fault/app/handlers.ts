@@ -1,7 +1,7 @@
 import { appendFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { defineHandlers, type SettlingJob } from 'accepted/worker'
-import type { Transaction } from 'kysely'
+import { sql, type Transaction } from 'kysely'
 import * as operations from './operations.ts'
 import { contend, type Tables } from './operations.ts'
 
@@ -73,6 +73,51 @@ const misdeeds = {
   },
 }
 
+type Careless = SettlingJob<typeof operations.careless>
+
+/** Goes on writing, whatever becomes of it, until long after it has been refused for the first time. */
+async function goOnWriting(trx: Transaction<Tables>, { id }: Careless): Promise<void> {
+  let refused = 0
+  for (let count = 0; count < 1_000 && refused < 50; count++) {
+    try {
+      await trx.insertInto('stray').values({ job_id: id }).execute()
+    } catch {
+      refused += 1
+      await new Promise(setImmediate)
+    }
+  }
+}
+
+const carelessness: Record<string, (trx: Transaction<Tables>, job: Careless) => Promise<unknown>> = {
+  not: (trx, job) => writeEffects(trx, [job]),
+  together: async (trx, job) => {
+    const write = () => writeEffects(trx, [job])
+    // Those behind the one that fails wait for their turn when the transaction is rolled back.
+    await Promise.all([write(), sql`select 1 / 0`.execute(trx), write(), write()])
+  },
+  unawaited: async (trx, job) => {
+    void writeEffects(trx, [job])
+    void writeEffects(trx, [job])
+    throw new Error('careless')
+  },
+  'past-rollback': async (trx, job) => {
+    for (let n = 0; n < 3; n++) void goOnWriting(trx, job)
+    await writeEffects(trx, [job])
+    throw new Error('careless')
+  },
+  'past-commit': async (trx, job) => {
+    for (let n = 0; n < 3; n++) void goOnWriting(trx, job)
+    await writeEffects(trx, [job])
+  },
+}
+
+/** Careless in the first attempt; in the next, as one should be. */
+async function settleCarelessly(trx: Transaction<Tables>, job: Careless): Promise<void> {
+  const { careless = 'not' } = job.payload
+  if (careless === 'together-always') await carelessness.together?.(trx, job)
+  else await carelessness[job.attempt === 1 ? careless : 'not']?.(trx, job)
+}
+
 export default defineHandlers(operations, {
   'intent.settle': {
     settle: async (trx: Transaction<Tables>, jobs) => {
@@ -105,6 +150,12 @@ export default defineHandlers(operations, {
     settle: writeEffects,
     // All of the workers have more slots than the groups have turns.
     concurrency: 4,
+  },
+  'intent.careless': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      execute(jobs)
+      for (const job of jobs) await settleCarelessly(trx, job)
+    },
   },
   'intent.poison': {
     perform: async (job) => {

@@ -6,6 +6,7 @@ import Type, { type Static } from 'typebox'
 export interface Tables {
   domain: { job_id: string; token: string }
   effect: { job_id: string; token: string }
+  stray: { job_id: string }
   counter: { id: number; count: number }
 }
 
@@ -18,6 +19,10 @@ const Intent = Type.Object({
   takes: Type.Optional(Type.Integer({ minimum: 0 })),
   /** Which others it shares its turns with. */
   group: Type.Optional(Type.String()),
+  /** How a careless handler sends its statements. */
+  careless: Type.Optional(
+    Type.Enum(['not', 'together', 'together-always', 'unawaited', 'past-rollback', 'past-commit']),
+  ),
   /** How a poison job ends its attempt. */
   poison: Type.Optional(Type.Enum(['throw', 'reject-late', 'exit', 'loop', 'allocate'])),
 })
@@ -86,6 +91,16 @@ export const grouped = defineOperation({
   ...patient,
   group: ({ group = '' }) => group,
   groupConcurrency: 2,
+  accept,
+})
+
+/** Its handler takes no care to wait for what it sends. */
+export const careless = defineOperation({
+  name: 'intent.careless',
+  route: { method: 'POST', url: '/careless' },
+  input: Intent,
+  heartbeatSeconds: 10,
+  retry: { limit: 2, delaySeconds: 0, backoff: false },
   accept,
 })
 

@@ -3,6 +3,7 @@ import { deaths } from './deaths.ts'
 import { bouncers, clock } from './environment.ts'
 import { failover } from './failover.ts'
 import { groups } from './groups.ts'
+import { carelessHandler } from './handlers.ts'
 import { badInput } from './input.ts'
 import { limits } from './limits.ts'
 import { network } from './network.ts'
@@ -29,5 +30,6 @@ export const rows: readonly Row[] = [
   ...bouncers,
   badInput,
   poison,
+  carelessHandler,
   failover,
 ]
