@@ -1,4 +1,4 @@
-import { appendFileSync } from 'node:fs'
+import { appendFileSync, closeSync, existsSync, openSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { defineHandlers, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
@@ -71,6 +71,18 @@ const misdeeds = {
     const kept: unknown[] = []
     for (;;) kept.push(new Array(100_000).fill(kept.length))
   },
+}
+
+/** Keeps the event loop from turning until the harness says to go on; once, whichever process comes first. */
+function hogOnce(where: 'perform' | 'settle'): void {
+  try {
+    closeSync(openSync(`${log}-hog-${where}`, 'wx'))
+  } catch {
+    return
+  }
+  // Stands still instead of computing: others need the processor.
+  const nothing = new Int32Array(new SharedArrayBuffer(4))
+  while (!existsSync(`${log}-go-on`)) Atomics.wait(nothing, 0, 0, 20)
 }
 
 type Careless = SettlingJob<typeof operations.careless>
@@ -156,6 +168,18 @@ export default defineHandlers(operations, {
       execute(jobs)
       for (const job of jobs) await settleCarelessly(trx, job)
     },
+  },
+  'intent.hog': {
+    perform: async (job) => {
+      execute([job])
+      if (job.payload.hog === 'perform') hogOnce('perform')
+    },
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      await writeEffects(trx, jobs)
+      if (jobs[0]?.payload.hog === 'settle') hogOnce('settle')
+    },
+    // Each of the jobs hogs a process of its own.
+    concurrency: 1,
   },
   'intent.poison': {
     perform: async (job) => {

@@ -23,6 +23,8 @@ const Intent = Type.Object({
   careless: Type.Optional(
     Type.Enum(['not', 'together', 'together-always', 'unawaited', 'past-rollback', 'past-commit']),
   ),
+  /** Where its handler keeps the event loop busy. */
+  hog: Type.Optional(Type.Enum(['perform', 'settle'])),
   /** How a poison job ends its attempt. */
   poison: Type.Optional(Type.Enum(['throw', 'reject-late', 'exit', 'loop', 'allocate'])),
 })
@@ -101,6 +103,15 @@ export const careless = defineOperation({
   input: Intent,
   heartbeatSeconds: 10,
   retry: { limit: 2, delaySeconds: 0, backoff: false },
+  accept,
+})
+
+/** Its handler keeps the event loop busy, the first time. */
+export const hogging = defineOperation({
+  name: 'intent.hog',
+  route: { method: 'POST', url: '/hogging' },
+  input: Intent,
+  ...patient,
   accept,
 })
 

@@ -1,5 +1,56 @@
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { until } from '../../support/until.ts'
+import { hogging as operation } from '../app/operations.ts'
+import type { Place } from '../processes.ts'
 import type { Row } from '../stage.ts'
-import { submit } from './processes.ts'
+import { executed, submit } from './processes.ts'
+
+/** By then who takes back silent jobs has looked at those of a hog, in seconds; after two heartbeats it is killed. */
+const lookedAfter = operation.heartbeatSeconds + 4
+
+export const hogging: Row = {
+  name: 'hogging',
+  summary:
+    'handlers keep the event loop busy for longer than a heartbeat: a perform is taken back, runs elsewhere, and its late settle is refused; a settle that holds its job ends it; no process dies',
+  workers: 3,
+  async story(stage) {
+    const file = (name: string) => join(stage.directory, `executions-${name}`)
+    for (const hog of ['perform', 'settle']) {
+      await submit(stage, '/hogging', 1, { hog })
+      await until(() => existsSync(file(`hog-${hog}`)))
+    }
+    await until(async () => {
+      const [{ ended, overdue }] = await stage.query(
+        `select
+          (select count(*)::integer from accepted.job where state = 'succeeded') as ended,
+          (
+            select count(*)::integer from pgboss.job
+            where data -> 'payload' ->> 'hog' = 'settle' and heartbeat_on < now() - make_interval(secs => $1)
+          ) as overdue`,
+        [lookedAfter],
+      )
+      return ended === 1 && overdue === 1
+    })
+    writeFileSync(file('go-on'), '')
+    const after = async () => {
+      // It has been executed elsewhere; this is what the one that was taken from came to.
+      await until(async () => (await countLost(stage.workers)) === 1)
+      const count = await executed(stage)
+      return count === 3 ? [] : [`${count} executions, not two of the perform and one of the settle`]
+    }
+    return { faults: 2, after }
+  },
+}
+
+/** How many claims the workers have found lost. */
+async function countLost(workers: readonly Place[]): Promise<number> {
+  const counts = workers.map(async ({ url }) => {
+    const text = await (await fetch(`${url}/metrics`)).text()
+    return Number(text.match(/^accepted_attempts_total\{.*outcome="lost".*\} (\d+)$/m)?.[1] ?? 0)
+  })
+  return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0)
+}
 
 const carelessness = ['together', 'together-always', 'unawaited', 'past-rollback', 'past-commit']
 

@@ -3,7 +3,7 @@ import { deaths } from './deaths.ts'
 import { bouncers, clock } from './environment.ts'
 import { failover } from './failover.ts'
 import { groups } from './groups.ts'
-import { carelessHandler } from './handlers.ts'
+import { carelessHandler, hogging } from './handlers.ts'
 import { badInput } from './input.ts'
 import { limits } from './limits.ts'
 import { network } from './network.ts'
@@ -30,6 +30,7 @@ export const rows: readonly Row[] = [
   ...bouncers,
   badInput,
   poison,
+  hogging,
   carelessHandler,
   failover,
 ]
