@@ -1,6 +1,6 @@
 import { appendFileSync, closeSync, existsSync, openSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { defineHandlers, type SettlingJob } from 'accepted/worker'
+import { defineHandlers, JobFailed, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
 import * as operations from './operations.ts'
 import { contend, type Tables } from './operations.ts'
@@ -71,6 +71,15 @@ const misdeeds = {
     const kept: unknown[] = []
     for (;;) kept.push(new Array(100_000).fill(kept.length))
   },
+}
+
+async function assertPermitted(
+  trx: Transaction<Tables>,
+  jobs: readonly SettlingJob<typeof operations.faulty>[],
+): Promise<void> {
+  const tokens = jobs.map(({ payload }) => payload.token)
+  const permitted = await trx.selectFrom('permission').select('token').where('token', 'in', tokens).execute()
+  if (permitted.length < jobs.length) throw new JobFailed('not-permitted', 'The harness does not permit it yet')
 }
 
 /** Keeps the event loop from turning until the harness says to go on; once, whichever process comes first. */
@@ -167,6 +176,16 @@ export default defineHandlers(operations, {
     settle: async (trx: Transaction<Tables>, jobs) => {
       execute(jobs)
       for (const job of jobs) await settleCarelessly(trx, job)
+    },
+  },
+  'intent.faulty': {
+    perform: async (job) => {
+      execute([job])
+      await atWork(job.id, undefined, () => delay(job.payload.takes ?? 5))
+    },
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      await writeEffects(trx, jobs)
+      await assertPermitted(trx, jobs)
     },
   },
   'intent.hog': {

@@ -6,6 +6,7 @@ import Type, { type Static } from 'typebox'
 export interface Tables {
   domain: { job_id: string; token: string }
   effect: { job_id: string; token: string }
+  permission: { token: string }
   stray: { job_id: string }
   counter: { id: number; count: number }
 }
@@ -110,6 +111,15 @@ export const careless = defineOperation({
 export const hogging = defineOperation({
   name: 'intent.hog',
   route: { method: 'POST', url: '/hogging' },
+  input: Intent,
+  ...patient,
+  accept,
+})
+
+/** Fails for good as long as the harness does not permit it. */
+export const faulty = defineOperation({
+  name: 'intent.faulty',
+  route: { method: 'POST', url: '/faulty' },
   input: Intent,
   ...patient,
   accept,

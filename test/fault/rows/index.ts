@@ -10,6 +10,7 @@ import { network } from './network.ts'
 import { poison } from './poison.ts'
 import { backends, postgresCrash, races } from './postgres.ts'
 import { apiKills, deploy, kills, oneKey, stoppedWorkers, workerDies } from './processes.ts'
+import { redrives } from './redrive.ts'
 
 /** The matrix. */
 export const rows: readonly Row[] = [
@@ -21,6 +22,7 @@ export const rows: readonly Row[] = [
   oneKey,
   deploy,
   groups,
+  redrives,
   postgresCrash,
   backends,
   ...races,

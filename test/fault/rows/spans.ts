@@ -15,13 +15,18 @@ export async function readSpans({ directory }: Stage): Promise<Span[]> {
   return spans.toSorted((one, other) => one.at - other.at)
 }
 
-/** Kills a worker that is at work; answers which process it was, and since when it does nothing any more. */
-export async function killAtWork(stage: Stage, place: Place): Promise<{ pid: number; at: number }> {
-  const pid = await until(async () => {
-    const its = (await readSpans(stage)).filter((span) => span.pid === place.pid())
-    return its.filter(({ what }) => what === 'begin').length > its.length / 2 && place.pid()
+/** Kills one of the workers that is at work; answers which process it was, and since when it does nothing any more. */
+export async function killAtWork(stage: Stage, ...workers: readonly Place[]): Promise<{ pid: number; at: number }> {
+  const { worker, pid } = await until(async () => {
+    const spans = await readSpans(stage)
+    for (const worker of workers) {
+      const pid = worker.pid()
+      const its = spans.filter((span) => span.pid === pid)
+      if (pid && its.filter(({ what }) => what === 'begin').length > its.length / 2) return { worker, pid }
+    }
+    return undefined
   })
   const at = Number(process.hrtime.bigint())
-  place.signal('SIGKILL')
+  worker.signal('SIGKILL')
   return { pid, at }
 }
