@@ -35,6 +35,8 @@ interface JobRow {
   idempotency_key: string | null
   /** The job that the request became, when this one is a retry, or a retry of one. */
   root: string
+  /** It came of a schedule: no request, no `accept`. */
+  is_scheduled: boolean
   is_claimed: boolean
   /** The job that had the effect of the key. */
   processed_by: string | null
@@ -102,9 +104,9 @@ export async function check({ journal, executions, databaseUrl, mustFail }: Chec
     }
     const hasEffect = withEffect.has(id)
     const missing = [
-      !withDomain.has(job.root) && 'its domain row',
+      !job.is_scheduled && !withDomain.has(job.root) && 'its domain row',
       // A retry inherits the key that it passes on; what it came by itself is another.
-      job.root === id && job.idempotency_key !== null && !job.is_claimed && 'its idempotency key',
+      !job.is_scheduled && job.root === id && job.idempotency_key !== null && !job.is_claimed && 'its idempotency key',
       job.idempotency_key !== null && hasEffect && job.processed_by === null && 'its processed key',
     ].filter(Boolean)
     if (missing.length > 0) find('partial', `${id} (${job.state}) lacks ${missing.join(', ')}`)
@@ -140,7 +142,7 @@ async function readAll(databaseUrl: string) {
       )
       select
         job.id, job.state, job.idempotency_key, lineage.root,
-        claimed.job_id is not null as is_claimed, processed.job_id as processed_by,
+        job.principal = 'schedule' as is_scheduled, claimed.job_id is not null as is_claimed, processed.job_id as processed_by,
         coalesce(queue.state <= 'active', false) as is_queued
       from accepted.job
       join lineage using (id)

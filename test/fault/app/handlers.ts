@@ -146,6 +146,12 @@ export default defineHandlers(operations, {
       await writeEffects(trx, jobs)
     },
   },
+  'intent.tick': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      execute(jobs)
+      await writeEffects(trx, jobs)
+    },
+  },
   'intent.perform': {
     perform: async (job) => {
       execute([job])

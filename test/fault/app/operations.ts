@@ -1,4 +1,4 @@
-import { defineOperation } from 'accepted'
+import { defineOperation, defineSchedule } from 'accepted'
 import type { Transaction } from 'kysely'
 import { sql } from 'kysely'
 import Type, { type Static } from 'typebox'
@@ -124,6 +124,22 @@ export const faulty = defineOperation({
   ...patient,
   accept,
 })
+
+/** What an occurrence becomes; nobody asks for it. */
+export const ticked = defineOperation({ name: 'intent.tick', input: Intent, ...patient })
+
+/** What the intent of an occurrence is called. */
+export const tokenOf = (at: Date): string => `tick ${at.toISOString()}`
+
+/** Every second, where that is wanted. */
+export const everySecond = process.env.EVERY_SECOND
+  ? defineSchedule({
+      name: 'every-second',
+      rrule: 'FREQ=SECONDLY',
+      operation: ticked,
+      payload: (at) => ({ token: tokenOf(at) }),
+    })
+  : undefined
 
 /** Changes two of the three counters in any order, so that two who do it meet in a deadlock now and then. */
 export async function contend(trx: Transaction<Tables>): Promise<void> {

@@ -11,6 +11,7 @@ import { poison } from './poison.ts'
 import { backends, postgresCrash, races } from './postgres.ts'
 import { apiKills, deploy, kills, oneKey, stoppedWorkers, workerDies } from './processes.ts'
 import { redrives } from './redrive.ts'
+import { schedule } from './schedule.ts'
 
 /** The matrix. */
 export const rows: readonly Row[] = [
@@ -22,6 +23,7 @@ export const rows: readonly Row[] = [
   oneKey,
   deploy,
   groups,
+  schedule,
   redrives,
   postgresCrash,
   backends,
