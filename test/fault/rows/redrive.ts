@@ -40,9 +40,12 @@ const permit = ({ query }: Stage, tokens: readonly string[]) =>
 
 /** By two processes that get the failed jobs at the same time; answers how many they say they have redriven. */
 async function redriveAtOnce(stage: Stage): Promise<number> {
-  await using held = await hold(stage, "select from accepted.job where state = 'failed' for update")
+  // Every look at the jobs waits, whether it locks them or not.
+  await using held = await hold(stage, 'lock table accepted.job in access exclusive mode')
   const counts = Promise.all([redrive(stage), redrive(stage)])
-  await Promise.race([counts, until(async () => (await findWaiting(stage, '%accepted.job%for update%')).length === 2)])
+  const looks = "%from accepted.job%state = 'failed' and id >%"
+  // Should one of them fail, it is to be known.
+  await Promise.race([counts, until(async () => (await findWaiting(stage, looks)).length === 2)])
   await held.letGo()
   const [one, other] = await counts
   return one + other
