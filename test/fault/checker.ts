@@ -33,8 +33,10 @@ interface JobRow {
   id: string
   state: string
   idempotency_key: string | null
-  /** The job that the first request became, when this one is a retry. */
+  /** The job that the request became, when this one is a retry, or a retry of one. */
   root: string
+  /** It came of a schedule: no request, no `accept`. */
+  is_scheduled: boolean
   is_claimed: boolean
   /** The job that had the effect of the key. */
   processed_by: string | null
@@ -102,9 +104,9 @@ export async function check({ journal, executions, databaseUrl, mustFail }: Chec
     }
     const hasEffect = withEffect.has(id)
     const missing = [
-      !withDomain.has(job.root) && 'its domain row',
+      !job.is_scheduled && !withDomain.has(job.root) && 'its domain row',
       // A retry inherits the key that it passes on; what it came by itself is another.
-      job.root === id && job.idempotency_key !== null && !job.is_claimed && 'its idempotency key',
+      !job.is_scheduled && job.root === id && job.idempotency_key !== null && !job.is_claimed && 'its idempotency key',
       job.idempotency_key !== null && hasEffect && job.processed_by === null && 'its processed key',
     ].filter(Boolean)
     if (missing.length > 0) find('partial', `${id} (${job.state}) lacks ${missing.join(', ')}`)
@@ -133,11 +135,17 @@ async function readAll(databaseUrl: string) {
     const { rows: domain } = await client.query<Row>('select token, job_id from domain')
     const { rows: effects } = await client.query<Row>('select token, job_id from effect')
     const { rows: jobs } = await client.query<JobRow>(`
+      with recursive lineage (id, root) as (
+        select id, id from accepted.job where retry_of is null
+        union all
+        select job.id, root from lineage join accepted.job on job.retry_of = lineage.id
+      )
       select
-        job.id, job.state, job.idempotency_key, coalesce(job.retry_of, job.id) as root,
-        claimed.job_id is not null as is_claimed, processed.job_id as processed_by,
+        job.id, job.state, job.idempotency_key, lineage.root,
+        job.principal = 'schedule' as is_scheduled, claimed.job_id is not null as is_claimed, processed.job_id as processed_by,
         coalesce(queue.state <= 'active', false) as is_queued
       from accepted.job
+      join lineage using (id)
       left join accepted.idempotency_key claimed
         on claimed.principal = job.principal and claimed.key = job.idempotency_key
       left join accepted.processed_key processed

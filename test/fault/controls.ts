@@ -1,5 +1,6 @@
 import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { carelessHandler } from './rows/handlers.ts'
 import { apiKills, oneKey, stoppedWorkers } from './rows/processes.ts'
 import type { Figures, Row } from './stage.ts'
 
@@ -76,6 +77,19 @@ export const controls: readonly Control[] = [
         file: 'worker/status.ts',
         from: '  if (rows.length !== endings.length) throw new LostClaim',
         to: '  if (rows.length > endings.length) throw new LostClaim',
+      },
+    ],
+  },
+  {
+    name: 'no-last-word',
+    summary: 'statements may follow a ROLLBACK that is under way, and a handler sends some beside one that fails',
+    row: carelessHandler,
+    finds: 'duplicated',
+    cuts: [
+      {
+        file: 'src/db/client.ts',
+        from: '    if (isEnd) this.#isEnding = true',
+        to: '    if (isEnd) this.#isEnding = false',
       },
     ],
   },

@@ -8,6 +8,8 @@ export interface Mischief {
   late?: number
   /** Of so many commits one loses its connection: before it reaches Postgres, or after, before the answer. */
   reset?: { oneIn: number; when: 'before' | 'after' }
+  /** Once a COMMIT has passed, nothing comes back on its connection any more. */
+  withoutCommitAnswers?: boolean
   /** Nothing passes any more, and nobody is told: for the connections there are, or for new ones too. */
   silent?: 'existing' | 'all'
   /** Notifications are left out. */
@@ -42,6 +44,7 @@ export async function startFaultProxy(targetPort: number): Promise<FaultProxy> {
     const pair = { near, far, silent: mischief.silent === 'all' }
     pairs.add(pair)
     let resetOnAnswer = false
+    let isUnanswered = false
     const withoutNotifications = notificationFilter(() => {
       faults += 1
     })
@@ -63,6 +66,7 @@ export async function startFaultProxy(targetPort: number): Promise<FaultProxy> {
     near.on('data', (piece) => {
       if (pair.silent) return
       const { reset: resetting } = mischief
+      if (mischief.withoutCommitAnswers && isCommit(piece)) isUnanswered = true
       if (resetting && isCommit(piece) && ++commits % resetting.oneIn === 0) {
         if (resetting.when === 'before') return reset()
         resetOnAnswer = true
@@ -71,6 +75,10 @@ export async function startFaultProxy(targetPort: number): Promise<FaultProxy> {
     })
     far.on('data', (piece) => {
       if (pair.silent) return
+      if (isUnanswered) {
+        faults += 1
+        return
+      }
       // It has been committed, and nobody will know.
       if (resetOnAnswer) return reset()
       const kept = withoutNotifications(piece, mischief.withoutNotifications === true)

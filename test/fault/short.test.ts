@@ -5,7 +5,7 @@ import { rows } from './rows/index.ts'
 import { holds, print } from './stage.ts'
 
 /** About a minute of the matrix; `npm run test:fault` is the whole of it. */
-const chosen = ['kills', 'postgres-crash', 'reset-after-commit']
+const chosen = ['kills', 'worker-dies-after-commit', 'postgres-crash', 'reset-after-commit', 'careless-handler']
 const guardsCut = ['no-dedup']
 
 const matrix = await openMatrix(true)

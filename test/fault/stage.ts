@@ -45,6 +45,8 @@ export interface Told {
   faults: number
   notes?: string[]
   findings?: string[]
+  /** Looks once everything has ended; answers further findings. */
+  after?: () => Promise<string[]>
   /** The server that has the data now, when it is another one. */
   server?: Server
 }
@@ -117,12 +119,13 @@ export async function play(row: Row, { server: shared, short, root, directory: b
     for (let n = 0; n < (row.workers ?? 2); n++) stage.workers.push(await stage.open('worker'))
     for (const place of places) place.start()
     await Promise.all(places.map((place) => place.ready()))
-    const { faults, notes = [], findings = [], server: other } = await row.story(stage)
+    const { faults, notes = [], findings = [], after, server: other } = await row.story(stage)
     serverNow = other ?? server
     const ended = performance.now()
     const left = await drain(stage, drainWithin ?? 150)
     const recoverySeconds = (performance.now() - ended) / 1000
     if (left > 0) findings.push(`${left} jobs do not end`)
+    if (after) findings.push(...(await after()))
     const url = serverNow.urlOf(database)
     const executions = join(directory, 'executions')
     const verdict = await check({

@@ -1,11 +1,13 @@
-import { defineOperation } from 'accepted'
+import { defineOperation, defineSchedule } from 'accepted'
 import type { Transaction } from 'kysely'
 import { sql } from 'kysely'
-import Type from 'typebox'
+import Type, { type Static } from 'typebox'
 
 export interface Tables {
   domain: { job_id: string; token: string }
   effect: { job_id: string; token: string }
+  permission: { token: string }
+  stray: { job_id: string }
   counter: { id: number; count: number }
 }
 
@@ -16,6 +18,14 @@ const Intent = Type.Object({
   filler: Type.Optional(Type.String()),
   /** How long perform takes, in milliseconds. */
   takes: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** Which others it shares its turns with. */
+  group: Type.Optional(Type.String()),
+  /** How a careless handler sends its statements. */
+  careless: Type.Optional(
+    Type.Enum(['not', 'together', 'together-always', 'unawaited', 'past-rollback', 'past-commit']),
+  ),
+  /** Where its handler keeps the event loop busy. */
+  hog: Type.Optional(Type.Enum(['perform', 'settle'])),
   /** How a poison job ends its attempt. */
   poison: Type.Optional(Type.Enum(['throw', 'reject-late', 'exit', 'loop', 'allocate'])),
 })
@@ -23,14 +33,15 @@ const Intent = Type.Object({
 // So many attempts that what runs out of them has been charged what is not its fault.
 const patient = { heartbeatSeconds: 10, retry: { limit: 30, delaySeconds: 0, backoff: false } }
 
-async function writeDomain(
+async function accept(
   trx: Transaction<Tables>,
-  entries: readonly { id: string; input: { token: string } }[],
-): Promise<void> {
+  entries: readonly { id: string; input: Static<typeof Intent> }[],
+): Promise<{ payload: Static<typeof Intent> }[]> {
   await trx
     .insertInto('domain')
     .values(entries.map(({ id, input }) => ({ job_id: id, token: input.token })))
     .execute()
+  return entries.map(({ input }) => ({ payload: input }))
 }
 
 /** Database effects only. */
@@ -39,10 +50,7 @@ export const settled = defineOperation({
   route: { method: 'POST', url: '/settled' },
   input: Intent,
   ...patient,
-  accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
-    return entries.map(({ input }) => ({ payload: input }))
-  },
+  accept,
 })
 
 /** Slow work, and then the effect. */
@@ -51,10 +59,7 @@ export const performed = defineOperation({
   route: { method: 'POST', url: '/performed' },
   input: Intent,
   ...patient,
-  accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
-    return entries.map(({ input }) => ({ payload: input }))
-  },
+  accept,
 })
 
 /** Changes two rows that others change in the other order, in accept and in settle. */
@@ -64,9 +69,9 @@ export const contended = defineOperation({
   input: Intent,
   ...patient,
   accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
+    const accepted = await accept(trx, entries)
     await contend(trx)
-    return entries.map(({ input }) => ({ payload: input }))
+    return accepted
   },
 })
 
@@ -78,11 +83,63 @@ export const poisoned = defineOperation({
   heartbeatSeconds: 10,
   timeoutSeconds: 5,
   retry: { limit: 2, delaySeconds: 0, backoff: false },
-  accept: async (trx, entries) => {
-    await writeDomain(trx, entries)
-    return entries.map(({ input }) => ({ payload: input }))
-  },
+  accept,
 })
+
+/** Slow work, of which few of a group run at once. */
+export const grouped = defineOperation({
+  name: 'intent.group',
+  route: { method: 'POST', url: '/grouped' },
+  input: Intent,
+  ...patient,
+  group: ({ group = '' }) => group,
+  groupConcurrency: 2,
+  accept,
+})
+
+/** Its handler takes no care to wait for what it sends. */
+export const careless = defineOperation({
+  name: 'intent.careless',
+  route: { method: 'POST', url: '/careless' },
+  input: Intent,
+  heartbeatSeconds: 10,
+  retry: { limit: 2, delaySeconds: 0, backoff: false },
+  accept,
+})
+
+/** Its handler keeps the event loop busy, the first time. */
+export const hogging = defineOperation({
+  name: 'intent.hog',
+  route: { method: 'POST', url: '/hogging' },
+  input: Intent,
+  ...patient,
+  accept,
+})
+
+/** Fails for good as long as the harness does not permit it. */
+export const faulty = defineOperation({
+  name: 'intent.faulty',
+  route: { method: 'POST', url: '/faulty' },
+  input: Intent,
+  ...patient,
+  accept,
+})
+
+/** What an occurrence becomes; nobody asks for it. */
+export const ticked = defineOperation({ name: 'intent.tick', input: Intent, ...patient })
+
+/** What the intent of an occurrence is called. */
+export const tokenOf = (at: Date): string => `tick ${at.toISOString()}`
+
+/** Every second, where that is wanted. */
+export const everySecond = process.env.EVERY_SECOND
+  ? defineSchedule({
+      name: 'every-second',
+      rrule: 'FREQ=SECONDLY',
+      operation: ticked,
+      payload: (at) => ({ token: tokenOf(at) }),
+    })
+  : undefined
 
 /** Changes two of the three counters in any order, so that two who do it meet in a deadlock now and then. */
 export async function contend(trx: Transaction<Tables>): Promise<void> {

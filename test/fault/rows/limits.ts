@@ -12,12 +12,17 @@ import { unanswered } from './postgres.ts'
 const connections: Row = {
   name: 'max-connections',
   summary: 'max_connections is reached: 503 with Retry-After, and it recovers',
-  // Less than the processes' pools want, and then others take what is left.
+  workers: 1,
+  // Enough for all of them to start; less than their pools want, and then others take what is left.
   server: (directory) => startServer({ dataDir: directory, settings: { max_connections: '30' } }),
   async story(stage) {
+    // As long as the pools are small, requests want connections that there are not.
+    const first = await hog(stage.databaseUrl)
     const load = stage.load({ connections: 20 })
+    await until(() => load.unknowns.get('503 database-unavailable'))
+    await Promise.all(first.hogs.map((client) => client.end().catch(() => {})))
     await acknowledgedMore(load, 20)
-    let faults = 0
+    let faults = first.refused
     for (let round = 0; round < (stage.short ? 1 : 5); round++) {
       const { hogs, refused } = await hog(stage.databaseUrl)
       faults += refused
@@ -28,7 +33,11 @@ const connections: Row = {
     }
     const back = await acknowledgedMore(load, 20)
     await load.stop()
-    return { faults, findings: [...(back ? [] : ['Nothing was accepted any more']), ...unanswered(load.refusals)] }
+    return {
+      faults,
+      notes: [`${load.unknowns.get('503 database-unavailable')} × 503`],
+      findings: [...(back ? [] : ['Nothing was accepted any more']), ...unanswered(load.refusals)],
+    }
   },
 }
 

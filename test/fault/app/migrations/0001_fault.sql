@@ -16,6 +16,20 @@ comment on table effect is 'What a job writes within settle: one row per effect.
 comment on column effect.job_id is 'The job.';
 comment on column effect.token is 'What the client calls its intent.';
 
+create table permission (
+  token text not null
+);
+
+comment on table permission is 'Intents that may succeed, of those that fail otherwise.';
+comment on column permission.token is 'What the client calls its intent.';
+
+create table stray (
+  job_id uuid not null
+);
+
+comment on table stray is 'What a careless handler writes without waiting for it: it belongs to the transaction of the effect, or nowhere.';
+comment on column stray.job_id is 'The job.';
+
 create table counter (
   id integer not null,
   count integer not null default 0,

@@ -1,0 +1,88 @@
+import { until } from '../../support/until.ts'
+import { startFaultProxy } from '../proxy.ts'
+import type { Row, Stage } from '../stage.ts'
+import { findWaiting, hold } from './locks.ts'
+import { executed, submit } from './processes.ts'
+
+const jobs = 5
+
+/** Held up there, a worker has claimed jobs, and has neither begun nor settled them. */
+const pendingJobs = "select from accepted.job where state = 'queued' for update"
+
+const beforePerform: Row = {
+  name: 'worker-dies-before-perform',
+  summary:
+    'SIGKILL of a worker between claim and begin, which is lost or comes all the same: executed once, effect once',
+  workers: 0,
+  async story(stage) {
+    for (const isBeginLost of [true, false]) {
+      await submit(stage, '/performed', jobs)
+      await using held = await hold(stage, pendingJobs)
+      const doomed = await stage.open('worker')
+      doomed.start()
+      const begins = await until(async () => {
+        const waiting = await findWaiting(stage, "%update accepted.job set%state = 'running'%")
+        return waiting.length > 0 && waiting
+      })
+      await doomed.end('SIGKILL')
+      // Postgres does not look whether whoever waits for a lock is still there.
+      if (isBeginLost)
+        await stage.query('select pg_terminate_backend(pid, 10000) from unnest($1::integer[]) pid', [begins])
+      await held.letGo()
+      if (!isBeginLost) await until(async () => (await countJobs(stage, "state = 'running'")) === jobs)
+    }
+    const before = await executed(stage)
+    await startOther(stage)
+    return {
+      faults: 2,
+      findings: before > 0 ? [`${before} were executed before the worker died: nothing was tested`] : [],
+      after: () => executedOnce(stage, 2 * jobs),
+    }
+  },
+}
+
+/** A worker dies when Postgres has committed its settle, and the answer has not come. */
+const afterCommit = (path: string): Row => ({
+  name: `worker-dies-after-commit${path === '/settled' ? '-batch' : ''}`,
+  summary: `SIGKILL of a worker after COMMIT, before the answer (${path.slice(1)}): executed once, effect once`,
+  workers: 0,
+  async story(stage) {
+    // Of its own, for the API is to get its answers.
+    const way = await startFaultProxy(stage.server.port)
+    try {
+      await submit(stage, path, jobs)
+      // Otherwise it would settle before it can be cut off, and not all of them in one batch.
+      await using held = await hold(stage, pendingJobs)
+      const doomed = await stage.open('worker', { databaseUrl: () => way.urlOf(stage.databaseUrl) })
+      doomed.start()
+      await until(async () => (await findWaiting(stage, '%accepted.job%')).length > 0)
+      way.set({ withoutCommitAnswers: true })
+      await held.letGo()
+      await until(async () => (await countJobs(stage, "state = 'succeeded'")) === jobs && way.faults() > 0)
+      await doomed.end('SIGKILL')
+    } finally {
+      await way.close()
+    }
+    const [{ batches }] = await stage.query('select count(distinct xmin::text)::integer as batches from effect')
+    await startOther(stage)
+    const expected = path === '/settled' ? 1 : jobs
+    const findings = batches === expected ? [] : [`${batches} transactions had settled them, not ${expected}`]
+    return { faults: 1, findings, after: () => executedOnce(stage, jobs) }
+  },
+})
+
+const countJobs = async ({ query }: Stage, which: string): Promise<number> =>
+  Number((await query(`select count(*) from accepted.job where ${which}`))[0].count)
+
+async function startOther(stage: Stage): Promise<void> {
+  const other = await stage.open('worker')
+  other.start()
+  await other.ready()
+}
+
+async function executedOnce(stage: Stage, expected: number): Promise<string[]> {
+  const count = await executed(stage)
+  return count === expected ? [] : [`${count} executions of ${expected} jobs`]
+}
+
+export const deaths = [beforePerform, afterCommit('/performed'), afterCommit('/settled')]
