@@ -9,6 +9,8 @@ create table accepted.suspect (
   constraint suspect_crashes_range check (crashes >= 1)
 );
 
+create index suspect_operation_crashed_at_idx on accepted.suspect (operation, crashed_at);
+
 comment on table accepted.suspect is 'Jobs that a worker held when it fell silent: one of them may have killed it. Each runs again alone, in a process that holds nothing else, and leaves this table when that has ended, whichever way. A handful of rows, or none.';
 comment on column accepted.suspect.job_id is 'The job. Until it is its turn its row in pgboss.job is blocked, so that nobody claims it beside others.';
 comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';
@@ -22,6 +24,7 @@ create table accepted.reconciliation (
   ended_up_to uuid not null default '00000000-0000-0000-0000-000000000000',
   position uuid not null default '00000000-0000-0000-0000-000000000000',
   looked_at timestamptz not null default '-infinity',
+  horizon timestamptz not null default now(),
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -33,6 +36,7 @@ comment on column accepted.reconciliation.only_row is 'True; there is no other r
 comment on column accepted.reconciliation.ended_up_to is 'Every job up to this id has ended, and final is final: a round begins after it.';
 comment on column accepted.reconciliation.position is 'The id up to which this round has come.';
 comment on column accepted.reconciliation.looked_at is 'When the last piece was looked at.';
+comment on column accepted.reconciliation.horizon is 'What has ended in the queue before then has been compared.';
 
 create table accepted.sweep (
   operation text not null,

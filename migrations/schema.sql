@@ -140,6 +140,7 @@ create table accepted.reconciliation (
   ended_up_to uuid default '00000000-0000-0000-0000-000000000000'::uuid not null,
   "position" uuid default '00000000-0000-0000-0000-000000000000'::uuid not null,
   looked_at timestamp with time zone default '-infinity'::timestamp with time zone not null,
+  horizon timestamp with time zone default now() not null,
   constraint reconciliation_pkey PRIMARY KEY (only_row),
   constraint reconciliation_only_row CHECK (only_row)
 );
@@ -148,6 +149,7 @@ comment on column accepted.reconciliation.only_row is 'True; there is no other r
 comment on column accepted.reconciliation.ended_up_to is 'Every job up to this id has ended, and final is final: a round begins after it.';
 comment on column accepted.reconciliation."position" is 'The id up to which this round has come.';
 comment on column accepted.reconciliation.looked_at is 'When the last piece was looked at.';
+comment on column accepted.reconciliation.horizon is 'What has ended in the queue before then has been compared.';
 
 create table accepted.run_time (
   operation text not null,
@@ -194,6 +196,7 @@ create table accepted.suspect (
   constraint suspect_pkey PRIMARY KEY (job_id),
   constraint suspect_crashes_range CHECK ((crashes >= 1))
 );
+CREATE INDEX suspect_operation_crashed_at_idx ON accepted.suspect USING btree (operation, crashed_at);
 comment on table accepted.suspect is 'Jobs that a worker held when it fell silent: one of them may have killed it. Each runs again alone, in a process that holds nothing else, and leaves this table when that has ended, whichever way. A handful of rows, or none.';
 comment on column accepted.suspect.job_id is 'The job. Until it is its turn its row in pgboss.job is blocked, so that nobody claims it beside others.';
 comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';

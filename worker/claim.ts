@@ -28,8 +28,6 @@ export interface Claims {
   claim(limit: number): Promise<Claim[]>
   /** Takes a blocked job, unless somebody else has, or its group is full. */
   claimSuspect(queueId: string): Promise<Claim | undefined>
-  /** Says that we are alive. */
-  touch(claims: readonly Claim[]): Promise<void>
   /** Ends jobs in the queue. @throws LostClaim when one is not ours any more */
   complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void>
   /**
@@ -107,10 +105,6 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
           returning id, retry_count as "retryCount", data`.execute(trx),
       )
       return rows[0] && claimOf(rows[0], true)
-    },
-
-    async touch(claims) {
-      if (claims.length > 0) await boss.touch(name, attempts(claims))
     },
 
     async complete(trx, claims) {

@@ -23,6 +23,9 @@ export class JobFailed extends Error {
     this.code = code
     this.details = options.details
     this.status = options.status
+    if (typeof code !== 'string' || !/^[\w.:-]{1,100}$/.test(code)) {
+      throw new TypeError('JobFailed: the code must be up to 100 letters, digits, hyphens, underscores, dots or colons')
+    }
     if (this.status !== undefined && !(this.status >= 400 && this.status <= 499)) {
       throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
     }

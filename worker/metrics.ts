@@ -5,10 +5,11 @@ import type { Database } from '../src/db/database.ts'
 import { createRegistry } from '../src/metrics.ts'
 
 /**
- * What an attempt came to. `retried` is back in the queue, charged or not; `handed_back` is what a stop interrupted; `lost`
- * is one whose claim was not ours any more, so that what it did was rolled back.
+ * What an attempt came to. `retried` is back in the queue, charged or not; `handed_back` is what a stop interrupted;
+ * `taken_back` is one of another worker that fell silent; `lost` is one whose claim was not ours any more, so that what it
+ * did was rolled back.
  */
-export type Outcome = 'succeeded' | 'failed' | 'retried' | 'canceled' | 'handed_back' | 'lost'
+export type Outcome = 'succeeded' | 'failed' | 'retried' | 'canceled' | 'handed_back' | 'taken_back' | 'lost'
 
 /** How many attempts came to what. */
 export type Outcomes = Partial<Record<Outcome, number>>

@@ -35,6 +35,7 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
     reports = new Map()
     if (written.length === 0) return
     try {
+      // One that somebody has locked is just ending; the others need not wait for that.
       await sql`
         update accepted.job set
           percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
@@ -46,8 +47,12 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
           ${written.map(([, { message }]) => message ?? null)}::text[],
           ${written.map(([, { attempt }]) => attempt)}::integer[]
         ) as report (id, percent, message, attempt)
-        where job.id = report.id and job.id between ${written[0]?.[0]} and ${written.at(-1)?.[0]}
-          and job.state = 'running' and job.attempt = report.attempt`.execute(kysely)
+        where job.id = report.id and job.attempt = report.attempt and job.id in (
+          select id from accepted.job
+          where id = any(${written.map(([id]) => id)}::uuid[])
+            and id between ${written[0]?.[0]} and ${written.at(-1)?.[0]} and state = 'running'
+          order by id for update skip locked
+        )`.execute(kysely)
       hints.notify(
         'status',
         written.map(([id]) => id),

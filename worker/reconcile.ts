@@ -28,12 +28,12 @@ const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn
 /** Jobs looked at in a round's piece; the rows are read in the order of their primary key. */
 const pieceSize = 10_000
 /** Jobs brought in line at once. */
-const mostAtOnce = 1_000
+const mostAtOnce = 5_000
 /** Ids are made by the clocks of the APIs, and a transaction may take its time. */
 const oldestNewcomer = sql`interval '3 hours'`
 
-/** Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed. */
-const longestStatement = sql`interval '5 seconds'`
+/** What ended before, when nobody was there to look, is found on the way through all. */
+const longestPause = sql`interval '10 minutes'`
 
 export interface ReconcilerOptions {
   database: Database
@@ -44,9 +44,9 @@ export interface ReconcilerOptions {
 
 /**
  * Makes the chore that brings `accepted.job` in line with `pgboss.job` when something other than our workers has changed
- * that: pg-boss's own supervision, its dashboard, somebody's SQL. What was canceled or failed there shows at once, for
- * an index finds it. Everything else is found on the way through all jobs, {@link pieceSize} a second. The workers take
- * turns, so that however many there are, that is all it costs.
+ * that: pg-boss's own supervision, its dashboard, somebody's SQL. What was canceled or failed there is found by an index,
+ * everything else on the way through all jobs, {@link pieceSize} a second, of which {@link mostAtOnce} are brought in
+ * line. The workers take turns, so that however many there are, that is all it costs.
  */
 export function createReconciler({ database, boss, hints, log }: ReconcilerOptions): () => Promise<void> {
   return async () => {
@@ -63,23 +63,24 @@ export function createReconciler({ database, boss, hints, log }: ReconcilerOptio
 
 /** The jobs that seem out of line; none when another worker has looked within the last second. */
 async function lookInTurn(trx: AnyTransaction): Promise<string[]> {
-  const { rows: turns } = await sql<{ ended_up_to: string; position: string; looked_at: Date }>`
-    select ended_up_to, position, looked_at from accepted.reconciliation
+  const { rows: turns } = await sql<{ ended_up_to: string; position: string; horizon: Date }>`
+    select ended_up_to, position, horizon from accepted.reconciliation
     where looked_at < now() - interval '0.9 seconds' for update skip locked`.execute(trx)
   const [turn] = turns
   if (!turn) return []
   const piece = await lookAtPiece(trx, turn.position)
   const isContiguous = turn.position === turn.ended_up_to
+  const ended = await findEndedSince(trx, turn.horizon)
   await sql`
     update accepted.reconciliation set
-      position = ${piece.last ?? (isContiguous ? piece.endedUpTo : null) ?? turn.ended_up_to},
+      horizon = ${ended.horizon}, position = ${piece.last ?? (isContiguous ? piece.endedUpTo : null) ?? turn.ended_up_to},
       ended_up_to = greatest(ended_up_to, ${isContiguous ? piece.endedUpTo : null}::uuid),
       looked_at = now()`.execute(trx)
-  return [...new Set([...piece.found, ...(await findEndedSince(trx, turn.looked_at))])]
+  return [...new Set([...piece.found, ...ended.found])]
 }
 
 interface Piece {
-  /** The last job of the piece; none when it was the last piece of the round. */
+  /** The job up to which the piece goes; none when it was the last piece of the round. */
   last: string | null
   /** Up to here every job of the piece has ended, and no new one can come. */
   endedUpTo: string | null
@@ -97,7 +98,7 @@ const standing: RawBuilder<Standing | null> = sql`
   case
     when queue.state is null then 'missing'
     when queue.state in ('failed', 'completed', 'cancelled') then queue.state::text
-    when queue.state < 'active' and job.state = 'running' and queue.retry_count = job.attempt - 1 then 'waiting'
+    when queue.state < 'active' and job.state = 'running' and queue.retry_count >= job.attempt - 1 then 'waiting'
     when queue.blocked and queue.pending_dependencies = 0
       and not exists (select from accepted.suspect where job_id = job.id) then 'blocked'
   end`
@@ -110,27 +111,41 @@ async function lookAtPiece(trx: AnyTransaction, position: string): Promise<Piece
       select job.id, ${standing} as standing from job ${queued} where job.state in ${pendingList} order by job.id
     )
     select
-      (select id from job order by id offset ${pieceSize - 1}) as last,
+      case
+        when cardinality(out_of_line.ids) = ${mostAtOnce} then out_of_line.ids[${mostAtOnce}]
+        else (select id from job order by id offset ${pieceSize - 1})
+      end as last,
       (
         select id from job
         where id < coalesce((select id from pending limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
           and id < accepted.uuid_floor(now() - ${oldestNewcomer})
         order by id desc limit 1
       ) as "endedUpTo",
-      array(select id from pending where standing is not null limit ${mostAtOnce}) as found`.execute(trx)
+      out_of_line.ids as found
+    from (
+      select array(select id from pending where standing is not null order by id limit ${mostAtOnce}) as ids
+    ) as out_of_line`.execute(trx)
   return rows[0] as Piece
 }
 
-/** What ended longer ago, when nobody was there to look, is found on the way through all. */
-async function findEndedSince(trx: AnyTransaction, time: Date): Promise<string[]> {
-  const { rows } = await sql<{ id: string }>`
-    select job.id from pgboss.job queue
+/**
+ * Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed: so the next look begins
+ * where the oldest transaction of this one did. By hand it may be ended without a date.
+ */
+async function findEndedSince(trx: AnyTransaction, horizon: Date): Promise<{ found: string[]; horizon: Date }> {
+  const { rows: oldest } = await sql<{ horizon: Date }>`
+    select greatest(min(xact_start) - interval '1 second', now() - ${longestPause}) as horizon
+    from pg_stat_activity
+    where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()`.execute(trx)
+  const { rows } = await sql<{ id: string; completed_on: Date | null }>`
+    select job.id, queue.completed_on from pgboss.job queue
     join accepted.job on job.id = queue.id
     where queue.state in ('cancelled', 'failed')
-      and queue.completed_on > greatest(${time}::timestamptz, now() - interval '1 minute') - ${longestStatement}
+      and (queue.completed_on >= greatest(${horizon}::timestamptz, now() - ${longestPause}) or queue.completed_on is null)
       and job.state in ${pendingList}
-    limit ${mostAtOnce}`.execute(trx)
-  return rows.map(({ id }) => id)
+    order by queue.completed_on nulls first limit ${mostAtOnce}`.execute(trx)
+  const next = rows.length < mostAtOnce ? oldest[0]?.horizon : rows.at(-1)?.completed_on
+  return { found: rows.map(({ id }) => id), horizon: next ?? horizon }
 }
 
 interface OutOfLine {

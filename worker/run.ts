@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { isContention, isOutage } from '../src/db/sqlstate.ts'
+import { errorCode, isContention, isOutage, sqlstate } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
 import type { Cancellations } from './cancellations.ts'
@@ -12,7 +12,7 @@ import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
 import { type Performed, settle } from './settle.ts'
 import { settleFailure } from './settle-failure.ts'
-import { type PendingJob, writeRunning } from './status.ts'
+import { lockPending, type PendingJob, writeRunning } from './status.ts'
 import { runCharged } from './uncaught.ts'
 
 export interface RunContext {
@@ -79,9 +79,16 @@ interface Begun {
 
 /** Shows jobs as running, and finds those whose effect is there already. */
 async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
-  const db = lane.database.kysely as unknown as AnyTransaction
-  const running = await writeRunning(db, lane.operation, claims)
-  return { running, duplicates: await findProcessed(db, lane.operation, [...running.values()]) }
+  return lane.database.kysely.transaction().execute(async (kyselyTrx) => {
+    const trx = kyselyTrx as unknown as AnyTransaction
+    // In a statement before: one that waits for a lock looks at the queue as it was before the wait.
+    await lockPending(
+      trx,
+      claims.map(({ jobId }) => jobId),
+    )
+    const running = await writeRunning(trx, lane.operation, claims)
+    return { running, duplicates: await findProcessed(trx, lane.operation, [...running.values()]) }
+  })
 }
 
 async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunContext): Promise<Performed> {
@@ -178,14 +185,20 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   const cause = isOutage(error) ? new RetryAfter(outagePause) : error
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
-  try {
-    // Nothing of the handler's runs in it: what is locked now will not be for ever.
-    const { hints, outcomes } = await patiently(
+  // Nothing of the handler's runs in it: what is locked now will not be for ever.
+  const record = (reason: unknown) =>
+    patiently(
       lane,
       context,
-      () => lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, cause)),
+      () => lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, reason)),
       Number.POSITIVE_INFINITY,
     )
+  try {
+    const { hints, outcomes } = await record(cause).catch((failure) => {
+      if (isLost(failure) || context.stopping.aborted) throw failure
+      log.error({ err: failure }, 'The failure could not be recorded as it is')
+      return record(new Error('The attempt failed, and its error could not be recorded'))
+    })
     lane.metrics.countOutcomes(lane.operation.name, outcomes)
     lane.hints.notify('work', hints)
     lane.hints.notify('status', [claim.jobId])
@@ -217,7 +230,9 @@ async function patiently<Result>(
     try {
       return await work()
     } catch (error) {
-      const again = isOutage(error) || (isContention(error) && round < contentions)
+      // A disk may be full for this job alone, which is then to make room for others.
+      const isFull = errorCode(error) === sqlstate.diskFull
+      const again = (isOutage(error) && !isFull) || ((isContention(error) || isFull) && round < contentions)
       if (!again || stopping.aborted) throw error
       metrics.countRetry(operation.name, isContention(error) ? 'contention' : 'outage')
       await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(

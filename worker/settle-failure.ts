@@ -4,7 +4,15 @@ import type { Claim } from './claim.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from './failure.ts'
 import type { Lane } from './lane.ts'
 import type { Settled } from './settle.ts'
-import { lockPending, writeAttempts, writeCanceled, writeFailed, writeQueued, writeRetried } from './status.ts'
+import {
+  forgetSuspects,
+  lockPending,
+  writeAttempts,
+  writeCanceled,
+  writeFailed,
+  writeQueued,
+  writeRetried,
+} from './status.ts'
 
 /**
  * Ends a failed attempt in the transaction: a row for the attempt, and the job goes back to the queue, has failed, or is
@@ -14,6 +22,7 @@ import { lockPending, writeAttempts, writeCanceled, writeFailed, writeQueued, wr
  */
 export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Claim, cause: unknown): Promise<Settled> {
   const pending = await lockPending(trx, [claim.jobId])
+  await forgetSuspects(trx, [claim])
   const row = pending.get(claim.jobId)
   if (!row || row.cancel_requested) {
     const canceled = row ? await writeCanceled(trx, [claim]) : []

@@ -12,7 +12,15 @@ import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane } from './lane.ts'
 import type { Outcomes } from './metrics.ts'
 import { revive } from './revive.ts'
-import { type Ending, lockPending, type PendingJob, writeCanceled, writeDuplicates, writeSucceeded } from './status.ts'
+import {
+  type Ending,
+  forgetSuspects,
+  lockPending,
+  type PendingJob,
+  writeCanceled,
+  writeDuplicates,
+  writeSucceeded,
+} from './status.ts'
 import { runCharged } from './uncaught.ts'
 
 /** A claim on its way to the end. */
@@ -65,6 +73,7 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   ]
   const canceled = await writeCanceled(trx, claims.filter(isToBeCanceled))
   await lane.claims.complete(trx, claims)
+  await forgetSuspects(trx, claims)
   const deliveries = await enqueueDeliveries(lane.boss, trx, [...succeeded, ...canceled])
   // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
   await sql`set constraints all immediate`.execute(trx)
@@ -93,7 +102,7 @@ async function runHandler(
     const job = settlingJob(lane, performed, pending.get(performed.claim.jobId) as PendingJob, hints)
     return { ...job, setResource: (path: string) => void resources.set(job.id, path) }
   })
-  const results = jobs.length > 0 ? await callSettle(lane, trx, jobs) : undefined
+  const results = jobs.length > 0 && lane.handler.settle ? await callSettle(lane, trx, jobs) : undefined
   if (results && results.length !== jobs.length) {
     throw new Error(`settle of '${lane.operation.name}' must return a result for every job, in the same order`)
   }
@@ -114,6 +123,8 @@ async function runHandler(
 
 async function callSettle({ handler, log, operation }: Lane, trx: AnyTransaction, jobs: SettlingJob[]) {
   const { timeoutSeconds } = operation
+  // Else a statement that waits for a lock would go on, and so would the transaction, when its time is over.
+  await sql`select set_config('statement_timeout', ${`${timeoutSeconds + 1}s`}, true)`.execute(trx)
   const failing = Promise.withResolvers<never>()
   const timer = setTimeout(() => failing.reject(new AttemptTimeout(timeoutSeconds)), timeoutSeconds * 1000)
   try {

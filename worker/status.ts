@@ -60,7 +60,10 @@ export async function findPending(trx: AnyTransaction, ids: readonly string[]): 
   return new Set(rows.map(({ id }) => id))
 }
 
-/** Shows jobs as running; answers those that were pending, and are not to be canceled. */
+/**
+ * Shows as running jobs that are locked; answers those that are still claimed in their attempt, are pending, and are not to
+ * be canceled.
+ */
 export async function writeRunning(
   trx: AnyTransaction,
   operation: Operation,
@@ -71,7 +74,14 @@ export async function writeRunning(
     update accepted.job set
       state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
       attempt_started_at = now(), progress_at = null, updated_at = now(), sequence = sequence + 1
-    from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as mine (id, attempt)
+    from unnest(
+      ${ids}::uuid[],
+      ${claims.map(({ attempt }) => attempt)}::integer[],
+      ${claims.map(({ queued }) => queued.id)}::uuid[]
+    ) as mine (id, attempt, queue_id)
+    join pgboss.job queue
+      on queue.name = ${operation.name} and queue.id = mine.queue_id
+      and queue.state = 'active' and queue.retry_count = mine.attempt - 1
     where job.id = mine.id and ${among(ids)}
       and job.operation = ${operation.name} and job.state in ${pendingList} and not job.cancel_requested
     returning ${pendingColumns}`.execute(trx)
@@ -178,7 +188,7 @@ async function writeUnsuccessful(
   return rows
 }
 
-/** Shows jobs that are locked as queued: their attempt was cut short, and does not count. */
+/** Shows as queued jobs that are locked: their attempt was cut short, and does not count. */
 export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return
   await sql`
@@ -187,7 +197,7 @@ export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): 
 }
 
 /**
- * Shows jobs that are locked as queued for their next attempt; this one has failed.
+ * Shows as queued, for their next attempt, jobs that are locked; this one has failed.
  *
  * @param isFree whether they are given another attempt in place of this one
  */
@@ -196,10 +206,10 @@ export async function writeRetried(trx: AnyTransaction, claims: readonly Claim[]
   const ids = jobIds(claims)
   await sql`
     update accepted.job set
-      state = 'queued', attempt = lost.attempt, max_attempts = max_attempts + ${isFree ? 1 : 0},
+      state = 'queued', attempt = failed.attempt, max_attempts = max_attempts + ${isFree ? 1 : 0},
       started_at = coalesce(started_at, now()), updated_at = statement_timestamp(), sequence = sequence + 1
-    from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as lost (id, attempt)
-    where job.id = lost.id and ${among(ids)}`.execute(trx)
+    from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as failed (id, attempt)
+    where job.id = failed.id and ${among(ids)}`.execute(trx)
 }
 
 /** Records failed attempts of jobs that are locked. */
@@ -219,4 +229,10 @@ export async function writeAttempts(
       ${claims.map(({ jobId }) => pending.get(jobId)?.attempt_started_at ?? null)}::timestamptz[]
     ) as ended (job_id, attempt, started_at)
     on conflict on constraint attempt_pkey do nothing`.execute(trx)
+}
+
+/** Suspects that have ended, whichever way: they were not the ones that kill. */
+export async function forgetSuspects(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
+  const ids = jobIds(claims.filter(({ isSuspect }) => isSuspect))
+  if (ids.length > 0) await sql`delete from accepted.suspect where job_id = any(${ids}::uuid[])`.execute(trx)
 }

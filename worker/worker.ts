@@ -1,4 +1,3 @@
-import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import { addressesIn } from '../src/config.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../src/db/boss.ts'
@@ -22,14 +21,15 @@ import type { Health, Monitored } from './health.ts'
 import { type Isolation, isolateHandlers } from './isolate.ts'
 import type { Lane } from './lane.ts'
 import { startLoop } from './loop.ts'
-import { enterSweeps, takeBackLost } from './lost.ts'
 import { createMetrics } from './metrics.ts'
 import { createProgress } from './progress.ts'
 import { createReconciler } from './reconcile.ts'
 import { maintainPartitions } from './retention.ts'
 import { createRunTimes } from './run-times.ts'
 import { assertPayloads, createFiring, deleteOtherSchedules, type Scheduling, writeSchedules } from './schedules.ts'
+import { enterSweeps, takeBackSilent } from './silent.ts'
 import { createSuspects, forgetEndedSuspects, type RunningLane } from './suspects.ts'
+import { findDue, touch } from './vital-signs.ts'
 import { within } from './within.ts'
 
 export interface WorkerOptions {
@@ -70,6 +70,8 @@ const runTimesEvery = 1_000
 const schedulesEvery = 60_000
 const partitionsEvery = 60 * 60 * 1_000
 const forgetEvery = 10 * 60 * 1_000
+/** One for the heartbeats, one for everything else. */
+const vitalPoolSize = 2
 /** Postgres is asked with every look; without an answer for so long it is held to be away. In milliseconds. */
 const answersWithin = 5_000
 /** How long handing back, and then closing, may take after the grace, in milliseconds. */
@@ -90,7 +92,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const webhookAllow = addressesIn(options.webhookAllow ?? [])
   const given = typeof options.database === 'string' ? { url: options.database } : options.database
   const database = openDatabase({ applicationName: 'accepted worker', poolSize: 20, onIdleError: onError, ...given })
-  const closing: (() => unknown)[] = [() => database.close()]
+  // Handlers may use up the other pool; whether we live is not theirs to say.
+  const vital = openDatabase({
+    ...database.options,
+    applicationName: `${database.options.applicationName} vital`,
+    poolSize: vitalPoolSize,
+    onIdleError: onError,
+  })
+  const closing: (() => unknown)[] = [() => database.close(), () => vital.close()]
   const close = async () => {
     for (const step of closing.toReversed()) await step()
   }
@@ -119,7 +128,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
     const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
     const withBuiltIn = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
-    return run({ options, operations, handlers: withBuiltIn, scheduling, database, boss, isolation, log, close })
+    return run({ options, operations, handlers: withBuiltIn, scheduling, database, vital, boss, isolation, log, close })
   } catch (error) {
     await close()
     throw error
@@ -129,6 +138,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
 function choose(operations: ReadonlyMap<string, Operation>, only: readonly string[] | undefined): Operation[] {
   const unknown = only?.filter((name) => !operations.has(name)) ?? []
   if (unknown.length > 0) throw new TypeError(`There is no operation ${unknown.join(', ')}`)
+  if (only?.length === 0) throw new TypeError('only names no operation: leave it out to claim all of them')
   return [...operations.values()].filter(({ name }) => only?.includes(name) ?? true)
 }
 
@@ -138,13 +148,16 @@ interface Parts {
   handlers: ReadonlyMap<string, Handler>
   scheduling: Scheduling
   database: Database
+  /** Connections for what must not wait. */
+  vital: Database
   boss: PgBoss
   isolation: Isolation
   log: Logger
   close(): Promise<void>
 }
 
-function run({ options, operations, handlers, scheduling, database, boss, isolation, log, close }: Parts): Worker {
+function run(parts: Parts): Worker {
+  const { options, operations, handlers, scheduling, database, vital, boss, isolation, log, close } = parts
   const draining = new AbortController()
   const stopping = new AbortController()
   const hints = createNotifier(database)
@@ -184,22 +197,26 @@ function run({ options, operations, handlers, scheduling, database, boss, isolat
     })
   const swept = lanes.map(({ lane }) => lane)
   const takeBack = async () => {
-    if (connection.isSteady()) await takeBackLost(database, swept)
+    if (connection.isSteady()) await takeBackSilent(vital, swept)
   }
   let answeredAt = performance.now()
   const look = async () => {
-    const due = await dueOperations(database, names)
+    const due = await findDue(vital, names)
     answeredAt = performance.now()
     wake(due)
   }
+  const suspects = every(suspectsEvery, createSuspects({ database, lanes, draining: draining.signal, log }))
   const chores = [
+    suspects,
     every(lookEvery, look),
     every(touchEvery, async () => {
-      await touchAll(lanes)
+      await touch(
+        vital,
+        lanes.map(({ lane, loop }) => ({ name: lane.operation.name, claims: loop.held() })),
+      )
       connection.touched()
     }),
     every(takeBackEvery, takeBack),
-    every(suspectsEvery, createSuspects({ database, lanes, draining: draining.signal, log })),
     every(reconcileEvery, createReconciler({ database, boss, hints, log })),
     every(cancellationsEvery, cancellations.look),
     every(runTimesEvery, runTimes.write),
@@ -211,7 +228,8 @@ function run({ options, operations, handlers, scheduling, database, boss, isolat
 
   const stop = async () => {
     draining.abort()
-    const drained = Promise.all(lanes.map(({ loop }) => loop.drain()))
+    // One that has just been claimed to run alone is held by no loop yet.
+    const drained = suspects.stop().then(() => Promise.all(lanes.map(({ loop }) => loop.drain())))
     if (!(await within(drained, (options.graceSeconds ?? 15) * 1000))) {
       const held = lanes.map(({ lane, loop }) => ({ lane, claims: loop.held() }))
       stopping.abort(new Error('The worker stops'))
@@ -243,20 +261,4 @@ function run({ options, operations, handlers, scheduling, database, boss, isolat
       return stopped
     },
   }
-}
-
-/** Operations with a job that is due: one cheap look over all queues. */
-async function dueOperations({ kysely }: Database, names: readonly string[]): Promise<string[]> {
-  const { rows } = await sql<{ name: string }>`
-    select queue.name from unnest(${names}::text[]) as queue (name)
-    where exists (
-      select from pgboss.job
-      where job.name = queue.name and job.state < 'active' and not job.blocked and job.start_after <= now()
-    )`.execute(kysely)
-  return rows.map(({ name }) => name)
-}
-
-async function touchAll(lanes: readonly RunningLane[]): Promise<void> {
-  // Together: a row that somebody has locked must not silence the other operations.
-  await Promise.all(lanes.map(({ lane, loop }) => lane.claims.touch(loop.held())))
 }

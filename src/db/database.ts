@@ -55,7 +55,11 @@ export function openDatabase(options: DatabaseOptions): Database {
     Client: settled.preparedStatements ? preparingClient() : TracedClient,
   })
   // Without a listener a connection that breaks while idle would end the process.
-  pool.on('error', (error) => options.onIdleError?.(error))
+  pool.on('error', (error) => {
+    // The pool adds its client, which knows more than belongs into a log.
+    delete (error as { client?: unknown }).client
+    options.onIdleError?.(error)
+  })
   const inUse = new Set<TracedClient>()
   pool.on('acquire', (client) => inUse.add(traced(client)))
   pool.on('release', (_error, client) => inUse.delete(traced(client)))

@@ -51,7 +51,7 @@ async function findServed(connect: () => Promise<pg.Client>) {
   try {
     client = await connect()
     const { rows } = await client.query<{ own: number; active: number[] }>(`
-      select pg_backend_pid() as own, array(select pid from pg_stat_activity where state = 'active') as active`)
+      select pg_backend_pid() as own, array(select pid from pg_stat_activity where state in ('active', 'disabled')) as active`)
     const { own, active } = rows[0] as { own: number; active: number[] }
     // A pooler makes ids up; whom it serves, and whether its own connections are dead, is for it to know.
     const isPooled = (client as unknown as TracedClient).processID !== own

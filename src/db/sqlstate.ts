@@ -37,7 +37,11 @@ export const isContention = (error: unknown): boolean => contention.includes(err
 
 // node-postgres throws some without a code.
 const broken = {
-  codes: [sqlstate.adminShutdown, sqlstate.crashShutdown, 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'],
+  codes: [
+    ...[sqlstate.adminShutdown, sqlstate.crashShutdown],
+    ...['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT'],
+    ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN'],
+  ],
   messages: ['Connection terminated', 'Client has encountered a connection error'],
 }
 

@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import type { Job } from '../jobs/job.ts'
-import { RecentMap } from '../watch/recent-map.ts'
+import { RecentMap } from '../recent-map.ts'
 import type { Told } from './news.ts'
 
 /** How long a client waits before it connects again after a break, in milliseconds. */

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ProblemError } from '../errors.ts'
-import { RecentMap } from '../watch/recent-map.ts'
+import { RecentMap } from '../recent-map.ts'
 
 /** How many requests a principal may send to one process. */
 export interface RateLimit {

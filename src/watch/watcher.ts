@@ -3,7 +3,7 @@ import { listen } from '../db/listener.ts'
 import { channels, unpack } from '../db/notifier.ts'
 import { readChanges } from '../jobs/changes.ts'
 import type { Job } from '../jobs/job.ts'
-import { RecentMap } from './recent-map.ts'
+import { RecentMap } from '../recent-map.ts'
 
 /** Called with a job whenever it has changed; sometimes with one that has not: compare its sequence. */
 export type OnChange = (job: Job) => void

@@ -13,11 +13,11 @@ import { createCancellations } from '../../worker/cancellations.ts'
 import { type Claim, createClaims } from '../../worker/claim.ts'
 import type { PerformHandler, PerformingJob, SettlingJob } from '../../worker/handlers.ts'
 import type { Lane } from '../../worker/lane.ts'
-import { enterSweeps, takeBackLost } from '../../worker/lost.ts'
 import { createMetrics } from '../../worker/metrics.ts'
 import { createProgress } from '../../worker/progress.ts'
 import { type RunContext, runEach } from '../../worker/run.ts'
 import { createRunTimes } from '../../worker/run-times.ts'
+import { enterSweeps, takeBackSilent } from '../../worker/silent.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -393,7 +393,7 @@ const crash = (n: number): Command =>
       [operation.name, execution.job],
     )
     await real.query("update accepted.sweep set swept_at = '-infinity'")
-    await takeBackLost(real.database, [real.lane])
+    await takeBackSilent(real.database, [real.lane])
     execution.isLive = false
     const job = model.jobs.get(execution.job) as ModelJob
     if (job.isCancelRequested) {

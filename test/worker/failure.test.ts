@@ -71,6 +71,7 @@ t.test('JobFailed says what it was told', async (t) => {
   t.same(describeError(error), { code: 'too-late', message: 'It is too late', status: 410, details: [1] })
   t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y' })
   t.throws(() => new JobFailed('x', 'y', { status: 500 }), /4xx/)
+  for (const code of ['', 'a\0b', 'two words', 'x'.repeat(101)]) t.throws(() => new JobFailed(code, 'y'), /the code/)
   t.throws(() => new RetryAfter(-1), /0 or more/)
 })
 

@@ -51,6 +51,11 @@ for (const { what, act, expected } of [
     expected: { state: 'canceled', error: null, payload: { word: 'x' } },
   },
   {
+    what: 'canceled in the queue by hand, without a date',
+    act: ({ query }: Jobs, id: string) => query("update pgboss.job set state = 'cancelled' where id = $1", [id]),
+    expected: { state: 'canceled', error: null, payload: { word: 'x' } },
+  },
+  {
     what: 'deleted from the queue',
     act: ({ query }: Jobs, id: string) => query('delete from pgboss.job where id = $1', [id]),
     expected: { state: 'failed', error: { code: 'queue-lost' }, payload: null },
@@ -79,6 +84,15 @@ t.test('a job that is shown as running, and waits for its retry in the queue, is
   const id = await jobs.add(idle, { word: 'x' })
   await jobs.query("update accepted.job set state = 'running', attempt = 1")
   await jobs.query("update pgboss.job set state = 'retry', started_on = now()")
+  await watch(jobs)
+  await until(async () => (await jobs.read(id)).state === 'queued')
+})
+
+t.test('a job that an earlier attempt shows as running, and that waits for a later one, is queued', async (t) => {
+  const jobs = await openJobs(t, [idle, say])
+  const id = await jobs.add(idle, { word: 'x' })
+  await jobs.query("update accepted.job set state = 'running', attempt = 1")
+  await jobs.query("update pgboss.job set state = 'retry', retry_count = 1")
   await watch(jobs)
   await until(async () => (await jobs.read(id)).state === 'queued')
 })

@@ -4,6 +4,8 @@ import { sql } from 'kysely'
 import { pino } from 'pino'
 import t from 'tap'
 import Type from 'typebox'
+import { type Claim, createClaims } from '../../worker/claim.ts'
+import { touch } from '../../worker/vital-signs.ts'
 import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -361,6 +363,87 @@ t.test('a settle whose claim another worker has is rolled back', async (t) => {
   t.same(await jobs.query('select state::text from pgboss.job'), [{ state: 'active' }])
 })
 
+t.test('a claim that was lost before it could be begun is not performed, and its record is not touched', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'x' })
+  const holder = await jobs.database.pool.connect()
+  t.teardown(() => holder.release(true))
+  await holder.query('begin')
+  await holder.query('select from accepted.job where id = $1 for update', [id])
+  let performed = 0
+  const worker = await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ attempt }) => {
+          performed += 1
+          return { attempt }
+        },
+      },
+    }),
+  )
+  const begins = `select from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock' and query like '%from accepted.job%for update%'`
+  await until(async () => (await jobs.query(begins)).length > 0)
+  // As by others who found this one silent: it waits for its next attempt.
+  await jobs.query("update pgboss.job set state = 'retry', start_after = 'infinity'")
+  await holder.query('commit')
+  await until(async () => /outcome="lost"\} 1$/m.test(await worker.metrics()))
+  t.equal(performed, 0)
+  t.match(await jobs.read(id), { state: 'queued', attempt: 0 })
+})
+
+t.test('a row that somebody has locked keeps no other job from being said to be alive', async (t) => {
+  const other = defineOperation({ name: 'word.other', input: Word })
+  const jobs = await openJobs(t, [operation, other])
+  const held = [operation, other].map(({ name }) => ({ name, claims: [] as Claim[] }))
+  for (const [index, one] of [operation, other].entries()) {
+    await jobs.add(one, { word: 'x' })
+    held[index]?.claims.push(...(await createClaims(jobs.database, jobs.boss, one).claim(1)))
+  }
+  await jobs.query("update pgboss.job set heartbeat_on = now() - interval '1 minute'")
+  const holder = await jobs.database.pool.connect()
+  t.teardown(() => holder.release(true))
+  await holder.query("begin; select from pgboss.job where name = 'word.say' for update")
+  await touch(jobs.database, held)
+  t.same(
+    await jobs.query(`
+      select name, heartbeat_on > now() - interval '30 seconds' as "isAlive" from pgboss.job
+      where state = 'active' order by name`),
+    [
+      { name: 'word.other', isAlive: true },
+      { name: 'word.say', isAlive: false },
+    ],
+  )
+})
+
+t.test('handlers that use up the pool do not silence their worker', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'x' })
+  const go = Promise.withResolvers<void>()
+  t.teardown(() => go.resolve())
+  const worker = await jobs.work(
+    defineHandlers(operations, ({ db }) => ({
+      'word.say': {
+        perform: ({ attempt }) =>
+          db.connection().execute(async () => {
+            await go.promise
+            return { attempt }
+          }),
+      },
+    })),
+    { database: { url: jobs.database.options.url, poolSize: 1 } },
+  )
+  const heartbeat = "select heartbeat_on from pgboss.job where state = 'active'"
+  const [{ heartbeat_on: first }] = await until(async () => {
+    const rows = await jobs.query(heartbeat)
+    return rows.length > 0 && rows
+  })
+  await until(async () => (await jobs.query(heartbeat))[0]?.heartbeat_on > first)
+  t.equal(worker.health(), 'ready')
+  go.resolve()
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+})
+
 t.test('stop waits for what runs', async (t) => {
   const jobs = await openJobs(t, [operation])
   const id = await jobs.add(operation, { word: 'x' })
@@ -400,6 +483,12 @@ t.test('a worker may run some of the operations only', async (t) => {
   await jobs.work(handlers, { only: ['word.say'] })
   t.match(await jobs.ended(mine), { state: 'succeeded' })
   t.match(await jobs.read(others), { state: 'queued' })
+})
+
+t.test('a worker for no operation at all does not start', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const handlers = defineHandlers(operations, { 'word.say': { perform: async ({ attempt }) => ({ attempt }) } })
+  await t.rejects(jobs.work(handlers, { only: [] }), /only names no operation/)
 })
 
 t.test('a missing or surplus handler stops the start', async (t) => {

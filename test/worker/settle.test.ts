@@ -324,6 +324,29 @@ for (const [what, statement] of [
   })
 }
 
+t.test('a settle that waits for a lock ends when its time is over, and not when the lock is free', async (t) => {
+  const hasty = defineOperation({ name: 'word.hasty', input: Word, timeoutSeconds: 1, retry: { limit: 0 } })
+  const jobs = await openJobs(t, [hasty])
+  await jobs.query("insert into effect values (gen_random_uuid(), 'locked')")
+  const holder = await jobs.database.pool.connect()
+  t.teardown(() => holder.release(true))
+  await holder.query("begin; update effect set word = 'held'")
+  const id = await jobs.add(hasty, { word: 'x' })
+  await jobs.work(
+    defineHandlers(
+      { hasty },
+      {
+        'word.hasty': {
+          settle: async (trx: Transaction<Tables>) => {
+            await trx.updateTable('effect').set({ word: 'x' }).execute()
+          },
+        },
+      },
+    ),
+  )
+  t.match(await jobs.ended(id), { state: 'failed', error: { code: 'attempt-timeout' } })
+})
+
 t.test('a commit whose answer is lost on the way: every effect is there once, and nobody is charged', async (t) => {
   const jobs = await openJobs(t, [operation])
   const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))

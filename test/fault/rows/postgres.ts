@@ -75,14 +75,14 @@ export async function watch(url: string | undefined, jobs = 3): Promise<string[]
 }
 
 /** Settings of each connection that make transactions lose races. */
-const racing = (name: string, summary: string, options: string): Row => ({
+const racing = (name: string, summary: string, options: string, most: number): Row => ({
   name,
   summary,
   place: { env: { PGOPTIONS: options } },
   async story(stage) {
     const before = await errorCounts(stage)
     const load = stage.load({ paths: ['/contended'], connections: 8 })
-    await acknowledgedMore(load, stage.short ? 100 : 400, 120)
+    await acknowledgedMore(load, stage.short ? 100 : most, 120)
     await load.stop()
     const after = await errorCounts(stage)
     return {
@@ -102,11 +102,12 @@ const errorCounts = async ({ query }: { query(text: string): Promise<{ count: st
   )
 
 export const races = [
-  racing('deadlocks', '40P01 in accept and settle: retried, nothing partial', '-c deadlock_timeout=20ms'),
+  racing('deadlocks', '40P01 in accept and settle: retried, nothing partial', '-c deadlock_timeout=20ms', 400),
   racing(
     'serialization',
     '40001 in accept and settle: retried, nothing partial',
     '-c default_transaction_isolation=repeatable\\ read',
+    100,
   ),
-  racing('lock-timeouts', '55P03 in accept and settle: retried, nothing partial', '-c lock_timeout=5ms'),
+  racing('lock-timeouts', '55P03 in accept and settle: retried, nothing partial', '-c lock_timeout=5ms', 100),
 ]

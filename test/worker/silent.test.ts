@@ -1,6 +1,7 @@
 import { defineOperation } from 'accepted'
 import { defineHandlers, RetryAfter } from 'accepted/worker'
 import { sql } from 'kysely'
+import pg from 'pg'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
@@ -12,8 +13,8 @@ import { LostClaim } from '../../worker/failure.ts'
 import { handBack } from '../../worker/hand-back.ts'
 import type { Lane } from '../../worker/lane.ts'
 import type { Loop } from '../../worker/loop.ts'
-import { enterSweeps, takeBackLost } from '../../worker/lost.ts'
 import { createMetrics } from '../../worker/metrics.ts'
+import { enterSweeps, takeBackSilent } from '../../worker/silent.ts'
 import { createSuspects, forgetEndedSuspects } from '../../worker/suspects.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
@@ -47,6 +48,16 @@ function laneOf(t: Test, { database, boss }: Jobs, operation: typeof once | type
     log: pino({ level: 'silent' }),
   }
 }
+
+/** A loop that holds nothing. */
+const idleLoop = (run: Loop['run']): Loop => ({
+  wake() {},
+  held: () => [],
+  pause: async () => {},
+  resume() {},
+  run,
+  drain: async () => {},
+})
 
 /** Handlers that note what runs beside what. */
 function watchfulHandlers() {
@@ -93,7 +104,7 @@ t.test(
     const { database } = jobs
     const lane = laneOf(t, jobs, once)
     await enterSweeps(database, [once.name])
-    await takeBackLost(database, [lane])
+    await takeBackSilent(database, [lane])
     t.match(await jobs.read(id), { state: 'queued', attempt: 1, max_attempts: 2 })
     const end = (ours: readonly Claim[]) =>
       database.kysely.transaction().execute((trx) => claims.complete(trx as unknown as AnyTransaction, ours))
@@ -116,14 +127,14 @@ t.test('a queue is swept by one worker at a time, and an error with one job does
   await claimAndFallSilent(jobs, often, 1)
   await enterSweeps(database, ['word.once', 'word.often'])
   await jobs.query("update accepted.sweep set swept_at = 'infinity'")
-  await takeBackLost(database, lanes)
+  await takeBackSilent(database, lanes)
   t.same(await jobs.query('select from accepted.attempt'), [], 'it is the turn of somebody else')
   await jobs.query("update accepted.sweep set swept_at = '-infinity'")
   await jobs.query(`
     create function refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
     create trigger refuse before update on accepted.job
       for each row when (new.operation = 'word.once') execute function refuse()`)
-  await takeBackLost(database, lanes)
+  await takeBackSilent(database, lanes)
   t.same(await jobs.query('select job_id from accepted.attempt'), [{ job_id: other }])
   t.match(await jobs.query('select state::text from pgboss.job where id = $1', [broken]), [{ state: 'active' }])
 })
@@ -248,7 +259,7 @@ t.test(
     )
     await jobs.query('update pgboss.job set blocked = true where id = $1', [suspect])
     const { company, handlers } = watchfulHandlers()
-    await Promise.all([jobs.work(handlers), jobs.work(handlers)])
+    await Promise.all(Array.from({ length: 4 }, () => jobs.work(handlers)))
     t.match(await jobs.ended(suspect), { state: 'succeeded', attempt: 1 })
     t.notOk(company.has(canceled), 'somebody else stands back for it')
     await jobs.database.kysely
@@ -263,14 +274,7 @@ t.test('as long as a suspect has not waited for long, one process at a time stan
   const jobs = await openJobs(t, [once])
   const lane = laneOf(t, jobs, once)
   const stoodBack: string[] = []
-  const loop: Loop = {
-    wake() {},
-    held: () => [],
-    pause: async () => {},
-    resume() {},
-    run: async (claims) => stoodBack.push(...claims.map(({ jobId }) => jobId)) > 0,
-    drain: async () => {},
-  }
+  const loop = idleLoop(async (claims) => stoodBack.push(...claims.map(({ jobId }) => jobId)) > 0)
   const look = () => {
     const draining = new AbortController().signal
     return createSuspects({ database: jobs.database, lanes: [{ lane, loop }], draining, log: lane.log })()
@@ -292,7 +296,43 @@ t.test('as long as a suspect has not waited for long, one process at a time stan
   t.same(stoodBack, [])
   await jobs.query("update accepted.suspect set crashed_at = now() - interval '10 seconds'")
   await look()
+  t.same(stoodBack, [], 'half of the workers stand back, at most')
+  for (let worker = 0; worker < 4; worker++) {
+    const listener = new pg.Client({
+      connectionString: jobs.database.options.url,
+      application_name: `${jobs.database.options.applicationName} listen`,
+    })
+    await listener.connect()
+    t.teardown(() => listener.end())
+  }
+  await look()
   t.same(stoodBack, [waiting])
+})
+
+t.test('a suspect that is claimed just when the worker is to stop is handed back', async (t) => {
+  const jobs = await openJobs(t, [once])
+  const id = await jobs.add(once, { word: 'a' })
+  await jobs.query(
+    "insert into accepted.suspect (job_id, operation, queue_id, crashes) values ($1, 'word.once', $1, 1)",
+    [id],
+  )
+  await jobs.query('update pgboss.job set blocked = true')
+  const draining = new AbortController()
+  const lane = laneOf(t, jobs, once)
+  const claimSuspect: Lane['claims']['claimSuspect'] = async (queueId) => {
+    const claim = await lane.claims.claimSuspect(queueId)
+    draining.abort()
+    return claim
+  }
+  const loop = idleLoop(async () => {
+    throw new Error('It is run')
+  })
+  const lanes = [{ lane: { ...lane, claims: { ...lane.claims, claimSuspect } }, loop }]
+  await createSuspects({ database: jobs.database, lanes, draining: draining.signal, log: lane.log })()
+  t.match(await jobs.query('select state::text, blocked, retry_count from pgboss.job'), [
+    { state: 'created', blocked: true, retry_count: 0 },
+  ])
+  t.match(await jobs.query('select job_id from accepted.suspect where reserved_until <= now()'), [{ job_id: id }])
 })
 
 t.test('a suspect that is put off runs again later; one that is taken back meanwhile is not forgotten', async (t) => {

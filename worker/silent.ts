@@ -8,6 +8,7 @@ import { type AnyTransaction, deliveryName } from '../src/operation.ts'
 import { type Claim, claimOf, overdue } from './claim.ts'
 import { lockHeld } from './held.ts'
 import type { Lane } from './lane.ts'
+import type { Settled } from './settle.ts'
 import { writeAttempts, writeCanceled, writeFailed, writeRetried } from './status.ts'
 
 const workerLost: JobErrorColumn = {
@@ -26,8 +27,8 @@ const mostCrashes = 3
 /** How often a queue is looked over, in milliseconds. */
 const sweepEvery = 2_000
 
-/** Claims taken back in one round, at most. */
-const mostAtOnce = 200
+/** Claims of an operation that are taken back at once, at most; a process holds two batches. */
+const mostAtOnce = 1_000
 
 /** Enters the operations among those that are swept. */
 export async function enterSweeps({ kysely }: Database, names: readonly string[]): Promise<void> {
@@ -41,7 +42,7 @@ export async function enterSweeps({ kysely }: Database, names: readonly string[]
  * nobody's attempt is spent, and each of the jobs is suspect: it runs again alone. With one that silences a worker alone
  * twice it is certain enough, and it has failed.
  */
-export async function takeBackLost(database: Database, lanes: readonly Lane[]): Promise<void> {
+export async function takeBackSilent(database: Database, lanes: readonly Lane[]): Promise<void> {
   const turns = await takeTurns(database, lanes)
   const mine = lanes.filter(({ operation }) => turns.has(operation.name))
   const silent = Map.groupBy(await findSilent(database, mine), ({ name }) => name)
@@ -50,10 +51,11 @@ export async function takeBackLost(database: Database, lanes: readonly Lane[]): 
     if (!rows) continue
     const found = rows.map((row) => claimOf(row, false))
     try {
-      const { jobs, hints } = await database.kysely
+      const { jobs, hints, outcomes } = await database.kysely
         .transaction()
         .execute((trx) => takeBack(lane, trx as unknown as AnyTransaction, found))
       if (jobs.length > 0) lane.log.warn({ jobs }, 'Taken back from a worker that fell silent')
+      lane.metrics.countOutcomes(lane.operation.name, outcomes)
       lane.hints.notify('status', jobs)
       lane.hints.notify('work', hints)
     } catch (err) {
@@ -92,9 +94,11 @@ async function findSilent({ kysely }: Database, lanes: readonly Lane[]): Promise
       ${lanes.map(({ operation }) => operation.name)}::text[],
       ${lanes.map(({ operation }) => operation.heartbeatSeconds)}::integer[]
     ) as heartbeat (operation, seconds)
-    join pgboss.job on name = operation
-    where state = 'active' and ${overdue(sql`heartbeat.seconds`)}
-    order by id limit ${mostAtOnce}`.execute(kysely)
+    cross join lateral (
+      select name, id, retry_count, data from pgboss.job
+      where name = operation and state = 'active' and ${overdue(sql`heartbeat.seconds`)}
+      order by heartbeat_on limit ${mostAtOnce}
+    ) as silent`.execute(kysely)
   return rows
 }
 
@@ -102,7 +106,7 @@ async function takeBack(
   lane: Lane,
   trx: AnyTransaction,
   found: readonly Claim[],
-): Promise<{ jobs: string[]; hints: string[] }> {
+): Promise<{ jobs: string[] } & Settled> {
   const { claims, pending } = await lockHeld(lane, trx, found, { silent: true })
   const isCanceled = ({ jobId }: Claim) => pending.get(jobId)?.cancel_requested === true
   const ended = claims.filter(({ jobId }) => !pending.has(jobId))
@@ -121,6 +125,7 @@ async function takeBack(
   return {
     jobs: claims.map(({ jobId }) => jobId),
     hints: [lane.operation.name, ...(await enqueueDeliveries(lane.boss, trx, endings))],
+    outcomes: { taken_back: again.length, failed: killers.length, canceled: canceled.length },
   }
 }
 
