@@ -37,17 +37,20 @@ const afterCommit = (path: string): Row => ({
   summary: `SIGKILL of a worker after COMMIT, before the answer (${path.slice(1)}): executed once, effect once`,
   workers: 0,
   async story(stage) {
+    const transactions = path === '/settled' ? 1 : jobs
     // Of its own, for the API is to get its answers.
     const way = await startFaultProxy(stage.server.port)
     try {
       await submit(stage, path, jobs)
-      // Otherwise it would settle before it can be cut off, and not all of them in one batch.
+      // Otherwise they would not be all in one batch.
       await using held = await hold(stage, pendingJobs)
       const doomed = await stage.open('worker', { databaseUrl: () => way.urlOf(stage.databaseUrl) })
-      doomed.start()
+      doomed.start({ HANG: 'settle' })
       await until(async () => (await findWaiting(stage, '%accepted.job%')).length > 0)
-      way.set({ withoutCommitAnswers: true })
       await held.letGo()
+      await until(async () => (await countSettling(stage)) === transactions)
+      way.set({ withoutCommitAnswers: true })
+      doomed.goOn()
       await until(async () => (await countJobs(stage, "state = 'succeeded'")) === jobs && way.faults() > 0)
       await doomed.end('SIGKILL')
     } finally {
@@ -55,14 +58,23 @@ const afterCommit = (path: string): Row => ({
     }
     const [{ batches }] = await stage.query('select count(distinct xmin::text)::integer as batches from effect')
     await startOther(stage)
-    const expected = path === '/settled' ? 1 : jobs
-    const findings = batches === expected ? [] : [`${batches} transactions had settled them, not ${expected}`]
+    const findings = batches === transactions ? [] : [`${batches} transactions had settled them, not ${transactions}`]
     return { faults: 1, findings, after: () => executedOnce(stage, jobs) }
   },
 })
 
 const countJobs = async ({ query }: Stage, which: string): Promise<number> =>
   Number((await query(`select count(*) from accepted.job where ${which}`))[0].count)
+
+/** Transactions whose handler has written, and waits. */
+const countSettling = async ({ query }: Stage): Promise<number> =>
+  Number(
+    (
+      await query(`
+        select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'accepted worker' and state = 'idle in transaction'`)
+    )[0].count,
+  )
 
 async function startOther(stage: Stage): Promise<void> {
   const other = await stage.open('worker')
