@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util'
 import { controls, isExposed, printControl } from './controls.ts'
 import { openMatrix } from './matrix.ts'
 import { rows } from './rows/index.ts'
-import { holds, print } from './stage.ts'
+import { holds, print, type Row } from './stage.ts'
 
 const { values } = parseArgs({
   options: {
@@ -33,7 +33,7 @@ async function run(): Promise<number> {
   const failed: string[] = []
   // What cannot even be played is told of, and the others are played.
   const attempt = async (name: string, play: () => Promise<boolean>) => {
-    console.error(`· ${name}`)
+    console.error(`· ${name} begins`)
     const begunAt = performance.now()
     const holds = await play().catch((error) => {
       console.log(`FAIL ${name}\n       ${error.stack}`)
@@ -42,14 +42,18 @@ async function run(): Promise<number> {
     console.error(`  ${name} took ${Math.round((performance.now() - begunAt) / 1000)} s`)
     if (!holds) failed.push(name)
   }
-  try {
-    for (const row of rows.filter(isChosen)) {
+  const playAll = async (some: readonly Row[]) => {
+    for (const row of some) {
       await attempt(row.name, async () => {
         const figures = await matrix.play(row)
         console.log(print(figures))
         return holds(figures)
       })
     }
+  }
+  try {
+    const chosen = rows.filter(isChosen)
+    await Promise.all([playAll(chosen.filter(({ waits }) => !waits)), playAll(chosen.filter(({ waits }) => waits))])
     for (const control of controls.filter(isChosen)) {
       await attempt(control.name, async () => {
         const figures = await matrix.playWithout(control)

@@ -40,6 +40,8 @@ export async function startServer(options: { dataDir: string; settings?: Record<
       ...(port !== undefined && { port }),
     })
   let running = await start()
+  // One after the other: nobody may be connected to a template that is copied.
+  let creating = Promise.resolve()
   const { port, dataDir, logFile, url } = running
   const urlOf = (database: string) => {
     const other = new URL(url)
@@ -51,10 +53,12 @@ export async function startServer(options: { dataDir: string; settings?: Record<
     dataDir,
     logFile,
     urlOf,
-    async createDatabase(name) {
-      await migrate({ url, appMigrations })
-      await query(urlOf('postgres'), `create database ${name} template ${template}`)
-      return urlOf(name)
+    createDatabase(name) {
+      creating = creating.then(async () => {
+        await migrate({ url, appMigrations })
+        await query(urlOf('postgres'), `create database ${name} template ${template}`)
+      })
+      return creating.then(() => urlOf(name))
     },
     crash: () => running.stop('immediate'),
     stop: () => running.stop('fast'),

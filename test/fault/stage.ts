@@ -60,6 +60,8 @@ export interface Row {
   apis?: number
   workers?: number
   place?: Partial<PlaceOptions>
+  /** Most of the time it waits, for leases to run out for example: it is played beside the others. */
+  waits?: boolean
   /** A server of the row's own. */
   server?: (directory: string) => Promise<Server>
   /** Processes may die by themselves here. */

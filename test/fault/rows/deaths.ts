@@ -11,6 +11,7 @@ const pendingJobs = "select from accepted.job where state = 'queued' for update"
 
 const beforePerform: Row = {
   name: 'worker-dies-before-perform',
+  waits: true,
   summary: 'SIGKILL of a worker between claim and begin: executed once, effect once',
   workers: 0,
   async story(stage) {
@@ -34,6 +35,7 @@ const beforePerform: Row = {
 /** A worker dies when Postgres has committed its settle, and the answer has not come. */
 const afterCommit = (path: string): Row => ({
   name: `worker-dies-after-commit${path === '/settled' ? '-batch' : ''}`,
+  waits: true,
   summary: `SIGKILL of a worker after COMMIT, before the answer (${path.slice(1)}): executed once, effect once`,
   workers: 0,
   async story(stage) {

@@ -23,6 +23,7 @@ const faketime = () => globSync('/usr/lib/*/faketime/libfaketime.so.1')[0]
 
 export const clock: Row = {
   name: 'clock',
+  waits: true,
   summary: 'the clocks of API and workers are an hour ahead or behind: leases and expiry run on the database clock',
   apis: 0,
   workers: 0,
@@ -83,7 +84,7 @@ const bouncer = (withListen: boolean): Row => ({
     }
     await Promise.all([...stage.apis, ...stage.workers].map((place) => place.ready()))
     const load = stage.load()
-    await acknowledgedMore(load, stage.short ? 50 : 500, 120)
+    await acknowledgedMore(load, stage.short ? 50 : 200, 120)
     const findings = [...(await watch(stage.apis[0]?.url)), ...unanswered(load.refusals)]
     await load.stop()
     // It is needed until nothing is pending.

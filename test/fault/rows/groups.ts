@@ -11,6 +11,7 @@ const limit = grouped.groupConcurrency as number
 
 export const groups: Row = {
   name: 'groups',
+  waits: true,
   summary:
     'SIGKILL of workers that hold jobs of groups: never more of a group at work than groupConcurrency, effects once',
   workers: 3,

@@ -11,6 +11,7 @@ const lookedAfter = operation.heartbeatSeconds + 4
 
 export const hogging: Row = {
   name: 'hogging',
+  waits: true,
   summary:
     'handlers keep the event loop busy for longer than a heartbeat: a perform is taken back, runs elsewhere, and its late settle is refused; a settle that holds its job ends it; no process dies',
   workers: 3,

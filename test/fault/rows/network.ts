@@ -40,6 +40,7 @@ const noticedWithin = 60
 const silences = (['existing', 'all'] as const).map(
   (silent): Row => ({
     name: `silence-${silent}`,
+    waits: true,
     summary:
       silent === 'existing'
         ? 'every connection there is falls silent for ever, new ones work: they are given up and replaced'

@@ -17,6 +17,7 @@ const poisoned = new Set<string>()
 
 export const poison: Row = {
   name: 'poison',
+  waits: true,
   summary:
     'poison jobs (throw, reject late, exit, loop, allocate): each ends failed, the deadly ones with worker-crashed after dying alone twice; neighbours run and are charged nothing',
   deadly: true,

@@ -1,8 +1,11 @@
+import { join } from 'node:path'
+import { startServer } from '../server.ts'
 import { acknowledgedMore, type Row } from '../stage.ts'
 
 export const postgresCrash: Row = {
   name: 'postgres-crash',
   summary: 'Postgres crashes and restarts under load: processes survive and reconnect, nothing is lost',
+  server: (directory) => startServer({ dataDir: join(directory, 'server') }),
   async story(stage) {
     const load = stage.load()
     const crashes = stage.short ? 2 : 20

@@ -57,7 +57,7 @@ export const kills = killing(
   'kills',
   'SIGKILL of workers and API under load: effects once, every 202 exists',
   ['apis', 'workers'],
-  { most: 200, short: 8 },
+  { most: 176, short: 8 },
 )
 
 export const apiKills = killing(
@@ -70,6 +70,7 @@ export const apiKills = killing(
 /** A worker dies where it is known to be. */
 const dyingIn = (where: 'perform' | 'settle', path: string): Row => ({
   name: `worker-dies-in-${where}${path === '/settled' ? '-batch' : ''}`,
+  waits: true,
   summary: `SIGKILL of a worker in ${where} (${path.slice(1)}): effect once`,
   workers: 0,
   async story(stage) {
@@ -95,6 +96,7 @@ export const workerDies = [
 /** A worker is stopped past its lease, another takes over, and then the first goes on. */
 const stopping = (where: 'perform' | 'settle'): Row => ({
   name: `stopped-in-${where}`,
+  waits: true,
   summary: `SIGSTOP of a worker in ${where} past its lease, then SIGCONT: the stale settle is refused and rolled back`,
   workers: 0,
   async story(stage) {

@@ -5,6 +5,7 @@ import { findWaiting, hold } from './locks.ts'
 
 export const schedule: Row = {
   name: 'schedule',
+  waits: true,
   summary:
     'SIGKILL of all workers while one fires a schedule, and right after: each occurrence becomes one job, with one effect',
   apis: 0,
