@@ -3,6 +3,7 @@ create table accepted.suspect (
   operation text not null,
   queue_id uuid not null,
   crashes integer not null,
+  falls integer not null default 1,
   crashed_at timestamptz not null default now(),
   reserved_until timestamptz not null default now(),
   constraint suspect_pkey primary key (job_id),
@@ -16,6 +17,7 @@ comment on column accepted.suspect.job_id is 'The job. Until it is its turn its 
 comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';
 comment on column accepted.suspect.queue_id is 'The id of its row in pgboss.job; the job''s own, but for rows that pg-boss has made anew.';
 comment on column accepted.suspect.crashes is 'How many workers fell silent with it: the first beside others, the next alone. After the second one alone it has failed.';
+comment on column accepted.suspect.falls is 'The same, with those that are not counted because another worker fell silent at the same time: then it was something else.';
 comment on column accepted.suspect.crashed_at is 'When that was noticed last.';
 comment on column accepted.suspect.reserved_until is 'Until then one process stands back for it, and the others need not.';
 

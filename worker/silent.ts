@@ -24,6 +24,15 @@ const workerCrashed: JobErrorColumn = {
 /** The first beside others, which may have been anybody's fault; the others alone. */
 const mostCrashes = 3
 
+/** With those that are not counted: an end to it all the same. */
+const mostFalls = 8
+
+/** Whoever has not been heard of for so long has missed two touches, in seconds. */
+const missedTwo = 6
+
+/** Workers that fall silent within so many seconds do so for one reason. */
+const atOnce = 10
+
 /** How often a queue is looked over, in milliseconds. */
 const sweepEvery = 2_000
 
@@ -40,7 +49,8 @@ export async function enterSweeps({ kysely }: Database, names: readonly string[]
  * Takes back the jobs of workers that fell silent: that were killed, crashed, were cut off, or have been busy in one
  * handler for longer than a heartbeat. Which of these it was cannot be seen from here, nor whose fault it was. So
  * nobody's attempt is spent, and each of the jobs is suspect: it runs again alone. With one that silences a worker alone
- * twice it is certain enough, and it has failed.
+ * twice it is certain enough, and it has failed. When another worker falls silent at the same time, it was something else:
+ * a machine, a kill from outside.
  */
 export async function takeBackSilent(database: Database, lanes: readonly Lane[]): Promise<void> {
   const turns = await takeTurns(database, lanes)
@@ -113,7 +123,7 @@ async function takeBack(
   const canceled = claims.filter(isCanceled)
   const lost = claims.filter((claim) => pending.has(claim.jobId) && !isCanceled(claim))
   const crashes = await countCrashes(lane, trx, lost)
-  const isKiller = ({ jobId }: Claim) => (crashes.get(jobId) ?? 0) >= mostCrashes
+  const isKiller = ({ jobId }: Claim) => crashes.get(jobId)?.isTooMany === true
   const killers = lost.filter(isKiller)
   const again = lost.filter((claim) => !isKiller(claim))
   await writeAttempts(trx, lost, pending, workerLost)
@@ -129,10 +139,14 @@ async function takeBack(
   }
 }
 
-/** How many workers fell silent with each of the jobs, this one included. The deliveries are our own code. */
-async function countCrashes(lane: Lane, trx: AnyTransaction, claims: readonly Claim[]): Promise<Map<string, number>> {
+/** Counts that a worker fell silent with each of the jobs, which ran alone unless it is the first. The deliveries are our own code. */
+async function countCrashes(
+  lane: Lane,
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+): Promise<Map<string, { isTooMany: boolean }>> {
   if (claims.length === 0 || lane.operation.name === deliveryName) return new Map()
-  const { rows } = await sql<{ job_id: string; crashes: number }>`
+  const { rows } = await sql<{ job_id: string; crashes: number; falls: number }>`
     insert into accepted.suspect (job_id, operation, queue_id, crashes)
     select distinct on (job_id) job_id, ${lane.operation.name}, queue_id, 1
     from unnest(
@@ -140,7 +154,19 @@ async function countCrashes(lane: Lane, trx: AnyTransaction, claims: readonly Cl
       ${claims.map(({ queued }) => queued.id)}::uuid[]
     ) as lost (job_id, queue_id)
     on conflict on constraint suspect_pkey do update set
-      crashes = suspect.crashes + 1, crashed_at = now(), reserved_until = now(), queue_id = excluded.queue_id
-    returning job_id, crashes`.execute(trx)
-  return new Map(rows.map(({ job_id, crashes }) => [job_id, crashes]))
+      crashes = suspect.crashes + case
+        when exists (
+          select from pgboss.job other
+          where other.state = 'active' and other.heartbeat_on < now() - make_interval(secs => ${missedTwo})
+            and (other.name, other.id) <> (excluded.operation, excluded.queue_id)
+        ) or exists (
+          select from accepted.suspect other
+          where other.job_id <> excluded.job_id and other.crashed_at > now() - make_interval(secs => ${atOnce})
+        ) then 0 else 1
+      end,
+      falls = suspect.falls + 1, crashed_at = now(), reserved_until = now(), queue_id = excluded.queue_id
+    returning job_id, crashes, falls`.execute(trx)
+  return new Map(
+    rows.map(({ job_id, crashes, falls }) => [job_id, { isTooMany: crashes >= mostCrashes || falls >= mostFalls }]),
+  )
 }

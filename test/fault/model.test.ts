@@ -392,7 +392,11 @@ const crash = (n: number): Command =>
       `update pgboss.job set heartbeat_on = now() - interval '1 hour' where name = $1 and id = $2 and state = 'active'`,
       [operation.name, execution.job],
     )
-    await real.query("update accepted.sweep set swept_at = '-infinity'")
+    // By itself, and long after the one before.
+    await real.query(`
+      update pgboss.job set heartbeat_on = now() where state = 'active' and id <> '${execution.job}';
+      update accepted.suspect set crashed_at = now() - interval '1 minute';
+      update accepted.sweep set swept_at = '-infinity'`)
     await takeBackSilent(real.database, [real.lane])
     execution.isLive = false
     const job = model.jobs.get(execution.job) as ModelJob

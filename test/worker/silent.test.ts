@@ -49,6 +49,14 @@ function laneOf(t: Test, { database, boss }: Jobs, operation: typeof once | type
   }
 }
 
+/** A job that workers fell silent with before, long ago. */
+const suspect = (jobs: Jobs, id: string, { crashes, falls = crashes }: { crashes: number; falls?: number }) =>
+  jobs.query(
+    `insert into accepted.suspect (job_id, operation, queue_id, crashes, falls, crashed_at)
+    select id, operation, id, $2, $3, now() - interval '1 minute' from accepted.job where id = $1`,
+    [id, crashes, falls],
+  )
+
 /** A loop that holds nothing. */
 const idleLoop = (run: Loop['run']): Loop => ({
   wake() {},
@@ -172,21 +180,33 @@ t.test(
   async (t) => {
     const jobs = await openJobs(t, [once, often])
     const id = await jobs.add(often, { word: 'a' })
-    const beside = await jobs.add(often, { word: 'b' })
-    await jobs.query(
-      "insert into accepted.suspect (job_id, operation, queue_id, crashes) values ($1, 'word.often', $1, 2)",
-      [id],
-    )
-    await claimAndFallSilent(jobs, often, 2)
+    await suspect(jobs, id, { crashes: 2 })
+    await claimAndFallSilent(jobs, often, 1)
     await jobs.work(watchfulHandlers().handlers)
     t.match(await jobs.ended(id), {
       ...{ state: 'failed', attempt: 1, max_attempts: 4, payload: { word: 'a' } },
       error: { code: 'worker-crashed' },
     })
     t.match(await jobs.query('select state::text from pgboss.job where id = $1', [id]), [{ state: 'failed' }])
-    t.match(await jobs.ended(beside), { state: 'succeeded' })
   },
 )
+
+for (const [what, more, state] of [
+  ['is not counted', { crashes: 2 }, 'succeeded'],
+  ['is counted in the end', { crashes: 2, falls: 7 }, 'failed'],
+] as const) {
+  t.test(`that a worker falls silent with a job when another one does, too, ${what}`, async (t) => {
+    const jobs = await openJobs(t, [once, often])
+    const known = await jobs.add(often, { word: 'a' })
+    const elsewhere = await jobs.add(once, { word: 'b' })
+    await suspect(jobs, known, more)
+    await claimAndFallSilent(jobs, often, 1)
+    await claimAndFallSilent(jobs, once, 1)
+    await jobs.work(watchfulHandlers().handlers)
+    t.match(await jobs.ended(known), { state })
+    t.match(await jobs.ended(elsewhere), { state: 'succeeded' })
+  })
+}
 
 t.test('a job to be canceled, and one that has ended, are not run again', async (t) => {
   const jobs = await openJobs(t, [once, often])
