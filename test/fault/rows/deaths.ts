@@ -52,8 +52,11 @@ const afterCommit = (path: string): Row => ({
       await held.letGo()
       await until(async () => (await countSettling(stage)) === transactions)
       way.set({ withoutCommitAnswers: true })
-      doomed.goOn()
-      await until(async () => (await countJobs(stage, "state = 'succeeded'")) === jobs && way.faults() > 0)
+      await until(async () => {
+        // One may have written, and not wait yet.
+        doomed.goOn()
+        return (await countJobs(stage, "state = 'succeeded'")) === jobs && way.faults() > 0
+      })
       await doomed.end('SIGKILL')
     } finally {
       await way.close()
@@ -74,7 +77,8 @@ const countSettling = async ({ query }: Stage): Promise<number> =>
     (
       await query(`
         select count(*) from pg_stat_activity
-        where datname = current_database() and application_name = 'accepted worker' and state = 'idle in transaction'`)
+        where datname = current_database() and application_name = 'accepted worker'
+          and state = 'idle in transaction' and query like 'insert into "effect"%'`)
     )[0].count,
   )
 
