@@ -77,7 +77,7 @@ export async function openPlace(command: 'api' | 'worker', options: PlaceOptions
           LOG_LEVEL: 'warn',
           EXECUTIONS: join(options.directory, 'executions'),
           // Hundreds are started.
-          NODE_COMPILE_CACHE: join(options.directory, '../compiled'),
+          NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(options.directory, '../compiled'),
           ...options.env,
           ...env,
         },
