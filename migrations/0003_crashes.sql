@@ -3,21 +3,17 @@ create table accepted.suspect (
   operation text not null,
   queue_id uuid not null,
   crashes integer not null,
-  falls integer not null default 1,
   crashed_at timestamptz not null default now(),
   reserved_until timestamptz not null default now(),
   constraint suspect_pkey primary key (job_id),
   constraint suspect_crashes_range check (crashes >= 1)
 );
 
-create index suspect_operation_crashed_at_idx on accepted.suspect (operation, crashed_at);
-
 comment on table accepted.suspect is 'Jobs that a worker held when it fell silent: one of them may have killed it. Each runs again alone, in a process that holds nothing else, and leaves this table when that has ended, whichever way. A handful of rows, or none.';
 comment on column accepted.suspect.job_id is 'The job. Until it is its turn its row in pgboss.job is blocked, so that nobody claims it beside others.';
 comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';
 comment on column accepted.suspect.queue_id is 'The id of its row in pgboss.job; the job''s own, but for rows that pg-boss has made anew.';
 comment on column accepted.suspect.crashes is 'How many workers fell silent with it: the first beside others, the next alone. After the second one alone it has failed.';
-comment on column accepted.suspect.falls is 'The same, with those that are not counted because another worker fell silent at the same time: then it was something else.';
 comment on column accepted.suspect.crashed_at is 'When that was noticed last.';
 comment on column accepted.suspect.reserved_until is 'Until then one process stands back for it, and the others need not.';
 
@@ -26,7 +22,6 @@ create table accepted.reconciliation (
   ended_up_to uuid not null default '00000000-0000-0000-0000-000000000000',
   position uuid not null default '00000000-0000-0000-0000-000000000000',
   looked_at timestamptz not null default '-infinity',
-  horizon timestamptz not null default now(),
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -38,17 +33,6 @@ comment on column accepted.reconciliation.only_row is 'True; there is no other r
 comment on column accepted.reconciliation.ended_up_to is 'Every job up to this id has ended, and final is final: a round begins after it.';
 comment on column accepted.reconciliation.position is 'The id up to which this round has come.';
 comment on column accepted.reconciliation.looked_at is 'When the last piece was looked at.';
-comment on column accepted.reconciliation.horizon is 'What has ended in the queue before then has been compared.';
-
-create table accepted.sweep (
-  operation text not null,
-  swept_at timestamptz not null default '-infinity',
-  constraint sweep_pkey primary key (operation)
-);
-
-comment on table accepted.sweep is 'One row per operation: when its queue was last looked over for jobs of workers that fell silent. The workers take turns at it.';
-comment on column accepted.sweep.operation is 'The operation, and the name of its queue.';
-comment on column accepted.sweep.swept_at is 'When somebody last began to.';
 
 -- For the few rows that somebody holds, or that ended otherwise than well; those that wait or are completed, nearly all
 -- of them, are not in it.

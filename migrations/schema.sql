@@ -191,9 +191,9 @@ create table accepted.suspect (
   operation text not null,
   queue_id uuid not null,
   crashes integer not null,
-  falls integer default 1 not null,
   crashed_at timestamp with time zone default now() not null,
   reserved_until timestamp with time zone default now() not null,
+  falls integer default 1 not null,
   constraint suspect_pkey PRIMARY KEY (job_id),
   constraint suspect_crashes_range CHECK ((crashes >= 1))
 );
@@ -203,9 +203,9 @@ comment on column accepted.suspect.job_id is 'The job. Until it is its turn its 
 comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';
 comment on column accepted.suspect.queue_id is 'The id of its row in pgboss.job; the job''s own, but for rows that pg-boss has made anew.';
 comment on column accepted.suspect.crashes is 'How many workers fell silent with it: the first beside others, the next alone. After the second one alone it has failed.';
-comment on column accepted.suspect.falls is 'The same, with those that are not counted because another worker fell silent at the same time: then it was something else.';
 comment on column accepted.suspect.crashed_at is 'When that was noticed last.';
 comment on column accepted.suspect.reserved_until is 'Until then one process stands back for it, and the others need not.';
+comment on column accepted.suspect.falls is 'How many workers fell silent with it, those included that are no crash of its making: another worker fell silent at the same time, so that it was something else.';
 
 create table accepted.sweep (
   operation text not null,

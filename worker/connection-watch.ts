@@ -1,3 +1,5 @@
+import { touchEvery } from './vital-signs.ts'
+
 /** Whether we may judge others: what looks like their silence may have been ours. */
 export interface ConnectionWatch {
   /** We have said that we live. When that took long, we stood still ourselves. */
@@ -10,10 +12,8 @@ export interface ConnectionWatch {
 /**
  * After an outage every worker looks silent to the others until it has said that it lives. So one that was cut off
  * itself does not judge the others before they had the time to.
- *
- * @param touchEvery how often workers say that they live, in milliseconds
  */
-export function createConnectionWatch(touchEvery: number): ConnectionWatch {
+export function createConnectionWatch(): ConnectionWatch {
   let disturbedAt = performance.now()
   let touchedAt = performance.now()
   return {

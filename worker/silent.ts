@@ -10,6 +10,7 @@ import { lockHeld } from './held.ts'
 import type { Lane } from './lane.ts'
 import type { Settled } from './settle.ts'
 import { writeAttempts, writeCanceled, writeFailed, writeRetried } from './status.ts'
+import { touchEvery } from './vital-signs.ts'
 
 const workerLost: JobErrorColumn = {
   code: 'worker-lost',
@@ -26,9 +27,6 @@ const mostCrashes = 3
 
 /** With those that are not counted: an end to it all the same. */
 const mostFalls = 8
-
-/** Whoever has not been heard of for so long has missed two touches, in seconds. */
-const missedTwo = 6
 
 /** Workers that fall silent within so many seconds do so for one reason. */
 const atOnce = 10
@@ -139,7 +137,10 @@ async function takeBack(
   }
 }
 
-/** Counts that a worker fell silent with each of the jobs, which ran alone unless it is the first. The deliveries are our own code. */
+/**
+ * Counts that a worker fell silent with each of the jobs, which ran alone unless it was for the first time, and unless
+ * another worker has missed its touches, or has been found silent, at the same time. The deliveries are our own code.
+ */
 async function countCrashes(
   lane: Lane,
   trx: AnyTransaction,
@@ -157,7 +158,7 @@ async function countCrashes(
       crashes = suspect.crashes + case
         when exists (
           select from pgboss.job other
-          where other.state = 'active' and other.heartbeat_on < now() - make_interval(secs => ${missedTwo})
+          where other.state = 'active' and other.heartbeat_on < now() - make_interval(secs => ${(2 * touchEvery) / 1000})
             and (other.name, other.id) <> (excluded.operation, excluded.queue_id)
         ) or exists (
           select from accepted.suspect other

@@ -2,6 +2,9 @@ import { sql } from 'kysely'
 import type { Database } from '../src/db/database.ts'
 import type { Claim } from './claim.ts'
 
+/** How often a worker says that it lives: below a third of the shortest heartbeat there is, 10 s. In milliseconds. */
+export const touchEvery = 3_000
+
 /**
  * Says that we are alive, of all claims in one statement. A row that somebody has locked is left out: it must not silence
  * the others.

@@ -29,7 +29,7 @@ import { createRunTimes } from './run-times.ts'
 import { assertPayloads, createFiring, deleteOtherSchedules, type Scheduling, writeSchedules } from './schedules.ts'
 import { enterSweeps, takeBackSilent } from './silent.ts'
 import { createSuspects, forgetEndedSuspects, type RunningLane } from './suspects.ts'
-import { findDue, touch } from './vital-signs.ts'
+import { findDue, touch, touchEvery } from './vital-signs.ts'
 import { within } from './within.ts'
 
 export interface WorkerOptions {
@@ -60,8 +60,7 @@ export interface Worker extends Monitored {
 
 /** The floor under the hints: how often all queues are looked over, in milliseconds. */
 const lookEvery = 1_000
-/** Below a third of the shortest heartbeat there is, which is 10 s. */
-const touchEvery = 3_000
+/** In turns: see {@link takeBackSilent}. */
 const takeBackEvery = 1_000
 const suspectsEvery = 1_000
 const reconcileEvery = 1_000
@@ -189,7 +188,7 @@ function run(parts: Parts): Worker {
     onListening: () => wake(names),
     onError: (err) => log.warn({ err }, 'Hints are not heard; polling goes on'),
   })
-  const connection = createConnectionWatch(touchEvery)
+  const connection = createConnectionWatch()
   const every = (milliseconds: number, work: () => Promise<void>) =>
     repeat(milliseconds, work, (err) => {
       if (isOutage(err)) connection.disturbed()
@@ -229,7 +228,7 @@ function run(parts: Parts): Worker {
   const stop = async () => {
     draining.abort()
     // One that has just been claimed to run alone is held by no loop yet.
-    const drained = suspects.stop().then(() => Promise.all(lanes.map(({ loop }) => loop.drain())))
+    const drained = Promise.all([suspects.stop(), ...lanes.map(({ loop }) => loop.drain())])
     if (!(await within(drained, (options.graceSeconds ?? 15) * 1000))) {
       const held = lanes.map(({ lane, loop }) => ({ lane, claims: loop.held() }))
       stopping.abort(new Error('The worker stops'))

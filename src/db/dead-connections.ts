@@ -1,6 +1,5 @@
-import type pg from 'pg'
+import pg from 'pg'
 import type { TracedClient } from './client.ts'
-import { errorCode } from './sqlstate.ts'
 
 export interface DeadConnectionOptions {
   /** Connections in use. */
@@ -58,8 +57,7 @@ async function findServed(connect: () => Promise<pg.Client>) {
     return ({ processID }: TracedClient) => isPooled || (processID !== null && active.includes(processID))
   } catch (error) {
     // An answer of Postgres, such as that it has no connection left, came over a network that works.
-    const isAnswer = /^[0-9A-Z]{5}$/.test(errorCode(error) ?? '') && !errorCode(error)?.startsWith('E')
-    return () => isAnswer
+    return () => error instanceof pg.DatabaseError
   } finally {
     await client?.end().catch(() => {})
   }

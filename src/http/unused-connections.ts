@@ -12,9 +12,9 @@ const arrivesWithin = 5_000
 const idleFor = 1_000
 
 /**
- * Closes, when the server is to stop, what Node would wait for without end, or would close too early: at once the connections on which nothing was
- * ever asked, which browsers and pools open ahead of need, and some seconds later those whose request has not arrived
- * whole, for Node looks after its timeouts only until it stops.
+ * Closes, when the server is to stop, what Node would wait for without end, or would close too early: at once the
+ * connections on which nothing was ever asked, which browsers and pools open ahead of need, and some seconds later those
+ * whose request has not arrived whole, for Node looks after its timeouts only until it stops.
  */
 export function closeUnusedConnections(app: FastifyInstance): void {
   /** The request that is being answered on each connection, if there is one. */

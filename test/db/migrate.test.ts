@@ -31,6 +31,7 @@ t.test('several runners at once on an empty database: each migration runs once, 
     { whose: 'accepted', name: '0002_events_and_webhooks' },
     { whose: 'accepted', name: '0003_crashes' },
     { whose: 'accepted', name: '0004_schedule' },
+    { whose: 'accepted', name: '0005_sweeps' },
     { whose: 'app', name: '0001_first' },
   ])
   const rows = await query(t, url)

@@ -606,6 +606,26 @@ t.test('whatever a handler throws, and whatever the details, the failure is on r
   })
 })
 
+t.test('a failure that the database does not take is on record all the same, in other words', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  await jobs.query("alter table accepted.attempt add constraint tame check (error ->> 'message' <> 'wild')")
+  const id = await jobs.add(operation, { word: 'x' })
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        perform: async ({ attempt }) => {
+          if (attempt === 1) throw new Error('wild')
+          return { attempt }
+        },
+      },
+    }),
+  )
+  t.match(await jobs.ended(id), { state: 'succeeded', attempt: 2 })
+  t.match(await jobs.query('select attempt, error from accepted.attempt'), [
+    { attempt: 1, error: { code: 'handler-error', message: /could not be recorded/ } },
+  ])
+})
+
 t.test('a report that cannot be written keeps nobody else from being seen', async (t) => {
   const jobs = await openJobs(t, [operation])
   const ids = [await jobs.add(operation, { word: 'a\u0001b' }), await jobs.add(operation, { word: 'plain' })]

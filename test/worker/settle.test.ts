@@ -324,6 +324,40 @@ for (const [what, statement] of [
   })
 }
 
+t.test(
+  'a disk that is full for one job keeps it waiting, charges it nothing, and leaves room for others',
+  async (t) => {
+    const jobs = await openJobs(t, [operation])
+    const full = await jobs.add(operation, { word: 'full' })
+    let tries = 0
+    await jobs.work(
+      defineHandlers(operations, {
+        'word.write': {
+          settle: async (trx: Transaction<Tables>, batch) => {
+            await write(trx, batch)
+            if (batch.some(({ id }) => id === full)) {
+              tries += 1
+              await sql.raw(raise('53100')).execute(trx)
+            }
+          },
+          batchSize: 1,
+        },
+      }),
+    )
+    // Put off, and taken up again.
+    await until(async () => {
+      const [row] = await jobs.query('select state::text, start_after > created_on as later from pgboss.job')
+      return row?.state === 'created' && row.later
+    })
+    t.ok(tries > 1)
+    const other = await jobs.add(operation, { word: 'small' })
+    t.match(await jobs.ended(other), { state: 'succeeded' })
+    t.match(await jobs.read(full), { state: 'queued', attempt: 0 })
+    t.same(await jobs.query('select from accepted.attempt'), [])
+    t.same(await jobs.query('select word from effect'), [{ word: 'small' }])
+  },
+)
+
 t.test('a settle that waits for a lock ends when its time is over, and not when the lock is free', async (t) => {
   const hasty = defineOperation({ name: 'word.hasty', input: Word, timeoutSeconds: 1, retry: { limit: 0 } })
   const jobs = await openJobs(t, [hasty])
