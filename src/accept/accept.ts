@@ -3,7 +3,7 @@ import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
 import { type AnyTransaction, type Operation, Refusal } from '../operation.ts'
 import { assertPayload } from '../validation.ts'
-import { claimKeys, type KeyClaim } from './idempotency-key.ts'
+import { claimKeys, type KeyClaim, type WhenHeld } from './idempotency-key.ts'
 
 /** A request that passed every check that needs no database. */
 export interface AcceptEntry {
@@ -44,27 +44,35 @@ export class EntriesRefused extends Error {
  * Accepts requests within the transaction: their keys, their domain rows, their status rows and their jobs commit
  * together or not at all. Answers what became of each, in the same order; true only once the transaction has committed.
  *
+ * @param whenHeld `skip` leaves out, and answers undefined for, those whose key a request holds that is still being accepted
  * @throws EntriesRefused when an operation refused an entry
  * @throws TypeError when what an operation's `accept` answers does not fit its payload schema
  */
-export async function accept(boss: PgBoss, trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<Outcome[]> {
-  const holders = await claimAll(trx, entries)
-  const isFresh = (entry: AcceptEntry) => (holders.get(entry.id)?.jobId ?? entry.id) === entry.id
-  const jobs = await writeDomainRows(trx, entries.filter(isFresh))
-  const accepted = new Map((await enqueue(boss, trx, jobs)).map((job) => [job.id, job]))
+export async function accept(
+  boss: PgBoss,
+  trx: AnyTransaction,
+  entries: readonly AcceptEntry[],
+  whenHeld: WhenHeld = 'wait',
+): Promise<(Outcome | undefined)[]> {
+  const holders = await claimAll(trx, entries, whenHeld)
+  const isFresh = ({ id, idempotency }: AcceptEntry) => !idempotency || holders.get(id)?.jobId === id
+  const fresh = entries.filter(isFresh)
+  const jobs = fresh.length > 0 ? await writeDomainRows(trx, fresh) : []
+  const accepted = new Map((jobs.length > 0 ? await enqueue(boss, trx, jobs) : []).map((job) => [job.id, job]))
   return entries.map((entry) => outcomeOf(entry, holders.get(entry.id), accepted.get(entry.id)))
 }
 
-async function claimAll(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<Map<string, KeyClaim>> {
+async function claimAll(
+  trx: AnyTransaction,
+  entries: readonly AcceptEntry[],
+  whenHeld: WhenHeld,
+): Promise<Map<string, KeyClaim | undefined>> {
   const claims = entries.flatMap(({ id, principal, idempotency }) =>
-    idempotency ? [{ entry: id, claim: { principal, ...idempotency, jobId: id } }] : [],
+    idempotency ? [{ principal, ...idempotency, jobId: id }] : [],
   )
   if (claims.length === 0) return new Map()
-  const holders = await claimKeys(
-    trx,
-    claims.map(({ claim }) => claim),
-  )
-  return new Map(claims.map(({ entry }, index) => [entry, holders[index] as KeyClaim]))
+  const holders = await claimKeys(trx, claims, whenHeld)
+  return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }
 
 /** Calls each operation's `accept` once, with all of its entries; what it answers becomes the jobs. */
@@ -111,10 +119,9 @@ const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; r
   webhookEndpointId: entry.webhookEndpointId,
 })
 
-function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): Outcome {
+function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): Outcome | undefined {
   if (job) return { kind: 'accepted', job }
-  if (holder && entry.idempotency?.fingerprint.equals(holder.fingerprint)) {
-    return { kind: 'replayed', jobId: holder.jobId }
-  }
-  return { kind: 'key-reused' }
+  if (!holder) return undefined
+  const isSame = entry.idempotency?.fingerprint.equals(holder.fingerprint)
+  return isSame ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
 }

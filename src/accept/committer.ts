@@ -1,15 +1,20 @@
+import { sql } from 'kysely'
 import type { PgBoss } from '../db/boss.ts'
 import type { Database } from '../db/database.ts'
+import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
 import { transact } from '../db/transaction.ts'
+import { ProblemError } from '../errors.ts'
 import type { Refusal } from '../operation.ts'
 import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
 import { keyLocked, lockTimeout } from './idempotency-key.ts'
+import { createLane } from './lane.ts'
 import type { Turns } from './turns.ts'
 
 export type Committed = Outcome | { kind: 'refused'; refusal: Refusal }
 
 /** Takes requests and answers each only after its transaction has committed. */
 export interface Committer {
+  /** @throws ProblemError idempotency-key-locked, database-unavailable when too many requests wait */
   submit(entry: AcceptEntry): Promise<Committed>
 }
 
@@ -19,24 +24,125 @@ export interface CommitterOptions {
   turns: Turns
 }
 
-/** Makes the committer of a process: a transaction for each request. */
+/** Requests in one transaction, at most. */
+const batchSize = 128
+/** Transactions of batches at once: while one waits for the disk, the other one writes. */
+const batchesAtOnce = 2
+/** Transactions at once of requests that are accepted alone; the rest of the pool is for everybody else. */
+const aloneAtOnce = 4
+/** Requests that wait, at most, and how long each does, in milliseconds. */
+const mostWaiting = 10_000
+const longestWait = 5_000
+/** How long a batch waits for a lock of somebody else's, and for any statement, in milliseconds. */
+const batchLockTimeout = 500
+const batchStatementTimeout = 2 * lockTimeout
+
+interface Waiting {
+  entry: AcceptEntry
+  since: number
+  resolve(committed: Committed): void
+  reject(error: unknown): void
+}
+
+/**
+ * Makes the committer of a process. Requests that come while others are being committed are committed together, in one
+ * transaction: the cost of a commit is shared. One that would keep the others waiting, for a key or for a lock, is
+ * accepted alone; one that fails is found by halving, and fails alone.
+ */
 export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
-  const commit = async (entry: AcceptEntry) => {
-    const [outcome] = await transact(database, (trx) => accept(boss, trx, [entry]))
-    return outcome as Outcome
+  const together = createLane<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
+  const alone = createLane<Waiting>({
+    batchSize: 1,
+    batchesAtOnce: aloneAtOnce,
+    run: async (batch) => {
+      for (const one of inTime(batch)) await commitAlone(one)
+    },
+  })
+
+  const commit = async (batch: readonly Waiting[]): Promise<void> => {
+    if (batch.length === 0) return
+    const entries = batch.map(({ entry }) => entry)
+    try {
+      const outcomes = await transact(
+        database,
+        async (trx) => {
+          await sql`
+            select set_config('lock_timeout', ${String(batchLockTimeout)}, true),
+              set_config('statement_timeout', ${String(batchStatementTimeout)}, true)`.execute(trx)
+          return accept(boss, trx, entries, 'skip')
+        },
+        { retryOn: (error) => !isTimeout(error) },
+      )
+      for (const [index, one] of batch.entries()) settle(one, outcomes[index])
+    } catch (error) {
+      await withoutCulprit(batch, error)
+    }
   }
+
+  /** Without an outcome its key is held by somebody. */
+  const settle = (one: Waiting, outcome: Outcome | undefined): void => {
+    if (outcome) one.resolve(outcome)
+    else alone.push(one)
+  }
+
+  /** A batch that was rolled back: what is not to blame runs again. */
+  const withoutCulprit = async (batch: readonly Waiting[], error: unknown): Promise<void> => {
+    if (error instanceof EntriesRefused) {
+      for (const one of batch) refuse(one, error)
+      return commit(batch.filter(({ entry }) => !error.refusals.has(entry.id)))
+    }
+    if (isTimeout(error)) return batch.forEach(alone.push)
+    // Whether the COMMIT that was lost has happened is known to nobody, and then nobody may run again.
+    if (batch.length === 1 || isOutage(error) || isLostConnection(error)) {
+      for (const { reject } of batch) reject(error)
+      return
+    }
+    const half = Math.ceil(batch.length / 2)
+    await commit(batch.slice(0, half))
+    await commit(batch.slice(half))
+  }
+
+  const commitAlone = async (one: Waiting): Promise<void> => {
+    try {
+      const [outcome] = await transact(database, (trx) => accept(boss, trx, [one.entry]))
+      one.resolve(outcome as Outcome)
+    } catch (error) {
+      if (!refuse(one, error)) one.reject(error)
+    }
+  }
+
+  const enter = (entry: AcceptEntry) =>
+    new Promise<Committed>((resolve, reject) => {
+      if (together.waiting() >= mostWaiting) return reject(busy())
+      together.push({ entry, since: performance.now(), resolve, reject })
+    })
+
   return {
-    async submit(entry) {
+    submit(entry) {
       const { principal, idempotency } = entry
-      try {
-        if (!idempotency) return await commit(entry)
-        const thing = `key ${principal}\0${idempotency.key}`
-        return await turns.take(thing, { patience: lockTimeout, onTimeout: keyLocked }, () => commit(entry))
-      } catch (error) {
-        const refusal = error instanceof EntriesRefused ? error.refusals.get(entry.id) : undefined
-        if (!refusal) throw error
-        return { kind: 'refused', refusal }
-      }
+      if (!idempotency) return enter(entry)
+      const thing = `key ${principal}\0${idempotency.key}`
+      return turns.take(thing, { patience: lockTimeout, onTimeout: keyLocked }, () => enter(entry))
     },
   }
+}
+
+/** Those that have not waited too long; the others are told to come again. */
+function inTime(batch: readonly Waiting[]): Waiting[] {
+  const oldest = performance.now() - longestWait
+  for (const { since, reject } of batch) if (since < oldest) reject(busy())
+  return batch.filter(({ since }) => since >= oldest)
+}
+
+const busy = () =>
+  new ProblemError('database-unavailable', 'Too many requests wait to be stored', { retryAfterSeconds: 1 })
+
+/** The batch has waited for somebody else as long as it may. */
+const isTimeout = (error: unknown): boolean =>
+  ([sqlstate.lockNotAvailable, sqlstate.queryCanceled] as (string | undefined)[]).includes(errorCode(error))
+
+function refuse({ entry, resolve }: Waiting, error: unknown): boolean {
+  const refusal = error instanceof EntriesRefused ? error.refusals.get(entry.id) : undefined
+  if (refusal) resolve({ kind: 'refused', refusal })
+  return refusal !== undefined
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import canonicalize from 'canonicalize'
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import { errorCode, sqlstate } from '../db/sqlstate.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
@@ -67,62 +67,115 @@ export interface KeyClaim {
   jobId: string
 }
 
+/** What to do about a key that another request holds which is still being accepted: wait for its end, or go on without. */
+export type WhenHeld = 'wait' | 'skip'
+
 /**
- * Claims keys by inserting them: whoever inserts first has the key, and one who meets a claim that is still committing
- * waits for its end. Answers, for each claim, the job that the key belongs to now, and the fingerprint it was claimed
- * with; a claim that was won answers itself.
+ * Claims keys by inserting them, each under a lock: whoever inserts first has the key. Answers, for each claim, the job
+ * that the key belongs to now, and the fingerprint it was claimed with; a claim that was won answers itself. Of two claims
+ * of one key the first wins.
  *
+ * @param whenHeld `skip` answers nothing for such a key: with a batch, it is nobody else's to wait for
  * @throws ProblemError idempotency-key-locked when somebody holds a key longer than the lock timeout
  */
-export async function claimKeys(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
+export async function claimKeys(
+  trx: AnyTransaction,
+  claims: readonly KeyClaim[],
+  whenHeld: WhenHeld = 'wait',
+): Promise<(KeyClaim | undefined)[]> {
+  const byKey = Map.groupBy(claims, nameOf)
+  const firsts = [...byKey.values()].map(([first]) => first as KeyClaim)
   try {
-    return await insertOrFind(trx, claims)
+    const holders = await insertOrFind(trx, firsts, whenHeld)
+    return claims.map((claim) => holders.get(nameOf(claim)))
   } catch (error) {
-    if (errorCode(error) !== sqlstate.lockNotAvailable) throw error
+    if (whenHeld === 'skip' || errorCode(error) !== sqlstate.lockNotAvailable) throw error
     throw keyLocked(error)
   }
 }
+
+const nameOf = ({ principal, key }: Pick<KeyClaim, 'principal' | 'key'>) => `${principal}\0${key}`
 
 /** Somebody holds a key for too long. */
 export const keyLocked = (cause?: unknown): ProblemError =>
   new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause })
 
-async function insertOrFind(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
-  const sorted = claims.toSorted((a, b) => (`${a.principal}\0${a.key}` < `${b.principal}\0${b.key}` ? -1 : 1))
-  const { rows: won } = await sql<{ job_id: string }>`
-    with waiting as materialized (select set_config('lock_timeout', ${String(lockTimeout)}, true))
-    insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
-    select new.principal, new.key, new.fingerprint, new.job_id
-    from waiting, unnest(
-      ${sorted.map((claim) => claim.principal)}::text[],
-      ${sorted.map((claim) => claim.key)}::text[],
-      ${sorted.map((claim) => claim.fingerprint)}::bytea[],
-      ${sorted.map((claim) => claim.jobId)}::uuid[]
-    ) as new (principal, key, fingerprint, job_id)
-    on conflict on constraint idempotency_key_pkey do nothing
-    returning job_id`.execute(trx)
-  const wonFor = new Set(won.map((row) => row.job_id))
-  const holders: KeyClaim[] = []
-  for (const claim of claims) holders.push(wonFor.has(claim.jobId) ? claim : await findHolder(trx, claim))
+const lockOf = sql`hashtextextended(key, hashtextextended(principal, 0))`
+
+const locks: Record<WhenHeld, RawBuilder<unknown>> = {
+  wait: sql`pg_advisory_xact_lock(${lockOf})::text is not null`,
+  skip: sql`pg_try_advisory_xact_lock(${lockOf})`,
+}
+
+/** By the name of the key, who has it; without those that are held by somebody else. */
+async function insertOrFind(
+  trx: AnyTransaction,
+  claims: readonly KeyClaim[],
+  whenHeld: WhenHeld,
+): Promise<Map<string, KeyClaim>> {
+  // In one order, so that two who wait never wait for each other.
+  const sorted = claims.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
+  const patience = whenHeld === 'wait' ? sql`set_config('lock_timeout', ${String(lockTimeout)}, true)` : sql`null`
+  const { rows } = await sql<{ job_id: string; is_locked: boolean; is_won: boolean }>`
+    with waiting as materialized (select ${patience}),
+    wanted as materialized (
+      select wanted.*, ${locks[whenHeld]} as is_locked
+      from waiting, unnest(
+        ${sorted.map((claim) => claim.principal)}::text[],
+        ${sorted.map((claim) => claim.key)}::text[],
+        ${sorted.map((claim) => claim.fingerprint)}::bytea[],
+        ${sorted.map((claim) => claim.jobId)}::uuid[]
+      ) as wanted (principal, key, fingerprint, job_id)
+    ),
+    won as (
+      insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
+      select principal, key, fingerprint, job_id from wanted where is_locked
+      on conflict on constraint idempotency_key_pkey do nothing
+      returning job_id
+    )
+    select wanted.job_id, is_locked, won.job_id is not null as is_won
+    from wanted left join won on won.job_id = wanted.job_id`.execute(trx)
+  const found = new Map(rows.map((row) => [row.job_id, row]))
+  const isWon = ({ jobId }: KeyClaim) => found.get(jobId)?.is_won === true
+  const isTaken = (claim: KeyClaim) => found.get(claim.jobId)?.is_locked === true && !isWon(claim)
+  const holders = new Map(sorted.filter(isWon).map((claim) => [nameOf(claim), claim]))
+  for (const holder of await findHolders(trx, sorted.filter(isTaken))) holders.set(nameOf(holder), holder)
   return holders
 }
 
-/** Who holds a key that was there before. A key whose job's record has gone, has gone with it and is taken over. */
-async function findHolder(trx: AnyTransaction, claim: KeyClaim): Promise<KeyClaim> {
-  const { rows } = await sql<{ fingerprint: Buffer; job_id: string }>`
-    select fingerprint, job_id from accepted.idempotency_key
-    where principal = ${claim.principal} and key = ${claim.key} for update`.execute(trx)
-  const [held] = rows
-  // Deleted in between, with its job.
-  if (!held) return (await insertOrFind(trx, [claim]))[0] as KeyClaim
-  // A statement of its own: one that waited for the lock would still look at jobs as they were before the wait.
-  const { rows: jobs } = await sql`
-    select from accepted.job
-    where id = ${held.job_id} and (ended_at is null or expires_at > now())`.execute(trx)
-  if (jobs.length > 0) return { ...claim, fingerprint: held.fingerprint, jobId: held.job_id }
+/** Who holds keys that were there before. A key whose job's record has gone, has gone with it and is taken over. */
+async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
+  if (claims.length === 0) return []
+  // A statement of its own: the one that took the locks still looks at jobs as they were before it waited.
+  const { rows } = await sql<{ principal: string; key: string; fingerprint: Buffer; job_id: string; is_kept: boolean }>`
+    select held.principal, held.key, held.fingerprint, held.job_id, exists (
+      select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now())
+    ) as is_kept
+    from unnest(
+      ${claims.map((claim) => claim.principal)}::text[],
+      ${claims.map((claim) => claim.key)}::text[]
+    ) as wanted (principal, key)
+    join accepted.idempotency_key held on held.principal = wanted.principal and held.key = wanted.key`.execute(trx)
+  const kept = new Map(rows.filter(({ is_kept }) => is_kept).map((row) => [nameOf(row), row]))
+  const free = claims.filter((claim) => !kept.has(nameOf(claim)))
+  await takeOver(trx, free)
+  return claims.map((claim) => {
+    const row = kept.get(nameOf(claim))
+    return row ? { ...claim, fingerprint: row.fingerprint, jobId: row.job_id } : claim
+  })
+}
+
+async function takeOver(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<void> {
+  if (claims.length === 0) return
   await sql`
-    update accepted.idempotency_key
-    set fingerprint = ${claim.fingerprint}, job_id = ${claim.jobId}, created_at = now()
-    where principal = ${claim.principal} and key = ${claim.key}`.execute(trx)
-  return claim
+    insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
+    select principal, key, fingerprint, job_id
+    from unnest(
+      ${claims.map((claim) => claim.principal)}::text[],
+      ${claims.map((claim) => claim.key)}::text[],
+      ${claims.map((claim) => claim.fingerprint)}::bytea[],
+      ${claims.map((claim) => claim.jobId)}::uuid[]
+    ) as mine (principal, key, fingerprint, job_id)
+    on conflict on constraint idempotency_key_pkey do update set
+      fingerprint = excluded.fingerprint, job_id = excluded.job_id, created_at = now()`.execute(trx)
 }

@@ -12,6 +12,7 @@ export const sqlstate = {
   tooManyConnections: '53300',
   diskFull: '53100',
   lockNotAvailable: '55P03',
+  queryCanceled: '57014',
   adminShutdown: '57P01',
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',

@@ -31,6 +31,11 @@ export const leaveTrace = (
   if (id !== undefined) traces.set(trx, { id, witness })
 }
 
+export interface TransactOptions {
+  /** Of the errors after which a transaction may run again, those after which it does; default all. */
+  retryOn?(error: unknown): boolean
+}
+
 /**
  * Runs a transaction, and again when it was rolled back for having lost a race or its connection. A connection that is
  * lost during COMMIT leaves open whether that has happened: Postgres is asked, when the work has left a trace. What it
@@ -41,6 +46,7 @@ export const leaveTrace = (
 export async function transact<Result>(
   database: Database,
   work: (trx: Transaction<Tables>) => Promise<Result>,
+  { retryOn = () => true }: TransactOptions = {},
 ): Promise<Result> {
   for (let retries = 0; ; retries++) {
     let done: { result: Result; trace: Trace | undefined } | undefined
@@ -56,7 +62,7 @@ export async function transact<Result>(
         if (!done.trace) throw error
         if (await hasCommitted(database, done.trace, error)) return done.result
       }
-      if (retries === mostRetries || !(isLost || isContention(error))) throw error
+      if (retries === mostRetries || !(isLost || isContention(error)) || !retryOn(error)) throw error
       await delay(Math.random() * 20 * 2 ** retries)
     }
   }

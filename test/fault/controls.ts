@@ -31,15 +31,13 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/accept/committer.ts',
-        from: `    const [outcome] = await transact(database, (trx) => accept(boss, trx, [entry]))
-    return outcome as Outcome`,
-        to: `    return new Promise<Outcome>((resolve, reject) => {
-      transact(database, async (trx) => {
-        const [outcome] = await accept(boss, trx, [entry])
-        resolve(outcome as Outcome)
-        await new Promise((later) => setTimeout(later, 50))
-      }).catch(reject)
-    })`,
+        from: `          return accept(boss, trx, entries, 'skip')
+`,
+        to: `          const outcomes = await accept(boss, trx, entries, 'skip')
+          for (const [index, one] of batch.entries()) settle(one, outcomes[index])
+          await new Promise((later) => setTimeout(later, 50))
+          return outcomes
+`,
       },
     ],
   },

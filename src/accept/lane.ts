@@ -1,0 +1,33 @@
+/** Things that wait, and are done so many together, in so many batches at once. */
+export interface Lane<Thing> {
+  /** Done as soon as there is room: at once, when nothing else is waiting. */
+  push(thing: Thing): void
+  /** How many wait. */
+  waiting(): number
+}
+
+export interface LaneOptions<Thing> {
+  /** In one batch, at most. */
+  batchSize: number
+  batchesAtOnce: number
+  /** Never rejects. */
+  run(batch: Thing[]): Promise<void>
+}
+
+/** Makes a lane. Without a timer: while the batches before it are under way, the next one grows. */
+export function createLane<Thing>({ batchSize, batchesAtOnce, run }: LaneOptions<Thing>): Lane<Thing> {
+  const waiting: Thing[] = []
+  let underWay = 0
+  const runAll = async () => {
+    underWay += 1
+    while (waiting.length > 0) await run(waiting.splice(0, batchSize))
+    underWay -= 1
+  }
+  return {
+    push(thing) {
+      waiting.push(thing)
+      if (underWay < batchesAtOnce) void runAll()
+    },
+    waiting: () => waiting.length,
+  }
+}
