@@ -1,0 +1,29 @@
+import { defineOperation } from 'accepted'
+import type { Transaction } from 'kysely'
+import Type from 'typebox'
+
+export interface Tables {
+  note: { id: string; text: string }
+  effect: { job_id: string }
+}
+
+/** A request writes a domain row; its job does nothing. */
+export const createNote = defineOperation({
+  name: 'note.create',
+  route: { method: 'POST', url: '/notes' },
+  input: Type.Object({ text: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
+  payload: Type.Object({ noteId: Type.String() }),
+  accept: async (trx: Transaction<Tables>, entries) => {
+    await trx
+      .insertInto('note')
+      .values(entries.map(({ id, input }) => ({ id, text: input.text })))
+      .execute()
+    return entries.map(({ id }) => ({ payload: { noteId: id } }))
+  },
+})
+
+/** Its job writes a row. */
+export const writeEffect = defineOperation({
+  name: 'effect.write',
+  input: Type.Object({ noteId: Type.String() }),
+})

@@ -1,0 +1,98 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+
+/** A process of a contender, with its messages. */
+export interface Process {
+  pid: number
+  /** The next message that it sends. */
+  hear<Message>(): Promise<Message>
+  send(message: object): void
+  stop(): Promise<void>
+}
+
+const root = join(import.meta.dirname, '../..')
+export const appConfig = join(root, 'bench/app/accepted.config.ts')
+
+/** So long a process may take to begin or to end, in milliseconds. */
+const patience = 60_000
+
+/** Starts a module of the bench in a process of its own. */
+export function startModule(path: string, directory: string, env: NodeJS.ProcessEnv): Process {
+  return wrap(fork(join(root, path), options(env)), outputOf(directory, path))
+}
+
+/**
+ * Starts `accepted api` or `accepted worker` with the app of the bench and waits until it is ready.
+ *
+ * @returns with the origin it serves at
+ */
+export async function startAccepted(
+  command: 'api' | 'worker',
+  directory: string,
+  env: NodeJS.ProcessEnv,
+): Promise<Process & { url: string }> {
+  const port = await freePort()
+  const args = [command, '--config', appConfig]
+  const variables = { ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
+  const child = fork(join(root, 'src/cli/main.ts'), args, options(variables))
+  const started = wrap(child, outputOf(directory, command))
+  const url = `http://127.0.0.1:${port}`
+  const deadline = performance.now() + patience
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`accepted ${command} ended; its output is in ${directory}`)
+    if ((await fetch(`${url}/health/ready`).catch(() => undefined))?.ok) return { ...started, url }
+    if (performance.now() > deadline) throw new Error(`accepted ${command} does not become ready`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+const outputOf = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)
+
+const options = (env: NodeJS.ProcessEnv) => ({
+  execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning'],
+  env: { ...process.env, ...env },
+  stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],
+})
+
+function wrap(child: ChildProcess, output: string): Process {
+  const messages: unknown[] = []
+  const waiting: ((message: unknown) => void)[] = []
+  child.on('message', (message) => {
+    const next = waiting.shift()
+    if (next) next(message)
+    else messages.push(message)
+  })
+  for (const stream of [child.stdout, child.stderr]) stream?.pipe(createWriteStream(output, { flags: 'a' }))
+  const ended = once(child, 'exit')
+  return {
+    pid: child.pid as number,
+    hear: <Message>() =>
+      messages.length > 0
+        ? Promise.resolve(messages.shift() as Message)
+        : Promise.race([
+            new Promise<Message>((resolve) => waiting.push(resolve as (message: unknown) => void)),
+            ended.then(() => Promise.reject(new Error('A process of the bench has ended by itself'))),
+          ]),
+    send: (message) => void child.send(message),
+    async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      child.kill('SIGTERM')
+      const timer = setTimeout(() => child.kill('SIGKILL'), patience)
+      await ended
+      clearTimeout(timer)
+    },
+  }
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}

@@ -1,0 +1,110 @@
+import type { Server } from './server.ts'
+
+/** What a scenario runs on. */
+export interface Bench {
+  server: Server
+  /** Everything once, and small. */
+  quick: boolean
+  /** How often each contender is measured; they take turns. */
+  rounds: number
+  /** For logs and the like. */
+  directory: string
+  /** Tells whoever waits how far it is. */
+  say(text: string): void
+}
+
+/** What is measured once, by the name of the metric. */
+export type Sample = Readonly<Record<string, number>>
+
+/** How a metric is shown. */
+export interface Metric {
+  name: string
+  /** For example `1/s` or `ms`. */
+  unit: string
+}
+
+/** What a contender came to, round by round. */
+export interface Series {
+  contender: string
+  samples: Sample[]
+}
+
+/** Contenders side by side; the first metric is drawn. */
+export interface Table {
+  /** What was done, in a sentence. */
+  caption: string
+  metrics: readonly Metric[]
+  series: readonly Series[]
+}
+
+/** What is to be reached, and what was. */
+export interface Goal {
+  goal: string
+  measured: string
+  isMet: boolean
+  /** When it is not met: what bounds it. */
+  why?: string
+}
+
+/** What a scenario came to. */
+export interface Outcome {
+  tables: readonly Table[]
+  goals: readonly Goal[]
+  notes?: readonly string[]
+}
+
+export interface Scenario {
+  /** As in `S1`. */
+  name: string
+  title: string
+  run(bench: Bench): Promise<Outcome>
+}
+
+/** One of those who are compared. */
+export interface Contender<Work> {
+  name: string
+  /** Starts what it needs, on a database of its own. */
+  open(bench: Bench): Promise<Opened<Work>>
+}
+
+export interface Opened<Work> {
+  measure(work: Work): Promise<Sample>
+  close(): Promise<void>
+}
+
+/** Measures the contenders in turns, so that what disturbs the machine disturbs all of them. */
+export async function interleave<Work>(
+  { say, rounds }: Bench,
+  contenders: readonly { name: string; opened: Opened<Work> }[],
+  work: Work,
+): Promise<Series[]> {
+  const series = contenders.map(({ name }) => ({ contender: name, samples: [] as Sample[] }))
+  for (let round = 1; round <= rounds; round++) {
+    for (const [index, { name, opened }] of contenders.entries()) {
+      const sample = await opened.measure(work)
+      series[index]?.samples.push(sample)
+      const shown = Object.entries(sample).map(([metric, value]) => `${metric} ${format(value)}`)
+      say(`round ${round} of ${rounds} · ${name} · ${shown.join(' · ')}`)
+    }
+  }
+  return series
+}
+
+/** Opens contenders, and closes them whatever happens. */
+export async function withContenders<Work, Result>(
+  bench: Bench,
+  contenders: readonly Contender<Work>[],
+  use: (opened: { name: string; opened: Opened<Work> }[]) => Promise<Result>,
+): Promise<Result> {
+  const all: { name: string; opened: Opened<Work> }[] = []
+  try {
+    for (const { name, open } of contenders) all.push({ name, opened: await open(bench) })
+    return await use(all)
+  } finally {
+    for (const { opened } of all.toReversed()) await opened.close()
+  }
+}
+
+/** As many digits as mean something. */
+export const format = (value: number): string =>
+  Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en-US') : String(Number(value.toPrecision(3)))

@@ -1,0 +1,152 @@
+import { readFileSync } from 'node:fs'
+import pg from 'pg'
+import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
+import { migrate } from '../../src/db/migrate.ts'
+
+/** The cluster that all contenders share. */
+export interface Server {
+  pid: number
+  urlOf(database: string): string
+  /** An empty database. */
+  createDatabase(name: string): Promise<string>
+  /** One with our schema, and that of the app of the bench. */
+  createOurs(name: string): Promise<string>
+  dropDatabase(name: string): Promise<void>
+  /** What promises that a commit survives, as the server says. */
+  durability(): Promise<Record<string, string>>
+  stop(): Promise<void>
+}
+
+/**
+ * Starts Postgres as it comes, with `fsync` on and room for the connections of all.
+ *
+ * @param dataDir one that the user postgres can enter
+ */
+export async function startServer(dataDir: string, appMigrations: string): Promise<Server> {
+  const running = await startEmbeddedPostgres({
+    dataDir,
+    database: 'bench',
+    settings: { fsync: 'on', max_connections: '300' },
+  })
+  const urlOf = (database: string) => {
+    const url = new URL(running.url)
+    url.pathname = `/${database}`
+    return url.href
+  }
+  const create = async (name: string) => {
+    await query(urlOf('postgres'), `drop database if exists ${name} with (force)`)
+    await query(urlOf('postgres'), `create database ${name}`)
+    return urlOf(name)
+  }
+  return {
+    pid: running.pid,
+    urlOf,
+    createDatabase: create,
+    async createOurs(name) {
+      const url = await create(name)
+      await migrate({ url, appMigrations })
+      return url
+    },
+    dropDatabase: async (name) => void (await query(urlOf('postgres'), `drop database ${name} with (force)`)),
+    async durability() {
+      const names = ['fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'server_version']
+      const rows = await query<{ name: string; setting: string }>(
+        urlOf('postgres'),
+        'select name, setting from pg_settings where name = any($1)',
+        [names],
+      )
+      return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]))
+    },
+    stop: () => running.stop('fast'),
+  }
+}
+
+/** Runs one statement over a connection of its own and answers the rows. */
+export async function query<Row extends pg.QueryResultRow>(
+  url: string,
+  text: string,
+  values: unknown[] = [],
+): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    return (await client.query<Row>(text, values)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+/** What the server has written and committed, and what processes have computed, since some time. */
+export interface Cost {
+  walBytes: number
+  commits: number
+  /** In seconds. */
+  postgresCpu: number
+  processCpu: number
+}
+
+/** Begins to count what happens in a database and in processes; the answer is what has happened until it is called. */
+export async function startCost(
+  server: Server,
+  database: string,
+  pids: readonly number[],
+): Promise<() => Promise<Cost>> {
+  const look = async () => {
+    const [row] = await query<{ wal: string; commits: string }>(
+      server.urlOf(database),
+      `select pg_current_wal_insert_lsn() - '0/0' as wal,
+        (select xact_commit from pg_stat_database where datname = current_database()) as commits`,
+    )
+    return {
+      walBytes: Number(row?.wal),
+      commits: Number(row?.commits),
+      postgresCpu: cpuOfFamily(server.pid),
+      processCpu: pids.reduce((sum, pid) => sum + cpuOf(pid), 0),
+    }
+  }
+  const before = await look()
+  return async () => {
+    const after = await look()
+    return {
+      walBytes: after.walBytes - before.walBytes,
+      commits: after.commits - before.commits,
+      postgresCpu: after.postgresCpu - before.postgresCpu,
+      processCpu: after.processCpu - before.processCpu,
+    }
+  }
+}
+
+/** Clock ticks a second (sysconf(_SC_CLK_TCK)), which on Linux is 100 everywhere. */
+const ticks = 100
+
+// proc(5): after the name, which may hold anything, come state, ppid, …; utime, stime, cutime and cstime are 14 to 17.
+function statOf(pid: number | string): string[] | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    // It has ended.
+    return undefined
+  }
+}
+
+/** What a process has computed so far, in seconds. */
+export function cpuOf(pid: number): number {
+  const stat = statOf(pid)
+  return stat ? (Number(stat[11]) + Number(stat[12])) / ticks : 0
+}
+
+/** What a process and its children have, also those that have ended. */
+function cpuOfFamily(pid: number): number {
+  const own = statOf(pid)
+  const ended = own ? (Number(own[13]) + Number(own[14])) / ticks : 0
+  return childrenOf(pid).reduce((sum, child) => sum + cpuOf(child), cpuOf(pid) + ended)
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,31 @@
+-- POSTs a note under a key of its own, again and again; at the end, the figures as JSON.
+local prefix = ""
+local count = 0
+local threads = 0
+
+function setup(thread)
+  threads = threads + 1
+  thread:set("number", threads)
+end
+
+function init(args)
+  prefix = (args[1] or "x") .. "-" .. number .. "-"
+  wrk.method = "POST"
+  wrk.body = '{"text":"Buy milk, bread and some other things"}'
+  wrk.headers["Content-Type"] = "application/json"
+end
+
+function request()
+  count = count + 1
+  wrk.headers["Idempotency-Key"] = prefix .. count
+  return wrk.format()
+end
+
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    'JSON {"requests":%d,"seconds":%f,"errors":%d,"p50":%f,"p99":%f}\n',
+    summary.requests, summary.duration / 1e6,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+end
