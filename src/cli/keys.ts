@@ -34,7 +34,7 @@ export async function listKeys(options: Output): Promise<void> {
   }
 }
 
-/** `accepted keys revoke`: refuses a key from now on. */
+/** `accepted keys revoke`: refuses a key, within a second. */
 export async function revokeKey(id: string, options: Output): Promise<void> {
   const { numAffectedRows } = await withDatabase((db) =>
     sql`update accepted.api_key set revoked_at = coalesce(revoked_at, now()) where id::text = ${id}`.execute(db),
