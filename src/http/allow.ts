@@ -20,14 +20,14 @@ export function allowMethods(app: FastifyInstance, isOurs: (url: string) => bool
       if (methods.includes(one) && !routes.hasRoute(one, url)) routes.on(one, url, () => {}, { url })
     }
   })
-  app.addHook('onRequest', async (request, reply) => {
-    if (!request.is404) return
+  app.addHook('onRequest', (request, reply, done) => {
+    if (!request.is404) return done()
     const path = pathOf(request)
     const found = methods.filter((method) => routes.find(method, path))
     const [first] = found
-    if (!first || !isOurs(routes.find(first, path)?.store.url)) return
+    if (!first || !isOurs(routes.find(first, path)?.store.url)) return done()
     reply.header('allow', [...found, 'OPTIONS'].join(', '))
-    if (request.method === 'OPTIONS') return reply.code(204).send()
-    return sendProblem(request, reply, new ProblemError('method-not-allowed', `${request.method} is not for ${path}`))
+    if (request.method === 'OPTIONS') return void reply.code(204).send()
+    sendProblem(request, reply, new ProblemError('method-not-allowed', `${request.method} is not for ${path}`))
   })
 }

@@ -25,10 +25,9 @@ export const requestLimits = {
 
 /** Refuses a request with too many header fields; Node's own limit would drop the rest, maybe its Idempotency-Key. */
 export function limitHeaders(app: FastifyInstance): void {
-  app.addHook('onRequest', async ({ raw }) => {
-    if (raw.rawHeaders.length > 2 * maxHeaders) {
-      throw new ProblemError('headers-too-large', `The request has more than ${maxHeaders} header fields`)
-    }
+  app.addHook('onRequest', ({ raw }, _reply, done) => {
+    if (raw.rawHeaders.length <= 2 * maxHeaders) return done()
+    done(new ProblemError('headers-too-large', `The request has more than ${maxHeaders} header fields`))
   })
 }
 

@@ -36,8 +36,9 @@ export function metricsRoute(app: FastifyInstance, { database, watcher, streams 
   )
   return {
     measure(scope) {
-      scope.addHook('onResponse', async ({ method, routeOptions }, { statusCode, elapsedTime }) => {
+      scope.addHook('onResponse', ({ method, routeOptions }, { statusCode, elapsedTime }, done) => {
         requests.observe({ method, route: routeOptions.url ?? '', status: statusCode }, elapsedTime / 1000)
+        done()
       })
     },
     countAccepted: (operation, outcome) => accepted.inc({ operation, outcome }),

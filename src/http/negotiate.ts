@@ -1,4 +1,4 @@
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, onRequestHookHandler } from 'fastify'
 import Negotiator from 'negotiator'
 import { ProblemError } from '../errors.ts'
 
@@ -16,6 +16,7 @@ const parameters = /;(?!\s*q\s*=)\s*[^\s;,="]*(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\
 export function negotiate(request: FastifyRequest, available: readonly [MediaType, ...MediaType[]]): MediaType {
   // An empty one is like none.
   const accept = request.headers.accept?.replace(parameters, '').trim() || '*/*'
+  if (accept === '*/*') return available[0]
   const type = new Negotiator({ headers: { accept } }).mediaType([...available]) as MediaType | undefined
   if (!type) {
     throw new ProblemError('not-acceptable', `Here is ${available.join(', ')}, and nothing of what Accept asks for`)
@@ -24,6 +25,11 @@ export function negotiate(request: FastifyRequest, available: readonly [MediaTyp
 }
 
 /** An `onRequest` hook for routes that answer in JSON only. */
-export async function acceptsJson(request: FastifyRequest): Promise<void> {
-  negotiate(request, ['application/json'])
+export const acceptsJson: onRequestHookHandler = (request, _reply, done) => {
+  try {
+    negotiate(request, ['application/json'])
+    done()
+  } catch (error) {
+    done(error as Error)
+  }
 }

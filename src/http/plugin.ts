@@ -40,7 +40,7 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   })
 
   // Also for the app's own routes, which may answer with `reply.accepted`.
-  if (options.publicUrl === undefined) app.addHook('onRequest', requireHost)
+  if (options.publicUrl === undefined) app.addHook('onRequest', requireHost())
   const ours = new Set<string>()
   allowMethods(app, (url) => ours.has(url))
   // Before any route, for it collects them as they are added.

@@ -48,11 +48,16 @@ export function submitRoute(
       },
     },
     links: { 202: jobLinks },
-    onRequest: [acceptsJson, () => assertBacklog(service.database, operation)],
+    onRequest: [
+      acceptsJson,
+      ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
+    ],
     // A DELETE has no body as a rule (RFC 9110, section 9.3.5), and need not have one here.
-    preValidation: async (request) => {
-      if (request.method === 'DELETE') request.body ??= {}
-    },
+    ...(operation.route.method === 'DELETE' && {
+      preValidation: async (request: FastifyRequest) => {
+        request.body ??= {}
+      },
+    }),
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
       await assertWebhookKnown(service, entry)
