@@ -1,10 +1,17 @@
 import { defineHandlers } from 'accepted/worker'
 import type { Transaction } from 'kysely'
+import { tellBegun } from '../contenders/pickup-process.ts'
 import type { Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
 export default defineHandlers(operations, {
   'note.create': { settle: async () => {} },
+  'pickup.settle': {
+    settle: async (_trx, jobs) => {
+      for (const { payload } of jobs) tellBegun(payload.sequence)
+    },
+  },
+  'pickup.perform': { perform: async ({ payload }) => tellBegun(payload.sequence) },
   'effect.write': {
     settle: async (trx: Transaction<Tables>, jobs) => {
       await trx

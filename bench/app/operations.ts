@@ -22,6 +22,18 @@ export const createNote = defineOperation({
   },
 })
 
+/** Its job tells when its `settle` begins. */
+export const settlePickup = defineOperation({
+  name: 'pickup.settle',
+  input: Type.Object({ sequence: Type.Integer() }),
+})
+
+/** Its job tells when its `perform` begins. */
+export const performPickup = defineOperation({
+  name: 'pickup.perform',
+  input: Type.Object({ sequence: Type.Integer() }),
+})
+
 /** Its job writes a row. */
 export const writeEffect = defineOperation({
   name: 'effect.write',

@@ -25,7 +25,7 @@ export const floor: Contender<HttpLoad> = {
         const run = randomBytes(3).toString('hex')
         const script = transaction(columns?.today as string, run)
         const clients = Math.min(connections, mostClients)
-        return { perSecond: await pgbench(directory, databaseUrl, { script, clients, seconds }) }
+        return { perSecond: await pgbench(directory, databaseUrl, { script, clients, end: { seconds } }) }
       },
       close: () => server.dropDatabase(database),
     }

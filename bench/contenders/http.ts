@@ -1,6 +1,6 @@
 import { startAccepted, startModule } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
-import { type Cost, startCost } from '../core/server.ts'
+import { costPer, startCost } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 
 /** So many clients, so long. */
@@ -20,7 +20,7 @@ export const ours: Contender<HttpLoad> = {
       async measure({ connections, seconds }) {
         const end = await startCost(server, database, [api.pid])
         const figures = await closedLoop(`${api.url}/notes`, connections, seconds)
-        return { ...figures, ...costOf(await end(), figures.perSecond * seconds) }
+        return { ...figures, ...costPer(await end(), figures.perSecond * seconds) }
       },
       async close() {
         await api.stop()
@@ -29,14 +29,6 @@ export const ours: Contender<HttpLoad> = {
     }
   },
 }
-
-/** Per request, what Postgres wrote, and who computed how long. */
-const costOf = (cost: Cost, requests: number) => ({
-  walBytes: cost.walBytes / requests,
-  commits: cost.commits / requests,
-  postgresCpu: (cost.postgresCpu / requests) * 1e6,
-  processCpu: (cost.processCpu / requests) * 1e6,
-})
 
 /** A server of a peer: a module of the bench that listens and says where. */
 export const peer = (name: string, module: string, prepare?: (url: string) => Promise<void>): Contender<HttpLoad> => ({
@@ -51,7 +43,7 @@ export const peer = (name: string, module: string, prepare?: (url: string) => Pr
       async measure({ connections, seconds }) {
         const end = await startCost(server, database, [process.pid])
         const figures = await closedLoop(`http://127.0.0.1:${port}/notes`, connections, seconds)
-        return { ...figures, ...costOf(await end(), figures.perSecond * seconds) }
+        return { ...figures, ...costPer(await end(), figures.perSecond * seconds) }
       },
       async close() {
         await process.stop()

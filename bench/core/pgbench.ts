@@ -4,16 +4,21 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { install } from './install.ts'
 
-/** Transactions a second of a script, prepared, from so many clients. */
-export async function pgbench(
-  directory: string,
-  url: string,
-  { script, clients, seconds }: { script: string; clients: number; seconds: number },
-): Promise<number> {
+/** What pgbench runs, and how long. */
+export interface PgbenchRun {
+  script: string
+  clients: number
+  /** So long, or so many runs of the script by each client. */
+  end: { seconds: number } | { runs: number }
+}
+
+/** Runs a second of a script, prepared, from so many clients. */
+export async function pgbench(directory: string, url: string, { script, clients, end }: PgbenchRun): Promise<number> {
   install('postgresql-client', 'pgbench')
   const file = join(directory, 'pgbench.sql')
   await writeFile(file, script)
-  const args = ['-n', '-M', 'prepared', '-c', String(clients), '-j', '1', '-T', String(seconds), '-f', file, url]
+  const until = 'seconds' in end ? ['-T', String(end.seconds)] : ['-t', String(end.runs)]
+  const args = ['-n', '-M', 'prepared', '-c', String(clients), '-j', '1', ...until, '-f', file, url]
   const { stdout } = await promisify(execFile)('pgbench', args)
   const [, perSecond] = stdout.match(/^tps = ([\d.]+)/m) ?? []
   if (perSecond === undefined) throw new Error(`pgbench answered ${stdout}`)

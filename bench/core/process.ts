@@ -7,8 +7,12 @@ import { join } from 'node:path'
 /** A process of a contender, with its messages. */
 export interface Process {
   pid: number
-  /** The next message that it sends. */
-  hear<Message>(): Promise<Message>
+  /**
+   * The next message that it sends.
+   *
+   * @param within so long it may take, in milliseconds; default a minute
+   */
+  hear<Message>(within?: number): Promise<Message>
   send(message: object): void
   stop(): Promise<void>
 }
@@ -69,13 +73,17 @@ function wrap(child: ChildProcess, output: string): Process {
   const ended = once(child, 'exit')
   return {
     pid: child.pid as number,
-    hear: <Message>() =>
-      messages.length > 0
-        ? Promise.resolve(messages.shift() as Message)
-        : Promise.race([
-            new Promise<Message>((resolve) => waiting.push(resolve as (message: unknown) => void)),
-            ended.then(() => Promise.reject(new Error('A process of the bench has ended by itself'))),
-          ]),
+    async hear<Message>(within = patience) {
+      if (messages.length > 0) return messages.shift() as Message
+      const { promise, resolve, reject } = Promise.withResolvers<Message>()
+      waiting.push(resolve as (message: unknown) => void)
+      const silent = new Error(`A process of the bench has said nothing for ${within / 1000} s; see ${output}`)
+      const timer = setTimeout(() => reject(silent), within)
+      const alone = ended.then(() =>
+        Promise.reject(new Error(`A process of the bench has ended by itself; see ${output}`)),
+      )
+      return Promise.race([promise, alone]).finally(() => clearTimeout(timer))
+    },
     send: (message) => void child.send(message),
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return

@@ -1,0 +1,49 @@
+// pg-boss's `work`: as it comes, or in large batches; with ROWS each job writes a row in the transaction that ends it.
+import pg from 'pg'
+import { PgBoss } from 'pg-boss'
+import { v7 as uuid7 } from 'uuid'
+import { drainedBy, serveDrainer, untilNone } from './drain-process.ts'
+
+const connectionString = process.env.DATABASE_URL as string
+const tuned = {
+  batchSize: 100,
+  localConcurrency: 4,
+  burstWhenBatchFull: true,
+  pollingIntervalSeconds: 0.5,
+}
+const options = process.env.TUNED ? tuned : {}
+const queue = 'note'
+const chunk = 1_000
+
+const boss = new PgBoss({ connectionString })
+boss.on('error', (error) => console.error(error))
+await boss.start()
+await boss.createQueue(queue)
+const pool = new pg.Pool({ connectionString, max: 1 })
+await pool.query('create table effect (job_id uuid primary key)')
+
+const work = () =>
+  process.env.ROWS
+    ? boss.work(queue, { ...options, transactional: true }, async (jobs, tx) => {
+        await tx.executeSql('insert into effect (job_id) select unnest($1::uuid[])', [jobs.map(({ id }) => id)])
+      })
+    : boss.work(queue, options, async () => {})
+
+serveDrainer({
+  async fill(jobs) {
+    await pool.query('truncate pgboss.job, effect')
+    for (let from = 0; from < jobs; from += chunk) {
+      const ids = Array.from({ length: Math.min(chunk, jobs - from) }, () => uuid7())
+      await boss.insert(
+        queue,
+        ids.map((id) => ({ id, data: { noteId: id } })),
+      )
+    }
+  },
+  async drain({ atMostSeconds }) {
+    await work()
+    await untilNone(connectionString, "select from pgboss.job where state < 'completed' limit 1", atMostSeconds)
+    await boss.offWork(queue)
+    return drainedBy(connectionString, "select completed_on as at from pgboss.job where state = 'completed'")
+  },
+})

@@ -1,0 +1,26 @@
+// pg-boss with NOTIFY in the transaction that enqueues; without it a job waits for the next look, up to two seconds.
+import { PgBoss } from 'pg-boss'
+import { ready } from '../core/module.ts'
+import { serveEnqueuer, tellBegun } from './pickup-process.ts'
+
+const queue = 'note'
+const isWorker = process.env.ROLE === 'work'
+const boss = new PgBoss({
+  connectionString: process.env.DATABASE_URL as string,
+  useListenNotify: isWorker,
+  supervise: isWorker,
+  schedule: isWorker,
+})
+boss.on('error', (error) => console.error(error))
+await boss.start()
+
+if (isWorker) {
+  await boss.createQueue(queue, { notify: true })
+  const options = { batchSize: 100, localConcurrency: 2, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
+  await boss.work<{ sequence: number }>(queue, options, async (jobs) => {
+    for (const { data } of jobs) tellBegun(data.sequence)
+  })
+  ready()
+} else {
+  serveEnqueuer(async (sequence) => void (await boss.send(queue, { sequence })))
+}

@@ -1,0 +1,46 @@
+import { drainMetrics, drainPeer } from '../contenders/drain.ts'
+import { acceptedNoop as ours } from '../contenders/drain-accepted.ts'
+import { floor } from '../contenders/drain-pgbench.ts'
+import type { DrainLoad } from '../contenders/drain-process.ts'
+import { bullmq } from '../contenders/drain-redis.ts'
+import { format, type Goal, interleave, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { ratio } from '../core/stats.ts'
+
+const tunedBoss = drainPeer({ name: 'pg-boss, tuned', module: 'drain-pg-boss.ts', env: { TUNED: '1' } })
+const tunedGraphile = drainPeer({
+  name: 'graphile-worker, local queue',
+  module: 'drain-graphile-worker.ts',
+  env: { TUNED: '1' },
+})
+const graphile = drainPeer({ name: 'graphile-worker', module: 'drain-graphile-worker.ts', part: 0.1 })
+// One job at each look, every two seconds.
+const boss = drainPeer({ name: 'pg-boss', module: 'drain-pg-boss.ts', part: 0.01, stopAfter: 5 })
+
+const contenders = [ours, tunedBoss, floor, tunedGraphile, graphile, bullmq, boss]
+
+export const drain: Scenario = {
+  name: 'S3',
+  title: 'Drain of jobs that do nothing: with us, key, status and end in one transaction',
+  run: (bench) =>
+    withContenders<DrainLoad, Outcome>(bench, contenders, async (opened) => {
+      const load = bench.quick ? { jobs: 3_000, atMostSeconds: 3 } : { jobs: 50_000, atMostSeconds: 60 }
+      // The first jobs belong to the compiler; a quick run, which tells nothing of speed, does without.
+      const toWarm = bench.quick ? [] : opened.filter(({ name }) => name !== boss.name)
+      for (const { opened: one } of toWarm) await one.measure({ ...load, jobs: load.jobs / 5 })
+      const series = await interleave(bench, opened, load)
+      const goal = (text: string, contender: string, least: number): Goal => {
+        const measured = ratio(series, 'perSecond', ours.name, contender)
+        return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least }
+      }
+      return {
+        tables: [{ caption: 'Jobs drained, from the first to the last that ended', metrics: drainMetrics, series }],
+        goals: [
+          goal('≥ 1.0 × tuned pg-boss, which keeps neither keys nor status', tunedBoss.name, 1),
+          goal('≥ 0.5 × pgbench with the same rows', floor.name, 0.5),
+        ],
+        notes: [
+          'Ours and pgbench insert the key of each job into the dedup table and update its status row; the others do neither. pg-boss and graphile-worker are measured as they come and tuned for throughput; pg-boss as it comes takes one job every two seconds, and is stopped before it has drained them. BullMQ keeps the jobs that have ended, as pg-boss does; graphile-worker deletes them.',
+        ],
+      }
+    }),
+}
