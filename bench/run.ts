@@ -6,6 +6,7 @@ import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { stopProcesses } from './core/process.ts'
 import { type Report, writeReport } from './core/report.ts'
 import { startServer } from './core/server.ts'
 import { scenarios } from './scenarios/index.ts'
@@ -55,6 +56,8 @@ async function run(): Promise<number> {
       } catch (error) {
         failed = true
         console.error(`error: ${name} could not be measured: ${(error as Error).stack}`)
+      } finally {
+        await stopProcesses()
       }
     }
   } finally {

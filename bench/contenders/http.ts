@@ -1,5 +1,6 @@
-import { startAccepted, startModule } from '../core/process.ts'
-import type { Contender } from '../core/scenario.ts'
+import { openLoop } from '../core/open-loop.ts'
+import { type Process, startAccepted, startModule } from '../core/process.ts'
+import type { Contender, Sample } from '../core/scenario.ts'
 import { costPer, startCost } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 
@@ -9,18 +10,31 @@ export interface HttpLoad {
   seconds: number
 }
 
+/** So many a second at fixed times, so long. */
+export interface OpenLoad {
+  loader: Process
+  perSecond: number
+  seconds: number
+}
+
+async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample & { perSecond: number }> {
+  if ('connections' in load) return { ...(await closedLoop(url, load.connections, load.seconds)) }
+  const { loader, perSecond, seconds } = load
+  return { perSecond, ...(await openLoop(loader, { url, perSecond, seconds })) }
+}
+
 /** Ours: key, domain row, status and job in one transaction, shared by the requests that wait. */
-export const ours: Contender<HttpLoad> = {
+export const ours: Contender<HttpLoad | OpenLoad> = {
   name: 'Accepted',
   async open({ server, directory }) {
     const database = 'http_ours'
     const databaseUrl = await server.createOurs(database)
     const api = await startAccepted('api', directory, { DATABASE_URL: databaseUrl })
     return {
-      async measure({ connections, seconds }) {
+      async measure(load) {
         const end = await startCost(server, database, [api.pid])
-        const figures = await closedLoop(`${api.url}/notes`, connections, seconds)
-        return { ...figures, ...costPer(await end(), figures.perSecond * seconds) }
+        const figures = await loadWith(`${api.url}/notes`, load)
+        return { ...figures, ...costPer(await end(), figures.perSecond * load.seconds) }
       },
       async close() {
         await api.stop()
@@ -31,7 +45,11 @@ export const ours: Contender<HttpLoad> = {
 }
 
 /** A server of a peer: a module of the bench that listens and says where. */
-export const peer = (name: string, module: string, prepare?: (url: string) => Promise<void>): Contender<HttpLoad> => ({
+export const peer = (
+  name: string,
+  module: string,
+  prepare?: (url: string) => Promise<void>,
+): Contender<HttpLoad | OpenLoad> => ({
   name,
   async open({ server, directory }) {
     const database = `http_${module.replaceAll(/\W/g, '_')}`
@@ -40,10 +58,10 @@ export const peer = (name: string, module: string, prepare?: (url: string) => Pr
     const process = startModule(`bench/contenders/${module}`, directory, { DATABASE_URL: databaseUrl })
     const { port } = await process.hear<{ port: number }>()
     return {
-      async measure({ connections, seconds }) {
+      async measure(load) {
         const end = await startCost(server, database, [process.pid])
-        const figures = await closedLoop(`http://127.0.0.1:${port}/notes`, connections, seconds)
-        return { ...figures, ...costPer(await end(), figures.perSecond * seconds) }
+        const figures = await loadWith(`http://127.0.0.1:${port}/notes`, load)
+        return { ...figures, ...costPer(await end(), figures.perSecond * load.seconds) }
       },
       async close() {
         await process.stop()

@@ -23,6 +23,14 @@ export const appConfig = join(root, 'bench/app/accepted.config.ts')
 /** So long a process may take to begin or to end, in milliseconds. */
 const patience = 60_000
 
+/** Those that have not ended. */
+const running = new Set<Process>()
+
+/** Ends what a scenario that failed has left behind. */
+export async function stopProcesses(): Promise<void> {
+  await Promise.all([...running].map((one) => one.stop()))
+}
+
 /** Starts a module of the bench in a process of its own. */
 export function startModule(path: string, directory: string, env: NodeJS.ProcessEnv): Process {
   return wrap(fork(join(root, path), options(env)), outputOf(directory, path))
@@ -71,7 +79,7 @@ function wrap(child: ChildProcess, output: string): Process {
   })
   for (const stream of [child.stdout, child.stderr]) stream?.pipe(createWriteStream(output, { flags: 'a' }))
   const ended = once(child, 'exit')
-  return {
+  const process: Process = {
     pid: child.pid as number,
     async hear<Message>(within = patience) {
       if (messages.length > 0) return messages.shift() as Message
@@ -93,6 +101,9 @@ function wrap(child: ChildProcess, output: string): Process {
       clearTimeout(timer)
     },
   }
+  running.add(process)
+  ended.then(() => running.delete(process))
+  return process
 }
 
 /** A port that was free a moment ago. */

@@ -6,6 +6,8 @@ import { migrate } from '../../src/db/migrate.ts'
 /** The cluster that all contenders share. */
 export interface Server {
   pid: number
+  /** Its lines begin with the database and the application. */
+  logFile: string
   urlOf(database: string): string
   /** An empty database. */
   createDatabase(name: string): Promise<string>
@@ -26,7 +28,7 @@ export async function startServer(dataDir: string, appMigrations: string): Promi
   const running = await startEmbeddedPostgres({
     dataDir,
     database: 'bench',
-    settings: { fsync: 'on', max_connections: '300' },
+    settings: { fsync: 'on', max_connections: '300', log_line_prefix: '%d|%a|' },
   })
   const urlOf = (database: string) => {
     const url = new URL(running.url)
@@ -42,6 +44,7 @@ export async function startServer(dataDir: string, appMigrations: string): Promi
   const migrateTemplate = async () => migrate({ url: await create('migrated'), appMigrations })
   return {
     pid: running.pid,
+    logFile: running.logFile,
     urlOf,
     createDatabase: (name) => create(name),
     async createOurs(name) {
@@ -151,6 +154,13 @@ function cpuOfFamily(pid: number): number {
   const own = statOf(pid)
   const ended = own ? (Number(own[13]) + Number(own[14])) / ticks : 0
   return childrenOf(pid).reduce((sum, child) => sum + cpuOf(child), cpuOf(pid) + ended)
+}
+
+/** What a process has in memory, in bytes (its resident set, proc(5)). */
+export function memoryOf(pid: number): number {
+  const [, kilobytes] = readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmRSS:\s+(\d+) kB$/m) ?? []
+  if (kilobytes === undefined) throw new Error(`Nobody knows what process ${pid} has in memory`)
+  return Number(kilobytes) * 1024
 }
 
 function childrenOf(pid: number): number[] {

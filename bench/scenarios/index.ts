@@ -1,7 +1,20 @@
 import type { Scenario } from '../core/scenario.ts'
 import { accepts } from './s1-accepts.ts'
+import { acceptLatency } from './s2-accept-latency.ts'
 import { drain } from './s3-drain.ts'
 import { drainRows } from './s4-drain-rows.ts'
 import { pickup } from './s5-pickup.ts'
+import { postToTerminalEvent } from './s6-post-to-event.ts'
+import { idling } from './s8-idle.ts'
+import { watchers } from './s9-watchers.ts'
 
-export const scenarios: readonly Scenario[] = [accepts, drain, drainRows, pickup]
+export const scenarios: readonly Scenario[] = [
+  accepts,
+  acceptLatency,
+  drain,
+  drainRows,
+  pickup,
+  postToTerminalEvent,
+  idling,
+  watchers,
+]

@@ -1,0 +1,31 @@
+import { type PostLoad, postToEvent } from '../contenders/post-to-event.ts'
+import { atMost } from '../core/goal.ts'
+import { interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+
+const p50: Metric = { name: 'p50', unit: 'ms' }
+const p99: Metric = { name: 'p99', unit: 'ms' }
+const metrics: Metric[] = [p50, p99, { name: 'max', unit: 'ms' }, { name: 'accepted', unit: 'ms' }]
+const perSecond = 20
+
+export const postToTerminalEvent: Scenario = {
+  name: 'S6',
+  title: 'From a POST to the event that tells the end of its job',
+  run: (bench) =>
+    withContenders<PostLoad, Outcome>(bench, [postToEvent], async (opened) => {
+      // The first seconds belong to the compiler.
+      for (const { opened: one } of opened) await one.measure({ perSecond, seconds: bench.quick ? 1 : 10 })
+      const series = await interleave(bench, opened, { perSecond, seconds: bench.quick ? 3 : 30 })
+      const caption = `From when a POST should have been sent until its client has the event with the end, ${perSecond} a second, open loop`
+      const contender = postToEvent.name
+      return {
+        tables: [{ caption, metrics, series }],
+        goals: [
+          atMost(series, { contender, metric: p50, most: 10, text: 'p50 ≤ 10 ms' }),
+          atMost(series, { contender, metric: p99, most: 30, text: 'p99 ≤ 30 ms' }),
+        ],
+        notes: [
+          '`accepted` is the median time to the 202. The client follows all its jobs on one stream, `GET /events`.',
+        ],
+      }
+    }),
+}
