@@ -1,12 +1,12 @@
-/** Things that wait, and are done so many together, in so many batches at once. */
-export interface Lane<Thing> {
+/** Things that wait, and are done together, so many in a batch and so many batches at once. */
+export interface Batcher<Thing> {
   /** Done as soon as there is room: at once, when nothing else is waiting. */
   push(thing: Thing): void
   /** How many wait. */
   waiting(): number
 }
 
-export interface LaneOptions<Thing> {
+export interface BatcherOptions<Thing> {
   /** In one batch, at most. */
   batchSize: number
   batchesAtOnce: number
@@ -14,8 +14,8 @@ export interface LaneOptions<Thing> {
   run(batch: Thing[]): Promise<void>
 }
 
-/** Makes a lane. Without a timer: while the batches before it are under way, the next one grows. */
-export function createLane<Thing>({ batchSize, batchesAtOnce, run }: LaneOptions<Thing>): Lane<Thing> {
+/** Makes a batcher. Without a timer: while the batches before it are under way, the next one grows. */
+export function createBatcher<Thing>({ batchSize, batchesAtOnce, run }: BatcherOptions<Thing>): Batcher<Thing> {
   const waiting: Thing[] = []
   let underWay = 0
   const runAll = async () => {

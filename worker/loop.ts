@@ -1,7 +1,7 @@
 import type { Claim } from './claim.ts'
 import { handBack } from './hand-back.ts'
 import type { Lane } from './lane.ts'
-import { type RunContext, runBatch, runEach } from './run.ts'
+import { createSettling, type RunContext, runBatch, runEach } from './run.ts'
 
 /** The loop that claims and runs the jobs of one operation. */
 export interface Loop {
@@ -32,6 +32,7 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
   const { handler } = lane
   const batchSize = handler.perform ? undefined : (handler.batchSize ?? defaultBatchSize)
   const slots = handler.perform ? (handler.concurrency ?? defaultConcurrency) : batchesAtOnce
+  const settling = createSettling(lane, context)
   const held = new Set<Claim>()
   let batches = 0
   let woken = true
@@ -56,7 +57,7 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
       if (claim.waited !== undefined) lane.metrics.observeWait(lane.operation.name, claim.waited)
     }
     try {
-      await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, context, end))
+      await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, { settling, ...context }, end))
       return !context.stopping.aborted
     } catch (err) {
       lane.log.error({ err }, 'Jobs could not be begun; they are handed back')

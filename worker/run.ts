@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { createBatcher } from '../src/batcher.ts'
 import { errorCode, isContention, isOutage, sqlstate } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
@@ -23,6 +24,10 @@ export interface RunContext {
   stopping: AbortSignal
 }
 
+/** Jobs that have been performed and are settled in one transaction, at most, and such transactions at once. */
+const settledTogether = 100
+const settlesAtOnce = 2
+
 /** The life of a batch with database effects only: settled in one transaction. */
 export async function runBatch(lane: Lane, claims: readonly Claim[], context: RunContext): Promise<void> {
   const begunAt = performance.now()
@@ -34,11 +39,33 @@ export async function runBatch(lane: Lane, claims: readonly Claim[], context: Ru
   lane.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, claims.length)
 }
 
-/** The life of jobs that perform: begun together, then each performed and settled by itself. */
+/** Settles jobs of one operation, each as soon as it has been performed, those that end at the same time together. */
+export interface Settling {
+  /** Resolves when it has been settled or has failed: whether it was settled, together with all of its batch. */
+  settle(performed: Performed): Promise<boolean>
+}
+
+/** Makes the settling of a lane. */
+export function createSettling(lane: Lane, context: RunContext): Settling {
+  const batcher = createBatcher<{ performed: Performed; end(isSettled: boolean): void }>({
+    batchSize: settledTogether,
+    batchesAtOnce: settlesAtOnce,
+    async run(batch) {
+      const all = batch.map(({ performed }) => performed)
+      const isSettled = await settleOrSplit(lane, all, context)
+      for (const { end } of batch) end(isSettled)
+    },
+  })
+  return {
+    settle: (performed) => new Promise((end) => batcher.push({ performed, end })),
+  }
+}
+
+/** The life of jobs that perform: begun together, then each performed by itself. */
 export async function runEach(
   lane: Lane,
   claims: readonly Claim[],
-  context: RunContext,
+  { settling, ...context }: RunContext & { settling: Settling },
   onEnd: (claim: Claim) => void,
 ): Promise<void> {
   const begun = await patiently(lane, context, () => begin(lane, claims))
@@ -46,7 +73,7 @@ export async function runEach(
   await Promise.all(
     claims.map(async (claim) => {
       try {
-        await runOne(lane, claim, begun, context)
+        await runOne(lane, claim, begun, { settling, ...context })
       } finally {
         onEnd(claim)
       }
@@ -54,10 +81,15 @@ export async function runEach(
   )
 }
 
-async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContext): Promise<void> {
+async function runOne(
+  lane: Lane,
+  claim: Claim,
+  begun: Begun,
+  { settling, ...context }: RunContext & { settling: Settling },
+): Promise<void> {
   const row = begun.running.get(claim.jobId)
   // To be canceled, or canceled, or without a record, or its effect is there already: settle ends it without the handler.
-  if (!row || begun.duplicates.has(claim.jobId)) return void (await settleOrSplit(lane, [{ claim }], context))
+  if (!row || begun.duplicates.has(claim.jobId)) return void (await settling.settle({ claim }))
   const begunAt = performance.now()
   let performed: Performed
   try {
@@ -66,7 +98,7 @@ async function runOne(lane: Lane, claim: Claim, begun: Begun, context: RunContex
     await fail(lane, claim, error, context)
     return lane.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, 1)
   }
-  const isSettled = await settleOrSplit(lane, [performed], context)
+  const isSettled = await settling.settle(performed)
   const seconds = (performance.now() - begunAt) / 1000
   lane.metrics.observeRun(lane.operation.name, seconds, 1)
   if (isSettled) context.runTimes.record(lane.operation.name, seconds)

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { createBatcher } from '../batcher.ts'
 import type { PgBoss } from '../db/boss.ts'
 import type { Database } from '../db/database.ts'
 import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
@@ -7,7 +8,6 @@ import { ProblemError } from '../errors.ts'
 import type { Refusal } from '../operation.ts'
 import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
 import { keyLocked, lockTimeout } from './idempotency-key.ts'
-import { createLane } from './lane.ts'
 import type { Turns } from './turns.ts'
 
 export type Committed = Outcome | { kind: 'refused'; refusal: Refusal }
@@ -50,8 +50,8 @@ interface Waiting {
  * accepted alone; one that fails is found by halving, and fails alone.
  */
 export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
-  const together = createLane<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
-  const alone = createLane<Waiting>({
+  const together = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
+  const alone = createBatcher<Waiting>({
     batchSize: 1,
     batchesAtOnce: aloneAtOnce,
     run: async (batch) => {

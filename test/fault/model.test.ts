@@ -15,7 +15,7 @@ import type { PerformHandler, PerformingJob, SettlingJob } from '../../worker/ha
 import type { Lane } from '../../worker/lane.ts'
 import { createMetrics } from '../../worker/metrics.ts'
 import { createProgress } from '../../worker/progress.ts'
-import { type RunContext, runEach } from '../../worker/run.ts'
+import { createSettling, type RunContext, runEach } from '../../worker/run.ts'
 import { createRunTimes } from '../../worker/run-times.ts'
 import { enterSweeps, takeBackSilent } from '../../worker/silent.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
@@ -125,9 +125,11 @@ async function setUp(t: Test): Promise<Real> {
       const name = `${claim.jobId} ${claim.attempt}`
       executions.delete(name)
       let over = false
-      const ended = runEach(lane, [claim], context, () => {}).finally(() => {
-        over = true
-      })
+      const ended = runEach(lane, [claim], { settling: createSettling(lane, context), ...context }, () => {}).finally(
+        () => {
+          over = true
+        },
+      )
       // Its handler runs, or it ended without.
       await until(() => over || executions.has(name))
       const execution = executions.get(name)
