@@ -28,3 +28,36 @@ export function repeat(milliseconds: number, work: () => Promise<void>, onError:
     },
   }
 }
+
+/** Something that is done when there is reason to. */
+export interface OnDemand<Reason> extends Chore {
+  /** Does it, unless it is being done: who finds the reason still there asks again. */
+  run(reason: Reason): void
+}
+
+/**
+ * Does something when asked to, never twice at the same time.
+ *
+ * @param onError told when it failed
+ */
+export function onDemand<Reason = void>(
+  work: (reason: Reason) => Promise<void>,
+  onError: (error: Error) => void,
+): OnDemand<Reason> {
+  let underWay: Promise<void> | undefined
+  let stopped = false
+  return {
+    run(reason) {
+      if (stopped) return
+      underWay ??= work(reason)
+        .catch(onError)
+        .finally(() => {
+          underWay = undefined
+        })
+    },
+    async stop() {
+      stopped = true
+      await underWay
+    },
+  }
+}

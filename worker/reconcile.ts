@@ -25,6 +25,8 @@ const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn
   },
 }
 
+/** How often a piece is looked at, in milliseconds. */
+export const reconcileEvery = 3_000
 /** Jobs looked at in a round's piece; the rows are read in the order of their primary key. */
 const pieceSize = 10_000
 /** Jobs brought in line at once. */
@@ -43,48 +45,32 @@ export interface ReconcilerOptions {
 }
 
 /**
+ * Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed: since when there may be
+ * changes that a statement after this one does not see. It is to be read before the changes are.
+ */
+export const oldestTransaction = sql`(
+  select greatest(min(xact_start) - interval '1 second', now() - ${longestPause})
+  from pg_stat_activity
+  where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()
+)`
+
+/**
  * Makes the chore that brings `accepted.job` in line with `pgboss.job` when something other than our workers has changed
  * that: pg-boss's own supervision, its dashboard, somebody's SQL. What was canceled or failed there is found by an index,
- * everything else on the way through all jobs, {@link pieceSize} a second, of which {@link mostAtOnce} are brought in
- * line. The workers take turns, so that however many there are, that is all it costs.
+ * everything else on the way through all jobs, {@link pieceSize} each {@link reconcileEvery}, of which
+ * {@link mostAtOnce} are brought in line. The workers take turns, so that however many there are, that is all it costs.
  */
-export function createReconciler({ database, boss, hints, log }: ReconcilerOptions): () => Promise<void> {
-  return async () => {
-    const { changed, enqueued } = await database.kysely.transaction().execute(async (kyselyTrx) => {
-      const trx = kyselyTrx as unknown as AnyTransaction
-      const found = await lookInTurn(trx)
-      return found.length > 0 ? bringInLine(boss, trx, found) : { changed: [], enqueued: [] }
-    })
+export function createReconciler({ database, boss, hints, log }: ReconcilerOptions): (since: Date) => Promise<void> {
+  return async (unseenSince) => {
+    const found = await lookInTurn(database, unseenSince)
+    if (found.length === 0) return
+    const { changed, enqueued } = await database.kysely
+      .transaction()
+      .execute((trx) => bringInLine(boss, trx as unknown as AnyTransaction, found))
     if (changed.length > 0) log.warn({ jobs: changed }, 'Jobs were brought in line with the queue')
     hints.notify('status', changed)
     hints.notify('work', enqueued)
   }
-}
-
-/** The jobs that seem out of line; none when another worker has looked within the last second. */
-async function lookInTurn(trx: AnyTransaction): Promise<string[]> {
-  const { rows: turns } = await sql<{ ended_up_to: string; position: string; horizon: Date }>`
-    select ended_up_to, position, horizon from accepted.reconciliation
-    where looked_at < now() - interval '0.9 seconds' for update skip locked`.execute(trx)
-  const [turn] = turns
-  if (!turn) return []
-  const piece = await lookAtPiece(trx, turn.position)
-  const isContiguous = turn.position === turn.ended_up_to
-  const ended = await findEndedSince(trx, turn.horizon)
-  await sql`
-    update accepted.reconciliation set
-      horizon = ${ended.horizon}, position = ${piece.last ?? (isContiguous ? piece.endedUpTo : null) ?? turn.ended_up_to},
-      ended_up_to = greatest(ended_up_to, ${isContiguous ? piece.endedUpTo : null}::uuid),
-      looked_at = now()`.execute(trx)
-  return [...new Set([...piece.found, ...ended.found])]
-}
-
-interface Piece {
-  /** The job up to which the piece goes; none when it was the last piece of the round. */
-  last: string | null
-  /** Up to here every job of the piece has ended, and no new one can come. */
-  endedUpTo: string | null
-  found: string[]
 }
 
 // Each look-up by itself: a join of the whole would be tempted to read the whole queue.
@@ -103,49 +89,63 @@ const standing: RawBuilder<Standing | null> = sql`
       and not exists (select from accepted.suspect where job_id = job.id) then 'blocked'
   end`
 
-async function lookAtPiece(trx: AnyTransaction, position: string): Promise<Piece> {
-  const { rows } = await sql<Piece>`
-    with job as materialized (
-      select id, operation, state, attempt from accepted.job where id > ${position} order by id limit ${pieceSize}
+/**
+ * The jobs that seem out of line: in the next piece, and among those that have ended in the queue since the last look.
+ * None when another worker has just looked. By hand a job may be ended without a date.
+ */
+async function lookInTurn({ kysely }: Database, unseenSince: Date): Promise<string[]> {
+  const { rows } = await sql<{ found: string[] }>`
+    with turn as materialized (
+      select ended_up_to, position, horizon from accepted.reconciliation
+      where looked_at < now() - make_interval(secs => ${reconcileEvery / 1000}) for update skip locked
+    ), job as materialized (
+      select piece.* from turn cross join lateral (
+        select id, operation, state, attempt from accepted.job where id > turn.position order by id limit ${pieceSize}
+      ) piece
     ), pending as materialized (
       select job.id, ${standing} as standing from job ${queued} where job.state in ${pendingList} order by job.id
-    )
-    select
-      case
-        when cardinality(out_of_line.ids) = ${mostAtOnce} then out_of_line.ids[${mostAtOnce}]
-        else (select id from job order by id offset ${pieceSize - 1})
-      end as last,
-      (
-        select id from job
-        where id < coalesce((select id from pending limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-          and id < accepted.uuid_floor(now() - ${oldestNewcomer})
-        order by id desc limit 1
-      ) as "endedUpTo",
-      out_of_line.ids as found
-    from (
+    ), out_of_line as materialized (
       select array(select id from pending where standing is not null order by id limit ${mostAtOnce}) as ids
-    ) as out_of_line`.execute(trx)
-  return rows[0] as Piece
-}
-
-/**
- * Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed: so the next look begins
- * where the oldest transaction of this one did. By hand it may be ended without a date.
- */
-async function findEndedSince(trx: AnyTransaction, horizon: Date): Promise<{ found: string[]; horizon: Date }> {
-  const { rows: oldest } = await sql<{ horizon: Date }>`
-    select greatest(min(xact_start) - interval '1 second', now() - ${longestPause}) as horizon
-    from pg_stat_activity
-    where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()`.execute(trx)
-  const { rows } = await sql<{ id: string; completed_on: Date | null }>`
-    select job.id, queue.completed_on from pgboss.job queue
-    join accepted.job on job.id = queue.id
-    where queue.state in ('cancelled', 'failed')
-      and (queue.completed_on >= greatest(${horizon}::timestamptz, now() - ${longestPause}) or queue.completed_on is null)
-      and job.state in ${pendingList}
-    order by queue.completed_on nulls first limit ${mostAtOnce}`.execute(trx)
-  const next = rows.length < mostAtOnce ? oldest[0]?.horizon : rows.at(-1)?.completed_on
-  return { found: rows.map(({ id }) => id), horizon: next ?? horizon }
+    ), ended as materialized (
+      select recent.* from turn cross join lateral (
+        select job.id, queue.completed_on from pgboss.job queue
+        join accepted.job on job.id = queue.id
+        where queue.state in ('cancelled', 'failed')
+          and (
+            queue.completed_on >= greatest(turn.horizon, now() - ${longestPause}) or queue.completed_on is null
+          ) and job.state in ${pendingList}
+        order by queue.completed_on nulls first limit ${mostAtOnce}
+      ) recent
+    ), piece as (
+      select
+        -- The piece goes up to here; none when it is the last one of the round.
+        case
+          when cardinality(out_of_line.ids) = ${mostAtOnce} then out_of_line.ids[${mostAtOnce}]
+          else (select id from job order by id offset ${pieceSize - 1})
+        end as last,
+        -- Up to here every job has ended, and no new one can come.
+        case when turn.position = turn.ended_up_to then (
+          select id from job
+          where id < coalesce((select id from pending limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            and id < accepted.uuid_floor(now() - ${oldestNewcomer})
+          order by id desc limit 1
+        ) end as ended_up_to
+      from out_of_line, turn
+    ), moved as (
+      update accepted.reconciliation set
+        horizon = case
+          when (select count(*) from ended) < ${mostAtOnce} then ${unseenSince}
+          else coalesce((select max(completed_on) from ended), horizon)
+        end,
+        position = coalesce(piece.last, piece.ended_up_to, reconciliation.ended_up_to),
+        ended_up_to = greatest(reconciliation.ended_up_to, piece.ended_up_to),
+        looked_at = now()
+      from piece
+      returning only_row
+    )
+    select out_of_line.ids || array(select id from ended where id <> all(out_of_line.ids)) as found
+    from out_of_line, moved`.execute(kysely)
+  return rows[0]?.found ?? []
 }
 
 interface OutOfLine {

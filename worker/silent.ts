@@ -32,7 +32,7 @@ const mostFalls = 8
 const atOnce = 10
 
 /** How often a queue is looked over, in milliseconds. */
-const sweepEvery = 2_000
+export const sweepEvery = 3_000
 
 /** Claims of an operation that are taken back at once, at most; a process holds two batches. */
 const mostAtOnce = 1_000
@@ -51,10 +51,8 @@ export async function enterSweeps({ kysely }: Database, names: readonly string[]
  * a machine, a kill from outside.
  */
 export async function takeBackSilent(database: Database, lanes: readonly Lane[]): Promise<void> {
-  const turns = await takeTurns(database, lanes)
-  const mine = lanes.filter(({ operation }) => turns.has(operation.name))
-  const silent = Map.groupBy(await findSilent(database, mine), ({ name }) => name)
-  for (const lane of mine) {
+  const silent = Map.groupBy(await sweepInTurn(database, lanes), ({ name }) => name)
+  for (const lane of lanes) {
     const rows = silent.get(lane.operation.name)
     if (!rows) continue
     const found = rows.map((row) => claimOf(row, false))
@@ -73,20 +71,6 @@ export async function takeBackSilent(database: Database, lanes: readonly Lane[])
   }
 }
 
-/** The operations whose turn is ours: each is swept once in a while, however many workers there are. */
-async function takeTurns({ kysely }: Database, lanes: readonly Lane[]): Promise<Set<string>> {
-  const names = lanes.map(({ operation }) => operation.name)
-  const { rows } = await sql<{ operation: string }>`
-    update accepted.sweep set swept_at = now()
-    where operation in (
-      select operation from accepted.sweep
-      where operation = any(${names}) and swept_at < now() - make_interval(secs => ${sweepEvery / 1000})
-      for update skip locked
-    )
-    returning operation`.execute(kysely)
-  return new Set(rows.map(({ operation }) => operation))
-}
-
 interface SilentRow {
   name: string
   id: string
@@ -94,17 +78,28 @@ interface SilentRow {
   data: QueueData
 }
 
-async function findSilent({ kysely }: Database, lanes: readonly Lane[]): Promise<SilentRow[]> {
-  if (lanes.length === 0) return []
+/** The overdue jobs of the operations whose turn is ours: each is swept once in a while, however many workers there are. */
+async function sweepInTurn({ kysely }: Database, lanes: readonly Lane[]): Promise<SilentRow[]> {
+  const names = lanes.map(({ operation }) => operation.name)
   const { rows } = await sql<SilentRow>`
+    with ours as materialized (
+      update accepted.sweep set swept_at = now()
+      where operation in (
+        select operation from accepted.sweep
+        where operation = any(${names}) and swept_at < now() - make_interval(secs => ${sweepEvery / 1000})
+        for update skip locked
+      )
+      returning operation
+    )
     select name, id, retry_count as "retryCount", data
     from unnest(
-      ${lanes.map(({ operation }) => operation.name)}::text[],
+      ${names}::text[],
       ${lanes.map(({ operation }) => operation.heartbeatSeconds)}::integer[]
     ) as heartbeat (operation, seconds)
+    join ours using (operation)
     cross join lateral (
       select name, id, retry_count, data from pgboss.job
-      where name = operation and state = 'active' and ${overdue(sql`heartbeat.seconds`)}
+      where name = heartbeat.operation and state = 'active' and ${overdue(sql`heartbeat.seconds`)}
       order by heartbeat_on limit ${mostAtOnce}
     ) as silent`.execute(kysely)
   return rows

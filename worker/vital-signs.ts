@@ -32,19 +32,3 @@ export async function touch(
     ) as ours
     where job.name = ours.name and job.id = ours.id`.execute(kysely)
 }
-
-/**
- * Operations with a job that is due. The order is that of the index the claims use: the head of each queue is looked at,
- * and not the whole of it.
- */
-export async function findDue({ kysely }: Database, names: readonly string[]): Promise<string[]> {
-  const { rows } = await sql<{ name: string }>`
-    select queue.name from unnest(${names}::text[]) as queue (name)
-    cross join lateral (
-      select from pgboss.job
-      where job.name = queue.name and job.state < 'active' and not job.blocked and job.start_after <= now()
-      order by job.priority desc, job.created_on
-      limit 1
-    ) as next`.execute(kysely)
-  return rows.map(({ name }) => name)
-}

@@ -11,7 +11,7 @@ import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { createLog } from '../src/log.ts'
 import type { Operation } from '../src/operation.ts'
 import { createCancellations } from './cancellations.ts'
-import { repeat } from './chore.ts'
+import { onDemand, repeat } from './chore.ts'
 import { createClaims } from './claim.ts'
 import { createConnectionWatch } from './connection-watch.ts'
 import { deliveryHandler } from './deliver.ts'
@@ -20,6 +20,7 @@ import type { Handler, Handlers } from './handlers.ts'
 import type { Health, Monitored } from './health.ts'
 import { type Isolation, isolateHandlers } from './isolate.ts'
 import type { Lane } from './lane.ts'
+import { look } from './look.ts'
 import { startLoop } from './loop.ts'
 import { createMetrics } from './metrics.ts'
 import { createProgress } from './progress.ts'
@@ -29,7 +30,7 @@ import { createRunTimes } from './run-times.ts'
 import { assertPayloads, createFiring, deleteOtherSchedules, type Scheduling, writeSchedules } from './schedules.ts'
 import { enterSweeps, takeBackSilent } from './silent.ts'
 import { createSuspects, forgetEndedSuspects, type RunningLane } from './suspects.ts'
-import { findDue, touch, touchEvery } from './vital-signs.ts'
+import { touch, touchEvery } from './vital-signs.ts'
 import { within } from './within.ts'
 
 export interface WorkerOptions {
@@ -58,12 +59,8 @@ export interface Worker extends Monitored {
   stop(): Promise<void>
 }
 
-/** The floor under the hints: how often all queues are looked over, in milliseconds. */
+/** The floor under the hints: how often is looked whether there is anything to do, in milliseconds. */
 const lookEvery = 1_000
-/** In turns: see {@link takeBackSilent}. */
-const takeBackEvery = 1_000
-const suspectsEvery = 1_000
-const reconcileEvery = 1_000
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
 const schedulesEvery = 60_000
@@ -189,25 +186,29 @@ function run(parts: Parts): Worker {
     onError: (err) => log.warn({ err }, 'Hints are not heard; polling goes on'),
   })
   const connection = createConnectionWatch()
-  const every = (milliseconds: number, work: () => Promise<void>) =>
-    repeat(milliseconds, work, (err) => {
-      if (isOutage(err)) connection.disturbed()
-      log.warn({ err }, 'A chore failed; it is done again')
-    })
+  const onFailure = (err: Error) => {
+    if (isOutage(err)) connection.disturbed()
+    log.warn({ err }, 'A chore failed; it is done again')
+  }
   const swept = lanes.map(({ lane }) => lane)
-  const takeBack = async () => {
-    if (connection.isSteady()) await takeBackSilent(vital, swept)
-  }
+  const suspects = onDemand(createSuspects({ database, lanes, draining: draining.signal, log }), onFailure)
+  const sweep = onDemand(() => takeBackSilent(vital, swept), onFailure)
+  const reconcile = onDemand(createReconciler({ database, boss, hints, log }), onFailure)
+  const fire = onDemand(createFiring(scheduling, hints), onFailure)
   let answeredAt = performance.now()
-  const look = async () => {
-    const due = await findDue(vital, names)
+  const lookAround = async () => {
+    const found = await look(vital, names, [...scheduling.schedules.keys()])
     answeredAt = performance.now()
-    wake(due)
+    wake(found.operations)
+    if (found.hasSchedules) fire.run()
+    if (found.hasSuspects) suspects.run()
+    if (found.hasSweeps && connection.isSteady()) sweep.run()
+    if (found.unseenSince) reconcile.run(found.unseenSince)
   }
-  const suspects = every(suspectsEvery, createSuspects({ database, lanes, draining: draining.signal, log }))
+  const every = (milliseconds: number, work: () => Promise<void>) => repeat(milliseconds, work, onFailure)
   const chores = [
-    suspects,
-    every(lookEvery, look),
+    every(lookEvery, lookAround),
+    ...[suspects, sweep, reconcile, fire],
     every(touchEvery, async () => {
       await touch(
         vital,
@@ -215,11 +216,8 @@ function run(parts: Parts): Worker {
       )
       connection.touched()
     }),
-    every(takeBackEvery, takeBack),
-    every(reconcileEvery, createReconciler({ database, boss, hints, log })),
     every(cancellationsEvery, cancellations.look),
     every(runTimesEvery, runTimes.write),
-    every(lookEvery, createFiring(scheduling, hints)),
     every(schedulesEvery, async () => void (await writeSchedules(scheduling))),
     every(partitionsEvery, () => maintainPartitions(database, log)),
     every(forgetEvery, () => forgetEndedSuspects(database)),

@@ -55,8 +55,8 @@ t.test('the trace of the request goes with its job, into the handlers and their 
           log.info('said')
           return { attempt }
         },
-        settle: async (_trx, [job]) => {
-          if (job) seen.push(['settle', job.id, job.traceparent])
+        settle: async (_trx, jobs) => {
+          for (const job of jobs) seen.push(['settle', job.id, job.traceparent])
         },
       },
     }),
