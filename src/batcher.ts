@@ -1,6 +1,6 @@
 /** Things that wait, and are done together, so many in a batch and so many batches at once. */
 export interface Batcher<Thing> {
-  /** Done as soon as there is room: at once, when nothing else is waiting. */
+  /** Done as soon as there is room, with all that comes in the same turn of the event loop. */
   push(thing: Thing): void
   /** How many wait. */
   waiting(): number
@@ -19,14 +19,15 @@ export function createBatcher<Thing>({ batchSize, batchesAtOnce, run }: BatcherO
   const waiting: Thing[] = []
   let underWay = 0
   const runAll = async () => {
-    underWay += 1
     while (waiting.length > 0) await run(waiting.splice(0, batchSize))
     underWay -= 1
   }
   return {
     push(thing) {
       waiting.push(thing)
-      if (underWay < batchesAtOnce) void runAll()
+      if (underWay === batchesAtOnce) return
+      underWay += 1
+      setImmediate(runAll)
     },
     waiting: () => waiting.length,
   }

@@ -1,3 +1,4 @@
+import { setTimeout as delay, setImmediate as immediate } from 'node:timers/promises'
 import type { Database } from './database.ts'
 
 /** The channels of our hints, and what their words are. */
@@ -20,8 +21,8 @@ export interface Notifier {
   flush(): Promise<void>
 }
 
-/** How long words gather before they are sent, in milliseconds. */
-const gatherFor = 2
+/** So long words gather after others have been sent, in milliseconds; the first ones are not kept waiting. */
+const gatherFor = 5
 
 /** NOTIFY takes payloads of less than 8000 bytes (PostgreSQL manual, NOTIFY). */
 const longestPayload = 7_900
@@ -33,9 +34,12 @@ const longestPayload = 7_900
 export function createNotifier(database: Database): Notifier {
   let words = new Map<Channel, Set<string>>()
   let sending: Promise<void> | undefined
+  let sentAt = Number.NEGATIVE_INFINITY
 
   const send = async () => {
-    await new Promise((resolve) => setTimeout(resolve, gatherFor))
+    const wait = sentAt + gatherFor - performance.now()
+    await (wait > 0 ? delay(wait) : immediate())
+    sentAt = performance.now()
     const hints = [...words].flatMap(([channel, ofChannel]) =>
       pack(ofChannel).map((payload) => ({ channel: channels[channel], payload })),
     )

@@ -15,6 +15,8 @@ const mostStreams = 15_000
 const mostPending = 1_000
 /** Jobs that a stream remembers having told of. */
 const mostRemembered = 2_000
+/** Jobs of which all streams share what they remember, as long as it is the same. */
+const mostShared = 20_000
 /** Who has read nothing for so many heartbeats does not read at all. */
 const mostBeatsUnread = 2
 
@@ -61,6 +63,14 @@ export function createEventStreams(
   { most = mostStreams, beatEvery = heartbeatEvery }: { most?: number; beatEvery?: number } = {},
 ): EventStreams {
   const beats = new Set<() => void>()
+  const shared = new RecentMap<Told>(mostShared)
+  const toldOf = ({ id, sequence, state, attempt, cancel_requested }: Job): Told => {
+    const known = shared.get(id)
+    if (known?.sequence === sequence) return known
+    const told = { id, sequence, state, attempt, cancel_requested }
+    shared.set(id, told)
+    return told
+  }
   let heartbeat: NodeJS.Timeout | undefined
   const beatWhileOpen = () => {
     if (beats.size === 0) {
@@ -78,7 +88,11 @@ export function createEventStreams(
     open(reply, { frame, known, onEnd }) {
       const { raw } = reply
       const last = new RecentMap<Told>(mostRemembered)
-      for (const job of known) last.set(job.id, toTold(job))
+      const remember = (job: Job) => {
+        const told = toldOf(job)
+        last.set(told.id, told)
+      }
+      for (const job of known) remember(job)
       // What was given first is sent first, so that an event speaks for everything before its own `since`.
       const pending = new Map<string, { job: Job; since: Date | undefined }>()
       let isEnding = false
@@ -86,7 +100,7 @@ export function createEventStreams(
       const write = (job: Job, since: Date | undefined) => {
         const before = last.get(job.id)
         if (before && Number(before.sequence) >= Number(job.sequence)) return
-        last.set(job.id, toTold(job))
+        remember(job)
         raw.write(frame(job, before, since))
       }
       const flush = () => {
@@ -153,8 +167,4 @@ export function createEventStreams(
       }
     },
   }
-}
-
-function toTold({ sequence, state, attempt, cancel_requested }: Job): Told {
-  return { sequence, state, attempt, cancel_requested }
 }

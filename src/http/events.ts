@@ -10,7 +10,7 @@ import { negotiate } from './negotiate.ts'
 import { readsHeaders } from './request-headers.ts'
 import { withBody, withoutBody, withProblems } from './responses.ts'
 import type { Service } from './service.ts'
-import { snapshot, snapshotSize } from './snapshot.ts'
+import { type Snapshot, snapshotSize } from './snapshot.ts'
 import { connectSocket, refuseForeignOrigin } from './websocket.ts'
 
 /** Who has missed more changes gets a snapshot instead. */
@@ -120,10 +120,9 @@ async function streamPrincipal(service: Service, request: FastifyRequest, reply:
   const { principal } = request
   const following = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
   try {
-    const since = await readHorizon(service.database.kysely)
     const cursor = decodeCursor(lastEventIdOf(request))
     const missed = cursor && (await readMissed(service, principal, cursor))
-    const found = missed ?? (await snapshot(service, principal))
+    const { since, jobs } = missed ?? (await service.snapshotOf(principal))
     const origin = service.originOf(request)
     const stream = service.streams.open(reply, {
       frame: (one, last, before) =>
@@ -132,8 +131,8 @@ async function streamPrincipal(service: Service, request: FastifyRequest, reply:
       onEnd: following.stop,
     })
     // A client that leaves in the middle begins again where it had begun.
-    const last = found.pop()
-    for (const job of found) stream.send(job, missed && cursor?.since)
+    const last = jobs.at(-1)
+    for (const job of jobs.slice(0, -1)) stream.send(job, missed && cursor?.since)
     let isLive = false
     following.begin((job) => stream.send(job, (isLive && service.watcher.horizon()) || since), last ? [last] : [])
     isLive = true
@@ -145,9 +144,15 @@ async function streamPrincipal(service: Service, request: FastifyRequest, reply:
 }
 
 /** What a resuming client has missed; undefined when it is too much. What it has just seen may be told again. */
-async function readMissed({ database }: Service, principal: string, { since, jobId, sequence }: EventCursor) {
+async function readMissed(
+  { database }: Service,
+  principal: string,
+  { since, jobId, sequence }: EventCursor,
+): Promise<Snapshot | undefined> {
+  const horizon = await readHorizon(database.kysely)
   const changed = await readChangesSince(database.kysely, { principal, since, limit: mostMissed })
-  return changed?.filter((job) => job.id !== jobId || job.sequence !== sequence)
+  const jobs = changed?.filter((job) => job.id !== jobId || job.sequence !== sequence)
+  return jobs && { since: horizon, jobs }
 }
 
 /** To a HEAD, and to who need not come back. */

@@ -13,7 +13,7 @@ export interface FrameOptions {
 }
 
 /** What decides how the next change of a job is told, once it has been told of: so little, for streams remember many. */
-export type Told = Pick<Job, 'sequence' | 'state' | 'attempt' | 'cancel_requested'>
+export type Told = Pick<Job, 'id' | 'sequence' | 'state' | 'attempt' | 'cancel_requested'>
 
 /** How changes of jobs are told. */
 export interface News {

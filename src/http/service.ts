@@ -24,6 +24,7 @@ import { createEventStreams, type EventStreams } from './event-stream.ts'
 import { createNews, type News } from './news.ts'
 import { originFrom } from './origin.ts'
 import type { RateLimit } from './rate-limit.ts'
+import { createSnapshots, type Snapshot } from './snapshot.ts'
 
 export interface AcceptedOptions {
   /** A module namespace or any record; exports that are no operations are ignored. */
@@ -73,6 +74,8 @@ export interface Service {
   watcher: Watcher
   estimates: Estimates
   news: News
+  /** The newest jobs of a principal, as they are when it is asked for or later. */
+  snapshotOf(principal: string): Promise<Snapshot>
   streams: EventStreams
   /** Aborts when the process is to stop: who waits is answered, and streams end. */
   draining: AbortSignal
@@ -129,6 +132,7 @@ export async function open(
       turns,
       estimates,
       news: createNews(estimates),
+      snapshotOf: createSnapshots(database),
       streams: createEventStreams(draining),
       draining,
       originOf: originFrom(options.publicUrl),

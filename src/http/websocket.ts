@@ -7,7 +7,6 @@ import { findJobs } from '../jobs/read.ts'
 import { RecentMap } from '../recent-map.ts'
 import { type Following, follow } from '../watch/follow.ts'
 import type { Service } from './service.ts'
-import { snapshot } from './snapshot.ts'
 
 /** CloudEvents' WebSocket protocol binding, section 3.1: one event in JSON per text frame. */
 export const subprotocol = 'cloudevents.json'
@@ -114,8 +113,8 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   const watchAll = () => follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
   let all: Following | undefined = watchAll()
   const timer = setTimeout(async () => {
-    const found = await snapshot(service, principal).catch(() => undefined)
-    if (found) all?.begin(tell, found)
+    const found = await service.snapshotOf(principal).catch(() => undefined)
+    if (found) all?.begin(tell, found.jobs)
     else socket.close(goingAway, 'Try again')
   }, subscribesWithin)
   const tellOfAllAgain = () => {

@@ -25,8 +25,12 @@ export interface WatcherOptions {
   onError: (error: Error) => void
 }
 
-/** Hints are gathered for so long while they keep coming, in milliseconds; the first one is not kept waiting. */
-const tickEvery = 25
+/**
+ * Hints gather for so many times what the last query took, and not longer than so many milliseconds: so the queries take
+ * a fifth of one connection at most, and the first hint is not kept waiting.
+ */
+const gatherTimes = 4
+const longestGather = 25
 /** The floor under the hints: what is watched is looked at so often, in milliseconds, whether or not there is a hint. */
 const lookEvery = 500
 /** Of a principal's jobs so many are remembered. */
@@ -55,7 +59,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   let lookAtAll = false
   // The one of the last look is good for what the next one finds.
   const horizons: { told?: Date | undefined; next?: Date | undefined } = {}
-  let lastTick = Number.NEGATIVE_INFINITY
+  let nextTick = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
   let ticking: Promise<void> | undefined
   let closed = false
@@ -99,7 +103,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   }
 
   const tick = async () => {
-    lastTick = performance.now()
+    const begunAt = performance.now()
     const all = lookAtAll
     lookAtAll = false
     try {
@@ -110,11 +114,13 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
       // The next look finds what this one missed.
       onError(error as Error)
     }
+    const endedAt = performance.now()
+    nextTick = endedAt + Math.min(gatherTimes * (endedAt - begunAt), longestGather)
   }
 
   const schedule = () => {
     if (timer || ticking || closed) return
-    const wait = Math.max(0, lastTick + tickEvery - performance.now())
+    const wait = Math.max(0, nextTick - performance.now())
     timer = setTimeout(() => {
       timer = undefined
       ticking = tick().finally(() => {

