@@ -74,7 +74,10 @@ t.test('migrate says what it did, for people and for machines', async (t) => {
   const DATABASE_URL = await createDatabase(t, { empty: true })
   const first = await run(['migrate', ...config, '--json'], { DATABASE_URL })
   t.same(JSON.parse(first.out), {
-    migrations: ['0001_accepted', '0002_events_and_webhooks', '0003_crashes', '0004_schedule', '0001_todos'],
+    migrations: [
+      ...['0001_accepted', '0002_events_and_webhooks', '0003_crashes', '0004_schedule', '0005_sweeps'],
+      '0001_todos',
+    ],
   })
   t.match(await run(['migrate', ...config], { DATABASE_URL }), { code: 0, out: 'The database was up to date.\n' })
 })

@@ -4,8 +4,6 @@ import type { Row, Stage } from '../stage.ts'
 import { findWaiting, hold } from './locks.ts'
 import { executed, submit } from './processes.ts'
 
-const jobs = 5
-
 /** Held up there, a worker has claimed jobs, and has neither begun nor settled them. */
 const pendingJobs = "select from accepted.job where state = 'queued' for update"
 
@@ -15,6 +13,7 @@ const beforePerform: Row = {
   summary: 'SIGKILL of a worker between claim and begin: executed once, effect once',
   workers: 0,
   async story(stage) {
+    const jobs = 5
     await submit(stage, '/performed', jobs)
     await using held = await hold(stage, pendingJobs)
     const doomed = await stage.open('worker')
@@ -39,7 +38,8 @@ const afterCommit = (path: string): Row => ({
   summary: `SIGKILL of a worker after COMMIT, before the answer (${path.slice(1)}): executed once, effect once`,
   workers: 0,
   async story(stage) {
-    const transactions = path === '/settled' ? 1 : jobs
+    // What is performed is settled in transactions of its own, of which a worker has two under way.
+    const [jobs, transactions] = path === '/settled' ? [5, 1] : [2, 2]
     // Of its own, for the API is to get its answers.
     const way = await startFaultProxy(stage.server.port)
     try {
