@@ -30,11 +30,21 @@ export interface ProgramOptions {
   args?: string[]
 }
 
+// Below the range that the kernel gives ports from, so that nobody else is given it before it is used; and each of the
+// test files that run at the same time has ports of its own.
+const portsPerJob = 2_500
+const firstPort = 10_000 + (Number(process.env.TAP_JOB_ID ?? 0) % 8) * portsPerJob
+let nextPort = Math.floor(Math.random() * portsPerJob)
+
 /** A port that was free a moment ago. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
+  const port = firstPort + (nextPort++ % portsPerJob)
+  const server = createServer().listen(port, '127.0.0.1')
+  try {
+    await once(server, 'listening')
+  } catch {
+    return freePort()
+  }
   server.close()
   await once(server, 'close')
   return port
