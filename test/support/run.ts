@@ -6,6 +6,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { adminUrlVariable, templateName } from './database.ts'
@@ -40,6 +41,7 @@ async function runTap(): Promise<number> {
     env: {
       ...process.env,
       [adminUrlVariable]: postgres.url,
+      NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, 'without-hooks.ts'))}`,
       // Hundreds of processes load the same modules.
       NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
     },
