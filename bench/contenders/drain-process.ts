@@ -67,10 +67,9 @@ export async function drainedBy(url: string, ends: string): Promise<Drained> {
       ended: number
       later: number
       seconds: number
-    }>(`with ends as (${ends}), first as (select min(at) as at from ends)
-    select count(*)::float8 as ended, count(*) filter (where ends.at > first.at)::float8 as later,
-      extract(epoch from max(ends.at) - min(first.at))::float8 as seconds
-    from ends, first`)
+    }>(`select count(*)::float8 as ended, count(*) filter (where at > first)::float8 as later,
+      extract(epoch from max(at) - min(at))::float8 as seconds
+    from (select at, min(at) over () as first from (${ends}) as ends) as timed`)
     .finally(() => client.end())
   const { ended = 0, later = 0, seconds = 0 } = rows[0] ?? {}
   if (later === 0) throw new Error(`Only ${ended} jobs ended, and all at once: that makes no rate`)

@@ -1,5 +1,5 @@
 import { deferJobs, releaseJobs } from '../core/defer.ts'
-import { collectGarbage, inspectable } from '../core/garbage.ts'
+import { collectGarbage, inspectable } from '../core/inspector.ts'
 import { freePort, type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Sample } from '../core/scenario.ts'
 import { memoryOf, query } from '../core/server.ts'

@@ -6,7 +6,8 @@ const labelWidth = 210
 const valueWidth = 90
 const rowHeight = 30
 
-const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
+/** For XML. */
+export const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 
 /** Draws the first metric of a table as bars, with lines from the least to the greatest, as an SVG. */
 export function drawBars({ caption, metrics: [metric], series }: Table): string {
