@@ -5,6 +5,7 @@ import { drain } from './s3-drain.ts'
 import { drainRows } from './s4-drain-rows.ts'
 import { pickup } from './s5-pickup.ts'
 import { postToTerminalEvent } from './s6-post-to-event.ts'
+import { backlogs } from './s7-backlog.ts'
 import { idling } from './s8-idle.ts'
 import { watchers } from './s9-watchers.ts'
 
@@ -15,6 +16,7 @@ export const scenarios: readonly Scenario[] = [
   drainRows,
   pickup,
   postToTerminalEvent,
+  backlogs,
   idling,
   watchers,
 ]
