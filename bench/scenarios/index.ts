@@ -8,6 +8,7 @@ import { postToTerminalEvent } from './s6-post-to-event.ts'
 import { backlogs } from './s7-backlog.ts'
 import { idling } from './s8-idle.ts'
 import { watchers } from './s9-watchers.ts'
+import { partitionDrops } from './s10-partition-drop.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -19,4 +20,5 @@ export const scenarios: readonly Scenario[] = [
   backlogs,
   idling,
   watchers,
+  partitionDrops,
 ]
