@@ -9,6 +9,7 @@ import { backlogs } from './s7-backlog.ts'
 import { idling } from './s8-idle.ts'
 import { watchers } from './s9-watchers.ts'
 import { partitionDrops } from './s10-partition-drop.ts'
+import { heldSnapshot } from './s11-held-snapshot.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -21,4 +22,5 @@ export const scenarios: readonly Scenario[] = [
   idling,
   watchers,
   partitionDrops,
+  heldSnapshot,
 ]
