@@ -10,6 +10,7 @@ import { idling } from './s8-idle.ts'
 import { watchers } from './s9-watchers.ts'
 import { partitionDrops } from './s10-partition-drop.ts'
 import { heldSnapshot } from './s11-held-snapshot.ts'
+import { soaking } from './s12-soak.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -23,4 +24,5 @@ export const scenarios: readonly Scenario[] = [
   watchers,
   partitionDrops,
   heldSnapshot,
+  soaking,
 ]
