@@ -24,11 +24,11 @@ export const backlogs: Scenario = {
   name: 'S7',
   title: 'Backlog: a million jobs that wait, against ten thousand',
   run(bench) {
-    const [large, small] = (bench.quick ? [50_000, 5_000] : [1_000_000, 10_000]).map(backlog) as [
+    const [large, small] = (bench.quick ? [20_000, 2_000] : [1_000_000, 10_000]).map(backlog) as [
       ReturnType<typeof backlog>,
       ReturnType<typeof backlog>,
     ]
-    const jobs = bench.quick ? 2_000 : 10_000
+    const jobs = bench.quick ? 1_500 : 10_000
     const load = { connections: 64, seconds: bench.quick ? 1 : 5, jobs, toWarm: jobs / 5 }
     return withContenders<BacklogLoad | BacklogLook, Outcome>(bench, [large, small], async (opened) => {
       const series = await interleave(bench, opened, load)
@@ -40,7 +40,7 @@ export const backlogs: Scenario = {
         listings.push(listStatements(statements, large.name), await listIndexes(url, statements))
         notes.push(...statements.filter(isSlow).map(describeWorst))
       }
-      await opened[0]?.opened.measure({ workSeconds: bench.quick ? 3 : 30, onExecutions })
+      await opened[0]?.opened.measure({ workSeconds: bench.quick ? 2 : 30, onExecutions })
       const goal = (metric: string, text: string): Goal => {
         const measured = ratio(series, metric, large.name, small.name)
         return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= 0.8 }
