@@ -117,19 +117,26 @@ export async function interleave<Work>(
   return series
 }
 
-/** Opens contenders, and closes them whatever happens. */
+/** Opens contenders, all at once, and closes them whatever happens. */
 export async function withContenders<Work, Result>(
   bench: Bench,
   contenders: readonly Contender<Work>[],
   use: (opened: { name: string; opened: Opened<Work> }[]) => Promise<Result>,
 ): Promise<Result> {
-  const all: { name: string; opened: Opened<Work> }[] = []
+  const opening = await Promise.allSettled(
+    contenders.map(async ({ name, open }) => ({ name, opened: await open(bench) })),
+  )
   try {
-    for (const { name, open } of contenders) all.push({ name, opened: await open(bench) })
-    return await use(all)
+    return await use(opening.map(unwrap))
   } finally {
-    for (const { opened } of all.toReversed()) await opened.close()
+    const closing = opening.map((one) => (one.status === 'fulfilled' ? one.value.opened.close() : undefined))
+    for (const one of await Promise.allSettled(closing)) unwrap(one)
   }
+}
+
+function unwrap<Value>(settled: PromiseSettledResult<Value>): Value {
+  if (settled.status === 'rejected') throw settled.reason
+  return settled.value
 }
 
 /** As many digits as mean something. */
