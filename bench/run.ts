@@ -96,11 +96,13 @@ async function withServer<Result>(use: (server: Bench['server'], directory: stri
     await server?.stop()
     await rm(directory, { recursive: true, force: true })
   }
-  const interrupted = async () => {
-    await clear()
-    process.exit(1)
+  const giveUp = async (why: Error | string) => {
+    console.error(`error: ${typeof why === 'string' ? why : why.stack}`)
+    // What fails while everything is taken down has been told by then.
+    process.on('uncaughtException', () => {})
+    await clear().finally(() => process.exit(1))
   }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupted)
+  for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException'] as const) process.once(event, giveUp)
   try {
     // As root, Postgres runs as another user, who must come in.
     await chmod(directory, 0o755)

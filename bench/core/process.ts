@@ -103,7 +103,10 @@ function wrap(child: ChildProcess, output: string): Process {
       listener = next as (message: unknown) => void
     },
     alone,
-    send: (message) => void child.send(message),
+    send(message) {
+      // To one that ends there is nothing to say; that it has is told to whoever waits for it.
+      if (child.connected) child.send(message, () => {})
+    },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')
