@@ -1,11 +1,13 @@
 import { defineHandlers } from 'accepted/worker'
 import type { Transaction } from 'kysely'
+import { tellEnded } from '../contenders/flow-process.ts'
 import { tellBegun } from '../contenders/pickup-process.ts'
 import type { Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
 export default defineHandlers(operations, {
   'note.create': { settle: async () => {} },
+  'counted.create': { settle: async (_trx, jobs) => tellEnded(jobs.length) },
   'pickup.settle': {
     settle: async (_trx, jobs) => {
       for (const { payload } of jobs) tellBegun(payload.sequence)

@@ -7,19 +7,30 @@ export interface Tables {
   effect: { job_id: string }
 }
 
-/** A request writes a domain row; its job does nothing. */
-export const createNote = defineOperation({
-  name: 'note.create',
-  route: { method: 'POST', url: '/notes' },
+const note = {
   input: Type.Object({ text: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
   payload: Type.Object({ noteId: Type.String() }),
-  accept: async (trx: Transaction<Tables>, entries) => {
+  accept: async (trx: Transaction<Tables>, entries: readonly { id: string; input: { text: string } }[]) => {
     await trx
       .insertInto('note')
       .values(entries.map(({ id, input }) => ({ id, text: input.text })))
       .execute()
     return entries.map(({ id }) => ({ payload: { noteId: id } }))
   },
+}
+
+/** A request writes a domain row; its job does nothing. */
+export const createNote = defineOperation({
+  name: 'note.create',
+  route: { method: 'POST', url: '/notes' },
+  ...note,
+})
+
+/** The same, but its jobs tell how many of them end. */
+export const createCounted = defineOperation({
+  name: 'counted.create',
+  route: { method: 'POST', url: '/counted-notes' },
+  ...note,
 })
 
 /** Its job tells when its `settle` begins. */

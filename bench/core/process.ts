@@ -13,6 +13,10 @@ export interface Process {
    * @param within so long it may take, in milliseconds; default a minute
    */
   hear<Message>(within?: number): Promise<Message>
+  /** Hands on every message from now on, instead of keeping it until it is heard. */
+  onMessage<Message>(listener: (message: Message) => void): void
+  /** Rejects when it ends by itself. */
+  alone: Promise<never>
   send(message: object): void
   stop(): Promise<void>
 }
@@ -65,20 +69,26 @@ const outputOf = (directory: string, name: string) => join(directory, `${name.re
 
 const options = (env: NodeJS.ProcessEnv) => ({
   execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning'],
-  env: { ...process.env, ...env },
+  // They are started again and again, and what they run does not change.
+  env: { NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-bench'), ...process.env, ...env },
   stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],
 })
 
 function wrap(child: ChildProcess, output: string): Process {
   const messages: unknown[] = []
   const waiting: ((message: unknown) => void)[] = []
+  let listener: ((message: unknown) => void) | undefined
   child.on('message', (message) => {
+    if (listener) return listener(message)
     const next = waiting.shift()
     if (next) next(message)
     else messages.push(message)
   })
   for (const stream of [child.stdout, child.stderr]) stream?.pipe(createWriteStream(output, { flags: 'a' }))
   const ended = once(child, 'exit')
+  const alone = ended.then(() => Promise.reject(new Error(`A process of the bench has ended by itself; see ${output}`)))
+  // Whoever waits for something else is told by that.
+  alone.catch(() => {})
   const process: Process = {
     pid: child.pid as number,
     async hear<Message>(within = patience) {
@@ -87,12 +97,16 @@ function wrap(child: ChildProcess, output: string): Process {
       waiting.push(resolve as (message: unknown) => void)
       const silent = new Error(`A process of the bench has said nothing for ${within / 1000} s; see ${output}`)
       const timer = setTimeout(() => reject(silent), within)
-      const alone = ended.then(() =>
-        Promise.reject(new Error(`A process of the bench has ended by itself; see ${output}`)),
-      )
       return Promise.race([promise, alone]).finally(() => clearTimeout(timer))
     },
-    send: (message) => void child.send(message),
+    onMessage<Message>(next: (message: Message) => void) {
+      listener = next as (message: unknown) => void
+    },
+    alone,
+    send(message) {
+      // To one that ends there is nothing to say; that it has is told to whoever waits for it.
+      if (child.connected) child.send(message, () => {})
+    },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')

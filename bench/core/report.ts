@@ -2,57 +2,79 @@ import { execFileSync } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { drawBars } from './chart.ts'
-import { format, type Outcome, type Table } from './scenario.ts'
+import { drawBars, drawLines } from './chart.ts'
+import type { Pressure } from './pressure.ts'
+import { format, type Goal, type Outcome, type Table } from './scenario.ts'
 import { median } from './stats.ts'
 
 /** What was measured, of all scenarios. */
-export interface Report {
+export interface Report extends Pressure {
   quick: boolean
   rounds: number
   durability: Readonly<Record<string, string>>
-  scenarios: ({ name: string; title: string } & Outcome)[]
+  scenarios: ({ name: string; title: string } & Outcome & Pressure)[]
 }
 
-/** Writes `RESULTS.md`, `results.json` and a chart for each table into a directory. */
+/** Writes `RESULTS.md`, `results.json` and the charts into a directory. */
 export async function writeReport(directory: string, report: Report): Promise<void> {
   await mkdir(join(directory, 'charts'), { recursive: true })
   const machine = describeMachine()
   await writeFile(join(directory, 'results.json'), `${JSON.stringify({ ...machine, ...report }, null, 2)}\n`)
   const sections: string[] = []
-  for (const { name, title, tables, goals, notes = [] } of report.scenarios) {
+  for (const { name, title, tables, courses = [], listings = [], notes = [], cpuPressure } of report.scenarios) {
+    const charts: string[] = []
+    const chart = async (caption: string, drawn: string) => {
+      const file = `charts/${name.toLowerCase()}-${charts.push(caption)}.svg`
+      await writeFile(join(directory, file), drawn)
+      return `${caption}\n\n![${caption}](${file})`
+    }
     sections.push(`## ${name}: ${title}`)
-    if (goals.length > 0) {
-      sections.push(
-        rowsOf([
-          ['goal', 'measured', ''],
-          ...goals.map(({ goal, measured, isMet, why }) => [
-            goal,
-            measured,
-            isMet ? 'met' : `**not met**: ${why ?? ''}`,
-          ]),
-        ]),
-      )
-    }
-    for (const [index, table] of tables.entries()) {
-      const chart = `charts/${name.toLowerCase()}-${index + 1}.svg`
-      await writeFile(join(directory, chart), drawBars(table))
-      sections.push(`${table.caption}\n\n![${table.caption}](${chart})`, figuresOf(table))
-    }
+    for (const table of tables) sections.push(await chart(table.caption, drawBars(table)), figuresOf(table))
+    for (const course of courses) sections.push(await chart(course.caption, drawLines(course)))
+    for (const { caption, head, rows } of listings) sections.push(caption, rowsOf([head, ...rows]))
     sections.push(...notes)
+    if (cpuPressure !== undefined) sections.push(`Meanwhile ${waited(cpuPressure)}.`)
   }
-  await writeFile(join(directory, 'RESULTS.md'), `${[...headOf(report, machine), ...sections].join('\n\n')}\n`)
+  const head = [...headOf(report, machine), ...goalsOf(report)]
+  await writeFile(join(directory, 'RESULTS.md'), `${[...head, ...sections].join('\n\n')}\n`)
 }
 
-function headOf({ quick, rounds, durability }: Report, machine: Machine): string[] {
+const waited = (cpuPressure: number) =>
+  `something that could have run waited for a processor ${format(cpuPressure)} % of the time`
+
+function headOf({ quick, rounds, durability, cpuPressure }: Report, machine: Machine): string[] {
   const settings = Object.entries(durability).map(([name, setting]) => `\`${name} = ${setting}\``)
   return [
     '# What was measured',
     `${machine.date}, ${machine.processors} × ${machine.model}, ${machine.memory} GiB of memory, Linux ${machine.kernel}, Node.js ${machine.node}. Postgres, the programs that are measured and what loads them share this machine.${quick ? ' **A quick run: everything once and small, to see that it works. The figures mean nothing.**' : ''}`,
     `As the server says: ${settings.join(', ')}.`,
-    `Contenders take turns, ${rounds} rounds. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. \`npm run bench\` does it all again.`,
+    `Contenders take turns, ${rounds} rounds unless a caption says otherwise. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. \`npm run bench\` does it all again.`,
+    ...(cpuPressure === undefined
+      ? []
+      : [
+          `While it ran, ${waited(cpuPressure)} (\`/proc/pressure/cpu\`, some). What loads as much as it can makes much of that by itself; of two runs, the one with more was disturbed.`,
+        ]),
   ]
 }
+
+function goalsOf({ scenarios }: Report): string[] {
+  const lines = scenarios.flatMap(({ name, title, goals }) =>
+    goals.map(({ goal, measured, ...one }) => [`[${name}](#${anchorOf(name, title)})`, goal, measured, verdictOn(one)]),
+  )
+  return lines.length > 0 ? ['## Goals', rowsOf([['scenario', 'goal', 'measured', ''], ...lines])] : []
+}
+
+function verdictOn({ isMet, why }: Pick<Goal, 'isMet' | 'why'>): string {
+  if (isMet) return 'met'
+  return why ? `**not met**: ${why}` : '**not met**'
+}
+
+/** Of a heading, as GitHub makes it. */
+const anchorOf = (name: string, title: string) =>
+  `${name}: ${title}`
+    .toLowerCase()
+    .replaceAll(/[^\w\- ]/g, '')
+    .replaceAll(' ', '-')
 
 interface Machine {
   date: string
@@ -88,5 +110,7 @@ function figuresOf({ metrics, series }: Table): string {
   return rowsOf([head, ...lines])
 }
 
+const escaped = (cell: string) => cell.replaceAll('|', '\\|')
+
 const rowsOf = ([head = [], ...lines]: readonly (readonly string[])[]) =>
-  [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+  [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.map(escaped).join(' | ')} |`).join('\n')

@@ -7,6 +7,8 @@ export interface Bench {
   quick: boolean
   /** How often each contender is measured; they take turns. */
   rounds: number
+  /** How long the soak takes. */
+  soakMinutes: number
   /** For logs and the like. */
   directory: string
   /** Tells whoever waits how far it is. */
@@ -37,6 +39,29 @@ export interface Table {
   series: readonly Series[]
 }
 
+/** How something went over time, line by line. */
+export interface Course {
+  caption: string
+  /** In seconds or minutes. */
+  time: Metric
+  metric: Metric
+  lines: readonly { name: string; points: readonly Point[] }[]
+  /** What was done from one time to another. */
+  span?: { from: number; to: number; text: string }
+}
+
+export interface Point {
+  time: number
+  value: number
+}
+
+/** What is no figure of a contender, in rows of text. */
+export interface Listing {
+  caption: string
+  head: readonly string[]
+  rows: readonly (readonly string[])[]
+}
+
 /** What is to be reached, and what was. */
 export interface Goal {
   goal: string
@@ -49,6 +74,8 @@ export interface Goal {
 /** What a scenario came to. */
 export interface Outcome {
   tables: readonly Table[]
+  courses?: readonly Course[]
+  listings?: readonly Listing[]
   goals: readonly Goal[]
   notes?: readonly string[]
 }
@@ -90,19 +117,26 @@ export async function interleave<Work>(
   return series
 }
 
-/** Opens contenders, and closes them whatever happens. */
+/** Opens contenders, all at once, and closes them whatever happens. */
 export async function withContenders<Work, Result>(
   bench: Bench,
   contenders: readonly Contender<Work>[],
   use: (opened: { name: string; opened: Opened<Work> }[]) => Promise<Result>,
 ): Promise<Result> {
-  const all: { name: string; opened: Opened<Work> }[] = []
+  const opening = await Promise.allSettled(
+    contenders.map(async ({ name, open }) => ({ name, opened: await open(bench) })),
+  )
   try {
-    for (const { name, open } of contenders) all.push({ name, opened: await open(bench) })
-    return await use(all)
+    return await use(opening.map(unwrap))
   } finally {
-    for (const { opened } of all.toReversed()) await opened.close()
+    const closing = opening.map((one) => (one.status === 'fulfilled' ? one.value.opened.close() : undefined))
+    for (const one of await Promise.allSettled(closing)) unwrap(one)
   }
+}
+
+function unwrap<Value>(settled: PromiseSettledResult<Value>): Value {
+  if (settled.status === 'rejected') throw settled.reason
+  return settled.value
 }
 
 /** As many digits as mean something. */

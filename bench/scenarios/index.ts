@@ -5,8 +5,12 @@ import { drain } from './s3-drain.ts'
 import { drainRows } from './s4-drain-rows.ts'
 import { pickup } from './s5-pickup.ts'
 import { postToTerminalEvent } from './s6-post-to-event.ts'
+import { backlogs } from './s7-backlog.ts'
 import { idling } from './s8-idle.ts'
 import { watchers } from './s9-watchers.ts'
+import { partitionDrops } from './s10-partition-drop.ts'
+import { heldSnapshot } from './s11-held-snapshot.ts'
+import { soaking } from './s12-soak.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -15,6 +19,10 @@ export const scenarios: readonly Scenario[] = [
   drainRows,
   pickup,
   postToTerminalEvent,
+  backlogs,
   idling,
   watchers,
+  partitionDrops,
+  heldSnapshot,
+  soaking,
 ]

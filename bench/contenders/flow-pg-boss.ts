@@ -1,0 +1,28 @@
+// pg-boss tuned for throughput: works, or sends a hundred jobs at a time, as ROLE says.
+import { PgBoss } from 'pg-boss'
+import { ready } from '../core/module.ts'
+import { serveFeeder, tellEnded } from './flow-process.ts'
+
+const connectionString = process.env.DATABASE_URL as string
+const isWorker = process.env.ROLE === 'work'
+const queue = 'note'
+const boss = new PgBoss({ connectionString, supervise: isWorker, schedule: false })
+boss.on('error', (error) => console.error(error))
+await boss.start()
+
+if (isWorker) {
+  await boss.createQueue(queue)
+  const tuned = { batchSize: 100, localConcurrency: 4, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
+  await boss.work(queue, tuned, async (jobs) => tellEnded(jobs.length))
+  ready()
+} else {
+  serveFeeder({
+    chunk: 100,
+    atOnce: 2,
+    send: (count) =>
+      boss.insert(
+        queue,
+        Array.from({ length: count }, (_, number) => ({ data: { noteId: number } })),
+      ),
+  })
+}

@@ -1,0 +1,56 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { openLoop } from '../core/open-loop.ts'
+import { type Process, startAccepted, startModule } from '../core/process.ts'
+import type { Contender } from '../core/scenario.ts'
+import { acceptOne, addExpiredDay, settleTables } from '../core/seed.ts'
+import { query } from '../core/server.ts'
+
+/** So many requests a second at fixed times; a day of so many jobs is there, and has expired. */
+export interface DropLoad {
+  loader: Process
+  perSecond: number
+  seconds: number
+  expired: number
+}
+
+/** An API that accepts while the partition is dropped, or before it is. */
+export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<DropLoad> => ({
+  name,
+  async open({ server, directory, quick }) {
+    const database = isMeanwhile ? 'drop_meanwhile' : 'drop_afterwards'
+    const databaseUrl = await server.createOurs(database)
+    const env = { DATABASE_URL: databaseUrl }
+    const api = await startAccepted('api', directory, env)
+    const dropper = startModule('bench/contenders/drop-partition.ts', directory, env)
+    await dropper.hear()
+    let isWarm = false
+
+    const drop = async (partition: string) => {
+      dropper.send({})
+      const { seconds } = await dropper.hear<{ seconds: number }>()
+      const left = await query(databaseUrl, 'select from pg_class where relname = $1', [partition])
+      if (left.length > 0) throw new Error(`${partition} was not dropped; see ${directory}`)
+      return seconds
+    }
+
+    return {
+      async measure({ loader, perSecond, seconds, expired }) {
+        const url = `${api.url}/notes`
+        // The first seconds belong to the compiler.
+        if (!isWarm) await openLoop(loader, { url, perSecond, seconds: quick ? 1 : 5 })
+        isWarm = true
+        const { partition } = await addExpiredDay(databaseUrl, { template: await acceptOne(api.url), count: expired })
+        await settleTables(databaseUrl)
+        const loading = openLoop(loader, { url, perSecond, seconds })
+        const dropping = isMeanwhile ? delay(seconds * 100).then(() => drop(partition)) : undefined
+        const [latency, meanwhile] = await Promise.all([loading, dropping])
+        return { ...latency, drop: meanwhile ?? (await drop(partition)) }
+      },
+      async close() {
+        await dropper.stop()
+        await api.stop()
+        await server.dropDatabase(database)
+      },
+    }
+  },
+})

@@ -1,0 +1,94 @@
+import { prepareQueues, startBoss } from '../../src/db/boss.ts'
+import { openDatabase } from '../../src/db/database.ts'
+import { createCounted } from '../app/operations.ts'
+import { startFlow } from '../core/flow.ts'
+import { startAccepted, startModule } from '../core/process.ts'
+import type { Contender, Point } from '../core/scenario.ts'
+import { memoryOf } from '../core/server.ts'
+import { type TableState, tablesOf } from '../core/tables.ts'
+
+/** Requests are accepted and worked on, window after window. */
+export interface SoakLoad {
+  windows: number
+  secondsEach: number
+  mostUnderWay: number
+  /** What has ended is deleted from the queue after so many seconds, when the worker looks next. */
+  deleteAfterSeconds: number
+  onWindow(window: SoakWindow): void
+}
+
+/** How it stands at the end of a window. */
+export interface SoakWindow {
+  /** In seconds since the begin. */
+  end: number
+  perSecond: number
+  /** Within it. */
+  points: readonly Point[]
+  tables: readonly TableState[]
+  /** In bytes. */
+  apiMemory: number
+  workerMemory: number
+}
+
+/** Points of the course in a window. */
+const pointsEach = 5
+
+/** An API and a worker, and a client that sends another request for each job that has ended. */
+export const soak: Contender<SoakLoad> = {
+  name: 'Accepted, API + worker',
+  async open({ server, directory, quick, say }) {
+    const database = 'soak'
+    const databaseUrl = await server.createOurs(database)
+    const env = { DATABASE_URL: databaseUrl }
+    const [api, worker] = await Promise.all([
+      startAccepted('api', directory, env),
+      startAccepted('worker', directory, env),
+    ])
+    const feeder = startModule('bench/load/flow-http.ts', directory, { TARGET: `${api.url}/counted-notes` })
+    await feeder.hear()
+    return {
+      async measure({ windows, secondsEach, mostUnderWay, deleteAfterSeconds, onWindow }) {
+        await shortenRetention(databaseUrl, deleteAfterSeconds)
+        const flow = startFlow(feeder, worker, mostUnderWay)
+        // The first seconds belong to the compiler.
+        await flow.rate(quick ? 0.5 : 30)
+        const [before, begun] = [flow.ended(), performance.now()]
+        for (let index = 1; index <= windows; index++) {
+          const points: Point[] = []
+          const [first, from] = [flow.ended(), performance.now()]
+          for (let point = 0; point < pointsEach; point++) {
+            const value = await flow.rate(secondsEach / pointsEach)
+            points.push({ time: (performance.now() - begun) / 1000, value })
+          }
+          const perSecond = (flow.ended() - first) / ((performance.now() - from) / 1000)
+          const tables = await tablesOf(databaseUrl)
+          const end = (performance.now() - begun) / 1000
+          const memory = { apiMemory: memoryOf(api.pid), workerMemory: memoryOf(worker.pid) }
+          onWindow({ end, perSecond, points, tables, ...memory })
+          if (!quick) say(`window ${index} of ${windows} · ${Math.round(perSecond)} jobs a second`)
+        }
+        const jobs = flow.ended() - before
+        const seconds = (performance.now() - begun) / 1000
+        return { perSecond: jobs / seconds, jobs, failed: await flow.stop() }
+      },
+      async close() {
+        await feeder.stop()
+        await Promise.all([api.stop(), worker.stop()])
+        await server.dropDatabase(database)
+      },
+    }
+  },
+}
+
+/** By the queue's own setting, which API and worker write when they start, and read with each job. */
+async function shortenRetention(url: string, deleteAfterSeconds: number): Promise<void> {
+  const database = openDatabase({ url, poolSize: 1 })
+  const boss = await startBoss(database, { supervise: false, onError: (error) => console.error(error) })
+  try {
+    await prepareQueues(boss, [createCounted])
+    await boss.updateQueue(createCounted.name, { deleteAfterSeconds })
+  } finally {
+    await boss.stop({ graceful: false })
+    await database.close()
+  }
+}
