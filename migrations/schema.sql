@@ -296,6 +296,39 @@ comment on column accepted.job_overview.ended_at is 'When it ended.';
 comment on column accepted.job_overview.queue_state is 'The state in pgboss.job; null once the queue has forgotten it.';
 comment on column accepted.job_overview.due_at is 'When the queue hands it out, or handed it out, at the earliest.';
 
+CREATE OR REPLACE FUNCTION accepted.claim(queue text, most integer, created_from timestamp with time zone)
+ RETURNS TABLE(id uuid, retry_count integer, data jsonb, waited double precision, floor text)
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+AS $function$
+#variable_conflict use_column
+begin
+  return query
+  with next as materialized (
+    select job.id from pgboss.job
+    where job.name = queue and job.state < 'active' and not job.blocked and job.start_after <= now()
+      and job.created_on >= created_from
+    order by job.priority desc, job.created_on
+    limit most
+    for update skip locked
+  ), claimed as (
+    update pgboss.job set
+      state = 'active', started_on = now(), heartbeat_on = now(),
+      retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+    from next
+    where job.name = queue and job.id = next.id
+    returning job.id, job.retry_count, job.data, job.created_on, job.start_after
+  )
+  select
+    claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
+    (min(claimed.created_on) over ())::text
+  from claimed;
+end
+$function$;
+comment on function accepted.claim(text,integer,timestamp with time zone) is 'Claims jobs that are due, at most so many, that were created at a time or later: those of higher priority first, and of these the oldest. floor is when the oldest of them was created. While an old snapshot is held, everything that has been claimed since is still in the index: who claims from the floor on does not read it again.';
+
 CREATE OR REPLACE FUNCTION accepted.create_job_partitions(days_ahead integer DEFAULT 3)
  RETURNS SETOF text
  LANGUAGE plpgsql

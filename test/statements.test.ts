@@ -59,7 +59,7 @@ const accepted = [
   'insert pgboss.job_common',
   'commit',
 ]
-const claimed = ['with pgboss.job_common']
+const claimed = ['select accepted.claim']
 const begun = ['begin', 'select accepted.job', 'update accepted.job', 'select accepted.processed_key', 'commit']
 const settled = [
   'begin',

@@ -9,15 +9,23 @@ export interface Chore {
 /**
  * Does something at once and then with pauses, never twice at the same time.
  *
- * @param milliseconds the pause
+ * @param milliseconds the pause, at least
  * @param onError told when it failed; it goes on
+ * @param part of the time that it takes at most: what is slow pauses for longer
  */
-export function repeat(milliseconds: number, work: () => Promise<void>, onError: (error: Error) => void): Chore {
+export function repeat(
+  milliseconds: number,
+  work: () => Promise<void>,
+  onError: (error: Error) => void,
+  part = 1,
+): Chore {
   const stopping = new AbortController()
   const loop = async () => {
     while (!stopping.signal.aborted) {
+      const begunAt = performance.now()
       await work().catch(onError)
-      await delay(milliseconds, undefined, { signal: stopping.signal }).catch(() => {})
+      const pause = Math.max(milliseconds, (performance.now() - begunAt) * (1 / part - 1))
+      await delay(pause, undefined, { signal: stopping.signal }).catch(() => {})
     }
   }
   const looping = loop()

@@ -18,7 +18,7 @@ export interface Claim {
   attempt: number
   /** A worker fell silent with it before: it runs alone. */
   isSuspect: boolean
-  /** How long after it was due it was claimed, in seconds, of a sample. */
+  /** How long after it was due it was claimed, in seconds. */
   waited: number | undefined
 }
 
@@ -59,8 +59,13 @@ export interface Claims {
   takeBack(trx: AnyTransaction, claims: readonly Claim[], block: boolean): Promise<void>
 }
 
-/** How often a claim asks for the times of its jobs, too, which more than doubles what is read. In milliseconds. */
-const timeEvery = 250
+/**
+ * The whole queue is claimed from for a tenth of the time at most; else from where the last claim began. While somebody
+ * holds an old snapshot, what was claimed since stays in the index, and a claim from the beginning reads all of it.
+ */
+const wholePart = 0.1
+/** A job may be older than one that could be claimed before it, as its transaction took longer. In milliseconds. */
+const olderBy = sql`interval '250 ms'`
 
 /** Whoever holds it has not said for so many seconds that he lives. */
 export const overdue = (seconds: RawBuilder<unknown>) => sql`heartbeat_on < now() - make_interval(secs => ${seconds})`
@@ -76,18 +81,33 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       return work(trx as unknown as AnyTransaction)
     })
 
-  const fetch = (options: { batchSize: number; includeMetadata: boolean }) =>
-    groupConcurrency
-      ? inTurn((trx) => boss.fetch<QueueData>(name, { ...options, db: bossOn(trx), groupConcurrency }))
-      : boss.fetch<QueueData>(name, options)
+  let floor: string | undefined
+  let wholeAt = Number.NEGATIVE_INFINITY
+  const claimSome = async (limit: number) => {
+    const begunAt = performance.now()
+    const from = begunAt < wholeAt ? floor : undefined
+    const { rows } = await sql<ClaimedJob>`
+      select id, retry_count as "retryCount", data, waited, floor
+      from accepted.claim(${name}, ${limit}, coalesce(${from ?? null}::timestamptz - ${olderBy}, '-infinity'))`.execute(
+      kysely,
+    )
+    if (from === undefined) wholeAt = performance.now() + (performance.now() - begunAt) * (1 / wholePart - 1)
+    floor = rows[0]?.floor ?? from
+    return rows
+  }
+  // pg-boss counts what runs of each group.
+  const claimOfGroups = (batchSize: number) =>
+    inTurn((trx) =>
+      boss.fetch<QueueData>(name, {
+        ...{ batchSize, includeMetadata: true, groupConcurrency: groupConcurrency as number },
+        db: bossOn(trx),
+      }),
+    )
 
-  let timedAt = Number.NEGATIVE_INFINITY
   return {
     async claim(limit) {
-      const includeMetadata = performance.now() - timedAt > timeEvery
-      const jobs = await fetch({ batchSize: limit, includeMetadata })
-      if (includeMetadata && jobs.length > 0) timedAt = performance.now()
-      return jobs.map((job) => claimOf(job, false))
+      if (groupConcurrency === undefined) return (await claimSome(limit)).map((job) => claimOf(job, false, job.waited))
+      return (await claimOfGroups(limit)).map((job) => claimOf(job, false, waitedFor(job)))
     },
 
     async claimSuspect(queueId) {
@@ -176,10 +196,16 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
   }
 }
 
-type QueuedJob = Pick<Job<QueueData>, 'id' | 'retryCount' | 'data'> & Times
+type QueuedJob = Pick<Job<QueueData>, 'id' | 'retryCount' | 'data'>
+
+interface ClaimedJob extends QueuedJob {
+  waited: number
+  /** When the oldest of those that were claimed with it was created. */
+  floor: string
+}
 
 /** The claim that a row of the queue in state active stands for. */
-export function claimOf({ id, retryCount, data, ...times }: QueuedJob, isSuspect: boolean): Claim {
+export function claimOf({ id, retryCount, data }: QueuedJob, isSuspect: boolean, waited?: number): Claim {
   return {
     queued: { id, retryCount },
     // A row that somebody else put into the queue has no status row, and never runs.
@@ -187,16 +213,13 @@ export function claimOf({ id, retryCount, data, ...times }: QueuedJob, isSuspect
     payload: data?.payload,
     attempt: retryCount + 1,
     isSuspect,
-    waited: waitedFor(times),
+    waited,
   }
 }
 
-type Times = Partial<Pick<JobWithMetadata, 'startAfter' | 'startedOn'>>
-
 // By the clock of the database: ours may be wrong.
-function waitedFor({ startAfter, startedOn }: Times): number | undefined {
-  return startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
-}
+const waitedFor = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
+  startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
 
 const attempts = (claims: readonly Claim[]) => claims.map(({ queued }) => queued)
 

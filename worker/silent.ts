@@ -99,7 +99,7 @@ async function sweepInTurn({ kysely }: Database, lanes: readonly Lane[]): Promis
     join ours using (operation)
     cross join lateral (
       select name, id, retry_count, data from pgboss.job
-      where name = heartbeat.operation and state = 'active' and ${overdue(sql`heartbeat.seconds`)}
+      where name = heartbeat.operation and state = 'active' and started_on is not null and ${overdue(sql`heartbeat.seconds`)}
       order by heartbeat_on limit ${mostAtOnce}
     ) as silent`.execute(kysely)
   return rows
@@ -153,7 +153,8 @@ async function countCrashes(
       crashes = suspect.crashes + case
         when exists (
           select from pgboss.job other
-          where other.state = 'active' and other.heartbeat_on < now() - make_interval(secs => ${(2 * touchEvery) / 1000})
+          where other.state = 'active' and other.started_on is not null
+            and other.heartbeat_on < now() - make_interval(secs => ${(2 * touchEvery) / 1000})
             and (other.name, other.id) <> (excluded.operation, excluded.queue_id)
         ) or exists (
           select from accepted.suspect other

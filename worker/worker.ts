@@ -61,6 +61,8 @@ export interface Worker extends Monitored {
 
 /** The floor under the hints: how often is looked whether there is anything to do, in milliseconds. */
 const lookEvery = 1_000
+/** So much of the time looking may take: while an old snapshot is held, it reads all that was claimed since. */
+const lookPart = 0.1
 const cancellationsEvery = 2_000
 const runTimesEvery = 1_000
 const schedulesEvery = 60_000
@@ -68,7 +70,7 @@ const partitionsEvery = 60 * 60 * 1_000
 const forgetEvery = 10 * 60 * 1_000
 /** One for the heartbeats, one for everything else. */
 const vitalPoolSize = 2
-/** Postgres is asked with every look; without an answer for so long it is held to be away. In milliseconds. */
+/** With a look Postgres is asked; without an answer for so long it is held to be away. In milliseconds. */
 const answersWithin = 5_000
 /** How long handing back, and then closing, may take after the grace, in milliseconds. */
 const handBackWithin = 2_000
@@ -195,10 +197,11 @@ function run(parts: Parts): Worker {
   const sweep = onDemand(() => takeBackSilent(vital, swept), onFailure)
   const reconcile = onDemand(createReconciler({ database, boss, hints, log }), onFailure)
   const fire = onDemand(createFiring(scheduling, hints), onFailure)
-  let answeredAt = performance.now()
+  let unansweredSince: number | undefined = performance.now()
   const lookAround = async () => {
+    unansweredSince ??= performance.now()
     const found = await look(vital, names, [...scheduling.schedules.keys()])
-    answeredAt = performance.now()
+    unansweredSince = undefined
     wake(found.operations)
     if (found.hasSchedules) fire.run()
     if (found.hasSuspects) suspects.run()
@@ -207,7 +210,7 @@ function run(parts: Parts): Worker {
   }
   const every = (milliseconds: number, work: () => Promise<void>) => repeat(milliseconds, work, onFailure)
   const chores = [
-    every(lookEvery, lookAround),
+    repeat(lookEvery, lookAround, onFailure, lookPart),
     ...[suspects, sweep, reconcile, fire],
     every(touchEvery, async () => {
       await touch(
@@ -248,7 +251,8 @@ function run(parts: Parts): Worker {
   let stopped: Promise<void> | undefined
   const health = (): Health => {
     if (stopped) return 'draining'
-    return performance.now() - answeredAt > answersWithin ? 'database-unreachable' : 'ready'
+    const waits = unansweredSince !== undefined && performance.now() - unansweredSince > answersWithin
+    return waits ? 'database-unreachable' : 'ready'
   }
   return {
     health,
