@@ -52,7 +52,6 @@ function describe(text: string): string {
 
 const accepted = [
   'begin',
-  'select set_config',
   'with accepted.idempotency_key',
   'insert effect',
   'insert accepted.job',
@@ -60,12 +59,10 @@ const accepted = [
   'commit',
 ]
 const claimed = ['select accepted.claim']
-const begun = ['begin', 'select accepted.job', 'update accepted.job', 'select accepted.processed_key', 'commit']
+const begun = ['begin', 'select accepted.job', 'update accepted.job', 'commit']
 const settled = [
   'begin',
-  'select accepted.job',
-  'insert accepted.processed_key',
-  'select set_config',
+  'with accepted.processed_key',
   'insert effect',
   'update accepted.job',
   'with pgboss.job_common',

@@ -1,5 +1,7 @@
 import { sql } from 'kysely'
+import { pendingList } from '../src/jobs/state.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
+import { among, type PendingJob, pendingColumns } from './status.ts'
 
 interface Keyed {
   id: string
@@ -7,38 +9,76 @@ interface Keyed {
   idempotency_key: string | null
 }
 
+/** Jobs that are being settled. */
+export interface Settleable {
+  /** Those that are pending, locked. */
+  pending: ReadonlyMap<string, PendingJob>
+  /** For each of them that is a duplicate, the job that has the effect. */
+  duplicates: ReadonlyMap<string, string>
+}
+
 /**
- * Claims the keys of jobs that are being settled, by inserting them: whoever inserts first has the effect, and one who
- * meets an insert that is still committing waits for its end.
+ * Locks those of the jobs that are still pending, and claims the keys of those that are not to be canceled, by inserting
+ * them: whoever inserts first has the effect, and one who meets an insert that is still committing waits for its end.
  *
- * @returns for each duplicate, the job that has the effect
+ * @param timeoutSeconds how long each of the statements after this one may take
  */
-export async function claimProcessedKeys(
+export async function lockAndClaimKeys(
   trx: AnyTransaction,
   operation: Operation,
-  jobs: readonly Keyed[],
+  ids: readonly string[],
+  timeoutSeconds: number,
+): Promise<Settleable> {
+  const { rows } = await sql<PendingJob & { is_won: boolean }>`
+    with patience as materialized (
+      select set_config('statement_timeout', ${`${timeoutSeconds}s`}, true)
+    ), pending as materialized (
+      select ${pendingColumns} from patience, accepted.job
+      where id = any(${ids}::uuid[]) and ${among(ids)} and state in ${pendingList}
+      order by id for update of job
+    ), won as (
+      insert into accepted.processed_key (operation, principal, key, job_id)
+      select ${operation.name}, principal, idempotency_key, id from pending
+      where idempotency_key is not null and not cancel_requested
+      order by principal, idempotency_key, id
+      on conflict on constraint processed_key_pkey do nothing
+      returning job_id
+    )
+    select pending.*, won.job_id is not null as is_won from pending left join won on won.job_id = pending.id`.execute(
+    trx,
+  )
+  const losers = rows.filter((row) => row.idempotency_key !== null && !row.cancel_requested && !row.is_won)
+  return {
+    pending: new Map(rows.map((row) => [row.id, row])),
+    duplicates: await findDuplicates(trx, operation, losers),
+  }
+}
+
+/** Whose the keys are that could not be claimed; those that are nobody's any more are claimed anew. */
+async function findDuplicates(
+  trx: AnyTransaction,
+  operation: Operation,
+  losers: readonly Keyed[],
 ): Promise<Map<string, string>> {
-  const keyed = jobs.filter((job) => job.idempotency_key !== null)
-  if (keyed.length === 0) return new Map()
-  const { rows: won } = await sql<{ job_id: string }>`
-    insert into accepted.processed_key (operation, principal, key, job_id)
-    select ${operation.name}, principal, key, job_id
-    from unnest(
-      ${keyed.map(({ principal }) => principal)}::text[],
-      ${keyed.map(({ idempotency_key }) => idempotency_key)}::text[],
-      ${keyed.map(({ id }) => id)}::uuid[]
-    ) as mine (principal, key, job_id)
-    order by principal, key, job_id
-    on conflict on constraint processed_key_pkey do nothing
-    returning job_id`.execute(trx)
-  const winners = new Set(won.map(({ job_id }) => job_id))
-  const losers = keyed.filter(({ id }) => !winners.has(id))
   if (losers.length === 0) return new Map()
   const duplicates = await findProcessed(trx, operation, losers)
   const stale = losers.filter(({ id }) => !duplicates.has(id))
   if (stale.length === 0) return duplicates
   await deleteStale(trx, operation, stale)
-  return new Map([...duplicates, ...(await claimProcessedKeys(trx, operation, stale))])
+  const { rows } = await sql<{ job_id: string }>`
+    insert into accepted.processed_key (operation, principal, key, job_id)
+    select ${operation.name}, principal, key, job_id
+    from unnest(
+      ${stale.map(({ principal }) => principal)}::text[],
+      ${stale.map(({ idempotency_key }) => idempotency_key)}::text[],
+      ${stale.map(({ id }) => id)}::uuid[]
+    ) as mine (principal, key, job_id)
+    order by principal, key, job_id
+    on conflict on constraint processed_key_pkey do nothing
+    returning job_id`.execute(trx)
+  const winners = new Set(rows.map(({ job_id }) => job_id))
+  const others = stale.filter(({ id }) => !winners.has(id))
+  return new Map([...duplicates, ...(await findDuplicates(trx, operation, others))])
 }
 
 /** A key whose job's record has expired has gone with it, though its partition may still be there. */

@@ -119,7 +119,8 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
       claims.map(({ jobId }) => jobId),
     )
     const running = await writeRunning(trx, lane.operation, claims)
-    return { running, duplicates: await findProcessed(trx, lane.operation, [...running.values()]) }
+    const suspected = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
+    return { running, duplicates: await findProcessed(trx, lane.operation, suspected) }
   })
 }
 

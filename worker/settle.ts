@@ -6,7 +6,7 @@ import { enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { assertPayload, findMismatch } from '../src/validation.ts'
 import type { Claim } from './claim.ts'
-import { claimProcessedKeys } from './dedup.ts'
+import { lockAndClaimKeys } from './dedup.ts'
 import { AttemptTimeout, SchemaMismatch } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane } from './lane.ts'
@@ -15,7 +15,6 @@ import { revive } from './revive.ts'
 import {
   type Ending,
   forgetSuspects,
-  lockPending,
   type PendingJob,
   writeCanceled,
   writeDuplicates,
@@ -48,9 +47,12 @@ export interface Settled {
  */
 export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Settled> {
   const claims = performed.map(({ claim }) => claim)
-  const pending = await lockPending(
+  const { pending, duplicates } = await lockAndClaimKeys(
     trx,
+    lane.operation,
     claims.map(({ jobId }) => jobId),
+    // Else a statement that waits for a lock would go on, and so would the transaction, when its time is over.
+    lane.operation.timeoutSeconds + 1,
   )
   const revived = await revive(
     lane,
@@ -60,11 +62,6 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   const isToBeCanceled = ({ jobId }: Claim) => pending.get(jobId)?.cancel_requested === true
   const isLive = (claim: Claim) => pending.has(claim.jobId) && !isToBeCanceled(claim)
   const live = claims.filter(isLive)
-  const duplicates = await claimProcessedKeys(
-    trx,
-    lane.operation,
-    live.map(({ jobId }) => pending.get(jobId) as PendingJob),
-  )
   const fresh = performed.filter(({ claim }) => isLive(claim) && !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
   const succeeded = [
@@ -123,8 +120,6 @@ async function runHandler(
 
 async function callSettle({ handler, log, operation }: Lane, trx: AnyTransaction, jobs: SettlingJob[]) {
   const { timeoutSeconds } = operation
-  // Else a statement that waits for a lock would go on, and so would the transaction, when its time is over.
-  await sql`select set_config('statement_timeout', ${`${timeoutSeconds + 1}s`}, true)`.execute(trx)
   const failing = Promise.withResolvers<never>()
   const timer = setTimeout(() => failing.reject(new AttemptTimeout(timeoutSeconds)), timeoutSeconds * 1000)
   try {

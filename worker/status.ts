@@ -20,7 +20,8 @@ export interface PendingJob {
   cancel_requested: boolean
 }
 
-const pendingColumns = sql`
+/** Those of a {@link PendingJob}. */
+export const pendingColumns = sql`
   job.id, job.principal, job.idempotency_key, job.trace, job.attempt, job.max_attempts, job.attempt_started_at,
   job.cancel_requested, extract(epoch from job.expires_at - now())::float8 as kept_seconds`
 
@@ -29,7 +30,7 @@ const byId = <Row extends { id: string }>(rows: readonly Row[]) => new Map(rows.
 const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
 
 /** Beside `id = any`, bounds let a generic plan skip the partitions of other days. */
-const among = (ids: readonly string[]) => {
+export const among = (ids: readonly string[]) => {
   const sorted = ids.toSorted()
   return sql`job.id between ${sorted[0]} and ${sorted.at(-1)}`
 }
@@ -60,6 +61,12 @@ export async function findPending(trx: AnyTransaction, ids: readonly string[]): 
   return new Set(rows.map(({ id }) => id))
 }
 
+/** One that is shown as running. */
+export interface RunningJobRow extends PendingJob {
+  /** Another job has, or had, its key. */
+  is_key_taken: boolean
+}
+
 /**
  * Shows as running jobs that are locked; answers those that are still claimed in their attempt, are pending, and are not to
  * be canceled.
@@ -68,9 +75,9 @@ export async function writeRunning(
   trx: AnyTransaction,
   operation: Operation,
   claims: readonly Claim[],
-): Promise<Map<string, PendingJob>> {
+): Promise<Map<string, RunningJobRow>> {
   const ids = jobIds(claims)
-  const { rows } = await sql<PendingJob>`
+  const { rows } = await sql<RunningJobRow>`
     update accepted.job set
       state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
       attempt_started_at = now(), progress_at = null, updated_at = now(), sequence = sequence + 1
@@ -84,7 +91,11 @@ export async function writeRunning(
       and queue.state = 'active' and queue.retry_count = mine.attempt - 1
     where job.id = mine.id and ${among(ids)}
       and job.operation = ${operation.name} and job.state in ${pendingList} and not job.cancel_requested
-    returning ${pendingColumns}`.execute(trx)
+    returning ${pendingColumns}, exists (
+      select from accepted.processed_key processed
+      where processed.operation = job.operation and processed.principal = job.principal
+        and processed.key = job.idempotency_key and processed.job_id <> job.id
+    ) as is_key_taken`.execute(trx)
   return byId(rows)
 }
 

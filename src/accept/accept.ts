@@ -3,7 +3,7 @@ import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
 import { type AnyTransaction, type Operation, Refusal } from '../operation.ts'
 import { assertPayload } from '../validation.ts'
-import { claimKeys, type KeyClaim, type WhenHeld } from './idempotency-key.ts'
+import { boundWaiting, claimKeys, type KeyClaim, type WhenHeld } from './idempotency-key.ts'
 
 /** A request that passed every check that needs no database. */
 export interface AcceptEntry {
@@ -70,7 +70,10 @@ async function claimAll(
   const claims = entries.flatMap(({ id, principal, idempotency }) =>
     idempotency ? [{ principal, ...idempotency, jobId: id }] : [],
   )
-  if (claims.length === 0) return new Map()
+  if (claims.length === 0) {
+    await boundWaiting(trx, whenHeld)
+    return new Map()
+  }
   const holders = await claimKeys(trx, claims, whenHeld)
   return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }

@@ -1,4 +1,3 @@
-import { sql } from 'kysely'
 import { createBatcher } from '../batcher.ts'
 import type { PgBoss } from '../db/boss.ts'
 import type { Database } from '../db/database.ts'
@@ -33,10 +32,6 @@ const aloneAtOnce = 4
 /** Requests that wait, at most, and how long each does, in milliseconds. */
 const mostWaiting = 10_000
 const longestWait = 5_000
-/** How long a batch waits for a lock of somebody else's, and for any statement, in milliseconds. */
-const batchLockTimeout = 500
-const batchStatementTimeout = 2 * lockTimeout
-
 interface Waiting {
   entry: AcceptEntry
   since: number
@@ -63,16 +58,9 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
     if (batch.length === 0) return
     const entries = batch.map(({ entry }) => entry)
     try {
-      const outcomes = await transact(
-        database,
-        async (trx) => {
-          await sql`
-            select set_config('lock_timeout', ${String(batchLockTimeout)}, true),
-              set_config('statement_timeout', ${String(batchStatementTimeout)}, true)`.execute(trx)
-          return accept(boss, trx, entries, 'skip')
-        },
-        { retryOn: (error) => !isTimeout(error) },
-      )
+      const outcomes = await transact(database, (trx) => accept(boss, trx, entries, 'skip'), {
+        retryOn: (error) => !isTimeout(error),
+      })
       for (const [index, one] of batch.entries()) settle(one, outcomes[index])
     } catch (error) {
       await withoutCulprit(batch, error)

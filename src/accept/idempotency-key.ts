@@ -7,6 +7,9 @@ import type { AnyTransaction } from '../operation.ts'
 
 /** How long a request waits for another one that holds its key, in milliseconds. */
 export const lockTimeout = 5_000
+/** How long a batch waits for any lock of somebody else's, and for any statement, in milliseconds. */
+const batchLockTimeout = 500
+const batchStatementTimeout = 2 * lockTimeout
 
 const printableAscii = /^[\x20-\x7e]{1,255}$/
 // RFC 9651, section 3.3.3: a string, in which a backslash escapes itself and the quote.
@@ -107,6 +110,17 @@ const locks: Record<WhenHeld, RawBuilder<unknown>> = {
   skip: sql`pg_try_advisory_xact_lock(${lockOf})`,
 }
 
+const bounds: Record<WhenHeld, RawBuilder<unknown>> = {
+  wait: sql`set_config('lock_timeout', ${String(lockTimeout)}, true)`,
+  skip: sql`
+    set_config('lock_timeout', ${String(batchLockTimeout)}, true),
+    set_config('statement_timeout', ${String(batchStatementTimeout)}, true)`,
+}
+
+/** Bounds how long the transaction waits, as {@link claimKeys} does for what comes after it. */
+export const boundWaiting = async (trx: AnyTransaction, whenHeld: WhenHeld): Promise<void> =>
+  void (await sql`select ${bounds[whenHeld]}`.execute(trx))
+
 /** By the name of the key, who has it; without those that are held by somebody else. */
 async function insertOrFind(
   trx: AnyTransaction,
@@ -115,9 +129,8 @@ async function insertOrFind(
 ): Promise<Map<string, KeyClaim>> {
   // In one order, so that two who wait never wait for each other.
   const sorted = claims.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
-  const patience = whenHeld === 'wait' ? sql`set_config('lock_timeout', ${String(lockTimeout)}, true)` : sql`null`
   const { rows } = await sql<{ job_id: string; is_locked: boolean; is_won: boolean }>`
-    with waiting as materialized (select ${patience}),
+    with waiting as materialized (select ${bounds[whenHeld]}),
     wanted as materialized (
       select wanted.*, ${locks[whenHeld]} as is_locked
       from waiting, unnest(

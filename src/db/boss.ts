@@ -48,6 +48,8 @@ export async function startBoss(database: Database, options: BossOptions): Promi
     // What it counts is the backlog of the metrics.
     monitorIntervalSeconds: 15,
     maintenanceIntervalSeconds: 300,
+    // For jobs that wait for others, of which we have none.
+    flowIntervalSeconds: 60,
   })
   boss.on('error', options.onError)
   return boss.start()
