@@ -26,7 +26,7 @@ const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn
 }
 
 /** How often a piece is looked at, in milliseconds. */
-export const reconcileEvery = 3_000
+export const reconcileEvery = 5_000
 /** Jobs looked at in a round's piece; the rows are read in the order of their primary key. */
 const pieceSize = 10_000
 /** Jobs brought in line at once. */
