@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { TSchema } from 'typebox'
 import { v7 as uuid7 } from 'uuid'
+import { together } from '../src/db/database.ts'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
@@ -64,19 +65,19 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   const live = claims.filter(isLive)
   const fresh = performed.filter(({ claim }) => isLive(claim) && !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
-  const succeeded = [
-    ...(await writeSucceeded(trx, lane.operation, endings)),
-    ...(await writeDuplicates(trx, lane.operation, live, duplicates)),
-  ]
-  const canceled = await writeCanceled(trx, claims.filter(isToBeCanceled))
-  await lane.claims.complete(trx, claims)
-  await forgetSuspects(trx, claims)
-  const deliveries = await enqueueDeliveries(lane.boss, trx, [...succeeded, ...canceled])
-  // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
-  await sql`set constraints all immediate`.execute(trx)
+  const [succeeded, duplicated, canceled] = await together(trx, [
+    () => writeSucceeded(trx, lane.operation, endings),
+    () => writeDuplicates(trx, lane.operation, live, duplicates),
+    () => writeCanceled(trx, claims.filter(isToBeCanceled)),
+    () => lane.claims.complete(trx, claims),
+    () => forgetSuspects(trx, claims),
+    // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
+    () => sql`set constraints all immediate`.execute(trx),
+  ])
+  const deliveries = await enqueueDeliveries(lane.boss, trx, [...succeeded, ...duplicated, ...canceled])
   return {
     hints: [...hints, ...revived, ...deliveries],
-    outcomes: { succeeded: succeeded.length, canceled: canceled.length },
+    outcomes: { succeeded: succeeded.length + duplicated.length, canceled: canceled.length },
   }
 }
 

@@ -23,10 +23,15 @@ const idleTimeout = 30_000
 const begins = /^(begin|start transaction)\b/i
 const ends = /^(commit|rollback)$/i
 
+/** What Postgres answers to a statement that needs not be sent. */
+const answerTo = (command: string) => ({ command, rowCount: null, oid: null as never, rows: [], fields: [] })
+
 /**
  * A `pg.Client` that tells its errors from others', knows since when it has been waiting for an answer, bounds how long a
  * transaction may stand still, and lets nothing slip behind its end: a statement that is sent beside others, one of which
  * has failed, would otherwise run after the ROLLBACK, and stay.
+ *
+ * With `pipeline` a transaction costs no round trip to begin: BEGIN goes with its first statement.
  */
 export class TracedClient extends pg.Client {
   /** When the statement that is under way was sent, per `performance.now()`; undefined: none is. */
@@ -35,6 +40,8 @@ export class TracedClient extends pg.Client {
   declare readonly processID: number | null
   #underWay = 0
   #isEnding = false
+  /** A BEGIN that goes with the next statement. */
+  #opening: string | undefined
   #fatal: Error | undefined
 
   constructor(config?: string | pg.ClientConfig) {
@@ -54,7 +61,14 @@ export class TracedClient extends pg.Client {
     }
     if (typeof text === 'string' && begins.test(text)) {
       // One message, so that it costs no round trip of its own.
-      return this.#send(`${text}; set local idle_in_transaction_session_timeout = ${idleTimeout}`, undefined, own)
+      const opening = `${text}; set local idle_in_transaction_session_timeout = ${idleTimeout}`
+      if (!this.pipeline || text.includes(';')) return this.#send(opening, undefined, own)
+      this.#opening = opening
+      return pretend('BEGIN', own)
+    }
+    if (this.#opening !== undefined && typeof text === 'string' && ends.test(text)) {
+      this.#opening = undefined
+      return pretend(text.toUpperCase(), own)
     }
     const isEnd = typeof text === 'string' && ends.test(text)
     if (isEnd) this.#isEnding = true
@@ -67,6 +81,7 @@ export class TracedClient extends pg.Client {
       if (isEnd) this.#isEnding = false
       this.#end()
     }
+    const opened = this.#open()
     this.#begin()
     if (callback) {
       return super.query(text, values, (error: Error, result: pg.QueryResult) => {
@@ -81,8 +96,9 @@ export class TracedClient extends pg.Client {
       return answer
     }
     return answer.then(
-      (result: pg.QueryResult) => {
+      async (result: pg.QueryResult) => {
         done()
+        await opened
         return result
       },
       (error: unknown) => {
@@ -90,6 +106,22 @@ export class TracedClient extends pg.Client {
         throw this.#mark(error)
       },
     )
+  }
+
+  /** Sends the BEGIN that is due; what is sent next is sent behind it. */
+  #open(): Promise<unknown> | undefined {
+    if (this.#opening === undefined) return undefined
+    const opening = this.#opening
+    this.#opening = undefined
+    this.#begin()
+    const opened = super.query(opening).finally(() => this.#end())
+    // Only a connection that breaks fails it, and then what is behind it as well.
+    opened.catch(() => {})
+    return opened
+  }
+
+  override getTransactionStatus(): ReturnType<pg.Client['getTransactionStatus']> {
+    return this.#opening === undefined ? super.getTransactionStatus() : 'T'
   }
 
   /** Once Postgres has ended the connection, why it did says more than that it has. */
@@ -111,6 +143,12 @@ export class TracedClient extends pg.Client {
   #end() {
     this.busySince = --this.#underWay === 0 ? undefined : performance.now()
   }
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a callback of pg's, or none
+function pretend(command: string, callback: any): Promise<unknown> | undefined {
+  if (!callback) return Promise.resolve(answerTo(command))
+  process.nextTick(callback, null, answerTo(command))
 }
 
 /** A connection beside the pool. */

@@ -51,6 +51,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   }
   const pool = new TracedPool({
     ...connection,
+    pipeline: true,
     max: settled.poolSize,
     Client: settled.preparedStatements ? preparingClient() : TracedClient,
   })
@@ -68,6 +69,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     connect: () => connectAlone({ ...connection, query_timeout: connectTimeout }),
   })
   const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+  pipelined.add(kysely.getExecutor().adapter)
   return {
     kysely,
     pool,
@@ -85,6 +87,27 @@ export function openDatabase(options: DatabaseOptions): Database {
 
 // The pool makes its clients of the class it is given, and its types do not say so.
 const traced = (client: pg.PoolClient) => client as pg.ClientBase as TracedClient
+
+/** The ways to Postgres on which statements may be sent without waiting for those before. */
+const pipelined = new WeakSet<object>()
+
+/**
+ * Does things in a transaction that do not wait for each other: in one round trip, where it is a transaction of ours; one
+ * after another in an app's own. All have ended when one has failed.
+ */
+export async function together<Results extends unknown[]>(
+  trx: AnyTransaction,
+  works: { [Index in keyof Results]: () => Promise<Results[Index]> },
+): Promise<Results> {
+  if (!pipelined.has(trx.getExecutor().adapter)) {
+    const results: unknown[] = []
+    for (const work of works) results.push(await work())
+    return results as Results
+  }
+  const settled = await Promise.allSettled(works.map((work) => work()))
+  for (const one of settled) if (one.status === 'rejected') throw one.reason
+  return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
+}
 
 /**
  * Kysely on a `pg` client that already holds an open transaction, for those who do without Kysely.

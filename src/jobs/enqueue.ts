@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { enqueueAll, type PgBoss } from '../db/boss.ts'
+import { together } from '../db/database.ts'
 import { currentId, leaveTrace } from '../db/transaction.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
@@ -46,7 +47,7 @@ export interface NewJob {
  */
 export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
   const column = <Value>(value: (job: NewJob) => Value) => jobs.map(value)
-  const { rows } = await sql<Job & { transaction_id: string }>`
+  const inserting = sql<Job & { transaction_id: string }>`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
       updated_at, expires_at)
@@ -66,9 +67,9 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
       ${column((job) => job.runAt ?? null)}::timestamptz[]
     ) as new
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id, run_at)
-    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentId} as transaction_id`.execute(trx)
+    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentId} as transaction_id`
+  const [{ rows }] = await together(trx, [() => inserting.execute(trx), () => enqueueAll(boss, trx, jobs)])
   leaveTrace(trx, { id: rows[0]?.transaction_id, witness: sql`select from accepted.job where id = ${rows[0]?.id}` })
-  await enqueueAll(boss, trx, jobs)
   const byId = new Map(rows.map((row) => [row.id, row]))
   return jobs.map((job) => byId.get(job.id) as Job)
 }

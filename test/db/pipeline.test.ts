@@ -1,0 +1,116 @@
+import { type Kysely, sql } from 'kysely'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { openDatabase, together, transactionOn } from '../../src/db/database.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import { createDatabase } from '../support/database.ts'
+
+async function setUp(t: Test) {
+  const url = await createDatabase(t)
+  const database = openDatabase({ url, poolSize: 1, applicationName: 'pipelined' })
+  t.teardown(() => database.close())
+  const watcher = new pg.Client({ connectionString: url })
+  await watcher.connect()
+  t.teardown(() => watcher.end())
+  await watcher.query('create table word (word text primary key)')
+  const words = async () => (await watcher.query('select word from word order by word')).rows.map(({ word }) => word)
+  const state = async () => {
+    const { rows } = await watcher.query("select state from pg_stat_activity where application_name = 'pipelined'")
+    return rows[0]?.state
+  }
+  return { url, database, words, state }
+}
+
+const add = (trx: AnyTransaction | Kysely<never>, word: string) => sql`insert into word values (${word})`.execute(trx)
+
+t.test('a transaction begins with its first statement, and is one all the same', async (t) => {
+  const { database, words, state } = await setUp(t)
+  const client = await database.pool.connect()
+  const begun = await client.query('begin')
+  t.equal(begun.command, 'BEGIN')
+  t.equal(client.getTransactionStatus(), 'T')
+  t.not(await state(), 'idle in transaction')
+  await client.query("insert into word values ('a')")
+  t.equal(await state(), 'idle in transaction')
+  t.same(await words(), [])
+  t.equal((await client.query('rollback')).command, 'ROLLBACK')
+  t.same(await words(), [])
+  await client.query('begin')
+  t.equal((await client.query('commit')).command, 'COMMIT')
+  t.equal(client.getTransactionStatus(), 'I')
+  await client.query("insert into word values ('b')")
+  t.same(await words(), ['b'], 'no transaction is left open')
+  client.release()
+})
+
+t.test('with callbacks as well', async (t) => {
+  const { database, words } = await setUp(t)
+  const client = await database.pool.connect()
+  const commands: string[] = []
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  client.query('begin', (error, { command }) => {
+    if (error) return reject(error)
+    commands.push(command)
+    client.query("insert into word values ('a')", (error, { command }) => {
+      if (error) return reject(error)
+      commands.push(command)
+      client.query('commit', (error, { command }) => {
+        commands.push(command)
+        if (error) reject(error)
+        else resolve()
+      })
+    })
+  })
+  await promise
+  client.release()
+  t.same(commands, ['BEGIN', 'INSERT', 'COMMIT'])
+  t.same(await words(), ['a'])
+})
+
+t.test('a first statement that fails leaves nothing, and the connection can be used again', async (t) => {
+  const { database, words } = await setUp(t)
+  const failing = database.kysely.transaction().execute((trx) => sql`select 1 / 0`.execute(trx))
+  await t.rejects(failing, { code: '22012' })
+  await database.kysely.transaction().execute((trx) => add(trx, 'a'))
+  t.same(await words(), ['a'])
+})
+
+t.test(
+  'a connection that has broken fails the first statement, and nothing runs outside of its transaction',
+  async (t) => {
+    const { database, words } = await setUp(t)
+    const failing = database.kysely.transaction().execute(async (trx) => {
+      const client = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(trx)
+      t.ok(client.rows[0]?.pid)
+      await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx)
+      await add(trx, 'a')
+    })
+    await t.rejects(failing)
+    t.same(await words(), [])
+    await database.kysely.transaction().execute((trx) => add(trx, 'b'))
+    t.same(await words(), ['b'])
+  },
+)
+
+t.test('what is done together: in order, and all or nothing', async (t) => {
+  const { url, database, words } = await setUp(t)
+  const done = await database.kysely
+    .transaction()
+    .execute((trx) => together(trx, [() => add(trx, 'a'), async () => 'nothing to send', () => add(trx, 'b')]))
+  t.equal(done[1], 'nothing to send')
+  t.same(await words(), ['a', 'b'])
+  const failing = database.kysely
+    .transaction()
+    .execute((trx) => together(trx, [() => add(trx, 'c'), () => add(trx, 'a'), () => add(trx, 'd')]))
+  await t.rejects(failing, { code: '23505' }, 'the first error, and not that the transaction is aborted')
+  t.same(await words(), ['a', 'b'])
+
+  const plain = new pg.Client({ connectionString: url })
+  await plain.connect()
+  t.teardown(() => plain.end())
+  await plain.query('begin')
+  const trx = transactionOn(plain)
+  await together(trx, [() => add(trx, 'e'), () => add(trx, 'f')])
+  await plain.query('commit')
+  t.same(await words(), ['a', 'b', 'e', 'f'])
+})
