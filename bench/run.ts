@@ -11,6 +11,7 @@ import { stopProcesses } from './core/process.ts'
 import { type Report, writeReport } from './core/report.ts'
 import type { Bench, Scenario } from './core/scenario.ts'
 import { startServer } from './core/server.ts'
+import { measureWaits } from './core/waits.ts'
 import { scenarios } from './scenarios/index.ts'
 
 const { values } = parseArgs({
@@ -46,12 +47,14 @@ async function run(): Promise<number> {
   const out = await openOut()
   const { isWhole, report } = await withServer(async (server, directory) => {
     const pressure = startPressure()
-    const report: Report = { quick: values.quick, rounds, durability: await server.durability(), scenarios: [] }
+    const waits = await measureWaits(server)
+    const durability = await server.durability()
+    const report: Report = { quick: values.quick, rounds, durability, waits, scenarios: [] }
     let isWhole = true
     for (const scenario of scenarios.filter(({ name }) => values.only?.includes(name) ?? true)) {
       const within = join(directory, scenario.name)
       await mkdir(within)
-      const bench = { server, quick: values.quick, rounds, soakMinutes, directory: within }
+      const bench = { server, waits, quick: values.quick, rounds, soakMinutes, directory: within }
       try {
         report.scenarios.push(await measure(scenario, bench))
       } catch (error) {

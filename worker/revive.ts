@@ -1,8 +1,8 @@
 import { sql } from 'kysely'
-import { v7 as uuid7 } from 'uuid'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { newRetry, type RetryableJob, retryableColumns } from '../src/jobs/retry.ts'
 import type { AnyTransaction } from '../src/operation.ts'
+import { uuid7 } from '../src/uuid.ts'
 import type { Claim } from './claim.ts'
 import type { Lane } from './lane.ts'
 

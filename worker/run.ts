@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBatcher } from '../src/batcher.ts'
+import { together } from '../src/db/database.ts'
 import { errorCode, isContention, isOutage, sqlstate } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
@@ -114,11 +115,14 @@ async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
   return lane.database.kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
     // In a statement before: one that waits for a lock looks at the queue as it was before the wait.
-    await lockPending(
-      trx,
-      claims.map(({ jobId }) => jobId),
-    )
-    const running = await writeRunning(trx, lane.operation, claims)
+    const [, running] = await together(trx, [
+      () =>
+        lockPending(
+          trx,
+          claims.map(({ jobId }) => jobId),
+        ),
+      () => writeRunning(trx, lane.operation, claims),
+    ])
     const suspected = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
     return { running, duplicates: await findProcessed(trx, lane.operation, suspected) }
   })

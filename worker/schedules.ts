@@ -1,6 +1,5 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
-import { v7 as uuid7 } from 'uuid'
 import type { PgBoss } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { Notifier } from '../src/db/notifier.ts'
@@ -9,6 +8,7 @@ import { transact } from '../src/db/transaction.ts'
 import { enqueue, type NewJob } from '../src/jobs/enqueue.ts'
 import { keepSeconds, type Operation } from '../src/operation.ts'
 import type { Schedule } from '../src/schedule.ts'
+import { uuid7 } from '../src/uuid.ts'
 import { assertPayload, findMismatch } from '../src/validation.ts'
 
 /** What schedules work with. */

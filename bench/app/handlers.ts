@@ -6,7 +6,7 @@ import type { Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
 export default defineHandlers(operations, {
-  'note.create': { settle: async () => {} },
+  'note.create': { settle: async () => {}, batchSize: Number(process.env.BATCH_SIZE ?? 100) },
   'counted.create': { settle: async (_trx, jobs) => tellEnded(jobs.length) },
   'pickup.settle': {
     settle: async (_trx, jobs) => {

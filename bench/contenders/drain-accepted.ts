@@ -21,12 +21,12 @@ const ended = "select ended_at as at from accepted.job where state = 'succeeded'
 const waiting = "select from pgboss.job where state < 'completed' limit 1"
 
 /** The worker never rests; so that it finds all jobs at once, they are due at a time when all are there. */
-const accepted = (name: string, operation: Operation): Contender<DrainLoad> => ({
+const accepted = (name: string, operation: Operation, env: NodeJS.ProcessEnv = {}): Contender<DrainLoad> => ({
   name,
   async open({ server, directory }) {
-    const database = `drain_${operation.name.replaceAll(/\W/g, '_')}`
+    const database = `drain_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
     const databaseUrl = await server.createOurs(database)
-    const worker = await startAccepted('worker', directory, { DATABASE_URL: databaseUrl })
+    const worker = await startAccepted('worker', directory, { ...env, DATABASE_URL: databaseUrl })
     return {
       async measure({ jobs, atMostSeconds }) {
         const due = await fillInTime(databaseUrl, operation, jobs)
@@ -45,6 +45,7 @@ const accepted = (name: string, operation: Operation): Contender<DrainLoad> => (
 })
 
 export const acceptedNoop = accepted('Accepted', createNote)
+export const acceptedTuned = accepted('Accepted, tuned', createNote, { BATCH_SIZE: '400' })
 export const acceptedWrite = accepted('Accepted, a row each', writeEffect)
 
 /** Puts jobs with keys in place of whatever is there, and answers when they are due: not before all are there. */

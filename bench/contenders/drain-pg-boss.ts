@@ -6,7 +6,7 @@ import { drainedBy, serveDrainer, untilNone } from './drain-process.ts'
 
 const connectionString = process.env.DATABASE_URL as string
 const tuned = {
-  batchSize: 100,
+  batchSize: 400,
   localConcurrency: 4,
   burstWhenBatchFull: true,
   pollingIntervalSeconds: 0.5,

@@ -5,12 +5,12 @@ import { query } from '../core/server.ts'
 import { fill } from './drain-accepted.ts'
 import type { DrainLoad } from './drain-process.ts'
 
-const batchSize = 100
+const batchSize = 400
 const clients = 4
 
 /** The same rows without a program: claims, keys, status and ends by the batch, from C. */
 export const floor: Contender<DrainLoad> = {
-  name: 'pgbench, the same by 100',
+  name: `pgbench, the same by ${batchSize}`,
   async open({ server, directory }) {
     const database = 'drain_pgbench'
     const databaseUrl = await server.createOurs(database)

@@ -6,12 +6,14 @@ import { drawBars, drawLines } from './chart.ts'
 import type { Pressure } from './pressure.ts'
 import { format, type Goal, type Outcome, type Table } from './scenario.ts'
 import { median } from './stats.ts'
+import type { Waits } from './waits.ts'
 
 /** What was measured, of all scenarios. */
 export interface Report extends Pressure {
   quick: boolean
   rounds: number
   durability: Readonly<Record<string, string>>
+  waits: Waits
   scenarios: ({ name: string; title: string } & Outcome & Pressure)[]
 }
 
@@ -42,12 +44,13 @@ export async function writeReport(directory: string, report: Report): Promise<vo
 const waited = (cpuPressure: number) =>
   `something that could have run waited for a processor ${format(cpuPressure)} % of the time`
 
-function headOf({ quick, rounds, durability, cpuPressure }: Report, machine: Machine): string[] {
+function headOf({ quick, rounds, durability, waits, cpuPressure }: Report, machine: Machine): string[] {
   const settings = Object.entries(durability).map(([name, setting]) => `\`${name} = ${setting}\``)
   return [
     '# What was measured',
     `${machine.date}, ${machine.processors} × ${machine.model}, ${machine.memory} GiB of memory, Linux ${machine.kernel}, Node.js ${machine.node}. Postgres, the programs that are measured and what loads them share this machine.${quick ? ' **A quick run: everything once and small, to see that it works. The figures mean nothing.**' : ''}`,
     `As the server says: ${settings.join(', ')}.`,
+    `While nothing else goes on, a round trip to Postgres takes ${shown(waits.roundTrip)}, and a row that is inserted and committed ${shown(waits.commit)}.`,
     `Contenders take turns, ${rounds} rounds unless a caption says otherwise. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. \`npm run bench\` does it all again.`,
     ...(cpuPressure === undefined
       ? []
@@ -56,6 +59,8 @@ function headOf({ quick, rounds, durability, cpuPressure }: Report, machine: Mac
         ]),
   ]
 }
+
+const shown = ({ p50, p99 }: Waits['commit']) => `${format(p50)} ms (p99 ${format(p99)} ms)`
 
 function goalsOf({ scenarios }: Report): string[] {
   const lines = scenarios.flatMap(({ name, title, goals }) =>

@@ -1,8 +1,11 @@
 import type { Server } from './server.ts'
+import type { Waits } from './waits.ts'
 
 /** What a scenario runs on. */
 export interface Bench {
   server: Server
+  /** What cannot be shorter on this machine. */
+  waits: Waits
   /** Everything once, and small. */
   quick: boolean
   /** How often each contender is measured; they take turns. */

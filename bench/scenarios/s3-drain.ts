@@ -1,5 +1,5 @@
 import { drainMetrics, drainPeer } from '../contenders/drain.ts'
-import { acceptedNoop as ours } from '../contenders/drain-accepted.ts'
+import { acceptedNoop as ours, acceptedTuned as tuned } from '../contenders/drain-accepted.ts'
 import { floor } from '../contenders/drain-pgbench.ts'
 import type { DrainLoad } from '../contenders/drain-process.ts'
 import { bullmq } from '../contenders/drain-redis.ts'
@@ -16,7 +16,7 @@ const graphile = drainPeer({ name: 'graphile-worker', module: 'drain-graphile-wo
 // One job at each look, every two seconds.
 const boss = drainPeer({ name: 'pg-boss', module: 'drain-pg-boss.ts', part: 0.01, stopAfter: 5 })
 
-const contenders = [ours, tunedBoss, floor, tunedGraphile, graphile, bullmq, boss]
+const contenders = [ours, tuned, tunedBoss, floor, tunedGraphile, graphile, bullmq, boss]
 
 export const drain: Scenario = {
   name: 'S3',
@@ -28,18 +28,20 @@ export const drain: Scenario = {
       const toWarm = bench.quick ? [] : opened.filter(({ name }) => name !== boss.name)
       for (const { opened: one } of toWarm) await one.measure({ ...load, jobs: load.jobs / 5 })
       const series = await interleave(bench, opened, load)
-      const goal = (text: string, contender: string, least: number): Goal => {
-        const measured = ratio(series, 'perSecond', ours.name, contender)
-        return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least }
+      const goal = (text: string, contender: string, least: number, why?: string): Goal => {
+        const measured = ratio(series, 'perSecond', tuned.name, contender)
+        return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least, ...(why && { why }) }
       }
+      const most = format(ratio(series, 'perSecond', floor.name, tunedBoss.name))
+      const why = `it writes one row where we write three; pgbench, which does nothing but write our rows, reaches ${most} ×`
       return {
         tables: [{ caption: 'Jobs drained, from the first to the last that ended', metrics: drainMetrics, series }],
         goals: [
-          goal('≥ 1.0 × tuned pg-boss, which keeps neither keys nor status', tunedBoss.name, 1),
+          goal('≥ 1.0 × tuned pg-boss, which keeps neither keys nor status', tunedBoss.name, 1, why),
           goal('≥ 0.5 × pgbench with the same rows', floor.name, 0.5),
         ],
         notes: [
-          'Ours and pgbench insert the key of each job into the dedup table and update its status row; the others do neither. pg-boss and graphile-worker are measured as they come and tuned for throughput; pg-boss as it comes takes one job every two seconds, and is stopped before it has drained them. BullMQ keeps the jobs that have ended, as pg-boss does; graphile-worker deletes them.',
+          'Ours and pgbench insert the key of each job into the dedup table and update its status row; the others do neither. All but pgbench are measured as they come and tuned for throughput, which is batches of 400 for ours and pg-boss; pg-boss as it comes takes one job every two seconds, and is stopped before it has drained them. BullMQ keeps the jobs that have ended, as pg-boss does; graphile-worker deletes them.',
         ],
       }
     }),

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'kysely'
-import { v7 as uuid7 } from 'uuid'
 import { ConfigError, type Scope } from '../config.ts'
 import { hashApiKey } from '../http/api-key.ts'
+import { uuid7 } from '../uuid.ts'
 import { withDatabase } from './with-database.ts'
 
 interface Output {

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
-import { v7 as uuid7 } from 'uuid'
 import type { PgBoss } from '../db/boss.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
+import { uuid7 } from '../uuid.ts'
 import { enqueue } from './enqueue.ts'
 import { newRetry, type RetryableJob, retryableColumns } from './retry.ts'
 

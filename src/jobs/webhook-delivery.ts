@@ -1,8 +1,8 @@
 import { sql } from 'kysely'
 import Type from 'typebox'
-import { v7 as uuid7 } from 'uuid'
 import type { PgBoss } from '../db/boss.ts'
 import { type AnyTransaction, defineOperation, deliveryName } from '../operation.ts'
+import { uuid7 } from '../uuid.ts'
 import { enqueue } from './enqueue.ts'
 
 /** Tells one webhook endpoint of the end of one job: a job of its own, with the attempts of its own that need. */

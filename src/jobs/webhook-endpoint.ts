@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
 import Type, { type Static } from 'typebox'
-import { v7 as uuid7 } from 'uuid'
 import type { Tables } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
+import { uuid7 } from '../uuid.ts'
 
 /** What can be told of a job. */
 export const eventTypes = ['job.succeeded', 'job.failed', 'job.canceled'] as const

@@ -31,13 +31,13 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/accept/committer.ts',
-        from: `          return accept(boss, trx, entries, 'skip')
-`,
-        to: `          const outcomes = await accept(boss, trx, entries, 'skip')
+        from: `(trx) => accept(boss, trx, entries, 'skip')`,
+        to: `async (trx) => {
+          const outcomes = await accept(boss, trx, entries, 'skip')
           for (const [index, one] of batch.entries()) settle(one, outcomes[index])
           await new Promise((later) => setTimeout(later, 50))
           return outcomes
-`,
+        }`,
       },
     ],
   },
@@ -49,8 +49,13 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'worker/dedup.ts',
-        from: '  const { rows: won } = await sql',
-        to: '  if (keyed.length > 0) return new Map()\n  const { rows: won } = await sql',
+        from: 'where idempotency_key is not null and not cancel_requested',
+        to: 'where false',
+      },
+      {
+        file: 'worker/dedup.ts',
+        from: '  if (losers.length === 0) return new Map()',
+        to: '  if (losers.length >= 0) return new Map()',
       },
     ],
   },
@@ -64,6 +69,12 @@ export const controls: readonly Control[] = [
         file: 'worker/claim.ts',
         from: '  if (affected !== claims.length) {',
         to: '  if (affected > claims.length) {',
+      },
+      {
+        file: 'worker/dedup.ts',
+        // biome-ignore lint/suspicious/noTemplateCurlyInString: it is a piece of a template
+        from: ' and state in ${pendingList}\n      order by id for update',
+        to: '\n      order by id for update',
       },
       {
         file: 'worker/status.ts',
