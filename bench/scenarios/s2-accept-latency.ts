@@ -1,7 +1,9 @@
 import { type OpenLoad, ours, peer } from '../contenders/http.ts'
 import { atMost } from '../core/goal.ts'
 import { startOpenLoop } from '../core/open-loop.ts'
-import { interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { median, samplesOf } from '../core/stats.ts'
+import { leastWait } from '../core/waits.ts'
 
 const boss = peer('pg-boss, a transaction each', 'http-pg-boss.ts')
 const empty = peer('Fastify, empty', 'http-empty.ts')
@@ -32,11 +34,14 @@ export const acceptLatency: Scenario = {
         const series = await interleave(bench, opened, { loader, perSecond, seconds: bench.quick ? 1 : 10 })
         const caption = `From when a request should have been sent to its 202, ${perSecond} a second, open loop`
         const contender = ours.name
+        const answered = format(median(samplesOf(series, empty.name, p50.name)))
+        const least = format(leastWait(bench.waits, 4, 1))
+        const why = `four round trips to Postgres, one of them a commit, take ${least} ms here while nothing else goes on, and an empty Fastify answers in ${answered} ms`
         return {
           tables: [{ caption, metrics, series }],
           goals: [
-            atMost(series, { contender, metric: p50, most: 2, text: 'p50 ≤ 2 ms' }),
-            atMost(series, { contender, metric: p99, most: 8, text: 'p99 ≤ 8 ms' }),
+            atMost(series, { contender, metric: p50, most: 2, text: 'p50 ≤ 2 ms', why }),
+            atMost(series, { contender, metric: p99, most: 8, text: 'p99 ≤ 8 ms', why }),
           ],
           notes: ['`late` is how late what loads has sent 99 of 100 requests at most; it is part of the latency.'],
         }

@@ -1,6 +1,7 @@
 import { type PostLoad, postToEvent } from '../contenders/post-to-event.ts'
 import { atMost } from '../core/goal.ts'
-import { interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { leastWait } from '../core/waits.ts'
 
 const p50: Metric = { name: 'p50', unit: 'ms' }
 const p99: Metric = { name: 'p99', unit: 'ms' }
@@ -17,11 +18,13 @@ export const postToTerminalEvent: Scenario = {
       const series = await interleave(bench, opened, { perSecond, seconds: bench.quick ? 3 : 30 })
       const caption = `From when a POST should have been sent until its client has the event with the end, ${perSecond} a second, open loop`
       const contender = postToEvent.name
+      const least = format(leastWait(bench.waits, 12, 3))
+      const why = `accept, hint, claim, settle, hint and the read of what has changed are twelve round trips, three of them commits: ${least} ms here while nothing else goes on`
       return {
         tables: [{ caption, metrics, series }],
         goals: [
-          atMost(series, { contender, metric: p50, most: 10, text: 'p50 ≤ 10 ms' }),
-          atMost(series, { contender, metric: p99, most: 30, text: 'p99 ≤ 30 ms' }),
+          atMost(series, { contender, metric: p50, most: 10, text: 'p50 ≤ 10 ms', why }),
+          atMost(series, { contender, metric: p99, most: 30, text: 'p99 ≤ 30 ms', why }),
         ],
         notes: [
           '`accepted` is the median time to the 202. The client follows all its jobs on one stream, `GET /events`.',

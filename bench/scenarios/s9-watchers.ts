@@ -2,6 +2,7 @@ import { bare, principal, singleJobs, type WatchLoad, watched } from '../contend
 import { atMost } from '../core/goal.ts'
 import { startModule } from '../core/process.ts'
 import {
+  format,
   type Goal,
   interleave,
   type Metric,
@@ -10,6 +11,7 @@ import {
   type Series,
   withContenders,
 } from '../core/scenario.ts'
+import { median, samplesOf } from '../core/stats.ts'
 
 const all: Metric = { name: 'all', unit: 'ms' }
 const memory: Metric = { name: 'memory', unit: 'kB a stream' }
@@ -48,8 +50,10 @@ export const watchers: Scenario = {
 }
 
 function goalsOf(series: readonly Series[], contender: string): Goal[] {
+  const alone = format(median(samplesOf(series, bare.name, all.name)))
+  const why = `a process of Node.js that does nothing else takes ${alone} ms for as many`
   const goal = (metric: Metric, most: number, text: string) =>
-    atMost(series, { contender, metric, most, text: `${text} (${contender})` })
+    atMost(series, { contender, metric, most, text: `${text} (${contender})`, ...(metric === all && { why }) })
   return [
     goal(memory, 25, '≤ 25 kB a stream, without garbage'),
     goal(others, 1, 'one connection to Postgres beyond the pool’s'),
