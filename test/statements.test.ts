@@ -58,7 +58,9 @@ const accepted = [
   'insert pgboss.job_common',
   'commit',
 ]
-const claimed = ['select accepted.claim']
+/** One that is full says that there may be more, and then older ones. */
+const mostClaims = 3
+const claim = 'select accepted.claim'
 const begun = ['begin', 'select accepted.job', 'update accepted.job', 'commit']
 const settled = [
   'begin',
@@ -90,9 +92,6 @@ function openCounted(t: Test, { options }: Database): { database: Database; sent
 }
 
 for (const count of [1, 100]) {
-  // A claim that is full says that there may be more.
-  const claimedAgain = count === 100 ? claimed : []
-
   t.test(`accepting ${count} with keys, at once`, async (t) => {
     const jobs = await openJobs(t, [note])
     const { database, sent } = openCounted(t, jobs.database)
@@ -108,13 +107,13 @@ for (const count of [1, 100]) {
 
   t.test(`claiming and settling ${count}`, async (t) => {
     const sent = await drain(t, count, { settle } as unknown as Handler)
-    t.same(sent.toSorted(), [...claimed, ...settled, ...claimedAgain].toSorted())
+    t.same(sent.toSorted(), settled.toSorted())
   })
 
   t.test(`claiming, performing and settling ${count}`, async (t) => {
     const performs = { perform: async () => {}, settle, concurrency: count } as unknown as Handler
     const sent = await drain(t, count, performs)
-    t.same(sent.toSorted(), [...claimed, ...begun, ...settled, ...claimed].toSorted())
+    t.same(sent.toSorted(), [...begun, ...settled].toSorted())
   })
 }
 
@@ -124,7 +123,7 @@ const settle = async (trx: Transaction<Tables>, all: readonly { id: string }[]) 
     all.map(({ id }) => id),
   ))
 
-/** Runs jobs with keys that are due, all at once, and answers the statements that took. */
+/** Runs jobs with keys that are due, all at once, and answers the statements that took beside a few claims. */
 async function drain(t: Test, count: number, handler: Handler): Promise<string[]> {
   const jobs = await openJobs(t, [note])
   const ids = await Promise.all(
@@ -154,5 +153,7 @@ async function drain(t: Test, count: number, handler: Handler): Promise<string[]
   await until(async () => (await jobs.query("select from accepted.job where state <> 'succeeded'")).length === 0)
   await loop.drain()
   t.equal((await jobs.query('select from effect')).length, ids.length)
-  return sent
+  const isClaim = (statement: string) => statement === claim
+  t.ok(sent.filter(isClaim).length <= mostClaims)
+  return sent.filter((statement) => !isClaim(statement))
 }

@@ -24,8 +24,12 @@ export interface Claim {
 
 /** What a worker does with the queue of one operation. */
 export interface Claims {
-  /** Takes up to `limit` due jobs, with SKIP LOCKED. */
-  claim(limit: number): Promise<Claim[]>
+  /**
+   * Takes up to `limit` due jobs, with SKIP LOCKED.
+   *
+   * @param onMore called when it is worth to claim once more: there may be older ones
+   */
+  claim(limit: number, onMore?: () => void): Promise<Claim[]>
   /** Takes a blocked job, unless somebody else has, or its group is full. */
   claimSuspect(queueId: string): Promise<Claim | undefined>
   /** Ends jobs in the queue. @throws LostClaim when one is not ours any more */
@@ -83,7 +87,8 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
 
   let floor: string | undefined
   let wholeAt = Number.NEGATIVE_INFINITY
-  const claimSome = async (limit: number) => {
+  let wasFull = false
+  const claimSome = async (limit: number, onMore?: () => void) => {
     const begunAt = performance.now()
     const from = begunAt < wholeAt ? floor : undefined
     const { rows } = await sql<ClaimedJob>`
@@ -93,6 +98,10 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
     )
     if (from === undefined) wholeAt = performance.now() + (performance.now() - begunAt) * (1 / wholePart - 1)
     floor = rows[0]?.floor ?? from
+    const isFull = rows.length === limit
+    // Of many that were claimed, and were of a higher priority, the last: those below may have waited for longer.
+    if (onMore && wasFull && !isFull && from !== undefined) setTimeout(onMore, wholeAt - performance.now()).unref()
+    wasFull = isFull
     return rows
   }
   // pg-boss counts what runs of each group.
@@ -105,8 +114,10 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
     )
 
   return {
-    async claim(limit) {
-      if (groupConcurrency === undefined) return (await claimSome(limit)).map((job) => claimOf(job, false, job.waited))
+    async claim(limit, onMore) {
+      if (groupConcurrency === undefined) {
+        return (await claimSome(limit, onMore)).map((job) => claimOf(job, false, job.waited))
+      }
       return (await claimOfGroups(limit)).map((job) => claimOf(job, false, waitedFor(job)))
     },
 

@@ -43,6 +43,10 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
   let onIdle: (() => void)[] = []
   const used = () => (batchSize ? batches : held.size)
 
+  const wake = () => {
+    woken = true
+    proceed()
+  }
   const end = (...claims: Claim[]) => {
     for (const claim of claims) held.delete(claim)
     // Its group has room again.
@@ -93,7 +97,7 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
       claiming = true
       const limit = batchSize ?? slots - used()
       try {
-        const claims = await lane.claims.claim(limit)
+        const claims = await lane.claims.claim(limit, wake)
         // A full claim means there is probably more.
         if (claims.length === limit) woken = true
         if (claims.length > 0) void run(claims)
@@ -110,10 +114,7 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
 
   const looping = loop()
   return {
-    wake() {
-      woken = true
-      proceed()
-    },
+    wake,
     held: () => [...held],
     pause() {
       paused = true
