@@ -6,12 +6,18 @@ export interface Chore {
   stop(): Promise<void>
 }
 
+/** The pause after what took long, at most, in milliseconds: it may have been the network. */
+const longestPause = 5_000
+
+/** How long to rest from what took so long, in milliseconds, for it to take so much of the time at most. */
+export const restAfter = (took: number, part: number): number => Math.min(took * (1 / part - 1), longestPause)
+
 /**
  * Does something at once and then with pauses, never twice at the same time.
  *
  * @param milliseconds the pause, at least
  * @param onError told when it failed; it goes on
- * @param part of the time that it takes at most: what is slow pauses for longer
+ * @param part of the time that it may take: what is slow pauses for longer, up to five seconds
  */
 export function repeat(
   milliseconds: number,
@@ -24,7 +30,7 @@ export function repeat(
     while (!stopping.signal.aborted) {
       const begunAt = performance.now()
       await work().catch(onError)
-      const pause = Math.max(milliseconds, (performance.now() - begunAt) * (1 / part - 1))
+      const pause = Math.max(milliseconds, restAfter(performance.now() - begunAt, part))
       await delay(pause, undefined, { signal: stopping.signal }).catch(() => {})
     }
   }

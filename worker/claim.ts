@@ -5,6 +5,7 @@ import { bossOn, type PgBoss, type QueueData } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
+import { restAfter } from './chore.ts'
 import { LostClaim } from './failure.ts'
 
 /** A job in our hands: nobody else gets it until we end it, hand it back, or fall silent. */
@@ -96,7 +97,8 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       from accepted.claim(${name}, ${limit}, coalesce(${from ?? null}::timestamptz - ${olderBy}, '-infinity'))`.execute(
       kysely,
     )
-    if (from === undefined) wholeAt = performance.now() + (performance.now() - begunAt) * (1 / wholePart - 1)
+    const endedAt = performance.now()
+    if (from === undefined) wholeAt = endedAt + restAfter(endedAt - begunAt, wholePart)
     floor = rows[0]?.floor ?? from
     const isFull = rows.length === limit
     // Of many that were claimed, and were of a higher priority, the last: those below may have waited for longer.

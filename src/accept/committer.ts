@@ -35,6 +35,8 @@ const longestWait = 5_000
 interface Waiting {
   entry: AcceptEntry
   since: number
+  /** It waits no longer, and is being accepted alone. */
+  begin?(): void
   resolve(committed: Committed): void
   reject(error: unknown): void
 }
@@ -46,13 +48,19 @@ interface Waiting {
  */
 export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
   const together = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
-  const alone = createBatcher<Waiting>({
+  const lonely = createBatcher<Waiting>({
     batchSize: 1,
     batchesAtOnce: aloneAtOnce,
     run: async (batch) => {
       for (const one of inTime(batch)) await commitAlone(one)
     },
   })
+  /** Those before it may each wait for seconds; it is told to come again when its time is over, and not when they are done. */
+  const alone = (one: Waiting) => {
+    const timer = setTimeout(() => one.reject(busy()), one.since + longestWait - performance.now())
+    const begin = () => clearTimeout(timer)
+    lonely.push({ ...one, begin })
+  }
 
   const commit = async (batch: readonly Waiting[]): Promise<void> => {
     if (batch.length === 0) return
@@ -70,7 +78,7 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
   /** Without an outcome its key is held by somebody. */
   const settle = (one: Waiting, outcome: Outcome | undefined): void => {
     if (outcome) one.resolve(outcome)
-    else alone.push(one)
+    else alone(one)
   }
 
   /** A batch that was rolled back: what is not to blame runs again. */
@@ -79,7 +87,7 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
       for (const one of batch) refuse(one, error)
       return commit(batch.filter(({ entry }) => !error.refusals.has(entry.id)))
     }
-    if (isTimeout(error)) return batch.forEach(alone.push)
+    if (isTimeout(error)) return batch.forEach(alone)
     // Whether the COMMIT that was lost has happened is known to nobody, and then nobody may run again.
     if (batch.length === 1 || isOutage(error) || isLostConnection(error)) {
       for (const { reject } of batch) reject(error)
@@ -91,8 +99,12 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
   }
 
   const commitAlone = async (one: Waiting): Promise<void> => {
+    one.begin?.()
     try {
-      const [outcome] = await transact(database, (trx) => accept(boss, trx, [one.entry]))
+      // Once it has waited for a lock for as long as it may, another time is the client's to decide.
+      const [outcome] = await transact(database, (trx) => accept(boss, trx, [one.entry]), {
+        retryOn: (error) => !isTimeout(error),
+      })
       one.resolve(outcome as Outcome)
     } catch (error) {
       if (!refuse(one, error)) one.reject(error)

@@ -65,13 +65,16 @@ const pool: Row = {
     await acknowledgedMore(load, 20)
     const locker = new pg.Client({ connectionString: stage.databaseUrl })
     await locker.connect()
-    for (let round = 0; round < (stage.short ? 1 : 3); round++) {
-      await locker.query('begin; lock table domain in access exclusive mode')
-      await until(() => (load.unknowns.get('503 database-unavailable') ?? 0) > round * 40)
-      await locker.query('rollback')
-      await acknowledgedMore(load, 20)
+    try {
+      for (let round = 0; round < (stage.short ? 1 : 3); round++) {
+        await locker.query('begin; lock table domain in access exclusive mode')
+        await until(() => (load.unknowns.get('503 database-unavailable') ?? 0) > round * 40)
+        await locker.query('rollback')
+        await acknowledgedMore(load, 20)
+      }
+    } finally {
+      await locker.end()
     }
-    await locker.end()
     const back = await acknowledgedMore(load, 20)
     await load.stop()
     const notes = [`${load.unknowns.get('503 database-unavailable')} × 503`]
