@@ -39,6 +39,7 @@ const leaves = [
   'metrics',
   'recent-map',
   'batcher',
+  'uuid',
 ]
 const allowed: Record<string, string[]> = {
   errors: [],
@@ -51,6 +52,7 @@ const allowed: Record<string, string[]> = {
   metrics: [],
   'recent-map': [],
   batcher: [],
+  uuid: [],
   db: leaves,
   jobs: [...leaves, 'db'],
   accept: [...leaves, 'db', 'jobs'],
