@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Database } from '../src/db/database.ts'
-import { oldestTransaction, reconcileEvery } from './reconcile.ts'
+import { reconcileEvery, unseenSince } from './reconcile.ts'
 import { sweepEvery } from './silent.ts'
 
 /** What there is to do. */
@@ -48,7 +48,7 @@ export async function look(
         where operation = any(${operations}::text[]) and swept_at < now() - make_interval(secs => ${sweepEvery / 1000})
       ) as "hasSweeps",
       (
-        select ${oldestTransaction} from accepted.reconciliation
+        select ${unseenSince} from accepted.reconciliation
         where looked_at < now() - make_interval(secs => ${reconcileEvery / 1000})
       ) as "unseenSince"`.execute(kysely)
   return rows[0] as Look

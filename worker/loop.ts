@@ -23,7 +23,7 @@ const defaultBatchSize = 100
 /** Performs at once in this process. */
 const defaultConcurrency = 10
 /** While one batch settles the next is claimed. */
-const batchesAtOnce = 4
+const batchesAtOnce = 2
 /** Before jobs run again that could not even be begun, in seconds. */
 const pauseSeconds = 5
 

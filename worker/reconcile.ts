@@ -4,6 +4,7 @@ import type { PgBoss } from '../src/db/boss.ts'
 import type { Database } from '../src/db/database.ts'
 import type { Notifier } from '../src/db/notifier.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
+import { oldestTransaction } from '../src/db/transaction.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
@@ -44,15 +45,8 @@ export interface ReconcilerOptions {
   log: Logger
 }
 
-/**
- * Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed: since when there may be
- * changes that a statement after this one does not see. It is to be read before the changes are.
- */
-export const oldestTransaction = sql`(
-  select greatest(min(xact_start) - interval '1 second', now() - ${longestPause})
-  from pg_stat_activity
-  where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()
-)`
+/** Whoever ends a job in the queue dates it when he begins, and it is seen when he has committed. */
+export const unseenSince = oldestTransaction(sql`interval '1 second'`, longestPause)
 
 /**
  * Makes the chore that brings `accepted.job` in line with `pgboss.job` when something other than our workers has changed
@@ -61,8 +55,8 @@ export const oldestTransaction = sql`(
  * {@link mostAtOnce} are brought in line. The workers take turns, so that however many there are, that is all it costs.
  */
 export function createReconciler({ database, boss, hints, log }: ReconcilerOptions): (since: Date) => Promise<void> {
-  return async (unseenSince) => {
-    const found = await lookInTurn(database, unseenSince)
+  return async (since) => {
+    const found = await lookInTurn(database, since)
     if (found.length === 0) return
     const { changed, enqueued } = await database.kysely
       .transaction()
@@ -93,7 +87,7 @@ const standing: RawBuilder<Standing | null> = sql`
  * The jobs that seem out of line: in the next piece, and among those that have ended in the queue since the last look.
  * None when another worker has just looked. By hand a job may be ended without a date.
  */
-async function lookInTurn({ kysely }: Database, unseenSince: Date): Promise<string[]> {
+async function lookInTurn({ kysely }: Database, since: Date): Promise<string[]> {
   const { rows } = await sql<{ found: string[] }>`
     with turn as materialized (
       select ended_up_to, position, horizon from accepted.reconciliation
@@ -134,7 +128,7 @@ async function lookInTurn({ kysely }: Database, unseenSince: Date): Promise<stri
     ), moved as (
       update accepted.reconciliation set
         horizon = case
-          when (select count(*) from ended) < ${mostAtOnce} then ${unseenSince}
+          when (select count(*) from ended) < ${mostAtOnce} then ${since}
           else coalesce((select max(completed_on) from ended), horizon)
         end,
         position = coalesce(piece.last, piece.ended_up_to, reconciliation.ended_up_to),

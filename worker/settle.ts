@@ -71,7 +71,7 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
     () => writeCanceled(trx, claims.filter(isToBeCanceled)),
     () => lane.claims.complete(trx, claims),
     () => forgetSuspects(trx, claims),
-    // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was.
+    // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was. For what comes later, too.
     () => sql`set constraints all immediate`.execute(trx),
   ])
   const deliveries = await enqueueDeliveries(lane.boss, trx, [...succeeded, ...duplicated, ...canceled])

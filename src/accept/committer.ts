@@ -35,8 +35,6 @@ const longestWait = 5_000
 interface Waiting {
   entry: AcceptEntry
   since: number
-  /** It waits no longer, and is being accepted alone. */
-  begin?(): void
   resolve(committed: Committed): void
   reject(error: unknown): void
 }
@@ -48,27 +46,27 @@ interface Waiting {
  */
 export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
   const together = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
-  const lonely = createBatcher<Waiting>({
+  const lane = createBatcher<{ one: Waiting; timer: NodeJS.Timeout }>({
     batchSize: 1,
     batchesAtOnce: aloneAtOnce,
     run: async (batch) => {
-      for (const one of inTime(batch)) await commitAlone(one)
+      for (const { one, timer } of batch) {
+        clearTimeout(timer)
+        if (inTime([one]).length > 0) await commitAlone(one)
+      }
     },
   })
-  /** Those before it may each wait for seconds; it is told to come again when its time is over, and not when they are done. */
+  /** Those before it may each wait for seconds: it is told to come again when its time is over, and not when they are done. */
   const alone = (one: Waiting) => {
     const timer = setTimeout(() => one.reject(busy()), one.since + longestWait - performance.now())
-    const begin = () => clearTimeout(timer)
-    lonely.push({ ...one, begin })
+    lane.push({ one, timer })
   }
 
   const commit = async (batch: readonly Waiting[]): Promise<void> => {
     if (batch.length === 0) return
     const entries = batch.map(({ entry }) => entry)
     try {
-      const outcomes = await transact(database, (trx) => accept(boss, trx, entries, 'skip'), {
-        retryOn: (error) => !isTimeout(error),
-      })
+      const outcomes = await transact(database, (trx) => accept(boss, trx, entries, 'skip'), { retryOn })
       for (const [index, one] of batch.entries()) settle(one, outcomes[index])
     } catch (error) {
       await withoutCulprit(batch, error)
@@ -99,12 +97,8 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
   }
 
   const commitAlone = async (one: Waiting): Promise<void> => {
-    one.begin?.()
     try {
-      // Once it has waited for a lock for as long as it may, another time is the client's to decide.
-      const [outcome] = await transact(database, (trx) => accept(boss, trx, [one.entry]), {
-        retryOn: (error) => !isTimeout(error),
-      })
+      const [outcome] = await transact(database, (trx) => accept(boss, trx, [one.entry]), { retryOn })
       one.resolve(outcome as Outcome)
     } catch (error) {
       if (!refuse(one, error)) one.reject(error)
@@ -137,9 +131,12 @@ function inTime(batch: readonly Waiting[]): Waiting[] {
 const busy = () =>
   new ProblemError('database-unavailable', 'Too many requests wait to be stored', { retryAfterSeconds: 1 })
 
-/** The batch has waited for somebody else as long as it may. */
+/** Somebody else was waited for as long as may be. */
 const isTimeout = (error: unknown): boolean =>
   ([sqlstate.lockNotAvailable, sqlstate.queryCanceled] as (string | undefined)[]).includes(errorCode(error))
+
+/** What has waited for as long as it may does not wait once more: a batch goes on alone, and then the client decides. */
+const retryOn = (error: unknown): boolean => !isTimeout(error)
 
 function refuse({ entry, resolve }: Waiting, error: unknown): boolean {
   const refusal = error instanceof EntriesRefused ? error.refusals.get(entry.id) : undefined

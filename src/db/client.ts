@@ -24,7 +24,7 @@ const begins = /^(begin|start transaction)\b/i
 const ends = /^(commit|rollback)$/i
 
 /** What Postgres answers to a statement that needs not be sent. */
-const answerTo = (command: string) => ({ command, rowCount: null, oid: null as never, rows: [], fields: [] })
+const answerTo = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
 
 /**
  * A `pg.Client` that tells its errors from others', knows since when it has been waiting for an answer, bounds how long a
@@ -145,8 +145,9 @@ export class TracedClient extends pg.Client {
   }
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a callback of pg's, or none
-function pretend(command: string, callback: any): Promise<unknown> | undefined {
+type Callback = (error: null, result: ReturnType<typeof answerTo>) => void
+
+function pretend(command: string, callback: Callback | undefined): Promise<unknown> | undefined {
   if (!callback) return Promise.resolve(answerTo(command))
   process.nextTick(callback, null, answerTo(command))
 }

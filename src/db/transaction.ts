@@ -20,6 +20,19 @@ interface Trace {
 
 const traces = new WeakMap<object, Trace>()
 
+/**
+ * The instant before which all changes can be read by every statement that begins from now on: whatever transaction has
+ * written and is still under way began after it. It is to be read in a statement before the changes are.
+ *
+ * @param margin earlier by so much: a transaction may date its changes before it has an id
+ * @param most of one that takes longer nobody waits for the end
+ */
+export const oldestTransaction = (margin: RawBuilder<unknown>, most: RawBuilder<unknown>): RawBuilder<Date> => sql`(
+  select greatest(min(xact_start) - ${margin}, now() - ${most})
+  from pg_stat_activity
+  where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()
+)`
+
 /** For a statement that returns something anyway: see {@link leaveTrace}. */
 export const currentId = sql<string>`pg_current_xact_id()::text`
 

@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import type { Tables } from '../db/tables.ts'
+import { oldestTransaction } from '../db/transaction.ts'
 import { type Job, jobColumns } from './job.ts'
 
 /** What to look for: jobs that have changed. */
@@ -38,9 +39,7 @@ const byPrincipal = (principals: readonly string[], since: Date | undefined) => 
     and principal = any(${principals}::text[])`
 
 const horizonNow = sql`
-  select greatest(min(xact_start) - interval '100 ms', now() - interval '1 minute') as horizon
-  from pg_stat_activity
-  where pid = pg_backend_pid() or backend_xid is not null and datname = current_database()`
+  select ${oldestTransaction(sql`interval '100 ms'`, sql`interval '1 minute'`)} as horizon`
 
 /** What was found, and of a look the horizon as it is after it; see {@link readHorizon}. */
 export interface Changed {

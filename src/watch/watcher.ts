@@ -26,8 +26,8 @@ export interface WatcherOptions {
 }
 
 /**
- * Hints gather for so many times what the last query took, and not longer than so many milliseconds: so the queries take
- * a fifth of one connection at most, and the first hint is not kept waiting.
+ * Hints gather for so many times what the last query took, but not for longer than so many milliseconds; the first one
+ * is not kept waiting. So quick queries take a fifth of one connection at most.
  */
 const gatherTimes = 4
 const longestGather = 25

@@ -58,7 +58,7 @@ t.test('after many of a higher priority, those that have waited for longer are c
   t.same(claimed.slice(20).toSorted(), old.toSorted())
 })
 
-t.test('one that was handed back is claimed as another attempt only when it had begun', async (t) => {
+t.test('one that was handed back is claimed in the same attempt, one that was taken back in the next', async (t) => {
   const { add, claims, database } = await setUp(t)
   await add(1)
   const [first] = await claims.claim(1)

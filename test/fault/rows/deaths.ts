@@ -38,7 +38,7 @@ const afterCommit = (path: string): Row => ({
   summary: `SIGKILL of a worker after COMMIT, before the answer (${path.slice(1)}): executed once, effect once`,
   workers: 0,
   async story(stage) {
-    // Those that are performed end when they like, and one by one.
+    // Those that are performed end when they like, and not in one batch.
     const jobs = path === '/settled' ? 5 : 1
     // Of its own, for the API is to get its answers.
     const way = await startFaultProxy(stage.server.port)
