@@ -144,7 +144,7 @@ create table accepted.reconciliation (
   constraint reconciliation_pkey PRIMARY KEY (only_row),
   constraint reconciliation_only_row CHECK (only_row)
 );
-comment on table accepted.reconciliation is 'One row: how far the workers have compared accepted.job with pgboss.job. They take turns at it, a piece a second, round and round.';
+comment on table accepted.reconciliation is 'One row: how far the workers have compared accepted.job with pgboss.job. They take turns at it, a piece each five seconds, round and round.';
 comment on column accepted.reconciliation.only_row is 'True; there is no other row.';
 comment on column accepted.reconciliation.ended_up_to is 'Every job up to this id has ended, and final is final: a round begins after it.';
 comment on column accepted.reconciliation."position" is 'The id up to which this round has come.';
@@ -302,6 +302,7 @@ CREATE OR REPLACE FUNCTION accepted.claim(queue text, most integer, created_from
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
  SET enable_sort TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 begin
@@ -317,8 +318,7 @@ begin
     update pgboss.job set
       state = 'active', started_on = now(), heartbeat_on = now(),
       retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-    from next
-    where job.name = queue and job.id = next.id
+    where job.name = queue and job.id = any(array(select next.id from next))
     returning job.id, job.retry_count, job.data, job.created_on, job.start_after
   )
   select

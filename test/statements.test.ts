@@ -12,6 +12,7 @@ import { prepareQueues, startBoss } from '../src/db/boss.ts'
 import { TracedClient } from '../src/db/client.ts'
 import { type Database, openDatabase } from '../src/db/database.ts'
 import { createNotifier } from '../src/db/notifier.ts'
+import { enqueue } from '../src/jobs/enqueue.ts'
 import { createCancellations } from '../worker/cancellations.ts'
 import { createClaims } from '../worker/claim.ts'
 import type { Handler } from '../worker/handlers.ts'
@@ -61,11 +62,15 @@ const accepted = [
 /** One that is full says that there may be more, and then older ones. */
 const mostClaims = 3
 const claim = 'select accepted.claim'
-const begun = ['begin', 'select accepted.job', 'update accepted.job', 'commit']
+/** The second is not sent: nothing is left to commit. */
+const begun = ['begin', 'set', 'select accepted.job', 'update accepted.job', 'commit', 'commit']
 const settled = [
   'begin',
+  'set',
   'with accepted.processed_key',
+  'set',
   'insert effect',
+  'set',
   'update accepted.job',
   'with pgboss.job_common',
   'set',
@@ -75,7 +80,7 @@ const settled = [
 /** A database of its own application, and the statements that are sent on it from then on. */
 function openCounted(t: Test, { options }: Database): { database: Database; sent: string[] } {
   const applicationName = `counted ${uuid7()}`
-  const database = openDatabase({ ...options, applicationName })
+  const database = openDatabase({ ...options, applicationName, poolSize: 1 })
   t.teardown(() => database.close())
   const sent: string[] = []
   const { query } = TracedClient.prototype
@@ -123,37 +128,96 @@ const settle = async (trx: Transaction<Tables>, all: readonly { id: string }[]) 
     all.map(({ id }) => id),
   ))
 
-/** Runs jobs with keys that are due, all at once, and answers the statements that took beside a few claims. */
-async function drain(t: Test, count: number, handler: Handler): Promise<string[]> {
+/** A loop that claims jobs and runs them, over one connection of its own application, and the statements it sends. */
+async function startCounted(t: Test, handler: Handler) {
   const jobs = await openJobs(t, [note])
-  const ids = await Promise.all(
-    Array.from({ length: count }, (_, index) => jobs.add(note, { word: 'x' }, { idempotencyKey: `k${index}` })),
-  )
   const { database, sent } = openCounted(t, jobs.database)
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
   await prepareQueues(boss, [note])
-  sent.length = 0
   const log = pino({ level: 'silent' })
   const hints = createNotifier(jobs.database)
   t.teardown(() => hints.flush())
-  const loop = startLoop(
-    {
-      ...{ operation: note, handler, database, boss, hints, log },
-      claims: createClaims(database, boss, note),
-      metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
-    },
-    {
-      progress: createProgress(database, hints, log),
-      cancellations: createCancellations(database),
-      runTimes: createRunTimes(database),
-      stopping: new AbortController().signal,
-    },
+  const start = () =>
+    startLoop(
+      {
+        ...{ operation: note, handler, database, boss, hints, log },
+        claims: createClaims(database, boss, note),
+        metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
+      },
+      {
+        progress: createProgress(database, hints, log),
+        cancellations: createCancellations(database),
+        runTimes: createRunTimes(database),
+        stopping: new AbortController().signal,
+      },
+    )
+  const ended = () =>
+    until(async () => (await jobs.query("select from accepted.job where state <> 'succeeded'")).length === 0)
+  return { jobs, database, sent, start, ended }
+}
+
+/** Runs jobs with keys that are due, all at once, and answers the statements that took beside a few claims. */
+async function drain(t: Test, count: number, handler: Handler): Promise<string[]> {
+  const { jobs, sent, start, ended } = await startCounted(t, handler)
+  const ids = await Promise.all(
+    Array.from({ length: count }, (_, index) => jobs.add(note, { word: 'x' }, { idempotencyKey: `k${index}` })),
   )
-  await until(async () => (await jobs.query("select from accepted.job where state <> 'succeeded'")).length === 0)
+  sent.length = 0
+  const loop = start()
+  await ended()
   await loop.drain()
   t.equal((await jobs.query('select from effect')).length, ids.length)
   const isClaim = (statement: string) => statement === claim
   t.ok(sent.filter(isClaim).length <= mostClaims)
   return sent.filter((statement) => !isClaim(statement))
+}
+
+const handlers = {
+  settled: { settle } as unknown as Handler,
+  performed: { perform: async () => {}, settle } as unknown as Handler,
+}
+
+for (const [name, handler] of Object.entries(handlers)) {
+  t.test(`what is read of a job that is ${name}, by plans made while there was nothing, does not grow`, async (t) => {
+    const { jobs, database, start } = await startCounted(t, handler)
+    // As in a queue that was looked over while it was idle.
+    for (const { name } of await jobs.query(tables)) {
+      await jobs.query(`alter table ${name} set (autovacuum_enabled = off)`)
+      await jobs.query(`analyze ${name}`)
+    }
+    const loop = start()
+    const runSome = async (word: string) => {
+      for (let count = 0; count < 10; count++) {
+        const id = await jobs.add(note, { word }, { idempotencyKey: `${word}${count}` })
+        loop.wake()
+        await jobs.ended(id)
+      }
+    }
+    await runSome('early')
+    const many = Array.from({ length: 2_000 }, () => ({
+      ...{ id: uuid7(), operation: note, payload: { word: 'x' }, principal: 'ann' },
+    }))
+    await jobs.database.kysely.transaction().execute((trx) => enqueue(jobs.boss, trx, many))
+    await jobs.query("update pgboss.job set state = 'completed', completed_on = now() where state = 'created'")
+    await jobs.query("update accepted.job set state = 'succeeded', ended_at = now() where state = 'queued'")
+    const before = await readRows(database)
+    await runSome('late')
+    const read = (await readRows(database)) - before
+    await loop.drain()
+    t.ok(read < 1_000, `${read} rows for 10 jobs`)
+  })
+}
+
+const tables = `
+  select oid::regclass as name from pg_class
+  where relkind = 'r' and relnamespace in ('accepted'::regnamespace, 'pgboss'::regnamespace)`
+
+/** How many rows have been read, by its one connection up to now. */
+async function readRows({ pool }: Database): Promise<number> {
+  await pool.query('select pg_stat_force_next_flush()')
+  const { rows } = await pool.query(`
+    select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::integer as read
+    from pg_stat_user_tables where relid in (select name from (${tables}) as ours)`)
+  return rows[0].read
 }

@@ -174,7 +174,7 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
           ${claims.map(({ queued }) => queued.retryCount)}::integer[],
           ${claims.map(({ isSuspect }) => isSuspect)}::boolean[]
         ) as ours (id, retry_count, is_suspect)
-        where name = ${name} and job.id = ours.id and job.retry_count = ours.retry_count
+        where name = ${name} and ${those(claims)} and job.id = ours.id and job.retry_count = ours.retry_count
           and state = 'active'`.execute(trx)
       assertOurs({ affected: Number(numAffectedRows) }, claims)
     },
@@ -183,7 +183,7 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       if (claims.length === 0) return []
       const { rows } = await sql<{ id: string }>`
         select id from pgboss.job
-        where name = ${name} and state = 'active' and (id, retry_count) in (
+        where name = ${name} and ${those(claims)} and state = 'active' and (id, retry_count) in (
           select * from unnest(
             ${claims.map(({ queued }) => queued.id)}::uuid[],
             ${claims.map(({ queued }) => queued.retryCount)}::integer[]
@@ -202,7 +202,7 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
           ${claims.map(({ queued }) => queued.id)}::uuid[],
           ${claims.map(({ queued }) => queued.retryCount)}::integer[]
         ) as lost (id, retry_count)
-        where name = ${name} and job.id = lost.id and job.retry_count = lost.retry_count
+        where name = ${name} and ${those(claims)} and job.id = lost.id and job.retry_count = lost.retry_count
           and state = 'active'`.execute(trx)
       assertOurs({ affected: Number(numAffectedRows) }, claims)
     },
@@ -233,6 +233,9 @@ export function claimOf({ id, retryCount, data }: QueuedJob, isSuspect: boolean,
 // By the clock of the database: ours may be wrong.
 const waitedFor = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
   startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
+
+/** A join alone may be planned, while the queue is empty, to read all of it. */
+const those = (claims: readonly Claim[]) => sql`job.id = any(${claims.map(({ queued }) => queued.id)}::uuid[])`
 
 const attempts = (claims: readonly Claim[]) => claims.map(({ queued }) => queued)
 

@@ -1,7 +1,8 @@
-import { sql } from 'kysely'
+import { type QueryExecutorProvider, sql } from 'kysely'
+import { among } from '../src/jobs/job.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
-import { among, type PendingJob, pendingColumns } from './status.ts'
+import { type PendingJob, pendingColumns } from './status.ts'
 
 interface Keyed {
   id: string
@@ -34,7 +35,7 @@ export async function lockAndClaimKeys(
       select set_config('statement_timeout', ${`${timeoutSeconds}s`}, true)
     ), pending as materialized (
       select ${pendingColumns} from patience, accepted.job
-      where id = any(${ids}::uuid[]) and ${among(ids)} and state in ${pendingList}
+      where ${among(ids)} and state in ${pendingList}
       order by id for update of job
     ), won as (
       insert into accepted.processed_key (operation, principal, key, job_id)
@@ -95,7 +96,7 @@ async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: read
 
 /** Of these jobs, those whose key has been processed already, with the job that did. */
 export async function findProcessed(
-  db: AnyTransaction,
+  db: QueryExecutorProvider,
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {

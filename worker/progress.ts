@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../src/db/database.ts'
 import type { Notifier } from '../src/db/notifier.ts'
+import { among } from '../src/jobs/job.ts'
 
 /** Reports of running jobs, written together. */
 export interface Progress {
@@ -34,6 +35,7 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
     const written = [...reports].sort(([a], [b]) => (a < b ? -1 : 1))
     reports = new Map()
     if (written.length === 0) return
+    const ids = written.map(([id]) => id)
     try {
       // One that somebody has locked is just ending; the others need not wait for that.
       await sql`
@@ -42,21 +44,17 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
           progress_at = case when report.percent >= coalesce(job.percent, 0) then now() else progress_at end,
           sequence = sequence + 1, updated_at = statement_timestamp()
         from unnest(
-          ${written.map(([id]) => id)}::uuid[],
+          ${ids}::uuid[],
           ${written.map(([, { percent }]) => percent)}::smallint[],
           ${written.map(([, { message }]) => message ?? null)}::text[],
           ${written.map(([, { attempt }]) => attempt)}::integer[]
         ) as report (id, percent, message, attempt)
         where job.id = report.id and job.attempt = report.attempt and job.id in (
           select id from accepted.job
-          where id = any(${written.map(([id]) => id)}::uuid[])
-            and id between ${written[0]?.[0]} and ${written.at(-1)?.[0]} and state = 'running'
+          where ${among(ids)} and state = 'running'
           order by id for update skip locked
         )`.execute(kysely)
-      hints.notify(
-        'status',
-        written.map(([id]) => id),
-      )
+      hints.notify('status', ids)
     } catch (error) {
       log.warn({ err: error }, 'Progress could not be written')
     }

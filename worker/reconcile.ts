@@ -5,6 +5,7 @@ import type { Database } from '../src/db/database.ts'
 import type { Notifier } from '../src/db/notifier.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { oldestTransaction } from '../src/db/transaction.ts'
+import { among } from '../src/jobs/job.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell, enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds } from '../src/operation.ts'
@@ -192,18 +193,19 @@ async function unblock(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise
 /** The payload is kept, for a retry. */
 async function end(trx: AnyTransaction, jobs: readonly OutOfLine[]): Promise<EndedJob[]> {
   if (jobs.length === 0) return []
+  const ids = jobs.map(({ id }) => id)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
       state = ended.state::accepted.job_state, error = ended.error, payload = ended.payload,
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${keepSeconds})
     from unnest(
-      ${jobs.map(({ id }) => id)}::uuid[],
+      ${ids}::uuid[],
       ${jobs.map(({ standing }) => (standing === 'cancelled' ? 'canceled' : 'failed'))}::text[],
       ${jobs.map(({ standing }) => JSON.stringify(errors[standing as keyof typeof errors]) ?? null)}::jsonb[],
       ${jobs.map(({ payload }) => JSON.stringify(payload) ?? null)}::jsonb[]
     ) as ended (id, state, error, payload)
-    where job.id = ended.id
+    where ${among(ids)} and job.id = ended.id
     returning job.id, ${endpointsToTell}`.execute(trx)
   return rows
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBatcher } from '../src/batcher.ts'
-import { together } from '../src/db/database.ts'
+import { commit, planOnce, together } from '../src/db/database.ts'
 import { errorCode, isContention, isOutage, sqlstate } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
@@ -111,21 +111,22 @@ interface Begun {
 }
 
 /** Shows jobs as running, and finds those whose effect is there already. */
-async function begin(lane: Lane, claims: readonly Claim[]): Promise<Begun> {
-  return lane.database.kysely.transaction().execute(async (kyselyTrx) => {
+async function begin({ operation, database }: Lane, claims: readonly Claim[]): Promise<Begun> {
+  const { kysely } = database
+  const ids = claims.map(({ jobId }) => jobId)
+  const running = await kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
     // In a statement before: one that waits for a lock looks at the queue as it was before the wait.
-    const [, running] = await together(trx, [
-      () =>
-        lockPending(
-          trx,
-          claims.map(({ jobId }) => jobId),
-        ),
-      () => writeRunning(trx, lane.operation, claims),
+    const [, , shown] = await together(trx, [
+      () => planOnce(trx),
+      () => lockPending(trx, ids),
+      () => writeRunning(trx, operation, claims),
+      () => commit(trx),
     ])
-    const suspected = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
-    return { running, duplicates: await findProcessed(trx, lane.operation, suspected) }
+    return shown
   })
+  const suspected = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
+  return { running, duplicates: await findProcessed(kysely, operation, suspected) }
 }
 
 async function perform(lane: Lane, claim: Claim, row: PendingJob, context: RunContext): Promise<Performed> {

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { TSchema } from 'typebox'
-import { together } from '../src/db/database.ts'
+import { planAsUsual, planOnce, together } from '../src/db/database.ts'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
@@ -48,13 +48,14 @@ export interface Settled {
  */
 export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Settled> {
   const claims = performed.map(({ claim }) => claim)
-  const { pending, duplicates } = await lockAndClaimKeys(
-    trx,
-    lane.operation,
-    claims.map(({ jobId }) => jobId),
-    // Else a statement that waits for a lock would go on, and so would the transaction, when its time is over.
-    lane.operation.timeoutSeconds + 1,
-  )
+  const ids = claims.map(({ jobId }) => jobId)
+  // Else a statement that waits for a lock would go on, and so would the transaction, when its time is over.
+  const patience = lane.operation.timeoutSeconds + 1
+  const [, { pending, duplicates }] = await together(trx, [
+    () => planOnce(trx),
+    () => lockAndClaimKeys(trx, lane.operation, ids, patience),
+    () => planAsUsual(trx),
+  ])
   const revived = await revive(
     lane,
     trx,
@@ -65,7 +66,8 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   const live = claims.filter(isLive)
   const fresh = performed.filter(({ claim }) => isLive(claim) && !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
-  const [succeeded, duplicated, canceled] = await together(trx, [
+  const [, succeeded, duplicated, canceled] = await together(trx, [
+    () => planOnce(trx),
     () => writeSucceeded(trx, lane.operation, endings),
     () => writeDuplicates(trx, lane.operation, live, duplicates),
     () => writeCanceled(trx, claims.filter(isToBeCanceled)),

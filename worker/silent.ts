@@ -34,7 +34,7 @@ const atOnce = 10
 /** How often a queue is looked over, in milliseconds. */
 export const sweepEvery = 3_000
 
-/** Claims of an operation that are taken back at once, at most; a process holds four batches. */
+/** Claims of an operation that are taken back at once, at most; a process holds two batches. */
 const mostAtOnce = 1_000
 
 /** Enters the operations among those that are swept. */

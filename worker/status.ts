@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { JobErrorColumn } from '../src/db/tables.ts'
+import { among } from '../src/jobs/job.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
@@ -29,12 +30,6 @@ const byId = <Row extends { id: string }>(rows: readonly Row[]) => new Map(rows.
 
 const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
 
-/** Beside `id = any`, bounds let a generic plan skip the partitions of other days. */
-export const among = (ids: readonly string[]) => {
-  const sorted = ids.toSorted()
-  return sql`job.id between ${sorted[0]} and ${sorted.at(-1)}`
-}
-
 /**
  * Locks those of the jobs that are still pending, in the order of their ids.
  *
@@ -47,7 +42,7 @@ export async function lockPending(
 ): Promise<Map<string, PendingJob>> {
   const { rows } = await sql<PendingJob>`
     select ${pendingColumns} from accepted.job
-    where id = any(${ids}::uuid[]) and ${among(ids)} and state in ${pendingList}
+    where ${among(ids)} and state in ${pendingList}
     order by id for update ${otherwise}`.execute(trx)
   return byId(rows)
 }
@@ -55,9 +50,7 @@ export async function lockPending(
 /** Those of the jobs that are still pending, whoever has locked them. */
 export async function findPending(trx: AnyTransaction, ids: readonly string[]): Promise<Set<string>> {
   const { rows } = await sql<{ id: string }>`
-    select id from accepted.job where id = any(${ids}::uuid[]) and ${among(ids)} and state in ${pendingList}`.execute(
-    trx,
-  )
+    select id from accepted.job where ${among(ids)} and state in ${pendingList}`.execute(trx)
   return new Set(rows.map(({ id }) => id))
 }
 
@@ -77,6 +70,7 @@ export async function writeRunning(
   claims: readonly Claim[],
 ): Promise<Map<string, RunningJobRow>> {
   const ids = jobIds(claims)
+  const queueIds = claims.map(({ queued }) => queued.id)
   const { rows } = await sql<RunningJobRow>`
     update accepted.job set
       state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
@@ -84,10 +78,10 @@ export async function writeRunning(
     from unnest(
       ${ids}::uuid[],
       ${claims.map(({ attempt }) => attempt)}::integer[],
-      ${claims.map(({ queued }) => queued.id)}::uuid[]
+      ${queueIds}::uuid[]
     ) as mine (id, attempt, queue_id)
     join pgboss.job queue
-      on queue.name = ${operation.name} and queue.id = mine.queue_id
+      on queue.name = ${operation.name} and queue.id = any(${queueIds}::uuid[]) and queue.id = mine.queue_id
       and queue.state = 'active' and queue.retry_count = mine.attempt - 1
     where job.id = mine.id and ${among(ids)}
       and job.operation = ${operation.name} and job.state in ${pendingList} and not job.cancel_requested
@@ -204,7 +198,7 @@ export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): 
   if (ids.length === 0) return
   await sql`
     update accepted.job set state = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
-    where id = any(${ids}::uuid[]) and ${among(ids)} and state = 'running'`.execute(trx)
+    where ${among(ids)} and state = 'running'`.execute(trx)
 }
 
 /**

@@ -17,17 +17,19 @@ export async function touch(
 ): Promise<void> {
   const rows = held.flatMap(({ name, claims }) => claims.map(({ queued }) => ({ name, ...queued })))
   if (rows.length === 0) return
+  const names = rows.map(({ name }) => name)
+  const ids = rows.map(({ id }) => id)
   await sql`
     update pgboss.job set heartbeat_on = now()
     from (
       select job.name, job.id
       from unnest(
-        ${rows.map(({ name }) => name)}::text[],
-        ${rows.map(({ id }) => id)}::uuid[],
+        ${names}::text[],
+        ${ids}::uuid[],
         ${rows.map(({ retryCount }) => retryCount)}::integer[]
       ) as held (name, id, retry_count)
       join pgboss.job using (name, id, retry_count)
-      where job.state = 'active'
+      where job.name = any(${names}::text[]) and job.id = any(${ids}::uuid[]) and job.state = 'active'
       order by job.name, job.id for update of job skip locked
     ) as ours
     where job.name = ours.name and job.id = ours.id`.execute(kysely)

@@ -66,11 +66,11 @@ export class TracedClient extends pg.Client {
       this.#opening = opening
       return pretend('BEGIN', own)
     }
-    if (this.#opening !== undefined && typeof text === 'string' && ends.test(text)) {
+    const isEnd = typeof text === 'string' && ends.test(text)
+    if (isEnd && (this.#opening !== undefined || this.#isOver())) {
       this.#opening = undefined
       return pretend(text.toUpperCase(), own)
     }
-    const isEnd = typeof text === 'string' && ends.test(text)
     if (isEnd) this.#isEnding = true
     return this.#send(text, typeof values === 'function' ? undefined : values, own, isEnd)
   }
@@ -106,6 +106,11 @@ export class TracedClient extends pg.Client {
         throw this.#mark(error)
       },
     )
+  }
+
+  /** Nothing is under way, and no transaction: it has ended already. */
+  #isOver(): boolean {
+    return this.#underWay === 0 && super.getTransactionStatus() === 'I'
   }
 
   /** Sends the BEGIN that is due; what is sent next is sent behind it. */

@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, PostgresDialect, sql } from 'kysely'
 import type pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
 import { connectAlone, TracedClient, TracedPool } from './client.ts'
@@ -93,7 +93,8 @@ const pipelined = new WeakSet<object>()
 
 /**
  * Does things in a transaction that do not wait for each other: in one round trip, where it is a transaction of ours; one
- * after another in an app's own. All have ended when one has failed.
+ * after another in an app's own. What sends its statement at once is done in this order, pg-boss's come later. All have
+ * ended when one has failed.
  */
 export async function together<Results extends unknown[]>(
   trx: AnyTransaction,
@@ -108,6 +109,26 @@ export async function together<Results extends unknown[]>(
   for (const one of settled) if (one.status === 'rejected') throw one.reason
   return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
 }
+
+const setPlanning = (plans: string, seqscan: string) => {
+  const setting = sql.raw(`set local plan_cache_mode = ${plans}; set local enable_seqscan = ${seqscan}`)
+  return async (trx: AnyTransaction): Promise<void> => void (await setting.execute(trx))
+}
+
+/**
+ * For statements of ours, which find their rows by an index however many there are: they are planned once in a connection.
+ * Else Postgres plans them for every call, which takes longer than to run them, or keeps a plan that reads the whole
+ * table, which had nothing in it then.
+ *
+ * Source: PostgreSQL manual, PREPARE, and `plan_cache_mode`.
+ */
+export const planOnce = setPlanning('force_generic_plan', 'off')
+
+/** For what others do in the transaction. */
+export const planAsUsual = setPlanning('default', 'default')
+
+/** Ends the transaction, as the last of what is done {@link together}: that costs no round trip of its own. */
+export const commit = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))
 
 /**
  * Kysely on a `pg` client that already holds an open transaction, for those who do without Kysely.

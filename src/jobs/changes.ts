@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import type { Tables } from '../db/tables.ts'
 import { oldestTransaction } from '../db/transaction.ts'
-import { type Job, jobColumns } from './job.ts'
+import { among, type Job, jobColumns } from './job.ts'
 
 /** What to look for: jobs that have changed. */
 export interface Changes {
@@ -18,20 +18,16 @@ export interface Changes {
 const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
 
 const byWatched = (watched: Changes['watched']) => {
-  const ids = [...watched.keys()].sort()
+  const ids = [...watched.keys()]
   return sql`
     select ${columns}
     from unnest(${ids}::uuid[], ${ids.map((id) => watched.get(id))}::bigint[]) as watched (id, known)
-    join accepted.job on job.id = watched.id and job.id between ${ids[0]} and ${ids.at(-1)}
+    join accepted.job on job.id = watched.id and ${among(ids)}
     where job.sequence > watched.known`
 }
 
-const byHint = (hinted: readonly string[], principals: readonly string[]) => {
-  const ids = hinted.toSorted()
-  return sql`
-    select ${columns} from accepted.job
-    where id = any(${ids}::uuid[]) and id between ${ids[0]} and ${ids.at(-1)} and principal = any(${principals}::text[])`
-}
+const byHint = (hinted: readonly string[], principals: readonly string[]) => sql`
+  select ${columns} from accepted.job where ${among(hinted)} and principal = any(${principals}::text[])`
 
 const byPrincipal = (principals: readonly string[], since: Date | undefined) => sql`
   select ${columns} from accepted.job

@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { openDatabase, together, transactionOn } from '../../src/db/database.ts'
+import { commit, openDatabase, planAsUsual, planOnce, together, transactionOn } from '../../src/db/database.ts'
 import { isLostConnection } from '../../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createDatabase } from '../support/database.ts'
@@ -90,6 +90,37 @@ t.test(
     t.same(await words(), ['b'])
   },
 )
+
+t.test('a transaction that commits with its last statement', async (t) => {
+  const { database, words } = await setUp(t)
+  const addAll = (...all: string[]) =>
+    database.kysely
+      .transaction()
+      .execute((trx) => together(trx, [...all.map((word) => () => add(trx, word)), () => commit(trx)]))
+  await addAll('a')
+  t.same(await words(), ['a'])
+  await t.rejects(addAll('b', 'a'), { code: '23505' })
+  t.same(await words(), ['a'])
+  await addAll('b')
+  t.same(await words(), ['a', 'b'])
+})
+
+t.test('what is planned once are our statements, and not those of others', async (t) => {
+  const { database } = await setUp(t)
+  const settings = async (trx: AnyTransaction) => {
+    const { rows } = await sql`
+      select current_setting('plan_cache_mode') as mode, current_setting('enable_seqscan') as seqscan`.execute(trx)
+    return rows[0]
+  }
+  const usual = { mode: 'auto', seqscan: 'on' }
+  await database.kysely.transaction().execute(async (trx) => {
+    const [, ours] = await together(trx, [() => planOnce(trx), () => settings(trx), () => planAsUsual(trx)])
+    t.same(ours, { mode: 'force_generic_plan', seqscan: 'off' })
+    t.same(await settings(trx), usual)
+    await planOnce(trx)
+  })
+  await database.kysely.transaction().execute(async (trx) => t.same(await settings(trx), usual))
+})
 
 t.test('what is done together: in order, and all or nothing', async (t) => {
   const { url, database, words } = await setUp(t)
