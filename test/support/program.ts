@@ -84,8 +84,10 @@ export async function start(t: Test, command: 'api' | 'worker', options: Program
     if (!t.passing()) t.comment(`${command} printed:\n${program.output()}`)
   })
   await until(async () => {
-    if (child.exitCode !== null) throw new Error(`${command} ended: ${program.output()}`)
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${command} ended: ${program.output()}`)
     return (await fetch(`${program.url}/health/ready`).catch(() => undefined))?.ok
+  }).catch((cause) => {
+    throw new Error(`${command} does not become ready; it printed: ${program.output()}`, { cause })
   })
   return program
 }
