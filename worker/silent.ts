@@ -134,7 +134,8 @@ async function takeBack(
 
 /**
  * Counts that a worker fell silent with each of the jobs, which ran alone unless it was for the first time, and unless
- * another worker has missed its touches, or has been found silent, at the same time. The deliveries are our own code.
+ * another worker has missed its touches, or has been found silent, at the same time: since it was counted the last time,
+ * for the jobs that fell with it then were in the same hands. The deliveries are our own code.
  */
 async function countCrashes(
   lane: Lane,
@@ -158,7 +159,8 @@ async function countCrashes(
             and (other.name, other.id) <> (excluded.operation, excluded.queue_id)
         ) or exists (
           select from accepted.suspect other
-          where other.job_id <> excluded.job_id and other.crashed_at > now() - make_interval(secs => ${atOnce})
+          where other.job_id <> excluded.job_id
+            and other.crashed_at > greatest(suspect.crashed_at, now() - make_interval(secs => ${atOnce}))
         ) then 0 else 1
       end,
       falls = suspect.falls + 1, crashed_at = now(), reserved_until = now(), queue_id = excluded.queue_id

@@ -208,6 +208,27 @@ for (const [what, more, state] of [
   })
 }
 
+t.test('that jobs fell silent together keeps none of them from being counted when it does so alone', async (t) => {
+  const jobs = await openJobs(t, [once])
+  const killer = await jobs.add(once, { word: 'a' })
+  await jobs.add(once, { word: 'b' })
+  const lane = laneOf(t, jobs, once)
+  await enterSweeps(jobs.database, [once.name])
+  const sweep = async () => {
+    await jobs.query("update accepted.sweep set swept_at = '-infinity'")
+    await jobs.query("update pgboss.job set heartbeat_on = now() - interval '1 minute' where state = 'active'")
+    await takeBackSilent(jobs.database, [lane])
+  }
+  await claimAndFallSilent(jobs, once, 2)
+  await sweep()
+  for (const crashes of [2, 3]) {
+    t.ok(await lane.claims.claimSuspect(killer))
+    await sweep()
+    t.match(await jobs.query('select crashes from accepted.suspect where job_id = $1', [killer]), [{ crashes }])
+  }
+  t.match(await jobs.read(killer), { state: 'failed', error: { code: 'worker-crashed' } })
+})
+
 t.test('a job to be canceled, and one that has ended, are not run again', async (t) => {
   const jobs = await openJobs(t, [once, often])
   const canceled = await jobs.add(once, { word: 'a' })
