@@ -39,7 +39,7 @@ async function run(): Promise<number> {
     console.error('error: --rounds must be an integer of at least 1')
     return 1
   }
-  const soakMinutes = values.soak === undefined ? (values.quick ? 0.1 : 60) : Number(values.soak)
+  const soakMinutes = values.soak === undefined ? (values.quick ? 0.05 : 60) : Number(values.soak)
   if (!(soakMinutes > 0)) {
     console.error('error: --soak must be a number of minutes above 0')
     return 1

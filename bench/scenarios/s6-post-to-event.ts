@@ -14,8 +14,8 @@ export const postToTerminalEvent: Scenario = {
   run: (bench) =>
     withContenders<PostLoad, Outcome>(bench, [postToEvent], async (opened) => {
       // The first seconds belong to the compiler.
-      for (const { opened: one } of opened) await one.measure({ perSecond, seconds: bench.quick ? 1 : 10 })
-      const series = await interleave(bench, opened, { perSecond, seconds: bench.quick ? 3 : 30 })
+      for (const { opened: one } of opened) await one.measure({ perSecond, seconds: bench.quick ? 0.5 : 10 })
+      const series = await interleave(bench, opened, { perSecond, seconds: bench.quick ? 1.5 : 30 })
       const caption = `From when a POST should have been sent until its client has the event with the end, ${perSecond} a second, open loop`
       const contender = postToEvent.name
       const least = format(leastWait(bench.waits, 11, 3))

@@ -28,7 +28,7 @@ export const backlogs: Scenario = {
       ReturnType<typeof backlog>,
       ReturnType<typeof backlog>,
     ]
-    const jobs = bench.quick ? 1_500 : 10_000
+    const jobs = bench.quick ? 1_000 : 10_000
     const load = { connections: 64, seconds: bench.quick ? 1 : 5, jobs, toWarm: jobs / 5 }
     return withContenders<BacklogLoad | BacklogLook, Outcome>(bench, [large, small], async (opened) => {
       const series = await interleave(bench, opened, load)
@@ -40,7 +40,7 @@ export const backlogs: Scenario = {
         listings.push(listStatements(statements, large.name), await listIndexes(url, statements))
         notes.push(...statements.filter(isSlow).map(describeWorst))
       }
-      await opened[0]?.opened.measure({ workSeconds: bench.quick ? 2 : 30, onExecutions })
+      await opened[0]?.opened.measure({ workSeconds: bench.quick ? 1 : 30, onExecutions })
       const goal = (metric: string, text: string): Goal => {
         const measured = ratio(series, metric, large.name, small.name)
         return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= 0.8 }

@@ -19,7 +19,7 @@ export const idling: Scenario = {
   title: 'Idle: an API and a worker with nothing to do',
   run: (bench) =>
     withContenders<IdleLoad, Outcome>(bench, [idle], async (opened) => {
-      const seconds = bench.quick ? 5 : 60
+      const seconds = bench.quick ? 3 : 60
       let last: string[] = []
       const onCounted = (counted: readonly Counted[], seconds: number) => {
         last = counted.slice(0, mostShown).map((one) => lineOf(one, seconds))

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import { type RawBuilder, sql } from 'kysely'
 import { errorCode, sqlstate } from '../db/sqlstate.ts'
@@ -45,12 +45,9 @@ export interface Fingerprinted {
 
 /** SHA-256 over the request, with the query sorted and the body in canonical JSON (RFC 8785). */
 export function fingerprint({ method, path, query, mediaType, body }: Fingerprinted): Buffer {
-  const hash = createHash('sha256')
-  for (const part of [method, path, sortQuery(query), mediaType, canonicalize(body) ?? '']) {
-    // The length first, so that no two lists of parts read the same.
-    hash.update(`${Buffer.byteLength(part)}:`).update(part)
-  }
-  return hash.digest()
+  const parts = [method, path, sortQuery(query), mediaType, canonicalize(body) ?? '']
+  // The length first, so that no two lists of parts read the same.
+  return hash('sha256', parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join(''), 'buffer')
 }
 
 /** By name, and those of one name as they were, for their order may mean something. Not decoded: that loses what is odd. */
