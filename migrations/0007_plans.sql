@@ -1,5 +1,5 @@
--- As before, but for one thing: the rows that are updated are looked up by their ids, and not joined. A join that was
--- planned while the queue was empty read all of it.
+-- As before, but the rows that are updated are looked up by their ids, and not joined: a join that was planned while the
+-- queue was empty read all of it. And floor reads the same whatever the style of dates.
 create or replace function accepted.claim(queue text, most integer, created_from timestamptz)
   returns table (id uuid, retry_count integer, data jsonb, waited double precision, floor text)
   language plpgsql
@@ -28,7 +28,7 @@ begin
   )
   select
     claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
-    (min(claimed.created_on) over ())::text
+    to_char((min(claimed.created_on) over ()) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
   from claimed;
 end
 $$;

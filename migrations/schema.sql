@@ -323,7 +323,7 @@ begin
   )
   select
     claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
-    (min(claimed.created_on) over ())::text
+    to_char((min(claimed.created_on) over ()) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
   from claimed;
 end
 $function$;

@@ -1,6 +1,7 @@
-// What requests and jobs cost, in statements: a hundred as many as one.
+// What requests and jobs cost, in statements and round trips: a hundred as many as one.
 import { defineOperation } from 'accepted'
 import type { Transaction } from 'kysely'
+import pg from 'pg'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
@@ -62,44 +63,60 @@ const accepted = [
 /** One that is full says that there may be more, and then older ones. */
 const mostClaims = 3
 const claim = 'select accepted.claim'
-/** The second is not sent: nothing is left to commit. */
-const begun = ['begin', 'set', 'select accepted.job', 'update accepted.job', 'commit', 'commit']
+/** The last is answered without being sent, as nothing is left to commit. */
+const begun = ['begin', 'select set_config', 'select accepted.job', 'update accepted.job', 'commit', 'commit']
 const settled = [
   'begin',
-  'set',
+  'select set_config',
   'with accepted.processed_key',
-  'set',
+  'select set_config',
   'insert effect',
-  'set',
+  'select set_config',
   'update accepted.job',
-  'with pgboss.job_common',
   'set',
+  'with pgboss.job_common',
   'commit',
 ]
 
-/** A database of its own application, and the statements that are sent on it from then on. */
-function openCounted(t: Test, { options }: Database): { database: Database; sent: string[] } {
+const trips = { accepted: 4, begun: 1, settled: 4 }
+
+interface Counted {
+  database: Database
+  /** The statements that are sent on it from then on. */
+  sent: string[]
+  /** And how many round trips they, or some of them, take. */
+  trips(of?: (statement: string) => boolean): number
+}
+
+/** A database of its own application. */
+function openCounted(t: Test, { options }: Database): Counted {
   const applicationName = `counted ${uuid7()}`
   const database = openDatabase({ ...options, applicationName, poolSize: 1 })
   t.teardown(() => database.close())
   const sent: string[] = []
-  const { query } = TracedClient.prototype
-  TracedClient.prototype.query = function (this: TracedClient, ...given: Parameters<typeof query>) {
-    const [text] = given
-    const { connectionParameters } = this as unknown as { connectionParameters: { application_name: string } }
-    if (connectionParameters.application_name === applicationName) sent.push(describe(text.text ?? text))
-    return query.apply(this, given)
+  const tripped: string[] = []
+  const listen = (prototype: pg.Client, list: string[]) => {
+    const { query } = prototype
+    // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways
+    prototype.query = function (this: pg.Client, ...given: any[]): any {
+      const [{ text = given[0] }] = given
+      const { connectionParameters } = this as unknown as { connectionParameters: { application_name: string } }
+      if (connectionParameters.application_name === applicationName) list.push(describe(text))
+      return Reflect.apply(query, this, given)
+    }
+    t.teardown(() => {
+      prototype.query = query
+    })
   }
-  t.teardown(() => {
-    TracedClient.prototype.query = query
-  })
-  return { database, sent }
+  listen(TracedClient.prototype, sent)
+  listen(pg.Client.prototype, tripped)
+  return { database, sent, trips: (of = () => true) => tripped.filter(of).length }
 }
 
 for (const count of [1, 100]) {
   t.test(`accepting ${count} with keys, at once`, async (t) => {
     const jobs = await openJobs(t, [note])
-    const { database, sent } = openCounted(t, jobs.database)
+    const { database, sent, trips: tripped } = openCounted(t, jobs.database)
     const committer = createCommitter({ database, boss: jobs.boss, turns: createTurns() })
     const entries = Array.from({ length: count }, (_, index): AcceptEntry => {
       const idempotency = { key: `k${index}`, fingerprint: Buffer.alloc(32) }
@@ -108,17 +125,20 @@ for (const count of [1, 100]) {
     const committed = await Promise.all(entries.map((entry) => committer.submit(entry)))
     t.equal(committed.filter(({ kind }) => kind === 'accepted').length, count)
     t.same(sent, accepted)
+    t.equal(tripped(), trips.accepted)
   })
 
   t.test(`claiming and settling ${count}`, async (t) => {
-    const sent = await drain(t, count, { settle } as unknown as Handler)
-    t.same(sent.toSorted(), settled.toSorted())
+    const drained = await drain(t, count, { settle } as unknown as Handler)
+    t.same(drained.sent, settled)
+    t.equal(drained.trips, trips.settled)
   })
 
   t.test(`claiming, performing and settling ${count}`, async (t) => {
     const performs = { perform: async () => {}, settle, concurrency: count } as unknown as Handler
-    const sent = await drain(t, count, performs)
-    t.same(sent.toSorted(), [...begun, ...settled].toSorted())
+    const drained = await drain(t, count, performs)
+    t.same(drained.sent, [...begun, ...settled])
+    t.equal(drained.trips, trips.begun + trips.settled)
   })
 }
 
@@ -131,7 +151,7 @@ const settle = async (trx: Transaction<Tables>, all: readonly { id: string }[]) 
 /** A loop that claims jobs and runs them, over one connection of its own application, and the statements it sends. */
 async function startCounted(t: Test, handler: Handler) {
   const jobs = await openJobs(t, [note])
-  const { database, sent } = openCounted(t, jobs.database)
+  const { database, sent, trips } = openCounted(t, jobs.database)
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
   await prepareQueues(boss, [note])
@@ -154,23 +174,24 @@ async function startCounted(t: Test, handler: Handler) {
     )
   const ended = () =>
     until(async () => (await jobs.query("select from accepted.job where state <> 'succeeded'")).length === 0)
-  return { jobs, database, sent, start, ended }
+  return { jobs, database, sent, trips, start, ended }
 }
 
-/** Runs jobs with keys that are due, all at once, and answers the statements that took beside a few claims. */
-async function drain(t: Test, count: number, handler: Handler): Promise<string[]> {
-  const { jobs, sent, start, ended } = await startCounted(t, handler)
+/** Runs jobs with keys that are due, all at once, and answers what that took beside a few claims. */
+async function drain(t: Test, count: number, handler: Handler): Promise<{ sent: string[]; trips: number }> {
+  const { jobs, sent, trips, start, ended } = await startCounted(t, handler)
   const ids = await Promise.all(
     Array.from({ length: count }, (_, index) => jobs.add(note, { word: 'x' }, { idempotencyKey: `k${index}` })),
   )
   sent.length = 0
+  const before = trips()
   const loop = start()
   await ended()
   await loop.drain()
   t.equal((await jobs.query('select from effect')).length, ids.length)
   const isClaim = (statement: string) => statement === claim
   t.ok(sent.filter(isClaim).length <= mostClaims)
-  return sent.filter((statement) => !isClaim(statement))
+  return { sent: sent.filter((statement) => !isClaim(statement)), trips: trips() - before - trips(isClaim) }
 }
 
 for (const name of ['settled', 'performed']) {

@@ -101,8 +101,10 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
     if (from === undefined) wholeAt = endedAt + restAfter(endedAt - begunAt, wholePart)
     floor = rows[0]?.floor ?? from
     const isFull = rows.length === limit
-    // Of many that were claimed, and were of a higher priority, the last: those below may have waited for longer.
-    if (onMore && wasFull && !isFull && from !== undefined) setTimeout(onMore, wholeAt - performance.now()).unref()
+    // Of many that were claimed, and were of a higher priority, the last: those below may have waited for longer. A timer
+    // may be early by up to a millisecond.
+    if (onMore && wasFull && !isFull && from !== undefined)
+      setTimeout(onMore, Math.ceil(wholeAt - performance.now()) + 1).unref()
     wasFull = isFull
     return rows
   }

@@ -55,15 +55,19 @@ export async function lockAndClaimKeys(
   }
 }
 
-/** Whose the keys are that could not be claimed; those that are nobody's any more are claimed anew. */
+/**
+ * Whose the keys are that could not be claimed; those that are nobody's any more are claimed anew. One may be the job's own
+ * already, restored or written by hand.
+ */
 async function findDuplicates(
   trx: AnyTransaction,
   operation: Operation,
   losers: readonly Keyed[],
 ): Promise<Map<string, string>> {
   if (losers.length === 0) return new Map()
-  const duplicates = await findProcessed(trx, operation, losers)
-  const stale = losers.filter(({ id }) => !duplicates.has(id))
+  const holders = await findHolders(trx, operation, losers)
+  const duplicates = new Map([...holders].filter(([id, holder]) => holder !== id))
+  const stale = losers.filter(({ id }) => !holders.has(id))
   if (stale.length === 0) return duplicates
   await deleteStale(trx, operation, stale)
   const { rows } = await sql<{ job_id: string }>`
@@ -94,24 +98,38 @@ async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: read
       and not exists (select from accepted.job where job.id = processed.job_id and job.expires_at > now())`.execute(trx)
 }
 
-/** Of these jobs, those whose key has been processed already, with the job that did. */
+/** Of these jobs, those whose key has been processed already by another job, with that one. */
 export async function findProcessed(
+  db: QueryExecutorProvider,
+  operation: Operation,
+  jobs: readonly Keyed[],
+): Promise<Map<string, string>> {
+  const holders = await findHolders(db, operation, jobs)
+  return new Map([...holders].filter(([id, holder]) => holder !== id))
+}
+
+/** Of these jobs, those whose key is held, with the job that holds it. */
+async function findHolders(
   db: QueryExecutorProvider,
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {
   const keyed = jobs.filter((job) => job.idempotency_key !== null)
   if (keyed.length === 0) return new Map()
+  const principals = keyed.map(({ principal }) => principal)
+  const keys = keyed.map(({ idempotency_key }) => idempotency_key)
   const { rows } = await sql<{ id: string; job_id: string }>`
     select mine.id, processed.job_id
     from unnest(
-      ${keyed.map(({ principal }) => principal)}::text[],
-      ${keyed.map(({ idempotency_key }) => idempotency_key)}::text[],
+      ${principals}::text[],
+      ${keys}::text[],
       ${keyed.map(({ id }) => id)}::uuid[]
     ) as mine (principal, key, id)
     join accepted.processed_key processed
-      on processed.operation = ${operation.name} and processed.principal = mine.principal and processed.key = mine.key
-    join accepted.job first on first.id = processed.job_id and first.expires_at > now()
-    where processed.job_id <> mine.id`.execute(db)
+      on processed.operation = ${operation.name} and processed.principal = any(${principals}::text[])
+      and processed.key = any(${keys}::text[]) and processed.principal = mine.principal and processed.key = mine.key
+    cross join lateral (
+      select from accepted.job first where first.id = processed.job_id and first.expires_at > now() limit 1
+    ) as kept`.execute(db)
   return new Map(rows.map(({ id, job_id }) => [id, job_id]))
 }

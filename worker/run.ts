@@ -117,11 +117,11 @@ async function begin({ operation, database }: Lane, claims: readonly Claim[]): P
   const running = await kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
     // In a statement before: one that waits for a lock looks at the queue as it was before the wait.
-    const [, , shown] = await together(trx, [
-      () => planOnce(trx),
-      () => lockPending(trx, ids),
-      () => writeRunning(trx, operation, claims),
-      () => commit(trx),
+    const [, , shown] = await together(trx, (trx) => [
+      planOnce(trx),
+      lockPending(trx, ids),
+      writeRunning(trx, operation, claims),
+      commit(trx),
     ])
     return shown
   })

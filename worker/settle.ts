@@ -49,12 +49,12 @@ export interface Settled {
 export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Settled> {
   const claims = performed.map(({ claim }) => claim)
   const ids = claims.map(({ jobId }) => jobId)
-  // Else a statement that waits for a lock would go on, and so would the transaction, when its time is over.
+  // For the statements of the handler, and after it: when its time is over, none of them may go on.
   const patience = lane.operation.timeoutSeconds + 1
-  const [, { pending, duplicates }] = await together(trx, [
-    () => planOnce(trx),
-    () => lockAndClaimKeys(trx, lane.operation, ids, patience),
-    () => planAsUsual(trx),
+  const [, { pending, duplicates }] = await together(trx, (trx) => [
+    planOnce(trx),
+    lockAndClaimKeys(trx, lane.operation, ids, patience),
+    planAsUsual(trx),
   ])
   const revived = await revive(
     lane,
@@ -66,15 +66,16 @@ export async function settle(lane: Lane, trx: AnyTransaction, performed: readonl
   const live = claims.filter(isLive)
   const fresh = performed.filter(({ claim }) => isLive(claim) && !duplicates.has(claim.jobId))
   const { endings, hints } = await runHandler(lane, trx, fresh, pending)
-  const [, succeeded, duplicated, canceled] = await together(trx, [
-    () => planOnce(trx),
-    () => writeSucceeded(trx, lane.operation, endings),
-    () => writeDuplicates(trx, lane.operation, live, duplicates),
-    () => writeCanceled(trx, claims.filter(isToBeCanceled)),
-    () => lane.claims.complete(trx, claims),
-    () => forgetSuspects(trx, claims),
-    // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was. For what comes later, too.
-    () => sql`set constraints all immediate`.execute(trx),
+  const [, succeeded, duplicated, canceled] = await together(trx, (trx) => [
+    planOnce(trx),
+    writeSucceeded(trx, lane.operation, endings),
+    writeDuplicates(trx, lane.operation, live, duplicates),
+    writeCanceled(trx, claims.filter(isToBeCanceled)),
+    lane.claims.complete(trx, claims),
+    forgetSuspects(trx, claims),
+    // A deferred constraint would only speak at COMMIT, when nobody can tell any more whose it was. From here on it speaks at
+    // once, also of what is written after this.
+    sql`set constraints all immediate`.execute(trx),
   ])
   const deliveries = await enqueueDeliveries(lane.boss, trx, [...succeeded, ...duplicated, ...canceled])
   return {

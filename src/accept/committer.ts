@@ -4,7 +4,7 @@ import type { Database } from '../db/database.ts'
 import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
 import { transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
-import type { Refusal } from '../operation.ts'
+import type { AnyTransaction, Refusal } from '../operation.ts'
 import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
 import { keyLocked, lockTimeout } from './idempotency-key.ts'
 import type { Turns } from './turns.ts'
@@ -29,12 +29,18 @@ const batchSize = 128
 const batchesAtOnce = 2
 /** Transactions at once of requests that are accepted alone; the rest of the pool is for everybody else. */
 const aloneAtOnce = 4
-/** Requests that wait, at most, and how long each does, in milliseconds. */
+/** Requests that wait, at most, and how long each waits for its turn, in milliseconds. */
 const mostWaiting = 10_000
 const longestWait = 5_000
+/** How long the work for a batch may take, and for one that is accepted alone, in milliseconds. */
+const longestTogether = 1_000
+const longestAlone = 30_000
+
 interface Waiting {
   entry: AcceptEntry
-  since: number
+  /** Says that it has waited for too long. */
+  timer?: NodeJS.Timeout
+  isLate?: boolean
   resolve(committed: Committed): void
   reject(error: unknown): void
 }
@@ -45,28 +51,22 @@ interface Waiting {
  * accepted alone; one that fails is found by halving, and fails alone.
  */
 export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
-  const together = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
-  const lane = createBatcher<{ one: Waiting; timer: NodeJS.Timeout }>({
+  const inBatches = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
+  const lane = createBatcher<Waiting>({
     batchSize: 1,
     batchesAtOnce: aloneAtOnce,
     run: async (batch) => {
-      for (const { one, timer } of batch) {
-        clearTimeout(timer)
-        if (inTime([one]).length > 0) await commitAlone(one)
-      }
+      for (const one of inTime(batch)) await commitAlone(one)
     },
   })
-  /** Those before it may each wait for seconds: it is told to come again when its time is over, and not when they are done. */
-  const alone = (one: Waiting) => {
-    const timer = setTimeout(() => one.reject(busy()), one.since + longestWait - performance.now())
-    lane.push({ one, timer })
-  }
+  const alone = (one: Waiting) => lane.push(waiting(one))
 
   const commit = async (batch: readonly Waiting[]): Promise<void> => {
     if (batch.length === 0) return
     const entries = batch.map(({ entry }) => entry)
     try {
-      const outcomes = await transact(database, (trx) => accept(boss, trx, entries, 'skip'), { retryOn })
+      const work = (trx: AnyTransaction) => within(longestTogether, accept(boss, trx, entries, 'skip'))
+      const outcomes = await transact(database, work, { retryOn })
       for (const [index, one] of batch.entries()) settle(one, outcomes[index])
     } catch (error) {
       await withoutCulprit(batch, error)
@@ -98,7 +98,8 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
 
   const commitAlone = async (one: Waiting): Promise<void> => {
     try {
-      const [outcome] = await transact(database, (trx) => accept(boss, trx, [one.entry]), { retryOn })
+      const work = (trx: AnyTransaction) => within(longestAlone, accept(boss, trx, [one.entry]))
+      const [outcome] = await transact(database, work, { retryOn })
       one.resolve(outcome as Outcome)
     } catch (error) {
       if (!refuse(one, error)) one.reject(error)
@@ -107,8 +108,8 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
 
   const enter = (entry: AcceptEntry) =>
     new Promise<Committed>((resolve, reject) => {
-      if (together.waiting() >= mostWaiting) return reject(busy())
-      together.push({ entry, since: performance.now(), resolve, reject })
+      if (inBatches.waiting() >= mostWaiting) return reject(busy())
+      inBatches.push(waiting({ entry, resolve, reject }))
     })
 
   return {
@@ -121,18 +122,43 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
   }
 }
 
-/** Those that have not waited too long; the others are told to come again. */
+/** Those before it may each take long: it is told to come again when its time is over, and not when they are done. */
+function waiting(one: Waiting): Waiting {
+  one.timer = setTimeout(() => {
+    one.isLate = true
+    one.reject(busy())
+  }, longestWait)
+  return one
+}
+
+/** It is the turn of those that have not been told to come again. */
 function inTime(batch: readonly Waiting[]): Waiting[] {
-  const oldest = performance.now() - longestWait
-  for (const { since, reject } of batch) if (since < oldest) reject(busy())
-  return batch.filter(({ since }) => since >= oldest)
+  for (const { timer } of batch) clearTimeout(timer)
+  return batch.filter(({ isLate }) => !isLate)
+}
+
+/** Operations take too long to accept. */
+class AcceptTimeout extends Error {
+  override name = 'AcceptTimeout'
+}
+
+async function within<Result>(milliseconds: number, work: Promise<Result>): Promise<Result> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const late = () => reject(new AcceptTimeout(`accept has not ended after ${milliseconds / 1000} s`))
+  const timer = setTimeout(late, milliseconds)
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 const busy = () =>
   new ProblemError('database-unavailable', 'Too many requests wait to be stored', { retryAfterSeconds: 1 })
 
-/** Somebody else was waited for as long as may be. */
+/** Somebody else was waited for, or something was done, for as long as may be. */
 const isTimeout = (error: unknown): boolean =>
+  error instanceof AcceptTimeout ||
   ([sqlstate.lockNotAvailable, sqlstate.queryCanceled] as (string | undefined)[]).includes(errorCode(error))
 
 /** What has waited for as long as it may does not wait once more: a batch goes on alone, and then the client decides. */

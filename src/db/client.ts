@@ -1,4 +1,6 @@
 import pg from 'pg'
+import utils from 'pg/lib/utils.js'
+import { Batch, type Statement } from './batch.ts'
 
 /** Errors that Postgres, or the way to it, has given us; an app's own services fail with the same codes. */
 const ours = new WeakSet<object>()
@@ -20,18 +22,22 @@ export function isFromPostgres(error: unknown): boolean {
  */
 const idleTimeout = 30_000
 
-const begins = /^(begin|start transaction)\b/i
+const begins = /^(begin|start transaction)\b[^;]*$/i
 const ends = /^(commit|rollback)$/i
+const undoes = /^rollback\b/i
 
 /** What Postgres answers to a statement that needs not be sent. */
 const answerTo = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
 
+type Callback = (error: unknown, result?: unknown) => void
+
 /**
  * A `pg.Client` that tells its errors from others', knows since when it has been waiting for an answer, bounds how long a
- * transaction may stand still, and lets nothing slip behind its end: a statement that is sent beside others, one of which
+ * transaction may stand still, and lets nothing slip outside of it: a statement that is sent beside others, one of which
  * has failed, would otherwise run after the ROLLBACK, and stay.
  *
- * With `pipeline` a transaction costs no round trip to begin: BEGIN goes with its first statement.
+ * Within a transaction, the statements of one turn of the event loop are sent together. So BEGIN, which goes with the
+ * first of them, costs no round trip, and a COMMIT that is sent beside the last of them does not, either.
  */
 export class TracedClient extends pg.Client {
   /** When the statement that is under way was sent, per `performance.now()`; undefined: none is. */
@@ -39,9 +45,12 @@ export class TracedClient extends pg.Client {
   /** The backend's, as `pg_stat_activity` shows it; a pooler makes one up. */
   declare readonly processID: number | null
   #underWay = 0
-  #isEnding = false
-  /** A BEGIN that goes with the next statement. */
-  #opening: string | undefined
+  /** A BEGIN is due with the next statement, has been sent, or an end has been. */
+  #transaction: 'none' | 'due' | 'begun' | 'ending' = 'none'
+  /** The BEGIN that is due. */
+  #opening = ''
+  /** What is sent at the end of this turn. */
+  #batch: Statement[] | undefined
   #fatal: Error | undefined
 
   constructor(config?: string | pg.ClientConfig) {
@@ -53,80 +62,120 @@ export class TracedClient extends pg.Client {
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways; all of them are passed on
-  override query(text: any, values?: any, callback?: any): any {
-    const own = callback ?? (typeof values === 'function' ? values : undefined)
-    if (this.#isEnding) {
-      const error = new Error('The transaction is over: wait for each statement before it ends')
-      return own ? own(error) : Promise.reject(error)
+  override query(given: any, values?: any, callback?: any): any {
+    if (typeof given?.submit === 'function') return this.#submit(given, values, callback)
+    const config: pg.QueryConfig = typeof given === 'string' ? { text: given } : { ...given }
+    if (Array.isArray(values)) config.values = values
+    const own: Callback | undefined = callback ?? (typeof values === 'function' ? values : given?.callback)
+    if (own) {
+      this.#send(config, own)
+      return
     }
-    if (typeof text === 'string' && begins.test(text)) {
-      // One message, so that it costs no round trip of its own.
-      const opening = `${text}; set local idle_in_transaction_session_timeout = ${idleTimeout}`
-      if (!this.pipeline || text.includes(';')) return this.#send(opening, undefined, own)
-      this.#opening = opening
-      return pretend('BEGIN', own)
-    }
-    const isEnd = typeof text === 'string' && ends.test(text)
-    if (isEnd && (this.#opening !== undefined || this.#isOver())) {
-      this.#opening = undefined
-      return pretend(text.toUpperCase(), own)
-    }
-    if (isEnd) this.#isEnding = true
-    return this.#send(text, typeof values === 'function' ? undefined : values, own, isEnd)
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    this.#send(config, (error, result) => (error ? reject(error) : resolve(result)))
+    return promise.catch((error) => {
+      // Where it was sent, rather than where its answer was read.
+      if (error instanceof Error) Error.captureStackTrace(error)
+      throw error
+    })
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: what pg's query takes and returns, in any of its overloads
-  #send(text: any, values: any, callback: any, isEnd = false): any {
-    const done = () => {
-      if (isEnd) this.#isEnding = false
-      this.#end()
-    }
-    const opened = this.#open()
+  #send(config: pg.QueryConfig, callback: Callback): void {
+    const { text = '', values } = config
+    const tell = (error: unknown, command = '') => void process.nextTick(callback, error, answerTo(command))
+    const isAlone = this.#transaction === 'none'
+    const isEnd = ends.test(text)
+    const unbindable = mapValues(config)
+    if (unbindable) tell(unbindable)
+    else if (this.#transaction === 'ending') {
+      tell(new Error('The transaction is over: wait for each statement before it ends'))
+    } else if (isAlone && begins.test(text)) {
+      this.#transaction = 'due'
+      this.#opening = text
+      tell(null, 'BEGIN')
+    } else if (isEnd && (this.#transaction === 'due' || this.#isOver())) {
+      this.#transaction = 'none'
+      tell(null, text.toUpperCase())
+    } else if (isAlone || (!values?.length && text.includes(';')) || 'rows' in config) {
+      // Several in one text cannot be sent beside others, nor one whose rows are read in pieces.
+      this.#sendAlone(config, callback)
+    } else this.#sendSoon(config, callback, isEnd)
+  }
+
+  /** After what was sent before it. */
+  #sendAlone(config: pg.QueryConfig, callback: Callback): void {
+    this.#open()
+    this.#flush()
     this.#begin()
-    if (callback) {
-      return super.query(text, values, (error: Error, result: pg.QueryResult) => {
-        done()
-        callback(error && this.#mark(error), result)
-      })
+    super.query(config, (error: Error, result: pg.QueryResult) => {
+      this.#end()
+      callback(error && this.#mark(error), result)
+    })
+  }
+
+  #sendSoon(config: pg.QueryConfig, callback: Callback, isEnd: boolean): void {
+    this.#open()
+    // It is to be done also when one before it fails.
+    if (undoes.test(config.text)) this.#flush()
+    this.#push(config, (error, result) => {
+      // One that has failed is still to be rolled back.
+      if (isEnd) this.#transaction = error ? 'begun' : 'none'
+      callback(error && this.#mark(error), result)
+    })
+    if (isEnd) this.#transaction = 'ending'
+  }
+
+  /** A cursor or a stream goes on for as long as its reader likes. */
+  #submit<T extends pg.Submittable>(query: T, ...more: unknown[]): T {
+    this.#open()
+    this.#flush()
+    return super.query(query, ...(more as []))
+  }
+
+  /** Sends the BEGIN that is due. Should it fail, nothing may be done on this connection any more: it would be kept. */
+  #open(): void {
+    if (this.#transaction !== 'due') return
+    this.#transaction = 'begun'
+    const giveUp: Callback = (error) => error && this.abandon(error as Error)
+    this.#push({ text: this.#opening }, giveUp)
+    this.#push({ text: `set local idle_in_transaction_session_timeout = ${idleTimeout}` }, giveUp)
+  }
+
+  #push(config: pg.QueryConfig, callback: Callback): void {
+    this.#begin()
+    if (!this.#batch) {
+      this.#batch = []
+      // When those have had their turn that only wait for promises.
+      queueMicrotask(() => process.nextTick(() => this.#flush()))
     }
-    const answer = super.query(text, values)
-    // A cursor or a stream: it goes on for as long as its reader likes.
-    if (typeof answer?.then !== 'function') {
-      done()
-      return answer
-    }
-    return answer.then(
-      async (result: pg.QueryResult) => {
-        done()
-        await opened
-        return result
+    this.#batch.push({
+      config,
+      callback: (error, result) => {
+        this.#end()
+        callback(error, result)
       },
-      (error: unknown) => {
-        done()
-        throw this.#mark(error)
-      },
-    )
+    })
+  }
+
+  #flush(): void {
+    if (!this.#batch) return
+    super.query(new Batch(this.#batch, (this as unknown as { _types: unknown })._types))
+    this.#batch = undefined
   }
 
   /** Nothing is under way, and no transaction: it has ended already. */
   #isOver(): boolean {
-    return this.#underWay === 0 && super.getTransactionStatus() === 'I'
+    const { readyForQuery } = this as unknown as { readyForQuery: boolean }
+    return this.#transaction === 'none' && readyForQuery && super.getTransactionStatus() === 'I'
   }
 
-  /** Sends the BEGIN that is due; what is sent next is sent behind it. */
-  #open(): Promise<unknown> | undefined {
-    if (this.#opening === undefined) return undefined
-    const opening = this.#opening
-    this.#opening = undefined
-    this.#begin()
-    const opened = super.query(opening).finally(() => this.#end())
-    // Only a connection that breaks fails it, and then what is behind it as well.
-    opened.catch(() => {})
-    return opened
+  /** A transaction was begun, and not ended. */
+  isInTransaction(): boolean {
+    return this.#transaction !== 'none' || super.getTransactionStatus() !== 'I'
   }
 
   override getTransactionStatus(): ReturnType<pg.Client['getTransactionStatus']> {
-    return this.#opening === undefined ? super.getTransactionStatus() : 'T'
+    return this.#transaction === 'due' ? 'T' : super.getTransactionStatus()
   }
 
   /** Once Postgres has ended the connection, why it did says more than that it has. */
@@ -150,11 +199,13 @@ export class TracedClient extends pg.Client {
   }
 }
 
-type Callback = (error: null, result: ReturnType<typeof answerTo>) => void
-
-function pretend(command: string, callback: Callback | undefined): Promise<unknown> | undefined {
-  if (!callback) return Promise.resolve(answerTo(command))
-  process.nextTick(callback, null, answerTo(command))
+/** What the values are on the wire; else pg finds out that one cannot be sent when half of the statement is. */
+function mapValues(config: pg.QueryConfig): unknown {
+  try {
+    if (config.values) config.values = config.values.map(utils.prepareValue)
+  } catch (error) {
+    return error
+  }
 }
 
 /** A connection beside the pool. */

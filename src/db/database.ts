@@ -1,9 +1,10 @@
-import { Kysely, PostgresDialect, sql } from 'kysely'
+import { Kysely, type KyselyProps, PostgresDialect, sql, Transaction } from 'kysely'
 import type pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
 import { connectAlone, TracedClient, TracedPool } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
 import { preparingClient } from './prepare.ts'
+import { errorCode, sqlstate } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
 
 export interface DatabaseOptions {
@@ -51,7 +52,6 @@ export function openDatabase(options: DatabaseOptions): Database {
   }
   const pool = new TracedPool({
     ...connection,
-    pipeline: true,
     max: settled.poolSize,
     Client: settled.preparedStatements ? preparingClient() : TracedClient,
   })
@@ -63,13 +63,18 @@ export function openDatabase(options: DatabaseOptions): Database {
   })
   const inUse = new Set<TracedClient>()
   pool.on('acquire', (client) => inUse.add(traced(client)))
-  pool.on('release', (_error, client) => inUse.delete(traced(client)))
+  pool.on('release', (_error, client) => {
+    inUse.delete(traced(client))
+    // Else what the next one does would be done, or undone, with it.
+    if (traced(client).isInTransaction()) client.end()
+  })
   const stopLooking = breakDeadConnections({
     busy: () => inUse,
     connect: () => connectAlone({ ...connection, query_timeout: connectTimeout }),
   })
-  const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
-  pipelined.add(kysely.getExecutor().adapter)
+  const dialect = new PostgresDialect({ pool })
+  const kysely = new Kysely<Tables>({ dialect })
+  ours.set(kysely.getExecutor().adapter, { config: { dialect }, dialect, driver: dialect.createDriver() })
   return {
     kysely,
     pool,
@@ -88,30 +93,40 @@ export function openDatabase(options: DatabaseOptions): Database {
 // The pool makes its clients of the class it is given, and its types do not say so.
 const traced = (client: pg.PoolClient) => client as pg.ClientBase as TracedClient
 
-/** The ways to Postgres on which statements may be sent without waiting for those before. */
-const pipelined = new WeakSet<object>()
+/** The ways to Postgres on which statements of one turn are sent together, and what a transaction there is made of. */
+const ours = new WeakMap<object, Omit<KyselyProps, 'executor'>>()
 
 /**
  * Does things in a transaction that do not wait for each other: in one round trip, where it is a transaction of ours; one
- * after another in an app's own. What sends its statement at once is done in this order, pg-boss's come later. All have
- * ended when one has failed.
+ * after another in an app's own. What sends its statement at once is done in this order, pg-boss's come later. When one has
+ * failed, those behind it are not done.
+ *
+ * @param works begins them, in the transaction that it is given: in the other one each would wait for those before
  */
 export async function together<Results extends unknown[]>(
   trx: AnyTransaction,
-  works: { [Index in keyof Results]: () => Promise<Results[Index]> },
+  works: (trx: AnyTransaction) => { [Index in keyof Results]: Promise<Results[Index]> },
 ): Promise<Results> {
-  if (!pipelined.has(trx.getExecutor().adapter)) {
-    const results: unknown[] = []
-    for (const work of works) results.push(await work())
-    return results as Results
+  const executor = trx.getExecutor()
+  const run = async (trx: AnyTransaction) => {
+    const settled = await Promise.allSettled(works(trx))
+    const reasons = settled.filter((one) => one.status === 'rejected').map(({ reason }) => reason)
+    const cause = reasons.find((reason) => errorCode(reason) !== sqlstate.inFailedSqlTransaction)
+    if (reasons.length > 0) throw cause ?? reasons[0]
+    return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
   }
-  const settled = await Promise.allSettled(works.map((work) => work()))
-  for (const one of settled) if (one.status === 'rejected') throw one.reason
-  return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
+  const props = ours.get(executor.adapter)
+  if (!props) return run(trx)
+  // Kysely itself sends a transaction's statements one by one.
+  return executor.provideConnection((connection) => {
+    const unqueued = executor.withConnectionProvider({ provideConnection: (consumer) => consumer(connection) })
+    return run(new Transaction({ ...props, executor: unqueued }))
+  })
 }
 
-const setPlanning = (plans: string, seqscan: string) => {
-  const setting = sql.raw(`set local plan_cache_mode = ${plans}; set local enable_seqscan = ${seqscan}`)
+const setPlanning = (plans: string | null, seqscan: string | null) => {
+  const setting = sql`
+    select set_config('plan_cache_mode', ${plans}, true), set_config('enable_seqscan', ${seqscan}, true)`
   return async (trx: AnyTransaction): Promise<void> => void (await setting.execute(trx))
 }
 
@@ -125,7 +140,7 @@ const setPlanning = (plans: string, seqscan: string) => {
 export const planOnce = setPlanning('force_generic_plan', 'off')
 
 /** For what others do in the transaction. */
-export const planAsUsual = setPlanning('default', 'default')
+export const planAsUsual = setPlanning(null, null)
 
 /** Ends the transaction, as the last of what is done {@link together}: that costs no round trip of its own. */
 export const commit = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))

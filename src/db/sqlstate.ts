@@ -17,6 +17,7 @@ export const sqlstate = {
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',
   readOnlySqlTransaction: '25006',
+  inFailedSqlTransaction: '25P02',
 } as const
 
 /** The SQLSTATE, or Node's error code, of an error or of its cause. */

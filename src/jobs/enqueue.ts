@@ -68,7 +68,7 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
     ) as new
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id, run_at)
     returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentId} as transaction_id`
-  const [{ rows }] = await together(trx, [() => inserting.execute(trx), () => enqueueAll(boss, trx, jobs)])
+  const [{ rows }] = await together(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, jobs)])
   leaveTrace(trx, { id: rows[0]?.transaction_id, witness: sql`select from accepted.job where id = ${rows[0]?.id}` })
   const byId = new Map(rows.map((row) => [row.id, row]))
   return jobs.map((job) => byId.get(job.id) as Job)

@@ -27,6 +27,8 @@ const note = defineOperation({
     for (const { input } of entries) {
       if (input.word === 'bad') await sql`select 1 / 0`.execute(trx)
       if (input.word === 'locks') await sql`update account set balance = balance + 1`.execute(trx)
+      if (input.word === 'slow') await sql`select pg_sleep(1.5)`.execute(trx)
+      if (input.word === 'hangs') await hanging.promise
       if (input.word === 'breaks' && breaks-- > 0) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx)
     }
     return entries.map(({ input }) =>
@@ -36,6 +38,8 @@ const note = defineOperation({
 })
 /** How often the connection breaks yet. */
 let breaks = 0
+/** What those wait for that hang. */
+let hanging = Promise.withResolvers<void>()
 
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [note])
@@ -192,6 +196,33 @@ t.test('a row that somebody has locked keeps only those waiting who want it', as
   t.same(kinds(await Promise.all(stuck)), ['accepted', 'accepted', 'accepted'])
   t.match(await jobs.query('select balance from account'), [{ balance: 13 }])
   t.equal((await effects()).length, 23)
+})
+
+t.test('one that takes long, or for ever, keeps the others of its batch waiting for a moment only', async (t) => {
+  const { committer, effects } = await setUp(t)
+  hanging = Promise.withResolvers()
+  const words = ['a', 'slow', 'b', 'hangs', 'c']
+  const [a, slow, b, hangs, c] = words.map((word) => committer.submit(entryOf(word)))
+  t.same(
+    kinds(await Promise.all([a, b, c, slow].map((one) => one as NonNullable<typeof one>))),
+    Array(4).fill('accepted'),
+  )
+  t.same(await effects(), ['a', 'b', 'c', 'slow'])
+  hanging.resolve()
+  t.match(await hangs, { kind: 'accepted' })
+})
+
+t.test('who waits behind those that hang is told to come again', async (t) => {
+  const { committer, effects } = await setUp(t)
+  hanging = Promise.withResolvers()
+  // All that may be accepted alone at once.
+  const hangs = Array.from({ length: 4 }, () => committer.submit(entryOf('hangs')))
+  const fifth = committer.submit(entryOf('hangs'))
+  await t.rejects(fifth, { code: 'database-unavailable' })
+  t.match(await committer.submit(entryOf('x')), { kind: 'accepted' })
+  hanging.resolve()
+  t.same(new Set(kinds(await Promise.all(hangs))), new Set(['accepted']))
+  t.equal((await effects()).length, 5)
 })
 
 t.test('a connection that breaks in the middle of a batch: it runs again, and everyone has one job', async (t) => {

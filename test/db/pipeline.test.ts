@@ -5,6 +5,7 @@ import { commit, openDatabase, planAsUsual, planOnce, together, transactionOn } 
 import { isLostConnection } from '../../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createDatabase } from '../support/database.ts'
+import { until } from '../support/until.ts'
 
 async function setUp(t: Test) {
   const url = await createDatabase(t)
@@ -96,7 +97,7 @@ t.test('a transaction that commits with its last statement', async (t) => {
   const addAll = (...all: string[]) =>
     database.kysely
       .transaction()
-      .execute((trx) => together(trx, [...all.map((word) => () => add(trx, word)), () => commit(trx)]))
+      .execute((trx) => together(trx, (trx) => [...all.map((word) => add(trx, word)), commit(trx)]))
   await addAll('a')
   t.same(await words(), ['a'])
   await t.rejects(addAll('b', 'a'), { code: '23505' })
@@ -114,7 +115,7 @@ t.test('what is planned once are our statements, and not those of others', async
   }
   const usual = { mode: 'auto', seqscan: 'on' }
   await database.kysely.transaction().execute(async (trx) => {
-    const [, ours] = await together(trx, [() => planOnce(trx), () => settings(trx), () => planAsUsual(trx)])
+    const [, ours] = await together(trx, (trx) => [planOnce(trx), settings(trx), planAsUsual(trx)])
     t.same(ours, { mode: 'force_generic_plan', seqscan: 'off' })
     t.same(await settings(trx), usual)
     await planOnce(trx)
@@ -122,16 +123,96 @@ t.test('what is planned once are our statements, and not those of others', async
   await database.kysely.transaction().execute(async (trx) => t.same(await settings(trx), usual))
 })
 
+t.test('a transaction that cannot begin: nothing is done outside of it', async (t) => {
+  const { database, words } = await setUp(t)
+  const { pool } = database
+  for (const statements of [["insert into word values ('a')"], ["insert into word values ('a'); select 1"]]) {
+    const client = await pool.connect()
+    await client.query('begin isolation level none')
+    const all = [...statements, "insert into word values ('b')"].map((text) => client.query(text))
+    for (const one of await Promise.allSettled(all)) t.equal(one.status, 'rejected')
+    await t.rejects(client.query('commit'))
+    client.release()
+  }
+  t.same(await words(), [])
+  await database.kysely.transaction().execute((trx) => add(trx, 'c'))
+  t.same(await words(), ['c'])
+})
+
+t.test('what is left open when a connection is given back is not the next one’s', async (t) => {
+  const { database, words } = await setUp(t)
+  const { pool } = database
+  for (const statements of [['begin'], ['begin', "insert into word values ('a')"]]) {
+    const client = await pool.connect()
+    for (const text of statements) await client.query(text)
+    client.release()
+    await pool.query("insert into word values ('b')")
+    t.same(await words(), ['b'])
+    await pool.query('delete from word')
+  }
+})
+
+t.test('a savepoint that is sent beside a statement that fails is gone back to', async (t) => {
+  const { database, words } = await setUp(t)
+  const client = await database.pool.connect()
+  const texts = ['begin', "insert into word values ('a')", 'savepoint one', 'select 1 / 0', 'rollback to savepoint one']
+  const all = await Promise.allSettled(texts.map((text) => client.query(text)))
+  t.same(
+    all.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
+  )
+  await client.query('commit')
+  client.release()
+  t.same(await words(), ['a'])
+})
+
+t.test('a value that cannot be sent fails its statement, and nothing else', async (t) => {
+  const { database, words } = await setUp(t)
+  for (let round = 0; round < 3; round++) {
+    await database.kysely.transaction().execute(async (trx) => {
+      await t.rejects(sql`insert into word values (${{ odd: 1n }})`.execute(trx), TypeError)
+      await sql`insert into word values (${`a${round}`})`.execute(trx)
+    })
+  }
+  t.same(await words(), ['a0', 'a1', 'a2'])
+  await t.rejects(database.pool.query(null as never))
+})
+
+t.test('with callbacks, too, what has failed is rolled back', async (t) => {
+  const { database, words } = await setUp(t)
+  const client = await database.pool.connect()
+  const { promise, resolve } = Promise.withResolvers<unknown>()
+  client.query("begin; insert into word values ('a'); select 1 / 0", () => {
+    client.query('rollback', (error) => resolve(error))
+  })
+  t.notOk(await promise)
+  t.equal(client.getTransactionStatus(), 'I')
+  client.release()
+  await database.pool.query("insert into word values ('b')")
+  t.same(await words(), ['b'])
+})
+
+t.test('what is cut off ends, whatever it is doing', async (t) => {
+  const { database, state } = await setUp(t)
+  const cutOff = database.kysely
+    .transaction()
+    .execute((trx) => together(trx, (trx) => [sql`select pg_sleep(60)`.execute(trx), add(trx, 'a'), commit(trx)]))
+  const failing = t.rejects(cutOff, /Connection terminated|Client was closed/)
+  await until(async () => (await state()) === 'active')
+  database.cutOff()
+  await failing
+})
+
 t.test('what is done together: in order, and all or nothing', async (t) => {
   const { url, database, words } = await setUp(t)
   const done = await database.kysely
     .transaction()
-    .execute((trx) => together(trx, [() => add(trx, 'a'), async () => 'nothing to send', () => add(trx, 'b')]))
+    .execute((trx) => together(trx, (trx) => [add(trx, 'a'), Promise.resolve('nothing to send'), add(trx, 'b')]))
   t.equal(done[1], 'nothing to send')
   t.same(await words(), ['a', 'b'])
   const failing = database.kysely
     .transaction()
-    .execute((trx) => together(trx, [() => add(trx, 'c'), () => add(trx, 'a'), () => add(trx, 'd')]))
+    .execute((trx) => together(trx, (trx) => [add(trx, 'c'), add(trx, 'a'), add(trx, 'd')]))
   await t.rejects(failing, { code: '23505' }, 'the first error, and not that the transaction is aborted')
   t.same(await words(), ['a', 'b'])
 
@@ -140,7 +221,7 @@ t.test('what is done together: in order, and all or nothing', async (t) => {
   t.teardown(() => plain.end())
   await plain.query('begin')
   const trx = transactionOn(plain)
-  await together(trx, [() => add(trx, 'e'), () => add(trx, 'f')])
+  await together(trx, (trx) => [add(trx, 'e'), add(trx, 'f')])
   await plain.query('commit')
   t.same(await words(), ['a', 'b', 'e', 'f'])
 })

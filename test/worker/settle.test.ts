@@ -113,6 +113,18 @@ t.test(
   },
 )
 
+t.test('a key that is the job’s own already, restored with it for example, is no duplicate', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const id = await jobs.add(operation, { word: 'a' }, { idempotencyKey: 'k' })
+  await jobs.query(
+    "insert into accepted.processed_key (operation, principal, key, job_id) values ($1, 'ann', 'k', $2)",
+    [operation.name, id],
+  )
+  await jobs.work(defineHandlers(operations, { 'word.write': { settle: write } }))
+  t.match(await jobs.ended(id), { state: 'succeeded' })
+  t.match(await jobs.query('select job_id from effect'), [{ job_id: id }])
+})
+
 t.test('the resource may be named by perform or by settle', async (t) => {
   const found = defineOperation({ name: 'word.find', input: Word })
   const record = { found }
