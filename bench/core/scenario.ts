@@ -110,7 +110,12 @@ export async function interleave<Work>(
 ): Promise<Series[]> {
   const series = contenders.map(({ name }) => ({ contender: name, samples: [] as Sample[] }))
   for (let round = 1; round <= rounds; round++) {
-    for (const [index, { name, opened }] of contenders.entries()) {
+    // Nobody always follows the same one.
+    const turns = [...contenders.entries()]
+    for (const [index, { name, opened }] of [
+      ...turns.slice(round % turns.length),
+      ...turns.slice(0, round % turns.length),
+    ]) {
       const sample = await opened.measure(work)
       series[index]?.samples.push(sample)
       const shown = Object.entries(sample).map(([metric, value]) => `${metric} ${format(value)}`)

@@ -84,6 +84,7 @@ export async function query<Row extends pg.QueryResultRow>(
 /** What the server has written and committed, and what processes have computed, since some time. */
 export interface Cost {
   walBytes: number
+  /** Transactions that wrote, by their ids. */
   commits: number
   /** In seconds. */
   postgresCpu: number
@@ -100,7 +101,7 @@ export async function startCost(
     const [row] = await query<{ wal: string; commits: string }>(
       server.urlOf(database),
       `select pg_current_wal_insert_lsn() - '0/0' as wal,
-        (select xact_commit from pg_stat_database where datname = current_database()) as commits`,
+        pg_snapshot_xmax(pg_current_snapshot()) as commits`,
     )
     return {
       walBytes: Number(row?.wal),

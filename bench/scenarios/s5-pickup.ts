@@ -33,7 +33,7 @@ export const pickup: Scenario = {
           ...goalsOf(
             series,
             performing.name,
-            whyNot(bench, 4, 2, 'the hint, the claim, which commits, and the status, which commits as well'),
+            whyNot(bench, 3, 2, 'the hint, the claim, and the status, which both commit'),
           ),
         ],
         notes: [
@@ -44,7 +44,7 @@ export const pickup: Scenario = {
 }
 
 const whyNot = ({ waits }: Bench, statements: number, commits: number, which: string) =>
-  `${which}, are ${statements} round trips: ${format(leastWait(waits, statements, commits))} ms here while nothing else goes on. The hint comes after the commit; one within it, as the others send it, makes commits wait for each other`
+  `${which}, are ${statements} round trips: ${format(leastWait(waits, statements, commits))} ms here while nothing else goes on; the others send the hint within the commit, and begin with the claim`
 
 function goalsOf(series: readonly Series[], name: string, why: string): Goal[] {
   const goals: Goal[] = []

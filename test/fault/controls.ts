@@ -31,8 +31,8 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/accept/committer.ts',
-        from: `(trx) => accept(boss, trx, entries, 'skip')`,
-        to: `async (trx) => {
+        from: `(trx: AnyTransaction) => within(longestTogether, accept(boss, trx, entries, 'skip'))`,
+        to: `async (trx: AnyTransaction) => {
           const outcomes = await accept(boss, trx, entries, 'skip')
           for (const [index, one] of batch.entries()) settle(one, outcomes[index])
           await new Promise((later) => setTimeout(later, 50))
@@ -97,8 +97,8 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/db/client.ts',
-        from: '    if (isEnd) this.#isEnding = true',
-        to: '    if (isEnd) this.#isEnding = false',
+        from: "    if (isEnd) this.#transaction = 'ending'",
+        to: "    if (isEnd) this.#transaction = 'begun'",
       },
     ],
   },

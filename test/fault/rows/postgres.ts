@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { until } from '../../support/until.ts'
 import { startServer } from '../server.ts'
 import { acknowledgedMore, type Row } from '../stage.ts'
 
@@ -87,6 +88,8 @@ const racing = (name: string, summary: string, options: string, most: number): R
     const load = stage.load({ paths: ['/contended'], connections: 8 })
     await acknowledgedMore(load, stage.short ? 100 : most, 120)
     await load.stop()
+    // Connections tell what they have counted when they have been idle for a while.
+    await until(async () => (await errorCounts(stage)) > before).catch(() => {})
     const after = await errorCounts(stage)
     return {
       faults: after - before,
