@@ -44,7 +44,7 @@ export class Batch implements pg.Submittable {
   constructor(statements: readonly Statement[], types: unknown) {
     this.#queries = statements.map(({ config, callback }) => {
       const query = new pg.Query(config, callback as never) as unknown as Query
-      query._result._types = types
+      query._result._types ??= types
       return query
     })
   }

@@ -28,8 +28,8 @@ export interface FaultProxy {
   close(): Promise<void>
 }
 
-// A simple query, the last thing in its piece (PostgreSQL manual, "Message Formats": Query).
-const isCommit = (piece: Buffer): boolean => piece.subarray(-7).toString('latin1').toLowerCase() === 'commit\0'
+// The text of a Query, or of a Parse among others (PostgreSQL manual, "Message Formats").
+const isCommit = (piece: Buffer): boolean => /[^a-z]commit\0/i.test(piece.toString('latin1'))
 
 /** Starts a proxy in front of a server on this machine. */
 export async function startFaultProxy(targetPort: number): Promise<FaultProxy> {
