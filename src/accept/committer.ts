@@ -33,7 +33,7 @@ const aloneAtOnce = 4
 const mostWaiting = 10_000
 const longestWait = 5_000
 /** How long the work for a batch may take, and for one that is accepted alone, in milliseconds. */
-const longestTogether = 1_000
+const longestTogether = 2_000
 const longestAlone = 30_000
 
 interface Waiting {

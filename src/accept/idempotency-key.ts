@@ -9,7 +9,7 @@ import type { AnyTransaction } from '../operation.ts'
 export const lockTimeout = 5_000
 /** How long a batch waits for any lock of somebody else's, and for any statement, in milliseconds. */
 const batchLockTimeout = 500
-const batchStatementTimeout = 1_000
+const batchStatementTimeout = 2_000
 
 const printableAscii = /^[\x20-\x7e]{1,255}$/
 // RFC 9651, section 3.3.3: a string, in which a backslash escapes itself and the quote.

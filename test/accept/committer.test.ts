@@ -27,7 +27,7 @@ const note = defineOperation({
     for (const { input } of entries) {
       if (input.word === 'bad') await sql`select 1 / 0`.execute(trx)
       if (input.word === 'locks') await sql`update account set balance = balance + 1`.execute(trx)
-      if (input.word === 'slow') await sql`select pg_sleep(1.5)`.execute(trx)
+      if (input.word === 'slow') await sql`select pg_sleep(2.5)`.execute(trx)
       if (input.word === 'hangs') await hanging.promise
       if (input.word === 'breaks' && breaks-- > 0) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx)
     }
