@@ -7,6 +7,7 @@ import { assertMigrated } from '../src/db/migrate.ts'
 import { channels, createNotifier, unpack } from '../src/db/notifier.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { isOutage } from '../src/db/sqlstate.ts'
+import { untilWon } from '../src/db/transaction.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { createLog } from '../src/log.ts'
 import type { Operation } from '../src/operation.ts'
@@ -116,13 +117,12 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     // All of them: a handler may enqueue what another worker runs.
     await prepareQueues(boss, all.values())
     const scheduling = { database, boss, schedules: options.handlers.schedules, log }
-    await enterSweeps(
-      database,
-      operations.map(({ name }) => name),
-    )
+    const names = operations.map(({ name }) => name)
+    await untilWon(() => enterSweeps(database, names))
     assertPayloads(scheduling.schedules)
-    for (const schedule of await writeSchedules(scheduling)) log.warn({ schedule }, 'A schedule has no occurrence left')
-    await deleteOtherSchedules(scheduling, options.handlers.operations)
+    for (const schedule of await untilWon(() => writeSchedules(scheduling)))
+      log.warn({ schedule }, 'A schedule has no occurrence left')
+    await untilWon(() => deleteOtherSchedules(scheduling, options.handlers.operations))
     const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
     const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
     const withBuiltIn = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])

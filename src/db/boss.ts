@@ -3,6 +3,7 @@ import type pg from 'pg'
 import { type Db, fromKysely, getConstructionPlans, PgBoss, type Queue } from 'pg-boss'
 import { type AnyTransaction, keepSeconds, type Operation } from '../operation.ts'
 import type { Database } from './database.ts'
+import { untilWon } from './transaction.ts'
 
 /** The schema pg-boss lives in. */
 export const bossSchema = 'pgboss'
@@ -94,14 +95,18 @@ function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
  */
 export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
   for (const operation of operations) {
-    const wanted = queueOptions(operation)
-    const found = await boss.getQueue(operation.name)
-    if (!found) {
-      await boss.createQueue(operation.name, wanted)
-    } else if (Object.entries(wanted).some(([option, value]) => found[option as keyof Queue] !== value)) {
-      await boss.updateQueue(operation.name, wanted)
-    }
+    await untilWon(() => prepareQueue(boss, operation))
     await boss.findJobs(operation.name, { id: '00000000-0000-0000-0000-000000000000' })
+  }
+}
+
+async function prepareQueue(boss: PgBoss, operation: Operation): Promise<void> {
+  const wanted = queueOptions(operation)
+  const found = await boss.getQueue(operation.name)
+  if (!found) {
+    await boss.createQueue(operation.name, wanted)
+  } else if (Object.entries(wanted).some(([option, value]) => found[option as keyof Queue] !== value)) {
+    await boss.updateQueue(operation.name, wanted)
   }
 }
 

@@ -7,6 +7,8 @@ import type { Tables } from './tables.ts'
 
 /** A transaction that lost a race, or its connection, runs again so many times. */
 const mostRetries = 3
+/** What is done by many at once loses so many races. */
+const mostRaces = 8
 /** How long the fate of a commit is asked after, in milliseconds. */
 const askFor = 10_000
 
@@ -42,6 +44,18 @@ export const leaveTrace = (
   { id, witness }: { id: string | undefined; witness: Trace['witness'] },
 ) => {
   if (id !== undefined) traces.set(trx, { id, witness })
+}
+
+/** Does what may be done again, and again when it lost a race with others that do the same, as they do at a start. */
+export async function untilWon<Result>(work: () => Promise<Result>): Promise<Result> {
+  for (let retries = 0; ; retries++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (retries === mostRaces || !isContention(error)) throw error
+      await delay(Math.random() * 20 * 2 ** retries)
+    }
+  }
 }
 
 export interface TransactOptions {

@@ -741,3 +741,21 @@ t.test('what has not ended in time is handed back unspent when the worker stops,
   t.same(await jobs.query('select from effect'), [])
   t.same(await jobs.query('select from accepted.attempt'), [])
 })
+
+t.test('a worker that loses a race while it starts tries again', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const url = new URL(jobs.database.options.url)
+  url.searchParams.set('options', '-c default_transaction_isolation=repeatable\\ read')
+  const other = await jobs.database.pool.connect()
+  t.teardown(() => other.release(true))
+  await other.query('begin')
+  await other.query('update pgboss.queue set retry_limit = retry_limit + 1')
+  const later = defineOperation({ name: 'word.say', input: Word, result: Result, retry: { limit: 5 } })
+  const handlers = defineHandlers({ later }, { 'word.say': { perform: async ({ attempt }) => ({ attempt }) } })
+  const starting = jobs.work(handlers, { database: url.href })
+  await until(async () => (await jobs.query("select from pg_stat_activity where wait_event_type = 'Lock'")).length > 0)
+  await other.query('commit')
+  await starting
+  const id = await jobs.add(operation, { word: 'x' })
+  t.match(await jobs.ended(id), { state: 'succeeded' })
+})
