@@ -23,7 +23,7 @@ export const drain: Scenario = {
   title: 'Drain of jobs that do nothing: with us, key, status and end in one transaction',
   run: (bench) =>
     withContenders<DrainLoad, Outcome>(bench, contenders, async (opened) => {
-      const load = bench.quick ? { jobs: 1_000, atMostSeconds: 2 } : { jobs: 50_000, atMostSeconds: 60 }
+      const load = bench.quick ? { jobs: 2_000, atMostSeconds: 2 } : { jobs: 50_000, atMostSeconds: 60 }
       // The first jobs belong to the compiler; a quick run, which tells nothing of speed, does without.
       const toWarm = bench.quick ? [] : opened.filter(({ name }) => name !== boss.name)
       for (const { opened: one } of toWarm) await one.measure({ ...load, jobs: load.jobs / 5 })

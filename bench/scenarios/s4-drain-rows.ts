@@ -15,7 +15,7 @@ export const drainRows: Scenario = {
   title: 'Drain of jobs that each write a domain row in the transaction that ends them',
   run: (bench) =>
     withContenders<DrainLoad, Outcome>(bench, [acceptedWrite, acceptedNoop, boss], async (opened) => {
-      const load = bench.quick ? { jobs: 1_000, atMostSeconds: 2 } : { jobs: 50_000, atMostSeconds: 60 }
+      const load = bench.quick ? { jobs: 2_000, atMostSeconds: 2 } : { jobs: 50_000, atMostSeconds: 60 }
       // The first jobs belong to the compiler; a quick run, which tells nothing of speed, does without.
       for (const { opened: one } of bench.quick ? [] : opened) await one.measure({ ...load, jobs: load.jobs / 5 })
       const series = await interleave(bench, opened, load)

@@ -24,7 +24,7 @@ export const backlogs: Scenario = {
   name: 'S7',
   title: 'Backlog: a million jobs that wait, against ten thousand',
   run(bench) {
-    const [large, small] = (bench.quick ? [20_000, 2_000] : [1_000_000, 10_000]).map(backlog) as [
+    const [large, small] = (bench.quick ? [10_000, 1_000] : [1_000_000, 10_000]).map(backlog) as [
       ReturnType<typeof backlog>,
       ReturnType<typeof backlog>,
     ]

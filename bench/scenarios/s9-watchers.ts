@@ -31,7 +31,7 @@ export const watchers: Scenario = {
   title: 'Watchers: streams of server-sent events on one API process',
   run: (bench) =>
     withContenders<WatchLoad, Outcome>(bench, [watched(principal), watched(singleJobs), bare], async (opened) => {
-      const streams = bench.quick ? 500 : 10_000
+      const streams = bench.quick ? 200 : 10_000
       const client = startModule('bench/load/watchers.ts', bench.directory, {})
       try {
         const series = await interleave(bench, opened, { watchers: client, streams })
