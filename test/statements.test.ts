@@ -21,6 +21,7 @@ import { startLoop } from '../worker/loop.ts'
 import { createMetrics } from '../worker/metrics.ts'
 import { createProgress } from '../worker/progress.ts'
 import { createRunTimes } from '../worker/run-times.ts'
+import { touch } from '../worker/vital-signs.ts'
 import { openJobs } from './support/jobs.ts'
 import { until } from './support/until.ts'
 
@@ -203,11 +204,7 @@ for (const name of ['settled', 'performed']) {
     }
     const perform = name === 'performed' ? { perform: async () => {} } : {}
     const { jobs, database, start } = await startCounted(t, { ...perform, settle: settleOne } as unknown as Handler)
-    // As in a queue that was looked over while it was idle.
-    for (const { name } of await jobs.query(tables)) {
-      await jobs.query(`alter table ${name} set (autovacuum_enabled = off)`)
-      await jobs.query(`analyze ${name}`)
-    }
+    await analyze(jobs)
     const loop = start()
     const runSome = async (word: string) => {
       for (let count = 0; count < 10; count++) {
@@ -219,19 +216,65 @@ for (const name of ['settled', 'performed']) {
       }
     }
     await runSome('early')
-    const many = Array.from({ length: 2_000 }, () => ({
-      ...{ id: uuid7(), operation: note, payload: { word: 'x' }, principal: 'ann' },
-    }))
-    // By the same connection: what another one reads is counted when it has been idle for a while.
-    await database.kysely.transaction().execute((trx) => enqueue(jobs.boss, trx, many))
-    await database.pool.query("update pgboss.job set state = 'completed', completed_on = now() where state = 'created'")
-    await database.pool.query("update accepted.job set state = 'succeeded', ended_at = now() where state = 'queued'")
+    await fill(jobs, database)
     const before = await readRows(database)
     await runSome('late')
     const read = (await readRows(database)) - before
     await loop.drain()
     t.ok(read < 1_000, `${read} rows for 10 jobs`)
   })
+}
+
+t.test('what is read of a job that is held, by plans made while there was nothing, does not grow', async (t) => {
+  const { jobs, database } = await startCounted(t, { settle: async () => {} } as unknown as Handler)
+  await analyze(jobs)
+  const id = await jobs.add(note, { word: 'long' })
+  const claims = await createClaims(database, jobs.boss, note).claim(1)
+  await jobs.query("update accepted.job set state = 'running', attempt = 1 where id = $1", [id])
+  const hints = createNotifier(database)
+  let onWritten = () => {}
+  const notify: typeof hints.notify = (...hint) => {
+    hints.notify(...hint)
+    onWritten()
+  }
+  const progress = createProgress(database, { ...hints, notify }, pino({ level: 'silent' }))
+  const report = async (percent: number) => {
+    await touch(database, [{ name: note.name, claims }])
+    const written = new Promise<void>((resolve) => {
+      onWritten = resolve
+    })
+    progress.report({ id, attempt: 1 }, percent)
+    await written
+    await hints.flush()
+  }
+  for (let percent = 0; percent < 10; percent++) await report(percent)
+  await fill(jobs, database)
+  const before = await readRows(database)
+  for (let percent = 10; percent < 20; percent++) await report(percent)
+  const read = (await readRows(database)) - before
+  t.ok(read < 1_000, `${read} rows for 10 reports`)
+  t.match(await jobs.read(id), { percent: 19 })
+})
+
+type Jobs = Awaited<ReturnType<typeof openJobs>>
+
+/** As a queue that was looked over while it was idle. */
+async function analyze(jobs: Jobs): Promise<void> {
+  for (const { name } of await jobs.query(tables)) {
+    await jobs.query(`alter table ${name} set (autovacuum_enabled = off)`)
+    await jobs.query(`analyze ${name}`)
+  }
+}
+
+/** Adds jobs that have ended. */
+async function fill(jobs: Jobs, database: Database): Promise<void> {
+  const many = Array.from({ length: 2_000 }, () => ({
+    ...{ id: uuid7(), operation: note, payload: { word: 'x' }, principal: 'ann' },
+  }))
+  // By the same connection: what another one reads is counted when it has been idle for a while.
+  await database.kysely.transaction().execute((trx) => enqueue(jobs.boss, trx, many))
+  await database.pool.query("update pgboss.job set state = 'completed', completed_on = now() where state = 'created'")
+  await database.pool.query("update accepted.job set state = 'succeeded', ended_at = now() where state = 'queued'")
 }
 
 const tables = `

@@ -66,7 +66,7 @@ async function findDuplicates(
 ): Promise<Map<string, string>> {
   if (losers.length === 0) return new Map()
   const holders = await findHolders(trx, operation, losers)
-  const duplicates = new Map([...holders].filter(([id, holder]) => holder !== id))
+  const duplicates = ofOthers(holders)
   const stale = losers.filter(({ id }) => !holders.has(id))
   if (stale.length === 0) return duplicates
   await deleteStale(trx, operation, stale)
@@ -104,9 +104,10 @@ export async function findProcessed(
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {
-  const holders = await findHolders(db, operation, jobs)
-  return new Map([...holders].filter(([id, holder]) => holder !== id))
+  return ofOthers(await findHolders(db, operation, jobs))
 }
+
+const ofOthers = (holders: ReadonlyMap<string, string>) => new Map([...holders].filter(([id, holder]) => holder !== id))
 
 /** Of these jobs, those whose key is held, with the job that holds it. */
 async function findHolders(

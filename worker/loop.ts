@@ -61,6 +61,11 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
       if (claim.waited !== undefined) lane.metrics.observeWait(lane.operation.name, claim.waited)
     }
     try {
+      // By a claim that was under way when the worker was told to stop.
+      if (draining) {
+        await handBack(lane, claims)
+        return false
+      }
       await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, { settling, ...context }, end))
       return !context.stopping.aborted
     } catch (err) {

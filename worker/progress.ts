@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
-import type { Database } from '../src/db/database.ts'
+import { type Database, runPlannedOnce } from '../src/db/database.ts'
 import type { Notifier } from '../src/db/notifier.ts'
 import { among } from '../src/jobs/job.ts'
 
@@ -25,7 +25,7 @@ interface Report {
 }
 
 /** Writes the latest report of each job, outside any transaction, in one statement for all jobs. */
-export function createProgress({ kysely }: Database, hints: Notifier, log: Logger): Progress {
+export function createProgress(database: Database, hints: Notifier, log: Logger): Progress {
   let reports = new Map<string, Report>()
   let timer: NodeJS.Timeout | undefined
   let writing = Promise.resolve()
@@ -36,24 +36,25 @@ export function createProgress({ kysely }: Database, hints: Notifier, log: Logge
     reports = new Map()
     if (written.length === 0) return
     const ids = written.map(([id]) => id)
+    // One that somebody has locked is just ending; the others need not wait for that.
+    const statement = sql`
+      update accepted.job set
+        percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
+        progress_at = case when report.percent >= coalesce(job.percent, 0) then now() else progress_at end,
+        sequence = sequence + 1, updated_at = statement_timestamp()
+      from unnest(
+        ${ids}::uuid[],
+        ${written.map(([, { percent }]) => percent)}::smallint[],
+        ${written.map(([, { message }]) => message ?? null)}::text[],
+        ${written.map(([, { attempt }]) => attempt)}::integer[]
+      ) as report (id, percent, message, attempt)
+      where ${among(ids)} and job.id = report.id and job.attempt = report.attempt and job.id in (
+        select id from accepted.job
+        where ${among(ids)} and state = 'running'
+        order by id for update skip locked
+      )`
     try {
-      // One that somebody has locked is just ending; the others need not wait for that.
-      await sql`
-        update accepted.job set
-          percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
-          progress_at = case when report.percent >= coalesce(job.percent, 0) then now() else progress_at end,
-          sequence = sequence + 1, updated_at = statement_timestamp()
-        from unnest(
-          ${ids}::uuid[],
-          ${written.map(([, { percent }]) => percent)}::smallint[],
-          ${written.map(([, { message }]) => message ?? null)}::text[],
-          ${written.map(([, { attempt }]) => attempt)}::integer[]
-        ) as report (id, percent, message, attempt)
-        where job.id = report.id and job.attempt = report.attempt and job.id in (
-          select id from accepted.job
-          where ${among(ids)} and state = 'running'
-          order by id for update skip locked
-        )`.execute(kysely)
+      await runPlannedOnce(database, statement)
       hints.notify('status', ids)
     } catch (error) {
       log.warn({ err: error }, 'Progress could not be written')

@@ -120,8 +120,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const names = operations.map(({ name }) => name)
     await untilWon(() => enterSweeps(database, names))
     assertPayloads(scheduling.schedules)
-    for (const schedule of await untilWon(() => writeSchedules(scheduling)))
-      log.warn({ schedule }, 'A schedule has no occurrence left')
+    const spent = await untilWon(() => writeSchedules(scheduling))
+    for (const schedule of spent) log.warn({ schedule }, 'A schedule has no occurrence left')
     await untilWon(() => deleteOtherSchedules(scheduling, options.handlers.operations))
     const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
     const deliver = deliveryHandler({ db: database.kysely, origin, allow: webhookAllow })

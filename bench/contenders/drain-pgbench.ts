@@ -16,7 +16,7 @@ export const floor: Contender<DrainLoad> = {
     const databaseUrl = await server.createOurs(database)
     return {
       async measure({ jobs }) {
-        const runs = Math.floor(jobs / batchSize / clients)
+        const runs = Math.max(1, Math.floor(jobs / batchSize / clients))
         const expected = runs * clients * batchSize
         await fill(databaseUrl, createNote, expected)
         const perSecond = await pgbench(directory, databaseUrl, { script, clients, end: { runs } })

@@ -1,5 +1,5 @@
 import { format, type Goal, type Metric, type Series } from './scenario.ts'
-import { median, samplesOf } from './stats.ts'
+import { medianOf } from './stats.ts'
 
 /** That the median of a metric over the rounds is not above a value. */
 export function atMost(
@@ -12,6 +12,6 @@ export function atMost(
     why,
   }: { contender: string; metric: Metric; most: number; text: string; why?: string },
 ): Goal {
-  const measured = median(samplesOf(series, contender, metric.name))
+  const measured = medianOf(series, contender, metric.name)
   return { goal: text, measured: `${format(measured)} ${metric.unit}`, isMet: measured <= most, ...(why && { why }) }
 }

@@ -111,11 +111,9 @@ export async function interleave<Work>(
   const series = contenders.map(({ name }) => ({ contender: name, samples: [] as Sample[] }))
   for (let round = 1; round <= rounds; round++) {
     // Nobody always follows the same one.
+    const first = round % contenders.length
     const turns = [...contenders.entries()]
-    for (const [index, { name, opened }] of [
-      ...turns.slice(round % turns.length),
-      ...turns.slice(0, round % turns.length),
-    ]) {
+    for (const [index, { name, opened }] of [...turns.slice(first), ...turns.slice(0, first)]) {
       const sample = await opened.measure(work)
       series[index]?.samples.push(sample)
       const shown = Object.entries(sample).map(([metric, value]) => `${metric} ${format(value)}`)

@@ -25,6 +25,10 @@ export function samplesOf(series: readonly Series[], contender: string, metric: 
   return found.samples.map((sample) => sample[metric] ?? Number.NaN)
 }
 
+/** The median of a metric of a contender. */
+export const medianOf = (series: readonly Series[], contender: string, metric: string): number =>
+  median(samplesOf(series, contender, metric))
+
 /** The median of what one contender came to in relation to another in the same round. */
 export function ratio(series: readonly Series[], metric: string, ours: string, theirs: string): number {
   const others = samplesOf(series, theirs, metric)

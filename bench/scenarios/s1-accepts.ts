@@ -9,7 +9,7 @@ import {
   type Table,
   withContenders,
 } from '../core/scenario.ts'
-import { median, ratio, samplesOf } from '../core/stats.ts'
+import { medianOf, ratio } from '../core/stats.ts'
 
 const empty = peer('Fastify, empty', 'http-empty.ts')
 const boss = peer('pg-boss, a transaction each', 'http-pg-boss.ts')
@@ -43,7 +43,7 @@ export const accepts: Scenario = {
 }
 
 function goalsOf({ series }: Table): Goal[] {
-  const spent = (name: string, metric: string) => format(median(samplesOf(series, name, metric)))
+  const spent = (name: string, metric: string) => format(medianOf(series, name, metric))
   const why = `a request takes ${spent(ours.name, 'processCpu')} µs of a processor in the API and ${spent(ours.name, 'postgresCpu')} in Postgres, ${spent(empty.name, 'processCpu')} in an empty Fastify, ${spent(boss.name, 'processCpu')} and ${spent(boss.name, 'postgresCpu')} with pg-boss, and what loads needs some as well`
   const goal = (text: string, contender: string, least: number): Goal => {
     const measured = ratio(series, 'perSecond', ours.name, contender)

@@ -10,7 +10,7 @@ import {
   type Series,
   withContenders,
 } from '../core/scenario.ts'
-import { median, samplesOf } from '../core/stats.ts'
+import { medianOf } from '../core/stats.ts'
 
 /** Each takes minutes. */
 const mostRounds = 2
@@ -66,7 +66,7 @@ export const heldSnapshot: Scenario = {
 }
 
 function goal(series: readonly Series[], metric: string, least: number, text: string): Goal {
-  const measured = median(samplesOf(series, heldAccepted.name, metric))
+  const measured = medianOf(series, heldAccepted.name, metric)
   return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least }
 }
 

@@ -2,7 +2,7 @@ import { type OpenLoad, ours, peer } from '../contenders/http.ts'
 import { atMost } from '../core/goal.ts'
 import { startOpenLoop } from '../core/open-loop.ts'
 import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
-import { median, samplesOf } from '../core/stats.ts'
+import { medianOf } from '../core/stats.ts'
 import { leastWait } from '../core/waits.ts'
 
 const boss = peer('pg-boss, a transaction each', 'http-pg-boss.ts')
@@ -34,7 +34,7 @@ export const acceptLatency: Scenario = {
         const series = await interleave(bench, opened, { loader, perSecond, seconds: bench.quick ? 1 : 10 })
         const caption = `From when a request should have been sent to its 202, ${perSecond} a second, open loop`
         const contender = ours.name
-        const answered = format(median(samplesOf(series, empty.name, p50.name)))
+        const answered = format(medianOf(series, empty.name, p50.name))
         const least = format(leastWait(bench.waits, 4, 1))
         const why = `four round trips to Postgres, one of them a commit, take ${least} ms here while nothing else goes on, and an empty Fastify answers in ${answered} ms`
         return {

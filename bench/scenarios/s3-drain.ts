@@ -4,7 +4,7 @@ import { floor } from '../contenders/drain-pgbench.ts'
 import type { DrainLoad } from '../contenders/drain-process.ts'
 import { bullmq } from '../contenders/drain-redis.ts'
 import { format, type Goal, interleave, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
-import { median, ratio, samplesOf } from '../core/stats.ts'
+import { medianOf, ratio } from '../core/stats.ts'
 
 const tunedBoss = drainPeer({ name: 'pg-boss, tuned', module: 'drain-pg-boss.ts', env: { TUNED: '1' } })
 const tunedGraphile = drainPeer({
@@ -33,7 +33,7 @@ export const drain: Scenario = {
         return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least, ...(why && { why }) }
       }
       const most = format(ratio(series, 'perSecond', floor.name, tunedBoss.name))
-      const spent = (name: string, metric: string) => format(median(samplesOf(series, name, metric)))
+      const spent = (name: string, metric: string) => format(medianOf(series, name, metric))
       const cpu = `a job takes ${spent(tuned.name, 'postgresCpu')} µs of a processor in Postgres and ${spent(tuned.name, 'processCpu')} in our worker, ${spent(tunedBoss.name, 'postgresCpu')} and ${spent(tunedBoss.name, 'processCpu')} with pg-boss`
       const why = `it writes one row where we write three, ${spent(tunedBoss.name, 'walBytes')} bytes of WAL where we write ${spent(tuned.name, 'walBytes')}: pgbench, which does nothing but write our rows, reaches ${most} ×; ${cpu}`
       return {

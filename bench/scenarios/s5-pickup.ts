@@ -10,7 +10,7 @@ import {
   type Series,
   withContenders,
 } from '../core/scenario.ts'
-import { median, ratio, samplesOf } from '../core/stats.ts'
+import { medianOf, ratio } from '../core/stats.ts'
 import { leastWait } from '../core/waits.ts'
 
 const graphile = pickupPeer('graphile-worker', 'pickup-graphile-worker.ts')
@@ -52,7 +52,7 @@ function goalsOf(series: readonly Series[], name: string, why: string): Goal[] {
     ['p50', 3],
     ['p99', 10],
   ] as const) {
-    const measured = median(samplesOf(series, name, metric))
+    const measured = medianOf(series, name, metric)
     goals.push({
       goal: `${name}: ${metric} ≤ ${most} ms`,
       measured: `${format(measured)} ms`,

@@ -11,7 +11,7 @@ import {
   type Series,
   withContenders,
 } from '../core/scenario.ts'
-import { median, samplesOf } from '../core/stats.ts'
+import { medianOf } from '../core/stats.ts'
 
 const all: Metric = { name: 'all', unit: 'ms' }
 const memory: Metric = { name: 'memory', unit: 'kB a stream' }
@@ -50,7 +50,7 @@ export const watchers: Scenario = {
 }
 
 function goalsOf(series: readonly Series[], contender: string): Goal[] {
-  const alone = format(median(samplesOf(series, bare.name, all.name)))
+  const alone = format(medianOf(series, bare.name, all.name))
   const why = `a process of Node.js that does nothing else takes ${alone} ms for as many`
   const goal = (metric: Metric, most: number, text: string) =>
     atMost(series, { contender, metric, most, text: `${text} (${contender})`, ...(metric === all && { why }) })

@@ -7,7 +7,7 @@ import { ProblemError } from '../errors.ts'
 import type { AnyTransaction, Refusal } from '../operation.ts'
 import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
 import { keyLocked, lockTimeout } from './idempotency-key.ts'
-import type { Turns } from './turns.ts'
+import { inTime, type Turns } from './turns.ts'
 
 export type Committed = Outcome | { kind: 'refused'; refusal: Refusal }
 
@@ -51,12 +51,12 @@ interface Waiting {
  * accepted alone; one that fails is found by halving, and fails alone.
  */
 export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
-  const inBatches = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(inTime(batch)) })
+  const inBatches = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(begin(batch)) })
   const lane = createBatcher<Waiting>({
     batchSize: 1,
     batchesAtOnce: aloneAtOnce,
     run: async (batch) => {
-      for (const one of inTime(batch)) await commitAlone(one)
+      for (const one of begin(batch)) await commitAlone(one)
     },
   })
   const alone = (one: Waiting) => lane.push(waiting(one))
@@ -65,7 +65,7 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
     if (batch.length === 0) return
     const entries = batch.map(({ entry }) => entry)
     try {
-      const work = (trx: AnyTransaction) => within(longestTogether, accept(boss, trx, entries, 'skip'))
+      const work = (trx: AnyTransaction) => inTime(accept(boss, trx, entries, 'skip'), longestTogether, tooLong)
       const outcomes = await transact(database, work, { retryOn })
       for (const [index, one] of batch.entries()) settle(one, outcomes[index])
     } catch (error) {
@@ -98,7 +98,7 @@ export function createCommitter({ database, boss, turns }: CommitterOptions): Co
 
   const commitAlone = async (one: Waiting): Promise<void> => {
     try {
-      const work = (trx: AnyTransaction) => within(longestAlone, accept(boss, trx, [one.entry]))
+      const work = (trx: AnyTransaction) => inTime(accept(boss, trx, [one.entry]), longestAlone, tooLong)
       const [outcome] = await transact(database, work, { retryOn })
       one.resolve(outcome as Outcome)
     } catch (error) {
@@ -131,27 +131,18 @@ function waiting(one: Waiting): Waiting {
   return one
 }
 
-/** It is the turn of those that have not been told to come again. */
-function inTime(batch: readonly Waiting[]): Waiting[] {
+/** Whose turn it is: those that have not been told to come again. */
+function begin(batch: readonly Waiting[]): Waiting[] {
   for (const { timer } of batch) clearTimeout(timer)
   return batch.filter(({ isLate }) => !isLate)
 }
 
-/** Operations take too long to accept. */
+/** An operation has not accepted in time. */
 class AcceptTimeout extends Error {
   override name = 'AcceptTimeout'
 }
 
-async function within<Result>(milliseconds: number, work: Promise<Result>): Promise<Result> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const late = () => reject(new AcceptTimeout(`accept has not ended after ${milliseconds / 1000} s`))
-  const timer = setTimeout(late, milliseconds)
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    clearTimeout(timer)
-  }
-}
+const tooLong = () => new AcceptTimeout('The accept of an operation does not end')
 
 const busy = () =>
   new ProblemError('database-unavailable', 'Too many requests wait to be stored', { retryAfterSeconds: 1 })

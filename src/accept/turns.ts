@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
-
 /**
  * Lets those who want the same thing go one after the other. So that of all who wait for one lock in Postgres, only one
  * waits there, and holds a connection.
@@ -39,10 +37,21 @@ export function createTurns(): Turns {
   }
 }
 
-async function inTime(promise: Promise<void>, milliseconds: number, onTimeout: () => Error): Promise<void> {
-  const enough = new AbortController()
-  const timeout = delay(milliseconds, 'late' as const, { signal: enough.signal }).catch(() => {})
-  const first = await Promise.race([promise, timeout])
-  enough.abort()
-  if (first === 'late') throw onTimeout()
+/**
+ * What something comes to within a time.
+ *
+ * @throws what `onTimeout` makes, when it takes longer; nobody stops it
+ */
+export async function inTime<Result>(
+  something: Promise<Result>,
+  milliseconds: number,
+  onTimeout: () => Error,
+): Promise<Result> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(onTimeout()), milliseconds)
+  try {
+    return await Promise.race([something, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }

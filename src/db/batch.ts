@@ -99,7 +99,7 @@ export class Batch implements pg.Submittable {
     for (const query of this.#queries) query.handleReadyForQuery(connection)
   }
 
-  /** Nothing of what was done before it will stay; those that were waiting for that are told, too. */
+  /** Of the one whose turn it is. Those before it have their answers, though nothing of it will stay. */
   handleError(error: Error, connection: Connection): void {
     const [failed, ...behind] = this.#queries.slice(this.#current)
     const before = this.#queries.slice(0, this.#current)

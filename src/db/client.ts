@@ -199,7 +199,11 @@ export class TracedClient extends pg.Client {
   }
 }
 
-/** What the values are on the wire; else pg finds out that one cannot be sent when half of the statement is. */
+/**
+ * Makes the values what they are on the wire; else pg finds out that one cannot be sent when half of the statement is.
+ *
+ * @returns the error of one that cannot be sent
+ */
 function mapValues(config: pg.QueryConfig): unknown {
   try {
     if (config.values) config.values = config.values.map(utils.prepareValue)

@@ -1,4 +1,4 @@
-import { Kysely, type KyselyProps, PostgresDialect, sql, Transaction } from 'kysely'
+import { Kysely, type KyselyProps, PostgresDialect, type RawBuilder, sql, Transaction } from 'kysely'
 import type pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
 import { connectAlone, TracedClient, TracedPool } from './client.ts'
@@ -66,7 +66,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('release', (_error, client) => {
     inUse.delete(traced(client))
     // Else what the next one does would be done, or undone, with it.
-    if (traced(client).isInTransaction()) client.end()
+    if (traced(client).isInTransaction())
+      traced(client)
+        .end()
+        .catch(() => {})
   })
   const stopLooking = breakDeadConnections({
     busy: () => inUse,
@@ -144,6 +147,14 @@ export const planAsUsual = setPlanning(null, null)
 
 /** Ends the transaction, as the last of what is done {@link together}: that costs no round trip of its own. */
 export const commit = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))
+
+/** Runs a statement of ours by itself, planned once: that costs no further round trip. */
+export async function runPlannedOnce({ kysely }: Database, statement: RawBuilder<unknown>): Promise<void> {
+  await kysely.transaction().execute(async (kyselyTrx) => {
+    const trx = kyselyTrx as unknown as AnyTransaction
+    await together(trx, (trx) => [planOnce(trx), statement.execute(trx), commit(trx)])
+  })
+}
 
 /**
  * Kysely on a `pg` client that already holds an open transaction, for those who do without Kysely.

@@ -31,7 +31,7 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/accept/committer.ts',
-        from: `(trx: AnyTransaction) => within(longestTogether, accept(boss, trx, entries, 'skip'))`,
+        from: `(trx: AnyTransaction) => inTime(accept(boss, trx, entries, 'skip'), longestTogether, tooLong)`,
         to: `async (trx: AnyTransaction) => {
           const outcomes = await accept(boss, trx, entries, 'skip')
           for (const [index, one] of batch.entries()) settle(one, outcomes[index])

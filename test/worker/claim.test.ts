@@ -70,24 +70,6 @@ t.test('one that was handed back is claimed in the same attempt, one that was ta
   t.match(await claims.claim(1), [{ attempt: 2 }])
 })
 
-t.test('the plan is one for many jobs, also when it was made while there were none', async (t) => {
-  const { add, query, database } = await setUp(t)
-  const client = new pg.Client({ connectionString: database.options.url })
-  await client.connect()
-  t.teardown(() => client.end())
-  const claim = () => client.query("select from accepted.claim('note.create', 10, '-infinity')")
-  const scans = async () => {
-    await client.query('select pg_stat_force_next_flush()')
-    const [row] = await query("select seq_scan from pg_stat_user_tables where relname = 'job_common'")
-    return Number(row.seq_scan)
-  }
-  await claim()
-  await add(1_000)
-  const before = await scans()
-  t.equal((await claim()).rowCount, 10)
-  t.equal(await scans(), before)
-})
-
 t.test('what was claimed is not read again while somebody holds an old snapshot', async (t) => {
   const { add, query, database } = await setUp(t)
   await add(3_000, { secondsAgo: 3_600 })

@@ -1,6 +1,7 @@
 import { defineOperation } from 'accepted'
 import { defineHandlers, JobFailed, RetryAfter } from 'accepted/worker'
 import { sql } from 'kysely'
+import pg from 'pg'
 import { pino } from 'pino'
 import t from 'tap'
 import Type from 'typebox'
@@ -468,6 +469,25 @@ t.test('stop waits for what runs', async (t) => {
   await stopped
   t.match(await jobs.read(id), { state: 'succeeded' })
   t.match(await jobs.read(next), { state: 'queued', attempt: 0 })
+})
+
+t.test('what a claim that was under way brings after stop is handed back, and not begun', async (t) => {
+  const grouped = defineOperation({ name: 'word.say', input: Word, group: ({ word }) => word, groupConcurrency: 1 })
+  const jobs = await openJobs(t, [grouped])
+  const client = new pg.Client({ connectionString: jobs.database.options.url })
+  await client.connect()
+  t.teardown(() => client.end())
+  // Claims of groups take turns.
+  await client.query("begin; select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext('word.say'))")
+  const id = await jobs.add(grouped, { word: 'x' })
+  const perform = async () => void t.fail('was begun')
+  const worker = await jobs.work(defineHandlers({ grouped }, { 'word.say': { perform } }))
+  await until(async () => (await jobs.query("select from pg_locks where locktype = 'advisory' and not granted")).length)
+  const stopped = worker.stop()
+  await client.query('commit')
+  await stopped
+  t.match(await jobs.read(id), { state: 'queued', attempt: 0 })
+  t.match(await jobs.query('select state, retry_count from pgboss.job'), [{ state: 'created', retry_count: 0 }])
 })
 
 t.test('a worker may run some of the operations only', async (t) => {
