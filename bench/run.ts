@@ -8,7 +8,7 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startPressure } from './core/pressure.ts'
 import { stopProcesses } from './core/process.ts'
-import { type Report, writeReport } from './core/report.ts'
+import { createReporter, type Run } from './core/report.ts'
 import type { Bench, Scenario } from './core/scenario.ts'
 import { startServer } from './core/server.ts'
 import { measureWaits } from './core/waits.ts'
@@ -45,18 +45,20 @@ async function run(): Promise<number> {
     return 1
   }
   const out = await openOut()
-  const { isWhole, report } = await withServer(async (server, directory) => {
+  const reporter = await createReporter(out)
+  const isWhole = await withServer(async (server, directory) => {
     const pressure = startPressure()
     const waits = await measureWaits(server)
     const durability = await server.durability()
-    const report: Report = { quick: values.quick, rounds, durability, waits, scenarios: [] }
+    const run: Run = { quick: values.quick, rounds, durability, waits, scenarios: [] }
     let isWhole = true
     for (const scenario of scenarios.filter(({ name }) => values.only?.includes(name) ?? true)) {
       const within = join(directory, scenario.name)
       await mkdir(within)
       const bench = { server, waits, quick: values.quick, rounds, soakMinutes, directory: within }
       try {
-        report.scenarios.push(await measure(scenario, bench))
+        run.scenarios.push(await measure(scenario, bench))
+        await reporter.write({ ...run, ...pressure() })
       } catch (error) {
         isWhole = false
         const logs = join(out, 'logs', scenario.name)
@@ -67,9 +69,8 @@ async function run(): Promise<number> {
         await stopProcesses()
       }
     }
-    return { isWhole, report: { ...report, ...pressure() } }
+    return isWhole
   })
-  await writeReport(out, report)
   console.log(`The report is in ${join(out, 'RESULTS.md')}.`)
   return isWhole ? 0 : 1
 }

@@ -396,6 +396,7 @@ begin
     delete from accepted.attempt where job_id >= first_id and job_id < last_id;
     execute format('drop table accepted.%I', partition);
     return next partition;
+    return;
   end loop;
   -- Of a day that never had a partition.
   with expired as (delete from accepted.job_default where ended_at is not null and expires_at <= now() returning id)
@@ -407,7 +408,7 @@ begin
   end if;
 end
 $function$;
-comment on function accepted.drop_expired_job_partitions() is 'Drops the partitions of accepted.job whose every row has ended and expired, with the keys and attempts that belong to them; returns their names. The worker calls it.';
+comment on function accepted.drop_expired_job_partitions() is 'Drops the oldest partition of accepted.job whose every row has ended and expired, with the keys and attempts that belong to it; returns its name, or nothing when there is none any more. The worker calls it until then.';
 
 CREATE OR REPLACE FUNCTION accepted.uuid_floor(at timestamp with time zone)
  RETURNS uuid

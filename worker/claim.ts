@@ -35,6 +35,8 @@ export interface Claims {
   claimSuspect(queueId: string): Promise<Claim | undefined>
   /** Ends jobs in the queue. @throws LostClaim when one is not ours any more */
   complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void>
+  /** Whether all of them have been ended in the attempt in which they are ours: by us, then. */
+  areCompleted(claims: readonly Claim[]): Promise<boolean>
   /**
    * Sends a job to its retry, when the operation says or after so many seconds; or for good to the failed ones.
    *
@@ -145,6 +147,14 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
     async complete(trx, claims) {
       if (claims.length === 0) return
       assertOurs(await boss.complete(name, attempts(claims), null, { db: bossOn(trx) }), claims)
+    },
+
+    async areCompleted(claims) {
+      const { rows } = await sql<{ id: string; retryCount: number }>`
+        select id, retry_count as "retryCount" from pgboss.job
+        where name = ${name} and ${those(claims)} and state = 'completed'`.execute(kysely)
+      const completed = new Map(rows.map(({ id, retryCount }) => [id, retryCount]))
+      return claims.every(({ queued }) => completed.get(queued.id) === queued.retryCount)
     },
 
     async fail(trx, claim, error, retryAfter) {

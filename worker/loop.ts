@@ -1,3 +1,4 @@
+import { setImmediate as immediate } from 'node:timers/promises'
 import type { Claim } from './claim.ts'
 import { handBack } from './hand-back.ts'
 import type { Lane } from './lane.ts'
@@ -96,6 +97,8 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
         await new Promise<void>((resolve) => {
           proceed = resolve
         })
+        // All that end in this turn make room for one claim.
+        await immediate()
         continue
       }
       woken = false

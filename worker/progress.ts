@@ -68,7 +68,7 @@ export function createProgress(database: Database, hints: Notifier, log: Logger)
       const words = message?.replaceAll('\0', '').slice(0, longestMessage).toWellFormed() ?? reports.get(id)?.message
       reports.set(id, { attempt, percent: Math.floor(percent), message: words })
       timer ??= setTimeout(() => {
-        writing = write()
+        writing = writing.then(write)
       }, gatherFor)
     },
     forget: (id) => void reports.delete(id),

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../src/db/database.ts'
 
@@ -7,15 +7,22 @@ import type { Database } from '../src/db/database.ts'
  * Waits for locks only briefly: it is done again later.
  */
 export async function maintainPartitions({ kysely }: Database, log: Logger): Promise<void> {
-  for (const [statement, did] of [
-    [sql<{ name: string }>`select accepted.create_job_partitions() as name`, 'made'],
-    [sql<{ name: string }>`select accepted.drop_expired_job_partitions() as name`, 'dropped'],
-  ] as const) {
-    try {
-      const { rows } = await statement.execute(kysely)
-      if (rows.length > 0) log.info({ partitions: rows.map(({ name }) => name) }, `Partitions ${did}`)
-    } catch (err) {
-      log.warn({ err }, `Partitions could not be ${did}; trying again later`)
+  const names = async (statement: RawBuilder<{ name: string }>) =>
+    (await statement.execute(kysely)).rows.map(({ name }) => name)
+  try {
+    const made = await names(sql`select accepted.create_job_partitions() as name`)
+    if (made.length > 0) log.info({ partitions: made }, 'Partitions made')
+  } catch (err) {
+    log.warn({ err }, 'Partitions could not be made; trying again later')
+  }
+  try {
+    // Each in a transaction of its own.
+    for (;;) {
+      const dropped = await names(sql`select accepted.drop_expired_job_partitions() as name`)
+      if (dropped.length === 0) return
+      log.info({ partitions: dropped }, 'Partitions dropped')
     }
+  } catch (err) {
+    log.warn({ err }, 'Partitions could not be dropped; trying again later')
   }
 }

@@ -12,7 +12,7 @@ import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane } from './lane.ts'
 import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
-import { type Performed, settle } from './settle.ts'
+import { type Performed, type Settled, settle } from './settle.ts'
 import { settleFailure } from './settle-failure.ts'
 import { lockPending, type PendingJob, writeRunning } from './status.ts'
 import { runCharged } from './uncaught.ts'
@@ -183,9 +183,7 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
  */
 async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<boolean> {
   try {
-    const { hints, outcomes } = await patiently(lane, context, () =>
-      lane.database.kysely.transaction().execute((trx) => settle(lane, trx, performed)),
-    )
+    const { hints, outcomes } = await patiently(lane, context, settleOnce(lane, performed))
     lane.metrics.countOutcomes(lane.operation.name, outcomes)
     lane.hints.notify('work', hints)
     lane.hints.notify(
@@ -206,6 +204,23 @@ async function settleOrSplit(lane: Lane, performed: readonly Performed[], contex
       await settleOrSplit(lane, performed.slice(half), context)
     }
     return false
+  }
+}
+
+/** Settles in a transaction. One whose COMMIT was lost on the way may have happened: the next try finds that out. */
+function settleOnce(lane: Lane, performed: readonly Performed[]): () => Promise<Settled> {
+  let settled: Settled | undefined
+  return async () => {
+    try {
+      return await lane.database.kysely.transaction().execute(async (trx) => {
+        settled = await settle(lane, trx, performed)
+        return settled
+      })
+    } catch (error) {
+      const claims = performed.map(({ claim }) => claim)
+      if (settled && error instanceof LostClaim && (await lane.claims.areCompleted(claims))) return settled
+      throw error
+    }
   }
 }
 
@@ -255,8 +270,7 @@ const mostContentions = 10
 const longestPause = 1_000
 
 /**
- * Runs what may run again after a rollback: until Postgres is back, and some times when it lost a race. A transaction
- * whose COMMIT was lost on the way finds, the second time, that everything has been settled already.
+ * Runs what may run again after a rollback: until Postgres is back, and some times when it lost a race.
  */
 async function patiently<Result>(
   { operation, metrics }: Lane,
@@ -264,14 +278,16 @@ async function patiently<Result>(
   work: () => Promise<Result>,
   contentions = mostContentions,
 ): Promise<Result> {
-  for (let round = 0; ; round++) {
+  for (let round = 0, outages = 0; ; round++) {
     try {
       return await work()
     } catch (error) {
       // A disk may be full for this job alone, which is then to make room for others.
       const isFull = errorCode(error) === sqlstate.diskFull
-      const again = (isOutage(error) && !isFull) || ((isContention(error) || isFull) && round < contentions)
+      const isAway = isOutage(error) && !isFull
+      const again = isAway || ((isContention(error) || isFull) && round - outages < contentions)
       if (!again || stopping.aborted) throw error
+      if (isAway) outages += 1
       metrics.countRetry(operation.name, isContention(error) ? 'contention' : 'outage')
       await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(
         () => {},

@@ -5,8 +5,11 @@ import { tellBegun } from '../contenders/pickup-process.ts'
 import type { Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
+const batchSize = Number(process.env.BATCH_SIZE ?? 100)
+
 export default defineHandlers(operations, {
-  'note.create': { settle: async () => {}, batchSize: Number(process.env.BATCH_SIZE ?? 100) },
+  'note.create': { settle: async () => {}, batchSize },
+  'nothing.perform': { perform: async () => {}, concurrency: 100 },
   'counted.create': { settle: async (_trx, jobs) => tellEnded(jobs.length) },
   'pickup.settle': {
     settle: async (_trx, jobs) => {
@@ -21,5 +24,6 @@ export default defineHandlers(operations, {
         .values(jobs.map(({ id }) => ({ job_id: id })))
         .execute()
     },
+    batchSize,
   },
 })

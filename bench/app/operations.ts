@@ -45,6 +45,12 @@ export const performPickup = defineOperation({
   input: Type.Object({ sequence: Type.Integer() }),
 })
 
+/** Its job does nothing, outside of any transaction. */
+export const performNothing = defineOperation({
+  name: 'nothing.perform',
+  input: Type.Object({ noteId: Type.String() }),
+})
+
 /** Its job writes a row. */
 export const writeEffect = defineOperation({
   name: 'effect.write',

@@ -4,7 +4,7 @@ import { type Execution, startExplaining } from '../core/plans.ts'
 import { startAccepted } from '../core/process.ts'
 import type { Contender, Sample } from '../core/scenario.ts'
 import { acceptOne, addExpiredDay, seedJobs, settleTables, today } from '../core/seed.ts'
-import { query } from '../core/server.ts'
+import { costPer, query, startCost } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 import { untilNone } from './drain-process.ts'
 
@@ -49,7 +49,9 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogLook> => (
 
     const measure = async ({ connections, seconds, jobs, toWarm }: BacklogLoad): Promise<Sample> => {
       const last = await fill()
+      const end = await startCost(server, database, [])
       const { perSecond: accepts, p99 } = await closedLoop(`${api.url}/notes`, connections, seconds)
+      const { postgresCpu: acceptCpu, walBytes: acceptWal } = costPer(await end(), accepts * seconds)
       await forgetAfter(databaseUrl, last)
       const worker = await startAccepted('worker', directory, env)
       // Looking is to cost nothing: only what has been processed has a row there.
@@ -59,7 +61,7 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogLook> => (
         120,
       )
       await worker.stop()
-      return { accepts, p99, drains: await rateOf(databaseUrl, toWarm, jobs) }
+      return { accepts, p99, acceptCpu, acceptWal, drains: await rateOf(databaseUrl, toWarm, jobs) }
     }
 
     const look = async ({ workSeconds, onExecutions }: BacklogLook): Promise<Sample> => {

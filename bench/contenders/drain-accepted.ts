@@ -4,7 +4,7 @@ import { prepareQueues, startBoss } from '../../src/db/boss.ts'
 import { openDatabase } from '../../src/db/database.ts'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import type { Operation } from '../../src/operation.ts'
-import { createNote, writeEffect } from '../app/operations.ts'
+import { createNote, performNothing, writeEffect } from '../app/operations.ts'
 import { startAccepted } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import { costPer, startCost } from '../core/server.ts'
@@ -46,7 +46,8 @@ const accepted = (name: string, operation: Operation, env: NodeJS.ProcessEnv = {
 
 export const acceptedNoop = accepted('Accepted', createNote)
 export const acceptedTuned = accepted('Accepted, tuned', createNote, { BATCH_SIZE: '400' })
-export const acceptedWrite = accepted('Accepted, a row each', writeEffect)
+export const acceptedPerform = accepted('Accepted, perform', performNothing)
+export const acceptedWrite = accepted('Accepted, tuned, a row each', writeEffect, { BATCH_SIZE: '400' })
 
 /** Puts jobs with keys in place of whatever is there, and answers when they are due: not before all are there. */
 async function fillInTime(url: string, operation: Operation, jobs: number): Promise<Date> {

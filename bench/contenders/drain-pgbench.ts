@@ -1,7 +1,7 @@
 import { createNote } from '../app/operations.ts'
 import { pgbench } from '../core/pgbench.ts'
 import type { Contender } from '../core/scenario.ts'
-import { query } from '../core/server.ts'
+import { costPer, query, startCost } from '../core/server.ts'
 import { fill } from './drain-accepted.ts'
 import type { DrainLoad } from './drain-process.ts'
 
@@ -19,13 +19,15 @@ export const floor: Contender<DrainLoad> = {
         const runs = Math.max(1, Math.floor(jobs / batchSize / clients))
         const expected = runs * clients * batchSize
         await fill(databaseUrl, createNote, expected)
+        const end = await startCost(server, database, [])
         const perSecond = await pgbench(directory, databaseUrl, { script, clients, end: { runs } })
         const [row] = await query<{ ended: number }>(
           databaseUrl,
           "select count(*)::int as ended from accepted.job where state = 'succeeded'",
         )
         if (row?.ended !== expected) throw new Error(`${row?.ended} of ${expected} jobs ended`)
-        return { ended: expected, perSecond: perSecond * batchSize }
+        const { processCpu, ...cost } = costPer(await end(), expected)
+        return { ended: expected, perSecond: perSecond * batchSize, ...cost }
       },
       close: () => server.dropDatabase(database),
     }
@@ -52,7 +54,7 @@ update accepted.job set state = 'succeeded', percent = 100, attempt = 1, started
   ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
   expires_at = now() + interval '7 days'
   where id = any(:ids::uuid[]) and state in ('queued', 'running');
-update pgboss.job set state = 'completed', completed_on = now()
+update pgboss.job_common set state = 'completed', completed_on = now()
   where name = 'note.create' and id = any(:ids::uuid[]) and state = 'active';
 commit;
 `

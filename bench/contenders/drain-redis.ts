@@ -18,10 +18,11 @@ export const bullmq: Contender<DrainLoad> = {
       async measure({ jobs, atMostSeconds }) {
         process.send({ fill: Math.ceil(jobs * part) } satisfies DrainCommand)
         await process.hear()
-        const before = cpuOf(process.pid)
+        const before = [cpuOf(process.pid), cpuOf(redis.pid)] as const
         process.send({ drain: { jobs: Math.ceil(jobs * part), atMostSeconds } } satisfies DrainCommand)
         const drained = await process.hear<Drained>((atMostSeconds + 60) * 1000)
-        return { ...drained, processCpu: ((cpuOf(process.pid) - before) / drained.ended) * 1e6 }
+        const spent = (pid: number, before: number) => ((cpuOf(pid) - before) / drained.ended) * 1e6
+        return { ...drained, processCpu: spent(process.pid, before[0]), redisCpu: spent(redis.pid, before[1]) }
       },
       async close() {
         await process.stop()

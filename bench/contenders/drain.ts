@@ -10,6 +10,9 @@ export const drainMetrics: readonly Metric[] = [
   { name: 'commits', unit: 'a job' },
   { name: 'postgresCpu', unit: 'µs a job' },
   { name: 'processCpu', unit: 'µs a job' },
+  { name: 'redisCpu', unit: 'µs a job' },
+  { name: 'hot', unit: '% of updates' },
+  { name: 'dead', unit: 'rows a job' },
 ]
 
 export interface DrainPeer {

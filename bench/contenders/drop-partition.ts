@@ -6,13 +6,19 @@ import { maintainPartitions } from '../../worker/retention.ts'
 import { now } from '../core/clock.ts'
 import { ready } from '../core/module.ts'
 
+/** From when to when, by the clock that processes share. */
+export interface Dropped {
+  from: number
+  to: number
+}
+
 const log = createLog({ level: 'warn' })
 const database = openDatabase({ url: process.env.DATABASE_URL as string, applicationName: 'drop', poolSize: 1 })
 
 process.on('message', async () => {
   const begun = now()
   await maintainPartitions(database, log)
-  process.send?.({ seconds: (now() - begun) / 1000 })
+  process.send?.({ from: begun, to: now() } satisfies Dropped)
 })
 
 // A connection there is.

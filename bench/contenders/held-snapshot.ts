@@ -2,7 +2,7 @@ import pg from 'pg'
 import { startFlow } from '../core/flow.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Point, Sample } from '../core/scenario.ts'
-import { query, type Server } from '../core/server.ts'
+import { cpuOf, query, type Server } from '../core/server.ts'
 import { type TableState, tablesOf } from '../core/tables.ts'
 
 /** Jobs flow; then a transaction is held open; then it ends. In seconds. */
@@ -29,13 +29,16 @@ interface Parties {
   feeder: Process
 }
 
-const held = (
-  name: string,
-  database: string,
-  open: (server: Server) => Promise<string>,
-  start: (url: string, directory: string) => Promise<Parties>,
-  tables: string,
-): Contender<HoldLoad> => ({
+interface Held {
+  name: string
+  database: string
+  open(server: Server): Promise<string>
+  start(url: string, directory: string): Promise<Parties>
+  /** That are emptied before each round. */
+  tables: string
+}
+
+const held = ({ name, database, open, start, tables }: Held): Contender<HoldLoad> => ({
   name,
   async open({ server, directory }) {
     const databaseUrl = await open(server)
@@ -58,11 +61,9 @@ const held = (
       const look = async (when: string) => states.push({ when, tables: await tablesOf(databaseUrl) })
       const flow = startFlow(feeder, worker, load.mostUnderWay)
       const points: Point[] = []
-      let begun = performance.now()
-      let last = { at: begun, ended: 0 }
       await flow.rate(load.warmUp)
-      begun = performance.now() + window * 1000
-      last = { at: performance.now(), ended: flow.ended() }
+      const begun = performance.now() + window * 1000
+      let last = { at: performance.now(), ended: flow.ended() }
       const timer = setInterval(() => {
         const now = { at: performance.now(), ended: flow.ended() }
         const value = ((now.ended - last.ended) / (now.at - last.at)) * 1000
@@ -72,7 +73,10 @@ const held = (
       const holder = new pg.Client({ connectionString: databaseUrl })
       await holder.connect()
       try {
+        const computed = [cpuOf(worker.pid), cpuOf(feeder.pid)] as const
         const before = await flow.rate(window)
+        const part = (pid: number, until: number) => ((cpuOf(pid) - until) / window) * 100
+        const cpu = { workerCpu: part(worker.pid, computed[0]), feederCpu: part(feeder.pid, computed[1]) }
         await look('before')
         await holder.query('begin isolation level repeatable read')
         // The first statement takes the snapshot.
@@ -87,7 +91,7 @@ const held = (
         load.onCourse(name, { points, tables: states })
         const dead = (index: number) => states[index]?.tables.reduce((sum, table) => sum + table.dead, 0) ?? 0
         const failed = await flow.stop()
-        return { during: during / before, after: after / before, before, dead: dead(1), failed }
+        return { during: during / before, after: after / before, before, dead: dead(1), failed, ...cpu }
       } finally {
         clearInterval(timer)
         await holder.end()
@@ -96,30 +100,27 @@ const held = (
   },
 })
 
-const ours = 'held_accepted'
-const theirs = 'held_pg_boss'
-
 /** Ours: jobs with keys, whose handler does nothing. */
-export const heldAccepted = held(
-  'Accepted',
-  ours,
-  (server) => server.createOurs(ours),
-  async (url, directory) => {
+export const heldAccepted = held({
+  name: 'Accepted',
+  database: 'held_accepted',
+  open: (server) => server.createOurs('held_accepted'),
+  async start(url, directory) {
     const env = { DATABASE_URL: url }
     const worker = await startAccepted('worker', directory, env)
     const feeder = startModule('bench/contenders/flow-accepted-enqueue.ts', directory, env)
     await feeder.hear()
     return { worker, feeder }
   },
-  'accepted.job, accepted.processed_key, pgboss.job',
-)
+  tables: 'accepted.job, accepted.processed_key, pgboss.job',
+})
 
 /** pg-boss tuned, whose handler does nothing. */
-export const heldPgBoss = held(
-  'pg-boss, tuned',
-  theirs,
-  (server) => server.createDatabase(theirs),
-  async (url, directory) => {
+export const heldPgBoss = held({
+  name: 'pg-boss, tuned',
+  database: 'held_pg_boss',
+  open: (server) => server.createDatabase('held_pg_boss'),
+  async start(url, directory) {
     const start = async (role: string) => {
       const started = startModule('bench/contenders/flow-pg-boss.ts', directory, { DATABASE_URL: url, ROLE: role })
       await started.hear()
@@ -128,5 +129,5 @@ export const heldPgBoss = held(
     // The worker makes the schema.
     return { worker: await start('work'), feeder: await start('feed') }
   },
-  'pgboss.job',
-)
+  tables: 'pgboss.job',
+})

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { pgbench } from '../core/pgbench.ts'
 import { startAccepted } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
-import { query } from '../core/server.ts'
+import { costPer, query, startCost } from '../core/server.ts'
 import type { HttpLoad } from './http.ts'
 
 /** Not more clients than give the most: each is a backend of its own. */
@@ -25,25 +25,31 @@ export const floor: Contender<HttpLoad> = {
         const run = randomBytes(3).toString('hex')
         const script = transaction(columns?.today as string, run)
         const clients = Math.min(connections, mostClients)
-        return { perSecond: await pgbench(directory, databaseUrl, { script, clients, end: { seconds } }) }
+        const end = await startCost(server, database, [])
+        const perSecond = await pgbench(directory, databaseUrl, { script, clients, end: { seconds } })
+        const { processCpu, ...cost } = costPer(await end(), perSecond * seconds)
+        return { perSecond, ...cost }
       },
       close: () => server.dropDatabase(database),
     }
   },
 }
 
-/** The four rows of a request; ids are of today, and nobody else's. */
-const transaction = (today: string, run: string) => `
-\\set n random(0, 281474976710655)
+/** The four rows of a request; ids and keys are of today, and go up as ours do. */
+const transaction = (today: string, run: string) => {
+  const id = `('${today}7${run.slice(0, 3)}8${run.slice(3)}' || lpad(to_hex(:number::bigint), 12, '0'))::uuid`
+  return `
+\\set count :count + 1
+\\set number :count * ${mostClients} + :client_id
 begin;
 insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
-  values ('ann', '${run}-' || :n::bigint, sha256(int8send(:n::bigint)), ('${today}7${run.slice(0, 3)}8${run.slice(3)}' || lpad(to_hex(:n::bigint), 12, '0'))::uuid)
+  values ('ann', '${run}-' || :number::bigint, sha256(int8send(:number::bigint)), ${id})
   on conflict on constraint idempotency_key_pkey do nothing;
-insert into note (id, text)
-  values (('${today}7${run.slice(0, 3)}8${run.slice(3)}' || lpad(to_hex(:n::bigint), 12, '0'))::uuid, 'Buy milk, bread and some other things');
+insert into note (id, text) values (${id}, 'Buy milk, bread and some other things');
 insert into accepted.job (id, operation, principal, idempotency_key, max_attempts, updated_at, expires_at)
-  values (('${today}7${run.slice(0, 3)}8${run.slice(3)}' || lpad(to_hex(:n::bigint), 12, '0'))::uuid, 'note.create', 'ann', '${run}-' || :n::bigint, 4, now(), now() + interval '7 days');
-insert into pgboss.job (id, name, data, priority, retry_limit, retry_delay, expire_seconds, keep_until, policy)
-  values (('${today}7${run.slice(0, 3)}8${run.slice(3)}' || lpad(to_hex(:n::bigint), 12, '0'))::uuid, 'note.create', jsonb_build_object('job', :n::bigint, 'payload', jsonb_build_object('noteId', :n::bigint)), 0, 3, 1, 4500, now() + interval '14 days', 'standard');
+  values (${id}, 'note.create', 'ann', '${run}-' || :number::bigint, 4, now(), now() + interval '7 days');
+insert into pgboss.job_common (id, name, data, priority, retry_limit, retry_delay, expire_seconds, keep_until, policy)
+  values (${id}, 'note.create', jsonb_build_object('job', ${id}, 'payload', jsonb_build_object('noteId', ${id})), 0, 3, 1, 4500, now() + interval '14 days', 'standard');
 commit;
 `
+}

@@ -20,7 +20,8 @@ export interface OpenLoad {
 async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample & { perSecond: number }> {
   if ('connections' in load) return { ...(await closedLoop(url, load.connections, load.seconds)) }
   const { loader, perSecond, seconds } = load
-  return { perSecond, ...(await openLoop(loader, { url, perSecond, seconds })) }
+  const { course, ...figures } = await openLoop(loader, { url, perSecond, seconds })
+  return { perSecond, ...figures }
 }
 
 /** Ours: key, domain row, status and job in one transaction, shared by the requests that wait. */
@@ -45,16 +46,11 @@ export const ours: Contender<HttpLoad | OpenLoad> = {
 }
 
 /** A server of a peer: a module of the bench that listens and says where. */
-export const peer = (
-  name: string,
-  module: string,
-  prepare?: (url: string) => Promise<void>,
-): Contender<HttpLoad | OpenLoad> => ({
+export const peer = (name: string, module: string): Contender<HttpLoad | OpenLoad> => ({
   name,
   async open({ server, directory }) {
     const database = `http_${module.replaceAll(/\W/g, '_')}`
     const databaseUrl = await server.createDatabase(database)
-    await prepare?.(databaseUrl)
     const process = startModule(`bench/contenders/${module}`, directory, { DATABASE_URL: databaseUrl })
     const { port } = await process.hear<{ port: number }>()
     return {

@@ -4,6 +4,8 @@ import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import { acceptOne, addExpiredDay, settleTables } from '../core/seed.ts'
 import { query } from '../core/server.ts'
+import { quantile } from '../core/stats.ts'
+import type { Dropped } from './drop-partition.ts'
 
 /** So many requests a second at fixed times; a day of so many jobs is there, and has expired. */
 export interface DropLoad {
@@ -12,6 +14,9 @@ export interface DropLoad {
   seconds: number
   expired: number
 }
+
+/** Those due so long after it may still wait for others, in milliseconds. */
+const aftermath = 500
 
 /** An API that accepts while the partition is dropped, or before it is. */
 export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<DropLoad> => ({
@@ -27,10 +32,10 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
 
     const drop = async (partition: string) => {
       dropper.send({})
-      const { seconds } = await dropper.hear<{ seconds: number }>()
+      const dropped = await dropper.hear<Dropped>()
       const left = await query(databaseUrl, 'select from pg_class where relname = $1', [partition])
       if (left.length > 0) throw new Error(`${partition} was not dropped; see ${directory}`)
-      return seconds
+      return dropped
     }
 
     return {
@@ -43,8 +48,13 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
         await settleTables(databaseUrl)
         const loading = openLoop(loader, { url, perSecond, seconds })
         const dropping = isMeanwhile ? delay(seconds * 100).then(() => drop(partition)) : undefined
-        const [latency, meanwhile] = await Promise.all([loading, dropping])
-        return { ...latency, drop: meanwhile ?? (await drop(partition)) }
+        const [{ course, p99: whole, ...latency }, meanwhile] = await Promise.all([loading, dropping])
+        const { from, to } = meanwhile ?? (await drop(partition))
+        // What it leaves is not to be cleared away while another one is measured.
+        await settleTables(databaseUrl)
+        const isConcerned = (due: number) => !meanwhile || (due >= from && due <= to + aftermath)
+        const latencies = course.filter(([due]) => isConcerned(due)).map(([, latency]) => latency)
+        return { ...latency, p99: quantile(latencies, 0.99), whole, drop: (to - from) / 1000 }
       },
       async close() {
         await dropper.stop()

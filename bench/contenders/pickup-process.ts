@@ -9,6 +9,11 @@ export interface Mark {
   at: number
 }
 
+/** An enqueue, from when it was begun until its commit was known, by that clock. */
+export interface Enqueued extends Mark {
+  from: number
+}
+
 export interface Enqueue {
   /** Its number; others follow. */
   first: number
@@ -30,12 +35,13 @@ export function tellBegun(sequence: number): void {
 export function serveEnqueuer(enqueue: (sequence: number) => Promise<void>): void {
   process.on('message', async ({ first, jobs, every }: Enqueue) => {
     const begin = now()
-    const commits: Promise<Mark>[] = []
+    const commits: Promise<Enqueued>[] = []
     for (let index = 0; index < jobs; index++) {
       const wait = begin + index * every - now()
       if (wait > 0) await delay(wait)
       const sequence = first + index
-      commits.push(enqueue(sequence).then(() => ({ sequence, at: now() })))
+      const from = now()
+      commits.push(enqueue(sequence).then(() => ({ sequence, from, at: now() })))
     }
     process.send?.(await Promise.all(commits))
   })

@@ -2,7 +2,7 @@ import { type Process, startModule } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import type { Server } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
-import type { Enqueue, Mark } from './pickup-process.ts'
+import type { Enqueue, Enqueued, Mark } from './pickup-process.ts'
 
 /** So many jobs a second are enqueued at fixed times, each in a transaction of its own. */
 export interface PickupLoad {
@@ -32,9 +32,17 @@ export const pickup = (
         const begun = collect(worker, first, jobs)
         enqueuer.send({ first, jobs, every: 1000 / perSecond } satisfies Enqueue)
         first += jobs
-        const [marks, begins] = await Promise.all([enqueuer.hear<Mark[]>(), begun])
-        const latencies = marks.map(({ sequence, at }) => (begins.get(sequence) as number) - at)
-        return { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99), max: Math.max(...latencies) }
+        const [marks, begins] = await Promise.all([enqueuer.hear<Enqueued[]>(), begun])
+        const begunAt = ({ sequence }: Enqueued) => begins.get(sequence) as number
+        const latencies = marks.map((mark) => begunAt(mark) - mark.at)
+        const whole = marks.map((mark) => begunAt(mark) - mark.from)
+        return {
+          p50: quantile(latencies, 0.5),
+          p99: quantile(latencies, 0.99),
+          max: Math.max(...latencies),
+          wholeP50: quantile(whole, 0.5),
+          wholeP99: quantile(whole, 0.99),
+        }
       },
       async close() {
         await enqueuer.stop()

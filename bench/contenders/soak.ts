@@ -4,7 +4,7 @@ import { createCounted } from '../app/operations.ts'
 import { startFlow } from '../core/flow.ts'
 import { startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Point } from '../core/scenario.ts'
-import { memoryOf } from '../core/server.ts'
+import { cpuOf, memoryOf, startCost } from '../core/server.ts'
 import { type TableState, tablesOf } from '../core/tables.ts'
 
 /** Requests are accepted and worked on, window after window. */
@@ -28,6 +28,10 @@ export interface SoakWindow {
   /** In bytes. */
   apiMemory: number
   workerMemory: number
+  /** In percent of a core. */
+  cpu: { api: number; worker: number; feeder: number; postgres: number }
+  /** For each job that ended. */
+  walBytes: number
 }
 
 /** Points of the course in a window. */
@@ -56,15 +60,27 @@ export const soak: Contender<SoakLoad> = {
         for (let index = 1; index <= windows; index++) {
           const points: Point[] = []
           const [first, from] = [flow.ended(), performance.now()]
+          const computed = { api: cpuOf(api.pid), worker: cpuOf(worker.pid), feeder: cpuOf(feeder.pid) }
+          const cost = await startCost(server, database, [])
           for (let point = 0; point < pointsEach; point++) {
             const value = await flow.rate(secondsEach / pointsEach)
             points.push({ time: (performance.now() - begun) / 1000, value })
           }
-          const perSecond = (flow.ended() - first) / ((performance.now() - from) / 1000)
+          const took = (performance.now() - from) / 1000
+          const jobs = flow.ended() - first
+          const part = (cpu: number) => (cpu / took) * 100
+          const { postgresCpu, walBytes } = await cost()
+          const cpu = {
+            api: part(cpuOf(api.pid) - computed.api),
+            worker: part(cpuOf(worker.pid) - computed.worker),
+            feeder: part(cpuOf(feeder.pid) - computed.feeder),
+            postgres: part(postgresCpu),
+          }
+          const perSecond = jobs / took
           const tables = await tablesOf(databaseUrl)
           const end = (performance.now() - begun) / 1000
           const memory = { apiMemory: memoryOf(api.pid), workerMemory: memoryOf(worker.pid) }
-          onWindow({ end, perSecond, points, tables, ...memory })
+          onWindow({ end, perSecond, points, tables, ...memory, cpu, walBytes: walBytes / jobs })
           if (!quick) say(`window ${index} of ${windows} · ${Math.round(perSecond)} jobs a second`)
         }
         const jobs = flow.ended() - before

@@ -5,6 +5,9 @@ import type { Contender, Sample } from '../core/scenario.ts'
 import { memoryOf, query } from '../core/server.ts'
 import type { Order, Told, Watch } from '../load/watchers.ts'
 
+/** So long those who watch may take for anything, in milliseconds. */
+const patience = 330_000
+
 /** So many streams that are open at a time, and who opens them. */
 export interface WatchLoad {
   watchers: Process
@@ -106,7 +109,7 @@ async function measureStreams(
 ): Promise<Sample> {
   const ask = <Answer>(order: Order) => {
     watchers.send(order)
-    return watchers.hear<Answer>()
+    return watchers.hear<Answer>(patience)
   }
   const open = (streams: number) => ask<{ seconds: number }>({ do: 'open', watch: { ...watch, streams } })
   try {

@@ -8,6 +8,8 @@ export interface OpenLoop {
   max: number
   /** In milliseconds, how late 99 of 100 were sent at most: what loads adds so much. */
   late: number
+  /** When each request should have been sent, by the clock that processes share, and its latency. */
+  course: readonly (readonly [due: number, latency: number])[]
 }
 
 /** Starts what loads with an open loop, in a process of its own. */

@@ -12,13 +12,13 @@ export interface PgbenchRun {
   end: { seconds: number } | { runs: number }
 }
 
-/** Runs a second of a script, prepared, from so many clients. */
+/** Runs a script, prepared, from so many clients, each with a variable `count` of its own; answers runs a second. */
 export async function pgbench(directory: string, url: string, { script, clients, end }: PgbenchRun): Promise<number> {
   install('postgresql-client', 'pgbench')
   const file = join(directory, 'pgbench.sql')
   await writeFile(file, script)
   const until = 'seconds' in end ? ['-T', String(end.seconds)] : ['-t', String(end.runs)]
-  const args = ['-n', '-M', 'prepared', '-c', String(clients), '-j', '1', ...until, '-f', file, url]
+  const args = ['-n', '-M', 'prepared', '-D', 'count=0', '-c', String(clients), '-j', '1', ...until, '-f', file, url]
   const { stdout } = await promisify(execFile)('pgbench', args)
   const [, perSecond] = stdout.match(/^tps = ([\d.]+)/m) ?? []
   if (perSecond === undefined) throw new Error(`pgbench answered ${stdout}`)

@@ -94,9 +94,12 @@ function wrap(child: ChildProcess, output: string): Process {
     async hear<Message>(within = patience) {
       if (messages.length > 0) return messages.shift() as Message
       const { promise, resolve, reject } = Promise.withResolvers<Message>()
-      waiting.push(resolve as (message: unknown) => void)
-      const silent = new Error(`A process of the bench has said nothing for ${within / 1000} s; see ${output}`)
-      const timer = setTimeout(() => reject(silent), within)
+      const hear = resolve as (message: unknown) => void
+      waiting.push(hear)
+      const timer = setTimeout(() => {
+        waiting.splice(waiting.indexOf(hear), 1)
+        reject(new Error(`A process of the bench has said nothing for ${within / 1000} s; see ${output}`))
+      }, within)
       return Promise.race([promise, alone]).finally(() => clearTimeout(timer))
     },
     onMessage<Message>(next: (message: Message) => void) {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { drawBars, drawLines } from './chart.ts'
@@ -8,8 +8,8 @@ import { format, type Goal, type Outcome, type Table } from './scenario.ts'
 import { median } from './stats.ts'
 import type { Waits } from './waits.ts'
 
-/** What was measured, of all scenarios. */
-export interface Report extends Pressure {
+/** What was measured at one time. */
+export interface Run extends Pressure {
   quick: boolean
   rounds: number
   durability: Readonly<Record<string, string>>
@@ -17,13 +17,30 @@ export interface Report extends Pressure {
   scenarios: ({ name: string; title: string } & Outcome & Pressure)[]
 }
 
-/** Writes `RESULTS.md`, `results.json` and the charts into a directory. */
-export async function writeReport(directory: string, report: Report): Promise<void> {
-  await mkdir(join(directory, 'charts'), { recursive: true })
+type Recorded = Run & Machine
+
+/** Writes a report, again and again. */
+export interface Reporter {
+  write(run: Run): Promise<void>
+}
+
+/**
+ * Makes what writes `RESULTS.md`, `results.json` and the charts into a directory. What is there of scenarios that are not
+ * measured this time stays.
+ */
+export async function createReporter(directory: string): Promise<Reporter> {
+  const earlier = await readRuns(join(directory, 'results.json'))
+  // Of when it began: what is measured may be changed meanwhile.
   const machine = describeMachine()
-  await writeFile(join(directory, 'results.json'), `${JSON.stringify({ ...machine, ...report }, null, 2)}\n`)
+  return { write: (run) => writeReport(directory, [...without(earlier, run), { ...machine, ...run }]) }
+}
+
+async function writeReport(directory: string, runs: readonly Recorded[]): Promise<void> {
+  await mkdir(join(directory, 'charts'), { recursive: true })
+  await writeFile(join(directory, 'results.json'), `${JSON.stringify(runs, null, 2)}\n`)
+  const scenarios = runs.flatMap(({ scenarios }) => scenarios).toSorted((a, b) => numberOf(a) - numberOf(b))
   const sections: string[] = []
-  for (const { name, title, tables, courses = [], listings = [], notes = [], cpuPressure } of report.scenarios) {
+  for (const { name, title, tables, courses = [], listings = [], notes = [], cpuPressure } of scenarios) {
     const charts: string[] = []
     const chart = async (caption: string, drawn: string) => {
       const file = `charts/${name.toLowerCase()}-${charts.push(caption)}.svg`
@@ -37,32 +54,63 @@ export async function writeReport(directory: string, report: Report): Promise<vo
     sections.push(...notes)
     if (cpuPressure !== undefined) sections.push(`Meanwhile ${waited(cpuPressure)}.`)
   }
-  const head = [...headOf(report, machine), ...goalsOf(report)]
+  const head = [
+    '# What was measured',
+    ...runs.flatMap((run) => headOf(run, runs.length > 1)),
+    ...reading,
+    ...goalsOf(scenarios),
+  ]
   await writeFile(join(directory, 'RESULTS.md'), `${[...head, ...sections].join('\n\n')}\n`)
+}
+
+const numberOf = ({ name }: { name: string }) => Number(name.slice(1))
+
+async function readRuns(file: string): Promise<Recorded[]> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+}
+
+/** Earlier runs, without what another one has measured again. */
+function without(runs: readonly Recorded[], { quick, scenarios: measured }: Run): Recorded[] {
+  const names = new Set(measured.map(({ name }) => name))
+  return runs
+    .filter((run) => run.quick === quick)
+    .map((run) => ({ ...run, scenarios: run.scenarios.filter(({ name }) => !names.has(name)) }))
+    .filter(({ scenarios }) => scenarios.length > 0)
 }
 
 const waited = (cpuPressure: number) =>
   `something that could have run waited for a processor ${format(cpuPressure)} % of the time`
 
-function headOf({ quick, rounds, durability, waits, cpuPressure }: Report, machine: Machine): string[] {
+function headOf(run: Recorded, isPart: boolean): string[] {
+  const { quick, rounds, durability, waits, cpuPressure } = run
   const settings = Object.entries(durability).map(([name, setting]) => `\`${name} = ${setting}\``)
-  return [
-    '# What was measured',
-    `${machine.date}, ${machine.processors} × ${machine.model}, ${machine.memory} GiB of memory, Linux ${machine.kernel}, Node.js ${machine.node}. Postgres, the programs that are measured and what loads them share this machine.${quick ? ' **A quick run: everything once and small, to see that it works. The figures mean nothing.**' : ''}`,
-    `As the server says: ${settings.join(', ')}.`,
-    `While nothing else goes on, a round trip to Postgres takes ${shown(waits.roundTrip)}, and a row that is inserted and committed ${shown(waits.commit)}.`,
-    `Contenders take turns, ${rounds} rounds unless a caption says otherwise. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. \`npm run bench\` does it all again.`,
-    ...(cpuPressure === undefined
-      ? []
-      : [
-          `While it ran, ${waited(cpuPressure)} (\`/proc/pressure/cpu\`, some). What loads as much as it can makes much of that by itself; of two runs, the one with more was disturbed.`,
-        ]),
+  const what = [
+    ...(isPart ? [`${run.scenarios.map(({ name }) => name).join(', ')}:`] : []),
+    `${run.date}, at ${run.commit}, ${rounds} rounds unless a caption says otherwise.`,
+    `${run.processors} × ${run.model}, ${run.memory} GiB of memory, Linux ${run.kernel}, Node.js ${run.node}.`,
+    ...(quick ? ['**A quick run: everything once and small, to see that it works. The figures mean nothing.**'] : []),
   ]
+  const how = [
+    `As the server says: ${settings.join(', ')}.`,
+    `While nothing else goes on, a round trip to it takes ${shown(waits.roundTrip)}, and a row that is inserted and committed ${shown(waits.commit)}.`,
+    ...(cpuPressure === undefined ? [] : [`While it ran, ${waited(cpuPressure)}.`]),
+  ]
+  return [what.join(' '), how.join(' ')]
 }
+
+const reading = [
+  'Postgres, the programs that are measured and what loads them share the machine. Contenders take turns. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. `npm run bench` does it all again, with `--only` some of it.',
+  'How much of the time something waited for a processor is what `/proc/pressure/cpu` says (some). What loads as much as it can makes much of that by itself; of two runs, the one with more was disturbed.',
+]
 
 const shown = ({ p50, p99 }: Waits['commit']) => `${format(p50)} ms (p99 ${format(p99)} ms)`
 
-function goalsOf({ scenarios }: Report): string[] {
+function goalsOf(scenarios: Run['scenarios']): string[] {
   const lines = scenarios.flatMap(({ name, title, goals }) =>
     goals.map(({ goal, measured, ...one }) => [`[${name}](#${anchorOf(name, title)})`, goal, measured, verdictOn(one)]),
   )
@@ -70,8 +118,7 @@ function goalsOf({ scenarios }: Report): string[] {
 }
 
 function verdictOn({ isMet, why }: Pick<Goal, 'isMet' | 'why'>): string {
-  if (isMet) return 'met'
-  return why ? `**not met**: ${why}` : '**not met**'
+  return isMet ? 'met' : `**not met**: ${why}`
 }
 
 /** Of a heading, as GitHub makes it. */
@@ -98,7 +145,10 @@ const describeMachine = (): Machine => ({
   memory: Math.round(totalmem() / 2 ** 30),
   kernel: release(),
   node: process.version,
-  commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim(),
+  commit: execFileSync('git', ['describe', '--always', '--dirty'], {
+    cwd: import.meta.dirname,
+    encoding: 'utf8',
+  }).trim(),
 })
 
 function figuresOf({ metrics, series }: Table): string {

@@ -70,8 +70,8 @@ export interface Goal {
   goal: string
   measured: string
   isMet: boolean
-  /** When it is not met: what bounds it. */
-  why?: string
+  /** What bounds it, should it be missed: with what was measured. */
+  why: string
 }
 
 /** What a scenario came to. */
@@ -102,18 +102,22 @@ export interface Opened<Work> {
   close(): Promise<void>
 }
 
-/** Measures the contenders in turns, so that what disturbs the machine disturbs all of them. */
+/**
+ * Measures the contenders in turns, so that what disturbs the machine disturbs all of them.
+ *
+ * @param warmUp what they do before: the first seconds belong to the compiler. A quick run, which tells nothing of speed,
+ * does without
+ */
 export async function interleave<Work>(
-  { say, rounds }: Bench,
+  { quick, say, rounds }: Bench,
   contenders: readonly { name: string; opened: Opened<Work> }[],
   work: Work,
+  warmUp?: Work,
 ): Promise<Series[]> {
+  if (warmUp !== undefined && !quick) for (const { opened } of contenders) await opened.measure(warmUp)
   const series = contenders.map(({ name }) => ({ contender: name, samples: [] as Sample[] }))
   for (let round = 1; round <= rounds; round++) {
-    // Nobody always follows the same one.
-    const first = round % contenders.length
-    const turns = [...contenders.entries()]
-    for (const [index, { name, opened }] of [...turns.slice(first), ...turns.slice(0, first)]) {
+    for (const [index, { name, opened }] of inTurn([...contenders.entries()], round)) {
       const sample = await opened.measure(work)
       series[index]?.samples.push(sample)
       const shown = Object.entries(sample).map(([metric, value]) => `${metric} ${format(value)}`)
@@ -121,6 +125,13 @@ export async function interleave<Work>(
     }
   }
   return series
+}
+
+/** Others begin in each round, and in every other one they go backwards: nobody always follows the same one. */
+function inTurn<One>(all: readonly One[], round: number): One[] {
+  const first = round % all.length
+  const turns = [...all.slice(first), ...all.slice(0, first)]
+  return round % 2 === 0 ? turns : turns.reverse()
 }
 
 /** Opens contenders, all at once, and closes them whatever happens. */

@@ -20,7 +20,8 @@ export interface Server {
 }
 
 /**
- * Starts Postgres as it comes, with `fsync` on and room for the connections of all.
+ * Starts Postgres as it comes, with `fsync` on, room for the connections of all, and room for the WAL: else it makes a
+ * checkpoint each minute, and most of what is written are whole pages after each.
  *
  * @param dataDir one that the user postgres can enter
  */
@@ -28,7 +29,7 @@ export async function startServer(dataDir: string, appMigrations: string): Promi
   const running = await startEmbeddedPostgres({
     dataDir,
     database: 'bench',
-    settings: { fsync: 'on', max_connections: '300', log_line_prefix: '%d|%a|' },
+    settings: { fsync: 'on', max_connections: '300', max_wal_size: '8GB', log_line_prefix: '%d|%a|' },
   })
   const urlOf = (database: string) => {
     const url = new URL(running.url)
@@ -54,10 +55,10 @@ export async function startServer(dataDir: string, appMigrations: string): Promi
     },
     dropDatabase: async (name) => void (await query(urlOf('postgres'), `drop database ${name} with (force)`)),
     async durability() {
-      const names = ['fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'server_version']
+      const names = ['fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'max_wal_size', 'server_version']
       const rows = await query<{ name: string; setting: string }>(
         urlOf('postgres'),
-        'select name, setting from pg_settings where name = any($1)',
+        'select name, current_setting(name) as setting from unnest($1::text[]) as wanted (name)',
         [names],
       )
       return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]))
@@ -89,6 +90,10 @@ export interface Cost {
   /** In seconds. */
   postgresCpu: number
   processCpu: number
+  /** Rows that were updated, those of them within their page and without an index (HOT), and dead rows there are more. */
+  updates: number
+  hotUpdates: number
+  dead: number
 }
 
 /** Begins to count what happens in a database and in processes; the answer is what has happened until it is called. */
@@ -97,15 +102,18 @@ export async function startCost(
   database: string,
   pids: readonly number[],
 ): Promise<() => Promise<Cost>> {
-  const look = async () => {
-    const [row] = await query<{ wal: string; commits: string }>(
+  const look = async (): Promise<Cost> => {
+    const [row] = await query<Record<'wal' | 'commits' | 'updates' | 'hot' | 'dead', string>>(
       server.urlOf(database),
-      `select pg_current_wal_insert_lsn() - '0/0' as wal,
-        pg_snapshot_xmax(pg_current_snapshot()) as commits`,
+      `select pg_current_wal_insert_lsn() - '0/0' as wal, pg_snapshot_xmax(pg_current_snapshot()) as commits,
+        sum(n_tup_upd) as updates, sum(n_tup_hot_upd) as hot, sum(n_dead_tup) as dead from pg_stat_user_tables`,
     )
     return {
       walBytes: Number(row?.wal),
       commits: Number(row?.commits),
+      updates: Number(row?.updates),
+      hotUpdates: Number(row?.hot),
+      dead: Number(row?.dead),
       postgresCpu: cpuOfFamily(server.pid),
       processCpu: pids.reduce((sum, pid) => sum + cpuOf(pid), 0),
     }
@@ -113,11 +121,15 @@ export async function startCost(
   const before = await look()
   return async () => {
     const after = await look()
+    const since = (name: keyof Cost) => after[name] - before[name]
     return {
-      walBytes: after.walBytes - before.walBytes,
-      commits: after.commits - before.commits,
-      postgresCpu: after.postgresCpu - before.postgresCpu,
-      processCpu: after.processCpu - before.processCpu,
+      walBytes: since('walBytes'),
+      commits: since('commits'),
+      postgresCpu: since('postgresCpu'),
+      processCpu: since('processCpu'),
+      updates: since('updates'),
+      hotUpdates: since('hotUpdates'),
+      dead: since('dead'),
     }
   }
 }
@@ -128,6 +140,8 @@ export const costPer = (cost: Cost, count: number) => ({
   commits: cost.commits / count,
   postgresCpu: (cost.postgresCpu / count) * 1e6,
   processCpu: (cost.processCpu / count) * 1e6,
+  dead: cost.dead / count,
+  ...(cost.updates > 0 && { hot: (cost.hotUpdates / cost.updates) * 100 }),
 })
 
 /** Clock ticks a second (sysconf(_SC_CLK_TCK)), which on Linux is 100 everywhere. */

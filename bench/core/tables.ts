@@ -34,26 +34,30 @@ export interface TableState {
   rows: number
   /** Dead, and not yet removed, as the statistics estimate it. */
   dead: number
+  /** Of the updates, those within their page and without an index (HOT), in percent; none without an update. */
+  hot?: number
   heapBytes: number
   indexBytes: number
 }
 
 /** The tables of ours and of the queue that hold something, the largest first. */
 export async function tablesOf(url: string): Promise<TableState[]> {
-  const rows = await query<Record<keyof TableState, string>>(
+  const rows = await query<Record<Exclude<keyof TableState, 'hot'>, string> & { hot: string | null }>(
     url,
     `select s.schemaname || '.' || ${family} as name,
       sum(s.n_tup_ins - s.n_tup_del) as rows, sum(s.n_dead_tup) as dead,
+      100 * sum(s.n_tup_hot_upd) / nullif(sum(s.n_tup_upd), 0) as hot,
       sum(pg_table_size(s.relid)) as "heapBytes", sum(pg_indexes_size(s.relid)) as "indexBytes"
     from pg_stat_user_tables s where ${ours}
     group by 1 having sum(s.n_tup_ins) > 0 order by sum(pg_total_relation_size(s.relid)) desc`,
   )
   return rows.map(({ name, ...figures }) => {
-    const { rows, dead, heapBytes, indexBytes } = figures
+    const { rows, dead, hot, heapBytes, indexBytes } = figures
     return {
       name,
       rows: Number(rows),
       dead: Number(dead),
+      ...(hot !== null && { hot: Number(hot) }),
       heapBytes: Number(heapBytes),
       indexBytes: Number(indexBytes),
     }

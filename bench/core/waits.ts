@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { format } from './scenario.ts'
 import type { Server } from './server.ts'
 import { quantile } from './stats.ts'
 
@@ -39,6 +40,8 @@ export async function measureWaits(server: Server): Promise<Waits> {
   }
 }
 
-/** So many statements one after another, of which so many commit, in milliseconds: while nothing else goes on, half the time. */
-export const leastWait = ({ roundTrip, commit }: Waits, statements: number, commits: number): number =>
-  (statements - commits) * roundTrip.p50 + commits * commit.p50
+/** How long so many statements take, one after another, of which so many commit: in words. */
+export function leastWait({ roundTrip, commit }: Waits, statements: number, commits: number): string {
+  const least = (statements - commits) * roundTrip.p50 + commits * commit.p50
+  return `${format(least)} ms here while nothing else goes on, when one commit in a hundred takes ${format(commit.p99)} ms`
+}

@@ -10,6 +10,8 @@ export interface ClosedLoop {
   /** In milliseconds. */
   p50: number
   p99: number
+  /** What wrk itself has computed, in microseconds a request. */
+  loaderCpu: number
 }
 
 /**
@@ -26,5 +28,6 @@ export async function closedLoop(url: string, connections: number, seconds: numb
   if (!line) throw new Error(`wrk answered ${stdout}`)
   const figures = JSON.parse(line.slice(5))
   if (figures.errors > 0) throw new Error(`${figures.errors} of ${figures.requests} requests to ${url} failed`)
-  return { perSecond: figures.requests / figures.seconds, p50: figures.p50, p99: figures.p99 }
+  const { requests, p50, p99, cpu } = figures
+  return { perSecond: requests / figures.seconds, p50, p99, loaderCpu: (cpu / requests) * 1e6 }
 }

@@ -1,13 +1,15 @@
 // Sends requests at fixed times and answers how long each took, from when it should have been sent.
+
+import { now } from '../core/clock.ts'
 import { quantile } from '../core/stats.ts'
-import { atFixedTimes, now, type Pace } from './pace.ts'
+import { atFixedTimes, type Pace } from './pace.ts'
 import { post } from './post.ts'
 
 process.on('message', async ({ url, ...pace }: Pace & { url: string }) => {
   const took = await atFixedTimes(pace, async (due) => {
     const late = now() - due
     await post(url)
-    return { latency: now() - due, late }
+    return { due, latency: now() - due, late }
   })
   const latencies = took.map(({ latency }) => latency)
   process.send?.({
@@ -18,5 +20,6 @@ process.on('message', async ({ url, ...pace }: Pace & { url: string }) => {
       took.map(({ late }) => late),
       0.99,
     ),
+    course: took.map(({ due, latency }) => [due, latency]),
   })
 })

@@ -1,6 +1,7 @@
 // Says when it is time. The timers of an event loop are whole milliseconds; a thread that sleeps is exact.
 import { parentPort, workerData } from 'node:worker_threads'
-import { now, type Pace } from './pace.ts'
+import { now } from '../core/clock.ts'
+import type { Pace } from './pace.ts'
 
 const { perSecond, seconds } = workerData as Pace
 const nobody = new Int32Array(new SharedArrayBuffer(4))

@@ -8,14 +8,11 @@ export interface Pace {
   seconds: number
 }
 
-/** Milliseconds on a clock that all threads of a process share. */
-export const now = (): number => Number(process.hrtime.bigint()) / 1e6
-
 /**
  * Calls at fixed times, whether or not what was called before has ended (an open loop): who is slow meets those who
  * wait, instead of being asked less often.
  *
- * @param send gets the time it should have been called at, per {@link now}
+ * @param send gets the time it should have been called at, by the clock that processes share
  * @returns what the calls came to, once all have ended
  */
 export async function atFixedTimes<Result>(pace: Pace, send: (due: number) => Promise<Result>): Promise<Result[]> {

@@ -1,8 +1,9 @@
 // POSTs at fixed times and follows the events of all jobs on one stream; answers how long each job took to its end.
 import { once } from 'node:events'
 import { type ClientRequest, get, type IncomingMessage } from 'node:http'
+import { now } from '../core/clock.ts'
 import { quantile } from '../core/stats.ts'
-import { atFixedTimes, now, type Pace } from './pace.ts'
+import { atFixedTimes, type Pace } from './pace.ts'
 import { post } from './post.ts'
 
 /** So long the end of a job is waited for, in milliseconds. */

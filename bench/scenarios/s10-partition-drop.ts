@@ -1,13 +1,14 @@
 import { type DropLoad, partitionDrop } from '../contenders/partition-drop.ts'
 import { startOpenLoop } from '../core/open-loop.ts'
 import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
-import { ratio } from '../core/stats.ts'
+import { medianOf, ratio } from '../core/stats.ts'
 
 const during = partitionDrop('while it is dropped', true)
 const without = partitionDrop('while it is there', false)
 
 const metrics: Metric[] = [
   { name: 'p99', unit: 'ms' },
+  { name: 'whole', unit: 'ms' },
   { name: 'p50', unit: 'ms' },
   { name: 'max', unit: 'ms' },
   { name: 'late', unit: 'ms' },
@@ -25,6 +26,8 @@ export const partitionDrops: Scenario = {
       try {
         const series = await interleave(bench, opened, { loader, perSecond, ...load })
         const measured = ratio(series, 'p99', during.name, without.name)
+        const seconds = (metric: string) => format(medianOf(series, during.name, metric))
+        const why = `the drop takes ${seconds('drop')} s, most of it to delete keys, which the disk and the processors are then shared with; the worst request took ${seconds('max')} ms`
         return {
           tables: [
             {
@@ -34,10 +37,10 @@ export const partitionDrops: Scenario = {
             },
           ],
           goals: [
-            { goal: 'p99 ≤ 1.5 × that without a drop', measured: `${format(measured)} ×`, isMet: measured <= 1.5 },
+            { goal: 'p99 ≤ 1.5 × that without a drop', measured: `${format(measured)} ×`, isMet: measured <= 1.5, why },
           ],
           notes: [
-            '`drop` is how long the worker’s own code took to delete the keys and attempts of the day and to drop its partition, begun after a tenth of the time; where it is there all the time, it was dropped afterwards, with nothing else going on.',
+            '`p99` is that of the requests that were due during the drop or half a second after it, and where there was none of all; `whole` that of all. `drop` is how long the worker’s own code took to delete the keys and attempts of the day and to drop its partition, begun after a tenth of the time; where it is there all the time, it was dropped afterwards, with nothing else going on.',
           ],
         }
       } finally {

@@ -21,6 +21,8 @@ const metrics: Metric[] = [
   { name: 'before', unit: '1/s' },
   { name: 'dead', unit: 'rows' },
   { name: 'failed', unit: 'jobs' },
+  { name: 'workerCpu', unit: '% of a core, before' },
+  { name: 'feederCpu', unit: '% of a core, before' },
 ]
 
 export const heldSnapshot: Scenario = {
@@ -67,7 +69,9 @@ export const heldSnapshot: Scenario = {
 
 function goal(series: readonly Series[], metric: string, least: number, text: string): Goal {
   const measured = medianOf(series, heldAccepted.name, metric)
-  return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least }
+  const figure = (contender: string, metric: string) => format(medianOf(series, contender, metric))
+  const why = `pg-boss comes to ${figure(heldPgBoss.name, metric)} ×; ${figure(heldAccepted.name, 'dead')} rows could not be removed when the transaction ended, ${figure(heldPgBoss.name, 'dead')} with pg-boss; the worker took ${figure(heldAccepted.name, 'workerCpu')} % of a core before, what feeds it ${figure(heldAccepted.name, 'feederCpu')} %`
+  return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least, why }
 }
 
 const listDead = (courses: ReadonlyMap<string, HeldCourse>): Listing => ({
@@ -78,8 +82,12 @@ const listDead = (courses: ReadonlyMap<string, HeldCourse>): Listing => ({
       tables
         .filter(({ rows }) => rows > 0)
         .map(({ name, dead, heapBytes, indexBytes }) => [
-          ...[contender, when, name, format(dead)],
-          ...[heapBytes, indexBytes].map((bytes) => format(bytes / 1e6)),
+          contender,
+          when,
+          name,
+          format(dead),
+          format(heapBytes / 1e6),
+          format(indexBytes / 1e6),
         ]),
     ),
   ),

@@ -16,16 +16,15 @@ import { leastWait } from '../core/waits.ts'
 const graphile = pickupPeer('graphile-worker', 'pickup-graphile-worker.ts')
 const boss = pickupPeer('pg-boss, notify', 'pickup-pg-boss.ts')
 
-const metrics = ['p50', 'p99', 'max'].map((name) => ({ name, unit: 'ms' }))
+const metrics = ['p50', 'p99', 'max', 'wholeP50', 'wholeP99'].map((name) => ({ name, unit: 'ms' }))
 
 export const pickup: Scenario = {
   name: 'S5',
   title: 'Pickup: from the commit of the enqueue to the begin of the handler, at 100 jobs a second',
   run: (bench) =>
     withContenders<PickupLoad, Outcome>(bench, [settling, performing, graphile, boss], async (opened) => {
-      // The first seconds belong to the compiler.
-      for (const { opened: one } of opened) await one.measure({ perSecond: 100, seconds: bench.quick ? 0.2 : 3 })
-      const series = await interleave(bench, opened, { perSecond: 100, seconds: bench.quick ? 1 : 20 })
+      const load = { perSecond: 100, seconds: bench.quick ? 1 : 20 }
+      const series = await interleave(bench, opened, load, { ...load, seconds: 3 })
       return {
         tables: [{ caption: 'Latency of pickup at 100 jobs a second, open loop', metrics, series }],
         goals: [
@@ -37,14 +36,14 @@ export const pickup: Scenario = {
           ),
         ],
         notes: [
-          'From when the process that enqueues has been told of the COMMIT to when the other calls the handler; both read the same clock. What is told to a handler before the committer hears of the COMMIT counts as negative. pg-boss without `notify` looks every two seconds, and is left out.',
+          'From when the process that enqueues has been told of the COMMIT to when the other calls the handler; both read the same clock. What is told to a handler before the committer hears of the COMMIT counts as negative. `wholeP50` and `wholeP99` count from before the transaction of the enqueue is begun. pg-boss without `notify` looks every two seconds, and is left out.',
         ],
       }
     }),
 }
 
 const whyNot = ({ waits }: Bench, statements: number, commits: number, which: string) =>
-  `${which}, are ${statements} round trips: ${format(leastWait(waits, statements, commits))} ms here while nothing else goes on; the others send the hint within the commit, and begin with the claim`
+  `${which}, are ${statements} round trips: ${leastWait(waits, statements, commits)}; the others send the hint within the commit, and begin with the claim`
 
 function goalsOf(series: readonly Series[], name: string, why: string): Goal[] {
   const goals: Goal[] = []
@@ -59,11 +58,12 @@ function goalsOf(series: readonly Series[], name: string, why: string): Goal[] {
       isMet: measured <= most,
       why,
     })
-    const relative = ratio(series, metric, name, graphile.name)
+    const theirs = medianOf(series, graphile.name, metric)
     goals.push({
       goal: `${name}: ${metric} ≤ 1.0 × graphile-worker`,
-      measured: `${format(relative)} ×`,
-      isMet: relative <= 1,
+      measured: `${format(ratio(series, metric, name, graphile.name))} × (${format(measured)} ms to ${format(theirs)} ms)`,
+      // Whoever begins before the committer hears of the COMMIT makes no ratio.
+      isMet: measured <= theirs,
       why,
     })
   }

@@ -1,6 +1,6 @@
 import { type PostLoad, postToEvent } from '../contenders/post-to-event.ts'
 import { atMost } from '../core/goal.ts'
-import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
 import { leastWait } from '../core/waits.ts'
 
 const p50: Metric = { name: 'p50', unit: 'ms' }
@@ -13,13 +13,12 @@ export const postToTerminalEvent: Scenario = {
   title: 'From a POST to the event that tells the end of its job',
   run: (bench) =>
     withContenders<PostLoad, Outcome>(bench, [postToEvent], async (opened) => {
-      // The first seconds belong to the compiler.
-      for (const { opened: one } of opened) await one.measure({ perSecond, seconds: bench.quick ? 0.5 : 10 })
-      const series = await interleave(bench, opened, { perSecond, seconds: bench.quick ? 1.5 : 30 })
+      const load = { perSecond, seconds: bench.quick ? 1.5 : 30 }
+      const series = await interleave(bench, opened, load, { ...load, seconds: 10 })
       const caption = `From when a POST should have been sent until its client has the event with the end, ${perSecond} a second, open loop`
       const contender = postToEvent.name
-      const least = format(leastWait(bench.waits, 11, 3))
-      const why = `accept, hint, claim, settle, hint and the read of what has changed are eleven round trips, three of them commits: ${least} ms here while nothing else goes on`
+      const least = leastWait(bench.waits, 11, 3)
+      const why = `accept, hint, claim, settle, hint and the read of what has changed are eleven round trips, three of them commits: ${least}`
       return {
         tables: [{ caption, metrics, series }],
         goals: [

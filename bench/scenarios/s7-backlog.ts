@@ -1,8 +1,8 @@
 import { type BacklogLoad, type BacklogLook, backlog } from '../contenders/backlog.ts'
+import { atLeast } from '../core/goal.ts'
 import { type Execution, linesOf, nodesOf, pagesOf } from '../core/plans.ts'
 import {
   format,
-  type Goal,
   interleave,
   type Listing,
   type Metric,
@@ -11,13 +11,15 @@ import {
   withContenders,
 } from '../core/scenario.ts'
 import { query } from '../core/server.ts'
-import { median, ratio } from '../core/stats.ts'
+import { median, medianOf } from '../core/stats.ts'
 import { indexesOf } from '../core/tables.ts'
 
 const metrics: Metric[] = [
   { name: 'drains', unit: '1/s' },
   { name: 'accepts', unit: '1/s' },
   { name: 'p99', unit: 'ms' },
+  { name: 'acceptCpu', unit: 'µs of Postgres a request' },
+  { name: 'acceptWal', unit: 'bytes a request' },
 ]
 
 export const backlogs: Scenario = {
@@ -41,10 +43,10 @@ export const backlogs: Scenario = {
         notes.push(...statements.filter(isSlow).map(describeWorst))
       }
       await opened[0]?.opened.measure({ workSeconds: bench.quick ? 1 : 30, onExecutions })
-      const goal = (metric: string, text: string): Goal => {
-        const measured = ratio(series, metric, large.name, small.name)
-        return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= 0.8 }
-      }
+      const figure = (metric: string) => format(medianOf(series, large.name, metric))
+      const why = `with ${large.name} a request takes ${figure('acceptCpu')} µs of a processor in Postgres and ${figure('acceptWal')} bytes of WAL, with ${small.name} ${format(medianOf(series, small.name, 'acceptCpu'))} and ${format(medianOf(series, small.name, 'acceptWal'))}; the statements below are what they are asked`
+      const goal = (metric: string, text: string) =>
+        atLeast(series, { contender: large.name, metric, than: small.name, least: 0.8, text, why })
       return {
         tables: [
           {

@@ -2,6 +2,7 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { maintainPartitions } from '../../worker/retention.ts'
 import { openTestDatabase } from '../support/database.ts'
+import { until } from '../support/until.ts'
 
 const log = pino({ level: 'silent' })
 const day = "'2025-01-02'::timestamptz"
@@ -23,16 +24,18 @@ async function setUp(t: Test) {
         .filter((name) => /^job_\d{8}$/.test(name))
         .sort(),
     /** A partition of an old day, with a job that ended and expired, and its keys and attempt. */
-    async makeOld() {
+    async makeOld(name = '20250102', key = 'k') {
+      const day = `'${name}'::timestamptz`
       await query(`
-        create table accepted.job_20250102 partition of accepted.job
+        create table accepted.job_${name} partition of accepted.job
           for values from (accepted.uuid_floor(${day})) to (accepted.uuid_floor(${day} + interval '1 day'));
         insert into accepted.job (id, operation, state, principal, max_attempts, created_at, ended_at, expires_at)
           values (accepted.uuid_floor(${day}), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day} + interval '7 days');
-        insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day}));
-        insert into accepted.processed_key values ('x', 'ann', 'k', accepted.uuid_floor(${day}));
+        insert into accepted.idempotency_key values ('ann', '${key}', sha256('x'), accepted.uuid_floor(${day}));
+        insert into accepted.processed_key values ('x', 'ann', '${key}', accepted.uuid_floor(${day}));
         insert into accepted.attempt values (accepted.uuid_floor(${day}), 1, '{}');
-        insert into accepted.idempotency_key values ('ann', 'younger', sha256('x'), accepted.uuid_floor(now()));`)
+        insert into accepted.idempotency_key values ('ann', 'younger', sha256('x'), accepted.uuid_floor(now()))
+          on conflict do nothing;`)
     },
   }
 }
@@ -102,6 +105,24 @@ t.test('somebody who holds the table does not hold up the worker: it is done ano
   await maintain()
   t.notOk((await partitions()).includes('job_20250102'))
 })
+
+t.test(
+  'each day goes in a transaction of its own: while the next one is under way, nobody waits for the table',
+  async (t) => {
+    const { database, query, partitions, maintain, makeOld } = await setUp(t)
+    await makeOld('20250102', 'k')
+    await makeOld('20250103', 'held')
+    const holder = await database.pool.connect()
+    await holder.query("begin; select from accepted.idempotency_key where key = 'held' for update")
+    const maintained = maintain()
+    await until(async () => !(await partitions()).includes('job_20250102'))
+    t.equal((await query('select from accepted.job')).length, 1)
+    await holder.query('commit')
+    holder.release()
+    await maintained
+    t.notOk((await partitions()).includes('job_20250103'))
+  },
+)
 
 t.test('of several workers at once, one drops the partition, and the others neither wait nor fail', async (t) => {
   const { query, partitions, makeOld } = await setUp(t)

@@ -397,7 +397,7 @@ t.test('a commit whose answer is lost on the way: every effect is there once, an
   const jobs = await openJobs(t, [operation])
   const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
   const way = await breakCommit(t, jobs.database.options.url, 'select as the last word')
-  await jobs.work(
+  const worker = await jobs.work(
     defineHandlers(operations, {
       'word.write': {
         settle: async (trx: Transaction<Tables>, batch) => {
@@ -414,6 +414,9 @@ t.test('a commit whose answer is lost on the way: every effect is there once, an
   t.match(await jobs.ended(await jobs.add(operation, { word: 'after' })), { state: 'succeeded', attempt: 1 })
   t.equal((await jobs.query('select from effect')).length, words.length + 1)
   t.same(await jobs.query('select from accepted.attempt'), [])
+  const metrics = await worker.metrics()
+  t.match(metrics, `outcome="succeeded"} ${words.length + 1}`)
+  t.notMatch(metrics, /outcome="lost"} [1-9]|reason="bisected"} [1-9]/)
 })
 
 t.test('a failure whose commit is lost on the way is charged once', async (t) => {
