@@ -351,7 +351,7 @@ begin
     upper_bound := accepted.uuid_floor((day + 1)::timestamptz);
     -- Rows that came while no worker ran are in the default partition and must move, or attaching fails.
     lock table accepted.job_default in access exclusive mode;
-    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 70)', partition);
+    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
     execute format(
       'with moved as (delete from accepted.job_default where id >= %L and id < %L returning *) insert into accepted.%I select * from moved',
       lower_bound, upper_bound, partition);

@@ -78,7 +78,7 @@ t.test('migrate says what it did, for people and for machines', async (t) => {
       ...['0001_accepted', '0002_events_and_webhooks', '0003_crashes', '0004_schedule', '0005_sweeps'],
       '0006_claims',
       '0007_plans',
-      '0008_retention',
+      '0008_partitions',
       '0001_todos',
     ],
   })
