@@ -175,19 +175,14 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
 
     async release(trx, claims, delaySeconds) {
       if (claims.length === 0) return
+      const suspects = claims.filter(({ isSuspect }) => isSuspect)
       // Without started_on the next claim does not count as a retry.
       const { numAffectedRows } = await sql`
         update pgboss.job set
-          state = case when job.retry_count = 0 then 'created'::pgboss.job_state else 'retry' end,
+          state = case when retry_count = 0 then 'created'::pgboss.job_state else 'retry' end,
           started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds}),
-          blocked = is_suspect
-        from unnest(
-          ${claims.map(({ queued }) => queued.id)}::uuid[],
-          ${claims.map(({ queued }) => queued.retryCount)}::integer[],
-          ${claims.map(({ isSuspect }) => isSuspect)}::boolean[]
-        ) as ours (id, retry_count, is_suspect)
-        where name = ${name} and ${those(claims)} and job.id = ours.id and job.retry_count = ours.retry_count
-          and state = 'active'`.execute(trx)
+          blocked = id = any(${suspects.map(({ queued }) => queued.id)}::uuid[])
+        where name = ${name} and ${areHeld(claims)}`.execute(trx)
       assertOurs({ affected: Number(numAffectedRows) }, claims)
     },
 
@@ -195,12 +190,7 @@ export function createClaims({ kysely }: Database, boss: PgBoss, operation: Oper
       if (claims.length === 0) return []
       const { rows } = await sql<{ id: string }>`
         select id from pgboss.job
-        where name = ${name} and ${those(claims)} and state = 'active' and (id, retry_count) in (
-          select * from unnest(
-            ${claims.map(({ queued }) => queued.id)}::uuid[],
-            ${claims.map(({ queued }) => queued.retryCount)}::integer[]
-          )
-        ) and ${silent ? overdue(sql`${heartbeatSeconds}::integer`) : sql`true`}
+        where name = ${name} and ${areHeld(claims)} and ${silent ? overdue(sql`${heartbeatSeconds}::integer`) : sql`true`}
         order by id for update ${otherwise}`.execute(trx)
       const locked = new Set(rows.map(({ id }) => id))
       return claims.filter(({ queued }) => locked.has(queued.id))
@@ -246,8 +236,18 @@ export function claimOf({ id, retryCount, data }: QueuedJob, isSuspect: boolean,
 const waitedFor = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
   startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
 
-/** A join alone may be planned, while the queue is empty, to read all of it. */
 const those = (claims: readonly Claim[]) => sql`job.id = any(${claims.map(({ queued }) => queued.id)}::uuid[])`
+
+/**
+ * That a row of `pgboss.job`, by the name of `job`, is one of these, still in the attempt in which it was claimed. Looked up
+ * in one value: a list to join would be compared with, each with each.
+ */
+export const areHeld = (claims: readonly Claim[]): RawBuilder<boolean> => {
+  const retryCounts = Object.fromEntries(claims.map(({ queued }) => [queued.id, queued.retryCount]))
+  return sql`
+    ${those(claims)} and job.state = 'active'
+    and job.retry_count = (${JSON.stringify(retryCounts)}::jsonb -> job.id::text)::integer`
+}
 
 const attempts = (claims: readonly Claim[]) => claims.map(({ queued }) => queued)
 

@@ -4,7 +4,7 @@ import { among } from '../src/jobs/job.ts'
 import { pendingList } from '../src/jobs/state.ts'
 import { type EndedJob, endpointsToTell } from '../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../src/operation.ts'
-import type { Claim } from './claim.ts'
+import { areHeld, type Claim } from './claim.ts'
 import { LostClaim } from './failure.ts'
 
 /** A pending job, as its record says. */
@@ -70,20 +70,18 @@ export async function writeRunning(
   claims: readonly Claim[],
 ): Promise<Map<string, RunningJobRow>> {
   const ids = jobIds(claims)
-  const queueIds = claims.map(({ queued }) => queued.id)
+  const attempts = Object.fromEntries(claims.map(({ jobId, attempt }) => [jobId, attempt]))
+  const jobs = Object.fromEntries(claims.map(({ queued, jobId }) => [queued.id, jobId]))
   const { rows } = await sql<RunningJobRow>`
     update accepted.job set
-      state = 'running', attempt = mine.attempt, started_at = coalesce(started_at, now()),
-      attempt_started_at = now(), progress_at = null, updated_at = now(), sequence = sequence + 1
-    from unnest(
-      ${ids}::uuid[],
-      ${claims.map(({ attempt }) => attempt)}::integer[],
-      ${queueIds}::uuid[]
-    ) as mine (id, attempt, queue_id)
-    join pgboss.job queue
-      on queue.name = ${operation.name} and queue.id = any(${queueIds}::uuid[]) and queue.id = mine.queue_id
-      and queue.state = 'active' and queue.retry_count = mine.attempt - 1
-    where job.id = mine.id and ${among(ids)}
+      state = 'running', attempt = (${JSON.stringify(attempts)}::jsonb -> job.id::text)::integer,
+      started_at = coalesce(started_at, now()), attempt_started_at = now(), progress_at = null,
+      updated_at = now(), sequence = sequence + 1
+    where ${among(ids)}
+      and job.id = any(array(
+        select (${JSON.stringify(jobs)}::jsonb ->> id::text)::uuid from pgboss.job
+        where name = ${operation.name} and ${areHeld(claims)}
+      ))
       and job.operation = ${operation.name} and job.state in ${pendingList} and not job.cancel_requested
     returning ${pendingColumns}, exists (
       select from accepted.processed_key processed
