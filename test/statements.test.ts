@@ -266,9 +266,9 @@ async function analyze(jobs: Jobs): Promise<void> {
   }
 }
 
-/** Adds jobs that have ended. What that reads is counted when its connection is closed. */
+/** Adds jobs that have ended. */
 async function fill(jobs: Jobs): Promise<void> {
-  const database = openDatabase({ ...jobs.database.options, poolSize: 1 })
+  const database = openDatabase({ ...jobs.database.options, applicationName: 'fill', poolSize: 1 })
   const many = Array.from({ length: 2_000 }, () => ({
     ...{ id: uuid7(), operation: note, payload: { word: 'x' }, principal: 'ann' },
   }))
@@ -276,6 +276,9 @@ async function fill(jobs: Jobs): Promise<void> {
   await database.pool.query("update pgboss.job set state = 'completed', completed_on = now() where state = 'created'")
   await database.pool.query("update accepted.job set state = 'succeeded', ended_at = now() where state = 'queued'")
   await database.close()
+  // It counts what it has read when it ends.
+  const backend = "select from pg_stat_activity where application_name = 'fill' and datname = current_database()"
+  await until(async () => (await jobs.query(backend)).length === 0)
 }
 
 const tables = `
