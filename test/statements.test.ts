@@ -258,12 +258,16 @@ t.test('what is read of a job that is held, by plans made while there was nothin
 
 type Jobs = Awaited<ReturnType<typeof openJobs>>
 
-/** As a queue that was looked over while it was idle. */
+/** As a queue that was looked over while it was idle, and never again: nobody else is to read anything. */
 async function analyze(jobs: Jobs): Promise<void> {
   for (const { name } of await jobs.query(tables)) {
     await jobs.query(`alter table ${name} set (autovacuum_enabled = off)`)
     await jobs.query(`analyze ${name}`)
   }
+  const summarized = `
+    select oid::regclass as name from pg_class
+    where relkind = 'i' and relnamespace = 'accepted'::regnamespace and 'autosummarize=on' = any(reloptions)`
+  for (const { name } of await jobs.query(summarized)) await jobs.query(`alter index ${name} set (autosummarize = off)`)
 }
 
 /** Adds jobs that have ended. */
