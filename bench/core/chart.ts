@@ -16,15 +16,19 @@ export function drawBars({ caption, metrics: [metric], series }: Table): string 
     const values = samples.map((sample) => sample[metric.name] ?? Number.NaN)
     return { contender, middle: median(values), least: Math.min(...values), greatest: Math.max(...values) }
   })
+  // Where nobody is called so, all are ours.
+  const named = bars.filter(({ contender }) => contender.startsWith('Accepted'))
+  const isOurs = (bar: (typeof bars)[number]) => named.length === 0 || named.includes(bar)
   const longest = Math.max(...bars.map(({ greatest }) => greatest))
   const scale = (value: number) => (longest > 0 ? (value / longest) * (width - labelWidth - valueWidth) : 0)
   const height = 44 + bars.length * rowHeight
-  const rows = bars.map(({ contender, middle, least, greatest }, index) => {
+  const rows = bars.map((bar, index) => {
+    const { contender, middle, least, greatest } = bar
     const y = 36 + index * rowHeight
     const from = labelWidth + scale(least)
     const to = labelWidth + scale(greatest)
     return `<text x="${labelWidth - 8}" y="${y + 15}" text-anchor="end">${escaped(contender)}</text>
-<rect x="${labelWidth}" y="${y}" width="${scale(middle).toFixed(1)}" height="20" rx="2" fill="${index === 0 ? '#2563eb' : '#94a3b8'}"/>
+<rect x="${labelWidth}" y="${y}" width="${scale(middle).toFixed(1)}" height="20" rx="2" fill="${isOurs(bar) ? '#2563eb' : '#94a3b8'}"/>
 <path d="M${from.toFixed(1)} ${y + 10}H${to.toFixed(1)}" stroke="#64748b" stroke-width="2"/>
 <text x="${(to + 8).toFixed(1)}" y="${y + 15}">${format(middle)}</text>`
   })
