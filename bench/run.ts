@@ -69,9 +69,9 @@ async function run(): Promise<number> {
         await stopProcesses()
       }
     }
+    if (run.scenarios.length > 0) console.log(`The report is in ${join(out, 'RESULTS.md')}.`)
     return isWhole
   })
-  console.log(`The report is in ${join(out, 'RESULTS.md')}.`)
   return isWhole ? 0 : 1
 }
 

@@ -7,7 +7,8 @@ import { ProblemError } from '../errors.ts'
 import type { AnyTransaction, Refusal } from '../operation.ts'
 import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
 import { keyLocked, lockTimeout } from './idempotency-key.ts'
-import { inTime, type Turns } from './turns.ts'
+import { inTime } from './in-time.ts'
+import type { Turns } from './turns.ts'
 
 export type Committed = Outcome | { kind: 'refused'; refusal: Refusal }
 

@@ -1,3 +1,5 @@
+import { inTime } from './in-time.ts'
+
 /**
  * Lets those who want the same thing go one after the other. So that of all who wait for one lock in Postgres, only one
  * waits there, and holds a connection.
@@ -34,24 +36,5 @@ export function createTurns(): Turns {
         void mine.then(() => last.get(thing) === mine && last.delete(thing))
       }
     },
-  }
-}
-
-/**
- * What something comes to within a time.
- *
- * @throws what `onTimeout` makes, when it takes longer; nobody stops it
- */
-export async function inTime<Result>(
-  something: Promise<Result>,
-  milliseconds: number,
-  onTimeout: () => Error,
-): Promise<Result> {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(() => late.reject(onTimeout()), milliseconds)
-  try {
-    return await Promise.race([something, late.promise])
-  } finally {
-    clearTimeout(timer)
   }
 }

@@ -115,10 +115,13 @@ t.test(
     const holder = await database.pool.connect()
     await holder.query("begin; select from accepted.idempotency_key where key = 'held' for update")
     const maintained = maintain()
-    await until(async () => !(await partitions()).includes('job_20250102'))
-    t.equal((await query('select from accepted.job')).length, 1)
-    await holder.query('commit')
-    holder.release()
+    try {
+      await until(async () => !(await partitions()).includes('job_20250102'))
+      t.equal((await query('select from accepted.job')).length, 1)
+    } finally {
+      await holder.query('commit')
+      holder.release()
+    }
     await maintained
     t.notOk((await partitions()).includes('job_20250103'))
   },
