@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { openLoop } from '../core/open-loop.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
-import type { Contender } from '../core/scenario.ts'
+import { type Contender, warmUp } from '../core/scenario.ts'
 import { acceptOne, addExpiredDay, settleTables } from '../core/seed.ts'
 import { query } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
@@ -28,7 +28,7 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
     const api = await startAccepted('api', directory, env)
     const dropper = startModule('bench/contenders/drop-partition.ts', directory, env)
     await dropper.hear()
-    let isWarm = false
+    let isWarm = quick
 
     const drop = async (partition: string) => {
       dropper.send({})
@@ -41,8 +41,7 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
     return {
       async measure({ loader, perSecond, seconds, expired }) {
         const url = `${api.url}/notes`
-        // The first seconds belong to the compiler.
-        if (!isWarm) await openLoop(loader, { url, perSecond, seconds: quick ? 1 : 5 })
+        if (!isWarm) await openLoop(loader, { url, ...warmUp })
         isWarm = true
         const { partition } = await addExpiredDay(databaseUrl, { template: await acceptOne(api.url), count: expired })
         await settleTables(databaseUrl)

@@ -68,7 +68,8 @@ export async function startAccepted(
 const outputOf = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)
 
 const options = (env: NodeJS.ProcessEnv) => ({
-  execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning'],
+  // While it is the turn of others, V8 would forget what it has compiled.
+  execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning', '--no-flush-bytecode'],
   // They are started again and again, and what they run does not change.
   env: { NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-bench'), ...process.env, ...env },
   stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -103,18 +103,24 @@ export interface Opened<Work> {
 }
 
 /**
+ * What makes a process warm that is asked at fixed times: V8 compiles what it runs for the last time after some 10,500
+ * calls, nearly all of it at once, which takes both processors for a quarter of a second.
+ */
+export const warmUp = { perSecond: 500, seconds: 25 }
+
+/**
  * Measures the contenders in turns, so that what disturbs the machine disturbs all of them.
  *
- * @param warmUp what they do before: the first seconds belong to the compiler. A quick run, which tells nothing of speed,
+ * @param before what they do first, which belongs to the compiler. A quick run, which tells nothing of speed,
  * does without
  */
 export async function interleave<Work>(
   { quick, say, rounds }: Bench,
   contenders: readonly { name: string; opened: Opened<Work> }[],
   work: Work,
-  warmUp?: Work,
+  before?: Work,
 ): Promise<Series[]> {
-  if (warmUp !== undefined && !quick) for (const { opened } of contenders) await opened.measure(warmUp)
+  if (before !== undefined && !quick) for (const { opened } of contenders) await opened.measure(before)
   const series = contenders.map(({ name }) => ({ contender: name, samples: [] as Sample[] }))
   for (let round = 1; round <= rounds; round++) {
     for (const [index, { name, opened }] of inTurn([...contenders.entries()], round)) {

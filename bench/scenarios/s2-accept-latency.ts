@@ -1,7 +1,15 @@
 import { type OpenLoad, ours, peer } from '../contenders/http.ts'
 import { atMost } from '../core/goal.ts'
 import { startOpenLoop } from '../core/open-loop.ts'
-import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import {
+  format,
+  interleave,
+  type Metric,
+  type Outcome,
+  type Scenario,
+  warmUp,
+  withContenders,
+} from '../core/scenario.ts'
 import { medianOf } from '../core/stats.ts'
 import { leastWait } from '../core/waits.ts'
 
@@ -29,7 +37,7 @@ export const acceptLatency: Scenario = {
       const loader = startOpenLoop(bench.directory)
       try {
         const load = { loader, perSecond, seconds: bench.quick ? 1 : 10 }
-        const series = await interleave(bench, opened, load, { ...load, seconds: 5 })
+        const series = await interleave(bench, opened, load, { loader, ...warmUp })
         const caption = `From when a request should have been sent to its 202, ${perSecond} a second, open loop`
         const contender = ours.name
         const answered = format(medianOf(series, empty.name, p50.name))

@@ -8,6 +8,7 @@ import {
   type Outcome,
   type Scenario,
   type Series,
+  warmUp,
   withContenders,
 } from '../core/scenario.ts'
 import { medianOf, ratio } from '../core/stats.ts'
@@ -24,7 +25,7 @@ export const pickup: Scenario = {
   run: (bench) =>
     withContenders<PickupLoad, Outcome>(bench, [settling, performing, graphile, boss], async (opened) => {
       const load = { perSecond: 100, seconds: bench.quick ? 1 : 20 }
-      const series = await interleave(bench, opened, load, { ...load, seconds: 3 })
+      const series = await interleave(bench, opened, load, warmUp)
       return {
         tables: [{ caption: 'Latency of pickup at 100 jobs a second, open loop', metrics, series }],
         goals: [

@@ -1,6 +1,6 @@
 import { type PostLoad, postToEvent } from '../contenders/post-to-event.ts'
 import { atMost } from '../core/goal.ts'
-import { interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
+import { interleave, type Metric, type Outcome, type Scenario, warmUp, withContenders } from '../core/scenario.ts'
 import { leastWait } from '../core/waits.ts'
 
 const p50: Metric = { name: 'p50', unit: 'ms' }
@@ -14,7 +14,7 @@ export const postToTerminalEvent: Scenario = {
   run: (bench) =>
     withContenders<PostLoad, Outcome>(bench, [postToEvent], async (opened) => {
       const load = { perSecond, seconds: bench.quick ? 1.5 : 30 }
-      const series = await interleave(bench, opened, load, { ...load, seconds: 10 })
+      const series = await interleave(bench, opened, load, warmUp)
       const caption = `From when a POST should have been sent until its client has the event with the end, ${perSecond} a second, open loop`
       const contender = postToEvent.name
       const least = leastWait(bench.waits, 11, 3)

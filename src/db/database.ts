@@ -34,6 +34,11 @@ export interface Database {
 
 /** How long a request or a job waits for a connection, in milliseconds. */
 const connectTimeout = 5_000
+/**
+ * How long a connection is kept that nobody uses, in milliseconds: a new one has to read the catalogs and prepare its
+ * statements, for which jobs wait 20 ms and more. Firewalls forget those that are quiet for 350 s.
+ */
+const idleTimeout = 300_000
 
 /** Opens a pool; connects with the first statement. */
 export function openDatabase(options: DatabaseOptions): Database {
@@ -53,6 +58,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   const pool = new TracedPool({
     ...connection,
     max: settled.poolSize,
+    idleTimeoutMillis: idleTimeout,
     Client: settled.preparedStatements ? preparingClient() : TracedClient,
   })
   // Without a listener a connection that breaks while idle would end the process.
