@@ -363,6 +363,35 @@ end
 $function$;
 comment on function accepted.create_job_partitions(integer) is 'Makes the partitions of accepted.job for today and the days ahead (UTC); returns the names of the new ones. The worker calls it.';
 
+CREATE OR REPLACE FUNCTION accepted.delete_keys_of_jobs(partition text, after uuid, most integer)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SET "TimeZone" TO 'UTC'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+  first_id uuid := coalesce(after, accepted.uuid_floor(to_date(right(partition, 8), 'YYYYMMDD')::timestamptz));
+  last_id uuid;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions'))
+    or to_regclass('accepted.' || partition) is null
+  then
+    return null;
+  end if;
+  execute format(
+    'select id from (select id from accepted.%I where id > $1 order by id limit $2) as next order by id desc limit 1', partition)
+    into last_id using first_id, most;
+  if last_id is null then
+    return 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  end if;
+  delete from accepted.idempotency_key where job_id >= first_id and job_id <= last_id;
+  delete from accepted.processed_key where job_id >= first_id and job_id <= last_id;
+  delete from accepted.attempt where job_id >= first_id and job_id <= last_id;
+  return last_id;
+end
+$function$;
+comment on function accepted.delete_keys_of_jobs(text,uuid,integer) is 'Deletes the keys and attempts of the next jobs of a partition that has expired, by id, at most so many. Returns the last id, to go on after, the greatest uuid when there are no more, or null when somebody else is at it, or has dropped it. The worker calls it before it drops the partition.';
+
 CREATE OR REPLACE FUNCTION accepted.drop_expired_job_partitions()
  RETURNS SETOF text
  LANGUAGE plpgsql
@@ -372,7 +401,6 @@ AS $function$
 declare
   partition text;
   day date;
-  alive boolean;
   first_id uuid;
   last_id uuid;
   gone uuid[];
@@ -380,15 +408,9 @@ begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
     return;
   end if;
-  for partition in
-    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$' order by c.relname
-  loop
+  partition := accepted.expired_job_partition();
+  if partition is not null then
     day := to_date(right(partition, 8), 'YYYYMMDD');
-    exit when day >= current_date;
-    -- A pending row, a deferred one for example, keeps its partition alive.
-    execute format('select exists (select from accepted.%I where ended_at is null or expires_at > now())', partition) into alive;
-    continue when alive;
     first_id := accepted.uuid_floor(day::timestamptz);
     last_id := accepted.uuid_floor((day + 1)::timestamptz);
     delete from accepted.idempotency_key where job_id >= first_id and job_id < last_id;
@@ -397,7 +419,7 @@ begin
     execute format('drop table accepted.%I', partition);
     return next partition;
     return;
-  end loop;
+  end if;
   -- Of a day that never had a partition.
   with expired as (delete from accepted.job_default where ended_at is not null and expires_at <= now() returning id)
   select array_agg(id) into gone from expired;
@@ -409,6 +431,33 @@ begin
 end
 $function$;
 comment on function accepted.drop_expired_job_partitions() is 'Drops the oldest partition of accepted.job whose every row has ended and expired, with the keys and attempts that belong to it; returns its name, or nothing when there is none any more. The worker calls it until then.';
+
+CREATE OR REPLACE FUNCTION accepted.expired_job_partition()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  partition text;
+  alive boolean;
+begin
+  for partition in
+    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$'
+      and c.relname < 'job_' || to_char(current_date, 'YYYYMMDD')
+    order by c.relname
+  loop
+    -- A pending row, a deferred one for example, keeps its partition alive.
+    execute format('select exists (select from accepted.%I where ended_at is null or expires_at > now())', partition) into alive;
+    if not alive then
+      return partition;
+    end if;
+  end loop;
+  return null;
+end
+$function$;
+comment on function accepted.expired_job_partition() is 'The oldest partition of accepted.job whose every row has ended and expired; null when there is none.';
 
 CREATE OR REPLACE FUNCTION accepted.uuid_floor(at timestamp with time zone)
  RETURNS uuid

@@ -222,7 +222,7 @@ function run(parts: Parts): Worker {
     every(cancellationsEvery, cancellations.look),
     every(runTimesEvery, runTimes.write),
     every(schedulesEvery, async () => void (await writeSchedules(scheduling))),
-    every(partitionsEvery, () => maintainPartitions(database, log)),
+    every(partitionsEvery, () => maintainPartitions(database, log, draining.signal)),
     every(forgetEvery, () => forgetEndedSuspects(database)),
   ]
 

@@ -149,7 +149,7 @@ export async function addExpiredDay(
     )
     const { lower, upper } = rows[0] as { lower: string; upper: string }
     // As accepted.create_job_partitions does it, which makes none of the past.
-    await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 70)`)
+    await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 50)`)
     await client.query(
       `alter table accepted.job attach partition accepted.${partition} for values from ('${lower}') to ('${upper}')`,
     )

@@ -79,6 +79,7 @@ t.test('migrate says what it did, for people and for machines', async (t) => {
       '0006_claims',
       '0007_plans',
       '0008_partitions',
+      '0009_expiry',
       '0001_todos',
     ],
   })

@@ -4,16 +4,18 @@ import { maintainPartitions } from '../../worker/retention.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { until } from '../support/until.ts'
 
-const log = pino({ level: 'silent' })
 const day = "'2025-01-02'::timestamptz"
 
 async function setUp(t: Test) {
   const database = await openTestDatabase(t)
   const query = async (text: string) => (await database.pool.query(text)).rows
+  const warnings: string[] = []
+  const log = pino({ level: 'warn' }, { write: (line) => void warnings.push(line) })
   return {
     database,
     query,
-    maintain: () => maintainPartitions(database, log),
+    warnings,
+    maintain: (stopping?: AbortSignal) => maintainPartitions(database, log, stopping),
     partitions: async () =>
       (
         await query(
@@ -37,6 +39,16 @@ async function setUp(t: Test) {
         insert into accepted.idempotency_key values ('ann', 'younger', sha256('x'), accepted.uuid_floor(now()))
           on conflict do nothing;`)
     },
+    /** More jobs of the old day, each with a key. */
+    addMore: (count: number) =>
+      query(`
+        with more as (
+          insert into accepted.job (id, operation, state, principal, max_attempts, created_at, ended_at, expires_at)
+          select accepted.uuid_floor(${day} + n * interval '1 s'), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day}
+          from generate_series(1, ${count}) as n
+          returning id
+        )
+        insert into accepted.idempotency_key select 'bob', id::text, sha256('x'), id from more`),
   }
 }
 
@@ -126,6 +138,55 @@ t.test(
     t.notOk((await partitions()).includes('job_20250103'))
   },
 )
+
+t.test('the keys of a day go some at a time, each time in a transaction of its own', async (t) => {
+  const { database, query, partitions, maintain, makeOld, addMore } = await setUp(t)
+  await makeOld()
+  await addMore(12_000)
+  const left = async () => (await query('select from accepted.idempotency_key')).length
+  const holder = await database.pool.connect()
+  await holder.query('begin')
+  await holder.query(
+    "select from accepted.idempotency_key where principal = 'bob' order by key desc limit 1 for update",
+  )
+  const maintained = maintain()
+  try {
+    await until(async () => (await left()) === 2_001)
+    t.ok((await partitions()).includes('job_20250102'))
+  } finally {
+    await holder.query('commit')
+    holder.release()
+  }
+  await maintained
+  t.equal(await left(), 1)
+  t.notOk((await partitions()).includes('job_20250102'))
+})
+
+t.test('a worker that stops leaves the rest for another time', async (t) => {
+  const { query, partitions, maintain, warnings, makeOld, addMore } = await setUp(t)
+  await makeOld()
+  await addMore(12_000)
+  await maintain(AbortSignal.abort())
+  t.ok((await partitions()).includes('job_20250102'))
+  t.equal((await query('select from accepted.idempotency_key')).length, 12_002)
+  await maintain()
+  t.notOk((await partitions()).includes('job_20250102'))
+  t.same(warnings, [])
+})
+
+t.test('several workers that begin at once delete and drop everything together, and nothing fails', async (t) => {
+  const { query, partitions, maintain, warnings, makeOld, addMore } = await setUp(t)
+  await makeOld()
+  await addMore(12_000)
+  await makeOld('20250103', 'other')
+  await Promise.all([maintain(), maintain(), maintain(), maintain()])
+  t.same(
+    (await partitions()).filter((name) => name.startsWith('job_2025')),
+    [],
+  )
+  t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
+  t.same(warnings, [])
+})
 
 t.test('of several workers at once, one drops the partition, and the others neither wait nor fail', async (t) => {
   const { query, partitions, makeOld } = await setUp(t)
