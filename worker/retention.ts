@@ -6,7 +6,7 @@ import type { Database } from '../src/db/database.ts'
 import { restAfter } from './chore.ts'
 
 /** Jobs whose keys go in one transaction. */
-const jobsAtOnce = 5_000
+const jobsAtOnce = 2_000
 /** So much of the time that takes: whoever accepts meanwhile is not to wait for the disk. */
 const deletingPart = 0.1
 
