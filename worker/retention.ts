@@ -19,7 +19,7 @@ const deletingPart = 0.1
 export async function maintainPartitions(
   database: Database,
   log: Logger,
-  stopping = new AbortController().signal,
+  stopping: AbortSignal = new AbortController().signal,
 ): Promise<void> {
   try {
     const made = await ask<string>(database, sql`accepted.create_job_partitions()`)
