@@ -70,8 +70,11 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogLook> => (
       await addExpiredDay(databaseUrl, { template: await newestJob(databaseUrl), count: Math.ceil(size / 100) })
       const executions = await startExplaining(server, database)
       api = await startAccepted('api', directory, env)
+      const times = quick ? 1 : often
+      // Before there is a worker: what it has ended cannot be canceled.
+      await askForEverything(api.url, times)
       const worker = await startAccepted('worker', directory, env)
-      await Promise.all([delay(workSeconds * 1000), askForEverything(api.url, quick ? 1 : often)])
+      await Promise.all([delay(workSeconds * 1000), readEvents(api.url, times)])
       await fetch(`${worker.url}/metrics`)
       await Promise.all([api.stop(), worker.stop()])
       await onExecutions(await executions(), databaseUrl)
@@ -122,7 +125,7 @@ async function rateOf(url: string, from: number, to: number): Promise<number> {
 /** A statement is planned for any values only once it has been planned for those of five. */
 const often = 7
 
-/** Sends each kind of request there is, so many times. */
+/** Sends each kind of request about jobs there is, so many times. */
 async function askForEverything(origin: string, times: number): Promise<void> {
   await closedLoop(`${origin}/notes`, 64, 1)
   for (let time = 0; time < times; time++) {
@@ -137,8 +140,11 @@ async function askForEverything(origin: string, times: number): Promise<void> {
     await ask(`${origin}/jobs/${id}/cancel`, { method: 'POST' })
     await ask(`${origin}/jobs/${id}/retry`, { method: 'POST' })
   }
+}
+
+/** Reads an event, and then, as a client does that was cut off, what it has missed, so many times. */
+async function readEvents(origin: string, times: number): Promise<void> {
   const last = await readEvent(origin)
-  // A client that was cut off asks for what it has missed.
   for (let time = 0; time < times; time++) await readEvent(origin, last)
 }
 
