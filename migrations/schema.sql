@@ -373,14 +373,15 @@ declare
   first_id uuid := coalesce(after, accepted.uuid_floor(to_date(right(partition, 8), 'YYYYMMDD')::timestamptz));
   last_id uuid;
 begin
-  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions'))
-    or to_regclass('accepted.' || partition) is null
-  then
+  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
     return null;
   end if;
-  execute format(
-    'select id from (select id from accepted.%I where id > $1 order by id limit $2) as next order by id desc limit 1', partition)
-    into last_id using first_id, most;
+  if to_regclass('accepted.' || partition) is not null then
+    execute format(
+      'select id from (select id from accepted.%I where $1 is null or id > $1 order by id limit $2) as next order by id desc limit 1',
+      partition)
+      into last_id using after, most;
+  end if;
   if last_id is null then
     return 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   end if;
@@ -390,7 +391,7 @@ begin
   return last_id;
 end
 $function$;
-comment on function accepted.delete_keys_of_jobs(text,uuid,integer) is 'Deletes the keys and attempts of the next jobs of a partition that has expired, by id, at most so many. Returns the last id, to go on after, the greatest uuid when there are no more, or null when somebody else is at it, or has dropped it. The worker calls it before it drops the partition.';
+comment on function accepted.delete_keys_of_jobs(text,uuid,integer) is 'Deletes the keys and attempts of the next jobs of a partition that has expired, by id, at most so many. Returns the last id, to go on after, the greatest uuid when there are no more, or the partition has been dropped, or null when somebody else is at it. The worker calls it before it drops the partition.';
 
 CREATE OR REPLACE FUNCTION accepted.drop_expired_job_partitions()
  RETURNS SETOF text

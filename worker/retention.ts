@@ -48,7 +48,7 @@ async function deleteKeys(database: Database, partition: string, stopping: Abort
   while (last !== greatestUuid && !stopping.aborted) {
     const begunAt = performance.now()
     last = (await deleteSome(last))[0] ?? null
-    // Another worker is at it, or was.
+    // Another worker is at it, and goes on.
     if (last === null) return false
     const rest = restAfter(performance.now() - begunAt, deletingPart)
     await delay(rest, undefined, { signal: stopping }).catch(() => {})

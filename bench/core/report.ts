@@ -105,7 +105,7 @@ function headOf(run: Recorded, isPart: boolean): string[] {
 
 const reading = [
   'Postgres, the programs that are measured and what loads them share the machine. Contenders take turns. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. `npm run bench` does it all again, with `--only` some of it.',
-  `What is asked at fixed times was asked ${warmUp.perSecond} times a second for ${warmUp.seconds} s before: V8 compiles what it runs for the last time after some 10,500 calls, nearly all of it at once. That it does not forget it while it is the turn of others, all Node processes run with \`--no-flush-bytecode\`.`,
+  `What is asked at fixed times was asked ${warmUp.perSecond} times a second for ${warmUp.seconds} s before, unless the run was a quick one: V8 compiles what it runs for the last time after some 10,500 calls, nearly all of it at once. That it does not forget it while it is the turn of others, all Node processes run with \`--no-flush-bytecode\`.`,
   'How much of the time something waited for a processor is what `/proc/pressure/cpu` says (some). What loads as much as it can makes much of that by itself; of two runs, the one with more was disturbed.',
 ]
 

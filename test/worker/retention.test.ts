@@ -142,7 +142,7 @@ t.test(
 t.test('the keys of a day go some at a time, each time in a transaction of its own', async (t) => {
   const { database, query, partitions, maintain, makeOld, addMore } = await setUp(t)
   await makeOld()
-  await addMore(12_000)
+  await addMore(11_999)
   const left = async () => (await query('select from accepted.idempotency_key')).length
   const holder = await database.pool.connect()
   await holder.query('begin')
@@ -187,6 +187,23 @@ t.test('several workers that begin at once delete and drop everything together, 
   t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
   t.same(warnings, [])
 })
+
+t.test(
+  'keys are asked for by who has the turn: others are told so, and who comes after the drop that none are left',
+  async (t) => {
+    const { database, query, maintain, makeOld } = await setUp(t)
+    await makeOld()
+    const first = "select accepted.delete_keys_of_jobs('job_20250102', null, 10) as last"
+    const holder = await database.pool.connect()
+    await holder.query('begin')
+    t.same((await holder.query(first)).rows, await query('select id as last from accepted.job'))
+    t.same(await query(first), [{ last: null }])
+    await holder.query('commit')
+    holder.release()
+    await maintain()
+    t.same(await query(first), [{ last: 'ffffffff-ffff-ffff-ffff-ffffffffffff' }])
+  },
+)
 
 t.test('of several workers at once, one drops the partition, and the others neither wait nor fail', async (t) => {
   const { query, partitions, makeOld } = await setUp(t)
