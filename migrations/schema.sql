@@ -49,7 +49,6 @@ create table accepted.idempotency_key (
   constraint idempotency_key_fingerprint_sha256 CHECK ((octet_length(fingerprint) = 32)),
   constraint idempotency_key_length CHECK (((length(key) >= 1) AND (length(key) <= 255)))
 );
-CREATE INDEX idempotency_key_job_id_idx ON accepted.idempotency_key USING brin (job_id) WITH (autosummarize='on');
 comment on table accepted.idempotency_key is 'One row per Idempotency-Key a client sent, committed with its job. Goes when the job''s record goes.';
 comment on column accepted.idempotency_key.principal is 'Whose key it is; others may use the same key.';
 comment on column accepted.idempotency_key.key is 'The Idempotency-Key, without quotes.';
@@ -127,7 +126,6 @@ create table accepted.processed_key (
   processed_at timestamp with time zone default now() not null,
   constraint processed_key_pkey PRIMARY KEY (operation, principal, key)
 );
-CREATE INDEX processed_key_job_id_idx ON accepted.processed_key USING brin (job_id) WITH (autosummarize='on');
 comment on table accepted.processed_key is 'The worker''s dedup table: a row is inserted in the transaction that settles a job with a key. A second job with the key changes nothing and ends like the first.';
 comment on column accepted.processed_key.operation is 'The operation that was processed under the key.';
 comment on column accepted.processed_key.principal is 'Whose key it is.';
@@ -363,102 +361,114 @@ end
 $function$;
 comment on function accepted.create_job_partitions(integer) is 'Makes the partitions of accepted.job for today and the days ahead (UTC); returns the names of the new ones. The worker calls it.';
 
-CREATE OR REPLACE FUNCTION accepted.delete_keys_of_jobs(partition text, after uuid, most integer)
- RETURNS uuid
- LANGUAGE plpgsql
- SET "TimeZone" TO 'UTC'
- SET enable_seqscan TO 'off'
-AS $function$
-declare
-  first_id uuid := coalesce(after, accepted.uuid_floor(to_date(right(partition, 8), 'YYYYMMDD')::timestamptz));
-  last_id uuid;
-begin
-  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
-    return null;
-  end if;
-  if to_regclass('accepted.' || partition) is not null then
-    execute format(
-      'select id from (select id from accepted.%I where $1 is null or id > $1 order by id limit $2) as next order by id desc limit 1',
-      partition)
-      into last_id using after, most;
-  end if;
-  if last_id is null then
-    return 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  end if;
-  delete from accepted.idempotency_key where job_id >= first_id and job_id <= last_id;
-  delete from accepted.processed_key where job_id >= first_id and job_id <= last_id;
-  delete from accepted.attempt where job_id >= first_id and job_id <= last_id;
-  return last_id;
-end
-$function$;
-comment on function accepted.delete_keys_of_jobs(text,uuid,integer) is 'Deletes the keys and attempts of the next jobs of a partition that has expired, by id, at most so many. Returns the last id, to go on after, the greatest uuid when there are no more, or the partition has been dropped, or null when somebody else is at it. The worker calls it before it drops the partition.';
-
-CREATE OR REPLACE FUNCTION accepted.drop_expired_job_partitions()
- RETURNS SETOF text
+CREATE OR REPLACE FUNCTION accepted.delete_jobs_of_day(day date, most integer)
+ RETURNS boolean
  LANGUAGE plpgsql
  SET lock_timeout TO '2s'
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  partition text;
-  day date;
-  first_id uuid;
-  last_id uuid;
-  gone uuid[];
+  partition text := 'job_' || to_char(day, 'YYYYMMDD');
+  deleted bigint;
 begin
-  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
-    return;
+  if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
+    return null;
   end if;
-  partition := accepted.expired_job_partition();
-  if partition is not null then
-    day := to_date(right(partition, 8), 'YYYYMMDD');
-    first_id := accepted.uuid_floor(day::timestamptz);
-    last_id := accepted.uuid_floor((day + 1)::timestamptz);
-    delete from accepted.idempotency_key where job_id >= first_id and job_id < last_id;
-    delete from accepted.processed_key where job_id >= first_id and job_id < last_id;
-    delete from accepted.attempt where job_id >= first_id and job_id < last_id;
-    execute format('drop table accepted.%I', partition);
-    return next partition;
-    return;
+  if to_regclass('accepted.' || partition) is not null then
+    if accepted.has_expired(day) then
+      execute format('drop table accepted.%I', partition);
+    end if;
+    return false;
   end if;
-  -- Of a day that never had a partition.
-  with expired as (delete from accepted.job_default where ended_at is not null and expires_at <= now() returning id)
-  select array_agg(id) into gone from expired;
-  if gone is not null then
-    delete from accepted.idempotency_key where job_id = any(gone);
-    delete from accepted.processed_key where job_id = any(gone);
-    delete from accepted.attempt where job_id = any(gone);
-  end if;
+  delete from accepted.job_default where id in (
+    select id from accepted.job_default
+    where id >= accepted.uuid_floor(day::timestamptz) and id < accepted.uuid_floor((day + 1)::timestamptz)
+      and ended_at is not null and expires_at <= now()
+    order by id limit most
+  );
+  get diagnostics deleted = row_count;
+  return deleted = most;
 end
 $function$;
-comment on function accepted.drop_expired_job_partitions() is 'Drops the oldest partition of accepted.job whose every row has ended and expired, with the keys and attempts that belong to it; returns its name, or nothing when there is none any more. The worker calls it until then.';
+comment on function accepted.delete_jobs_of_day(date,integer) is 'Drops the partition of a day (UTC) that has expired; of a day that never had one, deletes the jobs, at most so many. Returns whether there may be more, or null when somebody else is at it. The worker calls it when their keys are gone.';
 
-CREATE OR REPLACE FUNCTION accepted.expired_job_partition()
- RETURNS text
+CREATE OR REPLACE FUNCTION accepted.delete_keys_of_day(day date, page bigint, pages integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET "TimeZone" TO 'UTC'
+ SET enable_seqscan TO 'off'
+ SET enable_indexscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+declare
+  first_id uuid := accepted.uuid_floor(day::timestamptz);
+  next_id uuid := accepted.uuid_floor((day + 1)::timestamptz);
+  first_row tid := format('(%s,0)', page);
+  next_row tid := format('(%s,0)', page + pages);
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
+    return null;
+  end if;
+  delete from accepted.idempotency_key
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.processed_key
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.attempt
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  return (page + pages) * current_setting('block_size')::bigint < greatest(
+    pg_relation_size('accepted.idempotency_key'),
+    pg_relation_size('accepted.processed_key'),
+    pg_relation_size('accepted.attempt')
+  );
+end
+$function$;
+comment on function accepted.delete_keys_of_day(date,bigint,integer) is 'Deletes the keys and attempts of the jobs of a day (UTC) that has expired, from so many pages of their tables, from a page on. Returns whether there are pages left, or null when somebody else is at it. The worker calls it.';
+
+CREATE OR REPLACE FUNCTION accepted.expired_day()
+ RETURNS date
  LANGUAGE plpgsql
  STABLE
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  partition text;
-  alive boolean;
+  day date;
 begin
-  for partition in
-    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  for day in
+    select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$'
-      and c.relname < 'job_' || to_char(current_date, 'YYYYMMDD')
-    order by c.relname
+    union
+    select accepted.uuid_time(id)::date from accepted.job_default
+    order by 1
   loop
-    -- A pending row, a deferred one for example, keeps its partition alive.
-    execute format('select exists (select from accepted.%I where ended_at is null or expires_at > now())', partition) into alive;
-    if not alive then
-      return partition;
+    exit when day >= current_date;
+    if accepted.has_expired(day) then
+      return day;
     end if;
   end loop;
   return null;
 end
 $function$;
-comment on function accepted.expired_job_partition() is 'The oldest partition of accepted.job whose every row has ended and expired; null when there is none.';
+comment on function accepted.expired_day() is 'The oldest day (UTC) of which there are jobs, each of which has ended and expired; null when there is none.';
+
+CREATE OR REPLACE FUNCTION accepted.has_expired(day date)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  partition text := 'job_' || to_char(day, 'YYYYMMDD');
+  is_alive boolean;
+begin
+  -- A pending row, a deferred one for example, keeps its day alive.
+  execute format(
+    'select exists (select from accepted.%I where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
+    case when to_regclass('accepted.' || partition) is null then 'job_default' else partition end)
+    into is_alive using accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz);
+  return not is_alive;
+end
+$function$;
+comment on function accepted.has_expired(date) is 'Whether every job that was accepted on a day (UTC) has ended and expired.';
 
 CREATE OR REPLACE FUNCTION accepted.uuid_floor(at timestamp with time zone)
  RETURNS uuid

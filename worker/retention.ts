@@ -1,18 +1,19 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
-import { MAX as greatestUuid } from 'uuid'
 import type { Database } from '../src/db/database.ts'
 import { restAfter } from './chore.ts'
 
-/** Jobs whose keys go in one transaction. */
-const jobsAtOnce = 2_000
+/** Of each table, pages whose keys go in one transaction: a thousand, or what is among them of the day. */
+const pagesAtOnce = 16
+/** Jobs that go in one transaction, where they have no partition that is dropped. */
+const jobsAtOnce = 1_000
 /** So much of the time that takes: whoever accepts meanwhile is not to wait for the disk. */
 const deletingPart = 0.1
 
 /**
- * Makes the partitions of the days ahead, and drops those whose every job has expired, with their keys and attempts.
- * Waits for locks only briefly: it is done again later.
+ * Makes the partitions of the days ahead, and drops those of the days whose every job has expired, with their keys and
+ * attempts. Waits for locks only briefly: it is done again later.
  *
  * @param stopping what is left is done another time
  */
@@ -29,31 +30,37 @@ export async function maintainPartitions(
   }
   try {
     for (;;) {
-      const [expired] = await ask<string | null>(database, sql`accepted.expired_job_partition()`)
-      if (expired && !(await deleteKeys(database, expired, stopping))) return
-      const dropped = await ask<string>(database, sql`accepted.drop_expired_job_partitions()`)
-      if (dropped.length === 0) return
-      log.info({ partitions: dropped }, 'Partitions dropped')
+      const [day] = await ask<string | null>(database, sql`accepted.expired_day()::text`)
+      if (!day || !(await deleteDay(database, day, stopping))) return
+      log.info({ day }, 'Jobs of a day that has expired deleted')
     }
   } catch (err) {
-    log.warn({ err }, 'Partitions could not be dropped; trying again later')
+    log.warn({ err }, 'Jobs that have expired could not be deleted; trying again later')
   }
 }
 
-/** @returns whether none are left */
-async function deleteKeys(database: Database, partition: string, stopping: AbortSignal): Promise<boolean> {
-  const deleteSome = (after: string | null) =>
-    ask<string | null>(database, sql`accepted.delete_keys_of_jobs(${partition}, ${after}::uuid, ${jobsAtOnce})`)
-  let last: string | null = null
-  while (last !== greatestUuid && !stopping.aborted) {
+/** @returns whether all of it is gone: not when another worker is at it, or this one stops */
+async function deleteDay(database: Database, day: string, stopping: AbortSignal): Promise<boolean> {
+  const keys = (step: number) =>
+    sql`accepted.delete_keys_of_day(${day}::date, ${step * pagesAtOnce}::bigint, ${pagesAtOnce})`
+  const jobs = () => sql`accepted.delete_jobs_of_day(${day}::date, ${jobsAtOnce})`
+  return (await bySteps(database, keys, stopping)) && (await bySteps(database, jobs, stopping))
+}
+
+/** Takes steps as long as there are more, with rests. A step answers whether there are, or null: it is another's turn. */
+async function bySteps(
+  database: Database,
+  stepOf: (number: number) => RawBuilder<unknown>,
+  stopping: AbortSignal,
+): Promise<boolean> {
+  for (let number = 0; !stopping.aborted; number++) {
     const begunAt = performance.now()
-    last = (await deleteSome(last))[0] ?? null
-    // Another worker is at it, and goes on.
-    if (last === null) return false
+    const [hasMore] = await ask<boolean | null>(database, stepOf(number))
+    if (!hasMore) return hasMore === false
     const rest = restAfter(performance.now() - begunAt, deletingPart)
     await delay(rest, undefined, { signal: stopping }).catch(() => {})
   }
-  return !stopping.aborted
+  return false
 }
 
 async function ask<Answer>({ kysely }: Database, call: RawBuilder<unknown>): Promise<Answer[]> {

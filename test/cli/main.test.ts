@@ -80,7 +80,7 @@ t.test('migrate says what it did, for people and for machines', async (t) => {
       '0007_plans',
       '0008_partitions',
       '0009_expiry',
-      '0010_dropped_meanwhile',
+      '0010_expired_days',
       '0001_todos',
     ],
   })

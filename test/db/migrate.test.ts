@@ -36,7 +36,7 @@ t.test('several runners at once on an empty database: each migration runs once, 
     { whose: 'accepted', name: '0007_plans' },
     { whose: 'accepted', name: '0008_partitions' },
     { whose: 'accepted', name: '0009_expiry' },
-    { whose: 'accepted', name: '0010_dropped_meanwhile' },
+    { whose: 'accepted', name: '0010_expired_days' },
     { whose: 'app', name: '0001_first' },
   ])
   const rows = await query(t, url)

@@ -1,13 +1,15 @@
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
+import { type Database, openDatabase } from '../../src/db/database.ts'
 import { maintainPartitions } from '../../worker/retention.ts'
-import { openTestDatabase } from '../support/database.ts'
+import { createDatabase, openTestDatabase } from '../support/database.ts'
 import { until } from '../support/until.ts'
 
 const day = "'2025-01-02'::timestamptz"
 
-async function setUp(t: Test) {
-  const database = await openTestDatabase(t)
+const setUp = async (t: Test) => setUpOn(await openTestDatabase(t))
+
+function setUpOn(database: Database) {
   const query = async (text: string) => (await database.pool.query(text)).rows
   const warnings: string[] = []
   const log = pino({ level: 'warn' }, { write: (line) => void warnings.push(line) })
@@ -139,89 +141,163 @@ t.test(
   },
 )
 
+/** Waits until somebody waits for a lock. */
+const untilBlocked = (query: (text: string) => Promise<unknown[]>) =>
+  until(async () => {
+    const blocked = await query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
+    return blocked.length > 0
+  })
+
+/** Holds the key of the last of more jobs while something is done. */
+async function holdingLastKey(database: Database, work: () => Promise<void>): Promise<void> {
+  const holder = await database.pool.connect()
+  try {
+    await holder.query('begin')
+    await holder.query(
+      "select from accepted.idempotency_key where principal = 'bob' order by key desc limit 1 for update",
+    )
+    await work()
+  } finally {
+    await holder.query('rollback')
+    holder.release()
+  }
+}
+
 t.test('the keys of a day go some at a time, each time in a transaction of its own', async (t) => {
   const { database, query, partitions, maintain, makeOld, addMore } = await setUp(t)
   await makeOld()
-  await addMore(11_999)
+  await addMore(12_000)
   const left = async () => (await query('select from accepted.idempotency_key')).length
-  const holder = await database.pool.connect()
-  await holder.query('begin')
-  await holder.query(
-    "select from accepted.idempotency_key where principal = 'bob' order by key desc limit 1 for update",
-  )
-  const maintained = maintain()
-  try {
-    await until(async () => (await left()) === 2_001)
+  let maintained: Promise<void> | undefined
+  await holdingLastKey(database, async () => {
+    maintained = maintain()
+    await untilBlocked(query)
+    const kept = await left()
+    t.ok(kept > 1 && kept < 3_000, `${kept} are left`)
     t.ok((await partitions()).includes('job_20250102'))
-  } finally {
-    await holder.query('commit')
-    holder.release()
-  }
+  })
   await maintained
   t.equal(await left(), 1)
   t.notOk((await partitions()).includes('job_20250102'))
 })
 
-t.test('a worker that stops leaves the rest for another time', async (t) => {
-  const { query, partitions, maintain, warnings, makeOld, addMore } = await setUp(t)
+t.test('a row of a table of keys is read once for a day, and by no index', async (t) => {
+  const database = openDatabase({ url: await createDatabase(t), poolSize: 1 })
+  t.teardown(() => database.close())
+  const { query, maintain, makeOld, addMore } = setUpOn(database)
   await makeOld()
   await addMore(12_000)
-  await maintain(AbortSignal.abort())
+  const read = async () => {
+    await query('select pg_stat_force_next_flush()')
+    return (
+      await query(`
+        select seq_tup_read::int as rows, idx_scan::int as looks from pg_stat_user_tables
+        where relid = 'accepted.idempotency_key'::regclass`)
+    )[0] as { rows: number; looks: number }
+  }
+  const before = await read()
+  await maintain()
+  const after = await read()
+  t.equal(after.rows - before.rows, 12_002)
+  t.equal(after.looks, before.looks)
+})
+
+t.test('a worker that stops leaves the rest for another time', async (t) => {
+  const { database, query, partitions, maintain, warnings, makeOld, addMore } = await setUp(t)
+  await makeOld()
+  await addMore(12_000)
+  const stopping = new AbortController()
+  let maintained: Promise<void> | undefined
+  await holdingLastKey(database, async () => {
+    maintained = maintain(stopping.signal)
+    await untilBlocked(query)
+    stopping.abort()
+  })
+  await maintained
   t.ok((await partitions()).includes('job_20250102'))
-  t.equal((await query('select from accepted.idempotency_key')).length, 12_002)
+  t.equal((await query('select from accepted.job')).length, 12_001)
   await maintain()
   t.notOk((await partitions()).includes('job_20250102'))
   t.same(warnings, [])
 })
 
-t.test('several workers that begin at once delete and drop everything together, and nothing fails', async (t) => {
-  const { query, partitions, maintain, warnings, makeOld, addMore } = await setUp(t)
+t.test('one that has stopped begins nothing', async (t) => {
+  const { query, maintain, makeOld } = await setUp(t)
   await makeOld()
-  await addMore(12_000)
-  await makeOld('20250103', 'other')
-  await Promise.all([maintain(), maintain(), maintain(), maintain()])
-  t.same(
-    (await partitions()).filter((name) => name.startsWith('job_2025')),
-    [],
-  )
-  t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
-  t.same(warnings, [])
+  await maintain(AbortSignal.abort())
+  t.equal((await query('select from accepted.idempotency_key')).length, 2)
 })
 
 t.test(
-  'keys are asked for by who has the turn: others are told so, and who comes after the drop that none are left',
+  'several workers that begin at once delete everything together, some at a time, and nothing fails',
   async (t) => {
-    const { database, query, maintain, makeOld } = await setUp(t)
+    const { query, partitions, maintain, warnings, makeOld, addMore } = await setUp(t)
+    await makeOld('20250101', 'early')
     await makeOld()
-    const first = "select accepted.delete_keys_of_jobs('job_20250102', null, 10) as last"
-    const holder = await database.pool.connect()
-    await holder.query('begin')
-    t.same((await holder.query(first)).rows, await query('select id as last from accepted.job'))
-    t.same(await query(first), [{ last: null }])
-    await holder.query('commit')
-    holder.release()
-    await maintain()
-    t.same(await query(first), [{ last: 'ffffffff-ffff-ffff-ffff-ffffffffffff' }])
+    await addMore(12_000)
+    await makeOld('20250103', 'other')
+    await query(`
+    create table deleted (count bigint);
+    create function note_deleted() returns trigger language plpgsql as $$
+    begin
+      insert into deleted select count(*) from gone;
+      return null;
+    end $$;
+    create trigger note_deleted after delete on accepted.idempotency_key
+      referencing old table as gone for each statement execute function note_deleted();`)
+    await Promise.all([maintain(), maintain(), maintain(), maintain()])
+    t.same(
+      (await partitions()).filter((name) => name.startsWith('job_2025')),
+      [],
+    )
+    t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
+    t.same(warnings, [])
+    const [counts] = await query('select sum(count)::int as all, max(count)::int as most from deleted')
+    t.equal(counts.all, 12_003)
+    t.ok(counts.most < 3_000, `${counts.most} at once`)
   },
 )
 
-t.test('of several workers at once, one drops the partition, and the others neither wait nor fail', async (t) => {
+for (const step of [
+  "accepted.delete_keys_of_day('2025-01-02', 0, 10)",
+  "accepted.delete_jobs_of_day('2025-01-02', 10)",
+]) {
+  t.test(`${step}: one at a time, and others are told so`, async (t) => {
+    const { database, query, makeOld } = await setUp(t)
+    await makeOld()
+    const holder = await database.pool.connect()
+    await holder.query('begin')
+    t.same((await holder.query(`select ${step} as more`)).rows, [{ more: false }])
+    t.same(await query(`select ${step} as more`), [{ more: null }])
+    await holder.query('commit')
+    holder.release()
+    t.same(await query(`select ${step} as more`), [{ more: false }])
+  })
+}
+
+t.test('a day that has come alive again, by hand, is not dropped', async (t) => {
   const { query, partitions, makeOld } = await setUp(t)
   await makeOld()
-  const drop = 'select accepted.drop_expired_job_partitions() as name'
-  const dropped = await Promise.all([query(drop), query(drop), query(drop), query(drop)])
-  t.same(dropped.flat(), [{ name: 'job_20250102' }])
-  t.notOk((await partitions()).includes('job_20250102'))
+  await query("update accepted.job set expires_at = now() + interval '1 day'")
+  await query("select accepted.delete_jobs_of_day('2025-01-02', 10)")
+  t.ok((await partitions()).includes('job_20250102'))
 })
 
 t.test('jobs that ended and expired before they had a partition go as well, with their keys', async (t) => {
   const { query, maintain } = await setUp(t)
   await query(`
     insert into accepted.job (id, operation, state, principal, max_attempts, created_at, ended_at, expires_at)
-      values (accepted.uuid_floor(${day}), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day} + interval '7 days');
-    insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day}));`)
-  t.same(await query('select tableoid::regclass::text as place from accepted.job'), [{ place: 'accepted.job_default' }])
+      select accepted.uuid_floor(${day} + n * interval '1 s'), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day}
+      from generate_series(1, 2500) as n;
+    insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+      values (accepted.uuid_floor(${day} + interval '2 days'), 'x', 'ann', 1, ${day});
+    insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day} + interval '9 s'));`)
+  t.same(await query('select distinct tableoid::regclass::text as place from accepted.job'), [
+    { place: 'accepted.job_default' },
+  ])
   await maintain()
-  t.same(await query('select from accepted.job'), [])
+  t.same(await query('select state from accepted.job'), [{ state: 'queued' }])
   t.same(await query('select from accepted.idempotency_key'), [])
 })
