@@ -4,6 +4,8 @@ import type { TracedClient } from './client.ts'
 export interface DeadConnectionOptions {
   /** Connections in use. */
   busy(): Iterable<TracedClient>
+  /** The others. */
+  idle(): Iterable<TracedClient>
   /** Makes a connection beside the pool. */
   connect(): Promise<pg.Client>
 }
@@ -16,7 +18,7 @@ const lookEvery = 5_000
  * Breaks connections on which an answer can no longer come. When the network drops packets without a word, TCP takes a
  * quarter of an hour to notice, or two; a statement that takes long looks just the same. So whoever has waited for some
  * time is asked after, on a new connection: when Postgres cannot be reached, or is not at work for it, the connection is
- * dead.
+ * dead, and those that nobody uses are not to be handed out any more: they went the same way.
  *
  * @returns stops looking
  */
@@ -35,12 +37,13 @@ export function breakDeadConnections(options: DeadConnectionOptions): () => void
 
 const isOld = (since: number) => performance.now() - since > patience
 
-async function look({ connect }: DeadConnectionOptions, waiting: readonly TracedClient[]): Promise<void> {
+async function look({ connect, idle }: DeadConnectionOptions, waiting: readonly TracedClient[]): Promise<void> {
   const since = new Map(waiting.map((client) => [client, client.busySince]))
   const isServed = await findServed(connect)
-  for (const client of waiting) {
-    // Another statement since: its answer has come.
-    if (client.busySince !== since.get(client) || isServed(client)) continue
+  // Another statement since: its answer has come.
+  const dead = waiting.filter((client) => client.busySince === since.get(client) && !isServed(client))
+  if (dead.length === 0) return
+  for (const client of [...dead, ...idle()]) {
     client.abandon(new Error('Connection terminated: nothing was heard from Postgres, which is not at work for it'))
   }
 }
