@@ -1,7 +1,4 @@
-/**
- * Runs the scenarios: `npm run bench -- [--quick] [--only S1]… [--rounds 5] [--soak 60] [--out bench]`. Writes
- * RESULTS.md, results.json and the charts.
- */
+/** Runs the scenarios, and writes RESULTS.md, results.json and the charts. */
 import { chmod, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -14,15 +11,26 @@ import { startServer } from './core/server.ts'
 import { measureWaits } from './core/waits.ts'
 import { scenarios } from './scenarios/index.ts'
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    only: { type: 'string', multiple: true },
-    rounds: { type: 'string' },
-    soak: { type: 'string' },
-    out: { type: 'string' },
-  },
-})
+const usage = 'npm run bench -- [--quick] [--only S1]… [--rounds 5] [--soak 60] [--out bench]'
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        quick: { type: 'boolean', default: false },
+        only: { type: 'string', multiple: true },
+        rounds: { type: 'string' },
+        soak: { type: 'string' },
+        out: { type: 'string' },
+      },
+    })
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}\nUsage: ${usage}`)
+    process.exit(1)
+  }
+}
+
+const { values } = readArguments()
 
 const begun = performance.now()
 const say = (text: string) =>

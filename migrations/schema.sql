@@ -89,8 +89,11 @@ create table accepted.job (
   constraint job_percent_range CHECK (((percent >= 0) AND (percent <= 100)))
 ) partition by RANGE (id);
 CREATE INDEX job_principal_id_idx ON ONLY accepted.job USING btree (principal, id);
+comment on index accepted.job_principal_id_idx is 'GET /jobs: those of a principal, the newest first.';
 CREATE INDEX job_retry_of_idx ON ONLY accepted.job USING btree (retry_of) WHERE (retry_of IS NOT NULL);
+comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: whether a failed job has been retried.';
 CREATE INDEX job_updated_at_idx ON ONLY accepted.job USING brin (updated_at) WITH (pages_per_range='16', autosummarize='on');
+comment on index accepted.job_updated_at_idx is 'Events and waiting requests: what has changed since a time.';
 comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
 comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';
 comment on column accepted.job.operation is 'The kind of work, for example todo.create; also the name of its queue in pgboss.queue.';
@@ -196,6 +199,7 @@ create table accepted.suspect (
   constraint suspect_crashes_range CHECK ((crashes >= 1))
 );
 CREATE INDEX suspect_operation_crashed_at_idx ON accepted.suspect USING btree (operation, crashed_at);
+comment on index accepted.suspect_operation_crashed_at_idx is 'Workers: which suspect is next to run alone.';
 comment on table accepted.suspect is 'Jobs that a worker held when it fell silent: one of them may have killed it. Each runs again alone, in a process that holds nothing else, and leaves this table when that has ended, whichever way. A handful of rows, or none.';
 comment on column accepted.suspect.job_id is 'The job. Until it is its turn its row in pgboss.job is blocked, so that nobody claims it beside others.';
 comment on column accepted.suspect.operation is 'Its operation, and the name of its queue.';

@@ -148,24 +148,18 @@ async function readEvents(origin: string, times: number): Promise<void> {
   for (let time = 0; time < times; time++) await readEvent(origin, last)
 }
 
-/** The id of the first event on the stream of all jobs; none when there is none within a second. */
-async function readEvent(origin: string, last?: string): Promise<string | undefined> {
-  const aborting = new AbortController()
-  const signal = AbortSignal.any([aborting.signal, AbortSignal.timeout(1_000)])
-  try {
-    const stream = await fetch(`${origin}/events`, { signal, headers: { ...(last && { 'last-event-id': last }) } })
-    let text = ''
-    for await (const part of stream.body ?? []) {
-      text += Buffer.from(part).toString()
-      const [, id] = text.match(/^id: ?(.+)$/m) ?? []
-      if (id) return id
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error
-  } finally {
-    aborting.abort()
+/** The id of the first event on the stream of all jobs. */
+async function readEvent(origin: string, last?: string): Promise<string> {
+  const signal = AbortSignal.timeout(30_000)
+  const stream = await fetch(`${origin}/events`, { signal, headers: { ...(last && { 'last-event-id': last }) } })
+  let text = ''
+  // Who leaves the loop ends the stream.
+  for await (const part of stream.body ?? []) {
+    text += Buffer.from(part).toString()
+    const [, id] = text.match(/^id: ?(.+)$/m) ?? []
+    if (id) return id
   }
-  return undefined
+  throw new Error('The stream of events ended without one')
 }
 
 async function ask(url: string, init?: RequestInit): Promise<void> {

@@ -11,7 +11,7 @@ export const drainMetrics: readonly Metric[] = [
   { name: 'postgresCpu', unit: 'µs a job' },
   { name: 'processCpu', unit: 'µs a job' },
   { name: 'redisCpu', unit: 'µs a job' },
-  { name: 'hot', unit: '% of updates' },
+  { name: 'hot', unit: '% of status updates' },
   { name: 'dead', unit: 'rows a job' },
 ]
 

@@ -3,7 +3,7 @@ import { openLoop } from '../core/open-loop.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import { type Contender, warmUp } from '../core/scenario.ts'
 import { acceptOne, addExpiredDay, settleTables } from '../core/seed.ts'
-import { query } from '../core/server.ts'
+import { query, startCost } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
 import type { Dropped } from './drop-partition.ts'
 
@@ -17,6 +17,8 @@ export interface DropLoad {
 
 /** Those due so long after it may still wait for others, in milliseconds. */
 const aftermath = 500
+/** So long before its end the table is dropped, in milliseconds, at the earliest. */
+const ending = 1_000
 
 /** An API that accepts while the partition is dropped, or before it is. */
 export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<DropLoad> => ({
@@ -45,15 +47,28 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
         isWarm = true
         const { partition } = await addExpiredDay(databaseUrl, { template: await acceptOne(api.url), count: expired })
         await settleTables(databaseUrl)
+        const end = await startCost(server, database, [])
         const loading = openLoop(loader, { url, perSecond, seconds })
         const dropping = isMeanwhile ? delay(seconds * 100).then(() => drop(partition)) : undefined
         const [{ course, p99: whole, ...latency }, meanwhile] = await Promise.all([loading, dropping])
+        const { postgresCpu, walBytes } = await end()
         const { from, to } = meanwhile ?? (await drop(partition))
         // What it leaves is not to be cleared away while another one is measured.
         await settleTables(databaseUrl)
-        const isConcerned = (due: number) => !meanwhile || (due >= from && due <= to + aftermath)
-        const latencies = course.filter(([due]) => isConcerned(due)).map(([, latency]) => latency)
-        return { ...latency, p99: quantile(latencies, 0.99), whole, drop: (to - from) / 1000 }
+        const [last = 0] = course.at(-1) ?? []
+        if (meanwhile && to + aftermath > last) throw new Error(`The drop took ${to - from} ms: ask for longer`)
+        const within = (since: number, until: number) =>
+          course.filter(([due]) => due >= since && due <= until).map(([, latency]) => latency)
+        const concerned = meanwhile ? within(from, to + aftermath) : course.map(([, latency]) => latency)
+        return {
+          ...latency,
+          p99: quantile(concerned, 0.99),
+          whole,
+          ...(meanwhile && { atTheEnd: quantile(within(to - ending, to + aftermath), 0.99) }),
+          drop: (to - from) / 1000,
+          postgresCpu: (postgresCpu / seconds) * 100,
+          wal: walBytes / seconds / 1e6,
+        }
       },
       async close() {
         await dropper.stop()

@@ -1,11 +1,25 @@
 // What stands between a commit and a handler of ours, by hand: a hint in a transaction of its own, the claim, which
-// commits, and the lock of what was claimed.
+// commits, and the lock of what was claimed, or, as PERFORM says, the status, which commits.
 import pg from 'pg'
-import { ready } from '../core/module.ts'
+import { keptIdle, ready } from '../core/module.ts'
 import { serveEnqueuer, tellBegun } from './pickup-process.ts'
 
-const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL as string, max: 4, idleTimeoutMillis: 0 })
+const pool = new pg.Pool({
+  connectionString: process.env.DATABASE_URL as string,
+  max: 4,
+  idleTimeoutMillis: keptIdle,
+})
 const channel = 'work'
+const begin = process.env.PERFORM ? perform : settle
+
+async function perform(sequences: readonly number[]): Promise<void> {
+  await pool.query({
+    name: 'begin',
+    text: 'update job set is_begun = true where sequence = any($1)',
+    values: [sequences],
+  })
+  for (const sequence of sequences) tellBegun(sequence)
+}
 
 async function settle(sequences: readonly number[]): Promise<void> {
   const client = await pool.connect()
@@ -27,7 +41,8 @@ const claim = {
 
 async function work(): Promise<void> {
   await pool.query(`
-    create table job (sequence integer primary key, is_claimed boolean not null default false);
+    create table job (sequence integer primary key, is_claimed boolean not null default false, is_begun boolean)
+      with (fillfactor = 50);
     create index on job (sequence) where not is_claimed`)
   const listener = new pg.Client({ connectionString: process.env.DATABASE_URL as string })
   await listener.connect()
@@ -40,7 +55,7 @@ async function work(): Promise<void> {
     while (woken) {
       woken = false
       const { rows } = await pool.query<{ sequence: number }>(claim)
-      if (rows.length > 0) void settle(rows.map(({ sequence }) => sequence))
+      if (rows.length > 0) void begin(rows.map(({ sequence }) => sequence))
     }
     claiming = false
   })

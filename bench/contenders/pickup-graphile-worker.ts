@@ -1,24 +1,28 @@
 // graphile-worker with several jobs at once; its `add_job` notifies in the transaction.
 import { Logger, makeWorkerUtils, run } from 'graphile-worker'
-import { ready } from '../core/module.ts'
+import pg from 'pg'
+import { keptIdle, ready } from '../core/module.ts'
 import { serveEnqueuer, tellBegun } from './pickup-process.ts'
 
-const connectionString = process.env.DATABASE_URL as string
+const pgPool = new pg.Pool({
+  connectionString: process.env.DATABASE_URL as string,
+  max: 12,
+  idleTimeoutMillis: keptIdle,
+})
 const task = 'note'
 // A line for each job would be measured as well.
 const logger = new Logger(() => () => {})
 
 if (process.env.ROLE === 'work') {
   await run({
-    connectionString,
+    pgPool,
     logger,
     concurrency: 10,
-    maxPoolSize: 12,
     noHandleSignals: true,
     taskList: { [task]: async (payload) => tellBegun((payload as { sequence: number }).sequence) },
   })
   ready()
 } else {
-  const utils = await makeWorkerUtils({ connectionString, logger })
+  const utils = await makeWorkerUtils({ pgPool, logger })
   serveEnqueuer(async (sequence) => void (await utils.addJob(task, { sequence })))
 }

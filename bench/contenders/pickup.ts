@@ -64,12 +64,16 @@ async function collect(worker: Process, first: number, jobs: number): Promise<Ma
 }
 
 /** A peer: a module of the bench that works or enqueues, as ROLE says. */
-export const pickupPeer = (name: string, module: string): Contender<PickupLoad> => {
-  const database = `pickup_${module.replaceAll(/\W/g, '_')}`
+export const pickupPeer = (name: string, module: string, more: NodeJS.ProcessEnv = {}): Contender<PickupLoad> => {
+  const database = `pickup_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
   return pickup(name, database, async (server, directory) => {
     const databaseUrl = await server.createDatabase(database)
     const start = async (role: string) => {
-      const started = startModule(`bench/contenders/${module}`, directory, { DATABASE_URL: databaseUrl, ROLE: role })
+      const started = startModule(`bench/contenders/${module}`, directory, {
+        ...more,
+        DATABASE_URL: databaseUrl,
+        ROLE: role,
+      })
       await started.hear()
       return started
     }

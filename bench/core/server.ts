@@ -90,9 +90,10 @@ export interface Cost {
   /** In seconds. */
   postgresCpu: number
   processCpu: number
-  /** Rows that were updated, those of them within their page and without an index (HOT), and dead rows there are more. */
+  /** Rows of the status table that were updated, and those of them within their page and without an index (HOT). */
   updates: number
   hotUpdates: number
+  /** Dead rows that there are more, of all tables. */
   dead: number
 }
 
@@ -106,7 +107,11 @@ export async function startCost(
     const [row] = await query<Record<'wal' | 'commits' | 'updates' | 'hot' | 'dead', string>>(
       server.urlOf(database),
       `select pg_current_wal_insert_lsn() - '0/0' as wal, pg_snapshot_xmax(pg_current_snapshot()) as commits,
-        sum(n_tup_upd) as updates, sum(n_tup_hot_upd) as hot, sum(n_dead_tup) as dead from pg_stat_user_tables`,
+        sum(n_tup_upd) filter (where is_status) as updates, sum(n_tup_hot_upd) filter (where is_status) as hot,
+        sum(n_dead_tup) as dead
+      from pg_stat_user_tables, lateral (
+        select exists (select from pg_inherits where inhrelid = relid and inhparent = to_regclass('accepted.job')) as is_status
+      ) as status`,
     )
     return {
       walBytes: Number(row?.wal),

@@ -12,16 +12,23 @@ export interface Index {
   name: string
   scans: number
   bytes: number
+  /** What it is for, as far as that is said: of ours it is. */
+  purpose: string
 }
 
 /** The indexes of the status tables and of the queue. Sessions that have ended have told what they did. */
 export async function indexesOf(url: string): Promise<Index[]> {
-  const rows = await query<{ table: string; name: string; scans: string; bytes: string }>(
+  const rows = await query<{ table: string; name: string; scans: string; bytes: string; purpose: string }>(
     url,
-    `select s.schemaname || '.' || ${family} as table,
-      regexp_replace(s.indexrelname, '^job_([0-9]{8}|default)_', 'job_') as name,
-      sum(s.idx_scan) as scans, sum(pg_relation_size(s.indexrelid)) as bytes
-    from pg_stat_user_indexes s where ${ours} group by 1, 2 order by 1, 2`,
+    `select s.schemaname || '.' || ${family} as table, name, sum(s.idx_scan) as scans,
+      sum(pg_relation_size(s.indexrelid)) as bytes,
+      coalesce(
+        max(obj_description(to_regclass(s.schemaname || '.' || name))),
+        case when bool_or(i.indisprimary) then 'primary key' when bool_or(i.indisunique) then 'unique' else '' end
+      ) as purpose
+    from pg_stat_user_indexes s join pg_index i using (indexrelid),
+      regexp_replace(s.indexrelname, '^job_([0-9]{8}|default)_', 'job_') as name
+    where ${ours} group by 1, 2 order by 1, 2`,
   )
   return rows.map(({ scans, bytes, ...one }) => ({ ...one, scans: Number(scans), bytes: Number(bytes) }))
 }

@@ -1,3 +1,4 @@
+import { cpus } from 'node:os'
 import { type HttpLoad, ours, peer } from '../contenders/http.ts'
 import { floor } from '../contenders/http-pgbench.ts'
 import { atLeast } from '../core/goal.ts'
@@ -43,12 +44,16 @@ export const accepts: Scenario = {
 }
 
 function goalsOf({ series }: Table): Goal[] {
-  const spent = (name: string, metric: string) => format(medianOf(series, name, metric))
-  const spentBy = (name: string) =>
-    `${spent(name, 'processCpu')} µs of a processor in the API, ${spent(name, 'postgresCpu')} in Postgres and ${spent(name, 'loaderCpu')} in wrk`
-  const why = `a request takes ${spentBy(ours.name)}; with pg-boss ${spentBy(boss.name)}; with an empty Fastify ${spentBy(empty.name)}; pgbench takes ${spent(floor.name, 'postgresCpu')} in Postgres`
-  const goal = (text: string, than: string, least: number) =>
-    atLeast(series, { contender: ours.name, metric: 'perSecond', than, least, text, why })
+  const figure = (name: string, metric: string) => medianOf(series, name, metric)
+  const spent = (['processCpu', 'postgresCpu', 'loaderCpu'] as const).map((metric) => figure(ours.name, metric))
+  const most = (cpus().length * 1e6) / spent.reduce((sum, one) => sum + one)
+  const part = (figure(ours.name, 'perSecond') / most) * 100
+  const [api, postgres, loader] = spent.map(format)
+  const goal = (text: string, than: string, least: number) => {
+    const bound = format(most / figure(than, 'perSecond'))
+    const why = `a request takes ${api} µs of a processor in the API, ${postgres} in Postgres and ${loader} in wrk: if the ${cpus().length} processors did nothing else, and never waited, that were ${format(most)} requests a second, ${bound} × as many; they were at it for ${format(part)} % of the time`
+    return atLeast(series, { contender: ours.name, metric: 'perSecond', than, least, text, why })
+  }
   return [
     goal('≥ 0.6 × empty Fastify at 256 connections', empty.name, 0.6),
     goal('≥ 8 × a `boss.send` transaction for each request', boss.name, 8),

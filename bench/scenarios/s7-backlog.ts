@@ -156,11 +156,11 @@ async function listIndexes(url: string, statements: readonly Statement[]): Promi
   }
   return {
     caption:
-      'Every index of the status tables and of the queue: how often it was used in all, and by how many of the statements above',
-    head: ['index', 'of', 'kB', 'scans', 'statements', ''],
-    rows: indexes.map(({ table, name, scans, bytes }) => {
-      const users = usersOf(name)
-      return [name, table, format(bytes / 1024), format(scans), String(users), scans === 0 ? '**unused**' : '']
+      'Every index of the status tables and of the queue: how often it was used in all, by how many of the statements above, and what it is for. What nobody asked for here, such as a redrive or a webhook, uses none',
+    head: ['index', 'of', 'kB', 'scans', 'statements', 'for'],
+    rows: indexes.map(({ table, name, scans, bytes, purpose }) => {
+      const isBoss = purpose === '' && table.startsWith('pgboss.')
+      return [name, table, format(bytes / 1024), format(scans), String(usersOf(name)), isBoss ? 'pg-boss' : purpose]
     }),
   }
 }

@@ -81,6 +81,7 @@ t.test('migrate says what it did, for people and for machines', async (t) => {
       '0008_partitions',
       '0009_expiry',
       '0010_expired_days',
+      '0011_index_comments',
       '0001_todos',
     ],
   })

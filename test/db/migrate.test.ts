@@ -37,6 +37,7 @@ t.test('several runners at once on an empty database: each migration runs once, 
     { whose: 'accepted', name: '0008_partitions' },
     { whose: 'accepted', name: '0009_expiry' },
     { whose: 'accepted', name: '0010_expired_days' },
+    { whose: 'accepted', name: '0011_index_comments' },
     { whose: 'app', name: '0001_first' },
   ])
   const rows = await query(t, url)

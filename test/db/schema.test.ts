@@ -7,9 +7,11 @@ t.test('migrations/schema.sql is what the migrations add up to; else run `npm ru
   t.equal(await readFile(schemaFile, 'utf8'), await describeSchema(await createDatabase(t)))
 })
 
-t.test('every table, view, column and function has a comment, and every constraint a name of ours', async (t) => {
-  const { pool } = await openTestDatabase(t)
-  const { rows: bare } = await pool.query(`
+t.test(
+  'every table, view, column, function and index has a comment, and every constraint a name of ours',
+  async (t) => {
+    const { pool } = await openTestDatabase(t)
+    const { rows: bare } = await pool.query(`
     select c.relname as what from pg_class c
     where c.relnamespace = 'accepted'::regnamespace and c.relkind in ('r', 'p', 'v')
       and (not c.relispartition or c.relname = 'job_default') and obj_description(c.oid, 'pg_class') is null
@@ -19,13 +21,18 @@ t.test('every table, view, column and function has a comment, and every constrai
       and a.attnum > 0 and not a.attisdropped and col_description(c.oid, a.attnum) is null
     union all
     select p.proname from pg_proc p
-    where p.pronamespace = 'accepted'::regnamespace and obj_description(p.oid, 'pg_proc') is null`)
-  t.same(bare, [])
-  const { rows: constraints } = await pool.query(`
+    where p.pronamespace = 'accepted'::regnamespace and obj_description(p.oid, 'pg_proc') is null
+    union all
+    select c.relname from pg_class c
+    where c.relnamespace = 'accepted'::regnamespace and c.relkind in ('i', 'I') and not c.relispartition
+      and not exists (select from pg_constraint where conindid = c.oid) and obj_description(c.oid, 'pg_class') is null`)
+    t.same(bare, [])
+    const { rows: constraints } = await pool.query(`
     select conname from pg_constraint
     where connamespace = 'accepted'::regnamespace and contype in ('c', 'u', 'f') and conname ~ '_check[0-9]*$'`)
-  t.same(constraints, [])
-})
+    t.same(constraints, [])
+  },
+)
 
 t.test('a change of the status is a HOT update: only a BRIN index holds a column that changes', async (t) => {
   const { pool } = await openTestDatabase(t)

@@ -61,8 +61,9 @@ async function describeTable(client: pg.Client, oid: number, name: string): Prom
   )
   const partitioned = await client.query('select pg_get_partkeydef($1::oid) as key', [oid])
   const indexes = await client.query(
-    `select pg_get_indexdef(i.indexrelid) || ';' as text from pg_index i
-     left join pg_constraint c on c.conindid = i.indexrelid
+    `select format(E'%s;\\ncomment on index %s is %L;', pg_get_indexdef(i.indexrelid), i.indexrelid::regclass,
+       obj_description(i.indexrelid, 'pg_class')) as text
+     from pg_index i left join pg_constraint c on c.conindid = i.indexrelid
      where i.indrelid = $1 and c.oid is null order by 1`,
     [oid],
   )
