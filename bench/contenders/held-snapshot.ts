@@ -1,15 +1,15 @@
 import pg from 'pg'
-import { startFlow } from '../core/flow.ts'
+import { type Flow, startFlow } from '../core/flow.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Point, Sample } from '../core/scenario.ts'
-import { cpuOf, query, type Server } from '../core/server.ts'
+import { costPer, cpuOf, query, type Server, startCost } from '../core/server.ts'
 import { type TableState, tablesOf } from '../core/tables.ts'
 
 /** Jobs flow; then a transaction is held open; then it ends. In seconds. */
 export interface HoldLoad {
   mostUnderWay: number
   warmUp: number
-  /** Measured before it, at its end, and after the recovery. */
+  /** Measured before it, at its end, and from the recovery on. */
   window: number
   hold: number
   recovery: number
@@ -31,6 +31,8 @@ interface Parties {
 
 interface Held {
   name: string
+  /** Whether the transaction is there: without it, what else changes with time shows. */
+  isHeld: boolean
   database: string
   open(server: Server): Promise<string>
   start(url: string, directory: string): Promise<Parties>
@@ -38,7 +40,7 @@ interface Held {
   tables: string
 }
 
-const held = ({ name, database, open, start, tables }: Held): Contender<HoldLoad> => ({
+const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<HoldLoad> => ({
   name,
   async open({ server, directory }) {
     const databaseUrl = await open(server)
@@ -60,64 +62,98 @@ const held = ({ name, database, open, start, tables }: Held): Contender<HoldLoad
       const states: { when: string; tables: readonly TableState[] }[] = []
       const look = async (when: string) => states.push({ when, tables: await tablesOf(databaseUrl) })
       const flow = startFlow(feeder, worker, load.mostUnderWay)
-      const points: Point[] = []
       await flow.rate(load.warmUp)
-      const begun = performance.now() + window * 1000
-      let last = { at: performance.now(), ended: flow.ended() }
-      const timer = setInterval(() => {
-        const now = { at: performance.now(), ended: flow.ended() }
-        const value = ((now.ended - last.ended) / (now.at - last.at)) * 1000
-        points.push({ time: ((now.at + last.at) / 2 - begun) / 1000, value })
-        last = now
-      }, every * 1000)
+      const course = follow(flow, { every, from: performance.now() + window * 1000 })
+      const measureWindow = async () => {
+        const pids = [worker.pid, feeder.pid]
+        const [end, computed] = [await startCost(server, database, []), pids.map(cpuOf)]
+        const rate = await flow.rate(window)
+        const { postgresCpu, walBytes } = costPer(await end(), rate * window)
+        const [workerCpu, feederCpu] = pids.map(
+          (pid, index) => ((cpuOf(pid) - (computed[index] as number)) / window) * 100,
+        )
+        return { rate, postgresCpu, walBytes, workerCpu, feederCpu }
+      }
       const holder = new pg.Client({ connectionString: databaseUrl })
       await holder.connect()
       try {
-        const computed = [cpuOf(worker.pid), cpuOf(feeder.pid)] as const
-        const before = await flow.rate(window)
-        const part = (pid: number, until: number) => ((cpuOf(pid) - until) / window) * 100
-        const cpu = { workerCpu: part(worker.pid, computed[0]), feederCpu: part(feeder.pid, computed[1]) }
+        const before = await measureWindow()
         await look('before')
-        await holder.query('begin isolation level repeatable read')
-        // The first statement takes the snapshot.
-        await holder.query('select count(*) from pg_class')
+        if (isHeld) {
+          await holder.query('begin isolation level repeatable read')
+          // The first statement takes the snapshot.
+          await holder.query('select count(*) from pg_class')
+        }
         await flow.rate(hold - window)
-        const during = await flow.rate(window)
+        const during = await measureWindow()
         await look('at its end')
-        await holder.query('commit')
+        if (isHeld) await holder.query('commit')
         await flow.rate(recovery)
-        const after = await flow.rate(window)
+        const after = await measureWindow()
         await look('after the recovery')
-        load.onCourse(name, { points, tables: states })
-        const dead = (index: number) => states[index]?.tables.reduce((sum, table) => sum + table.dead, 0) ?? 0
-        const failed = await flow.stop()
-        return { during: during / before, after: after / before, before, dead: dead(1), failed, ...cpu }
+        load.onCourse(name, { points: course.points, tables: states })
+        const dead = states[1]?.tables.reduce((sum, table) => sum + table.dead, 0) ?? 0
+        const { rate, postgresCpu, walBytes, workerCpu = 0, feederCpu = 0 } = during
+        return {
+          during: rate,
+          after: after.rate,
+          before: before.rate,
+          dead,
+          failed: await flow.stop(),
+          cpuBefore: before.postgresCpu,
+          cpuDuring: postgresCpu,
+          walBefore: before.walBytes,
+          walDuring: walBytes,
+          workerCpu,
+          feederCpu,
+        }
       } finally {
-        clearInterval(timer)
+        course.stop()
         await holder.end()
       }
     }
   },
 })
 
+/** Jobs that ended a second, every few seconds, counted from some time on, per `performance.now()`. */
+function follow(flow: Flow, { every, from }: { every: number; from: number }) {
+  const points: Point[] = []
+  let last = { at: performance.now(), ended: flow.ended() }
+  const timer = setInterval(() => {
+    const now = { at: performance.now(), ended: flow.ended() }
+    const value = ((now.ended - last.ended) / (now.at - last.at)) * 1000
+    points.push({ time: ((now.at + last.at) / 2 - from) / 1000, value })
+    last = now
+  }, every * 1000)
+  return { points, stop: () => clearInterval(timer) }
+}
+
 /** Ours: jobs with keys, whose handler does nothing. */
-export const heldAccepted = held({
-  name: 'Accepted',
-  database: 'held_accepted',
-  open: (server) => server.createOurs('held_accepted'),
-  async start(url, directory) {
-    const env = { DATABASE_URL: url }
-    const worker = await startAccepted('worker', directory, env)
-    const feeder = startModule('bench/contenders/flow-accepted-enqueue.ts', directory, env)
-    await feeder.hear()
-    return { worker, feeder }
-  },
-  tables: 'accepted.job, accepted.processed_key, pgboss.job',
-})
+const accepted = (name: string, database: string, isHeld: boolean) =>
+  held({
+    name,
+    isHeld,
+    database,
+    open: (server) => server.createOurs(database),
+    async start(url, directory) {
+      const env = { DATABASE_URL: url }
+      const worker = await startAccepted('worker', directory, env)
+      const feeder = startModule('bench/contenders/flow-accepted-enqueue.ts', directory, env)
+      await feeder.hear()
+      return { worker, feeder }
+    },
+    tables: 'accepted.job, accepted.processed_key, pgboss.job',
+  })
+
+export const heldAccepted = accepted('Accepted', 'held_accepted', true)
+
+/** The same, as long, and no transaction is held. */
+export const freeAccepted = accepted('Accepted, nothing held', 'free_accepted', false)
 
 /** pg-boss tuned, whose handler does nothing. */
 export const heldPgBoss = held({
   name: 'pg-boss, tuned',
+  isHeld: true,
   database: 'held_pg_boss',
   open: (server) => server.createDatabase('held_pg_boss'),
   async start(url, directory) {

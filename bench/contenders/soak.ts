@@ -3,6 +3,7 @@ import { openDatabase } from '../../src/db/database.ts'
 import { createCounted } from '../app/operations.ts'
 import { startFlow } from '../core/flow.ts'
 import { startAccepted, startModule } from '../core/process.ts'
+import { startReference } from '../core/reference.ts'
 import type { Contender, Point } from '../core/scenario.ts'
 import { cpuOf, memoryOf, startCost } from '../core/server.ts'
 import { type TableState, tablesOf } from '../core/tables.ts'
@@ -32,6 +33,8 @@ export interface SoakWindow {
   cpu: { api: number; worker: number; feeder: number; postgres: number }
   /** For each job that ended. */
   walBytes: number
+  /** What a fixed computation took meanwhile, in milliseconds of a processor. */
+  reference: number
 }
 
 /** Points of the course in a window. */
@@ -56,6 +59,7 @@ export const soak: Contender<SoakLoad> = {
         const flow = startFlow(feeder, worker, mostUnderWay)
         // The first seconds belong to the compiler.
         await flow.rate(quick ? 0.5 : 30)
+        const reference = startReference()
         const [before, begun] = [flow.ended(), performance.now()]
         for (let index = 1; index <= windows; index++) {
           const points: Point[] = []
@@ -80,9 +84,19 @@ export const soak: Contender<SoakLoad> = {
           const tables = await tablesOf(databaseUrl)
           const end = (performance.now() - begun) / 1000
           const memory = { apiMemory: memoryOf(api.pid), workerMemory: memoryOf(worker.pid) }
-          onWindow({ end, perSecond, points, tables, ...memory, cpu, walBytes: walBytes / jobs })
+          onWindow({
+            end,
+            perSecond,
+            points,
+            tables,
+            ...memory,
+            cpu,
+            walBytes: walBytes / jobs,
+            reference: reference.read(),
+          })
           if (!quick) say(`window ${index} of ${windows} · ${Math.round(perSecond)} jobs a second`)
         }
+        reference.stop()
         const jobs = flow.ended() - before
         const seconds = (performance.now() - begun) / 1000
         return { perSecond: jobs / seconds, jobs, failed: await flow.stop() }
