@@ -372,16 +372,17 @@ CREATE OR REPLACE FUNCTION accepted.delete_jobs_of_day(day date, most integer)
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  partition text := 'job_' || to_char(day, 'YYYYMMDD');
+  partition regclass := accepted.partition_of_day(day);
   deleted bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
     return null;
   end if;
-  if to_regclass('accepted.' || partition) is not null then
-    if accepted.has_expired(day) then
-      execute format('drop table accepted.%I', partition);
+  if partition is not null then
+    if not accepted.has_expired(day) then
+      return null;
     end if;
+    execute format('drop table %s', partition);
     return false;
   end if;
   delete from accepted.job_default where id in (
@@ -394,7 +395,7 @@ begin
   return deleted = most;
 end
 $function$;
-comment on function accepted.delete_jobs_of_day(date,integer) is 'Drops the partition of a day (UTC) that has expired; of a day that never had one, deletes the jobs, at most so many. Returns whether there may be more, or null when somebody else is at it. The worker calls it when their keys are gone.';
+comment on function accepted.delete_jobs_of_day(date,integer) is 'Drops the partition of a day (UTC) that has expired; of a day that never had one, deletes the jobs, at most so many. Returns whether there may be more, or null when somebody else is at it, or has brought a job back to life. The worker calls it when their keys are gone.';
 
 CREATE OR REPLACE FUNCTION accepted.delete_keys_of_day(day date, page bigint, pages integer)
  RETURNS boolean
@@ -461,18 +462,24 @@ CREATE OR REPLACE FUNCTION accepted.has_expired(day date)
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  partition text := 'job_' || to_char(day, 'YYYYMMDD');
   is_alive boolean;
 begin
   -- A pending row, a deferred one for example, keeps its day alive.
   execute format(
-    'select exists (select from accepted.%I where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
-    case when to_regclass('accepted.' || partition) is null then 'job_default' else partition end)
+    'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
+    coalesce(accepted.partition_of_day(day), 'accepted.job_default'))
     into is_alive using accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz);
   return not is_alive;
 end
 $function$;
 comment on function accepted.has_expired(date) is 'Whether every job that was accepted on a day (UTC) has ended and expired.';
+
+CREATE OR REPLACE FUNCTION accepted.partition_of_day(day date)
+ RETURNS regclass
+ LANGUAGE sql
+ STABLE
+RETURN (SELECT (c.oid)::regclass AS oid FROM (pg_inherits i JOIN pg_class c ON ((c.oid = i.inhrelid))) WHERE ((i.inhparent = ('accepted.job'::regclass)::oid) AND (c.relname = ('job_'::text || to_char((partition_of_day.day)::timestamp with time zone, 'YYYYMMDD'::text)))));
+comment on function accepted.partition_of_day(date) is 'The partition of accepted.job for a day (UTC); null when its jobs are in the default partition, or the partition has been detached.';
 
 CREATE OR REPLACE FUNCTION accepted.uuid_floor(at timestamp with time zone)
  RETURNS uuid

@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import type { Database } from '../src/db/database.ts'
 import { restAfter } from './chore.ts'
 
-/** Of each table, pages whose keys go in one transaction: a thousand, or what is among them of the day. */
+/** Pages of each table that one transaction reads, and deletes from: a thousand keys or so. */
 const pagesAtOnce = 16
 /** Jobs that go in one transaction, where they have no partition that is dropped. */
 const jobsAtOnce = 1_000
@@ -39,7 +39,7 @@ export async function maintainPartitions(
   }
 }
 
-/** @returns whether all of it is gone: not when another worker is at it, or this one stops */
+/** @returns whether all of it is gone: not when another worker is at it, this one stops, or a job has come back to life */
 async function deleteDay(database: Database, day: string, stopping: AbortSignal): Promise<boolean> {
   const keys = (step: number) =>
     sql`accepted.delete_keys_of_day(${day}::date, ${step * pagesAtOnce}::bigint, ${pagesAtOnce})`
@@ -47,7 +47,7 @@ async function deleteDay(database: Database, day: string, stopping: AbortSignal)
   return (await bySteps(database, keys, stopping)) && (await bySteps(database, jobs, stopping))
 }
 
-/** Takes steps as long as there are more, with rests. A step answers whether there are, or null: it is another's turn. */
+/** Takes steps as long as there are more, with rests. A step answers whether there are, or null: it is not its turn. */
 async function bySteps(
   database: Database,
   stepOf: (number: number) => RawBuilder<unknown>,

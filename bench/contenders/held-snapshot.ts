@@ -2,7 +2,7 @@ import pg from 'pg'
 import { type Flow, startFlow } from '../core/flow.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Point, Sample } from '../core/scenario.ts'
-import { costPer, cpuOf, query, type Server, startCost } from '../core/server.ts'
+import { costPer, query, type Server, startCost } from '../core/server.ts'
 import { type TableState, tablesOf } from '../core/tables.ts'
 
 /** Jobs flow; then a transaction is held open; then it ends. In seconds. */
@@ -65,14 +65,9 @@ const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<
       await flow.rate(load.warmUp)
       const course = follow(flow, { every, from: performance.now() + window * 1000 })
       const measureWindow = async () => {
-        const pids = [worker.pid, feeder.pid]
-        const [end, computed] = [await startCost(server, database, []), pids.map(cpuOf)]
+        const end = await startCost(server, database, [worker.pid, feeder.pid])
         const rate = await flow.rate(window)
-        const { postgresCpu, walBytes } = costPer(await end(), rate * window)
-        const [workerCpu, feederCpu] = pids.map(
-          (pid, index) => ((cpuOf(pid) - (computed[index] as number)) / window) * 100,
-        )
-        return { rate, postgresCpu, walBytes, workerCpu, feederCpu }
+        return { rate, ...costPer(await end(), rate * window) }
       }
       const holder = new pg.Client({ connectionString: databaseUrl })
       await holder.connect()
@@ -93,19 +88,17 @@ const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<
         await look('after the recovery')
         load.onCourse(name, { points: course.points, tables: states })
         const dead = states[1]?.tables.reduce((sum, table) => sum + table.dead, 0) ?? 0
-        const { rate, postgresCpu, walBytes, workerCpu = 0, feederCpu = 0 } = during
         return {
-          during: rate,
+          during: during.rate,
           after: after.rate,
           before: before.rate,
           dead,
           failed: await flow.stop(),
           cpuBefore: before.postgresCpu,
-          cpuDuring: postgresCpu,
+          cpuDuring: during.postgresCpu,
           walBefore: before.walBytes,
-          walDuring: walBytes,
-          workerCpu,
-          feederCpu,
+          walDuring: during.walBytes,
+          processCpu: during.processCpu,
         }
       } finally {
         course.stop()

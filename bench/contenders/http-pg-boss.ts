@@ -6,10 +6,10 @@ import pg from 'pg'
 import { fromKysely, PgBoss } from 'pg-boss'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
-import { keptIdle } from '../core/module.ts'
+import { idleTimeoutMillis } from '../core/module.ts'
 
 const connectionString = process.env.DATABASE_URL as string
-const pool = new pg.Pool({ connectionString, max: 10, idleTimeoutMillis: keptIdle })
+const pool = new pg.Pool({ connectionString, max: 10, idleTimeoutMillis })
 const db = new Kysely<{ note: { id: string; text: string } }>({ dialect: new PostgresDialect({ pool }) })
 const boss = new PgBoss({ connectionString, supervise: false, schedule: false })
 await boss.start()

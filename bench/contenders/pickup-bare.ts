@@ -1,13 +1,13 @@
 // What stands between a commit and a handler of ours, by hand: a hint in a transaction of its own, the claim, which
 // commits, and the lock of what was claimed, or, as PERFORM says, the status, which commits.
 import pg from 'pg'
-import { keptIdle, ready } from '../core/module.ts'
+import { idleTimeoutMillis, ready } from '../core/module.ts'
 import { serveEnqueuer, tellBegun } from './pickup-process.ts'
 
 const pool = new pg.Pool({
   connectionString: process.env.DATABASE_URL as string,
   max: 4,
-  idleTimeoutMillis: keptIdle,
+  idleTimeoutMillis,
 })
 const channel = 'work'
 const begin = process.env.PERFORM ? perform : settle

@@ -1,13 +1,13 @@
 // graphile-worker with several jobs at once; its `add_job` notifies in the transaction.
 import { Logger, makeWorkerUtils, run } from 'graphile-worker'
 import pg from 'pg'
-import { keptIdle, ready } from '../core/module.ts'
+import { idleTimeoutMillis, ready } from '../core/module.ts'
 import { serveEnqueuer, tellBegun } from './pickup-process.ts'
 
 const pgPool = new pg.Pool({
   connectionString: process.env.DATABASE_URL as string,
   max: 12,
-  idleTimeoutMillis: keptIdle,
+  idleTimeoutMillis,
 })
 const task = 'note'
 // A line for each job would be measured as well.

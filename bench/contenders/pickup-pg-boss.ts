@@ -1,11 +1,11 @@
 // pg-boss with NOTIFY in the transaction that enqueues; without it a job waits for the next look, up to two seconds.
 import { PgBoss } from 'pg-boss'
-import { keptIdle, ready } from '../core/module.ts'
+import { idleTimeoutMillis, ready } from '../core/module.ts'
 import { serveEnqueuer, tellBegun } from './pickup-process.ts'
 
 const queue = 'note'
 const isWorker = process.env.ROLE === 'work'
-const connection = { connectionString: process.env.DATABASE_URL as string, idleTimeoutMillis: keptIdle }
+const connection = { connectionString: process.env.DATABASE_URL as string, idleTimeoutMillis }
 const boss = new PgBoss({
   ...connection,
   useListenNotify: isWorker,

@@ -59,47 +59,50 @@ export const soak: Contender<SoakLoad> = {
         const flow = startFlow(feeder, worker, mostUnderWay)
         // The first seconds belong to the compiler.
         await flow.rate(quick ? 0.5 : 30)
-        const reference = startReference()
         const [before, begun] = [flow.ended(), performance.now()]
-        for (let index = 1; index <= windows; index++) {
-          const points: Point[] = []
-          const [first, from] = [flow.ended(), performance.now()]
+        const elapsed = () => (performance.now() - begun) / 1000
+        const reference = startReference()
+        const measureWindow = async (): Promise<SoakWindow> => {
+          const [first, from] = [flow.ended(), elapsed()]
           const computed = { api: cpuOf(api.pid), worker: cpuOf(worker.pid), feeder: cpuOf(feeder.pid) }
           const cost = await startCost(server, database, [])
+          const points: Point[] = []
           for (let point = 0; point < pointsEach; point++) {
             const value = await flow.rate(secondsEach / pointsEach)
-            points.push({ time: (performance.now() - begun) / 1000, value })
+            points.push({ time: elapsed(), value })
           }
-          const took = (performance.now() - from) / 1000
+          const took = elapsed() - from
           const jobs = flow.ended() - first
-          const part = (cpu: number) => (cpu / took) * 100
           const { postgresCpu, walBytes } = await cost()
-          const cpu = {
-            api: part(cpuOf(api.pid) - computed.api),
-            worker: part(cpuOf(worker.pid) - computed.worker),
-            feeder: part(cpuOf(feeder.pid) - computed.feeder),
-            postgres: part(postgresCpu),
-          }
-          const perSecond = jobs / took
-          const tables = await tablesOf(databaseUrl)
-          const end = (performance.now() - begun) / 1000
-          const memory = { apiMemory: memoryOf(api.pid), workerMemory: memoryOf(worker.pid) }
-          onWindow({
-            end,
-            perSecond,
+          const part = (cpu: number) => (cpu / took) * 100
+          return {
+            end: elapsed(),
+            perSecond: jobs / took,
             points,
-            tables,
-            ...memory,
-            cpu,
+            tables: await tablesOf(databaseUrl),
+            apiMemory: memoryOf(api.pid),
+            workerMemory: memoryOf(worker.pid),
+            cpu: {
+              api: part(cpuOf(api.pid) - computed.api),
+              worker: part(cpuOf(worker.pid) - computed.worker),
+              feeder: part(cpuOf(feeder.pid) - computed.feeder),
+              postgres: part(postgresCpu),
+            },
             walBytes: walBytes / jobs,
             reference: reference.read(),
-          })
-          if (!quick) say(`window ${index} of ${windows} · ${Math.round(perSecond)} jobs a second`)
+          }
         }
-        reference.stop()
+        try {
+          for (let index = 1; index <= windows; index++) {
+            const window = await measureWindow()
+            onWindow(window)
+            if (!quick) say(`window ${index} of ${windows} · ${Math.round(window.perSecond)} jobs a second`)
+          }
+        } finally {
+          reference.stop()
+        }
         const jobs = flow.ended() - before
-        const seconds = (performance.now() - begun) / 1000
-        return { perSecond: jobs / seconds, jobs, failed: await flow.stop() }
+        return { perSecond: jobs / elapsed(), jobs, failed: await flow.stop() }
       },
       async close() {
         await feeder.stop()

@@ -1,5 +1,5 @@
-/** How long our own pools keep a connection that nobody uses, in milliseconds: those of others as long, when it is not their turn. */
-export const keptIdle = 300_000
+/** For the pools of others: ours keep their connections while it is the turn of others, and so do theirs, for good. */
+export const idleTimeoutMillis = 0
 
 /** For a module of the bench in a process of its own: tells that it is ready. It ends with whoever started it. */
 export function ready(): void {

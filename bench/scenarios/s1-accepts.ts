@@ -51,7 +51,7 @@ function goalsOf({ series }: Table): Goal[] {
   const [api, postgres, loader] = spent.map(format)
   const goal = (text: string, than: string, least: number) => {
     const bound = format(most / figure(than, 'perSecond'))
-    const why = `a request takes ${api} µs of a processor in the API, ${postgres} in Postgres and ${loader} in wrk: if the ${cpus().length} processors did nothing else, and never waited, that were ${format(most)} requests a second, ${bound} × as many; they were at it for ${format(part)} % of the time`
+    const why = `a request takes ${api} µs of a processor in the API, ${postgres} in Postgres and ${loader} in wrk: if the ${cpus().length} processors did nothing else, and never waited, that would be ${format(most)} requests a second, ${bound} × as many; they were at it for ${format(part)} % of the time`
     return atLeast(series, { contender: ours.name, metric: 'perSecond', than, least, text, why })
   }
   return [

@@ -26,8 +26,7 @@ const metrics: Metric[] = [
   { name: 'cpuDuring', unit: 'µs of Postgres a job' },
   { name: 'walBefore', unit: 'bytes a job' },
   { name: 'walDuring', unit: 'bytes a job' },
-  { name: 'workerCpu', unit: '% of a core, during' },
-  { name: 'feederCpu', unit: '% of a core, during' },
+  { name: 'processCpu', unit: 'µs of worker and feeder a job, during' },
 ]
 
 export const heldSnapshot: Scenario = {

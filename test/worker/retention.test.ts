@@ -281,8 +281,18 @@ t.test('a day that has come alive again, by hand, is not dropped', async (t) => 
   const { query, partitions, makeOld } = await setUp(t)
   await makeOld()
   await query("update accepted.job set expires_at = now() + interval '1 day'")
-  await query("select accepted.delete_jobs_of_day('2025-01-02', 10)")
+  t.same(await query("select accepted.delete_jobs_of_day('2025-01-02', 10) as more"), [{ more: null }])
   t.ok((await partitions()).includes('job_20250102'))
+})
+
+t.test('a partition that was detached, to be kept, is not dropped with what else there is of its day', async (t) => {
+  const { query, maintain, makeOld } = await setUp(t)
+  await makeOld()
+  await query('alter table accepted.job detach partition accepted.job_20250102')
+  await query('insert into accepted.job select * from accepted.job_20250102')
+  await maintain()
+  t.same(await query('select from accepted.job'), [])
+  t.equal((await query('select from accepted.job_20250102')).length, 1)
 })
 
 t.test('jobs that ended and expired before they had a partition go as well, with their keys', async (t) => {
