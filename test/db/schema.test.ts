@@ -56,6 +56,15 @@ t.test('a change of the status is a HOT update: only a BRIN index holds a column
   t.same(updates, [{ updated: 1, hot: 1 }])
 })
 
+t.test('where jobs wait to be claimed, a vacuum does not rest', async (t) => {
+  const { pool } = await openTestDatabase(t)
+  await pool.query(`
+    select pgboss.create_queue('note.create', '{"policy": "standard"}');
+    insert into pgboss.job (name) values ('note.create')`)
+  const { rows } = await pool.query('select reloptions from pgboss.job join pg_class on pg_class.oid = job.tableoid')
+  t.same(rows, [{ reloptions: ['autovacuum_vacuum_cost_delay=0'] }])
+})
+
 t.test('ids sort by time: uuid_floor and uuid_time are inverse to the millisecond', async (t) => {
   const { pool } = await openTestDatabase(t)
   const at = '2026-11-21T05:06:07.089Z'
