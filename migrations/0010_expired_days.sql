@@ -6,28 +6,19 @@ drop function accepted.expired_job_partition();
 drop index accepted.idempotency_key_job_id_idx;
 drop index accepted.processed_key_job_id_idx;
 
-create function accepted.partition_of_day(day date) returns regclass
-language sql
-stable
-return (
-  select c.oid::regclass from pg_inherits i join pg_class c on c.oid = i.inhrelid
-  where i.inhparent = 'accepted.job'::regclass and c.relname = 'job_' || to_char(day, 'YYYYMMDD')
-);
-
-comment on function accepted.partition_of_day is 'The partition of accepted.job for a day (UTC); null when its jobs are in the default partition, or the partition has been detached.';
-
 create function accepted.has_expired(day date) returns boolean
 language plpgsql
 stable
 set timezone = 'UTC'
 as $$
 declare
+  partition text := 'job_' || to_char(day, 'YYYYMMDD');
   is_alive boolean;
 begin
   -- A pending row, a deferred one for example, keeps its day alive.
   execute format(
-    'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
-    coalesce(accepted.partition_of_day(day), 'accepted.job_default'))
+    'select exists (select from accepted.%I where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
+    case when to_regclass('accepted.' || partition) is null then 'job_default' else partition end)
     into is_alive using accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz);
   return not is_alive;
 end
@@ -102,17 +93,16 @@ set lock_timeout = '2s'
 set timezone = 'UTC'
 as $$
 declare
-  partition regclass := accepted.partition_of_day(day);
+  partition text := 'job_' || to_char(day, 'YYYYMMDD');
   deleted bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
     return null;
   end if;
-  if partition is not null then
-    if not accepted.has_expired(day) then
-      return null;
+  if to_regclass('accepted.' || partition) is not null then
+    if accepted.has_expired(day) then
+      execute format('drop table accepted.%I', partition);
     end if;
-    execute format('drop table %s', partition);
     return false;
   end if;
   delete from accepted.job_default where id in (
@@ -126,4 +116,4 @@ begin
 end
 $$;
 
-comment on function accepted.delete_jobs_of_day is 'Drops the partition of a day (UTC) that has expired; of a day that never had one, deletes the jobs, at most so many. Returns whether there may be more, or null when somebody else is at it, or has brought a job back to life. The worker calls it when their keys are gone.';
+comment on function accepted.delete_jobs_of_day is 'Drops the partition of a day (UTC) that has expired; of a day that never had one, deletes the jobs, at most so many. Returns whether there may be more, or null when somebody else is at it. The worker calls it when their keys are gone.';

@@ -5,7 +5,7 @@ import { type Contender, warmUp } from '../core/scenario.ts'
 import { acceptOne, addExpiredDay, settleTables } from '../core/seed.ts'
 import { query, startCost } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
-import type { Dropped } from './drop-partition.ts'
+import type { Dropped } from './partition-dropper.ts'
 
 /** So many requests a second at fixed times; a day of so many jobs is there, and has expired. */
 export interface DropLoad {
@@ -28,7 +28,7 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
     const databaseUrl = await server.createOurs(database)
     const env = { DATABASE_URL: databaseUrl }
     const api = await startAccepted('api', directory, env)
-    const dropper = startModule('bench/contenders/drop-partition.ts', directory, env)
+    const dropper = startModule('bench/contenders/partition-dropper.ts', directory, env)
     await dropper.hear()
     let isWarm = quick
 

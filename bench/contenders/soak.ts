@@ -3,7 +3,6 @@ import { openDatabase } from '../../src/db/database.ts'
 import { createCounted } from '../app/operations.ts'
 import { startFlow } from '../core/flow.ts'
 import { startAccepted, startModule } from '../core/process.ts'
-import { startReference } from '../core/reference.ts'
 import type { Contender, Point } from '../core/scenario.ts'
 import { cpuOf, memoryOf, startCost } from '../core/server.ts'
 import { type TableState, tablesOf } from '../core/tables.ts'
@@ -33,8 +32,6 @@ export interface SoakWindow {
   cpu: { api: number; worker: number; feeder: number; postgres: number }
   /** For each job that ended. */
   walBytes: number
-  /** What a fixed computation took meanwhile, in milliseconds of a processor. */
-  reference: number
 }
 
 /** Points of the course in a window. */
@@ -61,7 +58,6 @@ export const soak: Contender<SoakLoad> = {
         await flow.rate(quick ? 0.5 : 30)
         const [before, begun] = [flow.ended(), performance.now()]
         const elapsed = () => (performance.now() - begun) / 1000
-        const reference = startReference()
         const measureWindow = async (): Promise<SoakWindow> => {
           const [first, from] = [flow.ended(), elapsed()]
           const computed = { api: cpuOf(api.pid), worker: cpuOf(worker.pid), feeder: cpuOf(feeder.pid) }
@@ -89,17 +85,12 @@ export const soak: Contender<SoakLoad> = {
               postgres: part(postgresCpu),
             },
             walBytes: walBytes / jobs,
-            reference: reference.read(),
           }
         }
-        try {
-          for (let index = 1; index <= windows; index++) {
-            const window = await measureWindow()
-            onWindow(window)
-            if (!quick) say(`window ${index} of ${windows} · ${Math.round(window.perSecond)} jobs a second`)
-          }
-        } finally {
-          reference.stop()
+        for (let index = 1; index <= windows; index++) {
+          const window = await measureWindow()
+          onWindow(window)
+          if (!quick) say(`window ${index} of ${windows} · ${Math.round(window.perSecond)} jobs a second`)
         }
         const jobs = flow.ended() - before
         return { perSecond: jobs / elapsed(), jobs, failed: await flow.stop() }

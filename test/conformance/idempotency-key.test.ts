@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { failsAtCommit, heldAtCommit } from './app/operations.ts'
 import { type Answer, type Client, nothing, pending, type RequestOptions, serve } from './support.ts'
 
@@ -331,8 +331,9 @@ t.test('50 at once with one key and different bodies on two API processes: one j
 })
 
 /** Keeps the commit of the notes with a text from returning, until it is let go. */
-async function hold(text: string): Promise<{ isReached(): Promise<boolean>; release(): Promise<void> }> {
+async function hold(t: Test, text: string): Promise<{ isReached(): Promise<boolean>; release(): Promise<void> }> {
   const holder = await pool.connect()
+  t.teardown(() => holder.release(true))
   await holder.query('select pg_advisory_lock(hashtext($1))', [text])
   return {
     async isReached() {
@@ -345,9 +346,19 @@ async function hold(text: string): Promise<{ isReached(): Promise<boolean>; rele
     },
     async release() {
       await holder.query('select pg_advisory_unlock_all()')
-      holder.release()
     },
   }
+}
+
+/** Whether somebody waits for a lock in this database, apart from the commit of the notes with a text. */
+async function isKeyAwaited(text: string): Promise<boolean> {
+  const { rows } = await pool.query(
+    `select from pg_locks join pg_database d on d.oid = database
+      where datname = current_database() and locktype = 'advisory' and not granted
+        and objid::bigint <> hashtext($1)::bigint & x'ffffffff'::bigint`,
+    [text],
+  )
+  return rows.length > 0
 }
 
 // Other requests may share the transaction that is held, so that these tests run by themselves.
@@ -356,7 +367,7 @@ const alone = { buffered: false }
 t.test('the first request is still committing: the second waits, then replays', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: waits` }
-  const held = await hold(body.text)
+  const held = await hold(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k')))
@@ -373,7 +384,7 @@ t.test('the first request is still committing: the second waits, then replays', 
 t.test('the first request is still committing: many wait, and nobody else does', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: many` }
-  const held = await hold(body.text)
+  const held = await hold(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   // More than there are connections.
@@ -392,7 +403,7 @@ t.test('the first request is still committing: many wait, and nobody else does',
 t.test('the first request is still committing past the lock timeout: many wait, and all get 409', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: many, too long` }
-  const held = await hold(body.text)
+  const held = await hold(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const others = Array.from({ length: 30 }, (_, number) =>
@@ -406,7 +417,7 @@ t.test('the first request is still committing past the lock timeout: many wait, 
 t.test('the first request is still committing past the lock timeout: 409 with Retry-After', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: past the timeout` }
-  const held = await hold(body.text)
+  const held = await hold(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = await pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k'))).result()
@@ -423,7 +434,7 @@ t.test('the first request is still committing past the lock timeout: 409 with Re
 t.test('the first request is still committing, under another key: nobody waits', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: alone` }
-  const held = await hold(body.text)
+  const held = await hold(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const other = await service.as(ann.name, otherApi).post('/idle', { text: 'x' }, keyed('l'))
@@ -436,10 +447,12 @@ t.test('the first request is still committing, under another key: nobody waits',
 t.test('the first request was committing and is rolled back: the second takes its place', alone, async (t) => {
   const ann = someone()
   const body = { text: `${heldAtCommit}: rolled back` }
-  const held = await hold(body.text)
+  const held = await hold(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = pending(service.as(ann.name, otherApi).post('/quiet', {}, keyed('k')))
+  // Before that the first could have its place again, to be held once more.
+  while (!(await isKeyAwaited(body.text)));
   await pool.query(
     `select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and not granted
       and objid::bigint = hashtext($1)::bigint & x'ffffffff'::bigint`,
