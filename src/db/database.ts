@@ -104,7 +104,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     },
     async close() {
       stopLooking()
+      // Which ends the pool only when Kysely itself has used it.
       await kysely.destroy()
+      if (!pool.ending) await pool.end()
     },
   }
 }

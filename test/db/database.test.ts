@@ -1,0 +1,13 @@
+import t from 'tap'
+import { openDatabase } from '../../src/db/database.ts'
+import { createDatabase } from '../support/database.ts'
+
+t.test('closed: all connections are, also where Kysely had none of them', async (t) => {
+  const database = openDatabase({ url: await createDatabase(t) })
+  const { pool } = database
+  await pool.query('select 1')
+  t.equal(pool.totalCount, 1)
+  await Promise.all([database.close(), database.close()])
+  t.equal(pool.totalCount, 0)
+  await database.close()
+})
