@@ -39,6 +39,15 @@ comment on column accepted.attempt.error is 'Why: {code, message, details?}, wit
 comment on column accepted.attempt.started_at is 'When the attempt began.';
 comment on column accepted.attempt.failed_at is 'When it failed.';
 
+create table accepted.expiry (
+  day date not null,
+  next_page bigint not null,
+  constraint expiry_pkey PRIMARY KEY (day)
+);
+comment on table accepted.expiry is 'One row per day whose jobs have all expired, and are being deleted.';
+comment on column accepted.expiry.day is 'The day (UTC).';
+comment on column accepted.expiry.next_page is 'The first page of the tables of keys and attempts that has not been looked through yet.';
+
 create table accepted.idempotency_key (
   principal text not null,
   key text not null,
@@ -298,6 +307,39 @@ comment on column accepted.job_overview.ended_at is 'When it ended.';
 comment on column accepted.job_overview.queue_state is 'The state in pgboss.job; null once the queue has forgotten it.';
 comment on column accepted.job_overview.due_at is 'When the queue hands it out, or handed it out, at the earliest.';
 
+CREATE OR REPLACE FUNCTION accepted.begin_expiry()
+ RETURNS date
+ LANGUAGE plpgsql
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  day date;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
+    return null;
+  end if;
+  select expiry.day into day from accepted.expiry order by expiry.day limit 1;
+  if found then
+    return day;
+  end if;
+  for day in
+    select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$'
+    union
+    select accepted.uuid_time(id)::date from accepted.job_default
+    order by 1
+  loop
+    exit when day >= current_date;
+    if accepted.has_expired(day) then
+      insert into accepted.expiry values (day, 0);
+      return day;
+    end if;
+  end loop;
+  return null;
+end
+$function$;
+comment on function accepted.begin_expiry() is 'The day (UTC) whose jobs are being deleted; when there is none, begins with the oldest of which every job has ended and expired. Null when there is no such day, or somebody else is at it. The worker calls it.';
+
 CREATE OR REPLACE FUNCTION accepted.claim(queue text, most integer, created_from timestamp with time zone)
  RETURNS TABLE(id uuid, retry_count integer, data jsonb, waited double precision, floor text)
  LANGUAGE plpgsql
@@ -334,7 +376,7 @@ comment on function accepted.claim(text,integer,timestamp with time zone) is 'Cl
 CREATE OR REPLACE FUNCTION accepted.create_job_partitions(days_ahead integer DEFAULT 3)
  RETURNS SETOF text
  LANGUAGE plpgsql
- SET lock_timeout TO '2s'
+ SET lock_timeout TO '100ms'
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
@@ -368,7 +410,7 @@ comment on function accepted.create_job_partitions(integer) is 'Makes the partit
 CREATE OR REPLACE FUNCTION accepted.delete_jobs_of_day(day date, most integer)
  RETURNS boolean
  LANGUAGE plpgsql
- SET lock_timeout TO '2s'
+ SET lock_timeout TO '100ms'
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
@@ -379,6 +421,7 @@ begin
     return null;
   end if;
   if partition is not null then
+    delete from accepted.expiry where expiry.day = $1;
     if not accepted.has_expired(day) then
       return null;
     end if;
@@ -392,12 +435,15 @@ begin
     order by id limit most
   );
   get diagnostics deleted = row_count;
+  if deleted < most then
+    delete from accepted.expiry where expiry.day = $1;
+  end if;
   return deleted = most;
 end
 $function$;
 comment on function accepted.delete_jobs_of_day(date,integer) is 'Drops the partition of a day (UTC) that has expired; of a day that never had one, deletes the jobs, at most so many. Returns whether there may be more, or null when somebody else is at it, or has brought a job back to life. The worker calls it when their keys are gone.';
 
-CREATE OR REPLACE FUNCTION accepted.delete_keys_of_day(day date, page bigint, pages integer)
+CREATE OR REPLACE FUNCTION accepted.delete_keys_of_day(day date, pages integer)
  RETURNS boolean
  LANGUAGE plpgsql
  SET "TimeZone" TO 'UTC'
@@ -408,52 +454,34 @@ AS $function$
 declare
   first_id uuid := accepted.uuid_floor(day::timestamptz);
   next_id uuid := accepted.uuid_floor((day + 1)::timestamptz);
-  first_row tid := format('(%s,0)', page);
-  next_row tid := format('(%s,0)', page + pages);
+  next_page bigint;
+  first_row tid;
+  next_row tid;
 begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
     return null;
   end if;
+  update accepted.expiry set next_page = expiry.next_page + pages where expiry.day = $1
+    returning expiry.next_page into next_page;
+  if not found then
+    return null;
+  end if;
+  first_row := format('(%s,0)', next_page - pages);
+  next_row := format('(%s,0)', next_page);
   delete from accepted.idempotency_key
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.processed_key
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.attempt
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
-  return (page + pages) * current_setting('block_size')::bigint < greatest(
+  return next_page * current_setting('block_size')::bigint < greatest(
     pg_relation_size('accepted.idempotency_key'),
     pg_relation_size('accepted.processed_key'),
     pg_relation_size('accepted.attempt')
   );
 end
 $function$;
-comment on function accepted.delete_keys_of_day(date,bigint,integer) is 'Deletes the keys and attempts of the jobs of a day (UTC) that has expired, from so many pages of their tables, from a page on. Returns whether there are pages left, or null when somebody else is at it. The worker calls it.';
-
-CREATE OR REPLACE FUNCTION accepted.expired_day()
- RETURNS date
- LANGUAGE plpgsql
- STABLE
- SET "TimeZone" TO 'UTC'
-AS $function$
-declare
-  day date;
-begin
-  for day in
-    select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$'
-    union
-    select accepted.uuid_time(id)::date from accepted.job_default
-    order by 1
-  loop
-    exit when day >= current_date;
-    if accepted.has_expired(day) then
-      return day;
-    end if;
-  end loop;
-  return null;
-end
-$function$;
-comment on function accepted.expired_day() is 'The oldest day (UTC) of which there are jobs, each of which has ended and expired; null when there is none.';
+comment on function accepted.delete_keys_of_day(date,integer) is 'Deletes the keys and attempts of the jobs of a day (UTC) that has expired, from the next so many pages of their tables. Returns whether there are pages left, or null when somebody else is at it, or has done it. The worker calls it.';
 
 CREATE OR REPLACE FUNCTION accepted.has_expired(day date)
  RETURNS boolean

@@ -1,3 +1,4 @@
+import { errorCode, sqlstate } from '../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { redact } from '../src/redact.ts'
 
@@ -98,6 +99,23 @@ export class JobCanceled extends Error {
 export class LostClaim extends Error {
   override name = 'LostClaim'
 }
+
+/** Somebody else has one of several jobs locked, or is committing its key: nothing was done, lest the others wait. */
+export class JobLocked extends Error {
+  override name = 'JobLocked'
+}
+
+/**
+ * Makes what throws an error again, as JobLocked when it is that.
+ *
+ * @param isBrief whether nobody was to be waited for
+ */
+export const asLocked =
+  (isBrief: boolean) =>
+  (error: unknown): never => {
+    if (isBrief && errorCode(error) === sqlstate.lockNotAvailable) throw new JobLocked('A job is locked')
+    throw error
+  }
 
 /** Characters of a message that a client is shown, at most. */
 const longestMessage = 500

@@ -1,5 +1,6 @@
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { Claim } from './claim.ts'
+import { JobLocked } from './failure.ts'
 import { handBack } from './hand-back.ts'
 import type { Lane } from './lane.ts'
 import { createSettling, type RunContext, runBatch, runEach } from './run.ts'
@@ -55,12 +56,16 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
     proceed()
   }
 
-  const run = async (claims: readonly Claim[]) => {
-    batches += 1
-    for (const claim of claims) {
-      held.add(claim)
-      if (claim.waited !== undefined) lane.metrics.observeWait(lane.operation.name, claim.waited)
+  const run = (claims: readonly Claim[]) => {
+    for (const { waited } of claims) {
+      if (waited !== undefined) lane.metrics.observeWait(lane.operation.name, waited)
     }
+    return runHeld(claims)
+  }
+
+  const runHeld = async (claims: readonly Claim[]): Promise<boolean> => {
+    batches += 1
+    for (const claim of claims) held.add(claim)
     try {
       // By a claim that was under way when the worker was told to stop.
       if (draining) {
@@ -70,6 +75,10 @@ export function startLoop(lane: Lane, context: RunContext): Loop {
       await (batchSize ? runBatch(lane, claims, context) : runEach(lane, claims, { settling, ...context }, end))
       return !context.stopping.aborted
     } catch (err) {
+      if (err instanceof JobLocked) {
+        const areRun = await Promise.all(claims.map((claim) => runHeld([claim])))
+        return areRun.every((isRun) => isRun)
+      }
       lane.log.error({ err }, 'Jobs could not be begun; they are handed back')
       if (!context.stopping.aborted) await handBack(lane, claims, pauseSeconds)
       return false

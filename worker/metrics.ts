@@ -57,7 +57,7 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
   })
   const waits = new Histogram({
     name: 'accepted_job_wait_seconds',
-    help: 'Time from when a job was due to its claim, of a sample of at most four claims a second',
+    help: 'Time from when a job was due to its claim',
     labelNames,
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600],
     registers,
@@ -111,7 +111,7 @@ function backlogGauges(database: Database, operations: readonly string[], regist
   const labelNames = ['operation']
   const ready = new Gauge({
     name: 'accepted_jobs_ready',
-    help: 'Jobs that are due and wait, of all workers; counted every five seconds',
+    help: 'Jobs that are due and wait, of all workers; counted every 15 seconds',
     labelNames,
     registers,
   })

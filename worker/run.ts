@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createBatcher } from '../src/batcher.ts'
-import { commit, planOnce, together } from '../src/db/database.ts'
-import { errorCode, isContention, isOutage, sqlstate } from '../src/db/sqlstate.ts'
+import { commit, planOnce, planOnceAndWaitBriefly, together } from '../src/db/database.ts'
+import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
 import type { Cancellations } from './cancellations.ts'
 import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
-import { AttemptTimeout, JobCanceled, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
+import { AttemptTimeout, asLocked, JobCanceled, JobLocked, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane } from './lane.ts'
 import type { Progress } from './progress.ts'
@@ -52,9 +52,8 @@ export function createSettling(lane: Lane, context: RunContext): Settling {
     batchSize: settledTogether,
     batchesAtOnce: settlesAtOnce,
     async run(batch) {
-      const all = batch.map(({ performed }) => performed)
-      const isSettled = await settleOrSplit(lane, all, context)
-      for (const { end } of batch) end(isSettled)
+      const ends = new Map(batch.map(({ performed, end }) => [performed, end]))
+      await settleOrSplit(lane, [...ends.keys()], context, (one, isSettled) => ends.get(one)?.(isSettled))
     },
   })
   return {
@@ -62,14 +61,18 @@ export function createSettling(lane: Lane, context: RunContext): Settling {
   }
 }
 
-/** The life of jobs that perform: begun together, then each performed by itself. */
+/**
+ * The life of jobs that perform: begun together, then each performed by itself.
+ *
+ * @throws JobLocked when somebody has one of several locked: none has begun
+ */
 export async function runEach(
   lane: Lane,
   claims: readonly Claim[],
   { settling, ...context }: RunContext & { settling: Settling },
   onEnd: (claim: Claim) => void,
 ): Promise<void> {
-  const begun = await patiently(lane, context, () => begin(lane, claims))
+  const begun = await patiently(lane, context, () => begin(lane, claims, claims.length > 1))
   lane.hints.notify('status', begun.running.keys())
   await Promise.all(
     claims.map(async (claim) => {
@@ -111,20 +114,20 @@ interface Begun {
 }
 
 /** Shows jobs as running, and finds those whose effect is there already. */
-async function begin({ operation, database }: Lane, claims: readonly Claim[]): Promise<Begun> {
+async function begin({ operation, database }: Lane, claims: readonly Claim[], isBrief: boolean): Promise<Begun> {
   const { kysely } = database
   const ids = claims.map(({ jobId }) => jobId)
-  const running = await kysely.transaction().execute(async (kyselyTrx) => {
-    const trx = kyselyTrx as unknown as AnyTransaction
+  const show = async (kyselyTrx: unknown) => {
     // In a statement before: one that waits for a lock looks at the queue as it was before the wait.
-    const [, , shown] = await together(trx, (trx) => [
-      planOnce(trx),
+    const [, , shown] = await together(kyselyTrx as AnyTransaction, (trx) => [
+      isBrief ? planOnceAndWaitBriefly(trx) : planOnce(trx),
       lockPending(trx, ids),
       writeRunning(trx, operation, claims),
       commit(trx),
     ])
     return shown
-  })
+  }
+  const running = await kysely.transaction().execute(show).catch(asLocked(isBrief))
   const suspected = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
   return { running, duplicates: await findProcessed(kysely, operation, suspected) }
 }
@@ -177,43 +180,56 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
 
 /**
  * Settles a batch in one transaction. When that fails, each half settles in a transaction of its own, and so on, so that
- * only the job that cannot be settled is charged.
+ * only the job that cannot be settled is charged. What somebody else has locked comes last: the others do not wait for it.
  *
- * @returns whether all were settled at once
+ * @param onEnd told of each that is settled or has failed: whether it was settled, and all of its batch with it
  */
-async function settleOrSplit(lane: Lane, performed: readonly Performed[], context: RunContext): Promise<boolean> {
-  try {
-    const { hints, outcomes } = await patiently(lane, context, settleOnce(lane, performed))
-    lane.metrics.countOutcomes(lane.operation.name, outcomes)
-    lane.hints.notify('work', hints)
-    lane.hints.notify(
-      'status',
-      performed.map(({ claim }) => claim.jobId),
-    )
-    return true
-  } catch (error) {
-    // The worker hands back what it holds when it has stopped.
-    if (context.stopping.aborted) return false
-    const [first, ...more] = performed as [Performed, ...Performed[]]
-    if (more.length === 0) {
-      await fail(lane, first.claim, error, context)
-    } else {
-      lane.metrics.countRetry(lane.operation.name, 'bisected')
-      const half = Math.ceil(performed.length / 2)
-      await settleOrSplit(lane, performed.slice(0, half), context)
-      await settleOrSplit(lane, performed.slice(half), context)
+async function settleOrSplit(
+  lane: Lane,
+  performed: readonly Performed[],
+  context: RunContext,
+  onEnd: (performed: Performed, isSettled: boolean) => void = () => {},
+): Promise<void> {
+  const locked: Performed[] = []
+  const settleSome = async (some: readonly Performed[], isBrief: boolean): Promise<void> => {
+    try {
+      const { hints, outcomes } = await patiently(lane, context, settleOnce(lane, some, isBrief))
+      lane.metrics.countOutcomes(lane.operation.name, outcomes)
+      lane.hints.notify('work', hints)
+      lane.hints.notify(
+        'status',
+        some.map(({ claim }) => claim.jobId),
+      )
+      for (const one of some) onEnd(one, some.length === performed.length)
+    } catch (error) {
+      const [first, ...more] = some as [Performed, ...Performed[]]
+      // The worker hands back what it holds when it has stopped.
+      if (context.stopping.aborted) {
+        for (const one of some) onEnd(one, false)
+      } else if (more.length > 0) {
+        lane.metrics.countRetry(lane.operation.name, 'bisected')
+        const half = Math.ceil(some.length / 2)
+        await settleSome(some.slice(0, half), isBrief)
+        await settleSome(some.slice(half), isBrief)
+      } else if (error instanceof JobLocked) {
+        locked.push(first)
+      } else {
+        await fail(lane, first.claim, error, context)
+        onEnd(first, false)
+      }
     }
-    return false
   }
+  await settleSome(performed, performed.length > 1)
+  for (const one of locked) await settleSome([one], false)
 }
 
 /** Settles in a transaction. One whose COMMIT was lost on the way may have happened: the next try finds that out. */
-function settleOnce(lane: Lane, performed: readonly Performed[]): () => Promise<Settled> {
+function settleOnce(lane: Lane, performed: readonly Performed[], isBrief: boolean): () => Promise<Settled> {
   let settled: Settled | undefined
   return async () => {
     try {
       return await lane.database.kysely.transaction().execute(async (trx) => {
-        settled = await settle(lane, trx, performed)
+        settled = await settle(lane, trx, performed, isBrief)
         return settled
       })
     } catch (error) {
@@ -238,14 +254,22 @@ async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContex
   const cause = isOutage(error) ? new RetryAfter(outagePause) : error
   if (error instanceof JobCanceled) log.info('Canceled while it was running')
   else log.warn({ err: error }, 'The attempt failed')
+  let recorded: Settled | undefined
+  const recordOnce = async (reason: unknown) => {
+    try {
+      return await lane.database.kysely.transaction().execute(async (trx) => {
+        recorded = await settleFailure(lane, trx, claim, reason)
+        return recorded
+      })
+    } catch (failure) {
+      // It was ours when it was recorded: the COMMIT was lost on the way, and has happened.
+      if (recorded && isLost(failure)) return recorded
+      if (!isLostConnection(failure)) recorded = undefined
+      throw failure
+    }
+  }
   // Nothing of the handler's runs in it: what is locked now will not be for ever.
-  const record = (reason: unknown) =>
-    patiently(
-      lane,
-      context,
-      () => lane.database.kysely.transaction().execute((trx) => settleFailure(lane, trx, claim, reason)),
-      Number.POSITIVE_INFINITY,
-    )
+  const record = (reason: unknown) => patiently(lane, context, () => recordOnce(reason), Number.POSITIVE_INFINITY)
   try {
     const { hints, outcomes } = await record(cause).catch((failure) => {
       if (isLost(failure) || context.stopping.aborted) throw failure

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { TSchema } from 'typebox'
-import { planAsUsual, planOnce, together } from '../src/db/database.ts'
+import { planAndWaitAsUsual, planOnce, planOnceAndWaitBriefly, together } from '../src/db/database.ts'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { enqueueDeliveries } from '../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
@@ -8,7 +8,7 @@ import { uuid7 } from '../src/uuid.ts'
 import { assertPayload, findMismatch } from '../src/validation.ts'
 import type { Claim } from './claim.ts'
 import { lockAndClaimKeys } from './dedup.ts'
-import { AttemptTimeout, SchemaMismatch } from './failure.ts'
+import { AttemptTimeout, asLocked, SchemaMismatch } from './failure.ts'
 import type { SettlingJob } from './handlers.ts'
 import { describeJob, type Lane } from './lane.ts'
 import type { Outcomes } from './metrics.ts'
@@ -44,18 +44,24 @@ export interface Settled {
  * together or not at all. What is to be canceled drops out, and ends canceled. Throws when anything is not as it was
  * claimed.
  *
- * @throws LostClaim
+ * @param isBrief whether nobody is waited for who has one of the jobs locked, or is committing its key
+ * @throws LostClaim, JobLocked when `isBrief`
  */
-export async function settle(lane: Lane, trx: AnyTransaction, performed: readonly Performed[]): Promise<Settled> {
+export async function settle(
+  lane: Lane,
+  trx: AnyTransaction,
+  performed: readonly Performed[],
+  isBrief: boolean,
+): Promise<Settled> {
   const claims = performed.map(({ claim }) => claim)
   const ids = claims.map(({ jobId }) => jobId)
   // For the statements of the handler, and after it: when its time is over, none of them may go on.
   const patience = lane.operation.timeoutSeconds + 1
   const [, { pending, duplicates }] = await together(trx, (trx) => [
-    planOnce(trx),
+    isBrief ? planOnceAndWaitBriefly(trx) : planOnce(trx),
     lockAndClaimKeys(trx, lane.operation, ids, patience),
-    planAsUsual(trx),
-  ])
+    planAndWaitAsUsual(trx),
+  ]).catch(asLocked(isBrief))
   const revived = await revive(
     lane,
     trx,

@@ -100,7 +100,16 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   })
   const closing: (() => unknown)[] = [() => database.close(), () => vital.close()]
   const close = async () => {
-    for (const step of closing.toReversed()) await step()
+    const errors: unknown[] = []
+    for (const step of closing.toReversed()) {
+      try {
+        await step()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0)
+      throw errors.length > 1 ? new AggregateError(errors, 'The worker could not be closed') : errors[0]
   }
   try {
     const handlers = await options.handlers.load({
@@ -128,7 +137,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const withBuiltIn = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     return run({ options, operations, handlers: withBuiltIn, scheduling, database, vital, boss, isolation, log, close })
   } catch (error) {
-    await close()
+    await close().catch((err) => log.error({ err }, 'What was open could not be closed'))
     throw error
   }
 }
@@ -242,11 +251,14 @@ function run(parts: Parts): Worker {
     if (!(await within(closeAll(), closeWithin))) log.warn('Something hangs while the worker closes; it is left behind')
   }
   const closeAll = async () => {
-    await Promise.all(chores.map((chore) => chore.stop()))
-    await listener.close()
-    await progress.close()
-    await hints.flush()
-    await close()
+    try {
+      await Promise.all(chores.map((chore) => chore.stop()))
+      await listener.close()
+      await progress.close()
+      await hints.flush()
+    } finally {
+      await close()
+    }
   }
   let stopped: Promise<void> | undefined
   const health = (): Health => {

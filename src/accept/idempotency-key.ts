@@ -7,6 +7,8 @@ import type { AnyTransaction } from '../operation.ts'
 
 /** How long a request waits for another one that holds its key, in milliseconds. */
 export const lockTimeout = 5_000
+/** How long any statement may take that comes after the claim of a key, in milliseconds. */
+const statementTimeout = 30_000
 /** How long a batch waits for any lock of somebody else's, and for any statement, in milliseconds. */
 const batchLockTimeout = 500
 const batchStatementTimeout = 2_000
@@ -108,7 +110,9 @@ const locks: Record<WhenHeld, RawBuilder<unknown>> = {
 }
 
 const bounds: Record<WhenHeld, RawBuilder<unknown>> = {
-  wait: sql`set_config('lock_timeout', ${String(lockTimeout)}, true)`,
+  wait: sql`
+    set_config('lock_timeout', ${String(lockTimeout)}, true),
+    set_config('statement_timeout', ${String(statementTimeout)}, true)`,
   skip: sql`
     set_config('lock_timeout', ${String(batchLockTimeout)}, true),
     set_config('statement_timeout', ${String(batchStatementTimeout)}, true)`,

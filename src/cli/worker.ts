@@ -41,10 +41,13 @@ export async function startWorker(
   let running: Worker | undefined
   const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running)
   const stop = async () => {
-    await running?.stop()
-    await health.close()
-    await watchdog.stop()
-    unwatch()
+    try {
+      await running?.stop()
+    } finally {
+      await health.close()
+      await watchdog.stop()
+      unwatch()
+    }
   }
   try {
     running = await createWorker({

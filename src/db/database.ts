@@ -145,11 +145,14 @@ export async function together<Results extends unknown[]>(
   })
 }
 
-const setPlanning = (plans: string | null, seqscan: string | null) => {
-  const setting = sql`
-    select set_config('plan_cache_mode', ${plans}, true), set_config('enable_seqscan', ${seqscan}, true)`
-  return async (trx: AnyTransaction): Promise<void> => void (await setting.execute(trx))
+/** Makes what sets parameters of Postgres for the rest of a transaction; null is as usual. */
+function setParameters(values: Readonly<Record<string, string | null>>) {
+  const set = Object.entries(values).map(([name, value]) => sql`set_config(${sql.lit(name)}, ${value}, true)`)
+  const statement = sql`select ${sql.join(set)}`
+  return async (trx: AnyTransaction): Promise<void> => void (await statement.execute(trx))
 }
+
+const plannedOnce = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' }
 
 /**
  * For statements of ours, which find their rows by an index however many there are: they are planned once in a connection.
@@ -158,10 +161,16 @@ const setPlanning = (plans: string | null, seqscan: string | null) => {
  *
  * Source: PostgreSQL manual, PREPARE, and `plan_cache_mode`.
  */
-export const planOnce = setPlanning('force_generic_plan', 'off')
+export const planOnce = setParameters(plannedOnce)
+
+/**
+ * As {@link planOnce}, and nobody who has something locked is waited for longer than half a second: that is
+ * `lock_not_available` then.
+ */
+export const planOnceAndWaitBriefly = setParameters({ ...plannedOnce, lock_timeout: '500ms' })
 
 /** For what others do in the transaction. */
-export const planAsUsual = setPlanning(null, null)
+export const planAndWaitAsUsual = setParameters({ plan_cache_mode: null, enable_seqscan: null, lock_timeout: null })
 
 /** Ends the transaction, as the last of what is done {@link together}: that costs no round trip of its own. */
 export const commit = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))

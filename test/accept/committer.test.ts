@@ -10,6 +10,7 @@ import { createTurns } from '../../src/accept/turns.ts'
 import { openDatabase } from '../../src/db/database.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { openJobs } from '../support/jobs.ts'
+import { breakCommit } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 
 type Tables = { effect: { job_id: string; word: string } }
@@ -120,21 +121,23 @@ t.test('one that fails, fails alone; one that is refused leaves nothing', async 
   t.same(await effects(), Array(37).fill('good'))
 })
 
-t.test('of requests with one key in one batch the first counts', async (t) => {
-  const { jobs } = await setUp(t)
-  const entries = [keyed('k'), keyed('k'), keyed('k', 'other', 1), keyed('l')]
-  const outcomes = await jobs.database.kysely
-    .transaction()
-    .execute((trx) => accept(jobs.boss, trx as unknown as AnyTransaction, entries))
-  const [first] = entries
-  t.match(outcomes, [
-    { kind: 'accepted', job: { id: first?.id } },
-    { kind: 'replayed', jobId: first?.id },
-    { kind: 'key-reused' },
-    { kind: 'accepted' },
-  ])
-  t.match(await jobs.query('select count(*)::integer from effect'), [{ count: 2 }])
-})
+for (const whenHeld of ['wait', 'skip'] as const) {
+  t.test(`of requests with one key in one batch the first counts (${whenHeld})`, async (t) => {
+    const { jobs } = await setUp(t)
+    const entries = [keyed('k'), keyed('k'), keyed('k', 'other', 1), keyed('l')]
+    const outcomes = await jobs.database.kysely
+      .transaction()
+      .execute((trx) => accept(jobs.boss, trx as unknown as AnyTransaction, entries, whenHeld))
+    const [first] = entries
+    t.match(outcomes, [
+      { kind: 'accepted', job: { id: first?.id } },
+      { kind: 'replayed', jobId: first?.id },
+      { kind: 'key-reused' },
+      { kind: 'accepted' },
+    ])
+    t.match(await jobs.query('select count(*)::integer from effect'), [{ count: 2 }])
+  })
+}
 
 t.test('requests with one key that come together are one job', async (t) => {
   const { jobs, committer, make } = await setUp(t)
@@ -212,6 +215,17 @@ t.test('one that takes long, or for ever, keeps the others of its batch waiting 
   t.match(await hangs, { kind: 'accepted' })
 })
 
+t.test('no statement of one that is accepted alone takes for ever', async (t) => {
+  const { jobs } = await setUp(t)
+  const settings = await jobs.database.kysely.transaction().execute(async (kyselyTrx) => {
+    const trx = kyselyTrx as unknown as AnyTransaction
+    await accept(jobs.boss, trx, [entryOf('x')])
+    const { rows } = await sql`select current_setting('statement_timeout') as most`.execute(trx)
+    return rows
+  })
+  t.same(settings, [{ most: '30s' }])
+})
+
 t.test('who waits behind those that hang is told to come again', async (t) => {
   const { committer, effects } = await setUp(t)
   hanging = Promise.withResolvers()
@@ -232,6 +246,17 @@ t.test('a connection that breaks in the middle of a batch: it runs again, and ev
   t.same(kinds(outcomes), ['accepted', 'accepted', 'accepted'])
   t.same(await effects(), ['breaks', 'x', 'y'])
   t.match(await jobs.query('select count(*)::integer from pgboss.job'), [{ count: 3 }])
+})
+
+t.test('the COMMIT of a batch whose answer is lost on the way has happened, once, and everyone is told', async (t) => {
+  const { jobs, make, effects } = await setUp(t)
+  const way = await breakCommit(t, jobs.database.options.url, 'insert into accepted.job')
+  const committer = make({ url: way.url })
+  const outcomes = await Promise.all(Array.from({ length: 20 }, () => committer.submit(entryOf('x'))))
+  t.same(kinds(outcomes), Array(20).fill('accepted'))
+  t.ok(way.broken())
+  t.equal((await effects()).length, 20)
+  t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 20 }])
 })
 
 t.test('a database that is away refuses everyone who waits, and more than can wait at once', async (t) => {

@@ -83,7 +83,7 @@ t.test('migrate says what it did, for people and for machines', async (t) => {
       '0010_expired_days',
       '0011_index_comments',
       '0012_vacuum',
-      '0013_detached_partitions',
+      '0013_expiry',
       '0001_todos',
     ],
   })

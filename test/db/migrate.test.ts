@@ -39,7 +39,7 @@ t.test('several runners at once on an empty database: each migration runs once, 
     { whose: 'accepted', name: '0010_expired_days' },
     { whose: 'accepted', name: '0011_index_comments' },
     { whose: 'accepted', name: '0012_vacuum' },
-    { whose: 'accepted', name: '0013_detached_partitions' },
+    { whose: 'accepted', name: '0013_expiry' },
     { whose: 'app', name: '0001_first' },
   ])
   const rows = await query(t, url)

@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { commit, openDatabase, planAsUsual, planOnce, together, transactionOn } from '../../src/db/database.ts'
+import { commit, openDatabase, planAndWaitAsUsual, planOnce, together, transactionOn } from '../../src/db/database.ts'
 import { isLostConnection } from '../../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createDatabase } from '../support/database.ts'
@@ -115,7 +115,7 @@ t.test('what is planned once are our statements, and not those of others', async
   }
   const usual = { mode: 'auto', seqscan: 'on' }
   await database.kysely.transaction().execute(async (trx) => {
-    const [, ours] = await together(trx, (trx) => [planOnce(trx), settings(trx), planAsUsual(trx)])
+    const [, ours] = await together(trx, (trx) => [planOnce(trx), settings(trx), planAndWaitAsUsual(trx)])
     t.same(ours, { mode: 'force_generic_plan', seqscan: 'off' })
     t.same(await settings(trx), usual)
     await planOnce(trx)

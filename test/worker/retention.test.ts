@@ -120,6 +120,18 @@ t.test('somebody who holds the table does not hold up the worker: it is done ano
   t.notOk((await partitions()).includes('job_20250102'))
 })
 
+t.test('who waits behind a change of the table waits for less than the half second that a batch waits', async (t) => {
+  const { query } = await setUp(t)
+  const settings = await query(`
+    select proname as name, proconfig as settings from pg_proc
+    where pronamespace = 'accepted'::regnamespace and prosrc ~ 'drop table|attach partition' order by proname`)
+  t.same(
+    settings.map(({ name }) => name),
+    ['create_job_partitions', 'delete_jobs_of_day'],
+  )
+  for (const { settings: of } of settings) t.ok(of.includes('lock_timeout=100ms'))
+})
+
 t.test(
   'each day goes in a transaction of its own: while the next one is under way, nobody waits for the table',
   async (t) => {
@@ -198,10 +210,15 @@ t.test('a row of a table of keys is read once for a day, and by no index', async
     )[0] as { rows: number; looks: number }
   }
   const before = await read()
+  // By another worker, which has stopped then.
+  t.same(await query('select accepted.begin_expiry()::text as day'), [{ day: '2025-01-02' }])
+  t.same(await query("select accepted.delete_keys_of_day('2025-01-02', 20) as more"), [{ more: true }])
+  t.equal((await query('select from accepted.job')).length, 12_001)
   await maintain()
   const after = await read()
   t.equal(after.rows - before.rows, 12_002)
   t.equal(after.looks, before.looks)
+  t.same(await query('select from accepted.expiry'), [])
 })
 
 t.test('a worker that stops leaves the rest for another time', async (t) => {
@@ -218,6 +235,7 @@ t.test('a worker that stops leaves the rest for another time', async (t) => {
   await maintained
   t.ok((await partitions()).includes('job_20250102'))
   t.equal((await query('select from accepted.job')).length, 12_001)
+  t.equal((await query('select from accepted.expiry')).length, 1)
   await maintain()
   t.notOk((await partitions()).includes('job_20250102'))
   t.same(warnings, [])
@@ -260,16 +278,15 @@ t.test(
   },
 )
 
-for (const step of [
-  "accepted.delete_keys_of_day('2025-01-02', 0, 10)",
-  "accepted.delete_jobs_of_day('2025-01-02', 10)",
-]) {
+for (const step of ["accepted.delete_keys_of_day('2025-01-02', 10)", "accepted.delete_jobs_of_day('2025-01-02', 10)"]) {
   t.test(`${step}: one at a time, and others are told so`, async (t) => {
     const { database, query, makeOld } = await setUp(t)
     await makeOld()
+    await query('select accepted.begin_expiry()')
     const holder = await database.pool.connect()
     await holder.query('begin')
     t.same((await holder.query(`select ${step} as more`)).rows, [{ more: false }])
+    t.same(await query('select accepted.begin_expiry() as day'), [{ day: null }])
     t.same(await query(`select ${step} as more`), [{ more: null }])
     await holder.query('commit')
     holder.release()
@@ -278,11 +295,19 @@ for (const step of [
 }
 
 t.test('a day that has come alive again, by hand, is not dropped', async (t) => {
-  const { query, partitions, makeOld } = await setUp(t)
+  const { query, partitions, maintain, makeOld } = await setUp(t)
   await makeOld()
+  await query('select accepted.begin_expiry()')
   await query("update accepted.job set expires_at = now() + interval '1 day'")
   t.same(await query("select accepted.delete_jobs_of_day('2025-01-02', 10) as more"), [{ more: null }])
   t.ok((await partitions()).includes('job_20250102'))
+  // It keeps no other day from going.
+  await makeOld('20250103', 'other')
+  await maintain()
+  t.same(
+    (await partitions()).filter((name) => name.startsWith('job_2025')),
+    ['job_20250102'],
+  )
 })
 
 t.test('a partition that was detached, to be kept, is not dropped with what else there is of its day', async (t) => {
@@ -310,4 +335,5 @@ t.test('jobs that ended and expired before they had a partition go as well, with
   await maintain()
   t.same(await query('select state from accepted.job'), [{ state: 'queued' }])
   t.same(await query('select from accepted.idempotency_key'), [])
+  t.same(await query('select from accepted.expiry'), [])
 })

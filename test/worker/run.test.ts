@@ -1,5 +1,5 @@
 import { defineOperation } from 'accepted'
-import { defineHandlers, JobFailed, RetryAfter } from 'accepted/worker'
+import { createWorker, defineHandlers, JobFailed, RetryAfter } from 'accepted/worker'
 import { sql } from 'kysely'
 import pg from 'pg'
 import { pino } from 'pino'
@@ -520,6 +520,30 @@ t.test('a missing or surplus handler stops the start', async (t) => {
     jobs.work(defineHandlers(operations, () => surplus)),
     new TypeError('There is a handler but no operation for word.more'),
   )
+})
+
+t.test('a shutdown of the app’s own that fails is told, and keeps nothing else open', async (t) => {
+  const jobs = await openJobs(t, [operation])
+  const closed: string[] = []
+  const worker = await createWorker({
+    handlers: defineHandlers(operations, ({ onShutdown }) => {
+      onShutdown(() => void closed.push('the printer'))
+      onShutdown(() => {
+        throw new Error('the mailer does not hang up')
+      })
+      return { 'word.say': { perform: async ({ attempt }) => ({ attempt }) } }
+    }),
+    database: { url: jobs.database.options.url, applicationName: 'closing' },
+    log: pino({ level: 'silent' }),
+    graceSeconds: 1,
+  })
+  await t.rejects(worker.stop(), new Error('the mailer does not hang up'))
+  t.same(closed, ['the printer'])
+  const open = () =>
+    jobs.query(`
+      select from pg_stat_activity
+      where datname = current_database() and application_name in ('closing', 'closing vital')`)
+  await until(async () => (await open()).length === 0)
 })
 
 t.test('the delay before a retry doubles each time, with jitter, up to its bound', async (t) => {

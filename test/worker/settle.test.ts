@@ -26,6 +26,9 @@ const write = async (trx: Transaction<Tables>, jobs: SettlingJob<typeof operatio
     .execute()
 }
 
+/** What some wait for in their perform. */
+let opened = Promise.withResolvers<void>()
+
 const words = Array.from({ length: 20 }, (_, index) => `word ${index}`)
 
 for (const [what, prepare, settle] of [
@@ -393,6 +396,37 @@ t.test('a settle that waits for a lock ends when its time is over, and not when 
   t.match(await jobs.ended(id), { state: 'failed', error: { code: 'attempt-timeout' } })
 })
 
+for (const [what, handler, isBegun] of [
+  ['settled', { settle: write }, false],
+  ['begun', { perform: async () => {}, settle: write, concurrency: words.length }, false],
+  ['performed', { perform: () => opened.promise, settle: write, concurrency: words.length }, true],
+] as const) {
+  t.test(`who has a job locked that is to be ${what} with others keeps only that one waiting`, async (t) => {
+    opened = Promise.withResolvers()
+    const jobs = await openJobs(t, [operation])
+    const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
+    const handlers = defineHandlers(operations, { 'word.write': handler })
+    const worker = isBegun ? await jobs.work(handlers) : undefined
+    if (isBegun)
+      await until(async () => (await jobs.query("select from accepted.job where state <> 'running'")).length === 0)
+    const locked = ids[7] as string
+    const holder = await jobs.database.pool.connect()
+    t.teardown(() => holder.release(true))
+    await holder.query('begin')
+    await holder.query("update accepted.job set message = 'by hand' where id = $1", [locked])
+    opened.resolve()
+    const { metrics } = worker ?? (await jobs.work(handlers))
+    for (const id of ids.filter((id) => id !== locked))
+      t.match(await jobs.ended(id), { state: 'succeeded', attempt: 1 })
+    t.not((await jobs.read(locked)).state, 'succeeded')
+    await holder.query('commit')
+    t.match(await jobs.ended(locked), { state: 'succeeded', attempt: 1, message: 'by hand' })
+    t.equal((await jobs.query('select from effect')).length, words.length)
+    t.same(await jobs.query('select from accepted.attempt'), [])
+    t.match(await metrics(), `outcome="succeeded"} ${words.length}`)
+  })
+}
+
 t.test('a commit whose answer is lost on the way: every effect is there once, and nobody is charged', async (t) => {
   const jobs = await openJobs(t, [operation])
   const ids = await Promise.all(words.map((word) => jobs.add(operation, { word })))
@@ -423,7 +457,7 @@ t.test('a failure whose commit is lost on the way is charged once', async (t) =>
   const jobs = await openJobs(t, [operation])
   const id = await jobs.add(operation, { word: 'x' })
   const way = await breakCommit(t, jobs.database.options.url, 'insert into accepted.attempt')
-  await jobs.work(
+  const worker = await jobs.work(
     defineHandlers(operations, {
       'word.write': {
         perform: async ({ attempt }) => {
@@ -438,6 +472,9 @@ t.test('a failure whose commit is lost on the way is charged once', async (t) =>
   t.ok(way.broken())
   t.same(await jobs.query('select attempt from accepted.attempt'), [{ attempt: 1 }])
   t.same(await jobs.query('select word from effect'), [{ word: 'x' }])
+  const metrics = await worker.metrics()
+  t.match(metrics, /outcome="retried"} 1\b/)
+  t.notMatch(metrics, /outcome="lost"} [1-9]/)
 })
 
 t.test('a key whose record has expired has its effect again, and only then', async (t) => {
