@@ -6,11 +6,15 @@ import { errorCode, sqlstate } from './sqlstate.ts'
 /** So many texts get a name; an app that builds ever new ones must not fill the server's memory. */
 const mostStatements = 500
 
-const stalePlan: readonly string[] = [
-  sqlstate.featureNotSupported,
-  sqlstate.invalidSqlStatementName,
-  sqlstate.duplicatePreparedStatement,
-]
+/** After DDL a plan may no longer fit, and behind a pooler a name may be unknown, or another's. */
+function isStale(error: unknown): boolean {
+  const code = errorCode(error)
+  if (code === sqlstate.featureNotSupported) {
+    // Postgres says the same of much else; this is where it looks whether a plan still fits.
+    return (error as { routine?: string }).routine === 'RevalidateCachedQuery'
+  }
+  return code === sqlstate.invalidSqlStatementName || code === sqlstate.duplicatePreparedStatement
+}
 
 /**
  * A client that sends every parameterised statement as a named prepared statement from its second use on:
@@ -34,10 +38,9 @@ export function preparingClient(): typeof TracedClient {
     return name
   }
 
-  // After DDL a plan may no longer fit, and behind a pooler a name may be unknown. New names prepare afresh.
-  const forgetOnStalePlan = (error: unknown) => {
-    const code = errorCode(error)
-    if (code && stalePlan.includes(code)) names.clear()
+  // New names prepare afresh.
+  const forgetWhenStale = (error: unknown) => {
+    if (isStale(error)) names.clear()
   }
 
   return class PreparingClient extends TracedClient {
@@ -51,12 +54,12 @@ export function preparingClient(): typeof TracedClient {
       const config = { name, text, values }
       if (callback) {
         return super.query(config, (error: Error, result: pg.QueryResult) => {
-          forgetOnStalePlan(error)
+          forgetWhenStale(error)
           callback(error, result)
         })
       }
       return super.query(config).catch((error: unknown) => {
-        forgetOnStalePlan(error)
+        forgetWhenStale(error)
         throw error
       })
     }

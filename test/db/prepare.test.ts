@@ -45,6 +45,16 @@ t.test('a plan that no longer fits fails once and is prepared anew', async (t) =
   await t.resolves(read())
 })
 
+t.test('a statement that Postgres does not support leaves all others prepared as they are', async (t) => {
+  const database = await openSingle(t)
+  const { kysely } = database
+  for (let use = 0; use < 4; use++) {
+    await sql`select ${1}::int`.execute(kysely)
+    await t.rejects(sql`select count(*) from pg_class where oid = ${1} for update`.execute(kysely), { code: '0A000' })
+  }
+  t.same(await prepared(database), ['select $1::int'])
+})
+
 t.test('they can be switched off', async (t) => {
   const database = await openSingle(t, { preparedStatements: false })
   for (let use = 0; use < 3; use++) await database.pool.query('select $1::int', [1])
