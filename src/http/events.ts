@@ -123,6 +123,7 @@ async function streamPrincipal(service: Service, request: FastifyRequest, reply:
     const cursor = decodeCursor(lastEventIdOf(request))
     const missed = cursor && (await readMissed(service, principal, cursor))
     const { since, jobs } = missed ?? (await service.snapshotOf(principal))
+    service.watcher.lookSince(since)
     const origin = service.originOf(request)
     const stream = service.streams.open(reply, {
       frame: (one, last, before) =>

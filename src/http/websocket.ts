@@ -110,17 +110,18 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     put(subject, () => JSON.stringify(new CloudEvent(event)))
   }
 
-  const watchAll = () => follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
-  let all: Following | undefined = watchAll()
-  const timer = setTimeout(async () => {
+  let all: Following | undefined
+  const tellOfAll = async () => {
+    clearTimeout(timer)
+    const following = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
+    all = following
     const found = await service.snapshotOf(principal).catch(() => undefined)
-    if (found) all?.begin(tell, found.jobs)
-    else socket.close(goingAway, 'Try again')
-  }, subscribesWithin)
-  const tellOfAllAgain = () => {
-    all = watchAll()
-    all.begin(tell, [])
+    if (all !== following) return
+    if (!found) return socket.close(goingAway, 'Try again')
+    service.watcher.lookSince(found.since)
+    following.begin(tell, found.jobs)
   }
+  const timer = setTimeout(tellOfAll, subscribesWithin)
   const tellOfAllNoMore = () => {
     clearTimeout(timer)
     all?.stop()
@@ -181,7 +182,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
     for (const id of message.unsubscribe) unsubscribe(id)
     await subscribe(new Set(message.subscribe))
-    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) tellOfAllAgain()
+    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) void tellOfAll()
   }
   // One after another, and no more is read meanwhile: whoever sends fast waits, and not the others for the database.
   let heeded = Promise.resolve()

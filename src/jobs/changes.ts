@@ -11,8 +11,8 @@ export interface Changes {
   hinted: readonly string[]
   /** Of these principals, hinted jobs are wanted. */
   principals: readonly string[]
-  /** Of these principals also what has changed since the horizon of an earlier look, or of late, though nobody said so. */
-  look?: { since: Date | undefined } | undefined
+  /** Of these principals also what has changed since then, the horizon of an earlier look, though nobody said so. */
+  since?: Date | undefined
 }
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
@@ -29,15 +29,14 @@ const byWatched = (watched: Changes['watched']) => {
 const byHint = (hinted: readonly string[], principals: readonly string[]) => sql`
   select ${columns} from accepted.job where ${among(hinted)} and principal = any(${principals}::text[])`
 
-const byPrincipal = (principals: readonly string[], since: Date | undefined) => sql`
+const byPrincipal = (principals: readonly string[], since: Date) => sql`
   select ${columns} from accepted.job
-  where updated_at >= coalesce(${since ?? null}::timestamptz, now() - interval '1 minute')
-    and principal = any(${principals}::text[])`
+  where updated_at >= ${since}::timestamptz and principal = any(${principals}::text[])`
 
 const horizonNow = sql`
   select ${oldestTransaction(sql`interval '100 ms'`, sql`interval '1 minute'`)} as horizon`
 
-/** What was found, and of a look the horizon as it is after it; see {@link readHorizon}. */
+/** What was found, and of a look at principals the horizon as it is after it; see {@link readHorizon}. */
 export interface Changed {
   jobs: Job[]
   horizon: Date | undefined
@@ -45,12 +44,12 @@ export interface Changed {
 
 /** Reads the jobs that have changed, in one query. The same job may be there twice. */
 export async function readChanges(db: Kysely<Tables>, changes: Changes): Promise<Changed> {
-  const { watched, hinted, principals, look } = changes
-  const isLook = look !== undefined && principals.length > 0
+  const { watched, hinted, principals, since } = changes
+  const isLook = since !== undefined && principals.length > 0
   const parts = [
     ...(watched.size > 0 ? [byWatched(watched)] : []),
     ...(hinted.length > 0 && principals.length > 0 ? [byHint(hinted, principals)] : []),
-    ...(isLook ? [byPrincipal(principals, look.since)] : []),
+    ...(isLook ? [byPrincipal(principals, since)] : []),
   ]
   if (parts.length === 0) return { jobs: [], horizon: undefined }
   const found = sql`${sql.join(parts, sql` union all `)}`

@@ -12,8 +12,19 @@ export type OnChange = (job: Job) => void
 export interface Watcher {
   /** Watch first and read the job then, or a change between the two is missed. @returns stops watching */
   watchJob(id: string, onChange: OnChange): () => void
-  /** All jobs of a principal, those to come as well. @returns stops watching */
+  /**
+   * All jobs of a principal, those to come as well. What nobody hints at is found once {@link lookSince} has been called.
+   *
+   * @returns stops watching
+   */
   watchPrincipal(principal: string, onChange: OnChange): () => void
+  /**
+   * Changes of principals' jobs are looked for from then on, unless they are already.
+   *
+   * @param since a horizon that was read after the principal was watched, and before its jobs were read; see
+   *   {@link readHorizon}
+   */
+  lookSince(since: Date): void
   /** Of what changed before then, everything has been told; undefined when nobody knows yet. */
   horizon(): Date | undefined
   /** What is watched. */
@@ -98,7 +109,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
       watched: new Map(ids.map((id) => [id, jobs.get(id)?.known ?? 0])),
       hinted: [...due],
       principals: [...principals.keys()],
-      look: all ? { since: horizons.told } : undefined,
+      since: all ? horizons.told : undefined,
     }
   }
 
@@ -109,7 +120,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     try {
       const { jobs, horizon } = await readChanges(database.kysely, takeDue(all))
       for (const job of jobs) deliver(job)
-      if (all) Object.assign(horizons, { told: horizons.next, next: horizon })
+      if (horizon) Object.assign(horizons, { told: horizons.next ?? horizons.told, next: horizon })
     } catch (error) {
       // The next look finds what this one missed.
       onError(error as Error)
@@ -131,12 +142,11 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   }
 
   const lookAround = () => {
-    if (jobs.size + principals.size > 0) {
-      lookAtAll = true
-      schedule()
-    } else {
-      Object.assign(horizons, { told: undefined, next: undefined })
-    }
+    // Else who comes next would be told of all that has changed since the last one left.
+    if (principals.size === 0) Object.assign(horizons, { told: undefined, next: undefined })
+    if (jobs.size + principals.size === 0) return
+    lookAtAll = true
+    schedule()
   }
 
   const listener = listen(database, {
@@ -171,6 +181,9 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
         watched.waiters.delete(onChange)
         if (watched.waiters.size === 0 && principals.get(principal) === watched) principals.delete(principal)
       }
+    },
+    lookSince(since) {
+      horizons.told ??= since
     },
     horizon: () => horizons.told,
     count: () => ({ jobs: jobs.size, principals: principals.size }),

@@ -147,6 +147,45 @@ t.test(
   },
 )
 
+t.test(
+  'who begins to follow all its jobs is told the newest and what changes, and not what has just changed',
+  async (t) => {
+    const { url, add, database } = await setUp(t)
+    const id = await add()
+    await database.pool.query(`
+    insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
+    select gen_random_uuid(), operation, principal, max_attempts, expires_at, updated_at - interval '10 seconds'
+    from accepted.job, generate_series(1, 5000)`)
+    const stream = await read(`${url}/events`)
+    const socket = new WebSocket(`${url.replace('http', 'ws')}/events`, 'cloudevents.json')
+    const messages: string[] = []
+    socket.on('message', (message) => messages.push(String(message)))
+    const events = () => stream.text.match(/^data: .*/gm) ?? []
+    const heard = () => [events().length, messages.length]
+    await until(() => heard().every((count) => count === 100))
+    /** Without a hint, so that it is told with whatever else is found. */
+    const changeTwice = async (first: number) => {
+      for (const sequence of [first, first + 1]) {
+        await database.pool.query(`update accepted.job set sequence = $1, updated_at = now() where id = $2`, [
+          sequence,
+          id,
+        ])
+        const isTold = (text: string | undefined) => text?.includes(id) && text.includes(`"sequence":${sequence},`)
+        await until(() => isTold(events().at(-1)) && isTold(messages.at(-1)))
+      }
+    }
+    await changeTwice(2)
+    t.same(heard(), [102, 102])
+    socket.send(JSON.stringify({ subscribe: [id] }))
+    await until(() => messages.length === 103)
+    socket.send(JSON.stringify({ unsubscribe: [id] }))
+    await changeTwice(4)
+    t.same(heard(), [104, 105])
+    t.notOk(stream.isOver)
+    socket.close()
+  },
+)
+
 t.test('a page of another origin may not open a WebSocket', async (t) => {
   const { url } = await setUp(t)
   const open = async (origin?: string) => {

@@ -2,6 +2,7 @@ import { defineOperation } from 'accepted'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { createNotifier } from '../../src/db/notifier.ts'
+import { readHorizon } from '../../src/jobs/changes.ts'
 import type { Job } from '../../src/jobs/job.ts'
 import { createWatcher } from '../../src/watch/watcher.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
@@ -26,7 +27,13 @@ async function setUp(t: Test) {
   t.teardown(() => watcher.close())
   const hints = createNotifier(jobs.database)
   t.teardown(() => hints.flush())
-  return { ...jobs, watcher, hints, statements }
+  /** As those do who follow a principal. */
+  const watchPrincipal = async (principal: string, onChange: (job: Job) => void) => {
+    const stop = watcher.watchPrincipal(principal, onChange)
+    watcher.lookSince(await readHorizon(kysely))
+    return stop
+  }
+  return { ...jobs, watcher, watchPrincipal, hints, statements }
 }
 
 /** Changes every job, and says so when asked to. */
@@ -56,7 +63,7 @@ t.test('many waiters of many jobs: one query for a burst of hints, and each is t
 t.test('a principal hears of all its jobs, those to come as well, and of nobody else’s', async (t) => {
   const set = await setUp(t)
   const heard: Job[] = []
-  set.watcher.watchPrincipal('ann', (job) => heard.push(job))
+  await set.watchPrincipal('ann', (job) => heard.push(job))
   const mine = await set.add(operation, {})
   const theirs = await set.add(operation, {}, { principal: 'bob' })
   set.hints.notify('status', [theirs, mine])
@@ -79,7 +86,7 @@ t.test('without any notification, jobs and principals are looked at all the same
   const ofJob: string[] = []
   const ofPrincipal: string[] = []
   set.watcher.watchJob(id, ({ sequence }) => ofJob.push(sequence))
-  set.watcher.watchPrincipal('ann', ({ sequence }) => ofPrincipal.push(sequence))
+  await set.watchPrincipal('ann', ({ sequence }) => ofPrincipal.push(sequence))
   await until(() => ofJob.length === 1)
   await change(set)
   await until(() => ofJob.length === 2 && ofPrincipal.at(-1) === '2')
@@ -95,7 +102,7 @@ t.test('without any notification, the oldest of very many jobs of a principal is
     from accepted.job, generate_series(1, 3000)`)
   await set.query("update accepted.job set updated_at = updated_at - interval '1 hour'")
   const told: string[] = []
-  set.watcher.watchPrincipal('ann', ({ id, sequence }) => told.push(`${id} ${sequence}`))
+  await set.watchPrincipal('ann', ({ id, sequence }) => told.push(`${id} ${sequence}`))
   await until(() => set.watcher.horizon())
   t.same(told, [])
   await set.query('update accepted.job set sequence = 2, updated_at = now() where id = $1', [oldest])
@@ -107,7 +114,7 @@ t.test('without any notification, what a slow transaction changed is told when i
   const set = await setUp(t)
   const id = await set.add(operation, {})
   const told: string[] = []
-  set.watcher.watchPrincipal('ann', ({ sequence }) => told.push(sequence))
+  await set.watchPrincipal('ann', ({ sequence }) => told.push(sequence))
   await until(() => told.length === 1)
   const slow = await set.database.pool.connect()
   await slow.query('begin')
@@ -126,6 +133,18 @@ t.test('without any notification, what a slow transaction changed is told when i
   t.equal((await set.read(id)).sequence, '2')
 })
 
+t.test('what changes while nobody follows a principal is not looked for when somebody does again', async (t) => {
+  const set = await setUp(t)
+  set.watcher.watchJob(await set.add(operation, {}), () => {})
+  const stop = await set.watchPrincipal('ann', () => {})
+  t.ok(set.watcher.horizon())
+  stop()
+  await until(() => set.watcher.horizon() === undefined)
+  const before = await readHorizon(set.database.kysely)
+  await set.watchPrincipal('ann', () => {})
+  t.ok((set.watcher.horizon() as Date) >= before)
+})
+
 t.test('one that throws keeps nobody else from being told', async (t) => {
   const set = await setUp(t)
   const told: string[] = []
@@ -135,7 +154,7 @@ t.test('one that throws keeps nobody else from being told', async (t) => {
     })
     set.watcher.watchJob(id, (job) => told.push(job.id))
   }
-  set.watcher.watchPrincipal('ann', (job) => told.push(job.id))
+  await set.watchPrincipal('ann', (job) => told.push(job.id))
   await until(() => told.length === 4)
 })
 
