@@ -1,5 +1,6 @@
 import { startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Sample } from '../core/scenario.ts'
+import type { Server } from '../core/server.ts'
 
 /** So many a second at fixed times, so long. */
 export interface PostLoad {
@@ -7,27 +8,54 @@ export interface PostLoad {
   seconds: number
 }
 
-/** An API, a worker, and a client that POSTs and follows the events of all its jobs. */
-export const postToEvent: Contender<PostLoad> = {
-  name: 'Accepted',
+interface Running {
+  origin: string
+  stop(): Promise<void>
+}
+
+/** A client that POSTs to an API and follows the events of all its jobs, which a worker ends. */
+const contender = (
+  name: string,
+  database: string,
+  start: (server: Server, directory: string) => Promise<Running>,
+): Contender<PostLoad> => ({
+  name,
   async open({ server, directory }) {
-    const database = 'post_to_event'
-    const databaseUrl = await server.createOurs(database)
-    const [api, worker] = await Promise.all([
-      startAccepted('api', directory, { DATABASE_URL: databaseUrl }),
-      startAccepted('worker', directory, { DATABASE_URL: databaseUrl }),
-    ])
+    const { origin, stop } = await start(server, directory)
     const client = startModule('bench/load/post-to-event.ts', directory, {})
     return {
       measure(load) {
-        client.send({ origin: api.url, ...load })
+        client.send({ origin, ...load })
         return client.hear<Sample>()
       },
       async close() {
         await client.stop()
-        await Promise.all([api.stop(), worker.stop()])
+        await stop()
         await server.dropDatabase(database)
       },
     }
   },
-}
+})
+
+export const postToEvent = contender('Accepted', 'post_to_event', async (server, directory) => {
+  const env = { DATABASE_URL: await server.createOurs('post_to_event') }
+  const [api, worker] = await Promise.all([
+    startAccepted('api', directory, env),
+    startAccepted('worker', directory, env),
+  ])
+  return { origin: api.url, stop: async () => void (await Promise.all([api.stop(), worker.stop()])) }
+})
+
+export const postToEventByHand = contender('by hand', 'post_to_event_bare', async (server, directory) => {
+  const module = 'bench/contenders/post-to-event-bare.ts'
+  const env = { DATABASE_URL: await server.createDatabase('post_to_event_bare') }
+  // The API makes the schema.
+  const api = startModule(module, directory, env)
+  const { port } = await api.hear<{ port: number }>()
+  const worker = startModule(module, directory, { ...env, ROLE: 'work' })
+  await worker.hear()
+  return {
+    origin: `http://127.0.0.1:${port}`,
+    stop: async () => void (await Promise.all([api.stop(), worker.stop()])),
+  }
+})

@@ -37,11 +37,13 @@ export interface WatcherOptions {
 }
 
 /**
- * Hints gather for so many times what the last query took, but not for longer than so many milliseconds; the first one
- * is not kept waiting. So quick queries take a fifth of one connection at most.
+ * After a query hints gather for so many times what it took, but not for longer than so many milliseconds: so quick queries
+ * take a fifth of one connection at most. Of a quiet time some is kept, in milliseconds, so that the few hints of one job are
+ * not kept waiting.
  */
 const gatherTimes = 4
 const longestGather = 25
+const keptQuiet = 10
 /** The floor under the hints: what is watched is looked at so often, in milliseconds, whether or not there is a hint. */
 const lookEvery = 500
 /** Of a principal's jobs so many are remembered. */
@@ -126,7 +128,8 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
       onError(error as Error)
     }
     const endedAt = performance.now()
-    nextTick = endedAt + Math.min(gatherTimes * (endedAt - begunAt), longestGather)
+    const gather = Math.min(gatherTimes * (endedAt - begunAt), longestGather)
+    nextTick = Math.max(nextTick + endedAt - begunAt, endedAt - keptQuiet) + gather
   }
 
   const schedule = () => {
