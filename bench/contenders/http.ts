@@ -1,7 +1,7 @@
 import { openLoop } from '../core/open-loop.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Sample } from '../core/scenario.ts'
-import { costPer, startCost } from '../core/server.ts'
+import { costPer, type Server, startCost, startThread } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 
 /** So many clients, so long. */
@@ -24,6 +24,18 @@ async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample 
   return { perSecond, ...figures }
 }
 
+/** Loads a server, and says what that cost it and Postgres. */
+async function measureServer(
+  { server, database, pid, url }: { server: Server; database: string; pid: number; url: string },
+  load: HttpLoad | OpenLoad,
+): Promise<Sample> {
+  const end = await startCost(server, database, [pid])
+  const endThread = startThread(pid)
+  const figures = await loadWith(url, load)
+  const thread = endThread()
+  return { ...figures, ...thread, ...costPer(await end(), figures.perSecond * load.seconds) }
+}
+
 /** Ours: key, domain row, status and job in one transaction, shared by the requests that wait. */
 export const ours: Contender<HttpLoad | OpenLoad> = {
   name: 'Accepted',
@@ -32,11 +44,7 @@ export const ours: Contender<HttpLoad | OpenLoad> = {
     const databaseUrl = await server.createOurs(database)
     const api = await startAccepted('api', directory, { DATABASE_URL: databaseUrl })
     return {
-      async measure(load) {
-        const end = await startCost(server, database, [api.pid])
-        const figures = await loadWith(`${api.url}/notes`, load)
-        return { ...figures, ...costPer(await end(), figures.perSecond * load.seconds) }
-      },
+      measure: (load) => measureServer({ server, database, pid: api.pid, url: `${api.url}/notes` }, load),
       async close() {
         await api.stop()
         await server.dropDatabase(database)
@@ -54,11 +62,8 @@ export const peer = (name: string, module: string): Contender<HttpLoad | OpenLoa
     const process = startModule(`bench/contenders/${module}`, directory, { DATABASE_URL: databaseUrl })
     const { port } = await process.hear<{ port: number }>()
     return {
-      async measure(load) {
-        const end = await startCost(server, database, [process.pid])
-        const figures = await loadWith(`http://127.0.0.1:${port}/notes`, load)
-        return { ...figures, ...costPer(await end(), figures.perSecond * load.seconds) }
-      },
+      measure: (load) =>
+        measureServer({ server, database, pid: process.pid, url: `http://127.0.0.1:${port}/notes` }, load),
       async close() {
         await process.stop()
         await server.dropDatabase(database)

@@ -169,6 +169,23 @@ export function cpuOf(pid: number): number {
   return stat ? (Number(stat[11]) + Number(stat[12])) / ticks : 0
 }
 
+/**
+ * Begins to look at the main thread of a process; the answer is for how much of the time it has computed, and waited for a
+ * processor that was somebody else's, in percent (/proc/…/schedstat, Documentation/scheduler/sched-stats.rst of Linux).
+ */
+export function startThread(pid: number): () => { computes: number; forProcessor: number } {
+  const look = () => {
+    const [computed = 0, waited = 0] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ').map(Number)
+    return { at: performance.now() * 1e6, computed, waited }
+  }
+  const before = look()
+  return () => {
+    const after = look()
+    const part = (name: 'computed' | 'waited') => ((after[name] - before[name]) / (after.at - before.at)) * 100
+    return { computes: part('computed'), forProcessor: part('waited') }
+  }
+}
+
 /** What a process and its children have, also those that have ended. */
 function cpuOfFamily(pid: number): number {
   const own = statOf(pid)
