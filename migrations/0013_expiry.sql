@@ -30,7 +30,7 @@ begin
 end
 $$;
 
--- A worker that stops leaves the rest to another one, which goes on where it was: to read all keys there are takes hours.
+-- A worker that stops leaves the rest to another one, which goes on where it was: to read all keys there are may take hours.
 create table accepted.expiry (
   day date not null,
   next_page bigint not null,

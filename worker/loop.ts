@@ -3,7 +3,8 @@ import type { Claim } from './claim.ts'
 import { JobLocked } from './failure.ts'
 import { handBack } from './hand-back.ts'
 import type { Lane } from './lane.ts'
-import { createSettling, type RunContext, runBatch, runEach } from './run.ts'
+import { type RunContext, runBatch, runEach } from './run.ts'
+import { createSettling } from './settling.ts'
 
 /** The loop that claims and runs the jobs of one operation. */
 export interface Loop {

@@ -1,19 +1,18 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { createBatcher } from '../src/batcher.ts'
 import { commit, planOnce, planOnceAndWaitBriefly, together } from '../src/db/database.ts'
-import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from '../src/db/sqlstate.ts'
 import type { AnyTransaction } from '../src/operation.ts'
 import { findMismatch } from '../src/validation.ts'
 import type { Cancellations } from './cancellations.ts'
 import type { Claim } from './claim.ts'
 import { findProcessed } from './dedup.ts'
-import { AttemptTimeout, asLocked, JobCanceled, JobLocked, LostClaim, RetryAfter, SchemaMismatch } from './failure.ts'
+import { AttemptTimeout, asLocked, JobCanceled, SchemaMismatch } from './failure.ts'
 import type { PerformHandler, PerformingJob } from './handlers.ts'
 import { describeJob, type Lane } from './lane.ts'
+import { patiently } from './patiently.ts'
 import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
-import { type Performed, type Settled, settle } from './settle.ts'
-import { settleFailure } from './settle-failure.ts'
+import type { Performed } from './settle.ts'
+import { fail } from './settle-failure.ts'
+import { type Settling, settleOrSplit } from './settling.ts'
 import { lockPending, type PendingJob, writeRunning } from './status.ts'
 import { runCharged } from './uncaught.ts'
 
@@ -25,10 +24,6 @@ export interface RunContext {
   stopping: AbortSignal
 }
 
-/** Jobs that have been performed and are settled in one transaction, at most, and such transactions at once. */
-const settledTogether = 100
-const settlesAtOnce = 2
-
 /** The life of a batch with database effects only: settled in one transaction. */
 export async function runBatch(lane: Lane, claims: readonly Claim[], context: RunContext): Promise<void> {
   const begunAt = performance.now()
@@ -38,27 +33,6 @@ export async function runBatch(lane: Lane, claims: readonly Claim[], context: Ru
     context,
   )
   lane.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, claims.length)
-}
-
-/** Settles jobs of one operation, each as soon as it has been performed, those that end at the same time together. */
-export interface Settling {
-  /** Resolves when it has been settled or has failed: whether it was settled, together with all of its batch. */
-  settle(performed: Performed): Promise<boolean>
-}
-
-/** Makes the settling of a lane. */
-export function createSettling(lane: Lane, context: RunContext): Settling {
-  const batcher = createBatcher<{ performed: Performed; end(isSettled: boolean): void }>({
-    batchSize: settledTogether,
-    batchesAtOnce: settlesAtOnce,
-    async run(batch) {
-      const ends = new Map(batch.map(({ performed, end }) => [performed, end]))
-      await settleOrSplit(lane, [...ends.keys()], context, (one, isSettled) => ends.get(one)?.(isSettled))
-    },
-  })
-  return {
-    settle: (performed) => new Promise((end) => batcher.push({ performed, end })),
-  }
 }
 
 /**
@@ -177,145 +151,3 @@ const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
     if (signal.aborted) reject(signal.reason)
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
   })
-
-/**
- * Settles a batch in one transaction. When that fails, each half settles in a transaction of its own, and so on, so that
- * only the job that cannot be settled is charged. What somebody else has locked comes last: the others do not wait for it.
- *
- * @param onEnd told of each that is settled or has failed: whether it was settled, and all of its batch with it
- */
-async function settleOrSplit(
-  lane: Lane,
-  performed: readonly Performed[],
-  context: RunContext,
-  onEnd: (performed: Performed, isSettled: boolean) => void = () => {},
-): Promise<void> {
-  const locked: Performed[] = []
-  const settleSome = async (some: readonly Performed[], isBrief: boolean): Promise<void> => {
-    try {
-      const { hints, outcomes } = await patiently(lane, context, settleOnce(lane, some, isBrief))
-      lane.metrics.countOutcomes(lane.operation.name, outcomes)
-      lane.hints.notify('work', hints)
-      lane.hints.notify(
-        'status',
-        some.map(({ claim }) => claim.jobId),
-      )
-      for (const one of some) onEnd(one, some.length === performed.length)
-    } catch (error) {
-      const [first, ...more] = some as [Performed, ...Performed[]]
-      // The worker hands back what it holds when it has stopped.
-      if (context.stopping.aborted) {
-        for (const one of some) onEnd(one, false)
-      } else if (more.length > 0) {
-        lane.metrics.countRetry(lane.operation.name, 'bisected')
-        const half = Math.ceil(some.length / 2)
-        await settleSome(some.slice(0, half), isBrief)
-        await settleSome(some.slice(half), isBrief)
-      } else if (error instanceof JobLocked) {
-        locked.push(first)
-      } else {
-        await fail(lane, first.claim, error, context)
-        onEnd(first, false)
-      }
-    }
-  }
-  await settleSome(performed, performed.length > 1)
-  for (const one of locked) await settleSome([one], false)
-}
-
-/** Settles in a transaction. One whose COMMIT was lost on the way may have happened: the next try finds that out. */
-function settleOnce(lane: Lane, performed: readonly Performed[], isBrief: boolean): () => Promise<Settled> {
-  let settled: Settled | undefined
-  return async () => {
-    try {
-      return await lane.database.kysely.transaction().execute(async (trx) => {
-        settled = await settle(lane, trx, performed, isBrief)
-        return settled
-      })
-    } catch (error) {
-      const claims = performed.map(({ claim }) => claim)
-      if (settled && error instanceof LostClaim && (await lane.claims.areCompleted(claims))) return settled
-      throw error
-    }
-  }
-}
-
-/** Charges a failed attempt to its job; what is no fault of the job is not charged. */
-async function fail(lane: Lane, claim: Claim, error: unknown, context: RunContext): Promise<void> {
-  // The worker hands back what it holds when it has stopped.
-  if (context.stopping.aborted) return
-  const log = lane.log.child({ job: claim.jobId, attempt: claim.attempt })
-  const isLost = (reason: unknown) => reason instanceof LostClaim
-  if (isLost(error)) {
-    lane.metrics.countOutcomes(lane.operation.name, { lost: 1 })
-    return log.warn('The claim was lost; what it did was rolled back')
-  }
-  // Postgres was away from the handler's own statements, too.
-  const cause = isOutage(error) ? new RetryAfter(outagePause) : error
-  if (error instanceof JobCanceled) log.info('Canceled while it was running')
-  else log.warn({ err: error }, 'The attempt failed')
-  let recorded: Settled | undefined
-  const recordOnce = async (reason: unknown) => {
-    try {
-      return await lane.database.kysely.transaction().execute(async (trx) => {
-        recorded = await settleFailure(lane, trx, claim, reason)
-        return recorded
-      })
-    } catch (failure) {
-      // It was ours when it was recorded: the COMMIT was lost on the way, and has happened.
-      if (recorded && isLost(failure)) return recorded
-      if (!isLostConnection(failure)) recorded = undefined
-      throw failure
-    }
-  }
-  // Nothing of the handler's runs in it: what is locked now will not be for ever.
-  const record = (reason: unknown) => patiently(lane, context, () => recordOnce(reason), Number.POSITIVE_INFINITY)
-  try {
-    const { hints, outcomes } = await record(cause).catch((failure) => {
-      if (isLost(failure) || context.stopping.aborted) throw failure
-      log.error({ err: failure }, 'The failure could not be recorded as it is')
-      return record(new Error('The attempt failed, and its error could not be recorded'))
-    })
-    lane.metrics.countOutcomes(lane.operation.name, outcomes)
-    lane.hints.notify('work', hints)
-    lane.hints.notify('status', [claim.jobId])
-  } catch (failure) {
-    if (isLost(failure)) {
-      lane.metrics.countOutcomes(lane.operation.name, { lost: 1 })
-      return log.warn('The claim was lost before its failure was recorded')
-    }
-    log.error({ err: failure }, 'The failure could not be recorded; the job runs again when its heartbeat is overdue')
-  }
-}
-
-/** Before a job runs again that Postgres left in the lurch, in seconds. */
-const outagePause = 5
-const mostContentions = 10
-const longestPause = 1_000
-
-/**
- * Runs what may run again after a rollback: until Postgres is back, and some times when it lost a race.
- */
-async function patiently<Result>(
-  { operation, metrics }: Lane,
-  { stopping }: RunContext,
-  work: () => Promise<Result>,
-  contentions = mostContentions,
-): Promise<Result> {
-  for (let round = 0, outages = 0; ; round++) {
-    try {
-      return await work()
-    } catch (error) {
-      // A disk may be full for this job alone, which is then to make room for others.
-      const isFull = errorCode(error) === sqlstate.diskFull
-      const isAway = isOutage(error) && !isFull
-      const again = isAway || ((isContention(error) || isFull) && round - outages < contentions)
-      if (!again || stopping.aborted) throw error
-      if (isAway) outages += 1
-      metrics.countRetry(operation.name, isContention(error) ? 'contention' : 'outage')
-      await delay(Math.random() * Math.min(20 * 2 ** round, longestPause), undefined, { signal: stopping }).catch(
-        () => {},
-      )
-    }
-  }
-}
