@@ -110,21 +110,24 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     put(subject, () => JSON.stringify(new CloudEvent(event)))
   }
 
-  let all: Following | undefined
-  const tellOfAll = async () => {
-    clearTimeout(timer)
-    const following = follow((onChange) => service.watcher.watchPrincipal(principal, onChange))
-    all = following
+  const watchAll = () => ({
+    watchedFrom: performance.now(),
+    following: follow((onChange) => service.watcher.watchPrincipal(principal, onChange)),
+  })
+  let all: ReturnType<typeof watchAll> | undefined = watchAll()
+  const tellOfAll = async (isBegin: boolean) => {
+    const begun = all
     const found = await service.snapshotOf(principal).catch(() => undefined)
-    if (all !== following) return
+    if (!begun || all !== begun) return
     if (!found) return socket.close(goingAway, 'Try again')
-    service.watcher.lookSince(found.since)
-    following.begin(tell, found.jobs)
+    // It has been connected for longer than the newest are read, and what changed meanwhile may be none of them.
+    service.watcher.lookSince(new Date(found.since.getTime() - (performance.now() - begun.watchedFrom)))
+    begun.following.begin(tell, isBegin ? found.jobs : [])
   }
-  const timer = setTimeout(tellOfAll, subscribesWithin)
+  const timer = setTimeout(tellOfAll, subscribesWithin, true)
   const tellOfAllNoMore = () => {
     clearTimeout(timer)
-    all?.stop()
+    all?.following.stop()
     all = undefined
   }
 
@@ -182,7 +185,10 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
     for (const id of message.unsubscribe) unsubscribe(id)
     await subscribe(new Set(message.subscribe))
-    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) void tellOfAll()
+    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) {
+      all = watchAll()
+      void tellOfAll(false)
+    }
   }
   // One after another, and no more is read meanwhile: whoever sends fast waits, and not the others for the database.
   let heeded = Promise.resolve()

@@ -19,7 +19,7 @@ export interface Watcher {
    */
   watchPrincipal(principal: string, onChange: OnChange): () => void
   /**
-   * Changes of principals' jobs are looked for from then on, unless they are already.
+   * The next look at principals' jobs goes back as far as that, at least. Without one nobody looks at them.
    *
    * @param since a horizon that was read after the principal was watched, and before its jobs were read; see
    *   {@link readHorizon}
@@ -72,6 +72,8 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   let lookAtAll = false
   // The one of the last look is good for what the next one finds.
   const horizons: { told?: Date | undefined; next?: Date | undefined } = {}
+  /** Of those who came since the last look. */
+  let earliest: Date | undefined
   let nextTick = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
   let ticking: Promise<void> | undefined
@@ -107,11 +109,13 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     const due = hinted
     hinted = new Set()
     const ids = all ? [...jobs.keys()] : [...due].filter((id) => jobs.has(id))
+    const since = all ? earlier(earliest, horizons.told) : undefined
+    if (all) earliest = undefined
     return {
       watched: new Map(ids.map((id) => [id, jobs.get(id)?.known ?? 0])),
       hinted: [...due],
       principals: [...principals.keys()],
-      since: all ? horizons.told : undefined,
+      since,
     }
   }
 
@@ -119,12 +123,14 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     const begunAt = performance.now()
     const all = lookAtAll
     lookAtAll = false
+    const due = takeDue(all)
     try {
-      const { jobs, horizon } = await readChanges(database.kysely, takeDue(all))
+      const { jobs, horizon } = await readChanges(database.kysely, due)
       for (const job of jobs) deliver(job)
-      if (horizon) Object.assign(horizons, { told: horizons.next ?? horizons.told, next: horizon })
+      if (horizon) Object.assign(horizons, { told: horizons.next ?? due.since, next: horizon })
     } catch (error) {
       // The next look finds what this one missed.
+      earliest = earlier(earliest, due.since)
       onError(error as Error)
     }
     const endedAt = performance.now()
@@ -146,7 +152,10 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
 
   const lookAround = () => {
     // Else who comes next would be told of all that has changed since the last one left.
-    if (principals.size === 0) Object.assign(horizons, { told: undefined, next: undefined })
+    if (principals.size === 0) {
+      Object.assign(horizons, { told: undefined, next: undefined })
+      earliest = undefined
+    }
     if (jobs.size + principals.size === 0) return
     lookAtAll = true
     schedule()
@@ -186,7 +195,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
       }
     },
     lookSince(since) {
-      horizons.told ??= since
+      earliest = earlier(earliest, since)
     },
     horizon: () => horizons.told,
     count: () => ({ jobs: jobs.size, principals: principals.size }),
@@ -199,3 +208,6 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     },
   }
 }
+
+/** The earlier one of two, or the one that there is. */
+const earlier = (one: Date | undefined, other: Date | undefined) => (one && other && other > one ? one : (other ?? one))
