@@ -75,8 +75,8 @@ export async function writeRunning(
   const { rows } = await sql<RunningJobRow>`
     update accepted.job set
       state = 'running', attempt = (${JSON.stringify(attempts)}::jsonb -> job.id::text)::integer,
-      started_at = coalesce(started_at, now()), attempt_started_at = now(), progress_at = null,
-      updated_at = now(), sequence = sequence + 1
+      started_at = coalesce(started_at, statement_timestamp()), attempt_started_at = statement_timestamp(),
+      progress_at = null, updated_at = statement_timestamp(), sequence = sequence + 1
     where ${among(ids)}
       and job.id = any(array(
         select (${JSON.stringify(jobs)}::jsonb ->> id::text)::uuid from pgboss.job

@@ -1,7 +1,7 @@
 import { openLoop } from '../core/open-loop.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Sample } from '../core/scenario.ts'
-import { costPer, type Server, startCost, startThread } from '../core/server.ts'
+import { costPer, type Server, startCost, threadOf } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 
 /** So many clients, so long. */
@@ -30,10 +30,16 @@ async function measureServer(
   load: HttpLoad | OpenLoad,
 ): Promise<Sample> {
   const end = await startCost(server, database, [pid])
-  const endThread = startThread(pid)
+  const before = threadOf(pid)
   const figures = await loadWith(url, load)
-  const thread = endThread()
-  return { ...figures, ...thread, ...costPer(await end(), figures.perSecond * load.seconds) }
+  const after = threadOf(pid)
+  const requests = figures.perSecond * load.seconds
+  return {
+    ...figures,
+    ...costPer(await end(), requests),
+    threadCpu: ((after.computed - before.computed) / requests) * 1e6,
+    threadWait: ((after.waited - before.waited) / requests) * 1e6,
+  }
 }
 
 /** Ours: key, domain row, status and job in one transaction, shared by the requests that wait. */

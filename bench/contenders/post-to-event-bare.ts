@@ -94,6 +94,8 @@ async function settle(id: string): Promise<void> {
   void notify(pool, ['status', id])
 }
 
+const mostClaimed = 100
+
 async function work(): Promise<void> {
   let woken = false
   let claiming = false
@@ -103,8 +105,9 @@ async function work(): Promise<void> {
     claiming = true
     while (woken) {
       woken = false
-      const { rows } = await claim(pool, [100])
+      const { rows } = await claim(pool, [mostClaimed])
       for (const { id } of rows) void settle(id)
+      woken ||= rows.length === mostClaimed
     }
     claiming = false
   })

@@ -170,20 +170,13 @@ export function cpuOf(pid: number): number {
 }
 
 /**
- * Begins to look at the main thread of a process; the answer is for how much of the time it has computed, and waited for a
- * processor that was somebody else's, in percent (/proc/…/schedstat, Documentation/scheduler/sched-stats.rst of Linux).
+ * What the main thread of a process has computed so far, and how long it has waited for a processor that another had, in
+ * seconds (/proc/…/schedstat, Documentation/scheduler/sched-stats.rst of Linux).
  */
-export function startThread(pid: number): () => { computes: number; forProcessor: number } {
-  const look = () => {
-    const [computed = 0, waited = 0] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ').map(Number)
-    return { at: performance.now() * 1e6, computed, waited }
-  }
-  const before = look()
-  return () => {
-    const after = look()
-    const part = (name: 'computed' | 'waited') => ((after[name] - before[name]) / (after.at - before.at)) * 100
-    return { computes: part('computed'), forProcessor: part('waited') }
-  }
+export function threadOf(pid: number): { computed: number; waited: number } {
+  const nanoseconds = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ').map(Number)
+  const [computed, waited] = nanoseconds as [number, number]
+  return { computed: computed / 1e9, waited: waited / 1e9 }
 }
 
 /** What a process and its children have, also those that have ended. */

@@ -34,7 +34,7 @@ export const postToTerminalEvent: Scenario = {
           atMost(series, { contender, metric: p99, most: 30, text: 'p99 ≤ 30 ms', why }),
         ],
         notes: [
-          '`accepted` is the median time to the 202. The client follows all its jobs on one stream, `GET /events`. By hand are as many statements, one after another, in an API of `node:http` and a worker: nothing is validated, queued or checked, and a job has no priority, retry or time.',
+          '`accepted` is the median time to the 202. The client follows all its jobs on one stream, `GET /events`. By hand are as many round trips and commits, one after another, in an API of `node:http` and a worker: nothing is validated, queued or checked, and a job has no priority, retry or time.',
         ],
       }
     }),

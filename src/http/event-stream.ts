@@ -2,6 +2,7 @@ import type { FastifyReply } from 'fastify'
 import type { Job } from '../jobs/job.ts'
 import { RecentMap } from '../recent-map.ts'
 import type { Told } from './news.ts'
+import { startPace } from './pace.ts'
 
 /** How long a client waits before it connects again after a break, in milliseconds. */
 const reconnectAfter = 3_000
@@ -11,8 +12,6 @@ const heartbeatEvery = 15_000
 const comeBackAfter = { least: 1_000, range: 4_000 }
 /** Streams of one process, at most; who comes then is sent away, to another one. */
 const mostStreams = 15_000
-/** Jobs whose news wait for a slow client, at most; it is cut off then, and resumes. */
-const mostPending = 1_000
 /** Jobs that a stream remembers having told of. */
 const mostRemembered = 2_000
 /** Jobs of which all streams share what they remember, as long as it is the same. */
@@ -96,6 +95,7 @@ export function createEventStreams(
       // What was given first is sent first, so that an event speaks for everything before its own `since`.
       const pending = new Map<string, { job: Job; since: Date | undefined }>()
       let isEnding = false
+      const pace = startPace()
 
       const write = (job: Job, since: Date | undefined) => {
         const before = last.get(job.id)
@@ -104,6 +104,7 @@ export function createEventStreams(
         raw.write(frame(job, before, since))
       }
       const flush = () => {
+        if (!raw.writableNeedDrain) pace.keepsUp()
         for (const { job, since } of pending.values()) {
           if (raw.writableNeedDrain) return
           pending.delete(job.id)
@@ -157,7 +158,7 @@ export function createEventStreams(
           if (raw.writableEnded || raw.destroyed || isEnding) return
           const waiting = pending.get(job.id)
           pending.set(job.id, { job, since: waiting ? waiting.since : since })
-          if (pending.size > mostPending) raw.destroy()
+          if (pace.isBehind(pending.size)) raw.destroy()
           else flush()
         },
         end() {

@@ -6,6 +6,7 @@ import type { Job } from '../jobs/job.ts'
 import { findJobs } from '../jobs/read.ts'
 import { RecentMap } from '../recent-map.ts'
 import { type Following, follow } from '../watch/follow.ts'
+import { startPace } from './pace.ts'
 import type { Service } from './service.ts'
 
 /** CloudEvents' WebSocket protocol binding, section 3.1: one event in JSON per text frame. */
@@ -18,8 +19,6 @@ const pingEvery = 15_000
 /** What a slow client has not taken yet is kept apart, to be overtaken by what is newer, beyond so many bytes. */
 const mostBuffered = 64 * 1024
 const mostSubscriptions = 1_000
-/** Subjects of which there is news for a slow client, at most; it is cut off then, and connects again. */
-const mostPending = 2 * mostSubscriptions
 /** How long a client may take to answer our goodbye, in milliseconds. */
 const leavesWithin = 1_000
 /** Jobs that a connection remembers having told of. */
@@ -70,8 +69,10 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   /** What is still to be sent, by subject. */
   const pending = new Map<string, () => string>()
   let isBlocked = false
+  const pace = startPace()
   const flush = () => {
     isBlocked = false
+    if (socket.bufferedAmount <= mostBuffered) pace.keepsUp()
     for (const [subject, frame] of pending) {
       isBlocked = socket.bufferedAmount > mostBuffered
       if (isBlocked) return
@@ -95,7 +96,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   const put = (subject: string, frame: () => string) => {
     if (socket.readyState !== socket.OPEN) return
     pending.set(subject, frame)
-    if (pending.size > mostPending) socket.terminate()
+    if (pace.isBehind(pending.size)) socket.terminate()
     else send()
   }
   const tell = (job: Job) => {

@@ -197,7 +197,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     lookSince(since) {
       earliest = earlier(earliest, since)
     },
-    horizon: () => horizons.told,
+    horizon: () => horizons.told && earlier(earliest, horizons.told),
     count: () => ({ jobs: jobs.size, principals: principals.size }),
     async close() {
       closed = true

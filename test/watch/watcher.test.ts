@@ -82,15 +82,17 @@ t.test('a principal hears of all its jobs, those to come as well, and of nobody 
 
 t.test('without any notification, jobs and principals are looked at all the same', async (t) => {
   const set = await setUp(t)
-  const id = await set.add(operation, {})
+  const id = await set.add(operation, {}, { principal: 'bob' })
   const ofJob: string[] = []
   const ofPrincipal: string[] = []
   set.watcher.watchJob(id, ({ sequence }) => ofJob.push(sequence))
   await set.watchPrincipal('ann', ({ sequence }) => ofPrincipal.push(sequence))
-  await until(() => ofJob.length === 1)
+  await set.add(operation, {})
+  await until(() => ofJob.length === 1 && ofPrincipal.length === 1)
   await change(set)
-  await until(() => ofJob.length === 2 && ofPrincipal.at(-1) === '2')
+  await until(() => ofJob.length === 2 && ofPrincipal.length === 2)
   t.same(ofJob, ['1', '2'])
+  t.same(ofPrincipal, ['1', '2'])
 })
 
 t.test('without any notification, the oldest of very many jobs of a principal is looked at, too', async (t) => {
@@ -104,7 +106,7 @@ t.test('without any notification, the oldest of very many jobs of a principal is
   const told: string[] = []
   await set.watchPrincipal('ann', ({ id, sequence }) => told.push(`${id} ${sequence}`))
   await until(() => set.watcher.horizon())
-  t.same(told, [])
+  t.same(told, [], 'by the first look')
   await set.query('update accepted.job set sequence = 2, updated_at = now() where id = $1', [oldest])
   await until(() => told.length > 0)
   t.same(told, [`${oldest} 2`])
@@ -112,9 +114,9 @@ t.test('without any notification, the oldest of very many jobs of a principal is
 
 t.test('without any notification, what a slow transaction changed is told when it has committed', async (t) => {
   const set = await setUp(t)
-  const id = await set.add(operation, {})
   const told: string[] = []
   await set.watchPrincipal('ann', ({ sequence }) => told.push(sequence))
+  const id = await set.add(operation, {})
   await until(() => told.length === 1)
   const slow = await set.database.pool.connect()
   await slow.query('begin')
@@ -140,9 +142,35 @@ t.test('what changes while nobody follows a principal is not looked for when som
   await until(() => set.watcher.horizon())
   stop()
   await until(() => set.watcher.horizon() === undefined)
-  const before = await readHorizon(set.database.kysely)
-  await set.watchPrincipal('ann', () => {})
-  t.ok(((await until(() => set.watcher.horizon())) as Date) >= before)
+  await change(set)
+  const [{ changed }] = (await set.query('select max(updated_at) as changed from accepted.job')) as [{ changed: Date }]
+  await until(async () => (await readHorizon(set.database.kysely)) > changed)
+  const told: string[] = []
+  await set.watchPrincipal('ann', ({ id }) => told.push(id))
+  await until(() => set.watcher.horizon())
+  const later = await set.add(operation, {})
+  await until(() => told.length > 0)
+  t.same(told, [later])
+})
+
+t.test('a look goes back to where the earliest of those began who came, whoever’s jobs are read first', async (t) => {
+  const set = await setUp(t)
+  const told: string[] = []
+  set.watcher.watchPrincipal('ann', ({ id }) => told.push(id))
+  const sinceAnn = await readHorizon(set.database.kysely)
+  const missed = await set.add(operation, {})
+  const { updated_at } = await set.read(missed)
+  const sinceBob = await until(async () => {
+    const horizon = await readHorizon(set.database.kysely)
+    return horizon > updated_at && horizon
+  })
+  set.watcher.watchPrincipal('bob', () => {})
+  set.watcher.lookSince(sinceBob)
+  await until(() => set.watcher.horizon())
+  t.same(told, [])
+  set.watcher.lookSince(sinceAnn)
+  await until(() => told.length > 0)
+  t.same(told, [missed])
 })
 
 t.test('one that throws keeps nobody else from being told', async (t) => {
