@@ -11,7 +11,7 @@ import { patiently } from './patiently.ts'
 import type { Progress } from './progress.ts'
 import type { RunTimes } from './run-times.ts'
 import type { Performed } from './settle.ts'
-import { fail } from './settle-failure.ts'
+import { chargeFailure } from './settle-failure.ts'
 import { type Settling, settleOrSplit } from './settling.ts'
 import { lockPending, type PendingJob, writeRunning } from './status.ts'
 import { runCharged } from './uncaught.ts'
@@ -73,7 +73,7 @@ async function runOne(
   try {
     performed = await perform(lane, claim, row, context)
   } catch (error) {
-    await fail(lane, claim, error, context)
+    await chargeFailure(lane, claim, error, context)
     return lane.metrics.observeRun(lane.operation.name, (performance.now() - begunAt) / 1000, 1)
   }
   const isSettled = await settling.settle(performed)

@@ -53,7 +53,7 @@ export async function settleFailure(lane: Lane, trx: AnyTransaction, claim: Clai
 }
 
 /** Charges a failed attempt to its job; what is no fault of the job is not charged. */
-export async function fail(
+export async function chargeFailure(
   lane: Lane,
   claim: Claim,
   error: unknown,

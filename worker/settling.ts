@@ -3,7 +3,7 @@ import { JobLocked, LostClaim } from './failure.ts'
 import type { Lane } from './lane.ts'
 import { patiently } from './patiently.ts'
 import { type Performed, type Settled, settle } from './settle.ts'
-import { fail } from './settle-failure.ts'
+import { chargeFailure } from './settle-failure.ts'
 
 /** Jobs that have been performed and are settled in one transaction, at most, and such transactions at once. */
 const settledTogether = 100
@@ -66,7 +66,7 @@ export async function settleOrSplit(
       } else if (error instanceof JobLocked) {
         locked.push(first)
       } else {
-        await fail(lane, first.claim, error, context)
+        await chargeFailure(lane, first.claim, error, context)
         first.onEnd?.(false)
       }
     }
