@@ -70,8 +70,8 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   const principals = new Map<string, WatchedPrincipal>()
   let hinted = new Set<string>()
   let lookAtAll = false
-  // The one of the last look is good for what the next one finds.
-  const horizons: { told?: Date | undefined; next?: Date | undefined } = {}
+  // The one of the last look is good for what the next one finds. Another object for those who come when all had gone.
+  let horizons: { told?: Date | undefined; next?: Date | undefined } = {}
   /** Of those who came since the last look. */
   let earliest: Date | undefined
   let nextTick = Number.NEGATIVE_INFINITY
@@ -124,10 +124,11 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     const all = lookAtAll
     lookAtAll = false
     const due = takeDue(all)
+    const current = horizons
     try {
       const { jobs, horizon } = await readChanges(database.kysely, due)
       for (const job of jobs) deliver(job)
-      if (horizon) Object.assign(horizons, { told: horizons.next ?? due.since, next: horizon })
+      if (horizon) Object.assign(current, { told: current.next ?? due.since, next: horizon })
     } catch (error) {
       // The next look finds what this one missed.
       earliest = earlier(earliest, due.since)
@@ -153,7 +154,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   const lookAround = () => {
     // Else who comes next would be told of all that has changed since the last one left.
     if (principals.size === 0) {
-      Object.assign(horizons, { told: undefined, next: undefined })
+      horizons = {}
       earliest = undefined
     }
     if (jobs.size + principals.size === 0) return

@@ -55,6 +55,8 @@ function timerOf(port: number): [kind: number, due: number] {
   const fields = readFileSync(table, 'utf8')
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
-  const [kind, due] = fields.find(([, local]) => local?.endsWith(suffix))?.[5]?.split(':') ?? []
+  // 01: it is established. Others that had the same port may still be closing.
+  const found = fields.find(([, local, , state]) => local?.endsWith(suffix) && state === '01')
+  const [kind, due] = found?.[5]?.split(':') ?? []
   return [Number(kind), Number.parseInt(due ?? '', 16)]
 }

@@ -137,7 +137,8 @@ t.test('without any notification, what a slow transaction changed is told when i
 
 t.test('what changes while nobody follows a principal is not looked for when somebody does again', async (t) => {
   const set = await setUp(t)
-  set.watcher.watchJob(await set.add(operation, {}), () => {})
+  await set.add(operation, {})
+  set.watcher.watchJob(await set.add(operation, {}, { principal: 'bob' }), () => {})
   const stop = await set.watchPrincipal('ann', () => {})
   await until(() => set.watcher.horizon())
   stop()
