@@ -1,10 +1,15 @@
 /** A map of bounded size: forgets the entry that has not been set for longest. */
 export class RecentMap<Value> {
   readonly #entries = new Map<string, Value>()
-  readonly #most: number
+  #most: number
 
   constructor(most: number) {
     this.#most = most
+  }
+
+  /** Makes room for so many, should there be less. */
+  keepAtLeast(count: number): void {
+    this.#most = Math.max(this.#most, count)
   }
 
   get(key: string): Value | undefined {

@@ -122,10 +122,12 @@ export function createEventStreams(
       let unread = 0
       let waiting = 0
       const beat = () => {
-        unread = raw.writableNeedDrain && raw.writableLength === waiting ? unread + 1 : 0
+        // What has ended says no more that it waits.
+        const isWaiting = raw.writableNeedDrain || raw.writableEnded
+        unread = isWaiting && raw.writableLength === waiting ? unread + 1 : 0
         waiting = raw.writableLength
         if (unread > mostBeatsUnread) raw.destroy()
-        else if (!raw.writableNeedDrain) raw.write(':\n\n')
+        else if (!isWaiting) raw.write(':\n\n')
       }
 
       reply.hijack()
@@ -137,7 +139,10 @@ export function createEventStreams(
       })
       // A client that went away is no error.
       raw.on('error', () => {})
-      raw.on('drain', flush)
+      raw.on('drain', () => {
+        unread = 0
+        flush()
+      })
       draining.addEventListener('abort', sendAway)
       const leave = () => {
         beats.delete(beat)

@@ -19,6 +19,8 @@ const pingEvery = 15_000
 /** What a slow client has not taken yet is kept apart, to be overtaken by what is newer, beyond so many bytes. */
 const mostBuffered = 64 * 1024
 const mostSubscriptions = 1_000
+/** What is longer is no id, and is not repeated in an answer. */
+const longestId = 36
 /** How long a client may take to answer our goodbye, in milliseconds. */
 const leavesWithin = 1_000
 /** Jobs that a connection remembers having told of. */
@@ -142,6 +144,8 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     if (new Set([...subscriptions.keys(), ...ids]).size > mostSubscriptions) {
       return complain('invalid-message', `At most ${mostSubscriptions} subscriptions on a connection`)
     }
+    // In case that none of them can be had.
+    const again = watchAll()
     tellOfAllNoMore()
     for (const id of ids) {
       // The state first, also of one that is subscribed to again.
@@ -163,6 +167,9 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
         complain(code, problems[code].title, id)
       }
     }
+    if (subscriptions.size > 0 || socket.readyState !== socket.OPEN) return again.following.stop()
+    all = again
+    void tellOfAll(false)
   }
 
   const pings = setInterval(() => {
@@ -231,7 +238,8 @@ function parseMessage(text: string): Message | undefined {
   }
   if (typeof value !== 'object' || value === null) return undefined
   const { subscribe, unsubscribe } = value as Partial<Message>
-  const isList = (list: unknown) => Array.isArray(list) && list.every((id) => typeof id === 'string')
+  const isList = (list: unknown) =>
+    Array.isArray(list) && list.every((id) => typeof id === 'string' && id.length <= longestId)
   if (subscribe === undefined && unsubscribe === undefined) return undefined
   if (![subscribe, unsubscribe].every((list) => list === undefined || isList(list))) return undefined
   const lowerCase = (ids: string[] = []) => ids.map((id) => id.toLowerCase())

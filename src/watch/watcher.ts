@@ -1,3 +1,5 @@
+import { setImmediate as immediate } from 'node:timers/promises'
+import { validate as isUuid } from 'uuid'
 import type { Database } from '../db/database.ts'
 import { listen } from '../db/listener.ts'
 import { channels, unpack } from '../db/notifier.ts'
@@ -46,8 +48,10 @@ const longestGather = 25
 const keptQuiet = 10
 /** The floor under the hints: what is watched is looked at so often, in milliseconds, whether or not there is a hint. */
 const lookEvery = 500
-/** Of a principal's jobs so many are remembered. */
+/** Of a principal's jobs so many are remembered, or twice as many as a look finds. */
 const mostRemembered = 10_000
+/** Waiters are told for so long in one turn of the event loop, in milliseconds. */
+const longestTurn = 10
 
 interface Watched {
   waiters: Set<OnChange>
@@ -104,18 +108,35 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     }
   }
 
+  /** Of very many, some at a time: who reads takes what it has been sent, and others have their turn. */
+  const deliverAll = async (found: readonly Job[]) => {
+    const counts = new Map<string, number>()
+    for (const { principal } of found) counts.set(principal, (counts.get(principal) ?? 0) + 1)
+    // Else what a look finds, and finds again as long as a transaction is open, would be told again each time.
+    for (const [principal, count] of counts) principals.get(principal)?.known.keepAtLeast(2 * count)
+    let begunAt = performance.now()
+    for (const job of found) {
+      deliver(job)
+      if (performance.now() - begunAt < longestTurn) continue
+      await immediate()
+      begunAt = performance.now()
+    }
+  }
+
   /** What a tick asks for: all that is watched, or what was hinted of it. */
   const takeDue = (all: boolean) => {
     const due = hinted
     hinted = new Set()
     const ids = all ? [...jobs.keys()] : [...due].filter((id) => jobs.has(id))
-    const since = all ? earlier(earliest, horizons.told) : undefined
-    if (all) earliest = undefined
+    if (all) {
+      horizons.told = earlier(earliest, horizons.told)
+      earliest = undefined
+    }
     return {
       watched: new Map(ids.map((id) => [id, jobs.get(id)?.known ?? 0])),
       hinted: [...due],
       principals: [...principals.keys()],
-      since,
+      since: all ? horizons.told : undefined,
     }
   }
 
@@ -127,11 +148,10 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     const current = horizons
     try {
       const { jobs, horizon } = await readChanges(database.kysely, due)
-      for (const job of jobs) deliver(job)
-      if (horizon) Object.assign(current, { told: current.next ?? due.since, next: horizon })
+      await deliverAll(jobs)
+      if (horizon) Object.assign(current, { told: current.next ?? current.told, next: horizon })
     } catch (error) {
       // The next look finds what this one missed.
-      earliest = earlier(earliest, due.since)
       onError(error as Error)
     }
     const endedAt = performance.now()
@@ -165,7 +185,7 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
   const listener = listen(database, {
     channels: {
       [channels.status]: (payload) => {
-        for (const id of unpack(payload)) if (jobs.has(id) || principals.size > 0) hinted.add(id)
+        for (const id of unpack(payload)) if (jobs.has(id) || (principals.size > 0 && isUuid(id))) hinted.add(id)
         if (hinted.size > 0) schedule()
       },
     },
@@ -178,6 +198,8 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     watchJob(given, onChange) {
       // As Postgres writes it.
       const id = given.toLowerCase()
+      // Postgres would refuse to look for any of them.
+      if (!isUuid(id)) return () => {}
       const watched = jobs.get(id) ?? { waiters: new Set(), known: 0 }
       jobs.set(id, watched)
       watched.waiters.add(onChange)

@@ -35,6 +35,30 @@ t.test(
   },
 )
 
+t.test('who does not read while very much happens is cut off at once', async (t) => {
+  const streams = createEventStreams(new AbortController().signal)
+  const app = Fastify({ forceCloseConnections: true })
+  const ended: string[] = []
+  const opened = Promise.withResolvers<EventStream>()
+  app.get('/', (_request, reply) => {
+    const frame = ({ id }: Job) => `data: ${id}\n\n`
+    opened.resolve(streams.open(reply, { frame, known: [], onEnd: () => ended.push('unread') }))
+    return reply
+  })
+  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.teardown(() => app.close())
+  const socket = connect(Number(url.port), url.hostname)
+  t.teardown(() => socket.destroy())
+  socket.on('error', () => {}).pause()
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+  const stream = await opened.promise
+  for (let id = 1; id <= 20_000; id++) stream.send({ id: `${id}`, sequence: '1' } as Job)
+  t.equal(streams.count(), 1)
+  for (let id = 20_001; id <= 25_000; id++) stream.send({ id: `${id}`, sequence: '1' } as Job)
+  await until(() => ended.length === 1)
+  t.equal(streams.count(), 0)
+})
+
 t.test('who does not read on is cut off in the end, and who reads is not', async (t) => {
   // Two of them must be long enough for the one who reads, in this very process.
   const streams = createEventStreams(new AbortController().signal, { beatEvery: 1_000 })

@@ -41,8 +41,11 @@ async function read(url: string, headers: Record<string, string> = {}) {
   const response = await fetch(url, { headers: { accept: 'text/event-stream', ...headers } })
   const stream = { response, text: '', isOver: false }
   const consume = async () => {
-    for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) stream.text += chunk
-    stream.isOver = true
+    try {
+      for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) stream.text += chunk
+    } finally {
+      stream.isOver = true
+    }
   }
   consume().catch(() => {})
   return stream

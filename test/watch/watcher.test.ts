@@ -33,7 +33,12 @@ async function setUp(t: Test) {
     watcher.lookSince(await readHorizon(kysely))
     return stop
   }
-  return { ...jobs, watcher, watchPrincipal, hints, statements }
+  /** Waits for the end of a look that begins from now on. */
+  const looked = async () => {
+    const before = statements.length
+    await until(() => statements.length >= before + 2)
+  }
+  return { ...jobs, watcher, watchPrincipal, looked, hints, statements }
 }
 
 /** Changes every job, and says so when asked to. */
@@ -105,8 +110,8 @@ t.test('without any notification, the oldest of very many jobs of a principal is
   await set.query("update accepted.job set updated_at = updated_at - interval '1 hour'")
   const told: string[] = []
   await set.watchPrincipal('ann', ({ id, sequence }) => told.push(`${id} ${sequence}`))
-  await until(() => set.watcher.horizon())
-  t.same(told, [], 'by the first look')
+  await set.looked()
+  t.same(told, [])
   await set.query('update accepted.job set sequence = 2, updated_at = now() where id = $1', [oldest])
   await until(() => told.length > 0)
   t.same(told, [`${oldest} 2`])
@@ -148,7 +153,7 @@ t.test('what changes while nobody follows a principal is not looked for when som
   await until(async () => (await readHorizon(set.database.kysely)) > changed)
   const told: string[] = []
   await set.watchPrincipal('ann', ({ id }) => told.push(id))
-  await until(() => set.watcher.horizon())
+  await set.looked()
   const later = await set.add(operation, {})
   await until(() => told.length > 0)
   t.same(told, [later])
@@ -167,11 +172,41 @@ t.test('a look goes back to where the earliest of those began who came, whoeverâ
   })
   set.watcher.watchPrincipal('bob', () => {})
   set.watcher.lookSince(sinceBob)
-  await until(() => set.watcher.horizon())
+  await set.looked()
   t.same(told, [])
   set.watcher.lookSince(sinceAnn)
   await until(() => told.length > 0)
   t.same(told, [missed])
+})
+
+t.test('what a look finds again and again is told once, however many they are', async (t) => {
+  const set = await setUp(t)
+  const times = new Map<string, number>()
+  await set.watchPrincipal('ann', ({ id }) => times.set(id, (times.get(id) ?? 0) + 1))
+  const holder = await set.database.pool.connect()
+  t.teardown(() => holder.release(true))
+  await holder.query('begin')
+  await holder.query('select pg_current_xact_id()')
+  const id = await set.add(operation, {})
+  await set.query(`
+    insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+    select gen_random_uuid(), operation, principal, max_attempts, expires_at
+    from accepted.job, generate_series(1, 12000)`)
+  await until(() => times.size === 12_001)
+  await set.looked()
+  t.equal(times.get(id), 1)
+  t.same(new Set(times.values()), new Set([1]))
+})
+
+t.test('who watches what is no id, and who hints at it, keep nobody from being told', async (t) => {
+  const set = await setUp(t)
+  const told: string[] = []
+  set.watcher.watchJob('x', () => {})
+  await set.watchPrincipal('ann', ({ id }) => told.push(id))
+  const id = await set.add(operation, {})
+  set.hints.notify('status', ['x', id])
+  await set.looked()
+  t.same(told, [id])
 })
 
 t.test('one that throws keeps nobody else from being told', async (t) => {
