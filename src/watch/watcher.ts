@@ -50,8 +50,8 @@ const keptQuiet = 10
 const lookEvery = 500
 /** Of a principal's jobs so many are remembered, or twice as many as a look finds. */
 const mostRemembered = 10_000
-/** Waiters are told for so long in one turn of the event loop, in milliseconds. */
-const longestTurn = 10
+/** Of so many jobs waiters are told in one turn of the event loop. */
+const toldTogether = 1_000
 
 interface Watched {
   waiters: Set<OnChange>
@@ -114,12 +114,9 @@ export function createWatcher(database: Database, { onError }: WatcherOptions): 
     for (const { principal } of found) counts.set(principal, (counts.get(principal) ?? 0) + 1)
     // Else what a look finds, and finds again as long as a transaction is open, would be told again each time.
     for (const [principal, count] of counts) principals.get(principal)?.known.keepAtLeast(2 * count)
-    let begunAt = performance.now()
-    for (const job of found) {
+    for (const [index, job] of found.entries()) {
+      if (index > 0 && index % toldTogether === 0) await immediate()
       deliver(job)
-      if (performance.now() - begunAt < longestTurn) continue
-      await immediate()
-      begunAt = performance.now()
     }
   }
 
