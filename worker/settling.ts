@@ -16,7 +16,7 @@ export interface Settling {
 }
 
 /** What is to be settled, and told when it has been, or has failed. */
-export interface Unsettled extends Performed {
+interface Unsettled extends Performed {
   /** @param isSettled whether it was settled, together with all of its batch */
   onEnd?(isSettled: boolean): void
 }

@@ -20,7 +20,7 @@ const pingEvery = 15_000
 const mostBuffered = 64 * 1024
 const mostSubscriptions = 1_000
 /** What is longer is no id, and is not repeated in an answer. */
-const longestId = 36
+const longestId = 255
 /** How long a client may take to answer our goodbye, in milliseconds. */
 const leavesWithin = 1_000
 /** Jobs that a connection remembers having told of. */
@@ -118,16 +118,17 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     following: follow((onChange) => service.watcher.watchPrincipal(principal, onChange)),
   })
   let all: ReturnType<typeof watchAll> | undefined = watchAll()
-  const tellOfAll = async (isBegin: boolean) => {
-    const begun = all
+  /** @param isBegin tells of the newest as well, and not only of what changes */
+  const tellOfAll = async (watched: ReturnType<typeof watchAll>, isBegin: boolean) => {
+    all = watched
     const found = await service.snapshotOf(principal).catch(() => undefined)
-    if (!begun || all !== begun) return
+    if (all !== watched) return
     if (!found) return socket.close(goingAway, 'Try again')
-    // It has been connected for longer than the newest are read, and what changed meanwhile may be none of them.
-    service.watcher.lookSince(new Date(found.since.getTime() - (performance.now() - begun.watchedFrom)))
-    begun.following.begin(tell, isBegin ? found.jobs : [])
+    // It has been watched for longer than since the newest were read, and what changed meanwhile may be none of them.
+    service.watcher.lookSince(new Date(found.since.getTime() - (performance.now() - watched.watchedFrom)))
+    watched.following.begin(tell, isBegin ? found.jobs : [])
   }
-  const timer = setTimeout(tellOfAll, subscribesWithin, true)
+  const timer = setTimeout(tellOfAll, subscribesWithin, all, true)
   const tellOfAllNoMore = () => {
     clearTimeout(timer)
     all?.following.stop()
@@ -168,8 +169,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
       }
     }
     if (subscriptions.size > 0 || socket.readyState !== socket.OPEN) return again.following.stop()
-    all = again
-    void tellOfAll(false)
+    void tellOfAll(again, false)
   }
 
   const pings = setInterval(() => {
@@ -193,10 +193,7 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     if (!message) return complain('invalid-message', problems['invalid-message'].remedy)
     for (const id of message.unsubscribe) unsubscribe(id)
     await subscribe(new Set(message.subscribe))
-    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) {
-      all = watchAll()
-      void tellOfAll(false)
-    }
+    if (!all && subscriptions.size === 0 && socket.readyState === socket.OPEN) void tellOfAll(watchAll(), false)
   }
   // One after another, and no more is read meanwhile: whoever sends fast waits, and not the others for the database.
   let heeded = Promise.resolve()

@@ -226,7 +226,8 @@ t.test('a message that is not understood is answered with a code, and the connec
     return frames.at(-1)
   }
   t.match(await last(JSON.stringify({ subscribe: [id.toUpperCase()] })), { type: 'job.queued', subject: id })
-  for (const message of ['', '{', '[]', '{}', 'null', '{"subscribe":"x"}', '{"subscribe":[1]}']) {
+  const long = JSON.stringify({ subscribe: ['x'.repeat(256)] })
+  for (const message of ['', '{', '[]', '{}', 'null', '{"subscribe":"x"}', '{"subscribe":[1]}', long]) {
     t.match(await last(message), { type: 'error', data: { error: { code: 'invalid-message' } } }, message)
   }
   t.match(await last('{"subscribe":["none"]}'), {
