@@ -1,12 +1,12 @@
-# The todos example, ready to run: `api`, `worker` or `migrate` is the command. An app of your own copies its
-# configuration here in place of examples/todos and installs `accepted` from npm.
+# Runs the todos example; the command is `api`, `worker` or `migrate`. In an image for your own app, install `accepted`
+# from npm and copy your config in place of examples/todos.
 FROM node:24-slim
 ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# The image is Node 24 already, and Postgres runs elsewhere: neither `node` nor `embedded-postgres` is wanted.
+# Leaves out the packages `node` and `embedded-postgres`: the image has Node 24, and Postgres runs elsewhere.
 RUN npm ci --omit=dev --omit=optional --omit=peer --ignore-scripts \
-  # What only the example needs.
+  # Only the example needs nodemailer.
   && npm install --no-save --save-prod --omit=dev --omit=optional --omit=peer --ignore-scripts \
     "nodemailer@$(node -p "require('./package.json').devDependencies.nodemailer")"
 COPY src ./src
@@ -17,6 +17,6 @@ COPY examples ./examples
 USER node
 ENV HOST=0.0.0.0 DATA_DIR=/tmp/accepted
 EXPOSE 3000 3001
-# No npm or shell between the signal and the process.
+# Without npm or a shell in between, signals reach the process.
 ENTRYPOINT ["node", "--conditions=accepted-source", "src/cli/main.ts"]
 CMD ["--help"]

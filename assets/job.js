@@ -1,10 +1,11 @@
-// The page of a job works without this: it refreshes itself. With it, it follows the job's events instead.
+// Keeps the page of a job up to date from its event stream. Without scripts, the page reloads itself instead.
 const main = document.querySelector('main')
 const { events, sequence, status } = main.dataset
-const finals = ['succeeded', 'failed', 'canceled']
+const finalStatuses = ['succeeded', 'failed', 'canceled']
+const reloadDelayMs = 5000
 const element = (id) => document.getElementById(id)
 
-/** Puts a text into an element, and hides one that has nothing to say. */
+/** Sets the text of an element; hides the element if there is no text. */
 function show(id, text) {
   element(id).textContent = text ?? ''
   element(id).hidden = !text
@@ -29,13 +30,13 @@ function showTime(id, time) {
 }
 
 function showJob(job) {
-  const isFinal = finals.includes(job.status)
+  const isFinal = finalStatuses.includes(job.status)
   main.dataset.status = job.status
-  show('status', job.cancelRequested && !isFinal ? `${job.status}, to be canceled` : job.status)
+  show('status', job.cancelRequested && !isFinal ? `${job.status}, cancellation requested` : job.status)
   document.title = `${job.status} · ${job.operation}`
   showProgress(job)
   element('progress').hidden = isFinal && job.status !== 'succeeded'
-  // How far it came says nothing any more.
+  // The percentage is meaningless after a failure or a cancellation.
   element('percent').hidden ||= element('progress').hidden
   show('error', job.error && `${job.error.message} (${job.error.code})`)
   element('outcome').hidden = job.status !== 'succeeded'
@@ -45,21 +46,23 @@ function showJob(job) {
   return isFinal
 }
 
-if (!finals.includes(status)) {
+if (!finalStatuses.includes(status)) {
   const source = new EventSource(`${events}?lastEventId=${sequence}`)
   source.addEventListener('progress', ({ data }) => showProgress(JSON.parse(data)))
   source.addEventListener('status', ({ data }) => {
     if (showJob(JSON.parse(data))) source.close()
   })
   source.addEventListener('error', () => {
-    // It connects again by itself, unless it was refused.
-    if (source.readyState === EventSource.CLOSED) setTimeout(comeBack, 5000)
+    // An EventSource reconnects by itself, unless the server refused the request.
+    if (source.readyState === EventSource.CLOSED) setTimeout(reloadWhenReachable, reloadDelayMs)
   })
 }
 
-/** Loads the page anew, which says why it was refused; not while there is nobody who could answer. */
-async function comeBack() {
-  const answer = await fetch(location.href, { method: 'HEAD', headers: { accept: 'text/html' } }).catch(() => undefined)
-  if (answer && answer.status < 500) location.reload()
-  else setTimeout(comeBack, 5000)
+/** Reloads the page, which then shows why the stream was refused. While the API is unavailable, it tries again later. */
+async function reloadWhenReachable() {
+  const response = await fetch(location.href, { method: 'HEAD', headers: { accept: 'text/html' } }).catch(
+    () => undefined,
+  )
+  if (response && response.status < 500) location.reload()
+  else setTimeout(reloadWhenReachable, reloadDelayMs)
 }

@@ -1,70 +1,87 @@
-/**
- * Draws where an API and a worker under load spend their time, as flame graphs: `npm run bench:profile [-- --out <directory>]`.
- */
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+/** Draws flame graphs of an API and a worker under load. */
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { createNote } from './app/operations.ts'
 import { fill } from './contenders/drain-accepted.ts'
-import { untilNone } from './contenders/drain-process.ts'
-import { drawFlames, framesOf, widest } from './core/flame.ts'
+import { waitUntilEmpty } from './contenders/drain-process.ts'
+import { drawFlames, toFrames, topFunctions } from './core/flame.ts'
 import { inspectable, profileWhile } from './core/inspector.ts'
 import { freePort, startAccepted, stopProcesses } from './core/process.ts'
-import { query, startServer } from './core/server.ts'
+import { log } from './core/progress.ts'
+import { query, type Server, startServer } from './core/server.ts'
+import { withWorkspace } from './core/workspace.ts'
 import { closedLoop } from './core/wrk.ts'
 
-const { values } = parseArgs({ options: { out: { type: 'string' } } })
-const out = resolve(values.out ?? join(import.meta.dirname, 'profiles'))
+const usage = 'Usage: npm run bench:profile -- [--out <directory, default bench/out/profiles>]'
+
 const jobs = 60_000
 const seconds = 10
 const connections = 256
-const shown = 12
+const printedFunctions = 12
 
-const directory = await mkdtemp(join(tmpdir(), 'accepted-bench-'))
-// As root, Postgres runs as another user, who must come in.
-await chmod(directory, 0o755)
-const server = await startServer(join(directory, 'server'), join(import.meta.dirname, 'app/migrations'))
-try {
-  await mkdir(out, { recursive: true })
-  const post = ({ url }: { url: string }) => closedLoop(`${url}/notes`, connections, seconds)
-  await draw('api', `API, ${connections} connections that POST`, { warmUp: post, load: post })
-  const drain = async (_worker: object, databaseUrl: string) => {
-    await query(databaseUrl, "update pgboss.job set start_after = now() where name = 'note.create'")
-    await untilNone(databaseUrl, "select from pgboss.job where state < 'completed' limit 1", 120)
-  }
-  await draw('worker', `Worker, ${jobs.toLocaleString('en-US')} jobs to settle`, {
-    prepare: (databaseUrl) => fill(databaseUrl, createNote, jobs, tomorrow()),
-    load: drain,
-  })
-} finally {
-  await stopProcesses()
-  await server.stop()
-  await rm(directory, { recursive: true, force: true })
-}
-
-interface Story {
+interface ProfiledProcess {
+  command: 'api' | 'worker'
+  title: string
   prepare?(databaseUrl: string): Promise<void>
-  /** The first seconds belong to the compiler. */
-  warmUp?(process: { url: string }): Promise<unknown>
-  load(process: { url: string }, databaseUrl: string): Promise<unknown>
+  /** V8 compiles in the first seconds. */
+  warmUp?(url: string): Promise<unknown>
+  load(url: string, databaseUrl: string): Promise<unknown>
 }
 
-async function draw(command: 'api' | 'worker', title: string, { prepare, warmUp, load }: Story): Promise<void> {
-  console.error(title)
+const post = (url: string) => closedLoop(`${url}/notes`, connections, seconds)
+
+const profiled: ProfiledProcess[] = [
+  { command: 'api', title: `API, POSTs on ${connections} connections`, warmUp: post, load: post },
+  {
+    command: 'worker',
+    title: `Worker, drain of ${jobs.toLocaleString('en-US')} jobs`,
+    prepare: (databaseUrl) => fill(databaseUrl, createNote, jobs, new Date(Date.now() + 86_400_000)),
+    load: async (_url, databaseUrl) => {
+      await query(databaseUrl, "update accepted_queue.job set start_after = now() where name = 'note.create'")
+      await waitUntilEmpty(databaseUrl, "select from accepted_queue.job where state < 'completed' limit 1", 120)
+    },
+  },
+]
+
+async function profile(
+  { command, title, prepare, warmUp, load }: ProfiledProcess,
+  { server, directory, out }: { server: Server; directory: string; out: string },
+): Promise<void> {
+  log(title)
   const databaseUrl = await server.createOurs(`profile_${command}`)
   await prepare?.(databaseUrl)
   const inspector = await freePort()
   const process = await startAccepted(command, directory, { DATABASE_URL: databaseUrl, ...inspectable(inspector) })
-  await warmUp?.(process)
-  const profile = await profileWhile(process.pid, inspector, () => load(process, databaseUrl))
+  await warmUp?.(process.url)
+  const recorded = await profileWhile(process.pid, inspector, () => load(process.url, databaseUrl))
   await process.stop()
   await server.dropDatabase(`profile_${command}`)
-  const root = framesOf(profile, resolve(import.meta.dirname, '..'))
-  await writeFile(join(out, `${command}.svg`), drawFlames(root, title))
-  for (const { name, part } of widest(root, shown)) console.log(`${(part * 100).toFixed(1).padStart(5)} %  ${name}`)
+  const root = toFrames(recorded, resolve(import.meta.dirname, '..'))
+  const file = join(out, `${command}.svg`)
+  await writeFile(file, drawFlames(root, title))
+  console.log(`${title}: ${file}`)
+  for (const { name, share } of topFunctions(root, printedFunctions))
+    console.log(`${(share * 100).toFixed(1).padStart(5)} %  ${name}`)
 }
 
-function tomorrow(): Date {
-  return new Date(Date.now() + 24 * 60 * 60 * 1000)
+function readArguments() {
+  try {
+    const { values } = parseArgs({ options: { out: { type: 'string' }, help: { type: 'boolean', default: false } } })
+    return { out: resolve(values.out ?? join(import.meta.dirname, 'out/profiles')), help: values.help }
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}\n\n${usage}`)
+    process.exit(1)
+  }
 }
+
+const { out, help } = readArguments()
+if (help) console.log(usage)
+else
+  await withWorkspace(async ({ directory, onClose }) => {
+    await mkdir(out, { recursive: true })
+    const server = await startServer(join(directory, 'server'), join(import.meta.dirname, 'app/migrations'))
+    onClose(() => server.stop())
+    onClose(stopProcesses)
+    for (const one of profiled) await profile(one, { server, directory, out })
+  })

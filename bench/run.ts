@@ -1,132 +1,124 @@
-/** Runs the scenarios, and writes RESULTS.md, results.json and the charts. */
-import { chmod, cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+/** Runs the scenarios and writes a report. */
+import { cp, mkdir, readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { measureBaselineLatency } from './core/baseline-latency.ts'
+import { describeMachine } from './core/machine.ts'
 import { startPressure } from './core/pressure.ts'
 import { stopProcesses } from './core/process.ts'
-import { createReporter, type Run } from './core/report.ts'
+import { log } from './core/progress.ts'
+import { mergeRun, type Run, readRuns, writeReport, writeRuns } from './core/report.ts'
 import type { Bench, Scenario } from './core/scenario.ts'
 import { startServer } from './core/server.ts'
-import { measureWaits } from './core/waits.ts'
+import { withWorkspace } from './core/workspace.ts'
 import { scenarios } from './scenarios/index.ts'
 
-const usage = 'npm run bench -- [--quick] [--only S1]… [--rounds 5] [--soak 60] [--out bench]'
+const usage = `Usage: npm run bench -- [options]
+
+Measures the scenarios and writes a report. Results of earlier runs in the same directory are kept for scenarios that
+this run does not measure. \`npm run bench:publish\` copies a complete report to bench/RESULTS.md.
+
+  --quick          run everything once and small, to check that it works; the figures mean nothing
+  --only <name>    run one scenario (${scenarios.map(({ name }) => name).join(', ')}); may be repeated
+  --rounds <n>     times each contender is measured; default 5, with --quick 1
+  --soak <min>     duration of S12 in minutes; default 60, with --quick 0.05
+  --out <dir>      directory of the report; default bench/out, with --quick bench/out/quick
+  --help           print this help`
 
 function readArguments() {
-  try {
-    return parseArgs({
-      options: {
-        quick: { type: 'boolean', default: false },
-        only: { type: 'string', multiple: true },
-        rounds: { type: 'string' },
-        soak: { type: 'string' },
-        out: { type: 'string' },
-      },
-    })
-  } catch (error) {
-    console.error(`error: ${(error as Error).message}\nUsage: ${usage}`)
-    process.exit(1)
-  }
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string', multiple: true },
+      rounds: { type: 'string' },
+      soak: { type: 'string' },
+      out: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  const { quick, only, help } = values
+  const unknown = only?.filter((name) => !scenarios.some((one) => one.name === name)) ?? []
+  if (unknown.length > 0) throw new Error(`--only: there is no scenario ${unknown.join(', ')}`)
+  const rounds = Number(values.rounds ?? (quick ? 1 : 5))
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be an integer of at least 1')
+  const soakMinutes = Number(values.soak ?? (quick ? 0.05 : 60))
+  if (!(soakMinutes > 0)) throw new Error('--soak must be a number of minutes above 0')
+  const out = resolve(values.out ?? join(import.meta.dirname, quick ? 'out/quick' : 'out'))
+  const selected = scenarios.filter(({ name }) => only?.includes(name) ?? true)
+  return { quick, rounds, soakMinutes, out, selected, help }
 }
 
-const { values } = readArguments()
+type Arguments = ReturnType<typeof readArguments>
 
-const begun = performance.now()
-const say = (text: string) =>
-  console.error(`${String(Math.round((performance.now() - begun) / 1000)).padStart(5)} s  ${text}`)
-
-async function run(): Promise<number> {
-  const unknown = values.only?.filter((name) => !scenarios.some((one) => one.name === name)) ?? []
-  if (unknown.length > 0) {
-    console.error(`error: There is no scenario ${unknown.join(', ')}: ${scenarios.map(({ name }) => name).join(', ')}`)
-    return 1
-  }
-  const rounds = values.rounds === undefined ? (values.quick ? 1 : 5) : Number(values.rounds)
-  if (!Number.isInteger(rounds) || rounds < 1) {
-    console.error('error: --rounds must be an integer of at least 1')
-    return 1
-  }
-  const soakMinutes = values.soak === undefined ? (values.quick ? 0.05 : 60) : Number(values.soak)
-  if (!(soakMinutes > 0)) {
-    console.error('error: --soak must be a number of minutes above 0')
-    return 1
-  }
-  const out = await openOut()
-  const reporter = await createReporter(out)
-  const isWhole = await withServer(async (server, directory) => {
+/** Returns whether every scenario could be measured. */
+async function run({ quick, rounds, soakMinutes, out, selected }: Arguments): Promise<boolean> {
+  // Describe the checkout as it is now; files may change during the run.
+  const machine = describeMachine()
+  const earlier = await readRuns(join(out, 'results.json'))
+  await mkdir(out, { recursive: true })
+  return withWorkspace(async ({ directory, onClose }) => {
+    const server = await startServer(join(directory, 'server'), join(import.meta.dirname, 'app/migrations'))
+    onClose(() => server.stop())
+    onClose(stopProcesses)
     const pressure = startPressure()
-    const waits = await measureWaits(server)
+    const baseline = await measureBaselineLatency(server)
     const durability = await server.durability()
-    const run: Run = { quick: values.quick, rounds, durability, waits, scenarios: [] }
-    let isWhole = true
-    for (const scenario of scenarios.filter(({ name }) => values.only?.includes(name) ?? true)) {
-      const within = join(directory, scenario.name)
-      await mkdir(within)
-      const bench = { server, waits, quick: values.quick, rounds, soakMinutes, directory: within }
+    const run: Run = { ...machine, quick, rounds, durability, baseline, scenarios: [] }
+    const failed: string[] = []
+    for (const scenario of selected) {
+      const scenarioDirectory = join(directory, scenario.name)
+      await mkdir(scenarioDirectory)
       try {
+        const bench = { server, baseline, quick, rounds, soakMinutes, directory: scenarioDirectory }
         run.scenarios.push(await measure(scenario, bench))
-        await reporter.write({ ...run, ...pressure() })
+        const runs = mergeRun(earlier, { ...run, ...pressure() })
+        await writeRuns(join(out, 'results.json'), runs)
+        await writeReport(out, runs)
       } catch (error) {
-        isWhole = false
+        failed.push(scenario.name)
         const logs = join(out, 'logs', scenario.name)
-        await keepLogs(within, logs)
-        console.error(`error: ${scenario.name} could not be measured: ${(error as Error).stack}`)
-        console.error(`What its processes have said is in ${logs}.`)
+        await keepLogs(scenarioDirectory, logs)
+        console.error(`error: ${scenario.name} failed: ${(error as Error).stack}`)
+        console.error(`The logs of its processes are in ${logs}`)
       } finally {
         await stopProcesses()
       }
     }
-    if (run.scenarios.length > 0) console.log(`The report is in ${join(out, 'RESULTS.md')}.`)
-    return isWhole
+    if (run.scenarios.length > 0) {
+      const warning = quick ? ' (a quick run: the figures mean nothing)' : ''
+      console.log(`Report: ${join(out, 'RESULTS.md')}${warning}`)
+    }
+    if (failed.length > 0) console.error(`error: not measured: ${failed.join(', ')}`)
+    return failed.length === 0
   })
-  return isWhole ? 0 : 1
 }
 
-/** The figures of a quick run mean nothing, and do not replace those that do. */
-async function openOut(): Promise<string> {
-  if (values.out !== undefined) return resolve(values.out)
-  return values.quick ? mkdtemp(join(tmpdir(), 'accepted-bench-report-')) : import.meta.dirname
-}
-
-async function measure(scenario: Scenario, bench: Omit<Bench, 'say'>) {
+async function measure(scenario: Scenario, bench: Omit<Bench, 'log'>) {
   const { name, title } = scenario
-  say(`${name} ${title}`)
+  log(`${name} ${title}`)
   const pressure = startPressure()
-  const outcome = await scenario.run({ ...bench, say: (text) => say(`${name} · ${text}`) })
-  for (const { goal, measured, isMet } of outcome.goals)
-    say(`${name} · ${isMet ? 'met' : 'NOT MET'}: ${goal}: ${measured}`)
-  return { name, title, ...outcome, ...pressure() }
-}
-
-/** Starts the cluster in a directory of its own, and leaves nothing of it, also when it is interrupted. */
-async function withServer<Result>(use: (server: Bench['server'], directory: string) => Promise<Result>) {
-  const directory = await mkdtemp(join(tmpdir(), 'accepted-bench-'))
-  let server: Bench['server'] | undefined
-  const clear = async () => {
-    await stopProcesses()
-    await server?.stop()
-    await rm(directory, { recursive: true, force: true })
+  const result = await scenario.run({ ...bench, log: (text) => log(`${name} · ${text}`) })
+  // The goals do not apply to a quick run.
+  for (const { measure, variant, measured, bound, isMet } of bench.quick ? [] : result.goals) {
+    const what = variant ? `${measure} (${variant})` : measure
+    log(`${name} · ${isMet ? 'met' : 'MISSED'} · ${what}: ${measured}, goal ${bound}`)
   }
-  const giveUp = async (why: Error | string) => {
-    console.error(`error: ${typeof why === 'string' ? why : why.stack}`)
-    // What fails while everything is taken down has been told by then.
-    process.on('uncaughtException', () => {})
-    await clear().finally(() => process.exit(1))
-  }
-  for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException'] as const) process.once(event, giveUp)
-  try {
-    // As root, Postgres runs as another user, who must come in.
-    await chmod(directory, 0o755)
-    server = await startServer(join(directory, 'server'), join(import.meta.dirname, 'app/migrations'))
-    return await use(server, directory)
-  } finally {
-    await clear()
-  }
+  return { name, title, ...result, ...pressure() }
 }
 
 async function keepLogs(from: string, to: string): Promise<void> {
   for (const name of await readdir(from)) if (name.endsWith('.log')) await cp(join(from, name), join(to, name))
 }
 
-process.exitCode = await run()
+function parseOrExit(): Arguments {
+  try {
+    return readArguments()
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}\n\n${usage}`)
+    process.exit(1)
+  }
+}
+
+const options = parseOrExit()
+if (options.help) console.log(usage)
+else process.exitCode = (await run(options)) ? 0 : 1

@@ -1,66 +1,105 @@
-comment on schema accepted is 'Accepted: the status of every job of the HTTP API, its idempotency keys and its dedup table. The queue itself is in schema pgboss.';
+comment on schema accepted is 'Accepted: the status of every job of the HTTP API, the idempotency keys and the dedup table. The queue itself is pg-boss''s, in schema accepted_queue.';
 
-create type accepted.job_state as enum ('queued', 'running', 'succeeded', 'failed', 'canceled');
+-- Status table
 
-comment on type accepted.job_state is 'queued and running are pending; succeeded, failed and canceled are final.';
+create type accepted.job_status as enum ('queued', 'running', 'succeeded', 'failed', 'canceled');
+
+comment on type accepted.job_status is 'queued and running are pending; succeeded, failed and canceled are final.';
 
 create table accepted.job (
   id uuid not null,
   operation text not null,
-  state accepted.job_state not null default 'queued',
+  status accepted.job_status not null default 'queued',
   principal text not null,
   idempotency_key text,
   resource text,
-  percent smallint,
-  message text,
+  retry_of uuid,
+  webhook_endpoint_id uuid,
+  traceparent text,
+  sequence bigint not null default 1,
   attempt integer not null default 0,
   max_attempts integer not null,
-  sequence bigint not null default 1,
+  cancel_requested boolean not null default false,
+  percent smallint,
+  message text,
+  payload jsonb,
   result jsonb,
   error jsonb,
-  payload jsonb,
-  cancel_requested boolean not null default false,
-  retry_of uuid,
-  trace text,
   created_at timestamptz not null default now(),
   started_at timestamptz,
+  attempt_started_at timestamptz,
+  progress_at timestamptz,
   updated_at timestamptz not null default now(),
   ended_at timestamptz,
   expires_at timestamptz not null,
   constraint job_pkey primary key (id),
-  constraint job_percent_range check (percent between 0 and 100),
   constraint job_attempt_range check (attempt >= 0),
-  constraint job_ended_at_when_final check ((state in ('succeeded', 'failed', 'canceled')) = (ended_at is not null)),
-  constraint job_error_when_failed check ((state = 'failed') = (error is not null))
+  constraint job_percent_range check (percent between 0 and 100),
+  constraint job_ended_at_when_final check ((status in ('succeeded', 'failed', 'canceled')) = (ended_at is not null)),
+  constraint job_error_when_failed check ((status = 'failed') = (error is not null))
 ) partition by range (id);
 
-comment on table accepted.job is 'The status table: one row per accepted request, committed with it. What the status route shows is read from here.';
-comment on column accepted.job.id is 'UUIDv7, so ordered by creation; also the id of the row in pgboss.job. The partitions are days of its time.';
-comment on column accepted.job.operation is 'The kind of work, for example todo.create; also the name of its queue in pgboss.queue.';
-comment on column accepted.job.state is 'queued, running, succeeded, failed or canceled. A job that waits for its retry is queued.';
-comment on column accepted.job.principal is 'Who asked. Nobody else sees the job over HTTP.';
-comment on column accepted.job.idempotency_key is 'The key the worker de-duplicates by, and hands on to services outside; none: the job''s own id serves outside.';
-comment on column accepted.job.resource is 'Path of what the job makes, for example /todos/1; the client is sent there once it has succeeded.';
-comment on column accepted.job.percent is 'Progress from 0 to 100 as the handler reports it; never decreases.';
-comment on column accepted.job.message is 'The handler''s last word on its progress, for people.';
-comment on column accepted.job.attempt is 'The attempt that runs or ran last, from 1; 0 until first claimed.';
-comment on column accepted.job.max_attempts is 'After this many failed attempts the job has failed.';
-comment on column accepted.job.sequence is 'Grows with every visible change; the ETag of the status.';
-comment on column accepted.job.result is 'What the handler returned, when the operation declares a result.';
-comment on column accepted.job.error is 'Why the job failed: {code, message, status?, details?}, without secrets. Only once failed.';
-comment on column accepted.job.payload is 'What the worker got; kept for failed and canceled jobs only, so that they can be retried.';
-comment on column accepted.job.cancel_requested is 'Somebody asked to cancel while the job was running.';
-comment on column accepted.job.retry_of is 'The job this one is a retry of.';
-comment on column accepted.job.trace is 'W3C traceparent of the request.';
+comment on table accepted.job is 'The status table: one row per accepted request, committed in the same transaction. The status URL (monitor) reads from it.';
+comment on column accepted.job.id is 'UUIDv7, so ids sort by creation time. The job''s row in accepted_queue.job has the same id. Each partition holds the ids of one day (UTC).';
+comment on column accepted.job.operation is 'The kind of work, for example todo.create. Also the name of its queue in accepted_queue.queue.';
+comment on column accepted.job.status is 'queued, running, succeeded, failed or canceled. A job that waits for its retry is queued.';
+comment on column accepted.job.principal is 'The principal that submitted the job. No other principal sees the job over HTTP.';
+comment on column accepted.job.idempotency_key is 'The key by which the worker deduplicates. Handlers pass it on to outside services. A job without a key passes on its own id.';
+comment on column accepted.job.resource is 'Path of the resource that the job creates, for example /todos/1. The client is redirected to it once the job has succeeded.';
+comment on column accepted.job.retry_of is 'The job that this job retries.';
+comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
+comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
+comment on column accepted.job.sequence is 'Increases with every visible change. It is the ETag of the monitor.';
+comment on column accepted.job.attempt is 'Number of the current or last attempt, from 1. 0 until the job is first claimed.';
+comment on column accepted.job.max_attempts is 'The job fails after this many failed attempts.';
+comment on column accepted.job.cancel_requested is 'Cancellation has been requested. The worker that runs the job then cancels it.';
+comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
+comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
+comment on column accepted.job.payload is 'The input of the worker. Kept only for failed and canceled jobs, so that they can be retried.';
+comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
+comment on column accepted.job.error is 'Why the job failed: {code, message, status?, details?}, without secrets. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
-comment on column accepted.job.started_at is 'When the first attempt began.';
-comment on column accepted.job.updated_at is 'When sequence last grew.';
-comment on column accepted.job.ended_at is 'When the job reached its final state.';
-comment on column accepted.job.expires_at is 'From then on the record counts as gone (410) and its partition may be dropped; set anew when the job ends.';
+comment on column accepted.job.started_at is 'When the first attempt started.';
+comment on column accepted.job.attempt_started_at is 'When the current or last attempt started.';
+comment on column accepted.job.progress_at is 'When that attempt last reported the value in percent. Null: it has not, and percent is from an earlier attempt.';
+comment on column accepted.job.updated_at is 'When sequence last increased.';
+comment on column accepted.job.ended_at is 'When the job reached its final status.';
+comment on column accepted.job.expires_at is 'From this time the record counts as gone (HTTP 410) and its partition may be dropped. Set again when the job ends.';
 
-create table accepted.job_default partition of accepted.job default with (fillfactor = 70);
+-- With a fillfactor of 50, every row has room in its page for the update that ends the job, even when all rows of a page
+-- end in one transaction. With 70, half of those updates moved to other pages and had to update every index.
+create table accepted.job_default partition of accepted.job default with (fillfactor = 50);
 
-comment on table accepted.job_default is 'Takes jobs of days that have no partition yet. Empty as long as a worker runs, which makes partitions ahead.';
+comment on table accepted.job_default is 'Holds the jobs of days that have no partition yet. Empty while a worker runs, because workers create partitions ahead of time.';
+
+-- principal and id never change, so updates stay HOT.
+create index job_principal_id_idx on accepted.job (principal, id);
+
+comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
+
+-- Redriving looks up the retries of every failed job. Most jobs are not retries and have no index entry.
+create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not null;
+
+comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
+
+-- updated_at changes with every update. BRIN is the only index type that keeps such updates HOT (from PostgreSQL 16 on).
+create index job_updated_at_idx on accepted.job using brin (updated_at) with (pages_per_range = 16, autosummarize = on);
+
+comment on index accepted.job_updated_at_idx is 'Event streams and waiting requests: finds the jobs that changed since a given time.';
+
+create function accepted.uuid_floor(at timestamptz) returns uuid
+language sql immutable strict parallel safe
+return (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
+
+comment on function accepted.uuid_floor is 'The smallest id of that millisecond in UUIDv7 order (RFC 9562, section 5.7), for conditions on accepted.job.id.';
+
+create function accepted.uuid_time(id uuid) returns timestamptz
+language sql immutable strict parallel safe
+return to_timestamp(('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0);
+
+comment on function accepted.uuid_time is 'The creation time of a UUIDv7, to the millisecond.';
+
+-- Idempotency keys
 
 create table accepted.idempotency_key (
   principal text not null,
@@ -73,13 +112,11 @@ create table accepted.idempotency_key (
   constraint idempotency_key_fingerprint_sha256 check (octet_length(fingerprint) = 32)
 );
 
-create index idempotency_key_job_id_idx on accepted.idempotency_key using brin (job_id) with (autosummarize = on);
-
-comment on table accepted.idempotency_key is 'One row per Idempotency-Key a client sent, committed with its job. Goes when the job''s record goes.';
-comment on column accepted.idempotency_key.principal is 'Whose key it is; others may use the same key.';
-comment on column accepted.idempotency_key.key is 'The Idempotency-Key, without quotes.';
-comment on column accepted.idempotency_key.fingerprint is 'SHA-256 of the request; another request under the same key is refused with 422.';
-comment on column accepted.idempotency_key.job_id is 'The job that the first request with this key became.';
+comment on table accepted.idempotency_key is 'One row per Idempotency-Key that a client sent, committed in the same transaction as its job. Deleted with the job''s record.';
+comment on column accepted.idempotency_key.principal is 'The principal that sent the key. Other principals may use the same key.';
+comment on column accepted.idempotency_key.key is 'The value of the Idempotency-Key header, without quotes.';
+comment on column accepted.idempotency_key.fingerprint is 'SHA-256 of the request. A different request with the same key is rejected with 422.';
+comment on column accepted.idempotency_key.job_id is 'The job that the first request with this key created.';
 comment on column accepted.idempotency_key.created_at is 'When the key was first used.';
 
 create table accepted.processed_key (
@@ -91,14 +128,14 @@ create table accepted.processed_key (
   constraint processed_key_pkey primary key (operation, principal, key)
 );
 
-create index processed_key_job_id_idx on accepted.processed_key using brin (job_id) with (autosummarize = on);
-
-comment on table accepted.processed_key is 'The worker''s dedup table: a row is inserted in the transaction that settles a job with a key. A second job with the key changes nothing and ends like the first.';
+comment on table accepted.processed_key is 'The dedup table of the workers. The transaction that settles a job with a key inserts a row here. A second job with the same key has no effect and ends like the first.';
 comment on column accepted.processed_key.operation is 'The operation that was processed under the key.';
-comment on column accepted.processed_key.principal is 'Whose key it is.';
-comment on column accepted.processed_key.key is 'The idempotency key the job carried.';
+comment on column accepted.processed_key.principal is 'The principal that sent the key.';
+comment on column accepted.processed_key.key is 'The idempotency key of the job.';
 comment on column accepted.processed_key.job_id is 'The job that had the effect.';
-comment on column accepted.processed_key.processed_at is 'When that job settled.';
+comment on column accepted.processed_key.processed_at is 'When that job was settled.';
+
+-- Attempts
 
 create table accepted.attempt (
   job_id uuid not null,
@@ -111,30 +148,165 @@ create table accepted.attempt (
 
 comment on table accepted.attempt is 'One row per failed attempt of a job.';
 comment on column accepted.attempt.job_id is 'The job.';
-comment on column accepted.attempt.attempt is 'Which attempt failed, from 1.';
-comment on column accepted.attempt.error is 'Why: {code, message, details?}, without secrets.';
-comment on column accepted.attempt.started_at is 'When the attempt began.';
-comment on column accepted.attempt.failed_at is 'When it failed.';
+comment on column accepted.attempt.attempt is 'Number of the failed attempt, from 1.';
+comment on column accepted.attempt.error is 'Why the attempt failed: {code, message, details?}, without secrets.';
+comment on column accepted.attempt.started_at is 'When the attempt started.';
+comment on column accepted.attempt.failed_at is 'When the attempt failed.';
 
-create table accepted.api_key (
-  id uuid not null,
-  name text not null,
-  principal text not null,
-  hash bytea not null,
-  created_at timestamptz not null default now(),
-  revoked_at timestamptz,
-  constraint api_key_pkey primary key (id),
-  constraint api_key_hash_key unique (hash),
-  constraint api_key_hash_sha256 check (octet_length(hash) = 32)
+-- Claiming
+
+create function accepted.claim(queue text, max_jobs integer, created_from timestamptz)
+  returns table (id uuid, retry_count integer, data jsonb, waited_seconds double precision, floor text)
+  language plpgsql
+  -- Forces a scan of the index that already has the jobs in claim order, even if the plan was made while the queue was
+  -- empty.
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set enable_sort = off
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with next as materialized (
+    select job.id from accepted_queue.job
+    where job.name = queue and job.state < 'active' and not job.blocked and job.start_after <= now()
+      and job.created_on >= created_from
+    order by job.priority desc, job.created_on
+    limit max_jobs
+    for update skip locked
+  ), claimed as (
+    update accepted_queue.job set
+      state = 'active', started_on = now(), heartbeat_on = now(),
+      retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+    -- Looks rows up by id. A join that was planned while the queue was empty would read the whole queue.
+    where job.name = queue and job.id = any(array(select next.id from next))
+    returning job.id, job.retry_count, job.data, job.created_on, job.start_after
+  )
+  select
+    claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
+    -- Independent of the session's DateStyle.
+    to_char((min(claimed.created_on) over ()) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+  from claimed;
+end
+$$;
+
+comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue that were created at created_from or later: highest priority first, then oldest first. waited_seconds is how long a job was due before it was claimed. floor is the creation time of the oldest job claimed (UTC, ISO 8601). While a transaction holds an old snapshot, the index keeps an entry for every job claimed since. A worker that passes floor on to its next claim does not read those entries again.';
+
+-- pg-boss completes jobs with the condition state = 'active' alone and must find them by the primary key: while a
+-- transaction holds an old snapshot, an index on active jobs is full of jobs that are no longer active. The second
+-- condition reserves this index for statements that repeat it.
+create index accepted_active_idx on accepted_queue.job (name) where state = 'active' and started_on is not null;
+
+comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
+
+create index accepted_unsuccessful_idx on accepted_queue.job (completed_on) where state in ('cancelled', 'failed');
+
+comment on index accepted_queue.accepted_unsuccessful_idx is 'Reconciliation: finds the jobs that were canceled or failed in the queue.';
+
+-- Each job leaves two dead rows in the queue. Claims step over them, and the table grows until a vacuum. At 5,500 jobs a
+-- second, a vacuum takes up to a minute with autovacuum's default delays and the cost limit that it shares among tables,
+-- and less than 20 s without delays.
+alter table accepted_queue.job_common set (autovacuum_vacuum_cost_delay = 0);
+
+-- Dead workers
+
+create table accepted.rescue (
+  operation text not null,
+  checked_at timestamptz not null default '-infinity',
+  constraint rescue_pkey primary key (operation)
 );
 
-comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. As long as there is none, and the app brings no authentication of its own, everybody is anonymous.';
-comment on column accepted.api_key.id is 'UUIDv7.';
-comment on column accepted.api_key.name is 'What the key is for, for people.';
-comment on column accepted.api_key.principal is 'Who a request with this key is.';
-comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
-comment on column accepted.api_key.created_at is 'When the key was made.';
-comment on column accepted.api_key.revoked_at is 'From then on the key is refused.';
+comment on table accepted.rescue is 'One row per operation: when its queue was last checked for jobs of dead workers. The workers take turns.';
+comment on column accepted.rescue.operation is 'The operation, which is also the name of its queue.';
+comment on column accepted.rescue.checked_at is 'When a worker last started a check.';
+
+create table accepted.quarantine (
+  job_id uuid not null,
+  operation text not null,
+  queue_id uuid not null,
+  crashes integer not null,
+  rescues integer not null default 1,
+  crashed_at timestamptz not null default now(),
+  reserved_until timestamptz not null default now(),
+  constraint quarantine_pkey primary key (job_id),
+  constraint quarantine_crashes_range check (crashes >= 1)
+);
+
+comment on table accepted.quarantine is 'Jobs that were held by a worker when it died: any one of them may have crashed it. Each job runs again alone, in a process that holds no other job. When that run has ended, with any outcome, the job leaves this table. The table has a handful of rows, or none.';
+comment on column accepted.quarantine.job_id is 'The job. Until its turn comes, its row in accepted_queue.job is blocked, so that no worker claims it together with other jobs.';
+comment on column accepted.quarantine.operation is 'The operation of the job, which is also the name of its queue.';
+comment on column accepted.quarantine.queue_id is 'Id of the job''s row in accepted_queue.job. It differs from job_id only if pg-boss has re-created the row.';
+comment on column accepted.quarantine.crashes is 'How many workers died with the job and count as its crashes: the first one while it also held other jobs, each later one while it ran this job alone. The job fails after the second crash alone.';
+comment on column accepted.quarantine.rescues is 'How many workers died with the job, counted as crashes or not. A death is not counted when another worker died at the same time, because then the job was not the cause.';
+comment on column accepted.quarantine.crashed_at is 'When the last death was noticed.';
+comment on column accepted.quarantine.reserved_until is 'Until this time, one process takes no other jobs, so that it can run this one. The other processes keep taking jobs.';
+
+create index quarantine_operation_crashed_at_idx on accepted.quarantine (operation, crashed_at);
+
+comment on index accepted.quarantine_operation_crashed_at_idx is 'Workers: finds the next job in quarantine to run.';
+
+create table accepted.reconciliation (
+  only_row boolean not null default true,
+  ended_up_to uuid not null default '00000000-0000-0000-0000-000000000000',
+  position uuid not null default '00000000-0000-0000-0000-000000000000',
+  compared_at timestamptz not null default '-infinity',
+  visibility_horizon timestamptz not null default now(),
+  constraint reconciliation_pkey primary key (only_row),
+  constraint reconciliation_only_row check (only_row)
+);
+
+comment on table accepted.reconciliation is 'One row: how far the workers have compared accepted.job with accepted_queue.job. The workers take turns. Every five seconds one of them compares the next range of ids. After the last range a new round starts.';
+comment on column accepted.reconciliation.only_row is 'Always true, so that there is only one row.';
+comment on column accepted.reconciliation.ended_up_to is 'All jobs up to this id have ended. A final status never changes, so each round starts after this id.';
+comment on column accepted.reconciliation.position is 'The current round has compared the jobs up to this id.';
+comment on column accepted.reconciliation.compared_at is 'When the last range was compared.';
+comment on column accepted.reconciliation.visibility_horizon is 'Jobs that ended in the queue before this time have been compared.';
+
+insert into accepted.reconciliation default values;
+
+-- Schedules
+
+create table accepted.schedule (
+  name text not null,
+  operation text not null,
+  expression text not null,
+  timezone text not null,
+  paused boolean not null default false,
+  next_at timestamptz,
+  last_at timestamptz,
+  last_job_id uuid,
+  updated_at timestamptz not null default now(),
+  constraint schedule_pkey primary key (name)
+);
+
+comment on table accepted.schedule is 'One row per schedule that the app defines, with its next and its last occurrence. The worker updates the rows when the definitions change. To pause a schedule: update accepted.schedule set paused = true where name = ''…''.';
+comment on column accepted.schedule.name is 'The name of the schedule in its definition.';
+comment on column accepted.schedule.operation is 'The operation of the jobs that it enqueues.';
+comment on column accepted.schedule.expression is 'A cron expression, or a recurrence rule (RFC 5545, section 3.3.10).';
+comment on column accepted.schedule.timezone is 'The time zone of the expression, for example Europe/Berlin.';
+comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Only people set it.';
+comment on column accepted.schedule.next_at is 'The next occurrence. Null: a finite rule has no more occurrences. Its job commits in the same transaction that sets the occurrence after it, so each occurrence becomes one job. Set to now() to enqueue a job immediately.';
+comment on column accepted.schedule.last_at is 'The last occurrence that became a job.';
+comment on column accepted.schedule.last_job_id is 'The job of that occurrence.';
+comment on column accepted.schedule.updated_at is 'When the definition last changed.';
+
+-- Run times
+
+create table accepted.run_time (
+  operation text not null,
+  seconds double precision not null,
+  updated_at timestamptz not null default now(),
+  constraint run_time_pkey primary key (operation),
+  constraint run_time_seconds_range check (seconds >= 0)
+);
+
+comment on table accepted.run_time is 'How long recent jobs of an operation have run, from the start of their last attempt to their end. The workers write it. Estimates are computed from it.';
+comment on column accepted.run_time.operation is 'The operation.';
+comment on column accepted.run_time.seconds is 'Moving average over the jobs that succeeded recently, in seconds.';
+comment on column accepted.run_time.updated_at is 'When the average was last written.';
+
+-- Webhooks
 
 create table accepted.webhook_endpoint (
   id uuid not null,
@@ -143,6 +315,7 @@ create table accepted.webhook_endpoint (
   operations text[],
   secrets text[] not null,
   created_at timestamptz not null default now(),
+  secret_rotated_at timestamptz,
   disabled_at timestamptz,
   disabled_reason text,
   constraint webhook_endpoint_pkey primary key (id),
@@ -151,31 +324,49 @@ create table accepted.webhook_endpoint (
   constraint webhook_endpoint_secrets_present check (cardinality(secrets) between 1 and 2)
 );
 
-comment on table accepted.webhook_endpoint is 'Where the end of a job is told to, signed per Standard Webhooks.';
+comment on table accepted.webhook_endpoint is 'URLs to which the outcome of jobs is posted, signed per Standard Webhooks.';
 comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
-comment on column accepted.webhook_endpoint.url is 'Where deliveries are posted.';
-comment on column accepted.webhook_endpoint.event_types is 'Which ends are told: job.succeeded, job.failed, job.canceled.';
-comment on column accepted.webhook_endpoint.operations is 'Which operations are told; null: all.';
-comment on column accepted.webhook_endpoint.secrets is 'Signing secrets, newest first; two while one is being rotated.';
+comment on column accepted.webhook_endpoint.url is 'The URL to which deliveries are posted.';
+comment on column accepted.webhook_endpoint.event_types is 'The outcomes to deliver: job.succeeded, job.failed, job.canceled.';
+comment on column accepted.webhook_endpoint.operations is 'The operations to deliver. Null: all.';
+comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first. There are two while a secret is being rotated.';
 comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
-comment on column accepted.webhook_endpoint.disabled_at is 'From then on nothing is delivered.';
-comment on column accepted.webhook_endpoint.disabled_reason is 'Why it was disabled, for example the endpoint answered 410.';
+comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous one, which still signs for one day after that.';
+comment on column accepted.webhook_endpoint.disabled_at is 'From this time nothing is delivered.';
+comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint was disabled, for example because it answered 410.';
 
-create function accepted.uuid_floor(at timestamptz) returns uuid
-language sql immutable strict parallel safe
-return (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
+-- API keys
 
-comment on function accepted.uuid_floor(timestamptz) is 'The smallest UUIDv7-ordered id of that millisecond (RFC 9562, section 5.7), for conditions on accepted.job.id.';
+create table accepted.api_key (
+  id uuid not null,
+  name text not null,
+  principal text not null,
+  scopes text[] not null default '{}',
+  hash bytea not null,
+  created_at timestamptz not null default now(),
+  revoked_at timestamptz,
+  constraint api_key_pkey primary key (id),
+  constraint api_key_hash_key unique (hash),
+  constraint api_key_hash_sha256 check (octet_length(hash) = 32),
+  constraint api_key_scopes_known check (scopes <@ '{admin}')
+);
 
-create function accepted.uuid_time(id uuid) returns timestamptz
-language sql immutable strict parallel safe
-return to_timestamp(('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0);
+comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. While there are none, and the app has no authentication of its own, all requests are anonymous.';
+comment on column accepted.api_key.id is 'UUIDv7.';
+comment on column accepted.api_key.name is 'What the key is for, for people.';
+comment on column accepted.api_key.principal is 'The principal of requests with this key.';
+comment on column accepted.api_key.scopes is 'What the key may do besides using its principal''s own jobs. admin: register webhooks.';
+comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
+comment on column accepted.api_key.created_at is 'When the key was created.';
+comment on column accepted.api_key.revoked_at is 'From this time the key is rejected.';
 
-comment on function accepted.uuid_time(uuid) is 'When a UUIDv7 was made, to the millisecond.';
+-- Partitions
 
 create function accepted.create_job_partitions(days_ahead integer default 3) returns setof text
 language plpgsql
-set lock_timeout = '2s'
+-- While another transaction has accepted.job locked, attaching a partition waits for it, and all other statements on
+-- accepted.job queue up behind. 100 ms is shorter than the timeout of any of them.
+set lock_timeout = '100ms'
 set timezone = 'UTC'
 as $$
 declare
@@ -187,14 +378,14 @@ begin
   for day in select current_date + n from generate_series(0, days_ahead) n loop
     partition := 'job_' || to_char(day, 'YYYYMMDD');
     continue when to_regclass('accepted.' || partition) is not null;
-    -- One maker at a time; whoever comes second finds the partition there.
+    -- Only one transaction at a time creates partitions. The next one finds the partition there.
     perform pg_advisory_xact_lock(hashtext('accepted.create_job_partitions'));
     continue when to_regclass('accepted.' || partition) is not null;
     lower_bound := accepted.uuid_floor(day::timestamptz);
     upper_bound := accepted.uuid_floor((day + 1)::timestamptz);
-    -- Rows that came while no worker ran are in the default partition and must move, or attaching fails.
+    -- Rows that were inserted while no worker ran are in the default partition. They must move, or attaching fails.
     lock table accepted.job_default in access exclusive mode;
-    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 70)', partition);
+    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
     execute format(
       'with moved as (delete from accepted.job_default where id >= %L and id < %L returning *) insert into accepted.%I select * from moved',
       lower_bound, upper_bound, partition);
@@ -205,59 +396,175 @@ begin
 end
 $$;
 
-comment on function accepted.create_job_partitions(integer) is 'Makes the partitions of accepted.job for today and the days ahead (UTC); returns the names of the new ones. The worker calls it.';
+comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new ones. The worker calls it.';
 
-create function accepted.drop_expired_job_partitions() returns setof text
+-- A detached partition keeps the name of its day. Looked up by name alone, it would be dropped although it was detached
+-- to be kept.
+create function accepted.partition_of_day(day date) returns regclass
+language sql
+stable
+return (
+  select c.oid::regclass from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent = 'accepted.job'::regclass and c.relname = 'job_' || to_char(day, 'YYYYMMDD')
+);
+
+comment on function accepted.partition_of_day is 'The partition of accepted.job for a day (UTC). Null: its jobs are in the default partition, or the partition has been detached.';
+
+-- Expiry
+
+create function accepted.has_expired(day date) returns boolean
 language plpgsql
-set lock_timeout = '2s'
+stable
 set timezone = 'UTC'
 as $$
 declare
-  partition text;
-  day date;
-  alive boolean;
-  first_id uuid;
-  last_id uuid;
-  gone uuid[];
+  is_alive boolean;
 begin
-  if not pg_try_advisory_xact_lock(hashtext('accepted.drop_expired_job_partitions')) then
-    return;
-  end if;
-  for partition in
-    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$' order by c.relname
-  loop
-    day := to_date(right(partition, 8), 'YYYYMMDD');
-    exit when day >= current_date;
-    -- A pending row, a deferred one for example, keeps its partition alive.
-    execute format('select exists (select from accepted.%I where ended_at is null or expires_at > now())', partition) into alive;
-    continue when alive;
-    first_id := accepted.uuid_floor(day::timestamptz);
-    last_id := accepted.uuid_floor((day + 1)::timestamptz);
-    delete from accepted.idempotency_key where job_id >= first_id and job_id < last_id;
-    delete from accepted.processed_key where job_id >= first_id and job_id < last_id;
-    delete from accepted.attempt where job_id >= first_id and job_id < last_id;
-    execute format('drop table accepted.%I', partition);
-    return next partition;
-  end loop;
-  -- Of a day that never had a partition.
-  with expired as (delete from accepted.job_default where ended_at is not null and expires_at <= now() returning id)
-  select array_agg(id) into gone from expired;
-  if gone is not null then
-    delete from accepted.idempotency_key where job_id = any(gone);
-    delete from accepted.processed_key where job_id = any(gone);
-    delete from accepted.attempt where job_id = any(gone);
-  end if;
+  -- A pending job, for example a deferred one, keeps its whole day.
+  execute format(
+    'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
+    coalesce(accepted.partition_of_day(day), 'accepted.job_default'))
+    into is_alive using accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz);
+  return not is_alive;
 end
 $$;
 
-comment on function accepted.drop_expired_job_partitions() is 'Drops the partitions of accepted.job whose every row has ended and expired, with the keys and attempts that belong to them; returns their names. The worker calls it.';
+comment on function accepted.has_expired is 'Whether all jobs that were accepted on a day (UTC) have ended and expired.';
+
+-- Reading all keys may take hours. A worker that stops leaves the rest to another worker, which continues from here.
+create table accepted.expiry (
+  day date not null,
+  next_page bigint not null,
+  constraint expiry_pkey primary key (day)
+);
+
+comment on table accepted.expiry is 'One row per day whose jobs have all expired and are being deleted.';
+comment on column accepted.expiry.day is 'The day (UTC).';
+comment on column accepted.expiry.next_page is 'The first page of the tables of keys and attempts that has not been read yet.';
+
+create function accepted.begin_expiry() returns date
+language plpgsql
+set timezone = 'UTC'
+as $$
+declare
+  day date;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
+    return null;
+  end if;
+  select expiry.day into day from accepted.expiry order by expiry.day limit 1;
+  if found then
+    return day;
+  end if;
+  for day in
+    select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'accepted.job'::regclass and c.relname ~ '^job_[0-9]{8}$'
+    union
+    select accepted.uuid_time(id)::date from accepted.job_default
+    order by 1
+  loop
+    exit when day >= current_date;
+    if accepted.has_expired(day) then
+      insert into accepted.expiry (day, next_page) values (day, 0);
+      return day;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+comment on function accepted.begin_expiry is 'Returns the day (UTC) whose jobs are being deleted. If there is none, starts with the oldest day whose jobs have all ended and expired. Returns null when there is no such day or another worker is deleting. The worker calls it.';
+
+-- Deletes in small transactions: deleting all keys of a day at once keeps a processor and the disk busy all the while, and
+-- requests wait. Reads the tables page by page, each page once per day to delete. BRIN indexes on job_id did not help: once
+-- rows of new days have taken the space of old ones, every range of pages spans all days, and each lookup reads the whole
+-- table.
+create function accepted.delete_keys_of_day(day date, max_pages integer) returns boolean
+language plpgsql
+set timezone = 'UTC'
+-- Forces a scan by page even where an index on job ids seems better: that index would find the whole day in every call.
+set enable_seqscan = off
+set enable_indexscan = off
+set enable_bitmapscan = off
+as $$
+declare
+  first_id uuid := accepted.uuid_floor(day::timestamptz);
+  next_id uuid := accepted.uuid_floor((day + 1)::timestamptz);
+  next_page bigint;
+  first_row tid;
+  next_row tid;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
+    return null;
+  end if;
+  update accepted.expiry set next_page = expiry.next_page + max_pages where expiry.day = $1
+    returning expiry.next_page into next_page;
+  if not found then
+    return null;
+  end if;
+  first_row := format('(%s,0)', next_page - max_pages);
+  next_row := format('(%s,0)', next_page);
+  delete from accepted.idempotency_key
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.processed_key
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.attempt
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  return next_page * current_setting('block_size')::bigint < greatest(
+    pg_relation_size('accepted.idempotency_key'),
+    pg_relation_size('accepted.processed_key'),
+    pg_relation_size('accepted.attempt')
+  );
+end
+$$;
+
+comment on function accepted.delete_keys_of_day is 'Deletes keys and attempts of the jobs of an expired day (UTC), from the next max_pages pages of their tables. Returns whether pages are left. Returns null when another worker is deleting or has finished the day. The worker calls it.';
+
+create function accepted.delete_jobs_of_day(day date, max_jobs integer) returns boolean
+language plpgsql
+-- Dropping a partition waits for locks as attaching one does, see accepted.create_job_partitions. It blocks all other
+-- statements on accepted.job until the end of the transaction, so each call deletes one day.
+set lock_timeout = '100ms'
+set timezone = 'UTC'
+as $$
+declare
+  partition regclass := accepted.partition_of_day(day);
+  deleted bigint;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
+    return null;
+  end if;
+  if partition is not null then
+    delete from accepted.expiry where expiry.day = $1;
+    if not accepted.has_expired(day) then
+      return null;
+    end if;
+    execute format('drop table %s', partition);
+    return false;
+  end if;
+  delete from accepted.job_default where id in (
+    select id from accepted.job_default
+    where id >= accepted.uuid_floor(day::timestamptz) and id < accepted.uuid_floor((day + 1)::timestamptz)
+      and ended_at is not null and expires_at <= now()
+    order by id limit max_jobs
+  );
+  get diagnostics deleted = row_count;
+  if deleted < max_jobs then
+    delete from accepted.expiry where expiry.day = $1;
+  end if;
+  return deleted = max_jobs;
+end
+$$;
+
+comment on function accepted.delete_jobs_of_day is 'Drops the partition of an expired day (UTC). For a day that never had a partition, deletes at most max_jobs of its jobs. Returns whether there may be more. Returns null when another worker is deleting, or when a job of the day has been changed and the day is no longer expired. The worker calls it once the keys of the day are deleted.';
+
+-- Views for people
 
 create view accepted.job_overview as
 select
   j.id,
   j.operation,
-  j.state,
+  j.status,
   j.principal,
   j.percent,
   j.message,
@@ -272,25 +579,25 @@ select
   q.state::text as queue_state,
   q.start_after as due_at
 from accepted.job j
-left join pgboss.job q on q.name = j.operation and q.id = j.id;
+left join accepted_queue.job q on q.name = j.operation and q.id = j.id;
 
-comment on view accepted.job_overview is 'Every job at a glance, with its place in the queue. Newest first: order by id desc.';
+comment on view accepted.job_overview is 'All jobs at a glance, with their state in the queue. For the newest first: order by id desc.';
 comment on column accepted.job_overview.id is 'The job.';
 comment on column accepted.job_overview.operation is 'The kind of work.';
-comment on column accepted.job_overview.state is 'What the client sees.';
-comment on column accepted.job_overview.principal is 'Who asked.';
-comment on column accepted.job_overview.percent is 'Progress.';
-comment on column accepted.job_overview.message is 'Progress in words.';
-comment on column accepted.job_overview.attempt is 'For example 1 of 4; 0 before the first.';
-comment on column accepted.job_overview.age is 'From acceptance to the end, or to now.';
-comment on column accepted.job_overview.running_for is 'From the first attempt to the end, or to now.';
-comment on column accepted.job_overview.error_code is 'Why it failed, for programs.';
-comment on column accepted.job_overview.error_message is 'Why it failed, for people.';
-comment on column accepted.job_overview.resource is 'What it makes.';
-comment on column accepted.job_overview.created_at is 'When it was accepted.';
-comment on column accepted.job_overview.ended_at is 'When it ended.';
-comment on column accepted.job_overview.queue_state is 'The state in pgboss.job; null once the queue has forgotten it.';
-comment on column accepted.job_overview.due_at is 'When the queue hands it out, or handed it out, at the earliest.';
+comment on column accepted.job_overview.status is 'The status that the client sees.';
+comment on column accepted.job_overview.principal is 'The principal that submitted the job.';
+comment on column accepted.job_overview.percent is 'Progress from 0 to 100.';
+comment on column accepted.job_overview.message is 'The latest progress message.';
+comment on column accepted.job_overview.attempt is 'The attempt and the maximum, for example 1 of 4. 0 before the first attempt.';
+comment on column accepted.job_overview.age is 'Time from acceptance to the end, or to now.';
+comment on column accepted.job_overview.running_for is 'Time from the start of the first attempt to the end, or to now.';
+comment on column accepted.job_overview.error_code is 'Why the job failed, for programs.';
+comment on column accepted.job_overview.error_message is 'Why the job failed, for people.';
+comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
+comment on column accepted.job_overview.created_at is 'When the request was accepted.';
+comment on column accepted.job_overview.ended_at is 'When the job ended.';
+comment on column accepted.job_overview.queue_state is 'pg-boss''s own state of the job, in accepted_queue.job. Null once the queue has no row for it.';
+comment on column accepted.job_overview.due_at is 'The earliest time at which a worker may claim the job, or could have claimed it.';
 
 create view accepted.backlog as
 select
@@ -299,16 +606,18 @@ select
   count(j.id) filter (where j.state < 'active' and j.start_after > now()) as deferred,
   count(j.id) filter (where j.state = 'active') as running,
   now() - min(j.start_after) filter (where j.state < 'active' and j.start_after <= now()) as oldest
-from pgboss.queue q
-left join pgboss.job j on j.name = q.name and j.state <= 'active'
+from accepted_queue.queue q
+left join accepted_queue.job j on j.name = q.name and j.state <= 'active'
 where q.name !~ '^__pgboss__'
 group by q.name;
 
-comment on view accepted.backlog is 'What waits and what runs, per operation.';
+comment on view accepted.backlog is 'How many jobs wait and run, per operation.';
 comment on column accepted.backlog.operation is 'The operation.';
-comment on column accepted.backlog.ready is 'Jobs that could start now.';
+comment on column accepted.backlog.ready is 'Jobs that are due and could start now.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';
-comment on column accepted.backlog.running is 'Jobs a worker holds.';
+comment on column accepted.backlog.running is 'Jobs that workers have claimed.';
 comment on column accepted.backlog.oldest is 'How long the oldest ready job has been waiting.';
+
+-- First partitions
 
 select accepted.create_job_partitions();

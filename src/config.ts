@@ -1,65 +1,76 @@
 import { existsSync } from 'node:fs'
-import { BlockList, isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
+import { parseNetworks } from './primitives/networks.ts'
 
-/** What a principal may do besides its own jobs: `admin` registers webhooks. */
+/** A permission beyond the principal's own jobs. `admin` may manage webhook endpoints. */
 export type Scope = 'admin'
 
-/** Who asks, and what it may do besides its own jobs. */
+/** A principal with its scopes. */
 export interface Identity {
+  /** The owner of the jobs that the request creates. A principal sees only its own jobs. */
   principal: string
+  /** `admin` may manage webhook endpoints. Other names have no effect. */
   scopes: readonly string[]
 }
 
-type Answer = string | Identity | null
+type AuthenticateResult = string | Identity | null
 
-/** Who asks: the principal's name, alone or with scopes, or null when the request names nobody known (401). */
-export type Authenticate = (request: FastifyRequest) => Promise<Answer> | Answer
+/**
+ * Authenticates a request.
+ *
+ * @returns the principal's name, a principal with scopes, or null to answer 401
+ */
+export type Authenticate = (request: FastifyRequest) => Promise<AuthenticateResult> | AuthenticateResult
 
-/** What an `accepted.config.ts` says. Paths are relative to that file. */
+/** The content of `accepted.config.ts`. Paths are relative to that file. */
 export interface Config {
-  /** The operations: a module namespace or any record; exports that are no operations are ignored. */
+  /** A module namespace or any other record with the operations and schedules. Other exports are ignored. */
   operations: object
-  /** The module whose default export `defineHandlers` made. Loaded by the worker only. */
+  /** Path of the module whose default export is made by `defineHandlers`. Only the worker loads it. */
   handlers: string
-  /** A module whose default export is a Fastify plugin: the app's own routes. Loaded by the API only. */
+  /** Path of a module whose default export is a Fastify plugin with the app's own routes. Only the API loads it. */
   routes?: string
-  /** A directory of the app's own .sql migrations; they run after ours. */
+  /** Directory of the app's own `.sql` migrations. They run after those of Accepted. */
   migrations?: string
-  /** Default: API keys when there are any, else everybody is `anonymous`. */
+  /**
+   * Authenticates every request, except to health, metrics and docs. Default: API keys; while there are none, every
+   * request has the principal `anonymous`.
+   */
   authenticate?: Authenticate
 }
 
-/** Types an `accepted.config.ts`. */
+/** Defines the configuration of an app: the default export of `accepted.config.ts`. */
 export function defineConfig(config: Config): Config {
   return config
 }
 
-/** A mistake of whoever starts the program; its message is a sentence that says what to do. */
+/** A wrong argument, setting or configuration. The message is one sentence for the operator that says what to do. */
 export class ConfigError extends Error {
   override name = 'ConfigError'
 }
 
-/** Where a configuration is looked for without `--config`. */
+/** The configuration files that are looked for in the working directory when `--config` is not given. */
 export const configNames = ['accepted.config.ts', 'accepted.config.js', 'accepted.config.mjs'] as const
 
 /**
  * Loads a configuration file and makes its paths absolute.
  *
- * @param path the file; default: one of {@link configNames} in the working directory
- * @throws ConfigError
+ * @param path default: the first of {@link configNames} in the working directory
+ * @throws ConfigError when there is no such file or it has no usable default export
  */
 export async function loadConfig(path?: string): Promise<Config & { path: string }> {
   const file = path ? resolve(path) : configNames.map((name) => resolve(name)).find((name) => existsSync(name))
-  if (!file) throw new ConfigError(`There is no ${configNames[0]} here: make one, or name it with --config <file>.`)
-  if (!existsSync(file)) throw new ConfigError(`The configuration file ${file} does not exist.`)
+  if (!file) {
+    throw new ConfigError(`There is no ${configNames[0]} in this directory. Create one, or pass --config <file>.`)
+  }
+  if (!existsSync(file)) throw new ConfigError(`The configuration file ${file} does not exist. Check --config.`)
   const { default: config } = (await import(pathToFileURL(file).href)) as { default?: Config }
   if (!config || typeof config.operations !== 'object' || typeof config.handlers !== 'string') {
-    throw new ConfigError(`${file} must have a default export made by defineConfig({ operations, handlers, … }).`)
+    throw new ConfigError(`${file} must export defineConfig({ operations, handlers, … }) as its default export.`)
   }
   const absolute = (name: string) => resolve(dirname(file), name)
   return {
@@ -74,70 +85,59 @@ export async function loadConfig(path?: string): Promise<Config & { path: string
 const port = (description: string, initial: number) =>
   Type.Integer({ minimum: 0, maximum: 65535, default: initial, description })
 
-/**
- * The addresses in a list of IP addresses and networks in CIDR notation.
- *
- * @throws TypeError when one is neither
- */
-export function addressesIn(networks: readonly string[]): BlockList {
-  const list = new BlockList()
-  for (const network of networks) {
-    const [, address = '', prefix] = network.trim().match(/^([^/]+)(?:\/(\d{1,3}))?$/) ?? []
-    const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] as number
-    if (Number(prefix ?? 0) > bits) throw new TypeError(`'${network}' is neither an IP address nor a network`)
-    list.addSubnet(address, Number(prefix ?? bits), bits === 32 ? 'ipv4' : 'ipv6')
-  }
-  return list
-}
-
 function areNetworks(texts: readonly string[]): boolean {
   try {
-    addressesIn(texts)
+    parseNetworks(texts)
     return true
   } catch {
     return false
   }
 }
 
-/** Whether a text is scheme and host of http(s), with a port at most; a URL parser alone would mend or drop what is odd. */
+/**
+ * Whether a text is an http(s) origin: scheme, host and an optional port. The pattern is needed because the URL parser
+ * accepts and corrects malformed input.
+ */
 export const isOrigin = (text: string): boolean =>
   /^https?:\/\/([\w.-]+|\[[\da-f:.]+\])(:\d*)?$/i.test(text) && URL.canParse(text)
 
-/** How long a process that is to stop may take beyond its grace, in seconds. */
-export const lastSeconds = 5
+/** How long a process may take to exit after GRACE_SECONDS. */
+export const exitGraceSeconds = 5
 
-/** Every environment variable that is read, with what it means. */
+/** Every environment variable that Accepted reads. */
 const environment = {
-  DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://', description: 'Postgres; may be a pooler' })),
+  DATABASE_URL: Type.Optional(
+    Type.String({ pattern: '^postgres(ql)?://', description: 'URL of Postgres, or of a pooler in front of it' }),
+  ),
   DATABASE_LISTEN_URL: Type.Optional(
     Type.String({
       pattern: '^postgres(ql)?://',
-      description: 'Postgres directly, for LISTEN and migrations, when DATABASE_URL goes through a pooler',
+      description: 'URL of Postgres itself, for LISTEN and migrations, when DATABASE_URL leads through a pooler',
     }),
   ),
   DATABASE_PREPARED_STATEMENTS: Type.Enum(['on', 'off'], {
     default: 'on',
-    description: 'Off for a pooler in transaction mode that does not carry them',
+    description: 'Use off for a pooler in transaction mode that does not support prepared statements',
   }),
   HOST: Type.String({
     minLength: 1,
     default: '127.0.0.1',
-    description: "The address the API and the worker's health listen on",
+    description: 'Address that the API and the health server of the worker listen on',
   }),
-  PORT: port('The port of the API', 3000),
-  WORKER_PORT: port("The port of the worker's health and metrics", 3001),
+  PORT: port('Port of the API', 3000),
+  WORKER_PORT: port('Port of the health and metrics of the worker', 3001),
   GRACE_SECONDS: Type.Integer({
     minimum: 0,
     maximum: 86_400,
     default: 15,
-    description: 'How long what runs may go on after SIGTERM, in seconds',
+    description: 'How long running requests and jobs may continue after SIGTERM, in seconds',
   }),
-  DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Where the embedded Postgres keeps its data' }),
+  DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Data directory of the embedded Postgres' }),
   PUBLIC_URL: Type.Optional(
     Type.Refine(
-      Type.String({ description: 'The origin in links; default: as the client called us' }),
+      Type.String({ description: 'Origin of the links in responses; default: the origin that the client used' }),
       isOrigin,
-      () => 'must be an http(s) origin without path, like https://api.example.com',
+      () => 'must be an http(s) origin without a path, like https://api.example.com',
     ),
   ),
   RATE_LIMIT: Type.Optional(
@@ -145,14 +145,16 @@ const environment = {
   ),
   WEBHOOK_ALLOW: Type.Optional(
     Type.Refine(
-      Type.String({ description: 'Private addresses that webhooks may call, or networks in CIDR notation, by commas' }),
+      Type.String({
+        description: 'Private addresses that webhooks may call: IP addresses and networks (CIDR), separated by commas',
+      }),
       (text) => areNetworks(text.split(',')),
       () => 'must be a list of IP addresses or networks',
     ),
   ),
   LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
-    description: 'How much is logged',
+    description: 'The lowest level that is logged',
   }),
 } satisfies TProperties
 
@@ -161,9 +163,9 @@ const environmentSchema = Type.Object(environment)
 export type Settings = Static<typeof environmentSchema>
 
 /**
- * Reads the environment; nothing else does.
+ * Reads and validates the environment. No other code reads environment variables.
  *
- * @throws ConfigError naming the variable, what it holds and what it should
+ * @throws ConfigError naming the variable, its value and what it must be
  */
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const given = Object.fromEntries(Object.keys(environment).flatMap((name) => (env[name] ? [[name, env[name]]] : [])))
@@ -171,16 +173,17 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const [violation] = Value.Errors(environmentSchema, settings)
   if (violation) {
     const name = violation.instancePath.slice(1) as keyof typeof environment
-    const isUrl = name.endsWith('_URL')
-    // A URL may hold a password.
-    throw new ConfigError(
-      `${name}${isUrl ? '' : `='${env[name]}'`} is not usable: it ${violation.message} (${Object(environment[name]).description}).`,
-    )
+    // Not shown for a URL, which may contain a password.
+    const value = name.endsWith('_URL') ? '' : `='${env[name]}'`
+    const { description } = Object(environment[name])
+    const message =
+      violation.keyword === 'enum' ? `must be one of ${violation.params.allowedValues.join(', ')}` : violation.message
+    throw new ConfigError(`${name}${value} is invalid: it ${message} (${description}).`)
   }
   return settings as Settings
 }
 
-/** How to reach a Postgres, as the settings say. */
+/** Makes the database options from the settings. */
 export function databaseOptions(settings: Settings, url: string) {
   return {
     url,
@@ -190,13 +193,13 @@ export function databaseOptions(settings: Settings, url: string) {
 }
 
 /**
- * The Postgres to use.
+ * Returns DATABASE_URL.
  *
- * @throws ConfigError when DATABASE_URL is not set
+ * @throws ConfigError when it is not set
  */
 export function requireDatabaseUrl(settings: Settings): string {
   if (settings.DATABASE_URL) return settings.DATABASE_URL
   throw new ConfigError(
-    'DATABASE_URL is not set: set it to postgres://user:password@host:5432/database, or use `accepted dev`, which brings a Postgres.',
+    'DATABASE_URL is not set. Set it to postgres://user:password@host:5432/database, or run `accepted dev`, which starts its own Postgres.',
   )
 }

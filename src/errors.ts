@@ -1,175 +1,180 @@
 /**
- * Every code a client can meet, apart from the codes an app's own `refuse` and `JobFailed` bring:
- * its HTTP status, what it means, and the way out. The documentation pages and the OpenAPI document are made from it.
+ * Every error code of the API with its HTTP status, its meaning and its remedy. The only other codes are those that an
+ * app passes to `refuse` and `JobFailed`. The documentation pages and the OpenAPI document are generated from this
+ * table.
  */
 export const problems = {
   'malformed-json': {
     status: 400,
-    title: 'The body is not JSON',
+    title: 'The body is not valid JSON',
     remedy: 'Send valid JSON in UTF-8 with `Content-Type: application/json`.',
   },
   'invalid-body': {
     status: 400,
     title: 'The body does not match the schema',
-    remedy: 'Each violation is listed with a JSON pointer to the value; the schema is in /openapi.json.',
+    remedy:
+      'Correct the listed members. Each violation has a JSON pointer to the value; the schema is in /openapi.json.',
   },
   'invalid-parameter': {
     status: 400,
-    title: 'A parameter of the path or the query does not match the schema',
-    remedy: 'Each violation is listed with a JSON pointer to the value; the schema is in /openapi.json.',
+    title: 'A path or query parameter is invalid',
+    remedy:
+      'Correct the listed parameters. Each violation has a JSON pointer to the value; the schema is in /openapi.json.',
   },
   'invalid-idempotency-key': {
     status: 400,
-    title: 'The Idempotency-Key is not usable',
-    remedy: 'Send one Idempotency-Key of 1 to 255 printable ASCII characters; a UUID serves well.',
+    title: 'The Idempotency-Key is invalid',
+    remedy: 'Send one Idempotency-Key of 1 to 255 printable ASCII characters, for example a UUID.',
   },
   'idempotency-key-required': {
     status: 400,
-    title: 'This operation needs an Idempotency-Key',
-    remedy: 'Send an Idempotency-Key, new for each intent and the same for each repetition of it.',
+    title: 'This operation requires an Idempotency-Key',
+    remedy: 'Send an Idempotency-Key. Use a new key for each new request, and the same key when you repeat a request.',
   },
   'unknown-webhook': {
     status: 400,
-    title: 'Accepted-Webhook names no webhook endpoint',
-    remedy:
-      'Send the id of one endpoint that is registered, or no Accepted-Webhook to tell every endpoint that matches.',
+    title: 'Accepted-Webhook does not name a webhook endpoint',
+    remedy: 'Send the id of one registered endpoint. To notify every matching endpoint, leave the header out.',
   },
   unauthenticated: {
     status: 401,
-    title: 'The request names no known principal',
-    remedy: 'Send `Authorization: Bearer <key>` with a key that is not revoked.',
+    title: 'The request is not authenticated',
+    remedy: 'Send `Authorization: Bearer <key>` with a key that has not been revoked.',
   },
   'foreign-origin': {
     status: 403,
-    title: 'A page of another origin may not open a WebSocket here',
+    title: 'Pages of another origin may not open a WebSocket here',
     remedy: 'Serve the page from the origin of the API, or follow the jobs over server-sent events with fetch.',
   },
   forbidden: {
     status: 403,
-    title: 'This is for administrators',
+    title: 'The request requires the scope admin',
     remedy:
-      'Send a key with the scope admin (`accepted keys add ops --admin` makes one), or let the `authenticate` of the app answer `{ principal, scopes: ["admin"] }`. On the server, `accepted webhooks` needs no scope.',
+      'Send a key with the scope admin (create one with `accepted keys add ops --admin`), or let the `authenticate` function of the app return `{ principal, scopes: ["admin"] }`. On the server, `accepted webhooks` requires no scope.',
   },
   'not-found': {
     status: 404,
-    title: 'There is nothing here, or nothing of yours',
-    remedy: 'Check the address; jobs are visible to the principal that asked for them only.',
+    title: 'Not found, or not yours',
+    remedy: 'Check the URL. A job is visible only to the principal that submitted it.',
   },
   'method-not-allowed': {
     status: 405,
-    title: 'There is something here, but not for this method',
-    remedy: 'The header Allow lists the methods.',
+    title: 'The URL does not support this method',
+    remedy: 'Use one of the methods in the header Allow.',
   },
   'not-acceptable': {
     status: 406,
-    title: 'There is no representation of the kind that Accept asks for',
-    remedy: 'Send `Accept: application/json`, or no Accept at all; jobs also come as text/event-stream and text/html.',
+    title: 'No representation matches the Accept header',
+    remedy:
+      'Send `Accept: application/json`, or no Accept header. Jobs are also available as text/event-stream and text/html.',
   },
   'request-timeout': {
     status: 408,
-    title: 'The request did not arrive whole in time',
-    remedy: 'Nothing was stored. Repeat the request, under its Idempotency-Key if it has one.',
+    title: 'The request took too long to arrive',
+    remedy: 'Nothing was stored. Repeat the request, with its Idempotency-Key if it has one.',
   },
   'idempotency-key-locked': {
     status: 409,
     title: 'A request with this Idempotency-Key is still being accepted',
-    remedy: 'Repeat the request after Retry-After seconds; it will find the job of the first one.',
+    remedy: 'Repeat the request after Retry-After seconds. It then gets the job of the first request.',
   },
   'operation-canceled': {
     status: 409,
     title: 'The job was canceled',
-    remedy: 'Nothing of it took effect. Send the request again, under a new Idempotency-Key, if it is still wanted.',
+    remedy: 'The job had no effects. If you still want it, send the request again with a new Idempotency-Key.',
   },
   'job-ended': {
     status: 409,
-    title: 'The job has ended already and cannot be canceled',
-    remedy: 'Its status says how it ended. What it did stays done.',
+    title: 'The job has already ended and cannot be canceled',
+    remedy: 'Read its status to see how it ended. Its effects remain.',
   },
   'job-not-retryable': {
     status: 409,
     title: 'Only a failed or canceled job can be retried',
-    remedy: 'Wait for its end, or send the original request again under a new Idempotency-Key.',
+    remedy: 'Wait until the job has ended, or send the original request again with a new Idempotency-Key.',
   },
   'job-expired': {
     status: 410,
     title: 'The record of this job has expired',
-    remedy: 'Records are kept for some days after the end (`expiresAt`); the resource itself may still be there.',
+    remedy:
+      'A record is kept until its `expiresAt`, some days after the job ends. The resource that the job created may still exist.',
   },
   'precondition-failed': {
     status: 412,
-    title: 'The job has changed since',
-    remedy: 'Read the job again and repeat the request with its new ETag in If-Match, or without If-Match.',
+    title: 'The job has changed since it was read',
+    remedy: 'Read the job again. Then repeat the request with its new ETag in If-Match, or without If-Match.',
   },
   'body-too-large': {
     status: 413,
     title: 'The body is too large',
-    remedy: 'Send less, or in parts.',
+    remedy: 'Send a smaller body, or split it over several requests.',
   },
   'unsupported-media-type': {
     status: 415,
-    title: 'The body has a media type that is not understood here',
+    title: 'The media type of the body is not supported',
     remedy: 'Send `Content-Type: application/json`.',
   },
   'idempotency-key-reused': {
     status: 422,
-    title: 'The Idempotency-Key was used for another request',
-    remedy: 'Send a new Idempotency-Key for a new intent; repeat the same body under the same key.',
+    title: 'The Idempotency-Key was used for a different request',
+    remedy: 'Use a new Idempotency-Key for a new request. To repeat a request, send the same body with the same key.',
   },
   'job-failed': {
     status: 424,
     title: 'The job failed',
-    remedy: 'The member `error` says why; the member `job` is its status.',
+    remedy: 'Read the member `error` for the reason. The member `job` is the status of the job.',
   },
   'headers-too-large': {
     status: 431,
-    title: 'The request has too many header fields, or too large ones',
-    remedy: 'Nothing was stored. Send at most 100 header fields, together of at most 16 KiB.',
+    title: 'The request has too many header fields, or its headers are too large',
+    remedy: 'Nothing was stored. Send at most 100 header fields, of at most 16 KiB in total.',
   },
   'too-many-requests': {
     status: 429,
     title: 'This principal has sent too many requests',
-    remedy: 'Nothing was stored. Repeat the request after Retry-After seconds; the header RateLimit says what is left.',
+    remedy:
+      'Nothing was stored. Repeat the request after Retry-After seconds. The header RateLimit shows the remaining quota.',
   },
   'bad-request': {
     status: 400,
     title: 'The request is malformed',
-    remedy: 'The member `detail` says what about it.',
+    remedy: 'Correct what the member `detail` names.',
   },
   'internal-error': {
     status: 500,
-    title: 'Something went wrong here',
-    remedy: 'Nothing was stored. Try again later; the log of the API names the cause.',
+    title: 'Internal error',
+    remedy: 'Nothing was stored. Try again later. The cause is in the log of the API.',
   },
   'invalid-message': {
     status: 400,
-    title: 'The message is not understood',
+    title: 'The message is invalid',
     remedy: 'Send `{"subscribe":["<job id>"]}` or `{"unsubscribe":["<job id>"]}` as a text frame.',
   },
   'backlog-full': {
     status: 503,
-    title: 'Too many jobs of this kind are waiting',
+    title: 'The backlog of this operation is full',
     remedy: 'Nothing was stored. Repeat the request after Retry-After seconds.',
   },
   'job-locked': {
     status: 503,
-    title: 'The job is just being settled',
+    title: 'The job is being settled',
     remedy: 'Nothing was changed. Repeat the request after Retry-After seconds.',
   },
   'schema-outdated': {
     status: 503,
-    title: 'The schema of the database is not the one this program was built for',
-    remedy: 'Run `accepted migrate`; nothing else has to be restarted.',
+    title: 'The database schema does not match this version of Accepted',
+    remedy: 'Run `accepted migrate`. No restart is needed.',
   },
   'database-unavailable': {
     status: 503,
     title: 'The database does not answer',
-    remedy: 'Repeat the request after Retry-After seconds, under its Idempotency-Key if it has one.',
+    remedy: 'Repeat the request after Retry-After seconds, with its Idempotency-Key if it has one.',
   },
 } as const satisfies Record<string, { status: number; title: string; remedy: string }>
 
 export type ProblemCode = keyof typeof problems
 
-/** An error that ends a request, with a code from the closed list. */
+/** An error that ends a request, with a code from {@link problems}. */
 export class ProblemError extends Error {
   override name = 'ProblemError'
   readonly code: ProblemCode
@@ -178,9 +183,9 @@ export class ProblemError extends Error {
   readonly retryAfterSeconds: number | undefined
 
   /**
-   * @param detail a sentence for the client, without internals
+   * @param detail a sentence for the client, without internals; default: the title
    * @param options.details one value per violation
-   * @param options.retryAfterSeconds seconds for `Retry-After`, an integer ≥ 1
+   * @param options.retryAfterSeconds the value of `Retry-After` in seconds, an integer of at least 1
    */
   constructor(
     code: ProblemCode,

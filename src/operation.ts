@@ -1,83 +1,40 @@
 import type { Transaction } from 'kysely'
 import type { Static, TSchema } from 'typebox'
+import type { Acceptance, Entry, Refusal } from './acceptance.ts'
 
-/** How long the record of a job is kept: until its end from when it was due, and again from its end. In seconds. */
+/** How long a job's record is kept: after the job was due and, once it ends, after its end. */
 export const keepSeconds = 7 * 24 * 60 * 60
 
-/** The operation that delivers webhooks; nobody else's may have its name. */
+/** The name of the built-in operation that delivers webhooks. */
 export const deliveryName = 'webhook.deliver'
 
-/** pg-boss's leases end after 24 hours, and settling has one of them to itself. */
-const mostTimeoutSeconds = 23 * 60 * 60
+/** pg-boss limits a claim to 24 hours. One of them is left for settling. */
+const maxTimeoutSeconds = 23 * 60 * 60
 
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
 
-/** One request that waits to be accepted, as the operation's `accept` sees it. */
-export interface Entry<Input, Params> {
-  /** The id the job will have (UUIDv7); fit to be the id of a row as well. */
-  id: string
-  input: Input
-  params: Params
-  /** Who asks, as `authenticate` said. */
-  principal: string
-}
-
-/** What `accept` decides for an entry that becomes a job. */
-export interface Acceptance<Payload> {
-  /** What the worker gets. */
-  payload: Payload
-  /** Path of what the job makes, for example `/todos/1`: where the client is sent once it has succeeded. */
-  resource?: string
-}
-
-/** What `accept` decides for an entry that does not become a job; made by {@link refuse}. */
-export class Refusal {
-  readonly status: number
-  readonly code: string
-  readonly message: string
-
-  constructor(status: number, code: string, message: string) {
-    if (!(Number.isInteger(status) && status >= 400 && status <= 499)) {
-      throw new TypeError(`refuse: status must be a 4xx, not ${status}`)
-    }
-    this.status = status
-    this.code = code
-    this.message = message
-  }
-}
-
-/**
- * Refuses one entry of an `accept`: that request is answered with the status, its Idempotency-Key stays unused and
- * nothing of it is kept. Others that share the transaction are not affected.
- *
- * @param status 400 to 499
- * @param code for programs, in kebab-case, for example `todo-not-found`
- * @param message a sentence for the client
- */
-export function refuse(status: number, code: string, message: string): Refusal {
-  return new Refusal(status, code, message)
-}
-
+/** When failed attempts are retried. */
 export interface Retry {
-  /** How often a failed job is tried again. */
+  /** Number of retries after the first attempt. Default: 3. */
   limit: number
-  /** Seconds before the first retry. */
+  /** Seconds before the first retry. Default: 1. */
   delaySeconds: number
-  /** Doubles the delay each time, with jitter. */
+  /** Whether the delay doubles with each retry, with jitter. Default: true. */
   backoff: boolean
-  /** Upper bound of the delay, in seconds. */
+  /** Upper bound of the delay in seconds, with `backoff`. Default: 60. */
   maxDelaySeconds: number
 }
 
+/** The HTTP route that accepts an operation. */
 export interface Route {
   method: 'POST' | 'PUT' | 'PATCH' | 'DELETE'
-  /** Fastify's path syntax, for example `/todos/:id/reminders`. */
+  /** A path in Fastify's syntax, for example `/todos/:id/reminders`. */
   url: string
 }
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 
-/** What an operation's worker gets: its `payload`, else its `input`. */
+/** The worker's input: the operation's `payload`, or its `input` when it has none. */
 type PayloadOf<Input extends TSchema, Payload extends TSchema | undefined> = StaticOr<Payload, Static<Input>>
 
 interface Definition<
@@ -87,42 +44,44 @@ interface Definition<
   Payload extends TSchema | undefined,
   Result extends TSchema | undefined,
 > {
-  /** Also the name of the queue: `^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$`. */
+  /** The operation's name, for example `todo.create`: `^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$`, up to 100 characters. */
   name: Name
-  /** A few words for the OpenAPI document. */
+  /** A short description for the OpenAPI document. Default: the name. */
   summary?: string
-  /** Absent: no HTTP route, enqueue only. */
+  /** The HTTP route. Default: none; jobs are then only enqueued from code. */
   route?: Route
-  /** Path parameters. */
+  /** Schema of the path parameters. Requires `accept`. */
   params?: Params
-  /** The request's body. */
+  /** Schema of the request's body. */
   input: Input
-  /** What the worker gets; default: the input. */
+  /** Schema of the worker's input. Requires `accept`. Default: the `input` schema. */
   payload?: Payload
-  /** The inline result. */
+  /** Schema of the inline result that the handler returns. Default: no inline result. */
   result?: Result
-  /** `optional` by default. `required`: a request without one is refused with 400. */
+  /** With `required`, a request without an Idempotency-Key gets 400. Default: `optional`. */
   idempotencyKey?: 'optional' | 'required'
-  /** Default: 3 retries, after 1 second and then twice as long each time, up to 60 seconds. */
+  /** Default: 3 retries, the first after 1 s, each later delay twice as long, up to 60 s. */
   retry?: Partial<Retry>
-  /** How long one attempt may take, in seconds; default 60, at most 23 hours. */
+  /** How long `perform` and `settle` may each take per attempt, in seconds, up to 82,800 (23 hours). Default: 60. */
   timeoutSeconds?: number
-  /** A worker that is silent for so long has died, in seconds; 10 or more, default 15. */
+  /**
+   * Seconds without a heartbeat after which a worker counts as dead and its jobs are rescued; at least 10. Default: 15.
+   */
   heartbeatSeconds?: number
-  /** Higher goes first; default 0. */
+  /** An integer. A job with a higher priority starts first. Default: 0. */
   priority?: number
-  /** Jobs of one group share `groupConcurrency`. */
+  /** Returns the group of a job. The jobs of a group share `groupConcurrency`. Default: no groups. */
   group?: (payload: PayloadOf<Input, Payload>) => string
-  /** How many jobs of one group run at once, over all workers. */
+  /** Maximum number of jobs of one group that run at once, over all workers. Requires `group`. Default: unlimited. */
   groupConcurrency?: number
-  /** With so many jobs waiting, requests are answered 503; default: no bound. */
+  /** While this many jobs are due and waiting, new requests get 503 `backlog-full`. Default: unlimited. */
   maxBacklog?: number
-  /** Body limit in bytes; default 1 MiB. */
+  /** Maximum size of the request's body in bytes; a larger one gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
 
-/** The app's tables are unknown here: an `accept` or `settle` names them in its own annotation of `trx`. */
-// biome-ignore lint/suspicious/noExplicitAny: any other type argument would refuse that annotation
+/** A Kysely transaction on unknown tables. In `accept` and `settle`, annotate `trx` with the app's tables. */
+// biome-ignore lint/suspicious/noExplicitAny: with any other type argument, that annotation does not compile
 export type AnyTransaction = Transaction<any>
 
 type Accept<Input extends TSchema, Params extends TSchema | undefined, Payload extends TSchema | undefined> = (
@@ -130,14 +89,29 @@ type Accept<Input extends TSchema, Params extends TSchema | undefined, Payload e
   entries: Entry<Static<Input>, StaticOr<Params, undefined>>[],
 ) => Promise<(Acceptance<PayloadOf<Input, Payload>> | Refusal)[]>
 
-/** `accept` must be there when it alone can make the payload: with a `payload` of its own, or with `params`. */
+interface OptionalAccept<
+  Input extends TSchema,
+  Params extends TSchema | undefined,
+  Payload extends TSchema | undefined,
+> {
+  /**
+   * Writes the domain rows of requests, in the transaction that also stores their jobs. Requests that arrive together
+   * share one transaction.
+   *
+   * @param trx commits before the requests are answered
+   * @returns for each entry, in the same order, its payload and resource, or what `refuse` returns
+   */
+  accept?: Accept<Input, Params, Payload>
+}
+
+/** `accept` is required when the payload is not the input: with a `payload` schema, or with `params`. */
 type AcceptProperty<Input extends TSchema, Params extends TSchema | undefined, Payload extends TSchema | undefined> =
   // Tuples, so that a union does not distribute.
   [Params, Payload] extends [undefined, undefined]
-    ? { accept?: Accept<Input, Params, Payload> }
-    : { accept: Accept<Input, Params, Payload> }
+    ? OptionalAccept<Input, Params, Payload>
+    : Required<OptionalAccept<Input, Params, Payload>>
 
-/** A typed kind of work; made by {@link defineOperation}. */
+/** A typed kind of work. Create it with {@link defineOperation}. */
 export interface Operation<Name extends string = string, Payload = unknown, Result = unknown> {
   readonly name: Name
   readonly summary: string
@@ -160,17 +134,20 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly groupConcurrency: number | undefined
   readonly maxBacklog: number | undefined
   readonly bodyLimit: number
-  /** Types only; there is no such property at run time. */
+  /** Carries the types; undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
 }
 
+/** The type of an operation's payload. */
 export type PayloadFor<O> = O extends Operation<string, infer Payload, unknown> ? Payload : never
+/** The type of an operation's inline result; undefined when it has none. */
 export type ResultFor<O> = O extends Operation<string, unknown, infer Result> ? Result : never
 
 /**
- * Defines an operation: a typed kind of work that an HTTP route accepts and a worker performs and settles.
+ * Defines an operation: a typed kind of work that an HTTP route accepts and a worker performs and settles. Export it
+ * from the operations module. Its name is also the name of its queue.
  *
- * @throws TypeError when a name, a route or a number cannot be used; it says which
+ * @throws TypeError naming the invalid option
  */
 export function defineOperation<
   const Name extends string,
@@ -203,23 +180,26 @@ export function defineOperation<
     maxBacklog: definition.maxBacklog,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const
-  check(operation)
+  validate(operation)
   return operation
 }
 
-function check(operation: Operation): void {
-  const { name, route, retry } = operation
-  const demand = (met: boolean, what: string) => {
-    if (!met) throw new TypeError(`Operation '${name}': ${what}`)
+function validate(operation: Operation): void {
+  const { name, route, retry, schemas } = operation
+  const ensure = (isValid: boolean, message: string) => {
+    if (!isValid) throw new TypeError(`Operation '${name}': ${message}`)
   }
-  demand(namePattern.test(name) && name.length <= 100, `the name must match ${namePattern.source}`)
-  demand(!route || route.url.startsWith('/'), `route.url must start with '/', not '${route?.url}'`)
-  demand(
-    !(operation.schemas.params || operation.schemas.payload !== operation.schemas.input) || !!operation.accept,
-    'with params, or a payload of its own, it needs accept',
+  ensure(
+    namePattern.test(name) && name.length <= 100,
+    `the name must match ${namePattern.source} and have at most 100 characters`,
   )
-  demand(!operation.groupConcurrency || !!operation.group, 'groupConcurrency needs group')
-  for (const [what, value, least] of [
+  ensure(!route || route.url.startsWith('/'), `route.url must start with '/', not '${route?.url}'`)
+  ensure(
+    !(schemas.params || schemas.payload !== schemas.input) || !!operation.accept,
+    'params or a payload schema requires accept',
+  )
+  ensure(!operation.groupConcurrency || !!operation.group, 'groupConcurrency requires group')
+  for (const [option, value, minimum] of [
     ['retry.limit', retry.limit, 0],
     ['retry.delaySeconds', retry.delaySeconds, 0],
     ['retry.maxDelaySeconds', retry.maxDelaySeconds, 1],
@@ -229,29 +209,11 @@ function check(operation: Operation): void {
     ['maxBacklog', operation.maxBacklog ?? 1, 1],
     ['bodyLimit', operation.bodyLimit, 1],
   ] as const) {
-    demand(Number.isInteger(value) && value >= least, `${what} must be an integer of at least ${least}, not ${value}`)
+    ensure(
+      Number.isInteger(value) && value >= minimum,
+      `${option} must be an integer of at least ${minimum}, not ${value}`,
+    )
   }
-  demand(operation.timeoutSeconds <= mostTimeoutSeconds, `timeoutSeconds must be at most ${mostTimeoutSeconds}`)
-  demand(Number.isInteger(operation.priority), `priority must be an integer, not ${operation.priority}`)
-}
-
-const isOperation = (value: unknown): value is Operation =>
-  typeof value === 'object' && value !== null && 'name' in value && 'schemas' in value && 'retry' in value
-
-/**
- * The operations among the values of a module namespace or any other record; what is no operation is ignored.
- *
- * @throws TypeError when two have the same name or one has that of a built-in operation, or there is none
- */
-export function operationsIn(record: object): Map<string, Operation> {
-  const operations = new Map<string, Operation>()
-  for (const value of Object.values(record)) {
-    if (!isOperation(value)) continue
-    if (value.name === deliveryName) throw new TypeError(`The name '${value.name}' is taken by a built-in operation`)
-    const other = operations.get(value.name)
-    if (other && other !== value) throw new TypeError(`Two operations are named '${value.name}'`)
-    operations.set(value.name, value)
-  }
-  if (operations.size === 0) throw new TypeError('There is no operation among the exports of the operations module')
-  return operations
+  ensure(operation.timeoutSeconds <= maxTimeoutSeconds, `timeoutSeconds must be at most ${maxTimeoutSeconds}`)
+  ensure(Number.isInteger(operation.priority), `priority must be an integer, not ${operation.priority}`)
 }

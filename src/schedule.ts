@@ -1,54 +1,61 @@
 import type { Operation, PayloadFor } from './operation.ts'
 
 /**
- * What becomes of occurrences that came due while no worker ran, and are more than a minute old: `skip` lets them pass,
- * `once` makes one job for the most recent of them, however many there were.
+ * How to handle occurrences that came due while no worker ran, more than a minute ago: `skip` ignores them, `once`
+ * creates one job for the most recent of them.
  */
 export type MissedPolicy = 'skip' | 'once'
 
-/** When, in one of two notations. */
+/** When a schedule fires: `cron` or `rrule`. */
 type Recurrence =
-  /** Five fields, or six with seconds first, or `@daily` and the like. */
-  | { cron: string; rrule?: never }
-  /** RFC 5545, section 3.3.10: `FREQ=…`, or the lines DTSTART, RRULE, RDATE and EXDATE of a calendar entry. */
-  | { rrule: string; cron?: never }
+  | {
+      /** Five fields, six with seconds first, or a shorthand such as `@daily`. */
+      cron: string
+      rrule?: never
+    }
+  | {
+      /** A recurrence rule `FREQ=…`, or the lines DTSTART, RRULE, RDATE and EXDATE (RFC 5545, section 3.3.10). */
+      rrule: string
+      cron?: never
+    }
 
 type ScheduleDefinition<O extends Operation> = Recurrence & {
-  /** Names its row in `accepted.schedule`: letters, digits, and `. _ : -`, up to 100. */
+  /** The key of its row in `accepted.schedule`: up to 100 letters, digits and `. _ : -`. */
   name: string
-  /** An IANA name, for example `Europe/Berlin`; default UTC. */
+  /** An IANA time zone, for example `Europe/Berlin`. Default: `UTC`. */
   timezone?: string
-  /** What each occurrence becomes a job of; its `accept` is not run. */
+  /** The operation of the jobs, exported from the same module. Its `accept` does not run. */
   operation: O
-  /** The payload, or what makes it from the time of the occurrence. */
+  /** The payload of each job, or a function that returns it for the time of the occurrence. */
   payload: NoInfer<PayloadFor<O> | ((at: Date) => PayloadFor<O>)>
-  /** Whose jobs they are; default `schedule`. */
+  /** The owner of the jobs. Default: `schedule`. */
   principal?: string
-  /** Default `skip`. */
+  /** How to handle occurrences that came due while no worker ran, more than a minute ago. Default: `skip`. */
   missed?: MissedPolicy
 }
 
-/** A job again and again; made by {@link defineSchedule}. */
+/** A recurring job. Create it with {@link defineSchedule}. */
 export interface Schedule {
   readonly name: string
+  /** The `cron` or `rrule` expression. */
   readonly expression: string
   readonly timezone: string
   readonly operation: Operation
-  /** A value, or a function of the time of the occurrence. */
+  /** A value, or a function of the occurrence's time. */
   readonly payload: unknown
   readonly principal: string
   readonly missed: MissedPolicy
 }
 
 const namePattern = /^[\w.:-]{1,100}$/
-// Fewer fields would be filled up from the left, and mean what nobody has meant.
+// The cron parser accepts fewer fields and fills the missing ones up from the left, which is never what was meant.
 const cronPattern = /^(@\w+|\S+(\s+\S+){4,5})$/
 
 /**
- * Defines a schedule: each of its occurrences becomes one job of the operation, however many workers run. Export it
- * beside the operations. Which times are meant is read when the worker starts, which it does not with a wrong expression.
+ * Defines a schedule: each occurrence becomes one job of the operation, however many workers run. Export it from the
+ * module of its operation. The worker parses the expression when it starts, and does not start when it is invalid.
  *
- * @throws TypeError when a name, an expression or a policy cannot be used; it says which
+ * @throws TypeError naming the invalid option
  */
 export function defineSchedule<const O extends Operation>(definition: ScheduleDefinition<O>): Schedule {
   const {
@@ -61,16 +68,16 @@ export function defineSchedule<const O extends Operation>(definition: ScheduleDe
     principal = 'schedule',
     missed = 'skip',
   } = definition
-  const demand = (met: boolean, what: string) => {
-    if (!met) throw new TypeError(`Schedule '${name}': ${what}`)
+  const ensure = (isValid: boolean, message: string) => {
+    if (!isValid) throw new TypeError(`Schedule '${name}': ${message}`)
   }
-  demand(namePattern.test(name), `the name must match ${namePattern.source}`)
-  demand((cron === undefined) !== (rrule === undefined), 'it needs either cron or rrule')
+  ensure(namePattern.test(name), `the name must match ${namePattern.source}`)
+  ensure((cron === undefined) !== (rrule === undefined), 'set either cron or rrule')
   const expression = (cron ?? rrule ?? '').trim()
-  demand(cron === undefined || cronPattern.test(expression), `cron needs five fields, or six, not '${cron}'`)
-  demand(rrule === undefined || /(^|[;:\s])FREQ=/i.test(expression), `rrule must have FREQ=, not '${rrule}'`)
-  demand(missed === 'skip' || missed === 'once', `missed must be 'skip' or 'once', not '${missed}'`)
-  demand(principal !== '', 'the principal must not be empty')
+  ensure(cron === undefined || cronPattern.test(expression), `cron must have five or six fields, not '${cron}'`)
+  ensure(rrule === undefined || /(^|[;:\s])FREQ=/i.test(expression), `rrule must contain FREQ=, not '${rrule}'`)
+  ensure(missed === 'skip' || missed === 'once', `missed must be 'skip' or 'once', not '${missed}'`)
+  ensure(principal !== '', 'the principal must not be empty')
   return { name, expression, timezone, operation, payload, principal, missed }
 }
 
@@ -78,21 +85,24 @@ const isSchedule = (value: unknown): value is Schedule =>
   typeof value === 'object' && value !== null && 'expression' in value && 'operation' in value && 'missed' in value
 
 /**
- * The schedules among the values of a module namespace or any other record; what is no schedule is ignored.
+ * Collects the schedules of a module namespace or any other record. Other values are ignored.
  *
- * @param operations those of the same record
- * @throws TypeError when two have the same name, or one is of an operation that is not among these
+ * @param operations the operations of the same record
+ * @returns the schedules by name
+ * @throws TypeError when two have the same name, or when the operation of one is not in `operations`
  */
-export function schedulesIn(record: object, operations: ReadonlyMap<string, Operation>): Map<string, Schedule> {
+export function collectSchedules(record: object, operations: ReadonlyMap<string, Operation>): Map<string, Schedule> {
   const schedules = new Map<string, Schedule>()
   for (const value of Object.values(record)) {
     if (!isSchedule(value)) continue
     const { name, operation } = value
     if (operations.get(operation.name) !== operation) {
-      throw new TypeError(`Schedule '${name}': its operation '${operation.name}' is not among the exports beside it`)
+      throw new TypeError(`Schedule '${name}': export its operation '${operation.name}' from the same module`)
     }
     const other = schedules.get(name)
-    if (other && other !== value) throw new TypeError(`Two schedules are named '${name}'`)
+    if (other && other !== value) {
+      throw new TypeError(`Two schedules are named '${name}'; a schedule's name must be unique`)
+    }
     schedules.set(name, value)
   }
   return schedules

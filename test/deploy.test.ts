@@ -19,12 +19,12 @@ const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'
 
 const valuesOf = (name: string) => instructions.filter((one) => one.name === name).map(({ value }) => value)
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-/** What is copied from the directory of the build; the last word of each instruction is where to. */
+/** The paths that the image copies. The last word of each instruction is the destination. */
 const copied = valuesOf('COPY').flatMap((value) => value.split(' ').slice(0, -1))
 
 const entrypoint = JSON.parse(valuesOf('ENTRYPOINT').at(-1) ?? '[]') as string[]
 
-/** Runs a service as its container would, but here. */
+/** Runs the command of a service, without a container. */
 function run(t: Test, service: string, env: NodeJS.ProcessEnv) {
   const [, ...args] = [...entrypoint, ...services[service].command]
   const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env, LOG_LEVEL: 'warn', ...env } })
@@ -32,7 +32,7 @@ function run(t: Test, service: string, env: NodeJS.ProcessEnv) {
   return child
 }
 
-t.test('what the image copies is there and not ignored, and it runs our node as nobody special', async (t) => {
+t.test('the image copies files that exist and are not ignored, and runs the same Node.js as user node', async (t) => {
   t.ok(copied.length > 0)
   const ignored = readFileSync(join(root, '.dockerignore'), 'utf8').split('\n')
   for (const path of copied) {
@@ -44,7 +44,7 @@ t.test('what the image copies is there and not ignored, and it runs our node as 
   t.equal(valuesOf('USER').at(-1), 'node')
 })
 
-t.test('the image has every package that what it copies imports', async (t) => {
+t.test('the image installs every package that the copied files import', async (t) => {
   const installed = new Set([
     ...Object.keys(manifest.dependencies),
     ...valuesOf('RUN').flatMap((value) => [...value.matchAll(/"([\w-]+)@\$\(node /g)].map(([, name]) => name)),
@@ -58,14 +58,14 @@ t.test('the image has every package that what it copies imports', async (t) => {
     .filter((specifier) => !specifier.startsWith('node:'))
     .map((specifier) => specifier.match(/^(@[^/]+\/)?[^/]+/)?.[0] as string)
     .filter((name) => name !== manifest.name)
-  t.ok(imported.includes('nodemailer'), 'the example needs one that is no dependency of the product')
+  t.ok(imported.includes('nodemailer'), 'the example imports a package that the product does not depend on')
   t.same(
     [...new Set(imported)].filter((name) => !installed.has(name)),
     [],
   )
 })
 
-t.test('the services start in order: Postgres, migrations, then API and worker', async (t) => {
+t.test('the services start in order: Postgres, then the migrations, then API and worker', async (t) => {
   t.same(Object.keys(services), ['postgres', 'migrate', 'api', 'worker'])
   t.equal(services.postgres.image, 'postgres:18')
   t.ok(services.postgres.healthcheck)
@@ -78,12 +78,12 @@ t.test('the services start in order: Postgres, migrations, then API and worker',
   for (const name of ['migrate', 'api', 'worker']) t.equal(services[name].environment.DATABASE_URL, url)
 })
 
-t.test('the API can be reached from outside its container', async (t) => {
+t.test('the API is reachable from outside its container', async (t) => {
   t.match(valuesOf('ENV').join(' '), /\bHOST=0\.0\.0\.0\b/)
   t.same(services.api.ports, ['3000:3000'])
 })
 
-t.test('the commands run: migrate ends well, API and worker become healthy by their own checks', async (t) => {
+t.test('the commands of the services run: migrate succeeds, and API and worker become healthy', async (t) => {
   const DATABASE_URL = await createDatabase(t, { empty: true })
   const [migrated] = await once(run(t, 'migrate', { DATABASE_URL }), 'close')
   t.equal(migrated, 0)
@@ -93,8 +93,8 @@ t.test('the commands run: migrate ends well, API and worker become healthy by th
     ['worker', 'WORKER_PORT', '3001'],
   ] as const) {
     run(t, name, { DATABASE_URL, ...ports })
-    const [how, , ...args] = services[name].healthcheck.test as string[]
-    t.equal(how, 'CMD')
+    const [kind, , ...args] = services[name].healthcheck.test as string[]
+    t.equal(kind, 'CMD')
     const check = args.map((arg) => arg.replace(port, ports[variable]))
     await until(() =>
       promisify(execFile)(process.execPath, check).then(

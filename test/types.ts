@@ -1,4 +1,4 @@
-// Compile-only: `npm run check:types` fails when an expected error is not one.
+// Compile-only: `npm run check:types` fails when an expected error does not occur.
 import { accepted, defineConfig, defineOperation, defineSchedule, refuse } from 'accepted'
 import type { Perform } from 'accepted/perform'
 import { defineHandlers } from 'accepted/worker'
@@ -71,7 +71,7 @@ export const complete = [
   }),
   (async ({ payload }) => ({ messageId: payload.title })) satisfies Perform<typeof sendReminder>,
 
-  // @ts-expect-error what is isolated is a module
+  // @ts-expect-error isolate requires a module
   defineHandlers(operations, {
     'todo.create': settleTodo,
     'reminder.send': { ...performReminder, isolate: 'process' },
@@ -80,7 +80,7 @@ export const complete = [
   (async () => ({ id: 'm' })) satisfies Perform<typeof sendReminder>,
   // @ts-expect-error a handler is missing
   defineHandlers(operations, { 'todo.create': settleTodo }),
-  // @ts-expect-error a handler is missing in what the function makes
+  // @ts-expect-error the function returns no handler for one operation
   defineHandlers(operations, () => ({ 'todo.create': settleTodo })),
   defineHandlers(operations, {
     'todo.create': settleTodo,
@@ -93,7 +93,7 @@ export const complete = [
     'todo.create': settleTodo,
     'reminder.send': { perform: async () => ({ id: 'm' }) },
   }),
-  // @ts-expect-error an operation with a result, settled only, must return results
+  // @ts-expect-error settle must return the results of an operation with a result
   defineHandlers(operations, {
     'todo.create': settleTodo,
     'reminder.send': { settle: async () => {} },
@@ -108,9 +108,9 @@ export const refused = [
     // @ts-expect-error the payload lacks todoId
     accept: async (_trx, entries) => entries.map(() => ({ payload: { id: 'x' } })),
   }),
-  // @ts-expect-error with a payload of its own it needs accept
+  // @ts-expect-error a payload schema requires accept
   defineOperation({ name: 'x', input: Input, payload: Payload }),
-  // @ts-expect-error with params it needs accept
+  // @ts-expect-error params require accept
   defineOperation({ name: 'x', input: Input, params: Type.Object({ id: Type.String() }) }),
   defineOperation({
     name: 'x',
@@ -130,7 +130,7 @@ export const authenticated = [
     handlers: './handlers.ts',
     authenticate: () => ({ principal: 'ops', scopes: ['admin'] }),
   }),
-  // @ts-expect-error who it is must be said
+  // @ts-expect-error the principal is missing
   defineConfig({ operations, handlers: './handlers.ts', authenticate: () => ({ scopes: ['admin'] }) }),
 ]
 
@@ -159,9 +159,9 @@ export const schedules = [
   }),
   // @ts-expect-error a payload of another operation
   defineSchedule({ name: 'x', cron: '0 3 * * *', operation: createTodo, payload: { title: 'x' } }),
-  // @ts-expect-error what is made is of another operation
+  // @ts-expect-error the function returns a payload of another operation
   defineSchedule({ name: 'x', cron: '0 3 * * *', operation: createTodo, payload: () => ({ title: 'x' }) }),
-  // @ts-expect-error either, not both
+  // @ts-expect-error cron and rrule exclude each other
   defineSchedule({
     name: 'x',
     cron: '0 3 * * *',

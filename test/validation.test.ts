@@ -10,7 +10,7 @@ const schema = Type.Object(
   { additionalProperties: false },
 )
 
-t.test('the first path that does not fit is named, and how', async (t) => {
+t.test('the first violation is reported with its path', async (t) => {
   const at = '2026-11-21T15:00:00Z'
   for (const [value, mismatch] of [
     [{ at }, undefined],
@@ -26,11 +26,11 @@ t.test('the first path that does not fit is named, and how', async (t) => {
   const operation = defineOperation({ name: 'note.create', input: schema })
   t.throws(
     () => assertPayload(operation, { at: 'soon' }),
-    new TypeError(`The payload does not fit the schema of 'note.create': /at must match format "date-time"`),
+    new TypeError(`The payload does not match the schema of 'note.create': /at must match format "date-time"`),
   )
 })
 
-t.test('a payload that does not fit never becomes a job: what accept answers, and what the app enqueues', async (t) => {
+t.test('an invalid payload never becomes a job, whether accept returns it or the app enqueues it', async (t) => {
   const note = defineOperation({
     name: 'note.create',
     route: { method: 'POST', url: '/notes' },
@@ -38,7 +38,7 @@ t.test('a payload that does not fit never becomes a job: what accept answers, an
     payload: Type.Object({ id: Type.Integer() }),
     accept: async (_trx, entries) => entries.map(({ input }) => ({ payload: { id: input.id as number } })),
   })
-  // The same schema, but not the same value.
+  // Input and payload have the same schema, but accept returns another value.
   const echo = defineOperation({
     name: 'note.echo',
     route: { method: 'POST', url: '/echoes' },
@@ -52,7 +52,7 @@ t.test('a payload that does not fit never becomes a job: what accept answers, an
   t.match(await post(`${url}/echoes`, { id: 1 }), { status: 500 })
   await t.rejects(
     app.accepted.db.transaction().execute((trx) => app.accepted.enqueue(trx, note, { id: 'x' as unknown as number })),
-    new TypeError("The payload does not fit the schema of 'note.create': /id must be integer"),
+    new TypeError("The payload does not match the schema of 'note.create': /id must be integer"),
   )
   const { rows } = await database.pool.query('select operation from accepted.job')
   t.same(rows, [{ operation: 'note.create' }])

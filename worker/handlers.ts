@@ -1,50 +1,59 @@
 import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
+import { collectOperations } from '../src/collect-operations.ts'
 import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
-import { type AnyTransaction, type Operation, operationsIn, type PayloadFor, type ResultFor } from '../src/operation.ts'
-import { type Schedule, schedulesIn } from '../src/schedule.ts'
+import type { AnyTransaction, Operation, PayloadFor, ResultFor } from '../src/operation.ts'
+import { collectSchedules, type Schedule } from '../src/schedule.ts'
 
-/** What every handler sees of its job. */
+/** What `perform` and `settle` both get of a job. */
 export interface RunningJob<O extends Operation = Operation> {
+  /** A UUIDv7. */
   id: string
+  /** The name of the operation. */
   operation: O['name']
   payload: PayloadFor<O>
-  /** Who asked. */
+  /** The owner of the job. */
   principal: string
-  /** From 1. */
+  /** The number of this attempt, from 1. */
   attempt: number
+  /** The job fails after this many failed attempts. */
   maxAttempts: number
-  /** The same over all attempts and retries, for services outside that take an idempotency key. */
+  /** The same for all attempts and retries of the job. Pass it on to outside services that deduplicate by a key. */
   idempotencyKey: string
-  /** Of the request that asked for it (W3C Trace Context), for calls to services that are traced as well. */
+  /** The `traceparent` header of the request (W3C Trace Context). Pass it on to services that are traced. */
   traceparent: string | undefined
-  /** Names the job, the attempt and the trace in every line. */
+  /** A logger whose lines name the job, the attempt and the traceparent. */
   log: Logger
-  /** Where the client is sent once the job has succeeded, for example `/todos/1`. */
+  /**
+   * Sets the path of the resource that the job created, for example `/todos/1`. The client is redirected on success.
+   */
   setResource(path: string): void
 }
 
-/** A job in `perform`: slow or outside work, in no transaction. */
+/** The job in `perform`, which does slow or outside work, outside of any transaction. */
 export interface PerformingJob<O extends Operation = Operation> extends RunningJob<O> {
-  /** Aborts when the job is canceled, the attempt's time is over or the worker stops. */
+  /** Aborts when the job is canceled, the attempt exceeds `timeoutSeconds`, or the worker stops. */
   signal: AbortSignal
   /**
-   * Reports progress; returns at once, and what comes thick and fast is written together.
+   * Reports progress. Returns immediately; the worker writes the latest report of each job every 250 ms.
    *
-   * @param percent 0 to 100; what the client sees never decreases
+   * @param percent 0 to 100; clients never see it decrease
+   * @param message for people; cut to 500 characters. Default: the previous message.
+   * @throws RangeError when `percent` is not between 0 and 100
    */
   progress(percent: number, message?: string): void
 }
 
-/** A job in `settle`: the transaction that ends it. */
+/** The job in `settle`, the transaction that ends it. */
 export interface SettlingJob<O extends Operation = Operation> extends RunningJob<O> {
-  /** What `perform` returned. */
+  /** The value that `perform` returned. */
   result: [ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>
   /**
-   * Enqueues a follow-up job within the transaction; its operation's `accept` is not run. Its
-   * principal is this job's unless the options say otherwise. Answers its id.
+   * Enqueues a follow-up job within the transaction. It does not run the operation's `accept`. The follow-up job has
+   * the principal of this job, unless the options name another.
    *
-   * @throws TypeError when the payload does not fit the operation's schema
+   * @returns the id of the follow-up job
+   * @throws TypeError when the payload does not match the operation's schema
    */
   enqueue<Next extends Operation>(
     trx: AnyTransaction,
@@ -54,81 +63,113 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
   ): Promise<string>
 }
 
-/** The results of `settle`, in the order of the jobs; none for an operation without an inline result. */
-// biome-ignore lint/suspicious/noConfusingVoidType: a function that returns nothing is what is meant
+/** The results that `settle` returns, in the order of the jobs; nothing for an operation without an inline result. */
+// biome-ignore lint/suspicious/noConfusingVoidType: the function returns nothing
 type Results<O extends Operation> = [ResultFor<O>] extends [undefined] ? void : ResultFor<O>[]
 
-/** Database effects only: jobs are claimed and settled by the batch. */
+/**
+ * A handler that only writes to the database. The worker claims its jobs in batches and settles each in one
+ * transaction.
+ */
 export interface SettleHandler<O extends Operation> {
   perform?: undefined
-  /** Everything written through `trx` commits with the end of these jobs, or not at all. It may run again after a rollback. */
+  /**
+   * Writes the effects of a batch of jobs.
+   *
+   * @param trx commits together with the success of these jobs. After a rollback, `settle` runs again, with all or some
+   *   of the jobs.
+   * @returns the results, in the order of the jobs, when the operation declares a `result`
+   */
   settle(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<Results<O>>
-  /** Jobs in one transaction, at most; default 100. */
+  /** Maximum number of jobs per transaction, from 1 to 1,000. Default: 100. */
   batchSize?: number
   isolate?: undefined
 }
 
-/** Slow or outside work, and then the transaction that records it. */
+/** A handler that does slow or outside work. */
 export interface PerformHandler<O extends Operation> {
+  /**
+   * Does the work, outside of any transaction. It may run several times for a job: after an error, a crash or a lost
+   * connection.
+   *
+   * @returns the result, when the operation declares one
+   */
   perform(job: PerformingJob<O>): Promise<[ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>>
-  /** What it returns takes the place of what `perform` returned; nothing keeps that. */
-  // biome-ignore lint/suspicious/noConfusingVoidType: a function that returns nothing is what is meant
+  /**
+   * Records the work in the database. Default: only the result is stored.
+   *
+   * @param trx commits together with the success of these jobs. After a rollback, `settle` runs again.
+   * @returns results that replace those of `perform`, in the order of the jobs, or nothing to keep them
+   */
+  // biome-ignore lint/suspicious/noConfusingVoidType: the function may return nothing
   settle?(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<ResultFor<O>[] | void>
-  /** Performs at once in this process; default 10. */
+  /** Maximum number of jobs that this process performs at the same time. Default: 10. */
   concurrency?: number
   isolate?: undefined
 }
 
-/** The function that performs: what a module exports by default for a handler that isolates it. */
+/** The function that performs a job: the default export of an isolated handler's module. */
 export type Perform<O extends Operation = Operation> = PerformHandler<O>['perform']
 
 /**
- * Work that may crash or hog the event loop, in child processes or threads of its own. A crash, or a loop without end,
- * fails that one attempt.
+ * A handler whose `perform` runs in child processes or threads, because it may crash or block the event loop. A crash
+ * or an endless loop fails only that attempt.
  */
 export interface IsolatedHandler<O extends Operation> extends Pick<PerformHandler<O>, 'settle'> {
-  /** A module on disk whose default export is a {@link Perform}: `new URL('./encode.ts', import.meta.url)`. */
+  /** File URL of a module whose default export is a {@link Perform}: `new URL('./encode.ts', import.meta.url)`. */
   perform: URL
   /**
-   * `process` by default. A thread is lighter, but what ends the whole process still ends it: a crash in native code, or
-   * memory outside the heap.
+   * Default: `process`. A thread is lighter, but a crash in native code or memory use outside the heap still ends the
+   * whole worker.
    */
   isolate?: 'process' | 'thread'
-  /** The heap of each, in MiB; what needs more crashes. Default: as much as Node.js takes, which is gigabytes. */
+  /** Heap size of each child in MiB, 16 or more. A job that needs more crashes. Default: the limit of Node.js. */
   memoryLimit?: number
-  /** How many there are at most, each with one job at a time; default: one for each processor. */
+  /** Maximum number of children, each with one job at a time. Default: the number of processors. */
   concurrency?: number
 }
 
+/** How a worker runs the jobs of an operation. */
 export type Handler<O extends Operation = Operation> = SettleHandler<O> | PerformHandler<O> | IsolatedHandler<O>
 
 type OperationsOf<Record> = Extract<Record[keyof Record], Operation>
 
-/** One handler for each operation of the record, by its name. */
+/** One handler for each operation of the record, keyed by the operation's name. */
 export type HandlersFor<Record> = { [O in OperationsOf<Record> as O['name']]: Handler<O> }
 
-/** What handlers may depend on. */
+/** What the worker offers to the function that creates the handlers. */
 export interface Dependencies {
-  /** Kysely on the worker's pool; give it the app's tables. */
+  /** Kysely on the worker's connection pool. Annotate it with the app's tables. */
   // biome-ignore lint/suspicious/noExplicitAny: the app's tables are unknown here
   db: Kysely<any>
+  /** The worker's logger. */
   log: Logger
-  /** Called when the worker has drained. */
+  /** Registers a function that closes a resource. A worker that has stopped calls these functions in reverse order. */
   onShutdown(close: () => Promise<void> | void): void
 }
 
-/** Operations with their handlers and schedules; made by {@link defineHandlers}. */
+/** Operations with their schedules and handlers. Create them with {@link defineHandlers}. */
 export interface Handlers {
+  /** By name. */
   readonly operations: ReadonlyMap<string, Operation>
-  /** Those defined beside the operations. */
+  /** The schedules of the same record, by name. */
   readonly schedules: ReadonlyMap<string, Schedule>
-  /** @throws TypeError when a handler is missing or surplus */
+  /**
+   * Creates the handlers. The worker calls it when it starts.
+   *
+   * @returns the handlers, by the name of their operation
+   * @throws TypeError when an operation has no handler, or a handler has no operation
+   */
   load(dependencies: Dependencies): Promise<ReadonlyMap<string, Handler>>
 }
 
 /**
- * Defines the handlers of the operations of a module namespace or any other record. A missing or surplus handler does
- * not compile, and stops the worker at its start. Handlers with dependencies are made by a function.
+ * Defines the handlers of operations: the default export of the handlers module. A missing or unknown handler is a type
+ * error, and the worker does not start.
+ *
+ * @param record a module namespace or any other record with the operations and schedules; other values are ignored
+ * @param handlers one handler for each operation, or a function that creates them when they have dependencies
+ * @throws TypeError when the record has no operations, or two with the same name
  */
 export function defineHandlers<const Record extends object>(
   record: Record,
@@ -136,18 +177,32 @@ export function defineHandlers<const Record extends object>(
     HandlersFor<Record> | ((dependencies: Dependencies) => HandlersFor<Record> | Promise<HandlersFor<Record>>)
   >,
 ): Handlers {
-  const operations = operationsIn(record)
+  const operations = collectOperations(record)
   return {
     operations,
-    schedules: schedulesIn(record, operations),
+    schedules: collectSchedules(record, operations),
     async load(dependencies) {
-      const made = typeof handlers === 'function' ? await handlers(dependencies) : handlers
-      const byName = new Map(Object.entries(made as object)) as Map<string, Handler>
+      const created = typeof handlers === 'function' ? await handlers(dependencies) : handlers
+      const byName = new Map(Object.entries(created as object)) as Map<string, Handler>
       const missing = [...operations.keys()].filter((name) => !byName.has(name))
-      const surplus = [...byName.keys()].filter((name) => !operations.has(name))
-      if (missing.length > 0) throw new TypeError(`There is no handler for ${missing.join(', ')}`)
-      if (surplus.length > 0) throw new TypeError(`There is a handler but no operation for ${surplus.join(', ')}`)
+      const unknown = [...byName.keys()].filter((name) => !operations.has(name))
+      if (missing.length > 0) throw new TypeError(`No handler is defined for ${missing.join(', ')}`)
+      if (unknown.length > 0) throw new TypeError(`No operation is defined for the handler of ${unknown.join(', ')}`)
+      for (const [name, { batchSize }] of settleHandlers(byName)) assertBatchSize(name, batchSize)
       return byName
     },
   }
+}
+
+const settleHandlers = (handlers: ReadonlyMap<string, Handler>) =>
+  [...handlers].filter((entry): entry is [string, SettleHandler<never>] => entry[1].perform === undefined)
+
+/** Each job with an idempotency key takes a lock in a table of Postgres that has room for a few thousand. */
+const maxBatchSize = 1_000
+
+function assertBatchSize(name: string, batchSize = 1): void {
+  if (Number.isInteger(batchSize) && batchSize >= 1 && batchSize <= maxBatchSize) return
+  throw new TypeError(
+    `The handler of '${name}': batchSize must be an integer from 1 to ${maxBatchSize}, not ${batchSize}`,
+  )
 }

@@ -1,16 +1,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { problems } from '../src/errors.ts'
-import { metricsMediaType } from '../src/metrics.ts'
+import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
 
-/** What a worker says of itself; it claims when it is `ready`. */
+/** The state of a worker. It claims jobs only when it is `ready`. */
 export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable'
 
-/** What is served of a worker. */
+/** What the health server reads from a worker. */
 export interface Monitored {
-  /** `database-unreachable` when Postgres has not answered for five seconds. */
+  /** Returns `database-unreachable` when Postgres has not answered for 5 seconds. */
   health(): Health
-  /** What it counts, in Prometheus' text format. */
+  /** Returns the metrics in Prometheus' text format. */
   metrics(): Promise<string>
 }
 
@@ -20,12 +20,15 @@ export interface HealthServer {
 }
 
 /**
- * Serves, on a port of its own, `GET /health/live`: 200 as long as the process answers; `GET /health/ready`: 200 while it
- * claims jobs and Postgres answers, else 503, with the {@link Health} as `status`; and `GET /metrics` for Prometheus.
+ * Serves the health and metrics of a worker over HTTP:
+ * - `GET /health/live` answers 200 while the process responds.
+ * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres answers, else 503. The {@link Health} is
+ *   the member `status` of the body.
+ * - `GET /metrics` answers Prometheus' text format.
  *
- * @param port 0 takes a free one
- * @param worker the worker, or undefined as long as it is starting
- * @throws Error EADDRINUSE
+ * @param port 0 chooses a free port
+ * @param worker returns the worker, or undefined while it is starting
+ * @throws Error EADDRINUSE when the port is in use
  */
 export async function serveHealth(
   host: string,
@@ -50,11 +53,11 @@ async function route(request: IncomingMessage, response: ServerResponse, worker:
   const { method, url = '' } = request
   const path = url.split('?', 1)[0] as string
   if (!['/health/live', '/health/ready', '/metrics'].includes(path)) {
-    return refuse(response, 404, path, 'not-found', 'Here are /health/live, /health/ready and /metrics')
+    return refuse(response, 404, path, 'not-found', 'This server has /health/live, /health/ready and /metrics')
   }
   if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD')
-    return refuse(response, 405, path, 'method-not-allowed', `${path} is there for GET and HEAD`)
+    return refuse(response, 405, path, 'method-not-allowed', `${path} supports GET and HEAD`)
   }
   if (path === '/health/live') return answer(response, 200, json, JSON.stringify({ status: 'live' }))
   if (path === '/health/ready') {
@@ -62,7 +65,7 @@ async function route(request: IncomingMessage, response: ServerResponse, worker:
     return answer(response, status === 'ready' ? 200 : 503, json, JSON.stringify({ status }))
   }
   if (worker) return answer(response, 200, metricsMediaType, await worker.metrics())
-  refuse(response, 503, path, 'starting', 'The worker is starting and has counted nothing yet; ask again')
+  refuse(response, 503, path, 'starting', 'The worker is starting and has no metrics yet. Try again.')
 }
 
 const json = 'application/json; charset=utf-8'
@@ -73,11 +76,13 @@ function answer(response: ServerResponse, status: number, mediaType: string, bod
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
   })
-  // Of an answer to HEAD Node sends the header section only.
+  // Node leaves the body out of a response to HEAD.
   response.end(body)
 }
 
-/** Problem details (RFC 9457), as the API's; their pages are there, and not here. */
+/**
+ * Sends problem details (RFC 9457) like those of the API. The type is about:blank: the API serves the problem pages.
+ */
 function refuse(response: ServerResponse, status: number, path: string, code: string, message: string): void {
   const title = code in problems ? problems[code as keyof typeof problems].title : 'The worker is starting'
   const problem = { type: 'about:blank', title, detail: message, instance: path, error: { code, message } }

@@ -1,4 +1,5 @@
-export { JobFailed, RetryAfter } from './failure.ts'
+export { JobFailed, RetryAfter } from './errors.ts'
+export { failUncaught } from './execution/handler-scope.ts'
 export {
   type Dependencies,
   defineHandlers,
@@ -11,6 +12,5 @@ export {
   type SettlingJob,
 } from './handlers.ts'
 export { type Health, type HealthServer, type Monitored, serveHealth } from './health.ts'
-export { chargeUncaught } from './uncaught.ts'
-export { startWatchdog, type Watchdog } from './watchdog.ts'
+export { startWatchdog, type Watchdog } from './maintenance/watchdog.ts'
 export { createWorker, type Worker, type WorkerOptions } from './worker.ts'

@@ -1,89 +1,92 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'kysely'
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { Database } from '../src/db/database.ts'
-import { createRegistry } from '../src/metrics.ts'
+import { createRegistry } from '../src/primitives/metrics-registry.ts'
+import { readBacklog } from '../src/queue/backlog.ts'
 
 /**
- * What an attempt came to. `retried` is back in the queue, charged or not; `handed_back` is what a stop interrupted;
- * `taken_back` is one of another worker that fell silent; `lost` is one whose claim was not ours any more, so that what it
- * did was rolled back.
+ * The label `outcome` of an attempt:
+ * - `retried`: the job waits for its next attempt, whether or not this one was used up.
+ * - `released`: the worker stopped and gave the job back.
+ * - `rescued`: the job was taken from a dead worker.
+ * - `lost`: the worker no longer held the claim, so the attempt was rolled back.
  */
-export type Outcome = 'succeeded' | 'failed' | 'retried' | 'canceled' | 'handed_back' | 'taken_back' | 'lost'
+export type OutcomeLabel = 'succeeded' | 'failed' | 'retried' | 'canceled' | 'released' | 'rescued' | 'lost'
 
-/** How many attempts came to what. */
-export type Outcomes = Partial<Record<Outcome, number>>
+/** The number of attempts by outcome. */
+export type OutcomeCounts = Partial<Record<OutcomeLabel, number>>
 
-/** What a worker counts. */
+/** The metrics of a worker. */
 export interface Metrics {
-  countOutcomes(operation: string, outcomes: Outcomes): void
-  /** So many jobs ran so long, each, in seconds. */
+  countOutcomes(operation: string, counts: OutcomeCounts): void
+  /** Records attempts of the same duration, in seconds. */
   observeRun(operation: string, seconds: number, jobs: number): void
-  /** A job was claimed so long after it was due, in seconds. */
+  /** Records the time from when a job was due until it was claimed, in seconds. */
   observeWait(operation: string, seconds: number): void
-  /** A transaction runs again: it lost a race, Postgres was away, or a batch of jobs failed and is taken apart. */
+  /** Counts a transaction that runs again. `bisected`: it failed for a batch and runs again for parts of it. */
   countRetry(operation: string, reason: 'contention' | 'outage' | 'bisected'): void
-  /** Everything, in Prometheus' text format. */
+  /** Returns all metrics in Prometheus' text format. */
   text(): Promise<string>
 }
 
 export interface MetricsOptions {
   operations: readonly string[]
-  /** How many jobs of an operation are in our hands. */
+  /** Returns how many jobs of an operation this process holds. */
   running(operation: string): number
   isListening(): boolean
 }
 
-/** How long a look at the backlog serves, and how long a scrape waits for a new one, in milliseconds. */
-const backlogFreshFor = 5_000
-const backlogWithin = 1_000
+const backlogCacheMs = 5_000
+const backlogTimeoutMs = 1_000
 
-/** Makes the metrics of a worker. */
+/** Creates the metrics of a worker. */
 export function createMetrics(database: Database, options: MetricsOptions): Metrics {
   const { registers, gauge, text } = createRegistry(database.pool)
   const labelNames = ['operation']
   const outcomes = new Counter({
     name: 'accepted_attempts_total',
-    help: 'Attempts that ended, by what they came to',
+    help: 'Attempts that ended, by outcome',
     labelNames: ['operation', 'outcome'],
     registers,
   })
   const runs = new Histogram({
     name: 'accepted_attempt_duration_seconds',
-    help: 'Time from the begin of an attempt to its end, settled or failed',
+    help: 'Duration of an attempt, until it is settled or has failed',
     labelNames,
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600],
     registers,
   })
   const waits = new Histogram({
     name: 'accepted_job_wait_seconds',
-    help: 'Time from when a job was due to its claim',
+    help: 'Time from when a job was due until it was claimed',
     labelNames,
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600],
     registers,
   })
   const retries = new Counter({
     name: 'accepted_transactions_retried_total',
-    help: 'Transactions that ran again: after a lost race, an outage, or in parts because a batch failed',
+    help: 'Transactions that ran again: after contention or an outage, or in parts because the batch failed',
     labelNames: ['operation', 'reason'],
     registers,
   })
   const { operations } = options
   new Gauge({
     name: 'accepted_jobs_running',
-    help: 'Jobs in the hands of this process',
+    help: 'Jobs that this process holds',
     labelNames,
     registers,
     collect() {
       for (const operation of operations) this.set({ operation }, options.running(operation))
     },
   })
-  gauge('accepted_listener_up', 'Whether hints are heard; else the polls find the work', () => +options.isListening())
-  const lookAtBacklog = backlogGauges(database, operations, registers)
+  gauge('accepted_listener_up', '1 while notifications arrive; at 0, only polling finds work', () => {
+    return options.isListening() ? 1 : 0
+  })
+  const updateBacklog = createBacklogGauges(database, operations, registers)
 
   return {
-    countOutcomes(operation, counted) {
-      for (const [outcome, jobs] of Object.entries(counted)) outcomes.inc({ operation, outcome }, jobs)
+    countOutcomes(operation, counts) {
+      for (const [outcome, jobs] of Object.entries(counts)) outcomes.inc({ operation, outcome }, jobs)
     },
     observeRun(operation, seconds, jobs) {
       for (let job = 0; job < jobs; job++) runs.observe({ operation }, seconds)
@@ -91,27 +94,27 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     observeWait: (operation, seconds) => waits.observe({ operation }, seconds),
     countRetry: (operation, reason) => retries.inc({ operation, reason }),
     async text() {
-      await lookAtBacklog()
+      await updateBacklog()
       return text()
     },
   }
 }
 
-interface Backlog {
-  operation: string
-  ready: number
-  age: number
-}
-
 /**
- * Makes the gauges of what waits, and answers what brings them up to date: at most every few seconds, however often we
- * are scraped, and without a Postgres that answers in time they are left out.
+ * Creates the backlog gauges. They are cached, so that frequent scrapes cost Postgres little, and left out while
+ * Postgres does not answer in time.
+ *
+ * @returns updates the gauges, for each scrape
  */
-function backlogGauges(database: Database, operations: readonly string[], registers: Registry[]): () => Promise<void> {
+function createBacklogGauges(
+  database: Database,
+  operations: readonly string[],
+  registers: Registry[],
+): () => Promise<void> {
   const labelNames = ['operation']
   const ready = new Gauge({
     name: 'accepted_jobs_ready',
-    help: 'Jobs that are due and wait, of all workers; counted every 15 seconds',
+    help: 'Jobs that are due and wait, for all workers; counted every 15 seconds',
     labelNames,
     registers,
   })
@@ -121,51 +124,28 @@ function backlogGauges(database: Database, operations: readonly string[], regist
     labelNames,
     registers,
   })
-  let looking: Promise<void> | undefined
-  let lookedAt = Number.NEGATIVE_INFINITY
-  const forget = () => {
+  let reading: Promise<void> | undefined
+  let readAt = Number.NEGATIVE_INFINITY
+  const reset = () => {
     ready.reset()
     age.reset()
   }
-  const look = async () => {
+  const read = async () => {
     try {
-      for (const { operation, ...found } of await readBacklog(database, operations)) {
-        ready.set({ operation }, found.ready)
-        age.set({ operation }, found.age)
+      for (const { operation, ...backlog } of await readBacklog(database, operations)) {
+        ready.set({ operation }, backlog.ready)
+        age.set({ operation }, backlog.oldestAgeSeconds)
       }
-      lookedAt = performance.now()
+      readAt = performance.now()
     } catch {
-      forget()
+      reset()
     }
-    looking = undefined
+    reading = undefined
   }
   return async () => {
-    if (performance.now() - lookedAt < backlogFreshFor) return
-    looking ??= look()
-    const late = delay(backlogWithin, 'late', { ref: false })
-    if ((await Promise.race([looking, late])) === 'late') forget()
+    if (performance.now() - readAt < backlogCacheMs) return
+    reading ??= read()
+    const timeout = delay(backlogTimeoutMs, 'timeout', { ref: false })
+    if ((await Promise.race([reading, timeout])) === 'timeout') reset()
   }
-}
-
-/**
- * The number is the one that pg-boss keeps in its queue's row, which costs nothing to read. No index has the oldest; the
- * next in line are at the head of the one that the claims use.
- */
-async function readBacklog({ kysely }: Database, operations: readonly string[]): Promise<Backlog[]> {
-  const { rows } = await sql<Backlog>`
-    select
-      queue.name as operation, queue.ready_count as ready,
-      coalesce(greatest(extract(epoch from now() - oldest.start_after), 0), 0)::float8 as age
-    from pgboss.queue
-    left join lateral (
-      select min(start_after) as start_after
-      from (
-        select start_after from pgboss.job
-        where job.name = queue.name and job.state < 'active' and not job.blocked and job.start_after <= now()
-        order by job.priority desc, job.created_on
-        limit 1000
-      ) as next
-    ) as oldest on true
-    where queue.name = any(${operations})`.execute(kysely)
-  return rows
 }

@@ -1,3 +1,3 @@
-// What a module that performs in a child imports: the rest of the worker would be loaded in every child.
-export { JobFailed, RetryAfter } from './failure.ts'
+// The entry point for modules that perform in a child. It is small, because every child loads it.
+export { JobFailed, RetryAfter } from './errors.ts'
 export type { Perform, PerformingJob } from './handlers.ts'

@@ -1,7 +1,7 @@
 import { defineHandlers } from 'accepted/worker'
 import type { Transaction } from 'kysely'
-import { tellEnded } from '../contenders/flow-process.ts'
-import { tellBegun } from '../contenders/pickup-process.ts'
+import { reportCompleted } from '../contenders/flow-process.ts'
+import { reportStarted } from '../contenders/pickup-process.ts'
 import type { Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
@@ -10,13 +10,13 @@ const batchSize = Number(process.env.BATCH_SIZE ?? 100)
 export default defineHandlers(operations, {
   'note.create': { settle: async () => {}, batchSize },
   'nothing.perform': { perform: async () => {}, concurrency: 100 },
-  'counted.create': { settle: async (_trx, jobs) => tellEnded(jobs.length) },
+  'counted.create': { settle: async (_trx, jobs) => reportCompleted(jobs.length) },
   'pickup.settle': {
     settle: async (_trx, jobs) => {
-      for (const { payload } of jobs) tellBegun(payload.sequence)
+      for (const { payload } of jobs) reportStarted(payload.sequence)
     },
   },
-  'pickup.perform': { perform: async ({ payload }) => tellBegun(payload.sequence) },
+  'pickup.perform': { perform: async ({ payload }) => reportStarted(payload.sequence) },
   'effect.write': {
     settle: async (trx: Transaction<Tables>, jobs) => {
       await trx

@@ -19,39 +19,39 @@ const note = {
   },
 }
 
-/** A request writes a domain row; its job does nothing. */
+/** A request inserts a domain row; its job does nothing. */
 export const createNote = defineOperation({
   name: 'note.create',
   route: { method: 'POST', url: '/notes' },
   ...note,
 })
 
-/** The same, but its jobs tell how many of them end. */
+/** The same, and its jobs report to the bench how many have completed. */
 export const createCounted = defineOperation({
   name: 'counted.create',
   route: { method: 'POST', url: '/counted-notes' },
   ...note,
 })
 
-/** Its job tells when its `settle` begins. */
+/** Its job reports when `settle` starts. */
 export const settlePickup = defineOperation({
   name: 'pickup.settle',
   input: Type.Object({ sequence: Type.Integer() }),
 })
 
-/** Its job tells when its `perform` begins. */
+/** Its job reports when `perform` starts. */
 export const performPickup = defineOperation({
   name: 'pickup.perform',
   input: Type.Object({ sequence: Type.Integer() }),
 })
 
-/** Its job does nothing, outside of any transaction. */
+/** Its job does nothing, outside any transaction. */
 export const performNothing = defineOperation({
   name: 'nothing.perform',
   input: Type.Object({ noteId: Type.String() }),
 })
 
-/** Its job writes a row. */
+/** Its job inserts a row. */
 export const writeEffect = defineOperation({
   name: 'effect.write',
   input: Type.Object({ noteId: Type.String() }),

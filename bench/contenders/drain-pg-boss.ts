@@ -1,8 +1,9 @@
-// pg-boss's `work`: as it comes, or in large batches; with ROWS each job writes a row in the transaction that ends it.
+// pg-boss `work`, with its defaults or, if TUNED is set, in large batches. If ROWS is set, each job inserts a row in the
+// transaction that completes it.
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { v7 as uuid7 } from 'uuid'
-import { drainedBy, serveDrainer, untilNone } from './drain-process.ts'
+import { drainRate, serveDrainer, waitUntilEmpty } from './drain-process.ts'
 
 const connectionString = process.env.DATABASE_URL as string
 const tuned = {
@@ -13,7 +14,7 @@ const tuned = {
 }
 const options = process.env.TUNED ? tuned : {}
 const queue = 'note'
-const chunk = 1_000
+const jobsPerStatement = 1_000
 
 const boss = new PgBoss({ connectionString })
 boss.on('error', (error) => console.error(error))
@@ -32,8 +33,8 @@ const work = () =>
 serveDrainer({
   async fill(jobs) {
     await pool.query('truncate pgboss.job, effect')
-    for (let from = 0; from < jobs; from += chunk) {
-      const ids = Array.from({ length: Math.min(chunk, jobs - from) }, () => uuid7())
+    for (let from = 0; from < jobs; from += jobsPerStatement) {
+      const ids = Array.from({ length: Math.min(jobsPerStatement, jobs - from) }, () => uuid7())
       await boss.insert(
         queue,
         ids.map((id) => ({ id, data: { noteId: id } })),
@@ -42,8 +43,8 @@ serveDrainer({
   },
   async drain({ atMostSeconds }) {
     await work()
-    await untilNone(connectionString, "select from pgboss.job where state < 'completed' limit 1", atMostSeconds)
+    await waitUntilEmpty(connectionString, "select from pgboss.job where state < 'completed' limit 1", atMostSeconds)
     await boss.offWork(queue)
-    return drainedBy(connectionString, "select completed_on as at from pgboss.job where state = 'completed'")
+    return drainRate(connectionString, "select completed_on as at from pgboss.job where state = 'completed'")
   },
 })

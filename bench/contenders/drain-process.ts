@@ -1,32 +1,32 @@
-// What the processes do that drain jobs.
+// The protocol between the bench and the processes that drain jobs.
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { ready } from '../core/module.ts'
 
-/** So many jobs wait when the clock starts. */
 export interface DrainLoad {
+  /** Jobs that are queued when the clock starts. */
   jobs: number
-  /** Whoever has not drained them by then is stopped, and what has ended counts. */
+  /** A contender that takes longer is stopped; only the jobs completed by then count. */
   atMostSeconds: number
 }
 
-/** What was drained: the jobs that ended after the first ones did, by the time that took. */
+/** The jobs completed, and the rate from the first completion on. */
 export interface Drained {
-  ended: number
+  completed: number
   perSecond: number
 }
 
-/** A process that drains, by its commands. */
+/** What a contender does on the commands of the bench. */
 export interface Drainer {
-  /** Puts jobs in place of whatever is there; none is worked on yet. */
+  /** Replaces all jobs by new ones. None runs yet. */
   fill(jobs: number): Promise<void>
-  /** Works until all have ended, or for so many seconds. */
+  /** Runs until all jobs have completed or the time is over. */
   drain(load: DrainLoad): Promise<Drained>
 }
 
 export type DrainCommand = { fill: number } | { drain: DrainLoad }
 
-/** Does, in the process of a peer, what the bench asks for. */
+/** Executes the commands of the bench in the process of a contender. */
 export function serveDrainer({ fill, drain }: Drainer): void {
   process.on('message', async (command: DrainCommand) => {
     if ('fill' in command) await fill(command.fill)
@@ -35,43 +35,43 @@ export function serveDrainer({ fill, drain }: Drainer): void {
   ready()
 }
 
-/** How often somebody looks whether the end has come, in milliseconds. */
-const lookEvery = 100
+const defaultPollIntervalMs = 100
 
-/**
- * Waits until a statement answers no row, or for so many seconds.
- *
- * @param every in milliseconds
- */
-export async function untilNone(url: string, text: string, atMostSeconds: number, every = lookEvery): Promise<void> {
+/** Waits until a query returns no row, for at most `atMostSeconds`. */
+export async function waitUntilEmpty(
+  url: string,
+  text: string,
+  atMostSeconds: number,
+  pollIntervalMs = defaultPollIntervalMs,
+): Promise<void> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
     const deadline = performance.now() + atMostSeconds * 1000
-    while (performance.now() < deadline && (await client.query(text)).rowCount !== 0) await delay(every)
+    while (performance.now() < deadline && (await client.query(text)).rowCount !== 0) await delay(pollIntervalMs)
   } finally {
     await client.end()
   }
 }
 
 /**
- * How many jobs ended and how fast, as their rows say.
+ * Computes how many jobs completed and how fast, from their rows.
  *
- * @param ends a statement that answers the time of each end as `at`
+ * @param completions a query that returns the time of each completion as `at`
  */
-export async function drainedBy(url: string, ends: string): Promise<Drained> {
+export async function drainRate(url: string, completions: string): Promise<Drained> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   const { rows } = await client
     .query<{
-      ended: number
+      completed: number
       later: number
       seconds: number
-    }>(`select count(*)::float8 as ended, count(*) filter (where at > first)::float8 as later,
+    }>(`select count(*)::float8 as completed, count(*) filter (where at > first)::float8 as later,
       extract(epoch from max(at) - min(at))::float8 as seconds
-    from (select at, min(at) over () as first from (${ends}) as ends) as timed`)
+    from (select at, min(at) over () as first from (${completions}) as completions) as timed`)
     .finally(() => client.end())
-  const { ended = 0, later = 0, seconds = 0 } = rows[0] ?? {}
-  if (later === 0) throw new Error(`Only ${ended} jobs ended, and all at once: that makes no rate`)
-  return { ended, perSecond: later / seconds }
+  const { completed = 0, later = 0, seconds = 0 } = rows[0] ?? {}
+  if (later === 0) throw new Error(`${completed} jobs completed, all at the same time: there is no rate to compute`)
+  return { completed, perSecond: later / seconds }
 }

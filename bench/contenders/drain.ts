@@ -1,56 +1,60 @@
+import { costPer, startCost } from '../core/cost.ts'
 import { startModule } from '../core/process.ts'
 import type { Contender, Metric } from '../core/scenario.ts'
-import { costPer, query, startCost } from '../core/server.ts'
+import { query } from '../core/server.ts'
 import type { DrainCommand, Drained, DrainLoad } from './drain-process.ts'
 
 export const drainMetrics: readonly Metric[] = [
-  { name: 'perSecond', unit: '1/s' },
-  { name: 'ended', unit: 'jobs' },
-  { name: 'walBytes', unit: 'bytes a job' },
-  { name: 'commits', unit: 'a job' },
-  { name: 'postgresCpu', unit: 'µs a job' },
-  { name: 'processCpu', unit: 'µs a job' },
-  { name: 'redisCpu', unit: 'µs a job' },
-  { name: 'hot', unit: '% of status updates' },
-  { name: 'dead', unit: 'rows a job' },
+  { name: 'perSecond', label: 'jobs/s' },
+  { name: 'completed', label: 'jobs completed' },
+  { name: 'walBytes', label: 'WAL bytes/job' },
+  { name: 'commits', label: 'commits/job' },
+  { name: 'postgresCpu', label: 'Postgres CPU (µs/job)' },
+  { name: 'processCpu', label: 'worker CPU (µs/job)' },
+  { name: 'redisCpu', label: 'Redis CPU (µs/job)' },
+  { name: 'hot', label: 'HOT status updates (%)' },
+  { name: 'dead', label: 'dead rows/job' },
 ]
 
 export interface DrainPeer {
   name: string
-  /** In bench/contenders. */
+  /** A file in bench/contenders. */
   module: string
   /** For the module. */
   env?: NodeJS.ProcessEnv
-  /** The part of the jobs that it gets: a slow one needs fewer. */
-  part?: number
-  /** It is stopped after so many seconds at the latest: what never drains them need not be waited for. */
-  stopAfter?: number
+  /** The fraction of the jobs that it gets; a slow contender needs fewer. */
+  share?: number
+  /** For a contender that would not finish in reasonable time. */
+  atMostSeconds?: number
 }
 
-/** A peer: a module of the bench that is a {@link Drainer}. */
+/** Another job system, in a module of the bench that calls {@link serveDrainer}. */
 export const drainPeer = ({
   name,
   module,
   env = {},
-  part = 1,
-  stopAfter = Number.POSITIVE_INFINITY,
+  share = 1,
+  atMostSeconds = Number.POSITIVE_INFINITY,
 }: DrainPeer): Contender<DrainLoad> => ({
   name,
   async open({ server, directory }) {
     const database = `drain_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
     const databaseUrl = await server.createDatabase(database)
     const process = startModule(`bench/contenders/${module}`, directory, { ...env, DATABASE_URL: databaseUrl })
-    await process.hear()
+    await process.receive()
     return {
       async measure(whole) {
-        const load = { jobs: Math.ceil(whole.jobs * part), atMostSeconds: Math.min(whole.atMostSeconds, stopAfter) }
+        const load = {
+          jobs: Math.ceil(whole.jobs * share),
+          atMostSeconds: Math.min(whole.atMostSeconds, atMostSeconds),
+        }
         process.send({ fill: load.jobs } satisfies DrainCommand)
-        await process.hear()
-        await settleDown(databaseUrl)
-        const end = await startCost(server, database, [process.pid])
+        await process.receive()
+        await analyzeAndCheckpoint(databaseUrl)
+        const stopCost = await startCost(server, database, [process.pid])
         process.send({ drain: load } satisfies DrainCommand)
-        const drained = await process.hear<Drained>((load.atMostSeconds + 60) * 1000)
-        return { ...drained, ...costPer(await end(), drained.ended) }
+        const drained = await process.receive<Drained>((load.atMostSeconds + 60) * 1000)
+        return { ...drained, ...costPer(await stopCost(), drained.completed) }
       },
       async close() {
         await process.stop()
@@ -60,8 +64,8 @@ export const drainPeer = ({
   },
 })
 
-/** Makes the planner know the tables as they are, and writes out what the filling has left to be written. */
-export async function settleDown(url: string): Promise<void> {
+/** Updates the planner's statistics, and writes to disk what filling the tables has left in memory. */
+export async function analyzeAndCheckpoint(url: string): Promise<void> {
   await query(url, 'analyze')
   await query(url, 'checkpoint')
 }

@@ -1,7 +1,7 @@
-// pg-boss tuned for throughput: works, or sends a hundred jobs at a time, as ROLE says.
+// pg-boss tuned for throughput: runs jobs if ROLE is `work`, else inserts a hundred jobs at a time.
 import { PgBoss } from 'pg-boss'
 import { ready } from '../core/module.ts'
-import { serveFeeder, tellEnded } from './flow-process.ts'
+import { reportCompleted, serveFeeder } from './flow-process.ts'
 
 const connectionString = process.env.DATABASE_URL as string
 const isWorker = process.env.ROLE === 'work'
@@ -13,12 +13,12 @@ await boss.start()
 if (isWorker) {
   await boss.createQueue(queue)
   const tuned = { batchSize: 100, localConcurrency: 4, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
-  await boss.work(queue, tuned, async (jobs) => tellEnded(jobs.length))
+  await boss.work(queue, tuned, async (jobs) => reportCompleted(jobs.length))
   ready()
 } else {
   serveFeeder({
-    chunk: 100,
-    atOnce: 2,
+    jobsPerSend: 100,
+    concurrentSends: 2,
     send: (count) =>
       boss.insert(
         queue,

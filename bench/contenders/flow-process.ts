@@ -1,68 +1,65 @@
-// What the processes do that keep jobs coming, and that tell how many have ended.
+// The protocol between the bench, the process that enqueues jobs (the feeder) and the worker.
 import { setTimeout as delay } from 'node:timers/promises'
 import { ready } from '../core/module.ts'
 
-/** From who works to the bench, and from there to who feeds: so many jobs more have ended. */
-export interface Ended {
-  ended: number
+/** From the worker to the bench and on to the feeder: this many more jobs have completed. */
+export interface Completed {
+  completed: number
 }
 
-/** From the bench to who feeds: so many jobs are to be under way from now on. */
+/** From the bench to the feeder: how many jobs to keep in flight from now on; 0 stops it. */
 export interface Feed {
-  mostUnderWay: number
+  maxInFlight: number
 }
 
-/** From who feeds to the bench: nothing is being sent any more, and so much was refused since it began. */
-export interface Fed {
+/** From the feeder to the bench: it has stopped; this many jobs could not be enqueued since the start. */
+export interface FeedStopped {
   failed: number
 }
 
-/** In a process that works: tells the bench. */
-export function tellEnded(ended: number): void {
-  process.send?.({ ended } satisfies Ended)
+/** Reports completed jobs to the bench, from the process of a worker. */
+export function reportCompleted(completed: number): void {
+  process.send?.({ completed } satisfies Completed)
 }
 
-/** A closed loop: what has ended is replaced. */
+/** Enqueues a job for each one that has completed (a closed loop). */
 export interface Feeder {
-  /** Jobs that are sent at once. */
-  chunk: number
-  /** Sendings at the same time. */
-  atOnce: number
+  jobsPerSend: number
+  concurrentSends: number
   /** Resolves when the jobs are stored. */
   send(count: number): Promise<unknown>
 }
 
-/** After something was refused, in milliseconds. */
-const pause = 100
+const delayAfterErrorMs = 100
 
-/** Keeps, in a process of its own, as many jobs under way as the bench asks for. */
-export function serveFeeder({ chunk, atOnce, send }: Feeder): void {
-  let most = 0
-  let underWay = 0
+/** Keeps as many jobs in flight as the bench asks for, in a process of its own. */
+export function serveFeeder({ jobsPerSend, concurrentSends, send }: Feeder): void {
+  let maxInFlight = 0
+  let inFlight = 0
   let sending = 0
   let failed = 0
   const sendOne = async () => {
     sending += 1
-    underWay += chunk
+    inFlight += jobsPerSend
     try {
-      await send(chunk)
+      await send(jobsPerSend)
     } catch (error) {
       console.error(error)
-      failed += chunk
-      underWay -= chunk
-      await delay(pause)
+      failed += jobsPerSend
+      inFlight -= jobsPerSend
+      await delay(delayAfterErrorMs)
     }
     sending -= 1
     proceed()
   }
   const proceed = () => {
-    while (sending < atOnce && underWay + chunk <= most) void sendOne()
-    if (most === 0 && sending === 0) process.send?.({ failed } satisfies Fed)
+    while (sending < concurrentSends && inFlight + jobsPerSend <= maxInFlight) void sendOne()
+    if (maxInFlight === 0 && sending === 0) process.send?.({ failed } satisfies FeedStopped)
   }
-  process.on('message', (message: Ended | Feed) => {
-    if ('ended' in message) underWay -= message.ended
-    else most = message.mostUnderWay
-    if ('ended' in message && most === 0) return
+  process.on('message', (message: Completed | Feed) => {
+    if ('completed' in message) inFlight -= message.completed
+    else maxInFlight = message.maxInFlight
+    if ('completed' in message && maxInFlight === 0) return
     proceed()
   })
   ready()

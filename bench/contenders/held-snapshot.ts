@@ -1,46 +1,48 @@
 import pg from 'pg'
+import { costPer, startCost } from '../core/cost.ts'
 import { type Flow, startFlow } from '../core/flow.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
-import type { Contender, Point, Sample } from '../core/scenario.ts'
-import { costPer, query, type Server, startCost } from '../core/server.ts'
-import { type TableState, tablesOf } from '../core/tables.ts'
+import type { Contender, Point } from '../core/scenario.ts'
+import type { Sample } from '../core/series.ts'
+import { query, type Server } from '../core/server.ts'
+import { type TableStatistics, tablesOf } from '../core/tables.ts'
 
-/** Jobs flow; then a transaction is held open; then it ends. In seconds. */
+/** Jobs are enqueued as fast as they complete. Then a transaction stays open for a while. Durations are in seconds. */
 export interface HoldLoad {
-  mostUnderWay: number
+  maxInFlight: number
   warmUp: number
-  /** Measured before it, at its end, and from the recovery on. */
+  /** The length of each measurement: before the transaction, at its end, and after the recovery. */
   window: number
   hold: number
   recovery: number
-  /** Between the points of the course. */
-  every: number
-  onCourse(contender: string, course: HeldCourse): void
+  /** The interval between the points of the chart. */
+  pointInterval: number
+  onTimeline(contender: string, timeline: HoldTimeline): void
 }
 
-/** How it went; the transaction begins at 0. */
-export interface HeldCourse {
+/** The time is in seconds since the transaction began. */
+export interface HoldTimeline {
   points: readonly Point[]
-  tables: readonly { when: string; tables: readonly TableState[] }[]
+  tables: readonly { when: string; tables: readonly TableStatistics[] }[]
 }
 
-interface Parties {
+interface Processes {
   worker: Process
   feeder: Process
 }
 
-interface Held {
+interface HoldContender {
   name: string
-  /** Whether the transaction is there: without it, what else changes with time shows. */
+  /** Whether a transaction is held open. Without one, the contender shows what changes over time anyway. */
   isHeld: boolean
   database: string
   open(server: Server): Promise<string>
-  start(url: string, directory: string): Promise<Parties>
-  /** That are emptied before each round. */
+  start(url: string, directory: string): Promise<Processes>
+  /** Truncated before each round. */
   tables: string
 }
 
-const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<HoldLoad> => ({
+const holdContender = ({ name, isHeld, database, open, start, tables }: HoldContender): Contender<HoldLoad> => ({
   name,
   async open({ server, directory }) {
     const databaseUrl = await open(server)
@@ -57,23 +59,23 @@ const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<
       close: () => server.dropDatabase(database),
     }
 
-    async function measure(load: HoldLoad, { worker, feeder }: Parties): Promise<Sample> {
-      const { window, hold, recovery, every } = load
-      const states: { when: string; tables: readonly TableState[] }[] = []
-      const look = async (when: string) => states.push({ when, tables: await tablesOf(databaseUrl) })
-      const flow = startFlow(feeder, worker, load.mostUnderWay)
+    async function measure(load: HoldLoad, { worker, feeder }: Processes): Promise<Sample> {
+      const { window, hold, recovery, pointInterval } = load
+      const statistics: { when: string; tables: readonly TableStatistics[] }[] = []
+      const readTables = async (when: string) => statistics.push({ when, tables: await tablesOf(databaseUrl) })
+      const flow = startFlow(feeder, worker, load.maxInFlight)
       await flow.rate(load.warmUp)
-      const course = follow(flow, { every, from: performance.now() + window * 1000 })
+      const timeline = recordRate(flow, { pointInterval, from: performance.now() + window * 1000 })
       const measureWindow = async () => {
-        const end = await startCost(server, database, [worker.pid, feeder.pid])
+        const stopCost = await startCost(server, database, [worker.pid, feeder.pid])
         const rate = await flow.rate(window)
-        return { rate, ...costPer(await end(), rate * window) }
+        return { rate, ...costPer(await stopCost(), rate * window) }
       }
       const holder = new pg.Client({ connectionString: databaseUrl })
       await holder.connect()
       try {
         const before = await measureWindow()
-        await look('before')
+        await readTables('before')
         if (isHeld) {
           await holder.query('begin isolation level repeatable read')
           // The first statement takes the snapshot.
@@ -81,13 +83,13 @@ const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<
         }
         await flow.rate(hold - window)
         const during = await measureWindow()
-        await look('at its end')
+        await readTables('at its end')
         if (isHeld) await holder.query('commit')
         await flow.rate(recovery)
         const after = await measureWindow()
-        await look('after the recovery')
-        load.onCourse(name, { points: course.points, tables: states })
-        const dead = states[1]?.tables.reduce((sum, table) => sum + table.dead, 0) ?? 0
+        await readTables('after the recovery')
+        load.onTimeline(name, { points: timeline.points, tables: statistics })
+        const dead = statistics[1]?.tables.reduce((sum, table) => sum + table.dead, 0) ?? 0
         return {
           during: during.rate,
           after: after.rate,
@@ -101,29 +103,29 @@ const held = ({ name, isHeld, database, open, start, tables }: Held): Contender<
           processCpu: during.processCpu,
         }
       } finally {
-        course.stop()
+        timeline.stop()
         await holder.end()
       }
     }
   },
 })
 
-/** Jobs that ended a second, every few seconds, counted from some time on, per `performance.now()`. */
-function follow(flow: Flow, { every, from }: { every: number; from: number }) {
+/** Records completed jobs per second at intervals; the times count from `from`, a value of `performance.now()`. */
+function recordRate(flow: Flow, { pointInterval, from }: { pointInterval: number; from: number }) {
   const points: Point[] = []
-  let last = { at: performance.now(), ended: flow.ended() }
+  let last = { at: performance.now(), completed: flow.completed() }
   const timer = setInterval(() => {
-    const now = { at: performance.now(), ended: flow.ended() }
-    const value = ((now.ended - last.ended) / (now.at - last.at)) * 1000
+    const now = { at: performance.now(), completed: flow.completed() }
+    const value = ((now.completed - last.completed) / (now.at - last.at)) * 1000
     points.push({ time: ((now.at + last.at) / 2 - from) / 1000, value })
     last = now
-  }, every * 1000)
+  }, pointInterval * 1000)
   return { points, stop: () => clearInterval(timer) }
 }
 
-/** Ours: jobs with keys, whose handler does nothing. */
+/** Ours: jobs with idempotency keys, whose handler does nothing. */
 const accepted = (name: string, database: string, isHeld: boolean) =>
-  held({
+  holdContender({
     name,
     isHeld,
     database,
@@ -132,19 +134,19 @@ const accepted = (name: string, database: string, isHeld: boolean) =>
       const env = { DATABASE_URL: url }
       const worker = await startAccepted('worker', directory, env)
       const feeder = startModule('bench/contenders/flow-accepted-enqueue.ts', directory, env)
-      await feeder.hear()
+      await feeder.receive()
       return { worker, feeder }
     },
-    tables: 'accepted.job, accepted.processed_key, pgboss.job',
+    tables: 'accepted.job, accepted.processed_key, accepted_queue.job',
   })
 
 export const heldAccepted = accepted('Accepted', 'held_accepted', true)
 
-/** The same, as long, and no transaction is held. */
-export const freeAccepted = accepted('Accepted, nothing held', 'free_accepted', false)
+/** The same for the same time, without an open transaction. */
+export const freeAccepted = accepted('Accepted, no open transaction', 'free_accepted', false)
 
-/** pg-boss tuned, whose handler does nothing. */
-export const heldPgBoss = held({
+/** Tuned pg-boss, whose handler does nothing. */
+export const heldPgBoss = holdContender({
   name: 'pg-boss, tuned',
   isHeld: true,
   database: 'held_pg_boss',
@@ -152,10 +154,10 @@ export const heldPgBoss = held({
   async start(url, directory) {
     const start = async (role: string) => {
       const started = startModule('bench/contenders/flow-pg-boss.ts', directory, { DATABASE_URL: url, ROLE: role })
-      await started.hear()
+      await started.receive()
       return started
     }
-    // The worker makes the schema.
+    // The worker creates the schema, so it starts first.
     return { worker: await start('work'), feeder: await start('feed') }
   },
   tables: 'pgboss.job',

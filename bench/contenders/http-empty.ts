@@ -1,4 +1,4 @@
-// Fastify alone: it validates the request and answers, and stores nothing.
+// Fastify that validates the request, answers and stores nothing.
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
 import Type from 'typebox'

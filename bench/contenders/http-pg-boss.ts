@@ -1,4 +1,4 @@
-// What the documentation of pg-boss leads to: a transaction for each request, with a domain row and a `send`.
+// pg-boss as its documentation suggests: a transaction per request, with a domain row and a `send`.
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
 import { Kysely, PostgresDialect } from 'kysely'

@@ -1,16 +1,17 @@
+import { startCost } from '../core/cost.ts'
+import { cpuOf } from '../core/proc.ts'
 import { startAccepted } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
-import { cpuOf, query, type Server, startCost } from '../core/server.ts'
-import { type Counted, countStatements, logStatements } from '../core/statements.ts'
+import { query, type Server } from '../core/server.ts'
+import { countStatements, logStatements, type StatementCount } from '../core/statements.ts'
 
-/** So long nobody asks for anything. */
 export interface IdleLoad {
   seconds: number
-  /** Told what was sent meanwhile. */
-  onCounted(statements: readonly Counted[], seconds: number): void
+  /** Gets the statements that were sent meanwhile. */
+  onStatements(statements: readonly StatementCount[], seconds: number): void
 }
 
-/** An API and a worker that have worked, and have nothing to do. */
+/** An API and a worker that have run a job, and now have nothing to do. */
 export const idle: Contender<IdleLoad> = {
   name: 'Accepted, API + worker',
   async open({ server, directory }) {
@@ -21,27 +22,27 @@ export const idle: Contender<IdleLoad> = {
       startAccepted('api', directory, { DATABASE_URL: databaseUrl }),
       startAccepted('worker', directory, { DATABASE_URL: databaseUrl }),
     ])
-    await work(`${api.url}/notes`)
+    await runOneJob(`${api.url}/notes`)
     return {
-      async measure({ seconds, onCounted }) {
+      async measure({ seconds, onStatements }) {
         const statements = await countStatements(server, database)
         const before = await transactionsOf(server, database)
         const [apiBefore, workerBefore] = [cpuOf(api.pid), cpuOf(worker.pid)]
-        // Asked elsewhere: what asks is not to be counted.
-        const end = await startCost(server, 'postgres', [])
+        // In another database, so that its own statements are not counted.
+        const stopCost = await startCost(server, 'postgres', [])
         await new Promise((resolve) => setTimeout(resolve, seconds * 1000))
-        const { postgresCpu } = await end()
+        const { postgresCpu } = await stopCost()
         const sent = await statements()
-        onCounted(sent, seconds)
+        onStatements(sent, seconds)
         const [apiCpu, workerCpu] = [cpuOf(api.pid) - apiBefore, cpuOf(worker.pid) - workerBefore]
-        const part = (cpu: number) => (cpu / seconds) * 100
+        const percent = (cpu: number) => (cpu / seconds) * 100
         return {
           statements: sent.reduce((sum, { count }) => sum + count, 0) / seconds,
           transactions: ((await transactionsOf(server, database)) - before) / seconds,
-          cpu: part(apiCpu + workerCpu),
-          apiCpu: part(apiCpu),
-          workerCpu: part(workerCpu),
-          postgresCpu: part(postgresCpu),
+          cpu: percent(apiCpu + workerCpu),
+          apiCpu: percent(apiCpu),
+          workerCpu: percent(workerCpu),
+          postgresCpu: percent(postgresCpu),
         }
       },
       async close() {
@@ -52,17 +53,17 @@ export const idle: Contender<IdleLoad> = {
   },
 }
 
-/** Who has never worked has not yet connected to everything. */
-async function work(url: string): Promise<void> {
+/** Opens all connections: some are opened on first use. */
+async function runOneJob(url: string): Promise<void> {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json', prefer: 'wait=10' },
     body: '{"text":"Buy milk, bread and some other things"}',
   })
-  if (response.status !== 200) throw new Error(`${url} answered ${response.status}: ${await response.text()}`)
+  if (response.status !== 200) throw new Error(`POST ${url} returned ${response.status}: ${await response.text()}`)
 }
 
-/** A backend tells what it has done within a second, as long as it does something, and else within ten. */
+/** Backends report their transactions within a second while they are busy, else within ten. */
 async function transactionsOf(server: Server, database: string): Promise<number> {
   const [row] = await query<{ count: string }>(
     server.urlOf('postgres'),

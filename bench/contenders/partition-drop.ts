@@ -1,42 +1,44 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { startCost } from '../core/cost.ts'
 import { openLoop } from '../core/open-loop.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import { type Contender, warmUp } from '../core/scenario.ts'
-import { acceptOne, addExpiredDay, settleTables } from '../core/seed.ts'
-import { query, startCost } from '../core/server.ts'
+import { acceptOne, addExpiredDay, vacuumAndCheckpoint } from '../core/seed.ts'
+import { query } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
 import type { Dropped } from './partition-dropper.ts'
 
-/** So many requests a second at fixed times; a day of so many jobs is there, and has expired. */
+/** Requests at fixed times, in a database with the partition of an expired day. */
 export interface DropLoad {
   loader: Process
   perSecond: number
   seconds: number
+  /** Jobs in that partition. */
   expired: number
 }
 
-/** Those due so long after it may still wait for others, in milliseconds. */
-const aftermath = 500
-/** So long before its end the table is dropped, in milliseconds, at the earliest. */
-const ending = 1_000
+/** Requests due that long after the drop may still wait behind earlier ones. */
+const aftermathMs = 500
+/** The table itself is dropped within the last part of the drop, of this length. */
+const lastPartMs = 1_000
 
-/** An API that accepts while the partition is dropped, or before it is. */
-export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<DropLoad> => ({
+/** An API that accepts requests during the drop of a partition, or before it. */
+export const partitionDrop = (name: string, isDuringLoad: boolean): Contender<DropLoad> => ({
   name,
   async open({ server, directory, quick }) {
-    const database = isMeanwhile ? 'drop_meanwhile' : 'drop_afterwards'
+    const database = isDuringLoad ? 'drop_during_load' : 'drop_after_load'
     const databaseUrl = await server.createOurs(database)
     const env = { DATABASE_URL: databaseUrl }
     const api = await startAccepted('api', directory, env)
     const dropper = startModule('bench/contenders/partition-dropper.ts', directory, env)
-    await dropper.hear()
+    await dropper.receive()
     let isWarm = quick
 
     const drop = async (partition: string) => {
       dropper.send({})
-      const dropped = await dropper.hear<Dropped>()
+      const dropped = await dropper.receive<Dropped>()
       const left = await query(databaseUrl, 'select from pg_class where relname = $1', [partition])
-      if (left.length > 0) throw new Error(`${partition} was not dropped; see ${directory}`)
+      if (left.length > 0) throw new Error(`${partition} was not dropped; the logs are in ${directory}`)
       return dropped
     }
 
@@ -46,25 +48,26 @@ export const partitionDrop = (name: string, isMeanwhile: boolean): Contender<Dro
         if (!isWarm) await openLoop(loader, { url, ...warmUp })
         isWarm = true
         const { partition } = await addExpiredDay(databaseUrl, { template: await acceptOne(api.url), count: expired })
-        await settleTables(databaseUrl)
-        const end = await startCost(server, database, [])
+        await vacuumAndCheckpoint(databaseUrl)
+        const stopCost = await startCost(server, database, [])
         const loading = openLoop(loader, { url, perSecond, seconds })
-        const dropping = isMeanwhile ? delay(seconds * 100).then(() => drop(partition)) : undefined
-        const [{ course, p99: whole, ...latency }, meanwhile] = await Promise.all([loading, dropping])
-        const { postgresCpu, walBytes } = await end()
-        const { from, to } = meanwhile ?? (await drop(partition))
-        // What it leaves is not to be cleared away while another one is measured.
-        await settleTables(databaseUrl)
-        const [last = 0] = course.at(-1) ?? []
-        if (meanwhile && to + aftermath > last) throw new Error(`The drop took ${to - from} ms: ask for longer`)
-        const within = (since: number, until: number) =>
-          course.filter(([due]) => due >= since && due <= until).map(([, latency]) => latency)
-        const concerned = meanwhile ? within(from, to + aftermath) : course.map(([, latency]) => latency)
+        const dropping = isDuringLoad ? delay(seconds * 100).then(() => drop(partition)) : undefined
+        const [{ requests, p99: whole, ...latency }, duringLoad] = await Promise.all([loading, dropping])
+        const { postgresCpu, walBytes } = await stopCost()
+        const { from, to } = duringLoad ?? (await drop(partition))
+        // Otherwise autovacuum would clean up while another contender is measured.
+        await vacuumAndCheckpoint(databaseUrl)
+        const [last = 0] = requests.at(-1) ?? []
+        if (duringLoad && to + aftermathMs > last)
+          throw new Error(`The drop took ${Math.round(to - from)} ms, longer than the load: increase \`seconds\``)
+        const latenciesBetween = (since: number, until: number) =>
+          requests.filter(([due]) => due >= since && due <= until).map(([, latency]) => latency)
+        const affected = duringLoad ? latenciesBetween(from, to + aftermathMs) : requests.map(([, latency]) => latency)
         return {
           ...latency,
-          p99: quantile(concerned, 0.99),
+          p99: quantile(affected, 0.99),
           whole,
-          ...(meanwhile && { atTheEnd: quantile(within(to - ending, to + aftermath), 0.99) }),
+          ...(duringLoad && { lastPart: quantile(latenciesBetween(to - lastPartMs, to + aftermathMs), 0.99) }),
           drop: (to - from) / 1000,
           postgresCpu: (postgresCpu / seconds) * 100,
           wal: walBytes / seconds / 1e6,

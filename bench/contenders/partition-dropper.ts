@@ -1,12 +1,12 @@
-// Drops the partitions of days that have expired as a worker does, with the worker's own code; answers how long it took.
+// Drops the partitions of expired days with the worker's own code, and reports from when to when that took.
 
 import { openDatabase } from '../../src/db/database.ts'
-import { createLog } from '../../src/log.ts'
-import { maintainPartitions } from '../../worker/retention.ts'
+import { createLog } from '../../src/primitives/log.ts'
+import { maintainPartitions } from '../../worker/maintenance/partitions.ts'
 import { now } from '../core/clock.ts'
 import { ready } from '../core/module.ts'
 
-/** From when to when, by the clock that processes share. */
+/** By the clock that processes share. */
 export interface Dropped {
   from: number
   to: number
@@ -21,6 +21,6 @@ process.on('message', async () => {
   process.send?.({ from: begun, to: now() } satisfies Dropped)
 })
 
-// A connection there is.
+// Connect before the first command.
 await database.pool.query('select')
 ready()

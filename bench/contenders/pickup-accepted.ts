@@ -9,13 +9,13 @@ const accepted = (name: string, { name: operation }: Operation) => {
     const env = { DATABASE_URL: await server.createOurs(database), OPERATION: operation }
     const worker = await startAccepted('worker', directory, env)
     const enqueuer = startModule('bench/contenders/pickup-accepted-enqueue.ts', directory, env)
-    await enqueuer.hear()
+    await enqueuer.receive()
     return { worker, enqueuer }
   })
 }
 
-/** Ours, with database effects only: the handler is called in the transaction that ends its jobs. */
+/** The handler runs in the transaction that completes its jobs. */
 export const settling = accepted('Accepted, settle', settlePickup)
 
-/** Ours, with work outside: the handler is called when the status row says that it runs. */
+/** The handler runs outside any transaction, once the status row says `running`. */
 export const performing = accepted('Accepted, perform', performPickup)

@@ -1,8 +1,8 @@
-// What stands between a commit and a handler of ours, by hand: a hint in a transaction of its own, the claim, which
-// commits, and the lock of what was claimed, or, as PERFORM says, the status, which commits.
+// The hand-written minimum between a commit and the start of a handler: a notification in a transaction of its own, a
+// claim that commits, and then a lock of the claimed rows or, if PERFORM is set, a status update that commits.
 import pg from 'pg'
 import { idleTimeoutMillis, ready } from '../core/module.ts'
-import { serveEnqueuer, tellBegun } from './pickup-process.ts'
+import { reportStarted, serveEnqueuer } from './pickup-process.ts'
 
 const pool = new pg.Pool({
   connectionString: process.env.DATABASE_URL as string,
@@ -10,22 +10,23 @@ const pool = new pg.Pool({
   idleTimeoutMillis,
 })
 const channel = 'work'
-const begin = process.env.PERFORM ? perform : settle
+const maxClaimSize = 100
+const start = process.env.PERFORM ? perform : settle
 
 async function perform(sequences: readonly number[]): Promise<void> {
   await pool.query({
-    name: 'begin',
-    text: 'update job set is_begun = true where sequence = any($1)',
+    name: 'start',
+    text: 'update job set is_started = true where sequence = any($1)',
     values: [sequences],
   })
-  for (const sequence of sequences) tellBegun(sequence)
+  for (const sequence of sequences) reportStarted(sequence)
 }
 
 async function settle(sequences: readonly number[]): Promise<void> {
   const client = await pool.connect()
   try {
     await client.query(`begin; select from job where sequence in (${sequences}) for update`)
-    for (const sequence of sequences) tellBegun(sequence)
+    for (const sequence of sequences) reportStarted(sequence)
     await client.query('commit')
   } finally {
     client.release()
@@ -35,29 +36,29 @@ async function settle(sequences: readonly number[]): Promise<void> {
 const claim = {
   name: 'claim',
   text: `update job set is_claimed = true where sequence = any(array(
-    select sequence from job where not is_claimed order by sequence limit 100 for update skip locked
+    select sequence from job where not is_claimed order by sequence limit ${maxClaimSize} for update skip locked
   )) returning sequence`,
 }
 
 async function work(): Promise<void> {
   await pool.query(`
-    create table job (sequence integer primary key, is_claimed boolean not null default false, is_begun boolean)
+    create table job (sequence integer primary key, is_claimed boolean not null default false, is_started boolean)
       with (fillfactor = 50);
     create index on job (sequence) where not is_claimed`)
   const listener = new pg.Client({ connectionString: process.env.DATABASE_URL as string })
   await listener.connect()
-  let woken = false
-  let claiming = false
+  let isNotified = false
+  let isClaiming = false
   listener.on('notification', async () => {
-    woken = true
-    if (claiming) return
-    claiming = true
-    while (woken) {
-      woken = false
+    isNotified = true
+    if (isClaiming) return
+    isClaiming = true
+    while (isNotified) {
+      isNotified = false
       const { rows } = await pool.query<{ sequence: number }>(claim)
-      if (rows.length > 0) void begin(rows.map(({ sequence }) => sequence))
+      if (rows.length > 0) void start(rows.map(({ sequence }) => sequence))
     }
-    claiming = false
+    isClaiming = false
   })
   await listener.query(`listen ${channel}`)
   ready()

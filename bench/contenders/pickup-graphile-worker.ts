@@ -1,8 +1,8 @@
-// graphile-worker with several jobs at once; its `add_job` notifies in the transaction.
+// graphile-worker with ten concurrent jobs. Its `add_job` notifies in the transaction.
 import { Logger, makeWorkerUtils, run } from 'graphile-worker'
 import pg from 'pg'
 import { idleTimeoutMillis, ready } from '../core/module.ts'
-import { serveEnqueuer, tellBegun } from './pickup-process.ts'
+import { reportStarted, serveEnqueuer } from './pickup-process.ts'
 
 const pgPool = new pg.Pool({
   connectionString: process.env.DATABASE_URL as string,
@@ -10,7 +10,7 @@ const pgPool = new pg.Pool({
   idleTimeoutMillis,
 })
 const task = 'note'
-// A line for each job would be measured as well.
+// A log line per job would slow it down.
 const logger = new Logger(() => () => {})
 
 if (process.env.ROLE === 'work') {
@@ -19,7 +19,7 @@ if (process.env.ROLE === 'work') {
     logger,
     concurrency: 10,
     noHandleSignals: true,
-    taskList: { [task]: async (payload) => tellBegun((payload as { sequence: number }).sequence) },
+    taskList: { [task]: async (payload) => reportStarted((payload as { sequence: number }).sequence) },
   })
   ready()
 } else {

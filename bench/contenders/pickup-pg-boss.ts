@@ -1,7 +1,7 @@
-// pg-boss with NOTIFY in the transaction that enqueues; without it a job waits for the next look, up to two seconds.
+// pg-boss with NOTIFY in the transaction that enqueues. Without it a job waits for the next poll, up to two seconds.
 import { PgBoss } from 'pg-boss'
 import { idleTimeoutMillis, ready } from '../core/module.ts'
-import { serveEnqueuer, tellBegun } from './pickup-process.ts'
+import { reportStarted, serveEnqueuer } from './pickup-process.ts'
 
 const queue = 'note'
 const isWorker = process.env.ROLE === 'work'
@@ -19,7 +19,7 @@ if (isWorker) {
   await boss.createQueue(queue, { notify: true })
   const options = { batchSize: 100, localConcurrency: 2, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
   await boss.work<{ sequence: number }>(queue, options, async (jobs) => {
-    for (const { data } of jobs) tellBegun(data.sequence)
+    for (const { data } of jobs) reportStarted(data.sequence)
   })
   ready()
 } else {

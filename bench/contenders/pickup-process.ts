@@ -1,43 +1,42 @@
-// What the processes do whose pickup is measured.
+// The protocol between the bench, the process that enqueues jobs and the worker, to measure pickup latency.
 import { setTimeout as delay } from 'node:timers/promises'
 import { now } from '../core/clock.ts'
 import { ready } from '../core/module.ts'
 
-/** What happened to a job, and when, by the clock that processes share. */
+/** When something happened to a job, by the clock that processes share. */
 export interface Mark {
   sequence: number
   at: number
 }
 
-/** An enqueue, from when it was begun until its commit was known, by that clock. */
+/** An enqueue, from its start to when its commit was known. */
 export interface Enqueued extends Mark {
   from: number
 }
 
 export interface Enqueue {
-  /** Its number; others follow. */
+  /** The sequence number of the first job. */
   first: number
   jobs: number
-  /** In milliseconds. */
-  every: number
+  intervalMs: number
 }
 
-/** For a handler: tells the bench that it has begun. */
-export function tellBegun(sequence: number): void {
+/** Reports to the bench, from a handler, that it has started. */
+export function reportStarted(sequence: number): void {
   process.send?.({ sequence, at: now() } satisfies Mark)
 }
 
 /**
- * Enqueues, in a process of its own, what the bench asks for, whether or not what was enqueued before has committed.
+ * Enqueues what the bench asks for, in a process of its own, whether or not earlier jobs have committed.
  *
  * @param enqueue resolves after the commit
  */
 export function serveEnqueuer(enqueue: (sequence: number) => Promise<void>): void {
-  process.on('message', async ({ first, jobs, every }: Enqueue) => {
+  process.on('message', async ({ first, jobs, intervalMs }: Enqueue) => {
     const begin = now()
     const commits: Promise<Enqueued>[] = []
     for (let index = 0; index < jobs; index++) {
-      const wait = begin + index * every - now()
+      const wait = begin + index * intervalMs - now()
       if (wait > 0) await delay(wait)
       const sequence = first + index
       const from = now()

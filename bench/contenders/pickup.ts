@@ -4,23 +4,22 @@ import type { Server } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
 import type { Enqueue, Enqueued, Mark } from './pickup-process.ts'
 
-/** So many jobs a second are enqueued at fixed times, each in a transaction of its own. */
+/** Jobs enqueued at fixed times, each in a transaction of its own. */
 export interface PickupLoad {
   perSecond: number
   seconds: number
 }
 
-/** The processes of a contender. */
-export interface Pickup {
+export interface PickupProcesses {
   worker: Process
   enqueuer: Process
 }
 
-/** How long after the commit of its enqueue the handler of a job begins. */
+/** Measures how long after the commit of its enqueue the handler of a job starts. */
 export const pickup = (
   name: string,
   database: string,
-  start: (server: Server, directory: string) => Promise<Pickup>,
+  start: (server: Server, directory: string) => Promise<PickupProcesses>,
 ): Contender<PickupLoad> => ({
   name,
   async open({ server, directory }) {
@@ -29,13 +28,13 @@ export const pickup = (
     return {
       async measure({ perSecond, seconds }) {
         const jobs = perSecond * seconds
-        const begun = collect(worker, first, jobs)
-        enqueuer.send({ first, jobs, every: 1000 / perSecond } satisfies Enqueue)
+        const starting = receiveStarts(worker, first, jobs)
+        enqueuer.send({ first, jobs, intervalMs: 1000 / perSecond } satisfies Enqueue)
         first += jobs
-        const [marks, begins] = await Promise.all([enqueuer.hear<Enqueued[]>(), begun])
-        const begunAt = ({ sequence }: Enqueued) => begins.get(sequence) as number
-        const latencies = marks.map((mark) => begunAt(mark) - mark.at)
-        const whole = marks.map((mark) => begunAt(mark) - mark.from)
+        const [enqueued, starts] = await Promise.all([enqueuer.receive<Enqueued[]>(), starting])
+        const startOf = ({ sequence }: Enqueued) => starts.get(sequence) as number
+        const latencies = enqueued.map((mark) => startOf(mark) - mark.at)
+        const whole = enqueued.map((mark) => startOf(mark) - mark.from)
         return {
           p50: quantile(latencies, 0.5),
           p99: quantile(latencies, 0.99),
@@ -53,17 +52,17 @@ export const pickup = (
   },
 })
 
-/** When each job was first begun. */
-async function collect(worker: Process, first: number, jobs: number): Promise<Map<number, number>> {
-  const begins = new Map<number, number>()
-  while (begins.size < jobs) {
-    const { sequence, at } = await worker.hear<Mark>()
-    if (sequence >= first && !begins.has(sequence)) begins.set(sequence, at)
+/** Returns when the handler of each job first started. */
+async function receiveStarts(worker: Process, first: number, jobs: number): Promise<Map<number, number>> {
+  const starts = new Map<number, number>()
+  while (starts.size < jobs) {
+    const { sequence, at } = await worker.receive<Mark>()
+    if (sequence >= first && !starts.has(sequence)) starts.set(sequence, at)
   }
-  return begins
+  return starts
 }
 
-/** A peer: a module of the bench that works or enqueues, as ROLE says. */
+/** Another job system, in a module of the bench that runs or enqueues jobs, depending on ROLE. */
 export const pickupPeer = (name: string, module: string, more: NodeJS.ProcessEnv = {}): Contender<PickupLoad> => {
   const database = `pickup_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
   return pickup(name, database, async (server, directory) => {
@@ -74,10 +73,10 @@ export const pickupPeer = (name: string, module: string, more: NodeJS.ProcessEnv
         DATABASE_URL: databaseUrl,
         ROLE: role,
       })
-      await started.hear()
+      await started.receive()
       return started
     }
-    // The worker makes the schema.
+    // The worker creates the schema, so it starts first.
     return { worker: await start('work'), enqueuer: await start('enqueue') }
   })
 }

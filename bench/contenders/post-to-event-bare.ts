@@ -1,5 +1,5 @@
-// What stands between a POST and the event with the end of its job, by hand: the same round trips and commits, and
-// nothing else. As ROLE says: the API, or the worker.
+// The hand-written minimum between a POST and the final event of its job: the same round trips and commits as ours, and
+// nothing else. It is the worker if ROLE is `work`, else the API.
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -24,12 +24,12 @@ const claim = prepared(`update job set is_claimed = true where id = any(array(
   select id from job where not is_claimed order by id limit $1 for update skip locked
 )) returning id`)
 const lock = prepared('select from status where id = $1 for update')
-const end = prepared(
-  `with ended as (update job set has_ended = true where id = $1) update status set status = 'succeeded' where id = $1`,
+const complete = prepared(
+  `with completed as (update job set is_completed = true where id = $1) update status set status = 'succeeded' where id = $1`,
 )
 const notify = prepared('select pg_notify($1, $2)')
 
-/** Statements of one array go in one round trip. */
+/** The statements of one step share a round trip. */
 async function inTransaction(steps: readonly ((client: pg.PoolClient) => Promise<unknown>[])[]): Promise<void> {
   const client = await pool.connect()
   try {
@@ -39,10 +39,10 @@ async function inTransaction(steps: readonly ((client: pg.PoolClient) => Promise
   }
 }
 
-async function listen(channel: string, onHint: (payload: string) => void): Promise<void> {
+async function listen(channel: string, onNotification: (payload: string) => void): Promise<void> {
   const client = new pg.Client({ connectionString })
   await client.connect()
-  client.on('notification', ({ payload }) => onHint(payload as string))
+  client.on('notification', ({ payload }) => onNotification(payload as string))
   await client.query(`listen ${channel}`)
 }
 
@@ -63,7 +63,7 @@ async function serve(): Promise<number> {
     create table key (key text primary key, id uuid not null);
     create table note (id uuid primary key, text text not null);
     create table status (id uuid primary key, status text not null default 'queued') with (fillfactor = 50);
-    create table job (id uuid primary key, is_claimed boolean not null default false, has_ended boolean)
+    create table job (id uuid primary key, is_claimed boolean not null default false, is_completed boolean)
       with (fillfactor = 50);
     create index on job (id) where not is_claimed`)
   const streams = new Set<ServerResponse>()
@@ -88,28 +88,28 @@ async function serve(): Promise<number> {
 async function settle(id: string): Promise<void> {
   await inTransaction([
     (client) => [client.query('begin'), lock(client, [id])],
-    (client) => [end(client, [id])],
+    (client) => [complete(client, [id])],
     (client) => [client.query('commit')],
   ])
   void notify(pool, ['status', id])
 }
 
-const mostClaimed = 100
+const maxClaimSize = 100
 
 async function work(): Promise<void> {
-  let woken = false
-  let claiming = false
+  let isNotified = false
+  let isClaiming = false
   await listen('work', async () => {
-    woken = true
-    if (claiming) return
-    claiming = true
-    while (woken) {
-      woken = false
-      const { rows } = await claim(pool, [mostClaimed])
+    isNotified = true
+    if (isClaiming) return
+    isClaiming = true
+    while (isNotified) {
+      isNotified = false
+      const { rows } = await claim(pool, [maxClaimSize])
       for (const { id } of rows) void settle(id)
-      woken ||= rows.length === mostClaimed
+      isNotified ||= rows.length === maxClaimSize
     }
-    claiming = false
+    isClaiming = false
   })
 }
 

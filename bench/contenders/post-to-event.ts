@@ -1,8 +1,9 @@
 import { startAccepted, startModule } from '../core/process.ts'
-import type { Contender, Sample } from '../core/scenario.ts'
+import type { Contender } from '../core/scenario.ts'
+import type { Sample } from '../core/series.ts'
 import type { Server } from '../core/server.ts'
 
-/** So many a second at fixed times, so long. */
+/** Requests at fixed times. */
 export interface PostLoad {
   perSecond: number
   seconds: number
@@ -13,7 +14,7 @@ interface Running {
   stop(): Promise<void>
 }
 
-/** A client that POSTs to an API and follows the events of all its jobs, which a worker ends. */
+/** A client that POSTs to an API and follows the events of all its jobs, which a worker completes. */
 const contender = (
   name: string,
   database: string,
@@ -26,7 +27,7 @@ const contender = (
     return {
       measure(load) {
         client.send({ origin, ...load })
-        return client.hear<Sample>()
+        return client.receive<Sample>()
       },
       async close() {
         await client.stop()
@@ -46,14 +47,14 @@ export const postToEvent = contender('Accepted', 'post_to_event', async (server,
   return { origin: api.url, stop: async () => void (await Promise.all([api.stop(), worker.stop()])) }
 })
 
-export const postToEventByHand = contender('by hand', 'post_to_event_bare', async (server, directory) => {
+export const postToEventByHand = contender('hand-written', 'post_to_event_bare', async (server, directory) => {
   const module = 'bench/contenders/post-to-event-bare.ts'
   const env = { DATABASE_URL: await server.createDatabase('post_to_event_bare') }
-  // The API makes the schema.
+  // The API creates the schema, so it starts first.
   const api = startModule(module, directory, env)
-  const { port } = await api.hear<{ port: number }>()
+  const { port } = await api.receive<{ port: number }>()
   const worker = startModule(module, directory, { ...env, ROLE: 'work' })
-  await worker.hear()
+  await worker.receive()
   return {
     origin: `http://127.0.0.1:${port}`,
     stop: async () => void (await Promise.all([api.stop(), worker.stop()])),

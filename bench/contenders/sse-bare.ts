@@ -1,4 +1,4 @@
-// Server-sent events from Node.js alone: it keeps nothing of a stream but its response, and knows of no database.
+// Server-sent events from bare Node.js. It keeps only the response of each stream, and uses no database.
 import { createServer, type ServerResponse } from 'node:http'
 
 const streams = new Set<ServerResponse>()

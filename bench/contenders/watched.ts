@@ -1,51 +1,53 @@
-import { deferJobs, releaseJobs } from '../core/defer.ts'
 import { collectGarbage, inspectable } from '../core/inspector.ts'
+import { memoryOf } from '../core/proc.ts'
 import { freePort, type Process, startAccepted, startModule } from '../core/process.ts'
-import type { Contender, Sample } from '../core/scenario.ts'
-import { memoryOf, query } from '../core/server.ts'
-import type { Order, Told, Watch } from '../load/watchers.ts'
+import type { Contender } from '../core/scenario.ts'
+import { makeDue, scheduleJobs } from '../core/scheduled-jobs.ts'
+import type { Sample } from '../core/series.ts'
+import { query } from '../core/server.ts'
+import type { Delivery, Watch, WatchersCommand } from '../load/watchers.ts'
 
-/** So long those who watch may take for anything, in milliseconds. */
-const patience = 330_000
+/** Bounds every command to the watchers; longer than their own timeouts. */
+const commandTimeoutMs = 330_000
 
-/** So many streams that are open at a time, and who opens them. */
 export interface WatchLoad {
+  /** The process that opens the streams. */
   watchers: Process
   streams: number
 }
 
-/** What is watched, of the jobs that wait. */
-interface Kind {
+/** What the streams follow, of a set of scheduled jobs. */
+interface WatchedJobs {
   name: string
   pathsOf(ids: readonly string[]): string[]
-  /** What is told at once when a stream begins. */
+  /** Events that a stream starts with. */
   eventsAtStart: number
-  /** The jobs that end. */
+  /** The jobs that complete during the measurement. */
   endingOf(ids: readonly string[]): readonly string[]
 }
 
-/** As many as a stream of all jobs begins with. */
-const waitingJobs = 100
+/** The number of jobs that a stream of all jobs starts with. */
+const scheduledJobs = 100
 
-export const principal: Kind = {
+export const principal: WatchedJobs = {
   name: 'Accepted, all jobs of a principal',
   pathsOf: () => ['/events'],
-  eventsAtStart: waitingJobs,
+  eventsAtStart: scheduledJobs,
   endingOf: (ids) => ids.slice(0, 1),
 }
 
-export const singleJobs: Kind = {
-  name: `Accepted, one job each, of ${waitingJobs}`,
+export const singleJobs: WatchedJobs = {
+  name: `Accepted, one job per stream (${scheduledJobs} jobs)`,
   pathsOf: (ids) => ids.map((id) => `/jobs/${id}/events`),
   eventsAtStart: 1,
   endingOf: (ids) => ids,
 }
 
-/** One API process, which is new each time, for what it has in memory is measured, and a worker that ends the jobs. */
-export const watched = ({ name, ...kind }: Kind): Contender<WatchLoad> => ({
+/** An API and a worker. Both are new in each round, since the memory of the API is measured. */
+export const watched = ({ name, ...jobs }: WatchedJobs): Contender<WatchLoad> => ({
   name,
   async open({ server, directory }) {
-    const database = `watched_${kind.eventsAtStart}`
+    const database = `watched_${jobs.eventsAtStart}`
     const databaseUrl = await server.createOurs(database)
     return {
       async measure(load) {
@@ -55,16 +57,16 @@ export const watched = ({ name, ...kind }: Kind): Contender<WatchLoad> => ({
           startAccepted('worker', directory, { DATABASE_URL: databaseUrl }),
         ])
         try {
-          const ids = await deferJobs(databaseUrl, 'anonymous', waitingJobs)
+          const ids = await scheduleJobs(databaseUrl, 'anonymous', scheduledJobs)
           const watch = {
             port: Number(new URL(api.url).port),
-            paths: kind.pathsOf(ids),
-            eventsAtStart: kind.eventsAtStart,
-            ending: kind.endingOf(ids),
+            paths: jobs.pathsOf(ids),
+            eventsAtStart: jobs.eventsAtStart,
+            ending: jobs.endingOf(ids),
           }
-          const end = () => releaseJobs(databaseUrl, watch.ending)
+          const completeJobs = () => makeDue(databaseUrl, watch.ending)
           const connections = () => connectionsIn(databaseUrl)
-          return await measureStreams(load, { process: api, inspector, watch, end, connections })
+          return await measureStreams(load, { process: api, inspector, watch, completeJobs, connections })
         } finally {
           await Promise.all([api.stop(), worker.stop()])
         }
@@ -74,17 +76,17 @@ export const watched = ({ name, ...kind }: Kind): Contender<WatchLoad> => ({
   },
 })
 
-/** Node.js alone. */
+/** Bare Node.js, without a database. */
 export const bare: Contender<WatchLoad> = {
-  name: 'Node.js alone',
+  name: 'bare Node.js',
   open: async ({ directory }) => ({
     async measure(load) {
       const inspector = await freePort()
       const process = startModule('bench/contenders/sse-bare.ts', directory, inspectable(inspector))
       try {
-        const { port } = await process.hear<{ port: number }>()
+        const { port } = await process.receive<{ port: number }>()
         const watch = { port, paths: ['/'], eventsAtStart: 0, ending: ['1'] }
-        return await measureStreams(load, { process, inspector, watch, end: async () => process.send({}) })
+        return await measureStreams(load, { process, inspector, watch, completeJobs: async () => process.send({}) })
       } finally {
         await process.stop()
       }
@@ -93,29 +95,30 @@ export const bare: Contender<WatchLoad> = {
   }),
 }
 
-interface Streaming {
+/** A process that serves streams. */
+interface StreamServer {
   process: Process
   /** The port of its inspector. */
   inspector: number
   watch: Omit<Watch, 'streams'>
-  end(): Promise<unknown>
-  /** To Postgres. */
+  completeJobs(): Promise<unknown>
+  /** Counts connections to Postgres. */
   connections?(): Promise<Sample>
 }
 
 async function measureStreams(
   { watchers, streams }: WatchLoad,
-  { process, inspector, watch, end, connections }: Streaming,
+  { process, inspector, watch, completeJobs, connections }: StreamServer,
 ): Promise<Sample> {
-  const ask = <Answer>(order: Order) => {
-    watchers.send(order)
-    return watchers.hear<Answer>(patience)
+  const send = <Answer>(command: WatchersCommand) => {
+    watchers.send(command)
+    return watchers.receive<Answer>(commandTimeoutMs)
   }
-  const open = (streams: number) => ask<{ seconds: number }>({ do: 'open', watch: { ...watch, streams } })
+  const open = (streams: number) => send<{ seconds: number }>({ command: 'open', watch: { ...watch, streams } })
   try {
-    // What the first streams take is the program's, not theirs.
+    // The first streams make the process allocate memory that it needs only once.
     await open(Math.ceil(streams / 20))
-    await ask({ do: 'close' })
+    await send({ command: 'close' })
     await collectGarbage(process.pid, inspector)
     const before = memoryOf(process.pid)
     const perStream = () => (memoryOf(process.pid) - before) / streams / 1000
@@ -123,12 +126,12 @@ async function measureStreams(
     const resident = perStream()
     await collectGarbage(process.pid, inspector)
     const memory = perStream()
-    const held = await connections?.()
-    await end()
-    const { half, all } = await ask<Told>({ do: 'await-end' })
-    return { all, half, memory, resident, ...held, opened: streams / seconds }
+    const connectionCounts = await connections?.()
+    await completeJobs()
+    const { half, all } = await send<Delivery>({ command: 'await-end' })
+    return { all, half, memory, resident, ...connectionCounts, opened: streams / seconds }
   } finally {
-    await ask({ do: 'close' })
+    await send({ command: 'close' })
   }
 }
 

@@ -1,4 +1,2 @@
-/**
- * The time in milliseconds, by a clock that all processes of the machine share and nobody sets: CLOCK_MONOTONIC on Linux.
- */
+/** Returns milliseconds of CLOCK_MONOTONIC (on Linux), which all processes of the machine share and nothing adjusts. */
 export const now = (): number => Number(process.hrtime.bigint()) / 1e6

@@ -1,35 +1,35 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Ended, Fed, Feed } from '../contenders/flow-process.ts'
+import type { Completed, Feed, FeedStopped } from '../contenders/flow-process.ts'
 import type { Process } from './process.ts'
 
-/** Jobs that come as fast as they end. */
+/** Jobs that are enqueued as fast as they complete. */
 export interface Flow {
-  /** How many have ended. */
-  ended(): number
-  /** Waits, and answers how many ended a second meanwhile. */
+  /** The number of jobs that have completed. */
+  completed(): number
+  /** Waits, and returns how many jobs completed per second meanwhile. */
   rate(seconds: number): Promise<number>
-  /** Nothing comes any more; answers how many were refused. */
+  /** Stops enqueueing; returns how many jobs could not be enqueued. */
   stop(): Promise<number>
 }
 
-/** Has so many jobs under way all the time, by a process that feeds and one that works and tells what has ended. */
-export function startFlow(feeder: Process, worker: Process, mostUnderWay: number): Flow {
+/** Keeps a number of jobs in flight: the worker reports what has completed, and the feeder enqueues as many again. */
+export function startFlow(feeder: Process, worker: Process, maxInFlight: number): Flow {
   let count = 0
-  worker.onMessage<Ended>(({ ended }) => {
-    count += ended
-    feeder.send({ ended } satisfies Ended)
+  worker.onMessage<Completed>(({ completed }) => {
+    count += completed
+    feeder.send({ completed } satisfies Completed)
   })
-  feeder.send({ mostUnderWay } satisfies Feed)
+  feeder.send({ maxInFlight } satisfies Feed)
   return {
-    ended: () => count,
+    completed: () => count,
     async rate(seconds) {
       const [before, begun] = [count, performance.now()]
-      await Promise.race([delay(seconds * 1000), feeder.alone, worker.alone])
+      await Promise.race([delay(seconds * 1000), feeder.unexpectedExit, worker.unexpectedExit])
       return (count - before) / ((performance.now() - begun) / 1000)
     },
     async stop() {
-      feeder.send({ mostUnderWay: 0 } satisfies Feed)
-      return (await feeder.hear<Fed>()).failed
+      feeder.send({ maxInFlight: 0 } satisfies Feed)
+      return (await feeder.receive<FeedStopped>()).failed
     },
   }
 }

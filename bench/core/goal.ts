@@ -1,28 +1,32 @@
-import { format, type Goal, type Metric, type Series } from './scenario.ts'
-import { medianOf, ratio } from './stats.ts'
+import { format } from './format.ts'
+import type { Goal } from './scenario.ts'
+import { medianOf, ratio, type Series } from './series.ts'
 
-interface Asked {
+type Common = Pick<Goal, 'measure' | 'reason' | 'variant'> & {
   contender: string
-  /** What is to be reached, in words. */
-  text: string
-  /** What bounds it, should it be missed. */
-  why: string
+  /** The name of the metric in the samples. */
+  metric: string
 }
 
-/** That the median of a metric over the rounds is not above a value. */
+/** A goal that the median of a metric is at most `maximum`. */
 export function atMost(
   series: readonly Series[],
-  { contender, metric, most, text, why }: Asked & { metric: Metric; most: number },
+  { contender, metric, maximum, unit, ...goal }: Common & { maximum: number; unit: string },
 ): Goal {
-  const measured = medianOf(series, contender, metric.name)
-  return { goal: text, measured: `${format(measured)} ${metric.unit}`, isMet: measured <= most, why }
+  const measured = medianOf(series, contender, metric)
+  return {
+    ...goal,
+    bound: `≤ ${maximum} ${unit}`,
+    measured: `${format(measured)} ${unit}`,
+    isMet: measured <= maximum,
+  }
 }
 
-/** That a contender comes to so many times as much as another one in the same round, or more. */
+/** A goal that a contender reaches at least `minimum` times the figure of another one in the same round. */
 export function atLeast(
   series: readonly Series[],
-  { contender, metric, than, least, text, why }: Asked & { metric: string; than: string; least: number },
+  { contender, metric, other, minimum, ...goal }: Common & { other: string; minimum: number },
 ): Goal {
-  const measured = ratio(series, metric, contender, than)
-  return { goal: text, measured: `${format(measured)} ×`, isMet: measured >= least, why }
+  const measured = ratio(series, metric, contender, other)
+  return { ...goal, bound: `≥ ${minimum} ×`, measured: `${format(measured)} ×`, isMet: measured >= minimum }
 }

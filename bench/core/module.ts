@@ -1,7 +1,7 @@
-/** For the pools of others: ours keep their connections while it is the turn of others, and so do theirs, for good. */
+/** For the `pg` pools of other contenders: like ours, they keep their connections while other contenders are measured. */
 export const idleTimeoutMillis = 0
 
-/** For a module of the bench in a process of its own: tells that it is ready. It ends with whoever started it. */
+/** Reports that this process is ready. It exits when the process that started it disconnects. */
 export function ready(): void {
   process.once('disconnect', () => process.exit())
   process.send?.({})

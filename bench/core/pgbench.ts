@@ -4,15 +4,14 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { install } from './install.ts'
 
-/** What pgbench runs, and how long. */
 export interface PgbenchRun {
   script: string
   clients: number
-  /** So long, or so many runs of the script by each client. */
+  /** A duration, or runs of the script per client. */
   end: { seconds: number } | { runs: number }
 }
 
-/** Runs a script, prepared, from so many clients, each with a variable `count` of its own; answers runs a second. */
+/** Runs a script with prepared statements; each client has a variable `count`. Returns runs per second. */
 export async function pgbench(directory: string, url: string, { script, clients, end }: PgbenchRun): Promise<number> {
   install('postgresql-client', 'pgbench')
   const file = join(directory, 'pgbench.sql')
@@ -21,6 +20,6 @@ export async function pgbench(directory: string, url: string, { script, clients,
   const args = ['-n', '-M', 'prepared', '-D', 'count=0', '-c', String(clients), '-j', '1', ...until, '-f', file, url]
   const { stdout } = await promisify(execFile)('pgbench', args)
   const [, perSecond] = stdout.match(/^tps = ([\d.]+)/m) ?? []
-  if (perSecond === undefined) throw new Error(`pgbench answered ${stdout}`)
+  if (perSecond === undefined) throw new Error(`pgbench printed no rate: ${stdout}`)
   return Number(perSecond)
 }

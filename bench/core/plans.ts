@@ -1,16 +1,15 @@
-import { open, stat } from 'node:fs/promises'
 import { query, type Server } from './server.ts'
+import { followLog } from './server-log.ts'
 
-/** How the server has executed a statement that it was sent, or that a function has. */
+/** One execution of a statement, sent by a client or run by a function. */
 export interface Execution {
   application: string
   statement: string
-  /** In milliseconds. */
-  took: number
+  durationMs: number
   plan: PlanNode
 }
 
-/** As EXPLAIN (FORMAT JSON) shows it. */
+/** A node of EXPLAIN (FORMAT JSON). */
 export interface PlanNode {
   'Node Type': string
   'Relation Name'?: string
@@ -28,64 +27,59 @@ const settings = {
   'auto_explain.log_min_duration': '0',
   'auto_explain.log_analyze': 'on',
   'auto_explain.log_buffers': 'on',
-  // A clock that is read for each row is what would be measured.
+  // Reading the clock for each row would dominate the durations.
   'auto_explain.log_timing': 'off',
   'auto_explain.log_nested_statements': 'on',
   'auto_explain.log_parameter_max_length': '0',
   'auto_explain.log_format': 'json',
 }
 
-/** Has sessions of a database that begin from now on log the plan of each statement; the answer stops that, and is what was logged. */
+/** Logs the plan of each statement in new sessions of a database; the returned function stops that and returns them. */
 export async function startExplaining(server: Server, database: string): Promise<() => Promise<Execution[]>> {
   for (const [name, value] of Object.entries(settings))
     await query(server.urlOf('postgres'), `alter database ${database} set ${name} = '${value}'`)
-  const { size: from } = await stat(server.logFile)
+  const readLog = await followLog(server)
   return async () => {
     await query(server.urlOf('postgres'), `alter database ${database} reset all`)
-    const file = await open(server.logFile)
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc((await file.stat()).size - from), { position: from })
-      return executionsIn(buffer.toString('utf8', 0, bytesRead), database)
-    } finally {
-      await file.close()
-    }
+    return parseExecutions(await readLog(), database)
   }
 }
 
-function executionsIn(log: string, database: string): Execution[] {
+function parseExecutions(log: string, database: string): Execution[] {
   const executions: Execution[] = []
-  // What goes over several lines has a tab before each further one.
+  // Postgres starts the further lines of an entry with a tab.
   for (const entry of log.split(/\n(?!\t)/)) {
-    const [, of, application = '', took, text] =
+    const [, loggedDatabase, application = '', duration, text] =
       entry.match(/^([^|]*)\|([^|]*)\|LOG: {2}duration: ([\d.]+) ms {2}plan:\n([\s\S]*)$/) ?? []
-    if (of !== database || text === undefined) continue
+    if (loggedDatabase !== database || text === undefined) continue
     const { 'Query Text': statement, Plan: plan } = JSON.parse(text.replaceAll('\n\t', '\n')) as {
       'Query Text': string
       Plan: PlanNode
     }
-    executions.push({ application, statement: statement.replaceAll(/\s+/g, ' ').trim(), took: Number(took), plan })
+    const oneLine = statement.replaceAll(/\s+/g, ' ').trim()
+    executions.push({ application, statement: oneLine, durationMs: Number(duration), plan })
   }
   return executions
 }
 
-/** A node and all below it. */
+/** Returns a node and all nodes below it. */
 export function nodesOf(plan: PlanNode): PlanNode[] {
   return [plan, ...(plan.Plans ?? []).flatMap(nodesOf)]
 }
 
-/** The pages a plan has looked at, of 8 kB; of those, it had to read so many into memory. */
+/** Returns how many pages (8 kB) a plan touched, and how many of them had to be read into memory. */
 export const pagesOf = (plan: PlanNode) => ({
   touched: (plan['Shared Hit Blocks'] ?? 0) + (plan['Shared Read Blocks'] ?? 0),
   read: plan['Shared Read Blocks'] ?? 0,
 })
 
-/** A plan in lines, those below indented. */
-export function linesOf(plan: PlanNode, depth = 0): string[] {
+/** Formats a plan as indented lines. */
+export function formatPlan(plan: PlanNode, depth = 0): string[] {
   const on = [plan['Index Name'], plan['Relation Name']].filter(Boolean).join(' on ')
   const rows = `${plan['Actual Rows'] ?? 0} rows × ${plan['Actual Loops'] ?? 0}`
   const removed = plan['Rows Removed by Filter'] ? `, ${plan['Rows Removed by Filter']} filtered out` : ''
   return [
     `${'  '.repeat(depth)}${plan['Node Type']}${on && ` ${on}`} (${rows}${removed}, ${pagesOf(plan).touched} pages)`,
-    ...(plan.Plans ?? []).flatMap((one) => linesOf(one, depth + 1)),
+    ...(plan.Plans ?? []).flatMap((one) => formatPlan(one, depth + 1)),
   ]
 }

@@ -1,24 +1,23 @@
 import { readFileSync } from 'node:fs'
 
-/** How much of the time something that could run had to wait for a processor. */
 export interface Pressure {
-  /** Percent; undefined where the kernel does not tell. */
+  /** The percentage of the time in which a runnable task waited for a processor; undefined without kernel support. */
   cpuPressure?: number
 }
 
-/** Begins to look at how busy the machine is, with us and with others; the answer is of the time until it is called. */
+/** Starts measuring CPU pressure on the whole machine; the returned function gives the value since the start. */
 export function startPressure(): () => Pressure {
-  const before = stalled()
+  const before = stalledMicroseconds()
   const begun = performance.now()
   return () => {
-    const after = stalled()
+    const after = stalledMicroseconds()
     if (before === undefined || after === undefined) return {}
     return { cpuPressure: (after - before) / 10 / (performance.now() - begun) }
   }
 }
 
-/** In microseconds, since the machine started (Linux, Documentation/accounting/psi.rst). */
-function stalled(): number | undefined {
+/** Since boot (Linux, Documentation/accounting/psi.rst). */
+function stalledMicroseconds(): number | undefined {
   try {
     const [, total] = readFileSync('/proc/pressure/cpu', 'utf8').match(/^some .*total=(\d+)$/m) ?? []
     return total === undefined ? undefined : Number(total)

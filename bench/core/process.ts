@@ -4,47 +4,39 @@ import { createWriteStream } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 
-/** A process of a contender, with its messages. */
+/** A child process with IPC. */
 export interface Process {
   pid: number
-  /**
-   * The next message that it sends.
-   *
-   * @param within so long it may take, in milliseconds; default a minute
-   */
-  hear<Message>(within?: number): Promise<Message>
-  /** Hands on every message from now on, instead of keeping it until it is heard. */
+  /** Returns the next message of the process. Rejects after `timeoutMs` (default 60 s) or when the process exits. */
+  receive<Message>(timeoutMs?: number): Promise<Message>
+  /** Passes every further message to `listener` instead of keeping it for {@link receive}. */
   onMessage<Message>(listener: (message: Message) => void): void
-  /** Rejects when it ends by itself. */
-  alone: Promise<never>
+  /** Rejects when the process exits. */
+  unexpectedExit: Promise<never>
   send(message: object): void
   stop(): Promise<void>
 }
 
 const root = join(import.meta.dirname, '../..')
-export const appConfig = join(root, 'bench/app/accepted.config.ts')
+const appConfig = join(root, 'bench/app/accepted.config.ts')
 
-/** So long a process may take to begin or to end, in milliseconds. */
-const patience = 60_000
+const startTimeoutMs = 60_000
+const stopTimeoutMs = 60_000
+const receiveTimeoutMs = 60_000
 
-/** Those that have not ended. */
 const running = new Set<Process>()
 
-/** Ends what a scenario that failed has left behind. */
+/** Stops the processes that a failed scenario has left running. */
 export async function stopProcesses(): Promise<void> {
   await Promise.all([...running].map((one) => one.stop()))
 }
 
 /** Starts a module of the bench in a process of its own. */
 export function startModule(path: string, directory: string, env: NodeJS.ProcessEnv): Process {
-  return wrap(fork(join(root, path), options(env)), outputOf(directory, path))
+  return wrap(fork(join(root, path), options(env)), outputFile(directory, path))
 }
 
-/**
- * Starts `accepted api` or `accepted worker` with the app of the bench and waits until it is ready.
- *
- * @returns with the origin it serves at
- */
+/** Starts `accepted api` or `accepted worker` with the app of the bench, and waits until it is ready. */
 export async function startAccepted(
   command: 'api' | 'worker',
   directory: string,
@@ -54,77 +46,78 @@ export async function startAccepted(
   const args = [command, '--config', appConfig]
   const variables = { ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
   const child = fork(join(root, 'src/cli/main.ts'), args, options(variables))
-  const started = wrap(child, outputOf(directory, command))
+  const started = wrap(child, outputFile(directory, command))
   const url = `http://127.0.0.1:${port}`
-  const deadline = performance.now() + patience
+  const deadline = performance.now() + startTimeoutMs
   for (;;) {
-    if (child.exitCode !== null) throw new Error(`accepted ${command} ended; its output is in ${directory}`)
+    if (child.exitCode !== null) throw new Error(`accepted ${command} exited; its output is in ${directory}`)
     if ((await fetch(`${url}/health/ready`).catch(() => undefined))?.ok) return { ...started, url }
-    if (performance.now() > deadline) throw new Error(`accepted ${command} does not become ready`)
+    if (performance.now() > deadline)
+      throw new Error(`accepted ${command} was not ready within ${startTimeoutMs / 1000} s`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
 
-const outputOf = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)
+const outputFile = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)
 
 const options = (env: NodeJS.ProcessEnv) => ({
-  // While it is the turn of others, V8 would forget what it has compiled.
+  // V8 would discard compiled code while a process is idle because other contenders are measured.
   execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning', '--no-flush-bytecode'],
-  // They are started again and again, and what they run does not change.
+  // The same code is started many times.
   env: { NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-bench'), ...process.env, ...env },
   stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],
 })
 
 function wrap(child: ChildProcess, output: string): Process {
   const messages: unknown[] = []
-  const waiting: ((message: unknown) => void)[] = []
+  const receivers: ((message: unknown) => void)[] = []
   let listener: ((message: unknown) => void) | undefined
   child.on('message', (message) => {
     if (listener) return listener(message)
-    const next = waiting.shift()
+    const next = receivers.shift()
     if (next) next(message)
     else messages.push(message)
   })
   for (const stream of [child.stdout, child.stderr]) stream?.pipe(createWriteStream(output, { flags: 'a' }))
-  const ended = once(child, 'exit')
-  const alone = ended.then(() => Promise.reject(new Error(`A process of the bench has ended by itself; see ${output}`)))
-  // Whoever waits for something else is told by that.
-  alone.catch(() => {})
-  const process: Process = {
+  const exited = once(child, 'exit')
+  const unexpectedExit = exited.then(() => Promise.reject(new Error(`A process exited unexpectedly; see ${output}`)))
+  // Callers that wait for something else get the error from that.
+  unexpectedExit.catch(() => {})
+  const wrapped: Process = {
     pid: child.pid as number,
-    async hear<Message>(within = patience) {
+    async receive<Message>(timeoutMs = receiveTimeoutMs) {
       if (messages.length > 0) return messages.shift() as Message
       const { promise, resolve, reject } = Promise.withResolvers<Message>()
-      const hear = resolve as (message: unknown) => void
-      waiting.push(hear)
+      const receiver = resolve as (message: unknown) => void
+      receivers.push(receiver)
       const timer = setTimeout(() => {
-        waiting.splice(waiting.indexOf(hear), 1)
-        reject(new Error(`A process of the bench has said nothing for ${within / 1000} s; see ${output}`))
-      }, within)
-      return Promise.race([promise, alone]).finally(() => clearTimeout(timer))
+        receivers.splice(receivers.indexOf(receiver), 1)
+        reject(new Error(`A process sent no message within ${timeoutMs / 1000} s; see ${output}`))
+      }, timeoutMs)
+      return Promise.race([promise, unexpectedExit]).finally(() => clearTimeout(timer))
     },
     onMessage<Message>(next: (message: Message) => void) {
       listener = next as (message: unknown) => void
     },
-    alone,
+    unexpectedExit,
     send(message) {
-      // To one that ends there is nothing to say; that it has is told to whoever waits for it.
+      // A process may exit at any time; `receive` and `unexpectedExit` report that.
       if (child.connected) child.send(message, () => {})
     },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.kill('SIGTERM')
-      const timer = setTimeout(() => child.kill('SIGKILL'), patience)
-      await ended
+      const timer = setTimeout(() => child.kill('SIGKILL'), stopTimeoutMs)
+      await exited
       clearTimeout(timer)
     },
   }
-  running.add(process)
-  ended.then(() => running.delete(process))
-  return process
+  running.add(wrapped)
+  exited.then(() => running.delete(wrapped))
+  return wrapped
 }
 
-/** A port that was free a moment ago. */
+/** Returns a port that was free a moment ago. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')

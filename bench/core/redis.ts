@@ -12,7 +12,7 @@ export interface Redis {
   stop(): Promise<void>
 }
 
-/** Starts a Redis that has written and synced what it has answered, as Postgres has. */
+/** Starts a Redis that, like Postgres, syncs what it wrote to disk before it answers. */
 export async function startRedis(directory: string): Promise<Redis> {
   install('redis-server', 'redis-server')
   const port = await freePort()
@@ -21,24 +21,24 @@ export async function startRedis(directory: string): Promise<Redis> {
   const settings = { bind: '127.0.0.1', port, dir, appendonly: 'yes', appendfsync: 'always', save: '' }
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)])
   const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const ended = once(child, 'exit')
+  const exited = once(child, 'exit')
   await Promise.race([
     isReady(child.stdout),
-    ended.then(() => Promise.reject(new Error(`redis-server ended: run it with ${args.join(' ')}`))),
+    exited.then(() => Promise.reject(new Error(`redis-server exited; its arguments were ${args.join(' ')}`))),
   ])
   return {
     pid: child.pid as number,
     port,
     async stop() {
       child.kill('SIGTERM')
-      await ended
+      await exited
     },
   }
 }
 
 function isReady(output: NodeJS.ReadableStream): Promise<void> {
   return new Promise((resolve) => {
-    // Read to the end, so that it never waits for us.
+    // Keep reading, so that Redis never blocks on a full pipe.
     createInterface({ input: output }).on('line', (line) => {
       if (line.includes('Ready to accept connections')) resolve()
     })

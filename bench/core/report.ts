@@ -1,71 +1,26 @@
-import { execFileSync } from 'node:child_process'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { cpus, release, totalmem } from 'node:os'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { BaselineLatency } from './baseline-latency.ts'
 import { drawBars, drawLines } from './chart.ts'
+import { format } from './format.ts'
+import type { Machine } from './machine.ts'
 import type { Pressure } from './pressure.ts'
-import { format, type Goal, type Outcome, type Table, warmUp } from './scenario.ts'
+import { type Goal, type ScenarioResult, type Table, warmUp } from './scenario.ts'
 import { median } from './stats.ts'
-import type { Waits } from './waits.ts'
 
-/** What was measured at one time. */
-export interface Run extends Pressure {
+/** The results of one run of the bench. */
+export interface Run extends Machine, Pressure {
   quick: boolean
   rounds: number
   durability: Readonly<Record<string, string>>
-  waits: Waits
-  scenarios: ({ name: string; title: string } & Outcome & Pressure)[]
+  baseline: BaselineLatency
+  scenarios: MeasuredScenario[]
 }
 
-type Recorded = Run & Machine
+type MeasuredScenario = { name: string; title: string } & ScenarioResult & Pressure
 
-/** Writes a report, again and again. */
-export interface Reporter {
-  write(run: Run): Promise<void>
-}
-
-/**
- * Makes what writes `RESULTS.md`, `results.json` and the charts into a directory. What is there of scenarios that are not
- * measured this time stays.
- */
-export async function createReporter(directory: string): Promise<Reporter> {
-  const earlier = await readRuns(join(directory, 'results.json'))
-  // Of when it began: what is measured may be changed meanwhile.
-  const machine = describeMachine()
-  return { write: (run) => writeReport(directory, [...without(earlier, run), { ...machine, ...run }]) }
-}
-
-async function writeReport(directory: string, runs: readonly Recorded[]): Promise<void> {
-  await mkdir(join(directory, 'charts'), { recursive: true })
-  await writeFile(join(directory, 'results.json'), `${JSON.stringify(runs, null, 2)}\n`)
-  const scenarios = runs.flatMap(({ scenarios }) => scenarios).toSorted((a, b) => numberOf(a) - numberOf(b))
-  const sections: string[] = []
-  for (const { name, title, tables, courses = [], listings = [], notes = [], cpuPressure } of scenarios) {
-    const charts: string[] = []
-    const chart = async (caption: string, drawn: string) => {
-      const file = `charts/${name.toLowerCase()}-${charts.push(caption)}.svg`
-      await writeFile(join(directory, file), drawn)
-      return `${caption}\n\n![${caption}](${file})`
-    }
-    sections.push(`## ${name}: ${title}`)
-    for (const table of tables) sections.push(await chart(table.caption, drawBars(table)), figuresOf(table))
-    for (const course of courses) sections.push(await chart(course.caption, drawLines(course)))
-    for (const { caption, head, rows } of listings) sections.push(caption, rowsOf([head, ...rows]))
-    sections.push(...notes)
-    if (cpuPressure !== undefined) sections.push(`Meanwhile ${waited(cpuPressure)}.`)
-  }
-  const head = [
-    '# What was measured',
-    ...runs.flatMap((run) => headOf(run, runs.length > 1)),
-    ...reading,
-    ...goalsOf(scenarios),
-  ]
-  await writeFile(join(directory, 'RESULTS.md'), `${[...head, ...sections].join('\n\n')}\n`)
-}
-
-const numberOf = ({ name }: { name: string }) => Number(name.slice(1))
-
-async function readRuns(file: string): Promise<Recorded[]> {
+/** Reads the runs in a results file; none if it does not exist. */
+export async function readRuns(file: string): Promise<Run[]> {
   try {
     return JSON.parse(await readFile(file, 'utf8'))
   } catch (error) {
@@ -74,86 +29,158 @@ async function readRuns(file: string): Promise<Recorded[]> {
   }
 }
 
-/** Earlier runs, without what another one has measured again. */
-function without(runs: readonly Recorded[], { quick, scenarios: measured }: Run): Recorded[] {
-  const names = new Set(measured.map(({ name }) => name))
-  return runs
-    .filter((run) => run.quick === quick)
-    .map((run) => ({ ...run, scenarios: run.scenarios.filter(({ name }) => !names.has(name)) }))
-    .filter(({ scenarios }) => scenarios.length > 0)
+export const writeRuns = (file: string, runs: readonly Run[]): Promise<void> =>
+  writeFile(file, `${JSON.stringify(runs, null, 2)}\n`)
+
+/** Adds a run to earlier ones and drops their results of the same scenarios. Quick runs and others do not mix. */
+export function mergeRun(earlier: readonly Run[], run: Run): Run[] {
+  const measured = new Set(run.scenarios.map(({ name }) => name))
+  const kept = earlier
+    .filter(({ quick }) => quick === run.quick)
+    .map((one) => ({ ...one, scenarios: one.scenarios.filter(({ name }) => !measured.has(name)) }))
+  return [...kept, run].filter(({ scenarios }) => scenarios.length > 0)
 }
 
-const waited = (cpuPressure: number) =>
-  `something that could have run waited for a processor ${format(cpuPressure)} % of the time`
-
-function headOf(run: Recorded, isPart: boolean): string[] {
-  const { quick, rounds, durability, waits, cpuPressure } = run
-  const settings = Object.entries(durability).map(([name, setting]) => `\`${name} = ${setting}\``)
-  const what = [
-    ...(isPart ? [`${run.scenarios.map(({ name }) => name).join(', ')}:`] : []),
-    `${run.date}, at ${run.commit}, ${rounds} rounds unless a caption says otherwise.`,
-    `${run.processors} × ${run.model}, ${run.memory} GiB of memory, Linux ${run.kernel}, Node.js ${run.node}.`,
-    ...(quick ? ['**A quick run: everything once and small, to see that it works. The figures mean nothing.**'] : []),
-  ]
-  const how = [
-    `As the server says: ${settings.join(', ')}.`,
-    `While nothing else goes on, a round trip to it takes ${shown(waits.roundTrip)}, and a row that is inserted and committed ${shown(waits.commit)}.`,
-    ...(cpuPressure === undefined ? [] : [`While it ran, ${waited(cpuPressure)}.`]),
-  ]
-  return [what.join(' '), how.join(' ')]
+/** Writes `RESULTS.md` and `charts/` into a directory. */
+export async function writeReport(directory: string, runs: readonly Run[]): Promise<void> {
+  await rm(join(directory, 'charts'), { recursive: true, force: true })
+  await mkdir(join(directory, 'charts'), { recursive: true })
+  const scenarios = runs.flatMap(({ scenarios }) => scenarios).toSorted(byNumber)
+  // The goals do not apply to a quick run. Quick runs and others do not mix.
+  const isQuick = runs.some(({ quick }) => quick)
+  const sections: string[] = []
+  for (const scenario of scenarios) sections.push(...(await sectionOf(directory, scenario, isQuick)))
+  const paragraphs = ['# Benchmark results', ...summaryOf(scenarios, isQuick), ...methodOf(runs), ...sections]
+  await writeFile(join(directory, 'RESULTS.md'), `${paragraphs.join('\n\n')}\n`)
 }
 
-const reading = [
-  'Postgres, the programs that are measured and what loads them share the machine. Contenders take turns. A figure is the median of its rounds, with the least and the greatest; a ratio is the median of the ratios within each round. `npm run bench` does it all again, with `--only` some of it.',
-  `What is asked at fixed times was asked ${warmUp.perSecond} times a second for ${warmUp.seconds} s before, unless the run was a quick one: V8 compiles what it runs for the last time after some 10,500 calls, nearly all of it at once. That it does not forget it while it is the turn of others, all Node processes run with \`--no-flush-bytecode\`.`,
-  'How much of the time something waited for a processor is what `/proc/pressure/cpu` says (some). What loads as much as it can makes much of that by itself; of two runs, the one with more was disturbed.',
-]
+const numberOf = ({ name }: { name: string }) => Number(name.slice(1))
+const byNumber = (a: { name: string }, b: { name: string }) => numberOf(a) - numberOf(b)
 
-const shown = ({ p50, p99 }: Waits['commit']) => `${format(p50)} ms (p99 ${format(p99)} ms)`
-
-function goalsOf(scenarios: Run['scenarios']): string[] {
-  const lines = scenarios.flatMap(({ name, title, goals }) =>
-    goals.map(({ goal, measured, ...one }) => [`[${name}](#${anchorOf(name, title)})`, goal, measured, verdictOn(one)]),
+function summaryOf(scenarios: readonly MeasuredScenario[], isQuick: boolean): string[] {
+  const lines = scenarios.flatMap((scenario) =>
+    linesOf(scenario.goals).map(({ measure, bound, measured, isMet }) => [
+      `[${scenario.name}](#${anchorOf(scenario)}) ${scenario.title}`,
+      measure,
+      measured,
+      bound,
+      isQuick ? '' : isMet ? 'met' : '**missed**',
+    ]),
   )
-  return lines.length > 0 ? ['## Goals', rowsOf([['scenario', 'goal', 'measured', ''], ...lines])] : []
+  const warning = isQuick
+    ? ['**Quick run: each contender ran once and small, to check that the bench works. The figures mean nothing.**']
+    : []
+  const legend =
+    'A ratio (`×`) is ours divided by the other one. The scenario sections say why a goal is missed. [How it was measured](#how-it-was-measured).'
+  return [...warning, tableOf([['scenario', 'measure', 'measured', 'goal', 'result'], ...lines]), legend]
 }
 
-function verdictOn({ isMet, why }: Pick<Goal, 'isMet' | 'why'>): string {
-  return isMet ? 'met' : `**not met**: ${why}`
+/** Merges the goals that differ only in the contender of ours into one line each. */
+function linesOf(goals: readonly Goal[]): Pick<Goal, 'measure' | 'bound' | 'measured' | 'isMet'>[] {
+  const groups = Map.groupBy(goals, ({ measure, bound }) => `${measure}|${bound}`)
+  return [...groups.values()].map((group) => {
+    const [{ measure, bound }] = group as [Goal]
+    const measured = group.map(({ measured, variant }) => (variant ? `${measured} (${variant})` : measured)).join(', ')
+    return { measure, bound, measured, isMet: group.every(({ isMet }) => isMet) }
+  })
 }
 
-/** Of a heading, as GitHub makes it. */
-const anchorOf = (name: string, title: string) =>
+/** The anchor that GitHub gives a heading. */
+const anchorOf = ({ name, title }: { name: string; title: string }) =>
   `${name}: ${title}`
     .toLowerCase()
     .replaceAll(/[^\w\- ]/g, '')
     .replaceAll(' ', '-')
 
-interface Machine {
-  date: string
-  processors: number
-  model: string
-  memory: number
-  kernel: string
-  node: string
-  commit: string
+function methodOf(runs: readonly Run[]): string[] {
+  const environments = Map.groupBy(runs, environmentOf)
+  const paragraphs = [...environments].map(([environment, runs]) =>
+    environments.size > 1 ? `${namesIn(runs)}: ${environment}` : environment,
+  )
+  return ['## How it was measured', ...paragraphs, runTable(runs), ...method]
 }
 
-const describeMachine = (): Machine => ({
-  date: new Date().toISOString().slice(0, 10),
-  processors: cpus().length,
-  model: cpus()[0]?.model ?? 'processor',
-  memory: Math.round(totalmem() / 2 ** 30),
-  kernel: release(),
-  node: process.version,
-  commit: execFileSync('git', ['describe', '--always', '--dirty'], {
-    cwd: import.meta.dirname,
-    encoding: 'utf8',
-  }).trim(),
-})
+const namesIn = (runs: readonly Run[]) =>
+  runs
+    .flatMap(({ scenarios }) => scenarios)
+    .toSorted(byNumber)
+    .map(({ name }) => name)
+    .join(', ')
+
+function environmentOf({ processors, model, memory, kernel, node, durability }: Run): string {
+  const { server_version: version, ...others } = durability
+  const settings = Object.entries(others).map(([name, setting]) => `\`${name} = ${setting}\``)
+  return `${processors} × ${model}, ${memory} GiB of memory, Linux ${kernel}, Node.js ${node}, PostgreSQL ${version} with ${settings.join(', ')}.`
+}
+
+function runTable(runs: readonly Run[]): string {
+  const head = [
+    'scenarios',
+    'date',
+    'commit',
+    'rounds',
+    'round trip, p50 / p99 (ms)',
+    'insert and commit, p50 / p99 (ms)',
+    'CPU pressure',
+  ]
+  const percentiles = ({ p50, p99 }: BaselineLatency['commit']) => `${format(p50)} / ${format(p99)}`
+  const lines = runs
+    .toSorted((a, b) => Math.min(...a.scenarios.map(numberOf)) - Math.min(...b.scenarios.map(numberOf)))
+    .map((run) => [
+      namesIn([run]),
+      run.date,
+      run.commit,
+      String(run.rounds),
+      percentiles(run.baseline.roundTrip),
+      percentiles(run.baseline.commit),
+      run.cpuPressure === undefined ? '' : `${format(run.cpuPressure)} %`,
+    ])
+  return tableOf([head, ...lines])
+}
+
+const method = [
+  'The number of rounds holds unless a caption says otherwise. Round trip and commit are the latencies of Postgres while the machine is idle: a statement that reads nothing, and one that inserts a row and commits.',
+  'Postgres, the measured programs and the load generator share the machine. Contenders take turns. A figure is the median of its rounds, with the lowest and the highest in parentheses. A ratio is the median of the ratios within each round.',
+  `What is measured at a fixed rate is warmed up before with ${warmUp.perSecond} requests or jobs per second for ${warmUp.seconds} s, except in a quick run: V8 optimizes code for the last time after some 10,500 calls, nearly all of it at once. All Node.js processes run with \`--no-flush-bytecode\`, so that V8 keeps compiled code while other contenders are measured.`,
+  'CPU pressure is the percentage of the time in which a runnable task waited for a processor (`some` in `/proc/pressure/cpu`). A load that uses the machine fully causes much of it by itself. Of two runs of the same scenario, the one with more pressure was disturbed.',
+]
+
+async function sectionOf(directory: string, scenario: MeasuredScenario, isQuick: boolean): Promise<string[]> {
+  const { name, title, tables, lineCharts = [], listings = [], goals, notes = [], cpuPressure } = scenario
+  let charts = 0
+  const chart = async (label: string, svg: string) => {
+    const file = `charts/${name.toLowerCase()}-${++charts}.svg`
+    await writeFile(join(directory, file), svg)
+    return `![${label}](${file})`
+  }
+  const parts: string[] = [`## ${name}: ${title}`, ...(isQuick ? [] : missedIn(goals))]
+  for (const table of tables) {
+    parts.push(table.caption, await chart(table.metrics[0]?.label ?? '', drawBars(table)), figuresOf(table))
+  }
+  for (const one of lineCharts) parts.push(one.caption, await chart(one.yLabel, drawLines(one)))
+  for (const { caption, head, rows } of listings) parts.push(caption, tableOf([head, ...rows]))
+  parts.push(...notes)
+  if (cpuPressure !== undefined) parts.push(`CPU pressure during this scenario: ${format(cpuPressure)} %.`)
+  return parts
+}
+
+/** Explains the missed goals; goals with the same reason share a paragraph. */
+function missedIn(goals: readonly Goal[]): string[] {
+  const missed = Map.groupBy(
+    goals.filter(({ isMet }) => !isMet),
+    ({ reason }) => reason,
+  )
+  return [...missed].map(([reason, goals]) => {
+    const figures = goals.map(
+      ({ measure, variant, measured, bound }) =>
+        `${measure}${variant ? ` (${variant})` : ''}: ${measured} (goal ${bound})`,
+    )
+    return `**Missed:** ${figures.join('; ')}. ${reason}`
+  })
+}
 
 function figuresOf({ metrics, series }: Table): string {
-  const head = ['', ...metrics.map(({ name, unit }) => `${name} (${unit})`)]
+  const head = ['', ...metrics.map(({ label }) => label)]
   const lines = series.map(({ contender, samples }) => [
     contender,
     ...metrics.map(({ name }) => {
@@ -163,10 +190,10 @@ function figuresOf({ metrics, series }: Table): string {
       return `${format(median(values))}${spread}`
     }),
   ])
-  return rowsOf([head, ...lines])
+  return tableOf([head, ...lines])
 }
 
-const escaped = (cell: string) => cell.replaceAll('|', '\\|')
+const escapeCell = (cell: string) => cell.replaceAll('|', '\\|')
 
-const rowsOf = ([head = [], ...lines]: readonly (readonly string[])[]) =>
-  [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.map(escaped).join(' | ')} |`).join('\n')
+const tableOf = ([head = [], ...lines]: readonly (readonly string[])[]) =>
+  [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.map(escapeCell).join(' | ')} |`).join('\n')

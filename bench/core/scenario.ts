@@ -1,150 +1,153 @@
+import type { BaselineLatency } from './baseline-latency.ts'
+import { format } from './format.ts'
+import type { Sample, Series } from './series.ts'
 import type { Server } from './server.ts'
-import type { Waits } from './waits.ts'
 
-/** What a scenario runs on. */
+/** What a scenario and its contenders run with. */
 export interface Bench {
   server: Server
-  /** What cannot be shorter on this machine. */
-  waits: Waits
-  /** Everything once, and small. */
+  /** What a round trip and a commit take on this machine while it is idle. */
+  baseline: BaselineLatency
+  /** Run everything once and small. The figures of such a run mean nothing. */
   quick: boolean
-  /** How often each contender is measured; they take turns. */
+  /** How many times each contender is measured. Contenders take turns. */
   rounds: number
-  /** How long the soak takes. */
   soakMinutes: number
-  /** For logs and the like. */
+  /** For logs and other files. */
   directory: string
-  /** Tells whoever waits how far it is. */
-  say(text: string): void
+  /** Prints a line of progress. */
+  log(text: string): void
 }
 
-/** What is measured once, by the name of the metric. */
-export type Sample = Readonly<Record<string, number>>
-
-/** How a metric is shown. */
+/** A column of a table. */
 export interface Metric {
+  /** The key in the samples. */
   name: string
-  /** For example `1/s` or `ms`. */
-  unit: string
+  /** The heading, with the unit: `requests/s`, `p50 (ms)`. */
+  label: string
 }
 
-/** What a contender came to, round by round. */
-export interface Series {
-  contender: string
-  samples: Sample[]
-}
-
-/** Contenders side by side; the first metric is drawn. */
+/** Contenders side by side. The first metric is drawn as a chart. */
 export interface Table {
-  /** What was done, in a sentence. */
   caption: string
   metrics: readonly Metric[]
   series: readonly Series[]
 }
 
-/** How something went over time, line by line. */
-export interface Course {
+/** Values over time. */
+export interface LineChart {
   caption: string
-  /** In seconds or minutes. */
-  time: Metric
-  metric: Metric
+  /** Axis labels, with units. */
+  xLabel: string
+  yLabel: string
   lines: readonly { name: string; points: readonly Point[] }[]
-  /** What was done from one time to another. */
+  /** A period to mark. */
   span?: { from: number; to: number; text: string }
 }
 
+/** A value at a time, in seconds or minutes as the chart says. */
 export interface Point {
   time: number
   value: number
 }
 
-/** What is no figure of a contender, in rows of text. */
+/** A table of text. */
 export interface Listing {
   caption: string
   head: readonly string[]
   rows: readonly (readonly string[])[]
 }
 
-/** What is to be reached, and what was. */
 export interface Goal {
-  goal: string
+  /** What is measured: `p50`, or `requests/s ÷ pg-boss`. Goals with the same measure and bound share a line. */
+  measure: string
+  /** The contender of ours, where several have the same goal. */
+  variant?: string
+  /** For example `≥ 8 ×`. */
+  bound: string
+  /** For example `6.15 ×`. */
   measured: string
   isMet: boolean
-  /** What bounds it, should it be missed: with what was measured. */
-  why: string
+  /** What limits the figure, in sentences; printed if the goal is missed. */
+  reason: string
 }
 
-/** What a scenario came to. */
-export interface Outcome {
+export interface ScenarioResult {
   tables: readonly Table[]
-  courses?: readonly Course[]
+  lineCharts?: readonly LineChart[]
   listings?: readonly Listing[]
   goals: readonly Goal[]
+  /** Paragraphs that explain the tables. */
   notes?: readonly string[]
 }
 
 export interface Scenario {
-  /** As in `S1`. */
+  /** `S1` and so on. */
   name: string
+  /** A few words. */
   title: string
-  run(bench: Bench): Promise<Outcome>
+  run(bench: Bench): Promise<ScenarioResult>
 }
 
-/** One of those who are compared. */
-export interface Contender<Work> {
+/** A program that is measured. */
+export interface Contender<Load> {
   name: string
-  /** Starts what it needs, on a database of its own. */
-  open(bench: Bench): Promise<Opened<Work>>
+  /** Starts its processes, on a database of its own. */
+  open(bench: Bench): Promise<OpenContender<Load>>
 }
 
-export interface Opened<Work> {
-  measure(work: Work): Promise<Sample>
+export interface OpenContender<Load> {
+  measure(load: Load): Promise<Sample>
   close(): Promise<void>
 }
 
 /**
- * What makes a process warm that is asked at fixed times: V8 compiles what it runs for the last time after some 10,500
- * calls, nearly all of it at once, which takes both processors for a quarter of a second.
+ * Warms up processes that are measured at a fixed rate. V8 optimizes the code for the last time after about 10,500
+ * calls, nearly all of it at once, which keeps two processors busy for a quarter of a second.
  */
 export const warmUp = { perSecond: 500, seconds: 25 }
 
 /**
- * Measures the contenders in turns, so that what disturbs the machine disturbs all of them.
+ * Measures the contenders in turns, so that a disturbance of the machine hits all of them.
  *
- * @param before what they do first, which belongs to the compiler. A quick run, which tells nothing of speed,
- * does without
+ * @param before run once first, not measured; left out of a quick run
  */
-export async function interleave<Work>(
-  { quick, say, rounds }: Bench,
-  contenders: readonly { name: string; opened: Opened<Work> }[],
-  work: Work,
-  before?: Work,
+export async function interleave<Load>(
+  { quick, log, rounds }: Pick<Bench, 'quick' | 'log' | 'rounds'>,
+  contenders: readonly { name: string; opened: OpenContender<Load> }[],
+  metrics: readonly Metric[],
+  load: Load,
+  before?: Load,
 ): Promise<Series[]> {
   if (before !== undefined && !quick) for (const { opened } of contenders) await opened.measure(before)
   const series = contenders.map(({ name }) => ({ contender: name, samples: [] as Sample[] }))
   for (let round = 1; round <= rounds; round++) {
-    for (const [index, { name, opened }] of inTurn([...contenders.entries()], round)) {
-      const sample = await opened.measure(work)
+    for (const [index, { name, opened }] of inOrder([...contenders.entries()], round)) {
+      const sample = await opened.measure(load)
       series[index]?.samples.push(sample)
-      const shown = Object.entries(sample).map(([metric, value]) => `${metric} ${format(value)}`)
-      say(`round ${round} of ${rounds} · ${name} · ${shown.join(' · ')}`)
+      log(`round ${round} of ${rounds} · ${name} · ${describeSample(sample, metrics)}`)
     }
   }
   return series
 }
 
-/** Others begin in each round, and in every other one they go backwards: nobody always follows the same one. */
-function inTurn<One>(all: readonly One[], round: number): One[] {
-  const first = round % all.length
-  const turns = [...all.slice(first), ...all.slice(0, first)]
-  return round % 2 === 0 ? turns : turns.reverse()
+export const describeSample = (sample: Sample, metrics: readonly Metric[]): string =>
+  metrics
+    .flatMap(({ name, label }) => (sample[name] === undefined ? [] : `${label}: ${format(sample[name])}`))
+    .join(' · ')
+
+/** Varies the order from round to round, so that no contender always follows the same one. */
+function inOrder<One>(all: readonly One[], round: number): One[] {
+  const first = Math.floor((round - 1) / 2) % all.length
+  const rotated = [...all.slice(first), ...all.slice(0, first)]
+  return round % 2 === 0 ? rotated.reverse() : rotated
 }
 
-/** Opens contenders, all at once, and closes them whatever happens. */
-export async function withContenders<Work, Result>(
+/** Opens all contenders at once, and closes them whatever happens. */
+export async function withContenders<Load, Result>(
   bench: Bench,
-  contenders: readonly Contender<Work>[],
-  use: (opened: { name: string; opened: Opened<Work> }[]) => Promise<Result>,
+  contenders: readonly Contender<Load>[],
+  use: (opened: { name: string; opened: OpenContender<Load> }[]) => Promise<Result>,
 ): Promise<Result> {
   const opening = await Promise.allSettled(
     contenders.map(async ({ name, open }) => ({ name, opened: await open(bench) })),
@@ -161,7 +164,3 @@ function unwrap<Value>(settled: PromiseSettledResult<Value>): Value {
   if (settled.status === 'rejected') throw settled.reason
   return settled.value
 }
-
-/** As many digits as mean something. */
-export const format = (value: number): string =>
-  Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en-US') : String(Number(value.toPrecision(3)))

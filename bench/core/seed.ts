@@ -1,55 +1,53 @@
 import pg from 'pg'
 import { post } from '../load/post.ts'
 
-/** Which jobs are written. */
+/** Jobs to insert. */
 export interface Seed {
-  /** A job that a request has been accepted as: the rows of the new ones are like its own. */
+  /** The id of an accepted job, whose rows are copied. */
   template: string
   count: number
-  /** Their ids are of times between these, in the order of time. */
+  /** The ids are of times spread evenly between these. */
   from: Date
   to: Date
-  /** They have ended, and have left the queue. */
+  /** Insert succeeded jobs, which have no row in the queue. */
   ended?: boolean
 }
 
-/** What a table holds instead of what it does for the template; `id` and `at` are those of a new job. */
-interface Rows {
+/** A table, and the columns that differ from the template's row; `new.id` and `new.at` are those of the new job. */
+interface CopiedTable {
   table: string
-  /** Whose value is the job's id. */
+  /** The column that holds the job's id. */
   key: string
-  instead: Readonly<Record<string, string>>
+  changed: Readonly<Record<string, string>>
 }
 
-const queued: readonly Rows[] = [
-  {
-    table: 'pgboss.job',
-    key: 'id',
-    instead: {
-      data: `jsonb_build_object('job', new.id, 'payload', jsonb_build_object('noteId', new.id))`,
-      start_after: 'new.at',
-      created_on: 'new.at',
-    },
+const queue: CopiedTable = {
+  table: 'accepted_queue.job',
+  key: 'id',
+  changed: {
+    data: `jsonb_build_object('job', new.id, 'payload', jsonb_build_object('noteId', new.id))`,
+    start_after: 'new.at',
+    created_on: 'new.at',
   },
-]
+}
 
-const rowsOf = (ended: boolean): readonly Rows[] => [
-  { table: 'note', key: 'id', instead: {} },
+const tablesOf = (ended: boolean): readonly CopiedTable[] => [
+  { table: 'note', key: 'id', changed: {} },
   {
     table: 'accepted.idempotency_key',
     key: 'job_id',
-    instead: { key: 'new.id::text', fingerprint: 'sha256(uuid_send(new.id))', created_at: 'new.at' },
+    changed: { key: 'new.id::text', fingerprint: 'sha256(uuid_send(new.id))', created_at: 'new.at' },
   },
   {
     table: 'accepted.job',
     key: 'id',
-    instead: {
+    changed: {
       idempotency_key: 'new.id::text',
       created_at: 'new.at',
       updated_at: 'new.at',
       expires_at: `new.at + (template.expires_at - template.created_at)`,
       ...(ended && {
-        state: `'succeeded'`,
+        status: `'succeeded'`,
         percent: '100',
         attempt: '1',
         sequence: '2',
@@ -58,16 +56,16 @@ const rowsOf = (ended: boolean): readonly Rows[] => [
       }),
     },
   },
-  ...(ended ? [] : queued),
+  ...(ended ? [] : [queue]),
 ]
 
-/** Writes jobs as if as many requests had been accepted, each with a key, by one statement a table. */
+/** Inserts jobs as if requests with idempotency keys had been accepted, with one statement per table. */
 export async function seedJobs(url: string, { template, count, from, to, ended = false }: Seed): Promise<void> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
     await client.query('begin')
-    // What refers to something refers to what is there; to look at each is only slow.
+    // The rows are consistent by construction, and checking foreign keys and triggers row by row is slow.
     await client.query('set local session_replication_role = replica')
     await client.query('create temporary table new (id uuid, at timestamptz) on commit drop')
     await client.query(
@@ -77,7 +75,7 @@ export async function seedJobs(url: string, { template, count, from, to, ended =
         lateral (select $2::timestamptz + ($3::timestamptz - $2::timestamptz) * (n::float8 / $1) as at) times`,
       [count, from, to],
     )
-    for (const rows of rowsOf(ended)) await insert(client, template, rows)
+    for (const table of tablesOf(ended)) await copyRows(client, template, table)
     if (ended)
       await client.query(
         `insert into accepted.processed_key (operation, principal, key, job_id, processed_at)
@@ -91,13 +89,13 @@ export async function seedJobs(url: string, { template, count, from, to, ended =
   }
 }
 
-async function insert(client: pg.Client, template: string, { table, key, instead }: Rows): Promise<void> {
+async function copyRows(client: pg.Client, template: string, { table, key, changed }: CopiedTable): Promise<void> {
   const { rows } = await client.query<{ name: string }>(
     `select attname as name from pg_attribute
     where attrelid = $1::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attnum`,
     [table],
   )
-  const values: Readonly<Record<string, string>> = { ...instead, [key]: 'new.id' }
+  const values: Readonly<Record<string, string>> = { ...changed, [key]: 'new.id' }
   const columns = rows.map(({ name }) => client.escapeIdentifier(name))
   const selected = rows.map(({ name }) => values[name] ?? `template.${client.escapeIdentifier(name)}`)
   await client.query(
@@ -107,8 +105,8 @@ async function insert(client: pg.Client, template: string, { table, key, instead
   )
 }
 
-/** Makes dead rows go, makes the planner know the tables as they are, and has what was written on disk. */
-export async function settleTables(url: string): Promise<void> {
+/** Removes dead rows, updates the planner's statistics and writes dirty pages to disk. */
+export async function vacuumAndCheckpoint(url: string): Promise<void> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
@@ -119,25 +117,25 @@ export async function settleTables(url: string): Promise<void> {
   }
 }
 
-/** Not long ago, and in the partition of today. */
-export function today(): { from: Date; to: Date } {
+/** Returns the last ten minutes, or what part of them is today (UTC) and so in today's partition. */
+export function recently(): { from: Date; to: Date } {
   const to = new Date()
   const midnight = new Date(to).setUTCHours(0, 0, 0, 0)
   return { from: new Date(Math.max(midnight, to.getTime() - 600_000)), to }
 }
 
-/** So many days ago that what was accepted then has expired. */
-const daysAgo = 9
+/** Older than the default retention of 7 days. */
+const expiredDaysAgo = 9
 
-/** Every so many jobs one had an attempt that failed. */
-const failedEvery = 100
+/** One job in 100 had a failed attempt. */
+const failedAttemptEvery = 100
 
-/** Adds the partition of a day whose every job has ended and expired, with their keys and attempts. */
+/** Adds the partition of a day in which all jobs have succeeded and expired, with their keys and attempts. */
 export async function addExpiredDay(
   url: string,
   { template, count }: Pick<Seed, 'template' | 'count'>,
 ): Promise<{ partition: string }> {
-  const from = new Date(new Date().setUTCHours(0, 0, 0, 0) - daysAgo * 86_400_000)
+  const from = new Date(new Date().setUTCHours(0, 0, 0, 0) - expiredDaysAgo * 86_400_000)
   const to = new Date(from.getTime() + 86_400_000)
   const partition = `job_${from.toISOString().slice(0, 10).replaceAll('-', '')}`
   const client = new pg.Client({ connectionString: url })
@@ -148,7 +146,7 @@ export async function addExpiredDay(
       [from, to],
     )
     const { lower, upper } = rows[0] as { lower: string; upper: string }
-    // As accepted.create_job_partitions does it, which makes none of the past.
+    // The same as accepted.create_job_partitions does, which creates none for past days.
     await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 50)`)
     await client.query(
       `alter table accepted.job attach partition accepted.${partition} for values from ('${lower}') to ('${upper}')`,
@@ -157,7 +155,7 @@ export async function addExpiredDay(
     await client.query(
       `insert into accepted.attempt (job_id, attempt, error)
       select id, 1, '{"code":"handler-failed","message":"Out of milk"}' from accepted.${partition}
-      where hashtext(id::text) % ${failedEvery} = 0`,
+      where hashtext(id::text) % ${failedAttemptEvery} = 0`,
     )
   } finally {
     await client.end()
@@ -165,5 +163,5 @@ export async function addExpiredDay(
   return { partition }
 }
 
-/** Accepts a request and answers the id of its job. */
+/** Sends a request and returns the id of its job. */
 export const acceptOne = async (origin: string): Promise<string> => JSON.parse(await post(`${origin}/notes`)).id

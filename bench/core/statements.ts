@@ -1,42 +1,34 @@
-import { open, stat } from 'node:fs/promises'
 import { query, type Server } from './server.ts'
+import { followLog } from './server-log.ts'
 
-/** Has the statements of a database logged; of sessions that begin from now on. */
+/** Logs every statement in new sessions of a database. */
 export const logStatements = async (server: Server, database: string): Promise<void> =>
   void (await query(server.urlOf('postgres'), `alter database ${database} set log_statement = 'all'`))
 
-/** A statement, and how often an application has sent it. */
-export interface Counted {
+/** How many times an application has sent a statement. */
+export interface StatementCount {
   application: string
   statement: string
   count: number
 }
 
-/** Begins to count the statements of a database that are logged; the answer is what was sent until it is called. */
-export async function countStatements(server: Server, database: string): Promise<() => Promise<Counted[]>> {
-  const { size: from } = await stat(server.logFile)
-  return async () => {
-    const file = await open(server.logFile)
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc((await file.stat()).size - from), { position: from })
-      return count(buffer.toString('utf8', 0, bytesRead), database)
-    } finally {
-      await file.close()
-    }
-  }
+/** Starts counting the logged statements of a database; the returned function gives the counts, highest first. */
+export async function countStatements(server: Server, database: string): Promise<() => Promise<StatementCount[]>> {
+  const readLog = await followLog(server)
+  return async () => parseStatements(await readLog(), database)
 }
 
-function count(log: string, database: string): Counted[] {
-  const counted = new Map<string, Counted>()
-  // What goes over several lines has a tab before each further one.
+function parseStatements(log: string, database: string): StatementCount[] {
+  const counts = new Map<string, StatementCount>()
+  // Postgres starts the further lines of an entry with a tab.
   for (const line of log.replaceAll(/\n\t\s*/g, ' ').split('\n')) {
-    const [, of, application, statement] =
+    const [, loggedDatabase, application, statement] =
       line.match(/^([^|]*)\|([^|]*)\|LOG: {2}(?:statement|execute [^:]*): (.*)$/) ?? []
-    if (of !== database || application === undefined || statement === undefined) continue
+    if (loggedDatabase !== database || application === undefined || statement === undefined) continue
     const key = `${application}|${statement}`
-    const known = counted.get(key) ?? { application, statement: statement.trim(), count: 0 }
-    known.count++
-    counted.set(key, known)
+    const counted = counts.get(key) ?? { application, statement: statement.trim(), count: 0 }
+    counted.count++
+    counts.set(key, counted)
   }
-  return [...counted.values()].sort((a, b) => b.count - a.count)
+  return [...counts.values()].sort((a, b) => b.count - a.count)
 }

@@ -1,26 +1,29 @@
 import { query } from './server.ts'
 
-/** What partitions are shown as: one table. */
-const family = `case when s.relname ~ '^job_[0-9]{8}$|^job_default$' and s.schemaname = 'accepted' then 'job' else s.relname end`
+/** Shows the partitions of accepted.job as one table. */
+const tableName = `case when s.relname ~ '^job_[0-9]{8}$|^job_default$' and s.schemaname = 'accepted' then 'job' else s.relname end`
 
-const ours = `s.schemaname = 'accepted' or s.schemaname = 'pgboss' and s.relname like 'job%'`
+const isOurs = `s.schemaname = 'accepted' or s.schemaname = 'accepted_queue' and s.relname like 'job%'`
 
-/** An index, over all partitions, and how often it was used. */
+/** The table that holds the jobs of all our queues. */
+export const queueTable = 'accepted_queue.job_common'
+
+/** An index, summed over all partitions. */
 export interface Index {
   /** With its schema. */
   table: string
   name: string
   scans: number
   bytes: number
-  /** What it is for, as far as that is said: of ours it is. */
+  /** Its comment, or whether it is a primary key or unique; empty if unknown. */
   purpose: string
 }
 
-/** The indexes of the status tables and of the queue. Sessions that have ended have told what they did. */
+/** Lists the indexes of the status tables and of the queue. Sessions report their scans at the latest when they end. */
 export async function indexesOf(url: string): Promise<Index[]> {
   const rows = await query<{ table: string; name: string; scans: string; bytes: string; purpose: string }>(
     url,
-    `select s.schemaname || '.' || ${family} as table, name, sum(s.idx_scan) as scans,
+    `select s.schemaname || '.' || ${tableName} as table, name, sum(s.idx_scan) as scans,
       sum(pg_relation_size(s.indexrelid)) as bytes,
       coalesce(
         max(obj_description(to_regclass(s.schemaname || '.' || name))),
@@ -28,34 +31,34 @@ export async function indexesOf(url: string): Promise<Index[]> {
       ) as purpose
     from pg_stat_user_indexes s join pg_index i using (indexrelid),
       regexp_replace(s.indexrelname, '^job_([0-9]{8}|default)_', 'job_') as name
-    where ${ours} group by 1, 2 order by 1, 2`,
+    where ${isOurs} group by 1, 2 order by 1, 2`,
   )
   return rows.map(({ scans, bytes, ...one }) => ({ ...one, scans: Number(scans), bytes: Number(bytes) }))
 }
 
-/** A table, over all partitions. */
-export interface TableState {
+/** Statistics of a table, summed over all partitions. */
+export interface TableStatistics {
   /** With its schema. */
   name: string
-  /** Inserted and not deleted, per the statistics. */
+  /** Inserted minus deleted rows. */
   rows: number
-  /** Dead, and not yet removed, as the statistics estimate it. */
+  /** Dead rows that have not been removed yet (an estimate). */
   dead: number
-  /** Of the updates, those within their page and without an index (HOT), in percent; none without an update. */
+  /** The percentage of updates within their page and without an index change (HOT); undefined without updates. */
   hot?: number
   heapBytes: number
   indexBytes: number
 }
 
-/** The tables of ours and of the queue that hold something, the largest first. */
-export async function tablesOf(url: string): Promise<TableState[]> {
-  const rows = await query<Record<Exclude<keyof TableState, 'hot'>, string> & { hot: string | null }>(
+/** Lists our tables and those of the queue into which rows have been inserted, the largest first. */
+export async function tablesOf(url: string): Promise<TableStatistics[]> {
+  const rows = await query<Record<Exclude<keyof TableStatistics, 'hot'>, string> & { hot: string | null }>(
     url,
-    `select s.schemaname || '.' || ${family} as name,
+    `select s.schemaname || '.' || ${tableName} as name,
       sum(s.n_tup_ins - s.n_tup_del) as rows, sum(s.n_dead_tup) as dead,
       100 * sum(s.n_tup_hot_upd) / nullif(sum(s.n_tup_upd), 0) as hot,
       sum(pg_table_size(s.relid)) as "heapBytes", sum(pg_indexes_size(s.relid)) as "indexBytes"
-    from pg_stat_user_tables s where ${ours}
+    from pg_stat_user_tables s where ${isOurs}
     group by 1 having sum(s.n_tup_ins) > 0 order by sum(pg_total_relation_size(s.relid)) desc`,
   )
   return rows.map(({ name, ...figures }) => {

@@ -1,4 +1,4 @@
--- POSTs a note under a key of its own, again and again; at the end, the figures as JSON.
+-- POSTs notes, each with its own idempotency key, and prints the figures as JSON at the end.
 local prefix = ""
 local count = 0
 local threads = 0
@@ -21,7 +21,7 @@ function request()
   return wrk.format()
 end
 
--- What this process has computed, in seconds (proc(5); a tick is a hundredth everywhere).
+-- CPU time of this process in seconds (proc(5); a clock tick is 10 ms on Linux).
 function cpu()
   local file = io.open("/proc/self/stat")
   local fields = {}

@@ -1,25 +1,25 @@
-// Sends requests at fixed times and answers how long each took, from when it should have been sent.
+// Sends requests at fixed times and reports the latency of each, counted from when it was due.
 
 import { now } from '../core/clock.ts'
 import { quantile } from '../core/stats.ts'
-import { atFixedTimes, type Pace } from './pace.ts'
+import { type Pace, runAtFixedTimes } from './pace.ts'
 import { post } from './post.ts'
 
 process.on('message', async ({ url, ...pace }: Pace & { url: string }) => {
-  const took = await atFixedTimes(pace, async (due) => {
+  const sent = await runAtFixedTimes(pace, async (due) => {
     const late = now() - due
     await post(url)
     return { due, latency: now() - due, late }
   })
-  const latencies = took.map(({ latency }) => latency)
+  const latencies = sent.map(({ latency }) => latency)
   process.send?.({
     p50: quantile(latencies, 0.5),
     p99: quantile(latencies, 0.99),
     max: Math.max(...latencies),
     late: quantile(
-      took.map(({ late }) => late),
+      sent.map(({ late }) => late),
       0.99,
     ),
-    course: took.map(({ due, latency }) => [due, latency]),
+    requests: sent.map(({ due, latency }) => [due, latency]),
   })
 })

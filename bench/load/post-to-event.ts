@@ -1,45 +1,45 @@
-// POSTs at fixed times and follows the events of all jobs on one stream; answers how long each job took to its end.
+// POSTs at fixed times, follows the events of all jobs on one stream, and reports when the final event of each arrived.
 import { once } from 'node:events'
 import { type ClientRequest, get, type IncomingMessage } from 'node:http'
 import { now } from '../core/clock.ts'
 import { quantile } from '../core/stats.ts'
-import { atFixedTimes, type Pace } from './pace.ts'
+import { type Pace, runAtFixedTimes } from './pace.ts'
 import { post } from './post.ts'
 
-/** So long the end of a job is waited for, in milliseconds. */
-const patience = 30_000
+/** Bounds how long the final event of a job may take. */
+const finalEventTimeoutMs = 30_000
 
 process.on('message', async ({ origin, ...pace }: Pace & { origin: string }) => {
-  const ends = await follow(`${origin}/events`)
-  const took = await atFixedTimes(pace, async (due) => {
+  const events = await followEvents(`${origin}/events`)
+  const jobs = await runAtFixedTimes(pace, async (due) => {
     const { id } = JSON.parse(await post(`${origin}/notes`)) as { id: string }
     const accepted = now()
-    return { latency: (await ends.of(id)) - due, accepted: accepted - due }
+    return { latency: (await events.finalEventOf(id)) - due, accepted: accepted - due }
   })
-  ends.stop()
-  const latencies = took.map(({ latency }) => latency)
+  events.stop()
+  const latencies = jobs.map(({ latency }) => latency)
   process.send?.({
     p50: quantile(latencies, 0.5),
     p99: quantile(latencies, 0.99),
     max: Math.max(...latencies),
     accepted: quantile(
-      took.map(({ accepted }) => accepted),
+      jobs.map(({ accepted }) => accepted),
       0.5,
     ),
   })
 })
 
-/** Follows a stream of events: when the end of a job arrived, be it before its 202. */
-async function follow(url: string) {
-  const arrived = new Map<string, PromiseWithResolvers<number>>()
-  const endOf = (id: string) => {
-    const end = arrived.get(id) ?? Promise.withResolvers<number>()
-    arrived.set(id, end)
-    return end
+async function followEvents(url: string) {
+  // The event of a job may arrive before its 202.
+  const arrivals = new Map<string, PromiseWithResolvers<number>>()
+  const arrivalOf = (id: string) => {
+    const arrival = arrivals.get(id) ?? Promise.withResolvers<number>()
+    arrivals.set(id, arrival)
+    return arrival
   }
   const sent: ClientRequest = get(url, { headers: { accept: 'text/event-stream' } })
   const [response] = (await once(sent, 'response')) as [IncomingMessage]
-  if (response.statusCode !== 200) throw new Error(`${url} answered ${response.statusCode}`)
+  if (response.statusCode !== 200) throw new Error(`GET ${url} returned ${response.statusCode}`)
   let rest = ''
   response.setEncoding('utf8')
   response.on('error', () => {})
@@ -51,13 +51,16 @@ async function follow(url: string) {
       const [, data] = frame.match(/^data: (.*)$/m) ?? []
       const { id, status } = data ? JSON.parse(data) : {}
       if (status === 'failed' || status === 'canceled') throw new Error(`Job ${id} is ${status}`)
-      if (status === 'succeeded') endOf(id).resolve(at)
+      if (status === 'succeeded') arrivalOf(id).resolve(at)
     }
   })
   return {
-    of: (id: string): Promise<number> => {
-      const timer = setTimeout(() => endOf(id).reject(new Error(`The end of ${id} does not come`)), patience)
-      return endOf(id).promise.finally(() => clearTimeout(timer))
+    /** Resolves to the time at which the final event of a job arrived. */
+    finalEventOf: (id: string): Promise<number> => {
+      const seconds = finalEventTimeoutMs / 1000
+      const reject = () => arrivalOf(id).reject(new Error(`No final event of job ${id} within ${seconds} s`))
+      const timer = setTimeout(reject, finalEventTimeoutMs)
+      return arrivalOf(id).promise.finally(() => clearTimeout(timer))
     },
     stop: () => sent.destroy(),
   }

@@ -1,16 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import { Agent, request } from 'node:http'
 
-// A connection that is free is used again.
 const agent = new Agent({ keepAlive: true, maxSockets: 256 })
 const run = randomBytes(6).toString('hex')
 let count = 0
 
 /**
- * POSTs a note under a key of its own.
+ * POSTs a note with a new idempotency key.
  *
- * @returns the body of the answer
- * @throws Error unless it was accepted
+ * @returns the response body
+ * @throws Error unless the response is 202
  */
 export function post(url: string): Promise<string> {
   const body = '{"text":"Buy milk, bread and some other things"}'
@@ -29,11 +28,11 @@ export function post(url: string): Promise<string> {
       response.on('error', reject)
       response.on('end', () => {
         if (response.statusCode === 202) resolve(text)
-        else reject(new Error(`${url} answered ${response.statusCode}: ${text}`))
+        else reject(new Error(`POST ${url} returned ${response.statusCode}: ${text}`))
       })
     })
     sent.on('error', reject)
-    sent.on('timeout', () => sent.destroy(new Error(`${url} does not answer`)))
+    sent.on('timeout', () => sent.destroy(new Error(`POST ${url} timed out`)))
     sent.end(body)
   })
 }

@@ -1,46 +1,43 @@
-// Follows streams of events, any number of them, each on a socket of its own; answers when all are open, and then how
-// long after the end of its job the event was on each. Sockets alone, for what watches is not to be what is measured.
+// Opens event streams, each on a socket of its own, and reports how long after the end of its job the event arrived on
+// each. It uses bare sockets, so that the client costs as little as possible.
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { median } from '../core/stats.ts'
 
-/** What to follow. */
 export interface Watch {
   port: number
-  /** Streams take these paths in turns. */
+  /** The streams use these paths in turns. */
   paths: readonly string[]
   streams: number
-  /** A stream is open once so many events of what there is have come. */
+  /** A stream counts as open once this many initial events have arrived. */
   eventsAtStart: number
-  /** The jobs whose end is waited for; of others a stream may be told as well. */
+  /** The jobs whose final event is awaited. A stream may get events of other jobs too. */
   ending: readonly string[]
 }
 
-/** How long after the end of its job the event was on half of the streams, and on all, in milliseconds. */
-export interface Told {
+/** Milliseconds from the end of a job until half of the streams, and all of them, had its event. */
+export interface Delivery {
   half: number
   all: number
 }
 
-/** Streams that are being opened at a time. */
-const openingAtOnce = 128
-/** So long it may take to open all, and until all have been told the end, in milliseconds. */
-const openWithin = 300_000
-const endWithin = 60_000
+/** A request to this process. It answers each one. */
+export type WatchersCommand = { command: 'open'; watch: Watch } | { command: 'await-end' } | { command: 'close' }
+
+const concurrentOpens = 128
+const openTimeoutMs = 300_000
+const endTimeoutMs = 60_000
 
 const sockets = new Set<Socket>()
-/** Of each stream that has been told the end: how long after it, in milliseconds. */
+/** For each stream on which the final event has arrived: milliseconds since the end of the job. */
 let delays: number[] = []
 
-/** What is asked for; each is answered. */
-export type Order = { do: 'open'; watch: Watch } | { do: 'await-end' } | { do: 'close' }
-
-process.on('message', async (order: Order) => {
-  switch (order.do) {
+process.on('message', async (message: WatchersCommand) => {
+  switch (message.command) {
     case 'open':
-      return process.send?.(await openAll(order.watch))
+      return process.send?.(await openAll(message.watch))
     case 'await-end':
-      return process.send?.(await untilEnded())
+      return process.send?.(await awaitEnd())
     case 'close':
       return process.send?.(closeAll())
   }
@@ -48,28 +45,28 @@ process.on('message', async (order: Order) => {
 
 async function openAll(watch: Watch): Promise<{ seconds: number }> {
   delays = []
-  const tooLong = setTimeout(() => {
-    throw new Error(`${sockets.size} of ${watch.streams} streams were begun in time`)
-  }, openWithin)
+  const timer = setTimeout(() => {
+    throw new Error(`Started only ${sockets.size} of ${watch.streams} streams within ${openTimeoutMs / 1000} s`)
+  }, openTimeoutMs)
   const begun = performance.now()
   let next = 0
   const openSome = async () => {
     while (next < watch.streams) await openStream(watch, watch.paths[next++ % watch.paths.length] as string)
   }
-  await Promise.all(Array.from({ length: openingAtOnce }, openSome))
-  clearTimeout(tooLong)
+  await Promise.all(Array.from({ length: concurrentOpens }, openSome))
+  clearTimeout(timer)
   return { seconds: (performance.now() - begun) / 1000 }
 }
 
-async function untilEnded(): Promise<Told> {
-  const deadline = performance.now() + endWithin
+async function awaitEnd(): Promise<Delivery> {
+  const deadline = performance.now() + endTimeoutMs
   while (delays.length < sockets.size && performance.now() < deadline) await delay(20)
-  if (delays.length < sockets.size)
-    throw new Error(`${sockets.size - delays.length} streams have not been told the end`)
+  const missing = sockets.size - delays.length
+  if (missing > 0) throw new Error(`${missing} streams got no final event within ${endTimeoutMs / 1000} s`)
   return { all: delays.reduce((a, b) => Math.max(a, b), 0), half: median(delays) }
 }
 
-/** Without waiting for whom it concerns: the ports are wanted again. */
+/** Resets the connections: an orderly close would keep their ports in use for a while. */
 function closeAll(): object {
   for (const socket of sockets) socket.resetAndDestroy()
   sockets.clear()
@@ -82,24 +79,24 @@ function openStream({ port, eventsAtStart, ending }: Watch, path: string): Promi
     sockets.add(socket)
     let rest = ''
     let events = 0
-    let hasBegun = false
+    let hasStarted = false
     socket.on('connect', () =>
       socket.write(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/event-stream\r\n\r\n`),
     )
     socket.on('error', reject)
-    socket.on('close', () => reject(new Error(`${path} was closed before it was open`)))
+    socket.on('close', () => reject(new Error(`The server closed ${path} before the stream was open`)))
     socket.on('data', (chunk) => {
       const frames = (rest + chunk.toString('latin1')).split('\n\n')
       rest = frames.pop() as string
       for (const frame of frames) {
-        if (!hasBegun && !frame.startsWith('HTTP/1.1 200 ')) return void socket.destroy(new Error(frame))
-        hasBegun = true
+        if (!hasStarted && !frame.startsWith('HTTP/1.1 200 ')) return void socket.destroy(new Error(frame))
+        hasStarted = true
         if (!frame.includes('\ndata: ')) continue
         events++
         if (frame.includes('"status":"succeeded"') && ending.includes(memberOf(frame, 'id')))
           delays.push(sinceEndOf(frame))
       }
-      if (hasBegun && events >= eventsAtStart) resolve()
+      if (hasStarted && events >= eventsAtStart) resolve()
     })
   })
 }

@@ -1,53 +1,76 @@
 import { type IdleLoad, idle } from '../contenders/idle.ts'
+import { format } from '../core/format.ts'
 import { atMost } from '../core/goal.ts'
-import { format, interleave, type Metric, type Outcome, type Scenario, withContenders } from '../core/scenario.ts'
-import type { Counted } from '../core/statements.ts'
-import { medianOf } from '../core/stats.ts'
+import {
+  interleave,
+  type Listing,
+  type Metric,
+  type Scenario,
+  type ScenarioResult,
+  withContenders,
+} from '../core/scenario.ts'
+import { medianOf } from '../core/series.ts'
+import type { StatementCount } from '../core/statements.ts'
 
-const statements: Metric = { name: 'statements', unit: '1/s' }
-const cpu: Metric = { name: 'cpu', unit: '% of a core' }
-const apiCpu: Metric = { name: 'apiCpu', unit: '% of a core' }
-const workerCpu: Metric = { name: 'workerCpu', unit: '% of a core' }
 const metrics: Metric[] = [
-  statements,
-  { name: 'transactions', unit: '1/s' },
-  cpu,
-  apiCpu,
-  workerCpu,
-  { name: 'postgresCpu', unit: '% of a core' },
+  { name: 'statements', label: 'statements/s' },
+  { name: 'transactions', label: 'transactions/s' },
+  { name: 'cpu', label: 'API + worker CPU (% of a core)' },
+  { name: 'apiCpu', label: 'API CPU (% of a core)' },
+  { name: 'workerCpu', label: 'worker CPU (% of a core)' },
+  { name: 'postgresCpu', label: 'Postgres CPU (% of a core)' },
 ]
+
+const maxListedStatements = 12
+const maxStatementLength = 160
 
 export const idling: Scenario = {
   name: 'S8',
-  title: 'Idle: an API and a worker with nothing to do',
+  title: 'Idle API and worker',
   run: (bench) =>
-    withContenders<IdleLoad, Outcome>(bench, [idle], async (opened) => {
+    withContenders<IdleLoad, ScenarioResult>(bench, [idle], async (opened) => {
       const seconds = bench.quick ? 3 : 60
-      let last: string[] = []
-      const onCounted = (counted: readonly Counted[], seconds: number) => {
-        last = counted.slice(0, mostShown).map((one) => lineOf(one, seconds))
+      let last: Listing = listStatements([], seconds)
+      const onStatements = (statements: readonly StatementCount[], seconds: number) => {
+        last = listStatements(statements, seconds)
       }
-      const series = await interleave(bench, opened, { seconds, onCounted })
+      const series = await interleave(bench, opened, metrics, { seconds, onStatements })
       const contender = idle.name
-      const figure = ({ name }: Metric) => format(medianOf(series, contender, name))
-      const why = `the API takes ${figure(apiCpu)} % of a core and the worker ${figure(workerCpu)} %; what they send is listed below`
+      const figure = (metric: string) => format(medianOf(series, contender, metric))
+      const reason = `The API takes ${figure('apiCpu')} % of a core and the worker ${figure('workerCpu')} %. Their statements are listed below.`
       return {
-        tables: [{ caption: `What nobody asked for, in ${seconds} s`, metrics, series }],
+        tables: [{ caption: `An API and a worker without work, for ${seconds} s`, metrics, series }],
+        listings: [last],
         goals: [
-          atMost(series, { contender, metric: statements, most: 2, text: '≤ 2 statements a second', why }),
-          atMost(series, { contender, metric: cpu, most: 1, text: '< 1 % of a core, both processes together', why }),
+          atMost(series, {
+            contender,
+            metric: 'statements',
+            maximum: 2,
+            unit: '/s',
+            measure: 'statements',
+            reason,
+          }),
+          atMost(series, {
+            contender,
+            metric: 'cpu',
+            maximum: 1,
+            unit: '%',
+            measure: 'CPU of both processes, % of a core',
+            reason,
+          }),
         ],
         notes: [
-          '`statements` are those in the log of the server, `begin` and `commit` among them; `transactions` are what `pg_stat_database` has of that database, rolled back or not. That view may be some seconds behind, and has the server’s own as well, such as autovacuum’s. The most frequent ones of the last round:',
-          last.join('\n'),
+          'Statements are counted in the server log, with `begin` and `commit`. Transactions are those of the database in `pg_stat_database`, committed or rolled back. That view may be some seconds behind, and it includes those of Postgres itself, such as autovacuum.',
         ],
       }
     }),
 }
 
-/** Statements that are shown, and of each so many characters. */
-const mostShown = 12
-const longest = 160
-
-const lineOf = ({ application, statement, count }: Counted, seconds: number): string =>
-  `- ${format(count / seconds)} /s, ${application}: \`${statement.slice(0, longest)}${statement.length > longest ? '…' : ''}\``
+const listStatements = (statements: readonly StatementCount[], seconds: number): Listing => ({
+  caption: 'The most frequent statements of the last round',
+  head: ['per second', 'application', 'statement'],
+  rows: statements.slice(0, maxListedStatements).map(({ application, statement, count }) => {
+    const shortened = `${statement.slice(0, maxStatementLength)}${statement.length > maxStatementLength ? '…' : ''}`
+    return [format(count / seconds), application, `\`${shortened}\``]
+  }),
+})

@@ -1,62 +1,87 @@
 import { bare, principal, singleJobs, type WatchLoad, watched } from '../contenders/watched.ts'
+import { format } from '../core/format.ts'
 import { atMost } from '../core/goal.ts'
 import { startModule } from '../core/process.ts'
 import {
-  format,
   type Goal,
   interleave,
   type Metric,
-  type Outcome,
   type Scenario,
-  type Series,
+  type ScenarioResult,
   withContenders,
 } from '../core/scenario.ts'
-import { medianOf } from '../core/stats.ts'
+import { medianOf, type Series } from '../core/series.ts'
 
-const all: Metric = { name: 'all', unit: 'ms' }
-const memory: Metric = { name: 'memory', unit: 'kB a stream' }
-const others: Metric = { name: 'others', unit: 'connections' }
 const metrics: Metric[] = [
-  all,
-  { name: 'half', unit: 'ms' },
-  memory,
-  { name: 'resident', unit: 'kB a stream' },
-  { name: 'pool', unit: 'connections' },
-  others,
-  { name: 'opened', unit: '1/s' },
+  { name: 'all', label: 'event on all streams (ms)' },
+  { name: 'half', label: 'event on half of them (ms)' },
+  { name: 'memory', label: 'memory without garbage (kB/stream)' },
+  { name: 'resident', label: 'memory (kB/stream)' },
+  { name: 'pool', label: 'pool connections' },
+  { name: 'others', label: 'other connections' },
+  { name: 'opened', label: 'streams opened/s' },
 ]
 
 export const watchers: Scenario = {
   name: 'S9',
-  title: 'Watchers: streams of server-sent events on one API process',
+  title: 'Many event streams on one API process',
   run: (bench) =>
-    withContenders<WatchLoad, Outcome>(bench, [watched(principal), watched(singleJobs), bare], async (opened) => {
-      const streams = bench.quick ? 200 : 10_000
-      const client = startModule('bench/load/watchers.ts', bench.directory, {})
-      try {
-        const series = await interleave(bench, opened, { watchers: client, streams })
-        const caption = `${streams.toLocaleString('en-US')} streams, from the end of a job until they have the event`
-        return {
-          tables: [{ caption, metrics, series }],
-          goals: [principal.name, singleJobs.name].flatMap((contender) => goalsOf(series, contender)),
-          notes: [
-            '`all` and `half` count from the `endedAt` of a job until all streams, or half of them, have the event with it; where each stream follows one job, all of those jobs end. `resident` is what the resident set of the process has grown by for each stream when all are open, and `memory` the same without the garbage that opening them has left. `others` are connections to Postgres beyond those of the pool.',
-          ],
+    withContenders<WatchLoad, ScenarioResult>(
+      bench,
+      [watched(principal), watched(singleJobs), bare],
+      async (opened) => {
+        const streams = bench.quick ? 200 : 10_000
+        const client = startModule('bench/load/watchers.ts', bench.directory, {})
+        try {
+          const series = await interleave(bench, opened, metrics, { watchers: client, streams })
+          const caption = `Server-sent events on ${streams.toLocaleString('en-US')} streams, from the end of a job until the streams have its event`
+          return {
+            tables: [{ caption, metrics, series }],
+            goals: [
+              ...goalsOf(series, principal.name, 'all jobs'),
+              ...goalsOf(series, singleJobs.name, 'one job per stream'),
+            ],
+            notes: [
+              'The times count from the `endedAt` of a job. Where each stream follows one job, all of these jobs end. Memory is what the resident set of the process has grown by when all streams are open; "without garbage" is the same after a garbage collection. Other connections are those to Postgres outside the pool.',
+            ],
+          }
+        } finally {
+          await client.stop()
         }
-      } finally {
-        await client.stop()
-      }
-    }),
+      },
+    ),
 }
 
-function goalsOf(series: readonly Series[], contender: string): Goal[] {
-  const alone = ({ name, unit }: Metric) =>
-    `a process of Node.js that does nothing else takes ${format(medianOf(series, bare.name, name))} ${unit} for as many`
-  const goal = (metric: Metric, most: number, text: string, why: string) =>
-    atMost(series, { contender, metric, most, text: `${text} (${contender})`, why })
+function goalsOf(series: readonly Series[], contender: string, variant: string): Goal[] {
+  const bareTakes = (metric: string, unit: string) =>
+    `Bare Node.js takes ${format(medianOf(series, bare.name, metric))} ${unit} for as many streams.`
   return [
-    goal(memory, 25, '≤ 25 kB a stream, without garbage', alone(memory)),
-    goal(others, 1, 'one connection to Postgres beyond the pool’s', 'one listens for changes'),
-    goal(all, 500, 'on all streams within 0.5 s', alone(all)),
+    atMost(series, {
+      contender,
+      metric: 'memory',
+      maximum: 25,
+      unit: 'kB',
+      measure: 'memory per stream, without garbage',
+      variant,
+      reason: bareTakes('memory', 'kB per stream'),
+    }),
+    atMost(series, {
+      contender,
+      metric: 'others',
+      maximum: 1,
+      unit: 'connection',
+      measure: 'Postgres connections outside the pool',
+      variant,
+      reason: 'One connection listens for changes.',
+    }),
+    atMost(series, {
+      contender,
+      metric: 'all',
+      maximum: 500,
+      unit: 'ms',
+      measure: 'event on all streams',
+      variant,
+      reason: bareTakes('all', 'ms'),
+    }),
   ]
 }

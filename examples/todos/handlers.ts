@@ -24,7 +24,7 @@ export default defineHandlers(operations, ({ onShutdown }) => {
         const { email, title } = job.payload
         const messageId = `<${job.idempotencyKey}@todos.example.com>`
         await mailer.send({ to: email, title, messageId }).catch((error) => {
-          throw explain(error)
+          throw toJobError(error)
         })
         return { messageId }
       },
@@ -41,8 +41,8 @@ export default defineHandlers(operations, ({ onShutdown }) => {
   }
 })
 
-/** A server that rejects the address will reject it again (RFC 5321, section 4.2.1: 5yz is permanent). */
-function explain(error: unknown): unknown {
+/** A mail server's 5xx reply is permanent (RFC 5321, section 4.2.1), so the job fails without further retries. */
+function toJobError(error: unknown): unknown {
   const { responseCode } = error as { responseCode?: number }
   if (responseCode === undefined || responseCode < 500) return error
   return new JobFailed('smtp-rejected', `The mail server rejected the reminder (${responseCode})`, { cause: error })

@@ -5,7 +5,7 @@ import { createTransport } from 'nodemailer'
 export interface Reminder {
   to: string
   title: string
-  /** The same for every attempt, so that a reader who gets the mail twice is shown it once. */
+  /** The same for every attempt, so that a mail program can show an e-mail that arrives twice only once. */
   messageId: string
 }
 
@@ -14,7 +14,7 @@ export interface Mailer {
   close(): void
 }
 
-/** Sends over SMTP; without a URL it writes `.eml` files into a directory instead. */
+/** Creates a mailer that sends over SMTP or, without a URL, writes `.eml` files to a directory. */
 export function createMailer(smtpUrl: string | undefined, directory: string): Mailer {
   const transport = smtpUrl
     ? createTransport({ url: smtpUrl, connectionTimeout: 5_000 })
@@ -26,7 +26,7 @@ export function createMailer(smtpUrl: string | undefined, directory: string): Ma
         to,
         messageId,
         subject: `Reminder: ${title}`,
-        text: `You wanted to be reminded of this:\n\n${title}\n`,
+        text: `This is a reminder for your todo:\n\n${title}\n`,
       })
       if (!('message' in sent)) return
       await mkdir(directory, { recursive: true })

@@ -3,7 +3,7 @@ import type { Transaction } from 'kysely'
 import Type from 'typebox'
 import type { Tables } from './tables.ts'
 
-/** Database effects only: the todo is there at once, pending, and the worker makes it ready. */
+/** Only writes to the database. The request inserts the todo as pending, and the worker sets it to ready. */
 export const createTodo = defineOperation({
   name: 'todo.create',
   summary: 'Create a todo',
@@ -11,7 +11,7 @@ export const createTodo = defineOperation({
   input: Type.Object(
     {
       title: Type.String({ minLength: 1, maxLength: 200 }),
-      // Postgres knows no year 0.
+      // Postgres has no year 0.
       dueBy: Type.Optional(Type.String({ format: 'date', pattern: '^(?!0000)' })),
     },
     { additionalProperties: false },
@@ -28,10 +28,10 @@ export const createTodo = defineOperation({
   },
 })
 
-/** An outside effect: an e-mail is sent, and then recorded. */
+/** Has an effect outside of Postgres: the worker sends an e-mail and then records it. */
 export const sendReminder = defineOperation({
   name: 'reminder.send',
-  summary: 'Send a reminder of a todo by e-mail',
+  summary: 'Send an e-mail reminder for a todo',
   route: { method: 'POST', url: '/todos/:id/reminders' },
   params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
   input: Type.Object({ email: Type.String({ format: 'email' }) }, { additionalProperties: false }),
@@ -39,7 +39,7 @@ export const sendReminder = defineOperation({
   result: Type.Object({ messageId: Type.String() }),
   retry: { limit: 2, delaySeconds: 1 },
   accept: async (trx: Transaction<Tables>, entries) => {
-    // Postgres writes them so, whatever the client does.
+    // Postgres returns ids in lower case; the client may send upper case.
     const todoIdOf = ({ params }: (typeof entries)[number]) => params.id.toLowerCase()
     const todoIds = entries.map(todoIdOf)
     const todos = await trx.selectFrom('todo').select(['id', 'title']).where('id', 'in', todoIds).execute()

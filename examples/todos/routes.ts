@@ -14,7 +14,7 @@ const NotFound = Type.Object({ error: Type.Object({ code: Type.String(), message
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   const db: Kysely<Tables> = app.accepted.db
-  // to_char, for the driver would make a Date of a date.
+  // to_char, because the driver would convert a date to a Date.
   const todos = () =>
     db
       .selectFrom('todo')
@@ -36,7 +36,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get(
     '/todos',
-    { schema: { summary: 'The newest todos', tags: ['todos'], response: { 200: Type.Array(Todo) } } },
+    { schema: { summary: 'List the newest todos', tags: ['todos'], response: { 200: Type.Array(Todo) } } },
     async () => (await todos().orderBy('id', 'desc').limit(100).execute()).map(toTodo),
   )
 
@@ -44,7 +44,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     '/todos/:id',
     {
       schema: {
-        summary: 'A todo',
+        summary: 'Get a todo',
         tags: ['todos'],
         params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
         response: { 200: Todo, 404: NotFound },

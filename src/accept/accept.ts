@@ -1,13 +1,15 @@
-import type { PgBoss } from '../db/boss.ts'
+import { Refusal } from '../acceptance.ts'
+import type { LockWait } from '../db/locks.ts'
 import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
-import { type AnyTransaction, type Operation, Refusal } from '../operation.ts'
+import type { AnyTransaction, Operation } from '../operation.ts'
+import type { PgBoss } from '../queue/boss.ts'
 import { assertPayload } from '../validation.ts'
-import { boundWaiting, claimKeys, type KeyClaim, type WhenHeld } from './idempotency-key.ts'
+import { claimKeys, type KeyClaim, setTimeouts } from './idempotency-key.ts'
 
-/** A request that passed every check that needs no database. */
+/** A request that has passed every check that needs no database. */
 export interface AcceptEntry {
-  /** UUIDv7: the id of the job it becomes. */
+  /** UUIDv7: the id of the new job. */
   id: string
   operation: Operation
   input: unknown
@@ -15,23 +17,23 @@ export interface AcceptEntry {
   principal: string
   idempotency?: { key: string; fingerprint: Buffer } | undefined
   /** W3C traceparent. */
-  trace?: string | undefined
-  /** The one webhook endpoint to tell the end to; else all that match. */
+  traceparent?: string | undefined
+  /** The only webhook endpoint to notify. Default: every endpoint that matches. */
   webhookEndpointId?: string | undefined
 }
 
-/** What became of an entry. */
-export type Outcome =
+/** How an entry was answered. */
+export type AcceptOutcome =
   | { kind: 'accepted'; job: Job }
-  /** The key belongs to an earlier, equal request. */
+  /** An earlier request had the same key and the same fingerprint. */
   | { kind: 'replayed'; jobId: string }
-  /** The key belongs to another request. */
+  /** An earlier request had the same key and another fingerprint. */
   | { kind: 'key-reused' }
 
-/** One or more entries were refused by their operation: the transaction must be rolled back, for nothing may be kept. */
+/** Operations refused one or more entries, so the transaction must be rolled back: a refused request leaves nothing. */
 export class EntriesRefused extends Error {
   override name = 'EntriesRefused'
-  /** Per refused entry's id. */
+  /** By the id of the entry. */
   readonly refusals: ReadonlyMap<string, Refusal>
 
   constructor(refusals: ReadonlyMap<string, Refusal>) {
@@ -41,20 +43,20 @@ export class EntriesRefused extends Error {
 }
 
 /**
- * Accepts requests within the transaction: their keys, their domain rows, their status rows and their jobs commit
- * together or not at all. Answers what became of each, in the same order; true only once the transaction has committed.
+ * Accepts requests within the transaction: their keys, domain rows, status rows and queue rows commit together or not at
+ * all. Returns an outcome for each entry, in order. The outcomes are true once the transaction has committed.
  *
- * @param whenHeld `skip` leaves out, and answers undefined for, those whose key a request holds that is still being accepted
+ * @param lockWait `skip` returns undefined for an entry whose key another transaction is about to commit
  * @throws EntriesRefused when an operation refused an entry
- * @throws TypeError when what an operation's `accept` answers does not fit its payload schema
+ * @throws TypeError when a payload that `accept` returned does not match its schema
  */
 export async function accept(
   boss: PgBoss,
   trx: AnyTransaction,
   entries: readonly AcceptEntry[],
-  whenHeld: WhenHeld = 'wait',
-): Promise<(Outcome | undefined)[]> {
-  const holders = await claimAll(trx, entries, whenHeld)
+  lockWait: LockWait = 'wait',
+): Promise<(AcceptOutcome | undefined)[]> {
+  const holders = await claimAll(trx, entries, lockWait)
   const isFresh = ({ id, idempotency }: AcceptEntry) => !idempotency || holders.get(id)?.jobId === id
   const fresh = entries.filter(isFresh)
   const jobs = fresh.length > 0 ? await writeDomainRows(trx, fresh) : []
@@ -65,20 +67,20 @@ export async function accept(
 async function claimAll(
   trx: AnyTransaction,
   entries: readonly AcceptEntry[],
-  whenHeld: WhenHeld,
+  lockWait: LockWait,
 ): Promise<Map<string, KeyClaim | undefined>> {
   const claims = entries.flatMap(({ id, principal, idempotency }) =>
     idempotency ? [{ principal, ...idempotency, jobId: id }] : [],
   )
   if (claims.length === 0) {
-    await boundWaiting(trx, whenHeld)
+    await setTimeouts(trx, lockWait)
     return new Map()
   }
-  const holders = await claimKeys(trx, claims, whenHeld)
+  const holders = await claimKeys(trx, claims, lockWait)
   return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }
 
-/** Calls each operation's `accept` once, with all of its entries; what it answers becomes the jobs. */
+/** Calls the `accept` of each operation once, with all of its entries. Returns the jobs to enqueue. */
 async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
   const jobs: NewJob[] = []
   const refusals = new Map<string, Refusal>()
@@ -86,12 +88,13 @@ async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntr
     const answers = await decide(operation, trx, ofOperation)
     for (const [index, entry] of ofOperation.entries()) {
       const answer = answers[index]
-      if (!answer) throw new Error(`accept of '${operation.name}' must answer for every entry, in the same order`)
+      if (!answer)
+        throw new Error(`accept of '${operation.name}' must return one result for each entry, in the same order`)
       if (answer instanceof Refusal) {
         refusals.set(entry.id, answer)
         continue
       }
-      // An input that is passed on has been validated with the request.
+      // The request's validation has checked an input that is passed on unchanged.
       if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
       jobs.push(newJob(entry, answer))
     }
@@ -118,11 +121,11 @@ const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; r
   resource,
   principal: entry.principal,
   idempotencyKey: entry.idempotency?.key,
-  trace: entry.trace,
+  traceparent: entry.traceparent,
   webhookEndpointId: entry.webhookEndpointId,
 })
 
-function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): Outcome | undefined {
+function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): AcceptOutcome | undefined {
   if (job) return { kind: 'accepted', job }
   if (!holder) return undefined
   const isSame = entry.idempotency?.fingerprint.equals(holder.fingerprint)

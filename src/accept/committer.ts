@@ -1,163 +1,167 @@
-import { createBatcher } from '../batcher.ts'
-import type { PgBoss } from '../db/boss.ts'
+import type { Refusal } from '../acceptance.ts'
 import type { Database } from '../db/database.ts'
+import type { LockWait } from '../db/locks.ts'
 import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
-import { transact } from '../db/transaction.ts'
+import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
-import type { AnyTransaction, Refusal } from '../operation.ts'
-import { type AcceptEntry, accept, EntriesRefused, type Outcome } from './accept.ts'
-import { keyLocked, lockTimeout } from './idempotency-key.ts'
-import { inTime } from './in-time.ts'
-import type { Turns } from './turns.ts'
+import type { AnyTransaction } from '../operation.ts'
+import { createBatcher } from '../primitives/batcher.ts'
+import { runBisecting } from '../primitives/bisect.ts'
+import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
+import { withTimeout } from '../primitives/timeout.ts'
+import type { PgBoss } from '../queue/boss.ts'
+import { type AcceptEntry, type AcceptOutcome, accept, EntriesRefused } from './accept.ts'
+import { keyLocked, keyLockTimeoutMs } from './idempotency-key.ts'
 
-export type Committed = Outcome | { kind: 'refused'; refusal: Refusal }
+export type Committed = AcceptOutcome | { kind: 'refused'; refusal: Refusal }
 
-/** Takes requests and answers each only after its transaction has committed. */
+/** Accepts requests, and answers each only after its transaction has committed. */
 export interface Committer {
-  /** @throws ProblemError idempotency-key-locked, database-unavailable when too many requests wait */
+  /** @throws ProblemError idempotency-key-locked; database-unavailable when too many requests wait */
   submit(entry: AcceptEntry): Promise<Committed>
 }
 
 export interface CommitterOptions {
   database: Database
   boss: PgBoss
-  turns: Turns
+  mutex: KeyedMutex
 }
 
 /** Requests in one transaction, at most. */
-const batchSize = 128
-/** Transactions of batches at once: while one waits for the disk, the other one writes. */
-const batchesAtOnce = 2
-/** Transactions at once of requests that are accepted alone; the rest of the pool is for everybody else. */
-const aloneAtOnce = 4
-/** Requests that wait, at most, and how long each waits for its turn, in milliseconds. */
-const mostWaiting = 10_000
-const longestWait = 5_000
-/** How long the work for a batch may take, and for one that is accepted alone, in milliseconds. */
-const longestTogether = 2_000
-const longestAlone = 30_000
-
-interface Waiting {
-  entry: AcceptEntry
-  /** Says that it has waited for too long. */
-  timer?: NodeJS.Timeout
-  isLate?: boolean
-  resolve(committed: Committed): void
-  reject(error: unknown): void
-}
+const maxBatchSize = 128
+/** While one batch waits for the disk, the other one writes. */
+const maxConcurrentBatches = 2
+/** Requests that are accepted alone, at once. They leave most of the pool to others. */
+const maxConcurrentSingles = 4
+/** Requests that wait, at most, and how long each of them waits for its transaction to start. */
+const maxWaiting = 10_000
+const waitTimeoutMs = 5_000
+/** How long the work of a transaction may take: for a batch, and for a request that is accepted alone. */
+const workTimeoutMs: Readonly<Record<LockWait, number>> = { skip: 2_000, wait: 30_000 }
 
 /**
- * Makes the committer of a process. Requests that come while others are being committed are committed together, in one
- * transaction: the cost of a commit is shared. One that would keep the others waiting, for a key or for a lock, is
- * accepted alone; one that fails is found by halving, and fails alone.
+ * Makes the committer of a process. Requests that arrive while others are being committed share the next transaction, and
+ * with it the cost of its commit. A request that would make the others wait for a key or a lock is accepted alone. When a
+ * batch fails, it is bisected, so that only the bad request fails.
  */
-export function createCommitter({ database, boss, turns }: CommitterOptions): Committer {
-  const inBatches = createBatcher<Waiting>({ batchSize, batchesAtOnce, run: (batch) => commit(begin(batch)) })
-  const lane = createBatcher<Waiting>({
-    batchSize: 1,
-    batchesAtOnce: aloneAtOnce,
-    run: async (batch) => {
-      for (const one of begin(batch)) await commitAlone(one)
-    },
+export function createCommitter({ database, boss, mutex }: CommitterOptions): Committer {
+  const commit = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
+    const unanswered = requests.filter(({ isAnswered }) => !isAnswered)
+    if (unanswered.length === 0) return
+    const entries = unanswered.map(({ entry }) => entry)
+    const work = (trx: AnyTransaction) =>
+      withTimeout(accept(boss, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)
+    try {
+      const outcomes = await transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) })
+      for (const [index, request] of unanswered.entries()) {
+        const outcome = outcomes[index]
+        // Without an outcome another transaction holds the key.
+        if (outcome) request.resolve(outcome)
+        else singleQueue.push(request.startWaiting())
+      }
+    } catch (error) {
+      if (!(error instanceof EntriesRefused)) throw error
+      for (const request of unanswered) request.refuse(error)
+      await commit(unanswered, lockWait)
+    }
+  }
+
+  const run = (requests: readonly PendingRequest[], lockWait: LockWait) =>
+    runBisecting(
+      requests.filter((request) => request.start()),
+      {
+        run: (some) => commit(some, lockWait),
+        // The outcome of a lost COMMIT is unknown, so nothing in the batch may be retried.
+        canSplit: (error) => !isTimeout(error) && !isOutage(error) && !isLostConnection(error),
+        onFailure: (some, error) => {
+          const isForSingles = lockWait === 'skip' && isTimeout(error)
+          for (const request of some.filter(({ isAnswered }) => !isAnswered)) {
+            if (isForSingles) singleQueue.push(request.startWaiting())
+            else request.reject(error)
+          }
+        },
+      },
+    )
+
+  const batchQueue = createBatcher<PendingRequest>({
+    ...{ maxBatchSize, maxConcurrentBatches },
+    run: (batch) => run(batch, 'skip'),
   })
-  const alone = (one: Waiting) => lane.push(waiting(one))
-
-  const commit = async (batch: readonly Waiting[]): Promise<void> => {
-    if (batch.length === 0) return
-    const entries = batch.map(({ entry }) => entry)
-    try {
-      const work = (trx: AnyTransaction) => inTime(accept(boss, trx, entries, 'skip'), longestTogether, tooLong)
-      const outcomes = await transact(database, work, { retryOn })
-      for (const [index, one] of batch.entries()) settle(one, outcomes[index])
-    } catch (error) {
-      await withoutCulprit(batch, error)
-    }
-  }
-
-  /** Without an outcome its key is held by somebody. */
-  const settle = (one: Waiting, outcome: Outcome | undefined): void => {
-    if (outcome) one.resolve(outcome)
-    else alone(one)
-  }
-
-  /** A batch that was rolled back: what is not to blame runs again. */
-  const withoutCulprit = async (batch: readonly Waiting[], error: unknown): Promise<void> => {
-    if (error instanceof EntriesRefused) {
-      for (const one of batch) refuse(one, error)
-      return commit(batch.filter(({ entry }) => !error.refusals.has(entry.id)))
-    }
-    if (isTimeout(error)) return batch.forEach(alone)
-    // Whether the COMMIT that was lost has happened is known to nobody, and then nobody may run again.
-    if (batch.length === 1 || isOutage(error) || isLostConnection(error)) {
-      for (const { reject } of batch) reject(error)
-      return
-    }
-    const half = Math.ceil(batch.length / 2)
-    await commit(batch.slice(0, half))
-    await commit(batch.slice(half))
-  }
-
-  const commitAlone = async (one: Waiting): Promise<void> => {
-    try {
-      const work = (trx: AnyTransaction) => inTime(accept(boss, trx, [one.entry]), longestAlone, tooLong)
-      const [outcome] = await transact(database, work, { retryOn })
-      one.resolve(outcome as Outcome)
-    } catch (error) {
-      if (!refuse(one, error)) one.reject(error)
-    }
-  }
+  const singleQueue = createBatcher<PendingRequest>({
+    ...{ maxBatchSize: 1, maxConcurrentBatches: maxConcurrentSingles },
+    run: (batch) => run(batch, 'wait'),
+  })
 
   const enter = (entry: AcceptEntry) =>
     new Promise<Committed>((resolve, reject) => {
-      if (inBatches.waiting() >= mostWaiting) return reject(busy())
-      inBatches.push(waiting({ entry, resolve, reject }))
+      if (batchQueue.waiting() >= maxWaiting) return reject(overloaded())
+      batchQueue.push(new PendingRequest(entry, resolve, reject).startWaiting())
     })
 
   return {
     submit(entry) {
       const { principal, idempotency } = entry
       if (!idempotency) return enter(entry)
-      const thing = `key ${principal}\0${idempotency.key}`
-      return turns.take(thing, { patience: lockTimeout, onTimeout: keyLocked }, () => enter(entry))
+      const key = `key ${principal}\0${idempotency.key}`
+      return mutex.runExclusive(key, { timeoutMs: keyLockTimeoutMs, timeoutError: keyLocked }, () => enter(entry))
     },
   }
 }
 
-/** Those before it may each take long: it is told to come again when its time is over, and not when they are done. */
-function waiting(one: Waiting): Waiting {
-  one.timer = setTimeout(() => {
-    one.isLate = true
-    one.reject(busy())
-  }, longestWait)
-  return one
+/** A request that has not been answered yet. */
+class PendingRequest {
+  readonly entry: AcceptEntry
+  isAnswered = false
+  readonly #resolve: (committed: Committed) => void
+  readonly #reject: (error: unknown) => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(entry: AcceptEntry, resolve: (committed: Committed) => void, reject: (error: unknown) => void) {
+    this.entry = entry
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  /** Rejects the request when its transaction does not start in time: the requests before it may each take long. */
+  startWaiting(): this {
+    this.#timer = setTimeout(() => this.reject(overloaded()), waitTimeoutMs)
+    return this
+  }
+
+  /** Ends the wait. Returns false when the request was rejected meanwhile. */
+  start(): boolean {
+    clearTimeout(this.#timer)
+    return !this.isAnswered
+  }
+
+  resolve(committed: Committed): void {
+    this.isAnswered = true
+    this.#resolve(committed)
+  }
+
+  reject(error: unknown): void {
+    this.isAnswered = true
+    this.#reject(error)
+  }
+
+  /** Answers the request when it is one of those that were refused. */
+  refuse({ refusals }: EntriesRefused): void {
+    const refusal = refusals.get(this.entry.id)
+    if (refusal) this.resolve({ kind: 'refused', refusal })
+  }
 }
 
-/** Whose turn it is: those that have not been told to come again. */
-function begin(batch: readonly Waiting[]): Waiting[] {
-  for (const { timer } of batch) clearTimeout(timer)
-  return batch.filter(({ isLate }) => !isLate)
-}
-
-/** An operation has not accepted in time. */
+/** The `accept` of an operation has not finished in time. */
 class AcceptTimeout extends Error {
   override name = 'AcceptTimeout'
 }
 
-const tooLong = () => new AcceptTimeout('The accept of an operation does not end')
+const acceptTimeout = () => new AcceptTimeout('accept did not finish in time')
 
-const busy = () =>
+const overloaded = () =>
   new ProblemError('database-unavailable', 'Too many requests wait to be stored', { retryAfterSeconds: 1 })
 
-/** Somebody else was waited for, or something was done, for as long as may be. */
-const isTimeout = (error: unknown): boolean =>
-  error instanceof AcceptTimeout ||
-  ([sqlstate.lockNotAvailable, sqlstate.queryCanceled] as (string | undefined)[]).includes(errorCode(error))
+const timeoutCodes: readonly (string | undefined)[] = [sqlstate.lockNotAvailable, sqlstate.queryCanceled]
 
-/** What has waited for as long as it may does not wait once more: a batch goes on alone, and then the client decides. */
-const retryOn = (error: unknown): boolean => !isTimeout(error)
-
-function refuse({ entry, resolve }: Waiting, error: unknown): boolean {
-  const refusal = error instanceof EntriesRefused ? error.refusals.get(entry.id) : undefined
-  if (refusal) resolve({ kind: 'refused', refusal })
-  return refusal !== undefined
-}
+/** A statement, a lock or `accept` has taken as long as it may. */
+const isTimeout = (error: unknown): boolean => error instanceof AcceptTimeout || timeoutCodes.includes(errorCode(error))

@@ -1,25 +1,27 @@
 import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import { type RawBuilder, sql } from 'kysely'
+import { keyLock, type LockWait } from '../db/locks.ts'
 import { errorCode, sqlstate } from '../db/sqlstate.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
 
-/** How long a request waits for another one that holds its key, in milliseconds. */
-export const lockTimeout = 5_000
-/** How long any statement may take that comes after the claim of a key, in milliseconds. */
-const statementTimeout = 30_000
-/** How long a batch waits for any lock of somebody else's, and for any statement, in milliseconds. */
-const batchLockTimeout = 500
-const batchStatementTimeout = 2_000
+/** How long a request waits for another one with the same key, in milliseconds. */
+export const keyLockTimeoutMs = 5_000
+
+/** The timeouts of a transaction that accepts, in milliseconds: a batch must not wait long, a single request may. */
+const timeoutsMs: Readonly<Record<LockWait, { lock: number; statement: number }>> = {
+  skip: { lock: 500, statement: 2_000 },
+  wait: { lock: keyLockTimeoutMs, statement: 30_000 },
+}
 
 const printableAscii = /^[\x20-\x7e]{1,255}$/
 // RFC 9651, section 3.3.3: a string, in which a backslash escapes itself and the quote.
 const structuredString = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
 
 /**
- * Reads the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). A structured string and the same
- * characters bare are the same key.
+ * Parses the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). `"abc"`, a structured string, and a bare
+ * `abc` are the same key.
  *
  * @param values the header's field lines
  * @throws ProblemError invalid-idempotency-key
@@ -27,7 +29,8 @@ const structuredString = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
 export function parseIdempotencyKey(values: readonly string[]): string | undefined {
   const [value, ...more] = values
   if (value === undefined) return undefined
-  if (more.length > 0) throw new ProblemError('invalid-idempotency-key', 'There is more than one Idempotency-Key')
+  if (more.length > 0)
+    throw new ProblemError('invalid-idempotency-key', 'The request has more than one Idempotency-Key header')
   const text = value.trim()
   const key = text.startsWith('"') ? text.match(structuredString)?.[1]?.replace(/\\(["\\])/g, '$1') : text
   if (key === undefined || !printableAscii.test(key)) {
@@ -36,7 +39,7 @@ export function parseIdempotencyKey(values: readonly string[]): string | undefin
   return key
 }
 
-/** What makes two requests the same one; preferences, trace and credentials do not. */
+/** The parts of a request that a fingerprint covers. Preferences, trace context and credentials are not among them. */
 export interface Fingerprinted {
   method: string
   path: string
@@ -45,14 +48,14 @@ export interface Fingerprinted {
   body: unknown
 }
 
-/** SHA-256 over the request, with the query sorted and the body in canonical JSON (RFC 8785). */
+/** Computes SHA-256 over a request, with the query sorted and the body in canonical JSON (RFC 8785). */
 export function fingerprint({ method, path, query, mediaType, body }: Fingerprinted): Buffer {
   const parts = [method, path, sortQuery(query), mediaType, canonicalize(body) ?? '']
-  // The length first, so that no two lists of parts read the same.
+  // Each part starts with its length, so that different parts never concatenate to the same text.
   return hash('sha256', parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join(''), 'buffer')
 }
 
-/** By name, and those of one name as they were, for their order may mean something. Not decoded: that loses what is odd. */
+/** Sorts by name and keeps the order within a name, which may have a meaning. Decoding could make unequal queries equal. */
 function sortQuery(query: string): string {
   const pairs = query.split('&').map((pair) => ({ pair, name: pair.split('=', 1)[0] as string }))
   return pairs
@@ -61,7 +64,7 @@ function sortQuery(query: string): string {
     .join('&')
 }
 
-/** A key that wants to be claimed for a job. */
+/** A key to claim for a job. */
 export interface KeyClaim {
   principal: string
   key: string
@@ -69,72 +72,58 @@ export interface KeyClaim {
   jobId: string
 }
 
-/** What to do about a key that another request holds which is still being accepted: wait for its end, or go on without. */
-export type WhenHeld = 'wait' | 'skip'
-
 /**
- * Claims keys by inserting them, each under a lock: whoever inserts first has the key. Answers, for each claim, the job
- * that the key belongs to now, and the fingerprint it was claimed with; a claim that was won answers itself. Of two claims
- * of one key the first wins.
+ * Claims keys by inserting them, each under an advisory lock: the first insert wins. Returns for each claim the claim that
+ * holds the key now, which is itself when it has won. Of two claims of one key the first wins.
  *
- * @param whenHeld `skip` answers nothing for such a key: with a batch, it is nobody else's to wait for
- * @throws ProblemError idempotency-key-locked when somebody holds a key longer than the lock timeout
+ * @param lockWait `skip` returns undefined for a key that another transaction is about to commit
+ * @throws ProblemError idempotency-key-locked when another transaction holds a key longer than 5 seconds
  */
 export async function claimKeys(
   trx: AnyTransaction,
   claims: readonly KeyClaim[],
-  whenHeld: WhenHeld = 'wait',
+  lockWait: LockWait = 'wait',
 ): Promise<(KeyClaim | undefined)[]> {
   const byKey = Map.groupBy(claims, nameOf)
   const firsts = [...byKey.values()].map(([first]) => first as KeyClaim)
   try {
-    const holders = await insertOrFind(trx, firsts, whenHeld)
+    const holders = await insertOrFind(trx, firsts, lockWait)
     return claims.map((claim) => holders.get(nameOf(claim)))
   } catch (error) {
-    if (whenHeld === 'skip' || errorCode(error) !== sqlstate.lockNotAvailable) throw error
+    if (lockWait === 'skip' || errorCode(error) !== sqlstate.lockNotAvailable) throw error
     throw keyLocked(error)
   }
 }
 
 const nameOf = ({ principal, key }: Pick<KeyClaim, 'principal' | 'key'>) => `${principal}\0${key}`
 
-/** Somebody holds a key for too long. */
+/** Another transaction holds a key for too long. */
 export const keyLocked = (cause?: unknown): ProblemError =>
   new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause })
 
-const lockOf = sql`hashtextextended(key, hashtextextended(principal, 0))`
+const lockOfKey = sql`hashtextextended(key, hashtextextended(principal, 0))`
 
-const locks: Record<WhenHeld, RawBuilder<unknown>> = {
-  wait: sql`pg_advisory_xact_lock(${lockOf})::text is not null`,
-  skip: sql`pg_try_advisory_xact_lock(${lockOf})`,
-}
+const localTimeouts = (lockWait: LockWait): RawBuilder<unknown> => sql`
+  set_config('lock_timeout', ${String(timeoutsMs[lockWait].lock)}, true),
+  set_config('statement_timeout', ${String(timeoutsMs[lockWait].statement)}, true)`
 
-const bounds: Record<WhenHeld, RawBuilder<unknown>> = {
-  wait: sql`
-    set_config('lock_timeout', ${String(lockTimeout)}, true),
-    set_config('statement_timeout', ${String(statementTimeout)}, true)`,
-  skip: sql`
-    set_config('lock_timeout', ${String(batchLockTimeout)}, true),
-    set_config('statement_timeout', ${String(batchStatementTimeout)}, true)`,
-}
+/** Sets the timeouts of a transaction without keys; {@link claimKeys} sets the same ones. */
+export const setTimeouts = async (trx: AnyTransaction, lockWait: LockWait): Promise<void> =>
+  void (await sql`select ${localTimeouts(lockWait)}`.execute(trx))
 
-/** Bounds how long the transaction waits, as {@link claimKeys} does for what comes after it. */
-export const boundWaiting = async (trx: AnyTransaction, whenHeld: WhenHeld): Promise<void> =>
-  void (await sql`select ${bounds[whenHeld]}`.execute(trx))
-
-/** By the name of the key, who has it; without those that are held by somebody else. */
+/** Maps the name of each key to the claim that holds it, without keys that another transaction has locked. */
 async function insertOrFind(
   trx: AnyTransaction,
   claims: readonly KeyClaim[],
-  whenHeld: WhenHeld,
+  lockWait: LockWait,
 ): Promise<Map<string, KeyClaim>> {
-  // In one order, so that two who wait never wait for each other.
+  // All transactions lock keys in the same order, so that they cannot deadlock.
   const sorted = claims.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
   const { rows } = await sql<{ job_id: string; is_locked: boolean; is_won: boolean }>`
-    with waiting as materialized (select ${bounds[whenHeld]}),
+    with timeouts as materialized (select ${localTimeouts(lockWait)}),
     wanted as materialized (
-      select wanted.*, ${locks[whenHeld]} as is_locked
-      from waiting, unnest(
+      select wanted.*, ${keyLock(lockOfKey, lockWait)} as is_locked
+      from timeouts, unnest(
         ${sorted.map((claim) => claim.principal)}::text[],
         ${sorted.map((claim) => claim.key)}::text[],
         ${sorted.map((claim) => claim.fingerprint)}::bytea[],
@@ -157,10 +146,10 @@ async function insertOrFind(
   return holders
 }
 
-/** Who holds keys that were there before. A key whose job's record has gone, has gone with it and is taken over. */
+/** Finds the holders of keys that existed before. A key whose job's record has expired is free and is taken over. */
 async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
   if (claims.length === 0) return []
-  // A statement of its own: the one that took the locks still looks at jobs as they were before it waited.
+  // In a statement of its own: the one that took the locks reads jobs as they were before it waited.
   const { rows } = await sql<{ principal: string; key: string; fingerprint: Buffer; job_id: string; is_kept: boolean }>`
     select held.principal, held.key, held.fingerprint, held.job_id, exists (
       select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now())

@@ -1,12 +1,12 @@
 import { loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
 import { createServer } from '../http/server.ts'
-import { askedToStop } from './stopping.ts'
+import { waitForShutdown } from './shutdown.ts'
 import { startWorker } from './worker.ts'
 
-/** `accepted api`: serves until asked to stop, then finishes what it has begun; with a worker in the same process if asked. */
+/** Runs `accepted api`: serves until the process must stop, then finishes the open requests. */
 export async function api(options: { config?: string; withWorker?: boolean }): Promise<void> {
   const settings = readSettings()
-  const stop = askedToStop(settings.GRACE_SECONDS)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   const url = requireDatabaseUrl(settings)
   const config = await loadConfig(options.config)
   const app = await createServer(config, settings, url)
@@ -14,7 +14,7 @@ export async function api(options: { config?: string; withWorker?: boolean }): P
   try {
     await app.listen({ host: settings.HOST, port: settings.PORT })
     if (options.withWorker) worker = await startWorker(config, settings)
-    await stop
+    await shutdown
   } finally {
     await Promise.all([app.close(), worker?.stop()])
   }

@@ -1,126 +1,125 @@
 #!/usr/bin/env node
 import { Command, Option } from 'commander'
+import { eventTypes } from '../jobs/webhook-endpoint.ts'
 import { api } from './api.ts'
+import { describeError } from './describe-error.ts'
 import { listJobs, redriveJobs } from './jobs.ts'
 import { addKey, listKeys, revokeKey } from './keys.ts'
 import { migrate } from './migrate.ts'
 import { addWebhook, listWebhooks, removeWebhook, rotateWebhook } from './webhooks.ts'
 import { worker } from './worker.ts'
 
-const config = () => new Option('--config <file>', 'the configuration (default: ./accepted.config.ts)')
-const names = (list: string) => list.split(',').map((name) => name.trim())
+const config = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
+const json = () => new Option('--json', 'Print JSON')
+const parseNames = (list: string) => list.split(',').map((name) => name.trim())
+const nameList = (flags: string, description: string) => new Option(flags, description).argParser(parseNames)
 
-const least =
-  'the least recommended way: a handler that hogs the event loop keeps requests waiting, and a crash takes both'
+const leastRecommended =
+  'least recommended: a handler that blocks the event loop delays every request, and a crash ends both'
 
-const program = new Command('accepted').description(
-  'The Postgres-native job system for HTTP APIs. Settings come from the environment; `accepted <command> --help`.',
-)
+const program = new Command('accepted')
+  .description(
+    'Postgres-native job system for HTTP APIs. Settings are environment variables, such as DATABASE_URL and PORT.',
+  )
+  .helpOption('-h, --help', 'Show help')
+  .helpCommand('help [command]', 'Show help for a command')
 
 program
   .command('dev')
-  .description('a Postgres of its own if DATABASE_URL is not set, migrations, API and worker')
+  .description('Run everything for development: Postgres if DATABASE_URL is not set, migrations, API and worker')
   .addOption(config())
-  .option('--in-process', `API and worker in one process, ${least}`)
+  .option('--in-process', `Run API and worker in one process (${leastRecommended})`)
   .action(async (options) => {
-    // Nothing else needs an embedded Postgres.
+    // The other commands need no embedded Postgres.
     const { dev } = await import('./dev.ts')
     process.exitCode = await dev(options, process.argv[1] as string)
   })
 
 program
   .command('api')
-  .description('serve HTTP')
+  .description('Serve the HTTP API')
   .addOption(config())
-  .option('--with-worker', `a worker in the same process, ${least}`)
+  .option('--with-worker', `Also run a worker in this process (${leastRecommended})`)
   .action(api)
 
 program
   .command('worker')
-  .description('claim, perform and settle jobs')
+  .description('Claim and run jobs')
   .addOption(config())
-  .addOption(new Option('--operations <names>', 'only these, separated by commas').argParser(names))
+  .addOption(nameList('--operations <names>', 'Claim only these operations, separated by commas (default: all)'))
   .action(worker)
 
 program
   .command('migrate')
-  .description("bring the database up to date: the queue's schema, ours, then the app's")
+  .description("Migrate the database: the queue's schema, Accepted's, then the app's own migrations")
   .addOption(config())
-  .option('--json', 'for machines')
+  .addOption(json())
   .action(migrate)
 
-const keys = program.command('keys').description('API keys: as long as there is none, everybody is anonymous')
+const keys = program
+  .command('keys')
+  .description('Manage API keys; while there are none, all requests have the principal anonymous')
 keys
   .command('add <name>')
-  .description('make a key; it is shown this once')
-  .option('--principal <name>', 'who a request with it is (default: the name)')
-  .option('--admin', 'it may register webhooks, too')
-  .option('--json', 'for machines')
+  .description('Create an API key and print it; it is shown only once')
+  .option('--principal <name>', 'Principal of the requests with this key (default: the name of the key)')
+  .option('--admin', 'Give the key the scope admin, which manages webhook endpoints')
+  .addOption(json())
   .action(addKey)
-keys.command('list').description('every key, without the key').option('--json', 'for machines').action(listKeys)
-keys.command('revoke <id>').description('refuse a key from now on').option('--json', 'for machines').action(revokeKey)
+keys.command('list').description('List API keys, without their secrets').addOption(json()).action(listKeys)
+keys.command('revoke <id>').description('Revoke an API key').addOption(json()).action(revokeKey)
 
-const jobs = program.command('jobs').description("everybody's jobs; failed ones wait here to be redriven")
+const jobs = program.command('jobs').description('List jobs, and redrive failed ones')
 jobs
   .command('list')
-  .description('newest first')
-  .option('--state <state>', 'only queued, running, succeeded, failed or canceled ones')
-  .option('--operation <name>', 'only of this operation')
-  .option('--limit <n>', 'so many at most (default: 20)')
-  .option('--json', 'for machines')
+  .description('List the jobs of all principals, newest first')
+  .option('--status <status>', 'Only jobs with this status: queued, running, succeeded, failed or canceled')
+  .option('--operation <name>', 'Only jobs of this operation')
+  .option('--limit <n>', 'Maximum number of jobs (default: 20)')
+  .addOption(json())
   .action(listJobs)
 jobs
   .command('redrive')
-  .description('run failed jobs again, as new jobs; doing it twice changes nothing')
+  .description('Run failed jobs again, as new jobs; jobs that already have a retry are skipped')
   .addOption(config())
-  .option('--operation <name>', 'only of this operation')
-  .option('--since <time>', 'only what has failed since then: 24h, 30m, 2027-02-14T12:00:00Z')
-  .option('--error <code>', 'only with this error code')
-  .option('--limit <n>', 'so many at most, oldest first')
-  .option('--dry-run', 'count them only')
-  .option('--json', 'for machines')
+  .option('--operation <name>', 'Only jobs of this operation')
+  .option('--since <time>', 'Only jobs that failed since then: 24h, 30m or 2027-02-14T12:00:00Z')
+  .option('--error <code>', 'Only jobs with this error code')
+  .option('--limit <n>', 'Maximum number of new jobs, oldest first (default: unlimited)')
+  .option('--dry-run', 'Count the jobs without running them')
+  .addOption(json())
   .action(redriveJobs)
 
-const webhooks = program.command('webhooks').description('endpoints that are told when jobs end')
+const webhooks = program.command('webhooks').description('Manage webhook endpoints, which are notified when jobs end')
 webhooks
   .command('add <url>')
-  .description('register an endpoint; its signing secret is shown this once')
+  .description('Register an endpoint and print its signing secret; it is shown only once')
   .addOption(config())
-  .addOption(new Option('--events <types>', 'only these, separated by commas').argParser(names))
-  .addOption(new Option('--operations <names>', 'only of these, separated by commas').argParser(names))
-  .option('--json', 'for machines')
+  .addOption(nameList('--events <types>', `Only these events (default: ${eventTypes.join(',')})`))
+  .addOption(nameList('--operations <names>', 'Only jobs of these operations, separated by commas (default: all)'))
+  .addOption(json())
   .action(addWebhook)
 webhooks
   .command('list')
-  .description('every endpoint, without its secrets')
-  .option('--json', 'for machines')
+  .description('List webhook endpoints, without their secrets')
+  .addOption(json())
   .action(listWebhooks)
 webhooks
   .command('rotate <id>')
-  .description('a new secret; the one before goes on signing for a day')
-  .option('--json', 'for machines')
+  .description('Replace the signing secret of an endpoint; the previous one also signs for 24 hours')
+  .addOption(json())
   .action(rotateWebhook)
 webhooks
   .command('remove <id>')
-  .description('tell an endpoint nothing more')
-  .option('--json', 'for machines')
+  .description('Remove an endpoint; its pending deliveries fail')
+  .addOption(json())
   .action(removeWebhook)
 
 try {
   await program.parseAsync()
 } catch (error) {
-  console.error(`error: ${sentence(error)}`)
+  console.error(`error: ${describeError(error)}`)
   process.exitCode = 1
 }
-// What an app left open must not keep a stopped process alive.
+// Something that the app left open must not keep the process alive.
 process.exit()
-
-function sentence(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const { code, port } = error as NodeJS.ErrnoException & { port?: number }
-  if (code === 'EADDRINUSE') {
-    return `Port ${port} is taken; stop what listens there, or choose another with PORT or WORKER_PORT.`
-  }
-  if (code === 'ECONNREFUSED') return `Postgres does not answer at the address in DATABASE_URL (${error.message}).`
-  return process.env.LOG_LEVEL === 'debug' ? (error.stack ?? error.message) : error.message
-}

@@ -1,20 +1,20 @@
 import { loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
-import { migrate as run } from '../db/migrate.ts'
+import { migrate as run } from '../migrate/migrate.ts'
 
-/** `accepted migrate`: brings the database up to date and says what it did. */
+/** Runs `accepted migrate`: applies the pending migrations and prints their names. */
 export async function migrate(options: { config?: string; json?: boolean }): Promise<void> {
   const settings = readSettings()
   const url = requireDatabaseUrl(settings)
   const { migrations } = await loadConfig(options.config)
-  const steps: string[] = []
+  const applied: string[] = []
   await run({
     url: settings.DATABASE_LISTEN_URL ?? url,
     ...(migrations && { appMigrations: migrations }),
     onStep: ({ whose, name }) => {
-      steps.push(name)
+      applied.push(name)
       if (!options.json) console.log(`${whose === 'app' ? 'app     ' : 'accepted'} ${name}`)
     },
   })
-  if (options.json) console.log(JSON.stringify({ migrations: steps }))
-  else console.log(steps.length > 0 ? 'The database is up to date.' : 'The database was up to date.')
+  if (options.json) console.log(JSON.stringify({ migrations: applied }))
+  else console.log(applied.length > 0 ? 'The database is up to date.' : 'The database is already up to date.')
 }

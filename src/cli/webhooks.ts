@@ -1,3 +1,4 @@
+import { collectOperations } from '../collect-operations.ts'
 import { ConfigError, loadConfig } from '../config.ts'
 import {
   createEndpoint,
@@ -10,46 +11,53 @@ import {
   removeEndpoint,
   rotateSecret,
 } from '../jobs/webhook-endpoint.ts'
-import { type Operation, operationsIn } from '../operation.ts'
+import type { Operation } from '../operation.ts'
 import { withDatabase } from './with-database.ts'
 
 interface Output {
   json?: boolean
 }
 
-interface Added extends Output {
+interface AddOptions extends Output {
   config?: string
   events?: string[]
   operations?: string[]
 }
 
-/** `accepted webhooks add`: registers an endpoint and shows its secret, this once. */
-export async function addWebhook(url: string, options: Added): Promise<void> {
+/** Runs `accepted webhooks add`: registers an endpoint and prints its secret. It cannot be printed again. */
+export async function addWebhook(url: string, options: AddOptions): Promise<void> {
   const { events, operations } = options
   const unknown = events?.find((type) => !eventTypes.includes(type as EventType))
-  if (unknown !== undefined) throw new ConfigError(`There is no event ${unknown}: there are ${eventTypes.join(', ')}.`)
-  // Without names there is nothing to look up.
-  const known = operations ? operationsIn((await loadConfig(options.config)).operations) : new Map<string, Operation>()
+  if (unknown !== undefined) {
+    throw new ConfigError(`--events must contain only ${eventTypes.join(', ')}, not '${unknown}'.`)
+  }
+  // The configuration is only needed to check operation names.
+  const definedOperations = operations
+    ? collectOperations((await loadConfig(options.config)).operations)
+    : new Map<string, Operation>()
   const endpoint = {
     url,
     ...(events && { eventTypes: events as EventType[] }),
     ...(operations && { operations }),
   }
-  const violation = findEndpointViolation(endpoint, known)
-  if (violation)
+  const violation = findEndpointViolation(endpoint, definedOperations)
+  if (violation) {
     throw new ConfigError(
-      `The ${violation.pointer === '/url' ? 'URL' : 'operation'} cannot be used: it ${violation.message}.`,
+      `${violation.pointer === '/url' ? 'The URL' : 'Each name in --operations'} ${violation.message}.`,
     )
-  const made = await withDatabase((db) => db.transaction().execute((trx) => createEndpoint(trx, endpoint)))
-  console.log(options.json ? JSON.stringify(made) : describeSecret(made))
-  if (!options.json) console.log(`Remove it with: accepted webhooks remove ${made.id}`)
+  }
+  const created = await withDatabase((db) => db.transaction().execute((trx) => createEndpoint(trx, endpoint)))
+  console.log(options.json ? JSON.stringify(created) : describeSecret(created))
+  if (!options.json) console.log(`To remove the endpoint: accepted webhooks remove ${created.id}`)
 }
 
-/** `accepted webhooks list`: every endpoint, without its secrets. */
+/** Runs `accepted webhooks list`: lists all endpoints, without their secrets. */
 export async function listWebhooks(options: Output): Promise<void> {
   const endpoints = await withDatabase(listEndpoints)
   if (options.json) return console.log(JSON.stringify(endpoints))
-  if (endpoints.length === 0) return console.log('There are no webhook endpoints. `accepted webhooks add <url>`')
+  if (endpoints.length === 0) {
+    return console.log('No webhook endpoints. Register one with: accepted webhooks add <url>')
+  }
   for (const endpoint of endpoints) console.log(describe(endpoint))
 }
 
@@ -58,15 +66,15 @@ function describe({ id, url, eventTypes, operations, disabledAt, disabledReason 
   return [id, url, eventTypes.join(','), operations?.join(',') ?? 'all operations', ...disabled].join('  ')
 }
 
-/** `accepted webhooks rotate`: a new secret, shown this once; the one before goes on signing for a day. */
+/** Runs `accepted webhooks rotate`: replaces the secret and prints the new one. It cannot be printed again. */
 export async function rotateWebhook(id: string, options: Output): Promise<void> {
   const endpoint = await withDatabase((db) => db.transaction().execute((trx) => rotateSecret(trx, id)))
   if (!endpoint) throw unknownWebhook(id)
   console.log(options.json ? JSON.stringify(endpoint) : describeSecret(endpoint))
-  if (!options.json) console.log('The one before it goes on signing for a day, beside this one.')
+  if (!options.json) console.log('For 24 hours, deliveries are signed with both the previous secret and this one.')
 }
 
-/** `accepted webhooks remove`: what is on its way to it is not delivered. */
+/** Runs `accepted webhooks remove`: removes an endpoint. Its pending deliveries fail. */
 export async function removeWebhook(id: string, options: Output): Promise<void> {
   const removed = await withDatabase((db) => db.transaction().execute((trx) => removeEndpoint(trx, id)))
   if (!removed) throw unknownWebhook(id)
@@ -74,7 +82,7 @@ export async function removeWebhook(id: string, options: Output): Promise<void> 
 }
 
 const describeSecret = ({ secret, url }: EndpointWithSecret) =>
-  `${secret}\n\nIt is shown this once. It verifies what is sent to ${url}.`
+  `${secret}\n\nThis secret is shown only once. It verifies the signatures of deliveries to ${url}.`
 
 const unknownWebhook = (id: string) =>
-  new ConfigError(`There is no webhook endpoint ${id}; \`accepted webhooks list\` shows them all.`)
+  new ConfigError(`There is no webhook endpoint ${id}. \`accepted webhooks list\` shows all endpoints.`)

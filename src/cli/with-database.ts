@@ -1,7 +1,7 @@
 import { databaseOptions, readSettings, requireDatabaseUrl } from '../config.ts'
 import { type Database, openDatabase } from '../db/database.ts'
 
-/** Opens the database for as long as a command works with it. */
+/** Runs a command's work with an open database, and closes it. */
 export async function withDatabase<Result>(
   work: (db: Database['kysely'], database: Database) => Promise<Result>,
 ): Promise<Result> {

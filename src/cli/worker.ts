@@ -1,5 +1,5 @@
-// The program is composed here; nothing else in src knows the worker.
-import { chargeUncaught, createWorker, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
+// The only file in src that imports the worker.
+import { createWorker, failUncaught, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
 import {
   type Config,
   ConfigError,
@@ -9,34 +9,39 @@ import {
   requireDatabaseUrl,
   type Settings,
 } from '../config.ts'
-import { createLog } from '../log.ts'
+import { createLog } from '../primitives/log.ts'
 import { localUrl } from './local-url.ts'
-import { askedToStop } from './stopping.ts'
-import { watchUncaught } from './uncaught.ts'
+import { waitForShutdown } from './shutdown.ts'
+import { handleUncaughtErrors } from './uncaught-errors.ts'
 
-/** `accepted worker`: claims jobs until asked to stop, then ends what it has begun or hands it back. */
+/** Runs `accepted worker`: claims jobs until the process must stop, then finishes or releases the running ones. */
 export async function worker(options: { config?: string; operations?: string[] }): Promise<void> {
   const settings = readSettings()
-  const stop = askedToStop(settings.GRACE_SECONDS)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   requireDatabaseUrl(settings)
   const running = await startWorker(await loadConfig(options.config), settings, options.operations)
-  await stop
+  await shutdown
   await running.stop()
 }
 
-/** Starts the worker of a configuration, and what tells of its health. */
+/**
+ * Starts a worker with its health server and watchdog.
+ *
+ * @param operations names of the operations to claim; default: all
+ * @returns stops all of them
+ */
 export async function startWorker(
   config: Config,
   settings: Settings,
-  only?: readonly string[],
+  operations?: readonly string[],
 ): Promise<{ stop(): Promise<void> }> {
   const url = requireDatabaseUrl(settings)
   const { default: handlers } = (await import(config.handlers)) as { default?: Handlers }
-  if (!handlers) throw new ConfigError(`${config.handlers} must have a default export made by defineHandlers.`)
+  if (!handlers) throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
   const log = createLog({ level: settings.LOG_LEVEL })
-  const unwatch = watchUncaught(log, chargeUncaught)
+  const removeErrorListeners = handleUncaughtErrors(log, failUncaught)
   const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
-  // By then its jobs have been taken back.
+  // By then, other workers have rescued the jobs of the blocked one.
   const watchdog = startWatchdog(2 * Math.min(...heartbeats) * 1000)
   let running: Worker | undefined
   const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running)
@@ -46,7 +51,7 @@ export async function startWorker(
     } finally {
       await health.close()
       await watchdog.stop()
-      unwatch()
+      removeErrorListeners()
     }
   }
   try {
@@ -57,7 +62,7 @@ export async function startWorker(
       graceSeconds: settings.GRACE_SECONDS,
       ...(settings.WEBHOOK_ALLOW && { webhookAllow: settings.WEBHOOK_ALLOW.split(',') }),
       log,
-      ...(only && { only }),
+      ...(operations && { operations }),
     })
     return { stop }
   } catch (error) {

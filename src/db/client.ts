@@ -1,80 +1,69 @@
 import pg from 'pg'
 import utils from 'pg/lib/utils.js'
-import { Batch, type Statement } from './batch.ts'
-
-/** Errors that Postgres, or the way to it, has given us; an app's own services fail with the same codes. */
-const ours = new WeakSet<object>()
-
-const mark = <Thrown>(error: Thrown): Thrown => {
-  if (typeof error === 'object' && error !== null) ours.add(error)
-  return error
-}
-
-/** Whether an error, or its cause, came from one of our connections to Postgres. */
-export function isFromPostgres(error: unknown): boolean {
-  for (let current = error; current instanceof Error; current = current.cause) if (ours.has(current)) return true
-  return false
-}
+import { markPostgresError } from './postgres-error.ts'
+import { type Statement, StatementBatch } from './statement-batch.ts'
 
 /**
- * So long Postgres waits for the next statement of a transaction, in milliseconds. Then whoever began it was stopped or cut
- * off, and others wait for his locks.
+ * Postgres ends a transaction that has been idle for this long. Its client has probably been stopped or cut off, and
+ * other transactions may be waiting for its locks.
  */
-const idleTimeout = 30_000
+const idleInTransactionTimeoutMs = 30_000
 
-const begins = /^(begin|start transaction)\b[^;]*$/i
-const ends = /^(commit|rollback)$/i
-const undoes = /^rollback\b/i
+const beginPattern = /^(begin|start transaction)\b[^;]*$/i
+const endPattern = /^(commit|rollback)$/i
+const rollbackPattern = /^rollback\b/i
 
-/** What Postgres answers to a statement that needs not be sent. */
-const answerTo = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
+/** The result of a BEGIN, COMMIT or ROLLBACK that is answered without asking Postgres. */
+const localResult = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
 
 type Callback = (error: unknown, result?: unknown) => void
 
 /**
- * A `pg.Client` that tells its errors from others', knows since when it has been waiting for an answer, bounds how long a
- * transaction may stand still, and lets nothing slip outside of it: a statement that is sent beside others, one of which
- * has failed, would otherwise run after the ROLLBACK, and stay.
+ * A `pg.Client` that saves round trips and keeps statements inside their transaction. It also marks errors that come
+ * from Postgres, records since when it has been waiting for an answer, and limits how long a transaction may be idle.
  *
- * Within a transaction, the statements of one turn of the event loop are sent together. So BEGIN, which goes with the
- * first of them, costs no round trip, and a COMMIT that is sent beside the last of them does not, either.
+ * Within a transaction it sends all statements of one turn of the event loop together. BEGIN goes with the first of
+ * them, and a COMMIT may go with the last ones; neither costs a round trip of its own. Once COMMIT or ROLLBACK has been
+ * sent, it rejects further statements until the answer has come: they would run outside the transaction and stay after
+ * a ROLLBACK.
  */
-export class TracedClient extends pg.Client {
-  /** When the statement that is under way was sent, per `performance.now()`; undefined: none is. */
+export class PipelinedClient extends pg.Client {
+  /** When the statement in progress was sent, as `performance.now()`; undefined when there is none. */
   busySince: number | undefined
-  /** The backend's, as `pg_stat_activity` shows it; a pooler makes one up. */
+  /** The backend's process id as in `pg_stat_activity`; a pooler invents one. */
   declare readonly processID: number | null
-  #underWay = 0
-  /** A BEGIN is due with the next statement, has been sent, or an end has been. */
-  #transaction: 'none' | 'due' | 'begun' | 'ending' = 'none'
-  /** The BEGIN that is due. */
-  #opening = ''
-  /** What is sent at the end of this turn. */
+  #statementsInProgress = 0
+  /** `pending`: BEGIN goes with the next statement. `ending`: COMMIT or ROLLBACK was sent and not yet answered. */
+  #transaction: 'none' | 'pending' | 'begun' | 'ending' = 'none'
+  /** The text of the pending BEGIN. */
+  #beginText = ''
+  /** The statements to send at the end of this turn. */
   #batch: Statement[] | undefined
-  #fatal: Error | undefined
+  #connectionError: Error | undefined
 
   constructor(config?: string | pg.ClientConfig) {
     super(config)
-    // One that breaks while in use must not end the process; the statement that is under way rejects.
+    // Without a listener a connection that breaks while in use would end the process. Its statement in progress
+    // rejects.
     this.on('error', (error) => {
-      this.#fatal ??= error
+      this.#connectionError ??= error
     })
   }
 
-  // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways; all of them are passed on
+  // biome-ignore lint/suspicious/noExplicitAny: pg overloads query eight ways, and all of them are passed on
   override query(given: any, values?: any, callback?: any): any {
     if (typeof given?.submit === 'function') return this.#submit(given, values, callback)
     const config: pg.QueryConfig = typeof given === 'string' ? { text: given } : { ...given }
     if (Array.isArray(values)) config.values = values
-    const own: Callback | undefined = callback ?? (typeof values === 'function' ? values : given?.callback)
-    if (own) {
-      this.#send(config, own)
+    const givenCallback: Callback | undefined = callback ?? (typeof values === 'function' ? values : given?.callback)
+    if (givenCallback) {
+      this.#send(config, givenCallback)
       return
     }
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     this.#send(config, (error, result) => (error ? reject(error) : resolve(result)))
     return promise.catch((error) => {
-      // Where it was sent, rather than where its answer was read.
+      // The stack then shows the caller, not the socket's read handler.
       if (error instanceof Error) Error.captureStackTrace(error)
       throw error
     })
@@ -82,154 +71,136 @@ export class TracedClient extends pg.Client {
 
   #send(config: pg.QueryConfig, callback: Callback): void {
     const { text = '', values } = config
-    const tell = (error: unknown, command = '') => void process.nextTick(callback, error, answerTo(command))
-    const isAlone = this.#transaction === 'none'
-    const isEnd = ends.test(text)
-    const unbindable = mapValues(config)
-    if (unbindable) tell(unbindable)
+    const answer = (error: unknown, command = '') => void process.nextTick(callback, error, localResult(command))
+    const isOutside = this.#transaction === 'none'
+    const isEnd = endPattern.test(text)
+    const invalidValue = encodeValues(config)
+    if (invalidValue) answer(invalidValue)
     else if (this.#transaction === 'ending') {
-      tell(new Error('The transaction is over: wait for each statement before it ends'))
-    } else if (isAlone && begins.test(text)) {
-      this.#transaction = 'due'
-      this.#opening = text
-      tell(null, 'BEGIN')
-    } else if (isEnd && (this.#transaction === 'due' || this.#isOver())) {
+      answer(new Error('The transaction has ended: wait for each statement before COMMIT or ROLLBACK'))
+    } else if (isOutside && beginPattern.test(text)) {
+      this.#transaction = 'pending'
+      this.#beginText = text
+      answer(null, 'BEGIN')
+    } else if (isEnd && (this.#transaction === 'pending' || this.#hasEnded())) {
       this.#transaction = 'none'
-      tell(null, text.toUpperCase())
-    } else if (isAlone || (!values?.length && text.includes(';')) || 'rows' in config) {
-      // Several in one text cannot be sent beside others, nor one whose rows are read in pieces.
+      answer(null, text.toUpperCase())
+    } else if (isOutside || (!values?.length && text.includes(';')) || 'rows' in config) {
+      // A text of several statements and a query that reads its rows in parts cannot share a Sync with others.
       this.#sendAlone(config, callback)
-    } else this.#sendSoon(config, callback, isEnd)
+    } else this.#sendBatched(config, callback, isEnd)
   }
 
-  /** After what was sent before it. */
   #sendAlone(config: pg.QueryConfig, callback: Callback): void {
-    this.#open()
-    this.#flush()
-    this.#begin()
+    this.#sendPendingBegin()
+    this.#sendBatch()
+    this.#countSent()
     super.query(config, (error: Error, result: pg.QueryResult) => {
-      this.#end()
+      this.#countAnswered()
       callback(error && this.#mark(error), result)
     })
   }
 
-  #sendSoon(config: pg.QueryConfig, callback: Callback, isEnd: boolean): void {
-    this.#open()
-    // It is to be done also when one before it fails.
-    if (undoes.test(config.text)) this.#flush()
-    this.#push(config, (error, result) => {
-      // One that has failed is still to be rolled back.
+  #sendBatched(config: pg.QueryConfig, callback: Callback, isEnd: boolean): void {
+    this.#sendPendingBegin()
+    // A ROLLBACK must run even when a statement before it fails, so it gets a batch of its own.
+    if (rollbackPattern.test(config.text)) this.#sendBatch()
+    this.#addToBatch(config, (error, result) => {
+      // After a failed COMMIT the transaction still has to be rolled back.
       if (isEnd) this.#transaction = error ? 'begun' : 'none'
       callback(error && this.#mark(error), result)
     })
     if (isEnd) this.#transaction = 'ending'
   }
 
-  /** A cursor or a stream goes on for as long as its reader likes. */
+  /** Sends a cursor or a stream by itself, because its caller decides how long it reads. */
   #submit<T extends pg.Submittable>(query: T, ...more: unknown[]): T {
-    this.#open()
-    this.#flush()
+    this.#sendPendingBegin()
+    this.#sendBatch()
     return super.query(query, ...(more as []))
   }
 
-  /** Sends the BEGIN that is due. Should it fail, nothing may be done on this connection any more: it would be kept. */
-  #open(): void {
-    if (this.#transaction !== 'due') return
+  /**
+   * Adds the pending BEGIN to the batch. If BEGIN fails, breaks the connection: later statements would commit one by
+   * one.
+   */
+  #sendPendingBegin(): void {
+    if (this.#transaction !== 'pending') return
     this.#transaction = 'begun'
-    const giveUp: Callback = (error) => error && this.abandon(error as Error)
-    this.#push({ text: this.#opening }, giveUp)
-    this.#push({ text: `set local idle_in_transaction_session_timeout = ${idleTimeout}` }, giveUp)
+    const breakOnError: Callback = (error) => error && this.breakConnection(error as Error)
+    this.#addToBatch({ text: this.#beginText }, breakOnError)
+    const setIdleTimeout = `set local idle_in_transaction_session_timeout = ${idleInTransactionTimeoutMs}`
+    this.#addToBatch({ text: setIdleTimeout }, breakOnError)
   }
 
-  #push(config: pg.QueryConfig, callback: Callback): void {
-    this.#begin()
+  #addToBatch(config: pg.QueryConfig, callback: Callback): void {
+    this.#countSent()
     if (!this.#batch) {
       this.#batch = []
-      // When those have had their turn that only wait for promises.
-      queueMicrotask(() => process.nextTick(() => this.#flush()))
+      // Runs after the promise callbacks of this turn, because they may add statements.
+      queueMicrotask(() => process.nextTick(() => this.#sendBatch()))
     }
     this.#batch.push({
       config,
       callback: (error, result) => {
-        this.#end()
+        this.#countAnswered()
         callback(error, result)
       },
     })
   }
 
-  #flush(): void {
+  #sendBatch(): void {
     if (!this.#batch) return
-    super.query(new Batch(this.#batch, (this as unknown as { _types: unknown })._types))
+    super.query(new StatementBatch(this.#batch, (this as unknown as { _types: unknown })._types))
     this.#batch = undefined
   }
 
-  /** Nothing is under way, and no transaction: it has ended already. */
-  #isOver(): boolean {
+  /** Whether the transaction has already ended and nothing is in progress. */
+  #hasEnded(): boolean {
     const { readyForQuery } = this as unknown as { readyForQuery: boolean }
     return this.#transaction === 'none' && readyForQuery && super.getTransactionStatus() === 'I'
   }
 
-  /** A transaction was begun, and not ended. */
+  /** Whether a transaction was begun and has not ended. */
   isInTransaction(): boolean {
     return this.#transaction !== 'none' || super.getTransactionStatus() !== 'I'
   }
 
   override getTransactionStatus(): ReturnType<pg.Client['getTransactionStatus']> {
-    return this.#transaction === 'due' ? 'T' : super.getTransactionStatus()
+    return this.#transaction === 'pending' ? 'T' : super.getTransactionStatus()
   }
 
-  /** Once Postgres has ended the connection, why it did says more than that it has. */
+  /** Marks an error. If it only says that the connection has failed before, returns the error that says why. */
   #mark(error: unknown): unknown {
-    const isAfterwards = error instanceof Error && error.message.includes('encountered a connection error')
-    return mark(isAfterwards ? (this.#fatal ?? error) : error)
+    const isConsequence = error instanceof Error && error.message.includes('encountered a connection error')
+    return markPostgresError(isConsequence ? (this.#connectionError ?? error) : error)
   }
 
-  /** Breaks the connection, so that whoever waits on it need not any longer. */
-  abandon(reason: Error): void {
+  /** Closes the socket, so that statements in progress reject instead of waiting for an answer. */
+  breakConnection(reason: Error): void {
     const { connection } = this as unknown as { connection: { stream: { destroy(error: Error): void } } }
     connection.stream.destroy(reason)
   }
 
-  #begin() {
-    if (this.#underWay++ === 0) this.busySince = performance.now()
+  #countSent() {
+    if (this.#statementsInProgress++ === 0) this.busySince = performance.now()
   }
 
-  #end() {
-    this.busySince = --this.#underWay === 0 ? undefined : performance.now()
+  #countAnswered() {
+    this.busySince = --this.#statementsInProgress === 0 ? undefined : performance.now()
   }
 }
 
 /**
- * Makes the values what they are on the wire; else pg finds out that one cannot be sent when half of the statement is.
+ * Encodes the values of a statement as they are sent. Without this, pg would find a value that cannot be encoded after
+ * it has written half of the statement.
  *
- * @returns the error of one that cannot be sent
+ * @returns the error of a value that cannot be encoded
  */
-function mapValues(config: pg.QueryConfig): unknown {
+function encodeValues(config: pg.QueryConfig): unknown {
   try {
     if (config.values) config.values = config.values.map(utils.prepareValue)
   } catch (error) {
     return error
-  }
-}
-
-/** A connection beside the pool. */
-export async function connectAlone(config: pg.ClientConfig): Promise<pg.Client> {
-  const client = new pg.Client(config)
-  // What breaks it rejects the statement that is under way; unheard, it would end the process as well.
-  client.on('error', () => {})
-  await client.connect()
-  return client
-}
-
-/** A `pg.Pool` whose own errors, such as having no connection to give, are marked as well. */
-export class TracedPool extends pg.Pool {
-  // biome-ignore lint/suspicious/noExplicitAny: pg's connect returns a promise, or nothing when it is given a callback
-  override connect(callback?: any): any {
-    if (!callback) {
-      return super.connect().catch((error: unknown) => {
-        throw mark(error)
-      })
-    }
-    return super.connect((error, client, release) => callback(mark(error), client, release))
   }
 }

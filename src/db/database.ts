@@ -1,53 +1,51 @@
-import { Kysely, type KyselyProps, PostgresDialect, type RawBuilder, sql, Transaction } from 'kysely'
+import { Kysely, PostgresDialect } from 'kysely'
 import type pg from 'pg'
-import type { AnyTransaction } from '../operation.ts'
-import { connectAlone, TracedClient, TracedPool } from './client.ts'
+import { PipelinedClient } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
-import { preparingClient } from './prepare.ts'
-import { errorCode, sqlstate } from './sqlstate.ts'
+import { enablePipeline } from './pipeline.ts'
+import { connectOutsidePool, PipelinedPool } from './pool.ts'
+import { preparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
 
 export interface DatabaseOptions {
   /** `postgres://…`; may lead through a pooler. */
   url: string
-  /** A direct one for LISTEN and migrations, when `url` goes through a pooler in transaction mode. Default: `url`. */
+  /** A direct URL for LISTEN and migrations, when `url` leads through a pooler in transaction mode. Default: `url`. */
   listenUrl?: string
-  /** Connections in the pool; default 10. */
+  /** Maximum number of connections in the pool; default 10. */
   poolSize?: number
-  /** Named prepared statements; switch them off for a pooler that cannot carry them. Default true. */
+  /** Whether to use named prepared statements; false for a pooler that does not support them. Default true. */
   preparedStatements?: boolean
-  /** What `pg_stat_activity.application_name` shows; default `accepted`. */
+  /** Shown as `pg_stat_activity.application_name`; default `accepted`. */
   applicationName?: string
-  /** Told of connections that broke while idle; they are replaced. */
+  /** Called with the error of a connection that broke while idle. The pool replaces the connection. */
   onIdleError?: (error: Error) => void
 }
 
-/** One process's way to Postgres: a pool, and Kysely on top of it. */
+/** A process's access to Postgres: a pool, and Kysely on top of it. */
 export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
-  /** Ends the connections that are in use, whatever they are doing; what they have not committed is rolled back. */
-  cutOff(): void
+  /** Ends the connections in use, whatever they are doing. Postgres rolls back what they have not committed. */
+  terminateActive(): void
   close(): Promise<void>
 }
 
-/** How long a request or a job waits for a connection, in milliseconds. */
-const connectTimeout = 5_000
+/** Limits how long a request or a job waits for a connection. */
+const connectTimeoutMs = 5_000
+/** Long, because a new connection takes 4 ms to open and 4 ms more to read catalogs and prepare statements. */
+const idleConnectionTimeoutMs = 300_000
 /**
- * How long a connection is kept that nobody uses, in milliseconds: a new one takes 4 ms to open, and 4 ms more for
- * its first job, as it reads the catalogs and prepares its statements.
+ * TCP probes a connection that has been quiet for this long; the default of Linux is two hours. The probes keep
+ * firewalls from dropping the connection. They detect a dead one within ten seconds, so that the pool does not hand it
+ * out.
  */
-const idleTimeout = 300_000
-/**
- * How long a connection is quiet before TCP asks whether it is alive, in milliseconds: Linux would wait for two hours. So
- * no firewall forgets it, and one that is dead is known after ten seconds more, and not handed out.
- */
-const keepAliveDelay = 10_000
+const keepAliveDelayMs = 10_000
 
-/** Opens a pool; connects with the first statement. */
+/** Opens a pool, which connects with its first statement. */
 export function openDatabase(options: DatabaseOptions): Database {
-  const settled = {
+  const withDefaults = {
     poolSize: 10,
     preparedStatements: true,
     applicationName: 'accepted',
@@ -55,144 +53,42 @@ export function openDatabase(options: DatabaseOptions): Database {
     ...options,
   }
   const connection = {
-    connectionString: settled.url,
-    application_name: settled.applicationName,
-    connectionTimeoutMillis: connectTimeout,
+    connectionString: withDefaults.url,
+    application_name: withDefaults.applicationName,
+    connectionTimeoutMillis: connectTimeoutMs,
     keepAlive: true,
-    keepAliveInitialDelayMillis: keepAliveDelay,
+    keepAliveInitialDelayMillis: keepAliveDelayMs,
   }
-  const pool = new TracedPool({
+  const pool = new PipelinedPool({
     ...connection,
-    max: settled.poolSize,
-    idleTimeoutMillis: idleTimeout,
-    Client: settled.preparedStatements ? preparingClient() : TracedClient,
+    max: withDefaults.poolSize,
+    idleTimeoutMillis: idleConnectionTimeoutMs,
+    Client: withDefaults.preparedStatements ? preparingClient() : PipelinedClient,
   })
   // Without a listener a connection that breaks while idle would end the process.
   pool.on('error', (error) => {
-    // The pool adds its client, which knows more than belongs into a log.
+    // The error may be logged, and the client that the pool attaches holds the password.
     delete (error as { client?: unknown }).client
     options.onIdleError?.(error)
   })
-  const open = new Set<TracedClient>()
-  pool.on('connect', (client) => open.add(traced(client)))
-  pool.on('remove', (client) => open.delete(traced(client)))
-  const inUse = new Set<TracedClient>()
-  pool.on('acquire', (client) => inUse.add(traced(client)))
-  pool.on('release', (_error, client) => {
-    inUse.delete(traced(client))
-    // Else what the next one does would be done, or undone, with it.
-    if (traced(client).isInTransaction())
-      traced(client)
-        .end()
-        .catch(() => {})
-  })
-  const stopLooking = breakDeadConnections({
-    busy: () => inUse,
-    idle: () => [...open].filter((client) => !inUse.has(client)),
-    connect: () => connectAlone({ ...connection, query_timeout: connectTimeout }),
+  const stopChecking = breakDeadConnections({
+    clientsInUse: () => pool.clientsInUse,
+    idleClients: () => pool.idleClients,
+    connect: () => connectOutsidePool({ ...connection, query_timeout: connectTimeoutMs }),
   })
   const dialect = new PostgresDialect({ pool })
   const kysely = new Kysely<Tables>({ dialect })
-  ours.set(kysely.getExecutor().adapter, { config: { dialect }, dialect, driver: dialect.createDriver() })
+  enablePipeline(kysely, dialect)
   return {
     kysely,
     pool,
-    options: settled,
-    cutOff() {
-      // What is still sent on them rejects, instead of running outside the transaction that is gone.
-      for (const client of inUse) client.end().catch(() => {})
-    },
+    options: withDefaults,
+    terminateActive: () => pool.terminateActive(),
     async close() {
-      stopLooking()
-      // Which ends the pool only when Kysely itself has used it.
+      stopChecking()
       await kysely.destroy()
+      // Kysely ends the pool only when it has used it.
       if (!pool.ending) await pool.end()
     },
   }
-}
-
-// The pool makes its clients of the class it is given, and its types do not say so.
-const traced = (client: pg.PoolClient) => client as pg.ClientBase as TracedClient
-
-/** The ways to Postgres on which statements of one turn are sent together, and what a transaction there is made of. */
-const ours = new WeakMap<object, Omit<KyselyProps, 'executor'>>()
-
-/**
- * Does things in a transaction that do not wait for each other: in one round trip, where it is a transaction of ours; one
- * after another in an app's own. What sends its statement at once is done in this order, pg-boss's come later. When one has
- * failed, those behind it are not done.
- *
- * @param works begins them, in the transaction that it is given: in the other one each would wait for those before
- */
-export async function together<Results extends unknown[]>(
-  trx: AnyTransaction,
-  works: (trx: AnyTransaction) => { [Index in keyof Results]: Promise<Results[Index]> },
-): Promise<Results> {
-  const executor = trx.getExecutor()
-  const run = async (trx: AnyTransaction) => {
-    const settled = await Promise.allSettled(works(trx))
-    const reasons = settled.filter((one) => one.status === 'rejected').map(({ reason }) => reason)
-    const cause = reasons.find((reason) => errorCode(reason) !== sqlstate.inFailedSqlTransaction)
-    if (reasons.length > 0) throw cause ?? reasons[0]
-    return settled.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
-  }
-  const props = ours.get(executor.adapter)
-  if (!props) return run(trx)
-  // Kysely itself sends a transaction's statements one by one.
-  return executor.provideConnection((connection) => {
-    const unqueued = executor.withConnectionProvider({ provideConnection: (consumer) => consumer(connection) })
-    return run(new Transaction({ ...props, executor: unqueued }))
-  })
-}
-
-/** Makes what sets parameters of Postgres for the rest of a transaction; null is as usual. */
-function setParameters(values: Readonly<Record<string, string | null>>) {
-  const set = Object.entries(values).map(([name, value]) => sql`set_config(${sql.lit(name)}, ${value}, true)`)
-  const statement = sql`select ${sql.join(set)}`
-  return async (trx: AnyTransaction): Promise<void> => void (await statement.execute(trx))
-}
-
-const plannedOnce = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' }
-
-/**
- * For statements of ours, which find their rows by an index however many there are: they are planned once in a connection.
- * Else Postgres plans them for every call, which takes longer than to run them, or keeps a plan that reads the whole
- * table, which had nothing in it then.
- *
- * Source: PostgreSQL manual, PREPARE, and `plan_cache_mode`.
- */
-export const planOnce = setParameters(plannedOnce)
-
-/**
- * As {@link planOnce}, and nobody who has something locked is waited for longer than half a second: that is
- * `lock_not_available` then.
- */
-export const planOnceAndWaitBriefly = setParameters({ ...plannedOnce, lock_timeout: '500ms' })
-
-/** For what others do in the transaction. */
-export const planAndWaitAsUsual = setParameters({ plan_cache_mode: null, enable_seqscan: null, lock_timeout: null })
-
-/** Ends the transaction, as the last of what is done {@link together}: that costs no round trip of its own. */
-export const commit = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))
-
-/** Runs a statement of ours by itself, planned once: that costs no further round trip. */
-export async function runPlannedOnce({ kysely }: Database, statement: RawBuilder<unknown>): Promise<void> {
-  await kysely.transaction().execute(async (kyselyTrx) => {
-    const trx = kyselyTrx as unknown as AnyTransaction
-    await together(trx, (trx) => [planOnce(trx), statement.execute(trx), commit(trx)])
-  })
-}
-
-/**
- * Kysely on a `pg` client that already holds an open transaction, for those who do without Kysely.
- *
- * @throws TypeError when the client is in no transaction: what is written would not commit with anything
- */
-export function transactionOn(client: pg.ClientBase): AnyTransaction {
-  if (client.getTransactionStatus() !== 'T') {
-    throw new TypeError('The client is in no transaction: send BEGIN first, and COMMIT afterwards')
-  }
-  const connection = { query: client.query.bind(client), release: () => {} }
-  const pool = { connect: async () => connection, end: async () => {} }
-  return new Kysely({ dialect: new PostgresDialect({ pool: pool as unknown as pg.Pool }) }) as unknown as AnyTransaction
 }

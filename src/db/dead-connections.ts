@@ -1,65 +1,72 @@
 import pg from 'pg'
-import type { TracedClient } from './client.ts'
+import type { PipelinedClient } from './client.ts'
 
 export interface DeadConnectionOptions {
-  /** Connections in use. */
-  busy(): Iterable<TracedClient>
-  /** The others. */
-  idle(): Iterable<TracedClient>
-  /** Makes a connection beside the pool. */
+  clientsInUse(): Iterable<PipelinedClient>
+  idleClients(): Iterable<PipelinedClient>
+  /** Opens a connection outside the pool. */
   connect(): Promise<pg.Client>
 }
 
-/** How long a statement may take before anybody asks, in milliseconds. */
-const patience = 10_000
-const lookEvery = 5_000
+/** A statement that takes longer is checked. */
+const suspiciousAfterMs = 10_000
+const checkIntervalMs = 5_000
 
 /**
- * Breaks connections on which an answer can no longer come. When the network drops packets without a word, TCP takes a
- * quarter of an hour to notice, or two; a statement that takes long looks just the same. So whoever has waited for some
- * time is asked after, on a new connection: when Postgres cannot be reached, or is not at work for it, the connection is
- * dead, and those that nobody uses are not to be handed out any more: they went the same way.
+ * Breaks connections on which no answer can come any more. When the network drops packets silently, TCP takes 15
+ * minutes to 2 hours to notice, and until then the connection looks as if its statement was slow.
  *
- * @returns stops looking
+ * So when a statement takes long, a new connection asks Postgres whether the backend is working on it. If it is not, or
+ * if Postgres cannot be reached, the connection is dead. The idle connections are broken too: they take the same
+ * network path.
+ *
+ * @returns a function that stops the checks
  */
 export function breakDeadConnections(options: DeadConnectionOptions): () => void {
-  let looking: Promise<void> | undefined
+  let checking: Promise<void> | undefined
   const timer = setInterval(() => {
-    const waiting = [...options.busy()].filter(({ busySince = Number.POSITIVE_INFINITY }) => isOld(busySince))
-    if (waiting.length === 0 || looking) return
-    looking = look(options, waiting).finally(() => {
-      looking = undefined
+    const waiting = [...options.clientsInUse()].filter(isSuspicious)
+    if (waiting.length === 0 || checking) return
+    checking = check(options, waiting).finally(() => {
+      checking = undefined
     })
-  }, lookEvery)
+  }, checkIntervalMs)
   timer.unref()
   return () => clearInterval(timer)
 }
 
-const isOld = (since: number) => performance.now() - since > patience
+const isSuspicious = ({ busySince = Number.POSITIVE_INFINITY }: PipelinedClient) =>
+  performance.now() - busySince > suspiciousAfterMs
 
-async function look({ connect, idle }: DeadConnectionOptions, waiting: readonly TracedClient[]): Promise<void> {
-  const since = new Map(waiting.map((client) => [client, client.busySince]))
+async function check(
+  { connect, idleClients }: DeadConnectionOptions,
+  waiting: readonly PipelinedClient[],
+): Promise<void> {
+  const busySince = new Map(waiting.map((client) => [client, client.busySince]))
   const isServed = await findServed(connect)
-  // Another statement since: its answer has come.
-  const dead = waiting.filter((client) => client.busySince === since.get(client) && !isServed(client))
+  // A client whose busySince has changed got its answer during the check.
+  const dead = waiting.filter((client) => client.busySince === busySince.get(client) && !isServed(client))
   if (dead.length === 0) return
-  for (const client of [...dead, ...idle()]) {
-    client.abandon(new Error('Connection terminated: nothing was heard from Postgres, which is not at work for it'))
+  for (const client of [...dead, ...idleClients()]) {
+    client.breakConnection(
+      new Error('Connection terminated: no answer arrived, and Postgres is not working on the statement'),
+    )
   }
 }
 
-async function findServed(connect: () => Promise<pg.Client>) {
+/** @returns a function that says whether Postgres is working on a client's statement */
+async function findServed(connect: () => Promise<pg.Client>): Promise<(client: PipelinedClient) => boolean> {
   let client: pg.Client | undefined
   try {
     client = await connect()
     const { rows } = await client.query<{ own: number; active: number[] }>(`
       select pg_backend_pid() as own, array(select pid from pg_stat_activity where state in ('active', 'disabled')) as active`)
     const { own, active } = rows[0] as { own: number; active: number[] }
-    // A pooler makes ids up; whom it serves, and whether its own connections are dead, is for it to know.
-    const isPooled = (client as unknown as TracedClient).processID !== own
-    return ({ processID }: TracedClient) => isPooled || (processID !== null && active.includes(processID))
+    // Behind a pooler the process ids are invented, and the pooler itself watches its connections to Postgres.
+    const isPooled = (client as unknown as PipelinedClient).processID !== own
+    return ({ processID }) => isPooled || (processID !== null && active.includes(processID))
   } catch (error) {
-    // An answer of Postgres, such as that it has no connection left, came over a network that works.
+    // An error that Postgres sent, such as "too many connections", proves that the network works.
     return () => error instanceof pg.DatabaseError
   } finally {
     await client?.end().catch(() => {})

@@ -3,83 +3,71 @@ import pg from 'pg'
 import type { Database } from './database.ts'
 import { sharesSession } from './pooler.ts'
 
-/** A connection that listens until it is closed. */
+/** Listens for notifications until it is closed. */
 export interface Listener {
-  /** Whether what is notified now is heard. */
+  /** Whether notifications sent now are received. */
   isListening(): boolean
   close(): Promise<void>
 }
 
 export interface ListenerOptions {
-  /** What to do with a payload, for each channel. */
+  /** For each channel, the function that handles a payload. */
   channels: Readonly<Record<string, (payload: string) => void>>
-  /** Called whenever listening (re)starts: what was notified before then is lost, so look. */
+  /** Called whenever listening starts or starts again: notifications sent before may have been lost, so poll now. */
   onListening: () => void
   onError: (error: Error) => void
 }
 
-/** How often a quiet connection is asked whether it is still there, in milliseconds. */
-const heartbeatEvery = 10_000
-const heartbeatTimeout = 5_000
-/** Pause before the next attempt to connect, in milliseconds; doubles up to the longest. */
-const firstPause = 100
-const longestPause = 5_000
-/** Through a pooler that keeps notifications to itself nothing is heard; so long until it is looked at again. */
-const deafPause = 60_000
+/** How often a quiet connection is tested. */
+const probeIntervalMs = 10_000
+/** Limits how long connecting and each statement may take. */
+const answerTimeoutMs = 5_000
+/** The delay before the next attempt to connect doubles from the minimum up to the maximum. */
+const minReconnectDelayMs = 100
+const maxReconnectDelayMs = 5_000
+/** The delay when the connection led to a pooler that passes no notifications on. */
+const pooledReconnectDelayMs = 60_000
 
-const deaf =
-  'Notifications do not come through a pooler in transaction mode, so everything is found by polling: set DATABASE_LISTEN_URL (in an app of your own `database: { listenUrl }`) to Postgres directly'
+const notificationsBlocked =
+  'Notifications do not come through a pooler in transaction mode, so changes are found by polling only: set DATABASE_LISTEN_URL (in an app of your own `database: { listenUrl }`) to the URL of Postgres itself'
 
 /**
- * Listens on channels over one connection of its own, and connects again when the connection breaks or falls silent.
- * Never rejects: while Postgres is away, those who wait for payloads look by themselves.
+ * Listens on channels over a connection of its own. Connects again when the connection breaks or stops answering.
+ * Never rejects: while Postgres is unavailable, polling finds what the notifications would have reported.
  */
 export function listen(database: Database, options: ListenerOptions): Listener {
   const closing = new AbortController()
-  let client: pg.Client | undefined
   let isListening = false
-  let isDeaf = false
+  let isPoolerReported = false
+  let reconnectDelayMs = minReconnectDelayMs
+
+  const listenUntilEnded = async ({ client, ended }: Connection) => {
+    await client.connect()
+    if (await sharesSession(client, database.options.listenUrl)) {
+      reconnectDelayMs = pooledReconnectDelayMs
+      if (!isPoolerReported) options.onError(new Error(notificationsBlocked))
+      isPoolerReported = true
+      return
+    }
+    for (const channel of Object.keys(options.channels)) {
+      await client.query(`listen ${client.escapeIdentifier(channel)}`)
+    }
+    reconnectDelayMs = minReconnectDelayMs
+    isListening = true
+    options.onListening()
+    await probeUntilEnded(client, ended, closing.signal)
+  }
 
   const run = async () => {
-    let pause = firstPause
     while (!closing.signal.aborted) {
-      client = new pg.Client({
-        connectionString: database.options.listenUrl,
-        application_name: `${database.options.applicationName} listen`,
-        connectionTimeoutMillis: heartbeatTimeout,
-        query_timeout: heartbeatTimeout,
-        keepAlive: true,
+      const connection = createConnection(database, options)
+      await listenUntilEnded(connection).catch((error: Error) => {
+        if (!closing.signal.aborted) options.onError(error)
       })
-      const ended = new Promise<void>((resolve) => {
-        client?.once('end', resolve)
-        client?.on('error', (error) => {
-          options.onError(error)
-          resolve()
-        })
-      })
-      client.on('notification', ({ channel, payload }) => payload && options.channels[channel]?.(payload))
-      try {
-        await client.connect()
-        if (await sharesSession(client, database.options.listenUrl)) {
-          pause = deafPause
-          if (!isDeaf) options.onError(new Error(deaf))
-          isDeaf = true
-        } else {
-          for (const channel of Object.keys(options.channels)) {
-            await client.query(`listen ${client.escapeIdentifier(channel)}`)
-          }
-          pause = firstPause
-          isListening = true
-          options.onListening()
-          await watch(client, ended, closing.signal)
-        }
-      } catch (error) {
-        if (!closing.signal.aborted) options.onError(error as Error)
-      }
       isListening = false
-      await client.end().catch(() => {})
-      await sleep(pause, closing.signal)
-      pause = Math.min(pause * 2, longestPause)
+      await connection.client.end().catch(() => {})
+      await sleep(reconnectDelayMs, closing.signal)
+      reconnectDelayMs = Math.min(reconnectDelayMs * 2, maxReconnectDelayMs)
     }
   }
 
@@ -93,18 +81,45 @@ export function listen(database: Database, options: ListenerOptions): Listener {
   }
 }
 
-/** Returns when the connection has ended or closing is asked for; throws when it no longer answers. */
-async function watch(client: pg.Client, ended: Promise<void>, closing: AbortSignal): Promise<void> {
-  let over = false
-  ended.then(() => {
-    over = true
+interface Connection {
+  client: pg.Client
+  /** Resolves when the connection has ended or broken. */
+  ended: Promise<void>
+}
+
+function createConnection({ options }: Database, { channels, onError }: ListenerOptions): Connection {
+  const client = new pg.Client({
+    connectionString: options.listenUrl,
+    application_name: `${options.applicationName} listen`,
+    connectionTimeoutMillis: answerTimeoutMs,
+    query_timeout: answerTimeoutMs,
+    keepAlive: true,
   })
-  while (!over && !closing.aborted) {
-    await Promise.race([ended, sleep(heartbeatEvery, closing)])
-    if (!over && !closing.aborted) await client.query('select')
+  const ended = new Promise<void>((resolve) => {
+    client.once('end', resolve)
+    client.on('error', (error) => {
+      onError(error)
+      resolve()
+    })
+  })
+  client.on('notification', ({ channel, payload }) => payload && channels[channel]?.(payload))
+  return { client, ended }
+}
+
+/**
+ * Returns when the connection has ended or the signal is aborted. Throws when the connection does not answer in time.
+ */
+async function probeUntilEnded(client: pg.Client, ended: Promise<void>, closing: AbortSignal): Promise<void> {
+  let hasEnded = false
+  ended.then(() => {
+    hasEnded = true
+  })
+  while (!hasEnded && !closing.aborted) {
+    await Promise.race([ended, sleep(probeIntervalMs, closing)])
+    if (!hasEnded && !closing.aborted) await client.query('select')
   }
 }
 
-/** Waits, or returns early when the signal is aborted. */
+/** Waits; returns early when the signal is aborted. */
 const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> =>
   delay(milliseconds, undefined, { signal }).catch(() => {})

@@ -1,70 +1,74 @@
 import { setTimeout as delay, setImmediate as immediate } from 'node:timers/promises'
 import type { Database } from './database.ts'
 
-/** The channels of our hints, and what their words are. */
+/** The Postgres channel of each kind of notification. */
 export const channels = {
-  /** Operations that have work; the workers listen. */
+  /** Operations that have due jobs; workers listen. */
   work: 'accepted_work',
-  /** Jobs whose status has changed; the API listens, for those who watch. */
+  /** Ids of jobs whose status has changed; the API listens for its watchers. */
   status: 'accepted_status',
-  /** Running jobs that are to be canceled; the workers listen. */
+  /** Ids of running jobs to cancel; workers listen. */
   cancel: 'accepted_cancel',
 } as const
 
 export type Channel = keyof typeof channels
 
-/** Sends hints: small words that wake somebody who would otherwise look by himself a little later. */
+/** Sends notifications, so that their receivers do not wait for their next poll. */
 export interface Notifier {
-  /** Sends the words soon, together with others; the same word once. Call it after the commit, never within. */
-  notify(channel: Channel, words: Iterable<string>): void
-  /** Resolves once everything that was notified has been sent, or has failed to be. */
+  /**
+   * Sends operation names or job ids soon, each once, together with those of other calls. Call it after the commit, or
+   * the receiver may read before the change is visible.
+   */
+  notify(channel: Channel, items: Iterable<string>): void
+  /** Resolves once all notifications have been sent or have failed. */
   flush(): Promise<void>
 }
 
-/** So long words gather after others have been sent, in milliseconds; the first ones are not kept waiting. */
-const gatherFor = 5
+/** After a send, items are collected for this long. The first ones after a pause are sent at once. */
+const coalesceMs = 5
 
-/** NOTIFY takes payloads of less than 8000 bytes (PostgreSQL manual, NOTIFY). */
-const longestPayload = 7_900
+/** NOTIFY accepts payloads of less than 8,000 bytes (PostgreSQL manual, NOTIFY). Items are ASCII. */
+const maxPayloadBytes = 7_900
 
 /**
- * Makes the notifier of a process. NOTIFY inside a transaction takes one global lock at commit, so hints go in
- * transactions of their own; they may be lost without harm, and are when Postgres is away.
+ * Creates the notifier of a process. It sends in transactions of its own, because a transaction with NOTIFY holds a
+ * global lock during its commit. Notifications are lost while Postgres is unavailable; polls find what they would have
+ * reported.
  */
 export function createNotifier(database: Database): Notifier {
-  let words = new Map<Channel, Set<string>>()
+  let unsent = new Map<Channel, Set<string>>()
   let sending: Promise<void> | undefined
   let sentAt = Number.NEGATIVE_INFINITY
 
   const send = async () => {
-    const wait = sentAt + gatherFor - performance.now()
-    await (wait > 0 ? delay(wait) : immediate())
+    const waitMs = sentAt + coalesceMs - performance.now()
+    await (waitMs > 0 ? delay(waitMs) : immediate())
     sentAt = performance.now()
-    const hints = [...words].flatMap(([channel, ofChannel]) =>
-      pack(ofChannel).map((payload) => ({ channel: channels[channel], payload })),
+    const notifications = [...unsent].flatMap(([channel, items]) =>
+      pack(items).map((payload) => ({ channel: channels[channel], payload })),
     )
-    words = new Map()
+    unsent = new Map()
     try {
       await database.pool.query(
-        'select pg_notify(channel, payload) from unnest($1::text[], $2::text[]) as hint (channel, payload)',
-        [hints.map(({ channel }) => channel), hints.map(({ payload }) => payload)],
+        'select pg_notify(channel, payload) from unnest($1::text[], $2::text[]) as notification (channel, payload)',
+        [notifications.map(({ channel }) => channel), notifications.map(({ payload }) => payload)],
       )
     } catch {
-      // Whoever waits for the hint looks by himself.
+      // The receivers poll.
     }
   }
 
   const sendAll = async () => {
-    while (words.size > 0) await send()
+    while (unsent.size > 0) await send()
     sending = undefined
   }
 
   return {
-    notify(channel, more) {
-      const ofChannel = words.get(channel) ?? new Set()
-      for (const word of more) ofChannel.add(word)
+    notify(channel, items) {
+      const ofChannel = unsent.get(channel) ?? new Set()
+      for (const item of items) ofChannel.add(item)
       if (ofChannel.size === 0) return
-      words.set(channel, ofChannel)
+      unsent.set(channel, ofChannel)
       sending ??= sendAll()
     },
     async flush() {
@@ -73,19 +77,20 @@ export function createNotifier(database: Database): Notifier {
   }
 }
 
-function pack(words: Iterable<string>): string[] {
+/** Joins items into as few payloads as possible. */
+function pack(items: Iterable<string>): string[] {
   const payloads: string[] = []
   let payload = ''
-  for (const word of words) {
-    if (payload && payload.length + word.length + 1 > longestPayload) {
+  for (const item of items) {
+    if (payload && payload.length + item.length + 1 > maxPayloadBytes) {
       payloads.push(payload)
       payload = ''
     }
-    payload = payload ? `${payload},${word}` : word
+    payload = payload ? `${payload},${item}` : item
   }
   if (payload) payloads.push(payload)
   return payloads
 }
 
-/** The words of a payload. */
+/** The items of a payload. */
 export const unpack = (payload: string): string[] => payload.split(',')

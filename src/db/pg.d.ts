@@ -1,7 +1,7 @@
-// What pg ships beside its types.
+// A module of pg that its types leave out.
 declare module 'pg/lib/utils.js' {
   const utils: {
-    /** What is sent for a value. @throws Error for one that cannot be sent */
+    /** Encodes a value as it is sent. @throws Error for a value that cannot be encoded */
     prepareValue(value: unknown): string | Buffer | null
   }
   export default utils

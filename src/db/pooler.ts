@@ -1,38 +1,38 @@
 import type pg from 'pg'
 import { ConfigError } from '../config.ts'
-import { connectAlone } from './client.ts'
 import type { DatabaseOptions } from './database.ts'
+import { connectOutsidePool } from './pool.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
-/** So often two clients are compared: when a pooler is busy they may be given different sessions by chance. */
+/** How often two clients are compared. A busy pooler may give them different sessions by chance. */
 const comparisons = 3
 
-/** How long a connection or an answer may take, in milliseconds. */
-const answersWithin = 5_000
+/** Limits how long connecting and each statement may take. */
+const answerTimeoutMs = 5_000
 
 const connect = (connectionString: string) =>
-  connectAlone({ connectionString, connectionTimeoutMillis: answersWithin, query_timeout: answersWithin })
+  connectOutsidePool({ connectionString, connectionTimeoutMillis: answerTimeoutMs, query_timeout: answerTimeoutMs })
 
-const processOf = async (client: pg.Client): Promise<number> =>
+const backendPid = async (client: pg.Client): Promise<number> =>
   (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid as number
 
-/** A pooler tells its clients a process id of its own making (PostgreSQL manual, BackendKeyData). */
+/** A pooler sends its clients a process id of its own making (PostgreSQL manual, BackendKeyData). */
 const isPooled = (client: pg.Client, pid: number): boolean =>
   (client as pg.Client & { processID: number | null }).processID !== pid
 
 /**
- * Whether a client is connected through a pooler that lends a session for one transaction at a time, so that what is left
- * in it, a LISTEN or a lock of the session, is left with somebody else.
+ * Whether the client's pooler assigns a session for one transaction at a time. A LISTEN or a session lock then stays in
+ * a session that another client gets next.
  *
- * @param url where the client is connected to
+ * @param url the URL that the client is connected to
  */
 export async function sharesSession(client: pg.Client, url: string): Promise<boolean> {
-  const pid = await processOf(client)
+  const pid = await backendPid(client)
   if (!isPooled(client, pid)) return false
   const other = await connect(url)
   try {
     for (let comparison = 0; comparison < comparisons; comparison++) {
-      if ((await processOf(other)) === pid || (await processOf(client)) !== pid) return true
+      if ((await backendPid(other)) === pid || (await backendPid(client)) !== pid) return true
     }
     return false
   } finally {
@@ -41,37 +41,37 @@ export async function sharesSession(client: pg.Client, url: string): Promise<boo
 }
 
 /**
- * Does nothing when named prepared statements are off, or arrive. A pooler that lends sessions and knows nothing of them
- * would have one process meet the statements of another.
+ * Checks that named prepared statements work, unless they are switched off. A pooler that shares sessions and does not
+ * track prepared statements would run the statement of one process for another.
  *
- * @throws ConfigError
+ * @throws ConfigError when the pooler does not support them
  */
 export async function assertPreparedStatements({
   url,
   preparedStatements,
 }: Required<Pick<DatabaseOptions, 'url' | 'preparedStatements'>>): Promise<void> {
   if (!preparedStatements) return
-  const one = await connect(url)
+  const client = await connect(url)
   try {
-    if (isPooled(one, await processOf(one))) await prepareBeside(one, url)
+    if (isPooled(client, await backendPid(client))) await prepareSameName(client, url)
   } catch (cause) {
     if (!poolerErrors.includes(errorCode(cause) ?? '')) throw cause
-    throw new ConfigError(withoutPreparedStatements, { cause })
+    throw new ConfigError(preparedStatementsUnsupported, { cause })
   } finally {
-    await one.end()
+    await client.end()
   }
 }
 
-/** Two clients prepare a statement each under the same name; a pooler that knows nothing of them mixes the two up. */
-async function prepareBeside(one: pg.Client, url: string): Promise<void> {
+/** Prepares two statements under one name on two clients. It fails when a pooler does not keep them apart. */
+async function prepareSameName(client: pg.Client, url: string): Promise<void> {
   const other = await connect(url)
   try {
-    for (const [client, text] of [
-      [one, 'select 1'],
+    for (const [preparer, text] of [
+      [client, 'select 1'],
       [other, 'select 2'],
-      [one, 'select 1'],
+      [client, 'select 1'],
     ] as const) {
-      await client.query({ name: 'accepted_probe', text })
+      await preparer.query({ name: 'accepted_probe', text })
     }
   } finally {
     await other.end()
@@ -80,5 +80,5 @@ async function prepareBeside(one: pg.Client, url: string): Promise<void> {
 
 const poolerErrors: readonly string[] = [sqlstate.duplicatePreparedStatement, sqlstate.invalidSqlStatementName]
 
-const withoutPreparedStatements =
-  'DATABASE_URL leads through a pooler that does not carry prepared statements: set DATABASE_PREPARED_STATEMENTS=off (in an app of your own `database: { preparedStatements: false }`), or have PgBouncer 1.21 or later and set its max_prepared_statements.'
+const preparedStatementsUnsupported =
+  'DATABASE_URL leads through a pooler that does not support prepared statements: set DATABASE_PREPARED_STATEMENTS=off (in an app of your own `database: { preparedStatements: false }`), or use PgBouncer 1.21 or later with max_prepared_statements.'

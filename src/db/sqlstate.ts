@@ -1,6 +1,6 @@
-import { isFromPostgres } from './client.ts'
+import { isFromPostgres } from './postgres-error.ts'
 
-/** SQLSTATEs that are told apart here (PostgreSQL manual, appendix A). */
+/** The SQLSTATEs that this code handles (PostgreSQL manual, appendix A). */
 export const sqlstate = {
   featureNotSupported: '0A000',
   invalidParameterValue: '22023',
@@ -20,7 +20,7 @@ export const sqlstate = {
   inFailedSqlTransaction: '25P02',
 } as const
 
-/** The SQLSTATE, or Node's error code, of an error or of its cause. */
+/** The SQLSTATE or Node error code of an error, else of its cause. */
 export function errorCode(error: unknown): string | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     if ('code' in current && typeof current.code === 'string') return current.code
@@ -34,11 +34,18 @@ const contention: readonly string[] = [
   sqlstate.lockNotAvailable,
 ]
 
-/** The transaction lost a race and would probably win the next one: it was rolled back whole and may run again. */
+/**
+ * Whether concurrent transactions caused the error. The transaction was rolled back, and a retry will probably succeed.
+ */
 export const isContention = (error: unknown): boolean => contention.includes(errorCode(error) ?? '')
 
-// node-postgres throws some without a code.
-const broken = {
+interface ErrorKind {
+  codes: readonly string[]
+  /** node-postgres throws some errors without a code. */
+  messages: readonly string[]
+}
+
+const lostConnection: ErrorKind = {
   codes: [
     ...[sqlstate.adminShutdown, sqlstate.crashShutdown],
     ...['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT'],
@@ -47,9 +54,9 @@ const broken = {
   messages: ['Connection terminated', 'Client has encountered a connection error'],
 }
 
-const away = {
+const outage: ErrorKind = {
   codes: [
-    ...broken.codes,
+    ...lostConnection.codes,
     sqlstate.cannotConnectNow,
     sqlstate.tooManyConnections,
     sqlstate.diskFull,
@@ -58,19 +65,22 @@ const away = {
     'ENOTFOUND',
     'EAI_AGAIN',
   ],
-  messages: [...broken.messages, 'timeout exceeded when trying to connect', 'Client was closed'],
+  messages: [...lostConnection.messages, 'timeout exceeded when trying to connect', 'Client was closed'],
 }
 
-// Class 08 is "Connection Exception".
-function isAmong({ codes, messages }: { codes: string[]; messages: string[] }, error: unknown): boolean {
+function isOfKind({ codes, messages }: ErrorKind, error: unknown): boolean {
   if (!isFromPostgres(error)) return false
   const code = errorCode(error)
+  // Class 08 is "Connection Exception".
   if (code !== undefined) return codes.includes(code) || code.startsWith('08')
   return error instanceof Error && messages.some((message) => error.message.includes(message))
 }
 
-/** The connection broke in the middle: unless its last word was COMMIT, nothing of the transaction is there. */
-export const isLostConnection = (error: unknown): boolean => isAmong(broken, error)
+/**
+ * Whether the connection broke while a statement was in progress. The transaction was rolled back, unless the statement
+ * was COMMIT: then its outcome is unknown.
+ */
+export const isLostConnection = (error: unknown): boolean => isOfKind(lostConnection, error)
 
-/** Postgres is away, full or out of connections: nobody's request or job is to blame. */
-export const isOutage = (error: unknown): boolean => isAmong(away, error)
+/** Whether Postgres is unreachable, read-only, full or out of connections, so that any request or job would fail. */
+export const isOutage = (error: unknown): boolean => isOfKind(outage, error)

@@ -3,14 +3,14 @@ import type { ColumnType, Generated } from 'kysely'
 type Timestamp = ColumnType<Date, Date | string | undefined, Date | string>
 type OptionalTimestamp = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>
 
-/** `accepted.job_state`. */
-export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
+/** `accepted.job_status`. */
+export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
 
 /** `accepted.job`: the status table. The columns are described in migrations/schema.sql. */
 export interface JobTable {
   id: string
   operation: string
-  state: Generated<JobState>
+  status: Generated<JobStatus>
   principal: string
   idempotency_key: string | null
   resource: string | null
@@ -18,14 +18,14 @@ export interface JobTable {
   message: string | null
   attempt: Generated<number>
   max_attempts: number
-  /** bigint, which the driver reads as a string. */
+  /** A bigint, which the driver returns as a string. */
   sequence: Generated<string>
   result: unknown
   error: JobErrorColumn | null
   payload: unknown
   cancel_requested: Generated<boolean>
   retry_of: string | null
-  trace: string | null
+  traceparent: string | null
   created_at: Timestamp
   started_at: OptionalTimestamp
   updated_at: Timestamp
@@ -36,11 +36,11 @@ export interface JobTable {
   webhook_endpoint_id: string | null
 }
 
-/** What `accepted.job.error` holds: shown to the client, so never with a secret in it. */
+/** The value of `accepted.job.error`. Clients see it, so it contains no secrets. */
 export interface JobErrorColumn {
   code: string
   message: string
-  /** The 4xx of the result route, when the handler declared one. */
+  /** The 4xx status of the result route, when the handler has set one. */
   status?: number
   details?: readonly unknown[]
 }
@@ -98,7 +98,7 @@ export interface RunTimeTable {
   updated_at: Timestamp
 }
 
-export interface SuspectTable {
+export interface QuarantineTable {
   job_id: string
   operation: string
   queue_id: string
@@ -128,5 +128,5 @@ export interface Tables {
   'accepted.webhook_endpoint': WebhookEndpointTable
   'accepted.run_time': RunTimeTable
   'accepted.schedule': ScheduleTable
-  'accepted.suspect': SuspectTable
+  'accepted.quarantine': QuarantineTable
 }

@@ -5,88 +5,97 @@ import websocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import plugin from 'fastify-plugin'
 import { Settings } from 'typebox/system'
+import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
-import { type Operation, operationsIn, type Route } from '../operation.ts'
-import { allowMethods } from './allow.ts'
-import { asyncapiRoute } from './asyncapi.ts'
-import { controlRoutes } from './control.ts'
-import { eventRoutes } from './events.ts'
-import { parseJsonStrictly } from './json.ts'
-import { listRoute } from './list.ts'
-import { metricsRoute } from './metrics.ts'
-import { documentOptions } from './openapi.ts'
-import { requireHost } from './origin.ts'
-import { assetRoutes } from './page.ts'
-import { handleError } from './problem.ts'
-import { limitRate } from './rate-limit.ts'
-import { sendAccepted } from './send-accepted.ts'
-import { type AcceptedOptions, open } from './service.ts'
-import { documentRoutes, healthRoutes } from './service-routes.ts'
-import { statusRoutes } from './status.ts'
-import { submitRoute } from './submit.ts'
-import { webhookRoutes } from './webhooks.ts'
-import { socketOptions } from './websocket.ts'
+import type { Operation, Route } from '../operation.ts'
+import { allowMethods } from './protocol/allow.ts'
+import { parseJsonStrictly } from './protocol/json.ts'
+import { documentOptions } from './protocol/openapi.ts'
+import { validateHost } from './protocol/origin.ts'
+import { handleError } from './protocol/problem.ts'
+import { limitRate } from './protocol/rate-limit.ts'
+import { sendAccepted } from './protocol/send-accepted.ts'
+import { cancelAndRetryRoutes } from './routes/cancel-and-retry.ts'
+import { docsRoutes } from './routes/docs.ts'
+import { eventRoutes } from './routes/events.ts'
+import { healthRoutes } from './routes/health.ts'
+import { listRoute } from './routes/list.ts'
+import { monitorRoute } from './routes/monitor.ts'
+import { assetRoutes } from './routes/page.ts'
+import { type RequestMetrics, requestMetrics } from './routes/request-metrics.ts'
+import { resultRoute } from './routes/result.ts'
+import { submitRoute } from './routes/submit.ts'
+import { webhookRoutes } from './routes/webhooks.ts'
+import { type AcceptedOptions, createAccepted, openService, type Service } from './service.ts'
+import { socketOptions } from './streams/websocket.ts'
 
 async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
-  const operations = operationsIn(options.operations)
-  const { service, accepted } = await open(app, operations, options)
+  const service = await openService(app, collectOperations(options.operations), options)
+  decorate(app, service, options)
 
-  app.decorate('accepted', accepted)
-  app.decorateRequest('principal', '')
-  app.decorateRequest('scopes')
-  app.decorateReply('accepted', function (this: FastifyReply, job: Job) {
-    // The job has committed by now, whether a route accepted it or the app enqueued it.
-    return sendAccepted(service, this, job)
-  })
-
-  // Also for the app's own routes, which may answer with `reply.accepted`.
-  if (options.publicUrl === undefined) app.addHook('onRequest', requireHost())
-  const ours = new Set<string>()
-  allowMethods(app, (url) => ours.has(url))
-  // Before any route, for it collects them as they are added.
-  if (!app.hasDecorator('swagger')) {
-    await app.register(swagger, documentOptions)
-  }
-  // A scope of its own, so that the app's other routes keep their parsers, validators and error handlers.
+  // Also for the app's own routes: with `reply.accepted` they send our links, which contain Host.
+  if (options.publicUrl === undefined) app.addHook('onRequest', validateHost())
+  const pluginRoutes = new Set<string>()
+  allowMethods(app, (url) => pluginRoutes.has(url))
+  // Registered before all routes, because it collects them as they are added.
+  if (!app.hasDecorator('swagger')) await app.register(swagger, documentOptions)
+  // In a scope, so that the app's own routes keep their parsers, validators and error handlers.
   await app.register(async (scope) => {
-    scope.addHook('onRoute', ({ url }) => void ours.add(url))
-    useOurConventions(scope)
-    if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, socketOptions)
-    healthRoutes(scope, service.database)
-    documentRoutes(scope)
-    const metrics = metricsRoute(scope, service)
-    metrics.measure(scope)
-    assetRoutes(scope)
-    asyncapiRoute(scope, service)
-    await scope.register(swaggerUi, { routePrefix: '/docs' })
-    await scope.register(async (guarded) => {
-      guarded.addHook('onRequest', accepted.authenticate)
-      if (options.rateLimit) limitRate(guarded, options.rateLimit)
-      statusRoutes(guarded, service)
-      listRoute(guarded, service)
-      controlRoutes(guarded, service)
-      eventRoutes(guarded, service)
-      webhookRoutes(guarded, service)
-      for (const operation of operations.values()) {
-        if (operation.route) submitRoute(guarded, service, operation as Operation & { route: Route }, metrics)
-      }
-    })
+    scope.addHook('onRoute', ({ url }) => void pluginRoutes.add(url))
+    await registerRoutes(scope, service, options)
   })
 }
 
-// TypeBox stops at 8; without an end, a body could make an answer many times its size.
+function decorate(app: FastifyInstance, service: Service, options: AcceptedOptions): void {
+  app.decorate('accepted', createAccepted(service, options.authenticate))
+  app.decorateRequest('principal', '')
+  app.decorateRequest('scopes')
+  app.decorateReply('accepted', function (this: FastifyReply, job: Job) {
+    return sendAccepted(service, this, job)
+  })
+}
+
+async function registerRoutes(scope: FastifyInstance, service: Service, options: AcceptedOptions): Promise<void> {
+  useApiConventions(scope)
+  if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, socketOptions)
+  healthRoutes(scope, service.database)
+  const metrics = requestMetrics(scope, service)
+  metrics.measure(scope)
+  docsRoutes(scope, service)
+  assetRoutes(scope)
+  await scope.register(swaggerUi, { routePrefix: '/docs' })
+  await scope.register(async (guardedScope) => {
+    guardedScope.addHook('onRequest', scope.accepted.authenticate)
+    if (options.rateLimit) limitRate(guardedScope, options.rateLimit)
+    registerGuardedRoutes(guardedScope, service, metrics)
+  })
+}
+
+function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics: RequestMetrics): void {
+  monitorRoute(scope, service)
+  resultRoute(scope, service)
+  listRoute(scope, service)
+  cancelAndRetryRoutes(scope, service)
+  eventRoutes(scope, service)
+  webhookRoutes(scope, service)
+  for (const operation of service.operations.values()) {
+    if (operation.route) submitRoute(scope, service, operation as Operation & { route: Route }, metrics)
+  }
+}
+
+// By default TypeBox reports only 8 violations. Without a limit, the answer could be many times as large as the body.
 Settings.Set({ maxErrors: 100 })
 
-/** Strict JSON, TypeBox validation without coercion of bodies, and problem details for every error. */
-export function useOurConventions(app: FastifyInstance): void {
-  // Headers are declared for the documents, and checked where they are read.
+/** Sets up strict JSON, TypeBox validation without coercion of bodies, and problem details for every error. */
+export function useApiConventions(app: FastifyInstance): void {
+  // Headers are only declared for the documents; the code that reads a header also checks it.
   app.setValidatorCompiler((route) => (route.httpPart === 'headers' ? () => true : TypeBoxValidatorCompiler(route)))
   app.setErrorHandler(handleError)
   parseJsonStrictly(app)
 }
 
 /**
- * The Fastify plugin: the routes of the operations, the status routes, health and documentation.
- * Run `accepted migrate` first.
+ * The Fastify plugin: the routes of the operations, of their jobs, and of health, metrics and documentation. Run
+ * `accepted migrate` first.
  */
 export const accepted = plugin(register, { name: 'accepted', fastify: '5.x' })

@@ -1,27 +1,27 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Config, databaseOptions, type Settings } from '../config.ts'
-import { logStream } from '../log.ts'
-import { serializeError } from '../redact.ts'
-import { allowMethods } from './allow.ts'
-import { limitHeaders, requestLimits } from './limits.ts'
-import { accepted, useOurConventions } from './plugin.ts'
-import { handleError, handleNotFound } from './problem.ts'
-import { closeUnusedConnections } from './unused-connections.ts'
+import { logStream } from '../primitives/log.ts'
+import { serializeError } from '../primitives/redact.ts'
+import { closeGracefully } from './graceful-close.ts'
+import { accepted, useApiConventions } from './plugin.ts'
+import { allowMethods } from './protocol/allow.ts'
+import { limitHeaders, requestLimits } from './protocol/limits.ts'
+import { handleError, handleNotFound } from './protocol/problem.ts'
 
-/** Makes the API of a configuration: our routes, and the app's own under the same conventions and authentication. */
+/** Creates the API of a configuration: our routes, and the app's own with the same conventions and authentication. */
 export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
   const app = Fastify({
     ...requestLimits,
-    // Who comes while we stop is served, or told to come back, as long as the connection is there.
+    // While the server closes, requests on open connections are still answered.
     return503OnClosing: false,
-    // What is wrong before there is a route, for example a path that cannot be decoded.
+    // Handles errors before a route is found, for example a path that cannot be decoded.
     frameworkErrors: handleError,
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) }, stream: logStream() },
   })
   limitHeaders(app)
-  closeUnusedConnections(app)
+  closeGracefully(app)
   allowMethods(app, () => true)
-  useOurConventions(app)
+  useApiConventions(app)
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, {
     operations: config.operations,

@@ -3,18 +3,18 @@ import type { Job } from './job.ts'
 import { type Monitor, toMonitor } from './monitor.ts'
 
 /**
- * The state of a job as an event (CloudEvents 1.0): what is told when it ends, or with every change. The same state is
- * the same event, whoever tells it and how often.
+ * Makes the CloudEvent (CloudEvents 1.0) of a job's current status. The same status always makes the same event id, so
+ * receivers can drop repeats.
  *
- * @param origin scheme and host of the links, without a slash at the end
- * @param estimate when it will probably have ended
+ * @param origin scheme and host of the links, without a trailing slash
+ * @param estimate when the job will probably end
  */
 export function toCloudEvent(job: Job, origin: string, estimate?: Date): CloudEvent<Monitor> {
   return new CloudEvent({
     specversion: '1.0',
     id: `${job.id}/${job.sequence}`,
     source: `${origin}/jobs`,
-    type: `job.${job.state}`,
+    type: `job.${job.status}`,
     subject: job.id,
     time: job.updated_at.toISOString(),
     datacontenttype: 'application/json',

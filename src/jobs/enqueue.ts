@@ -1,58 +1,67 @@
 import { sql } from 'kysely'
-import { enqueueAll, type PgBoss } from '../db/boss.ts'
-import { together } from '../db/database.ts'
-import { currentId, leaveTrace } from '../db/transaction.ts'
+import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
+import { pipeline } from '../db/pipeline.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
+import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { type Job, jobColumns } from './job.ts'
 
-/** What may be said of a job that is enqueued without a request of its own. */
+/** Options of a job that is enqueued from code. */
 export interface EnqueueOptions {
-  /** The worker de-duplicates by it, per operation and principal. */
+  /**
+   * Idempotency key. Among the jobs of an operation and a principal that have the same key, only the first takes
+   * effect. The others succeed with its result. Default: no deduplication.
+   */
   key?: string
-  /** Whose job it is. */
+  /**
+   * The owner of the job: the only principal that sees it over HTTP. Default: `anonymous`; for a follow-up job, the
+   * principal of the job that enqueues it.
+   */
   principal?: string
-  /** Not before then. */
+  /** The earliest start. Default: now. */
   runAt?: Date
-  /** Instead of the operation's; higher goes first. */
+  /** A job with a higher priority starts first. Default: the operation's priority. */
   priority?: number
-  /** Path of what the job makes. */
+  /** Path of the resource that the job creates, for example `/todos/1`. Clients are redirected to it on success. */
   resource?: string
 }
 
-/** A job about to be. */
+/** A job to enqueue. */
 export interface NewJob {
   /** UUIDv7. */
   id: string
   operation: Operation
   payload: unknown
   principal: string
-  /** The worker de-duplicates by it, per operation and principal. */
+  /** The worker deduplicates by it, per operation and principal. */
   idempotencyKey?: string | undefined
   resource?: string | undefined
-  /** Not before then. */
+  /** The earliest start. */
   runAt?: Date | undefined
-  /** Instead of the operation's. */
+  /** Default: the operation's. */
   priority?: number | undefined
+  /** The id of the job that this job retries. */
   retryOf?: string | undefined
   /** W3C traceparent. */
-  trace?: string | undefined
-  /** The one webhook endpoint to tell the end to; else all that match. */
+  traceparent?: string | undefined
+  /** The only webhook endpoint to notify of the outcome. Default: all that match. */
   webhookEndpointId?: string | undefined
 }
 
 /**
- * Writes the status rows and the queue's rows of new jobs within the transaction; answers the jobs in the same order.
- * In a constant number of statements, and one more for each further operation.
+ * Inserts the status rows and the queue rows of new jobs within the transaction, with one statement for all status rows
+ * and one per operation for the queue rows.
+ *
+ * @returns the jobs, in the given order
  */
 export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
   const column = <Value>(value: (job: NewJob) => Value) => jobs.map(value)
   const inserting = sql<Job & { transaction_id: string }>`
     insert into accepted.job
-      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
+      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id,
       updated_at, expires_at)
     select
-      id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id,
+      id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id,
       statement_timestamp(), greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
     from unnest(
       ${column((job) => job.id)}::uuid[],
@@ -62,14 +71,17 @@ export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly 
       ${column((job) => job.resource ?? null)}::text[],
       ${column((job) => job.operation.retry.limit + 1)}::integer[],
       ${column((job) => job.retryOf ?? null)}::uuid[],
-      ${column((job) => job.trace ?? null)}::text[],
+      ${column((job) => job.traceparent ?? null)}::text[],
       ${column((job) => job.webhookEndpointId ?? null)}::uuid[],
       ${column((job) => job.runAt ?? null)}::timestamptz[]
     ) as new
-      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, trace, webhook_endpoint_id, run_at)
-    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentId} as transaction_id`
-  const [{ rows }] = await together(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, jobs)])
-  leaveTrace(trx, { id: rows[0]?.transaction_id, witness: sql`select from accepted.job where id = ${rows[0]?.id}` })
+      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id, run_at)
+    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentTransactionId} as transaction_id`
+  const [{ rows }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, jobs)])
+  registerCommitCheck(trx, {
+    transactionId: rows[0]?.transaction_id,
+    commitProof: sql`select from accepted.job where id = ${rows[0]?.id}`,
+  })
   const byId = new Map(rows.map((row) => [row.id, row]))
   return jobs.map((job) => byId.get(job.id) as Job)
 }

@@ -2,33 +2,33 @@ import { sql } from 'kysely'
 import type { Database } from '../db/database.ts'
 import type { Job } from './job.ts'
 
-/** How long jobs of an operation have run lately, in seconds. */
-export type RunTimes = ReadonlyMap<string, number>
+/** The average run time of each operation, in seconds. */
+export type AverageSeconds = ReadonlyMap<string, number>
 
 /**
- * When a running job will probably have ended: by its own rate once this attempt has reported progress, else by how long
- * others of its operation ran. None when there is nothing to go by, or when that time has passed already.
+ * Estimates when a running job will end: from its own progress once this attempt has reported any, else from the
+ * average run time of its operation. Returns undefined when neither is known, or when the estimated time has already
+ * passed.
  */
-export function estimateCompletion(job: Job, runTimes: RunTimes, now = Date.now()): Date | undefined {
-  if (job.state !== 'running' || !job.attempt_started_at) return undefined
-  const begun = job.attempt_started_at.getTime()
-  const own = job.percent && job.progress_at && ((job.progress_at.getTime() - begun) * 100) / job.percent
-  const usual = runTimes.get(job.operation)
-  const takes = [own, usual && usual * 1000].find((time) => time && begun + time > now)
-  return takes ? new Date(begun + takes) : undefined
+export function estimateCompletion(job: Job, averages: AverageSeconds, now = Date.now()): Date | undefined {
+  if (job.status !== 'running' || !job.attempt_started_at) return undefined
+  const startedAt = job.attempt_started_at.getTime()
+  const byProgress = job.percent && job.progress_at && ((job.progress_at.getTime() - startedAt) * 100) / job.percent
+  const averageSeconds = averages.get(job.operation)
+  const runMs = [byProgress, averageSeconds && averageSeconds * 1000].find((time) => time && startedAt + time > now)
+  return runMs ? new Date(startedAt + runMs) : undefined
 }
 
-/** The run times of all operations, as a process knows them. */
+/** Estimates with the run times that this process has read. */
 export interface Estimates {
   of(job: Job): Date | undefined
 }
 
-/** How long what was read serves, in milliseconds. */
-const freshFor = 5_000
+const cacheMs = 5_000
 
-/** Keeps the run times at hand: reads the small table again, in the background, when they are asked for and old. */
+/** Makes the estimates of a process. They cache the run times and read them again in the background. */
 export function createEstimates({ kysely }: Database): Estimates {
-  let runTimes: RunTimes = new Map()
+  let averages: AverageSeconds = new Map()
   let readAt = Number.NEGATIVE_INFINITY
 
   const read = async () => {
@@ -36,16 +36,16 @@ export function createEstimates({ kysely }: Database): Estimates {
     try {
       const { rows } = await sql<{ operation: string; seconds: number }>`
         select operation, seconds from accepted.run_time`.execute(kysely)
-      runTimes = new Map(rows.map(({ operation, seconds }) => [operation, seconds]))
+      averages = new Map(rows.map(({ operation, seconds }) => [operation, seconds]))
     } catch {
-      // An old estimate is better than none, and none does no harm.
+      // An old estimate is better than none, and clients can do without one.
     }
   }
 
   return {
     of(job) {
-      if (job.state === 'running' && performance.now() - readAt > freshFor) void read()
-      return estimateCompletion(job, runTimes)
+      if (job.status === 'running' && performance.now() - readAt > cacheMs) void read()
+      return estimateCompletion(job, averages)
     },
   }
 }

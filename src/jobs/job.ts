@@ -1,14 +1,14 @@
 import { type RawBuilder, type Selectable, sql } from 'kysely'
 import type { JobTable } from '../db/tables.ts'
 
-/** A row of `accepted.job`, without the columns that no reader of a status needs. */
-export type Job = Omit<Selectable<JobTable>, 'payload' | 'idempotency_key' | 'trace' | 'webhook_endpoint_id'>
+/** A row of `accepted.job`, without the columns that the monitor does not need. */
+export type Job = Omit<Selectable<JobTable>, 'payload' | 'idempotency_key' | 'traceparent' | 'webhook_endpoint_id'>
 
 /** The columns of {@link Job}. */
 export const jobColumns = [
   'id',
   'operation',
-  'state',
+  'status',
   'principal',
   'resource',
   'percent',
@@ -30,10 +30,10 @@ export const jobColumns = [
 ] as const satisfies readonly (keyof Job)[]
 
 /**
- * That the row of `accepted.job`, by the name of `job`, is one of these. In a join, too, it keeps a plan from reading more,
- * whatever was in the table when it was made; and between bounds it skips the partitions of other days.
+ * SQL condition: the row `job` of `accepted.job` has one of these ids. Because of the bounds, Postgres skips the
+ * partitions of other days, and no plan reads other rows, not even a generic plan for a join.
  */
-export const among = (ids: readonly string[]): RawBuilder<boolean> => {
+export const idIn = (ids: readonly string[]): RawBuilder<boolean> => {
   const sorted = ids.toSorted()
   return sql`job.id = any(${sorted}::uuid[]) and job.id between ${sorted[0]} and ${sorted.at(-1)}`
 }

@@ -1,57 +1,57 @@
 import { type Kysely, sql } from 'kysely'
-import type { JobState, Tables } from '../db/tables.ts'
+import type { JobStatus, Tables } from '../db/tables.ts'
 import { type Job, jobColumns } from './job.ts'
 
-/** Which jobs of a principal are wanted. */
+/** Which jobs of a principal to list. */
 export interface ListOptions {
   principal: string
-  status?: JobState | undefined
+  status?: JobStatus | undefined
   operation?: string | undefined
-  /** Jobs on the page, at most. */
+  /** Maximum number of jobs on the page. */
   limit: number
-  /** Only jobs with a smaller id: older ones. */
+  /** Only jobs with a smaller id, which are older. */
   before?: string | undefined
 }
 
 /** A page of jobs, newest first. */
 export interface JobPage {
   jobs: Job[]
-  /** The `before` of the next page; none on the last one. */
+  /** The `before` of the next page; undefined on the last one. */
   next: string | undefined
 }
 
-/** Rows that a filter looks at for one page, at most. */
-const mostLookedAt = 10_000
+/** Maximum number of rows that a filtered page reads. */
+const maxScannedRows = 10_000
 
-const lastId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+const maxId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 /**
- * A page of a principal's jobs, by keyset. A filter looks at no more than 10,000 rows, so its page may be short and
- * still have a next one.
+ * Reads a page of a principal's jobs, newest first (keyset pagination). A filtered page reads at most 10,000 rows, so
+ * it may hold fewer jobs than `limit`, even none, and still have a next page.
  */
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
-  const { principal, status = null, operation = null, limit, before = lastId } = options
-  const lookedAt = status || operation ? mostLookedAt : limit + 1
-  const { rows } = await sql<Job & { last_looked_at: string; looked_at: number }>`
-    with looked as materialized (
-      select id, state, operation from accepted.job
+  const { principal, status = null, operation = null, limit, before = maxId } = options
+  const scanLimit = status || operation ? maxScannedRows : limit + 1
+  const { rows } = await sql<Job & { last_scanned_id: string; scanned_rows: number }>`
+    with scanned as materialized (
+      select id, status, operation from accepted.job
       where principal = ${principal} and id < ${before} and (ended_at is null or expires_at > now())
-      order by id desc limit ${lookedAt}
+      order by id desc limit ${scanLimit}
     ), page as materialized (
-      select id from looked
-      where (${status}::accepted.job_state is null or state = ${status}::accepted.job_state)
+      select id from scanned
+      where (${status}::accepted.job_status is null or status = ${status}::accepted.job_status)
         and (${operation}::text is null or operation = ${operation})
       order by id desc limit ${limit + 1}
     ), extent as (
-      select count(*)::int as looked_at, (array_agg(id order by id))[1] as last_looked_at from looked
+      select count(*)::int as scanned_rows, (array_agg(id order by id))[1] as last_scanned_id from scanned
     )
     select ${sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))}, extent.*
     from extent left join page on true left join accepted.job on job.id = page.id
     order by page.id desc`.execute(db)
   const jobs = rows.filter(({ id }) => id !== null)
-  const page = jobs.slice(0, limit).map(({ looked_at: _, last_looked_at: __, ...job }) => job)
+  const page = jobs.slice(0, limit).map(({ scanned_rows: _, last_scanned_id: __, ...job }) => job)
   const [first] = rows
   if (jobs.length > limit) return { jobs: page, next: page.at(-1)?.id }
-  const isCut = first?.looked_at === lookedAt
-  return { jobs: page, next: isCut ? first?.last_looked_at : undefined }
+  const hasReachedLimit = first?.scanned_rows === scanLimit
+  return { jobs: page, next: hasReachedLimit ? first?.last_scanned_id : undefined }
 }

@@ -1,34 +1,37 @@
 import Type, { type Static } from 'typebox'
 import type { Job } from './job.ts'
-import { isFinal } from './state.ts'
+import { isFinal } from './status.ts'
 
 const Timestamp = (description: string) => Type.String({ format: 'date-time', description })
 const Url = (description: string) => Type.String({ format: 'uri', description })
 
-/** The status of a job on the wire. Members that have no value are absent. */
+/** The HTTP representation of a job's status. Members without a value are absent. */
 export const Monitor = Type.Object(
   {
     id: Type.String({ format: 'uuid', description: 'UUIDv7' }),
     operation: Type.String(),
     status: Type.Enum(['queued', 'running', 'succeeded', 'failed', 'canceled']),
     createdAt: Timestamp('When the request was accepted'),
-    startedAt: Type.Optional(Timestamp('When the first attempt began')),
-    updatedAt: Timestamp('When sequence last grew'),
-    endedAt: Type.Optional(Timestamp('When the job reached its final state')),
-    expiresAt: Timestamp('From then on the record is gone (410); set anew when the job ends'),
+    startedAt: Type.Optional(Timestamp('When the first attempt started')),
+    updatedAt: Timestamp('When sequence last increased'),
+    endedAt: Type.Optional(Timestamp('When the job reached its final status')),
+    expiresAt: Timestamp('When the record expires (410 from then on); extended when the job ends'),
     percentComplete: Type.Optional(
       Type.Integer({ minimum: 0, maximum: 100, description: 'Never decreases; absent when unknown' }),
     ),
-    message: Type.Optional(Type.String({ description: 'Progress in words' })),
+    message: Type.Optional(Type.String({ description: 'The latest progress message, for people' })),
     estimatedCompletionAt: Type.Optional(
-      Timestamp('While running: by its own progress, else by how long others of its operation ran'),
+      Timestamp('While running: estimated from its progress, else from the average run time of its operation'),
     ),
-    attempt: Type.Integer({ minimum: 0, description: 'From 1; 0 until first claimed' }),
-    maxAttempts: Type.Integer({ minimum: 1 }),
-    sequence: Type.Integer({ minimum: 1, description: 'Grows with every visible change' }),
-    cancelRequested: Type.Boolean(),
-    resourceLocation: Type.Optional(Url('Once succeeded, when the operation names a resource')),
-    result: Type.Optional(Type.Unknown({ description: 'Once succeeded, when the operation returns one' })),
+    attempt: Type.Integer({
+      minimum: 0,
+      description: 'Number of the current or last attempt, from 1; 0 until the job is first claimed',
+    }),
+    maxAttempts: Type.Integer({ minimum: 1, description: 'The job fails after this many failed attempts' }),
+    sequence: Type.Integer({ minimum: 1, description: 'Increases with every visible change' }),
+    cancelRequested: Type.Boolean({ description: 'Whether cancellation has been requested' }),
+    resourceLocation: Type.Optional(Url('Once succeeded, if the operation creates a resource')),
+    result: Type.Optional(Type.Unknown({ description: 'Once succeeded, if the operation returns a result' })),
     error: Type.Optional(
       Type.Object(
         {
@@ -39,13 +42,13 @@ export const Monitor = Type.Object(
         { description: 'Once failed' },
       ),
     ),
-    retryOf: Type.Optional(Type.String({ format: 'uuid' })),
+    retryOf: Type.Optional(Type.String({ format: 'uuid', description: 'The id of the job that this job retries' })),
     links: Type.Object({
       self: Url('The monitor'),
       result: Url('The result'),
-      events: Url('Server-sent events: every change until the end'),
-      cancel: Url('POST here to cancel'),
-      retry: Url('POST here to run it again as a new job, once failed or canceled'),
+      events: Url('Server-sent events: every change until the job ends'),
+      cancel: Url('POST to cancel the job'),
+      retry: Url('POST to run the job again as a new job, once it has failed or been canceled'),
     }),
   },
   { title: 'Job', description: 'The status of a job' },
@@ -53,13 +56,14 @@ export const Monitor = Type.Object(
 
 export type Monitor = Static<typeof Monitor>
 
-/** What a `progress` event says: the members of the monitor that a report of progress changes. */
+/** The data of a `progress` event: the members of the monitor that a progress report changes. */
 export const Progress = Type.Pick(Monitor, ['percentComplete', 'message', 'estimatedCompletionAt', 'sequence'])
 
 export type Progress = Static<typeof Progress>
 
-/** The monitor: 200 as long as the record exists. The result: 202 while pending, then where the job led. */
+/** The monitor answers 200 as long as the record exists. */
 export const monitorPath = (id: string): string => `/jobs/${id}`
+/** The result URL answers 202 while the job is pending, then its outcome. */
 export const resultPath = (id: string): string => `${monitorPath(id)}/result`
 
 function linksOf(id: string, origin: string): Monitor['links'] {
@@ -74,17 +78,17 @@ function linksOf(id: string, origin: string): Monitor['links'] {
 }
 
 /**
- * The representation of a job.
+ * Makes the HTTP representation of a job.
  *
- * @param origin scheme and host of the links, without a slash at the end
- * @param estimate when it will probably have ended
+ * @param origin scheme and host of the links, without a trailing slash
+ * @param estimate when the job will probably end
  */
 export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
-  const succeeded = job.state === 'succeeded'
+  const succeeded = job.status === 'succeeded'
   return {
     id: job.id,
     operation: job.operation,
-    status: job.state,
+    status: job.status,
     createdAt: job.created_at.toISOString(),
     ...(job.started_at && { startedAt: job.started_at.toISOString() }),
     updatedAt: job.updated_at.toISOString(),
@@ -94,7 +98,7 @@ export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
     attempt: job.attempt,
     maxAttempts: job.max_attempts,
     cancelRequested: job.cancel_requested,
-    ...(succeeded && job.resource !== null && { resourceLocation: absolute(job.resource, origin) }),
+    ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, origin) }),
     ...(succeeded && job.result !== null && { result: job.result }),
     ...(job.error && { error: publicError(job.error) }),
     ...(job.retry_of && { retryOf: job.retry_of }),
@@ -102,7 +106,7 @@ export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
   }
 }
 
-/** How far a job is. */
+/** Makes the progress members of a job's representation. */
 export const toProgress = (job: Job, estimate?: Date): Progress => ({
   ...(job.percent !== null && { percentComplete: job.percent }),
   ...(job.message !== null && { message: job.message }),
@@ -110,13 +114,17 @@ export const toProgress = (job: Job, estimate?: Date): Progress => ({
   sequence: Number(job.sequence),
 })
 
-// RFC 3986, section 2: neither reserved nor unreserved, and a percent sign that begins no triplet.
-const notInUri = /%(?![\da-f]{2})|[^\w\-.~:/?#[\]@!$&'()*+,;=%]/giu
+// RFC 3986, section 2: characters that are neither reserved nor unreserved, and a percent sign without two hex digits.
+const notAllowedInUri = /%(?![\da-f]{2})|[^\w\-.~:/?#[\]@!$&'()*+,;=%]/giu
 
-/** Where a resource is, as a URI; it may also be an address of another service. What is encoded already stays so. */
-export function absolute(resource: string, origin: string): string {
-  const encoded = resource.replace(notInUri, encodeURIComponent)
-  // Put together, for by itself a path that begins with `//` names a host. Brackets are for hosts only.
+/**
+ * Makes the absolute URI of a resource. Encodes what a URI cannot hold and keeps what is already encoded.
+ *
+ * @param resource a path, or the URL of another service
+ */
+export function toAbsoluteUrl(resource: string, origin: string): string {
+  const encoded = resource.replace(notAllowedInUri, encodeURIComponent)
+  // A path that starts with `//` would resolve to another host, so it is appended. Only hosts may contain brackets.
   if (encoded.startsWith('/')) return origin + encoded.replace(/[[\]]/g, encodeURIComponent)
   return URL.parse(encoded, origin)?.href ?? encoded
 }
@@ -127,12 +135,11 @@ const publicError = ({ code, message, details }: NonNullable<Job['error']>) => (
   ...(details && details.length > 0 && { details: [...details] }),
 })
 
-/** Asking again is worth the wait after so many seconds, at most. */
-const longestRetryAfter = 30
+const maxRetryAfterSeconds = 30
 
-/** Seconds until it is worth asking again: what remains by the estimate, 1 without one; none when the job has ended. */
+/** Seconds for `Retry-After`: the estimated remaining time, 1 without an estimate; undefined once the job has ended. */
 export function retryAfterSeconds(job: Job, estimate?: Date, now = Date.now()): number | undefined {
-  if (isFinal(job.state)) return undefined
+  if (isFinal(job.status)) return undefined
   const remaining = estimate ? Math.ceil((estimate.getTime() - now) / 1000) : 1
-  return Math.min(Math.max(remaining, 1), longestRetryAfter)
+  return Math.min(Math.max(remaining, 1), maxRetryAfterSeconds)
 }

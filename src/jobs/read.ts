@@ -4,43 +4,44 @@ import { keepSeconds } from '../operation.ts'
 import { type Job, jobColumns } from './job.ts'
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(name)))
-const withExpired = sql`select ${columns}, ended_at is not null and expires_at <= now() as expired from accepted.job`
+const selectWithExpired = sql`select ${columns}, ended_at is not null and expires_at <= now() as expired from accepted.job`
 
 type Row = Job & { expired: boolean }
 
-/** What a look for a job found: the job, or that its record has expired, or nothing this principal may see. */
+/** The job; `expired`: its record is gone; `unknown`: there is no such job, or it belongs to another principal. */
 export type Found = { job: Job } | 'expired' | 'unknown'
 
 // RFC 9562, section 5.7: version 7, variant 10.
 const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
 /**
- * Finds a job of the principal. An id that is well-formed and older than any record can be counts as expired, whoever
- * asks: nobody can tell any more whose it was, or whether it was ever given out.
+ * Finds a job of the principal. A well-formed id that is older than any record can be is `expired` for every principal,
+ * because without its row neither the owner of the job nor its existence can be determined.
  */
 export async function findJob(db: Kysely<Tables>, id: string, principal: string): Promise<Found> {
   if (!uuid7.test(id)) return 'unknown'
-  const { rows } = await sql<Row>`${withExpired} where id = ${id}`.execute(db)
+  const { rows } = await sql<Row>`${selectWithExpired} where id = ${id}`.execute(db)
   return toFound(rows[0], id, principal)
 }
 
 /**
- * Finds jobs of the principal as {@link findJob} does, in one query.
+ * Finds several jobs of the principal in one query, with the rules of {@link findJob}.
  *
- * @param ids in lower case, as Postgres writes them
+ * @param ids in lower case, as Postgres returns them
  */
 export async function findJobs(
   db: Kysely<Tables>,
   ids: readonly string[],
   principal: string,
 ): Promise<Map<string, Found>> {
-  const formed = ids.filter((id) => uuid7.test(id)).toSorted()
+  const wellFormed = ids.filter((id) => uuid7.test(id)).toSorted()
   const found = new Map<string, Found>(ids.map((id) => [id, 'unknown']))
-  if (formed.length === 0) return found
+  if (wellFormed.length === 0) return found
   const { rows } = await sql<Row>`
-    ${withExpired} where id = any(${formed}::uuid[]) and id between ${formed[0]} and ${formed.at(-1)}`.execute(db)
+    ${selectWithExpired} where id = any(${wellFormed}::uuid[])
+      and id between ${wellFormed[0]} and ${wellFormed.at(-1)}`.execute(db)
   const rowOf = new Map(rows.map((row) => [row.id, row]))
-  for (const id of formed) found.set(id, toFound(rowOf.get(id), id, principal))
+  for (const id of wellFormed) found.set(id, toFound(rowOf.get(id), id, principal))
   return found
 }
 
@@ -51,7 +52,7 @@ function toFound(row: Row | undefined, id: string, principal: string): Found {
   return { job: row }
 }
 
-/** The job, whoever's it is; undefined when there is no record of it any more. */
+/** Reads a job of any principal; undefined when it has no record. */
 export async function readJob(db: Kysely<Tables>, id: string): Promise<Job | undefined> {
   const { rows } = await sql<Job>`select ${columns} from accepted.job where id = ${id}`.execute(db)
   return rows[0]

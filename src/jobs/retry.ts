@@ -1,31 +1,31 @@
 import { sql } from 'kysely'
-import type { JobState } from '../db/tables.ts'
+import type { JobStatus } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import type { NewJob } from './enqueue.ts'
 
-/** What a retry takes over from the job it repeats. */
+/** What a retry takes over from the failed or canceled job. */
 export interface RetryableJob {
   id: string
   operation: string
-  state: JobState
+  status: JobStatus
   principal: string
   resource: string | null
   payload: unknown
-  /** A job that ended behind our back may have left none. */
+  /** False when the job was ended directly in the queue's tables. */
   has_payload: boolean
   idempotency_key: string | null
   webhook_endpoint_id: string | null
 }
 
-/** The states from which a job may be retried, as a new job. */
-export const retryableStates: readonly JobState[] = ['failed', 'canceled']
+/** The statuses in which a job can be retried. */
+export const retryableStatuses: readonly JobStatus[] = ['failed', 'canceled']
 
 /** The columns of {@link RetryableJob}. */
 export const retryableColumns = sql`
-  id, operation, state, principal, resource, payload, payload is not null as has_payload, idempotency_key,
+  id, operation, status, principal, resource, payload, payload is not null as has_payload, idempotency_key,
   webhook_endpoint_id`
 
-/** Reads what a retry needs to know of a job of the principal; its record is kept until the transaction ends. */
+/** Reads a job of the principal for its retry, and locks the row so that retention cannot delete it meanwhile. */
 export async function findRetryable(
   trx: AnyTransaction,
   { id, principal }: { id: string; principal: string },
@@ -36,10 +36,10 @@ export async function findRetryable(
 }
 
 /**
- * The new job that runs a failed or canceled one again. It inherits the idempotency key that handlers pass on outside,
- * so that what took effect out there is not done again.
+ * Makes the new job that runs a failed or canceled one again. It inherits the idempotency key that handlers pass on, so
+ * that an outside service that has already processed it can recognize the repetition.
  *
- * @param id UUIDv7: the id of the new job
+ * @param id the id of the new job, a UUIDv7
  */
 export const newRetry = (job: RetryableJob, operation: Operation, id: string): NewJob => ({
   id,

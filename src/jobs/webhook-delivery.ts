@@ -1,41 +1,41 @@
 import { sql } from 'kysely'
 import Type from 'typebox'
-import type { PgBoss } from '../db/boss.ts'
 import { type AnyTransaction, defineOperation, deliveryName } from '../operation.ts'
-import { uuid7 } from '../uuid.ts'
+import { uuid7 } from '../primitives/uuid.ts'
+import type { PgBoss } from '../queue/boss.ts'
 import { enqueue } from './enqueue.ts'
 
-/** Tells one webhook endpoint of the end of one job: a job of its own, with the attempts of its own that need. */
+/** Notifies one webhook endpoint of the outcome of one job. Each delivery is a job with its own retries. */
 export const deliverWebhook = defineOperation({
   name: deliveryName,
-  summary: 'Tell a webhook endpoint that a job has ended',
+  summary: 'Notify a webhook endpoint of the outcome of a job',
   input: Type.Object({ endpointId: Type.String(), jobId: Type.String() }),
   retry: { limit: 7 },
   timeoutSeconds: 20,
 })
 
-/** A job that ends in the transaction, with the endpoints that are to be told. */
+/** A job that ends in the transaction, with the webhook endpoints to notify. */
 export interface EndedJob {
   id: string
   endpoints: string[] | null
 }
 
 /**
- * For the `returning` of a statement that ends rows of `accepted.job`: the column `endpoints` of {@link EndedJob}. So
- * that nothing is asked of the database by itself when nobody is to be told.
+ * The column `endpoints` of {@link EndedJob}, for the `returning` of a statement that ends rows of `accepted.job`. That
+ * statement runs anyway, so looking for endpoints costs no round trip.
  */
-export const endpointsToTell = sql<string[] | null>`(
+export const matchingEndpoints = sql<string[] | null>`(
   select array_agg(endpoint.id) from accepted.webhook_endpoint endpoint
-  where endpoint.disabled_at is null and 'job.' || job.state = any(endpoint.event_types)
+  where endpoint.disabled_at is null and 'job.' || job.status = any(endpoint.event_types)
     and (endpoint.operations is null or job.operation = any(endpoint.operations))
     and (job.webhook_endpoint_id is null or job.webhook_endpoint_id = endpoint.id)
     and job.operation <> ${sql.lit(deliveryName)}
 ) as endpoints`
 
 /**
- * Enqueues the deliveries of jobs that end in the transaction, so that they are told if and only if they have ended.
+ * Enqueues the webhook deliveries of jobs that end in the transaction. Deliveries and outcomes commit together.
  *
- * @returns the operations whose workers to wake after the commit
+ * @returns the operations whose workers to notify after the commit
  */
 export async function enqueueDeliveries(
   boss: PgBoss,

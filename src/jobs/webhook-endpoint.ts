@@ -3,21 +3,21 @@ import { type Kysely, sql } from 'kysely'
 import Type, { type Static } from 'typebox'
 import type { Tables } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
-import { uuid7 } from '../uuid.ts'
+import { uuid7 } from '../primitives/uuid.ts'
 
-/** What can be told of a job. */
+/** The events that an endpoint can receive. */
 export const eventTypes = ['job.succeeded', 'job.failed', 'job.canceled'] as const
 
 export type EventType = (typeof eventTypes)[number]
 
-const longestUrl = 2_000
+const maxUrlLength = 2_000
 
-/** What registers an endpoint. */
+/** The request body that registers an endpoint. */
 export const NewEndpoint = Type.Object(
   {
     url: Type.String({
-      maxLength: longestUrl,
-      description: 'http or https, without credentials and fragment; deliveries are posted here',
+      maxLength: maxUrlLength,
+      description: 'The http or https URL that deliveries are posted to, without credentials and fragment',
     }),
     eventTypes: Type.Optional(
       Type.Array(Type.Enum([...eventTypes]), { minItems: 1, uniqueItems: true, description: 'Default: all' }),
@@ -31,7 +31,7 @@ export const NewEndpoint = Type.Object(
 
 export type NewEndpoint = Static<typeof NewEndpoint>
 
-/** Where the end of a job is told to. */
+/** A registered endpoint, without its secrets. */
 export const Endpoint = Type.Object(
   {
     id: Type.String({ format: 'uuid', description: 'UUIDv7' }),
@@ -39,7 +39,7 @@ export const Endpoint = Type.Object(
     eventTypes: Type.Array(Type.Enum([...eventTypes])),
     operations: Type.Optional(Type.Array(Type.String(), { description: 'Absent: all' })),
     createdAt: Type.String({ format: 'date-time' }),
-    disabledAt: Type.Optional(Type.String({ format: 'date-time', description: 'From then on nothing is delivered' })),
+    disabledAt: Type.Optional(Type.String({ format: 'date-time', description: 'Nothing is delivered from then on' })),
     disabledReason: Type.Optional(Type.String()),
   },
   { title: 'WebhookEndpoint' },
@@ -47,47 +47,51 @@ export const Endpoint = Type.Object(
 
 export type Endpoint = Static<typeof Endpoint>
 
-/** An endpoint with its newest secret, which is shown when it is made and never again. */
+/** An endpoint with its newest secret. The secret is only shown when it is created. */
 export const EndpointWithSecret = Type.Object(
   {
     ...Endpoint.properties,
-    secret: Type.String({ description: 'Verifies signatures (Standard Webhooks); shown this once' }),
+    secret: Type.String({ description: 'Verifies signatures (Standard Webhooks); shown only once' }),
   },
   { title: 'WebhookEndpointWithSecret' },
 )
 
 export type EndpointWithSecret = Static<typeof EndpointWithSecret>
 
-/** Why an endpoint cannot be registered, though its members have the right types. */
+/** Why an endpoint that matches {@link NewEndpoint} still cannot be registered. */
 export interface EndpointViolation {
-  /** RFC 6901. */
+  /** JSON pointer (RFC 6901) to the member. */
   pointer: string
   keyword: 'format' | 'enum'
   message: string
 }
 
-/** The first thing that keeps an endpoint from being registered. */
+/**
+ * Checks what the schema of {@link NewEndpoint} cannot: the URL and the names of the operations.
+ *
+ * @returns the first violation; undefined when the endpoint can be registered
+ */
 export function findEndpointViolation(
   { url, operations = [] }: NewEndpoint,
-  known: ReadonlyMap<string, Operation>,
+  definedOperations: ReadonlyMap<string, Operation>,
 ): EndpointViolation | undefined {
-  const wrong = URL.canParse(url) ? wrongWith(new URL(url)) : 'must be an absolute URL'
-  if (wrong) return { pointer: '/url', keyword: 'format', message: wrong }
-  const index = operations.findIndex((name) => !known.has(name))
+  const urlViolation = URL.canParse(url) ? findUrlViolation(new URL(url)) : 'must be an absolute URL'
+  if (urlViolation) return { pointer: '/url', keyword: 'format', message: urlViolation }
+  const index = operations.findIndex((name) => !definedOperations.has(name))
   if (index === -1) return undefined
   return {
     pointer: `/operations/${index}`,
     keyword: 'enum',
-    message: `must name an operation, not ${operations[index]}`,
+    message: `must be the name of an operation, not ${operations[index]}`,
   }
 }
 
-function wrongWith({ protocol, username, password, href }: URL): string | undefined {
+function findUrlViolation({ protocol, username, password, href }: URL): string | undefined {
   if (protocol !== 'http:' && protocol !== 'https:') return 'must be http or https'
   if (username || password) return 'must not contain credentials'
-  // An empty one is not in `hash`.
+  // `hash` does not show an empty fragment.
   if (href.includes('#')) return 'must not contain a fragment'
-  if (href.length > longestUrl) return `must not have more than ${longestUrl} characters`
+  if (href.length > maxUrlLength) return `must not have more than ${maxUrlLength} characters`
   return undefined
 }
 
@@ -101,9 +105,9 @@ type Row = Pick<Tables['accepted.webhook_endpoint'], 'id' | 'url' | 'operations'
 }
 
 /**
- * Registers an endpoint. Look with {@link findEndpointViolation} first.
+ * Registers an endpoint. Check it with {@link findEndpointViolation} first.
  *
- * @returns with the secret, which nothing else tells
+ * @returns the endpoint with its secret, which cannot be read again
  */
 export async function createEndpoint(trx: AnyTransaction, endpoint: NewEndpoint): Promise<EndpointWithSecret> {
   const { rows } = await sql<Row>`
@@ -116,22 +120,22 @@ export async function createEndpoint(trx: AnyTransaction, endpoint: NewEndpoint)
   return withSecret(rows[0] as Row)
 }
 
-/** Every endpoint, in the order of their making, without secrets. */
+/** Lists every endpoint, oldest first, without secrets. */
 export async function listEndpoints(db: Kysely<Tables>): Promise<Endpoint[]> {
   const { rows } = await sql<Row>`select * from accepted.webhook_endpoint order by id`.execute(db)
   return rows.map(toEndpoint)
 }
 
-/** Whether there is such an endpoint, disabled or not. */
+/** Whether an endpoint with this id is registered, disabled or not. */
 export async function endpointExists(db: Kysely<Tables>, id: string): Promise<boolean> {
   const { rows } = await sql`select from accepted.webhook_endpoint where id::text = ${id.toLowerCase()}`.execute(db)
   return rows.length > 0
 }
 
 /**
- * Gives an endpoint a new secret; the one before goes on signing for a day.
+ * Gives an endpoint a new secret. Deliveries are also signed with the previous secret for 24 hours.
  *
- * @returns undefined when there is no such endpoint
+ * @returns undefined when there is no endpoint with this id
  */
 export async function rotateSecret(trx: AnyTransaction, id: string): Promise<EndpointWithSecret | undefined> {
   const { rows } = await sql<Row>`
@@ -140,31 +144,35 @@ export async function rotateSecret(trx: AnyTransaction, id: string): Promise<End
   return rows[0] && withSecret(rows[0])
 }
 
-/** Removes an endpoint; what is on its way to it fails. Answers whether there was one. */
+/**
+ * Removes an endpoint. Its pending deliveries fail.
+ *
+ * @returns whether it was registered
+ */
 export async function removeEndpoint(trx: AnyTransaction, id: string): Promise<boolean> {
   const { numAffectedRows } = await sql`
     delete from accepted.webhook_endpoint where id::text = ${id.toLowerCase()}`.execute(trx)
   return Number(numAffectedRows) > 0
 }
 
-/** Delivers nothing more to an endpoint. */
+/** Disables an endpoint. Its pending deliveries fail. */
 export async function disableEndpoint(trx: AnyTransaction, id: string, reason: string): Promise<void> {
   await sql`
     update accepted.webhook_endpoint set disabled_at = now(), disabled_reason = ${reason}
     where id = ${id} and disabled_at is null`.execute(trx)
 }
 
-/** What a delivery needs to know. */
-export interface Target {
+/** The URL and the signing secrets of a delivery. */
+export interface DeliveryTarget {
   url: string
   disabled: boolean
-  /** Those that sign now, newest first: the one before the newest does for a day after the rotation. */
+  /** The signing secrets, newest first. The previous secret is among them for 24 hours after a rotation. */
   secrets: string[]
 }
 
-/** Reads where and how to deliver; undefined when the endpoint has been removed. */
-export async function findTarget(db: Kysely<Tables>, id: string): Promise<Target | undefined> {
-  const { rows } = await sql<Target>`
+/** Reads an endpoint for a delivery; undefined when it has been removed. */
+export async function findDeliveryTarget(db: Kysely<Tables>, id: string): Promise<DeliveryTarget | undefined> {
+  const { rows } = await sql<DeliveryTarget>`
     select url, disabled_at is not null as disabled,
       case when secret_rotated_at > now() - interval '1 day' then secrets else secrets[1:1] end as secrets
     from accepted.webhook_endpoint where id = ${id}`.execute(db)

@@ -1,233 +1,149 @@
-import { setImmediate as immediate } from 'node:timers/promises'
 import { validate as isUuid } from 'uuid'
 import type { Database } from '../db/database.ts'
-import { listen } from '../db/listener.ts'
+import { type Listener, listen } from '../db/listener.ts'
 import { channels, unpack } from '../db/notifier.ts'
-import { readChanges } from '../jobs/changes.ts'
-import type { Job } from '../jobs/job.ts'
-import { RecentMap } from '../recent-map.ts'
+import { type ChangeQuery, readChanges } from '../jobs/changes.ts'
+import { PrincipalHorizon } from './principal-horizon.ts'
+import { QueryPacing } from './query-pacing.ts'
+import { type OnChange, Subscriptions } from './subscriptions.ts'
 
-/** Called with a job whenever it has changed; sometimes with one that has not: compare its sequence. */
-export type OnChange = (job: Job) => void
-
-/** Tells any number of waiters when a job changes. */
-export interface Watcher {
-  /** Watch first and read the job then, or a change between the two is missed. @returns stops watching */
-  watchJob(id: string, onChange: OnChange): () => void
-  /**
-   * All jobs of a principal, those to come as well. What nobody hints at is found once {@link lookSince} has been called.
-   *
-   * @returns stops watching
-   */
-  watchPrincipal(principal: string, onChange: OnChange): () => void
-  /**
-   * The next look at principals' jobs goes back as far as that, at least. Without one nobody looks at them.
-   *
-   * @param since a horizon that was read after the principal was watched, and before its jobs were read; see
-   *   {@link readHorizon}
-   */
-  lookSince(since: Date): void
-  /** Of what changed before then, everything has been told; undefined when nobody knows yet. */
-  horizon(): Date | undefined
-  /** What is watched. */
-  count(): { jobs: number; principals: number }
-  close(): Promise<void>
-}
+/** The fallback for lost notifications. */
+const pollIntervalMs = 500
 
 export interface WatcherOptions {
+  /** Receives failed queries, a broken listener and what an {@link OnChange} throws; the watcher continues. */
   onError: (error: Error) => void
 }
 
 /**
- * After a query hints gather for so many times what it took, but not for longer than so many milliseconds: so quick queries
- * take a fifth of one connection at most. Of a quiet time some is kept, in milliseconds, so that the few hints of one job are
- * not kept waiting.
+ * Delivers job changes to any number of waiters in a process. One connection receives the notifications of all jobs,
+ * and notifications in quick succession share one query. Because notifications may be lost, a poll reads everything
+ * that is watched twice a second.
  */
-const gatherTimes = 4
-const longestGather = 25
-const keptQuiet = 10
-/** The floor under the hints: what is watched is looked at so often, in milliseconds, whether or not there is a hint. */
-const lookEvery = 500
-/** Of a principal's jobs so many are remembered, or twice as many as a look finds. */
-const mostRemembered = 10_000
-/** Of so many jobs waiters are told in one turn of the event loop. */
-const toldTogether = 1_000
+export class Watcher {
+  readonly #database: Database
+  readonly #onError: (error: Error) => void
+  readonly #listener: Listener
+  readonly #pollTimer: NodeJS.Timeout
+  readonly #subscriptions: Subscriptions
+  readonly #horizon = new PrincipalHorizon()
+  readonly #pacing = new QueryPacing()
+  #notified = new Set<string>()
+  #isPollDue = false
+  #queryTimer: NodeJS.Timeout | undefined
+  #query: Promise<void> | undefined
+  #isClosed = false
 
-interface Watched {
-  waiters: Set<OnChange>
-  /** The newest sequence they were told of. */
-  known: number
-}
-
-interface WatchedPrincipal {
-  waiters: Set<OnChange>
-  /** The newest sequence they were told of, by job. */
-  known: RecentMap<number>
-}
-
-/**
- * Makes the watcher of a process: one connection that listens, and, however many wait, one query per tick for all jobs
- * that are said to have changed. As hints may be lost, everything that is watched is looked at twice a second as well.
- */
-export function createWatcher(database: Database, { onError }: WatcherOptions): Watcher {
-  const jobs = new Map<string, Watched>()
-  const principals = new Map<string, WatchedPrincipal>()
-  let hinted = new Set<string>()
-  let lookAtAll = false
-  // The one of the last look is good for what the next one finds. Another object for those who come when all had gone.
-  let horizons: { told?: Date | undefined; next?: Date | undefined } = {}
-  /** Of those who came since the last look. */
-  let earliest: Date | undefined
-  let nextTick = Number.NEGATIVE_INFINITY
-  let timer: NodeJS.Timeout | undefined
-  let ticking: Promise<void> | undefined
-  let closed = false
-
-  /** One that throws must not keep the others from being told. */
-  const tell = (waiters: Iterable<OnChange>, job: Job) => {
-    for (const onChange of [...waiters]) {
-      try {
-        onChange(job)
-      } catch (error) {
-        onError(error as Error)
-      }
-    }
+  constructor(database: Database, { onError }: WatcherOptions) {
+    this.#database = database
+    this.#onError = onError
+    this.#subscriptions = new Subscriptions(onError)
+    this.#listener = listen(database, {
+      channels: { [channels.status]: (payload) => this.#receive(unpack(payload)) },
+      onListening: () => this.#poll(),
+      onError,
+    })
+    this.#pollTimer = setInterval(() => this.#poll(), pollIntervalMs)
   }
 
-  const deliver = (job: Job) => {
-    const sequence = Number(job.sequence)
-    const watched = jobs.get(job.id)
-    if (watched && sequence > watched.known) {
-      watched.known = sequence
-      tell(watched.waiters, job)
-    }
-    const ofPrincipal = principals.get(job.principal)
-    if (ofPrincipal && sequence > (ofPrincipal.known.get(job.id) ?? 0)) {
-      ofPrincipal.known.set(job.id, sequence)
-      tell(ofPrincipal.waiters, job)
-    }
+  /**
+   * Watches a job. Read the job after this call, or a change between the two steps is missed.
+   *
+   * @returns stops watching
+   */
+  watchJob(id: string, onChange: OnChange): () => void {
+    return this.#subscriptions.addJob(id, onChange)
   }
 
-  /** Of very many, some at a time: who reads takes what it has been sent, and others have their turn. */
-  const deliverAll = async (found: readonly Job[]) => {
-    const counts = new Map<string, number>()
-    for (const { principal } of found) counts.set(principal, (counts.get(principal) ?? 0) + 1)
-    // Else what a look finds, and finds again as long as a transaction is open, would be told again each time.
-    for (const [principal, count] of counts) principals.get(principal)?.known.keepAtLeast(2 * count)
-    for (const [index, job] of found.entries()) {
-      if (index > 0 && index % toldTogether === 0) await immediate()
-      deliver(job)
-    }
+  /**
+   * Watches all jobs of a principal, including future ones. Polls cover them only after {@link pollSince}.
+   *
+   * @returns stops watching
+   */
+  watchPrincipal(principal: string, onChange: OnChange): () => void {
+    return this.#subscriptions.addPrincipal(principal, onChange)
   }
 
-  /** What a tick asks for: all that is watched, or what was hinted of it. */
-  const takeDue = (all: boolean) => {
-    const due = hinted
-    hinted = new Set()
-    const ids = all ? [...jobs.keys()] : [...due].filter((id) => jobs.has(id))
-    if (all) {
-      horizons.told = earlier(earliest, horizons.told)
-      earliest = undefined
-    }
-    return {
-      watched: new Map(ids.map((id) => [id, jobs.get(id)?.known ?? 0])),
-      hinted: [...due],
-      principals: [...principals.keys()],
-      since: all ? horizons.told : undefined,
-    }
+  /**
+   * Makes the next poll of the principals' jobs read back to a time, or further.
+   *
+   * @param since a visibility horizon that was read after the principal was watched and before its jobs were read
+   */
+  pollSince(since: Date): void {
+    this.#horizon.request(since)
   }
 
-  const tick = async () => {
-    const begunAt = performance.now()
-    const all = lookAtAll
-    lookAtAll = false
-    const due = takeDue(all)
-    const current = horizons
-    try {
-      const { jobs, horizon } = await readChanges(database.kysely, due)
-      await deliverAll(jobs)
-      if (horizon) Object.assign(current, { told: current.next ?? current.told, next: horizon })
-    } catch (error) {
-      // The next look finds what this one missed.
-      onError(error as Error)
-    }
-    const endedAt = performance.now()
-    const gather = Math.min(gatherTimes * (endedAt - begunAt), longestGather)
-    nextTick = Math.max(nextTick + endedAt - begunAt, endedAt - keptQuiet) + gather
+  /** Every change of a watched principal's jobs before this time has been delivered. Undefined when that is unknown. */
+  get visibilityHorizon(): Date | undefined {
+    return this.#horizon.delivered
   }
 
-  const schedule = () => {
-    if (timer || ticking || closed) return
-    const wait = Math.max(0, nextTick - performance.now())
-    timer = setTimeout(() => {
-      timer = undefined
-      ticking = tick().finally(() => {
-        ticking = undefined
-        if (hinted.size > 0 || lookAtAll) schedule()
+  /** How many jobs and principals are watched. */
+  get size(): { jobs: number; principals: number } {
+    return this.#subscriptions.size
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    clearInterval(this.#pollTimer)
+    clearTimeout(this.#queryTimer)
+    await this.#listener.close()
+    await this.#query
+  }
+
+  #receive(ids: readonly string[]): void {
+    const hasPrincipals = this.#subscriptions.size.principals > 0
+    for (const id of ids) {
+      if (this.#subscriptions.hasJob(id) || (hasPrincipals && isUuid(id))) this.#notified.add(id)
+    }
+    if (this.#notified.size > 0) this.#scheduleQuery()
+  }
+
+  #poll(): void {
+    const { jobs, principals } = this.#subscriptions.size
+    if (principals === 0) this.#horizon.reset()
+    if (jobs + principals === 0) return
+    this.#isPollDue = true
+    this.#scheduleQuery()
+  }
+
+  #scheduleQuery(): void {
+    if (this.#queryTimer || this.#query || this.#isClosed) return
+    this.#queryTimer = setTimeout(() => {
+      this.#queryTimer = undefined
+      this.#query = this.#readAndDeliver().finally(() => {
+        this.#query = undefined
+        if (this.#notified.size > 0 || this.#isPollDue) this.#scheduleQuery()
       })
-    }, wait)
+    }, this.#pacing.delayMs)
   }
 
-  const lookAround = () => {
-    // Else who comes next would be told of all that has changed since the last one left.
-    if (principals.size === 0) {
-      horizons = {}
-      earliest = undefined
+  async #readAndDeliver(): Promise<void> {
+    const startedAt = performance.now()
+    const poll = this.#isPollDue ? this.#horizon.startPoll() : undefined
+    const query = this.#takeQuery(poll)
+    try {
+      const { jobs, visibilityHorizon } = await readChanges(this.#database.kysely, query)
+      await this.#subscriptions.deliver(jobs)
+      if (visibilityHorizon) poll?.complete(visibilityHorizon)
+    } catch (error) {
+      // The next poll finds what this query missed.
+      this.#onError(error as Error)
     }
-    if (jobs.size + principals.size === 0) return
-    lookAtAll = true
-    schedule()
+    this.#pacing.queryEnded(startedAt)
   }
 
-  const listener = listen(database, {
-    channels: {
-      [channels.status]: (payload) => {
-        for (const id of unpack(payload)) if (jobs.has(id) || (principals.size > 0 && isUuid(id))) hinted.add(id)
-        if (hinted.size > 0) schedule()
-      },
-    },
-    onListening: lookAround,
-    onError,
-  })
-  const floor = setInterval(lookAround, lookEvery)
-
-  return {
-    watchJob(given, onChange) {
-      // As Postgres writes it.
-      const id = given.toLowerCase()
-      // Postgres would refuse to look for any of them.
-      if (!isUuid(id)) return () => {}
-      const watched = jobs.get(id) ?? { waiters: new Set(), known: 0 }
-      jobs.set(id, watched)
-      watched.waiters.add(onChange)
-      return () => {
-        watched.waiters.delete(onChange)
-        if (watched.waiters.size === 0 && jobs.get(id) === watched) jobs.delete(id)
-      }
-    },
-    watchPrincipal(principal, onChange) {
-      const watched = principals.get(principal) ?? { waiters: new Set(), known: new RecentMap<number>(mostRemembered) }
-      principals.set(principal, watched)
-      watched.waiters.add(onChange)
-      return () => {
-        watched.waiters.delete(onChange)
-        if (watched.waiters.size === 0 && principals.get(principal) === watched) principals.delete(principal)
-      }
-    },
-    lookSince(since) {
-      earliest = earlier(earliest, since)
-    },
-    horizon: () => horizons.told && earlier(earliest, horizons.told),
-    count: () => ({ jobs: jobs.size, principals: principals.size }),
-    async close() {
-      closed = true
-      clearInterval(floor)
-      clearTimeout(timer)
-      await listener.close()
-      await ticking
-    },
+  /** A poll reads all watched jobs. Any other query reads only those that were notified. */
+  #takeQuery(poll: { since: Date | undefined } | undefined): ChangeQuery {
+    const notified = [...this.#notified]
+    this.#notified = new Set()
+    this.#isPollDue = false
+    const ids = poll ? this.#subscriptions.jobIds : notified.filter((id) => this.#subscriptions.hasJob(id))
+    return {
+      watched: new Map(ids.map((id) => [id, this.#subscriptions.deliveredSequence(id)])),
+      notified,
+      principals: this.#subscriptions.principals,
+      since: poll?.since,
+    }
   }
 }
-
-/** The earlier one of two, or the one that there is. */
-const earlier = (one: Date | undefined, other: Date | undefined) => (one && other && other > one ? one : (other ?? one))

@@ -9,22 +9,22 @@ import { ended, get, post } from '../support/client.ts'
 import { freePort, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-// Seven starts of Postgres and many of Node.
+// Starts Postgres seven times, and Node many times.
 t.setTimeout(240_000)
 
 const product = join(import.meta.dirname, '../../src/cli/main.ts')
 const fixture = join(import.meta.dirname, 'fixtures/main.ts')
-/** With it no Postgres is started, and the fixture does not look for one. */
+/** With a DATABASE_URL, dev starts no Postgres. The programs of the fixture do not connect to it. */
 const DATABASE_URL = 'postgres://nobody@127.0.0.1:1/nothing'
 
 interface Dev {
   process: ChildProcess
-  /** Its exit code, once it has ended. */
+  /** Resolves to the exit code. */
   closed: Promise<number | null>
   url: string
   workerUrl: string
   printed(): string
-  /** What a terminal's Ctrl-C does: the signal goes to the whole process group. */
+  /** Sends SIGINT to the whole process group, as a terminal's Ctrl-C does. */
   interrupt(): Promise<number | null>
 }
 
@@ -35,7 +35,7 @@ async function dataDirectory(t: Test): Promise<string> {
   return path
 }
 
-/** `accepted dev` in a process group of its own: of the product with the example app, or of the fixture. */
+/** Starts `accepted dev` in its own process group: of the product with the example app, or of the fixture. */
 async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product, more: string[] = []): Promise<Dev> {
   const [PORT, WORKER_PORT] = [String(await freePort()), String(await freePort())]
   const { DATABASE_URL: _, ...inherited } = process.env
@@ -66,7 +66,7 @@ async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product, more: s
     },
   }
   t.teardown(async () => {
-    // The first is an orderly stop; a later one does not wait for what hangs.
+    // The first signal stops dev cleanly. A later one kills API and worker.
     await until(() => {
       interrupt()
       return child.exitCode !== null || child.signalCode !== null
@@ -81,7 +81,7 @@ const isUp = async (url: string) => (await fetch(url).catch(() => undefined))?.o
 const ready = (dev: Dev) => until(() => dev.printed().includes('Ctrl-C stops everything'))
 
 t.test(
-  'it brings a Postgres, migrates, and runs API and worker; Ctrl-C stops all, Postgres last; the data stays',
+  'dev starts Postgres, migrates and runs API and worker; Ctrl-C stops them, Postgres last; the data remains',
   async (t) => {
     const DATA_DIR = await dataDirectory(t)
     const first = await startDev(t, { DATA_DIR })
@@ -102,7 +102,7 @@ t.test(
   },
 )
 
-t.test('a taken port is one sentence, and nothing is started', async (t) => {
+t.test('a port in use is reported in one sentence, and nothing is started', async (t) => {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => server.close())
@@ -112,33 +112,33 @@ t.test('a taken port is one sentence, and nothing is started', async (t) => {
     t.equal(await dev.closed, 1)
     t.equal(
       dev.printed(),
-      `error: Port ${port} is taken; stop what listens there, or choose another: ${variable}=${port + 100} npm start\n`,
+      `error: Port ${port} is in use. Stop the program that listens on it, or choose another port: ${variable}=${port + 100} npm start\n`,
     )
   }
 })
 
-t.test('one port for both is one sentence', async (t) => {
+t.test('the same port for API and worker is reported in one sentence', async (t) => {
   const port = String(await freePort())
   const dev = await startDev(t, { DATABASE_URL, PORT: port, WORKER_PORT: port }, fixture)
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), new RegExp(`^error: PORT and WORKER_PORT are both ${port}; .*WORKER_PORT=\\d+ npm start\n$`))
+  t.match(dev.printed(), new RegExp(`^error: PORT and WORKER_PORT are both ${port}\\. .*WORKER_PORT=\\d+ npm start\n$`))
 })
 
-t.test('a wrong setting is one sentence', async (t) => {
+t.test('an invalid setting is reported in one sentence', async (t) => {
   const dev = await startDev(t, { PORT: 'http' })
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), /^error: PORT='http' is not usable: it must be .*\n$/)
+  t.match(dev.printed(), /^error: PORT='http' is invalid: it must be .*\n$/)
 })
 
-t.test('a public URL that is no origin is one sentence', async (t) => {
+t.test('a public URL that is not an origin is reported in one sentence', async (t) => {
   for (const url of ['http://a b', 'https://example.com/', 'https://example.com/api', 'ftp://x', 'http://u@x']) {
     const dev = await startDev(t, { PUBLIC_URL: url })
     t.equal(await dev.closed, 1)
-    t.match(dev.printed(), /^error: PUBLIC_URL is not usable: it must be an http\(s\) origin .*\n$/)
+    t.match(dev.printed(), /^error: PUBLIC_URL is invalid: it must be an http\(s\) origin .*\n$/)
   }
 })
 
-t.test('a data directory that another one uses is one sentence', async (t) => {
+t.test('a data directory that another dev uses is reported in one sentence', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   await ready(await startDev(t, { DATA_DIR }, fixture))
   const second = await startDev(t, { DATA_DIR }, fixture)
@@ -146,29 +146,29 @@ t.test('a data directory that another one uses is one sentence', async (t) => {
   t.match(second.printed(), /error: .*postgres is in use by the Postgres with pid \d+: .*\n$/)
 })
 
-t.test('Ctrl-C while the cluster is being made is an orderly stop', async (t) => {
+t.test('dev stops cleanly after a Ctrl-C while the cluster is being created', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   const first = await startDev(t, { DATA_DIR }, fixture)
-  // Its files are there, so initdb has left the process group that gets the signal.
+  // Once its files exist, initdb is no longer in the process group that gets the signal.
   await until(async () => (await readdir(DATA_DIR, { recursive: true })).some((path) => path.endsWith('PG_VERSION')))
   t.equal(await first.interrupt(), 0)
   t.equal(first.printed(), '· Postgres\n· stopping Postgres\n')
-  t.same(await readdir(DATA_DIR), ['postgres'], 'nothing half made')
+  t.same(await readdir(DATA_DIR), ['postgres'], 'no incomplete cluster remains')
 })
 
-t.test('Ctrl-C ends a migration that hangs', async (t) => {
+t.test('Ctrl-C stops a migration that hangs', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate hangs' }, fixture)
   await until(() => dev.printed().includes('migrate │ migrating'))
   t.equal(await dev.interrupt(), 0)
 })
 
-t.test('a migration that fails ends all', async (t) => {
+t.test('a migration that fails stops dev', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate fails' }, fixture)
   t.equal(await dev.closed, 1)
   t.notMatch(dev.printed(), 'API and worker')
 })
 
-t.test('a signal that comes twice at once, from the terminal and from npm, lets API and worker finish', async (t) => {
+t.test('two signals at the same time, from the terminal and from npm, count as one', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'lingers' }, fixture)
   await ready(dev)
   dev.interrupt()
@@ -182,7 +182,7 @@ t.test('a signal that comes twice at once, from the terminal and from npm, lets 
   for (const name of ['api   ', 'worker']) t.match(dev.printed(), `${name}  │ drained`)
 })
 
-t.test('a second Ctrl-C does not wait for API and worker', async (t) => {
+t.test('a second Ctrl-C kills API and worker', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'lingers' }, fixture)
   await ready(dev)
   await until(() => {
@@ -194,7 +194,7 @@ t.test('a second Ctrl-C does not wait for API and worker', async (t) => {
   t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
 })
 
-t.test('after a SIGKILL of dev API and worker end, and the next start copes with its Postgres', async (t) => {
+t.test('after a SIGKILL of dev, API and worker end, and the next dev takes over its Postgres', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   const killed = await startDev(t, { DATA_DIR })
   await ready(killed)
@@ -207,7 +207,7 @@ t.test('after a SIGKILL of dev API and worker end, and the next start copes with
   t.equal(await next.interrupt(), 0)
 })
 
-t.test('with --in-process API and worker are one process, and stop together', async (t) => {
+t.test('with --in-process, API and worker are one process and stop together', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   const dev = await startDev(t, { DATA_DIR }, product, ['--in-process'])
   await ready(dev)
@@ -220,35 +220,35 @@ t.test('with --in-process API and worker are one process, and stop together', as
   t.notMatch(dev.printed(), /error/i)
 })
 
-t.test('when its Postgres dies the rest is stopped, and the reason said', async (t) => {
+t.test('when its Postgres dies, dev stops the rest and prints the reason', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   const dev = await startDev(t, { DATA_DIR }, fixture)
   await ready(dev)
   const pid = Number.parseInt(await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8'), 10)
   process.kill(pid, 'SIGKILL')
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), /error: Postgres ended by itself; its last words are in .*server\.log\.\n/)
+  t.match(dev.printed(), /error: Postgres ended unexpectedly\. Its log is .*server\.log\.\n/)
   t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
 })
 
-t.test('when the API dies the rest is stopped, and the reason said', async (t) => {
+t.test('when the API dies, dev stops the rest and prints the reason', async (t) => {
   const dev = await startDev(t, { DATABASE_URL }, fixture)
   await ready(dev)
   const ids = await children(dev.process.pid as number)
   process.kill(ids[0] as number, 'SIGKILL')
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), /error: The api process ended by itself \(SIGKILL\)\./)
+  t.match(dev.printed(), /error: The api process ended unexpectedly \(SIGKILL\)\./)
   t.same([await isUp(`${dev.url}/health/live`), await isUp(`${dev.workerUrl}/health/live`)], [false, false])
 })
 
-t.test('a worker that ends before it is ready is said, with its exit code', async (t) => {
+t.test('when the worker ends before it is ready, dev prints its exit code', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'worker exits' }, fixture)
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), 'error: The worker process ended by itself (exit code 3).')
+  t.match(dev.printed(), 'error: The worker process ended unexpectedly (exit code 3).')
   t.equal(await isUp(dev.url), false)
 })
 
-/** The processes that a process has started and that still run, oldest first. */
+/** The running child processes of a process, oldest first. */
 async function children(pid: number): Promise<number[]> {
   const ps = spawn('ps', ['-o', 'pid=', '--ppid', String(pid), '--sort=pid'])
   let printed = ''

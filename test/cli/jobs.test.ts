@@ -6,78 +6,80 @@ import { start, todosConfig } from '../support/program.ts'
 
 const config = ['--config', todosConfig]
 
-t.test('failed jobs are listed and redriven, for people and for machines', async (t) => {
+t.test('jobs lists and redrives failed jobs, with human output and JSON', async (t) => {
   const database = await openTestDatabase(t)
   const DATABASE_URL = database.options.url
   const jobs = (...args: string[]) => run(['jobs', ...args], { DATABASE_URL })
-  t.match(await jobs('list'), { code: 0, out: 'There are no such jobs.\n' })
+  t.match(await jobs('list'), { code: 0, out: 'No jobs found.\n' })
 
   const api = await start(t, 'api', { databaseUrl: DATABASE_URL })
   const titles = ['a', 'b', 'c', 'd', 'e']
   const ids: string[] = []
   for (const title of titles) ids.push((await post(`${api.url}/todos`, { title })).body.id)
-  // As they are after an outage: one has been retried, of one the operation has gone, of one the payload.
+  // As after an outage. One job has a retry, one has an operation that no longer exists, and one has no payload.
   await database.pool.query(`
     update accepted.job set
-      state = 'failed', error = '{"code": "handler-error", "message": "No luck"}', attempt = 4, ended_at = now(),
+      status = 'failed', error = '{"code": "handler-error", "message": "No luck"}', attempt = 4, ended_at = now(),
       payload = jsonb_build_object('todoId', id);
-    delete from pgboss.job`)
+    delete from accepted_queue.job`)
   const [gone, bare, retried, ...good] = ids as [string, string, string, string, string]
   await database.pool.query(`update accepted.job set operation = 'todo.gone' where id = $1`, [gone])
   await database.pool.query('update accepted.job set payload = null where id = $1', [bare])
   t.equal((await post(`${api.url}/jobs/${retried}/retry`, undefined)).status, 202)
 
-  const listed = await jobs('list', '--state', 'failed', '--operation', 'todo.create', '--limit', '1')
+  const listed = await jobs('list', '--status', 'failed', '--operation', 'todo.create', '--limit', '1')
   t.match(
     listed.out,
     new RegExp(`^${good[1]}  todo\\.create  failed  \\S+Z  anonymous  attempt 4 of 4  handler-error: No luck\\n$`),
   )
-  t.match(JSON.parse((await jobs('list', '--state', 'queued', '--json')).out), [{ state: 'queued', retry_of: retried }])
+  t.match(JSON.parse((await jobs('list', '--status', 'queued', '--json')).out), [
+    { status: 'queued', retry_of: retried },
+  ])
   t.equal(JSON.parse((await jobs('list', '--json')).out).length, 6)
 
-  const left = `Left 1 job: retried already.
-Left 1 job of todo.gone: there is no such operation any more.
-Left 1 job: the payload has not been kept (${bare}).
+  const skipped = `Skipped 1 job: already retried.
+Skipped 1 job of todo.gone: the operation no longer exists.
+Skipped 1 job: the payload was not kept (${bare}).
 `
-  t.match(await jobs('redrive', ...config, '--dry-run'), { code: 0, out: `Would redrive 2 jobs.\n${left}` })
+  t.match(await jobs('redrive', ...config, '--dry-run'), { code: 0, out: `Would redrive 2 jobs.\n${skipped}` })
   t.equal((await jobs('redrive', ...config, '--since', '1h', '--error', 'none')).out, 'Redrove 0 jobs.\n')
   t.equal((await jobs('redrive', ...config, '--since', '2127-01-01')).out, 'Redrove 0 jobs.\n')
   const one = await jobs('redrive', ...config, '--limit', '1', '--operation', 'todo.create', '--since', '1h')
   t.match(one.out, /^Redrove 1 job\.\n/)
-  const machine = await jobs('redrive', ...config, '--json')
-  t.same(JSON.parse(machine.out), {
+  const json = await jobs('redrive', ...config, '--json')
+  t.same(JSON.parse(json.out), {
     redriven: 1,
-    retried: 2,
-    operationGone: { 'todo.gone': 1 },
-    payloadNotKept: [bare],
+    alreadyRetried: 2,
+    unknownOperation: { 'todo.gone': 1 },
+    missingPayload: [bare],
     dryRun: false,
   })
-  t.match(await jobs('redrive', ...config), { code: 0, out: /^Redrove 0 jobs\.\nLeft 3 jobs: retried already\./ })
+  t.match(await jobs('redrive', ...config), { code: 0, out: /^Redrove 0 jobs\.\nSkipped 3 jobs: already retried\./ })
   const { rows } = await database.pool.query('select retry_of from accepted.job where retry_of is not null order by 1')
   t.same(
     rows.map(({ retry_of }) => retry_of),
     [retried, ...good],
   )
   const { rows: queued } = await database.pool.query(
-    `select data -> 'payload' ->> 'todoId' as id from pgboss.job order by 1`,
+    `select data -> 'payload' ->> 'todoId' as id from accepted_queue.job order by 1`,
   )
   t.same(
     queued.map(({ id }) => id),
     [retried, ...good],
-    'they wait in the queue, with the payload of the first',
+    'the retries are in the queue, with the payload of the failed jobs',
   )
 })
 
-t.test('more failed jobs than fit a transaction are all redriven, by two at once, once each', async (t) => {
+t.test('concurrent redrives run each job again once, also over several transactions', async (t) => {
   const database = await openTestDatabase(t)
   const DATABASE_URL = database.options.url
   await database.pool.query(`
-    insert into accepted.job (id, operation, principal, state, error, max_attempts, payload, ended_at, expires_at)
+    insert into accepted.job (id, operation, principal, status, error, max_attempts, payload, ended_at, expires_at)
     select gen_random_uuid(), 'todo.create', 'ann', 'failed', '{"code": "x", "message": "x"}', 1,
       '{"todoId": "x"}', now(), now() + interval '1 day'
     from generate_series(1, 250)`)
   const both = await Promise.all([1, 2].map(() => run(['jobs', 'redrive', ...config, '--json'], { DATABASE_URL })))
-  const counts = both.map(({ out }) => JSON.parse(out) as { redriven: number; retried: number })
+  const counts = both.map(({ out }) => JSON.parse(out) as { redriven: number })
   t.equal(
     counts.reduce((sum, { redriven }) => sum + redriven, 0),
     250,
@@ -87,13 +89,16 @@ t.test('more failed jobs than fit a transaction are all redriven, by two at once
   t.same(rows, [{ retries: 250, of: 250 }])
 })
 
-t.test('what cannot be done is one sentence', async (t) => {
+t.test('an invalid option is reported in one sentence', async (t) => {
   const { options } = await openTestDatabase(t)
   for (const [args, sentence] of [
-    [['list', '--state', 'lost'], /^error: There is no state lost: there are queued, running, .*\n$/],
+    [['list', '--status', 'lost'], /^error: --status must be one of queued, running, .*, not 'lost'\.\n$/],
     [['list', '--limit', '0'], /^error: --limit must be 1 or more, not '0'\.\n$/],
-    [['redrive', ...config, '--since', 'noon'], /^error: --since must be like 24h, .*, not 'noon'\.\n$/],
-    [['redrive', ...config, '--operation', 'todo.crate'], /^error: There is no operation todo\.crate, .*\n$/],
+    [['redrive', ...config, '--since', 'noon'], /^error: --since must be a duration like 24h .*, not 'noon'\.\n$/],
+    [
+      ['redrive', ...config, '--operation', 'todo.crate'],
+      /^error: There is no operation todo\.crate\. Choose one of todo\.create, .*\n$/,
+    ],
   ] as const) {
     const ran = await run(['jobs', ...args], { DATABASE_URL: options.url })
     t.equal(ran.code, 1)

@@ -5,52 +5,59 @@ import { createDatabase } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-t.test('as long as there is no key everybody is anonymous; then a key is needed, and is the principal', async (t) => {
-  const databaseUrl = await createDatabase(t)
-  const DATABASE_URL = databaseUrl
-  const api = await start(t, 'api', { databaseUrl })
-  const todo = { title: 'x' }
-  const anonymous = await post(`${api.url}/todos`, todo)
-  t.equal(anonymous.status, 202)
-  t.match((await run(['keys', 'list'], { DATABASE_URL })).out, /no keys/)
+t.test(
+  'without keys all requests are anonymous; with one, requests need a key, which sets their principal',
+  async (t) => {
+    const databaseUrl = await createDatabase(t)
+    const DATABASE_URL = databaseUrl
+    const api = await start(t, 'api', { databaseUrl })
+    const todo = { title: 'x' }
+    const anonymous = await post(`${api.url}/todos`, todo)
+    t.equal(anonymous.status, 202)
+    t.match((await run(['keys', 'list'], { DATABASE_URL })).out, /^No API keys/)
 
-  const added = await run(['keys', 'add', 'phone', '--principal', 'ann', '--json'], { DATABASE_URL })
-  t.equal(added.code, 0)
-  const { id, key } = JSON.parse(added.out)
-  const shown = await run(['keys', 'add', 'laptop', '--principal', 'bob'], { DATABASE_URL })
-  const bobs = shown.out.split('\n')[0] as string
+    const added = await run(['keys', 'add', 'phone', '--principal', 'ann', '--json'], { DATABASE_URL })
+    t.equal(added.code, 0)
+    const { id, key } = JSON.parse(added.out)
+    const printed = await run(['keys', 'add', 'laptop', '--principal', 'bob'], { DATABASE_URL })
+    t.match(
+      printed.out,
+      /^accepted_\S{43}\n\nThis key is shown only once\..*\nRequests with it have the principal bob\.\n/,
+    )
+    const bobsKey = printed.out.split('\n')[0] as string
 
-  const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
-  // The API may remember for a moment that there was none.
-  const without = await until(async () => {
-    const answer = await post(`${api.url}/todos`, todo)
-    return answer.status !== 202 && answer
-  })
-  t.equal(without.status, 401)
-  t.equal(without.headers.get('www-authenticate'), 'Bearer')
-  t.match(without.body, { error: { code: 'unauthenticated' } })
-  t.equal((await get(`${api.url}/todos`)).status, 401, 'the routes of the app are guarded too')
-  t.equal((await get(`${api.url}/health/ready`)).status, 200, 'health is not')
-  for (const authorization of ['Bearer nonsense', 'Bearer', 'Basic YTpi', key]) {
-    t.equal((await post(`${api.url}/todos`, todo, { authorization })).status, 401, authorization)
-  }
-  const { status, body } = await post(`${api.url}/todos`, todo, bearer(key))
-  t.equal(status, 202)
-  t.equal((await get(body.links.self, bearer(key))).status, 200)
-  t.equal((await get(body.links.self, bearer(bobs))).status, 404, "bob does not see ann's")
-  t.equal((await get(anonymous.body.links.self, bearer(key))).status, 404)
+    const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
+    // The API caches for a moment that there is no key.
+    const without = await until(async () => {
+      const answer = await post(`${api.url}/todos`, todo)
+      return answer.status !== 202 && answer
+    })
+    t.equal(without.status, 401)
+    t.equal(without.headers.get('www-authenticate'), 'Bearer')
+    t.match(without.body, { error: { code: 'unauthenticated' } })
+    t.equal((await get(`${api.url}/todos`)).status, 401, "the app's own routes require a key")
+    t.equal((await get(`${api.url}/health/ready`)).status, 200, 'health requires none')
+    for (const authorization of ['Bearer nonsense', 'Bearer', 'Basic YTpi', key]) {
+      t.equal((await post(`${api.url}/todos`, todo, { authorization })).status, 401, authorization)
+    }
+    const { status, body } = await post(`${api.url}/todos`, todo, bearer(key))
+    t.equal(status, 202)
+    t.equal((await get(body.links.self, bearer(key))).status, 200)
+    t.equal((await get(body.links.self, bearer(bobsKey))).status, 404, "Bob does not see Ann's job")
+    t.equal((await get(anonymous.body.links.self, bearer(key))).status, 404)
 
-  t.match(await run(['keys', 'revoke', id], { DATABASE_URL }), { code: 0, out: `Revoked ${id}.\n` })
-  await until(async () => (await post(`${api.url}/todos`, todo, bearer(key))).status === 401)
-  const listed = await run(['keys', 'list', '--json'], { DATABASE_URL })
-  t.match(JSON.parse(listed.out), [
-    { name: 'phone', principal: 'ann', revoked_at: String },
-    { name: 'laptop', principal: 'bob', revoked_at: null },
-  ])
-  t.notMatch(listed.out, bobs)
-})
+    t.match(await run(['keys', 'revoke', id], { DATABASE_URL }), { code: 0, out: `Revoked ${id}.\n` })
+    await until(async () => (await post(`${api.url}/todos`, todo, bearer(key))).status === 401)
+    const listed = await run(['keys', 'list', '--json'], { DATABASE_URL })
+    t.match(JSON.parse(listed.out), [
+      { name: 'phone', principal: 'ann', revoked_at: String },
+      { name: 'laptop', principal: 'bob', revoked_at: null },
+    ])
+    t.notMatch(listed.out, bobsKey)
+  },
+)
 
-t.test('a key that is not there cannot be revoked, in one sentence', async (t) => {
+t.test('revoking an unknown key fails with one sentence', async (t) => {
   const ran = await run(['keys', 'revoke', 'x'], { DATABASE_URL: await createDatabase(t) })
-  t.match(ran, { code: 1, err: 'error: There is no key x; `accepted keys list` shows them all.\n' })
+  t.match(ran, { code: 1, err: 'error: There is no key x. `accepted keys list` shows all keys.\n' })
 })

@@ -5,15 +5,15 @@ import { createDatabase } from '../support/database.ts'
 import { start, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-t.test('an endpoint is added, listed, rotated and removed, for people and for machines', async (t) => {
+t.test('webhooks adds, lists, rotates and removes endpoints, with human output and JSON', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const webhooks = (...args: string[]) => run(['webhooks', ...args], { DATABASE_URL })
-  t.match((await webhooks('list')).out, /no webhook endpoints/)
+  t.match((await webhooks('list')).out, /^No webhook endpoints/)
 
   const added = await webhooks('add', 'https://example.com/hook')
   t.match(added, {
     code: 0,
-    out: /^whsec_\S{44}\n\nIt is shown this once\..*https:\/\/example\.com\/hook\.\nRemove it/,
+    out: /^whsec_\S{44}\n\nThis secret is shown only once\..*https:\/\/example\.com\/hook\.\nTo remove the endpoint: /,
   })
   const narrow = ['--events', 'job.failed, job.canceled', '--operations', 'todo.create', '--config', todosConfig]
   const second = JSON.parse((await webhooks('add', 'http://10.0.0.1', ...narrow, '--json')).out)
@@ -33,7 +33,7 @@ t.test('an endpoint is added, listed, rotated and removed, for people and for ma
   t.notOk('secret' in machine[1])
 
   const rotated = await webhooks('rotate', second.id)
-  t.match(rotated, { code: 0, out: /^whsec_\S{44}\n[\s\S]*signing for a day/ })
+  t.match(rotated, { code: 0, out: /^whsec_\S{44}\n[\s\S]*For 24 hours, deliveries are signed with both/ })
   t.notMatch(rotated.out, second.secret)
   t.match(JSON.parse((await webhooks('rotate', second.id, '--json')).out), { id: second.id, secret: /^whsec_/ })
 
@@ -43,22 +43,22 @@ t.test('an endpoint is added, listed, rotated and removed, for people and for ma
   t.same(JSON.parse((await webhooks('list', '--json')).out), [])
 })
 
-t.test('what cannot be done is one sentence', async (t) => {
+t.test('an invalid argument is reported in one sentence', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const config = ['--config', todosConfig]
   for (const [args, sentence] of [
-    [['add', 'nonsense'], /^error: The URL cannot be used: it must be an absolute URL\.\n$/],
-    [['add', 'https://ann:secret@example.com'], /^error: The URL cannot be used: it must not contain credentials\.\n$/],
+    [['add', 'nonsense'], /^error: The URL must be an absolute URL\.\n$/],
+    [['add', 'https://ann:secret@example.com'], /^error: The URL must not contain credentials\.\n$/],
     [
       ['add', 'https://example.com', '--events', 'job.queued'],
-      /^error: There is no event job\.queued: there are job\..*\n$/,
+      /^error: --events must contain only job\.succeeded, .*, not 'job\.queued'\.\n$/,
     ],
     [
       ['add', 'https://example.com', '--operations', 'todo.crate', ...config],
-      /^error: The operation cannot be used: it must name an operation, not todo\.crate\.\n$/,
+      /^error: Each name in --operations must be the name of an operation, not todo\.crate\.\n$/,
     ],
-    [['rotate', 'x'], /^error: There is no webhook endpoint x; `accepted webhooks list` shows them all\.\n$/],
-    [['remove', 'x'], /^error: There is no webhook endpoint x; .*\n$/],
+    [['rotate', 'x'], /^error: There is no webhook endpoint x\. `accepted webhooks list` shows all endpoints\.\n$/],
+    [['remove', 'x'], /^error: There is no webhook endpoint x\. .*\n$/],
   ] as const) {
     const ran = await run(['webhooks', ...args], { DATABASE_URL })
     t.equal(ran.code, 1)
@@ -67,12 +67,16 @@ t.test('what cannot be done is one sentence', async (t) => {
   }
 })
 
-t.test('a key with --admin may register webhooks, another may not', async (t) => {
+t.test('a key with --admin can register webhooks over HTTP, another key cannot', async (t) => {
   const databaseUrl = await createDatabase(t)
   const keys = (...args: string[]) => run(['keys', ...args], { DATABASE_URL: databaseUrl })
   const api = await start(t, 'api', { databaseUrl })
   const url = `${api.url}/webhooks`
-  t.match(await get(url), { status: 403, body: { error: { code: 'forbidden' } } }, 'anonymous is no administrator')
+  t.match(
+    await get(url),
+    { status: 403, body: { error: { code: 'forbidden' } } },
+    'anonymous does not have the scope admin',
+  )
   const bearer = async (...args: string[]) => {
     const { key } = JSON.parse((await keys('add', ...args, '--json')).out)
     return { authorization: `Bearer ${key}` }
@@ -81,7 +85,7 @@ t.test('a key with --admin may register webhooks, another may not', async (t) =>
   const phone = await bearer('phone')
   t.equal((await post(url, { url: 'https://example.com' }, ops)).status, 201)
   t.equal((await get(url, phone)).status, 403)
-  // That everybody was anonymous is remembered for a second.
+  // The API caches for a second that there is no key.
   await until(async () => (await get(url)).status === 401)
   t.match((await keys('list')).out, /ops {2}ops {2}admin\n.*phone {2}phone\n/)
   t.match(JSON.parse((await keys('list', '--json')).out), [{ scopes: ['admin'] }, { scopes: [] }])

@@ -5,10 +5,10 @@ import { startApp } from './app/start.ts'
 
 const app = await startApp(t)
 
-// biome-ignore lint/suspicious/noExplicitAny: bodies are what the tests are about
+// biome-ignore lint/suspicious/noExplicitAny: the tests check bodies
 type Body = any
 
-/** A request as the pollers of Azure's SDKs send it: redirects are followed, and what is no success is a RestError. */
+/** Sends a request as Azure's SDKs do: follows redirects, and throws a RestError for any other status than 2xx. */
 async function send(
   method: string,
   url: string,
@@ -33,7 +33,7 @@ async function send(
 interface PollOptions {
   resourceLocationConfig?: ResourceLocationConfig
   restoreFrom?: string
-  /** As from a service that has nothing but Location. */
+  /** Simulates a service that sends only Location. */
   withoutOperationLocation?: boolean
 }
 
@@ -64,18 +64,22 @@ function poll(method: string, path: string, body?: object, options: PollOptions 
 
 for (const resourceLocationConfig of [undefined, 'operation-location', 'location', 'azure-async-operation'] as const) {
   const options = { ...(resourceLocationConfig && { resourceLocationConfig }) }
-  const how = resourceLocationConfig ?? 'nothing said'
+  const configuration = resourceLocationConfig ?? 'default'
 
-  t.test(`a POST ends with the resource: ${how}`, async (t) => {
+  t.test(`A POST returns the resource (resource location: ${configuration})`, async (t) => {
     const { poller, polled } = poll('POST', '/documents', { text: 'A letter' }, options)
     const result = await poller.pollUntilDone()
     t.match(result, { text: 'A letter', state: 'ready' })
     t.equal(poller.operationState?.status, 'succeeded')
-    t.equal(polled.at(-1), `${app.url}/documents/${result.id}`, 'the resource last')
-    t.same(new Set(polled.slice(0, -1)), new Set([`${app.url}/jobs/${result.id}`]), 'before it the monitor only')
+    t.equal(polled.at(-1), `${app.url}/documents/${result.id}`, 'the last request is for the resource')
+    t.same(
+      new Set(polled.slice(0, -1)),
+      new Set([`${app.url}/jobs/${result.id}`]),
+      'the requests before are for the monitor',
+    )
   })
 
-  t.test(`a POST with an inline result ends with it: ${how}`, async (t) => {
+  t.test(`A POST returns the inline result (resource location: ${configuration})`, async (t) => {
     const { poller } = poll('POST', '/word-counts', { text: 'three small words' }, options)
     const result = await poller.pollUntilDone()
     const isMonitor =
@@ -85,14 +89,14 @@ for (const resourceLocationConfig of [undefined, 'operation-location', 'location
   })
 }
 
-t.test('a PUT ends with the resource', async (t) => {
+t.test('A PUT returns the resource', async (t) => {
   const { poller, polled } = poll('PUT', '/documents/azure', { text: 'A letter' })
   t.same(await poller.pollUntilDone(), { id: 'azure', text: 'A letter', state: 'ready' })
   t.match(polled[0], /\/jobs\/[0-9a-f-]{36}$/)
   t.equal(polled.at(-1), `${app.url}/documents/azure`)
 })
 
-t.test('a DELETE ends', async (t) => {
+t.test('A DELETE returns the final monitor', async (t) => {
   await poll('PUT', '/documents/to-be-removed', { text: 'A letter' }).poller.pollUntilDone()
   const { poller, polled } = poll('DELETE', '/documents/to-be-removed')
   t.match(await poller.pollUntilDone(), { operation: 'document.remove', status: 'succeeded' })
@@ -100,7 +104,7 @@ t.test('a DELETE ends', async (t) => {
   t.equal((await fetch(`${app.url}/documents/to-be-removed`)).status, 404)
 })
 
-t.test('one that knows Location only is led to the result by it', async (t) => {
+t.test('A poller that knows only Location gets the result or the error', async (t) => {
   const options = { withoutOperationLocation: true }
   const { poller, polled } = poll('POST', '/documents', { text: 'A letter' }, options)
   t.match(await poller.pollUntilDone(), { text: 'A letter', state: 'ready' })
@@ -110,13 +114,13 @@ t.test('one that knows Location only is led to the result by it', async (t) => {
   t.equal(refused.poller.operationState?.status, 'failed')
 })
 
-t.test('a job that fails rejects with its error', async (t) => {
+t.test('The poller of a failed job rejects with the error of the job', async (t) => {
   const { poller } = poll('POST', '/checks', { text: 'There is a comma too many' })
   await t.rejects(poller.pollUntilDone(), { message: /failed\. text-refused\. There is a comma too many/ })
   t.equal(poller.operationState?.status, 'failed')
 })
 
-t.test('a job that is canceled rejects', async (t) => {
+t.test('The poller of a canceled job rejects', async (t) => {
   const { poller } = poll('POST', '/renderings', { name: 'canceled' })
   const result = poller.pollUntilDone()
   await poller.submitted()
@@ -126,18 +130,21 @@ t.test('a job that is canceled rejects', async (t) => {
   t.equal(poller.operationState?.status, 'canceled')
 })
 
-t.test('it shows progress, is aborted without harm to the job, and goes on from what was serialised', async (t) => {
-  const { poller, progress } = poll('POST', '/renderings', { name: 'aborted' })
-  await app.steer('aborted', { percent: 40, message: 'Reading' })
-  const controller = new AbortController()
-  poller.onProgress(() => {
-    if (progress.at(-1) === 40) controller.abort()
-  })
-  await t.rejects(poller.pollUntilDone({ abortSignal: controller.signal }), { name: 'AbortError' })
-  t.equal(poller.operationState?.status, 'running')
-  const again = poll('POST', '/nowhere', {}, { restoreFrom: await poller.serialize() })
-  await app.steer('aborted', { ending: 'succeed' })
-  const document = await again.poller.pollUntilDone()
-  t.match(document, { text: 'aborted' })
-  t.match(await ended(`${app.url}/jobs/${document.id}`), { status: 'succeeded', cancelRequested: false })
-})
+t.test(
+  'A poller shows progress, can be aborted without affecting the job, and resumes from its serialised state',
+  async (t) => {
+    const { poller, progress } = poll('POST', '/renderings', { name: 'aborted' })
+    await app.steer('aborted', { percent: 40, message: 'Reading' })
+    const controller = new AbortController()
+    poller.onProgress(() => {
+      if (progress.at(-1) === 40) controller.abort()
+    })
+    await t.rejects(poller.pollUntilDone({ abortSignal: controller.signal }), { name: 'AbortError' })
+    t.equal(poller.operationState?.status, 'running')
+    const again = poll('POST', '/nowhere', {}, { restoreFrom: await poller.serialize() })
+    await app.steer('aborted', { ending: 'succeed' })
+    const document = await again.poller.pollUntilDone()
+    t.match(document, { text: 'aborted' })
+    t.match(await ended(`${app.url}/jobs/${document.id}`), { status: 'succeeded', cancelRequested: false })
+  },
+)

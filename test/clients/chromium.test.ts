@@ -10,7 +10,7 @@ import { metric, startApp } from './app/start.ts'
 const app = await startApp(t)
 const browser = await chromium.launch({
   executablePath: await sparticuz.executablePath(),
-  // What the browser guards by itself is to be guarded here, too.
+  // Removes the arguments that disable the web security of the browser, because the tests depend on it.
   args: [
     ...sparticuz.args.filter((arg) => !/^--(disable-web-security|single-process)$/.test(arg)),
     '--disable-background-networking',
@@ -20,8 +20,8 @@ t.teardown(() => browser.close())
 
 interface Opened {
   page: Page
-  /** Violations of the Content-Security-Policy, exceptions, and errors on the console. */
-  complaints: string[]
+  /** Exceptions, and console messages about errors and violations of the Content-Security-Policy. */
+  problems: string[]
 }
 
 interface OpenOptions {
@@ -31,123 +31,128 @@ interface OpenOptions {
   width?: number
 }
 
-/** A browser window of the test's own. */
+/** Opens a browser window until the test ends. */
 async function open(t: Test, { width = 1280, ...options }: OpenOptions = {}): Promise<Opened> {
   const context = await browser.newContext({ viewport: { width, height: 800 }, ...options })
   t.teardown(() => context.close())
   context.setDefaultTimeout(45_000)
   const page = await context.newPage()
-  const complaints: string[] = []
-  page.on('pageerror', (error) => complaints.push(error.message))
+  const problems: string[] = []
+  page.on('pageerror', (error) => problems.push(error.message))
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
+    if (['error', 'warning'].includes(message.type())) problems.push(message.text())
   })
-  return { page, complaints }
+  return { page, problems }
 }
 
 const submit = async (path: string, body: object) => (await post(app.url + path, body)).body
 
-/** Waits until an element says this. */
-const says = (element: Locator, text: string) =>
+/** Waits until an element is visible and contains a text. */
+const untilShows = (element: Locator, text: string) =>
   until(async () => (await element.isVisible()) && (await element.textContent())?.includes(text))
 
-/** The element with an id; hidden ones count as absent. */
-const at = (page: Page, id: string) => page.locator(`#${id}`)
+/** Returns the element with an id. */
+const byId = (page: Page, id: string) => page.locator(`#${id}`)
 
-const hasMoved = (page: Page) => page.evaluate<boolean>('window.here !== true')
+/** Whether the page was loaded again since `window.marked` was set. */
+const hasReloaded = (page: Page) => page.evaluate<boolean>('window.marked !== true')
 
-t.test('its EventSource follows a job to its end and stops', async (t) => {
+t.test('The EventSource of Chromium follows a job to its end and stops', async (t) => {
   const { links } = await submit('/renderings', { name: 'followed' })
   const { page } = await open(t)
-  const answers: number[] = []
+  const statuses: number[] = []
   page.on('response', (response) => {
-    if (response.url() === links.events) answers.push(response.status())
+    if (response.url() === links.events) statuses.push(response.status())
   })
   await page.goto(`${app.url}/health/live`)
   await page.evaluate(`
-    told = []
+    events = []
     source = new EventSource('${links.events}')
     for (const type of ['status', 'progress']) {
-      source.addEventListener(type, ({ data, lastEventId }) => told.push({ type, lastEventId, ...JSON.parse(data) }))
+      source.addEventListener(type, ({ data, lastEventId }) => events.push({ type, lastEventId, ...JSON.parse(data) }))
     }`)
-  await page.waitForFunction("told.some(({ status }) => status === 'running')")
+  await page.waitForFunction("events.some(({ status }) => status === 'running')")
   await app.steer('followed', { percent: 50, message: 'half way' })
-  await page.waitForFunction("told.some(({ type, message }) => type === 'progress' && message === 'half way')")
+  await page.waitForFunction("events.some(({ type, message }) => type === 'progress' && message === 'half way')")
   await app.steer('followed', { ending: 'succeed' })
   await page.waitForFunction('source.readyState === EventSource.CLOSED')
-  const told = await page.evaluate<{ lastEventId: string; sequence: number }[]>('told')
-  t.match(told.at(-1), { type: 'status', status: 'succeeded' })
-  t.ok(told.every(({ lastEventId, sequence }) => lastEventId === String(sequence)))
-  t.same(answers, [200, 204])
+  const events = await page.evaluate<{ lastEventId: string; sequence: number }[]>('events')
+  t.match(events.at(-1), { type: 'status', status: 'succeeded' })
+  t.ok(events.every(({ lastEventId, sequence }) => lastEventId === String(sequence)))
+  t.same(statuses, [200, 204])
 })
 
-t.test('the page of a job goes on without a reload and ends with a link that works', async (t) => {
+t.test('The job page follows the job without reloading, and ends with a link to the result', async (t) => {
   const { id, links } = await submit('/renderings', { name: 'shown' })
-  const { page, complaints } = await open(t)
+  const { page, problems } = await open(t)
   await page.goto(links.self)
-  await page.evaluate('window.here = true')
-  await says(at(page, 'status'), 'running')
+  await page.evaluate('window.marked = true')
+  await untilShows(byId(page, 'status'), 'running')
   t.equal(await page.getByRole('heading').textContent(), 'document.render')
   const bar = page.getByRole('progressbar', { name: 'Progress' })
-  t.equal(await bar.getAttribute('value'), null, 'unknown yet')
+  t.equal(await bar.getAttribute('value'), null, 'the progress is unknown')
   await app.steer('shown', { percent: 40, message: '4,000 of 10,000 rows' })
-  await says(at(page, 'message'), '4,000 of 10,000 rows')
+  await untilShows(byId(page, 'message'), '4,000 of 10,000 rows')
   t.equal(await bar.getAttribute('value'), '40')
-  t.equal(await at(page, 'percent').textContent(), '40 %')
+  t.equal(await byId(page, 'percent').textContent(), '40 %')
   t.equal(await page.title(), 'running · document.render')
-  t.notOk(await at(page, 'outcome').isVisible())
-  t.match(await page.getByRole('status').textContent(), /running[\s\S]*4,000 of 10,000 rows/, 'in a live region')
+  t.notOk(await byId(page, 'outcome').isVisible())
+  t.match(
+    await page.getByRole('status').textContent(),
+    /running[\s\S]*4,000 of 10,000 rows/,
+    'they are in a live region',
+  )
   await app.steer('shown', { ending: 'succeed' })
-  await says(at(page, 'status'), 'succeeded')
+  await untilShows(byId(page, 'status'), 'succeeded')
   t.equal(await page.title(), 'succeeded · document.render')
-  t.notOk(await hasMoved(page))
+  t.notOk(await hasReloaded(page))
   await until(async () => (await metric(app, 'accepted_event_streams')) === 0)
   await page.getByRole('link', { name: 'result' }).click()
   await page.waitForURL(`${app.url}/documents/${id}`)
   t.match(JSON.parse(await page.locator('body').innerText()), { id, text: 'shown' })
-  t.same(complaints, [])
+  t.same(problems, [])
 })
 
-t.test('the page goes on when the connection was cut', async (t) => {
+t.test('The job page resumes after its connection was cut', async (t) => {
   const proxy = await startProxy(t, app.url)
   const { links } = (await post(`${proxy.url}renderings`, { name: 'cut' })).body
   const { page } = await open(t)
   await page.goto(links.self)
-  await page.evaluate('window.here = true')
-  await says(at(page, 'status'), 'running')
+  await page.evaluate('window.marked = true')
+  await untilShows(byId(page, 'status'), 'running')
   await proxy.close()
-  await app.steer('cut', { percent: 40, message: 'behind its back' })
+  await app.steer('cut', { percent: 40, message: 'while disconnected' })
   await proxy.open()
-  await says(at(page, 'message'), 'behind its back')
+  await untilShows(byId(page, 'message'), 'while disconnected')
   await app.steer('cut', { ending: 'succeed' })
-  await says(at(page, 'status'), 'succeeded')
-  t.notOk(await hasMoved(page))
+  await untilShows(byId(page, 'status'), 'succeeded')
+  t.notOk(await hasReloaded(page))
 })
 
-t.test('the page stays while the API is away, and comes back with it', async (t) => {
-  const { links } = await submit('/renderings', { name: 'away' })
+t.test('The job page stays visible while the API is unavailable, and reloads afterwards', async (t) => {
+  const { links } = await submit('/renderings', { name: 'unavailable' })
   const { page } = await open(t)
-  const answers: string[] = []
+  const responses: string[] = []
   page.on('response', (response) => {
-    answers.push(`${response.request().method()} ${response.status()}`)
+    responses.push(`${response.request().method()} ${response.status()}`)
   })
-  let isAway = true
-  // As from a load balancer that has nobody to ask.
+  let isUnavailable = true
+  // Simulates a load balancer without any available API process.
   await page.route(/\/jobs\//, (route) =>
-    isAway && answers.length > 0 ? route.fulfill({ status: 502, body: 'Bad gateway' }) : route.continue(),
+    isUnavailable && responses.length > 0 ? route.fulfill({ status: 502, body: 'Bad gateway' }) : route.continue(),
   )
   await page.goto(links.self)
-  await page.evaluate('window.here = true')
-  await until(() => answers.includes('HEAD 502'))
-  t.notOk(await hasMoved(page))
-  t.ok(await at(page, 'status').isVisible())
-  isAway = false
-  await until(() => hasMoved(page).catch(() => false))
-  await app.steer('away', { ending: 'succeed' })
-  await says(at(page, 'status'), 'succeeded')
+  await page.evaluate('window.marked = true')
+  await until(() => responses.includes('HEAD 502'))
+  t.notOk(await hasReloaded(page))
+  t.ok(await byId(page, 'status').isVisible())
+  isUnavailable = false
+  await until(() => hasReloaded(page).catch(() => false))
+  await app.steer('unavailable', { ending: 'succeed' })
+  await untilShows(byId(page, 'status'), 'succeeded')
 })
 
-t.test('its WebSocket is served to our own pages only', async (t) => {
+t.test('Only pages of the same origin can open a WebSocket', async (t) => {
   const { id, links } = await submit('/word-counts', { text: 'one' })
   const connect = (page: Page) =>
     page.evaluate<string>(`new Promise((resolve) => {
@@ -163,130 +168,130 @@ t.test('its WebSocket is served to our own pages only', async (t) => {
   t.equal(await connect(page), 'refused')
 })
 
-t.test('the page of a job refreshes itself to the end where there is no script', async (t) => {
+t.test('Without scripts, the job page reloads itself until the job has ended', async (t) => {
   const { id, links } = await submit('/renderings', { name: 'no script' })
-  const { page, complaints } = await open(t, { javaScriptEnabled: false })
+  const { page, problems } = await open(t, { javaScriptEnabled: false })
   await page.goto(links.self)
-  await says(at(page, 'status'), 'running')
+  await untilShows(byId(page, 'status'), 'running')
   await app.steer('no script', { percent: 40, message: '4,000 of 10,000 rows' })
-  await says(at(page, 'message'), '4,000 of 10,000 rows')
+  await untilShows(byId(page, 'message'), '4,000 of 10,000 rows')
   t.equal(await page.getByRole('progressbar', { name: 'Progress' }).getAttribute('value'), '40')
   await app.steer('no script', { ending: 'succeed' })
-  await says(at(page, 'status'), 'succeeded')
-  t.equal(await page.locator('meta[http-equiv=refresh]').count(), 0, 'it does so no more')
+  await untilShows(byId(page, 'status'), 'succeeded')
+  t.equal(await page.locator('meta[http-equiv=refresh]').count(), 0, 'it no longer reloads')
   await page.getByRole('link', { name: 'result' }).click()
   await page.waitForURL(`${app.url}/documents/${id}`)
-  t.same(complaints, [])
+  t.same(problems, [])
 })
 
 for (const javaScriptEnabled of [true, false]) {
-  const how = javaScriptEnabled ? 'with script' : 'without script'
+  const mode = javaScriptEnabled ? 'with scripts' : 'without scripts'
 
-  t.test(`the page shows why a job failed, ${how}`, async (t) => {
-    const name = `fails ${how}`
+  t.test(`The job page shows why a job failed, ${mode}`, async (t) => {
+    const name = `fails ${mode}`
     const { links } = await submit('/renderings', { name })
-    const { page, complaints } = await open(t, { javaScriptEnabled })
+    const { page, problems } = await open(t, { javaScriptEnabled })
     await page.goto(links.self)
-    await says(at(page, 'status'), 'running')
+    await untilShows(byId(page, 'status'), 'running')
     await app.steer(name, { percent: 40, message: 'Printing' })
-    await says(at(page, 'percent'), '40 %')
+    await untilShows(byId(page, 'percent'), '40 %')
     await app.steer(name, { ending: 'fail', message: 'The printer is out of ink' })
-    await says(page.getByRole('alert'), 'The printer is out of ink (rendering-failed)')
-    t.equal(await at(page, 'status').textContent(), 'failed')
+    await untilShows(page.getByRole('alert'), 'The printer is out of ink (rendering-failed)')
+    t.equal(await byId(page, 'status').textContent(), 'failed')
     t.notOk(await page.getByRole('progressbar').isVisible())
-    t.notOk(await at(page, 'percent').isVisible(), 'how far it came says nothing any more')
+    t.notOk(await byId(page, 'percent').isVisible(), 'the percentage is hidden after a failure')
     t.notOk(await page.getByRole('link').isVisible())
-    t.same(complaints, [])
+    t.same(problems, [])
   })
 
-  t.test(`the page shows that a job was canceled, ${how}`, async (t) => {
+  t.test(`The job page shows that a job was canceled, ${mode}`, async (t) => {
     const { links } = await submit('/renderings', { name: 'canceled' })
-    const { page, complaints } = await open(t, { javaScriptEnabled })
+    const { page, problems } = await open(t, { javaScriptEnabled })
     await page.goto(links.self)
-    await says(at(page, 'status'), 'running')
+    await untilShows(byId(page, 'status'), 'running')
     t.equal((await post(links.cancel, {})).status, 202)
-    await until(async () => (await at(page, 'status').textContent()) === 'canceled')
+    await until(async () => (await byId(page, 'status').textContent()) === 'canceled')
     t.notOk(await page.getByRole('link').isVisible())
-    t.same(complaints, [])
+    t.same(problems, [])
   })
 
-  t.test(`HTML in messages is shown as text, ${how}`, async (t) => {
+  t.test(`The job page shows HTML in messages as text, ${mode}`, async (t) => {
     const html = '<b>bold</b><img src="/x" onerror="window.ran = true"><script>window.ran = true</script>&amp;'
-    const name = `html ${how}`
+    const name = `html ${mode}`
     const { links } = await submit('/renderings', { name })
-    const { page, complaints } = await open(t, { javaScriptEnabled })
+    const { page, problems } = await open(t, { javaScriptEnabled })
     await page.goto(links.self)
-    await says(at(page, 'status'), 'running')
+    await untilShows(byId(page, 'status'), 'running')
     const hasOnlyText = async (id: string) => {
-      t.equal(await at(page, id).locator('*').count(), 0)
+      t.equal(await byId(page, id).locator('*').count(), 0)
       t.equal(await page.evaluate('window.ran'), undefined)
     }
     await app.steer(name, { percent: 50, message: html })
-    await says(at(page, 'message'), html)
+    await untilShows(byId(page, 'message'), html)
     await hasOnlyText('message')
     await page.reload()
-    await says(at(page, 'message'), html)
+    await untilShows(byId(page, 'message'), html)
     await hasOnlyText('message')
     await app.steer(name, { ending: 'fail', message: html })
-    await says(page.getByRole('alert'), html)
+    await untilShows(page.getByRole('alert'), html)
     await hasOnlyText('error')
     await page.reload()
-    await says(page.getByRole('alert'), html)
+    await untilShows(page.getByRole('alert'), html)
     await hasOnlyText('error')
-    t.same(complaints, [])
+    t.same(problems, [])
   })
 }
 
-t.test('the page runs no script but its own', async (t) => {
+t.test('The job page runs no foreign scripts', async (t) => {
   const { links } = await submit('/word-counts', { text: 'one' })
-  const { page, complaints } = await open(t)
+  const { page, problems } = await open(t)
   await page.goto(links.self)
   await page.evaluate(`
     script = document.createElement('script')
     script.textContent = 'window.ran = true'
     document.body.append(script)`)
   t.equal(await page.evaluate('window.ran'), undefined)
-  await until(() => complaints.length > 0)
-  t.match(complaints, [/Content.Security.Policy/i])
+  await until(() => problems.length > 0)
+  t.match(problems, [/Content.Security.Policy/i])
 })
 
-/** How far each visible text stands out from what it is on (WCAG 2.2, 1.4.3), and what it is on. */
+/** Measures the contrast of each visible text with its background (WCAG 2.2, 1.4.3). */
 const contrasts = `(() => {
   const parse = (color) => color.match(/[\\d.]+/g).map(Number)
   const luminance = (color) => {
     const [r, g, b] = parse(color).map((part) => part / 255).map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
   }
-  const ground = (element) => {
+  const backgroundOf = (element) => {
     const color = getComputedStyle(element).backgroundColor
-    return parse(color)[3] === 0 ? ground(element.parentElement) : color
+    return parse(color)[3] === 0 ? backgroundOf(element.parentElement) : color
   }
   const isText = (node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim() !== ''
   return [...document.querySelectorAll('body *')]
     .filter((element) => element.checkVisibility() && [...element.childNodes].some(isText))
     .map((element) => {
-      const on = ground(element)
-      const [light, dark] = [getComputedStyle(element).color, on].map(luminance).toSorted((a, b) => b - a)
-      return { text: element.textContent, on, contrast: (light + 0.05) / (dark + 0.05) }
+      const background = backgroundOf(element)
+      const [light, dark] = [getComputedStyle(element).color, background].map(luminance).toSorted((a, b) => b - a)
+      return { text: element.textContent, background, contrast: (light + 0.05) / (dark + 0.05) }
     })
 })()`
 
 interface Contrast {
   text: string
-  on: string
+  background: string
   contrast: number
 }
 
-const directory = process.env.SCREENSHOTS
+const screenshotDirectory = process.env.SCREENSHOTS
 
-/** For people to look at, when they ask for it: SCREENSHOTS names a directory. */
-async function photograph(page: Page, name: string): Promise<void> {
-  if (directory) await page.screenshot({ path: join(directory, `page-${name}.png`) })
+/** Saves a screenshot in the directory that SCREENSHOTS names; does nothing if it is not set. */
+async function saveScreenshot(page: Page, name: string): Promise<void> {
+  if (screenshotDirectory) await page.screenshot({ path: join(screenshotDirectory, `page-${name}.png`) })
 }
 
 const longWord = 'https://example.com/'.padEnd(200, '0123456789abcdef')
 
-t.test('the page fits a small screen, and can be read in the light and in the dark', async (t) => {
+t.test('The job page fits a small screen and has enough contrast in light and dark mode', async (t) => {
   for (const [ending, message] of [
     [null, `4,000 of 10,000 rows of ${longWord}`],
     ['succeed', ''],
@@ -298,35 +303,35 @@ t.test('the page fits a small screen, and can be read in the light and in the da
     const pages = await Promise.all(
       (['light', 'dark'] as const).flatMap((colorScheme) =>
         [320, 1280].map(async (width) => {
-          const { page, complaints } = await open(t, { colorScheme, width })
+          const { page, problems } = await open(t, { colorScheme, width })
           await page.goto(links.self)
-          return { page, complaints, colorScheme, width }
+          return { page, problems, colorScheme, width }
         }),
       ),
     )
     await app.steer(name, { percent: 40, message, ending })
-    const state = ending === null ? 'running' : `${ending}ed`
-    const grounds = new Map<string, string>()
-    for (const { page, complaints, colorScheme, width } of pages) {
-      if (ending === null) await says(at(page, 'message'), message)
-      else await says(at(page, 'status'), state)
-      const shown = `${state}, ${colorScheme}, ${width} px`
+    const jobStatus = ending === null ? 'running' : `${ending}ed`
+    const backgrounds = new Map<string, string>()
+    for (const { page, problems, colorScheme, width } of pages) {
+      if (ending === null) await untilShows(byId(page, 'message'), message)
+      else await untilShows(byId(page, 'status'), jobStatus)
+      const shown = `${jobStatus}, ${colorScheme}, ${width} px`
       t.ok(
         (await page.evaluate<number>('document.documentElement.scrollWidth')) <= width,
-        `nothing is cut off: ${shown}`,
+        `the page does not overflow: ${shown}`,
       )
       const texts = await page.evaluate<Contrast[]>(contrasts)
-      t.ok(texts.length >= 8, `there are texts: ${shown}`)
+      t.ok(texts.length >= 8, `the page has texts: ${shown}`)
       t.same(
         texts.filter(({ contrast }) => contrast < 4.5),
         [],
-        `every text can be read: ${shown}`,
+        `every text has enough contrast: ${shown}`,
       )
-      grounds.set(colorScheme, texts[0]?.on as string)
-      t.same(complaints, [])
-      await photograph(page, `${width}-${colorScheme}-${state}`)
+      backgrounds.set(colorScheme, texts[0]?.background as string)
+      t.same(problems, [])
+      await saveScreenshot(page, `${width}-${colorScheme}-${jobStatus}`)
     }
-    t.not(grounds.get('light'), grounds.get('dark'))
+    t.not(backgrounds.get('light'), backgrounds.get('dark'))
     if (ending === null) await app.steer(name, { ending: 'succeed' })
   }
 })

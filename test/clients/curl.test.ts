@@ -4,13 +4,13 @@ import t, { type Test } from 'tap'
 import { until } from '../support/until.ts'
 import { metric, startApp } from './app/start.ts'
 
-const isThere = spawnSync('curl', ['--version']).status === 0
-const skip = isThere ? false : 'there is no curl on the path'
+const isInstalled = spawnSync('curl', ['--version']).status === 0
+const skip = isInstalled ? false : 'curl is not installed'
 
 interface Curl {
-  /** What it has printed so far. */
+  /** The output so far. */
   output(): string
-  /** Waits for the end, and answers the exit code. */
+  /** Resolves to the exit code. */
   ended: Promise<number>
   kill(): void
 }
@@ -31,16 +31,16 @@ function curl(t: Test, ...args: string[]): Curl {
 t.test('curl', { skip }, async (t) => {
   const app = await startApp(t)
 
-  /** Runs curl to its end. */
+  /** Runs curl until it exits. */
   const run = async (...args: string[]) => {
     const { ended, output } = curl(t, ...args)
     return { code: await ended, output: output() }
   }
-  // As long as there are versions without --json.
+  // Older versions of curl have no --json.
   const json = (body: object) => ['-H', 'Content-Type: application/json', '-d', JSON.stringify(body)]
   const submit = async (path: string, body: object) => JSON.parse((await run(app.url + path, ...json(body))).output)
 
-  t.test('-i shows where to go on', async (t) => {
+  t.test('curl -i shows the headers that lead to the job', async (t) => {
     const { code, output } = await run('-i', `${app.url}/documents`, ...json({ text: 'A letter' }))
     const [head = '', body = ''] = output.split('\r\n\r\n')
     const { id } = JSON.parse(body)
@@ -59,14 +59,14 @@ t.test('curl', { skip }, async (t) => {
     )
   })
 
-  t.test('--http2 offers another protocol, and is served', async (t) => {
+  t.test('curl --http2 is served over HTTP/1.1', async (t) => {
     const { code, output } = await run('--http2', '-i', `${app.url}/documents`, ...json({ text: 'A letter' }))
     t.equal(code, 0)
     t.match(output, /^HTTP\/1\.1 202 /)
     t.match(await run('--http2', '-I', `${app.url}/health/live`), { code: 0, output: /^HTTP\/1\.1 200 / })
   })
 
-  t.test('-I asks for the headers of a job without waiting for it', async (t) => {
+  t.test('curl -I gets the headers of a job without waiting', async (t) => {
     const { id } = await submit('/renderings', { name: 'head' })
     const monitor = await run('-I', '-H', 'Prefer: wait=55', `${app.url}/jobs/${id}`)
     t.match(monitor.output, /^HTTP\/1\.1 200 [\s\S]*\r\nretry-after: \d+\r\n/)
@@ -77,7 +77,7 @@ t.test('curl', { skip }, async (t) => {
     await app.steer('head', { ending: 'succeed' })
   })
 
-  t.test('-L on the result that it waits for lands on the resource', async (t) => {
+  t.test('curl -L waits for the result and follows it to the resource', async (t) => {
     const { id, links } = await submit('/documents', { text: 'A letter' })
     const { code, output } = await run(
       '-L',
@@ -93,14 +93,14 @@ t.test('curl', { skip }, async (t) => {
     t.equal(last, `1 ${app.url}/documents/${id}`)
   })
 
-  t.test('-L with data becomes a GET at the 303', async (t) => {
+  t.test('curl -L with data follows the 303 with GET', async (t) => {
     const prefer = ['-H', 'Prefer: wait=55, return=representation']
     const { code, output } = await run('-L', `${app.url}/documents`, ...prefer, ...json({ text: 'A letter' }))
     t.equal(code, 0)
     t.match(JSON.parse(output), { text: 'A letter', state: 'ready' })
   })
 
-  t.test('-f fails with a job that failed', async (t) => {
+  t.test('curl -f exits with an error if the job failed', async (t) => {
     const { links } = await submit('/checks', { text: 'There is a comma too many' })
     const waiting = ['-H', 'Prefer: wait=55', links.result]
     t.match(await run('-f', ...waiting), { code: 22, output: '422' })
@@ -109,28 +109,28 @@ t.test('curl', { skip }, async (t) => {
     t.match(JSON.parse(output), { error: { code: 'text-refused' }, job: { status: 'failed' } })
   })
 
-  t.test('-N follows the events of a job, and ends with it', async (t) => {
+  t.test('curl -N prints the events of a job and exits after its end', async (t) => {
     const { links } = await submit('/renderings', { name: 'followed' })
-    const following = curl(t, '-N', links.events)
-    await until(() => following.output().includes('"status":"running"'))
+    const streaming = curl(t, '-N', links.events)
+    await until(() => streaming.output().includes('"status":"running"'))
     await app.steer('followed', { percent: 50, message: 'half way' })
-    await until(() => following.output().includes('half way'))
-    t.notMatch(following.output(), 'succeeded')
+    await until(() => streaming.output().includes('half way'))
+    t.notMatch(streaming.output(), 'succeeded')
     await app.steer('followed', { ending: 'succeed' })
-    t.equal(await following.ended, 0)
-    const [retry, ...events] = following.output().trim().split('\n\n')
+    t.equal(await streaming.ended, 0)
+    const [retry, ...events] = streaming.output().trim().split('\n\n')
     t.equal(retry, 'retry: 3000')
     t.match(events.at(-1), /^event: status\nid: \d+\ndata: \{.*"status":"succeeded".*\}$/)
     t.ok(events.some((event) => /^event: progress\nid: \d+\ndata: \{.*"percentComplete":50.*\}$/.test(event)))
   })
 
-  t.test('one that is interrupted leaves no stream behind', async (t) => {
+  t.test('An interrupted curl leaves no stream behind', async (t) => {
     const { links } = await submit('/renderings', { name: 'interrupted' })
-    const following = curl(t, '-N', links.events)
-    await until(() => following.output().includes('"status":"running"'))
+    const streaming = curl(t, '-N', links.events)
+    await until(() => streaming.output().includes('"status":"running"'))
     t.equal(await metric(app, 'accepted_event_streams'), 1)
-    following.kill()
-    await following.ended
+    streaming.kill()
+    await streaming.ended
     await until(async () => (await metric(app, 'accepted_event_streams')) === 0)
     t.equal(await metric(app, 'accepted_watched_jobs'), 0)
     await app.steer('interrupted', { ending: 'succeed' })

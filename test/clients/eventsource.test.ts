@@ -7,24 +7,24 @@ import { metric, startApp } from './app/start.ts'
 
 const app = await startApp(t)
 
-interface Told {
+interface ReceivedEvent {
   type: string
   id: number
-  // biome-ignore lint/suspicious/noExplicitAny: the data is what the test is about
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the data
   data: any
 }
 
-/** An EventSource, what it was told, and what it asked for. */
-interface Following {
+/** An EventSource, the events that it received, and the requests that it sent. */
+interface Recording {
   source: EventSource
-  told: Told[]
-  /** Last-Event-ID and the status of the answer, of each connection. */
+  events: ReceivedEvent[]
+  /** The Last-Event-ID and the response status of each connection. */
   connections: { lastEventId: string | null; status: number }[]
 }
 
-function follow(t: Test, url: string): Following {
-  const told: Told[] = []
-  const connections: Following['connections'] = []
+function record(t: Test, url: string): Recording {
+  const events: ReceivedEvent[] = []
+  const connections: Recording['connections'] = []
   const source = new EventSource(url, {
     fetch: async (input, init) => {
       const response = await fetch(input, init)
@@ -35,36 +35,36 @@ function follow(t: Test, url: string): Following {
   t.teardown(() => source.close())
   for (const type of ['status', 'progress']) {
     source.addEventListener(type, ({ lastEventId, data }) => {
-      told.push({ type, id: Number(lastEventId), data: JSON.parse(data) })
+      events.push({ type, id: Number(lastEventId), data: JSON.parse(data) })
     })
   }
-  return { source, told, connections }
+  return { source, events, connections }
 }
 
-const isRunning = ({ told }: Following) => told.some(({ data }) => data.status === 'running')
+const isRunning = ({ events }: Recording) => events.some(({ data }) => data.status === 'running')
 
-t.test('it follows a job to its end, comes back once and stops at 204', async (t) => {
+t.test('An EventSource follows a job to its end, reconnects once and stops at 204', async (t) => {
   const { body } = await post(`${app.url}/renderings`, { name: 'followed' })
-  const following = follow(t, body.links.events)
-  await until(() => isRunning(following))
+  const recording = record(t, body.links.events)
+  await until(() => isRunning(recording))
   await app.steer('followed', { percent: 50, message: 'half way' })
-  await until(() => following.told.some(({ data }) => data.message === 'half way'))
+  await until(() => recording.events.some(({ data }) => data.message === 'half way'))
   await app.steer('followed', { ending: 'succeed' })
-  await until(() => following.source.readyState === EventSource.CLOSED)
-  const { told, connections } = following
-  const ids = told.map(({ id }) => id)
+  await until(() => recording.source.readyState === EventSource.CLOSED)
+  const { events, connections } = recording
+  const ids = events.map(({ id }) => id)
   t.same(
     ids,
     [...new Set(ids)].toSorted((a, b) => a - b),
-    'in order, and nothing twice',
+    'the ids increase',
   )
-  t.match(told.at(-1), {
+  t.match(events.at(-1), {
     type: 'status',
     data: { status: 'succeeded', percentComplete: 100, resourceLocation: `${app.url}/documents/${body.id}` },
   })
-  t.equal(told.at(-1)?.id, told.at(-1)?.data.sequence)
+  t.equal(events.at(-1)?.id, events.at(-1)?.data.sequence)
   t.match(
-    told.filter(({ type }) => type === 'progress'),
+    events.filter(({ type }) => type === 'progress'),
     [{ data: { percentComplete: 50, message: 'half way' } }],
   )
   t.same(connections, [
@@ -73,64 +73,67 @@ t.test('it follows a job to its end, comes back once and stops at 204', async (t
   ])
 })
 
-t.test('it goes on where it was when the connection is cut', async (t) => {
+t.test('An EventSource resumes after its connection was cut', async (t) => {
   const proxy = await startProxy(t, app.url)
   const { body } = await post(`${proxy.url}renderings`, { name: 'cut' })
-  const following = follow(t, body.links.events)
-  await until(() => isRunning(following))
-  const known = following.told.length
-  const last = following.told.at(-1)?.id
+  const recording = record(t, body.links.events)
+  await until(() => isRunning(recording))
+  const known = recording.events.length
+  const last = recording.events.at(-1)?.id
   await proxy.close()
-  await app.steer('cut', { percent: 25, message: 'behind its back' })
-  await until(async () => (await (await fetch(`${app.url}/jobs/${body.id}`)).text()).includes('behind its back'))
-  t.equal(following.told.length, known)
+  await app.steer('cut', { percent: 25, message: 'while disconnected' })
+  await until(async () => (await (await fetch(`${app.url}/jobs/${body.id}`)).text()).includes('while disconnected'))
+  t.equal(recording.events.length, known)
   await proxy.open()
-  await until(() => following.told.length > known)
-  t.match(following.told[known], { data: { message: 'behind its back', percentComplete: 25 } })
-  t.match(following.connections.at(-1), { lastEventId: String(last), status: 200 })
-  await app.steer('cut', { percent: 75, message: 'as it goes on' })
-  await until(() => following.told.some(({ data }) => data.message === 'as it goes on'))
+  await until(() => recording.events.length > known)
+  t.match(recording.events[known], { data: { message: 'while disconnected', percentComplete: 25 } })
+  t.match(recording.connections.at(-1), { lastEventId: String(last), status: 200 })
+  await app.steer('cut', { percent: 75, message: 'after resuming' })
+  await until(() => recording.events.some(({ data }) => data.message === 'after resuming'))
   await app.steer('cut', { ending: 'fail', message: 'out of ink' })
-  await until(() => following.source.readyState === EventSource.CLOSED)
-  t.match(following.told.at(-1)?.data, { status: 'failed', error: { code: 'rendering-failed', message: 'out of ink' } })
-  const ids = following.told.map(({ id }) => id)
+  await until(() => recording.source.readyState === EventSource.CLOSED)
+  t.match(recording.events.at(-1)?.data, {
+    status: 'failed',
+    error: { code: 'rendering-failed', message: 'out of ink' },
+  })
+  const ids = recording.events.map(({ id }) => id)
   t.same(
     ids,
     [...new Set(ids)].toSorted((a, b) => a - b),
-    'in order, and nothing twice',
+    'the ids increase',
   )
 })
 
-t.test('one that comes after the end is told it, and stops', async (t) => {
+t.test('An EventSource that connects after the end receives the final event and stops', async (t) => {
   const { body } = await post(`${app.url}/word-counts`, { text: 'two words' }, { prefer: 'wait=55' })
   t.equal(body.status, 'succeeded')
-  const following = follow(t, body.links.events)
-  await until(() => following.source.readyState === EventSource.CLOSED)
-  t.match(following.told, [{ type: 'status', data: { status: 'succeeded', result: { words: 2 } } }])
-  t.equal(following.told.length, 1)
+  const recording = record(t, body.links.events)
+  await until(() => recording.source.readyState === EventSource.CLOSED)
+  t.match(recording.events, [{ type: 'status', data: { status: 'succeeded', result: { words: 2 } } }])
+  t.equal(recording.events.length, 1)
 })
 
-t.test('it follows all jobs, and catches up on what it missed', async (t) => {
+t.test('An EventSource follows all jobs, and receives the changes that it missed', async (t) => {
   const proxy = await startProxy(t, app.url)
-  const following = follow(t, `${proxy.url}events`)
-  const hasTold = (id: string) => following.told.some(({ data }) => data.id === id && data.status === 'succeeded')
-  await until(() => following.source.readyState === EventSource.OPEN)
+  const recording = record(t, `${proxy.url}events`)
+  const hasReceived = (id: string) => recording.events.some(({ data }) => data.id === id && data.status === 'succeeded')
+  await until(() => recording.source.readyState === EventSource.OPEN)
   const first = await post(`${app.url}/documents`, { text: 'the first' })
-  await until(() => hasTold(first.body.id))
+  await until(() => hasReceived(first.body.id))
   await proxy.close()
   const second = await post(`${app.url}/documents`, { text: 'the second' }, { prefer: 'wait=55' })
   t.equal(second.body.status, 'succeeded')
-  t.notOk(hasTold(second.body.id))
+  t.notOk(hasReceived(second.body.id))
   await proxy.open()
-  await until(() => hasTold(second.body.id))
+  await until(() => hasReceived(second.body.id))
   const third = await post(`${app.url}/documents`, { text: 'the third' })
-  await until(() => hasTold(third.body.id))
-  following.source.close()
+  await until(() => hasReceived(third.body.id))
+  recording.source.close()
   await until(async () => (await metric(app, 'accepted_event_streams')) === 0)
 })
 
-t.test('it is refused where there is no job', async (t) => {
-  const { source, connections } = follow(t, `${app.url}/jobs/0199a0a0-0000-7000-8000-000000000000/events`)
+t.test('An EventSource for an unknown job stops', async (t) => {
+  const { source, connections } = record(t, `${app.url}/jobs/0199a0a0-0000-7000-8000-000000000000/events`)
   await until(() => source.readyState === EventSource.CLOSED)
   t.match(connections, [{ status: /404|410/ }])
 })

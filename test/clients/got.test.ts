@@ -5,23 +5,23 @@ import { until } from '../support/until.ts'
 import { startFaultyProxy } from './app/faulty-proxy.ts'
 import { metric, startApp, takeAllSeats } from './app/start.ts'
 
-// Nobody takes a seat: they stay reserved.
-const app = await startApp(t, { only: 'document.create,document.replace,document.render,text.check' })
+// The worker does not claim seat.reserve, so the reservations stay in the backlog.
+const app = await startApp(t, { operations: 'document.create,document.replace,document.render,text.check' })
 
-// biome-ignore lint/suspicious/noExplicitAny: bodies are what the tests are about
+// biome-ignore lint/suspicious/noExplicitAny: the tests check bodies
 type Body = any
 
 const waiting = { headers: { prefer: 'wait=55' }, responseType: 'json' } as const
 const isWatched = async () => (await metric(app, 'accepted_watched_jobs')) > 0
 
-t.test('it follows the 303 to the resource', async (t) => {
+t.test('got follows the 303 to the resource', async (t) => {
   const { headers } = await got.post(`${app.url}/documents`, { json: { text: 'A letter' } })
   const response = await got<Body>(headers.location as string, waiting)
   t.equal(response.url, `${app.url}/documents/${response.body.id}`)
   t.match(response.body, { text: 'A letter', state: 'ready' })
 })
 
-t.test('a POST that waits for the representation ends at the resource', async (t) => {
+t.test('A POST of got that waits for the representation arrives at the resource', async (t) => {
   const { body, redirectUrls } = await got.post<Body>(`${app.url}/documents`, {
     json: { text: 'A letter' },
     headers: { prefer: 'wait=55, return=representation' },
@@ -31,7 +31,7 @@ t.test('a POST that waits for the representation ends at the resource', async (t
   t.equal(redirectUrls.length, 1)
 })
 
-t.test('the error of a job that failed is an HTTPError with the job', async (t) => {
+t.test('got throws an HTTPError with the job when the job failed', async (t) => {
   const { headers } = await got.post(`${app.url}/checks`, { json: { text: 'There is a comma too many' } })
   await t.rejects(got(headers.location as string, waiting), {
     name: 'HTTPError',
@@ -39,7 +39,7 @@ t.test('the error of a job that failed is an HTTPError with the job', async (t) 
   })
 })
 
-t.test('its retries get past a full backlog', async (t) => {
+t.test('got retries until a full backlog has room', async (t) => {
   const reserved = await takeAllSeats(app)
   const refusals: unknown[] = []
   const second = await got.put<Body>(`${app.url}/seat`, {
@@ -60,7 +60,7 @@ t.test('its retries get past a full backlog', async (t) => {
 })
 
 for (const status of [429, 503]) {
-  t.test(`its retries get past a ${status} with Retry-After`, async (t) => {
+  t.test(`got retries after a ${status} with Retry-After`, async (t) => {
     const { body: job } = await post(`${app.url}/documents`, { text: 'A letter' })
     const proxy = await startFaultyProxy(t, app.url, { status, retryAfter: 1 })
     const { body } = await got<Body>(`${proxy.url}/jobs/${job.id}/result`, waiting)
@@ -69,8 +69,8 @@ for (const status of [429, 503]) {
   })
 }
 
-t.test('a PUT whose answer is lost is sent again under the same key, and is the same job', async (t) => {
-  const proxy = await startFaultyProxy(t, app.url, 'answer lost')
+t.test('got repeats a PUT whose response was lost with the same key, and gets the same job', async (t) => {
+  const proxy = await startFaultyProxy(t, app.url, 'response lost')
   const { body, headers } = await got.put<Body>(`${proxy.url}/documents/kept`, {
     json: { text: 'A letter' },
     headers: { 'idempotency-key': 'got-1' },
@@ -85,16 +85,19 @@ t.test('a PUT whose answer is lost is sent again under the same key, and is the 
   )
 })
 
-t.test('a long poll that times out, and one that is given up, leave nothing behind and the job alone', async (t) => {
-  const { body } = await post(`${app.url}/renderings`, { name: 'given up' })
-  await t.rejects(got(body.links.result, { ...waiting, timeout: { request: 500 }, retry: { limit: 0 } }), {
-    name: 'TimeoutError',
-  })
-  await until(async () => !(await isWatched()))
-  const controller = new AbortController()
-  const held = got(body.links.result, { ...waiting, signal: controller.signal })
-  await Promise.all([t.rejects(held, { name: 'AbortError' }), until(isWatched).then(() => controller.abort())])
-  await until(async () => !(await isWatched()))
-  await app.steer('given up', { ending: 'succeed' })
-  t.match(await got(body.links.result, waiting).json(), { id: body.id, text: 'given up' })
-})
+t.test(
+  'A long poll of got that times out or is aborted leaves no watch behind and does not affect the job',
+  async (t) => {
+    const { body } = await post(`${app.url}/renderings`, { name: 'aborted' })
+    await t.rejects(got(body.links.result, { ...waiting, timeout: { request: 500 }, retry: { limit: 0 } }), {
+      name: 'TimeoutError',
+    })
+    await until(async () => !(await isWatched()))
+    const controller = new AbortController()
+    const held = got(body.links.result, { ...waiting, signal: controller.signal })
+    await Promise.all([t.rejects(held, { name: 'AbortError' }), until(isWatched).then(() => controller.abort())])
+    await until(async () => !(await isWatched()))
+    await app.steer('aborted', { ending: 'succeed' })
+    t.match(await got(body.links.result, waiting).json(), { id: body.id, text: 'aborted' })
+  },
+)

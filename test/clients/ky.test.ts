@@ -5,16 +5,16 @@ import { until } from '../support/until.ts'
 import { startFaultyProxy } from './app/faulty-proxy.ts'
 import { metric, startApp, takeAllSeats } from './app/start.ts'
 
-// Nobody takes a seat: they stay reserved.
-const app = await startApp(t, { only: 'document.create,document.replace,document.render,text.check' })
+// The worker does not claim seat.reserve, so the reservations stay in the backlog.
+const app = await startApp(t, { operations: 'document.create,document.replace,document.render,text.check' })
 
-// biome-ignore lint/suspicious/noExplicitAny: bodies are what the tests are about
+// biome-ignore lint/suspicious/noExplicitAny: the tests check bodies
 type Body = any
 
 const waiting = { headers: { prefer: 'wait=55' } }
 const isWatched = async () => (await metric(app, 'accepted_watched_jobs')) > 0
 
-t.test('it follows the 303 to the resource', async (t) => {
+t.test('ky follows the 303 to the resource', async (t) => {
   const { headers } = await ky.post(`${app.url}/documents`, { json: { text: 'A letter' } })
   const response = await ky(headers.get('location') as string, waiting)
   const document = await response.json<Body>()
@@ -22,7 +22,7 @@ t.test('it follows the 303 to the resource', async (t) => {
   t.match(document, { text: 'A letter', state: 'ready' })
 })
 
-t.test('the error of a job that failed is an HTTPError with the job', async (t) => {
+t.test('ky throws an HTTPError with the job when the job failed', async (t) => {
   const { headers } = await ky.post(`${app.url}/checks`, { json: { text: 'There is a comma too many' } })
   await t.rejects(ky(headers.get('location') as string, waiting), {
     name: 'HTTPError',
@@ -31,7 +31,7 @@ t.test('the error of a job that failed is an HTTPError with the job', async (t) 
   })
 })
 
-t.test('its retries get past a full backlog', async (t) => {
+t.test('ky retries until a full backlog has room', async (t) => {
   const reserved = await takeAllSeats(app)
   const refusals: unknown[] = []
   const second = await ky.put(`${app.url}/seat`, {
@@ -52,7 +52,7 @@ t.test('its retries get past a full backlog', async (t) => {
 })
 
 for (const status of [429, 503]) {
-  t.test(`its retries get past a ${status} with Retry-After`, async (t) => {
+  t.test(`ky retries after a ${status} with Retry-After`, async (t) => {
     const { body: job } = await post(`${app.url}/documents`, { text: 'A letter' })
     const proxy = await startFaultyProxy(t, app.url, { status, retryAfter: 1 })
     t.match(await ky(`${proxy.url}/jobs/${job.id}/result`, waiting).json(), { id: job.id, text: 'A letter' })
@@ -60,8 +60,8 @@ for (const status of [429, 503]) {
   })
 }
 
-t.test('a PUT whose answer is lost is sent again under the same key, and is the same job', async (t) => {
-  const proxy = await startFaultyProxy(t, app.url, 'answer lost')
+t.test('ky repeats a PUT whose response was lost with the same key, and gets the same job', async (t) => {
+  const proxy = await startFaultyProxy(t, app.url, 'response lost')
   const response = await ky.put(`${proxy.url}/documents/kept`, {
     json: { text: 'A letter' },
     headers: { 'idempotency-key': 'ky-1' },
@@ -76,14 +76,17 @@ t.test('a PUT whose answer is lost is sent again under the same key, and is the 
   )
 })
 
-t.test('a long poll that times out, and one that is given up, leave nothing behind and the job alone', async (t) => {
-  const { body } = await post(`${app.url}/renderings`, { name: 'given up' })
-  await t.rejects(ky(body.links.result, { ...waiting, timeout: 500, retry: 0 }), { name: 'TimeoutError' })
-  await until(async () => !(await isWatched()))
-  const controller = new AbortController()
-  const held = ky(body.links.result, { ...waiting, timeout: false, signal: controller.signal })
-  await Promise.all([t.rejects(held, { name: 'AbortError' }), until(isWatched).then(() => controller.abort())])
-  await until(async () => !(await isWatched()))
-  await app.steer('given up', { ending: 'succeed' })
-  t.match(await ky(body.links.result, { ...waiting, timeout: false }).json(), { id: body.id, text: 'given up' })
-})
+t.test(
+  'A long poll of ky that times out or is aborted leaves no watch behind and does not affect the job',
+  async (t) => {
+    const { body } = await post(`${app.url}/renderings`, { name: 'aborted' })
+    await t.rejects(ky(body.links.result, { ...waiting, timeout: 500, retry: 0 }), { name: 'TimeoutError' })
+    await until(async () => !(await isWatched()))
+    const controller = new AbortController()
+    const held = ky(body.links.result, { ...waiting, timeout: false, signal: controller.signal })
+    await Promise.all([t.rejects(held, { name: 'AbortError' }), until(isWatched).then(() => controller.abort())])
+    await until(async () => !(await isWatched()))
+    await app.steer('aborted', { ending: 'succeed' })
+    t.match(await ky(body.links.result, { ...waiting, timeout: false }).json(), { id: body.id, text: 'aborted' })
+  },
+)

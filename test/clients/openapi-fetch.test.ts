@@ -7,7 +7,8 @@ import { createDatabase } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import type { paths } from './paths.ts'
 
-// `npm run check:types` is half of this test: the types are made from the document, and every answer is used as they say.
+// `npm run check:types` is half of this test: the types are generated from the OpenAPI document, and the code below has to
+// match them.
 
 const databaseUrl = await createDatabase(t)
 const dataDir = await mkdtemp(join(tmpdir(), 'accepted-mail-'))
@@ -16,17 +17,17 @@ const [api] = await Promise.all([
   start(t, 'api', { databaseUrl }),
   start(t, 'worker', { databaseUrl, env: { DATA_DIR: dataDir, SMTP_URL: '' } }),
 ])
-// The monitor is a page and a stream as well: of the representations, this client wants those in JSON.
+// The monitor also has an HTML and a stream representation; this client uses only the JSON ones.
 const client = createClient<paths, 'application/json' | 'application/problem+json'>({ baseUrl: api.url })
-const nobodys = '0199a0a0-0000-7000-8000-000000000000'
+const unknownId = '0199a0a0-0000-7000-8000-000000000000'
 
 async function createTodo(title: string) {
   const { data, response } = await client.POST('/todos', { body: { title } })
-  if (!data) throw new Error(`answered ${response.status}`)
+  if (!data) throw new Error(`The request got ${response.status}`)
   return data
 }
 
-t.test('a request becomes a job, and the job a resource', async (t) => {
+t.test('A request creates a job, and the job leads to a resource', async (t) => {
   const { data: accepted, response } = await client.POST('/todos', {
     body: { title: 'Water the flowers', dueBy: '2030-01-31' },
     params: { header: { 'idempotency-key': 'water' } },
@@ -50,14 +51,14 @@ t.test('a request becomes a job, and the job a resource', async (t) => {
   t.equal(replayed.response.headers.get('idempotent-replayed'), 'true')
 })
 
-t.test('the result of a job is typed as what it may be', async (t) => {
+t.test('The result of a job is typed', async (t) => {
   const todo = await createTodo('Water the flowers')
   const { data: accepted } = await client.POST('/todos/{id}/reminders', {
     params: { path: { id: todo.id } },
     body: { email: 'ann@example.com' },
   })
-  // With `Prefer: return=representation` it might have been the result already.
-  if (!accepted || !('id' in accepted)) return t.fail('there is no job')
+  // The type also allows the inline result, which `Prefer: return=representation` could ask for.
+  if (!accepted || !('id' in accepted)) return t.fail('the response is not a job')
   const { data, response } = await client.GET('/jobs/{id}/result', {
     params: { path: { id: accepted.id }, header: { prefer: 'wait=55' } },
   })
@@ -66,37 +67,37 @@ t.test('the result of a job is typed as what it may be', async (t) => {
   t.same(await readdir(join(dataDir, 'mail')), [`${accepted.id}@todos.example.com.eml`])
 })
 
-t.test('an error is a problem, in the types as well', async (t) => {
-  // @ts-expect-error There is no todo without a title.
+t.test('An error is typed as problem details', async (t) => {
+  // @ts-expect-error A todo needs a title.
   const { error, data, response } = await client.POST('/todos', { body: { dueBy: 'tomorrow' } })
   t.equal(response.status, 400)
   t.equal(data, undefined)
   t.equal(error?.error.code, 'invalid-body')
   t.match(error?.error.details, [{ keyword: 'required' }])
-  const missing = await client.GET('/jobs/{id}', { params: { path: { id: nobodys } } })
+  const missing = await client.GET('/jobs/{id}', { params: { path: { id: unknownId } } })
   t.match(missing.error?.error.code, /not-found|job-expired/)
   const refused = await client.POST('/todos/{id}/reminders', {
-    params: { path: { id: nobodys } },
+    params: { path: { id: unknownId } },
     body: { email: 'ann@example.com' },
   })
   t.equal(refused.response.status, 404)
   t.equal(refused.error?.error.code, 'todo-not-found')
 })
 
-t.test('jobs are listed page by page', async (t) => {
+t.test('Jobs are listed page by page', async (t) => {
   for (const title of ['one', 'two', 'three']) await createTodo(title)
   const query = { operation: 'todo.create', limit: '2' } as const
   const { data: page } = await client.GET('/jobs', { params: { query } })
   t.equal(page?.value.length, 2)
   const cursor = URL.parse(page?.nextLink ?? '')?.searchParams.get('cursor') as string
   const { data: next } = await client.GET('/jobs', { params: { query: { ...query, cursor } } })
-  t.ok(next?.value[0] && page?.value[1] && next.value[0].id < page.value[1].id, 'older ones')
-  // @ts-expect-error There is no such state.
+  t.ok(next?.value[0] && page?.value[1] && next.value[0].id < page.value[1].id, 'the next page has older jobs')
+  // @ts-expect-error No such status exists.
   const { error } = await client.GET('/jobs', { params: { query: { status: 'lost' } } })
   t.equal(error?.error.code, 'invalid-parameter')
 })
 
-t.test('a job that has ended is neither canceled nor run again', async (t) => {
+t.test('A job that has succeeded can be neither canceled nor retried', async (t) => {
   const { id } = await createTodo('Water the flowers')
   const params = { path: { id } }
   await client.GET('/jobs/{id}', { params: { ...params, header: { prefer: 'wait=55' } } })
@@ -108,7 +109,7 @@ t.test('a job that has ended is neither canceled nor run again', async (t) => {
   t.equal(retried.error?.error.code, 'job-not-retryable')
 })
 
-t.test('events are a stream', async (t) => {
+t.test('Events can be read as a stream', async (t) => {
   const { id } = await createTodo('Water the flowers')
   const streams = createClient<paths, 'text/event-stream'>({ baseUrl: api.url })
   const { data } = await streams.GET('/jobs/{id}/events', { params: { path: { id } }, parseAs: 'stream' })

@@ -8,81 +8,87 @@ const service = await serve(t)
 const { api, pool } = service
 const ann = service.as('ann')
 
-/** The ways to cancel. */
-const ways: Record<string, (client: Client, id: string, headers?: Record<string, string>) => Promise<Answer>> = {
+/** The two requests that cancel a job. */
+const cancelRequests: Record<
+  string,
+  (client: Client, id: string, headers?: Record<string, string>) => Promise<Answer>
+> = {
   'POST /jobs/{id}/cancel': (client, id, headers = {}) => client.post(`/jobs/${id}/cancel`, undefined, headers),
   'DELETE /jobs/{id}': (client, id, headers = {}) => client.request(`/jobs/${id}`, { method: 'DELETE', headers }),
 }
 
-/** A job that no worker claims. */
+/** Submits a job that no worker claims, and returns its id. */
 const queued = async (client = ann): Promise<string> => (await client.submit('/idle', { text: 'x' })).id
 
 const retry = (client: Client, id: string, headers = {}) => client.post(`/jobs/${id}/retry`, undefined, headers)
 
-for (const [way, cancel] of Object.entries(ways)) {
-  t.test(`${way}: queued is canceled at once, 200`, async (t) => {
+for (const [name, cancel] of Object.entries(cancelRequests)) {
+  t.test(`${name} cancels a queued job immediately, with 200`, async (t) => {
     const id = await queued()
     const { status } = await cancel(ann, id)
     t.equal(status, 200)
     t.match(await ann.monitor(id), { status: 'canceled' })
   })
 
-  t.test(`${way}: running is 202, with cancelRequested`, async (t) => {
+  t.test(`${name} requests the cancellation of a running job, with 202`, async (t) => {
     const id = await ann.running({ stubborn: true })
     const { status } = await cancel(ann, id)
     t.equal(status, 202)
     t.equal((await ann.monitor(id)).cancelRequested, true)
   })
 
-  t.test(`${way}: running: the handler's signal aborts, and the job ends canceled without an effect`, async (t) => {
+  t.test(`${name} aborts the signal of a running handler, and the job ends canceled without effects`, async (t) => {
     const id = await ann.running()
     await cancel(ann, id)
     t.match(await ann.ended(id), { status: 'canceled' })
-    t.ok(await until(async () => (await service.sightings(id)).includes('aborted')))
+    t.ok(await until(async () => (await service.observations(id)).includes('aborted')))
     t.equal(await service.effects(id), 0)
   })
 
-  t.test(`${way}: running: a handler that goes on regardless has no effect`, async (t) => {
+  t.test(`${name} prevents the effects of a handler that ignores its signal`, async (t) => {
     const id = await ann.running({ stubborn: true })
     await cancel(ann, id)
     await service.steer(id, { do: 'succeed' })
-    await until(async () => (await service.sightings(id)).includes('performed'))
+    await until(async () => (await service.observations(id)).includes('performed'))
     t.match(await ann.ended(id), { status: 'canceled' })
     t.equal(await service.effects(id), 0)
   })
 
-  t.test(`${way}: already canceled is 200`, async (t) => {
+  t.test(`${name} answers 200 for a job that is already canceled`, async (t) => {
     const id = await ann.endedAs('canceled')
     const before = await ann.monitor(id)
     t.equal((await cancel(ann, id)).status, 200)
     t.same(await ann.monitor(id), before)
   })
 
-  for (const state of ['succeeded', 'failed'] as const) {
-    t.test(`${way}: ${state} is 409, and stays ${state}`, async (t) => {
-      const id = await ann.endedAs(state)
+  for (const jobStatus of ['succeeded', 'failed'] as const) {
+    t.test(`${name} answers 409 for a ${jobStatus} job, which stays ${jobStatus}`, async (t) => {
+      const id = await ann.endedAs(jobStatus)
       const before = await ann.monitor(id)
       t.equal((await cancel(ann, id)).status, 409)
       t.same(await ann.monitor(id), before)
     })
   }
 
-  t.test(`${way}: If-Match that does not match is 412, and nothing happens`, async (t) => {
+  t.test(`${name} with an If-Match that does not match answers 412 and changes nothing`, async (t) => {
     const id = await queued()
     t.equal((await cancel(ann, id, { 'if-match': '"999"' })).status, 412)
     t.match(await ann.monitor(id), { status: 'queued', cancelRequested: false })
   })
 
-  t.test(`${way}: If-Match of a running job that has changed since is 412, and nothing happens`, async (t) => {
-    const id = await ann.running()
-    const { etag } = (await ann.get(`/jobs/${id}`)).headers
-    await service.steer(id, { do: 'progress', percent: 40 })
-    await ann.untilJob(id, ({ percentComplete }) => percentComplete === 40)
-    t.equal((await cancel(ann, id, { 'if-match': etag as string })).status, 412)
-    t.match(await ann.monitor(id), { status: 'running', cancelRequested: false })
-  })
+  t.test(
+    `${name} with the If-Match of an older version of a running job answers 412 and changes nothing`,
+    async (t) => {
+      const id = await ann.running()
+      const { etag } = (await ann.get(`/jobs/${id}`)).headers
+      await service.steer(id, { do: 'progress', percent: 40 })
+      await ann.untilJob(id, ({ percentComplete }) => percentComplete === 40)
+      t.equal((await cancel(ann, id, { 'if-match': etag as string })).status, 412)
+      t.match(await ann.monitor(id), { status: 'running', cancelRequested: false })
+    },
+  )
 
-  t.test(`${way}: If-Match that matches cancels`, async (t) => {
+  t.test(`${name} with an If-Match that matches cancels the job`, async (t) => {
     for (const tag of [undefined, '*']) {
       const id = await queued()
       const { etag } = (await ann.get(`/jobs/${id}`)).headers
@@ -91,7 +97,7 @@ for (const [way, cancel] of Object.entries(ways)) {
     }
   })
 
-  t.test(`${way}: someone else's job, or none, is 404`, async (t) => {
+  t.test(`${name} answers 404 for another principal's job and for an unknown one`, async (t) => {
     const id = await queued()
     t.equal((await cancel(service.as('bob'), id)).status, 404)
     t.equal((await cancel(ann, idAt(Date.now()))).status, 404)
@@ -100,9 +106,9 @@ for (const [way, cancel] of Object.entries(ways)) {
   })
 
   for (const [what, type, body] of bodies()) {
-    t.test(`${way}: the body is ignored: ${what}`, async (t) => {
+    t.test(`${name} ignores its body: ${what}`, async (t) => {
       const id = await queued()
-      const method = way.split(' ')[0] as string
+      const method = name.split(' ')[0] as string
       const path = method === 'POST' ? `/jobs/${id}/cancel` : `/jobs/${id}`
       const { status } = await ann.request(path, { method, body, headers: type ? { 'content-type': type } : {} })
       t.equal(status, 200)
@@ -111,37 +117,37 @@ for (const [way, cancel] of Object.entries(ways)) {
   }
 }
 
-/** Bodies of any type, right and wrong. */
+/** Valid and invalid bodies of various media types. */
 function bodies(): [string, string | undefined, string | undefined][] {
   return [
-    ['none at all, with a media type', 'application/json', ''],
-    ['JSON', 'application/json', '{"why":"changed my mind"}'],
+    ['an empty body with a media type', 'application/json', ''],
+    ['valid JSON', 'application/json', '{"why":"changed my mind"}'],
     ['malformed JSON', 'application/json', '{"why":'],
-    ['text', 'text/plain', 'please'],
+    ['plain text', 'text/plain', 'please'],
     ['a form', 'application/x-www-form-urlencoded', 'a=b'],
     ['XML', 'application/xml', '<please/>'],
-    ['of no type', undefined, 'please'],
-    ['of a type that is none', 'what?', 'please'],
+    ['a body without a media type', undefined, 'please'],
+    ['a malformed media type', 'what?', 'please'],
   ]
 }
 
-t.test('a handler never runs for a job that was canceled while queued', async (t) => {
-  // A database of its own, for its worker claims what no worker is to claim here.
-  const elsewhere = await serve(t, { worker: false })
-  const dora = elsewhere.as('dora')
+t.test('The handler of a job that was canceled while queued never runs', async (t) => {
+  // A separate database, because its worker claims an operation that no worker may claim in the other tests.
+  const separate = await serve(t, { worker: false })
+  const dora = separate.as('dora')
   const first = await dora.submit('/idle', { text: 'canceled' })
   await dora.post(`/jobs/${first.id}/cancel`, undefined)
   const second = await dora.submit('/idle', { text: 'not canceled' })
-  await startWorker(t, elsewhere.databaseUrl, 'idle')
+  await startWorker(t, separate.databaseUrl, 'idle')
   t.match(await dora.ended(second.id), { status: 'succeeded' })
   t.match(await dora.monitor(first.id), { status: 'canceled', attempt: 0 })
-  t.equal(await elsewhere.effects(first.id), 0)
-  t.equal(await elsewhere.effects(second.id), 1)
+  t.equal(await separate.effects(first.id), 0)
+  t.equal(await separate.effects(second.id), 1)
 })
 
-t.test('nothing is ever purged by DELETE: the monitor and the result are still there', async (t) => {
-  for (const state of ['succeeded', 'failed', 'canceled'] as const) {
-    const id = await ann.endedAs(state)
+t.test('DELETE never removes a job: its monitor and its result still exist', async (t) => {
+  for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
+    const id = await ann.endedAs(jobStatus)
     await ann.request(`/jobs/${id}`, { method: 'DELETE' })
     await ann.request(`/jobs/${id}`, { method: 'DELETE' })
     t.equal((await ann.get(`/jobs/${id}`)).status, 200)
@@ -149,9 +155,9 @@ t.test('nothing is ever purged by DELETE: the monitor and the result are still t
   }
 })
 
-for (const state of ['failed', 'canceled'] as const) {
-  t.test(`retry: ${state} is 202 with a new job, retryOf set`, async (t) => {
-    const id = await ann.endedAs(state)
+for (const jobStatus of ['failed', 'canceled'] as const) {
+  t.test(`Retrying a ${jobStatus} job answers 202 with a new job, whose retryOf is the old one`, async (t) => {
+    const id = await ann.endedAs(jobStatus)
     const { status, headers, body } = await retry(ann, id)
     t.equal(status, 202)
     t.not(body.id, id)
@@ -162,14 +168,14 @@ for (const state of ['failed', 'canceled'] as const) {
   })
 }
 
-t.test('retry: the old job stays as it was', async (t) => {
+t.test('Retrying does not change the old job', async (t) => {
   const id = await ann.endedAs('failed')
   const before = await ann.monitor(id)
   await retry(ann, id)
   t.same(await ann.monitor(id), before)
 })
 
-t.test('retry: the new job does the same work, with the same payload', async (t) => {
+t.test('The job of a retry has the same operation and payload', async (t) => {
   const id = await ann.running({ label: 'the same' })
   await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck' })
   await ann.ended(id)
@@ -178,7 +184,7 @@ t.test('retry: the new job does the same work, with the same payload', async (t)
   t.match(await ann.ended(body.id), { operation: 'steered', status: 'succeeded', result: { label: 'the same' } })
 })
 
-t.test('retry: a new job that fails can be retried as well', async (t) => {
+t.test('The job of a retry can be retried if it fails', async (t) => {
   const first = await ann.endedAs('failed')
   const { body: second } = await retry(ann, first)
   await service.steer(second.id, { do: 'fail', code: 'no-luck', message: 'No luck' })
@@ -188,21 +194,21 @@ t.test('retry: a new job that fails can be retried as well', async (t) => {
   t.equal(third.retryOf, second.id)
 })
 
-t.test('retry: queued, running and succeeded are 409, and there is no new job', async (t) => {
+t.test('Retrying a queued, running or succeeded job answers 409 and creates no job', async (t) => {
   const eve = service.as('eve')
   const ids = [await queued(eve), await eve.running(), await eve.endedAs('succeeded')]
   for (const id of ids) t.equal((await retry(eve, id)).status, 409)
   t.equal((await service.storedBy('eve')).jobs, ids.length)
 })
 
-t.test("retry: someone else's job, or none, is 404", async (t) => {
+t.test("Retrying another principal's job or an unknown one answers 404", async (t) => {
   const id = await ann.endedAs('failed')
   t.equal((await retry(service.as('fred'), id)).status, 404)
   t.equal((await retry(ann, idAt(Date.now()))).status, 404)
   t.same(await service.storedBy('fred'), nothing)
 })
 
-t.test('retry takes an Idempotency-Key: the same key, the same new job', async (t) => {
+t.test('Retrying twice with the same Idempotency-Key creates one job', async (t) => {
   const id = await ann.endedAs('failed')
   const first = await retry(ann, id, { 'idempotency-key': 'retry-once' })
   const second = await retry(ann, id, { 'idempotency-key': 'retry-once' })
@@ -212,20 +218,20 @@ t.test('retry takes an Idempotency-Key: the same key, the same new job', async (
   t.equal(second.body.id, first.body.id)
 })
 
-t.test('retry takes an Idempotency-Key: the same key for another job is 422', async (t) => {
+t.test('Retrying another job with the same Idempotency-Key answers 422', async (t) => {
   const [one, other] = [await ann.endedAs('failed'), await ann.endedAs('failed')]
   await retry(ann, one, { 'idempotency-key': 'of-one' })
   t.equal((await retry(ann, other, { 'idempotency-key': 'of-one' })).status, 422)
 })
 
-t.test('retry takes an Idempotency-Key: a malformed one is 400, and there is no new job', async (t) => {
+t.test('Retrying with a malformed Idempotency-Key answers 400 and creates no job', async (t) => {
   const gina = service.as('gina')
   const id = await gina.endedAs('failed')
   t.equal((await retry(gina, id, { 'idempotency-key': '' })).status, 400)
   t.equal((await service.storedBy('gina')).jobs, 1)
 })
 
-t.test('retry: of many at once with one key one makes the job', async (t) => {
+t.test('Many simultaneous retries with one key create one job', async (t) => {
   const id = await ann.endedAs('failed')
   const answers = await Promise.all(Array.from({ length: 10 }, () => retry(ann, id, { 'idempotency-key': 'at-once' })))
   t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
@@ -233,7 +239,7 @@ t.test('retry: of many at once with one key one makes the job', async (t) => {
 })
 
 for (const [what, type, body] of bodies()) {
-  t.test(`retry: the body is ignored: ${what}`, async (t) => {
+  t.test(`Retrying ignores the body: ${what}`, async (t) => {
     const id = await ann.endedAs('canceled')
     const headers = type ? { 'content-type': type } : {}
     const { status } = await ann.request(`/jobs/${id}/retry`, { method: 'POST', body, headers })
@@ -241,7 +247,7 @@ for (const [what, type, body] of bodies()) {
   })
 }
 
-/** Follows `nextLink` to the end, and answers all pages. */
+/** Follows `nextLink` to the last page, and returns all pages. */
 async function pagesOf(client: Client, path: string): Promise<Answer[]> {
   const pages: Answer[] = []
   for (let next: string | undefined = path; next; next = pages.at(-1)?.body.nextLink) {
@@ -252,30 +258,33 @@ async function pagesOf(client: Client, path: string): Promise<Answer[]> {
 
 const idsOf = ({ body }: Answer): string[] => body.value.map(({ id }: { id: string }) => id)
 
-t.test('a job that is just being settled: 503 with Retry-After after a while, and nobody else waits', async (t) => {
-  const [running, canceled] = [await ann.running(), await ann.endedAs('canceled')]
-  const settling = await pool.connect()
-  t.teardown(() => settling.release(true))
-  await settling.query('begin')
-  await settling.query('select from accepted.job where id = any($1) for update', [[running, canceled]])
-  const requests = [
-    ...Array.from({ length: 12 }, () => ann.request(`/jobs/${running}`, { method: 'DELETE' })),
-    ann.post(`/jobs/${running}/cancel`, undefined),
-    ann.post(`/jobs/${canceled}/retry`, undefined),
-  ].map((request) => pending(request))
-  for (let number = 0; number < 20; number++) t.equal((await ann.get('/jobs?limit=1')).status, 200)
-  t.notOk(requests.some((request) => request.isSettled()))
-  for (const request of requests) {
-    const { status, headers, body } = await request.result()
-    t.equal(status, 503)
-    t.match(headers['retry-after'], /^[1-9]\d*$/)
-    t.equal(body.error.code, 'job-locked')
-  }
-  await settling.query('rollback')
-  t.equal((await ann.post(`/jobs/${running}/cancel`, undefined)).status, 202)
-})
+t.test(
+  'Requests for a job that is being settled get 503 with Retry-After after a timeout, and delay no others',
+  async (t) => {
+    const [running, canceled] = [await ann.running(), await ann.endedAs('canceled')]
+    const settling = await pool.connect()
+    t.teardown(() => settling.release(true))
+    await settling.query('begin')
+    await settling.query('select from accepted.job where id = any($1) for update', [[running, canceled]])
+    const requests = [
+      ...Array.from({ length: 12 }, () => ann.request(`/jobs/${running}`, { method: 'DELETE' })),
+      ann.post(`/jobs/${running}/cancel`, undefined),
+      ann.post(`/jobs/${canceled}/retry`, undefined),
+    ].map((request) => pending(request))
+    for (let number = 0; number < 20; number++) t.equal((await ann.get('/jobs?limit=1')).status, 200)
+    t.notOk(requests.some((request) => request.isSettled()))
+    for (const request of requests) {
+      const { status, headers, body } = await request.result()
+      t.equal(status, 503)
+      t.match(headers['retry-after'], /^[1-9]\d*$/)
+      t.equal(body.error.code, 'job-locked')
+    }
+    await settling.query('rollback')
+    t.equal((await ann.post(`/jobs/${running}/cancel`, undefined)).status, 202)
+  },
+)
 
-t.test('list: the value is monitors, newest first', async (t) => {
+t.test('The list contains monitors, newest first', async (t) => {
   const hugo = service.as('hugo')
   const ids = [
     await queued(hugo),
@@ -288,20 +297,20 @@ t.test('list: the value is monitors, newest first', async (t) => {
   t.same(body.value, await Promise.all(ids.toReversed().map((id) => hugo.monitor(id))))
 })
 
-t.test('list: of somebody without jobs it is empty', async (t) => {
+t.test('The list of a principal without jobs is empty', async (t) => {
   const { status, body } = await service.as('newcomer').get('/jobs')
   t.equal(status, 200)
   t.same(body, { value: [] })
 })
 
-t.test("list: the caller's jobs only", async (t) => {
+t.test("The list contains only the caller's jobs", async (t) => {
   const ida = service.as('ida')
   const id = await queued(ida)
   await queued(service.as('jim'))
   t.same(idsOf(await ida.get('/jobs')), [id])
 })
 
-t.test('list: limit and nextLink: every job once, the last page without nextLink', async (t) => {
+t.test('The pages of the list contain every job once, and the last page has no nextLink', async (t) => {
   const kim = service.as('kim')
   const ids: string[] = []
   for (let number = 0; number < 7; number++) ids.unshift(await queued(kim))
@@ -314,7 +323,7 @@ t.test('list: limit and nextLink: every job once, the last page without nextLink
   t.equal(pages.at(-1)?.body.nextLink, undefined)
 })
 
-t.test('list: nextLink is absolute, and Link says the same with rel="next"', async (t) => {
+t.test('nextLink is absolute, and Link contains it with rel="next"', async (t) => {
   const leo = service.as('leo')
   for (let number = 0; number < 3; number++) await queued(leo)
   const { headers, body } = await leo.get('/jobs?limit=2')
@@ -325,7 +334,7 @@ t.test('list: nextLink is absolute, and Link says the same with rel="next"', asy
   t.notMatch(last.headers.link ?? '', /rel="?next/)
 })
 
-t.test('list: keyset, not offset: what is new does not shift the pages', async (t) => {
+t.test('New jobs do not shift the later pages of the list', async (t) => {
   const max = service.as('max')
   const ids: string[] = []
   for (let number = 0; number < 6; number++) ids.unshift(await queued(max))
@@ -336,7 +345,7 @@ t.test('list: keyset, not offset: what is new does not shift the pages', async (
   t.same([...idsOf(first), ...idsOf(second)], ids)
 })
 
-t.test('list: status filters', async (t) => {
+t.test('The list can be filtered by status', async (t) => {
   const nina = service.as('nina')
   const by = {
     queued: await queued(nina),
@@ -351,7 +360,7 @@ t.test('list: status filters', async (t) => {
   }
 })
 
-t.test('list: operation filters, alone and together with status', async (t) => {
+t.test('The list can be filtered by operation, alone and together with status', async (t) => {
   const otto = service.as('otto')
   const idle = await queued(otto)
   const canceled = await otto.endedAs('canceled')
@@ -363,7 +372,7 @@ t.test('list: operation filters, alone and together with status', async (t) => {
   t.same(await ids('operation=idle&status=failed'), [])
 })
 
-t.test('list: nextLink keeps the filters and the limit', async (t) => {
+t.test('nextLink keeps the filters and the limit', async (t) => {
   const pia = service.as('pia')
   const ids: string[] = []
   for (let number = 0; number < 4; number++) {
@@ -375,51 +384,48 @@ t.test('list: nextLink keeps the filters and the limit', async (t) => {
   t.ok(pages.every((page) => idsOf(page).length <= 1))
 })
 
-t.test(
-  'list: a page that filters looks at no more than 10,000 rows, and has a nextLink to what lies beyond',
-  async (t) => {
-    const quin = service.as('quin')
-    const oldest = await queued(quin)
-    const rows = 10_500
-    // Newer than the oldest, each of a millisecond of its own.
-    const newest = Date.now()
-    await pool.query(
-      `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+t.test('A filtered page examines at most 10,000 rows, and its nextLink leads to the rows beyond', async (t) => {
+  const quin = service.as('quin')
+  const oldest = await queued(quin)
+  const rows = 10_500
+  // The other jobs are newer than the oldest, one in each millisecond.
+  const newest = Date.now()
+  await pool.query(
+    `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
      select id, 'quiet', 'quin', 4, now() + interval '1 day' from unnest($1::uuid[]) as id`,
-      [Array.from({ length: rows }, (_, n) => idAt(newest + 1 + n))],
-    )
-    const pages = await pagesOf(quin, '/jobs?operation=idle&limit=10')
-    t.same(idsOf(pages[0] as Answer), [], 'there is none among the first 10,000')
-    t.ok(pages[0]?.body.nextLink)
-    t.same(pages.flatMap(idsOf), [oldest])
-  },
-)
+    [Array.from({ length: rows }, (_, n) => idAt(newest + 1 + n))],
+  )
+  const pages = await pagesOf(quin, '/jobs?operation=idle&limit=10')
+  t.same(idsOf(pages[0] as Answer), [], 'no job among the first 10,000 matches')
+  t.ok(pages[0]?.body.nextLink)
+  t.same(pages.flatMap(idsOf), [oldest])
+})
 
-t.test('list: without a principal: 401', async (t) => {
+t.test('The list without a principal answers 401', async (t) => {
   t.equal((await service.as('nobody').get('/jobs')).status, 401)
 })
 
-const waiting = await queued()
+const queuedId = await queued()
 
-/** Routes, and the methods that they have. */
+/** Routes, each with its methods. */
 const routes: [string, string[]][] = [
-  [`/jobs/${waiting}`, ['GET', 'HEAD', 'DELETE']],
-  [`/jobs/${waiting}/result`, ['GET']],
-  [`/jobs/${waiting}/events`, ['GET']],
-  [`/jobs/${waiting}/cancel`, ['POST']],
-  [`/jobs/${waiting}/retry`, ['POST']],
+  [`/jobs/${queuedId}`, ['GET', 'HEAD', 'DELETE']],
+  [`/jobs/${queuedId}/result`, ['GET']],
+  [`/jobs/${queuedId}/events`, ['GET']],
+  [`/jobs/${queuedId}/cancel`, ['POST']],
+  [`/jobs/${queuedId}/retry`, ['POST']],
   ['/jobs', ['GET']],
   ['/events', ['GET']],
   ['/sums', ['POST']],
   ['/notes/1', ['PUT', 'PATCH', 'DELETE']],
 ]
 
-/** The methods in Allow. */
+/** Returns the methods in Allow. */
 const allowed = ({ headers }: Answer): string[] => (headers.allow ?? '').split(',').map((method) => method.trim())
 
 for (const [path, methods] of routes) {
-  const name = path.replace(waiting, '{id}')
-  t.test(`wrong method: ${name} answers 405 with Allow`, async (t) => {
+  const route = path.replace(queuedId, '{id}')
+  t.test(`${route} answers 405 with Allow to a method that it does not have`, async (t) => {
     const wrong = ['POST', 'PUT'].find((method) => !methods.includes(method)) as string
     const answer = await ann.request(path, { method: wrong })
     t.equal(answer.status, 405)
@@ -427,7 +433,7 @@ for (const [path, methods] of routes) {
     t.notOk(allowed(answer).includes(wrong))
   })
 
-  t.test(`OPTIONS: ${name} answers 204 with Allow`, async (t) => {
+  t.test(`${route} answers 204 with Allow to OPTIONS`, async (t) => {
     const answer = await ann.request(path, { method: 'OPTIONS' })
     t.equal(answer.status, 204)
     t.equal(answer.text, '')
@@ -435,6 +441,6 @@ for (const [path, methods] of routes) {
   })
 }
 
-t.test('wrong method: where there is nothing it is 404', async (t) => {
+t.test('A path without any route answers 404 to every method', async (t) => {
   t.equal((await ann.request('/nothing', { method: 'DELETE' })).status, 404)
 })

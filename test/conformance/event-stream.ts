@@ -9,32 +9,32 @@ export interface Block {
   retry?: string
   comment?: string
   /** The data as JSON. */
-  // biome-ignore lint/suspicious/noExplicitAny: the data is what the test is about
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the data
   data?: any
 }
 
 /** An event stream that is being read. */
-export interface Listening {
+export interface OpenStream {
   status: number
   headers: Headers
   /** Everything received so far. */
   blocks: Block[]
-  /** The events so far: what is neither a comment nor a `retry` alone. */
+  /** The blocks so far that have data. */
   events(): Block[]
-  /** Waits for an event that is as described, and answers the first. */
-  event(holds: (event: Block) => unknown): Promise<Block>
+  /** Waits for an event that matches, and returns the first one. */
+  event(matches: (event: Block) => unknown): Promise<Block>
   isEnded(): boolean
   /** Waits for the end of the stream. */
   end(): Promise<void>
-  /** Leaves. */
+  /** Disconnects. */
   close(): void
 }
 
-/** Opens an event stream and reads it in the background; it is closed with the test. */
-export async function listen(t: Test, url: string, headers: OutgoingHttpHeaders = {}): Promise<Listening> {
-  const leaving = new AbortController()
-  t.teardown(() => leaving.abort())
-  const response = await fetch(url, { headers: headers as Record<string, string>, signal: leaving.signal })
+/** Opens an event stream and reads it in the background until the test ends. */
+export async function openStream(t: Test, url: string, headers: OutgoingHttpHeaders = {}): Promise<OpenStream> {
+  const disconnect = new AbortController()
+  t.teardown(() => disconnect.abort())
+  const response = await fetch(url, { headers: headers as Record<string, string>, signal: disconnect.signal })
   const blocks: Block[] = []
   let isEnded = false
   const read = async () => {
@@ -42,9 +42,9 @@ export async function listen(t: Test, url: string, headers: OutgoingHttpHeaders 
     const decoder = new TextDecoder()
     for await (const chunk of response.body ?? []) {
       text += decoder.decode(chunk, { stream: true })
-      const whole = text.replaceAll(/\r\n?/g, '\n').split('\n\n')
-      text = whole.pop() as string
-      blocks.push(...whole.map(parseBlock))
+      const blockTexts = text.replaceAll(/\r\n?/g, '\n').split('\n\n')
+      text = blockTexts.pop() as string
+      blocks.push(...blockTexts.map(parseBlock))
     }
   }
   read()
@@ -56,8 +56,8 @@ export async function listen(t: Test, url: string, headers: OutgoingHttpHeaders 
   return {
     status: response.status,
     headers: response.headers,
-    ...{ blocks, events, isEnded: () => isEnded, close: () => leaving.abort() },
-    event: (holds) => until(() => events().find(holds)),
+    ...{ blocks, events, isEnded: () => isEnded, close: () => disconnect.abort() },
+    event: (matches) => until(() => events().find(matches)),
     end: async () => {
       await until(() => isEnded)
     },

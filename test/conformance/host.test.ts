@@ -9,22 +9,34 @@ t.jobs = 4
 const service = await serve(t, { worker: false })
 const { hostname, port } = new URL(service.api.url)
 
-/** Sends the lines of a head as they are, and a body. */
+/** Opens a connection, and sends the lines of a head and a body unchanged. */
 function open(head: string[], body = '', to = { hostname, port }): Socket {
   const socket = connect(Number(to.port), to.hostname)
   socket.write([...head, '', body].join('\r\n'))
   return socket
 }
 
-/** Answers all that comes back until the connection ends. */
+/** Sends a request, and returns all that is received until the connection ends. */
 const exchange = (...request: Parameters<typeof open>): Promise<string> => text(open(...request))
 
 const asHost = (host: string) => [`Host: ${host}`, 'X-User: ann', 'Connection: close']
 
-const oddHosts = ['', 'a b', '[', '[::1', '"><script>', 'x:99999', 'x:y', 'evil.com/x?', 'evil.com#', 'user@evil', 'é']
+const invalidHosts = [
+  '',
+  'a b',
+  '[',
+  '[::1',
+  '"><script>',
+  'x:99999',
+  'x:y',
+  'evil.com/x?',
+  'evil.com#',
+  'user@evil',
+  'é',
+]
 
-for (const host of oddHosts) {
-  t.test(`Host: ${JSON.stringify(host)} is 400, whatever is asked for`, async (t) => {
+for (const host of invalidHosts) {
+  t.test(`Host: ${JSON.stringify(host)} gets 400 on every route`, async (t) => {
     for (const path of ['/jobs', '/events', '/asyncapi.json', '/openapi.json', '/notes/1']) {
       const answer = await exchange([`GET ${path} HTTP/1.1`, ...asHost(host)])
       t.match(answer, /^HTTP\/1.1 400 /, path)
@@ -32,7 +44,7 @@ for (const host of oddHosts) {
   })
 }
 
-t.test('an odd Host is told in problem details, before anything is stored', async (t) => {
+t.test('An invalid Host gets problem details, and nothing is stored', async (t) => {
   const body = '{"text":"x"}'
   const answer = await exchange(
     [
@@ -49,21 +61,21 @@ t.test('an odd Host is told in problem details, before anything is stored', asyn
   t.same(await service.storedBy('hostile'), nothing)
 })
 
-t.test('an odd Host comes before authentication', async (t) => {
+t.test('Host is checked before authentication', async (t) => {
   t.match(await exchange(['GET /jobs HTTP/1.1', 'Host: [', 'X-User: nobody', 'Connection: close']), /^HTTP\/1.1 400 /)
 })
 
-t.test('HTTP/1.0 without Host is 400, but not where probes ask', async (t) => {
+t.test('HTTP/1.0 without Host gets 400, except on the health routes', async (t) => {
   t.match(await exchange(['GET /jobs HTTP/1.0']), / 400 /)
   t.match(await exchange(['GET /health/live HTTP/1.0']), / 200 /)
 })
 
-t.test('two Hosts are 400', async (t) => {
+t.test('Two Host headers get 400', async (t) => {
   t.match(await exchange(['GET /jobs HTTP/1.1', 'Host: a', ...asHost('b')]), /^HTTP\/1.1 400 /)
 })
 
-t.test('a WebSocket with an odd Host is refused with 400, and the process lives on', async (t) => {
-  for (const host of oddHosts) {
+t.test('A WebSocket with an invalid Host is refused with 400, and the process continues', async (t) => {
+  for (const host of invalidHosts) {
     const socket = open([
       'GET /events HTTP/1.1',
       ...[`Host: ${host}`, 'X-User: ann', 'Connection: Upgrade', 'Upgrade: websocket'],
@@ -78,7 +90,7 @@ t.test('a WebSocket with an odd Host is refused with 400, and the process lives 
 })
 
 for (const host of ['api.example.com', 'a_b.internal:8080', '127.0.0.1:1', '[::1]:3000', 'LOCALHOST']) {
-  t.test(`Host: ${host} is repeated in links`, async (t) => {
+  t.test(`Links contain the Host of the request: ${host}`, async (t) => {
     const body = '{"text":"x"}'
     const answer = await exchange(
       ['POST /notes HTTP/1.1', ...asHost(host), 'Content-Type: application/json', `Content-Length: ${body.length}`],
@@ -89,7 +101,7 @@ for (const host of ['api.example.com', 'a_b.internal:8080', '127.0.0.1:1', '[::1
   })
 }
 
-t.test('where there is a public URL, Host does not matter', async (t) => {
+t.test('With a public URL, any Host is accepted and links have the public URL', async (t) => {
   const { api } = await serve(t, { worker: false, env: { PUBLIC_URL: 'https://api.example.com' } })
   const body = '{"text":"x"}'
   const answer = await exchange(

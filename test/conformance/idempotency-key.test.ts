@@ -8,14 +8,14 @@ const service = await serve(t, { apis: 2 })
 const { apis, pool } = service
 const [, otherApi] = apis
 
-/** Somebody whose keys are nobody else's. */
-let users = 0
-const someone = (): Client => service.as(`user-${++users}`)
+let userCount = 0
+/** Returns a client whose principal has no keys yet. */
+const newClient = (): Client => service.as(`user-${++userCount}`)
 
 const keyed = (key: string | string[]) => ({ 'idempotency-key': key })
 const isReplay = (answer: Answer) => answer.headers['idempotent-replayed'] === 'true'
 
-/** Sends JSON text under a key. */
+/** Sends a JSON text with a key. */
 const sendText = (client: Client, path: string, key: string, body: string, options: RequestOptions = {}) =>
   client.request(path, {
     method: 'POST',
@@ -24,15 +24,15 @@ const sendText = (client: Client, path: string, key: string, body: string, optio
     headers: { 'content-type': 'application/json', ...keyed(key), ...options.headers },
   })
 
-t.test('absent: every request is a job of its own', async (t) => {
-  const ann = someone()
+t.test('Requests without a key create one job each', async (t) => {
+  const ann = newClient()
   const [first, second] = [await ann.post('/idle', { text: 'x' }), await ann.post('/idle', { text: 'x' })]
   t.same([first.status, second.status], [202, 202])
   t.not(first.body.id, second.body.id)
 })
 
-t.test('absent: 400 where the operation requires a key, and nothing is stored', async (t) => {
-  const ann = someone()
+t.test('A request without a key gets 400 if the operation requires one, and nothing is stored', async (t) => {
+  const ann = newClient()
   t.equal((await ann.post('/keyed', { text: 'x' })).status, 400)
   t.same(await service.storedBy(ann.name), nothing)
   t.equal((await ann.post('/keyed', { text: 'x' }, keyed('k'))).status, 202)
@@ -49,8 +49,8 @@ for (const [what, value] of Object.entries({
   'repeated, the same': ['k', 'k'],
   'repeated, different': ['k', 'l'],
 })) {
-  t.test(`a key that is ${what}: 400, and nothing is stored`, async (t) => {
-    const ann = someone()
+  t.test(`A key that is ${what} gets 400, and nothing is stored`, async (t) => {
+    const ann = newClient()
     t.equal((await ann.post('/idle', { text: 'x' }, keyed(value))).status, 400)
     t.same(await service.storedBy(ann.name), nothing)
   })
@@ -60,11 +60,11 @@ for (const [what, value] of Object.entries({
   'of one character': 'k',
   'of 255 characters': 'k'.repeat(255),
   'of 255 characters, structured': `"${'k'.repeat(255)}"`,
-  'a UUID': '8e03978e-40d5-43dd-bc93-6894a57f9324',
+  'that is a UUID': '8e03978e-40d5-43dd-bc93-6894a57f9324',
   'with every kind of printable ASCII': "!#$%&'*+-.^_`|~ 09 AZ az ()<>@:;[]?={}/",
 })) {
-  t.test(`a key ${what} is a key`, async (t) => {
-    const ann = someone()
+  t.test(`A key ${what} is valid`, async (t) => {
+    const ann = newClient()
     const first = await ann.post('/idle', { text: 'x' }, keyed(value))
     const second = await ann.post('/idle', { text: 'x' }, keyed(value))
     t.same([first.status, second.status], [202, 202])
@@ -73,27 +73,27 @@ for (const [what, value] of Object.entries({
 }
 
 t.test('"abc" and abc are the same key', async (t) => {
-  const ann = someone()
+  const ann = newClient()
   const structured = await ann.post('/idle', { text: 'x' }, keyed('"abc"'))
   const bare = await ann.post('/idle', { text: 'x' }, keyed('abc'))
   t.ok(isReplay(bare))
   t.equal(bare.body.id, structured.body.id)
 })
 
-t.test('keys are told apart by case', async (t) => {
-  const ann = someone()
+t.test('Keys are case-sensitive', async (t) => {
+  const ann = newClient()
   const lower = await ann.post('/idle', { text: 'x' }, keyed('abc'))
   const upper = await ann.post('/idle', { text: 'x' }, keyed('ABC'))
   t.not(upper.body.id, lower.body.id)
 })
 
-t.test('the first answer has no Idempotent-Replayed', async (t) => {
-  const { headers } = await someone().post('/idle', { text: 'x' }, keyed('k'))
+t.test('The first response for a key has no Idempotent-Replayed', async (t) => {
+  const { headers } = await newClient().post('/idle', { text: 'x' }, keyed('k'))
   t.equal(headers['idempotent-replayed'], undefined)
 })
 
-t.test("replay, job queued: 202, the same job's current monitor, with all its headers", async (t) => {
-  const ann = someone()
+t.test("A replay of a queued job gets 202 with the job's current monitor and all headers", async (t) => {
+  const ann = newClient()
   const first = await ann.post('/idle', { text: 'x' }, keyed('k'))
   const second = await ann.post('/idle', { text: 'x' }, keyed('k'))
   t.equal(second.status, 202)
@@ -104,8 +104,8 @@ t.test("replay, job queued: 202, the same job's current monitor, with all its he
   }
 })
 
-t.test("replay, job running: 202, the same job's current monitor", async (t) => {
-  const ann = someone()
+t.test("A replay of a running job gets 202 with the job's current monitor", async (t) => {
+  const ann = newClient()
   const id = await ann.running({ label: 'x' }, keyed('k'))
   await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
   await ann.untilJob(id, ({ percentComplete }) => percentComplete === 40)
@@ -115,12 +115,12 @@ t.test("replay, job running: 202, the same job's current monitor", async (t) => 
   t.match(answer.body, { id, status: 'running', percentComplete: 40, message: 'half way' })
 })
 
-for (const [state, action] of [
+for (const [jobStatus, action] of [
   ['succeeded', { do: 'succeed' }],
   ['failed', { do: 'fail', code: 'no-luck', message: 'No luck', status: 409 }],
 ] as const) {
-  t.test(`replay, job ${state}: 202, the same job's current monitor`, async (t) => {
-    const ann = someone()
+  t.test(`A replay of a ${jobStatus} job gets 202 with the job's current monitor`, async (t) => {
+    const ann = newClient()
     const id = await ann.running({}, keyed('k'))
     await service.steer(id, action)
     const ended = await ann.ended(id)
@@ -128,12 +128,12 @@ for (const [state, action] of [
     t.equal(answer.status, 202)
     t.ok(isReplay(answer))
     t.same(answer.body, ended)
-    t.equal(ended.status, state)
+    t.equal(ended.status, jobStatus)
   })
 }
 
-t.test("replay, job canceled: 202, the same job's current monitor", async (t) => {
-  const ann = someone()
+t.test("A replay of a canceled job gets 202 with the job's current monitor", async (t) => {
+  const ann = newClient()
   const { id } = await ann.submit('/idle', { text: 'x' }, keyed('k'))
   await ann.post(`/jobs/${id}/cancel`, undefined)
   const answer = await ann.post('/idle', { text: 'x' }, keyed('k'))
@@ -142,19 +142,19 @@ t.test("replay, job canceled: 202, the same job's current monitor", async (t) =>
   t.match(answer.body, { id, status: 'canceled' })
 })
 
-t.test('a replay does not run the operation again', async (t) => {
-  const ann = someone()
+t.test('A replay does not run the operation again', async (t) => {
+  const ann = newClient()
   await ann.post('/notes', { text: 'once' }, keyed('k'))
   await ann.post('/notes', { text: 'once' }, keyed('k'))
   t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
 })
 
-/** Changes of a request that make it no other one. */
+// Changes of a request that do not change its fingerprint.
 for (const [what, body, headers] of [
-  ['members in another order', '{"more": {"b": 2, "a": 1}, "text": "x"}', {}],
+  ['the order of members', '{"more": {"b": 2, "a": 1}, "text": "x"}', {}],
   ['white space', '{ "text" : "x",\n "more":{"a":1,"b":2}}', {}],
-  ['a number written otherwise', '{"text": "x", "more": {"a": 1.0, "b": 2e0}}', {}],
-  ['a character written as an escape', '{"\\u0074ext": "\\u0078", "more": {"a": 1, "b": 2}}', {}],
+  ['the notation of a number', '{"text": "x", "more": {"a": 1.0, "b": 2e0}}', {}],
+  ['escapes of characters', '{"\\u0074ext": "\\u0078", "more": {"a": 1, "b": 2}}', {}],
   ['Prefer', '{"text": "x", "more": {"a": 1, "b": 2}}', { prefer: 'return=minimal' }],
   [
     'traceparent',
@@ -165,8 +165,8 @@ for (const [what, body, headers] of [
   ['Authorization', '{"text": "x", "more": {"a": 1, "b": 2}}', { authorization: 'Bearer another' }],
   ['User-Agent', '{"text": "x", "more": {"a": 1, "b": 2}}', { 'user-agent': 'another' }],
 ] as [string, string, Record<string, string>][]) {
-  t.test(`the fingerprint does not depend on ${what}`, async (t) => {
-    const ann = someone()
+  t.test(`The fingerprint does not depend on ${what}`, async (t) => {
+    const ann = newClient()
     const first = await ann.post('/echoes', { text: 'x', more: { a: 1, b: 2 } }, keyed('k'))
     const second = await sendText(ann, '/echoes', 'k', body, { headers })
     t.equal(second.status, 202)
@@ -175,8 +175,8 @@ for (const [what, body, headers] of [
   })
 }
 
-t.test('the fingerprint does not depend on the order of the query', async (t) => {
-  const ann = someone()
+t.test('The fingerprint does not depend on the order of query parameters', async (t) => {
+  const ann = newClient()
   const first = await ann.post('/idle?a=1&b=2', { text: 'x' }, keyed('k'))
   const second = await ann.post('/idle?b=2&a=1', { text: 'x' }, keyed('k'))
   t.equal(second.status, 202)
@@ -190,8 +190,8 @@ for (const [one, other] of [
   ['a=1&a=2', 'a=2&a=1'],
   ['a=1&b=2', 'a=1%26b=2'],
 ]) {
-  t.test(`same key, ?${one} and ?${other}: 422`, async (t) => {
-    const ann = someone()
+  t.test(`The same key with ?${one} and ?${other} gets 422`, async (t) => {
+    const ann = newClient()
     t.equal((await ann.post(`/idle?${one}`, { text: 'x' }, keyed('k'))).status, 202)
     t.equal((await ann.post(`/idle?${other}`, { text: 'x' }, keyed('k'))).status, 422)
     t.equal((await ann.post(`/idle?${one}`, { text: 'x' }, keyed('k'))).status, 202)
@@ -200,14 +200,14 @@ for (const [one, other] of [
 
 for (const [what, path, body, method] of [
   ['another body', '/notes/1', { text: 'y' }, 'PUT'],
-  ['a body with one member more', '/echoes', { text: 'x', more: null }, 'POST'],
+  ['a body with one more member', '/echoes', { text: 'x', more: null }, 'POST'],
   ['another route', '/notes', { text: 'x' }, 'POST'],
   ['another path of the same route', '/notes/2', { text: 'x' }, 'PUT'],
   ['another method', '/notes/1', { text: 'x' }, 'PATCH'],
   ['another query', '/notes/1?a=1', { text: 'x' }, 'PUT'],
 ] as const) {
-  t.test(`same key, ${what}: 422, and nothing is stored`, async (t) => {
-    const ann = someone()
+  t.test(`The same key with ${what} gets 422, and nothing is stored`, async (t) => {
+    const ann = newClient()
     const firstPath = path === '/echoes' ? path : '/notes/1'
     const first = await ann.request(firstPath, {
       method: path === '/echoes' ? 'POST' : 'PUT',
@@ -221,14 +221,14 @@ for (const [what, path, body, method] of [
   })
 }
 
-t.test('same key, lists in another order: 422', async (t) => {
-  const ann = someone()
+t.test('The same key with a list in another order gets 422', async (t) => {
+  const ann = newClient()
   await ann.post('/sums', { numbers: [1, 2] }, keyed('k'))
   t.equal((await ann.post('/sums', { numbers: [2, 1] }, keyed('k'))).status, 422)
 })
 
-t.test('same key, other principal: independent', async (t) => {
-  const [ann, bob] = [someone(), someone()]
+t.test('The same key of another principal is independent', async (t) => {
+  const [ann, bob] = [newClient(), newClient()]
   const first = await ann.post('/idle', { text: 'x' }, keyed('k'))
   const second = await bob.post('/idle', { text: 'another' }, keyed('k'))
   t.same([first.status, second.status], [202, 202])
@@ -236,7 +236,7 @@ t.test('same key, other principal: independent', async (t) => {
   t.not(second.body.id, first.body.id)
 })
 
-/** Requests that are refused or rolled back. */
+/** Requests that are refused or rolled back, each with the expected status. */
 const refusals: [string, number, (client: Client) => Promise<Answer>][] = [
   ['for an invalid body', 400, (client) => client.post('/notes', { text: 1 }, keyed('k'))],
   ['for malformed JSON', 400, (client) => sendText(client, '/notes', 'k', '{')],
@@ -252,8 +252,8 @@ const refusals: [string, number, (client: Client) => Promise<Answer>][] = [
 ]
 
 for (const [what, expected, refuse] of refusals) {
-  t.test(`the first attempt was refused ${what} (${expected}): the key was not consumed`, async (t) => {
-    const ann = someone()
+  t.test(`A request refused ${what} (${expected}) does not consume the key`, async (t) => {
+    const ann = newClient()
     t.equal((await refuse(ann)).status, expected)
     const second = await ann.post('/notes', { text: 'another' }, keyed('k'))
     t.equal(second.status, 202)
@@ -262,9 +262,9 @@ for (const [what, expected, refuse] of refusals) {
   })
 }
 
-t.test('the first attempt was refused because of the backlog (503): the key was not consumed', async (t) => {
-  const ann = someone()
-  await ann.submit('/limited', { text: 'fills it' })
+t.test('A request refused because of the backlog (503) does not consume the key', async (t) => {
+  const ann = newClient()
+  await ann.submit('/limited', { text: 'fills the backlog' })
   const refused = await (async () => {
     for (let number = 0; ; number++) {
       const answer = await ann.post('/limited', { text: 'too many' }, keyed(`k${number}`))
@@ -276,8 +276,8 @@ t.test('the first attempt was refused because of the backlog (503): the key was 
   t.notOk(isReplay(second))
 })
 
-t.test('the record has expired: the key has gone with it, a new job', async (t) => {
-  const ann = someone()
+t.test('A key expires with the record of its job, and then creates a new job', async (t) => {
+  const ann = newClient()
   const { id } = await ann.submit('/notes', { text: 'x' }, keyed('k'))
   await ann.ended(id)
   await service.expire(id)
@@ -292,8 +292,8 @@ t.test('the record has expired: the key has gone with it, a new job', async (t) 
   t.equal(third.body.id, second.body.id)
 })
 
-t.test('the record was purged: the key has gone with it, a new job', async (t) => {
-  const ann = someone()
+t.test('A key whose job was deleted creates a new job', async (t) => {
+  const ann = newClient()
   const { id } = await ann.submit('/notes', { text: 'x' }, keyed('k'))
   await ann.ended(id)
   await pool.query('delete from accepted.job where id = $1', [id])
@@ -303,35 +303,38 @@ t.test('the record was purged: the key has gone with it, a new job', async (t) =
   t.not(second.body.id, id)
 })
 
-t.test('50 at once with one key on two API processes: one job, one effect, and everybody gets it', async (t) => {
-  const ann = someone()
+t.test('50 simultaneous requests with one key on two API processes create one job, and all get it', async (t) => {
+  const ann = newClient()
   const body = { text: 'once' }
   const answers = await Promise.all(
     Array.from({ length: 50 }, (_, n) => service.as(ann.name, apis[n % 2]).post('/notes', body, keyed('k'))),
   )
   t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
   t.equal(new Set(answers.map((answer) => answer.body.id)).size, 1)
-  t.equal(answers.filter((answer) => !isReplay(answer)).length, 1, 'one was first')
+  t.equal(answers.filter((answer) => !isReplay(answer)).length, 1, 'one request was not a replay')
   t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
   const id = answers[0]?.body.id
   await ann.ended(id)
   t.equal(await service.effects(id), 1)
 })
 
-t.test('50 at once with one key and different bodies on two API processes: one job, 422 for all others', async (t) => {
-  const ann = someone()
-  const answers = await Promise.all(
-    Array.from({ length: 50 }, (_, n) =>
-      service.as(ann.name, apis[n % 2]).post('/notes', { text: `${n}` }, keyed('k')),
-    ),
-  )
-  t.equal(answers.filter(({ status }) => status === 202).length, 1)
-  t.equal(answers.filter(({ status }) => status === 422).length, 49)
-  t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
-})
+t.test(
+  '50 simultaneous requests with one key and different bodies create one job, and the others get 422',
+  async (t) => {
+    const ann = newClient()
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, n) =>
+        service.as(ann.name, apis[n % 2]).post('/notes', { text: `${n}` }, keyed('k')),
+      ),
+    )
+    t.equal(answers.filter(({ status }) => status === 202).length, 1)
+    t.equal(answers.filter(({ status }) => status === 422).length, 49)
+    t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
+  },
+)
 
-/** Keeps the commit of the notes with a text from returning, until it is let go. */
-async function hold(t: Test, text: string): Promise<{ isReached(): Promise<boolean>; release(): Promise<void> }> {
+/** Holds the commit of the notes with a text until `release` is called. */
+async function holdCommit(t: Test, text: string): Promise<{ isReached(): Promise<boolean>; release(): Promise<void> }> {
   const holder = await pool.connect()
   t.teardown(() => holder.release(true))
   await holder.query('select pg_advisory_lock(hashtext($1))', [text])
@@ -350,8 +353,8 @@ async function hold(t: Test, text: string): Promise<{ isReached(): Promise<boole
   }
 }
 
-/** Whether somebody waits for a lock in this database, apart from the commit of the notes with a text. */
-async function isKeyAwaited(text: string): Promise<boolean> {
+/** Whether any transaction waits for an advisory lock other than that of the held commit. */
+async function isKeyLockAwaited(text: string): Promise<boolean> {
   const { rows } = await pool.query(
     `select from pg_locks join pg_database d on d.oid = database
       where datname = current_database() and locktype = 'advisory' and not granted
@@ -361,17 +364,17 @@ async function isKeyAwaited(text: string): Promise<boolean> {
   return rows.length > 0
 }
 
-// Other requests may share the transaction that is held, so that these tests run by themselves.
-const alone = { buffered: false }
+// These tests run one at a time, because requests of other tests might share the held transaction.
+const serial = { buffered: false }
 
-t.test('the first request is still committing: the second waits, then replays', alone, async (t) => {
-  const ann = someone()
+t.test('A second request waits until the first has committed, then replays it', serial, async (t) => {
+  const ann = newClient()
   const body = { text: `${heldAtCommit}: waits` }
-  const held = await hold(t, body.text)
+  const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k')))
-  // The other process is asked something meanwhile, so that it has had the time to answer wrongly.
+  // While this request is answered, the other process has time to answer the second one wrongly.
   await service.as(ann.name, otherApi).submit('/idle', { text: 'x' })
   t.notOk(second.isSettled())
   await held.release()
@@ -381,15 +384,15 @@ t.test('the first request is still committing: the second waits, then replays', 
   t.same([isReplay(one), isReplay(two)], [false, true])
 })
 
-t.test('the first request is still committing: many wait, and nobody else does', alone, async (t) => {
-  const ann = someone()
+t.test('Many requests can wait for a key without delaying other requests', serial, async (t) => {
+  const ann = newClient()
   const body = { text: `${heldAtCommit}: many` }
-  const held = await hold(t, body.text)
+  const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
-  // More than there are connections.
+  // More than the pool has connections.
   const others = Array.from({ length: 40 }, () => pending(ann.post('/notes', body, keyed('k'))))
-  for (let number = 0; number < 20; number++) t.equal((await someone().get('/jobs')).status, 200)
+  for (let number = 0; number < 20; number++) t.equal((await newClient().get('/jobs')).status, 200)
   t.notOk(others.some((other) => other.isSettled()))
   await held.release()
   const { id } = (await first.result()).body
@@ -400,10 +403,10 @@ t.test('the first request is still committing: many wait, and nobody else does',
   }
 })
 
-t.test('the first request is still committing past the lock timeout: many wait, and all get 409', alone, async (t) => {
-  const ann = someone()
+t.test('All requests that wait for a key past the lock timeout get 409', serial, async (t) => {
+  const ann = newClient()
   const body = { text: `${heldAtCommit}: many, too long` }
-  const held = await hold(t, body.text)
+  const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const others = Array.from({ length: 30 }, (_, number) =>
@@ -414,10 +417,10 @@ t.test('the first request is still committing past the lock timeout: many wait, 
   t.equal((await first.result()).status, 202)
 })
 
-t.test('the first request is still committing past the lock timeout: 409 with Retry-After', alone, async (t) => {
-  const ann = someone()
+t.test('A request that waits for a key past the lock timeout gets 409 with Retry-After', serial, async (t) => {
+  const ann = newClient()
   const body = { text: `${heldAtCommit}: past the timeout` }
-  const held = await hold(t, body.text)
+  const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = await pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k'))).result()
@@ -431,10 +434,10 @@ t.test('the first request is still committing past the lock timeout: 409 with Re
   t.equal(third.body.id, (await first.result()).body.id)
 })
 
-t.test('the first request is still committing, under another key: nobody waits', alone, async (t) => {
-  const ann = someone()
+t.test('A request with another key does not wait', serial, async (t) => {
+  const ann = newClient()
   const body = { text: `${heldAtCommit}: alone` }
-  const held = await hold(t, body.text)
+  const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const other = await service.as(ann.name, otherApi).post('/idle', { text: 'x' }, keyed('l'))
@@ -444,15 +447,15 @@ t.test('the first request is still committing, under another key: nobody waits',
   t.equal((await first.result()).status, 202)
 })
 
-t.test('the first request was committing and is rolled back: the second takes its place', alone, async (t) => {
-  const ann = someone()
+t.test('If the first request is rolled back, the second one gets the key', serial, async (t) => {
+  const ann = newClient()
   const body = { text: `${heldAtCommit}: rolled back` }
-  const held = await hold(t, body.text)
+  const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = pending(service.as(ann.name, otherApi).post('/quiet', {}, keyed('k')))
-  // Before that the first could have its place again, to be held once more.
-  while (!(await isKeyAwaited(body.text)));
+  // Otherwise the first request could lock the key again before the second one waits for it.
+  while (!(await isKeyLockAwaited(body.text)));
   await pool.query(
     `select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and not granted
       and objid::bigint = hashtext($1)::bigint & x'ffffffff'::bigint`,
@@ -461,7 +464,7 @@ t.test('the first request was committing and is rolled back: the second takes it
   const one = await first.result()
   await held.release()
   const two = await second.result()
-  // It was told to stop, and tried again, behind the second.
+  // The first request was rolled back and retried, and then found the key used by the second one.
   t.equal(one.status, 422)
   t.equal(two.status, 202)
   t.notOk(isReplay(two))

@@ -12,9 +12,9 @@ const service = await serve(t)
 const { api, databaseUrl } = service
 const ann = service.as('ann')
 
-/** An API process that lets a principal send only so many requests. */
+/** An API process with a quota of requests per principal. */
 const quota = 5
-const limited = await start(t, 'api', {
+const limitedApi = await start(t, 'api', {
   config,
   databaseUrl,
   env: { RATE_LIMIT: String(quota) },
@@ -22,23 +22,23 @@ const limited = await start(t, 'api', {
 
 const mebibyte = 1024 * 1024
 
-/** A body of exactly so many bytes. */
+/** Makes a body of exactly a number of bytes. */
 const bodyOf = (bytes: number) => ({ text: 'x'.repeat(bytes - JSON.stringify({ text: '' }).length) })
 
-t.test('a body of 1 MiB is accepted, one of a byte more is 413', async (t) => {
+t.test('A body of 1 MiB is accepted, and one more byte gets 413', async (t) => {
   t.equal((await ann.post('/idle', bodyOf(mebibyte))).status, 202)
   const bob = service.as('bob')
   t.equal((await bob.post('/idle', bodyOf(mebibyte + 1))).status, 413)
   t.same(await service.storedBy('bob'), nothing)
 })
 
-t.test('an operation may raise the limit of its bodies', async (t) => {
+t.test('An operation can raise its body limit', async (t) => {
   t.equal((await ann.post('/big', bodyOf(mebibyte + 1))).status, 202)
   t.equal((await ann.post('/big', bodyOf(bigLimit))).status, 202)
   t.equal((await ann.post('/big', bodyOf(bigLimit + 1))).status, 413)
 })
 
-t.test('a body without Content-Length counts as well', async (t) => {
+t.test('The body limit also applies without Content-Length', async (t) => {
   const response = await fetch(`${api.url}/idle`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -48,7 +48,7 @@ t.test('a body without Content-Length counts as well', async (t) => {
   t.equal(response.status, 413)
 })
 
-/** Sends bytes as they are, and answers all that comes back. */
+/** Sends bytes unchanged, and returns all that is received. */
 async function sendRaw(t: Test, bytes: string): Promise<string> {
   const { hostname, port } = new URL(api.url)
   const socket = connect(Number(port), hostname)
@@ -57,8 +57,8 @@ async function sendRaw(t: Test, bytes: string): Promise<string> {
   return text(socket)
 }
 
-/** The same answer as problem details, without the head of the response. */
-const isProblem = (t: Test, answer: string, status: number, code: string) => {
+/** Asserts that a raw response has a status, and problem details with a code. */
+const assertProblem = (t: Test, answer: string, status: number, code: string) => {
   t.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `))
   t.match(answer, /^content-type: application\/problem\+json\b/im)
   t.match(JSON.parse(answer.slice(answer.indexOf('{'))), { type: `/docs/problems/${code}`, error: { code } })
@@ -67,13 +67,13 @@ const isProblem = (t: Test, answer: string, status: number, code: string) => {
 const manyHeaders = (count: number) =>
   Object.fromEntries(Array.from({ length: count }, (_, n) => [`x-header-${n}`, 'x']))
 
-/** Requests that do not arrive whole; they take their time beside the other tests. */
-const late = {
+/** The responses to requests that never arrive completely. They run in parallel with the other tests. */
+const incomplete = {
   'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\n'),
   body: sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'),
 }
 
-t.test('100 headers are accepted, one more is 431 and nothing is stored', async (t) => {
+t.test('100 header fields are accepted; one more gets 431, and nothing is stored', async (t) => {
   const path = new URL('/idle', api.url).href
   const sendMany = async (count: number) => {
     const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'x', connection: 'close' }
@@ -88,8 +88,8 @@ t.test('100 headers are accepted, one more is 431 and nothing is stored', async 
   t.same(await service.storedBy('cid'), { ...nothing, jobs: 1, notes: 1 })
 })
 
-t.test('headers of more than 16 KiB are 431', async (t) => {
-  isProblem(
+t.test('Headers of more than 16 KiB get 431', async (t) => {
+  assertProblem(
     t,
     await sendRaw(t, `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
     431,
@@ -97,19 +97,19 @@ t.test('headers of more than 16 KiB are 431', async (t) => {
   )
 })
 
-t.test('what is not HTTP is 400', async (t) => {
-  isProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
+t.test('A request that is not HTTP gets 400', async (t) => {
+  assertProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
 })
 
-/** Somebody who has used up the quota, and the last answer that was within. */
+/** Returns a client that has used up its quota, and the id of its last job. */
 async function exhausted(user: string) {
-  const client = service.as(user, limited)
+  const client = service.as(user, limitedApi)
   for (let number = 1; number < quota; number++) await client.submit('/idle', { text: `${number}` })
   const { id } = await client.submit('/idle', { text: 'the last' })
   return { client, id: id as string }
 }
 
-t.test('per-principal rate limit: 429 with Retry-After, and nothing is stored', async (t) => {
+t.test('A principal above its quota gets 429 with Retry-After, and nothing is stored', async (t) => {
   const { client } = await exhausted('cleo')
   const { status, headers } = await client.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
   t.equal(status, 429)
@@ -117,16 +117,16 @@ t.test('per-principal rate limit: 429 with Retry-After, and nothing is stored', 
   t.same(await service.storedBy('cleo'), { jobs: quota, keys: 0, notes: quota })
 })
 
-t.test('429 does not consume the key', async (t) => {
+t.test('A 429 does not consume the Idempotency-Key', async (t) => {
   const { client } = await exhausted('dora')
   await client.post('/idle', { text: 'refused' }, { 'idempotency-key': 'k' })
-  // Another process counts by itself.
+  // Another process has its own quota.
   const answer = await service.as('dora').post('/idle', { text: 'another' }, { 'idempotency-key': 'k' })
   t.equal(answer.status, 202)
   t.equal(answer.headers['idempotent-replayed'], undefined)
 })
 
-t.test('429 has RateLimit and RateLimit-Policy', async (t) => {
+t.test('A 429 has RateLimit and RateLimit-Policy', async (t) => {
   const { client } = await exhausted('eve')
   const { status, headers } = await client.post('/idle', { text: 'x' })
   t.equal(status, 429)
@@ -142,28 +142,28 @@ t.test('RateLimit and RateLimit-Policy name the same policy', async (t) => {
   t.equal(limit.match(/^"[^"]+"/)?.[0], policy.match(/^"[^"]+"/)?.[0])
 })
 
-t.test('the rate limit is per principal: others are served', async (t) => {
+t.test('The rate limit of one principal does not affect others', async (t) => {
   const { client } = await exhausted('gina')
   t.equal((await client.post('/idle', { text: 'x' })).status, 429)
-  t.equal((await service.as('hugo', limited).post('/idle', { text: 'x' })).status, 202)
+  t.equal((await service.as('hugo', limitedApi).post('/idle', { text: 'x' })).status, 202)
 })
 
-t.test('the rate limit comes before validation', async (t) => {
+t.test('The rate limit is checked before validation', async (t) => {
   const { client } = await exhausted('ida')
   t.equal((await client.post('/idle', { text: 1 })).status, 429)
 })
 
-t.test('reads of /jobs/{id} are never rate-limited below one per second per job', async (t) => {
+t.test('One read of /jobs/{id} per second and job is always allowed', async (t) => {
   const { client, id } = await exhausted('jim')
   for (let second = 0; second < 4; second++) {
-    // Held for a second each, by which they are a second apart.
+    // Each read waits for a second, so the reads are a second apart.
     const { status, body } = await client.get(`/jobs/${id}`, { prefer: 'wait=1' })
     t.equal(status, 200)
     t.equal(body.id, id)
   }
 })
 
-t.test('reads of /result are never rate-limited below one per second per job', async (t) => {
+t.test('One read of /jobs/{id}/result per second and job is always allowed', async (t) => {
   const { client, id } = await exhausted('kim')
   for (let second = 0; second < 4; second++) {
     const { status, body } = await client.get(`/jobs/${id}/result`, { prefer: 'wait=1' })
@@ -172,21 +172,21 @@ t.test('reads of /result are never rate-limited below one per second per job', a
   }
 })
 
-t.test('reads of /jobs/{id} and of its /result do not use up each other', async (t) => {
+t.test('Reads of /jobs/{id} and of its /result are counted separately', async (t) => {
   const { client, id } = await exhausted('lea')
   t.equal((await client.get(`/jobs/${id}`)).status, 200)
   t.equal((await client.get(`/jobs/${id}/result`)).status, 202)
 })
 
-t.test('reads of jobs that are not there are limited', async (t) => {
+t.test('Reads of jobs that do not exist are limited', async (t) => {
   const { client, id } = await exhausted('moe')
   const guess = async () => (await client.get(`/jobs/${idAt(Date.now())}`)).status
   for (let number = 0; number < quota; number++) t.equal(await guess(), 404)
   t.equal(await guess(), 429)
-  t.equal((await client.get(`/jobs/${id}`)).status, 429, 'also what is there, until the window is over')
+  t.equal((await client.get(`/jobs/${id}`)).status, 429, 'and so are reads of existing jobs, until the window ends')
 })
 
-t.test('reads of one job do not use up those of another', async (t) => {
+t.test('Reads of different jobs are counted separately', async (t) => {
   const max = service.as('max')
   const others = [await max.submit('/idle', { text: 'one' }), await max.submit('/idle', { text: 'two' })]
   const { client, id } = await exhausted('max')
@@ -196,7 +196,7 @@ t.test('reads of one job do not use up those of another', async (t) => {
   t.same(statuses, [200, 200, 200])
 })
 
-/** Fills the backlog of `limited`, and answers the first 503. */
+/** Fills the backlog of the operation `limited`, and returns the first refusal. */
 async function fillBacklog(user: string) {
   const client = service.as(user)
   const first = await client.post('/limited', { text: 'x' })
@@ -207,13 +207,13 @@ async function fillBacklog(user: string) {
   return { client, first, refused }
 }
 
-t.test("backlog above the operation's bound: 503 with Retry-After", async (t) => {
+t.test('A full backlog gets 503 with Retry-After', async (t) => {
   const { refused } = await fillBacklog('nina')
   t.equal(refused.status, 503)
   t.match(refused.headers['retry-after'], /^[1-9]\d*$/)
 })
 
-t.test("backlog above the operation's bound: nothing is stored", async (t) => {
+t.test('A request that a full backlog refuses stores nothing', async (t) => {
   await fillBacklog('otto')
   const pia = service.as('pia')
   const { status } = await pia.post('/limited', { text: 'x' }, { 'idempotency-key': 'k' })
@@ -221,28 +221,28 @@ t.test("backlog above the operation's bound: nothing is stored", async (t) => {
   t.same(await service.storedBy('pia'), nothing)
 })
 
-t.test("backlog above the operation's bound: other operations are served", async (t) => {
+t.test('The full backlog of one operation does not affect others', async (t) => {
   const { client } = await fillBacklog('quin')
   t.equal((await client.post('/idle', { text: 'x' })).status, 202)
 })
 
-t.test('limits come before validation: the backlog, too', async (t) => {
+t.test('The backlog is checked before validation', async (t) => {
   const { client } = await fillBacklog('rosa')
   t.equal((await client.post('/limited', { text: 1 })).status, 503)
 })
 
-t.test('below the bound of the backlog requests are served, and above it a retry is refused as well', async (t) => {
-  const elsewhere = (await serve(t, { worker: false })).as('ann')
-  const { id } = await elsewhere.submit('/limited', { text: 'x' })
-  await elsewhere.post(`/jobs/${id}/cancel`, undefined)
-  await until(async () => (await elsewhere.post('/limited', { text: 'x' })).status === 503)
-  const { status, headers } = await elsewhere.post(`/jobs/${id}/retry`, undefined)
+t.test('A full backlog also refuses retries', async (t) => {
+  const separate = (await serve(t, { worker: false })).as('ann')
+  const { id } = await separate.submit('/limited', { text: 'x' })
+  await separate.post(`/jobs/${id}/cancel`, undefined)
+  await until(async () => (await separate.post('/limited', { text: 'x' })).status === 503)
+  const { status, headers } = await separate.post(`/jobs/${id}/retry`, undefined)
   t.equal(status, 503)
   t.match(headers['retry-after'], /^[1-9]\d*$/)
 })
 
-for (const [what, answer] of Object.entries(late)) {
-  t.test(`request timeout: a request whose ${what} does not arrive whole is answered 408`, async (t) => {
-    isProblem(t, await answer, 408, 'request-timeout')
+for (const [what, answer] of Object.entries(incomplete)) {
+  t.test(`A request whose ${what} does not arrive completely gets 408`, async (t) => {
+    assertProblem(t, await answer, 408, 'request-timeout')
   })
 }

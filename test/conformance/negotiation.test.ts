@@ -8,7 +8,7 @@ const ann = service.as('ann')
 const { id } = await ann.submit('/idle', { text: 'x' })
 
 const html = { accept: 'text/html' }
-// What Chromium sends when somebody opens a link.
+// What Chromium sends when a user opens a link.
 const browser = {
   accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8',
 }
@@ -27,7 +27,7 @@ for (const accept of [
   })
 }
 
-t.test('without Accept: JSON', async (t) => {
+t.test('A request without Accept gets JSON', async (t) => {
   const { status, headers } = await ann.get(`/jobs/${id}`)
   t.equal(status, 200)
   t.match(headers['content-type'], /^application\/json\b/)
@@ -67,7 +67,7 @@ for (const [what, headers] of Object.entries({ 'text/html': html, 'what a browse
   })
 }
 
-t.test('the page shows progress', async (t) => {
+t.test('The page shows progress', async (t) => {
   const running = await ann.running()
   await service.steer(running, { do: 'progress', percent: 40, message: '4,000 of 10,000 rows' })
   await ann.untilJob(running, ({ percentComplete }) => percentComplete === 40)
@@ -77,7 +77,7 @@ t.test('the page shows progress', async (t) => {
   t.match(text, '4,000 of 10,000 rows')
 })
 
-t.test('the page shows the error', async (t) => {
+t.test('The page shows the error', async (t) => {
   const failed = await ann.running()
   await service.steer(failed, { do: 'fail', code: 'no-luck', message: 'The mailbox is not there' })
   await ann.ended(failed)
@@ -87,7 +87,7 @@ t.test('the page shows the error', async (t) => {
   t.match(text, 'The mailbox is not there')
 })
 
-t.test('the page has a link to the result', async (t) => {
+t.test('The page has a link to the result', async (t) => {
   const submitted = await ann.submit('/notes', { text: 'x' })
   const { resourceLocation } = await ann.ended(submitted.id)
   const { text } = await ann.get(`/jobs/${submitted.id}`, html)
@@ -95,7 +95,7 @@ t.test('the page has a link to the result', async (t) => {
   t.ok(targets.some((href) => href === submitted.links.result || href === resourceLocation))
 })
 
-t.test('the page shows text as text', async (t) => {
+t.test('The page escapes HTML in a message', async (t) => {
   const running = await ann.running()
   await service.steer(running, { do: 'progress', percent: 40, message: '<script>alert("x")</script>' })
   await ann.untilJob(running, ({ percentComplete }) => percentComplete === 40)
@@ -103,32 +103,32 @@ t.test('the page shows text as text', async (t) => {
   t.notMatch(text, '<script>alert')
 })
 
-t.test('the page works without JavaScript by refreshing itself while the job is pending', async (t) => {
+t.test('Without JavaScript, the page reloads itself while the job is pending', async (t) => {
   const { text, headers } = await ann.get(`/jobs/${id}`, html)
   t.ok(headers.refresh || /<meta[^>]+http-equiv="?refresh"?[^>]*content="?\d+/i.test(text))
 })
 
-t.test('the page of a job that has ended does not refresh itself', async (t) => {
+t.test('The page of a job that has ended does not reload itself', async (t) => {
   const { text, headers } = await ann.get(`/jobs/${await ann.endedAs('succeeded')}`, html)
   t.match(text, 'succeeded')
   t.notOk(headers.refresh)
   t.notMatch(text, /http-equiv="?refresh/i)
 })
 
-t.test('only JSON has an ETag', async (t) => {
+t.test('Only the JSON representation has an ETag', async (t) => {
   t.ok((await ann.get(`/jobs/${id}`)).headers.etag)
   const { headers } = await ann.get(`/jobs/${id}`, html)
   t.equal(headers.etag, undefined)
 })
 
-t.test('If-None-Match with the ETag of the JSON does not spare a browser the page', async (t) => {
+t.test('A browser gets the page even if If-None-Match has the ETag of the JSON', async (t) => {
   const { etag } = (await ann.get(`/jobs/${id}`)).headers
   const { status, text } = await ann.get(`/jobs/${id}`, { ...html, 'if-none-match': etag })
   t.equal(status, 200)
   t.match(text, 'queued')
 })
 
-t.test('every representation varies by Accept', async (t) => {
+t.test('Every representation has Vary: Accept', async (t) => {
   const done = await ann.endedAs('succeeded')
   for (const accept of ['application/json', 'text/html', 'text/event-stream']) {
     const { headers } = await ann.get(`/jobs/${done}`, { accept })
@@ -136,19 +136,19 @@ t.test('every representation varies by Accept', async (t) => {
   }
 })
 
-t.test('the page is for its principal only', async (t) => {
+t.test('Another principal cannot see the page', async (t) => {
   const { status, text } = await service.as('bob').get(`/jobs/${id}`, html)
   t.equal(status, 404)
   t.notMatch(text, 'queued')
 })
 
-t.test('the page of an expired record is 410', async (t) => {
+t.test('The page of an expired record answers 410', async (t) => {
   const done = await ann.endedAs('canceled')
   await service.expire(done)
   t.equal((await ann.get(`/jobs/${done}`, html)).status, 410)
 })
 
-t.test('406 of a submission: nothing is stored', async (t) => {
+t.test('A submit that gets 406 stores nothing', async (t) => {
   const { status } = await service.as('cleo').post('/notes', { text: 'x' }, { accept: 'image/png' })
   t.equal(status, 406)
   t.equal((await service.storedBy('cleo')).jobs, 0)

@@ -6,32 +6,32 @@ t.jobs = 4
 const service = await serve(t)
 const ann = service.as('ann')
 
-/** A job in the state, and its result URL. */
-async function resultOf(state: 'queued' | 'running'): Promise<string> {
-  const id = state === 'running' ? await ann.running() : (await ann.submit('/idle', { text: 'x' })).id
+/** Creates a job with a status, and returns its result URL. */
+async function resultUrlOf(jobStatus: 'queued' | 'running'): Promise<string> {
+  const id = jobStatus === 'running' ? await ann.running() : (await ann.submit('/idle', { text: 'x' })).id
   return `${service.api.url}/jobs/${id}/result`
 }
 
-for (const state of ['queued', 'running'] as const) {
-  t.test(`${state}: 202 with the monitor as its body`, async (t) => {
-    const result = await resultOf(state)
+for (const jobStatus of ['queued', 'running'] as const) {
+  t.test(`The result of a ${jobStatus} job is a 202 whose body is the monitor`, async (t) => {
+    const result = await resultUrlOf(jobStatus)
     const { status, body } = await ann.get(result)
     t.equal(status, 202)
-    t.equal(body.status, state)
+    t.equal(body.status, jobStatus)
     t.same(body, await ann.monitor(body.id))
   })
 
-  t.test(`${state}: Location is the result URL itself`, async (t) => {
-    const result = await resultOf(state)
+  t.test(`The 202 of a ${jobStatus} job has its own URL in Location`, async (t) => {
+    const result = await resultUrlOf(jobStatus)
     t.equal((await ann.get(result)).headers.location, result)
   })
 
-  t.test(`${state}: Retry-After is an integer of at least 1`, async (t) => {
-    t.match((await ann.get(await resultOf(state))).headers['retry-after'], /^[1-9]\d*$/)
+  t.test(`The 202 of a ${jobStatus} job has a Retry-After of at least 1 second`, async (t) => {
+    t.match((await ann.get(await resultUrlOf(jobStatus))).headers['retry-after'], /^[1-9]\d*$/)
   })
 }
 
-t.test('succeeded, with a resource: 303 to it', async (t) => {
+t.test('The result of a job with a resource is a 303 to the resource', async (t) => {
   const { id } = await ann.submit('/notes', { text: 'x' })
   await ann.ended(id)
   const { status, headers } = await ann.get(`/jobs/${id}/result`)
@@ -40,9 +40,9 @@ t.test('succeeded, with a resource: 303 to it', async (t) => {
   t.equal(headers['retry-after'], undefined)
 })
 
-t.test('succeeded, with a resource that the handler named: 303 to it', async (t) => {
+t.test('The resource can be set by the handler', async (t) => {
   const id = await ann.running()
-  await service.steer(id, { do: 'point at', path: '/notes/elsewhere' }, { do: 'succeed' })
+  await service.steer(id, { do: 'set resource', path: '/notes/elsewhere' }, { do: 'succeed' })
   await ann.ended(id)
   const { status, headers } = await ann.get(`/jobs/${id}/result`)
   t.equal(status, 303)
@@ -62,11 +62,11 @@ const resources = {
 }
 
 for (const [path, expected] of Object.entries(resources)) {
-  t.test(`succeeded, with the resource ${JSON.stringify(path)}: a URI everywhere`, async (t) => {
+  t.test(`The resource ${JSON.stringify(path)} is sent as a valid URI`, async (t) => {
     const location = expected.startsWith('/') ? service.api.url + expected : expected
     const key = { 'idempotency-key': expected }
     const id = await ann.running({}, key)
-    await service.steer(id, { do: 'point at', path }, { do: 'succeed' })
+    await service.steer(id, { do: 'set resource', path }, { do: 'succeed' })
     t.equal((await ann.ended(id)).resourceLocation, location)
     const waited = await ann.post('/steered', {}, { ...key, prefer: 'wait=30, return=representation' })
     for (const { status, headers } of [await ann.get(`/jobs/${id}/result`), waited]) {
@@ -76,7 +76,7 @@ for (const [path, expected] of Object.entries(resources)) {
   })
 }
 
-t.test('succeeded, inline result: 200 with the result', async (t) => {
+t.test('The result of a job with an inline result is a 200 with that result', async (t) => {
   const { id } = await ann.submit('/sums', { numbers: [1, 2] })
   await ann.ended(id)
   const { status, headers, body } = await ann.get(`/jobs/${id}/result`)
@@ -87,7 +87,7 @@ t.test('succeeded, inline result: 200 with the result', async (t) => {
 })
 
 for (const value of ['a text', '', 0, false, [1], {}]) {
-  t.test(`succeeded, inline result that is ${JSON.stringify(value)}: 200 with it as JSON`, async (t) => {
+  t.test(`The inline result ${JSON.stringify(value)} is sent as JSON`, async (t) => {
     const { id } = await ann.submit('/echoes', { only: value })
     t.same((await ann.ended(id)).result, value)
     for (const answer of [
@@ -101,7 +101,7 @@ for (const value of ['a text', '', 0, false, [1], {}]) {
   })
 }
 
-t.test('succeeded, neither: 204', async (t) => {
+t.test('The result of a job without a resource or an inline result is a 204', async (t) => {
   const { id } = await ann.submit('/quiet', {})
   await ann.ended(id)
   const { status, text } = await ann.get(`/jobs/${id}/result`)
@@ -109,26 +109,26 @@ t.test('succeeded, neither: 204', async (t) => {
   t.equal(text, '')
 })
 
-t.test("failed: the handler's declared 4xx", async (t) => {
+t.test('The result of a failed job has the 4xx of its handler', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'fail', code: 'too-late', message: 'It is too late', status: 422 })
   await ann.ended(id)
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 422)
 })
 
-t.test('failed, when the handler declared nothing: 424', async (t) => {
+t.test('The result of a failed job is a 424 if its handler declared no status', async (t) => {
   const id = await ann.endedAs('failed')
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 424)
 })
 
-t.test('failed, when the attempts are used up: 424', async (t) => {
+t.test('The result of a job that has used up its attempts is a 424', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'throw', message: 'once' }, { do: 'throw', message: 'twice' })
   await ann.ended(id)
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 424)
 })
 
-t.test('failed: problem details with the same error and the monitor as member job', async (t) => {
+t.test('The result of a failed job has the error of the monitor, and the monitor as the member job', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', details: [{ row: 1 }] })
   const monitor = await ann.ended(id)
@@ -140,18 +140,21 @@ t.test('failed: problem details with the same error and the monitor as member jo
 })
 
 for (const status of [400, 401, 404, 406, 408, 410, 429, 431]) {
-  t.test(`failed, with ${status}, which also says other things: the monitor is there all the same`, async (t) => {
-    const id = await ann.running()
-    await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status, details: [{ row: 1 }] })
-    const monitor = await ann.ended(id)
-    const answer = await ann.get(`/jobs/${id}/result`)
-    t.equal(answer.status, status)
-    t.same(answer.body.error, monitor.error)
-    t.same(answer.body.job, monitor)
-  })
+  t.test(
+    `The result of a job that failed with ${status}, a status with other meanings too, contains the monitor`,
+    async (t) => {
+      const id = await ann.running()
+      await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status, details: [{ row: 1 }] })
+      const monitor = await ann.ended(id)
+      const answer = await ann.get(`/jobs/${id}/result`)
+      t.equal(answer.status, status)
+      t.same(answer.body.error, monitor.error)
+      t.same(answer.body.job, monitor)
+    },
+  )
 }
 
-t.test('failed: never 5xx, also when the handler wants one', async (t) => {
+t.test('The result of a failed job is never a 5xx, even if its handler declared one', async (t) => {
   const id = await ann.running()
   const failure = { do: 'fail', code: 'overloaded', message: 'Too much', status: 503 } as const
   await service.steer(id, failure, failure)
@@ -160,30 +163,30 @@ t.test('failed: never 5xx, also when the handler wants one', async (t) => {
   t.ok(status >= 400 && status <= 499, `${status}`)
 })
 
-t.test('canceled: 409 operation-canceled', async (t) => {
+t.test('The result of a canceled job is a 409 with operation-canceled', async (t) => {
   const { status, body } = await ann.get(`/jobs/${await ann.endedAs('canceled')}/result`)
   t.equal(status, 409)
   t.equal(body.error.code, 'operation-canceled')
 })
 
-t.test('terminal: no Retry-After', async (t) => {
-  for (const state of ['succeeded', 'failed', 'canceled'] as const) {
-    const { headers } = await ann.get(`/jobs/${await ann.endedAs(state)}/result`)
-    t.equal(headers['retry-after'], undefined, state)
+t.test('The result of a job that has ended has no Retry-After', async (t) => {
+  for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
+    const { headers } = await ann.get(`/jobs/${await ann.endedAs(jobStatus)}/result`)
+    t.equal(headers['retry-after'], undefined, jobStatus)
   }
 })
 
-t.test('a record that has expired: 410', async (t) => {
+t.test('The result of an expired record is a 410', async (t) => {
   const id = await ann.endedAs('succeeded')
   await service.expire(id)
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 410)
 })
 
-t.test('an unknown job, and one with a malformed id: 404', async (t) => {
+t.test('The result of an unknown job or a malformed id is a 404', async (t) => {
   for (const id of [idAt(Date.now()), 'x']) t.equal((await ann.get(`/jobs/${id}/result`)).status, 404)
 })
 
-t.test("someone else's job: 404, whether it is pending or has ended", async (t) => {
+t.test("The result of another principal's job is a 404, whatever its status", async (t) => {
   const bob = service.as('bob')
   for (const id of [await ann.running(), await ann.endedAs('succeeded'), await ann.endedAs('failed')]) {
     const { status, text } = await bob.get(`/jobs/${id}/result`)
@@ -192,12 +195,12 @@ t.test("someone else's job: 404, whether it is pending or has ended", async (t) 
   }
 })
 
-t.test('unknown query parameters are ignored', async (t) => {
-  const { status } = await ann.get(`${await resultOf('queued')}?wait=5&x=y`)
+t.test('Unknown query parameters are ignored', async (t) => {
+  const { status } = await ann.get(`${await resultUrlOf('queued')}?wait=5&x=y`)
   t.equal(status, 202)
 })
 
-t.test('HEAD answers what GET does, without a body', async (t) => {
+t.test('HEAD answers like GET, without a body', async (t) => {
   const { id } = await ann.submit('/notes', { text: 'x' })
   await ann.ended(id)
   const { status, headers, text } = await ann.request(`/jobs/${id}/result`, { method: 'HEAD' })
@@ -208,7 +211,7 @@ t.test('HEAD answers what GET does, without a body', async (t) => {
 
 t.test('HEAD never waits', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
-  // Longer than a test is patient.
+  // Longer than the timeout of a test.
   const head = pending(ann.request(`/jobs/${id}/result`, { method: 'HEAD', headers: { prefer: 'wait=55' } }))
   t.equal((await head.result()).status, 202)
 })
@@ -221,18 +224,15 @@ t.test('fetch, which follows redirects, arrives at the resource', async (t) => {
   t.match(await response.json(), { text: 'follow me', status: 'ready' })
 })
 
-t.test(
-  'a client that repeats the result URL while it is 202 and then follows it arrives at the resource',
-  async (t) => {
-    const { headers } = await ann.post('/notes', { text: 'poll me' })
-    for (let location = headers.location as string; ; ) {
-      const answer = await ann.get(location)
-      if (answer.status === 200) {
-        t.match(answer.body, { text: 'poll me', status: 'ready' })
-        break
-      }
-      t.ok([202, 303].includes(answer.status))
-      location = answer.headers.location as string
+t.test('A client that polls the result URL and follows its redirect arrives at the resource', async (t) => {
+  const { headers } = await ann.post('/notes', { text: 'poll me' })
+  for (let location = headers.location as string; ; ) {
+    const answer = await ann.get(location)
+    if (answer.status === 200) {
+      t.match(answer.body, { text: 'poll me', status: 'ready' })
+      break
     }
-  },
-)
+    t.ok([202, 303].includes(answer.status))
+    location = answer.headers.location as string
+  }
+})

@@ -12,16 +12,16 @@ const { api, databaseUrl } = service
 const ann = service.as('ann')
 
 for (const path of ['/health/live', '/health/ready']) {
-  t.test(`GET ${path} is 200, for whoever asks`, async (t) => {
+  t.test(`GET ${path} answers 200, even without a principal`, async (t) => {
     t.equal((await ann.get(path)).status, 200)
     t.equal((await service.as('nobody').get(path)).status, 200)
   })
 }
 
-t.test('not ready without Postgres, but alive; ready again when it is back', async (t) => {
+t.test('While Postgres is unavailable, the process is live but not ready', async (t) => {
   const proxy = await startProxy(t, databaseUrl)
-  const cut = await start(t, 'api', { config, databaseUrl: proxy.url })
-  const client = service.as('ann', cut)
+  const cutApi = await start(t, 'api', { config, databaseUrl: proxy.url })
+  const client = service.as('ann', cutApi)
   await proxy.close()
   const { status } = await client.get('/health/ready')
   t.equal(status, 503)
@@ -30,10 +30,10 @@ t.test('not ready without Postgres, but alive; ready again when it is back', asy
   t.ok(await until(async () => (await client.get('/health/ready')).status === 200))
 })
 
-t.test('a request without Postgres is 503 with Retry-After, and shows no internals', async (t) => {
+t.test('While Postgres is unavailable, requests get 503 with Retry-After and no internals', async (t) => {
   const proxy = await startProxy(t, databaseUrl)
-  const cut = await start(t, 'api', { config, databaseUrl: proxy.url })
-  const client = service.as('ann', cut)
+  const cutApi = await start(t, 'api', { config, databaseUrl: proxy.url })
+  const client = service.as('ann', cutApi)
   const { id } = await client.submit('/idle', { text: 'x' })
   await proxy.close()
   for (const { status, headers, text } of [
@@ -48,10 +48,10 @@ t.test('a request without Postgres is 503 with Retry-After, and shows no interna
   }
 })
 
-t.test('not ready when the schema is not current', async (t) => {
-  const elsewhere = await serve(t, { worker: false })
-  const client = elsewhere.as('ann')
-  const { rows } = await elsewhere.pool.query(
+t.test('The process is not ready while the schema is outdated', async (t) => {
+  const separate = await serve(t, { worker: false })
+  const client = separate.as('ann')
+  const { rows } = await separate.pool.query(
     'delete from accepted.migration where name = (select max(name) from accepted.migration) returning *',
   )
   t.equal(rows.length, 1)
@@ -60,7 +60,7 @@ t.test('not ready when the schema is not current', async (t) => {
 })
 
 for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
-  t.test(`who offers to change to ${upgrade} is served as if it had not`, async (t) => {
+  t.test(`A client that offers to upgrade to ${upgrade} is served over HTTP/1.1`, async (t) => {
     const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
     t.teardown(() => socket.destroy())
     const body = JSON.stringify({ text: 'x' })
@@ -68,47 +68,47 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
       ...['POST /idle HTTP/1.1', 'Host: x', 'Connection: Upgrade, HTTP2-Settings', `Upgrade: ${upgrade}`],
       ...['HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA', 'Content-Type: application/json'],
     ]
-    let said = ''
+    let received = ''
     socket.setEncoding('utf8').on('data', (chunk) => {
-      said += chunk
+      received += chunk
     })
     socket.write(`${head.join('\r\n')}\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
-    await until(() => said.endsWith('}'))
-    t.match(said, /^HTTP\/1\.1 202 /)
-    // The connection goes on.
-    said = ''
+    await until(() => received.endsWith('}'))
+    t.match(received, /^HTTP\/1\.1 202 /)
+    // The connection stays usable.
+    received = ''
     socket.write('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n')
-    await until(() => said.endsWith('}'))
-    t.match(said, /^HTTP\/1\.1 200 /)
+    await until(() => received.endsWith('}'))
+    t.match(received, /^HTTP\/1\.1 200 /)
   })
 }
 
-t.test('GET /metrics is Prometheus text', async (t) => {
+t.test('GET /metrics answers in the text format of Prometheus', async (t) => {
   await ann.ended((await ann.submit('/notes', { text: 'x' })).id)
   const { status, headers, text } = await ann.get('/metrics')
   t.equal(status, 200)
   t.match(headers['content-type'], /^text\/plain\b.*version=0\.0\.4|^application\/openmetrics-text\b/)
   const lines = text.split('\n').filter(Boolean)
   t.ok(lines.some((line) => line.startsWith('# TYPE ')))
-  // A value is what Go's ParseFloat takes, which reads NaN in any case.
+  // A value is anything that Go's ParseFloat accepts; it accepts NaN in any letter case.
   const sample =
     /^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})? (-?[0-9.e+-]+|[+-]Inf|[Nn]a[Nn])( -?\d+)?$/
   for (const line of lines) if (!line.startsWith('#') && !sample.test(line)) t.fail(line)
   t.ok(lines.some((line) => sample.test(line)))
 })
 
-t.test('GET /metrics counts what was accepted', async (t) => {
-  const sampleOf = async () =>
+t.test('GET /metrics counts accepted requests', async (t) => {
+  const readSamples = async () =>
     (await ann.get('/metrics')).text.split('\n').filter((line) => line.includes('"quiet"') && !line.startsWith('#'))
-  const before = await sampleOf()
+  const before = await readSamples()
   await ann.submit('/quiet', {})
-  t.notSame(await sampleOf(), before)
+  t.notSame(await readSamples(), before)
 })
 
-// biome-ignore lint/suspicious/noExplicitAny: the document is what the tests are about
+// biome-ignore lint/suspicious/noExplicitAny: the tests check the document
 const openapi = async (): Promise<any> => (await ann.get('/openapi.json')).body
 
-t.test('GET /openapi.json is OpenAPI 3.1', async (t) => {
+t.test('GET /openapi.json answers with OpenAPI 3.1', async (t) => {
   const { status, headers, body } = await ann.get('/openapi.json')
   t.equal(status, 200)
   t.match(headers['content-type'], /json/)
@@ -155,7 +155,7 @@ t.test('GET /openapi.json has webhooks', async (t) => {
   t.ok(Object.keys((await openapi()).webhooks ?? {}).length > 0)
 })
 
-t.test('GET /docs is a page', async (t) => {
+t.test('GET /docs answers with a page', async (t) => {
   const response = await fetch(`${api.url}/docs`, { headers: { accept: 'text/html' } })
   t.equal(response.status, 200)
   t.match(response.headers.get('content-type'), /^text\/html\b/)

@@ -15,7 +15,7 @@ for (const [method, path] of [
   ['PATCH', '/notes/1'],
   ['DELETE', '/notes/1'],
 ] as const) {
-  t.test(`${method} on an operation's route is answered 202`, async (t) => {
+  t.test(`${method} on an operation's route gets 202`, async (t) => {
     const ann = service.as('ann')
     const { status, body } = await ann.request(path, { method, body: { text: 'x' } })
     t.equal(status, 202)
@@ -24,7 +24,7 @@ for (const [method, path] of [
   })
 }
 
-t.test('DELETE needs no body, whether or not it names a type', async (t) => {
+t.test('DELETE needs no body, with or without a Content-Type', async (t) => {
   const ann = service.as('ann')
   for (const headers of [{}, { 'content-type': 'application/json' }]) {
     const { status } = await ann.request('/drafts/1', { method: 'DELETE', headers })
@@ -33,44 +33,44 @@ t.test('DELETE needs no body, whether or not it names a type', async (t) => {
   t.equal((await ann.request('/drafts/1', { method: 'DELETE', body: { text: 1 } })).status, 400)
 })
 
-t.test('the body of a 202 is the monitor representation', async (t) => {
+t.test('The body of a 202 is the monitor', async (t) => {
   const ann = service.as('ann')
   const { body } = await ann.post('/idle', { text: 'x' })
   t.match(body, { operation: 'idle', status: 'queued', attempt: 0 })
   t.same(body, await ann.monitor(body.id))
 })
 
-t.test('a 202 is JSON', async (t) => {
+t.test('A 202 is JSON', async (t) => {
   const { headers } = await service.as('ann').post('/idle', { text: 'x' })
   t.match(headers['content-type'], /^application\/json\b/)
 })
 
-t.test('a 202 names the monitor in Operation-Location, absolute and of the same origin', async (t) => {
+t.test('Operation-Location of a 202 is the absolute URL of the monitor', async (t) => {
   const { headers, body } = await service.as('ann').post('/idle', { text: 'x' })
   t.equal(headers['operation-location'], `${api.url}/jobs/${body.id}`)
 })
 
-t.test('a 202 names the monitor in Content-Location, absolute and of the same origin', async (t) => {
+t.test('Content-Location of a 202 is the absolute URL of the monitor', async (t) => {
   const { headers, body } = await service.as('ann').post('/idle', { text: 'x' })
   t.equal(headers['content-location'], `${api.url}/jobs/${body.id}`)
 })
 
-t.test('a 202 names the result in Location, absolute and of the same origin', async (t) => {
+t.test('Location of a 202 is the absolute URL of the result', async (t) => {
   const { headers, body } = await service.as('ann').post('/idle', { text: 'x' })
   t.equal(headers.location, `${api.url}/jobs/${body.id}/result`)
 })
 
-t.test('a 202 has a Retry-After that is an integer of at least 1', async (t) => {
+t.test('A 202 has a Retry-After of at least 1 second', async (t) => {
   const { headers } = await service.as('ann').post('/idle', { text: 'x' })
   t.match(headers['retry-after'], /^[1-9]\d*$/)
 })
 
-t.test('a 202 has Cache-Control: no-store', async (t) => {
+t.test('A 202 has Cache-Control: no-store', async (t) => {
   const { headers } = await service.as('ann').post('/idle', { text: 'x' })
   t.equal(headers['cache-control'], 'no-store')
 })
 
-t.test('the links have the origin that the client called', async (t) => {
+t.test('Links have the origin that the client called', async (t) => {
   const { host } = new URL(api.url)
   const called = `localhost:${host.split(':')[1]}`
   const { headers } = await service.as('ann').post('/idle', { text: 'x' }, { host: called })
@@ -78,8 +78,8 @@ t.test('the links have the origin that the client called', async (t) => {
   t.equal(new URL(headers.location as string).host, called)
 })
 
-t.test('nothing is answered before COMMIT has returned', async (t) => {
-  const text = `${heldAtCommit}: not answered before`
+t.test('A request is not answered before COMMIT has returned', async (t) => {
+  const text = `${heldAtCommit}: not answered yet`
   const holder = await pool.connect()
   await holder.query('select pg_advisory_lock(hashtext($1))', [text])
   const answer = pending(service.as('ann').post('/notes', { text }))
@@ -91,7 +91,7 @@ t.test('nothing is answered before COMMIT has returned', async (t) => {
   }
   try {
     while (!answer.isSettled() && !(await isCommitting()));
-    t.notOk(answer.isSettled(), 'the request waits for its commit')
+    t.notOk(answer.isSettled(), 'the request waits for its COMMIT')
   } finally {
     await holder.query('select pg_advisory_unlock_all()')
     holder.release()
@@ -99,56 +99,59 @@ t.test('nothing is answered before COMMIT has returned', async (t) => {
   t.equal((await answer.result()).status, 202)
 })
 
-t.test('what a 202 speaks of is there for everybody: the domain row, the job and its place in the queue', async (t) => {
-  const cleo = service.as('cleo')
-  const { body } = await cleo.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
-  t.same(await service.storedBy('cleo'), { jobs: 1, keys: 1, notes: 1 })
-  const { rows } = await pool.query('select name from pgboss.job where id = $1', [body.id])
-  t.same(rows, [{ name: 'idle' }])
-})
+t.test(
+  'After a 202, the domain row, the job, its key and its queue row are visible to other connections',
+  async (t) => {
+    const cleo = service.as('cleo')
+    const { body } = await cleo.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
+    t.same(await service.storedBy('cleo'), { jobs: 1, keys: 1, notes: 1 })
+    const { rows } = await pool.query('select name from accepted_queue.job where id = $1', [body.id])
+    t.same(rows, [{ name: 'idle' }])
+  },
+)
 
-t.test('the domain row, the job, its place in the queue and its key are written by one transaction', async (t) => {
+t.test('The domain row, the job, its key and its queue row are written by one transaction', async (t) => {
   const dora = service.as('dora')
   const { body } = await dora.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
   const { rows } = await pool.query(
     `select xmin::text from note where id = $1
      union select xmin::text from accepted.job where id = $1
-     union select xmin::text from pgboss.job where id = $1
+     union select xmin::text from accepted_queue.job where id = $1
      union select xmin::text from accepted.idempotency_key where job_id = $1`,
     [body.id],
   )
   t.equal(rows.length, 1)
 })
 
-t.test('a commit that fails is no 202 and leaves nothing', async (t) => {
+t.test('A request whose commit fails does not get 202 and stores nothing', async (t) => {
   const eve = service.as('eve')
   const { status } = await eve.post('/notes', { text: failsAtCommit }, { 'idempotency-key': 'k' })
   t.equal(status, 500)
   t.same(await service.storedBy('eve'), nothing)
 })
 
-t.test('authentication comes first: whoever is unknown gets 401 whatever the body', async (t) => {
+t.test('Authentication comes first: an unknown caller gets 401, whatever the body', async (t) => {
   const { status } = await service.as('nobody').post('/sums', { numbers: 'none' })
   t.equal(status, 401)
   const large = await service.as('nobody').post('/sums', { numbers: [], label: 'x'.repeat(1024 * 1024) })
   t.equal(large.status, 401)
 })
 
-t.test('limits come before validation: a body that is too large and invalid gets 413', async (t) => {
+t.test('The body limit is checked before validation', async (t) => {
   const { status } = await service.as('ann').post('/sums', { numbers: 'x'.repeat(1024 * 1024) })
   t.equal(status, 413)
 })
 
-/** Requests that are refused, each with what is wrong with it. */
+/** Refused requests, each with its problem and the expected status. */
 const refused: [string, number, (user: string) => Promise<Answer>][] = [
   ['is not JSON', 400, (user) => postText(user, '{"text": ')],
   ['does not match the schema', 400, (user) => post(user, { text: 1 })],
-  ['comes from nobody known', 401, () => post('nobody', { text: 'x' })],
-  ['the operation forbids', 403, (user) => post(user, { text: 'forbidden' })],
+  ['has no known principal', 401, () => post('nobody', { text: 'x' })],
+  ['the operation refuses with 403', 403, (user) => post(user, { text: 'forbidden' })],
   ['the operation refuses with another 4xx', 404, (user) => post(user, { text: 'gone' })],
-  ['accepts no JSON', 406, (user) => post(user, { text: 'x' }, { accept: 'text/csv' })],
-  ['has too large a body', 413, (user) => post(user, { text: 'x'.repeat(1024 * 1024) })],
-  ['has a body that is no JSON by its media type', 415, (user) => postText(user, 'text=x', 'text/plain')],
+  ['does not accept JSON', 406, (user) => post(user, { text: 'x' }, { accept: 'text/csv' })],
+  ['has a body that is too large', 413, (user) => post(user, { text: 'x'.repeat(1024 * 1024) })],
+  ['has a body whose media type is not JSON', 415, (user) => postText(user, 'text=x', 'text/plain')],
 ]
 
 const post = (user: string, body: unknown, headers = {}) =>
@@ -159,7 +162,7 @@ const postText = (user: string, body: string, type = 'application/json') =>
     .request('/notes', { method: 'POST', body, headers: { 'content-type': type, 'idempotency-key': 'k' } })
 
 for (const [index, [what, expected, request]] of refused.entries()) {
-  t.test(`a request that ${what} is answered ${expected}, and nothing is stored`, async (t) => {
+  t.test(`A request that ${what} gets ${expected}, and nothing is stored`, async (t) => {
     const user = `refused-${index}`
     const { status, headers } = await request(user)
     t.equal(status, expected)
@@ -169,17 +172,17 @@ for (const [index, [what, expected, request]] of refused.entries()) {
   })
 }
 
-t.test('a refused request leaves nothing in the queue either', async (t) => {
+t.test('A refused request leaves no row in the queue', async (t) => {
   const { status } = await service.as('fred').post('/notes', { text: 'forbidden' })
   t.equal(status, 403)
   const { rows } = await pool.query(
-    'select id from pgboss.job q where name = any($1) and not exists (select from accepted.job j where j.id = q.id)',
+    'select id from accepted_queue.job q where name = any($1) and not exists (select from accepted.job j where j.id = q.id)',
     [claimed.split(',')],
   )
   t.same(rows, [])
 })
 
-t.test('400 lists every violation with a JSON pointer', async (t) => {
+t.test('A 400 lists every violation with a JSON pointer', async (t) => {
   const { status, body } = await service.as('ann').post('/sums', {
     numbers: [1, 'two', 3, 4.5],
     'in/words': 'yes',
@@ -190,7 +193,7 @@ t.test('400 lists every violation with a JSON pointer', async (t) => {
   for (const pointer of ['/numbers/1', '/numbers/3', '/in~1words', '/label']) t.ok(pointers.includes(pointer), pointer)
 })
 
-t.test('400 names a member that is missing', async (t) => {
+t.test('A 400 names a missing member', async (t) => {
   const { status, body } = await service.as('ann').post('/sums', {})
   t.equal(status, 400)
   t.ok(membersNamed('pointer', body).length > 0)
@@ -198,27 +201,27 @@ t.test('400 names a member that is missing', async (t) => {
 })
 
 for (const [what, body] of [
-  ['a string is not taken for an integer', { numbers: ['1'] }],
-  ['a boolean is not taken for an integer', { numbers: [true] }],
-  ['null is not taken for an integer', { numbers: [null] }],
-  ['a value is not taken for a list of one', { numbers: 1 }],
-  ['a string is not taken for a boolean', { numbers: [], 'in/words': 'true' }],
-  ['an integer is not taken for a boolean', { numbers: [], 'in/words': 1 }],
-  ['an integer is not taken for a string', { numbers: [], label: 1 }],
-  ['null is not taken for nothing', { numbers: [], label: null }],
+  ['a string is not an integer', { numbers: ['1'] }],
+  ['a boolean is not an integer', { numbers: [true] }],
+  ['null is not an integer', { numbers: [null] }],
+  ['a value is not a list of one', { numbers: 1 }],
+  ['a string is not a boolean', { numbers: [], 'in/words': 'true' }],
+  ['an integer is not a boolean', { numbers: [], 'in/words': 1 }],
+  ['an integer is not a string', { numbers: [], label: 1 }],
+  ['null is not an absent member', { numbers: [], label: null }],
 ] as const) {
-  t.test(`no type coercion: ${what}`, async (t) => {
+  t.test(`Types are not coerced: ${what}`, async (t) => {
     t.equal((await service.as('ann').post('/sums', body)).status, 400)
   })
 }
 
-t.test('no silent removal: a member that the schema forbids is refused', async (t) => {
+t.test('A member that the schema forbids is refused, not removed', async (t) => {
   const { status, body } = await service.as('ann').post('/sums', { numbers: [], surplus: 1 })
   t.equal(status, 400)
   t.match(JSON.stringify(body), /surplus/)
 })
 
-t.test('no silent removal: a member that the schema allows without naming it reaches the handler', async (t) => {
+t.test('A member that the schema allows without naming it reaches the handler', async (t) => {
   const ann = service.as('ann')
   const sent = { text: 'x', more: { deep: [1, null, false, 'y', 1.5, {}] }, '': 'no name', constructor: 'a word' }
   const { id } = await ann.submit('/echoes', sent)
@@ -234,7 +237,7 @@ for (const [what, json] of [
   ['surrogates in the wrong order', '{"text": "\\udc00\\ud800"}'],
   ['a lone surrogate in a name', '{"a\\ud800": 1}'],
 ] as const) {
-  t.test(`${what} is invalid`, async (t) => {
+  t.test(`A body with ${what} is invalid`, async (t) => {
     const user = `surrogate ${what.length}`
     const headers = { 'content-type': 'application/json' }
     const { status } = await service.as(user).request('/echoes', { method: 'POST', body: json, headers })
@@ -243,7 +246,7 @@ for (const [what, json] of [
   })
 }
 
-t.test('every value that cannot be stored is listed, up to 100, in the order of the body', async (t) => {
+t.test('Up to 100 values that cannot be stored are listed, in the order of the body', async (t) => {
   const pointersOf = async (body: unknown) => {
     const answer = await service.as('ann').post('/sums', body)
     t.equal(answer.status, 400)
@@ -255,7 +258,7 @@ t.test('every value that cannot be stored is listed, up to 100, in the order of 
   t.equal((await pointersOf({ numbers: Array(1_000).fill('\0') })).length, 100)
 })
 
-t.test('a pair of surrogates is a character like any other', async (t) => {
+t.test('A pair of surrogates is valid', async (t) => {
   const ann = service.as('ann')
   const headers = { 'content-type': 'application/json' }
   const { body } = await ann.request('/echoes', { method: 'POST', body: '{"text": "\\ud83d\\ude00"}', headers })

@@ -12,30 +12,30 @@ import { type Action, claimed, schema } from './app/operations.ts'
 
 export const config = join(import.meta.dirname, 'app/accepted.config.ts')
 
-/** The names of the states in which a job has ended. */
-export const finalStates = ['succeeded', 'failed', 'canceled'] as const
+/** The statuses of jobs that have ended. */
+export const finalStatuses = ['succeeded', 'failed', 'canceled'] as const
 
-/** An answer as it came over the wire. */
+/** A response as it came over the wire. */
 export interface Answer {
   status: number
   headers: IncomingHttpHeaders
-  /** Names and values in turn, as they were sent. */
+  /** Names and values alternately, as they were sent. */
   rawHeaders: string[]
   text: string
-  /** The text parsed, when the media type says that it is JSON. */
-  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+  /** The parsed text, if the media type is JSON. */
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   body: any
 }
 
 export interface RequestOptions {
   method?: string
-  /** A list sends a header as that many lines. */
+  /** An array is sent as several lines of the header. */
   headers?: OutgoingHttpHeaders
-  /** Sent as it is; anything but a string or bytes as JSON. */
+  /** A string or bytes are sent unchanged, everything else as JSON. */
   body?: unknown
 }
 
-/** Sends one request on a connection of its own, and follows nothing. */
+/** Sends one request on a new connection, without following redirects. */
 export async function send(url: string, { method = 'GET', headers = {}, body }: RequestOptions = {}): Promise<Answer> {
   const isRaw = body === undefined || typeof body === 'string' || Buffer.isBuffer(body)
   const bytes = isRaw ? (body ?? '') : JSON.stringify(body)
@@ -61,14 +61,14 @@ export async function send(url: string, { method = 'GET', headers = {}, body }: 
   }
 }
 
-/** Something that will be answered, and whether it has been already. */
+/** A promise whose settlement a test can check. */
 export interface Pending<Result> {
   isSettled(): boolean
-  /** Waits for it, but not for ever. */
+  /** Waits for the result, but only as long as {@link until} does. */
   result(): Promise<Result>
 }
 
-/** Lets a test look whether something has been answered. */
+/** Wraps a promise, so that a test can check whether it has settled. */
 export function pending<Result>(promise: Promise<Result>): Pending<Result> {
   let isSettled = false
   const settle = () => {
@@ -81,48 +81,48 @@ export function pending<Result>(promise: Promise<Result>): Pending<Result> {
   }
 }
 
-/** Somebody who calls the API. */
+/** A client of the API, as one principal. */
 export interface Client {
   name: string
   request(path: string, options?: RequestOptions): Promise<Answer>
   get(path: string, headers?: OutgoingHttpHeaders): Promise<Answer>
   post(path: string, body: unknown, headers?: OutgoingHttpHeaders): Promise<Answer>
-  /** Posts to an operation's route and answers the monitor in the 202. */
-  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+  /** Posts to an operation's route, and returns the monitor in the 202. */
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   submit(path: string, body: unknown, headers?: OutgoingHttpHeaders): Promise<any>
-  /** The monitor of a job. */
-  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+  /** Reads the monitor of a job. */
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   monitor(id: string): Promise<any>
-  /** Waits until the monitor of a job is as described, and answers it. */
-  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
-  untilJob(id: string, holds: (monitor: any) => unknown): Promise<any>
-  /** Waits for the end of a job and answers its monitor. */
-  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+  /** Waits until the monitor of a job matches, and returns it. */
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
+  untilJob(id: string, matches: (monitor: any) => unknown): Promise<any>
+  /** Waits until a job has ended, and returns its monitor. */
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   ended(id: string): Promise<any>
-  /** Submits a job that the test steers, and waits until it runs. */
+  /** Submits a steered job, waits until it is running, and returns its id. */
   running(body?: { label?: string; stubborn?: boolean }, headers?: OutgoingHttpHeaders): Promise<string>
-  /** Makes a job that has ended so, and answers its id. */
-  endedAs(state: (typeof finalStates)[number]): Promise<string>
+  /** Creates a job, waits until it has ended with a status, and returns its id. */
+  endedAs(jobStatus: (typeof finalStatuses)[number]): Promise<string>
 }
 
-/** A service with its API and worker processes. */
+/** API and worker processes with a database. */
 export interface Service {
   api: Program
-  /** All API processes, of which `api` is the first. */
+  /** All API processes; `api` is the first. */
   apis: Program[]
   databaseUrl: string
   pool: pg.Pool
-  /** A client of an API process, the first unless it is said which. */
+  /** Returns a client of an API process, by default the first. */
   as(user: string, api?: Program): Client
-  /** Tells a steered job what to do next. */
+  /** Adds actions to a steered job, which performs them in order. */
   steer(id: string, ...actions: Action[]): Promise<void>
-  /** What was seen of a job in its handler. */
-  sightings(id: string): Promise<string[]>
-  /** How often the settle of a job took effect. */
+  /** What the handler of a job recorded about itself. */
+  observations(id: string): Promise<string[]>
+  /** How many times the settle of a job committed. */
   effects(id: string): Promise<number>
-  /** Lets the record of a job that has ended expire. */
+  /** Makes the record of a job expire. */
   expire(id: string): Promise<void>
-  /** How many rows there are that a request of a principal would leave. */
+  /** Counts the rows that requests of a principal have stored. */
   storedBy(principal: string): Promise<typeof nothing>
 }
 
@@ -130,14 +130,14 @@ export interface ServiceOptions {
   apis?: number
   worker?: boolean
   env?: NodeJS.ProcessEnv
-  /** SQL to run before anything starts. */
+  /** SQL to run before the processes start. */
   prepare?: string
 }
 
-/** Nothing of a request was kept. */
+/** The counts of {@link Service.storedBy} for a principal without any rows. */
 export const nothing = { jobs: 0, keys: 0, notes: 0 }
 
-/** Starts API and worker processes on a database of their own. */
+/** Starts API and worker processes with a new database. */
 export async function serve(t: Test, options: ServiceOptions = {}): Promise<Service> {
   const databaseUrl = await createDatabase(t)
   const database = openDatabase({ url: databaseUrl })
@@ -159,8 +159,9 @@ export async function serve(t: Test, options: ServiceOptions = {}): Promise<Serv
   const rows = async (query: string, ...values: unknown[]) => (await pool.query(query, values)).rows
   return {
     ...{ api, apis, databaseUrl, pool, steer },
-    as: (user, by = api) => createClient(by.url, user, steer),
-    sightings: async (id) => (await rows('select word from sighting where job_id = $1', id)).map(({ word }) => word),
+    as: (user, target = api) => createClient(target.url, user, steer),
+    observations: async (id) =>
+      (await rows('select event from observation where job_id = $1', id)).map(({ event }) => event),
     effects: async (id) => (await rows('select from effect where job_id = $1', id)).length,
     expire: async (id) => {
       await rows("update accepted.job set expires_at = now() - interval '1 s' where id = $1", id)
@@ -177,7 +178,11 @@ export async function serve(t: Test, options: ServiceOptions = {}): Promise<Serv
   }
 }
 
-/** Starts a worker that claims some operations. */
+/**
+ * Starts a worker.
+ *
+ * @param operations the operations that it claims, separated by commas
+ */
 export const startWorker = (
   t: Test,
   databaseUrl: string,
@@ -198,10 +203,10 @@ function createClient(origin: string, name: string, steer: Service['steer']): Cl
       return monitor
     },
     monitor: async (id) => (await client.get(`/jobs/${id}`)).body,
-    untilJob: (id, holds) =>
+    untilJob: (id, matches) =>
       until(async () => {
         const monitor = await client.monitor(id)
-        return holds(monitor) && monitor
+        return matches(monitor) && monitor
       }),
     ended: (id) => client.untilJob(id, ({ endedAt }) => endedAt),
     async running(body = {}, headers = {}) {
@@ -209,15 +214,18 @@ function createClient(origin: string, name: string, steer: Service['steer']): Cl
       await client.untilJob(id, ({ status }) => status === 'running')
       return id
     },
-    async endedAs(state) {
-      if (state === 'canceled') {
+    async endedAs(jobStatus) {
+      if (jobStatus === 'canceled') {
         const { id } = await client.submit('/idle', { text: 'to be canceled' })
         await client.post(`/jobs/${id}/cancel`, undefined)
         await client.ended(id)
         return id
       }
       const { id } = await client.submit('/steered', {})
-      await steer(id, state === 'succeeded' ? { do: 'succeed' } : { do: 'fail', code: 'no-luck', message: 'No luck' })
+      await steer(
+        id,
+        jobStatus === 'succeeded' ? { do: 'succeed' } : { do: 'fail', code: 'no-luck', message: 'No luck' },
+      )
       await client.ended(id)
       return id
     },
@@ -225,14 +233,18 @@ function createClient(origin: string, name: string, steer: Service['steer']): Cl
   return client
 }
 
-/** The id of a job that never was, made at a time. */
+/**
+ * Makes an id that no job has.
+ *
+ * @param time the creation time in the id, in milliseconds since 1970
+ */
 export function idAt(time: number): string {
   const hex = time.toString(16).padStart(12, '0')
   const random = Math.floor(Math.random() * 2 ** 48).toString(16)
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-${random.padStart(12, '0')}`
 }
 
-/** All values of the members of that name, however deep. */
+/** Returns the values of all members with a name, at any depth. */
 export function membersNamed(name: string, value: unknown): unknown[] {
   if (typeof value !== 'object' || value === null) return []
   return Object.entries(value).flatMap(([key, member]) => [
@@ -241,7 +253,7 @@ export function membersNamed(name: string, value: unknown): unknown[] {
   ])
 }
 
-/** The preferences in Preference-Applied. */
+/** Returns the preferences in Preference-Applied. */
 export const preferencesApplied = ({ headers }: Answer): string[] =>
   [headers['preference-applied'] ?? []]
     .flat()

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { CloudEvent } from 'cloudevents'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
-import { serve as serveHere } from '../support/api.ts'
+import { serve as serveLocally } from '../support/api.ts'
 import { until } from '../support/until.ts'
 import * as operations from './app/operations.ts'
 import { idAt, serve } from './support.ts'
@@ -15,20 +15,21 @@ const [, otherApi] = apis
 
 interface Connection {
   socket: WebSocket
-  /** The text frames so far, and whether any frame was not text. */
+  /** The frames so far. */
   frames: string[]
+  /** Whether any frame was binary. */
   sawBinary(): boolean
-  /** Waits for an event about a job, and answers the first that is as described. */
-  // biome-ignore lint/suspicious/noExplicitAny: the data is what the test is about
+  /** Waits for an event about a job, with a status if one is given, and returns the first one. */
+  // biome-ignore lint/suspicious/noExplicitAny: the test checks the data
   event(id: string, status?: string): Promise<CloudEvent<any>>
-  /** The jobs told of so far. */
-  jobs(): (string | undefined)[]
+  /** The job ids of the events so far. */
+  jobIds(): (string | undefined)[]
   send(message: unknown): void
 }
 
-/** Connects as somebody. */
-async function connect(t: Test, user: string, from: { url: string } = api): Promise<Connection> {
-  const socket = new WebSocket(`${from.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
+/** Connects to an API process, by default the first. */
+async function connect(t: Test, user: string, target: { url: string } = api): Promise<Connection> {
+  const socket = new WebSocket(`${target.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
     headers: { 'x-user': user },
   })
   t.teardown(() => socket.terminate())
@@ -44,29 +45,29 @@ async function connect(t: Test, user: string, from: { url: string } = api): Prom
     ...{ socket, frames, sawBinary: () => binary },
     event: (id, status) =>
       until(() => events().find(({ data }) => data?.id === id && (status === undefined || data?.status === status))),
-    jobs: () => events().map(({ data }) => data?.id as string | undefined),
+    jobIds: () => events().map(({ data }) => data?.id as string | undefined),
     send: (message) => socket.send(JSON.stringify(message)),
   }
 }
 
-t.test('the subprotocol is cloudevents.json', async (t) => {
+t.test('The subprotocol is cloudevents.json', async (t) => {
   t.equal((await connect(t, 'ann')).socket.protocol, 'cloudevents.json')
 })
 
-t.test('one CloudEvent per text frame', async (t) => {
+t.test('Each text frame contains one CloudEvent', async (t) => {
   const ann = service.as('ann')
   const connection = await connect(t, 'ann')
   const { id } = await ann.submit('/notes', { text: 'x' })
   await connection.event(id, 'succeeded')
   t.notOk(connection.sawBinary())
   for (const frame of connection.frames) {
-    // Throws when it is not valid.
+    // Throws if the event is invalid.
     const event = new CloudEvent(JSON.parse(frame), true)
     t.equal(event.specversion, '1.0')
   }
 })
 
-t.test('an event carries the monitor as it is', async (t) => {
+t.test('An event carries the monitor', async (t) => {
   const bob = service.as('bob')
   const connection = await connect(t, 'bob')
   const id = await bob.endedAs('succeeded')
@@ -74,7 +75,7 @@ t.test('an event carries the monitor as it is', async (t) => {
   t.same(data, await bob.monitor(id))
 })
 
-t.test('events have different ids, one for each state of a job', async (t) => {
+t.test('Each version of a job has its own event id', async (t) => {
   const cleo = service.as('cleo')
   const connection = await connect(t, 'cleo')
   const id = await cleo.endedAs('succeeded')
@@ -83,24 +84,27 @@ t.test('events have different ids, one for each state of a job', async (t) => {
   t.equal(new Set(ids).size, ids.length)
 })
 
-t.test('without a subscription: all its jobs, also those that another API process has accepted', async (t) => {
-  const connection = await connect(t, 'dora')
-  const { id: first } = await service.as('dora').submit('/idle', { text: 'x' })
-  const { id: second } = await service.as('dora', otherApi).submit('/idle', { text: 'x' })
-  await connection.event(first)
-  await connection.event(second)
-  t.pass('both')
-})
+t.test(
+  'Without a subscription, a client receives all its jobs, including those that another API process accepted',
+  async (t) => {
+    const connection = await connect(t, 'dora')
+    const { id: first } = await service.as('dora').submit('/idle', { text: 'x' })
+    const { id: second } = await service.as('dora', otherApi).submit('/idle', { text: 'x' })
+    await connection.event(first)
+    await connection.event(second)
+    t.pass('both received')
+  },
+)
 
-t.test("without a subscription: nobody else's jobs", async (t) => {
+t.test('Without a subscription, a client receives no jobs of other principals', async (t) => {
   const connection = await connect(t, 'eve')
   const { id: theirs } = await service.as('fred').submit('/idle', { text: 'x' })
   const { id } = await service.as('eve').submit('/idle', { text: 'x' })
   await connection.event(id)
-  t.notOk(connection.jobs().includes(theirs))
+  t.notOk(connection.jobIds().includes(theirs))
 })
 
-t.test('a subscription is answered with the current state first', async (t) => {
+t.test('A subscription is answered with the current status', async (t) => {
   const gina = service.as('gina')
   const id = await gina.running()
   await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
@@ -113,7 +117,7 @@ t.test('a subscription is answered with the current state first', async (t) => {
   t.same(first, monitor)
 })
 
-t.test('a subscription to a job that has ended is answered with its end', async (t) => {
+t.test('A subscription to a job that has ended is answered with its final status', async (t) => {
   const hugo = service.as('hugo')
   const id = await hugo.endedAs('failed')
   const connection = await connect(t, 'hugo')
@@ -122,7 +126,7 @@ t.test('a subscription to a job that has ended is answered with its end', async 
   t.equal(data.status, 'failed')
 })
 
-t.test('a subscription goes on with what happens', async (t) => {
+t.test('A subscription receives later changes', async (t) => {
   const ida = service.as('ida')
   const id = await ida.running()
   const connection = await connect(t, 'ida')
@@ -133,7 +137,7 @@ t.test('a subscription goes on with what happens', async (t) => {
   t.same(data, await ida.monitor(id))
 })
 
-t.test('with a subscription: the jobs of it, and no others', async (t) => {
+t.test('With a subscription, a client receives no other jobs', async (t) => {
   const jim = service.as('jim')
   const { id } = await jim.submit('/idle', { text: 'x' })
   const connection = await connect(t, 'jim')
@@ -142,19 +146,19 @@ t.test('with a subscription: the jobs of it, and no others', async (t) => {
   const { id: other } = await jim.submit('/idle', { text: 'x' })
   await jim.post(`/jobs/${id}/cancel`, undefined)
   await connection.event(id, 'canceled')
-  t.notOk(connection.jobs().includes(other))
+  t.notOk(connection.jobIds().includes(other))
 })
 
-t.test('one message may subscribe to several jobs', async (t) => {
+t.test('One message can subscribe to several jobs', async (t) => {
   const kim = service.as('kim')
   const ids = [await kim.endedAs('canceled'), (await kim.submit('/idle', { text: 'x' })).id]
   const connection = await connect(t, 'kim')
   connection.send({ subscribe: ids })
   for (const id of ids) await connection.event(id)
-  t.same(new Set(connection.jobs()), new Set(ids))
+  t.same(new Set(connection.jobIds()), new Set(ids))
 })
 
-t.test('of what it cannot have each is answered with an error of its own', async (t) => {
+t.test('Each job that cannot be subscribed to is answered with its own error', async (t) => {
   const [lea, lou] = [service.as('lea'), service.as('lou')]
   const { id: mine } = await lea.submit('/idle', { text: 'x' })
   const { id: theirs } = await lou.submit('/idle', { text: 'x' })
@@ -165,9 +169,9 @@ t.test('of what it cannot have each is answered with an error of its own', async
   connection.send({ subscribe: [theirs, 'x', expired, mine.toUpperCase(), never, mine, longAgo, 'x'] })
   await connection.event(mine)
   await until(() => connection.frames.length >= 6)
-  const told = connection.frames.map((frame) => JSON.parse(frame))
+  const events = connection.frames.map((frame) => JSON.parse(frame))
   t.same(
-    new Map(told.map(({ subject, data }) => [subject, data.error?.code ?? data.status])),
+    new Map(events.map(({ subject, data }) => [subject, data.error?.code ?? data.status])),
     new Map([
       ...[
         [theirs, 'not-found'],
@@ -179,10 +183,10 @@ t.test('of what it cannot have each is answered with an error of its own', async
       [mine, 'queued'],
     ] as [string, string][]),
   )
-  t.equal(told.length, 6)
+  t.equal(events.length, 6)
 })
 
-t.test('more subscriptions than a connection may have are refused as a whole', async (t) => {
+t.test('A message with too many subscriptions is refused completely', async (t) => {
   const { id } = await service.as('lin').submit('/idle', { text: 'x' })
   const connection = await connect(t, 'lin')
   connection.send({ subscribe: [...Array.from({ length: 1_000 }, (_, n) => `${n}`), id] })
@@ -193,23 +197,26 @@ t.test('more subscriptions than a connection may have are refused as a whole', a
   t.equal(rest.length, 1)
 })
 
-t.test('one that floods its connection is answered once a message, and others are served', async (t) => {
-  const { id } = await service.as('liv').submit('/idle', { text: 'x' })
-  const { id: marker } = await service.as('liv').submit('/idle', { text: 'x' })
-  const connection = await connect(t, 'liv')
-  const messages = 200
-  for (let count = 0; count < messages; count++) connection.send({ subscribe: Array(1_500).fill(id) })
-  connection.send({ subscribe: [marker] })
-  t.equal((await service.as('mia').submit('/idle', { text: 'x' })).status, 'queued')
-  await connection.event(marker)
-  t.same([...new Set(connection.jobs())], [id, marker])
-  t.ok(connection.frames.length <= messages + 1)
-})
+t.test(
+  'A client that floods its connection does not delay others, and gets at most one event per message',
+  async (t) => {
+    const { id } = await service.as('liv').submit('/idle', { text: 'x' })
+    const { id: marker } = await service.as('liv').submit('/idle', { text: 'x' })
+    const connection = await connect(t, 'liv')
+    const messages = 200
+    for (let count = 0; count < messages; count++) connection.send({ subscribe: Array(1_500).fill(id) })
+    connection.send({ subscribe: [marker] })
+    t.equal((await service.as('mia').submit('/idle', { text: 'x' })).status, 'queued')
+    await connection.event(marker)
+    t.same([...new Set(connection.jobIds())], [id, marker])
+    t.ok(connection.frames.length <= messages + 1)
+  },
+)
 
-t.test('a slow client is told of all its jobs, and of each the newest state', async (t) => {
+t.test('A slow client receives the newest status of each of its jobs', async (t) => {
   const may = service.as('may')
   const ids: string[] = []
-  // More than the buffers between the two hold.
+  // More than the buffers of the connection hold.
   for (let count = 0; count < 20; count++) {
     const { id } = await may.submit('/echoes', { text: 'x'.repeat(900_000) })
     ids.push(id)
@@ -225,22 +232,22 @@ t.test('a slow client is told of all its jobs, and of each the newest state', as
   await fast.event(idle, 'canceled')
   slow.socket.resume()
   await slow.event(idle, 'canceled')
-  t.same(new Set(slow.jobs()), new Set([...ids, idle]))
+  t.same(new Set(slow.jobIds()), new Set([...ids, idle]))
   const ofIdle = slow.frames.map((frame) => JSON.parse(frame).data).filter(({ id }) => id === idle)
   t.equal(ofIdle.at(-1).status, 'canceled')
 })
 
-t.test('a snapshot of any size arrives whole', async (t) => {
+t.test('A large snapshot arrives completely', async (t) => {
   const mel = service.as('mel')
   const ids = new Set<string>()
   for (let count = 0; count < 20; count++) ids.add((await mel.submit('/echoes', { text: 'x'.repeat(900_000) })).id)
   for (const id of ids) await mel.ended(id)
   const connection = await connect(t, 'mel')
   for (const id of ids) await connection.event(id, 'succeeded')
-  t.same(new Set(connection.jobs()), ids)
+  t.same(new Set(connection.jobIds()), ids)
 })
 
-t.test('unsubscribe: nothing more of that job', async (t) => {
+t.test('After an unsubscribe, a client receives nothing more about that job', async (t) => {
   const leo = service.as('leo')
   const [gone, kept] = await Promise.all([leo.running(), leo.running()])
   const connection = await connect(t, 'leo')
@@ -248,7 +255,7 @@ t.test('unsubscribe: nothing more of that job', async (t) => {
   await connection.event(gone)
   await connection.event(kept)
   connection.send({ unsubscribe: [gone] })
-  // Answered in turn, so that the other message has been read by then.
+  // Messages are handled in order, so this answer shows that the unsubscribe has been handled.
   const { id: marker } = await leo.submit('/idle', { text: 'x' })
   connection.send({ subscribe: [marker] })
   await connection.event(marker)
@@ -256,37 +263,37 @@ t.test('unsubscribe: nothing more of that job', async (t) => {
   await leo.ended(gone)
   await service.steer(kept, { do: 'succeed' })
   await connection.event(kept, 'succeeded')
-  const told = connection.frames.map((frame) => JSON.parse(frame).data)
-  t.notOk(told.some(({ id, status }) => id === gone && status === 'succeeded'))
+  const received = connection.frames.map((frame) => JSON.parse(frame).data)
+  t.notOk(received.some(({ id, status }) => id === gone && status === 'succeeded'))
 })
 
-t.test('after the last subscription is gone: all its jobs again', async (t) => {
+t.test('After its last unsubscribe, a client receives all its jobs again', async (t) => {
   const ned = service.as('ned')
   const { id } = await ned.submit('/idle', { text: 'x' })
   const connection = await connect(t, 'ned')
   connection.send({ subscribe: [id] })
   await connection.event(id)
   connection.send({ unsubscribe: [id] })
-  // Answered in turn, so that the other message has been read by then.
+  // Messages are handled in order, so this answer shows that the unsubscribe has been handled.
   connection.send({ unsubscribe: 'x' })
   await until(() => connection.frames.some((frame) => JSON.parse(frame).type === 'error'))
   const { id: other } = await ned.submit('/idle', { text: 'x' })
   await connection.event(other)
   await ned.post(`/jobs/${id}/cancel`, undefined)
   await connection.event(id, 'canceled')
-  t.pass('both')
+  t.pass('both received')
 })
 
-t.test('when no subscription could be had: all its jobs', async (t) => {
+t.test('If no subscription succeeds, a client still receives all its jobs', async (t) => {
   const connection = await connect(t, 'nick')
   connection.send({ subscribe: [idAt(Date.now())] })
   await until(() => connection.frames.length > 0)
   const { id } = await service.as('nick').submit('/idle', { text: 'x' })
   await connection.event(id)
-  t.pass('it hears of it')
+  t.pass('received')
 })
 
-t.test("a subscription to someone else's job, or to none, tells nothing of it", async (t) => {
+t.test("A subscription to another principal's job or an unknown one reveals nothing", async (t) => {
   const { id: theirs } = await service.as('max').submit('/notes', { text: 'secret of max' })
   const { id: mine } = await service.as('nina').submit('/idle', { text: 'x' })
   const connection = await connect(t, 'nina')
@@ -295,22 +302,22 @@ t.test("a subscription to someone else's job, or to none, tells nothing of it", 
   await service.as('max').ended(theirs)
   await service.as('nina').post(`/jobs/${mine}/cancel`, undefined)
   await connection.event(mine, 'canceled')
-  t.notOk(connection.jobs().includes(theirs))
+  t.notOk(connection.jobIds().includes(theirs))
   t.notMatch(connection.frames.join(), 'note.create')
 })
 
-for (const garbage of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"subscribe":[1]}']) {
-  t.test(`a message that makes no sense does not end the process: ${garbage}`, async (t) => {
+for (const message of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"subscribe":[1]}']) {
+  t.test(`An invalid message does not stop the process: ${message}`, async (t) => {
     const connection = await connect(t, 'otto')
-    connection.socket.send(garbage)
+    connection.socket.send(message)
     const again = await connect(t, 'otto')
     const { id } = await service.as('otto').submit('/idle', { text: 'x' })
     await again.event(id)
-    t.pass('it goes on')
+    t.pass('received')
   })
 }
 
-t.test('without a principal: no connection, but 401', async (t) => {
+t.test('A connection without a principal is refused with 401', async (t) => {
   const socket = new WebSocket(`${api.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
     headers: { 'x-user': 'nobody' },
   })
@@ -320,18 +327,22 @@ t.test('without a principal: no connection, but 401', async (t) => {
   t.equal(response.statusCode, 401)
 })
 
-t.test('what cannot be told closes the connection with 1011, and nothing else', async (t) => {
-  const odd = await serveHere(t, { operations: [operations.idle] })
-  await odd.database.pool.query(operations.schema)
+t.test('A job that cannot be serialised closes the connection with 1011, and the process continues', async (t) => {
+  const local = await serveLocally(t, { operations: [operations.idle] })
+  await local.database.pool.query(operations.schema)
   const submit = () =>
-    fetch(`${odd.url}/idle`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"text":"x"}' })
+    fetch(`${local.url}/idle`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"text":"x"}',
+    })
   t.equal((await submit()).status, 202)
   const closeCode = async ({ socket }: Connection) => (await once(socket, 'close'))[0]
-  const closed = closeCode(await connect(t, 'ann', odd))
-  // There is no such time in JSON.
-  await odd.database.pool.query("update accepted.job set sequence = sequence + 1, updated_at = 'infinity'")
+  const closed = closeCode(await connect(t, 'ann', local))
+  // JSON has no representation for an infinite time.
+  await local.database.pool.query("update accepted.job set sequence = sequence + 1, updated_at = 'infinity'")
   t.equal(await closed, 1011)
-  // Told when it connects.
-  t.equal(await closeCode(await connect(t, 'ann', odd)), 1011)
+  // The snapshot of a new connection contains the job as well.
+  t.equal(await closeCode(await connect(t, 'ann', local)), 1011)
   t.equal((await submit()).status, 202)
 })

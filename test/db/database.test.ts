@@ -2,7 +2,7 @@ import t from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import { createDatabase } from '../support/database.ts'
 
-t.test('closed: all connections are, also where Kysely had none of them', async (t) => {
+t.test('close ends all connections, also when Kysely has used none', async (t) => {
   const database = openDatabase({ url: await createDatabase(t) })
   const { pool } = database
   await pool.query('select 1')

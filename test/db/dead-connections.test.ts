@@ -2,18 +2,22 @@ import { existsSync, readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
+import { isLostConnection } from '../../src/db/sqlstate.ts'
 import { createDatabase } from '../support/database.ts'
 import { startInterceptor } from '../support/proxy.ts'
 
-/** A pool on a way to Postgres whose connections can fall silent, with three that nobody uses. */
+// The tests wait for checks that run every few seconds.
+t.jobs = 3
+
+/** Opens three idle connections through a proxy that can silence them. */
 async function openIdle(t: Test) {
-  const silent = new Set<object>()
-  const there = new Set<object>()
+  const connections = new Set<object>()
+  const silenced = new Set<object>()
   const url = await startInterceptor(t, await createDatabase(t), () => {
     const connection = {}
-    there.add(connection)
-    const pass = () => (silent.has(connection) ? 'silence' : 'pass')
-    return { there: pass, back: pass }
+    connections.add(connection)
+    const decide = () => (silenced.has(connection) ? 'silence' : 'pass')
+    return { toServer: decide, toClient: decide }
   })
   const errors: Error[] = []
   const database = openDatabase({ url, onIdleError: (error) => errors.push(error) })
@@ -21,42 +25,59 @@ async function openIdle(t: Test) {
   const clients = await Promise.all([1, 2, 3].map(() => database.pool.connect()))
   for (const client of clients) client.release()
   t.equal(database.pool.idleCount, 3)
-  return { ...database, clients, errors, silence: () => there.forEach((connection) => void silent.add(connection)) }
+  /** Silences the connections that exist now, but not later ones. */
+  const silenceAll = () => {
+    for (const connection of connections) silenced.add(connection)
+  }
+  return { ...database, clients, errors, silenceAll }
 }
 
-t.test('when one connection is dead, those that nobody uses are not handed out any more', async (t) => {
-  const { pool, errors, silence } = await openIdle(t)
-  silence()
-  await t.rejects(pool.query('select'), { message: /nothing was heard from Postgres/ })
+t.test('when a connection is dead, the idle ones are replaced too', async (t) => {
+  const { pool, errors, silenceAll } = await openIdle(t)
+  silenceAll()
+  await t.rejects(pool.query('select'), { message: /Postgres is not working on the statement/ })
   t.equal((await Promise.all([1, 2, 3].map((n) => pool.query('select $1::int as n', [n])))).length, 3)
   t.equal(errors.length, 2)
 })
 
-const table = '/proc/net/tcp'
+t.test('a silent connection is broken, one on which Postgres works for as long is not', async (t) => {
+  const url = await startInterceptor(t, await createDatabase(t), () => ({
+    toServer: (chunk) => (chunk.includes('to be silenced') ? 'silence' : 'pass'),
+  }))
+  const { pool, close } = openDatabase({ url, poolSize: 2 })
+  t.teardown(close)
+  // Longer than it takes until a statement is checked.
+  const working = pool.query('select pg_sleep(16)')
+  const error = await pool.query("select 'to be silenced'").catch((error) => error)
+  t.ok(isLostConnection(error), 'its transaction is retried')
+  t.equal((await working).rows.length, 1)
+})
+
+const tcpTable = '/proc/net/tcp'
 
 t.test(
-  'of one that nobody uses, TCP asks every ten seconds whether it is alive',
-  { skip: !existsSync(table) && 'only Linux tells' },
+  'TCP tests idle connections every ten seconds',
+  { skip: !existsSync(tcpTable) && 'only Linux shows the timers of a socket' },
   async (t) => {
     const { clients } = await openIdle(t)
     for (const client of clients) {
       const { localPort = 0 } = (client as unknown as { connection: { stream: Socket } }).connection.stream
-      const [timer, due] = timerOf(localPort)
-      // 2: it is for the next of these questions. In hundredths of a second.
-      t.equal(timer, 2)
-      t.ok(due <= 1_000, `due in ${due}`)
+      const [timer, dueIn] = timerOf(localPort)
+      t.equal(timer, 2, 'the keep-alive timer')
+      t.ok(dueIn <= 1_000, `due in ${dueIn} hundredths of a second`)
     }
   },
 )
 
-/** Of a socket, which timer runs, and until when. */
-function timerOf(port: number): [kind: number, due: number] {
+/** Returns the kind of timer that runs for a socket, and when it is due, in hundredths of a second (proc_net_tcp). */
+function timerOf(port: number): [kind: number, dueIn: number] {
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
-  const fields = readFileSync(table, 'utf8')
+  const established = '01'
+  const rows = readFileSync(tcpTable, 'utf8')
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
-  // 01: it is established. Others that had the same port may still be closing.
-  const found = fields.find(([, local, , state]) => local?.endsWith(suffix) && state === '01')
-  const [kind, due] = found?.[5]?.split(':') ?? []
-  return [Number(kind), Number.parseInt(due ?? '', 16)]
+  // Closing sockets may still have the same port.
+  const found = rows.find(([, local, , state]) => local?.endsWith(suffix) && state === established)
+  const [kind, dueIn] = found?.[5]?.split(':') ?? []
+  return [Number(kind), Number.parseInt(dueIn ?? '', 16)]
 }

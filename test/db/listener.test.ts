@@ -1,64 +1,56 @@
-import t from 'tap'
-import { openDatabase } from '../../src/db/database.ts'
+import t, { type Test } from 'tap'
+import { type Database, openDatabase } from '../../src/db/database.ts'
 import { listen } from '../../src/db/listener.ts'
 import { channels, createNotifier, unpack } from '../../src/db/notifier.ts'
 import { openTestDatabase } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-t.test('words are heard once each, however often they are notified, and long lists in several payloads', async (t) => {
-  const database = await openTestDatabase(t)
-  const heard: string[] = []
-  let payloads = 0
-  let listening = 0
-  const listener = listen(database, {
-    channels: {
-      [channels.work]: (payload) => {
-        payloads += 1
-        heard.push(...unpack(payload))
-      },
-    },
-    onListening: () => {
-      listening += 1
-    },
-    onError: (error) => t.fail(error.message),
-  })
-  t.teardown(() => listener.close())
-  await until(() => listening)
-  const notifier = createNotifier(database)
-  const words = Array.from({ length: 1000 }, (_, index) => `operation.number-${index}`)
-  for (const word of [...words, ...words]) notifier.notify('work', [word])
-  await notifier.flush()
-  await until(() => heard.length >= words.length)
-  t.same(heard, words)
-  t.ok(payloads > 1)
-})
-
-t.test('a listener whose connection is killed listens again, and says so', async (t) => {
-  const database = await openTestDatabase(t)
-  const heard: string[] = []
+/** Listens on the channel `work` and collects what it receives. Returns once it is listening. */
+async function startListening(t: Test, database: Database) {
+  const payloads: string[] = []
   const errors: Error[] = []
-  let listening = 0
+  let starts = 0
   const listener = listen(database, {
-    channels: { [channels.work]: (payload) => heard.push(payload) },
+    channels: { [channels.work]: (payload) => payloads.push(payload) },
     onListening: () => {
-      listening += 1
+      starts += 1
     },
     onError: (error) => errors.push(error),
   })
   t.teardown(() => listener.close())
-  await until(() => listening === 1)
+  await until(() => starts === 1)
+  return { payloads, errors, starts: () => starts }
+}
+
+t.test('each item is received once, however often it was notified, and long lists take several payloads', async (t) => {
+  const database = await openTestDatabase(t)
+  const { payloads, errors } = await startListening(t, database)
+  const notifier = createNotifier(database)
+  const items = Array.from({ length: 1000 }, (_, index) => `operation.number-${index}`)
+  for (const item of [...items, ...items]) notifier.notify('work', [item])
+  await notifier.flush()
+  const received = () => payloads.flatMap(unpack)
+  await until(() => received().length >= items.length)
+  t.same(received(), items)
+  t.ok(payloads.length > 1)
+  t.same(errors, [])
+})
+
+t.test('a listener whose connection is killed listens again and reports it', async (t) => {
+  const database = await openTestDatabase(t)
+  const { payloads, errors, starts } = await startListening(t, database)
   await database.pool.query(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '% listen' and datname = current_database()",
   )
-  await until(() => listening === 2)
+  await until(() => starts() === 2)
   t.ok(errors.length > 0)
   await database.pool.query("notify accepted_work, 'still there'")
-  await until(() => heard.length > 0)
-  t.same(heard, ['still there'])
+  await until(() => payloads.length > 0)
+  t.same(payloads, ['still there'])
 })
 
-t.test('a notifier whose Postgres is away loses its words, and nothing else', async (t) => {
+t.test('a notifier loses its notifications without an error while Postgres is unavailable', async (t) => {
   const database = openDatabase({ url: `postgres://postgres@127.0.0.1:${await freePort()}/nowhere` })
   t.teardown(() => database.close())
   const notifier = createNotifier(database)

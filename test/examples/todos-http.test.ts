@@ -6,7 +6,7 @@ import { createDatabase } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-/** A request of the file, with what is said of it. */
+/** A request of the file, with its annotations. */
 interface Step {
   title: string
   status: number
@@ -22,32 +22,33 @@ const [, ...blocks] = text.split(/^### /m).slice(1)
 
 function parse(block: string): Step {
   const [title, ...lines] = block.split('\n') as [string, ...string[]]
-  const said = (pattern: RegExp) => lines.map((line) => line.match(pattern)?.[1]).find(Boolean)
+  const annotation = (pattern: RegExp) => lines.map((line) => line.match(pattern)?.[1]).find(Boolean)
   const request = lines.filter((line) => !line.startsWith('#'))
   const blank = request.indexOf('')
   const [[method, url], headers] = [request[0]?.split(' ') as [string, string], request.slice(1, blank)]
   return {
     ...{ title, method, url },
-    status: Number(said(/^# → (\d+)/)),
-    name: said(/^# @name (\w+)/),
+    status: Number(annotation(/^# → (\d+)/)),
+    name: annotation(/^# @name (\w+)/),
     headers: Object.fromEntries(headers.map((line) => line.split(': ') as [string, string])),
     body: request.slice(blank).join('\n').trim() || undefined,
   }
 }
 
-t.test('todos.http walks through the example, and every answer is the one it names', async (t) => {
+t.test('every request of todos.http gets the status that the file names', async (t) => {
   const databaseUrl = await createDatabase(t)
   const [api] = await Promise.all([
     start(t, 'api', { databaseUrl }),
     start(t, 'worker', { databaseUrl, env: { DATA_DIR: t.testdir() } }),
   ])
-  const known: Record<string, string> = { host: api.url }
-  const fill = (template: string) => template.replace(/\{\{(.+?)\}\}/g, (_, name) => known[name] ?? `unknown ${name}`)
+  const variables: Record<string, string> = { host: api.url }
+  const fill = (template: string) =>
+    template.replace(/\{\{(.+?)\}\}/g, (_, name) => variables[name] ?? `unknown ${name}`)
 
   t.ok(blocks.length > 10)
   for (const step of blocks.map(parse)) {
     const send = () => fetch(fill(step.url), { ...step, ...(step.body && { body: step.body }) } as RequestInit)
-    // A result may still be pending when it is asked for the first time.
+    // A result may still be pending at the first request.
     const response = await until(async () => {
       const answer = await send()
       return (step.status !== 200 || answer.status !== 202) && answer
@@ -55,18 +56,18 @@ t.test('todos.http walks through the example, and every answer is the one it nam
     t.equal(response.status, step.status, step.title)
     if (!step.name) continue
     const { id } = (await response.json()) as { id: string }
-    known[`${step.name}.response.body.id`] = id
-    for (const [name, value] of response.headers) known[`${step.name}.response.headers.${name}`] = value
+    variables[`${step.name}.response.body.id`] = id
+    for (const [name, value] of response.headers) variables[`${step.name}.response.headers.${name}`] = value
   }
   const todos = (await fetch(`${api.url}/todos`).then((answer) => answer.json())) as { id: string }[]
   t.same(
     todos.map(({ id }) => id),
-    [known['create.response.body.id']],
-    'neither the replay nor what was refused made a todo',
+    [variables['create.response.body.id']],
+    'neither the replay nor the refused requests created a todo',
   )
 })
 
-t.test('what Postgres does not know, and what cannot be decoded, is the 4xx of a client', async (t) => {
+t.test('an impossible date and an undecodable URL are 4xx, and an upper-case id works', async (t) => {
   const databaseUrl = await createDatabase(t)
   const api = await start(t, 'api', { databaseUrl })
   const yearZero = await post(`${api.url}/todos`, { title: 'x', dueBy: '0000-01-01' })

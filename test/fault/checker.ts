@@ -1,139 +1,188 @@
 import { readFile } from 'node:fs/promises'
 import pg from 'pg'
-import type { Journal, Line } from './journal.ts'
+import type { Journal, JournalEntry, JournalEvent } from './journal.ts'
 
-/** What the client was told, compared with what is in Postgres once everything has ended. */
-export interface Verdict {
+/** The counts that must be 0, with the words that reports use for them. */
+export const violations = {
+  /** Acknowledged intents without an effect. */
+  lost: 'lost jobs',
+  /** Jobs or effects of intents that were never invoked, or were refused. */
+  unexpected: 'unexpected jobs',
+  /** Jobs and effects beyond the first one of an intent. */
+  duplicated: 'duplicate jobs or effects',
+  /** Jobs that lack their domain row, their status row or one of their keys. */
+  partial: 'partially written jobs',
+  /** Jobs that have not ended, or whose status does not match their effect or their queue row. */
+  wrongStatus: 'wrong statuses',
+} as const
+
+export type Violation = keyof typeof violations
+
+/** The comparison of the client's journal with Postgres, after every job has ended. */
+export interface CheckResult extends Record<Violation, number> {
   invoked: number
   acknowledged: number
-  /** Acknowledged, and no effect. */
-  lost: number
-  /** An effect or a job that was never asked for, or of which the client was told that nothing was stored. */
-  unexpected: number
-  /** Effects beyond the first of an intent, and jobs beyond the first. */
-  duplicated: number
-  /** Some of domain row, status row, effect and key are missing. */
-  partial: number
-  /** Not terminal, or not matching the effect. */
-  wrongStatus: number
-  /** The outcome was unknown, and it was there. */
+  /** Intents that were stored although a request for them had an unknown outcome. */
   recovered: number
-  /** Executions beyond the first of a job. */
-  duplicatedExecutions: number
-  /** A sentence for each thing that must not be, the first few of each kind. */
+  /** Executions beyond the first one of a job. */
+  repeatedExecutions: number
+  /** One sentence per violation, limited to the first {@link maxFindings}. */
   findings: string[]
 }
 
-interface Row {
+const maxFindings = 20
+
+interface TokenRow {
   token: string
   job_id: string
 }
 
 interface JobRow {
   id: string
-  state: string
+  status: string
   idempotency_key: string | null
-  /** The job that the request became, when this one is a retry, or a retry of one. */
+  /** The first job in a chain of retries; the job itself if it is not a retry. */
   root: string
-  /** It came of a schedule: no request, no `accept`. */
+  /** Created by a schedule: without a request and without `accept`. */
   is_scheduled: boolean
-  is_claimed: boolean
-  /** The job that had the effect of the key. */
+  has_idempotency_key_row: boolean
+  /** The job that has processed the idempotency key. */
   processed_by: string | null
-  is_queued: boolean
+  queue_state: string | null
 }
 
 export interface CheckOptions {
   journal: Journal
-  /** Where handlers record what they execute. */
+  /** The file in which handlers record each execution. */
   executions: string
   databaseUrl: string
-  /** How these intents must end; default: succeeded, with their effect. */
-  mustFail?: (token: string) => boolean
+  /** Selects the intents whose jobs have to fail. All others have to succeed, with their effect. */
+  isExpectedToFail?: (token: string) => boolean
 }
 
-/** Compares. Call it when the faults have stopped and the queue is drained. */
-export async function check({ journal, executions, databaseUrl, mustFail }: CheckOptions): Promise<Verdict> {
+/** Compares the journal with Postgres. Call it after the faults have stopped and every job has ended. */
+export async function check({
+  journal,
+  executions,
+  databaseUrl,
+  isExpectedToFail,
+}: CheckOptions): Promise<CheckResult> {
   const intents = Map.groupBy(await journal.read(), ({ token }) => token)
-  const { domain, effects, jobs } = await readAll(databaseUrl)
-  const verdict: Verdict = {
-    ...{ invoked: intents.size, acknowledged: 0, lost: 0, unexpected: 0, duplicated: 0, partial: 0 },
-    ...{ wrongStatus: 0, recovered: 0, duplicatedExecutions: 0, findings: [] },
+  const database = await readDatabase(databaseUrl)
+  const result: CheckResult = {
+    ...{ invoked: intents.size, acknowledged: 0, recovered: 0 },
+    ...{ lost: 0, unexpected: 0, duplicated: 0, partial: 0, wrongStatus: 0 },
+    ...{ repeatedExecutions: await countRepeatedExecutions(executions), findings: [] },
   }
-  const find = (kind: 'lost' | 'unexpected' | 'duplicated' | 'partial' | 'wrongStatus', what: string, count = 1) => {
-    verdict[kind] += count
-    if (verdict.findings.length < 20) verdict.findings.push(`${kind}: ${what}`)
+  const report = (violation: Violation, finding: string, count = 1) => {
+    result[violation] += count
+    if (result.findings.length < maxFindings) result.findings.push(`${violations[violation]}: ${finding}`)
   }
-  const byToken = {
-    domain: Map.groupBy(domain, ({ token }) => token),
-    effects: Map.groupBy(effects, ({ token }) => token),
+  for (const [token, entries] of intents) checkIntent(token, entries, database, { result, report, isExpectedToFail })
+  for (const { token, job_id } of [...database.domain, ...database.effects]) {
+    if (!intents.has(token)) report('unexpected', `${token} (${job_id}) was never invoked`)
   }
-  const withEffect = Map.groupBy(effects, ({ job_id }) => job_id)
-  const withDomain = new Set(domain.map(({ job_id }) => job_id))
+  checkJobs(database, report)
+  return result
+}
 
-  for (const [token, lines] of intents) {
-    const acknowledged = new Set(lines.flatMap(({ job }) => job ?? []))
-    const is = (happening: Line['happening']) => lines.some((line) => line.happening === happening)
-    const inDomain = byToken.domain.get(token) ?? []
-    const itsEffects = byToken.effects.get(token) ?? []
-    const isThere = inDomain.length > 0 || itsEffects.length > 0
-    if (acknowledged.size > 0) verdict.acknowledged += 1
-    if (acknowledged.size > 1) find('duplicated', `${token} was acknowledged as the jobs ${[...acknowledged]}`)
-    if (inDomain.length > 1) find('duplicated', `${token} became ${inDomain.length} jobs`, inDomain.length - 1)
-    if (itsEffects.length > 1) find('duplicated', `${token} has ${itsEffects.length} effects`, itsEffects.length - 1)
-    for (const id of acknowledged) {
-      const state = jobs.get(id)?.state
-      const isAsItMust = mustFail?.(token) ? state === 'failed' : itsEffects.length > 0
-      if (!isAsItMust) find('lost', `${token} was acknowledged as ${id}, which is ${state ?? 'not there'}`)
-    }
-    if (is('unknown') && isThere) verdict.recovered += 1
-    // What was invoked and has no outcome is unknown as well: the client itself was stopped.
-    const outcomes = lines.filter(({ happening }) => happening !== 'invoked').length
-    const isRefused = !is('unknown') && acknowledged.size === 0 && outcomes === lines.length - outcomes
-    if (isRefused && isThere) find('unexpected', `${token} was refused (${lines.at(-1)?.why}) and is there`)
-  }
-  for (const { token, job_id } of [...domain, ...effects]) {
-    if (!intents.has(token)) find('unexpected', `${token} (${job_id}) was never invoked`)
-  }
+type Report = (violation: Violation, finding: string, count?: number) => void
 
-  for (const id of new Set([...withDomain, ...withEffect.keys(), ...jobs.keys()])) {
+function checkIntent(
+  token: string,
+  entries: readonly JournalEntry[],
+  database: DatabaseContents,
+  {
+    result,
+    report,
+    isExpectedToFail,
+  }: { result: CheckResult; report: Report; isExpectedToFail: CheckOptions['isExpectedToFail'] },
+): void {
+  const acknowledgedJobs = new Set(entries.flatMap(({ job }) => job ?? []))
+  const has = (event: JournalEvent) => entries.some((entry) => entry.event === event)
+  const domainCount = database.domainByToken.get(token)?.length ?? 0
+  const effectCount = database.effectsByToken.get(token)?.length ?? 0
+  const isStored = domainCount > 0 || effectCount > 0
+  if (acknowledgedJobs.size > 0) result.acknowledged += 1
+  if (acknowledgedJobs.size > 1) report('duplicated', `${token} was acknowledged as the jobs ${[...acknowledgedJobs]}`)
+  if (domainCount > 1) report('duplicated', `${token} became ${domainCount} jobs`, domainCount - 1)
+  if (effectCount > 1) report('duplicated', `${token} has ${effectCount} effects`, effectCount - 1)
+  for (const id of acknowledgedJobs) {
+    const status = database.jobs.get(id)?.status
+    const isAsExpected = isExpectedToFail?.(token) ? status === 'failed' : effectCount > 0
+    if (!isAsExpected) report('lost', `${token} was acknowledged as ${id}, whose status is ${status ?? 'missing'}`)
+  }
+  if (has('unknown') && isStored) result.recovered += 1
+  // A request without an outcome counts as unknown too: the client was stopped before it could write one.
+  const outcomeCount = entries.filter(({ event }) => event !== 'invoked').length
+  const hasEveryOutcome = outcomeCount === entries.length - outcomeCount
+  const isRefused = !has('unknown') && acknowledgedJobs.size === 0 && hasEveryOutcome
+  if (isRefused && isStored) report('unexpected', `${token} was refused (${entries.at(-1)?.reason}) but is stored`)
+}
+
+/** Checks that the rows of each job fit together. */
+function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report): void {
+  const withEffect = new Set(effects.map(({ job_id }) => job_id))
+  const withDomainRow = new Set(domain.map(({ job_id }) => job_id))
+  for (const id of new Set([...withDomainRow, ...withEffect, ...jobs.keys()])) {
     const job = jobs.get(id)
     if (!job) {
-      find('partial', `${id} has no status`)
+      report('partial', `${id} has no status row`)
       continue
     }
     const hasEffect = withEffect.has(id)
+    // A retry needs no row in idempotency_key: it inherits the key only to pass it on to other systems.
+    const needsIdempotencyKeyRow = !job.is_scheduled && job.root === id && job.idempotency_key !== null
     const missing = [
-      !job.is_scheduled && !withDomain.has(job.root) && 'its domain row',
-      // A retry inherits the key that it passes on; what it came by itself is another.
-      !job.is_scheduled && job.root === id && job.idempotency_key !== null && !job.is_claimed && 'its idempotency key',
+      !job.is_scheduled && !withDomainRow.has(job.root) && 'its domain row',
+      needsIdempotencyKeyRow && !job.has_idempotency_key_row && 'its idempotency key',
       job.idempotency_key !== null && hasEffect && job.processed_by === null && 'its processed key',
     ].filter(Boolean)
-    if (missing.length > 0) find('partial', `${id} (${job.state}) lacks ${missing.join(', ')}`)
-    const isFinal = ['succeeded', 'failed', 'canceled'].includes(job.state)
-    if (!isFinal || job.is_queued)
-      find('wrongStatus', `${id} is ${job.state}, ${job.is_queued ? '' : 'not '}in the queue`)
-    // A duplicate ends like the job that had the effect.
-    const isEffective = hasEffect || (job.processed_by !== null && withEffect.has(job.processed_by))
-    if (isFinal && (job.state === 'succeeded' ? !isEffective : hasEffect)) {
-      find('wrongStatus', `${id} is ${job.state} ${hasEffect ? 'with' : 'without'} its effect`)
-    }
+    if (missing.length > 0) report('partial', `${id} (${job.status}) lacks ${missing.join(', ')}`)
+    // The duplicate of a job succeeds without an effect of its own.
+    const isProcessed = hasEffect || (job.processed_by !== null && withEffect.has(job.processed_by))
+    const problem = findStatusProblem(job, { hasEffect, isProcessed })
+    if (problem) report('wrongStatus', `${id} is ${job.status} ${problem}`)
   }
-  verdict.duplicatedExecutions = await countDuplicates(executions)
-  return verdict
 }
 
-async function countDuplicates(executions: string): Promise<number> {
+function findStatusProblem(
+  { status, queue_state }: JobRow,
+  { hasEffect, isProcessed }: { hasEffect: boolean; isProcessed: boolean },
+): string | undefined {
+  const isPendingInQueue = ['created', 'retry', 'active'].includes(queue_state ?? '')
+  if (isPendingInQueue) return `and still ${queue_state} in the queue`
+  switch (status) {
+    case 'succeeded':
+      if (queue_state !== null) return `but its queue row, in state ${queue_state}, was not deleted`
+      return isProcessed ? undefined : 'without its effect'
+    case 'failed':
+    case 'canceled':
+      return hasEffect ? 'but has an effect' : undefined
+    default:
+      return 'and its queue row is not pending'
+  }
+}
+
+async function countRepeatedExecutions(executions: string): Promise<number> {
   const ids = (await readFile(executions, 'utf8').catch(() => '')).split('\n').filter(Boolean)
   return ids.length - new Set(ids).size
 }
 
-async function readAll(databaseUrl: string) {
+interface DatabaseContents {
+  domain: TokenRow[]
+  effects: TokenRow[]
+  domainByToken: Map<string, TokenRow[]>
+  effectsByToken: Map<string, TokenRow[]>
+  jobs: Map<string, JobRow>
+}
+
+async function readDatabase(databaseUrl: string): Promise<DatabaseContents> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {
-    const { rows: domain } = await client.query<Row>('select token, job_id from domain')
-    const { rows: effects } = await client.query<Row>('select token, job_id from effect')
+    const { rows: domain } = await client.query<TokenRow>('select token, job_id from domain')
+    const { rows: effects } = await client.query<TokenRow>('select token, job_id from effect')
     const { rows: jobs } = await client.query<JobRow>(`
       with recursive lineage (id, root) as (
         select id, id from accepted.job where retry_of is null
@@ -141,19 +190,23 @@ async function readAll(databaseUrl: string) {
         select job.id, root from lineage join accepted.job on job.retry_of = lineage.id
       )
       select
-        job.id, job.state, job.idempotency_key, lineage.root,
-        job.principal = 'schedule' as is_scheduled, claimed.job_id is not null as is_claimed, processed.job_id as processed_by,
-        coalesce(queue.state <= 'active', false) as is_queued
+        job.id, job.status, job.idempotency_key, lineage.root, job.principal = 'schedule' as is_scheduled,
+        key.job_id is not null as has_idempotency_key_row, processed.job_id as processed_by,
+        queue.state::text as queue_state
       from accepted.job
       join lineage using (id)
-      left join accepted.idempotency_key claimed
-        on claimed.principal = job.principal and claimed.key = job.idempotency_key
+      left join accepted.idempotency_key key on key.principal = job.principal and key.key = job.idempotency_key
       left join accepted.processed_key processed
         on processed.operation = job.operation and processed.principal = job.principal
         and processed.key = job.idempotency_key
-      left join pgboss.job queue on queue.name = job.operation and queue.id = job.id
+      left join accepted_queue.job queue on queue.name = job.operation and queue.id = job.id
       where job.operation like 'intent.%'`)
-    return { domain, effects, jobs: new Map(jobs.map((job) => [job.id, job])) }
+    return {
+      ...{ domain, effects },
+      domainByToken: Map.groupBy(domain, ({ token }) => token),
+      effectsByToken: Map.groupBy(effects, ({ token }) => token),
+      jobs: new Map(jobs.map((job) => [job.id, job])),
+    }
   } finally {
     await client.end()
   }

@@ -2,43 +2,41 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Journal } from './journal.ts'
 
-/** How long an answer may take before the outcome counts as unknown, in milliseconds. */
-const answerWithin = 15_000
-/** Between attempts of one intent, in milliseconds. */
-const pause = 100
+/** Without a response within this time, the outcome of a request counts as unknown. */
+const requestTimeoutMs = 15_000
+/** The pause between two requests for one intent. */
+const retryPauseMs = 100
+/** How long an intent with a key is retried after the load was stopped: until every process is up again. */
+const maxRetryAfterStopMs = 60_000
 
 export interface LoadOptions {
   journal: Journal
-  /** Where to send the next request; asked anew for each attempt. */
+  /** Returns the base URL of the next request. */
   url: () => string
-  /** Requests at once. */
+  /** How many clients send at once. */
   connections?: number
-  /** Which routes, in turn. */
+  /** The routes to use in turn. */
   paths?: readonly string[]
-  /** What the body holds besides the token. */
+  /** Members of the body besides the token. */
   body?: object
 }
 
-/** Clients that submit one intent after the other. */
+/** A group of clients. Each client submits one intent after another. */
 export interface Load {
-  /** Acknowledgements so far. */
-  acknowledged(): number
-  /** Answers so far that were neither an acknowledgement nor unknown, by status and code. */
+  acknowledgedCount(): number
+  /** Counts the requests that the server refused, by status and error code. */
   refusals: Map<string, number>
-  /** Unknown outcomes so far, by reason. */
-  unknowns: Map<string, number>
-  /** Begins no more intents; resolves when each has its outcome or cannot get one. */
+  /** Counts the requests whose outcome is unknown, by reason. */
+  unknownOutcomes: Map<string, number>
+  /** Starts no more intents. Resolves when each one is acknowledged or given up. */
   stop(): Promise<void>
-  /** The same, but nothing is repeated any more. */
-  abandon(): Promise<void>
+  /** Starts no more intents and retries none. Resolves when every request has its outcome. */
+  stopWithoutRetry(): Promise<void>
 }
 
-/** With a key, how long an intent is repeated after the load was stopped, in milliseconds: until everything is up again. */
-const repeatFor = 60_000
-
 /**
- * Starts clients. Half of the intents carry an Idempotency-Key, and those are repeated with it until they are
- * acknowledged; the others are given up when their outcome is unknown, for to repeat them could do them twice.
+ * Starts clients. Half of the intents carry an Idempotency-Key and are retried with it until they are acknowledged. An
+ * intent without a key is given up when its outcome is unknown, because a retry could execute it twice.
  */
 export function startLoad({
   journal,
@@ -48,76 +46,73 @@ export function startLoad({
   body,
 }: LoadOptions): Load {
   let acknowledged = 0
-  let stopped = false
-  let stoppedAt = Number.POSITIVE_INFINITY
-  let count = 0
+  let isStopped = false
+  let retryUntil = Number.POSITIVE_INFINITY
+  let intentCount = 0
   const refusals = new Map<string, number>()
-  const unknowns = new Map<string, number>()
-  const add = (to: Map<string, number>, why: string) => to.set(why, (to.get(why) ?? 0) + 1)
+  const unknownOutcomes = new Map<string, number>()
+  const count = (counts: Map<string, number>, reason: string) => counts.set(reason, (counts.get(reason) ?? 0) + 1)
 
   const submit = async (number: number) => {
     const token = randomUUID()
     const key = number % 2 === 0 ? `key-${token}` : undefined
     const path = paths[Math.floor(number / 2) % paths.length] as string
     for (;;) {
-      await journal.append({ token, happening: 'invoked', ...(key && { key }) })
-      const outcome = await attempt(url() + path, { ...body, token }, key)
+      await journal.append({ token, event: 'invoked', ...(key && { key }) })
+      const outcome = await sendRequest(url() + path, { ...body, token }, key)
       await journal.append({ token, ...(key && { key }), ...outcome })
-      if (outcome.happening === 'acknowledged') {
+      if (outcome.event === 'acknowledged') {
         acknowledged += 1
         return
       }
-      add(outcome.happening === 'unknown' ? unknowns : refusals, outcome.why)
-      if (outcome.happening === 'unknown' && !key) return
-      if (stopped && (!key || performance.now() - stoppedAt > repeatFor)) return
-      await delay(pause)
+      count(outcome.event === 'unknown' ? unknownOutcomes : refusals, outcome.reason)
+      if (outcome.event === 'unknown' && !key) return
+      if (isStopped && (!key || performance.now() > retryUntil)) return
+      await delay(retryPauseMs)
     }
   }
-  const connection = async () => {
-    while (!stopped) await submit(count++)
+  const runConnection = async () => {
+    while (!isStopped) await submit(intentCount++)
   }
-  const running = Promise.all(Array.from({ length: connections }, connection))
+  const running = Promise.all(Array.from({ length: connections }, runConnection))
+  const stop = async (maxRetryMs: number) => {
+    isStopped = true
+    retryUntil = performance.now() + maxRetryMs
+    await running
+  }
   return {
-    acknowledged: () => acknowledged,
+    acknowledgedCount: () => acknowledged,
     refusals,
-    unknowns,
-    async stop() {
-      stopped = true
-      stoppedAt = performance.now()
-      await running
-    },
-    async abandon() {
-      stopped = true
-      stoppedAt = Number.NEGATIVE_INFINITY
-      await running
-    },
+    unknownOutcomes,
+    stop: () => stop(maxRetryAfterStopMs),
+    stopWithoutRetry: () => stop(Number.NEGATIVE_INFINITY),
   }
 }
 
-type Outcome =
-  | { happening: 'acknowledged'; job: string; why: string }
-  | { happening: 'refused' | 'unknown'; why: string }
+type RequestOutcome =
+  | { event: 'acknowledged'; job: string; reason: string }
+  | { event: 'refused' | 'unknown'; reason: string }
 
-/** Sends one request and says what the client may believe of it. */
-export async function attempt(url: string, body: object, key?: string): Promise<Outcome> {
+/** Sends one request. Returns what the client knows about its outcome. */
+export async function sendRequest(url: string, body: object, key?: string): Promise<RequestOutcome> {
   try {
     const response = await fetch(url, {
       method: 'POST',
       headers: { 'content-type': 'application/json', ...(key && { 'idempotency-key': key }) },
       body: JSON.stringify(body),
-      signal: AbortSignal.timeout(answerWithin),
+      signal: AbortSignal.timeout(requestTimeoutMs),
     })
     // biome-ignore lint/suspicious/noExplicitAny: a body of any shape
     const answer: any = await response.json()
-    if (response.status === 202) return { happening: 'acknowledged', job: answer.id, why: '202' }
+    if (response.status === 202) return { event: 'acknowledged', job: answer.id, reason: '202' }
     const code: string = answer.error?.code
-    // The one answer that does not say that nothing was stored.
-    const happening = code === 'database-unavailable' ? 'unknown' : 'refused'
-    return { happening, why: `${response.status} ${code}` }
+    // The only error code that leaves open whether something was stored.
+    const event = code === 'database-unavailable' ? 'unknown' : 'refused'
+    return { event, reason: `${response.status} ${code}` }
   } catch (error) {
     const { name, cause } = error as Error & { cause?: { code?: string } }
-    const why = cause?.code ?? name
-    // Never sent.
-    return { happening: why === 'ECONNREFUSED' ? 'refused' : 'unknown', why }
+    const reason = cause?.code ?? name
+    // After ECONNREFUSED the server cannot have received anything.
+    return { event: reason === 'ECONNREFUSED' ? 'refused' : 'unknown', reason }
   }
 }

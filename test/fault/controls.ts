@@ -1,99 +1,96 @@
 import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { carelessHandler } from './rows/handlers.ts'
-import { apiKills, oneKey, stoppedWorkers } from './rows/processes.ts'
-import type { Figures, Row } from './stage.ts'
+import type { Violation } from './checker.ts'
+import type { Row } from './row.ts'
+import { duplicateKey } from './rows/duplicate-key.ts'
+import { unawaitedStatements } from './rows/handlers.ts'
+import { workerPausedInPerform } from './rows/paused-workers.ts'
+import { apiKills } from './rows/process-kills.ts'
 
-/** A piece of the sources that is cut out. */
+/** An edit that removes a guard from the sources. */
 interface Cut {
   file: string
-  /** Matches in one place. */
+  /** Occurs exactly once in the file. */
   from: string
   to: string
 }
 
-/** A guard that is cut out, and the row that must show it: the checker is worth nothing when it does not. */
+/** A row that runs without a guard. If the checker finds no violation then, a passing row proves nothing. */
 export interface Control {
   name: string
+  /** What the sources do without the guard, and the fault that exposes it. */
   summary: string
   row: Row
   cuts: readonly Cut[]
-  /** What the checker must find. */
-  finds: 'lost' | 'duplicated'
+  expectedViolation: Violation
 }
 
 export const controls: readonly Control[] = [
   {
     name: 'ack-before-commit',
-    summary: 'the answer leaves before the commit, and the API is killed',
+    summary: 'the API answers 202 before the commit, and is killed',
     row: apiKills,
-    finds: 'lost',
+    expectedViolation: 'lost',
     cuts: [
       {
         file: 'src/accept/committer.ts',
-        from: `(trx: AnyTransaction) => inTime(accept(boss, trx, entries, 'skip'), longestTogether, tooLong)`,
+        from: `(trx: AnyTransaction) =>
+      withTimeout(accept(boss, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)`,
         to: `async (trx: AnyTransaction) => {
-          const outcomes = await accept(boss, trx, entries, 'skip')
-          for (const [index, one] of batch.entries()) settle(one, outcomes[index])
-          await new Promise((later) => setTimeout(later, 50))
+          const outcomes = await accept(boss, trx, entries, lockWait)
+          for (const [index, request] of unanswered.entries()) {
+            const outcome = outcomes[index]
+            if (outcome) request.resolve(outcome)
+          }
+          await new Promise((resolve) => setTimeout(resolve, 50))
           return outcomes
         }`,
       },
     ],
   },
   {
-    name: 'no-dedup',
-    summary: 'nothing is inserted into processed_key, and there are two jobs with one key',
-    row: oneKey,
-    finds: 'duplicated',
+    name: 'without-dedup',
+    summary: 'settle does not insert into processed_key, and two jobs have the same key',
+    row: duplicateKey,
+    expectedViolation: 'duplicated',
     cuts: [
       {
-        file: 'worker/dedup.ts',
+        file: 'worker/execution/deduplicate.ts',
         from: 'where idempotency_key is not null and not cancel_requested',
         to: 'where false',
       },
-      {
-        file: 'worker/dedup.ts',
-        from: '  if (losers.length === 0) return new Map()',
-        to: '  if (losers.length >= 0) return new Map()',
-      },
     ],
   },
   {
-    name: 'no-fence',
-    summary: 'settle looks neither at the attempt nor at the status, and a worker is stopped past its lease',
-    row: stoppedWorkers[0] as Row,
-    finds: 'duplicated',
+    name: 'without-fence',
+    summary: 'settle checks neither the attempt nor the status, and a worker is paused past its lease',
+    row: workerPausedInPerform,
+    expectedViolation: 'duplicated',
     cuts: [
       {
-        file: 'worker/claim.ts',
-        from: '  if (affected !== claims.length) {',
-        to: '  if (affected > claims.length) {',
+        file: 'src/queue/claims.ts',
+        from: 'if (affected === claims.length) return',
+        to: 'if (affected <= claims.length) return',
       },
       {
-        file: 'worker/dedup.ts',
-        // biome-ignore lint/suspicious/noTemplateCurlyInString: it is a piece of a template
-        from: ' and state in ${pendingList}\n      order by id for update',
-        to: '\n      order by id for update',
+        file: 'worker/execution/pending-jobs.ts',
+        // biome-ignore lint/suspicious/noTemplateCurlyInString: source text of a template literal
+        from: 'sql`${idIn(ids)} and job.status in ${pendingStatusesSql}`',
+        // biome-ignore lint/suspicious/noTemplateCurlyInString: source text of a template literal
+        to: 'sql`${idIn(ids)}`',
       },
       {
-        file: 'worker/status.ts',
-        // biome-ignore lint/suspicious/noTemplateCurlyInString: it is a piece of a template
-        from: ' and state in ${pendingList}\n    order by id for update',
-        to: '\n    order by id for update',
-      },
-      {
-        file: 'worker/status.ts',
-        from: '  if (rows.length !== endings.length) throw new LostClaim',
-        to: '  if (rows.length > endings.length) throw new LostClaim',
+        file: 'worker/execution/job-status.ts',
+        from: 'if (rows.length !== completions.length) throw new LostClaim',
+        to: 'if (rows.length > completions.length) throw new LostClaim',
       },
     ],
   },
   {
-    name: 'no-last-word',
-    summary: 'statements may follow a ROLLBACK that is under way, and a handler sends some beside one that fails',
-    row: carelessHandler,
-    finds: 'duplicated',
+    name: 'statements-after-rollback',
+    summary: 'the database client sends statements after a ROLLBACK, and a handler does not await its statements',
+    row: unawaitedStatements,
+    expectedViolation: 'duplicated',
     cuts: [
       {
         file: 'src/db/client.ts',
@@ -104,35 +101,25 @@ export const controls: readonly Control[] = [
   },
 ]
 
-/** What the sources consist of, for a copy that runs. */
-const parts = ['src', 'worker', 'migrations', 'assets', 'package.json', 'test/fault/app']
+/** The files and directories that a copy needs to run. */
+const copiedPaths = ['src', 'worker', 'migrations', 'assets', 'package.json', 'test/fault/app']
 
 /**
- * Copies the sources without the guards.
+ * Copies the sources and removes the guards of a control from the copy.
  *
- * @param copy a directory within the checkout, that is not there yet
- * @throws Error when a cut does not match exactly once: the sources have changed, and the control must follow
+ * @param copy a new directory within the checkout
+ * @throws Error when a cut does not occur exactly once: the sources have changed, and the cut has to be adapted
  */
-export async function copyWithout({ cuts }: Control, root: string, copy: string): Promise<void> {
-  for (const part of parts) {
-    await mkdir(join(copy, part, '..'), { recursive: true })
-    await cp(join(root, part), join(copy, part), { recursive: true })
+export async function copyWithoutGuards({ cuts }: Control, root: string, copy: string): Promise<void> {
+  for (const path of copiedPaths) {
+    await mkdir(join(copy, path, '..'), { recursive: true })
+    await cp(join(root, path), join(copy, path), { recursive: true })
   }
   await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
   for (const { file, from, to } of cuts) {
     const path = join(copy, file)
     const pieces = (await readFile(path, 'utf8')).split(from)
-    if (pieces.length !== 2) throw new Error(`${file} has ${pieces.length - 1} times, not once:\n${from}`)
+    if (pieces.length !== 2) throw new Error(`${file}: expected one occurrence, found ${pieces.length - 1}:\n${from}`)
     await writeFile(path, pieces.join(to))
   }
-}
-
-/** Whether the checker found what it must find. */
-export const isExposed = ({ finds }: Control, figures: Figures): boolean => figures[finds] > 0
-
-/** What the checker found, in one line. */
-export function printControl(control: Control, figures: Figures): string {
-  const { lost, unexpected, duplicated, partial, wrongStatus, acknowledged } = figures
-  const verdict = isExposed(control, figures) ? 'ok  ' : 'FAIL'
-  return `${verdict} without ${control.name.padEnd(18)} · must be ${control.finds} · acknowledged ${acknowledged} · lost ${lost} · unexpected ${unexpected} · duplicated ${duplicated} · partial ${partial} · wrong status ${wrongStatus}`
 }

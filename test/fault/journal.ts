@@ -1,63 +1,63 @@
 import { type FileHandle, open, readFile } from 'node:fs/promises'
 
-/** What happened to an attempt of the client: it was about to be sent, and then one of the three. */
-export type Happening = 'invoked' | 'acknowledged' | 'refused' | 'unknown'
+/** The client writes `invoked` before it sends a request, and one of the other events when it knows the outcome. */
+export type JournalEvent = 'invoked' | 'acknowledged' | 'refused' | 'unknown'
 
 /** A line of the journal. */
-export interface Line {
-  /** The client's name of its intent; the same over all attempts. */
+export interface JournalEntry {
+  /** Identifies the intent, which is one thing that a client wants done. It is the same in every request for it. */
   token: string
-  happening: Happening
-  /** The Idempotency-Key, when the intent has one. */
+  event: JournalEvent
+  /** The Idempotency-Key, if the intent has one. */
   key?: string
-  /** The job that an acknowledgement names. */
+  /** The id of the job, if the request was acknowledged. */
   job?: string
-  /** Status and code, or the error. */
-  why?: string
+  /** Status and error code of the response, or the code of the network error. */
+  reason?: string
 }
 
-/** The client's own account of what it was told, which no crash of anything else can take away. */
+/** The client's log of its requests and their outcomes. It survives a crash of every other process. */
 export interface Journal {
   path: string
-  /** Resolves once the line is on the disk. */
-  append(line: Line): Promise<void>
-  read(): Promise<Line[]>
+  /** Resolves once the entry is on disk. */
+  append(entry: JournalEntry): Promise<void>
+  read(): Promise<JournalEntry[]>
   close(): Promise<void>
 }
 
-/** Opens a journal. Lines that come together share one fsync. */
+/** Opens a journal. Entries that are appended at the same time share one fsync. */
 export async function openJournal(path: string): Promise<Journal> {
   const file: FileHandle = await open(path, 'a')
-  let waiting: string[] = []
-  let writing: Promise<void> = Promise.resolve()
-  let next: Promise<void> | undefined
+  let lines: string[] = []
+  let lastWrite: Promise<void> = Promise.resolve()
+  let nextWrite: Promise<void> | undefined
   const write = async () => {
-    const text = waiting.join('')
-    waiting = []
-    next = undefined
+    const text = lines.join('')
+    lines = []
+    nextWrite = undefined
     await file.appendFile(text)
     await file.datasync()
   }
   return {
     path,
-    append(line) {
-      waiting.push(`${JSON.stringify(line)}\n`)
-      if (!next) {
-        next = writing.then(write)
-        writing = next
+    append(entry) {
+      lines.push(`${JSON.stringify(entry)}\n`)
+      if (!nextWrite) {
+        nextWrite = lastWrite.then(write)
+        lastWrite = nextWrite
       }
-      return next
+      return nextWrite
     },
     async read() {
-      await writing
+      await lastWrite
       const text = await readFile(path, 'utf8')
       return text
         .split('\n')
         .filter(Boolean)
-        .map((one) => JSON.parse(one) as Line)
+        .map((line) => JSON.parse(line) as JournalEntry)
     },
     async close() {
-      await writing
+      await lastWrite
       await file.close()
     },
   }

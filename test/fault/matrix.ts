@@ -1,48 +1,51 @@
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Control, copyWithout } from './controls.ts'
-import { type Server, startServer } from './server.ts'
-import { type Figures, play, type Row } from './stage.ts'
+import { type Control, copyWithoutGuards } from './controls.ts'
+import type { Row, RowResult } from './row.ts'
+import { runRow } from './run-row.ts'
+import { type PostgresServer, startServer } from './server.ts'
 
-/** Plays rows on one Postgres, those that want none of their own. */
+/** Runs rows and controls. Rows without a server of their own share one. */
 export interface Matrix {
-  /** Where journals and logs are. */
+  /** The directory of the journals and logs. */
   directory: string
-  play(row: Row): Promise<Figures>
-  /** Plays the row of a control against sources without its guards. */
-  playWithout(control: Control): Promise<Figures>
-  /** @param isClean whether journals and logs are of no interest any more */
-  close(isClean: boolean): Promise<void>
+  run(row: Row): Promise<RowResult>
+  /** Runs the row of a control against a copy of the sources without its guards. */
+  runControl(control: Control): Promise<RowResult>
+  close(options: { keepLogs: boolean }): Promise<void>
 }
 
 const root = join(import.meta.dirname, '../..')
+/** Shorter than for rows, because without a guard some jobs may never end. */
+const controlDrainTimeoutSeconds = 30
 
-/** @param short rows are to be quick */
-export async function openMatrix(short: boolean): Promise<Matrix> {
+/** @param isShort runs the short version of every row */
+export async function openMatrix(isShort: boolean): Promise<Matrix> {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-fault-'))
-  // As root, Postgres runs as another user, who must come in.
+  // When the tests run as root, Postgres runs as another user and needs access.
   await chmod(directory, 0o755)
-  // Within the checkout, where modules are found.
+  // The copies lie within the checkout so that they find node_modules.
   await mkdir(join(root, '.data'), { recursive: true })
   const copies = await mkdtemp(join(root, '.data/fault-'))
-  let shared: Promise<Server> | undefined
-  const server = () => {
-    shared ??= startServer({ dataDir: join(directory, 'server') })
-    return shared
+  let server: Promise<PostgresServer> | undefined
+  const sharedServer = () => {
+    server ??= startServer({ dataDir: join(directory, 'server') })
+    return server
   }
   return {
     directory,
-    play: (row) => play(row, { server, short, root, directory }),
-    async playWithout(control) {
+    run: (row) => runRow(row, { sharedServer, isShort, root, directory }),
+    async runControl(control) {
       const copy = join(copies, control.name)
-      await copyWithout(control, root, copy)
-      return play(control.row, { server, short, root: copy, directory, drainWithin: 30 })
+      await copyWithoutGuards(control, root, copy)
+      const drainTimeoutSeconds = controlDrainTimeoutSeconds
+      return runRow(control.row, { sharedServer, isShort, root: copy, directory, drainTimeoutSeconds })
     },
-    async close(isClean) {
-      await (await shared)?.close()
+    async close({ keepLogs }) {
+      await (await server)?.close()
       await rm(copies, { recursive: true, force: true })
-      if (isClean) await rm(directory, { recursive: true, force: true })
+      if (!keepLogs) await rm(directory, { recursive: true, force: true })
     },
   }
 }

@@ -1,28 +1,29 @@
 import { defineOperation } from 'accepted'
 import { JobFailed, RetryAfter } from 'accepted/worker'
 import fc from 'fast-check'
-import type { Transaction } from 'kysely'
-import { pino } from 'pino'
+
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
-import { retryJob } from '../../src/accept/retry.ts'
-import { createNotifier } from '../../src/db/notifier.ts'
+import { retryJob } from '../../src/accept/retry-job.ts'
+
 import { cancelJob } from '../../src/jobs/cancel.ts'
-import { createCancellations } from '../../worker/cancellations.ts'
-import { type Claim, createClaims } from '../../worker/claim.ts'
-import type { PerformHandler, PerformingJob, SettlingJob } from '../../worker/handlers.ts'
-import type { Lane } from '../../worker/lane.ts'
-import { createMetrics } from '../../worker/metrics.ts'
-import { createProgress } from '../../worker/progress.ts'
-import { type RunContext, runEach } from '../../worker/run.ts'
-import { createRunTimes } from '../../worker/run-times.ts'
-import { createSettling } from '../../worker/settling.ts'
-import { enterSweeps, takeBackSilent } from '../../worker/silent.ts'
-import { type Jobs, openJobs } from '../support/jobs.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+
+import { createCancellations } from '../../worker/execution/cancellation.ts'
+import { createCompleter } from '../../worker/execution/completer.ts'
+import { type RunContext, runEach } from '../../worker/execution/executor.ts'
+import type { OperationWorker } from '../../worker/execution/operation-worker.ts'
+import { createProgressWriter } from '../../worker/execution/progress.ts'
+import { createRunTimes } from '../../worker/execution/run-times.ts'
+import type { PerformHandler, PerformingJob } from '../../worker/handlers.ts'
+import { registerRescues, rescueOrphaned } from '../../worker/maintenance/rescuer.ts'
+
+import { type Jobs, openJobs, writeEffects } from '../support/jobs.ts'
+import { createOperationWorker } from '../support/operation-worker.ts'
 import { until } from '../support/until.ts'
 
-/** Walks through the state machine; a longer run is a number in the environment. */
+// Walks through the state machine at random and compares Postgres with a model after every step.
 const runs = Number(process.env.MODEL_RUNS ?? 10)
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 2 ** 31)
 
@@ -34,18 +35,20 @@ const operation = defineOperation({
   timeoutSeconds: 600,
 })
 const maxAttempts = operation.retry.limit + 1
+/** The third worker that dies with a job makes it fail. */
+const maxCrashes = 3
 const operations = new Map([[operation.name, operation]])
 
-/** What a job ought to be. */
+/** The expected state of a job. */
 interface ModelJob {
   id: string
   key: string | undefined
-  state: 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
-  /** The attempts that are spent, the running one not included. */
-  spent: number
-  /** Those that were lost with a worker, and are not charged. */
-  lost: number
-  /** How many workers fell silent with it since it last ended a run; then it runs alone. */
+  status: 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
+  /** Attempts that have failed. */
+  spentAttempts: number
+  /** Attempts that ended with the death of their worker. They do not count. */
+  lostAttempts: number
+  /** Workers that died with the job since an attempt last ended. A job with crashes is in quarantine. */
   crashes: number
   percent: number | null
   isCancelRequested: boolean
@@ -53,66 +56,66 @@ interface ModelJob {
   isExpired: boolean
 }
 
-interface Model {
-  jobs: Map<string, ModelJob>
-  /** The job that had the effect of a key. */
-  processed: Map<string, string>
-  /** Executions whose handler has not returned, by their job and attempt; those of lost claims as well. */
-  executions: { name: string; job: string; isLive: boolean }[]
+/** An execution whose handler has not returned. */
+interface ModelExecution {
+  /** The job and its attempt. */
+  name: string
+  job: string
+  /** Whether the worker still holds the claim. */
+  holdsClaim: boolean
 }
 
-/** An execution that the test holds in its hand. */
+interface Model {
+  jobs: Map<string, ModelJob>
+  /** The job that had the effect, by key. */
+  processed: Map<string, string>
+  executions: ModelExecution[]
+}
+
+/** A running handler that the test can end. */
 interface Execution {
   job: PerformingJob
-  finish: PromiseWithResolvers<void>
-  /** Resolves when the worker has done with it. */
+  handlerEnd: PromiseWithResolvers<void>
+  /** Resolves when the worker has completed, failed or lost the attempt. */
   ended: Promise<unknown>
 }
 
-interface Real extends Jobs {
-  lane: Lane
+interface RealSystem extends Jobs {
+  worker: OperationWorker
   context: RunContext
+  /** By job and attempt. */
   executions: Map<string, Execution>
-  /** Claims jobs and starts them; answers those whose handler runs now. */
-  claim(limit: number): Promise<Run>
-  claimSuspect(id: string): Promise<Run>
+  /** Claims due jobs and runs them until their handlers wait for the test. */
+  claim(limit: number): Promise<ClaimResult>
+  claimQuarantined(id: string): Promise<ClaimResult>
 }
 
-interface Run {
+interface ClaimResult {
   claimed: string[]
+  /** The executions whose handler runs. */
   performing: string[]
 }
 
-const isEnded = ({ state }: ModelJob) => state !== 'queued' && state !== 'running'
+const isEnded = ({ status }: ModelJob) => status !== 'queued' && status !== 'running'
 
-async function setUp(t: Test): Promise<Real> {
+async function setUp(t: Test): Promise<RealSystem> {
   const jobs = await openJobs(t, [operation])
-  const { database, boss } = jobs
-  const log = pino({ level: 'silent' })
-  const hints = createNotifier(database)
+  const { database } = jobs
   const executions = new Map<string, Execution>()
   const handler: PerformHandler<typeof operation> = {
     perform: async (job) => {
-      const finish = Promise.withResolvers<void>()
-      // One of a lost claim may be told of its end by nobody.
-      finish.promise.catch(() => {})
+      const handlerEnd = Promise.withResolvers<void>()
+      // After a lost claim the worker may not await this promise any more.
+      handlerEnd.promise.catch(() => {})
       const name = `${job.id} ${job.attempt}`
-      executions.set(name, { job, finish, ended: Promise.resolve() })
-      await finish.promise
+      executions.set(name, { job, handlerEnd, ended: Promise.resolve() })
+      await handlerEnd.promise
     },
-    settle: async (trx: Transaction<{ effect: { job_id: string; word: string } }>, settling) => {
-      const rows = settling.map(({ id, payload }: SettlingJob<typeof operation>) => ({
-        job_id: id,
-        word: payload.word,
-      }))
-      await trx.insertInto('effect').values(rows).execute()
-    },
+    settle: writeEffects,
   }
-  const claims = createClaims(database, boss, operation)
-  const metrics = createMetrics(database, { operations: [], running: () => 0, isListening: () => false })
-  const lane: Lane = { operation, handler: handler as Lane['handler'], claims, database, boss, hints, metrics, log }
-  await enterSweeps(database, [operation.name])
-  const progress = createProgress(database, hints, log)
+  const worker = createOperationWorker(t, jobs, operation, handler as OperationWorker['handler'])
+  await registerRescues(database, [operation.name])
+  const progress = createProgressWriter(database, worker.notifier, worker.log)
   t.teardown(() => progress.close())
   const context: RunContext = {
     progress,
@@ -120,55 +123,53 @@ async function setUp(t: Test): Promise<Real> {
     runTimes: createRunTimes(database),
     stopping: new AbortController().signal,
   }
-  const run = async (claimed: readonly Claim[]): Promise<Run> => {
+  const run = async (claims: readonly Claim[]): Promise<ClaimResult> => {
     const performing: string[] = []
-    for (const claim of claimed) {
+    for (const claim of claims) {
       const name = `${claim.jobId} ${claim.attempt}`
       executions.delete(name)
-      let over = false
-      const ended = runEach(lane, [claim], { settling: createSettling(lane, context), ...context }, () => {}).finally(
-        () => {
-          over = true
-        },
-      )
-      // Its handler runs, or it ended without.
-      await until(() => over || executions.has(name))
+      let hasEnded = false
+      const completer = createCompleter(worker, context)
+      const ended = runEach(worker, [claim], { completer, ...context }, () => {}).finally(() => {
+        hasEnded = true
+      })
+      // A duplicate or canceled job ends without its handler.
+      await until(() => hasEnded || executions.has(name))
       const execution = executions.get(name)
       if (execution) Object.assign(execution, { ended })
       if (execution) performing.push(name)
     }
-    return { claimed: claimed.map(({ jobId }) => jobId), performing }
+    return { claimed: claims.map(({ jobId }) => jobId), performing }
   }
   return {
-    ...{ ...jobs, lane, context, executions },
-    claim: async (limit) => run(await claims.claim(limit)),
-    async claimSuspect(id) {
-      const claim = await claims.claimSuspect(id)
+    ...{ ...jobs, worker, context, executions },
+    claim: async (limit) => run(await worker.claims.claim(limit)),
+    async claimQuarantined(id) {
+      const claim = await worker.claims.claimQuarantined(id)
       return run(claim ? [claim] : [])
     },
   }
 }
 
-type Command = fc.AsyncCommand<Model, Real>
+type Command = fc.AsyncCommand<Model, RealSystem>
 
-/** One of those that a command can be about. */
 const pick = <Item>(items: readonly Item[], n: number): Item => items[n % items.length] as Item
 
-/** How often each was given. */
-const taken = new Map<string, number>()
+/** How often each command ran. */
+const runCounts = new Map<string, number>()
 
-/** A command that is about one of several things, and can be given when there is one. */
-function about<Item>(
+/** A command that acts on one of the eligible items, if there is one. */
+function commandOn<Item>(
   name: string,
   n: number,
   eligible: (model: Model) => Item[],
-  act: (item: Item, model: Model, real: Real) => Promise<void>,
+  act: (item: Item, model: Model, real: RealSystem) => Promise<void>,
 ): Command {
   return {
     check: (model) => eligible(model).length > 0,
     async run(model, real) {
       await act(pick(eligible(model), n), model, real)
-      taken.set(name, (taken.get(name) ?? 0) + 1)
+      runCounts.set(name, (runCounts.get(name) ?? 0) + 1)
       await compare(model, real)
     },
     toString: () => `${name}(${n})`,
@@ -177,32 +178,37 @@ function about<Item>(
 
 const jobsWhere = (isEligible: (job: ModelJob) => boolean) => (model: Model) =>
   [...model.jobs.values()].filter(isEligible)
-const liveExecutions = (model: Model) => model.executions.filter(({ isLive }) => isLive)
+const claimHolders = (model: Model) => model.executions.filter(({ holdsClaim }) => holdsClaim)
 
-/** What an execution leaves behind, when its claim is still its own. */
-async function end(
-  real: Real,
+/**
+ * Ends an execution, in Postgres and in the model.
+ *
+ * @param endHandler ends its handler
+ * @param change changes the job in the model, if the worker still holds the claim and the job is not to be canceled
+ */
+async function endExecution(
+  real: RealSystem,
   model: Model,
-  execution: Model['executions'][number],
-  how: (finish: PromiseWithResolvers<void>) => void,
-  then: (job: ModelJob, model: Model) => void,
+  execution: ModelExecution,
+  endHandler: (handlerEnd: PromiseWithResolvers<void>) => void,
+  change: (job: ModelJob, model: Model) => void,
 ): Promise<void> {
-  const { finish, ended } = real.executions.get(execution.name) as Execution
-  how(finish)
+  const { handlerEnd, ended } = real.executions.get(execution.name) as Execution
+  endHandler(handlerEnd)
   await ended
   real.executions.delete(execution.name)
   model.executions.splice(model.executions.indexOf(execution), 1)
   const job = model.jobs.get(execution.job) as ModelJob
-  if (!execution.isLive) return
-  if (job.crashes > 0) await real.query('delete from accepted.suspect where job_id = $1', [job.id])
+  if (!execution.holdsClaim) return
+  if (job.crashes > 0) await real.query('delete from accepted.quarantine where job_id = $1', [job.id])
   job.crashes = 0
-  if (job.isCancelRequested) job.state = 'canceled'
-  else then(job, model)
+  if (job.isCancelRequested) job.status = 'canceled'
+  else change(job, model)
 }
 
 function succeed(model: Model, job: ModelJob): void {
   const first = job.key === undefined ? undefined : model.processed.get(job.key)
-  job.state = 'succeeded'
+  job.status = 'succeeded'
   job.percent = 100
   if (first !== undefined && first !== job.id && !model.jobs.get(first)?.isExpired) return
   job.hasEffect = true
@@ -210,8 +216,8 @@ function succeed(model: Model, job: ModelJob): void {
 }
 
 function spend(job: ModelJob): void {
-  job.spent += 1
-  job.state = job.spent >= maxAttempts ? 'failed' : 'queued'
+  job.spentAttempts += 1
+  job.status = job.spentAttempts >= maxAttempts ? 'failed' : 'queued'
 }
 
 const submit = (key: string | undefined): Command => ({
@@ -225,107 +231,108 @@ const submit = (key: string | undefined): Command => ({
 })
 
 const newJob = (id: string, key: string | undefined): ModelJob => ({
-  ...{ id, key, state: 'queued', spent: 0, lost: 0, crashes: 0, percent: null },
+  ...{ id, key, status: 'queued', spentAttempts: 0, lostAttempts: 0, crashes: 0, percent: null },
   ...{ isCancelRequested: false, hasEffect: false, isExpired: false },
 })
 
 const claim = (limit: number): Command => ({
   check: () => true,
   async run(model, real) {
-    const due = jobsWhere(({ state, crashes }) => state === 'queued' && crashes === 0)(model)
-    const run = await real.claim(limit)
-    if (run.claimed.length !== Math.min(limit, due.length)) {
-      throw new Error(`${run.claimed.length} jobs were claimed of ${due.length} with a limit of ${limit}`)
+    const due = jobsWhere(({ status, crashes }) => status === 'queued' && crashes === 0)(model)
+    const result = await real.claim(limit)
+    if (result.claimed.length !== Math.min(limit, due.length)) {
+      throw new Error(`Claimed ${result.claimed.length} of ${due.length} due jobs with a limit of ${limit}`)
     }
-    for (const id of run.claimed) begin(model, id, run)
+    for (const id of result.claimed) begin(model, id, result)
     await compare(model, real)
   },
   toString: () => `claim(${limit})`,
 })
 
-const claimSuspect = (n: number): Command =>
-  about(
-    'claim suspect',
+const claimQuarantined = (n: number): Command =>
+  commandOn(
+    'claim quarantined',
     n,
-    jobsWhere(({ state, crashes }) => state === 'queued' && crashes > 0),
+    jobsWhere(({ status, crashes }) => status === 'queued' && crashes > 0),
     async ({ id }, model, real) => {
-      const run = await real.claimSuspect(id)
-      if (run.claimed.length !== 1) throw new Error(`${id} could not be claimed`)
-      begin(model, id, run)
+      const result = await real.claimQuarantined(id)
+      if (result.claimed.length !== 1) throw new Error(`${id} is in quarantine and could not be claimed`)
+      begin(model, id, result)
     },
   )
 
-function begin(model: Model, id: string, { performing }: Run): void {
+function begin(model: Model, id: string, { performing }: ClaimResult): void {
   const job = model.jobs.get(id) as ModelJob
-  const name = `${id} ${job.spent + job.lost + 1}`
-  if (job.state !== 'queued') throw new Error(`${id} was claimed while it was ${job.state}`)
-  if (job.isCancelRequested) job.state = 'canceled'
+  const name = `${id} ${job.spentAttempts + job.lostAttempts + 1}`
+  if (job.status !== 'queued') throw new Error(`${id} was claimed while it was ${job.status}`)
+  if (job.isCancelRequested) job.status = 'canceled'
   else if (performing.includes(name)) {
-    job.state = 'running'
-    model.executions.push({ name, job: id, isLive: true })
+    job.status = 'running'
+    model.executions.push({ name, job: id, holdsClaim: true })
   } else {
-    // The effect of its key is there already.
+    // Only a duplicate succeeds without its handler.
     succeed(model, job)
-    if (job.hasEffect) throw new Error(`${id} ended without its handler`)
+    if (job.hasEffect) throw new Error(`${id} is no duplicate and succeeded without its handler`)
   }
 }
 
 const progress = (n: number, percent: number): Command =>
-  about('progress', n, liveExecutions, async ({ name, job: id }, model, real) => {
+  commandOn('progress', n, claimHolders, async ({ name, job: id }, model, real) => {
     real.executions.get(name)?.job.progress(percent)
     const job = model.jobs.get(id) as ModelJob
     job.percent = Math.max(job.percent ?? 0, percent)
     await until(async () => (await real.read(id)).percent === job.percent)
   })
 
-/** Lets an execution end, in its own way; should it still hold the job, that changes so. */
-const ending = (
+/** A command that ends an execution, whether or not its claim is lost. See {@link endExecution}. */
+const endCommand = (
   name: string,
   n: number,
-  letEnd: (finish: PromiseWithResolvers<void>) => void,
+  endHandler: (handlerEnd: PromiseWithResolvers<void>) => void,
   change: (job: ModelJob, model: Model) => void,
 ): Command =>
-  about(
+  commandOn(
     name,
     n,
     ({ executions }) => executions,
-    (execution, model, real) => end(real, model, execution, letEnd, change),
+    (execution, model, real) => endExecution(real, model, execution, endHandler, change),
   )
 
 const settle = (n: number): Command =>
-  ending(
+  endCommand(
     'settle',
     n,
     ({ resolve }) => resolve(),
     (job, model) => succeed(model, job),
   )
 
-const fail = (n: number): Command => ending('fail', n, ({ reject }) => reject(new Error('no')), spend)
+const throwError = (n: number): Command => endCommand('throw', n, ({ reject }) => reject(new Error('no')), spend)
 
-const failForGood = (n: number): Command =>
-  ending(
-    'fail for good',
+const throwJobFailed = (n: number): Command =>
+  endCommand(
+    'throw JobFailed',
     n,
     ({ reject }) => reject(new JobFailed('no', 'No')),
     (job) => {
-      job.spent += 1
-      job.state = 'failed'
+      job.spentAttempts += 1
+      job.status = 'failed'
     },
   )
 
-const later = (n: number): Command =>
-  ending(
-    'later',
+const throwRetryAfter = (n: number): Command =>
+  endCommand(
+    'throw RetryAfter',
     n,
     ({ reject }) => reject(new RetryAfter(0)),
     (job) => {
-      job.state = 'queued'
+      job.status = 'queued'
     },
   )
 
-const cancel = (n: number, isHinted: boolean): Command =>
-  about(
-    `cancel${isHinted ? '' : ' without a hint'}`,
+/** @param isNotified whether the worker learns at once that the job is to be canceled */
+const cancel = (n: number, isNotified: boolean): Command =>
+  commandOn(
+    `cancel ${isNotified ? 'with' : 'without'} notification`,
     n,
     jobsWhere(() => true),
     async (job, model, real) => {
@@ -333,38 +340,38 @@ const cancel = (n: number, isHinted: boolean): Command =>
         .transaction()
         .execute((trx) => cancelJob(real.boss, trx as never, { id: job.id, principal: 'ann' }))
       const expected =
-        { queued: 'canceled', running: 'requested', canceled: 'canceled' }[job.state as string] ?? 'too-late'
-      if (kind !== expected) throw new Error(`Cancel of a job that is ${job.state} answered ${kind}`)
-      if (job.state === 'queued') {
-        job.state = 'canceled'
+        { queued: 'canceled', running: 'requested', canceled: 'canceled' }[job.status as string] ?? 'too-late'
+      if (kind !== expected) throw new Error(`Cancel of a ${job.status} job returned ${kind}`)
+      if (job.status === 'queued') {
+        job.status = 'canceled'
         job.isCancelRequested = true
-      } else if (job.state === 'running') {
+      } else if (job.status === 'running') {
         job.isCancelRequested = true
-        if (isHinted) await abort(job, model, real)
+        if (isNotified) await abort(job, model, real)
       }
     },
   )
 
-async function abort(job: ModelJob, model: Model, real: Real): Promise<void> {
-  const execution = model.executions.find((one) => one.isLive && one.job === job.id)
-  if (!execution) throw new Error(`${job.id} runs, and nobody executes it`)
-  await end(
+async function abort(job: ModelJob, model: Model, real: RealSystem): Promise<void> {
+  const execution = model.executions.find(({ holdsClaim, job: id }) => holdsClaim && id === job.id)
+  if (!execution) throw new Error(`${job.id} is running without an execution`)
+  await endExecution(
     real,
     model,
     execution,
-    () => real.context.cancellations.hint([job.id]),
+    () => real.context.cancellations.request([job.id]),
     () => {},
   )
 }
 
 const retry = (n: number): Command =>
-  about(
+  commandOn(
     'retry',
     n,
     jobsWhere((job) => !job.isExpired),
     async (job, model, real) => {
       const id = uuid7()
-      const isRetryable = job.state === 'failed' || job.state === 'canceled'
+      const isRetryable = job.status === 'failed' || job.status === 'canceled'
       const retried = await real.database.kysely
         .transaction()
         .execute((trx) => retryJob(real.boss, trx as never, operations, { id, jobId: job.id, principal: 'ann' }))
@@ -372,13 +379,13 @@ const retry = (n: number): Command =>
           () => true,
           ({ code }) => (code === 'job-not-retryable' ? false : Promise.reject(code)),
         )
-      if (retried !== isRetryable) throw new Error(`A job that is ${job.state} was ${retried ? '' : 'not '}retried`)
+      if (retried !== isRetryable) throw new Error(`A ${job.status} job was ${retried ? '' : 'not '}retried`)
       if (retried) model.jobs.set(id, newJob(id, job.key ?? job.id))
     },
   )
 
 const expire = (n: number): Command =>
-  about(
+  commandOn(
     'expire',
     n,
     jobsWhere((job) => isEnded(job) && !job.isExpired),
@@ -388,97 +395,110 @@ const expire = (n: number): Command =>
     },
   )
 
-/** The worker of an execution falls silent for ever, or for so long that its claim is lost. */
-const crash = (n: number): Command =>
-  about('crash', n, liveExecutions, async (execution, model, real) => {
+/** The heartbeat of one execution is overdue, and another worker rescues its job. */
+const loseWorker = (n: number): Command =>
+  commandOn('lose worker', n, claimHolders, async (execution, model, real) => {
     await real.query(
-      `update pgboss.job set heartbeat_on = now() - interval '1 hour' where name = $1 and id = $2 and state = 'active'`,
+      `update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where name = $1 and id = $2 and state = 'active'`,
       [operation.name, execution.job],
     )
-    // By itself, and long after the one before.
+    // The crash counts only if no other worker is overdue and no other job has crashed a worker recently.
     await real.query(`
-      update pgboss.job set heartbeat_on = now() where state = 'active' and id <> '${execution.job}';
-      update accepted.suspect set crashed_at = now() - interval '1 minute';
-      update accepted.sweep set swept_at = '-infinity'`)
-    await takeBackSilent(real.database, [real.lane])
-    execution.isLive = false
+      update accepted_queue.job set heartbeat_on = now() where state = 'active' and id <> '${execution.job}';
+      update accepted.quarantine set crashed_at = now() - interval '1 minute';
+      update accepted.rescue set checked_at = '-infinity'`)
+    await rescueOrphaned(real.database, [real.worker])
+    execution.holdsClaim = false
     const job = model.jobs.get(execution.job) as ModelJob
     if (job.isCancelRequested) {
-      job.state = 'canceled'
+      job.status = 'canceled'
       return
     }
     job.crashes += 1
-    job.lost += 1
-    job.state = job.crashes === 3 ? 'failed' : 'queued'
+    job.lostAttempts += 1
+    job.status = job.crashes === maxCrashes ? 'failed' : 'queued'
   })
 
-const inQueue: Record<ModelJob['state'], string[]> = {
+/** The state of a job's queue row, by the status of the job. */
+const queueStates: Record<ModelJob['status'], readonly string[]> = {
   queued: ['created', 'retry'],
   running: ['active'],
-  succeeded: ['completed'],
-  failed: ['failed', 'completed'],
-  canceled: ['cancelled', 'completed'],
+  succeeded: ['deleted'],
+  failed: ['failed'],
+  // A worker deletes the row; a cancel of a queued job keeps it.
+  canceled: ['cancelled', 'deleted'],
 }
 
-/** Throws unless Postgres is as the model says. */
-async function compare(model: Model, real: Real): Promise<void> {
+/** @throws Error when Postgres differs from the model */
+async function compare(model: Model, real: RealSystem): Promise<void> {
   const rows = await real.query(`
     select
-      job.id, job.state, job.attempt, job.max_attempts, job.percent, job.cancel_requested, queue.state::text as queue,
+      job.id, job.status, job.attempt, job.max_attempts, job.percent, job.cancel_requested,
+      coalesce(queue.state::text, 'deleted') as queue_state,
       (select count(*)::int from effect where job_id = job.id) as effects,
       (select count(*)::int from accepted.attempt where job_id = job.id) as failures
-    from accepted.job left join pgboss.job queue on queue.name = job.operation and queue.id = job.id`)
-  if (rows.length !== model.jobs.size) throw new Error(`There are ${rows.length} jobs, not ${model.jobs.size}`)
+    from accepted.job left join accepted_queue.job queue on queue.name = job.operation and queue.id = job.id`)
+  if (rows.length !== model.jobs.size) throw new Error(`Postgres has ${rows.length} jobs, the model ${model.jobs.size}`)
   for (const row of rows) {
     const job = model.jobs.get(row.id) as ModelJob
-    const wrong = [
-      row.state !== job.state && `is ${row.state}, not ${job.state}`,
-      row.effects !== Number(job.hasEffect) && `has ${row.effects} effects, not ${Number(job.hasEffect)}`,
-      row.percent !== job.percent && `is at ${row.percent} %, not ${job.percent}`,
-      row.failures !== job.spent + job.lost && `has ${row.failures} failed attempts, not ${job.spent + job.lost}`,
-      row.attempt > row.max_attempts && `is at attempt ${row.attempt} of ${row.max_attempts}`,
-      row.max_attempts > maxAttempts + job.lost && `has ${row.max_attempts} attempts, ${job.lost} of them not charged`,
-      row.cancel_requested !== job.isCancelRequested && `cancel_requested is ${row.cancel_requested}`,
-      !inQueue[job.state].includes(row.queue) && `is ${row.queue} in the queue, and ${job.state}`,
+    const { spentAttempts, lostAttempts } = job
+    const actual = {
+      ...{ status: row.status, effects: row.effects, percent: row.percent },
+      ...{ failedAttempts: row.failures, isCancelRequested: row.cancel_requested },
+    }
+    const expected = {
+      ...{ status: job.status, effects: Number(job.hasEffect), percent: job.percent },
+      ...{ failedAttempts: spentAttempts + lostAttempts, isCancelRequested: job.isCancelRequested },
+    }
+    const differences = [
+      ...Object.keys(expected)
+        .map((name) => name as keyof typeof expected)
+        .filter((name) => actual[name] !== expected[name])
+        .map((name) => `${name} is ${actual[name]}, expected ${expected[name]}`),
+      row.attempt > row.max_attempts && `attempt ${row.attempt} exceeds max_attempts ${row.max_attempts}`,
+      row.max_attempts > maxAttempts + lostAttempts &&
+        `max_attempts is ${row.max_attempts} after ${lostAttempts} lost attempts`,
+      !queueStates[job.status].includes(row.queue_state) &&
+        `the queue row of a ${job.status} job is ${row.queue_state}`,
     ].filter(Boolean)
-    if (wrong.length > 0) throw new Error(`${row.id} ${wrong.join('; ')}`)
+    if (differences.length > 0) throw new Error(`${row.id}: ${differences.join('; ')}`)
   }
 }
 
 const nat = fc.nat(20)
-// What brings jobs further is there more often, or few would get far.
+// Commands that advance jobs are listed several times; otherwise few jobs would get far.
 const commands = fc.commands(
   [
     ...Array.from({ length: 3 }, () => fc.constantFrom('a', 'a', 'b', undefined).map(submit)),
     ...Array.from({ length: 3 }, () => fc.integer({ min: 1, max: 3 }).map(claim)),
     ...Array.from({ length: 4 }, () => nat.map(settle)),
     fc.tuple(nat, fc.integer({ min: 0, max: 100 })).map(([n, percent]) => progress(n, percent)),
-    nat.map(fail),
-    nat.map(failForGood),
-    nat.map(later),
-    fc.tuple(nat, fc.boolean()).map(([n, isHinted]) => cancel(n, isHinted)),
+    nat.map(throwError),
+    nat.map(throwJobFailed),
+    nat.map(throwRetryAfter),
+    fc.tuple(nat, fc.boolean()).map(([n, isNotified]) => cancel(n, isNotified)),
     nat.map(retry),
     nat.map(expire),
-    ...Array.from({ length: 2 }, () => nat.map(crash)),
-    ...Array.from({ length: 2 }, () => nat.map(claimSuspect)),
+    ...Array.from({ length: 2 }, () => nat.map(loseWorker)),
+    ...Array.from({ length: 2 }, () => nat.map(claimQuarantined)),
   ],
   { maxCommands: 100, size: 'max' },
 )
 
-t.test(`whatever happens to jobs, they are as the model says (seed ${seed})`, async (t) => {
+t.test(`After every step of a random sequence, Postgres matches the model (seed ${seed})`, async (t) => {
   const real = await setUp(t)
   const property = fc.asyncProperty(commands, async (chosen) => {
     const model: Model = { jobs: new Map(), processed: new Map(), executions: [] }
     try {
       await fc.asyncModelRun(() => ({ model, real }), chosen)
     } finally {
-      for (const { finish } of real.executions.values()) finish.resolve()
+      for (const { handlerEnd } of real.executions.values()) handlerEnd.resolve()
       await Promise.all([...real.executions.values()].map(({ ended }) => ended))
       real.executions.clear()
-      await real.query('truncate accepted.job, accepted.attempt, accepted.processed_key, accepted.suspect, effect')
-      await real.query('delete from pgboss.job where name = $1', [operation.name])
+      await real.query('truncate accepted.job, accepted.attempt, accepted.processed_key, accepted.quarantine, effect')
+      await real.query('delete from accepted_queue.job where name = $1', [operation.name])
     }
   })
   await t.resolves(fc.assert(property, { numRuns: runs, seed }))
-  t.comment([...taken].map(([name, count]) => `${count} × ${name}`).join(', '))
+  t.comment([...runCounts].map(([name, count]) => `${count} × ${name}`).join(', '))
 })

@@ -9,8 +9,8 @@ import { get, post } from '../support/client.ts'
 import { createDatabase } from '../support/database.ts'
 import { createChecker } from '../support/documents.ts'
 
-/** Requests per route; a longer run is a number in the environment. */
-const runs = Number(process.env.PROPERTY_RUNS ?? 40)
+// Sends random requests to every route of the OpenAPI document and checks the responses against it.
+const runsPerRoute = Number(process.env.PROPERTY_RUNS ?? 40)
 const seed = Number(process.env.PROPERTY_SEED ?? Date.now() % 2 ** 31)
 
 const operations = {
@@ -36,44 +36,48 @@ const operations = {
   }),
 }
 
-interface Sent {
+interface GeneratedRequest {
   method: string
   path: string
   headers: [string, string][]
   body: Buffer | undefined
 }
 
-interface Answer {
+interface RawResponse {
   status: number
   headers: Headers
   body: unknown
 }
 
-/** Without a client library that would mend or refuse what is odd. */
-function send(url: string, { method, path, headers, body }: Sent): Promise<Answer> {
+const responseTimeoutMs = 20_000
+
+/** Sends a request with node:http, because fetch corrects or rejects malformed requests. */
+function send(url: string, { method, path, headers, body }: GeneratedRequest): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
-    // A list of headers is sent as it is, with nothing added.
+    // Node sends an array of headers unchanged and adds none.
     const lines = [['host', new URL(url).host], ...headers].flat()
     const outgoing = request(url, { method, path, headers: lines })
-    outgoing.setTimeout(20_000, () => outgoing.destroy(new Error('No answer within 20 s')))
+    outgoing.setTimeout(responseTimeoutMs, () =>
+      outgoing.destroy(new Error(`No response within ${responseTimeoutMs} ms`)),
+    )
     outgoing.on('error', reject)
     outgoing.on('response', (incoming) => {
-      const found = new Headers()
-      for (const [name, value] of Object.entries(incoming.headers)) found.set(name, String(value))
+      const responseHeaders = new Headers()
+      for (const [name, value] of Object.entries(incoming.headers)) responseHeaders.set(name, String(value))
       const status = incoming.statusCode as number
-      const type = found.get('content-type') ?? ''
+      const type = responseHeaders.get('content-type') ?? ''
       if (type.startsWith('text/event-stream')) {
-        // It need not end.
+        // An event stream may never end.
         incoming.destroy()
-        return resolve({ status, headers: found, body: undefined })
+        return resolve({ status, headers: responseHeaders, body: undefined })
       }
-      const pieces: Buffer[] = []
+      const chunks: Buffer[] = []
       incoming.on('error', reject)
-      incoming.on('data', (piece) => pieces.push(piece))
+      incoming.on('data', (chunk) => chunks.push(chunk))
       incoming.on('end', () => {
-        const text = Buffer.concat(pieces).toString()
+        const text = Buffer.concat(chunks).toString()
         const parsed = text && type.includes('json') ? JSON.parse(text) : text || undefined
-        resolve({ status, headers: found, body: parsed })
+        resolve({ status, headers: responseHeaders, body: parsed })
       })
     })
     outgoing.end(body)
@@ -83,12 +87,12 @@ function send(url: string, { method, path, headers, body }: Sent): Promise<Answe
 // biome-ignore lint/suspicious/noExplicitAny: a schema of any shape
 type Schema = any
 
-/** Values that a schema allows, or nearly. */
+/** Generates values that a schema allows or almost allows. */
 function valuesOf(schema: Schema): fc.Arbitrary<unknown> {
   if (schema?.enum) return fc.constantFrom(...schema.enum)
   if (schema?.const !== undefined) return fc.constant(schema.const)
-  const several = schema?.anyOf ?? schema?.oneOf
-  if (several) return fc.oneof(...several.map(valuesOf))
+  const alternatives = schema?.anyOf ?? schema?.oneOf
+  if (alternatives) return fc.oneof(...alternatives.map(valuesOf))
   switch (schema?.type) {
     case 'string':
       return fc.oneof(strings, fc.constant('no'), fc.webUrl(), fc.uuid())
@@ -110,7 +114,7 @@ function valuesOf(schema: Schema): fc.Arbitrary<unknown> {
   }
 }
 
-/** With NUL, lone surrogates and what else breaks programs. */
+/** Includes NUL, lone surrogates and other strings that often break programs. */
 const strings = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 40 }),
   fc.string({ maxLength: 40 }),
@@ -125,7 +129,7 @@ const strings = fc.oneof(
   ),
 )
 
-/** The bytes that a header may hold. */
+/** Uses all characters that HTTP allows in a header value, and values that the API interprets. */
 const headerValues = fc.oneof(
   fc.string({
     unit: fc
@@ -148,7 +152,7 @@ const headerValues = fc.oneof(
   fc.constantFrom('application/json', 'text/html', 'text/event-stream', '*/*;q=0', 'k', '"k"', 'x'.repeat(300)),
 )
 
-const texts = fc.oneof(
+const invalidBodies = fc.oneof(
   fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
   fc
     .constantFrom(
@@ -166,7 +170,7 @@ const bodiesOf = (schema: Schema) =>
   fc.oneof(
     { weight: 3, arbitrary: valuesOf(schema).map((value) => Buffer.from(JSON.stringify(value) ?? '')) },
     { weight: 1, arbitrary: fc.jsonValue().map((value) => Buffer.from(JSON.stringify(value))) },
-    { weight: 1, arbitrary: texts },
+    { weight: 1, arbitrary: invalidBodies },
   )
 
 const mediaTypes = fc.oneof(
@@ -177,8 +181,13 @@ const mediaTypes = fc.oneof(
   },
 )
 
-/** Requests to one route of the document. */
-function requestsTo(path: string, method: string, described: Schema, ids: readonly string[]): fc.Arbitrary<Sent> {
+/** Generates requests to one route of the document. */
+function requestsTo(
+  path: string,
+  method: string,
+  described: Schema,
+  ids: readonly string[],
+): fc.Arbitrary<GeneratedRequest> {
   const segment = fc.oneof(
     fc.constantFrom(...ids),
     strings.filter((text) => text !== '').map((text) => encodeURIComponent(text.toWellFormed())),
@@ -216,7 +225,7 @@ function requestsTo(path: string, method: string, described: Schema, ids: readon
     })
 }
 
-t.test(`whatever is sent: no 5xx, and every answer is as the document says (seed ${seed})`, async (t) => {
+t.test(`No random request gets a 5xx, and every response matches the OpenAPI document (seed ${seed})`, async (t) => {
   const authenticate = () => ({ principal: 'ann', scopes: ['admin'] as const })
   const settings = readSettings({ LOG_LEVEL: 'silent' })
   const app = await createServer({ operations, handlers: '', authenticate }, settings, await createDatabase(t))
@@ -231,17 +240,17 @@ t.test(`whatever is sent: no 5xx, and every answer is as the document says (seed
   for (const [path, methods] of Object.entries<Record<string, Schema>>(document.paths)) {
     for (const [method, described] of Object.entries(methods)) {
       if (!['get', 'put', 'post', 'delete', 'patch', 'head'].includes(method)) continue
-      const property = fc.asyncProperty(requestsTo(path, method, described, ids), async (sent) => {
-        const answer = await send(url, sent)
-        statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1)
-        if (answer.status >= 500) throw new Error(`${answer.status}: ${JSON.stringify(answer.body)}`)
-        const violations = checker.violations(method, path, answer)
+      const property = fc.asyncProperty(requestsTo(path, method, described, ids), async (request) => {
+        const response = await send(url, request)
+        statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1)
+        if (response.status >= 500) throw new Error(`${response.status}: ${JSON.stringify(response.body)}`)
+        const violations = checker.violations(method, path, response)
         if (violations.length > 0) throw new Error(violations.join('\n'))
       })
-      await t.resolves(fc.assert(property, { numRuns: runs, seed }), `${method.toUpperCase()} ${path}`)
+      await t.resolves(fc.assert(property, { numRuns: runsPerRoute, seed }), `${method.toUpperCase()} ${path}`)
     }
   }
-  for (const status of [200, 202, 400, 404]) t.ok(statuses.has(status), `some were answered ${status}`)
+  for (const status of [200, 202, 400, 404]) t.ok(statuses.has(status), `at least one response was ${status}`)
   t.comment(
     [...statuses]
       .sort()

@@ -2,153 +2,160 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** What happens to what passes. */
-export interface Mischief {
-  /** Each piece is late by so much, in milliseconds. */
-  late?: number
-  /** Of so many commits one loses its connection: before it reaches Postgres, or after, before the answer. */
+/** What a proxy does to the traffic. An empty object forwards everything. */
+export interface ProxyFault {
+  /** Delays every chunk. */
+  delayMs?: number
+  /** Breaks the connection at one in `oneIn` COMMITs: before it reaches Postgres, or before its reply returns. */
   reset?: { oneIn: number; when: 'before' | 'after' }
-  /** Once a COMMIT has passed, nothing comes back on its connection any more. */
-  withoutCommitAnswers?: boolean
-  /** Nothing passes any more, and nobody is told: for the connections there are, or for new ones too. */
-  silent?: 'existing' | 'all'
-  /** Notifications are left out. */
-  withoutNotifications?: boolean
+  /** Drops everything that Postgres sends on a connection after its next COMMIT. */
+  dropCommitReplies?: boolean
+  /** Keeps connections open but forwards nothing: on the existing connections only, or on new ones too. */
+  silence?: 'existing' | 'all'
+  dropNotifications?: boolean
 }
 
-/** A way to Postgres on which things go wrong. */
+/** A TCP proxy to Postgres that causes faults. */
 export interface FaultProxy {
   urlOf(url: string): string
-  /** From now on; nothing: everything passes. Connections that have fallen silent stay so. */
-  set(mischief: Mischief): void
-  /** Leads to another server from now on; the connections to the old one break. */
-  leadTo(port: number): void
-  /** How often it did something bad. */
-  faults(): number
+  /** Replaces the current fault. A connection that was silenced stays silent. */
+  setFault(fault: ProxyFault): void
+  /** Sends new connections to another server and closes the existing ones. */
+  redirectTo(port: number): void
+  /** Counts the chunks, messages and connections that a fault has hit. */
+  faultCount(): number
   close(): Promise<void>
 }
 
-// The text of a Query, or of a Parse among others (PostgreSQL manual, "Message Formats").
-const isCommit = (piece: Buffer): boolean => /[^a-z]commit\0/i.test(piece.toString('latin1'))
+// The text of a Query or Parse message (PostgreSQL manual, "Message Formats"); a chunk may hold several messages.
+const containsCommit = (chunk: Buffer): boolean => /[^a-z]commit\0/i.test(chunk.toString('latin1'))
 
-/** Starts a proxy in front of a server on this machine. */
-export async function startFaultProxy(targetPort: number): Promise<FaultProxy> {
-  let mischief: Mischief = {}
-  let target = targetPort
+interface Connection {
+  client: Socket
+  upstream: Socket
+  isSilent: boolean
+}
+
+/** Starts a proxy to a server on this machine. */
+export async function startFaultProxy(upstreamPort: number): Promise<FaultProxy> {
+  let fault: ProxyFault = {}
+  let currentPort = upstreamPort
   let faults = 0
   let commits = 0
-  const pairs = new Set<{ near: Socket; far: Socket; silent: boolean }>()
+  const connections = new Set<Connection>()
 
-  const server = createServer({ noDelay: true }, (near) => {
-    const far = connect({ port: target, host: '127.0.0.1', noDelay: true })
-    const pair = { near, far, silent: mischief.silent === 'all' }
-    pairs.add(pair)
-    let resetOnAnswer = false
-    let isUnanswered = false
-    const withoutNotifications = notificationFilter(() => {
+  const server = createServer({ noDelay: true }, (client) => {
+    const upstream = connect({ port: currentPort, host: '127.0.0.1', noDelay: true })
+    const connection: Connection = { client, upstream, isSilent: fault.silence === 'all' }
+    connections.add(connection)
+    let resetsOnReply = false
+    let dropsReplies = false
+    const filterNotifications = createNotificationFilter(() => {
       faults += 1
     })
     const reset = () => {
       faults += 1
-      near.resetAndDestroy()
-      far.destroy()
+      client.resetAndDestroy()
+      upstream.destroy()
     }
-    const send = async (piece: Buffer, to: Socket) => {
-      if (mischief.late) {
+    const send = async (chunk: Buffer, to: Socket) => {
+      if (fault.delayMs) {
         faults += 1
-        await delay(mischief.late)
+        await delay(fault.delayMs)
       }
-      if (!to.destroyed) to.write(piece)
+      if (!to.destroyed) to.write(chunk)
     }
-    // One after the other, or what is late would be overtaken.
-    let forth = Promise.resolve()
-    let back = Promise.resolve()
-    near.on('data', (piece) => {
-      if (pair.silent) return
-      const { reset: resetting } = mischief
-      if (mischief.withoutCommitAnswers && isCommit(piece)) isUnanswered = true
-      if (resetting && isCommit(piece) && ++commits % resetting.oneIn === 0) {
-        if (resetting.when === 'before') return reset()
-        resetOnAnswer = true
+    // Chains keep the order of chunks when some are delayed.
+    let lastToUpstream = Promise.resolve()
+    let lastToClient = Promise.resolve()
+    client.on('data', (chunk) => {
+      if (connection.isSilent) return
+      if (fault.dropCommitReplies && containsCommit(chunk)) dropsReplies = true
+      if (fault.reset && containsCommit(chunk) && ++commits % fault.reset.oneIn === 0) {
+        if (fault.reset.when === 'before') return reset()
+        resetsOnReply = true
       }
-      forth = forth.then(() => send(piece, far))
+      lastToUpstream = lastToUpstream.then(() => send(chunk, upstream))
     })
-    far.on('data', (piece) => {
-      if (pair.silent) return
-      if (isUnanswered) {
+    upstream.on('data', (chunk) => {
+      if (connection.isSilent) return
+      if (dropsReplies) {
         faults += 1
         return
       }
-      // It has been committed, and nobody will know.
-      if (resetOnAnswer) return reset()
-      const kept = withoutNotifications(piece, mischief.withoutNotifications === true)
-      back = back.then(() => send(kept, near))
+      // Postgres has committed, and the client does not learn it.
+      if (resetsOnReply) return reset()
+      const kept = filterNotifications(chunk, fault.dropNotifications === true)
+      lastToClient = lastToClient.then(() => send(kept, client))
     })
     for (const [socket, other] of [
-      [near, far],
-      [far, near],
+      [client, upstream],
+      [upstream, client],
     ] as const) {
       socket.on('error', () => {})
       socket.on('close', () => {
-        if (pair.silent) return
-        pairs.delete(pair)
+        if (connection.isSilent) return
+        connections.delete(connection)
         other.destroy()
       })
     }
   })
+  const destroyAll = () => {
+    for (const { client, upstream } of connections) {
+      client.destroy()
+      upstream.destroy()
+    }
+  }
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
   return {
     urlOf(url) {
-      const through = new URL(url)
-      through.port = String(port)
-      return through.href
+      const proxied = new URL(url)
+      proxied.port = String(port)
+      return proxied.href
     },
-    set(next) {
-      mischief = next
-      if (!next.silent) return
-      for (const pair of pairs) {
-        if (!pair.silent) faults += 1
-        pair.silent = true
+    setFault(next) {
+      fault = next
+      if (!next.silence) return
+      for (const connection of connections) {
+        if (!connection.isSilent) faults += 1
+        connection.isSilent = true
       }
     },
-    leadTo(next) {
-      target = next
-      for (const { near, far } of pairs) {
-        near.destroy()
-        far.destroy()
-      }
+    redirectTo(next) {
+      currentPort = next
+      destroyAll()
     },
-    faults: () => faults,
+    faultCount: () => faults,
     async close() {
       const closed = once(server, 'close')
       server.close()
-      for (const { near, far } of pairs) {
-        near.destroy()
-        far.destroy()
-      }
+      destroyAll()
       await closed
     },
   }
 }
 
-/** Answers a function that leaves the notifications out of what Postgres sends; messages may span pieces. */
-function notificationFilter(onDropped: () => void): (piece: Buffer, isDropping: boolean) => Buffer {
-  let half: Buffer = Buffer.alloc(0)
-  return (piece, isDropping) => {
-    let rest = half.length > 0 ? Buffer.concat([half, piece]) : piece
+const messageHeaderBytes = 5
+const notificationResponse = 'A'.charCodeAt(0)
+
+/** Creates a function that removes notifications from what Postgres sends. Messages may span chunks. */
+function createNotificationFilter(onDropped: () => void): (chunk: Buffer, isDropping: boolean) => Buffer {
+  let incomplete: Buffer = Buffer.alloc(0)
+  return (chunk, isDropping) => {
+    let rest = incomplete.length > 0 ? Buffer.concat([incomplete, chunk]) : chunk
     const kept: Buffer[] = []
-    // A type of one byte, and a length that counts itself.
-    while (rest.length >= 5) {
+    // A message is one byte for its type, and then a length that includes itself but not the type.
+    while (rest.length >= messageHeaderBytes) {
       const length = 1 + rest.readUInt32BE(1)
       if (rest.length < length) break
       const message = rest.subarray(0, length)
-      if (isDropping && message[0] === 0x41) onDropped()
+      if (isDropping && message[0] === notificationResponse) onDropped()
       else kept.push(message)
       rest = rest.subarray(length)
     }
-    half = Buffer.from(rest)
+    incomplete = Buffer.from(rest)
     return Buffer.concat(kept)
   }
 }

@@ -1,23 +1,23 @@
 import { join } from 'node:path'
-import pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.ts'
-import { migrate } from '../../src/db/migrate.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
+import { migrate } from '../../src/migrate/migrate.ts'
+import { queryOnce } from '../support/database.ts'
 
-/** A Postgres that may crash, with fsync on. */
-export interface Server {
+/** A Postgres with fsync on, which a row may crash. */
+export interface PostgresServer {
   port: number
   dataDir: string
   logFile: string
   urlOf(database: string): string
-  /** A migrated database with the tables of the app; answers its name. */
+  /** Creates a migrated database that has the tables of the test app. Returns its URL. */
   createDatabase(name: string): Promise<string>
-  /** Stops it as a crash would (`pg_ctl stop -m immediate`), when it still runs. */
+  /** Stops the server as a crash would (`pg_ctl stop -m immediate`). Does nothing if it does not run. */
   crash(): Promise<void>
-  /** Stops it in order. */
+  /** Stops the server cleanly. */
   stop(): Promise<void>
-  /** Starts it again on the same data and port. */
+  /** Starts the server again with the same data and port. */
   restart(): Promise<void>
-  /** Crashes it, for nobody needs it any more. */
+  /** Ends the server for good. */
   close(): Promise<void>
 }
 
@@ -27,11 +27,15 @@ const template = 'fault_template'
 /**
  * Starts a Postgres.
  *
- * @param options.dataDir one that the user postgres can enter
+ * @param options.dataDir a directory that the OS user postgres can access
  * @param options.settings of postgresql.conf
  */
-export async function startServer(options: { dataDir: string; settings?: Record<string, string> }): Promise<Server> {
-  // A crash has nothing to lose in the kernel's cache; that WAL is flushed before the commit returns is what counts.
+export async function startServer(options: {
+  dataDir: string
+  settings?: Record<string, string>
+}): Promise<PostgresServer> {
+  // A crash of the processes loses nothing from the kernel's page cache. fsync is on so that a commit returns only after
+  // its WAL is flushed, as in production.
   const start = (port?: number): Promise<EmbeddedPostgres> =>
     startEmbeddedPostgres({
       dataDir: options.dataDir,
@@ -40,8 +44,8 @@ export async function startServer(options: { dataDir: string; settings?: Record<
       ...(port !== undefined && { port }),
     })
   let running = await start()
-  // One after the other: nobody may be connected to a template that is copied.
-  let creating = Promise.resolve()
+  // One at a time: Postgres copies a template only while no session is connected to it.
+  let lastCreation = Promise.resolve()
   const { port, dataDir, logFile, url } = running
   const urlOf = (database: string) => {
     const other = new URL(url)
@@ -54,33 +58,19 @@ export async function startServer(options: { dataDir: string; settings?: Record<
     logFile,
     urlOf,
     createDatabase(name) {
-      creating = creating.then(async () => {
+      lastCreation = lastCreation.then(async () => {
         await migrate({ url, appMigrations })
-        await query(urlOf('postgres'), `create database ${name} template ${template}`)
+        await queryOnce(urlOf('postgres'), `create database ${name} template ${template}`)
       })
-      return creating.then(() => urlOf(name))
+      return lastCreation.then(() => urlOf(name))
     },
     crash: () => running.stop('immediate'),
     stop: () => running.stop('fast'),
     async restart() {
-      // One that went down by itself has still to be given up.
+      // Frees the lock on the data directory if the server has exited by itself.
       await running.stop('immediate')
       running = await start(port)
     },
     close: () => running.stop('immediate'),
-  }
-}
-
-/** Runs one statement over a connection of its own and answers the rows. */
-// biome-ignore lint/suspicious/noExplicitAny: rows of any shape
-export async function query(url: string, text: string, values: unknown[] = []): Promise<any[]> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 })
-  // A server that crashes while we are connected is what is expected here.
-  client.on('error', () => {})
-  await client.connect()
-  try {
-    return (await client.query(text, values)).rows
-  } finally {
-    await client.end().catch(() => {})
   }
 }

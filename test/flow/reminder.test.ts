@@ -17,7 +17,7 @@ interface Mailbox {
   received: Email[]
 }
 
-/** A real SMTP server with a login, that rejects one address for good. */
+/** Starts a real SMTP server that requires a login and permanently rejects the mailbox `nobody`. */
 async function startSmtp(t: Test): Promise<Mailbox> {
   const received: Email[] = []
   const server = new SMTPServer({
@@ -49,7 +49,7 @@ async function setUp(t: Test, env: NodeJS.ProcessEnv) {
   return { api, databaseUrl, remind }
 }
 
-t.test('a reminder reaches a real SMTP server', async (t) => {
+t.test('A reminder is delivered to the SMTP server', async (t) => {
   const { url, received } = await startSmtp(t)
   const { remind } = await setUp(t, { SMTP_URL: url })
   const { status, body } = await remind('ann@example.com')
@@ -57,13 +57,13 @@ t.test('a reminder reaches a real SMTP server', async (t) => {
   const messageId = `<${body.id}@todos.example.com>`
   t.match(await ended(body.links.self), { status: 'succeeded', result: { messageId } })
   const result = await get(body.links.result)
-  t.equal(result.status, 200, 'without a resource, the result URL answers with the result')
+  t.equal(result.status, 200, 'the result URL of a job without a resource returns the result')
   t.same(result.body, { messageId })
   t.equal(received.length, 1)
   t.match(received[0], { messageId, subject: 'Reminder: Water the flowers', to: [{ address: 'ann@example.com' }] })
 })
 
-t.test('without a server it is an .eml file', async (t) => {
+t.test('Without an SMTP server, a reminder is written to an .eml file', async (t) => {
   const dataDir = await mkdtemp(join(tmpdir(), 'accepted-mail-'))
   t.teardown(() => rm(dataDir, { recursive: true }))
   const { remind } = await setUp(t, { DATA_DIR: dataDir, SMTP_URL: '' })
@@ -73,7 +73,7 @@ t.test('without a server it is an .eml file', async (t) => {
   t.match(await readFile(join(dataDir, 'mail', `${body.id}@todos.example.com.eml`), 'utf8'), 'To: ann@example.com')
 })
 
-t.test('with the server down it is retried, and then fails with a readable error and no secret in it', async (t) => {
+t.test('While the SMTP server is down, a reminder is retried, then fails with an error without secrets', async (t) => {
   const { remind } = await setUp(t, { SMTP_URL: `smtp://todos:${password}@127.0.0.1:${await freePort()}` })
   const { body } = await remind('ann@example.com')
   const monitor = await ended(body.links.self)
@@ -87,11 +87,11 @@ t.test('with the server down it is retried, and then fails with a readable error
   t.equal(result.status, 424)
   t.match(result.headers.get('content-type'), 'application/problem+json')
   t.match(result.body, { error: monitor.error, job: { id: body.id, status: 'failed' } })
-  t.equal(result.body.status, undefined, 'pollers read status as the state of the job')
+  t.equal(result.body.status, undefined, 'a client that polls would take the member `status` for the job status')
   t.notMatch(JSON.stringify([monitor, result.body]), password)
 })
 
-t.test('a wrong password is not shown', async (t) => {
+t.test('The error after a rejected login does not contain the password', async (t) => {
   const { url } = await startSmtp(t)
   const { remind } = await setUp(t, { SMTP_URL: url.replace(password, 'wrong-secret') })
   const { body } = await remind('ann@example.com')
@@ -100,7 +100,7 @@ t.test('a wrong password is not shown', async (t) => {
   t.notMatch(JSON.stringify(monitor), 'wrong-secret')
 })
 
-t.test('an address that the server rejects fails at once', async (t) => {
+t.test('A reminder to an address that the SMTP server rejects fails without a retry', async (t) => {
   const { url } = await startSmtp(t)
   const { remind } = await setUp(t, { SMTP_URL: url })
   const { body } = await remind('nobody@example.com')
@@ -111,7 +111,7 @@ t.test('an address that the server rejects fails at once', async (t) => {
   })
 })
 
-t.test('a reminder of a todo that is not there is refused, and nothing is kept', async (t) => {
+t.test('A reminder of a missing todo is refused, and its idempotency key stays unused', async (t) => {
   const { api } = await setUp(t, {})
   const url = `${api.url}/todos/0199a0a0-0000-7000-8000-000000000000/reminders`
   const { status, body } = await post(url, { email: 'ann@example.com' }, { 'idempotency-key': 'k' })
@@ -123,5 +123,5 @@ t.test('a reminder of a todo that is not there is refused, and nothing is kept',
     { email: 'a@example.com' },
     { 'idempotency-key': 'k' },
   )
-  t.equal(again.status, 202, 'its key was not consumed')
+  t.equal(again.status, 202)
 })

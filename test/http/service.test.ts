@@ -15,7 +15,7 @@ const operation = defineOperation({
 })
 const setUp = (t: Test) => serve(t, { operations: { operation } })
 
-t.test('live and ready; not ready while the schema is not current', async (t) => {
+t.test('The health routes report live and ready, and not ready while the schema is outdated', async (t) => {
   const { database, url } = await setUp(t)
   t.match(await get(`${url}/health/live`), { status: 200, body: { status: 'live' } })
   t.match(await get(`${url}/health/ready`), { status: 200, body: { status: 'ready' } })
@@ -24,25 +24,28 @@ t.test('live and ready; not ready while the schema is not current', async (t) =>
   t.equal((await get(`${url}/health/live`)).status, 200)
 })
 
-t.test('a Postgres that went away is 503 with Retry-After, nothing inside is shown, and it recovers', async (t) => {
-  const { database } = await setUp(t)
-  const proxy = await startProxy(t, database.options.url)
-  const { accepted } = await import('accepted')
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(accepted, { operations: { operation }, database: proxy.url })
-  const url = await app.listen({ host: '127.0.0.1', port: 0 })
-  await proxy.close()
-  const { status, headers, body } = await post(`${url}/notes`, { text: 'x' })
-  t.equal(status, 503)
-  t.match(headers.get('retry-after'), /^[1-9]/)
-  t.same(body.error, { code: 'database-unavailable', message: 'The database does not answer' })
-  t.equal((await get(`${url}/health/ready`)).status, 503)
-  await proxy.open()
-  t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202)
-})
+t.test(
+  'While Postgres is unavailable, requests get 503 with Retry-After and no internals; then the API recovers',
+  async (t) => {
+    const { database } = await setUp(t)
+    const proxy = await startProxy(t, database.options.url)
+    const { accepted } = await import('accepted')
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(accepted, { operations: { operation }, database: proxy.url })
+    const url = await app.listen({ host: '127.0.0.1', port: 0 })
+    await proxy.close()
+    const { status, headers, body } = await post(`${url}/notes`, { text: 'x' })
+    t.equal(status, 503)
+    t.match(headers.get('retry-after'), /^[1-9]/)
+    t.same(body.error, { code: 'database-unavailable', message: 'The database does not answer' })
+    t.equal((await get(`${url}/health/ready`)).status, 503)
+    await proxy.open()
+    t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202)
+  },
+)
 
-t.test('every problem code has a page', async (t) => {
+t.test('Every problem code has a page', async (t) => {
   const { url } = await setUp(t)
   for (const [code, { title }] of Object.entries(problems)) {
     const { status, headers, body } = await get(`${url}/docs/problems/${code}`)
@@ -54,7 +57,7 @@ t.test('every problem code has a page', async (t) => {
   t.equal((await get(`${url}/docs/problems/toString`)).status, 404)
 })
 
-t.test('the OpenAPI document has the operations, the jobs and their schemas; the page shows it', async (t) => {
+t.test('The OpenAPI document describes the operations and the jobs, and a page shows it', async (t) => {
   const { url } = await setUp(t)
   const { body } = await get(`${url}/openapi.json`)
   t.match(body.openapi, /^3\.1\./)
@@ -70,7 +73,7 @@ t.test('the OpenAPI document has the operations, the jobs and their schemas; the
   t.match(page, { status: 200, body: /swagger/i })
 })
 
-t.test('metrics: requests by route and outcome, in the format of Prometheus', async (t) => {
+t.test('The metrics count requests by route and outcome, in the format of Prometheus', async (t) => {
   const { url } = await setUp(t)
   await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })
   await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })
@@ -83,12 +86,12 @@ t.test('metrics: requests by route and outcome, in the format of Prometheus', as
   t.match(body, /^accepted_pool_connections [1-9]/m)
 })
 
-t.test('what has no route is a problem, too', async (t) => {
+t.test('A request without a route is answered with problem details', async (t) => {
   const { url } = await setUp(t)
   t.match(await get(`${url}/none?secret=1`), { status: 404, body: { instance: '/none', error: { code: 'not-found' } } })
 })
 
-t.test("an app of one's own keeps its parsers, validators and error handlers", async (t) => {
+t.test("The host app's own routes keep their parsers, validators and error handlers", async (t) => {
   const { accepted } = await import('accepted')
   const { database } = await setUp(t)
   const app = Fastify()
@@ -96,7 +99,7 @@ t.test("an app of one's own keeps its parsers, validators and error handlers", a
   await app.register(accepted, { operations: { operation }, database: database.options.url })
   app.post('/text', async (request) => ({ got: request.body }))
   app.get('/broken', async () => {
-    throw new Error('of the app')
+    throw new Error('error of the app')
   })
   app.post('/enqueue', async (_request, reply) => {
     const job = await app.accepted.db
@@ -109,7 +112,7 @@ t.test("an app of one's own keeps its parsers, validators and error handlers", a
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   const text = await fetch(`${url}/text`, { method: 'POST', headers: { 'content-type': 'text/plain' }, body: 'x' })
   t.same(await text.json(), { got: 'x' })
-  t.match(await get(`${url}/broken`), { status: 500, body: { message: 'of the app' } })
+  t.match(await get(`${url}/broken`), { status: 500, body: { message: 'error of the app' } })
 
   const { status, headers, body } = await post(`${url}/enqueue`, {})
   t.equal(status, 202)
@@ -123,7 +126,7 @@ t.test("an app of one's own keeps its parsers, validators and error handlers", a
   )
 })
 
-t.test('a pg client in a transaction enqueues as well, and its rollback takes the job along', async (t) => {
+t.test('A pg client in a transaction can enqueue a job, and its rollback removes the job', async (t) => {
   const { app, database } = await setUp(t)
   const client = await database.pool.connect()
   t.teardown(() => client.release())
@@ -132,7 +135,7 @@ t.test('a pg client in a transaction enqueues as well, and its rollback takes th
     await app.accepted.enqueue(client, operation, { text: end })
     await client.query(end)
   }
-  await t.rejects(app.accepted.enqueue(client, operation, { text: 'x' }), /no transaction/)
-  const { rows } = await database.pool.query("select data -> 'payload' as payload from pgboss.job")
+  await t.rejects(app.accepted.enqueue(client, operation, { text: 'x' }), /not in a transaction/)
+  const { rows } = await database.pool.query("select data -> 'payload' as payload from accepted_queue.job")
   t.same(rows, [{ payload: { text: 'commit' } }])
 })

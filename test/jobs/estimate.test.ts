@@ -13,7 +13,7 @@ const ago = (seconds: number) => new Date(now - seconds * 1000)
 const running = (more: Partial<Job>) =>
   ({
     operation: 'video.encode',
-    state: 'running',
+    status: 'running',
     attempt_started_at: ago(10),
     progress_at: ago(0),
     percent: null,
@@ -21,44 +21,50 @@ const running = (more: Partial<Job>) =>
   }) as Job
 const seconds = (estimate: Date | undefined) => estimate && (estimate.getTime() - now) / 1000
 
-t.test('by its own rate once it has reported progress, else by how long others ran', async (t) => {
-  const usual = new Map([['video.encode', 60]])
+t.test('the estimate uses the reported progress, or the average run time when there is none', async (t) => {
+  const averages = new Map([['video.encode', 60]])
   t.equal(seconds(estimateCompletion(running({ percent: 25 }), new Map(), now)), 30)
-  t.equal(seconds(estimateCompletion(running({ percent: 25, progress_at: ago(5) }), usual, now)), 10)
-  t.equal(seconds(estimateCompletion(running({}), usual, now)), 50)
-  t.equal(seconds(estimateCompletion(running({ percent: 0 }), usual, now)), 50)
+  t.equal(seconds(estimateCompletion(running({ percent: 25, progress_at: ago(5) }), averages, now)), 10)
+  t.equal(seconds(estimateCompletion(running({}), averages, now)), 50)
+  t.equal(seconds(estimateCompletion(running({ percent: 0 }), averages, now)), 50)
   t.equal(
-    seconds(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), usual, now)),
+    seconds(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), averages, now)),
     50,
-    'slower than it said',
+    'the time estimated from progress has passed',
   )
   t.equal(
-    seconds(estimateCompletion(running({ percent: 90, progress_at: null }), usual, now)),
+    seconds(estimateCompletion(running({ percent: 90, progress_at: null }), averages, now)),
     50,
     'the percent is from an earlier attempt',
   )
   t.equal(seconds(estimateCompletion(running({ percent: 25, updated_at: ago(-90) }), new Map(), now)), 30)
 })
 
-t.test('none when there is nothing to go by, when that time has passed, and when it does not run', async (t) => {
-  t.equal(estimateCompletion(running({}), new Map(), now), undefined)
-  t.equal(estimateCompletion(running({}), new Map([['video.encode', 10]]), now), undefined)
-  t.equal(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), new Map(), now), undefined)
-  for (const state of ['queued', 'succeeded', 'failed', 'canceled'] as const) {
-    t.equal(estimateCompletion(running({ state, percent: 25 }), new Map(), now), undefined, state)
-  }
-})
+t.test(
+  'there is no estimate without data, when the estimated time has passed, and when the job is not running',
+  async (t) => {
+    t.equal(estimateCompletion(running({}), new Map(), now), undefined)
+    t.equal(estimateCompletion(running({}), new Map([['video.encode', 10]]), now), undefined)
+    t.equal(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), new Map(), now), undefined)
+    for (const status of ['queued', 'succeeded', 'failed', 'canceled'] as const) {
+      t.equal(estimateCompletion(running({ status, percent: 25 }), new Map(), now), undefined, status)
+    }
+  },
+)
 
-t.test('Retry-After is what remains, from 1 to 30; 1 without an estimate; none after the end', async (t) => {
-  const inSeconds = (after: number) => new Date(now + after * 1000)
-  t.equal(retryAfterSeconds(running({}), inSeconds(7.2), now), 8)
-  t.equal(retryAfterSeconds(running({}), inSeconds(0.1), now), 1)
-  t.equal(retryAfterSeconds(running({}), inSeconds(3600), now), 30)
-  t.equal(retryAfterSeconds(running({}), undefined, now), 1)
-  t.equal(retryAfterSeconds(running({ state: 'succeeded' }), inSeconds(7), now), undefined)
-})
+t.test(
+  'Retry-After is the remaining time from 1 to 30 s, 1 without an estimate, and absent after the end',
+  async (t) => {
+    const inSeconds = (after: number) => new Date(now + after * 1000)
+    t.equal(retryAfterSeconds(running({}), inSeconds(7.2), now), 8)
+    t.equal(retryAfterSeconds(running({}), inSeconds(0.1), now), 1)
+    t.equal(retryAfterSeconds(running({}), inSeconds(3600), now), 30)
+    t.equal(retryAfterSeconds(running({}), undefined, now), 1)
+    t.equal(retryAfterSeconds(running({ status: 'succeeded' }), inSeconds(7), now), undefined)
+  },
+)
 
-t.test('the workers write how long jobs ran, and the next one is estimated by it', async (t) => {
+t.test('workers write the average run time of jobs, and the next job is estimated from it', async (t) => {
   const operation = defineOperation({ name: 'video.encode', input: Type.Object({}) })
   const jobs = await openJobs(t, [operation])
   await jobs.work(defineHandlers({ operation }, { 'video.encode': { perform: async () => {} } }))

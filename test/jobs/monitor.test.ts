@@ -1,14 +1,14 @@
 import t from 'tap'
 import Value from 'typebox/value'
 import type { Job } from '../../src/jobs/job.ts'
-import { absolute, Monitor, retryAfterSeconds, toMonitor } from '../../src/jobs/monitor.ts'
+import { Monitor, retryAfterSeconds, toAbsoluteUrl, toMonitor } from '../../src/jobs/monitor.ts'
 
 const origin = 'https://api.example.com'
 const at = new Date('2026-01-02T03:04:05.678Z')
 const id = '019b7d2e-0000-7000-8000-000000000000'
 
 const row = (more: Partial<Job> = {}): Job => ({
-  ...{ id, operation: 'todo.create', state: 'queued', principal: 'ann', resource: null, percent: null, message: null },
+  ...{ id, operation: 'todo.create', status: 'queued', principal: 'ann', resource: null, percent: null, message: null },
   ...{ attempt: 0, max_attempts: 4, sequence: '1', result: null, error: null, cancel_requested: false },
   ...{ retry_of: null, created_at: at, started_at: null, updated_at: at, ended_at: null, expires_at: at },
   progress_at: null,
@@ -16,7 +16,7 @@ const row = (more: Partial<Job> = {}): Job => ({
   ...more,
 })
 
-t.test('what has no value is absent, and nothing is shown that the schema does not know', async (t) => {
+t.test('members without a value are absent, and the representation matches the schema', async (t) => {
   const monitor = toMonitor(row(), origin)
   t.same(monitor, {
     ...{ id, operation: 'todo.create', status: 'queued' },
@@ -33,36 +33,39 @@ t.test('what has no value is absent, and nothing is shown that the schema does n
   t.ok(Value.Check(Monitor, monitor))
 })
 
-t.test('result and resource are shown once the job has succeeded, and not before', async (t) => {
-  const led = { resource: '/todos/1', result: { ok: true } }
-  for (const state of ['queued', 'running', 'failed', 'canceled'] as const) {
-    const monitor = toMonitor(row({ ...led, state }), origin)
-    t.notOk('resourceLocation' in monitor || 'result' in monitor, state)
+t.test('the monitor shows result and resource only once the job has succeeded', async (t) => {
+  const outcome = { resource: '/todos/1', result: { ok: true } }
+  for (const status of ['queued', 'running', 'failed', 'canceled'] as const) {
+    const monitor = toMonitor(row({ ...outcome, status }), origin)
+    t.notOk('resourceLocation' in monitor || 'result' in monitor, status)
   }
-  const monitor = toMonitor(row({ ...led, state: 'succeeded', started_at: at, ended_at: at, percent: 100 }), origin)
+  const monitor = toMonitor(
+    row({ ...outcome, status: 'succeeded', started_at: at, ended_at: at, percent: 100 }),
+    origin,
+  )
   t.match(monitor, { resourceLocation: `${origin}/todos/1`, result: { ok: true }, percentComplete: 100 })
   t.match(monitor, { startedAt: at.toISOString(), endedAt: at.toISOString() })
   t.ok(Value.Check(Monitor, monitor))
 })
 
-t.test('an inline result of false or 0, and a percentage of 0, are values', async (t) => {
-  for (const result of [false, 0, '']) t.equal(toMonitor(row({ state: 'succeeded', result }), origin).result, result)
+t.test("the monitor shows an inline result of false, 0 or '', and a percentage of 0", async (t) => {
+  for (const result of [false, 0, '']) t.equal(toMonitor(row({ status: 'succeeded', result }), origin).result, result)
   t.equal(toMonitor(row({ percent: 0 }), origin).percentComplete, 0)
 })
 
-t.test('the error is shown without the status that is meant for the result', async (t) => {
-  const shown = (error: Job['error']) => toMonitor(row({ state: 'failed', error }), origin).error
+t.test('the monitor shows the error without its status, which is only for the result URL', async (t) => {
+  const shown = (error: Job['error']) => toMonitor(row({ status: 'failed', error }), origin).error
   t.same(shown({ code: 'c', message: 'm', status: 409, details: [1] }), { code: 'c', message: 'm', details: [1] })
   t.same(shown({ code: 'c', message: 'm', details: [] }), { code: 'c', message: 'm' })
 })
 
-t.test('a resource may be an address of another service', async (t) => {
-  t.equal(absolute('https://elsewhere.example.com/1', origin), 'https://elsewhere.example.com/1')
-  t.equal(absolute('/todos/1', origin), `${origin}/todos/1`)
+t.test('a resource may be the URL of another service', async (t) => {
+  t.equal(toAbsoluteUrl('https://elsewhere.example.com/1', origin), 'https://elsewhere.example.com/1')
+  t.equal(toAbsoluteUrl('/todos/1', origin), `${origin}/todos/1`)
 })
 
-t.test('asking again is worth it until the job has ended', async (t) => {
-  for (const state of ['queued', 'running'] as const) t.equal(retryAfterSeconds(row({ state })), 1)
-  for (const state of ['succeeded', 'failed', 'canceled'] as const)
-    t.equal(retryAfterSeconds(row({ state })), undefined)
+t.test('Retry-After is set until the job has ended', async (t) => {
+  for (const status of ['queued', 'running'] as const) t.equal(retryAfterSeconds(row({ status })), 1)
+  for (const status of ['succeeded', 'failed', 'canceled'] as const)
+    t.equal(retryAfterSeconds(row({ status })), undefined)
 })

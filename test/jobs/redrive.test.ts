@@ -12,10 +12,10 @@ const operation = defineOperation({ name: 'word.write', input: Word, retry: { li
 const other = defineOperation({ name: 'word.other', input: Word, retry: { limit: 0 } })
 const operations = { operation, other }
 
-/** Jobs that have failed, and a worker for which the next ones fail or succeed. */
+/** A worker whose jobs fail while `service.isBroken`. */
 async function setUp(t: Test) {
   const jobs = await openJobs(t, Object.values(operations))
-  const outside = { isBroken: true }
+  const service = { isBroken: true }
   const effects: { word: string; key: string }[] = []
   const perform = async ({
     payload: { word },
@@ -24,25 +24,25 @@ async function setUp(t: Test) {
     payload: { word: string }
     idempotencyKey: string
   }) => {
-    if (outside.isBroken) throw new JobFailed(word === 'odd' ? 'odd' : 'outage', 'Not now')
+    if (service.isBroken) throw new JobFailed(word === 'odd' ? 'odd' : 'outage', 'Not now')
     effects.push({ word, key })
   }
   await jobs.work(defineHandlers(operations, { 'word.write': { perform }, 'word.other': { perform } }))
-  const known = new Map<string, Operation>(Object.values(operations).map((one) => [one.name, one]))
+  const all = new Map<string, Operation>(Object.values(operations).map((one) => [one.name, one]))
   return {
     jobs,
-    outside,
+    service,
     effects,
     async fail(more?: Parameters<typeof jobs.add>[2], word = 'a', of: typeof operation | typeof other = operation) {
       const id = await jobs.add(of as typeof operation, { word }, more)
       await jobs.ended(id)
       return id
     },
-    redrive: (options: Partial<RedriveOptions> = {}, defined = known) =>
+    redrive: (options: Partial<RedriveOptions> = {}, defined = all) =>
       jobs.database.kysely
         .transaction()
         .execute((trx) =>
-          redrive(jobs.boss, trx, defined, { batchSize: 100, most: Number.POSITIVE_INFINITY, ...options }),
+          redrive(jobs.boss, trx, defined, { batchSize: 100, maxRedriven: Number.POSITIVE_INFINITY, ...options }),
         ),
     retriesOf: (id: string) => jobs.query('select * from accepted.job where retry_of = $1 order by id', [id]),
   }
@@ -50,63 +50,60 @@ async function setUp(t: Test) {
 
 const ids = (found: { id: string }[]) => found.map(({ id }) => id)
 
-t.test(
-  'a failed job runs again as a new one, with all that was its own and the key for services outside',
-  async (t) => {
-    const { jobs, outside, effects, fail, redrive, retriesOf } = await setUp(t)
-    const webhookEndpointId = uuid7()
-    const keyed = await fail({ principal: 'bob', idempotencyKey: 'k', resource: '/words/1', webhookEndpointId })
-    const bare = await fail()
-    outside.isBroken = false
-    t.same(ids((await redrive()).redriven), [keyed, bare])
-    const [retry] = (await retriesOf(keyed)) as [{ id: string }]
-    t.match(await jobs.ended(retry.id), {
-      state: 'succeeded',
-      operation: 'word.write',
-      principal: 'bob',
-      idempotency_key: 'k',
-      resource: '/words/1',
-      webhook_endpoint_id: webhookEndpointId,
-    })
-    const [bareRetry] = (await retriesOf(bare)) as [{ id: string }]
-    await jobs.ended(bareRetry.id)
-    t.same(
-      effects.toSorted((a, b) => a.key.length - b.key.length),
-      [
-        { word: 'a', key: 'k' },
-        { word: 'a', key: bare },
-      ],
-    )
-  },
-)
+t.test('a redriven job has the principal, resource, endpoint and idempotency key of the failed one', async (t) => {
+  const { jobs, service, effects, fail, redrive, retriesOf } = await setUp(t)
+  const webhookEndpointId = uuid7()
+  const keyed = await fail({ principal: 'bob', idempotencyKey: 'k', resource: '/words/1', webhookEndpointId })
+  const bare = await fail()
+  service.isBroken = false
+  t.same(ids((await redrive()).redriven), [keyed, bare])
+  const [retry] = (await retriesOf(keyed)) as [{ id: string }]
+  t.match(await jobs.ended(retry.id), {
+    status: 'succeeded',
+    operation: 'word.write',
+    principal: 'bob',
+    idempotency_key: 'k',
+    resource: '/words/1',
+    webhook_endpoint_id: webhookEndpointId,
+  })
+  const [bareRetry] = (await retriesOf(bare)) as [{ id: string }]
+  await jobs.ended(bareRetry.id)
+  t.same(
+    effects.toSorted((a, b) => a.key.length - b.key.length),
+    [
+      { word: 'a', key: 'k' },
+      { word: 'a', key: bare },
+    ],
+  )
+})
 
-t.test('twice, one after the other or both at once, makes one retry of each', async (t) => {
-  const { jobs, outside, fail, redrive } = await setUp(t)
+t.test('repeated and concurrent redrives make one retry of each job', async (t) => {
+  const { jobs, service, fail, redrive } = await setUp(t)
   for (let count = 0; count < 5; count++) await fail()
-  outside.isBroken = false
+  service.isBroken = false
   const both = await Promise.all([redrive(), redrive(), redrive()])
   t.same(both.map(({ redriven }) => redriven.length).sort(), [0, 0, 5])
-  t.same(both.map(({ retried }) => retried.length).sort(), [0, 5, 5])
+  t.same(both.map(({ alreadyRetried }) => alreadyRetried.length).sort(), [0, 5, 5])
   for (const { id } of await jobs.query('select id from accepted.job where retry_of is not null')) await jobs.ended(id)
-  t.match(await redrive(), { redriven: [], retried: { length: 5 } })
+  t.match(await redrive(), { redriven: [], alreadyRetried: { length: 5 } })
   t.equal((await jobs.query('select from accepted.job')).length, 10)
 })
 
-t.test('a retry that failed as well is the one to redrive, and one that was canceled does not count', async (t) => {
+t.test('a retry that failed is redriven in place of the first job, and a canceled retry does not count', async (t) => {
   const { jobs, fail, redrive, retriesOf } = await setUp(t)
   const first = await fail()
   await redrive()
   const [second] = (await retriesOf(first)) as [{ id: string }]
-  t.match(await jobs.ended(second.id), { state: 'failed' })
-  t.match(await redrive(), { redriven: [{ id: second.id }], retried: [{ id: first }] })
+  t.match(await jobs.ended(second.id), { status: 'failed' })
+  t.match(await redrive(), { redriven: [{ id: second.id }], alreadyRetried: [{ id: first }] })
   const [third] = (await retriesOf(second.id)) as [{ id: string }]
   await jobs.ended(third.id)
   t.same(await retriesOf(first), [await jobs.read(second.id)])
-  await jobs.query(`update accepted.job set state = 'canceled', error = null where id = $1`, [third.id])
-  t.match(await redrive({ dryRun: true }), { redriven: [{ id: second.id }], retried: [{ id: first }] })
+  await jobs.query(`update accepted.job set status = 'canceled', error = null where id = $1`, [third.id])
+  t.match(await redrive({ dryRun: true }), { redriven: [{ id: second.id }], alreadyRetried: [{ id: first }] })
 })
 
-t.test('by operation, time and error; in batches; at most so many; a dry run changes nothing', async (t) => {
+t.test('redrive filters by operation, time and error, limits batches and new jobs, and has a dry run', async (t) => {
   const { jobs, fail, redrive } = await setUp(t)
   const all = [await fail(), await fail({}, 'odd'), await fail({}, 'a', other)] as const
   await jobs.query(`update accepted.job set ended_at = now() - interval '2 hours' where id = $1`, [all[0]])
@@ -116,25 +113,25 @@ t.test('by operation, time and error; in batches; at most so many; a dry run cha
   t.same(ids((await redrive({ dryRun, error: 'odd' })).redriven), [all[1]])
   const since = new Date(Date.now() - 60 * 60 * 1000)
   t.same(ids((await redrive({ dryRun, since })).redriven), [all[1], all[2]])
-  t.match(await redrive({ dryRun, most: 1 }), { redriven: [{ id: all[0] }], last: all[0] })
+  t.match(await redrive({ dryRun, maxRedriven: 1 }), { redriven: [{ id: all[0] }], last: all[0] })
   t.match(await redrive({ dryRun, batchSize: 2 }), { redriven: { length: 2 }, last: all[1] })
   t.match(await redrive({ dryRun, batchSize: 2, after: all[1] }), { redriven: [{ id: all[2] }], last: all[2] })
   t.match(await redrive({ dryRun, after: all[2] }), { redriven: [], last: undefined })
   t.equal((await jobs.query('select from accepted.job')).length, 3)
 })
 
-t.test('what cannot run again is left, by its reason', async (t) => {
-  const { jobs, outside, fail, redrive } = await setUp(t)
+t.test('jobs that cannot run again are skipped and reported by reason', async (t) => {
+  const { jobs, service, fail, redrive } = await setUp(t)
   const [gone, bare, expired, good] = [await fail({}, 'a', other), await fail(), await fail(), await fail()]
   await jobs.query('update accepted.job set payload = null where id = $1', [bare])
   await jobs.query('update accepted.job set expires_at = now() where id = $1', [expired])
-  outside.isBroken = false
+  service.isBroken = false
   const found = await redrive({}, new Map([[operation.name, operation]]))
   t.match(found, {
-    operationGone: [{ id: gone }],
-    payloadNotKept: [{ id: bare }],
+    unknownOperation: [{ id: gone }],
+    missingPayload: [{ id: bare }],
     redriven: [{ id: good }],
-    retried: [],
+    alreadyRetried: [],
   })
   t.equal(found.redriven.length, 1)
 })

@@ -1,6 +1,6 @@
 /**
- * The whole way of a request through PgBouncer in transaction mode: `npm run test:pgbouncer`. It is not among the tests
- * of `npm test`, for it installs Debian's pgbouncer when there is none, and does not need to be root when there is.
+ * Runs requests and jobs through PgBouncer in transaction mode: `npm run test:pgbouncer`. Not part of `npm test`,
+ * because it installs Debian's pgbouncer when it is missing, which needs root.
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,29 +22,29 @@ const execute = promisify(execFile)
 const config = join(import.meta.dirname, '../flow/fixtures/accepted.config.ts')
 const isRoot = process.getuid?.() === 0
 
-/** What the pooler says of itself, after it has been installed where it is missing. */
+/** Installs PgBouncer when it is missing. Returns its version. */
 async function install(): Promise<string> {
-  const version = () =>
+  const readVersion = () =>
     execute('pgbouncer', ['--version']).then(
       ({ stdout }) => stdout,
       () => undefined,
     )
-  const found = await version()
+  const found = await readVersion()
   if (found) return found
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
   await execute('apt-get', ['update'], { env })
   await execute('apt-get', ['install', '-y', '--no-install-recommends', 'pgbouncer'], { env })
-  const installed = await version()
-  if (!installed) throw new Error('pgbouncer is not there, and could not be installed with apt-get')
+  const installed = await readVersion()
+  if (!installed) throw new Error('pgbouncer is missing, and apt-get could not install it')
   return installed
 }
 
-/** Starts a pooler in front of a database and answers the URL that leads through it. */
+/** Starts PgBouncer in front of a database. Returns the URL that leads through it. */
 async function startPooler(t: Test, databaseUrl: string): Promise<string> {
   const target = new URL(databaseUrl)
   const directory = await mkdtemp(join(tmpdir(), 'accepted-pgbouncer-'))
   t.teardown(() => rm(directory, { recursive: true }))
-  // As root it runs as another user, who must come in.
+  // When started as root, PgBouncer runs as another user, which has to read the directory.
   await chmod(directory, 0o755)
   const port = await freePort()
   const [users, settings] = [join(directory, 'users'), join(directory, 'pgbouncer.ini')]
@@ -67,21 +67,21 @@ max_client_conn = 200
   const child = spawn('pgbouncer', [...(isRoot ? ['-u', 'nobody'] : []), settings], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  let printed = ''
+  let output = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {
-      printed += chunk
+      output += chunk
     })
   }
   t.teardown(async () => {
     const closed = once(child, 'close')
     if (child.exitCode === null && child.kill('SIGKILL')) await closed
-    if (!t.passing()) t.comment(`pgbouncer printed:\n${printed}`)
+    if (!t.passing()) t.comment(`output of pgbouncer:\n${output}`)
   })
   const url = new URL(databaseUrl)
   url.port = String(port)
   await until(async () => {
-    if (child.exitCode !== null) throw new Error(`pgbouncer ended: ${printed}`)
+    if (child.exitCode !== null) throw new Error(`pgbouncer exited: ${output}`)
     const client = new pg.Client({ connectionString: url.href })
     return client.connect().then(
       () => client.end().then(() => true),
@@ -101,31 +101,31 @@ async function setUp(t: Test) {
 
 t.comment(await install())
 
-for (const [how, isHeard] of [
+for (const [how, hasListenUrl] of [
   ['with a direct DATABASE_LISTEN_URL', true],
-  ['without one, by polling', false],
+  ['without it, by polling', false],
 ] as const) {
-  t.test(`jobs are accepted, performed, settled, watched and canceled, ${how}`, async (t) => {
+  t.test(`jobs are accepted, performed, settled, watched, canceled and released ${how}`, async (t) => {
     const { database, databaseUrl, pooled } = await setUp(t)
     const env = {
       DATABASE_PREPARED_STATEMENTS: 'off',
       GRACE_SECONDS: '0',
-      ...(isHeard && { DATABASE_LISTEN_URL: databaseUrl }),
+      ...(hasListenUrl && { DATABASE_LISTEN_URL: databaseUrl }),
     }
     const [api, worker] = [
       await start(t, 'api', { config, databaseUrl: pooled, env }),
       await start(t, 'worker', { config, databaseUrl: pooled, env }),
     ]
-    const listening = `accepted_listener_up ${Number(isHeard)}\n`
+    const listening = `accepted_listener_up ${Number(hasListenUrl)}\n`
     await until(async () => (await get(`${worker.url}/metrics`)).body.includes(listening))
-    const deafness = /Notifications do not come through a pooler in transaction mode/
+    const warning = /Notifications do not come through a pooler in transaction mode/
     for (const program of [api, worker]) {
-      if (isHeard) t.notMatch(program.output(), deafness)
-      else await until(() => deafness.test(program.output()))
+      if (hasListenUrl) t.notMatch(program.output(), warning)
+      else await until(() => warning.test(program.output()))
     }
 
-    // More at once than there are sessions, so that clients of the pooler meet on each.
-    const many = await Promise.all(
+    // More requests at once than sessions, so that clients of the pooler share each session.
+    const submitted = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
         post(
           `${api.url}/notes${index % 2 ? '' : '/performed'}`,
@@ -134,8 +134,8 @@ for (const [how, isHeard] of [
         ),
       ),
     )
-    t.same(new Set(many.map(({ status }) => status)), new Set([202]))
-    for (const { body } of many) t.match(await ended(body.links.self), { status: 'succeeded' })
+    t.same(new Set(submitted.map(({ status }) => status)), new Set([202]))
+    for (const { body } of submitted) t.match(await ended(body.links.self), { status: 'succeeded' })
     const { rows } = await database.pool.query(
       'select count(*)::int as effects, count(distinct job_id)::int as jobs from effect',
     )
@@ -164,11 +164,11 @@ for (const [how, isHeard] of [
     const locks = await database.pool.query(
       `select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
     )
-    t.same(locks.rows, [], 'nothing is left in a session')
+    t.same(locks.rows, [], 'no session lock is left')
   })
 }
 
-t.test('with prepared statements API and worker do not start, and say what to do', async (t) => {
+t.test('with prepared statements, API and worker do not start, and the message says what to set', async (t) => {
   const { databaseUrl, pooled } = await setUp(t)
   for (const command of ['api', 'worker']) {
     const env = { DATABASE_URL: pooled, DATABASE_LISTEN_URL: databaseUrl, PORT: '0', WORKER_PORT: '0' }
@@ -178,7 +178,7 @@ t.test('with prepared statements API and worker do not start, and say what to do
   }
 })
 
-t.test('migrations go to Postgres directly, and say so', async (t) => {
+t.test('migrations fail through the pooler and run over DATABASE_LISTEN_URL', async (t) => {
   const databaseUrl = await createDatabase(t, { empty: true })
   const pooled = await startPooler(t, databaseUrl)
   const refused = await run(['migrate', '--config', config], { DATABASE_URL: pooled })

@@ -2,24 +2,24 @@ import type { AcceptedOptions } from 'accepted'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
+import { closeGracefully } from '../../src/http/graceful-close.ts'
 import { accepted } from '../../src/http/plugin.ts'
-import { handleNotFound } from '../../src/http/problem.ts'
-import { closeUnusedConnections } from '../../src/http/unused-connections.ts'
+import { handleNotFound } from '../../src/http/protocol/problem.ts'
 import { createDatabase } from './database.ts'
 
 export interface TestApi {
   app: FastifyInstance
   url: string
-  /** A connection of the test's own to the API's database. */
+  /** A separate pool on the API's database, for the test. */
   database: Database
 }
 
-/** An API in this process, over a real socket, with a database of its own. */
+/** Serves the API from this process, over a real socket, on a new database. */
 export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>): Promise<TestApi> {
   const databaseUrl = await createDatabase(t)
   const app = Fastify()
   t.teardown(() => app.close())
-  closeUnusedConnections(app)
+  closeGracefully(app)
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, { ...options, database: databaseUrl })
   const database = openDatabase({ url: databaseUrl })

@@ -1,14 +1,14 @@
 import { until } from './until.ts'
 
-export interface Posted {
+export interface JsonResponse {
   status: number
   headers: Headers
-  // biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+  // biome-ignore lint/suspicious/noExplicitAny: each test knows the shape of its body
   body: any
 }
 
 /** Posts JSON. */
-export async function post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<Posted> {
+export async function post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<JsonResponse> {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
@@ -18,7 +18,7 @@ export async function post(url: string, body: unknown, headers: Record<string, s
 }
 
 /** Gets JSON, without following redirects. */
-export async function get(url: string, headers: Record<string, string> = {}): Promise<Posted> {
+export async function get(url: string, headers: Record<string, string> = {}): Promise<JsonResponse> {
   const response = await fetch(url, { headers, redirect: 'manual' })
   return { status: response.status, headers: response.headers, body: await readJson(response) }
 }
@@ -28,8 +28,8 @@ async function readJson(response: Response): Promise<unknown> {
   return text && response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text || undefined
 }
 
-/** Polls the monitor until the job has ended, and answers its representation. */
-// biome-ignore lint/suspicious/noExplicitAny: the body is what the test is about
+/** Polls the monitor until the job has ended. Resolves to the body of the last response. */
+// biome-ignore lint/suspicious/noExplicitAny: each test knows the shape of its body
 export async function ended(monitorUrl: string): Promise<any> {
   return until(async () => {
     const { body } = await get(monitorUrl)

@@ -4,26 +4,26 @@ import { join } from 'node:path'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 
-/** What a command printed, and its exit code. */
-export interface Ran {
+/** The exit code of a command, and what it printed. */
+export interface CommandResult {
   code: number | null
   out: string
   err: string
 }
 
-/** Runs a command of the product to its end. */
-export async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
+/** Runs an `accepted` command and waits until it exits. */
+export async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<CommandResult> {
   const child = spawn(process.execPath, ['--conditions=accepted-source', main, ...args], {
     env: { ...process.env, ...env },
   })
-  const ran: Ran = { code: null, out: '', err: '' }
+  const result: CommandResult = { code: null, out: '', err: '' }
   child.stdout.on('data', (chunk) => {
-    ran.out += chunk
+    result.out += chunk
   })
   child.stderr.on('data', (chunk) => {
-    ran.err += chunk
+    result.err += chunk
   })
   await once(child, 'close')
-  ran.code = child.exitCode
-  return ran
+  result.code = child.exitCode
+  return result
 }

@@ -5,48 +5,96 @@ import { type Database, openDatabase } from '../../src/db/database.ts'
 
 export const adminUrlVariable = 'ACCEPTED_TEST_DATABASE_URL'
 
-/** A migrated database, with the tables of the example app too. */
+/** A migrated database that also has the tables of the example app. */
 export const templateName = 'accepted_template'
 
 function adminUrl(database: string): string {
   const template = process.env[adminUrlVariable]
-  if (!template) throw new Error('Run the tests with `npm test`, which starts a Postgres for them')
+  if (!template)
+    throw new Error(`${adminUrlVariable} is not set: run the tests with \`npm test\`, which starts Postgres`)
   const url = new URL(template)
   url.pathname = `/${database}`
   return url.href
 }
 
-/** Runs one statement as the owner of the server. */
-async function administer(statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: adminUrl('postgres') })
+/** Runs one statement over a new connection and returns the rows. */
+// biome-ignore lint/suspicious/noExplicitAny: rows of any shape
+export async function queryOnce(url: string, text: string, values: unknown[] = []): Promise<any[]> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 })
+  // Fault tests crash the server while this connection is open; the query rejects then.
+  client.on('error', () => {})
   await client.connect()
   try {
-    await client.query(statement)
+    return (await client.query(text, values)).rows
   } finally {
-    await client.end()
+    await client.end().catch(() => {})
   }
 }
 
 /**
- * A database of the test's own; dropped when the test has passed, and kept, with a word where, when it has failed.
+ * Creates a database for one test. A test that passes drops it; a test that fails keeps it and prints its name.
  *
- * @param options.empty without any schema
+ * @param options.empty creates it without any schema
  */
 export async function createDatabase(t: Test, options: { empty?: boolean } = {}): Promise<string> {
   const name = `test_${randomBytes(6).toString('hex')}`
-  // Copied as files, and not through the WAL, which takes several times as long.
-  await administer(`create database ${name}${options.empty ? '' : ` template ${templateName} strategy file_copy`}`)
+  // Copying files is several times faster than the default, which writes the copy to the WAL.
+  const template = options.empty ? '' : ` template ${templateName} strategy file_copy`
+  await queryOnce(adminUrl('postgres'), `create database ${name}${template}`)
   const url = adminUrl(name)
   t.teardown(async () => {
-    if (t.passing()) await administer(`drop database ${name} with (force)`)
-    else t.comment(`the database is kept: ${name}`)
+    if (t.passing()) await queryOnce(adminUrl('postgres'), `drop database ${name} with (force)`)
+    else t.comment(`kept the database of this failed test: ${name}`)
   })
   return url
 }
 
-/** A database of the test's own, opened as the product opens it. */
+/** Creates a database for one test and opens it with the pool settings of the product. */
 export async function openTestDatabase(t: Test): Promise<Database> {
   const database = openDatabase({ url: await createDatabase(t) })
   t.teardown(() => database.close())
   return database
+}
+
+/** A transaction that the test holds open. */
+export interface OpenTransaction {
+  client: pg.PoolClient
+  commit(): Promise<void>
+}
+
+/** Begins a transaction and runs a statement in it, usually to take locks. Without a commit, teardown rolls it back. */
+export async function beginTransaction(
+  t: Test,
+  { pool }: Pick<Database, 'pool'>,
+  statement: string,
+): Promise<OpenTransaction> {
+  const client = await pool.connect()
+  let isCommitted = false
+  // Releasing with `true` closes the connection, which rolls back.
+  t.teardown(() => client.release(!isCommitted))
+  await client.query('begin')
+  await client.query(statement)
+  return {
+    client,
+    async commit() {
+      await client.query('commit')
+      isCommitted = true
+    },
+  }
+}
+
+type Query = (text: string, values: unknown[]) => Promise<{ pid: number }[]>
+
+/**
+ * Returns the pids of the backends that wait for a lock.
+ *
+ * @param pattern an `ilike` pattern for the waiting statement
+ */
+export async function findBlockedBackends(query: Query, pattern = '%'): Promise<number[]> {
+  const rows = await query(
+    `select pid from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock' and query ilike $1`,
+    [pattern],
+  )
+  return rows.map(({ pid }) => pid)
 }

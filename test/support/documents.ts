@@ -1,9 +1,9 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
-import { headerFields } from '../../src/http/responses.ts'
+import { headerFields } from '../../src/http/protocol/schemas.ts'
 
-/** What a linter by others says against an OpenAPI or AsyncAPI document. */
+/** Lints an OpenAPI or AsyncAPI document with Redocly. Returns one line per problem. */
 export async function lint(document: object, rules: Record<string, string> = {}): Promise<string[]> {
   const config = await createConfig({ extends: ['recommended'], rules: rules as never })
   const problems = await lintFromString({ source: JSON.stringify(document), config })
@@ -13,20 +13,20 @@ export async function lint(document: object, rules: Record<string, string> = {})
 interface Response {
   status: number
   headers: Headers
-  /** The parsed body, when it is JSON. */
+  /** Parsed, if it is JSON. */
   body: unknown
 }
 
-/** Checks real answers against an OpenAPI document. */
+/** Checks real responses against an OpenAPI document. */
 export interface Checker {
-  /** What the document does not say of the answer; nothing when it describes it. */
+  /** Returns one line for each part of the response that the document does not allow. */
   violations(method: string, path: string, response: Response): string[]
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a document of any shape
 export function createChecker(document: any): Checker {
   const ajv = new Ajv2020({ strict: false, allErrors: true })
-  // biome-ignore lint/suspicious/noExplicitAny: its types are those of another module system
+  // biome-ignore lint/suspicious/noExplicitAny: the CommonJS types of ajv-formats do not match this import
   ;(formats as any)(ajv)
   ajv.addSchema(document, 'document')
   const escaped = (part: string) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))

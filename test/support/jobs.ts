@@ -1,36 +1,54 @@
 import type { Operation, PayloadFor } from 'accepted'
 import { createWorker, type Handlers, type Worker, type WorkerOptions } from 'accepted/worker'
+import type { Transaction } from 'kysely'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { v7 as uuid7 } from 'uuid'
-import { type PgBoss, prepareQueues, startBoss } from '../../src/db/boss.ts'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
+import { type PgBoss, prepareQueues, startBoss } from '../../src/queue/boss.ts'
 import { createDatabase } from './database.ts'
 import { until } from './until.ts'
 
-/** A database with jobs, and workers on it in this process. */
+/** The table that the handlers of tests write to. */
+export interface EffectTables {
+  effect: { job_id: string; word: string }
+}
+
+/** Writes one effect per job, in the transaction of a `settle` or an `accept`. */
+export async function writeEffects(
+  trx: Transaction<EffectTables>,
+  jobs: readonly { id: string; payload: { word: string } }[],
+): Promise<void> {
+  const rows = jobs.map(({ id, payload }) => ({ job_id: id, word: payload.word }))
+  await trx.insertInto('effect').values(rows).execute()
+}
+
+/** A database with jobs, and the workers of this process that run them. */
 export interface Jobs {
   database: Database
   boss: PgBoss
-  /** Enqueues a job and answers its id. */
+  /** Enqueues a job of the principal `ann`. Returns its id. */
   add<O extends Operation>(operation: O, payload: PayloadFor<O>, more?: Partial<NewJob>): Promise<string>
+  /** Starts a worker. */
   work(
     handlers: Handlers,
-    options?: Partial<Pick<WorkerOptions, 'database' | 'only' | 'log' | 'graceSeconds' | 'publicUrl' | 'webhookAllow'>>,
+    options?: Partial<
+      Pick<WorkerOptions, 'database' | 'operations' | 'log' | 'graceSeconds' | 'publicUrl' | 'webhookAllow'>
+    >,
   ): Promise<Worker>
-  /** The row of a job. */
-  // biome-ignore lint/suspicious/noExplicitAny: the row is what the test is about
+  /** Reads the row of a job. */
+  // biome-ignore lint/suspicious/noExplicitAny: a row of any shape
   read(id: string): Promise<any>
-  /** Waits for the end of a job and answers its row. */
-  // biome-ignore lint/suspicious/noExplicitAny: the row is what the test is about
+  /** Waits until a job has ended. Returns its row. */
+  // biome-ignore lint/suspicious/noExplicitAny: a row of any shape
   ended(id: string): Promise<any>
-  // biome-ignore lint/suspicious/noExplicitAny: the rows are what the test is about
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
   query(text: string, values?: unknown[]): Promise<any[]>
 }
 
-/** Opens a database of the test's own, with a table for effects. */
+/** Creates a database with the queues of the operations and a table `effect`. */
 export async function openJobs(t: Test, operations: readonly Operation[]): Promise<Jobs> {
   const url = await createDatabase(t)
   const database = openDatabase({ url })

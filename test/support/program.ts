@@ -12,14 +12,14 @@ const main = join(root, 'src/cli/main.ts')
 /** The configuration of the example app. */
 export const todosConfig = join(root, 'examples/todos/accepted.config.ts')
 
-/** A process of the product. */
+/** A running `accepted api` or `accepted worker`. */
 export interface Program {
   process: ChildProcess
-  /** Where it serves: the API, or the worker's health. */
+  /** The URL of the API, or of the worker's health server. */
   url: string
-  /** What it has printed so far. */
+  /** Returns everything printed so far. */
   output(): string
-  /** Sends a signal and waits for the end. */
+  /** Sends a signal and waits for the exit. Resolves to the exit code; null after a signal. */
   end(signal?: NodeJS.Signals): Promise<number | null>
 }
 
@@ -30,13 +30,14 @@ export interface ProgramOptions {
   args?: string[]
 }
 
-// Below the range that the kernel gives ports from, so that nobody else is given it before it is used; and each of the
-// test files that run at the same time has ports of its own. Above 10080, which fetch refuses (Fetch Standard, "bad port").
+// The ports lie below the kernel's ephemeral range, so the kernel assigns none of them to another process. They lie
+// above 10080, the highest port that fetch refuses (Fetch Standard, "bad port"). Test files that run at once use
+// disjoint ranges.
 const portsPerJob = 2_500
 const firstPort = 11_000 + (Number(process.env.TAP_JOB_ID ?? 0) % 8) * portsPerJob
 let nextPort = Math.floor(Math.random() * portsPerJob)
 
-/** A port that was free a moment ago. */
+/** Finds a free port. It is not reserved. */
 export async function freePort(): Promise<number> {
   const port = firstPort + (nextPort++ % portsPerJob)
   const server = createServer().listen(port, '127.0.0.1')
@@ -50,7 +51,7 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-/** Starts `accepted api` or `accepted worker` and waits until it is ready; it is killed with the test. */
+/** Starts `accepted api` or `accepted worker` and waits until it is ready. The end of the test kills it. */
 export async function start(t: Test, command: 'api' | 'worker', options: ProgramOptions): Promise<Program> {
   const port = await freePort()
   const args = [command, '--config', options.config ?? todosConfig, ...(options.args ?? [])]
@@ -84,10 +85,10 @@ export async function start(t: Test, command: 'api' | 'worker', options: Program
     if (!t.passing()) t.comment(`${command} printed:\n${program.output()}`)
   })
   await until(async () => {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${command} ended: ${program.output()}`)
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${command} exited: ${program.output()}`)
     return (await fetch(`${program.url}/health/ready`).catch(() => undefined))?.ok
   }).catch((cause) => {
-    throw new Error(`${command} does not become ready; it printed: ${program.output()}`, { cause })
+    throw new Error(`${command} did not become ready; it printed: ${program.output()}`, { cause })
   })
   return program
 }

@@ -2,14 +2,14 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
-/** A way to Postgres that can be cut, or fall silent. */
+/** A TCP proxy to Postgres that a test can close or freeze. */
 export interface Proxy {
   url: string
-  /** Breaks every connection and refuses new ones. */
+  /** Closes every connection and refuses new ones. */
   close(): Promise<void>
-  /** Breaks nothing, and lets nothing through any more. */
+  /** Keeps every connection open but forwards nothing more, on new connections too. */
   freeze(): void
-  /** Lets connections through again, on the same port. */
+  /** Accepts connections again, on the same port. */
   open(): Promise<void>
 }
 
@@ -17,15 +17,15 @@ export interface Proxy {
 export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
   const target = new URL(databaseUrl)
   const sockets = new Set<Socket>()
-  let frozen = false
-  const server = createServer((near) => {
-    const far = connect(Number(target.port), target.hostname)
+  let isFrozen = false
+  const server = createServer((client) => {
+    const upstream = connect(Number(target.port), target.hostname)
     for (const [socket, other] of [
-      [near, far],
-      [far, near],
+      [client, upstream],
+      [upstream, client],
     ] as const) {
       sockets.add(socket)
-      if (!frozen) socket.pipe(other)
+      if (!isFrozen) socket.pipe(other)
       socket.on('error', () => {})
       socket.on('close', () => {
         sockets.delete(socket)
@@ -48,7 +48,7 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
       await closed
     },
     freeze() {
-      frozen = true
+      isFrozen = true
       for (const socket of sockets) socket.unpipe().pause()
     },
     async open() {
@@ -60,42 +60,51 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
   return proxy
 }
 
-/** What becomes of a piece on its way: it is passed on, it and everything after it vanishes, or the connection breaks. */
-export type Fate = 'pass' | 'silence' | 'break'
+/**
+ * What a proxy does with a chunk: `pass` forwards it, `silence` drops it and everything after it on the connection,
+ * `break` closes the connection.
+ */
+export type ProxyAction = 'pass' | 'silence' | 'break'
 
-/** Decides on each piece of one connection. */
+/** Decides about each chunk of one connection. Default: `pass`. */
 export interface Interceptor {
-  /** On its way to Postgres. */
-  there?(piece: Buffer): Fate
-  /** On its way back. */
-  back?(piece: Buffer): Fate
+  toServer?(chunk: Buffer): ProxyAction
+  toClient?(chunk: Buffer): ProxyAction
 }
 
-/** Starts a TCP proxy in front of a database that tampers with what passes. Answers its address. */
-export async function startInterceptor(t: Test, databaseUrl: string, make: () => Interceptor): Promise<string> {
+/**
+ * Starts a TCP proxy in front of a database. Returns its URL.
+ *
+ * @param createInterceptor is called for each connection
+ */
+export async function startInterceptor(
+  t: Test,
+  databaseUrl: string,
+  createInterceptor: () => Interceptor,
+): Promise<string> {
   const target = new URL(databaseUrl)
   const sockets = new Set<Socket>()
-  const server = createServer((near) => {
-    const far = connect(Number(target.port), target.hostname)
-    const { there = () => 'pass', back = () => 'pass' } = make()
+  const server = createServer((client) => {
+    const upstream = connect(Number(target.port), target.hostname)
+    const { toServer = () => 'pass', toClient = () => 'pass' } = createInterceptor()
     let isSilent = false
     const end = () => {
-      near.destroy()
-      far.destroy()
+      client.destroy()
+      upstream.destroy()
     }
     for (const [from, to, decide] of [
-      [near, far, there],
-      [far, near, back],
+      [client, upstream, toServer],
+      [upstream, client, toClient],
     ] as const) {
       sockets.add(from)
-      // Of a silent connection not even the end is heard.
+      // A silent connection does not forward its close either.
       from.on('error', () => !isSilent && end())
       from.on('close', () => !isSilent && end())
-      from.on('data', (piece) => {
+      from.on('data', (chunk) => {
         if (isSilent) return
-        const fate = decide(piece)
-        if (fate === 'pass') to.write(piece)
-        else if (fate === 'break') end()
+        const action = decide(chunk)
+        if (action === 'pass') to.write(chunk)
+        else if (action === 'break') end()
         else isSilent = true
       })
     }
@@ -111,22 +120,26 @@ export async function startInterceptor(t: Test, databaseUrl: string, make: () =>
   return url.href
 }
 
-/** Starts a proxy that breaks the first connection on which words have been said, when the answer to its COMMIT comes. */
-export async function breakCommit(t: Test, databaseUrl: string, words: string) {
-  let broken = false
+/**
+ * Starts a proxy that loses one COMMIT reply: Postgres commits, and the connection breaks before the client learns it.
+ *
+ * @param statement part of a statement; the proxy breaks the first connection that has sent it
+ */
+export async function startCommitBreaker(t: Test, databaseUrl: string, statement: string) {
+  let hasBroken = false
   const url = await startInterceptor(t, databaseUrl, () => {
-    let isSaid = false
+    let isTarget = false
     return {
-      there(piece) {
-        isSaid ||= piece.includes(words)
+      toServer(chunk) {
+        isTarget ||= chunk.includes(statement)
         return 'pass'
       },
-      back(piece) {
-        if (broken || !isSaid || !piece.includes('COMMIT\0')) return 'pass'
-        broken = true
+      toClient(chunk) {
+        if (hasBroken || !isTarget || !chunk.includes('COMMIT\0')) return 'pass'
+        hasBroken = true
         return 'break'
       },
     }
   })
-  return { url, broken: () => broken }
+  return { url, hasBroken: () => hasBroken }
 }

@@ -7,13 +7,12 @@ import { Webhook } from 'standardwebhooks'
 import type { Test } from 'tap'
 import { until } from './until.ts'
 
-/** What arrived. */
-export interface Received {
+export interface ReceivedRequest {
   method: string
   path: string
   headers: Record<string, string>
   body: string
-  /** The port of the other side: another one is another connection. */
+  /** The client's port, which identifies the connection. */
   remotePort: number
 }
 
@@ -23,25 +22,28 @@ export interface Answer {
   body?: string
 }
 
-/** A server that webhooks are delivered to. */
+/** A server that receives webhooks. */
 export interface Receiver {
   url: string
-  received: Received[]
-  /** Connections that were opened, whether or not a request came. */
+  received: ReceivedRequest[]
+  /** Counts the connections that were opened, with or without a request. */
   connections(): number
-  /** Waits until so many requests have arrived. */
-  arrived(count: number): Promise<Received[]>
+  /** Waits until `count` requests have arrived. Returns all of them. */
+  arrived(count: number): Promise<ReceivedRequest[]>
 }
 
 export interface ReceiverOptions {
-  /** One after the other; the last for all that follow. Default: 204. `never` leaves the request without an answer. */
+  /** One answer per request; the last one is repeated. `never` sends no response. Default: 204. */
   answers?: (Answer | 'never')[]
   tls?: { key: string; cert: string }
 }
 
 /** Starts a receiver on 127.0.0.1. */
-export async function receive(t: Test, { answers = [{ status: 204 }], tls }: ReceiverOptions = {}): Promise<Receiver> {
-  const received: Received[] = []
+export async function startReceiver(
+  t: Test,
+  { answers = [{ status: 204 }], tls }: ReceiverOptions = {},
+): Promise<Receiver> {
+  const received: ReceivedRequest[] = []
   let connections = 0
   const server: Server = tls ? createTlsServer(tls) : createServer()
   server.on('request', async (request, response) => {
@@ -81,8 +83,8 @@ export async function receive(t: Test, { answers = [{ status: 204 }], tls }: Rec
 const plain = (headers: IncomingHttpHeaders) =>
   Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
 
-/** What a receiver does: verifies with the library of the standard, and reads the event with that of CloudEvents. */
-export function verify({ headers, body }: Received, secret: string) {
+/** Verifies a webhook with the Standard Webhooks library. Returns its event, parsed with the CloudEvents library. */
+export function verify({ headers, body }: ReceivedRequest, secret: string) {
   new Webhook(secret).verify(body, headers)
   const event = HTTP.toEvent<Record<string, unknown>>({ headers, body })
   if (Array.isArray(event)) throw new Error('More than one event')

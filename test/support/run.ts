@@ -1,39 +1,41 @@
 /**
- * Runs the tests: starts one Postgres for all of them, makes the template of their databases, and hands over to tap.
- * Arguments go to tap: `npm test -- test/db/migrate.test.ts`. With --write-schema it writes migrations/schema.sql instead.
+ * Runs the tests: starts one Postgres for all of them, creates their template database and starts tap. Arguments go to
+ * tap: `npm test -- test/db/migrate.test.ts`. With --write-schema it writes migrations/schema.sql and runs no test.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { chmod, mkdtemp, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
-import { migrate } from '../../src/db/migrate.ts'
+import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
+import { migrate } from '../../src/migrate/migrate.ts'
 import { adminUrlVariable, templateName } from './database.ts'
 import { describeSchema, schemaFile } from './schema.ts'
 
 const root = join(import.meta.dirname, '../..')
 
-/** In memory, where there is enough of it: hundreds of databases are made and dropped, and nothing is to survive. */
-async function roomyDirectory(): Promise<string> {
+const minMemoryBytes = 4 * 2 ** 30
+
+/** Returns the memory file system if it has room: the tests create hundreds of databases, and none has to survive. */
+async function chooseParentDirectory(): Promise<string> {
   const memory = '/dev/shm'
   const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }))
-  return bavail * bsize > 4 * 2 ** 30 ? memory : tmpdir()
+  return bavail * bsize > minMemoryBytes ? memory : tmpdir()
 }
 
-const dataDir = await mkdtemp(join(await roomyDirectory(), 'accepted-test-'))
-// As root, Postgres runs as another user, who must come in.
+const dataDir = await mkdtemp(join(await chooseParentDirectory(), 'accepted-test-'))
+// When the tests run as root, Postgres runs as another user and needs access.
 await chmod(dataDir, 0o755)
 const postgres = await startEmbeddedPostgres({
   dataDir,
   database: templateName,
-  // A hundred databases of tests at once; what a crash would lose is of no interest here.
+  // Tests open many pools at once. No test database has to survive a crash.
   settings: { max_connections: '400', fsync: 'off' },
 })
 
 const tapProgram = join(root, 'node_modules/tap/dist/esm/run.mjs')
 
-/** Without the plugin that .taprc switches off; tap builds itself anew for that, once after each install. */
+/** Rebuilds tap without the plugin that .taprc disables. Needed once after each install. */
 async function buildTap(): Promise<void> {
   const built = await readFile(join(root, 'node_modules/@tapjs/test/test-built/dist/esm/index.js'), 'utf8')
   if (built.includes('@tapjs/typescript')) {
@@ -50,11 +52,11 @@ async function runTap(): Promise<number> {
       ...process.env,
       [adminUrlVariable]: postgres.url,
       NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, 'without-hooks.ts'))}`,
-      // Hundreds of processes load the same modules.
+      // Saves compile time: the tests start hundreds of processes that load the same modules.
       NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
     },
   })
-  // The terminal tells tap as well; we wait for it.
+  // The terminal sends SIGINT to tap too. This process waits for tap and then stops Postgres.
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => tap.kill('SIGTERM'))
   return new Promise((resolve) => tap.on('close', (code) => resolve(code ?? 1)))
@@ -72,5 +74,5 @@ try {
 } finally {
   await postgres.stop('immediate')
   if (process.exitCode === 0) await rm(dataDir, { recursive: true, force: true })
-  else console.error(`The databases of failed tests are kept in ${postgres.dataDir}`)
+  else console.error(`Kept the databases of failed tests in ${postgres.dataDir}`)
 }

@@ -1,15 +1,16 @@
-/** How long a condition may take before the test fails, in milliseconds. */
-const patience = 45_000
+/** How long a condition may stay false before the test fails. */
+const timeoutMs = 45_000
+const pollIntervalMs = 20
 
-/** Waits until a condition holds: looks again and again, and answers what it found. */
-export async function until<Found>(
-  look: () => Promise<Found | undefined | false | null> | Found | undefined | false | null,
-): Promise<Found> {
-  const deadline = performance.now() + patience
+/** Evaluates a condition repeatedly until it is truthy. Resolves to its value. */
+export async function until<Value>(
+  condition: () => Promise<Value | undefined | false | null> | Value | undefined | false | null,
+): Promise<Value> {
+  const deadline = performance.now() + timeoutMs
   for (;;) {
-    const found = await look()
-    if (found) return found
-    if (performance.now() > deadline) throw new Error(`Waited ${patience} ms in vain for: ${look}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    const value = await condition()
+    if (value) return value
+    if (performance.now() > deadline) throw new Error(`Not true within ${timeoutMs} ms: ${condition}`)
+    await new Promise((resolve) => setTimeout(resolve, pollIntervalMs))
   }
 }

@@ -1,13 +1,14 @@
 /**
- * Loaded first in tap's processes (see run.ts). Tap hooks itself into how modules are loaded, for coverage and for
- * mocks, in tests and in every node process these start; we use neither. With its hooks a process takes almost twice
- * the CPU time to start, for what they load does not come from the compile cache; and it is not what a user starts.
+ * Disables tap's module hooks; run.ts loads this file first in tap's processes. Tap installs the hooks, for coverage
+ * and mocks, in tests and in every Node process they start. These tests use neither. With the hooks, a process needs
+ * almost twice the CPU time to start, because hooked modules bypass the compile cache. It also differs from what a user
+ * runs.
  */
 import module from 'node:module'
 
 const { registerHooks } = module
-const none = { deregister() {} }
-module.registerHooks = (hooks) => (new Error().stack?.includes('/@tapjs/') ? none : registerHooks(hooks))
+const noHooks = { deregister() {} }
+module.registerHooks = (hooks) => (new Error().stack?.includes('/@tapjs/') ? noHooks : registerHooks(hooks))
 module.syncBuiltinESMExports()
-// Tap's tests load it, the processes that they start do not.
+// Test files need this file; the processes that they start do not.
 if (process.env.TAP_CHILD_ID) delete process.env.NODE_OPTIONS

@@ -2,16 +2,16 @@ import { defineOperation } from 'accepted'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { createNotifier } from '../../src/db/notifier.ts'
-import { readHorizon } from '../../src/jobs/changes.ts'
+import { readVisibilityHorizon } from '../../src/jobs/changes.ts'
 import type { Job } from '../../src/jobs/job.ts'
-import { createWatcher } from '../../src/watch/watcher.ts'
+import { Watcher } from '../../src/watch/watcher.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 
 const operation = defineOperation({ name: 'note.create', input: Type.Object({}) })
 
-/** A watcher on jobs, whose statements are counted. */
+/** A watcher whose queries are counted. */
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [operation])
   const statements: string[] = []
@@ -23,69 +23,72 @@ async function setUp(t: Test) {
       return result
     },
   })
-  const watcher = createWatcher({ ...jobs.database, kysely: counted }, { onError: (error) => t.comment(error.message) })
+  const watcher = new Watcher({ ...jobs.database, kysely: counted }, { onError: (error) => t.comment(error.message) })
   t.teardown(() => watcher.close())
-  const hints = createNotifier(jobs.database)
-  t.teardown(() => hints.flush())
-  /** As those do who follow a principal. */
+  const notifier = createNotifier(jobs.database)
+  t.teardown(() => notifier.flush())
+  /** Watches a principal and makes polls cover it, as the event streams do. */
   const watchPrincipal = async (principal: string, onChange: (job: Job) => void) => {
     const stop = watcher.watchPrincipal(principal, onChange)
-    watcher.lookSince(await readHorizon(kysely))
+    watcher.pollSince(await readVisibilityHorizon(kysely))
     return stop
   }
-  /** Waits for the end of a look that begins from now on. */
-  const looked = async () => {
+  /** Waits until a query that starts from now on has ended. */
+  const polled = async () => {
     const before = statements.length
     await until(() => statements.length >= before + 2)
   }
-  return { ...jobs, watcher, watchPrincipal, looked, hints, statements }
+  return { ...jobs, watcher, watchPrincipal, polled, notifier, statements }
 }
 
-/** Changes every job, and says so when asked to. */
+/** Changes every job, without a notification. */
 async function change({ query }: Jobs): Promise<void> {
   await query('update accepted.job set sequence = sequence + 1, updated_at = now()')
 }
 
-t.test('many waiters of many jobs: one query for a burst of hints, and each is told once', async (t) => {
-  const set = await setUp(t)
-  const ids = await Promise.all(Array.from({ length: 20 }, () => set.add(operation, {})))
-  const told: string[] = []
-  for (const id of ids) {
-    for (let waiter = 0; waiter < 50; waiter++)
-      set.watcher.watchJob(id, (job) => told.push(`${job.id} ${job.sequence}`))
-  }
-  // The first look tells what there is.
-  await until(() => told.length === 1_000)
-  await change(set)
-  const before = set.statements.length
-  set.hints.notify('status', ids)
-  await until(() => told.length >= 2_000)
-  t.equal(told.length, 2_000)
-  t.same(new Set(told.slice(1_000)), new Set(ids.map((id) => `${id} 2`)))
-  t.ok(set.statements.length - before <= 2, 'one for the hints, and perhaps the look of that second')
-})
+t.test(
+  'a burst of notifications for many waiters of many jobs takes one query and reaches each waiter once',
+  async (t) => {
+    const set = await setUp(t)
+    const ids = await Promise.all(Array.from({ length: 20 }, () => set.add(operation, {})))
+    const delivered: string[] = []
+    for (const id of ids) {
+      for (let waiter = 0; waiter < 50; waiter++)
+        set.watcher.watchJob(id, (job) => delivered.push(`${job.id} ${job.sequence}`))
+    }
+    // The first poll delivers the current status.
+    await until(() => delivered.length === 1_000)
+    await change(set)
+    const before = set.statements.length
+    set.notifier.notify('status', ids)
+    await until(() => delivered.length >= 2_000)
+    t.equal(delivered.length, 2_000)
+    t.same(new Set(delivered.slice(1_000)), new Set(ids.map((id) => `${id} 2`)))
+    t.ok(set.statements.length - before <= 2, 'one for the notifications, and perhaps a poll')
+  },
+)
 
-t.test('a principal hears of all its jobs, those to come as well, and of nobody else’s', async (t) => {
+t.test('a watched principal gets the changes of all its jobs, future ones as well, and of no others', async (t) => {
   const set = await setUp(t)
-  const heard: Job[] = []
-  await set.watchPrincipal('ann', (job) => heard.push(job))
-  const mine = await set.add(operation, {})
-  const theirs = await set.add(operation, {}, { principal: 'bob' })
-  set.hints.notify('status', [theirs, mine])
-  await until(() => heard.length > 0)
+  const delivered: Job[] = []
+  await set.watchPrincipal('ann', (job) => delivered.push(job))
+  const annsJob = await set.add(operation, {})
+  const bobsJob = await set.add(operation, {}, { principal: 'bob' })
+  set.notifier.notify('status', [bobsJob, annsJob])
+  await until(() => delivered.length > 0)
   await change(set)
-  set.hints.notify('status', [theirs, mine])
-  await until(() => heard.length > 1)
+  set.notifier.notify('status', [bobsJob, annsJob])
+  await until(() => delivered.length > 1)
   t.same(
-    heard.map(({ id, sequence }) => [id, sequence]),
+    delivered.map(({ id, sequence }) => [id, sequence]),
     [
-      [mine, '1'],
-      [mine, '2'],
+      [annsJob, '1'],
+      [annsJob, '2'],
     ],
   )
 })
 
-t.test('without any notification, jobs and principals are looked at all the same', async (t) => {
+t.test('without notifications, a poll finds the changes of jobs and principals', async (t) => {
   const set = await setUp(t)
   const id = await set.add(operation, {}, { principal: 'bob' })
   const ofJob: string[] = []
@@ -100,7 +103,7 @@ t.test('without any notification, jobs and principals are looked at all the same
   t.same(ofPrincipal, ['1', '2'])
 })
 
-t.test('without any notification, the oldest of very many jobs of a principal is looked at, too', async (t) => {
+t.test('without notifications, a poll finds a change of the oldest of very many jobs of a principal', async (t) => {
   const set = await setUp(t)
   const oldest = await set.add(operation, {})
   await set.query(`
@@ -108,81 +111,81 @@ t.test('without any notification, the oldest of very many jobs of a principal is
     select gen_random_uuid(), operation, principal, max_attempts, expires_at
     from accepted.job, generate_series(1, 3000)`)
   await set.query("update accepted.job set updated_at = updated_at - interval '1 hour'")
-  const told: string[] = []
-  await set.watchPrincipal('ann', ({ id, sequence }) => told.push(`${id} ${sequence}`))
-  await set.looked()
-  t.same(told, [])
+  const delivered: string[] = []
+  await set.watchPrincipal('ann', ({ id, sequence }) => delivered.push(`${id} ${sequence}`))
+  await set.polled()
+  t.same(delivered, [])
   await set.query('update accepted.job set sequence = 2, updated_at = now() where id = $1', [oldest])
-  await until(() => told.length > 0)
-  t.same(told, [`${oldest} 2`])
+  await until(() => delivered.length > 0)
+  t.same(delivered, [`${oldest} 2`])
 })
 
-t.test('without any notification, what a slow transaction changed is told when it has committed', async (t) => {
+t.test('without notifications, the changes of a slow transaction are delivered once it has committed', async (t) => {
   const set = await setUp(t)
-  const told: string[] = []
-  await set.watchPrincipal('ann', ({ sequence }) => told.push(sequence))
+  const delivered: string[] = []
+  await set.watchPrincipal('ann', ({ sequence }) => delivered.push(sequence))
   const id = await set.add(operation, {})
-  await until(() => told.length === 1)
+  await until(() => delivered.length === 1)
   const slow = await set.database.pool.connect()
   await slow.query('begin')
   await slow.query('update accepted.job set sequence = sequence + 1, updated_at = statement_timestamp()')
-  const { rows } = await slow.query('select now() as begun')
-  // Everybody else goes on meanwhile.
-  const looks = set.statements.length
-  await until(() => set.statements.length >= looks + 6)
-  const horizon = set.watcher.horizon()
-  t.ok(horizon && horizon < rows[0].begun, 'what is under way holds the horizon')
+  const { rows } = await slow.query('select now() as started_at')
+  // Polls continue meanwhile.
+  const before = set.statements.length
+  await until(() => set.statements.length >= before + 6)
+  const horizon = set.watcher.visibilityHorizon
+  t.ok(horizon && horizon < rows[0].started_at, 'the open transaction holds the horizon back')
   await slow.query('commit')
   slow.release()
-  await until(() => told.length === 2)
-  t.same(told, ['1', '2'])
-  await until(() => (set.watcher.horizon() as Date) > rows[0].begun)
+  await until(() => delivered.length === 2)
+  t.same(delivered, ['1', '2'])
+  await until(() => (set.watcher.visibilityHorizon as Date) > rows[0].started_at)
   t.equal((await set.read(id)).sequence, '2')
 })
 
-t.test('what changes while nobody follows a principal is not looked for when somebody does again', async (t) => {
+t.test('a new watch of a principal gets no changes from the time when nothing watched it', async (t) => {
   const set = await setUp(t)
   await set.add(operation, {})
   set.watcher.watchJob(await set.add(operation, {}, { principal: 'bob' }), () => {})
   const stop = await set.watchPrincipal('ann', () => {})
-  await until(() => set.watcher.horizon())
+  await until(() => set.watcher.visibilityHorizon)
   stop()
-  await until(() => set.watcher.horizon() === undefined)
+  await until(() => set.watcher.visibilityHorizon === undefined)
   await change(set)
   const [{ changed }] = (await set.query('select max(updated_at) as changed from accepted.job')) as [{ changed: Date }]
-  await until(async () => (await readHorizon(set.database.kysely)) > changed)
-  const told: string[] = []
-  await set.watchPrincipal('ann', ({ id }) => told.push(id))
-  await set.looked()
+  await until(async () => (await readVisibilityHorizon(set.database.kysely)) > changed)
+  const delivered: string[] = []
+  await set.watchPrincipal('ann', ({ id }) => delivered.push(id))
+  await set.polled()
   const later = await set.add(operation, {})
-  await until(() => told.length > 0)
-  t.same(told, [later])
+  await until(() => delivered.length > 0)
+  t.same(delivered, [later])
 })
 
-t.test('a look goes back to where the earliest of those began who came, whoever’s jobs are read first', async (t) => {
+t.test('a poll reads back to the earliest of the requested times, in whatever order they were requested', async (t) => {
   const set = await setUp(t)
-  const told: string[] = []
-  set.watcher.watchPrincipal('ann', ({ id }) => told.push(id))
-  const sinceAnn = await readHorizon(set.database.kysely)
+  const delivered: string[] = []
+  set.watcher.watchPrincipal('ann', ({ id }) => delivered.push(id))
+  const sinceAnn = await readVisibilityHorizon(set.database.kysely)
   const missed = await set.add(operation, {})
   const { updated_at } = await set.read(missed)
   const sinceBob = await until(async () => {
-    const horizon = await readHorizon(set.database.kysely)
+    const horizon = await readVisibilityHorizon(set.database.kysely)
     return horizon > updated_at && horizon
   })
   set.watcher.watchPrincipal('bob', () => {})
-  set.watcher.lookSince(sinceBob)
-  await set.looked()
-  t.same(told, [])
-  set.watcher.lookSince(sinceAnn)
-  await until(() => told.length > 0)
-  t.same(told, [missed])
+  set.watcher.pollSince(sinceBob)
+  await set.polled()
+  t.same(delivered, [])
+  set.watcher.pollSince(sinceAnn)
+  await until(() => delivered.length > 0)
+  t.same(delivered, [missed])
 })
 
-t.test('what a look finds again and again is told once, however many they are', async (t) => {
+t.test('changes that every poll finds again are delivered once, however many there are', async (t) => {
   const set = await setUp(t)
-  const times = new Map<string, number>()
-  await set.watchPrincipal('ann', ({ id }) => times.set(id, (times.get(id) ?? 0) + 1))
+  const deliveries = new Map<string, number>()
+  await set.watchPrincipal('ann', ({ id }) => deliveries.set(id, (deliveries.get(id) ?? 0) + 1))
   const holder = await set.database.pool.connect()
   t.teardown(() => holder.release(true))
   await holder.query('begin')
@@ -192,43 +195,43 @@ t.test('what a look finds again and again is told once, however many they are', 
     insert into accepted.job (id, operation, principal, max_attempts, expires_at)
     select gen_random_uuid(), operation, principal, max_attempts, expires_at
     from accepted.job, generate_series(1, 12000)`)
-  await until(() => times.size === 12_001)
-  await set.looked()
-  t.equal(times.get(id), 1)
-  t.same(new Set(times.values()), new Set([1]))
+  await until(() => deliveries.size === 12_001)
+  await set.polled()
+  t.equal(deliveries.get(id), 1)
+  t.same(new Set(deliveries.values()), new Set([1]))
 })
 
-t.test('who watches what is no id, and who hints at it, keep nobody from being told', async (t) => {
+t.test('a malformed id, watched or notified, does not stop other deliveries', async (t) => {
   const set = await setUp(t)
-  const told: string[] = []
+  const delivered: string[] = []
   set.watcher.watchJob('x', () => {})
-  await set.watchPrincipal('ann', ({ id }) => told.push(id))
+  await set.watchPrincipal('ann', ({ id }) => delivered.push(id))
   const id = await set.add(operation, {})
-  set.hints.notify('status', ['x', id])
-  await set.looked()
-  t.same(told, [id])
+  set.notifier.notify('status', ['x', id])
+  await set.polled()
+  t.same(delivered, [id])
 })
 
-t.test('one that throws keeps nobody else from being told', async (t) => {
+t.test('a listener that throws does not stop other deliveries', async (t) => {
   const set = await setUp(t)
-  const told: string[] = []
+  const delivered: string[] = []
   for (const id of [await set.add(operation, {}), await set.add(operation, {})]) {
     set.watcher.watchJob(id, () => {
       throw new Error('a broken client')
     })
-    set.watcher.watchJob(id, (job) => told.push(job.id))
+    set.watcher.watchJob(id, (job) => delivered.push(job.id))
   }
-  await set.watchPrincipal('ann', (job) => told.push(job.id))
-  await until(() => told.length === 4)
+  await set.watchPrincipal('ann', (job) => delivered.push(job.id))
+  await until(() => delivered.length === 4)
 })
 
-t.test('hints that come one after the other are gathered', async (t) => {
+t.test('notifications in quick succession share a query', async (t) => {
   const set = await setUp(t)
   const ids = await Promise.all(Array.from({ length: 200 }, () => set.add(operation, {})))
-  const told = new Set<string>()
-  for (const id of ids) set.watcher.watchJob(id, ({ sequence }) => sequence === '2' && told.add(id))
+  const delivered = new Set<string>()
+  for (const id of ids) set.watcher.watchJob(id, ({ sequence }) => sequence === '2' && delivered.add(id))
   const before = set.statements.length
-  // While the first query waits for the table, hints come one after the other.
+  // Notifications arrive one by one while the first query waits for the table.
   const holder = await set.database.pool.connect()
   t.teardown(() => holder.release(true))
   await holder.query('begin')
@@ -236,55 +239,58 @@ t.test('hints that come one after the other are gathered', async (t) => {
   await holder.query('update accepted.job set sequence = 2')
   for (const id of ids) await set.query("select pg_notify('accepted_status', $1)", [id])
   await holder.query('commit')
-  await until(() => told.size === ids.length)
+  await until(() => delivered.size === ids.length)
   const queries = set.statements.length - before
-  t.ok(queries <= 4, `${queries} queries for ${ids.length} hints`)
+  t.ok(queries <= 4, `${queries} queries for ${ids.length} notifications`)
 })
 
-t.test('a connection that breaks: what changed meanwhile is told, and it listens again', async (t) => {
-  const set = await setUp(t)
-  const { options } = set.database
-  const proxy = await startProxy(t, options.url)
-  const through = createWatcher(
-    { ...set.database, options: { ...options, listenUrl: proxy.url } },
-    { onError: (error) => t.comment(error.message) },
-  )
-  t.teardown(() => through.close())
-  const id = await set.add(operation, {})
-  const told: string[] = []
-  through.watchJob(id, ({ sequence }) => told.push(sequence))
-  await until(() => told.length === 1)
-  await proxy.close()
-  await change(set)
-  await until(() => told.includes('2'))
-  await proxy.open()
-  const listening = async () =>
-    (await set.query(`select from pg_stat_activity where datname = current_database() and query like 'listen%'`))
-      .length === 2
-  await until(listening)
-  await change(set)
-  set.hints.notify('status', [id])
-  await until(() => told.includes('3'))
-  t.same(told, ['1', '2', '3'])
-})
+t.test(
+  'while the listening connection is broken, polls deliver the changes; then the watcher listens again',
+  async (t) => {
+    const set = await setUp(t)
+    const { options } = set.database
+    const proxy = await startProxy(t, options.url)
+    const watcher = new Watcher(
+      { ...set.database, options: { ...options, listenUrl: proxy.url } },
+      { onError: (error) => t.comment(error.message) },
+    )
+    t.teardown(() => watcher.close())
+    const id = await set.add(operation, {})
+    const delivered: string[] = []
+    watcher.watchJob(id, ({ sequence }) => delivered.push(sequence))
+    await until(() => delivered.length === 1)
+    await proxy.close()
+    await change(set)
+    await until(() => delivered.includes('2'))
+    await proxy.open()
+    const listening = async () =>
+      (await set.query(`select from pg_stat_activity where datname = current_database() and query like 'listen%'`))
+        .length === 2
+    await until(listening)
+    await change(set)
+    set.notifier.notify('status', [id])
+    await until(() => delivered.includes('3'))
+    t.same(delivered, ['1', '2', '3'])
+  },
+)
 
-t.test('who has stopped watching hears nothing, and nothing is asked of Postgres for nobody', async (t) => {
+t.test('a stopped watch gets nothing more, and without watches Postgres gets no queries', async (t) => {
   const set = await setUp(t)
   const id = await set.add(operation, {})
-  let told = 0
-  const stop = set.watcher.watchJob(id, () => told++)
-  await until(() => told === 1)
+  let delivered = 0
+  const stop = set.watcher.watchJob(id, () => delivered++)
+  await until(() => delivered === 1)
   stop()
-  t.same(set.watcher.count(), { jobs: 0, principals: 0 })
+  t.same(set.watcher.size, { jobs: 0, principals: 0 })
   const before = set.statements.length
   await change(set)
-  set.hints.notify('status', [id])
-  await set.hints.flush()
-  // Another watcher of the same process is told, so that the hint has been heard by now.
+  set.notifier.notify('status', [id])
+  await set.notifier.flush()
+  // Once another watch gets its job, the notification has arrived as well.
   const other = await set.add(operation, {})
-  let others = 0
-  set.watcher.watchJob(other, () => others++)
-  await until(() => others === 1)
-  t.equal(told, 1)
+  let otherDelivered = 0
+  set.watcher.watchJob(other, () => otherDelivered++)
+  await until(() => otherDelivered === 1)
+  t.equal(delivered, 1)
   t.ok(set.statements.length - before <= 2)
 })

@@ -24,14 +24,14 @@ async function serve(t: Test, worker: () => Worker | undefined): Promise<string>
   return `http://127.0.0.1:${server.port}`
 }
 
-/** The value of a series; undefined when there is none. */
+/** Reads the value of a series; undefined when there is none. */
 async function metric(url: string, series: string): Promise<number | undefined> {
   const { body } = await get(`${url}/metrics`)
   const line = body.split('\n').find((one: string) => one.startsWith(`${series} `))
   return line && Number(line.slice(series.length))
 }
 
-t.test('it is starting, ready and draining, and live all the time', async (t) => {
+t.test('a worker is starting, then ready, then draining, and live all the time', async (t) => {
   const jobs = await openJobs(t, [word, batch])
   let worker: Worker | undefined
   const url = await serve(t, () => worker)
@@ -52,7 +52,7 @@ t.test('it is starting, ready and draining, and live all the time', async (t) =>
   await stopped
 })
 
-t.test('HEAD is answered like GET, and what is not there with a code', async (t) => {
+t.test('HEAD is answered like GET, and unknown paths and methods with a problem', async (t) => {
   const url = await serve(t, () => undefined)
   for (const path of ['/health/live', '/health/ready?verbose', '/metrics', '/none']) {
     const head = await fetch(url + path, { method: 'HEAD' })
@@ -70,7 +70,7 @@ t.test('HEAD is answered like GET, and what is not there with a code', async (t)
   t.match(await post.json(), { error: { code: 'method-not-allowed' } })
 })
 
-t.test('while Postgres is away it is not ready, and says so; then it is again', async (t) => {
+t.test('a worker is not ready while Postgres is unreachable, and is ready again after that', async (t) => {
   const jobs = await openJobs(t, [word, batch])
   const proxy = await startProxy(t, jobs.database.options.url)
   const worker = await jobs.work(
@@ -91,7 +91,7 @@ t.test('while Postgres is away it is not ready, and says so; then it is again', 
   await until(async () => (await metric(url, 'accepted_listener_up')) === 1)
 })
 
-t.test('a Postgres that accepts and never answers is away, too, and a scrape does not wait for it', async (t) => {
+t.test('a Postgres that never answers counts as unreachable, and a scrape does not wait for it', async (t) => {
   const jobs = await openJobs(t, [word, batch])
   const proxy = await startProxy(t, jobs.database.options.url)
   const worker = await jobs.work(
@@ -100,14 +100,14 @@ t.test('a Postgres that accepts and never answers is away, too, and a scrape doe
   )
   const url = await serve(t, () => worker)
   await proxy.close()
-  const silent = createServer(() => {}).listen(Number(new URL(proxy.url).port), '127.0.0.1')
-  await once(silent, 'listening')
-  t.teardown(() => silent.close())
+  const unresponsive = createServer(() => {}).listen(Number(new URL(proxy.url).port), '127.0.0.1')
+  await once(unresponsive, 'listening')
+  t.teardown(() => unresponsive.close())
   await until(async () => (await get(`${url}/health/ready`)).body.status === 'database-unreachable')
   t.equal((await get(`${url}/metrics`)).status, 200)
 })
 
-t.test('metrics: what attempts came to, how long they waited and ran', async (t) => {
+t.test('metrics count attempts by outcome, and measure how long jobs waited and ran', async (t) => {
   const jobs = await openJobs(t, [word, batch])
   const running = Promise.withResolvers<void>()
   const worker = await jobs.work(
@@ -126,7 +126,7 @@ t.test('metrics: what attempts came to, how long they waited and ran', async (t)
         settle: async (trx, all) => {
           if (all.some(({ payload }) => payload.word === 'poison')) throw new JobFailed('no', 'No')
           if (all.some(({ payload }) => payload.word === 'stolen')) {
-            await sql`update pgboss.job set retry_count = retry_count + 1 where data -> 'payload' ->> 'word' = 'stolen'`.execute(
+            await sql`update accepted_queue.job set retry_count = retry_count + 1 where data -> 'payload' ->> 'word' = 'stolen'`.execute(
               trx,
             )
           }
@@ -175,7 +175,7 @@ t.test('metrics: what attempts came to, how long they waited and ran', async (t)
 })
 
 t.test(
-  'metrics: what waits, how long, and what is handed back; transactions that lost a race or Postgres',
+  'metrics show the backlog and its age, released jobs, and transactions retried after contention or an outage',
   async (t) => {
     const jobs = await openJobs(t, [word, batch])
     let faults = 0
@@ -206,7 +206,7 @@ t.test(
       t.equal(await metric(url, `accepted_transactions_retried_total{operation="word.batch",reason="${reason}"}`), 1)
     }
     await worker.stop()
-    t.match(await jobs.read(held), { state: 'queued' })
-    t.equal(await metric(url, 'accepted_attempts_total{operation="word.say",outcome="handed_back"}'), 1)
+    t.match(await jobs.read(held), { status: 'queued' })
+    t.equal(await metric(url, 'accepted_attempts_total{operation="word.say",outcome="released"}'), 1)
   },
 )

@@ -8,8 +8,8 @@ create table todo (
   constraint todo_status_known check (status in ('pending', 'ready'))
 );
 
-comment on table todo is 'What is to be done.';
-comment on column todo.status is 'pending until the worker has settled todo.create.';
+comment on table todo is 'The todos.';
+comment on column todo.status is 'pending until the worker has settled the todo.create job; then ready.';
 
 create table reminder (
   id uuid not null,
@@ -21,5 +21,5 @@ create table reminder (
   constraint reminder_todo_id_fkey foreign key (todo_id) references todo (id)
 );
 
-comment on table reminder is 'E-mails that remind of a todo.';
-comment on column reminder.message_id is 'Message-ID of the e-mail, once sent.';
+comment on table reminder is 'E-mail reminders for todos.';
+comment on column reminder.message_id is 'Message-ID of the e-mail. Null until it is sent.';

@@ -3,32 +3,32 @@ import { createServer, type IncomingMessage, type ServerResponse, request as sen
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
-/** What happens to the first request: it is answered so, or it arrives and its answer is lost. */
-export type Fault = { status: number; retryAfter: number } | 'answer lost'
+/** What happens to the first request: it gets this response, or it reaches the API and the response is lost. */
+export type Fault = { status: number; retryAfter: number } | 'response lost'
 
-/** A reverse proxy in front of the API whose first request goes wrong. */
+/** A reverse proxy in front of the API that has a fault on its first request. */
 export interface FaultyProxy {
   url: string
-  /** Method and path of what came. */
+  /** The methods and paths of the requests so far. */
   requests: string[]
 }
 
 export async function startFaultyProxy(t: Test, target: string, fault: Fault): Promise<FaultyProxy> {
   const requests: string[] = []
-  const forward = (request: IncomingMessage, onAnswer: (answer: IncomingMessage) => void) => {
+  const forward = (request: IncomingMessage, onResponse: (apiResponse: IncomingMessage) => void) => {
     const { method, headers, url = '/' } = request
-    request.pipe(send(new URL(url, target), { method: method ?? 'GET', headers }, onAnswer))
+    request.pipe(send(new URL(url, target), { method: method ?? 'GET', headers }, onResponse))
   }
   const server = createServer((request: IncomingMessage, response: ServerResponse) => {
     requests.push(`${request.method} ${request.url}`)
     if (requests.length > 1) {
-      forward(request, (answer) => {
-        response.writeHead(answer.statusCode ?? 500, answer.headers)
-        answer.pipe(response)
+      forward(request, (apiResponse) => {
+        response.writeHead(apiResponse.statusCode ?? 500, apiResponse.headers)
+        apiResponse.pipe(response)
       })
-    } else if (fault === 'answer lost') {
-      forward(request, (answer) => {
-        answer.resume()
+    } else if (fault === 'response lost') {
+      forward(request, (apiResponse) => {
+        apiResponse.resume()
         response.destroy()
       })
     } else {

@@ -27,7 +27,7 @@ export default defineHandlers(operations, ({ db }: { db: Kysely<Tables> }) => {
     },
     'document.render': {
       perform: async (job) => {
-        let told = ''
+        let lastProgress = ''
         for (;;) {
           const [direction] = await db
             .selectFrom('direction')
@@ -36,8 +36,8 @@ export default defineHandlers(operations, ({ db }: { db: Kysely<Tables> }) => {
             .execute()
           if (direction?.ending === 'succeed') return
           if (direction?.ending === 'fail') throw new JobFailed('rendering-failed', direction.message)
-          if (direction && told !== JSON.stringify(direction)) {
-            told = JSON.stringify(direction)
+          if (direction && lastProgress !== JSON.stringify(direction)) {
+            lastProgress = JSON.stringify(direction)
             job.progress(direction.percent, direction.message)
           }
           await delay(20, undefined, { signal: job.signal })

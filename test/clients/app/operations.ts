@@ -4,11 +4,11 @@ import Type from 'typebox'
 
 export interface Tables {
   document: { id: string; text: string; state: 'pending' | 'ready' }
-  /** How the test steers a rendering. */
+  /** What the handler of a rendering does next, set by the test. */
   direction: { name: string; percent: number; message: string; ending: 'succeed' | 'fail' | null }
 }
 
-/** The test made this: the tables that the operations write. */
+/** The tables that the operations use; the tests create them. */
 export const schema = `
   create table document (id text primary key, text text not null, state text not null);
   create table direction (name text primary key, percent integer not null, message text not null, ending text);`
@@ -24,7 +24,7 @@ async function write(trx: Transaction<Tables>, documents: { id: string; text: st
     .execute()
 }
 
-/** Makes a resource that can be read. */
+/** Creates a resource. */
 export const createDocument = defineOperation({
   name: 'document.create',
   route: { method: 'POST', url: '/documents' },
@@ -51,7 +51,7 @@ export const replaceDocument = defineOperation({
   },
 })
 
-/** Leads to nothing: no resource, no result. Its requests have no body. */
+/** Has neither a resource nor a result. Its requests have no body. */
 export const removeDocument = defineOperation({
   name: 'document.remove',
   route: { method: 'DELETE', url: '/documents/:id' },
@@ -61,7 +61,7 @@ export const removeDocument = defineOperation({
   accept: async (_trx, entries) => entries.map(({ params }) => ({ payload: params })),
 })
 
-/** Its result is told at once. */
+/** Has an inline result. */
 export const countWords = defineOperation({
   name: 'word.count',
   route: { method: 'POST', url: '/word-counts' },
@@ -69,14 +69,14 @@ export const countWords = defineOperation({
   result: Type.Object({ words: Type.Integer() }),
 })
 
-/** Fails, with a 4xx of its own, and says the text. */
+/** Always fails with a 4xx and the text as its message. */
 export const checkText = defineOperation({
   name: 'text.check',
   route: { method: 'POST', url: '/checks' },
   input: Text,
 })
 
-/** Runs until the test lets it end; what it says is what the test tells it to. */
+/** Reports the progress that the test sets, and runs until the test ends it. */
 export const renderDocument = defineOperation({
   name: 'document.render',
   route: { method: 'POST', url: '/renderings' },
@@ -93,7 +93,7 @@ export const renderDocument = defineOperation({
   },
 })
 
-/** There is room for one request only. */
+/** Its backlog has room for one job. */
 export const reserve = defineOperation({
   name: 'seat.reserve',
   route: { method: 'PUT', url: '/seat' },

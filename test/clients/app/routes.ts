@@ -7,7 +7,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   const db: Kysely<Tables> = app.accepted.db
   app.get('/documents/:id', { schema: { params: Type.Object({ id: Type.String() }) } }, async (request, reply) => {
     const [document] = await db.selectFrom('document').selectAll().where('id', '=', request.params.id).execute()
-    return document ?? reply.code(404).send({ error: { code: 'document-not-found', message: 'There is none' } })
+    return (
+      document ?? reply.code(404).send({ error: { code: 'document-not-found', message: 'There is no such document' } })
+    )
   })
 }
 

@@ -8,21 +8,21 @@ import { schema, type Tables } from './operations.ts'
 
 const config = join(import.meta.dirname, 'accepted.config.ts')
 
-/** An API and a worker, each a process of its own, on a database of the test's own. */
+/** An API process and a worker process with a new database. */
 export interface App {
-  /** Where the API serves. */
+  /** The URL of the API. */
   url: string
   api: Program
-  /** Tells a rendering how far it is, or to end. */
+  /** Sets the progress of a rendering, or ends it. */
   steer(name: string, direction: Partial<Omit<Tables['direction'], 'name'>>): Promise<void>
 }
 
 export interface AppOptions {
-  /** The operations the worker claims, separated by commas; default: all. */
-  only?: string
+  /** The operations that the worker claims, separated by commas; default: all. */
+  operations?: string
 }
 
-export async function startApp(t: Test, { only }: AppOptions = {}): Promise<App> {
+export async function startApp(t: Test, { operations }: AppOptions = {}): Promise<App> {
   const databaseUrl = await createDatabase(t)
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
@@ -30,7 +30,7 @@ export async function startApp(t: Test, { only }: AppOptions = {}): Promise<App>
   await client.query(schema)
   const [api] = await Promise.all([
     start(t, 'api', { config, databaseUrl }),
-    start(t, 'worker', { config, databaseUrl, ...(only && { args: ['--operations', only] }) }),
+    start(t, 'worker', { config, databaseUrl, ...(operations && { args: ['--operations', operations] }) }),
   ])
   return {
     url: api.url,
@@ -45,15 +45,18 @@ export async function startApp(t: Test, { only }: AppOptions = {}): Promise<App>
   }
 }
 
-/** What the API measures of itself, by the name of the metric. */
+/** Reads a metric of the API. */
 export async function metric({ url }: App, name: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text()
   const [, value] = text.match(new RegExp(`^${name} (\\S+)$`, 'm')) ?? []
-  if (value === undefined) throw new Error(`There is no metric ${name}`)
+  if (value === undefined) throw new Error(`The API has no metric ${name}`)
   return Number(value)
 }
 
-/** Reserves seats until no more are to be had, which takes more than there are: the bound is not exact. Answers the jobs. */
+/**
+ * Reserves seats until the backlog is full, and returns the URLs of the jobs. There may be more jobs than the limit, because
+ * the size of the backlog is cached for a second.
+ */
 export async function takeAllSeats({ url }: App): Promise<string[]> {
   const jobs: string[] = []
   await until(async () => {

@@ -4,7 +4,7 @@ import { type Kysely, sql, type Transaction } from 'kysely'
 import type { Action, Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
-/** Takes the next step of a job, once the test has put it there. */
+/** Waits until the test has added a step for the job, and removes it. */
 async function nextStep(db: Kysely<Tables>, id: string, signal: AbortSignal | undefined): Promise<Action> {
   for (;;) {
     const { rows } = await sql<{ action: Action }>`
@@ -16,7 +16,8 @@ async function nextStep(db: Kysely<Tables>, id: string, signal: AbortSignal | un
 
 export default defineHandlers(operations, ({ db: anyDb }) => {
   const db: Kysely<Tables> = anyDb
-  const saw = (jobId: string, word: string) => db.insertInto('sighting').values({ job_id: jobId, word }).execute()
+  const record = (jobId: string, event: string) =>
+    db.insertInto('observation').values({ job_id: jobId, event }).execute()
   const affect = async (trx: Transaction<Tables>, jobs: readonly { id: string }[]) => {
     await trx
       .insertInto('effect')
@@ -37,20 +38,20 @@ export default defineHandlers(operations, ({ db: anyDb }) => {
     setResource(path: string): void
   }
   const perform = async (job: SteeredJob): Promise<{ label: string }> => {
-    job.signal.addEventListener('abort', () => void saw(job.id, 'aborted'), { once: true })
-    await saw(job.id, 'began')
+    job.signal.addEventListener('abort', () => void record(job.id, 'aborted'), { once: true })
+    await record(job.id, 'began')
     for (;;) {
-      // A stubborn one goes on after it was told to stop.
+      // A stubborn job ignores its signal.
       const action = await nextStep(db, job.id, job.payload.stubborn ? undefined : job.signal)
       switch (action.do) {
         case 'progress':
           job.progress(action.percent, action.message)
           break
-        case 'point at':
+        case 'set resource':
           job.setResource(action.path)
           break
         case 'succeed':
-          await saw(job.id, 'performed')
+          await record(job.id, 'performed')
           return { label: job.payload.label ?? 'done' }
         case 'fail': {
           const { code, message, do: _, ...options } = action

@@ -4,39 +4,39 @@ import Type from 'typebox'
 
 export interface Tables {
   note: { id: string; principal: string; text: string; status: string }
-  /** What the test tells a steered job to do next. */
+  /** The next actions of a steered job, added by the test. */
   step: { job_id: string; number: number; action: Action }
-  /** What a handler wrote in its settle. */
+  /** Rows that a handler writes in its settle. */
   effect: { job_id: string }
-  /** What happened in a handler, whatever became of the job. */
-  sighting: { job_id: string; word: string }
+  /** What happened in a handler, recorded outside the settle transaction. */
+  observation: { job_id: string; event: string }
 }
 
 /** What a steered job can do. */
 export type Action =
   | { do: 'progress'; percent: number; message?: string }
-  | { do: 'point at'; path: string }
+  | { do: 'set resource'; path: string }
   | { do: 'succeed' }
   | { do: 'fail'; code: string; message: string; status?: number; details?: unknown[] }
   | { do: 'throw'; message: string }
 
-/** A note whose text begins so commits when the test lets it: its commit waits for the advisory lock of the text. */
+/** A note whose text starts with this waits at its commit for an advisory lock on the text, which a test can hold. */
 export const heldAtCommit = 'held at commit'
-/** A note with this text makes the commit fail. */
+/** A note with this text makes its commit fail. */
 export const failsAtCommit = 'fails at commit'
-/** A note with this text is refused with this status. */
+/** Texts of notes that are refused, each with the status of the refusal. */
 export const refusedText = { forbidden: 403, gone: 404 } as const
 
-/** The tables of the app; the set-up of a test file makes them. */
+/** The tables of the app. `serve` in ../support.ts creates them. */
 export const schema = `
   create table note (id uuid primary key, principal text not null, text text not null, status text not null);
   create table step (job_id uuid not null, number bigint generated always as identity primary key, action jsonb not null);
   create table effect (job_id uuid not null);
-  create table sighting (job_id uuid not null, word text not null);
+  create table observation (job_id uuid not null, event text not null);
   create function at_commit() returns trigger language plpgsql as $$
   begin
     if new.text like '${heldAtCommit}%' then
-      -- However long others may wait for a lock.
+      -- The lock timeout of the transaction must not end this wait.
       perform set_config('lock_timeout', '0', true);
       perform pg_advisory_xact_lock(hashtext(new.text));
     elsif new.text = '${failsAtCommit}' then
@@ -50,8 +50,8 @@ export const schema = `
 const Text = Type.Object({ text: Type.String() }, { additionalProperties: false })
 const Id = Type.Object({ id: Type.String() })
 
-/** Keeps each entry as a note. */
-async function keepNotes(
+/** Stores each entry as a note. */
+async function storeNotes(
   trx: Transaction<Tables>,
   entries: Entry<{ text: string }, unknown>[],
 ): Promise<(Acceptance<{ text: string }> | Refusal)[]> {
@@ -66,12 +66,12 @@ async function keepNotes(
   })
 }
 
-/** Settles only, and makes a resource. */
+/** Has only a settle, and creates a resource. */
 export const createNote = defineOperation({
   name: 'note.create',
   route: { method: 'POST', url: '/notes' },
   input: Text,
-  accept: keepNotes,
+  accept: storeNotes,
 })
 
 const updateNote = async (_trx: Transaction<Tables>, entries: Entry<{ text: string }, { id: string }>[]) =>
@@ -110,7 +110,7 @@ export const deleteDraft = defineOperation({
   accept: async (_trx, entries) => entries.map(({ params }) => ({ payload: params })),
 })
 
-/** Settles only, and answers inline. */
+/** Has only a settle, and an inline result. */
 export const sum = defineOperation({
   name: 'sum',
   route: { method: 'POST', url: '/sums' },
@@ -125,7 +125,7 @@ export const sum = defineOperation({
   result: Type.Object({ total: Type.Integer() }),
 })
 
-/** Answers inline with what it got, or with the member `only` of it. */
+/** Its inline result is its input, or the member `only` of the input. */
 export const echo = defineOperation({
   name: 'echo',
   route: { method: 'POST', url: '/echoes' },
@@ -133,7 +133,7 @@ export const echo = defineOperation({
   result: Type.Unknown(),
 })
 
-/** Neither a resource nor a result. */
+/** Has neither a resource nor a result. */
 export const quiet = defineOperation({
   name: 'quiet',
   route: { method: 'POST', url: '/quiet' },
@@ -148,29 +148,29 @@ const steering = {
   timeoutSeconds: 600,
 }
 
-/** Does what the test says, step by step; two attempts. */
+/** Performs the actions that the test adds, in at most two attempts. */
 export const steered = defineOperation({
   name: 'steered',
   route: { method: 'POST', url: '/steered' },
   ...steering,
 })
 
-/** The same; the tests say how long its jobs have run lately. */
+/** Like {@link steered}; a test also sets the recent run time of its jobs. */
 export const estimated = defineOperation({
   name: 'estimated',
   route: { method: 'POST', url: '/estimated' },
   ...steering,
 })
 
-/** No worker claims it as long as the test does not start one that does. */
+/** No worker claims it, unless a test starts one. */
 export const idle = defineOperation({
   name: 'idle',
   route: { method: 'POST', url: '/idle' },
   input: Text,
-  accept: keepNotes,
+  accept: storeNotes,
 })
 
-/** Refuses requests without an Idempotency-Key. */
+/** Requires an Idempotency-Key. */
 export const keyed = defineOperation({
   name: 'keyed',
   route: { method: 'POST', url: '/keyed' },
@@ -178,7 +178,7 @@ export const keyed = defineOperation({
   idempotencyKey: 'required',
 })
 
-/** No worker claims it, and one job fills it. */
+/** No worker claims it, and one job fills its backlog. */
 export const limited = defineOperation({
   name: 'limited',
   route: { method: 'POST', url: '/limited' },
@@ -188,7 +188,7 @@ export const limited = defineOperation({
 
 export const bigLimit = 2 * 1024 * 1024
 
-/** Takes a larger body than usual. */
+/** Accepts larger bodies than other operations. */
 export const big = defineOperation({
   name: 'big',
   route: { method: 'POST', url: '/big' },
@@ -196,7 +196,7 @@ export const big = defineOperation({
   bodyLimit: bigLimit,
 })
 
-/** The operations that the worker of the tests claims. */
+/** The operations that the tests' worker claims, separated by commas. */
 export const claimed = [
   createNote,
   replaceNote,

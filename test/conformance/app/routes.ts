@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Kysely } from 'kysely'
 import type { Tables } from './operations.ts'
 
-/** Where a note is, once it is ready. */
+/** Serves the notes, which are the resources of jobs. */
 export default async function routes(app: FastifyInstance): Promise<void> {
   const db: Kysely<Tables> = app.accepted.db
   app.get<{ Params: { id: string } }>('/notes/:id', async ({ params }, reply) => {

@@ -5,27 +5,27 @@ import { sql, type Transaction } from 'kysely'
 import * as operations from './operations.ts'
 import { contend, type Tables } from './operations.ts'
 
-// A file, for what Postgres rolls back or is not there to take has been executed all the same.
-const log = process.env.EXECUTIONS as string
+// A file, because an execution also counts when Postgres rolls it back or is down.
+const executionsFile = process.env.EXECUTIONS as string
 
-/** A line of the file beside it: the begin of a job's work, or its end. */
+/** The start or the end of a handler, as the file `executions-spans` records it. */
 export interface Span {
   pid: number
+  /** The job. */
   id: string
   group: string | undefined
-  what: 'begin' | 'end'
-  /** In nanoseconds. */
-  at: number
+  event: 'begin' | 'end'
+  /** The time on the monotonic clock that all processes of this machine share. */
+  atNs: number
 }
 
-/** Records that a job is executed now. */
-const execute = (jobs: readonly { id: string }[]) => appendFileSync(log, jobs.map(({ id }) => `${id}\n`).join(''))
+const recordExecutions = (jobs: readonly { id: string }[]) =>
+  appendFileSync(executionsFile, jobs.map(({ id }) => `${id}\n`).join(''))
 
-/** Records when a job is at work, by a clock that all processes of this machine share. */
-async function atWork(id: string, group: string | undefined, work: () => Promise<void>): Promise<void> {
-  const record = (what: Span['what']) => {
-    const span: Span = { pid: process.pid, id, group, what, at: Number(process.hrtime.bigint()) }
-    appendFileSync(`${log}-spans`, `${JSON.stringify(span)}\n`)
+async function recordSpan(id: string, group: string | undefined, work: () => Promise<void>): Promise<void> {
+  const record = (event: Span['event']) => {
+    const span: Span = { pid: process.pid, id, group, event, atNs: Number(process.hrtime.bigint()) }
+    appendFileSync(`${executionsFile}-spans`, `${JSON.stringify(span)}\n`)
   }
   record('begin')
   await work()
@@ -40,25 +40,25 @@ async function writeEffects(
     .insertInto('effect')
     .values(jobs.map(({ id, payload }) => ({ job_id: id, token: payload.token })))
     .execute()
-  // The harness may stop or kill the process here, in the middle of the transaction.
+  // The test may pause or kill the process here, in the middle of the transaction.
   if (process.env.HANG === 'settle') await hang()
 }
 
-/** Tells the harness, and waits until it says to go on. */
+/** Sends a message to the test, and waits for its reply. */
 async function hang(): Promise<void> {
-  const goOn = new Promise((resolve) => process.once('message', resolve))
+  const reply = new Promise((resolve) => process.once('message', resolve))
   process.send?.('hanging')
-  await goOn
+  await reply
 }
 
-const misdeeds = {
+const poisons = {
   throw: async () => {
     throw new Error('poison')
   },
   'reject-late': async () => {
-    // Nobody awaits it, and when it rejects the attempt may be over.
+    // The attempt may be over when this promise rejects.
     void delay(100).then(() => {
-      throw new Error('poison, late')
+      throw new Error('late poison')
     })
     await delay(5)
     throw new Error('poison')
@@ -75,141 +75,152 @@ const misdeeds = {
 
 async function assertPermitted(
   trx: Transaction<Tables>,
-  jobs: readonly SettlingJob<typeof operations.faulty>[],
+  jobs: readonly SettlingJob<typeof operations.failing>[],
 ): Promise<void> {
   const tokens = jobs.map(({ payload }) => payload.token)
   const permitted = await trx.selectFrom('permission').select('token').where('token', 'in', tokens).execute()
-  if (permitted.length < jobs.length) throw new JobFailed('not-permitted', 'The harness does not permit it yet')
+  if (permitted.length < jobs.length) throw new JobFailed('not-permitted', 'The test does not permit this job yet')
 }
 
-/** Keeps the event loop from turning until the harness says to go on; once, whichever process comes first. */
-function hogOnce(where: 'perform' | 'settle'): void {
+/** Blocks the event loop until the file `executions-unblock` exists. Only the first process per phase blocks. */
+function blockOnce(phase: 'perform' | 'settle'): void {
   try {
-    closeSync(openSync(`${log}-hog-${where}`, 'wx'))
+    closeSync(openSync(`${executionsFile}-blocked-${phase}`, 'wx'))
   } catch {
     return
   }
-  // Stands still instead of computing: others need the processor.
-  const nothing = new Int32Array(new SharedArrayBuffer(4))
-  while (!existsSync(`${log}-go-on`)) Atomics.wait(nothing, 0, 0, 20)
+  // Waiting blocks the event loop without using the CPU that the other processes need.
+  const neverNotified = new Int32Array(new SharedArrayBuffer(4))
+  while (!existsSync(`${executionsFile}-unblock`)) Atomics.wait(neverNotified, 0, 0, 20)
 }
 
-type Careless = SettlingJob<typeof operations.careless>
+type UnawaitedJob = SettlingJob<typeof operations.unawaited>
 
-/** Goes on writing, whatever becomes of it, until long after it has been refused for the first time. */
-async function goOnWriting(trx: Transaction<Tables>, { id }: Careless): Promise<void> {
-  let refused = 0
-  for (let count = 0; count < 1_000 && refused < 50; count++) {
+const maxWrites = 1_000
+const maxRefusals = 50
+
+/** Keeps writing after the transaction has ended, until many writes have been refused. */
+async function keepWriting(trx: Transaction<Tables>, { id }: UnawaitedJob): Promise<void> {
+  let refusals = 0
+  for (let count = 0; count < maxWrites && refusals < maxRefusals; count++) {
     try {
-      await trx.insertInto('stray').values({ job_id: id }).execute()
+      await trx.insertInto('unawaited_write').values({ job_id: id }).execute()
     } catch {
-      refused += 1
+      refusals += 1
       await new Promise(setImmediate)
     }
   }
 }
 
-const carelessness: Record<string, (trx: Transaction<Tables>, job: Careless) => Promise<unknown>> = {
-  not: (trx, job) => writeEffects(trx, [job]),
-  together: async (trx, job) => {
-    const write = () => writeEffects(trx, [job])
-    // Those behind the one that fails wait for their turn when the transaction is rolled back.
-    await Promise.all([write(), sql`select 1 / 0`.execute(trx), write(), write()])
-  },
+type SettleOne = (trx: Transaction<Tables>, job: UnawaitedJob) => Promise<unknown>
+
+const settleAwaited: SettleOne = (trx, job) => writeEffects(trx, [job])
+
+const settleConcurrently: SettleOne = (trx, job) => {
+  const write = () => writeEffects(trx, [job])
+  // The writes behind the failing statement are still queued when the transaction is rolled back.
+  return Promise.all([write(), sql`select 1 / 0`.execute(trx), write(), write()])
+}
+
+/** How a first attempt sends its statements. */
+const firstAttempts: Record<string, SettleOne> = {
+  awaited: settleAwaited,
+  concurrent: settleConcurrently,
   unawaited: async (trx, job) => {
     void writeEffects(trx, [job])
     void writeEffects(trx, [job])
-    throw new Error('careless')
+    throw new Error('Fails before the writes are awaited')
   },
   'past-rollback': async (trx, job) => {
-    for (let n = 0; n < 3; n++) void goOnWriting(trx, job)
+    for (let n = 0; n < 3; n++) void keepWriting(trx, job)
     await writeEffects(trx, [job])
-    throw new Error('careless')
+    throw new Error('Fails while writes are still being sent')
   },
   'past-commit': async (trx, job) => {
-    for (let n = 0; n < 3; n++) void goOnWriting(trx, job)
+    for (let n = 0; n < 3; n++) void keepWriting(trx, job)
     await writeEffects(trx, [job])
   },
 }
 
-/** Careless in the first attempt; in the next, as one should be. */
-async function settleCarelessly(trx: Transaction<Tables>, job: Careless): Promise<void> {
-  const { careless = 'not' } = job.payload
-  if (careless === 'together-always') await carelessness.together?.(trx, job)
-  else await carelessness[job.attempt === 1 ? careless : 'not']?.(trx, job)
+/** Later attempts await every statement, unless the pattern is `concurrent-always`. */
+async function settleUnawaited(trx: Transaction<Tables>, job: UnawaitedJob): Promise<void> {
+  const { statements = 'awaited' } = job.payload
+  if (statements === 'concurrent-always') await settleConcurrently(trx, job)
+  else if (job.attempt === 1) await firstAttempts[statements]?.(trx, job)
+  else await settleAwaited(trx, job)
 }
 
 export default defineHandlers(operations, {
   'intent.settle': {
     settle: async (trx: Transaction<Tables>, jobs) => {
-      execute(jobs)
+      recordExecutions(jobs)
       await writeEffects(trx, jobs)
     },
   },
   'intent.tick': {
     settle: async (trx: Transaction<Tables>, jobs) => {
-      execute(jobs)
+      recordExecutions(jobs)
       await writeEffects(trx, jobs)
     },
   },
   'intent.perform': {
     perform: async (job) => {
-      execute([job])
+      recordExecutions([job])
       if (process.env.HANG === 'perform') await hang()
-      await delay(job.payload.takes ?? 5)
+      await delay(job.payload.durationMs ?? 5)
     },
     settle: writeEffects,
   },
   'intent.contend': {
     settle: async (trx: Transaction<Tables>, jobs) => {
-      execute(jobs)
+      recordExecutions(jobs)
       await writeEffects(trx, jobs)
       await contend(trx)
     },
-    // More transactions at once.
+    // Small batches give more concurrent transactions.
     batchSize: 2,
   },
   'intent.group': {
     perform: async (job) => {
-      execute([job])
-      await atWork(job.id, job.payload.group, () => delay(job.payload.takes ?? 5))
+      recordExecutions([job])
+      await recordSpan(job.id, job.payload.group, () => delay(job.payload.durationMs ?? 5))
     },
     settle: writeEffects,
-    // All of the workers have more slots than the groups have turns.
+    // Together the workers have more slots than the limits of all groups add up to.
     concurrency: 4,
   },
-  'intent.careless': {
+  'intent.unawaited': {
     settle: async (trx: Transaction<Tables>, jobs) => {
-      execute(jobs)
-      for (const job of jobs) await settleCarelessly(trx, job)
+      recordExecutions(jobs)
+      for (const job of jobs) await settleUnawaited(trx, job)
     },
   },
-  'intent.faulty': {
+  'intent.fail': {
     perform: async (job) => {
-      execute([job])
-      await atWork(job.id, undefined, () => delay(job.payload.takes ?? 5))
+      recordExecutions([job])
+      await recordSpan(job.id, undefined, () => delay(job.payload.durationMs ?? 5))
     },
     settle: async (trx: Transaction<Tables>, jobs) => {
       await writeEffects(trx, jobs)
       await assertPermitted(trx, jobs)
     },
   },
-  'intent.hog': {
+  'intent.block': {
     perform: async (job) => {
-      execute([job])
-      if (job.payload.hog === 'perform') hogOnce('perform')
+      recordExecutions([job])
+      if (job.payload.blockIn === 'perform') blockOnce('perform')
     },
     settle: async (trx: Transaction<Tables>, jobs) => {
       await writeEffects(trx, jobs)
-      if (jobs[0]?.payload.hog === 'settle') hogOnce('settle')
+      if (jobs[0]?.payload.blockIn === 'settle') blockOnce('settle')
     },
-    // Each of the jobs hogs a process of its own.
+    // One job per process, so that the two jobs block different processes.
     concurrency: 1,
   },
   'intent.poison': {
     perform: async (job) => {
-      execute([job])
-      await misdeeds[job.payload.poison ?? 'throw']()
+      recordExecutions([job])
+      await poisons[job.payload.poison ?? 'throw']()
     },
     settle: writeEffects,
     concurrency: 4,

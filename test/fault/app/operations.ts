@@ -7,31 +7,32 @@ export interface Tables {
   domain: { job_id: string; token: string }
   effect: { job_id: string; token: string }
   permission: { token: string }
-  stray: { job_id: string }
+  unawaited_write: { job_id: string }
   counter: { id: number; count: number }
 }
 
-/** What a client asks for; the token is its name of the intent. */
+/** One thing that a client wants done. */
 const Intent = Type.Object({
+  /** Identifies the intent. */
   token: Type.String(),
-  /** Makes it longer. */
+  /** Makes the request and its rows larger. */
   filler: Type.Optional(Type.String()),
-  /** How long perform takes, in milliseconds. */
-  takes: Type.Optional(Type.Integer({ minimum: 0 })),
-  /** Which others it shares its turns with. */
+  /** How long `perform` takes. */
+  durationMs: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** Jobs of the same group share the limit of `grouped`. */
   group: Type.Optional(Type.String()),
-  /** How a careless handler sends its statements. */
-  careless: Type.Optional(
-    Type.Enum(['not', 'together', 'together-always', 'unawaited', 'past-rollback', 'past-commit']),
+  /** How the handler of `unawaited` sends its statements. */
+  statements: Type.Optional(
+    Type.Enum(['awaited', 'concurrent', 'concurrent-always', 'unawaited', 'past-rollback', 'past-commit']),
   ),
-  /** Where its handler keeps the event loop busy. */
-  hog: Type.Optional(Type.Enum(['perform', 'settle'])),
-  /** How a poison job ends its attempt. */
+  /** Where the handler of `blocking` blocks the event loop. */
+  blockIn: Type.Optional(Type.Enum(['perform', 'settle'])),
+  /** What the handler of `poisoned` does. */
   poison: Type.Optional(Type.Enum(['throw', 'reject-late', 'exit', 'loop', 'allocate'])),
 })
 
-// So many attempts that what runs out of them has been charged what is not its fault.
-const patient = { heartbeatSeconds: 10, retry: { limit: 30, delaySeconds: 0, backoff: false } }
+// A job uses up 30 attempts only if some of them are spent wrongly.
+const manyAttempts = { heartbeatSeconds: 10, retry: { limit: 30, delaySeconds: 0, backoff: false } }
 
 async function accept(
   trx: Transaction<Tables>,
@@ -44,30 +45,30 @@ async function accept(
   return entries.map(({ input }) => ({ payload: input }))
 }
 
-/** Database effects only. */
+/** Writes an effect in `settle`, without `perform`. */
 export const settled = defineOperation({
   name: 'intent.settle',
   route: { method: 'POST', url: '/settled' },
   input: Intent,
-  ...patient,
+  ...manyAttempts,
   accept,
 })
 
-/** Slow work, and then the effect. */
+/** Works in `perform`, then writes an effect in `settle`. */
 export const performed = defineOperation({
   name: 'intent.perform',
   route: { method: 'POST', url: '/performed' },
   input: Intent,
-  ...patient,
+  ...manyAttempts,
   accept,
 })
 
-/** Changes two rows that others change in the other order, in accept and in settle. */
+/** Updates rows in random order in `accept` and `settle`, so that transactions contend. */
 export const contended = defineOperation({
   name: 'intent.contend',
   route: { method: 'POST', url: '/contended' },
   input: Intent,
-  ...patient,
+  ...manyAttempts,
   accept: async (trx, entries) => {
     const accepted = await accept(trx, entries)
     await contend(trx)
@@ -75,7 +76,7 @@ export const contended = defineOperation({
   },
 })
 
-/** Ends its attempts badly; few attempts. */
+/** Fails, hangs or crashes its worker. */
 export const poisoned = defineOperation({
   name: 'intent.poison',
   route: { method: 'POST', url: '/poisoned' },
@@ -86,62 +87,62 @@ export const poisoned = defineOperation({
   accept,
 })
 
-/** Slow work, of which few of a group run at once. */
+/** Limits how many jobs of a group run at once. */
 export const grouped = defineOperation({
   name: 'intent.group',
   route: { method: 'POST', url: '/grouped' },
   input: Intent,
-  ...patient,
+  ...manyAttempts,
   group: ({ group = '' }) => group,
   groupConcurrency: 2,
   accept,
 })
 
-/** Its handler takes no care to wait for what it sends. */
-export const careless = defineOperation({
-  name: 'intent.careless',
-  route: { method: 'POST', url: '/careless' },
+/** Does not await the statements that it sends in `settle`. */
+export const unawaited = defineOperation({
+  name: 'intent.unawaited',
+  route: { method: 'POST', url: '/unawaited' },
   input: Intent,
   heartbeatSeconds: 10,
   retry: { limit: 2, delaySeconds: 0, backoff: false },
   accept,
 })
 
-/** Its handler keeps the event loop busy, the first time. */
-export const hogging = defineOperation({
-  name: 'intent.hog',
-  route: { method: 'POST', url: '/hogging' },
+/** Blocks the event loop of one worker per phase. */
+export const blocking = defineOperation({
+  name: 'intent.block',
+  route: { method: 'POST', url: '/blocking' },
   input: Intent,
-  ...patient,
+  ...manyAttempts,
   accept,
 })
 
-/** Fails for good as long as the harness does not permit it. */
-export const faulty = defineOperation({
-  name: 'intent.faulty',
-  route: { method: 'POST', url: '/faulty' },
+/** Fails for good unless the table `permission` holds its token. */
+export const failing = defineOperation({
+  name: 'intent.fail',
+  route: { method: 'POST', url: '/failing' },
   input: Intent,
-  ...patient,
+  ...manyAttempts,
   accept,
 })
 
-/** What an occurrence becomes; nobody asks for it. */
-export const ticked = defineOperation({ name: 'intent.tick', input: Intent, ...patient })
+/** Created by the schedule only. */
+export const scheduledTick = defineOperation({ name: 'intent.tick', input: Intent, ...manyAttempts })
 
-/** What the intent of an occurrence is called. */
+/** Returns the token of an occurrence. */
 export const tokenOf = (at: Date): string => `tick ${at.toISOString()}`
 
-/** Every second, where that is wanted. */
+/** Fires every second, if the row sets EVERY_SECOND. */
 export const everySecond = process.env.EVERY_SECOND
   ? defineSchedule({
       name: 'every-second',
       rrule: 'FREQ=SECONDLY',
-      operation: ticked,
+      operation: scheduledTick,
       payload: (at) => ({ token: tokenOf(at) }),
     })
   : undefined
 
-/** Changes two of the three counters in any order, so that two who do it meet in a deadlock now and then. */
+/** Updates two of the three counters in random order, so that concurrent transactions deadlock at times. */
 export async function contend(trx: Transaction<Tables>): Promise<void> {
   const first = 1 + Math.floor(Math.random() * 3)
   const second = 1 + ((first + Math.floor(Math.random() * 2)) % 3)

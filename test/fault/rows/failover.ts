@@ -1,41 +1,46 @@
 import { spawnSync } from 'node:child_process'
 import { cp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { startEmbeddedPostgres } from '../../../src/db/embedded.ts'
-import { query, type Server, startServer } from '../server.ts'
-import { acknowledgedMore, type Row } from '../stage.ts'
-import { unanswered, watch } from './postgres.ts'
+import { startEmbeddedPostgres } from '../../../src/embedded-postgres/server.ts'
+import { queryOnce } from '../../support/database.ts'
+import { findServerErrors, findUnnoticedEnds } from '../findings.ts'
+import { nothingAccepted, type Row, waitForAcknowledgements } from '../row.ts'
+import { type PostgresServer, startServer } from '../server.ts'
 
 export const failover: Row = {
   name: 'failover',
-  summary: 'the primary is lost and its synchronous standby promoted: 0 lost',
-  server: (directory) => startServer({ dataDir: join(directory, 'primary') }),
-  async story(stage) {
-    const { server } = stage
-    const standby = await makeStandby(server, join(stage.directory, 'standby'))
-    const load = stage.load()
-    await acknowledgedMore(load, stage.short ? 50 : 300)
+  summary: 'The primary crashes under load, and its synchronous standby is promoted. No job is lost.',
+  startServer: (directory) => startServer({ dataDir: join(directory, 'primary') }),
+  async run(context) {
+    const { server } = context
+    const standby = await startStandby(server, join(context.directory, 'standby'))
+    const load = context.startLoad()
+    await waitForAcknowledgements(load, context.isShort ? 50 : 300)
     await server.crash()
-    const begun = performance.now()
-    await query(standby.urlOf('postgres'), 'select pg_promote()')
-    stage.proxy.leadTo(standby.port)
-    const back = await acknowledgedMore(load, 20)
-    const notes = [`accepted again after ${((performance.now() - begun) / 1000).toFixed(1)} s`]
-    const findings = back ? await watch(stage.apis[0]?.url) : ['Nothing was accepted any more']
+    const crashedAt = performance.now()
+    await queryOnce(standby.urlOf('postgres'), 'select pg_promote()')
+    context.proxy.redirectTo(standby.port)
+    const isAccepting = await waitForAcknowledgements(load, 20)
+    const notes = [`accepted again after ${((performance.now() - crashedAt) / 1000).toFixed(1)} s`]
+    const findings = isAccepting ? await findUnnoticedEnds(context) : [nothingAccepted]
     await load.stop()
-    return { faults: 1, notes, findings: [...findings, ...unanswered(load.refusals)], server: standby }
+    return { faultCount: 1, notes, findings: [...findings, ...findServerErrors(load.refusals)], server: standby }
   },
 }
 
-/** A standby from a cold copy, for there is no pg_basebackup in the package; the primary then waits for it. */
-async function makeStandby(primary: Server, dataDir: string): Promise<Server> {
-  await query(primary.urlOf('postgres'), "alter system set synchronous_standby_names = '*'")
-  // While it lies still, its files are a whole.
+/**
+ * Starts a synchronous standby from a copy of the stopped primary, and restarts the primary. The embedded Postgres has
+ * no pg_basebackup.
+ */
+async function startStandby(primary: PostgresServer, dataDir: string): Promise<PostgresServer> {
+  await queryOnce(primary.urlOf('postgres'), "alter system set synchronous_standby_names = '*'")
+  // Only the files of a stopped server are consistent.
   await primary.stop()
+  const primaryCluster = join(primary.dataDir, 'postgres')
   const cluster = join(dataDir, 'postgres')
-  await cp(join(primary.dataDir, 'postgres'), cluster, { recursive: true, preserveTimestamps: true })
-  const owner = spawnSync('chown', ['-R', '--reference', join(primary.dataDir, 'postgres'), cluster])
-  if (owner.status !== 0) throw new Error(owner.stderr.toString())
+  await cp(primaryCluster, cluster, { recursive: true, preserveTimestamps: true })
+  const chown = spawnSync('chown', ['-R', '--reference', primaryCluster, cluster])
+  if (chown.status !== 0) throw new Error(chown.stderr.toString())
   await writeFile(join(cluster, 'standby.signal'), '')
   await primary.restart()
   const { password } = new URL(primary.urlOf('postgres'))
@@ -43,7 +48,7 @@ async function makeStandby(primary: Server, dataDir: string): Promise<Server> {
     dataDir,
     database: 'postgres',
     settings: {
-      // Its own commits, once it is the primary, wait for nobody.
+      // Once promoted, the standby commits without waiting for a standby of its own.
       ...{ max_connections: '200', synchronous_standby_names: '' },
       primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password}`,
     },

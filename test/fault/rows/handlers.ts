@@ -1,51 +1,55 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { until } from '../../support/until.ts'
-import { hogging as operation } from '../app/operations.ts'
-import type { Place } from '../processes.ts'
-import type { Row } from '../stage.ts'
-import { executed, submit } from './processes.ts'
+import { blocking } from '../app/operations.ts'
+import { countExecutions } from '../executions.ts'
+import type { Row } from '../row.ts'
+import { submit } from '../submit.ts'
+import type { SupervisedProcess } from '../supervised-process.ts'
 
-/** By then who takes back silent jobs has looked at those of a hog, in seconds; after two heartbeats it is killed. */
-const lookedAfter = operation.heartbeatSeconds + 4
+/**
+ * When a heartbeat is overdue for this long, a rescuer has checked the job. It is less than two heartbeats, after which
+ * the watchdog would kill the worker.
+ */
+const overdueSeconds = blocking.heartbeatSeconds + 4
 
-export const hogging: Row = {
-  name: 'hogging',
-  waits: true,
+export const blockedEventLoop: Row = {
+  name: 'blocked-event-loop',
   summary:
-    'handlers keep the event loop busy for longer than a heartbeat: a perform is taken back, runs elsewhere, and its late settle is refused; a settle that holds its job ends it; no process dies',
-  workers: 3,
-  async story(stage) {
-    const file = (name: string) => join(stage.directory, `executions-${name}`)
-    for (const hog of ['perform', 'settle']) {
-      await submit(stage, '/hogging', 1, { hog })
-      await until(() => existsSync(file(`hog-${hog}`)))
+    'Handlers block the event loop past the heartbeat. A perform is rescued and its late settle rolled back; a settle keeps its job. No process dies.',
+  isMostlyWaiting: true,
+  workerCount: 3,
+  async run(context) {
+    const file = (name: string) => join(context.directory, `executions-${name}`)
+    for (const phase of ['perform', 'settle']) {
+      await submit(context, '/blocking', 1, { blockIn: phase })
+      await until(() => existsSync(file(`blocked-${phase}`)))
     }
     await until(async () => {
-      const [{ ended, overdue }] = await stage.query(
+      const [{ ended, overdue }] = await context.query(
         `select
-          (select count(*)::integer from accepted.job where state = 'succeeded') as ended,
+          (select count(*)::integer from accepted.job where status = 'succeeded') as ended,
           (
-            select count(*)::integer from pgboss.job
-            where data -> 'payload' ->> 'hog' = 'settle' and heartbeat_on < now() - make_interval(secs => $1)
+            select count(*)::integer from accepted_queue.job
+            where data -> 'payload' ->> 'blockIn' = 'settle' and heartbeat_on < now() - make_interval(secs => $1)
           ) as overdue`,
-        [lookedAfter],
+        [overdueSeconds],
       )
       return ended === 1 && overdue === 1
     })
-    writeFileSync(file('go-on'), '')
-    const after = async () => {
-      // It has been executed elsewhere; this is what the one that was taken from came to.
-      await until(async () => (await countLost(stage.workers)) === 1)
-      const count = await executed(stage)
-      return count === 3 ? [] : [`${count} executions, not two of the perform and one of the settle`]
+    writeFileSync(file('unblock'), '')
+    const checkAfterDrain = async () => {
+      // Another worker has run the rescued job, so the blocked worker must find its own claim lost.
+      await until(async () => (await countLostClaims(context.workers)) === 1)
+      const executionCount = await countExecutions(context)
+      return executionCount === 3 ? [] : [`${executionCount} executions instead of 3: two performs and one settle`]
     }
-    return { faults: 2, after }
+    return { faultCount: 2, checkAfterDrain }
   },
 }
 
-/** How many claims the workers have found lost. */
-async function countLost(workers: readonly Place[]): Promise<number> {
+/** Counts the attempts with the outcome `lost` in the metrics of all workers. */
+async function countLostClaims(workers: readonly SupervisedProcess[]): Promise<number> {
   const counts = workers.map(async ({ url }) => {
     const text = await (await fetch(`${url}/metrics`)).text()
     return Number(text.match(/^accepted_attempts_total\{.*outcome="lost".*\} (\d+)$/m)?.[1] ?? 0)
@@ -53,43 +57,46 @@ async function countLost(workers: readonly Place[]): Promise<number> {
   return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0)
 }
 
-const carelessness = ['together', 'together-always', 'unawaited', 'past-rollback', 'past-commit']
+const unawaitedPatterns = ['concurrent', 'concurrent-always', 'unawaited', 'past-rollback', 'past-commit']
 
-const failing = new Set<string>()
+const tokensExpectedToFail = new Set<string>()
 
-export const carelessHandler: Row = {
-  name: 'careless-handler',
+export const unawaitedStatements: Row = {
+  name: 'unawaited-statements',
   summary:
-    'settle sends statements beside one that fails, does not wait for a write, or writes on past its end: nothing partial, nothing slips out of the transaction, neighbours in the batch are charged nothing',
-  workers: 0,
-  mustFail: (token) => failing.has(token),
-  async story(stage) {
-    const each = stage.short ? 2 : 10
-    for (let n = 0; n < each; n++) {
-      for (const careless of carelessness) {
-        const tokens = await submit(stage, '/careless', 1, { careless })
-        if (careless === 'together-always') for (const token of tokens) failing.add(token)
-        await submit(stage, '/careless', 1, { careless: 'not' })
+    'settle does not await its statements. Each write commits with its effect or not at all, and the other jobs of the batch spend no attempt.',
+  workerCount: 0,
+  isExpectedToFail: (token) => tokensExpectedToFail.has(token),
+  async run(context) {
+    const jobsPerPattern = context.isShort ? 2 : 10
+    const neighbors: string[] = []
+    for (let n = 0; n < jobsPerPattern; n++) {
+      for (const statements of unawaitedPatterns) {
+        const tokens = await submit(context, '/unawaited', 1, { statements })
+        if (statements === 'concurrent-always') for (const token of tokens) tokensExpectedToFail.add(token)
+        neighbors.push(...(await submit(context, '/unawaited', 1, { statements: 'awaited' })))
       }
     }
-    for (let n = 0; n < 2; n++) (await stage.open('worker')).start()
-    const after = async () => {
-      const [{ slipped, written, charged }] = await stage.query(`
-        select
-          (select count(*)::integer from stray where not exists (
-            select from effect where effect.job_id = stray.job_id and effect.xmin::text = stray.xmin::text
-          )) as slipped,
-          (select count(*)::integer from stray) as written,
+    for (let n = 0; n < 2; n++) (await context.createProcess('worker')).start()
+    const checkAfterDrain = async () => {
+      const [{ outside, written, spent }] = await context.query(
+        `select
+          (select count(*)::integer from unawaited_write where not exists (
+            select from effect
+            where effect.job_id = unawaited_write.job_id and effect.xmin::text = unawaited_write.xmin::text
+          )) as outside,
+          (select count(*)::integer from unawaited_write) as written,
           (
-            select count(*)::integer from accepted.attempt join pgboss.job on job.id = attempt.job_id
-            where job.data -> 'payload' ->> 'careless' = 'not'
-          ) as charged`)
+            select count(*)::integer from accepted.attempt join domain using (job_id) where token = any($1)
+          ) as spent`,
+        [neighbors],
+      )
       return [
-        ...(written > 0 ? [] : ['Nothing was written beside an effect: nothing was tested']),
-        ...(slipped > 0 ? [`${slipped} writes slipped out of the transaction of their effect`] : []),
-        ...(charged > 0 ? [`${charged} attempts were charged to neighbours`] : []),
+        ...(written > 0 ? [] : ['No unawaited write committed, so nothing was tested']),
+        ...(outside > 0 ? [`${outside} writes committed outside the transaction of their effect`] : []),
+        ...(spent > 0 ? [`${spent} attempts of neighboring jobs were spent`] : []),
       ]
     }
-    return { faults: each * carelessness.length, after }
+    return { faultCount: jobsPerPattern * unawaitedPatterns.length, checkAfterDrain }
   },
 }

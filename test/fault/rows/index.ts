@@ -1,40 +1,47 @@
-import type { Row } from '../stage.ts'
-import { deaths } from './deaths.ts'
-import { bouncers, clock } from './environment.ts'
+import type { Row } from '../row.ts'
+import { badInput } from './bad-input.ts'
+import { clockSkew } from './clock-skew.ts'
+import { duplicateKey } from './duplicate-key.ts'
 import { failover } from './failover.ts'
-import { groups } from './groups.ts'
-import { carelessHandler, hogging } from './handlers.ts'
-import { badInput } from './input.ts'
+import { groupConcurrency } from './group-concurrency.ts'
+import { blockedEventLoop, unawaitedStatements } from './handlers.ts'
 import { limits } from './limits.ts'
-import { network } from './network.ts'
-import { poison } from './poison.ts'
-import { backends, postgresCrash, races } from './postgres.ts'
-import { apiKills, deploy, kills, oneKey, stoppedWorkers, workerDies } from './processes.ts'
-import { redrives } from './redrive.ts'
+import { networkRows } from './network.ts'
+import { workerPausedInPerform, workerPausedInSettle } from './paused-workers.ts'
+import { pgbouncerRows } from './pgbouncer.ts'
+import { poisonJobs } from './poison-jobs.ts'
+import { contentionRows, postgresCrash, terminatedBackends } from './postgres.ts'
+import { apiKills, processKills } from './process-kills.ts'
+import { redrive } from './redrive.ts'
+import { rollingDeploy } from './rolling-deploy.ts'
 import { schedule } from './schedule.ts'
+import { workerDeaths } from './worker-deaths.ts'
 
-/** The matrix. In the first row processes end in order, and leave what they have compiled to all that come after. */
+/**
+ * The rows of the fault matrix. The first row lets its processes exit cleanly, which writes the compile cache for the
+ * processes of all other rows.
+ */
 export const rows: readonly Row[] = [
-  deploy,
-  kills,
+  rollingDeploy,
+  processKills,
   apiKills,
-  ...workerDies,
-  ...deaths,
-  ...stoppedWorkers,
-  oneKey,
-  groups,
+  ...workerDeaths,
+  workerPausedInPerform,
+  workerPausedInSettle,
+  duplicateKey,
+  groupConcurrency,
   schedule,
-  redrives,
+  redrive,
   postgresCrash,
-  backends,
-  ...races,
-  ...network,
+  terminatedBackends,
+  ...contentionRows,
+  ...networkRows,
   ...limits,
-  clock,
-  ...bouncers,
+  clockSkew,
+  ...pgbouncerRows,
   badInput,
-  poison,
-  hogging,
-  carelessHandler,
+  poisonJobs,
+  blockedEventLoop,
+  unawaitedStatements,
   failover,
 ]

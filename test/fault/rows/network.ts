@@ -1,81 +1,101 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Mischief } from '../proxy.ts'
-import { acknowledgedMore, type Row } from '../stage.ts'
-import { unanswered, watch } from './postgres.ts'
+import { countOutcomes, findServerErrors, findUnnoticedEnds } from '../findings.ts'
+import type { ProxyFault } from '../proxy.ts'
+import { nothingAccepted, type Row, waitForAcknowledgements } from '../row.ts'
 
-/** Things go wrong on the way to Postgres for so many acknowledgements. */
-const onTheWay = (name: string, summary: string, mischief: Mischief, acknowledgements: number): Row => ({
+interface NetworkRow {
+  name: string
+  summary: string
+  fault: ProxyFault
+  /** The fault lasts until so many intents have been acknowledged. */
+  acknowledgements: number
+}
+
+const networkRow = ({ name, summary, fault, acknowledgements }: NetworkRow): Row => ({
   name,
   summary,
-  async story(stage) {
-    const load = stage.load()
-    await acknowledgedMore(load, 20)
-    stage.proxy.set(mischief)
-    const came = await acknowledgedMore(load, stage.short ? acknowledgements / 10 : acknowledgements, 120)
-    stage.proxy.set({})
-    const back = await acknowledgedMore(load, 20)
+  async run(context) {
+    const load = context.startLoad()
+    await waitForAcknowledgements(load, 20)
+    context.proxy.setFault(fault)
+    const count = context.isShort ? acknowledgements / 10 : acknowledgements
+    const isAcceptingDuringFault = await waitForAcknowledgements(load, count, 120)
+    context.proxy.setFault({})
+    const isAcceptingAfterFault = await waitForAcknowledgements(load, 20)
     await load.stop()
     return {
-      faults: stage.proxy.faults(),
-      notes: [...load.unknowns].map(([why, count]) => `${count} × ${why}`),
-      findings: [...(came && back ? [] : ['Nothing was accepted any more']), ...unanswered(load.refusals)],
+      faultCount: context.proxy.faultCount(),
+      notes: countOutcomes(load.unknownOutcomes),
+      findings: [
+        ...(isAcceptingDuringFault && isAcceptingAfterFault ? [] : [nothingAccepted]),
+        ...findServerErrors(load.refusals),
+      ],
     }
   },
 })
 
-const delayed = onTheWay('delay', 'everything is 20 ms late: nothing is lost', { late: 20 }, 200)
+const networkDelay = networkRow({
+  name: 'network-delay',
+  summary: 'The network to Postgres delays every packet by 20 ms. No job is lost.',
+  fault: { delayMs: 20 },
+  acknowledgements: 200,
+})
 
 const resets = (['before', 'after'] as const).map((when) =>
-  onTheWay(
-    `reset-${when}-commit`,
-    `the connection breaks ${when} COMMIT reaches Postgres: unknown outcomes are resolved by key`,
-    { reset: { oneIn: 5, when } },
-    500,
-  ),
+  networkRow({
+    name: `reset-${when}-commit`,
+    summary:
+      when === 'before'
+        ? 'Connections break before COMMIT reaches Postgres. A retry with the same key executes the intent once.'
+        : 'Connections break after COMMIT, before its reply. A retry with the same key returns the stored job.',
+    fault: { reset: { oneIn: 5, when } },
+    acknowledgements: 500,
+  }),
 )
 
-/** How long a connection may be dead before nobody waits for it any more, in seconds. */
-const noticedWithin = 60
+const silenceSeconds = 20
+/** How soon a dead connection has to be detected and replaced. */
+const maxDetectionSeconds = 60
 
 const silences = (['existing', 'all'] as const).map(
-  (silent): Row => ({
-    name: `silence-${silent}`,
-    waits: true,
+  (silence): Row => ({
+    name: silence === 'existing' ? 'silent-connections' : 'postgres-unreachable',
     summary:
-      silent === 'existing'
-        ? 'every connection there is falls silent for ever, new ones work: they are given up and replaced'
-        : 'Postgres cannot be reached and nobody is told, for 20 s: everything comes back',
-    async story(stage) {
-      const load = stage.load()
-      await acknowledgedMore(load, 20)
-      stage.proxy.set({ silent })
-      if (silent === 'all') await delay(20_000)
-      stage.proxy.set({})
-      const begun = performance.now()
-      const back = await acknowledgedMore(load, 50, noticedWithin)
-      const notes = [`accepted again after ${((performance.now() - begun) / 1000).toFixed(1)} s`]
-      const findings = back ? await watch(stage.apis[0]?.url) : [`Not accepted again within ${noticedWithin} s`]
+      silence === 'existing'
+        ? 'The existing connections go silent without an error. They are detected and replaced.'
+        : `Postgres is unreachable without an error for ${silenceSeconds} s. Every process recovers.`,
+    isMostlyWaiting: true,
+    async run(context) {
+      const load = context.startLoad()
+      await waitForAcknowledgements(load, 20)
+      context.proxy.setFault({ silence })
+      if (silence === 'all') await delay(silenceSeconds * 1000)
+      context.proxy.setFault({})
+      const startedAt = performance.now()
+      const isAccepting = await waitForAcknowledgements(load, 50, maxDetectionSeconds)
+      const notes = [`accepted again after ${((performance.now() - startedAt) / 1000).toFixed(1)} s`]
+      const findings = isAccepting
+        ? await findUnnoticedEnds(context)
+        : [`No request was accepted within ${maxDetectionSeconds} s`]
       await load.stop()
-      return { faults: stage.proxy.faults(), notes, findings }
+      return { faultCount: context.proxy.faultCount(), notes, findings }
     },
   }),
 )
 
-const notifications: Row = {
-  name: 'notify-dropped',
-  summary: "no hint arrives: everything still does, at the floor's pace",
-  async story(stage) {
-    stage.proxy.set({ withoutNotifications: true })
-    const load = stage.load()
-    await acknowledgedMore(load, stage.short ? 50 : 500, 120)
-    const findings = await watch(stage.apis[0]?.url)
+const notificationsDropped: Row = {
+  name: 'notifications-dropped',
+  summary: 'No notification arrives. Workers find every job and watchers learn every end by polling.',
+  async run(context) {
+    context.proxy.setFault({ dropNotifications: true })
+    const load = context.startLoad()
+    await waitForAcknowledgements(load, context.isShort ? 50 : 500, 120)
+    const findings = await findUnnoticedEnds(context)
     await load.stop()
-    const faults = stage.proxy.faults()
-    return {
-      faults,
-      findings: faults > 0 ? findings : ['No notification was dropped: nothing was tested', ...findings],
-    }
+    const faultCount = context.proxy.faultCount()
+    if (faultCount === 0) findings.unshift('No notification was dropped, so nothing was tested')
+    return { faultCount, findings }
   },
 }
 
-export const network = [delayed, ...resets, ...silences, notifications]
+export const networkRows = [networkDelay, ...resets, ...silences, notificationsDropped]

@@ -1,66 +1,68 @@
 import { join } from 'node:path'
 import { run } from '../../support/command.ts'
-import { until } from '../../support/until.ts'
-import { faulty } from '../app/operations.ts'
-import { drain, type Row, type Stage } from '../stage.ts'
-import { findWaiting, hold } from './locks.ts'
-import { submit } from './processes.ts'
-import { killAtWork } from './spans.ts'
+import { failing } from '../app/operations.ts'
+import { killBusyWorker } from '../executions.ts'
+import { holdLock, untilBlocked } from '../locks.ts'
+import { type Row, type RowContext, waitUntilDrained } from '../row.ts'
+import { submit } from '../submit.ts'
 
-export const redrives: Row = {
+export const redrive: Row = {
   name: 'redrive',
   summary:
-    'failed jobs are redriven by two processes at once, and what fails again once more, a worker is killed meanwhile: one retry of each, one effect each, none is left',
-  async story(stage) {
-    const jobs = stage.short ? 20 : 120
-    const tokens = await submit(stage, '/faulty', jobs, { takes: 200 })
-    await drain(stage, 60)
-    await permit(stage, tokens.slice(0, jobs / 2))
-    const [first] = await Promise.all([redriveAtOnce(stage), killAtWork(stage, ...stage.workers)])
-    await drain(stage, 120)
-    await permit(stage, tokens.slice(jobs / 2))
-    const second = await redriveAtOnce(stage)
-    await drain(stage, 60)
-    const third = await redrive(stage)
-    const wrong = [
-      { time: 'first', count: first, expected: jobs },
-      { time: 'second', count: second, expected: jobs / 2 },
+    'Two processes redrive all failed jobs at once, and a worker is killed meanwhile. Each failed job gets one retry, and every effect happens once.',
+  async run(context) {
+    const jobCount = context.isShort ? 20 : 120
+    const tokens = await submit(context, '/failing', jobCount, { durationMs: 200 })
+    await waitUntilDrained(context, 60)
+    await permit(context, tokens.slice(0, jobCount / 2))
+    const [first] = await Promise.all([redriveTwiceAtOnce(context), killBusyWorker(context, ...context.workers)])
+    await waitUntilDrained(context, 120)
+    await permit(context, tokens.slice(jobCount / 2))
+    const second = await redriveTwiceAtOnce(context)
+    await waitUntilDrained(context, 60)
+    const third = await runRedrive(context)
+    const wrongCounts = [
+      { time: 'first', count: first, expected: jobCount },
+      { time: 'second', count: second, expected: jobCount / 2 },
       { time: 'third', count: third, expected: 0 },
     ].filter(({ count, expected }) => count !== expected)
     return {
-      faults: 1,
-      findings: wrong.map(({ time, count, expected }) => `The ${time} time ${count} were redriven, not ${expected}`),
-      after: () => findLeft(stage),
+      faultCount: 1,
+      findings: wrongCounts.map(
+        ({ time, count, expected }) => `The ${time} redrive retried ${count} jobs instead of ${expected}`,
+      ),
+      checkAfterDrain: () => findWrongRetries(context),
     }
   },
 }
 
-const permit = ({ query }: Stage, tokens: readonly string[]) =>
+/** Lets the jobs of these tokens succeed from now on. */
+const permit = ({ query }: RowContext, tokens: readonly string[]) =>
   query('insert into permission (token) select unnest($1::text[])', [tokens])
 
-/** By two processes that get the failed jobs at the same time; answers how many they say they have redriven. */
-async function redriveAtOnce(stage: Stage): Promise<number> {
-  // Every look at the jobs waits, whether it locks them or not.
-  await using held = await hold(stage, 'lock table accepted.job in access exclusive mode')
-  const counts = Promise.all([redrive(stage), redrive(stage)])
-  const looks = "%from accepted.job%state = 'failed' and id >%"
-  // Should one of them fail, it is to be known.
-  await Promise.race([counts, until(async () => (await findWaiting(stage, looks)).length === 2)])
-  await held.letGo()
+/** Runs two redrives that read the failed jobs at the same time. Returns how many jobs they retried in total. */
+async function redriveTwiceAtOnce(context: RowContext): Promise<number> {
+  // An access exclusive lock stops every read of the table, whether it locks rows or not.
+  await using lock = await holdLock(context, 'lock table accepted.job in access exclusive mode')
+  const counts = Promise.all([runRedrive(context), runRedrive(context)])
+  const findsFailedJobs = "%from accepted.job%status = 'failed' and id >%"
+  // The race reports a command that fails before it reaches the lock.
+  await Promise.race([counts, untilBlocked(context, findsFailedJobs, 2)])
+  await lock.release()
   const [one, other] = await counts
   return one + other
 }
 
-async function redrive({ databaseUrl }: Stage): Promise<number> {
+async function runRedrive({ databaseUrl }: RowContext): Promise<number> {
   const config = join(import.meta.dirname, '../app/accepted.config.ts')
-  const command = ['jobs', 'redrive', '--config', config, '--operation', faulty.name, '--json']
-  const { code, out, err } = await run(command, { DATABASE_URL: databaseUrl })
-  if (code !== 0) throw new Error(`redrive exited ${code}: ${err}`)
+  const args = ['jobs', 'redrive', '--config', config, '--operation', failing.name, '--json']
+  const { code, out, err } = await run(args, { DATABASE_URL: databaseUrl })
+  if (code !== 0) throw new Error(`accepted jobs redrive exited with code ${code}: ${err}`)
   return JSON.parse(out).redriven
 }
 
-/** Each failed job has one retry, and the last of them has succeeded. */
-async function findLeft({ query }: Stage): Promise<string[]> {
+/** Reports jobs with more than one retry, and jobs that neither succeeded nor have a retry. */
+async function findWrongRetries({ query }: RowContext): Promise<string[]> {
   const [{ twice, left }] = await query(`
     select
       (
@@ -70,10 +72,10 @@ async function findLeft({ query }: Stage): Promise<string[]> {
       ) as twice,
       (
         select count(*)::integer from accepted.job
-        where state <> 'succeeded' and not exists (select from accepted.job retry where retry.retry_of = job.id)
+        where status <> 'succeeded' and not exists (select from accepted.job retry where retry.retry_of = job.id)
       ) as left`)
   return [
-    ...(twice > 0 ? [`${twice} jobs were redriven twice`] : []),
-    ...(left > 0 ? [`${left} jobs are left failed, without a retry`] : []),
+    ...(twice > 0 ? [`${twice} jobs have more than one retry`] : []),
+    ...(left > 0 ? [`${left} jobs failed and have no retry`] : []),
   ]
 }

@@ -3,32 +3,32 @@ create table domain (
   token text not null
 );
 
-comment on table domain is 'What a request writes within accept: one row per accepted request.';
-comment on column domain.job_id is 'The job.';
-comment on column domain.token is 'What the client calls its intent.';
+comment on table domain is 'What accept writes: one row per accepted request.';
+comment on column domain.job_id is 'The job of the request.';
+comment on column domain.token is 'The token of the intent.';
 
 create table effect (
   job_id uuid not null,
   token text not null
 );
 
-comment on table effect is 'What a job writes within settle: one row per effect. No unique constraint, so that a second effect shows.';
-comment on column effect.job_id is 'The job.';
-comment on column effect.token is 'What the client calls its intent.';
+comment on table effect is 'What settle writes: one row per effect. Without a unique constraint, so that a duplicate effect becomes visible.';
+comment on column effect.job_id is 'The job that had the effect.';
+comment on column effect.token is 'The token of the intent.';
 
 create table permission (
   token text not null
 );
 
-comment on table permission is 'Intents that may succeed, of those that fail otherwise.';
-comment on column permission.token is 'What the client calls its intent.';
+comment on table permission is 'The jobs of intent.fail that may succeed.';
+comment on column permission.token is 'The token of the intent.';
 
-create table stray (
+create table unawaited_write (
   job_id uuid not null
 );
 
-comment on table stray is 'What a careless handler writes without waiting for it: it belongs to the transaction of the effect, or nowhere.';
-comment on column stray.job_id is 'The job.';
+comment on table unawaited_write is 'What settle writes without awaiting it. A row must commit in the transaction of the effect, or not at all.';
+comment on column unawaited_write.job_id is 'The job that wrote the row.';
 
 create table counter (
   id integer not null,
@@ -36,8 +36,8 @@ create table counter (
   constraint counter_pkey primary key (id)
 );
 
-comment on table counter is 'Rows that transactions fight over.';
-comment on column counter.id is 'Which.';
-comment on column counter.count is 'How often it was changed.';
+comment on table counter is 'Rows that concurrent transactions update in different orders.';
+comment on column counter.id is 'The number of the counter.';
+comment on column counter.count is 'How often the row was updated.';
 
 insert into counter (id) select generate_series(1, 3);

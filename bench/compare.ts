@@ -1,0 +1,280 @@
+/**
+ * Compares this checkout with another one. Both run their own API, worker and migrations, each on a Postgres of its
+ * own, and take turns within one run: on a shared machine two separate runs differ by more than most changes do.
+ *
+ * It uses the exports of the other checkout's bench that `modules` lists, with the fields of their loads and the names of
+ * their metrics. Renaming those makes older commits incomparable.
+ */
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
+import { format } from './core/format.ts'
+import { log } from './core/progress.ts'
+import {
+  type Bench,
+  type Contender,
+  describeSample,
+  type Metric,
+  type OpenContender,
+  warmUp,
+  withContenders,
+} from './core/scenario.ts'
+import type { Sample } from './core/series.ts'
+import { median } from './core/stats.ts'
+import { type Workspace, withWorkspace } from './core/workspace.ts'
+
+/** Loads the parts of a checkout's own bench that start its API, worker and migrations, and measure them. */
+async function modules(root: string) {
+  const load = <Module>(path: string): Promise<Module> => import(pathToFileURL(join(root, 'bench', path)).href)
+  return {
+    server: await load<typeof import('./core/server.ts')>('core/server.ts'),
+    process: await load<typeof import('./core/process.ts')>('core/process.ts'),
+    http: await load<typeof import('./contenders/http.ts')>('contenders/http.ts'),
+    httpPgbench: await load<typeof import('./contenders/http-pgbench.ts')>('contenders/http-pgbench.ts'),
+    drain: await load<typeof import('./contenders/drain-accepted.ts')>('contenders/drain-accepted.ts'),
+    drainPgbench: await load<typeof import('./contenders/drain-pgbench.ts')>('contenders/drain-pgbench.ts'),
+    pickup: await load<typeof import('./contenders/pickup-accepted.ts')>('contenders/pickup-accepted.ts'),
+    postToEvent: await load<typeof import('./contenders/post-to-event.ts')>('contenders/post-to-event.ts'),
+  }
+}
+
+type Modules = Awaited<ReturnType<typeof modules>>
+
+interface Side {
+  modules: Modules
+  bench: Bench
+}
+
+/** This checkout and the other one. */
+interface Sides {
+  ours: Side
+  theirs: Side
+}
+
+/** The figures of one contender with the code of both checkouts, round by round. */
+interface Compared {
+  title: string
+  metrics: readonly Metric[]
+  ours: readonly Sample[]
+  theirs: readonly Sample[]
+}
+
+/** What both checkouts do in turns. */
+interface Turns<Work> {
+  title: string
+  metrics: readonly Metric[]
+  contenders(modules: Modules): readonly Contender<Work>[]
+  /** Runs once a round with the SQL of the other checkout; its spread shows how steady the machine was. */
+  reference?(modules: Modules): Contender<Work>
+  work: Work
+  /** Lets V8 compile what is measured; left out of a quick run. */
+  warmUp: Work
+}
+
+async function takeTurns<Work>({ ours, theirs }: Sides, turns: Turns<Work>): Promise<Compared[]> {
+  const theirContenders = turns.contenders(theirs.modules)
+  const pairs = turns.contenders(ours.modules).map((own, index) => {
+    return [on(ours, own), on(theirs, theirContenders[index] as Contender<Work>)] as const
+  })
+  const reference = turns.reference && on(theirs, turns.reference(theirs.modules))
+  const all = [...pairs.flat(), ...(reference ? [reference] : [])]
+  return withContenders(ours.bench, all, async (opened) => {
+    const { quick, rounds } = ours.bench
+    if (!quick) for (const one of opened) await one.opened.measure(turns.warmUp)
+    const samples = opened.map((): Sample[] => [])
+    for (let round = 1; round <= rounds; round++) {
+      for (const index of order(pairs.length, round, opened.length)) {
+        const { name, opened: contender } = opened[index] as { name: string; opened: OpenContender<Work> }
+        const sample = await contender.measure(turns.work)
+        samples[index]?.push(sample)
+        const side = index === pairs.length * 2 ? 'reference' : index % 2 === 0 ? 'this' : 'other'
+        log(
+          `${turns.title} · round ${round} of ${rounds} · ${name}, ${side} · ${describeSample(sample, turns.metrics)}`,
+        )
+      }
+    }
+    const { metrics, title } = turns
+    const compared = pairs.map(([{ name }], index) => ({
+      title: `${title}, ${name}`,
+      metrics,
+      ours: samples[index * 2] as Sample[],
+      theirs: samples[index * 2 + 1] as Sample[],
+    }))
+    if (!reference) return compared
+    const theirs = samples.at(-1) as Sample[]
+    return [...compared, { title: `${title}, ${reference.name} (reference)`, metrics, ours: [], theirs }]
+  })
+}
+
+/** The two of a pair follow each other directly and swap places every round; the reference comes last. */
+function order(pairs: number, round: number, all: number): number[] {
+  const inPairs = Array.from({ length: pairs }, (_, pair) => {
+    const [own, other] = [pair * 2, pair * 2 + 1]
+    return (round + pair) % 2 === 0 ? [own, other] : [other, own]
+  }).flat()
+  return all > pairs * 2 ? [...inPairs, all - 1] : inPairs
+}
+
+/** A contender that runs on the Postgres and in the directory of its side. */
+const on = <Work>({ bench }: Side, { name, open }: Contender<Work>): Contender<Work> => ({
+  name,
+  open: () => open(bench),
+})
+
+const throughput = (unit: 'request' | 'job'): Metric[] => [
+  { name: 'perSecond', label: `${unit}s/s` },
+  { name: 'p50', label: 'p50 (ms)' },
+  { name: 'p99', label: 'p99 (ms)' },
+  { name: 'walBytes', label: `WAL bytes/${unit}` },
+  { name: 'postgresCpu', label: `Postgres CPU (µs/${unit})` },
+  { name: 'processCpu', label: `process CPU (µs/${unit})` },
+]
+
+const latency: Metric[] = [
+  { name: 'p50', label: 'p50 (ms)' },
+  { name: 'p99', label: 'p99 (ms)' },
+]
+
+/** The loads are those of the scenarios of the same names. */
+const scenarios: Readonly<Record<string, (sides: Sides, quick: boolean) => Promise<Compared[]>>> = {
+  async S1(sides, quick) {
+    const compared: Compared[] = []
+    for (const connections of quick ? [256] : [1, 64, 256]) {
+      const turns = {
+        title: `S1 accepts, ${connections} connections`,
+        metrics: throughput('request'),
+        contenders: ({ http }: Modules) => [http.ours],
+        reference: ({ httpPgbench }: Modules) => httpPgbench.floor,
+        work: { connections, seconds: quick ? 1 : 5 },
+        warmUp: { connections, seconds: 3 },
+      }
+      compared.push(...(await takeTurns(sides, turns)))
+    }
+    return compared
+  },
+  S3: (sides, quick) => {
+    const load = quick ? { jobs: 2_000, atMostSeconds: 2 } : { jobs: 50_000, atMostSeconds: 60 }
+    return takeTurns(sides, {
+      title: 'S3 drain',
+      metrics: throughput('job'),
+      contenders: ({ drain }) => [drain.acceptedNoop, drain.acceptedTuned, drain.acceptedPerform],
+      reference: ({ drainPgbench }) => drainPgbench.floor,
+      work: load,
+      warmUp: { ...load, jobs: load.jobs / 5 },
+    })
+  },
+  S5: (sides, quick) =>
+    takeTurns(sides, {
+      title: 'S5 pickup',
+      metrics: latency,
+      contenders: ({ pickup }) => [pickup.settling, pickup.performing],
+      work: { perSecond: 100, seconds: quick ? 1 : 20 },
+      warmUp,
+    }),
+  S6: (sides, quick) =>
+    takeTurns(sides, {
+      title: 'S6 POST to event',
+      metrics: latency,
+      contenders: ({ postToEvent }) => [postToEvent.postToEvent],
+      work: { perSecond: 20, seconds: quick ? 1.5 : 30 },
+      warmUp,
+    }),
+}
+
+/** Starts the Postgres of a checkout, with its own migrations. */
+async function startSide(
+  root: string,
+  { directory, onClose }: Workspace,
+  { quick, rounds }: { quick: boolean; rounds: number },
+): Promise<Side> {
+  const loaded = await modules(root)
+  await mkdir(directory)
+  const server = await loaded.server.startServer(join(directory, 'server'), join(root, 'bench/app/migrations'))
+  onClose(() => server.stop())
+  onClose(loaded.process.stopProcesses)
+  // The compared contenders do not read the baseline.
+  const percentiles = { p50: Number.NaN, p99: Number.NaN }
+  const baseline = { roundTrip: percentiles, commit: percentiles }
+  return { modules: loaded, bench: { server, baseline, quick, rounds, soakMinutes: 0, directory, log } }
+}
+
+function report(compared: readonly Compared[]): string {
+  const rows = compared.flatMap(({ title, metrics, ours, theirs }) =>
+    metrics.flatMap(({ name, label }) => {
+      const valuesOf = (samples: readonly Sample[]) => samples.flatMap((sample) => sample[name] ?? [])
+      const [own, other] = [valuesOf(ours), valuesOf(theirs)]
+      if (other.length === 0) return []
+      const ratios = own.map((value, round) => value / (other[round] as number))
+      const cells = [title, label, withSpread(own), withSpread(other), withSpread(ratios)]
+      return `| ${cells.join(' | ')} |`
+    }),
+  )
+  return [
+    '| scenario | metric | this checkout | other checkout | this ÷ other |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows,
+  ].join('\n')
+}
+
+function withSpread(values: readonly number[]): string {
+  if (values.length === 0) return ''
+  const spread = values.length > 1 ? ` (${format(Math.min(...values))} – ${format(Math.max(...values))})` : ''
+  return `${format(median(values))}${spread}`
+}
+
+const usage = `Usage: npm run bench:compare -- <directory of another checkout> [options]
+
+Runs scenarios with the code of this checkout and of another one, in turns, and prints the ratio of their figures.
+The other checkout needs its node_modules.
+
+  --only <name>    compare one scenario (${Object.keys(scenarios).join(', ')}); may be repeated
+  --rounds <n>     times each side is measured; default 5, with --quick 1
+  --quick          run everything once and small, to check that it works; the figures mean nothing
+  --help           print this help`
+
+function readArguments() {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        only: { type: 'string', multiple: true, default: Object.keys(scenarios) },
+        rounds: { type: 'string' },
+        quick: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    })
+    if (values.help) {
+      console.log(usage)
+      process.exit()
+    }
+    const [other, ...surplus] = positionals
+    if (!other || surplus.length > 0) throw new Error('Name the directory of the other checkout')
+    const unknown = values.only.filter((name) => !(name in scenarios))
+    if (unknown.length > 0)
+      throw new Error(`Cannot compare ${unknown.join(', ')}, only ${Object.keys(scenarios).join(', ')}`)
+    const rounds = Number(values.rounds ?? (values.quick ? 1 : 5))
+    if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be an integer of at least 1')
+    return { other: resolve(other), only: values.only, rounds, quick: values.quick }
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}\n\n${usage}`)
+    process.exit(1)
+  }
+}
+
+const { other, only, rounds, quick } = readArguments()
+
+await withWorkspace(async ({ directory, onClose }) => {
+  const start = (root: string, name: string) =>
+    startSide(root, { directory: join(directory, name), onClose }, { quick, rounds })
+  const sides = {
+    ours: await start(resolve(import.meta.dirname, '..'), 'this'),
+    theirs: await start(other, 'other'),
+  }
+  const compared: Compared[] = []
+  for (const [name, run] of Object.entries(scenarios)) {
+    if (only.includes(name)) compared.push(...(await run(sides, quick)))
+  }
+  console.log(report(compared))
+  console.log(`\nRounds: ${rounds}. Median (least – greatest). A ratio divides the two figures of one round.`)
+})

@@ -1,0 +1,48 @@
+/** A request that an operation's `accept` turns into a job. */
+export interface Entry<Input, Params> {
+  /** The id of the future job, a UUIDv7. It can also be the id of the row that `accept` inserts. */
+  id: string
+  /** The request's body. */
+  input: Input
+  /** The request's path parameters. */
+  params: Params
+  /** Who sent the request, as `authenticate` returned it. */
+  principal: string
+}
+
+/** What `accept` returns for an entry that becomes a job. */
+export interface Acceptance<Payload> {
+  /** The input of the worker. */
+  payload: Payload
+  /** Path of the resource that the job creates, for example `/todos/1`. The client is redirected to it on success. */
+  resource?: string
+}
+
+/** What `accept` returns for an entry that does not become a job. Create it with {@link refuse}. */
+export class Refusal {
+  readonly status: number
+  readonly code: string
+  readonly message: string
+
+  constructor(status: number, code: string, message: string) {
+    if (!(Number.isInteger(status) && status >= 400 && status <= 499)) {
+      throw new TypeError(`refuse: status must be a 4xx, not ${status}`)
+    }
+    this.status = status
+    this.code = code
+    this.message = message
+  }
+}
+
+/**
+ * Refuses one entry in `accept`. That request gets this error, nothing is stored for it, and its Idempotency-Key stays
+ * unused. The other entries are not affected.
+ *
+ * @param status the HTTP status, 400 to 499
+ * @param code an error code for programs, in kebab-case, for example `todo-not-found`
+ * @param message a sentence for the client
+ * @throws TypeError when the status is not a 4xx
+ */
+export function refuse(status: number, code: string, message: string): Refusal {
+  return new Refusal(status, code, message)
+}

@@ -1,0 +1,27 @@
+import { deliveryName, type Operation } from './operation.ts'
+
+const isOperation = (value: unknown): value is Operation =>
+  typeof value === 'object' && value !== null && 'name' in value && 'schemas' in value && 'retry' in value
+
+/**
+ * Collects the operations of a module namespace or any other record. Other values are ignored.
+ *
+ * @returns the operations by name
+ * @throws TypeError when there is none, when two have the same name, or when one has the name of a built-in operation
+ */
+export function collectOperations(record: object): Map<string, Operation> {
+  const operations = new Map<string, Operation>()
+  for (const value of Object.values(record)) {
+    if (!isOperation(value)) continue
+    if (value.name === deliveryName) {
+      throw new TypeError(`Operation '${value.name}': the name is reserved for the built-in operation; choose another`)
+    }
+    const other = operations.get(value.name)
+    if (other && other !== value) {
+      throw new TypeError(`Two operations are named '${value.name}'; an operation's name must be unique`)
+    }
+    operations.set(value.name, value)
+  }
+  if (operations.size === 0) throw new TypeError('The operations module exports no operation made by defineOperation')
+  return operations
+}

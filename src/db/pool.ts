@@ -1,0 +1,61 @@
+import pg from 'pg'
+import type { PipelinedClient } from './client.ts'
+import { markPostgresError } from './postgres-error.ts'
+
+/**
+ * A `pg.Pool` of {@link PipelinedClient}s that knows which of them are in use. It marks its own errors, such as a
+ * timeout while waiting for a connection, as coming from Postgres.
+ */
+export class PipelinedPool extends pg.Pool {
+  readonly #open = new Set<PipelinedClient>()
+  readonly #inUse = new Set<PipelinedClient>()
+
+  constructor(config: pg.PoolConfig & { Client: typeof PipelinedClient }) {
+    super(config)
+    this.on('connect', (client) => this.#open.add(pipelined(client)))
+    this.on('remove', (client) => this.#open.delete(pipelined(client)))
+    this.on('acquire', (client) => this.#inUse.add(pipelined(client)))
+    this.on('release', (_error, client) => {
+      this.#inUse.delete(pipelined(client))
+      // Otherwise the statements of the next user would become part of the transaction that was left open.
+      if (pipelined(client).isInTransaction()) endQuietly(pipelined(client))
+    })
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: pg's connect returns a promise, or nothing when it gets a callback
+  override connect(callback?: any): any {
+    if (!callback) {
+      return super.connect().catch((error: unknown) => {
+        throw markPostgresError(error)
+      })
+    }
+    return super.connect((error, client, release) => callback(markPostgresError(error), client, release))
+  }
+
+  get clientsInUse(): Iterable<PipelinedClient> {
+    return this.#inUse
+  }
+
+  get idleClients(): Iterable<PipelinedClient> {
+    return [...this.#open].filter((client) => !this.#inUse.has(client))
+  }
+
+  /** Ends the connections in use, whatever they are doing. Statements sent on them from now on reject. */
+  terminateActive(): void {
+    for (const client of this.#inUse) endQuietly(client)
+  }
+}
+
+/** The pool makes its clients from the class in its configuration; its types do not say so. */
+const pipelined = (client: pg.PoolClient) => client as pg.ClientBase as PipelinedClient
+
+const endQuietly = (client: pg.Client): void => void client.end().catch(() => {})
+
+/** Opens a connection outside the pool. */
+export async function connectOutsidePool(config: pg.ClientConfig): Promise<pg.Client> {
+  const client = new pg.Client(config)
+  // Without a listener a broken connection would end the process. Its statement in progress rejects.
+  client.on('error', () => {})
+  await client.connect()
+  return client
+}

@@ -1,0 +1,18 @@
+/**
+ * Errors from Postgres or a connection to it. Their codes do not identify them: an app's other services use the same.
+ */
+const postgresErrors = new WeakSet<object>()
+
+/** Records that an error came from Postgres, and returns it. */
+export function markPostgresError<Thrown>(error: Thrown): Thrown {
+  if (typeof error === 'object' && error !== null) postgresErrors.add(error)
+  return error
+}
+
+/** Whether an error, or its cause, came from Postgres or from a connection to it. */
+export function isFromPostgres(error: unknown): boolean {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    if (postgresErrors.has(current)) return true
+  }
+  return false
+}

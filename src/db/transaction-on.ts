@@ -1,0 +1,17 @@
+import { Kysely, PostgresDialect } from 'kysely'
+import type pg from 'pg'
+import type { AnyTransaction } from '../operation.ts'
+
+/**
+ * Wraps a `pg` client with an open transaction as a Kysely transaction, for apps that do not use Kysely.
+ *
+ * @throws TypeError when the client is not in a transaction, because each statement would commit by itself
+ */
+export function transactionOn(client: pg.ClientBase): AnyTransaction {
+  if (client.getTransactionStatus() !== 'T') {
+    throw new TypeError('The client is not in a transaction: send BEGIN first, and COMMIT afterwards')
+  }
+  const connection = { query: client.query.bind(client), release: () => {} }
+  const pool = { connect: async () => connection, end: async () => {} }
+  return new Kysely({ dialect: new PostgresDialect({ pool: pool as unknown as pg.Pool }) }) as unknown as AnyTransaction
+}

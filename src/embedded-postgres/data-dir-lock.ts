@@ -1,0 +1,55 @@
+import { randomBytes } from 'node:crypto'
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { readIfPresent } from './cluster.ts'
+import { clusterInUse } from './errors.ts'
+import type { InstallLocation } from './install-location.ts'
+import { findPostmaster, stopPostmaster } from './postmaster.ts'
+import { processStartTime } from './process.ts'
+
+/**
+ * Names the process that started the server, by pid and start time. That process also stops the server when it exits.
+ */
+const starterFile = ({ dataDir }: InstallLocation) => join(dataDir, 'starter.pid')
+
+/**
+ * Reserves the data directory for this process. If the previous starter was killed and its server still runs, stops the
+ * server.
+ *
+ * @throws EmbeddedPostgresError when a live process uses the directory
+ */
+export async function lockDataDir(location: InstallLocation, cluster: string): Promise<void> {
+  const file = starterFile(location)
+  const starter = await readIfPresent(file)
+  const postmaster = await findPostmaster(cluster)
+  if (starter === undefined || (await isAlive(starter))) {
+    if (postmaster) throw clusterInUse(cluster, `the Postgres with pid ${postmaster}`, `\`kill -INT ${postmaster}\``)
+    const pid = Number.parseInt(starter ?? '', 10)
+    if (pid) throw clusterInUse(cluster, `the process with pid ${pid}`, `\`kill ${pid}\``)
+  }
+  const ownFile = `${file}.${randomBytes(4).toString('hex')}`
+  await writeFile(ownFile, `${process.pid} ${await processStartTime(process.pid)}`)
+  try {
+    // Only one process can create the link. If two replace a killed starter's file at once, the second Postgres fails
+    // to start.
+    await (starter === undefined ? link : rename)(ownFile, file)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return lockDataDir(location, cluster)
+    throw error
+  } finally {
+    await rm(ownFile, { force: true })
+  }
+  if (postmaster) await stopPostmaster(location, cluster, postmaster, 'fast')
+}
+
+/** Releases the data directory, unless another process has reserved it since. */
+export async function unlockDataDir(location: InstallLocation): Promise<void> {
+  const starter = await readFile(starterFile(location), 'utf8').catch(() => '')
+  if (Number.parseInt(starter, 10) === process.pid) await rm(starterFile(location), { force: true })
+}
+
+/** Whether the process that a starter file names is still running. */
+async function isAlive(starter: string): Promise<boolean> {
+  const [pid, startTime] = starter.split(' ')
+  return startTime !== undefined && startTime === (await processStartTime(Number(pid)))
+}

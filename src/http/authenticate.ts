@@ -1,0 +1,38 @@
+import type { FastifyRequest } from 'fastify'
+import type { Authenticate, Scope } from '../config.ts'
+import { ProblemError } from '../errors.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The caller, as `authenticate` returned it. */
+    principal: string
+    /** The caller's scopes. Every principal may access its own jobs without one. */
+    scopes: readonly string[]
+  }
+}
+
+/**
+ * Creates an `onRequest` hook that sets `request.principal` and `request.scopes`.
+ *
+ * @throws ProblemError unauthenticated
+ */
+export function createAuthenticationHook(identify: Authenticate): (request: FastifyRequest) => Promise<void> {
+  return async (request) => {
+    const identity = await identify(request)
+    if (identity === null) throw new ProblemError('unauthenticated')
+    const { principal, scopes } = typeof identity === 'string' ? { principal: identity, scopes: [] } : identity
+    request.principal = principal
+    request.scopes = scopes
+  }
+}
+
+/**
+ * Creates an `onRequest` hook that refuses callers without a scope. Add it after the hook that authenticates.
+ *
+ * @throws ProblemError forbidden
+ */
+export function requireScope(scope: Scope): (request: FastifyRequest) => Promise<void> {
+  return async ({ scopes }) => {
+    if (!scopes.includes(scope)) throw new ProblemError('forbidden', `This route requires the scope ${scope}`)
+  }
+}

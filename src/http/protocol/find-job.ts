@@ -1,0 +1,25 @@
+import type { FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { ProblemError } from '../../errors.ts'
+import type { Job } from '../../jobs/job.ts'
+import { findJob } from '../../jobs/read.ts'
+import type { Service } from '../service.ts'
+
+export const JobParams = Type.Object({ id: Type.String({ description: 'The id of the job' }) })
+
+export type JobRequest = FastifyRequest<{ Params: { id: string } }>
+
+/**
+ * Finds the job that the request's path names.
+ *
+ * @throws ProblemError not-found, job-expired
+ */
+export async function findRequestedJob({ database }: Service, { params, principal }: JobRequest): Promise<Job> {
+  const found = await findJob(database.kysely, params.id, principal)
+  if (found === 'unknown') throw jobNotFound()
+  if (found === 'expired') throw new ProblemError('job-expired')
+  return found.job
+}
+
+/** One error for both cases, so that it does not reveal whether another principal has this job. */
+export const jobNotFound = () => new ProblemError('not-found', 'There is no such job, or it is not yours')

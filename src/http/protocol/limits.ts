@@ -1,0 +1,56 @@
+import { type Server, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
+import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+import { problemMediaType, toProblem } from './problem.ts'
+
+const maxHeaderFields = 100
+
+/** How long a request may take to arrive completely. */
+const requestTimeoutMs = 30_000
+
+/** Options of Node's HTTP server. Its default limit of 16 KiB for the header section also applies. */
+export const requestLimits = {
+  requestTimeout: requestTimeoutMs,
+  http: {
+    // The default is longer than requestTimeout. Node would then wait that long for the body.
+    headersTimeout: requestTimeoutMs,
+    connectionsCheckingInterval: 5_000,
+    // A client that offers another protocol, such as HTTP/2, is served over HTTP/1.1 (RFC 9110, section 7.8).
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+  },
+  clientErrorHandler: answerClientError,
+} satisfies FastifyHttpOptions<Server>
+
+/**
+ * Refuses requests with too many header fields. Node's own limit would silently drop the fields above it, perhaps the
+ * Idempotency-Key.
+ */
+export function limitHeaders(app: FastifyInstance): void {
+  app.addHook('onRequest', ({ raw }, _reply, done) => {
+    if (raw.rawHeaders.length <= 2 * maxHeaderFields) return done()
+    done(new ProblemError('headers-too-large', `The request has more than ${maxHeaderFields} header fields`))
+  })
+}
+
+/** Answers a request that Node rejects before Fastify sees it. */
+function answerClientError(error: Error & { code: string }, socket: Socket): void {
+  if (error.code !== 'ECONNRESET' && socket.writable) {
+    const code = nodeErrorCodes[error.code] ?? 'bad-request'
+    const { status, title } = problems[code]
+    const body = JSON.stringify(toProblem({ code, title, message: title }))
+    const head = [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      `Content-Type: ${problemMediaType}`,
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      'Connection: close',
+    ]
+    socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
+  }
+  socket.destroy()
+}
+
+const nodeErrorCodes: Readonly<Record<string, ProblemCode>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
+  HPE_HEADER_OVERFLOW: 'headers-too-large',
+}

@@ -1,0 +1,57 @@
+import type { FastifyReply } from 'fastify'
+import type { Job } from '../../jobs/job.ts'
+import type { Service } from '../service.ts'
+
+export interface LongPollOptions {
+  jobId: string
+  /** How long to wait at most. */
+  seconds: number
+  /** Reads the job's current version. Called once, after the watch has started. */
+  read: () => Promise<Job>
+  /** Whether to answer now. */
+  isReady: (job: Job) => boolean
+}
+
+/**
+ * Waits until the job is ready, the time is over, the client has disconnected or the process is draining.
+ *
+ * @returns the newest known version of the job
+ */
+export async function longPoll(
+  { watcher, draining }: Service,
+  reply: FastifyReply,
+  { jobId, seconds, read, isReady }: LongPollOptions,
+): Promise<Job> {
+  if (seconds === 0) return read()
+  let newest: Job | undefined
+  let isStopped = false
+  let check = () => {}
+  const stop = () => {
+    isStopped = true
+    check()
+  }
+  const unwatch = watcher.watchJob(jobId, (job) => {
+    newest = job
+    check()
+  })
+  const timer = setTimeout(stop, seconds * 1000)
+  draining.addEventListener('abort', stop)
+  // Node emits no 'close' if the client has already disconnected.
+  if (reply.raw.destroyed) stop()
+  else reply.raw.once('close', stop)
+  try {
+    const found = await read()
+    const current = () => (newest && Number(newest.sequence) > Number(found.sequence) ? newest : found)
+    await new Promise<void>((resolve) => {
+      check = () => {
+        if (isStopped || draining.aborted || isReady(current())) resolve()
+      }
+      check()
+    })
+    return current()
+  } finally {
+    unwatch()
+    clearTimeout(timer)
+    draining.removeEventListener('abort', stop)
+  }
+}

@@ -1,0 +1,126 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { isContention, isOutage } from '../../db/sqlstate.ts'
+import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+
+/** Problem details (RFC 9457), without the member `status`, which pollers would read as the job's status. */
+export const Problem = Type.Object(
+  {
+    type: Type.String({ format: 'uri-reference' }),
+    title: Type.String(),
+    detail: Type.Optional(Type.String()),
+    instance: Type.Optional(Type.String({ format: 'uri-reference' })),
+    error: Type.Object({
+      code: Type.String(),
+      message: Type.String(),
+      details: Type.Optional(Type.Array(Type.Unknown())),
+    }),
+  },
+  { title: 'Problem' },
+)
+
+export type Problem = Static<typeof Problem>
+
+export const problemMediaType = 'application/problem+json; charset=utf-8'
+
+/** The path of the page that explains a code. */
+export const problemPath = (code: ProblemCode): string => `/docs/problems/${code}`
+
+export interface ProblemOptions {
+  /** A code of our closed list, or one of the app, which has no page. */
+  code: string
+  title: string
+  message: string
+  details?: readonly unknown[] | undefined
+  instance?: string
+}
+
+/** Creates problem details. */
+export function toProblem({ code, title, message, details, instance }: ProblemOptions): Problem {
+  return {
+    type: code in problems ? problemPath(code as ProblemCode) : 'about:blank',
+    title,
+    detail: message,
+    ...(instance !== undefined && { instance }),
+    error: { code, message, ...(details && details.length > 0 && { details: [...details] }) },
+  }
+}
+
+/** Answers with problem details. */
+export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ProblemError): FastifyReply {
+  if (error.retryAfterSeconds) reply.header('retry-after', error.retryAfterSeconds)
+  if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
+  return reply
+    .code(error.status)
+    .header('cache-control', 'no-store')
+    .type(problemMediaType)
+    .send(
+      toProblem({
+        code: error.code,
+        title: problems[error.code].title,
+        message: error.message,
+        details: error.details,
+        instance: pathOf(request),
+      }),
+    )
+}
+
+/** The path of a request without its query, which may contain secrets. */
+export const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0] as string
+
+/** Fastify's error handler. Every error that a client sees goes through it, and a 5xx reveals no internals. */
+export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = asProblem(error)
+  if (problem.status >= 500) request.log.error({ err: error }, problem.message)
+  return sendProblem(request, reply, problem)
+}
+
+/** Fastify's handler for requests without a route. */
+export function handleNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return sendProblem(request, reply, new ProblemError('not-found', `There is no ${request.method} ${pathOf(request)}`))
+}
+
+const fastifyErrorCodes: Readonly<Record<string, ProblemCode>> = {
+  // A path that cannot be decoded, or an id this long, belongs to no resource.
+  FST_ERR_BAD_URL: 'not-found',
+  FST_ERR_MAX_PARAM_LENGTH: 'not-found',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'malformed-json',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'malformed-json',
+}
+
+function asProblem(error: unknown): ProblemError {
+  if (error instanceof ProblemError) return error
+  if (isOutage(error) || isContention(error)) {
+    return new ProblemError('database-unavailable', undefined, { retryAfterSeconds: 1, cause: error })
+  }
+  const { code, statusCode, validation, validationContext, message } = error as Partial<FastifyError>
+  if (validation) {
+    const invalidCode = validationContext === 'body' ? 'invalid-body' : 'invalid-parameter'
+    return new ProblemError(invalidCode, undefined, { details: validation.filter(isInformative).map(toViolation) })
+  }
+  const problemCode = code && fastifyErrorCodes[code]
+  if (problemCode) return new ProblemError(problemCode, undefined, { cause: error })
+  if (statusCode && statusCode >= 400 && statusCode < 500) return new ProblemError('bad-request', message)
+  return new ProblemError('internal-error', undefined, { cause: error })
+}
+
+interface SchemaViolation {
+  instancePath: string
+  keyword: string
+  message?: string
+  params: Record<string, unknown>
+}
+
+// TypeBox reports a surplus member twice: with its name, and as a value that does not match the schema `false`.
+const isInformative = ({ keyword }: SchemaViolation) => keyword !== 'boolean'
+
+/**
+ * A violation points at the value (RFC 6901). For missing and surplus members it points at their object, and the message
+ * names them.
+ */
+function toViolation({ instancePath, keyword, message, params }: SchemaViolation) {
+  const names = (params.requiredProperties ?? params.additionalProperties) as string[] | undefined
+  return { pointer: instancePath, keyword, message: names ? `${message}: ${names.join(', ')}` : message }
+}

@@ -1,0 +1,159 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { sql, type Transaction } from 'kysely'
+import { assertBacklog } from '../../accept/backlog.ts'
+import { retryJob } from '../../accept/retry-job.ts'
+import { errorCode, sqlstate } from '../../db/sqlstate.ts'
+import type { Tables } from '../../db/tables.ts'
+import { transact } from '../../db/transaction.ts'
+import { ProblemError } from '../../errors.ts'
+import { cancelJob } from '../../jobs/cancel.ts'
+import { uuid7 } from '../../primitives/uuid.ts'
+import { etagOf, matchesStrongly } from '../protocol/etag.ts'
+import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
+import { requestHeaders } from '../protocol/headers.ts'
+import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { ignoreBodies } from '../protocol/json.ts'
+import { linkToJob, monitorOf } from '../protocol/links.ts'
+import { acceptsJson } from '../protocol/negotiate.ts'
+import { jobLinks } from '../protocol/openapi.ts'
+import {
+  acceptedHeaders,
+  endedResponse,
+  monitorResponse,
+  problemResponses,
+  resourceResponse,
+} from '../protocol/schemas.ts'
+import type { Service } from '../service.ts'
+
+/** How long a request waits for a transaction that is settling the job. */
+const lockTimeoutMs = 5_000
+
+const cancelSchema = (operationId: string) => ({
+  summary: 'Cancel a job',
+  description:
+    'Cancels a queued job immediately (200). For a running job it requests the cancellation, and the signal of the ' +
+    'handler aborts (202).',
+  operationId,
+  tags: ['jobs'],
+  params: JobParams,
+  headers: requestHeaders('if-match'),
+  response: {
+    200: monitorResponse('The job is canceled, by this request or an earlier one', { headers: ['ETag'] }),
+    202: monitorResponse('The job is running; its cancellation is requested', {
+      headers: [...acceptedHeaders, 'ETag'],
+    }),
+    ...problemResponses('not-found', 'job-expired', 'job-ended', 'precondition-failed', 'job-locked'),
+  },
+})
+
+const retrySchema = (service: Service) => ({
+  summary: 'Retry a failed or canceled job, as a new job',
+  operationId: 'retryJob',
+  tags: ['jobs'],
+  params: JobParams,
+  headers: requestHeaders('prefer', 'idempotency-key', 'traceparent'),
+  response: {
+    200: endedResponse(...service.operations.values()),
+    202: monitorResponse('The new job', { headers: acceptedHeaders }),
+    303: resourceResponse(),
+    ...problemResponses(
+      ...(['not-found', 'job-expired', 'job-not-retryable', 'job-locked', 'backlog-full'] as const),
+      ...(['invalid-idempotency-key', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
+    ),
+  },
+})
+
+export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): void {
+  app.register(async (scope) => {
+    ignoreBodies(scope)
+    scope.addHook('onRequest', acceptsJson)
+    const cancel = (request: JobRequest, reply: FastifyReply) => handleCancel(service, request, reply)
+    const retry = (request: JobRequest, reply: FastifyReply) => handleRetry(service, request, reply)
+    scope.post<{ Params: { id: string } }>('/jobs/:id/cancel', { schema: cancelSchema('cancelJob') }, cancel)
+    scope.delete<{ Params: { id: string } }>('/jobs/:id', { schema: cancelSchema('deleteJob') }, cancel)
+    scope.post<{ Params: { id: string } }>(
+      '/jobs/:id/retry',
+      { schema: retrySchema(service), links: { 202: jobLinks } },
+      retry,
+    )
+  })
+}
+
+async function handleCancel(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  // Refuses malformed, expired and unknown ids before any lock is taken.
+  const { id } = await findRequestedJob(service, request)
+  const ifMatch = request.headers['if-match']
+  const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
+  const cancellation = await runJobTransaction(service, id, (trx) =>
+    cancelJob(service.boss, trx, { id, principal: request.principal }, isExpected),
+  )
+  if (cancellation.kind === 'unknown') throw jobNotFound()
+  const { job } = cancellation
+  switch (cancellation.kind) {
+    case 'changed':
+      throw new ProblemError('precondition-failed', `The current ETag of the job is ${etagOf(job)}`)
+    case 'too-late':
+      throw new ProblemError('job-ended', `The job has already ${job.status} and cannot be canceled`)
+    case 'requested':
+      service.notifier.notify('cancel', [id])
+      service.notifier.notify('status', [id])
+      return linkToJob(service, reply, job)
+        .header('etag', etagOf(job))
+        .send(monitorOf(service, request, job))
+    case 'canceled':
+      service.notifier.notify('status', [id])
+      service.notifier.notify('work', cancellation.enqueued)
+      return reply
+        .headers({ etag: etagOf(job), 'cache-control': 'private, no-cache' })
+        .send(monitorOf(service, request, job))
+  }
+}
+
+async function handleRetry(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { database, boss, operations } = service
+  const { principal } = request
+  const job = await findRequestedJob(service, request)
+  const operation = operations.get(job.operation)
+  if (operation) await assertBacklog(database, operation)
+  const retry = {
+    jobId: job.id,
+    principal,
+    idempotency: idempotencyOf(request, { includeBody: false }),
+    traceparent: traceparentOf(request),
+  }
+  const outcome = await runJobTransaction(service, job.id, (trx) =>
+    retryJob(boss, trx, operations, { ...retry, id: uuid7() }),
+  )
+  switch (outcome.kind) {
+    case 'accepted':
+      return reply.accepted(outcome.job)
+    case 'replayed':
+      reply.header('idempotent-replayed', 'true')
+      return reply.accepted(await findReplayedJob(service, outcome.jobId, principal))
+    case 'key-reused':
+      throw new ProblemError('idempotency-key-reused')
+  }
+}
+
+/**
+ * Runs a transaction that locks a job. In this process, the transactions of one job run one after another.
+ *
+ * @throws ProblemError job-locked, if another transaction keeps the lock for too long
+ */
+function runJobTransaction<Result>(
+  { database, mutex }: Service,
+  id: string,
+  work: (trx: Transaction<Tables>) => Promise<Result>,
+): Promise<Result> {
+  const timeoutError = (cause?: unknown) => new ProblemError('job-locked', undefined, { retryAfterSeconds: 1, cause })
+  return mutex.runExclusive(`job ${id}`, { timeoutMs: lockTimeoutMs, timeoutError }, () =>
+    transact(database, async (trx) => {
+      await sql`select set_config('lock_timeout', ${String(lockTimeoutMs)}, true)`.execute(trx)
+      try {
+        return await work(trx)
+      } catch (error) {
+        throw errorCode(error) === sqlstate.lockNotAvailable ? timeoutError(error) : error
+      }
+    }),
+  )
+}

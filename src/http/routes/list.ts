@@ -1,0 +1,91 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { ProblemError } from '../../errors.ts'
+import { listJobs } from '../../jobs/list.ts'
+import { Monitor } from '../../jobs/monitor.ts'
+import { findUnstorable } from '../protocol/json.ts'
+import { monitorOf } from '../protocol/links.ts'
+import { acceptsJson } from '../protocol/negotiate.ts'
+import { bodyResponse, problemResponses } from '../protocol/schemas.ts'
+import type { Service } from '../service.ts'
+
+const maxPageSize = 100
+const defaultPageSize = 20
+
+const Query = Type.Object({
+  status: Type.Optional(Type.Enum(['queued', 'running', 'succeeded', 'failed', 'canceled'])),
+  operation: Type.Optional(Type.String({ description: 'The name of an operation' })),
+  limit: Type.Optional(
+    Type.String({
+      pattern: '^[1-9][0-9]{0,5}$',
+      description: `Jobs per page: at most ${maxPageSize}, by default ${defaultPageSize}`,
+    }),
+  ),
+  cursor: Type.Optional(Type.String({ description: 'The cursor of a nextLink' })),
+})
+
+const Page = Type.Object(
+  {
+    value: Type.Array(Monitor),
+    nextLink: Type.Optional(
+      Type.String({ format: 'uri', description: 'The next page, with older jobs; absent on the last page' }),
+    ),
+  },
+  { title: 'Jobs' },
+)
+
+/** Lists the caller's jobs page by page, newest first. */
+export function listRoute(app: FastifyInstance, service: Service): void {
+  app.get<{ Querystring: Type.Static<typeof Query> }>(
+    '/jobs',
+    {
+      onRequest: acceptsJson,
+      schema: {
+        summary: 'List your jobs, newest first',
+        description: 'With a filter, a page may be short or empty and still have a nextLink.',
+        operationId: 'listJobs',
+        tags: ['jobs'],
+        querystring: Query,
+        response: {
+          200: bodyResponse('A page of jobs', 'application/json', Page, { headers: ['Link', 'Vary'] }),
+          ...problemResponses('invalid-parameter'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const details = findUnstorable(request.query)
+      if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
+      const { status, operation, limit, cursor } = request.query
+      const { jobs, next } = await listJobs(service.database.kysely, {
+        principal: request.principal,
+        status,
+        operation,
+        limit: Math.min(Number(limit ?? defaultPageSize), maxPageSize),
+        before: cursor === undefined ? undefined : decodePageCursor(cursor),
+      })
+      const nextLink = next && linkToNext(service, request, next)
+      reply.headers({ 'cache-control': 'private, no-cache', vary: 'Accept, Authorization' })
+      if (nextLink) reply.header('link', `<${nextLink}>; rel="next"`)
+      return reply.send({ value: jobs.map((job) => monitorOf(service, request, job)), ...(nextLink && { nextLink }) })
+    },
+  )
+}
+
+function linkToNext(service: Service, request: FastifyRequest, id: string): string {
+  const url = new URL(request.url, service.originOf(request))
+  url.searchParams.set('cursor', encodePageCursor(id))
+  return url.href
+}
+
+// Opaque, so that clients do not build cursors themselves and the format can change.
+const encodePageCursor = (id: string) => Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url')
+
+function decodePageCursor(cursor: string): string {
+  const hex = Buffer.from(cursor, 'base64url').toString('hex')
+  if (hex.length !== 32 || encodePageCursor(hex) !== cursor) {
+    throw new ProblemError('invalid-parameter', undefined, {
+      details: [{ pointer: '/cursor', keyword: 'cursor', message: 'must be the cursor of a nextLink' }],
+    })
+  }
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+}

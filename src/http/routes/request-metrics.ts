@@ -1,0 +1,49 @@
+import type { FastifyInstance } from 'fastify'
+import { Counter, Histogram } from 'prom-client'
+import { createRegistry, metricsMediaType } from '../../primitives/metrics-registry.ts'
+import type { Service } from '../service.ts'
+
+export interface RequestMetrics {
+  /** Measures every request of a scope. */
+  measure(scope: FastifyInstance): void
+  /** Counts a request that became a job, or that repeated an earlier one. */
+  countAccepted(operation: string, outcome: 'accepted' | 'replayed'): void
+}
+
+/** Serves `GET /metrics`, in the text format of Prometheus. */
+export function requestMetrics(app: FastifyInstance, { database, watcher, streams }: Service): RequestMetrics {
+  const { registers, gauge, text } = createRegistry(database.pool)
+  const durations = new Histogram({
+    name: 'accepted_http_request_duration_seconds',
+    help: 'Time from receiving a request to the end of its response, including long polls',
+    labelNames: ['method', 'route', 'status'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 60],
+    registers,
+  })
+  const accepted = new Counter({
+    name: 'accepted_requests_total',
+    help: 'Requests that became a job (accepted) or repeated an earlier one (replayed)',
+    labelNames: ['operation', 'outcome'],
+    registers,
+  })
+  gauge('accepted_event_streams', 'Open streams of server-sent events', () => streams.size)
+  gauge('accepted_watched_jobs', 'Jobs that at least one client of this process watches', () => watcher.size.jobs)
+  gauge(
+    'accepted_watched_principals',
+    'Principals with at least one client of this process that watches all their jobs',
+    () => watcher.size.principals,
+  )
+
+  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) =>
+    reply.headers({ 'content-type': metricsMediaType, 'cache-control': 'no-store' }).send(await text()),
+  )
+  return {
+    measure(scope) {
+      scope.addHook('onResponse', ({ method, routeOptions }, { statusCode, elapsedTime }, done) => {
+        durations.observe({ method, route: routeOptions.url ?? '', status: statusCode }, elapsedTime / 1000)
+        done()
+      })
+    },
+    countAccepted: (operation, outcome) => accepted.inc({ operation, outcome }),
+  }
+}

@@ -1,0 +1,125 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { AcceptEntry } from '../../accept/accept.ts'
+import { assertBacklog } from '../../accept/backlog.ts'
+import type { Refusal } from '../../acceptance.ts'
+import { ProblemError } from '../../errors.ts'
+import { endpointExists } from '../../jobs/webhook-endpoint.ts'
+import type { Operation, Route } from '../../operation.ts'
+import { uuid7 } from '../../primitives/uuid.ts'
+import { headerLines, requestHeaders } from '../protocol/headers.ts'
+import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { findUnstorable } from '../protocol/json.ts'
+import { acceptsJson } from '../protocol/negotiate.ts'
+import { jobLinks } from '../protocol/openapi.ts'
+import { Problem, pathOf, problemMediaType, toProblem } from '../protocol/problem.ts'
+import {
+  acceptedHeaders,
+  bodyResponse,
+  endedResponse,
+  monitorResponse,
+  problemResponses,
+  resourceResponse,
+} from '../protocol/schemas.ts'
+import type { Service } from '../service.ts'
+import type { RequestMetrics } from './request-metrics.ts'
+
+/** The route of an operation. It validates a request, commits the job, and only then answers 202. */
+export function submitRoute(
+  app: FastifyInstance,
+  service: Service,
+  operation: Operation & { route: Route },
+  metrics: RequestMetrics,
+): void {
+  app.route({
+    method: operation.route.method,
+    url: operation.route.url,
+    bodyLimit: operation.bodyLimit,
+    schema: {
+      summary: operation.summary,
+      operationId: operation.name,
+      tags: ['operations'],
+      body: operation.schemas.input,
+      ...(operation.schemas.params && { params: operation.schemas.params }),
+      headers: requestHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent'),
+      response: {
+        200: endedResponse(operation),
+        202: monitorResponse('The job is committed', { headers: acceptedHeaders }),
+        303: resourceResponse(),
+        ...problemResponses(
+          ...(['malformed-json', 'invalid-body', 'invalid-parameter', 'invalid-idempotency-key'] as const),
+          'unknown-webhook',
+          ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
+          ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
+        ),
+        '4xx': bodyResponse('Refused by the operation', 'application/problem+json', Problem),
+      },
+    },
+    links: { 202: jobLinks },
+    onRequest: [
+      acceptsJson,
+      ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
+    ],
+    // A DELETE usually has no body (RFC 9110, section 9.3.5), so it is optional here.
+    ...(operation.route.method === 'DELETE' && {
+      preValidation: async (request: FastifyRequest) => {
+        request.body ??= {}
+      },
+    }),
+    handler: async (request, reply) => {
+      const entry = toEntry(operation, request)
+      await assertWebhookExists(service, entry)
+      const outcome = await service.committer.submit(entry)
+      switch (outcome.kind) {
+        case 'accepted':
+          metrics.countAccepted(operation.name, 'accepted')
+          return reply.accepted(outcome.job)
+        case 'replayed':
+          metrics.countAccepted(operation.name, 'replayed')
+          reply.header('idempotent-replayed', 'true')
+          return reply.accepted(await findReplayedJob(service, outcome.jobId, entry.principal))
+        case 'key-reused':
+          throw new ProblemError('idempotency-key-reused')
+        case 'refused':
+          return sendRefusal(request, reply, outcome.refusal)
+      }
+    },
+  })
+}
+
+function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
+  const details = findUnstorable(request.params)
+  if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
+  const idempotency = idempotencyOf(request, { includeBody: true })
+  if (!idempotency && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
+  return {
+    id: uuid7(),
+    operation,
+    input: request.body,
+    params: request.params,
+    principal: request.principal,
+    idempotency,
+    traceparent: traceparentOf(request),
+    webhookEndpointId: webhookIdOf(request),
+  }
+}
+
+/** Reads Accepted-Webhook, which limits the webhooks for this job to one endpoint. */
+function webhookIdOf(request: FastifyRequest): string | undefined {
+  const [id, ...more] = headerLines(request, 'accepted-webhook')
+  if (more.length > 0) throw new ProblemError('unknown-webhook', 'The request has more than one Accepted-Webhook')
+  return id?.trim()
+}
+
+async function assertWebhookExists({ database }: Service, { webhookEndpointId: id }: AcceptEntry): Promise<void> {
+  if (id === undefined || (await endpointExists(database.kysely, id))) return
+  throw new ProblemError('unknown-webhook')
+}
+
+function sendRefusal(request: FastifyRequest, reply: FastifyReply, { status, code, message }: Refusal): FastifyReply {
+  return reply
+    .code(status)
+    .header('cache-control', 'no-store')
+    .type(problemMediaType)
+    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, instance: pathOf(request) }))
+}

@@ -1,0 +1,151 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import Type from 'typebox'
+import { ProblemError } from '../../errors.ts'
+import {
+  createEndpoint,
+  Endpoint,
+  EndpointWithSecret,
+  findEndpointViolation,
+  listEndpoints,
+  NewEndpoint,
+  removeEndpoint,
+  rotateSecret,
+} from '../../jobs/webhook-endpoint.ts'
+import { requireScope } from '../authenticate.ts'
+import { ignoreBodies } from '../protocol/json.ts'
+import { acceptsJson } from '../protocol/negotiate.ts'
+import { bodyResponse, emptyResponse, problemResponses } from '../protocol/schemas.ts'
+import type { Service } from '../service.ts'
+
+const json = 'application/json'
+
+const params = Type.Object({ id: Type.String({ description: 'The id of the endpoint' }) })
+
+type WithId = { Params: { id: string } }
+
+const describe = <Schema extends object>(operationId: string, summary: string, schema: Schema) => ({
+  operationId,
+  summary,
+  tags: ['webhooks'],
+  ...schema,
+})
+
+/** Registers and manages webhook endpoints. Requires the scope `admin`. */
+export function webhookRoutes(app: FastifyInstance, service: Service): void {
+  app.register(async (scope) => {
+    scope.addHook('onRequest', acceptsJson)
+    scope.addHook('onRequest', requireScope('admin'))
+    scope.addHook('onSend', async (_request, reply) => void noStore(reply))
+    scope.addHook('preHandler', async ({ params }) => {
+      // Postgres rejects U+0000 in text, so no endpoint has such an id.
+      if ((params as Partial<WithId['Params']>).id?.includes('\0')) throw endpointNotFound()
+    })
+    registerRoute(scope, service)
+    readRoutes(scope, service)
+    scope.register(async (bodilessScope) => {
+      ignoreBodies(bodilessScope)
+      removeRoute(bodilessScope, service)
+      rotateRoute(bodilessScope, service)
+    })
+  })
+}
+
+function registerRoute(scope: FastifyInstance, { database, operations, originOf }: Service): void {
+  scope.post<{ Body: NewEndpoint }>(
+    '/webhooks',
+    {
+      schema: describe('createWebhook', 'Register an endpoint that is notified when jobs end', {
+        body: NewEndpoint,
+        response: {
+          201: bodyResponse('The registered endpoint', json, EndpointWithSecret, { headers: ['Location'] }),
+          ...problemResponses(
+            'forbidden',
+            'malformed-json',
+            'invalid-body',
+            'body-too-large',
+            'unsupported-media-type',
+          ),
+        },
+      }),
+    },
+    async (request, reply) => {
+      const violation = findEndpointViolation(request.body, operations)
+      if (violation) throw new ProblemError('invalid-body', undefined, { details: [violation] })
+      const endpoint = await database.kysely.transaction().execute((trx) => createEndpoint(trx, request.body))
+      return reply
+        .code(201)
+        .header('location', `${originOf(request)}/webhooks/${endpoint.id}`)
+        .send(endpoint)
+    },
+  )
+}
+
+function readRoutes(scope: FastifyInstance, { database }: Service): void {
+  scope.get(
+    '/webhooks',
+    {
+      schema: describe('listWebhooks', 'List all endpoints, without their secrets', {
+        response: {
+          200: bodyResponse('All endpoints', json, Type.Object({ value: Type.Array(Endpoint) })),
+          ...problemResponses('forbidden'),
+        },
+      }),
+    },
+    async () => ({ value: await listEndpoints(database.kysely) }),
+  )
+  scope.get<WithId>(
+    '/webhooks/:id',
+    {
+      schema: describe('getWebhook', 'Get an endpoint, without its secrets', {
+        params,
+        response: { 200: bodyResponse('The endpoint', json, Endpoint), ...problemResponses('forbidden', 'not-found') },
+      }),
+    },
+    async ({ params: { id } }) => {
+      const endpoint = (await listEndpoints(database.kysely)).find((one) => one.id === id.toLowerCase())
+      if (!endpoint) throw endpointNotFound()
+      return endpoint
+    },
+  )
+}
+
+function removeRoute(scope: FastifyInstance, { database }: Service): void {
+  scope.delete<WithId>(
+    '/webhooks/:id',
+    {
+      schema: describe('removeWebhook', 'Remove an endpoint; pending deliveries to it are dropped', {
+        params,
+        response: { 204: emptyResponse('The endpoint is removed'), ...problemResponses('forbidden', 'not-found') },
+      }),
+    },
+    async ({ params: { id } }, reply) => {
+      const removed = await database.kysely.transaction().execute((trx) => removeEndpoint(trx, id))
+      if (!removed) throw endpointNotFound()
+      return reply.code(204).send()
+    },
+  )
+}
+
+function rotateRoute(scope: FastifyInstance, { database }: Service): void {
+  scope.post<WithId>(
+    '/webhooks/:id/rotate',
+    {
+      schema: describe('rotateWebhookSecret', 'Create a new secret; the previous one also signs for another day', {
+        params,
+        response: {
+          200: bodyResponse('The endpoint with its new secret', json, EndpointWithSecret),
+          ...problemResponses('forbidden', 'not-found'),
+        },
+      }),
+    },
+    async ({ params: { id } }) => {
+      const endpoint = await database.kysely.transaction().execute((trx) => rotateSecret(trx, id))
+      if (!endpoint) throw endpointNotFound()
+      return endpoint
+    },
+  )
+}
+
+const noStore = (reply: FastifyReply) => reply.header('cache-control', 'no-store')
+
+const endpointNotFound = () => new ProblemError('not-found', 'There is no such webhook endpoint')

@@ -1,0 +1,171 @@
+import type { WebSocket } from '@fastify/websocket'
+import { CloudEvent } from 'cloudevents'
+import type { FastifyRequest } from 'fastify'
+import { type ProblemCode, problems } from '../../errors.ts'
+import type { Job } from '../../jobs/job.ts'
+import { type Found, findJobs } from '../../jobs/read.ts'
+import { BoundedMap } from '../../primitives/bounded-map.ts'
+import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
+import type { Service } from '../service.ts'
+import { SocketKeepalive } from './socket-keepalive.ts'
+import { parseMessage } from './socket-messages.ts'
+import { SocketOutbox } from './socket-outbox.ts'
+
+/** A client that subscribes within this time receives no snapshot of all its jobs first. */
+const snapshotDelayMs = 100
+const maxSubscriptions = 1_000
+const maxRememberedJobs = 10_000
+
+/** Close codes (RFC 6455, section 7.4.1). */
+const goingAway = 1001
+const internalError = 1011
+
+/** A watch on all jobs of the connection's principal. */
+interface PrincipalWatch {
+  startedAt: number
+  changes: BufferedChanges
+}
+
+/** A WebSocket that sends the changes of jobs: of those the client subscribes to, or of all while it has no subscription. */
+export class JobSocket {
+  readonly #service: Service
+  readonly #socket: WebSocket
+  readonly #log: FastifyRequest['log']
+  readonly #principal: string
+  readonly #origin: string
+  readonly #keepalive: SocketKeepalive
+  readonly #outbox: SocketOutbox
+  /** By job id. */
+  readonly #subscriptions = new Map<string, BufferedChanges>()
+  /** The newest sequence that was queued, by job id. */
+  readonly #sentSequences = new BoundedMap<number>(maxRememberedJobs)
+  /** Undefined while there are subscriptions. */
+  #principalWatch: PrincipalWatch | undefined
+  readonly #snapshotTimer: NodeJS.Timeout
+
+  constructor(service: Service, socket: WebSocket, request: FastifyRequest) {
+    this.#service = service
+    this.#socket = socket
+    this.#log = request.log
+    this.#principal = request.principal
+    this.#origin = service.originOf(request)
+    this.#keepalive = new SocketKeepalive(socket)
+    this.#outbox = new SocketOutbox(socket, {
+      // A slow client answers a ping only after it has read everything that was sent before.
+      onRead: () => this.#keepalive.confirmAlive(),
+      onError: (error) => this.fail(error),
+    })
+    const watch = this.#watchPrincipal()
+    this.#principalWatch = watch
+    this.#snapshotTimer = setTimeout(() => this.#sendAllJobs(watch, { withSnapshot: true }), snapshotDelayMs)
+  }
+
+  /** Handles a message of the client. */
+  async receive(text: string): Promise<void> {
+    if (!this.#isOpen) return
+    const message = parseMessage(text)
+    if (!message) return this.#sendError('invalid-message', problems['invalid-message'].remedy)
+    for (const id of message.unsubscribe) this.#unsubscribe(id)
+    await this.#subscribe(new Set(message.subscribe))
+    if (!this.#principalWatch && this.#subscriptions.size === 0 && this.#isOpen) {
+      void this.#sendAllJobs(this.#watchPrincipal(), { withSnapshot: false })
+    }
+  }
+
+  /** Closes the connection after an unexpected error. */
+  fail(error: unknown): void {
+    this.#log.error({ err: error }, 'WebSocket failed; closing it')
+    this.#socket.close(internalError, problems['internal-error'].title)
+  }
+
+  /** Releases everything once the socket is closed. */
+  stop(): void {
+    this.#stopPrincipalWatch()
+    for (const id of [...this.#subscriptions.keys()]) this.#unsubscribe(id)
+    this.#outbox.clear()
+    this.#keepalive.stop()
+  }
+
+  get #isOpen(): boolean {
+    return this.#socket.readyState === this.#socket.OPEN
+  }
+
+  #watchPrincipal(): PrincipalWatch {
+    const { watcher } = this.#service
+    const changes = bufferChanges((onChange) => watcher.watchPrincipal(this.#principal, onChange))
+    return { startedAt: performance.now(), changes }
+  }
+
+  #stopPrincipalWatch(): void {
+    clearTimeout(this.#snapshotTimer)
+    this.#principalWatch?.changes.stop()
+    this.#principalWatch = undefined
+  }
+
+  async #sendAllJobs(watch: PrincipalWatch, { withSnapshot }: { withSnapshot: boolean }): Promise<void> {
+    this.#principalWatch = watch
+    const snapshot = await this.#service.readSnapshot(this.#principal).catch(() => undefined)
+    if (this.#principalWatch !== watch) return
+    if (!snapshot) return this.#socket.close(goingAway, 'Try again')
+    // The watch started before the snapshot was read. A poll must also cover the changes in between, because some may
+    // belong to jobs that the snapshot does not contain.
+    const watchedForMs = performance.now() - watch.startedAt
+    this.#service.watcher.pollSince(new Date(snapshot.since.getTime() - watchedForMs))
+    watch.changes.deliverTo((job) => this.#sendJob(job), withSnapshot ? snapshot.jobs : [])
+  }
+
+  async #subscribe(ids: ReadonlySet<string>): Promise<void> {
+    if (ids.size === 0) return
+    if (new Set([...this.#subscriptions.keys(), ...ids]).size > maxSubscriptions) {
+      return this.#sendError('invalid-message', `At most ${maxSubscriptions} subscriptions on a connection`)
+    }
+    // Starts before the old watch stops, so that no change is missed if no subscription succeeds.
+    const fallback = this.#watchPrincipal()
+    this.#stopPrincipalWatch()
+    for (const id of ids) this.#watchJob(id)
+    const found = await findJobs(this.#service.database.kysely, [...ids], this.#principal).catch(() => undefined)
+    for (const id of ids) this.#answerSubscription(id, found?.get(id))
+    if (this.#subscriptions.size > 0 || !this.#isOpen) return fallback.changes.stop()
+    void this.#sendAllJobs(fallback, { withSnapshot: false })
+  }
+
+  #watchJob(id: string): void {
+    this.#unsubscribe(id)
+    // A repeated subscription is answered with the current status as well.
+    this.#sentSequences.delete(id)
+    this.#subscriptions.set(
+      id,
+      bufferChanges((onChange) => this.#service.watcher.watchJob(id, onChange)),
+    )
+  }
+
+  /** @param found undefined if Postgres did not answer */
+  #answerSubscription(id: string, found: Found | undefined): void {
+    if (typeof found === 'object') {
+      this.#subscriptions.get(id)?.deliverTo((job) => this.#sendJob(job), [found.job])
+    } else {
+      this.#unsubscribe(id)
+      const code = !found ? 'database-unavailable' : found === 'expired' ? 'job-expired' : 'not-found'
+      this.#sendError(code, problems[code].title, id)
+    }
+  }
+
+  #unsubscribe(id: string): void {
+    this.#subscriptions.get(id)?.stop()
+    this.#subscriptions.delete(id)
+    this.#outbox.drop(id)
+  }
+
+  #sendJob(job: Job): void {
+    const sequence = Number(job.sequence)
+    if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return
+    this.#sentSequences.set(job.id, sequence)
+    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#origin))
+  }
+
+  #sendError(code: ProblemCode, message: string, subject = ''): void {
+    const data = { error: { code, message } }
+    const event = { source: `${this.#origin}/events`, type: 'error', data, ...(subject && { subject }) }
+    this.#outbox.put(subject, () => JSON.stringify(new CloudEvent(event)))
+  }
+}

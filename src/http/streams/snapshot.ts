@@ -1,0 +1,50 @@
+import type { Database } from '../../db/database.ts'
+import { readVisibilityHorizon } from '../../jobs/changes.ts'
+import type { Job } from '../../jobs/job.ts'
+import { listJobs } from '../../jobs/list.ts'
+
+/** A client that follows all its jobs first receives this many of the newest. */
+export const snapshotSize = 100
+
+/** The newest jobs of a principal. */
+export interface Snapshot {
+  /**
+   * Every change before this time is either contained in `jobs` or belongs to a job older than all of them; see
+   * {@link readVisibilityHorizon}.
+   */
+  since: Date
+  /** Oldest first. */
+  jobs: readonly Job[]
+}
+
+/**
+ * Creates the function that reads snapshots. Requests for the same principal that arrive during a read share the next
+ * read. So no snapshot is older than its request, and any number of simultaneous requests costs at most two reads.
+ */
+export function createSnapshotReader({ kysely }: Database): (principal: string) => Promise<Snapshot> {
+  const currentReads = new Map<string, Promise<Snapshot>>()
+  const nextReads = new Map<string, Promise<Snapshot>>()
+
+  const read = async (principal: string): Promise<Snapshot> => {
+    const since = await readVisibilityHorizon(kysely)
+    const { jobs } = await listJobs(kysely, { principal, limit: snapshotSize })
+    return { since, jobs: jobs.toReversed() }
+  }
+  const readAfter = async (principal: string, previousRead: Promise<Snapshot> | undefined) => {
+    await previousRead?.catch(() => {})
+    nextReads.delete(principal)
+    const currentRead = read(principal)
+    currentReads.set(principal, currentRead)
+    try {
+      return await currentRead
+    } finally {
+      if (currentReads.get(principal) === currentRead) currentReads.delete(principal)
+    }
+  }
+
+  return (principal) => {
+    const nextRead = nextReads.get(principal) ?? readAfter(principal, currentReads.get(principal))
+    nextReads.set(principal, nextRead)
+    return nextRead
+  }
+}

@@ -1,0 +1,114 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { readChangesSince, readVisibilityHorizon } from '../../jobs/changes.ts'
+import type { Job } from '../../jobs/job.ts'
+import { isFinal } from '../../jobs/status.ts'
+import { bufferChanges } from '../../watch/buffer-changes.ts'
+import { findRequestedJob, type JobRequest } from '../protocol/find-job.ts'
+import type { Service } from '../service.ts'
+import { decodeEventCursor, type EventCursor, encodeEventCursor } from './cursor.ts'
+import type { Snapshot } from './snapshot.ts'
+
+/** A client that has missed more changes than this gets a snapshot instead. */
+const maxMissedChanges = 1_000
+
+/**
+ * Streams the changes of a job until it ends. A client that has already received the final event gets 204, so that it
+ * does not reconnect.
+ *
+ * @throws ProblemError not-found, job-expired
+ */
+export async function streamJob(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const changes = bufferChanges((onChange) => service.watcher.watchJob(request.params.id, onChange))
+  try {
+    const job = await findRequestedJob(service, request)
+    const isKnown = lastEventIdOf(request) === job.sequence
+    const hasReceivedEnd = isKnown && isFinal(job.status)
+    if (request.method === 'HEAD' || hasReceivedEnd) {
+      changes.stop()
+      return sendHeadOnly(reply, hasReceivedEnd ? 204 : 200)
+    }
+    const origin = service.originOf(request)
+    const stream = service.streams.open(reply, {
+      encode: (changed, lastSent) => service.encoder.encodeSse(changed, lastSent, { origin, id: changed.sequence }),
+      known: isKnown ? [job] : [],
+      onClose: changes.stop,
+    })
+    const send = (changed: Job) => {
+      stream.send(changed)
+      if (isFinal(changed.status)) stream.end()
+    }
+    changes.deliverTo(send, [job])
+    return reply
+  } catch (error) {
+    changes.stop()
+    throw error
+  }
+}
+
+/** Streams the changes of all jobs of the caller: first the changes that it missed or a snapshot, then live changes. */
+export async function streamAllJobs(
+  service: Service,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  if (request.method === 'HEAD') return sendHeadOnly(reply, 200)
+  const { principal } = request
+  const changes = bufferChanges((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  try {
+    const cursor = decodeEventCursor(lastEventIdOf(request))
+    const missed = cursor && (await readMissedChanges(service, principal, cursor))
+    const { since, jobs } = missed ?? (await service.readSnapshot(principal))
+    service.watcher.pollSince(since)
+    const origin = service.originOf(request)
+    const stream = service.streams.open(reply, {
+      encode: (job, lastSent, sentSince) =>
+        service.encoder.encodeSse(job, lastSent, {
+          origin,
+          id: encodeEventCursor(job, sentSince),
+          includeJobId: true,
+        }),
+      known: [],
+      onClose: changes.stop,
+    })
+    // Only the id of the last event confirms the whole batch: a client that disconnects earlier resumes from its old
+    // cursor, or gets a new snapshot.
+    const lastJob = jobs.at(-1)
+    for (const job of jobs.slice(0, -1)) stream.send(job, missed && cursor?.since)
+    let isLive = false
+    const send = (job: Job) => stream.send(job, (isLive && service.watcher.visibilityHorizon) || since)
+    changes.deliverTo(send, lastJob ? [lastJob] : [])
+    isLive = true
+    return reply
+  } catch (error) {
+    changes.stop()
+    throw error
+  }
+}
+
+/** Reads the id of the last event that the client received. A browser updates the header, but not the parameter. */
+function lastEventIdOf({ headers, query }: FastifyRequest): string | undefined {
+  const header = headers['last-event-id']
+  const { lastEventId } = query as { lastEventId?: string }
+  return typeof header === 'string' && header !== '' ? header : lastEventId
+}
+
+/** Reads the changes since a cursor; undefined if there are too many. The client may receive some a second time. */
+async function readMissedChanges(
+  { database }: Service,
+  principal: string,
+  { since, jobId, sequence }: EventCursor,
+): Promise<Snapshot | undefined> {
+  const horizon = await readVisibilityHorizon(database.kysely)
+  const changed = await readChangesSince(database.kysely, { principal, since, limit: maxMissedChanges })
+  const jobs = changed?.filter((job) => job.id !== jobId || job.sequence !== sequence)
+  return jobs && { since: horizon, jobs }
+}
+
+const sendHeadOnly = (reply: FastifyReply, status: 200 | 204) =>
+  reply
+    .code(status)
+    .headers({
+      'cache-control': 'no-store, no-transform',
+      ...(status === 200 && { 'content-type': 'text/event-stream' }),
+    })
+    .send()

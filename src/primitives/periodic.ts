@@ -1,0 +1,84 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Background work that can be stopped. */
+export interface BackgroundTask {
+  /** Starts nothing more. Resolves when the run under way has ended. */
+  stop(): Promise<void>
+}
+
+/** Upper bound of {@link dutyCyclePause}, in milliseconds: a run may have been slow because the network was. */
+const maxDutyCyclePauseMs = 5_000
+
+/**
+ * Returns how long to pause after a run so that the runs take at most a given share of the time.
+ *
+ * @param durationMs how long the run took, in milliseconds
+ * @param maxShare the largest share of the time, from 0 to 1
+ * @returns milliseconds, at most 5,000
+ */
+export const dutyCyclePause = (durationMs: number, maxShare: number): number =>
+  Math.min(durationMs * (1 / maxShare - 1), maxDutyCyclePauseMs)
+
+export interface PeriodicOptions {
+  /** The shortest pause between two runs, in milliseconds. */
+  intervalMs: number
+  run(): Promise<void>
+  /** Called with the error of a failed run; the next run follows all the same. */
+  onError(error: Error): void
+  /** The largest share of the time that runs may take, from 0 to 1. Default 1: no bound. */
+  maxShare?: number
+}
+
+/** Runs something at once and then at intervals, never twice at the same time. */
+export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOptions): BackgroundTask {
+  const stopping = new AbortController()
+  const loop = async () => {
+    while (!stopping.signal.aborted) {
+      const startedAt = performance.now()
+      await run().catch(onError)
+      const pauseMs = Math.max(intervalMs, dutyCyclePause(performance.now() - startedAt, maxShare))
+      await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {})
+    }
+  }
+  const looping = loop()
+  return {
+    stop() {
+      stopping.abort()
+      return looping
+    },
+  }
+}
+
+/** Background work that runs when it is asked for. */
+export interface SingleFlight<Argument> extends BackgroundTask {
+  /** Starts a run, unless one is under way or the task has been stopped. */
+  run(argument: Argument): void
+}
+
+/**
+ * Runs something on demand, never twice at the same time. A request during a run is dropped, so the caller asks again as
+ * long as there is a reason.
+ *
+ * @param onError called with the error of a failed run
+ */
+export function singleFlight<Argument = void>(
+  work: (argument: Argument) => Promise<void>,
+  onError: (error: Error) => void,
+): SingleFlight<Argument> {
+  let running: Promise<void> | undefined
+  let isStopped = false
+  return {
+    run(argument) {
+      if (isStopped) return
+      running ??= work(argument)
+        .catch(onError)
+        .finally(() => {
+          running = undefined
+        })
+    },
+    async stop() {
+      isStopped = true
+      await running
+    },
+  }
+}

@@ -1,0 +1,27 @@
+import { randomFillSync } from 'node:crypto'
+import { v7 } from 'uuid'
+
+/** Random bytes for 256 ids. Generating them for one id at a time would take a twentieth of the time of a request. */
+const randomBytes = Buffer.alloc(256 * 16)
+let usedBytes = randomBytes.length
+let milliseconds = 0
+let sequence = 0
+
+/** Returns a UUIDv7 (RFC 9562, section 5.7) that is greater than all earlier ones of this process. */
+export function uuid7(): string {
+  if (usedBytes === randomBytes.length) {
+    randomFillSync(randomBytes)
+    usedBytes = 0
+  }
+  const random = randomBytes.subarray(usedBytes, usedBytes + 16)
+  usedBytes += 16
+  const now = Date.now()
+  if (now > milliseconds) {
+    milliseconds = now
+    // A random start in the lower half leaves room to count up within the millisecond (section 6.2, method 1).
+    sequence = random.readUInt32BE() >>> 1
+  } else {
+    sequence += 1
+  }
+  return v7({ random, msecs: milliseconds, seq: sequence })
+}

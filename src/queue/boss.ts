@@ -1,0 +1,142 @@
+import type pg from 'pg'
+import { type Db, fromKysely, getConstructionPlans, PgBoss, type Queue } from 'pg-boss'
+import type { Database } from '../db/database.ts'
+import { retryOnContention } from '../db/retry.ts'
+import { type AnyTransaction, keepSeconds, type Operation } from '../operation.ts'
+import { queueSchema } from './schema.ts'
+
+/** The column `data` of a queue row. It holds the job's id, because pg-boss may recreate the row under another id. */
+export interface QueueData {
+  job: string
+  payload: unknown
+}
+
+export type { PgBoss } from 'pg-boss'
+
+export interface BossOptions {
+  /** Whether this process maintains the queues: true for workers, false for the API. */
+  supervise: boolean
+  onError: (error: Error) => void
+}
+
+/**
+ * How long settle may take after a perform that used up its timeout, in seconds, before pg-boss expires the attempt. A dead
+ * worker's jobs are rescued long before; this bounds a live worker that cannot end its job. An hour, so that an outage of
+ * Postgres spends no attempt.
+ */
+const settleGraceSeconds = 3600
+
+/** How long pg-boss keeps the queue rows of failed and canceled jobs, in seconds. Their status is in accepted.job. */
+const deleteEndedAfterSeconds = 3600
+
+/**
+ * Starts pg-boss on our pool. Its statements are prepared like ours, and it opens no second pool.
+ *
+ * @throws Error when its schema is missing or has another version: run `accepted migrate` first
+ */
+export async function startBoss(database: Database, options: BossOptions): Promise<PgBoss> {
+  const boss = new PgBoss({
+    db: { executeSql: (text, values) => database.pool.query(text, values) },
+    schema: queueSchema,
+    migrate: false,
+    schedule: false,
+    // Deletes old rows. The rescuer takes the jobs of dead workers.
+    supervise: options.supervise,
+    superviseIntervalSeconds: 15,
+    // The metrics show the backlog that this counts.
+    monitorIntervalSeconds: 15,
+    maintenanceIntervalSeconds: 300,
+    // For dependencies between queue rows, which we do not use.
+    flowIntervalSeconds: 60,
+  })
+  boss.on('error', options.onError)
+  return boss.start()
+}
+
+/** Installs or upgrades pg-boss's schema from its published plans. The caller must hold the migration lock. */
+export async function migrateBoss(client: pg.Client): Promise<void> {
+  const { rows } = await client.query("select to_regclass($1 || '.version') is not null as installed", [queueSchema])
+  if (!rows[0].installed) {
+    // The plans contain their own BEGIN and COMMIT.
+    await client.query(getConstructionPlans(queueSchema))
+    return
+  }
+  const boss = new PgBoss({
+    db: { executeSql: (text, values) => client.query(text, values) },
+    schema: queueSchema,
+    migrate: true,
+    schedule: false,
+    supervise: false,
+  })
+  await boss.start()
+  await boss.stop()
+}
+
+function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
+  const { retry } = operation
+  return {
+    retryLimit: retry.limit,
+    retryDelay: retry.delaySeconds,
+    retryBackoff: retry.backoff,
+    ...(retry.backoff && { retryDelayMax: retry.maxDelaySeconds }),
+    expireInSeconds: operation.timeoutSeconds + settleGraceSeconds,
+    // pg-boss silently deletes jobs that wait longer, so our own keep time must end first.
+    retentionSeconds: 2 * keepSeconds,
+    deleteAfterSeconds: deleteEndedAfterSeconds,
+  }
+}
+
+/**
+ * Creates the queues of the operations or updates their options, and fills pg-boss's queue cache. A lookup with a cold cache
+ * inside a transaction takes a second connection, and deadlocks when the pool has none left.
+ */
+export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
+  for (const operation of operations) {
+    await retryOnContention(() => prepareQueue(boss, operation))
+    await boss.findJobs(operation.name, { id: '00000000-0000-0000-0000-000000000000' })
+  }
+}
+
+async function prepareQueue(boss: PgBoss, operation: Operation): Promise<void> {
+  const wanted = queueOptions(operation)
+  const found = await boss.getQueue(operation.name)
+  if (!found) {
+    await boss.createQueue(operation.name, wanted)
+  } else if (Object.entries(wanted).some(([option, value]) => found[option as keyof Queue] !== value)) {
+    await boss.updateQueue(operation.name, wanted)
+  }
+}
+
+/** Makes pg-boss use the connection of a transaction. */
+export const bossOn = (trx: AnyTransaction): Db => fromKysely(trx)
+
+/** A job to enqueue. */
+export interface QueueEntry {
+  id: string
+  operation: Operation
+  payload: unknown
+  runAt?: Date | undefined
+  priority?: number | undefined
+}
+
+/**
+ * Enqueues jobs within the transaction.
+ *
+ * @throws Error when a queue did not take every job. pg-boss reports a missing queue or a duplicate id only by returning
+ *   fewer ids, and the commit would succeed.
+ */
+export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
+  for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
+    const jobs = ofOperation.map(({ id, payload, runAt, priority }) => ({
+      id,
+      data: { job: id, payload } satisfies QueueData,
+      priority: priority ?? operation.priority,
+      ...(runAt && { startAfter: runAt.toISOString() }),
+      ...(operation.group && { group: { id: operation.group(payload) } }),
+    }))
+    const taken = await boss.insert(operation.name, jobs, { db: bossOn(trx), returnId: true })
+    if (taken?.length !== jobs.length) {
+      throw new Error(`The queue '${operation.name}' is missing or refused a job: run \`accepted migrate\``)
+    }
+  }
+}

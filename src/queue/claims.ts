@@ -1,0 +1,200 @@
+import { type RawBuilder, sql } from 'kysely'
+import type { Job, JobWithMetadata } from 'pg-boss'
+import type { Database } from '../db/database.ts'
+import { type LockWait, rowLock } from '../db/locks.ts'
+import type { JobErrorColumn } from '../db/tables.ts'
+import type { AnyTransaction, Operation } from '../operation.ts'
+import { bossOn, type PgBoss, type QueueData } from './boss.ts'
+import { type Claim, type ClaimedRow, claimOf, isDue, isHeartbeatOlderThan, isHeldIn } from './claim.ts'
+import { ClaimCursor } from './claim-cursor.ts'
+import { LostClaim } from './errors.ts'
+import { queueJob, queueSchema } from './schema.ts'
+
+/** The claims of one operation. Every method that ends or moves claims throws {@link LostClaim} when one is lost. */
+export class Claims {
+  readonly #database: Database
+  readonly #boss: PgBoss
+  readonly #operation: Operation
+  readonly #cursor: ClaimCursor
+
+  constructor(database: Database, boss: PgBoss, operation: Operation) {
+    this.#database = database
+    this.#boss = boss
+    this.#operation = operation
+    this.#cursor = new ClaimCursor(database.kysely, operation.name)
+  }
+
+  /**
+   * Claims up to `limit` due jobs with SKIP LOCKED.
+   *
+   * @param onMore called later, when another claim may find older jobs
+   */
+  async claim(limit: number, onMore?: () => void): Promise<Claim[]> {
+    if (this.#operation.groupConcurrency === undefined) {
+      const rows = await this.#cursor.claim(limit, onMore)
+      return rows.map((row) => claimOf(row, { waitedSeconds: row.waitedSeconds }))
+    }
+    return (await this.#claimOfGroups(limit)).map((job) => claimOf(job, { waitedSeconds: waitedSeconds(job) }))
+  }
+
+  /** Claims a quarantined job by its queue row. Returns undefined when another worker holds it or its group is full. */
+  async claimQuarantined(queueId: string): Promise<Claim | undefined> {
+    const maxOfGroup = this.#operation.groupConcurrency ?? null
+    // pg-boss cannot be asked to claim one certain job; this sets what it would set.
+    const { rows } = await this.#oneAtATime((trx) =>
+      sql<ClaimedRow>`
+        update ${queueJob} set
+          state = 'active', blocked = false, started_on = now(), heartbeat_on = now(),
+          retry_count = case when started_on is null then retry_count else retry_count + 1 end
+        where name = ${this.#operation.name} and id = ${queueId} and blocked and ${isDue}
+          and (${maxOfGroup}::integer is null or group_id is null or ${maxOfGroup} > (
+            select count(*) from ${queueJob} other
+            where other.name = ${this.#operation.name} and other.group_id = job.group_id and other.state = 'active'
+          ))
+        returning id, retry_count as "retryCount", data`.execute(trx),
+    )
+    return rows[0] && claimOf(rows[0], { isQuarantined: true })
+  }
+
+  /** Deletes the queue rows of jobs that have ended well, were canceled, or had ended before. */
+  async complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
+    if (claims.length === 0) return
+    const { numAffectedRows } = await sql`
+      delete from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+    assertAllHeld(Number(numAffectedRows), claims)
+  }
+
+  /**
+   * Fails an attempt: the job waits for its next one, or has failed for good.
+   *
+   * @param retryAfterSeconds the pause before the next attempt, `never` for none; by default as the operation says
+   */
+  async fail(
+    trx: AnyTransaction,
+    claim: Claim,
+    error: JobErrorColumn,
+    retryAfterSeconds?: number | 'never',
+  ): Promise<void> {
+    // pg-boss decides by its own count of retries, and pauses as the row says.
+    const change =
+      retryAfterSeconds === 'never'
+        ? sql`retry_limit = retry_count`
+        : sql`
+          retry_limit = greatest(retry_limit, retry_count + 1),
+          retry_delay = coalesce(${retryAfterSeconds === undefined ? null : Math.ceil(retryAfterSeconds)}::integer, retry_delay),
+          retry_backoff = retry_backoff and ${retryAfterSeconds === undefined}`
+    await sql`
+      update ${queueJob} set ${change} where name = ${this.#operation.name} and ${isHeldIn([claim])}`.execute(trx)
+    const response = await this.#boss.fail(
+      this.#operation.name,
+      [claim.queued as Job],
+      { ...error },
+      { db: bossOn(trx) },
+    )
+    // pg-boss returns the number of changed rows and leaves it out of its types.
+    assertAllHeld((response as object as { affected: number }).affected, [claim])
+  }
+
+  /**
+   * Releases claims without spending their attempts.
+   *
+   * @param delaySeconds before the jobs are due again
+   */
+  async release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void> {
+    if (claims.length === 0) return
+    const quarantined = claims.filter(({ isQuarantined }) => isQuarantined)
+    // Without started_on the next claim does not count as a retry.
+    const { numAffectedRows } = await sql`
+      update ${queueJob} set
+        state = case when retry_count = 0 then 'created' else 'retry' end::${sql.raw(queueSchema)}.job_state,
+        started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds}),
+        blocked = id = any(${quarantined.map(({ queued }) => queued.id)}::uuid[])
+      where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+    assertAllHeld(Number(numAffectedRows), claims)
+  }
+
+  /**
+   * Locks the claims that are still active in their attempt, whichever worker holds them, and returns those.
+   *
+   * @param options.isOverdue only those whose heartbeat is overdue
+   */
+  async lock(
+    trx: AnyTransaction,
+    claims: readonly Claim[],
+    { isOverdue, lockWait }: { isOverdue: boolean; lockWait: LockWait },
+  ): Promise<Claim[]> {
+    if (claims.length === 0) return []
+    const { name, heartbeatSeconds } = this.#operation
+    const { rows } = await sql<{ id: string }>`
+      select id from ${queueJob}
+      where name = ${name} and ${isHeldIn(claims)}
+        and ${isOverdue ? isHeartbeatOlderThan(sql`${heartbeatSeconds}::integer`) : sql`true`}
+      order by id ${rowLock[lockWait]}`.execute(trx)
+    const locked = new Set(rows.map(({ id }) => id))
+    return claims.filter(({ queued }) => locked.has(queued.id))
+  }
+
+  /** Returns the claims that are still active in their attempt, locked or not. */
+  async findHeld(trx: AnyTransaction, claims: readonly Claim[]): Promise<Claim[]> {
+    if (claims.length === 0) return []
+    const { rows } = await sql<{ id: string }>`
+      select id from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+    const held = new Set(rows.map(({ id }) => id))
+    return claims.filter(({ queued }) => held.has(queued.id))
+  }
+
+  /** A statement that returns a row when the claim is no longer held in its attempt. */
+  endProof(claim: Claim): RawBuilder<unknown> {
+    return sql`
+      select where not exists (
+        select from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn([claim])}
+      )`
+  }
+
+  /**
+   * Rescues jobs from a dead worker: they are due at once, with as many attempts left as before. The next claim counts as
+   * another attempt, so the claim of the dead worker is lost, should it come back.
+   *
+   * @param isQuarantined the jobs are claimed by {@link claimQuarantined} only
+   */
+  async rescue(trx: AnyTransaction, claims: readonly Claim[], isQuarantined: boolean): Promise<void> {
+    if (claims.length === 0) return
+    const { numAffectedRows } = await sql`
+      update ${queueJob} set
+        state = 'retry', retry_limit = retry_limit + 1, start_after = now(), blocked = ${isQuarantined}
+      where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+    assertAllHeld(Number(numAffectedRows), claims)
+  }
+
+  /** pg-boss counts how many jobs of each group run. */
+  #claimOfGroups(limit: number): Promise<JobWithMetadata<QueueData>[]> {
+    return this.#oneAtATime((trx) =>
+      this.#boss.fetch<QueueData>(this.#operation.name, {
+        batchSize: limit,
+        includeMetadata: true,
+        groupConcurrency: this.#operation.groupConcurrency as number,
+        db: bossOn(trx),
+      }),
+    )
+  }
+
+  /** Two claims that count the running jobs of a group at the same time would both take its last place. */
+  #oneAtATime<Result>(work: (trx: AnyTransaction) => Promise<Result>): Promise<Result> {
+    return this.#database.kysely.transaction().execute(async (trx) => {
+      await sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${this.#operation.name}))`.execute(
+        trx,
+      )
+      return work(trx as unknown as AnyTransaction)
+    })
+  }
+}
+
+// The database's clock decides: this machine's may be wrong.
+const waitedSeconds = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
+  startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
+
+function assertAllHeld(affected: number, claims: readonly Claim[]): void {
+  if (affected === claims.length) return
+  const lost = claims.length - affected
+  throw new LostClaim(`${lost} of ${claims.length} claims lost: ${claims.map(({ jobId }) => jobId)}`)
+}

@@ -1,0 +1,105 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CheckResult } from './checker.ts'
+import type { Load, LoadOptions } from './client.ts'
+import type { Journal } from './journal.ts'
+import type { FaultProxy } from './proxy.ts'
+import type { PostgresServer } from './server.ts'
+import type { ProcessOptions, SupervisedProcess } from './supervised-process.ts'
+
+/** A row of the fault matrix: processes under load, the faults that hit them, and what must hold. */
+export interface Row {
+  name: string
+  /** The fault, and what must hold. */
+  summary: string
+  /** The number of API processes at the start. Default: 1. */
+  apiCount?: number
+  /** The number of worker processes at the start. Default: 2. */
+  workerCount?: number
+  processOptions?: Partial<ProcessOptions>
+  /** The row spends most of its time waiting, so it runs in parallel with the other rows. */
+  isMostlyWaiting?: boolean
+  /** Starts a server for this row. Default: all rows share one server. */
+  startServer?: (directory: string) => Promise<PostgresServer>
+  /** Processes may exit without being killed by the row. */
+  mayCrash?: boolean
+  isExpectedToFail?: (token: string) => boolean
+  /** Starts and stops the load, and causes the faults. */
+  run(context: RowContext): Promise<RowOutcome>
+}
+
+/** What a row works with. */
+export interface RowContext {
+  server: PostgresServer
+  /** The proxy between the processes and Postgres. */
+  proxy: FaultProxy
+  /** The URL of the database, without the proxy. */
+  databaseUrl: string
+  directory: string
+  journal: Journal
+  /** The load sends each request to a random one of these. */
+  apis: SupervisedProcess[]
+  workers: SupervisedProcess[]
+  /** Creates a process that ends with the row. */
+  createProcess(command: 'api' | 'worker', options?: Partial<ProcessOptions>): Promise<SupervisedProcess>
+  startLoad(options?: Partial<LoadOptions>): Load
+  /** Whether to run the short version of the row. */
+  isShort: boolean
+  /** Runs a statement in the database, without the proxy. */
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
+  query(text: string, values?: unknown[]): Promise<any[]>
+}
+
+/** What a row did, and what it saw. */
+export interface RowOutcome {
+  faultCount: number
+  notes?: string[]
+  /** One sentence per violation. */
+  findings?: string[]
+  /** Runs after every job has ended. Returns further findings. */
+  checkAfterDrain?: () => Promise<string[]>
+  /** The server that has the data after a failover. */
+  server?: PostgresServer
+}
+
+/** The result of a row. */
+export interface RowResult extends CheckResult {
+  row: string
+  faultCount: number
+  /** The time from the end of the faults until every job had ended. */
+  recoverySeconds: number
+  notes: string[]
+}
+
+/** The finding when a load gets no more acknowledgements. */
+export const nothingAccepted = 'No request was accepted any more'
+
+/**
+ * Waits until no job is pending in accepted.job or in the queue.
+ *
+ * @returns the number of pending jobs, which is 0 unless the wait timed out
+ */
+export async function waitUntilDrained({ query }: Pick<RowContext, 'query'>, timeoutSeconds: number): Promise<number> {
+  const deadline = performance.now() + timeoutSeconds * 1000
+  for (;;) {
+    const [row] = await query(`
+      select
+        (select count(*) from accepted.job where ended_at is null)
+        + (select count(*) from accepted_queue.job where state <= 'active' and name like 'intent.%') as pending`).catch(
+      () => [],
+    )
+    const pending = Number(row?.pending ?? 1)
+    if (pending === 0 || performance.now() > deadline) return pending
+    await delay(100)
+  }
+}
+
+/** Waits until `count` more intents have been acknowledged. Returns false after a timeout. */
+export async function waitForAcknowledgements(load: Load, count: number, timeoutSeconds = 60): Promise<boolean> {
+  const goal = load.acknowledgedCount() + count
+  const deadline = performance.now() + timeoutSeconds * 1000
+  while (load.acknowledgedCount() < goal) {
+    if (performance.now() > deadline) return false
+    await delay(10)
+  }
+  return true
+}

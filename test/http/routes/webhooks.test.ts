@@ -1,0 +1,139 @@
+import { defineOperation } from 'accepted'
+import t from 'tap'
+import Type from 'typebox'
+import { serve } from '../../support/api.ts'
+import { get, post } from '../../support/client.ts'
+
+const createNote = defineOperation({
+  name: 'note.create',
+  route: { method: 'POST', url: '/notes' },
+  input: Type.Object({ text: Type.String() }),
+})
+
+const setUp = (t: Parameters<typeof serve>[0]) =>
+  serve(t, {
+    operations: { createNote },
+    authenticate: ({ headers }) => {
+      if (headers['x-user'] === 'nobody') return null
+      return headers['x-user'] === 'ops' ? { principal: 'ops', scopes: ['admin'] } : 'ann'
+    },
+  })
+
+const ops = { 'x-user': 'ops' }
+
+async function remove(url: string, headers: Record<string, string> = ops) {
+  return (await fetch(url, { method: 'DELETE', headers })).status
+}
+
+const rotate = (url: string) => fetch(`${url}/rotate`, { method: 'POST', headers: ops })
+
+t.test(
+  'An endpoint can be registered, listed, rotated and removed, and only registering and rotating show a secret',
+  async (t) => {
+    const { url } = await setUp(t)
+    const created = await post(`${url}/webhooks`, { url: 'https://Example.com/hook?a=1' }, ops)
+    t.equal(created.status, 201)
+    t.equal(created.headers.get('cache-control'), 'no-store')
+    const { id, secret, ...shown } = created.body
+    const location = created.headers.get('location') as string
+    t.equal(location, `${url}/webhooks/${id}`)
+    t.match(secret, /^whsec_[A-Za-z0-9+/]{43}=$/)
+    t.match(shown, {
+      url: 'https://example.com/hook?a=1',
+      eventTypes: ['job.succeeded', 'job.failed', 'job.canceled'],
+      createdAt: /Z$/,
+    })
+    t.notOk('operations' in shown)
+    const narrow = { url: 'http://10.0.0.1/', eventTypes: ['job.failed'], operations: ['note.create'] }
+    const second = await post(`${url}/webhooks`, narrow, ops)
+    t.match(second.body, narrow)
+
+    t.same((await get(location, ops)).body, { id, ...shown })
+    const { secret: _, ...other } = second.body
+    t.same((await get(`${url}/webhooks`, ops)).body, { value: [{ id, ...shown }, other] })
+
+    const rotated = await rotate(location)
+    t.equal(rotated.status, 200)
+    const body = (await rotated.json()) as { secret: string }
+    t.match(body, { id, secret: /^whsec_/ })
+    t.not(body.secret, secret)
+
+    t.equal(await remove(location), 204)
+    t.equal(await remove(location), 404)
+    t.match(await get(location, ops), { status: 404, body: { error: { code: 'not-found' } } })
+    t.equal((await rotate(location)).status, 404)
+    t.equal(await remove(`${url}/webhooks/x`), 404)
+    t.same((await get(`${url}/webhooks`, ops)).body, { value: [other] })
+  },
+)
+
+t.test('Without the scope admin, the routes answer 403 with a page that explains how to get it', async (t) => {
+  const { database, url } = await setUp(t)
+  const { body } = await post(`${url}/webhooks`, { url: 'http://example.com' }, ops)
+  const problem = { status: 403, body: { type: '/docs/problems/forbidden', error: { code: 'forbidden' } } }
+  t.match(await post(`${url}/webhooks`, { url: 'http://example.com' }), problem)
+  t.match(await post(`${url}/webhooks`, 'not validated'), problem)
+  t.match(await get(`${url}/webhooks`), problem)
+  t.match(await get(`${url}/webhooks/${body.id}`), problem)
+  t.match(await post(`${url}/webhooks/${body.id}/rotate`, {}), problem)
+  t.equal(await remove(`${url}/webhooks/${body.id}`, {}), 403)
+  t.equal((await get(`${url}/webhooks`, { 'x-user': 'nobody' })).status, 401)
+  t.match((await get(`${url}/docs/problems/forbidden`)).body, 'accepted keys add ops --admin')
+  const { rows } = await database.pool.query('select cardinality(secrets) as secrets from accepted.webhook_endpoint')
+  t.same(rows, [{ secrets: 1 }])
+  t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202, 'other routes do not need the scope')
+})
+
+t.test('An invalid endpoint gets 400 with a pointer to the violation', async (t) => {
+  const { database, url } = await setUp(t)
+  for (const [endpoint, pointer] of [
+    [{ url: 'nonsense' }, '/url'],
+    [{ url: '/hook' }, '/url'],
+    [{ url: 'ftp://example.com' }, '/url'],
+    [{ url: 'javascript:alert(1)' }, '/url'],
+    [{ url: 'https://ann@example.com' }, '/url'],
+    [{ url: 'https://:secret@example.com' }, '/url'],
+    [{ url: 'https://example.com/#here' }, '/url'],
+    [{ url: 'https://example.com/#' }, '/url'],
+    [{ url: `https://example.com/${'x'.repeat(2000)}` }, '/url'],
+    [{ url: `https://example.com/${'é'.repeat(1000)}` }, '/url'],
+    [{ url: 7 }, '/url'],
+    [{}, ''],
+    [{ url: 'https://example.com', operations: ['note.create', 'note.crate'] }, '/operations/1'],
+    [{ url: 'https://example.com', operations: ['webhook.deliver'] }, '/operations/0'],
+    [{ url: 'https://example.com', operations: [] }, '/operations'],
+    [{ url: 'https://example.com', eventTypes: ['job.queued'] }, '/eventTypes/0'],
+    [{ url: 'https://example.com', eventTypes: [] }, '/eventTypes'],
+    [{ url: 'https://example.com', secret: 'mine' }, ''],
+  ] as const) {
+    const { status, body } = await post(`${url}/webhooks`, endpoint, ops)
+    t.equal(status, 400, JSON.stringify(endpoint).slice(0, 60))
+    t.match(body, { error: { code: 'invalid-body', details: [{ pointer }] } })
+  }
+  const { rows } = await database.pool.query('select from accepted.webhook_endpoint')
+  t.equal(rows.length, 0)
+})
+
+t.test('Accepted-Webhook selects one endpoint; an unknown endpoint gets 400, and nothing is stored', async (t) => {
+  const { database, url } = await setUp(t)
+  const { id } = (await post(`${url}/webhooks`, { url: 'http://example.com' }, ops)).body
+  const submit = (webhook: string) =>
+    post(`${url}/notes`, { text: 'x' }, { 'accepted-webhook': webhook, 'idempotency-key': 'k' })
+  for (const webhook of [crypto.randomUUID(), 'nonsense', '', `${id}, ${id}`]) {
+    const { status, body } = await submit(webhook)
+    t.equal(status, 400, webhook)
+    t.match(body, { type: '/docs/problems/unknown-webhook', error: { code: 'unknown-webhook' } })
+  }
+  const count = await database.pool.query('select from accepted.job')
+  t.equal(count.rows.length, 0)
+  t.equal((await submit(id.toUpperCase())).status, 202, 'the key was not consumed')
+  t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202)
+  const { rows } = await database.pool.query('select webhook_endpoint_id as id from accepted.job order by job.id')
+  t.same(rows, [{ id }, { id: null }])
+})
+
+t.test('The OpenAPI document describes the webhook routes', async (t) => {
+  const { url } = await setUp(t)
+  const { body } = await get(`${url}/openapi.json`)
+  t.match(body.paths['/webhooks'].post, { operationId: 'createWebhook', responses: { '201': {}, '403': {} } })
+})

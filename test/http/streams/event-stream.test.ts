@@ -1,0 +1,91 @@
+import { connect } from 'node:net'
+import Fastify from 'fastify'
+import t from 'tap'
+import type { EventStream } from '../../../src/http/streams/event-stream.ts'
+import { EventStreams } from '../../../src/http/streams/event-streams.ts'
+import type { Job } from '../../../src/jobs/job.ts'
+import { until } from '../../support/until.ts'
+
+t.test(
+  'Above the maximum, new streams are asked to reconnect after different times, and open streams continue',
+  async (t) => {
+    const streams = new EventStreams(new AbortController().signal, { maxStreams: 2 })
+    const app = Fastify({ forceCloseConnections: true })
+    app.get('/', (_request, reply) => {
+      streams.open(reply, { encode: () => '', known: [], onClose: () => {} })
+      return reply
+    })
+    const url = await app.listen()
+    t.teardown(() => app.close())
+    const disconnect = new AbortController()
+    for (let number = 0; number < 2; number++) await fetch(url, { signal: disconnect.signal })
+    t.equal(streams.size, 2)
+    const retries = await Promise.all(
+      Array.from({ length: 30 }, async () => {
+        const response = await fetch(url)
+        t.equal(response.status, 200)
+        const [, milliseconds] = (await response.text()).match(/^retry: (\d+)\n\n$/) ?? []
+        return Number(milliseconds)
+      }),
+    )
+    t.ok(retries.every((milliseconds) => milliseconds >= 1_000 && milliseconds <= 5_000))
+    t.ok(Math.max(...retries) - Math.min(...retries) > 500, 'the times are spread')
+    await until(() => streams.size === 2)
+    disconnect.abort()
+    await until(() => streams.size === 0)
+  },
+)
+
+t.test('A client that does not read during a burst of changes is cut off immediately', async (t) => {
+  const streams = new EventStreams(new AbortController().signal)
+  const app = Fastify({ forceCloseConnections: true })
+  const ended: string[] = []
+  const opened = Promise.withResolvers<EventStream>()
+  app.get('/', (_request, reply) => {
+    const encode = ({ id }: Job) => `data: ${id}\n\n`
+    opened.resolve(streams.open(reply, { encode, known: [], onClose: () => ended.push('unread') }))
+    return reply
+  })
+  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.teardown(() => app.close())
+  const socket = connect(Number(url.port), url.hostname)
+  t.teardown(() => socket.destroy())
+  socket.on('error', () => {}).pause()
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+  const stream = await opened.promise
+  for (let id = 1; id <= 25_000; id++) stream.send({ id: `${id}`, sequence: '1' } as Job)
+  await until(() => ended.length === 1)
+  t.equal(streams.size, 0)
+})
+
+t.test('A client that stops reading is cut off after some heartbeats, and a reading client is not', async (t) => {
+  // Two heartbeats must be long enough for the client that reads, because it runs in this process.
+  const streams = new EventStreams(new AbortController().signal, { heartbeatMs: 1_000 })
+  const app = Fastify({ forceCloseConnections: true })
+  const open = new Map<string, EventStream>()
+  app.get('/:name', (request, reply) => {
+    const { name } = request.params as { name: string }
+    const encode = ({ message }: Job) => `data: ${message}\n\n`
+    open.set(name, streams.open(reply, { encode, known: [], onClose: () => open.delete(name) }))
+    return reply
+  })
+  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.teardown(() => app.close())
+  const sockets = ['read', 'unread'].map((name) => {
+    const socket = connect(Number(url.port), url.hostname)
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => {})
+    socket.write(`GET /${name} HTTP/1.1\r\nHost: x\r\n\r\n`)
+    return socket
+  })
+  sockets[0]?.resume()
+  sockets[1]?.pause()
+  await until(() => open.size === 2)
+  // More than the kernel buffers for a client that does not read.
+  const message = 'x'.repeat(20_000)
+  for (let id = 1; id <= 900; id++) {
+    for (const stream of open.values()) stream.send({ id: `${id}`, sequence: '1', message } as Job)
+  }
+  await until(() => !open.has('unread'))
+  t.ok(open.has('read'))
+})

@@ -1,0 +1,98 @@
+import { defineOperation } from 'accepted'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
+import { enqueue } from '../../src/jobs/enqueue.ts'
+import { Claims } from '../../src/queue/claims.ts'
+import { beginTransaction } from '../support/database.ts'
+import { openJobs } from '../support/jobs.ts'
+
+const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
+
+async function setUp(t: Test) {
+  const jobs = await openJobs(t, [note])
+  const { database, boss } = jobs
+  /** Adds jobs that were created one millisecond apart, the first one `secondsAgo`. */
+  const add = async (count: number, { secondsAgo = 0, priority = 0 } = {}) => {
+    const all = Array.from({ length: count }, () => ({
+      ...{ id: uuid7(), operation: note, payload: {}, principal: 'ann', priority },
+    }))
+    await database.kysely.transaction().execute((trx) => enqueue(boss, trx, all))
+    const ids = all.map(({ id }) => id)
+    await jobs.query(
+      `update accepted_queue.job set created_on = now() - make_interval(secs => $2::float8 - 0.001 * array_position($1, id))
+      where id = any($1::uuid[])`,
+      [ids, secondsAgo],
+    )
+    return ids
+  }
+  return { ...jobs, add, claims: new Claims(database, boss, note) }
+}
+
+const idsOf = (claims: readonly { jobId: string }[]) => claims.map(({ jobId }) => jobId)
+
+t.test('Jobs are claimed once each, by priority and then by age, also by concurrent claims', async (t) => {
+  const { add, claims, database, boss } = await setUp(t)
+  const late = await add(10, { secondsAgo: 10 })
+  const early = await add(10, { secondsAgo: 20 })
+  const high = await add(5, { priority: 1 })
+  t.same(idsOf(await claims.claim(5)).toSorted(), high.toSorted())
+  t.same(idsOf(await new Claims(database, boss, note).claim(5)).toSorted(), early.slice(0, 5).toSorted())
+  const others = Array.from({ length: 4 }, () => new Claims(database, boss, note).claim(5))
+  const claimed = (await Promise.all(others)).flatMap(idsOf)
+  t.same(claimed.toSorted(), [...early.slice(5), ...late].toSorted())
+})
+
+t.test('Older jobs of a lower priority are claimed after many jobs of a higher priority', async (t) => {
+  const { add, claims } = await setUp(t)
+  const old = await add(20, { secondsAgo: 3600 })
+  const high = await add(20, { priority: 1 })
+  const claimed: string[] = []
+  while (claimed.length < old.length + high.length) {
+    const { promise: mayFindMore, resolve: onMore } = Promise.withResolvers<void>()
+    const batch = await claims.claim(10, onMore)
+    claimed.push(...idsOf(batch))
+    if (batch.length === 0) await mayFindMore
+  }
+  t.same(claimed.slice(0, 20).toSorted(), high.toSorted())
+  t.same(claimed.slice(20).toSorted(), old.toSorted())
+})
+
+t.test('A released job is claimed again in the same attempt, a rescued one in the next attempt', async (t) => {
+  const { add, claims, database } = await setUp(t)
+  await add(1)
+  const [first] = await claims.claim(1)
+  t.match(first, { attempt: 1 })
+  await database.kysely.transaction().execute((trx) => claims.release(trx, first ? [first] : [], 0))
+  const [second] = await claims.claim(1)
+  t.match(second, { attempt: 1 })
+  await database.kysely.transaction().execute((trx) => claims.rescue(trx, second ? [second] : [], false))
+  t.match(await claims.claim(1), [{ attempt: 2 }])
+})
+
+t.test('While an old snapshot is held, a claim from the cursor does not read the rows of earlier claims', async (t) => {
+  const { add, query, database } = await setUp(t)
+  await add(3_000, { secondsAgo: 3_600 })
+  const holder = await beginTransaction(t, database, 'set transaction isolation level repeatable read')
+  await holder.client.query('select from accepted_queue.job limit 1')
+  const client = new pg.Client({ connectionString: database.options.url })
+  await client.connect()
+  t.teardown(() => client.end())
+  await client.query("select from accepted.claim('note.create', 2000, '-infinity')")
+  const countReadEntries = async () => {
+    await client.query('select pg_stat_force_next_flush()')
+    const [row] = await query("select idx_tup_read from pg_stat_user_indexes where indexrelname = 'job_common_i11'")
+    return Number(row.idx_tup_read)
+  }
+  const claimFrom = async (from: string) => {
+    const before = await countReadEntries()
+    const { rows } = await client.query("select floor from accepted.claim('note.create', 100, $1)", [from])
+    t.equal(rows.length, 100)
+    return { floor: rows[0].floor, readEntries: (await countReadEntries()) - before }
+  }
+  const fromStart = await claimFrom('-infinity')
+  t.ok(fromStart.readEntries >= 2_100, `a claim from the start read ${fromStart.readEntries} index entries`)
+  const fromCursor = await claimFrom(fromStart.floor)
+  t.ok(fromCursor.readEntries <= 300, `a claim from the cursor read ${fromCursor.readEntries} index entries`)
+})

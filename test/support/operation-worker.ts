@@ -1,0 +1,26 @@
+import type { Operation } from 'accepted'
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import { createNotifier } from '../../src/db/notifier.ts'
+import { Claims } from '../../src/queue/claims.ts'
+import type { OperationWorker } from '../../worker/execution/operation-worker.ts'
+import type { Handler } from '../../worker/handlers.ts'
+import { createMetrics } from '../../worker/metrics.ts'
+import type { Jobs } from './jobs.ts'
+
+/** Creates the worker of one operation without its loop, for tests that call its parts directly. */
+export function createOperationWorker(
+  t: Test,
+  { database, boss }: Pick<Jobs, 'database' | 'boss'>,
+  operation: Operation,
+  handler: Handler = { perform: async () => {} },
+): OperationWorker {
+  const notifier = createNotifier(database)
+  t.teardown(() => notifier.flush())
+  return {
+    ...{ operation, handler, database, boss, notifier },
+    claims: new Claims(database, boss, operation),
+    metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
+    log: pino({ level: 'silent' }),
+  }
+}

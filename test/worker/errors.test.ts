@@ -1,0 +1,89 @@
+import t from 'tap'
+import { describeError, JobFailed, RetryAfter } from '../../worker/errors.ts'
+
+const shown = (text: string) => describeError(new Error(text)).message
+
+t.test('text that looks like a credential is removed from the message', async (t) => {
+  for (const [message, expected] of [
+    ['connect to postgres://ann:s3cr3t@db:5432/x failed', 'connect to postgres://***@db:5432/x failed'],
+    ['redis://:s3cr3t@cache timed out', 'redis://***@cache timed out'],
+    ['401 for Authorization: Bearer s3cr3t.s3cr3t-s3cr3t', /^401 for Authorization: \*\*\*/],
+    ['sent Bearer s3cr3t', 'sent Bearer ***'],
+    ['Basic czNjcjN0 was refused', 'Basic *** was refused'],
+    ['login with password=s3cr3t user=ann', 'login with password=*** user=ann'],
+    ['{"access_token": "s3cr3t", "user": "ann"}', '{"access_token": ***, "user": "ann"}'],
+    ["api-key: 's3cr3t with spaces' refused", 'api-key: *** refused'],
+    ['X-Api-Key=s3cr3t', 'X-Api-Key=***'],
+    ['connect ECONNREFUSED 127.0.0.1:25', 'connect ECONNREFUSED 127.0.0.1:25'],
+  ] as const) {
+    t.match(shown(message), expected)
+    t.notMatch(shown(message), /s3cr3t|czNjcjN0/)
+  }
+})
+
+t.test('credentials in nested quotes, or that contain a quote or an @, are removed completely', async (t) => {
+  for (const message of [
+    'answered "{\\"token\\":\\"s3cr3t\\"}"',
+    String.raw`{"password": "a\"b s3cr3t", "user": "ann"}`,
+    String.raw`{'password': 'a\'b s3cr3t'}`,
+    'password="cut off s3cr3t',
+    'Authorization: Token s3cr3t',
+    'Authorization: Digest username="ann", response="s3cr3t"',
+    'connect to postgres://ann:p@s3cr3t@db/x failed',
+  ]) {
+    t.notMatch(shown(message), /s3cr3t/)
+    t.match(shown(message), '***')
+  }
+})
+
+t.test('a credential is removed even when a NUL splits its name', async (t) => {
+  t.equal(shown('pass\0word=s3cr3t'), 'password=***')
+})
+
+t.test('neither the stack nor the own properties of an error are shown', async (t) => {
+  const error = Object.assign(new Error('refused'), { headers: { authorization: 'Bearer x' }, code: 'E' })
+  t.same(describeError(error), { code: 'handler-error', message: 'refused' })
+})
+
+t.test('any value can be thrown, and its text is short and storable in Postgres', async (t) => {
+  const refuse = () => {
+    throw new Error('not even that')
+  }
+  for (const thrown of [
+    ...[undefined, null, 7, Symbol('s'), { a: 1 }, Object.create(null), { toString: refuse }, { message: 'x' }],
+    Object.assign(new Error(), { message: 7 }),
+    Object.defineProperty(new Error(), 'message', { get: refuse }),
+  ]) {
+    t.same(describeError(thrown), {
+      code: 'handler-error',
+      message: 'The handler threw a value that is not an Error',
+    })
+  }
+  t.equal(describeError('text').message, 'text')
+  t.equal(shown('a\0b'), 'ab')
+  t.ok(shown('\ud800').isWellFormed())
+  t.ok(shown('😀'.repeat(10_000)).isWellFormed())
+  for (const word of ['x', 'a-', 'password', '"token":"', 'a://']) t.ok(shown(word.repeat(1_000_000)).length <= 501)
+})
+
+t.test('JobFailed keeps its code, message, status and details, and rejects invalid ones', async (t) => {
+  const error = new JobFailed('too-late', 'It is too late', { status: 410, details: [1] })
+  t.same(describeError(error), { code: 'too-late', message: 'It is too late', status: 410, details: [1] })
+  t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y' })
+  t.throws(() => new JobFailed('x', 'y', { status: 500 }), /4xx/)
+  for (const code of ['', 'a\0b', 'two words', 'x'.repeat(101)]) t.throws(() => new JobFailed(code, 'y'), /the code/)
+  t.throws(() => new RetryAfter(-1), /0 or more/)
+})
+
+t.test('details of a JobFailed are converted to storable jsonb', async (t) => {
+  const details = [{ 'a\0b': 'c\0d' }, '\ud800x😀', 2n, String.raw`\u0000 \ud800`]
+  t.same(describeError(new JobFailed('x', 'y', { details })).details, [
+    { ab: 'cd' },
+    'x😀',
+    '2',
+    String.raw`\u0000 \ud800`,
+  ])
+  const circular: unknown[] = []
+  circular.push(circular)
+  t.same(describeError(new JobFailed('x', 'y', { details: circular })).details, [])
+})

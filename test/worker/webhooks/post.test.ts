@@ -1,0 +1,104 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import t, { type Test } from 'tap'
+import { parseNetworks } from '../../../src/primitives/networks.ts'
+import { post } from '../../../worker/webhooks/post.ts'
+import { startReceiver } from '../../support/receiver.ts'
+
+const send = (url: string, allow: readonly string[] = ['127.0.0.1'], signal = new AbortController().signal) =>
+  post({ url, headers: { 'content-type': 'text/plain' }, body: 'ä', allow: parseNetworks(allow), signal })
+
+async function serve(t: Test, onRequest: Parameters<typeof createServer>[1]) {
+  const server = createServer(onRequest).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
+}
+
+t.test('a connection that was allowed for one request is not reused for another', async (t) => {
+  const receiver = await startReceiver(t, { answers: [{ status: 200, headers: { connection: 'keep-alive' } }] })
+  t.match(await send(receiver.url), { status: 200 })
+  await t.rejects(send(receiver.url, []), /is not allowed/)
+  await t.rejects(send(receiver.url, ['127.0.0.2', '::ffff:0:0/112']), /is not allowed/)
+  t.match(await send(receiver.url, ['10.0.0.1', '127.0.0.0/30']), { status: 200 })
+  t.equal(receiver.received.length, 2)
+  t.not(receiver.received[0]?.remotePort, receiver.received[1]?.remotePort)
+})
+
+t.test('a private address is refused before a connection is opened, in every notation', async (t) => {
+  const receiver = await startReceiver(t)
+  const { port } = new URL(receiver.url)
+  for (const host of [
+    ...['127.0.0.1', '127.1', '0177.0.0.1', '0x7f000001', '2130706433', '0', 'localhost', 'LOCALHOST', '[::1]', '[::]'],
+    ...['[::ffff:127.0.0.1]', '[::ffff:7f00:1]', '[64:ff9b::7f00:1]', '[2002:7f00:1::]'],
+    ...['169.254.169.254', '10.0.0.1', '172.16.0.1', '192.168.0.1', '100.64.0.1', '[fe80::1]', '[fd00::1]'],
+  ]) {
+    await t.rejects(send(`http://${host}:${port}/`, []), /is not allowed/, host)
+    await t.rejects(send(`https://${host}:${port}/`, []), /is not allowed/, host)
+  }
+  t.equal(receiver.connections(), 0)
+})
+
+t.test('every name and notation of an allowed address is called', async (t) => {
+  const receiver = await startReceiver(t)
+  const { port } = new URL(receiver.url)
+  for (const host of ['localhost', '127.1', '2130706433']) {
+    t.match(await send(`http://${host}:${port}/`, ['127.0.0.0/8', '::1']), { status: 204 })
+  }
+  t.same([...new Set(receiver.received.map(({ body }) => body))], ['ä'])
+})
+
+t.test('only the beginning of an endless response is read', async (t) => {
+  let written = 0
+  const { url } = await serve(t, (_request, response) => {
+    response.writeHead(200)
+    const write = () => {
+      while (!response.destroyed && response.write('x'.repeat(64 * 1024))) written += 1
+    }
+    response.on('drain', write)
+    write()
+  })
+  t.match(await send(url), { status: 200 })
+  t.pass(`after ${written} chunks`)
+})
+
+t.test('a status counts even when the connection then breaks', async (t) => {
+  const { server, url } = await serve(t, (_request, response) => {
+    response.writeHead(202, { 'content-length': '10' }).write('x', () => server.closeAllConnections())
+  })
+  t.match(await send(url), { status: 202 })
+})
+
+t.test('post resolves with the status, without waiting for the body', async (t) => {
+  const receiver = await startReceiver(t, { answers: ['never'] })
+  const { url } = await serve(t, (_request, response) => {
+    response.writeHead(200).write('x')
+  })
+  // The timeout of the first request ends before that of the second.
+  const never = send(receiver.url).catch((error: Error) => error)
+  t.match(await Promise.race([never, send(url)]), { status: 200 })
+})
+
+t.test('a request without a response ends with its signal or its timeout', async (t) => {
+  const receiver = await startReceiver(t, { answers: ['never'] })
+  const ending = new AbortController()
+  const ended = send(receiver.url, ['127.0.0.1'], ending.signal)
+  await receiver.arrived(1)
+  ending.abort()
+  await t.rejects(ended, { name: 'AbortError' })
+  await t.rejects(send(receiver.url), { name: 'AbortError' })
+})
+
+t.test('a response that is not HTTP, or that switches protocols, is an error', async (t) => {
+  const { server, url } = await serve(t, () => {})
+  server.on('connection', (socket) => socket.end('SMTP\r\n'))
+  await t.rejects(send(url))
+  const upgrading = await serve(t, ({ socket }) => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n')
+  })
+  await t.rejects(send(upgrading.url))
+})

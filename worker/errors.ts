@@ -1,0 +1,143 @@
+import type { JobErrorColumn } from '../src/db/tables.ts'
+import { redact } from '../src/primitives/redact.ts'
+
+/** A handler throws it to fail the job for good, even if attempts are left. */
+export class JobFailed extends Error {
+  override name = 'JobFailed'
+  readonly code: string
+  readonly status: number | undefined
+  readonly details: readonly unknown[] | undefined
+
+  /**
+   * @param code for programs: up to 100 letters, digits, hyphens, underscores, dots or colons
+   * @param message a sentence for the client, shown on the monitor
+   * @param options.status the HTTP status of the result URL, 400 to 499. Default: 424.
+   * @param options.details more for programs: any JSON values
+   * @throws TypeError when the code or the status is invalid
+   */
+  constructor(
+    code: string,
+    message: string,
+    options: { status?: number; details?: readonly unknown[]; cause?: unknown } = {},
+  ) {
+    super(message, { cause: options.cause })
+    this.code = code
+    this.details = options.details
+    this.status = options.status
+    if (typeof code !== 'string' || !/^[\w.:-]{1,100}$/.test(code)) {
+      throw new TypeError('JobFailed: the code must be up to 100 letters, digits, hyphens, underscores, dots or colons')
+    }
+    if (this.status !== undefined && !(this.status >= 400 && this.status <= 499)) {
+      throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
+    }
+  }
+}
+
+/** A handler throws it to run the job again later without spending an attempt, as long as the job's record is kept. */
+export class RetryAfter extends Error {
+  override name = 'RetryAfter'
+  readonly seconds: number
+
+  /** @param seconds the shortest pause; 0 or more */
+  constructor(seconds: number) {
+    super(`Retry in ${seconds} s`)
+    if (!(seconds >= 0)) throw new TypeError(`RetryAfter: seconds must be 0 or more, not ${seconds}`)
+    this.seconds = seconds
+  }
+}
+
+/** The attempt has failed, and the error says when the next one starts. */
+export class AttemptFailed extends Error {
+  override name = 'AttemptFailed'
+  readonly code: string
+  readonly retryAfterSeconds: number
+
+  constructor(code: string, message: string, retryAfterSeconds: number, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+    this.retryAfterSeconds = retryAfterSeconds
+  }
+}
+
+/** A payload or a result does not match the schema of its operation. */
+export class SchemaMismatch extends Error {
+  override name = 'SchemaMismatch'
+  readonly code: 'invalid-payload' | 'invalid-result'
+
+  /** @param mismatch the first path that does not match, and how */
+  constructor(what: 'payload' | 'result', operation: string, mismatch: string) {
+    super(`The ${what} does not match the schema of '${operation}': ${mismatch}`)
+    this.code = `invalid-${what}`
+  }
+}
+
+/** The attempt took longer than the operation's `timeoutSeconds`. */
+export class AttemptTimeout extends Error {
+  override name = 'AttemptTimeout'
+
+  constructor(seconds: number) {
+    super(`The attempt took longer than ${seconds} s`)
+  }
+}
+
+/** The child process or thread that performed this one job ended before the job did. */
+export class WorkerCrashed extends Error {
+  override name = 'WorkerCrashed'
+  readonly code = 'worker-crashed'
+}
+
+/** The job was canceled while it was running. */
+export class JobCanceled extends Error {
+  override name = 'JobCanceled'
+
+  constructor() {
+    super('The job was canceled')
+  }
+}
+
+/** Longer messages are cut, in characters. */
+const maxMessageLength = 500
+
+/** Describes an error for storage: no stack, no own properties, and nothing that looks like a credential. */
+export function describeError(error: unknown): JobErrorColumn {
+  const message = shorten(redact(storable(textOf(error))))
+  if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
+  return {
+    code: error.code,
+    message,
+    ...(error.status && { status: error.status }),
+    ...(error.details && { details: storableDetails(error.details) }),
+  }
+}
+
+function textOf(error: unknown): string {
+  try {
+    const text = error instanceof Error ? error.message : error
+    if (typeof text === 'string') return text
+  } catch {
+    // The property may be a getter that throws.
+  }
+  return 'The handler threw a value that is not an Error'
+}
+
+// Postgres stores neither NUL nor, in jsonb, a lone surrogate.
+const storable = (text: string) => text.replaceAll('\0', '').toWellFormed()
+
+function storableDetails(details: readonly unknown[]): readonly unknown[] {
+  try {
+    const text = JSON.stringify(details, (_name, value) => (typeof value === 'bigint' ? `${value}` : value))
+    return JSON.parse(text.replace(/\\(\\|u0000|ud[89a-f]..)/g, (found) => (found === '\\\\' ? found : '')))
+  } catch {
+    return []
+  }
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof AttemptFailed || error instanceof SchemaMismatch || error instanceof WorkerCrashed) {
+    return error.code
+  }
+  return error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error'
+}
+
+const shorten = (text: string) =>
+  text.length > maxMessageLength ? `${text.slice(0, maxMessageLength)}…`.toWellFormed() : text

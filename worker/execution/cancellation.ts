@@ -1,0 +1,46 @@
+import { sql } from 'kysely'
+import type { Database } from '../../src/db/database.ts'
+import { idIn } from '../../src/jobs/job.ts'
+import { BoundedMap } from '../../src/primitives/bounded-map.ts'
+
+/** Passes cancel requests on to the running handlers of this process. */
+export interface Cancellations {
+  /** @returns stops watching */
+  watch(jobId: string, onCancel: () => void): () => void
+  /** Passes on the cancel requests of a notification. */
+  request(jobIds: Iterable<string>): void
+  /** Finds the cancel requests of jobs that run here whose notification was lost. */
+  poll(): Promise<void>
+}
+
+/** A notification may arrive shortly before its job is watched. */
+const maxRememberedRequests = 1_000
+
+export function createCancellations({ kysely }: Database): Cancellations {
+  const watched = new Map<string, () => void>()
+  const remembered = new BoundedMap<true>(maxRememberedRequests)
+  const request = (jobIds: Iterable<string>) => {
+    for (const id of jobIds) {
+      const cancel = watched.get(id)
+      if (cancel) cancel()
+      else remembered.set(id, true)
+    }
+  }
+  return {
+    watch(jobId, onCancel) {
+      watched.set(jobId, onCancel)
+      if (remembered.get(jobId)) onCancel()
+      return () => {
+        // A later attempt may have replaced the entry.
+        if (watched.get(jobId) === onCancel) watched.delete(jobId)
+      }
+    },
+    request,
+    async poll() {
+      if (watched.size === 0) return
+      const { rows } = await sql<{ id: string }>`
+        select id from accepted.job where ${idIn([...watched.keys()])} and cancel_requested`.execute(kysely)
+      request(rows.map(({ id }) => id))
+    },
+  }
+}

@@ -1,0 +1,149 @@
+import { type QueryExecutorProvider, sql } from 'kysely'
+import { keyLock, type LockWait, rowLock } from '../../src/db/locks.ts'
+import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { isPendingIn, type PendingJob, pendingColumns } from './pending-jobs.ts'
+
+interface Keyed {
+  id: string
+  principal: string
+  idempotency_key: string | null
+}
+
+/** The locked rows of jobs that are about to complete. */
+export interface LockedJobs {
+  /** Those that have not ended. */
+  pending: ReadonlyMap<string, PendingJob>
+  /** The id of the job that had the effect, for each of them that is a duplicate. */
+  duplicates: ReadonlyMap<string, string>
+  /** Those whose key another transaction is about to commit. They are not in `pending`. */
+  keyLocked: ReadonlySet<string>
+}
+
+interface LockedRow extends PendingJob {
+  /** Whether the key's lock was taken; null without a key. */
+  is_key_locked: boolean | null
+  is_key_won: boolean
+}
+
+const lockOfKey = (operation: string) =>
+  sql`hashtextextended(idempotency_key, hashtextextended(principal, hashtextextended(${operation}, 0)))`
+
+/**
+ * Locks those of the jobs that have not ended, and inserts their keys into the dedup table, except of jobs that are to be
+ * canceled. The transaction that inserts a key first has the effect.
+ *
+ * @param timeoutSeconds the timeout of each later statement of the transaction
+ * @param lockWait `skip` leaves out jobs that another transaction has locked, and jobs whose key it is about to commit
+ */
+export async function lockAndClaimKeys(
+  trx: AnyTransaction,
+  operation: Operation,
+  ids: readonly string[],
+  { timeoutSeconds, lockWait }: { timeoutSeconds: number; lockWait: LockWait },
+): Promise<LockedJobs> {
+  const { rows } = await sql<LockedRow>`
+    with timeout as materialized (
+      select set_config('statement_timeout', ${`${timeoutSeconds}s`}, true)
+    ), pending as materialized (
+      select ${pendingColumns} from timeout, accepted.job where ${isPendingIn(ids)} order by id ${rowLock[lockWait]}
+    ), keyed as materialized (
+      select id, principal, idempotency_key, ${keyLock(lockOfKey(operation.name), lockWait)} as is_key_locked
+      from pending where idempotency_key is not null and not cancel_requested
+    ), won as (
+      insert into accepted.processed_key (operation, principal, key, job_id)
+      select ${operation.name}, principal, idempotency_key, id from keyed where is_key_locked
+      order by principal, idempotency_key, id
+      on conflict on constraint processed_key_pkey do nothing
+      returning job_id
+    )
+    select pending.*, keyed.is_key_locked, won.job_id is not null as is_key_won
+    from pending left join keyed on keyed.id = pending.id left join won on won.job_id = pending.id`.execute(trx)
+  const locked = rows.filter(({ is_key_locked }) => is_key_locked !== false)
+  const losers = locked.filter(({ is_key_locked, is_key_won }) => is_key_locked && !is_key_won)
+  return {
+    pending: new Map(locked.map((row) => [row.id, row])),
+    duplicates: await findDuplicates(trx, operation, losers),
+    keyLocked: new Set(rows.filter(({ is_key_locked }) => is_key_locked === false).map(({ id }) => id)),
+  }
+}
+
+/**
+ * Finds the jobs that hold the keys of these jobs, and claims the keys of jobs whose record has gone. A job may hold its own
+ * key already, when a row was restored or written by hand.
+ */
+async function findDuplicates(
+  trx: AnyTransaction,
+  operation: Operation,
+  losers: readonly Keyed[],
+): Promise<Map<string, string>> {
+  if (losers.length === 0) return new Map()
+  const holders = await findHolders(trx, operation, losers)
+  const duplicates = heldByOthers(holders)
+  const stale = losers.filter(({ id }) => !holders.has(id))
+  if (stale.length === 0) return duplicates
+  await deleteStale(trx, operation, stale)
+  const { rows } = await sql<{ job_id: string }>`
+    insert into accepted.processed_key (operation, principal, key, job_id)
+    select ${operation.name}, principal, key, job_id
+    from unnest(
+      ${stale.map(({ principal }) => principal)}::text[],
+      ${stale.map(({ idempotency_key }) => idempotency_key)}::text[],
+      ${stale.map(({ id }) => id)}::uuid[]
+    ) as mine (principal, key, job_id)
+    order by principal, key, job_id
+    on conflict on constraint processed_key_pkey do nothing
+    returning job_id`.execute(trx)
+  const winners = new Set(rows.map(({ job_id }) => job_id))
+  const others = stale.filter(({ id }) => !winners.has(id))
+  return new Map([...duplicates, ...(await findDuplicates(trx, operation, others))])
+}
+
+/** Deletes keys whose job's record has expired, although its partition may still exist. */
+async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: readonly Keyed[]): Promise<void> {
+  await sql`
+    delete from accepted.processed_key processed
+    using unnest(
+      ${jobs.map(({ principal }) => principal)}::text[],
+      ${jobs.map(({ idempotency_key }) => idempotency_key)}::text[]
+    ) as mine (principal, key)
+    where processed.operation = ${operation.name} and processed.principal = mine.principal and processed.key = mine.key
+      and not exists (select from accepted.job where job.id = processed.job_id and job.expires_at > now())`.execute(trx)
+}
+
+/** Maps those of the jobs whose key another job has processed to that job. */
+export async function findProcessed(
+  db: QueryExecutorProvider,
+  operation: Operation,
+  jobs: readonly Keyed[],
+): Promise<Map<string, string>> {
+  return heldByOthers(await findHolders(db, operation, jobs))
+}
+
+const heldByOthers = (holders: ReadonlyMap<string, string>) =>
+  new Map([...holders].filter(([id, holder]) => holder !== id))
+
+/** Maps those of the jobs whose key is held to the job that holds it. */
+async function findHolders(
+  db: QueryExecutorProvider,
+  operation: Operation,
+  jobs: readonly Keyed[],
+): Promise<Map<string, string>> {
+  const keyed = jobs.filter((job) => job.idempotency_key !== null)
+  if (keyed.length === 0) return new Map()
+  const principals = keyed.map(({ principal }) => principal)
+  const keys = keyed.map(({ idempotency_key }) => idempotency_key)
+  const { rows } = await sql<{ id: string; job_id: string }>`
+    select mine.id, processed.job_id
+    from unnest(
+      ${principals}::text[],
+      ${keys}::text[],
+      ${keyed.map(({ id }) => id)}::uuid[]
+    ) as mine (principal, key, id)
+    join accepted.processed_key processed
+      on processed.operation = ${operation.name} and processed.principal = any(${principals}::text[])
+      and processed.key = any(${keys}::text[]) and processed.principal = mine.principal and processed.key = mine.key
+    cross join lateral (
+      select from accepted.job holder where holder.id = processed.job_id and holder.expires_at > now() limit 1
+    ) as kept`.execute(db)
+  return new Map(rows.map(({ id, job_id }) => [id, job_id]))
+}

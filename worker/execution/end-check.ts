@@ -1,0 +1,29 @@
+import { sql } from 'kysely'
+import { currentTransactionId, registerCommitCheck } from '../../src/db/commit-check.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import type { OperationWorker } from './operation-worker.ts'
+import type { PendingJob } from './pending-jobs.ts'
+
+/**
+ * Registers how to find out whether a transaction that ends claims has committed. The first claim proves the commit of all:
+ * afterwards this worker no longer holds it.
+ */
+export async function registerEndCheck(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+  pending: ReadonlyMap<string, PendingJob>,
+): Promise<void> {
+  const [claim] = claims
+  if (!claim) return
+  const [row] = pending.values()
+  const transactionId = row?.transaction_id ?? (await readTransactionId(trx))
+  registerCommitCheck(trx, { transactionId, commitProof: worker.claims.endProof(claim) })
+}
+
+/** For transactions of jobs that have all ended before: no row has told the id. */
+async function readTransactionId(trx: AnyTransaction): Promise<string | undefined> {
+  const { rows } = await sql<{ id: string }>`select ${currentTransactionId} as id`.execute(trx)
+  return rows[0]?.id
+}

@@ -1,0 +1,195 @@
+import type { LockWait } from '../../src/db/locks.ts'
+import { commit, pipeline } from '../../src/db/pipeline.ts'
+import { useGenericPlan } from '../../src/db/plan-settings.ts'
+import { withTransactionRetry } from '../../src/db/retry.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import { findMismatch } from '../../src/validation.ts'
+import { AttemptTimeout, JobCanceled, SchemaMismatch } from '../errors.ts'
+import type { PerformHandler, PerformingJob } from '../handlers.ts'
+import type { Cancellations } from './cancellation.ts'
+import { type Completer, completeOrBisect } from './completer.ts'
+import { findProcessed } from './deduplicate.ts'
+import { recordFailure } from './fail.ts'
+import { runInHandlerScope } from './handler-scope.ts'
+import { type RunningJobRow, writeRunning } from './job-status.ts'
+import { describeJob, type OperationWorker, retryPolicy } from './operation-worker.ts'
+import type { PerformedJob } from './outcome.ts'
+import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
+import type { ProgressWriter } from './progress.ts'
+import { releaseClaims } from './release.ts'
+import type { RunTimes } from './run-times.ts'
+
+/** What the executors of all operations of a process share. */
+export interface RunContext {
+  progress: ProgressWriter
+  cancellations: Cancellations
+  runTimes: RunTimes
+  /** Aborts when the worker stops. From then on nothing begins, and nothing is recorded. */
+  stopping: AbortSignal
+}
+
+type PerformContext = RunContext & { completer: Completer }
+
+/** The pause before jobs are due again that could not begin, in seconds. */
+const beginFailureDelaySeconds = 5
+
+/** Runs a batch of jobs without `perform`: claim → settle, in one transaction. */
+export async function runBatch(worker: OperationWorker, claims: readonly Claim[], context: RunContext): Promise<void> {
+  const startedAt = performance.now()
+  const batch = claims.map((claim) => ({ claim }))
+  await completeOrBisect(worker, batch, context)
+  worker.metrics.observeRun(worker.operation.name, secondsSince(startedAt), claims.length)
+}
+
+/**
+ * Runs jobs with `perform`: claim → begin, together → perform, each by itself → complete or fail. Jobs that cannot begin
+ * are released.
+ *
+ * @param onEnd called when a job no longer uses its slot
+ * @returns whether all jobs have begun
+ */
+export async function runEach(
+  worker: OperationWorker,
+  claims: readonly Claim[],
+  context: PerformContext,
+  onEnd: (claim: Claim) => void,
+): Promise<boolean> {
+  let begun: BegunJobs
+  try {
+    begun = await begin(worker, claims, context, claims.length > 1 ? 'skip' : 'wait')
+  } catch (err) {
+    worker.log.error({ err }, `Jobs could not begin; released, due again in ${beginFailureDelaySeconds} s`)
+    if (!context.stopping.aborted) await releaseClaims(worker, claims, beginFailureDelaySeconds)
+    claims.forEach(onEnd)
+    return false
+  }
+  worker.notifier.notify('status', begun.running.keys())
+  const free = claims.filter(({ jobId }) => !begun.locked.has(jobId))
+  const locked = claims.filter(({ jobId }) => begun.locked.has(jobId))
+  // The others do not wait for the transaction that has locked a job.
+  const later = locked.map((claim) => runEach(worker, [claim], context, onEnd))
+  await Promise.all(free.map((claim) => runOne(worker, claim, begun, context).finally(() => onEnd(claim))))
+  return (await Promise.all(later)).every((hasBegun) => hasBegun)
+}
+
+async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, context: PerformContext): Promise<void> {
+  const { metrics, operation } = worker
+  const row = begun.running.get(claim.jobId)
+  // The job was canceled, has ended, has no record or is a duplicate: it ends without the handler.
+  if (!row || begun.duplicates.has(claim.jobId)) {
+    await context.completer.complete({ claim, isUnperformed: true })
+    return
+  }
+  const startedAt = performance.now()
+  try {
+    const performed = await perform(worker, claim, row, context)
+    const isWholeBatch = await context.completer.complete(performed)
+    // A batch that was bisected took longer than its jobs need.
+    if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))
+  } catch (error) {
+    await recordFailure(worker, claim, error, context)
+  }
+  metrics.observeRun(operation.name, secondsSince(startedAt), 1)
+}
+
+interface BegunJobs {
+  running: ReadonlyMap<string, RunningJobRow>
+  duplicates: ReadonlyMap<string, string>
+  /** Jobs that have not begun, because another transaction has locked them. */
+  locked: ReadonlySet<string>
+}
+
+/** Sets jobs to running, and finds those whose effect another job has had. */
+async function begin(
+  worker: OperationWorker,
+  claims: readonly Claim[],
+  { stopping }: RunContext,
+  lockWait: LockWait,
+): Promise<BegunJobs> {
+  const { operation, database } = worker
+  const ids = claims.map(({ jobId }) => jobId)
+  const setRunning = (kyselyTrx: unknown) =>
+    pipeline(kyselyTrx as AnyTransaction, (trx) => [
+      useGenericPlan(trx),
+      // In a statement of its own: a statement that waits for a lock reads the queue as it was before the wait.
+      lockPending(trx, ids, lockWait),
+      writeRunning(trx, operation, claims),
+      commit(trx),
+    ])
+  const beginOnce = async () => {
+    const [, pending, running] = await database.kysely.transaction().execute(setRunning)
+    const taken = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
+    const notLocked = lockWait === 'skip' ? ids.filter((id) => !pending.has(id)) : []
+    return {
+      running,
+      duplicates: await findProcessed(database.kysely, operation, taken),
+      locked: await findPending(database.kysely, notLocked),
+    }
+  }
+  // To begin twice changes nothing but the times that are shown.
+  return withTransactionRetry(beginOnce, retryPolicy(worker, stopping))
+}
+
+/** Runs the handler's `perform` until it ends, its time is over, or the job is canceled. */
+async function perform(
+  worker: OperationWorker,
+  claim: Claim,
+  row: PendingJob,
+  context: RunContext,
+): Promise<PerformedJob> {
+  const { operation } = worker
+  const handler = worker.handler as PerformHandler<typeof operation>
+  const mismatch = findMismatch(operation.schemas.payload, claim.payload)
+  if (mismatch) throw new SchemaMismatch('payload', operation.name, mismatch)
+  const { signal, abort, dispose } = attemptSignal(operation.timeoutSeconds, row.id, context)
+  let resource: string | undefined
+  const job: PerformingJob = {
+    ...describeJob(worker, claim, row),
+    signal,
+    progress: (percent, message) => context.progress.report(row, percent, message),
+    setResource: (path) => {
+      resource = path
+    },
+  }
+  try {
+    const performing = runInHandlerScope({ log: job.log, fail: abort }, () => handler.perform(job))
+    // An isolated handler ends or is killed, and only then is its slot free. So no retry overlaps with it.
+    const result = await (worker.handler.isolate ? performing : Promise.race([performing, rejectOnAbort(signal)]))
+    // A handler that returns because it was aborted has not done its work.
+    signal.throwIfAborted()
+    return { claim, result, resource }
+  } finally {
+    dispose()
+    context.progress.forget(row.id)
+  }
+}
+
+/** The signal of an attempt: it aborts at the timeout, when the job is canceled and when the worker stops. */
+function attemptSignal(timeoutSeconds: number, jobId: string, { stopping, cancellations }: RunContext) {
+  const controller = new AbortController()
+  const abort = (reason: unknown) => controller.abort(reason)
+  const stop = () => abort(stopping.reason)
+  stopping.addEventListener('abort', stop, { once: true })
+  if (stopping.aborted) stop()
+  const unwatch = cancellations.watch(jobId, () => abort(new JobCanceled()))
+  const timer = setTimeout(() => abort(new AttemptTimeout(timeoutSeconds)), timeoutSeconds * 1000)
+  return {
+    signal: controller.signal,
+    abort,
+    // The worker outlives millions of attempts, so each takes its listeners off again.
+    dispose() {
+      clearTimeout(timer)
+      unwatch()
+      stopping.removeEventListener('abort', stop)
+    },
+  }
+}
+
+const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+
+const secondsSince = (startedAt: number) => (performance.now() - startedAt) / 1000

@@ -1,0 +1,30 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Logger } from 'pino'
+
+/** A running `perform` or `settle`. */
+interface RunningHandler {
+  log: Logger
+  /** Fails the attempt. Has no effect once the handler has returned. */
+  fail(error: unknown): void
+}
+
+const current = new AsyncLocalStorage<RunningHandler>()
+
+/** Runs a handler so that {@link failUncaught} can attribute uncaught errors to it. */
+export const runInHandlerScope = <Result>(handler: RunningHandler, work: () => Result): Result =>
+  current.run(handler, work)
+
+/**
+ * Fails the attempt of the handler that left an error uncaught, in a promise that it did not await, a timer or an event
+ * emitter. Its `settle` is rolled back; other jobs are not affected. Call it in the process's listeners to
+ * `unhandledRejection` and `uncaughtException`, as `accepted worker` does.
+ *
+ * @returns false when the error does not come from a handler
+ */
+export function failUncaught(error: unknown): boolean {
+  const handler = current.getStore()
+  if (!handler) return false
+  handler.log.error({ err: error }, 'The handler left an error uncaught; the attempt fails')
+  handler.fail(error ?? new Error(`The handler left ${error} uncaught`))
+  return true
+}

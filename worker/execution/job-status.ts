@@ -1,0 +1,189 @@
+import { type RawBuilder, sql } from 'kysely'
+import type { JobErrorColumn } from '../../src/db/tables.ts'
+import { idIn } from '../../src/jobs/job.ts'
+import { pendingStatusesSql } from '../../src/jobs/status.ts'
+import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
+import { type AnyTransaction, keepSeconds, type Operation } from '../../src/operation.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import { heldJobIds } from '../../src/queue/claim.ts'
+import { LostClaim } from '../../src/queue/errors.ts'
+import { byId, isLockedByUs, type PendingJob, pendingColumns } from './pending-jobs.ts'
+
+const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
+
+/** The row of a job whose attempt has begun. */
+export interface RunningJobRow extends PendingJob {
+  /** Another job has, or had, its idempotency key. */
+  is_key_taken: boolean
+}
+
+/**
+ * Sets jobs to running that this transaction has locked. Returns those that are still claimed in their attempt and are not
+ * to be canceled.
+ */
+export async function writeRunning(
+  trx: AnyTransaction,
+  operation: Operation,
+  claims: readonly Claim[],
+): Promise<Map<string, RunningJobRow>> {
+  const attempts = Object.fromEntries(claims.map(({ jobId, attempt }) => [jobId, attempt]))
+  const { rows } = await sql<RunningJobRow>`
+    update accepted.job set
+      status = 'running', attempt = (${JSON.stringify(attempts)}::jsonb -> job.id::text)::integer,
+      started_at = coalesce(started_at, statement_timestamp()), attempt_started_at = statement_timestamp(),
+      progress_at = null, updated_at = statement_timestamp(), sequence = sequence + 1
+    where ${idIn(jobIds(claims))} and ${isLockedByUs} and job.id = any(${heldJobIds(operation.name, claims)})
+      and job.operation = ${operation.name} and job.status in ${pendingStatusesSql} and not job.cancel_requested
+    returning ${pendingColumns}, exists (
+      select from accepted.processed_key processed
+      where processed.operation = job.operation and processed.principal = job.principal
+        and processed.key = job.idempotency_key and processed.job_id <> job.id
+    ) as is_key_taken`.execute(trx)
+  return byId(rows)
+}
+
+/** How a job ends that has succeeded. */
+export interface JobCompletion {
+  id: string
+  attempt: number
+  result: unknown
+  resource: string | undefined
+}
+
+/** @throws LostClaim when one of the jobs is no longer pending */
+export async function writeSucceeded(
+  trx: AnyTransaction,
+  operation: Operation,
+  completions: readonly JobCompletion[],
+): Promise<EndedJob[]> {
+  if (completions.length === 0) return []
+  const ids = completions.map(({ id }) => id)
+  const { rows } = await sql<EndedJob>`
+    update accepted.job set
+      status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
+      resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
+      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    from unnest(
+      ${ids}::uuid[],
+      ${completions.map(({ attempt }) => attempt)}::integer[],
+      ${completions.map(({ result }) => toJson(result))}::jsonb[],
+      ${completions.map(({ resource }) => resource ?? null)}::text[]
+    ) as ended (id, attempt, result, resource)
+    where job.id = ended.id and ${idIn(ids)}
+      and job.operation = ${operation.name} and job.status in ${pendingStatusesSql}
+    returning job.id, ${matchingEndpoints}`.execute(trx)
+  if (rows.length !== completions.length) throw new LostClaim(`Another transaction has ended one of ${ids}`)
+  return rows
+}
+
+const toJson = (value: unknown): string | null => (value === undefined || value === null ? null : JSON.stringify(value))
+
+/**
+ * Ends duplicates like the job that had the effect, with its result and resource.
+ *
+ * @param duplicates maps each duplicate's id to the id of the job that had the effect
+ * @throws LostClaim when one of the jobs is no longer pending
+ */
+export async function writeDuplicates(
+  trx: AnyTransaction,
+  operation: Operation,
+  claims: readonly Claim[],
+  duplicates: ReadonlyMap<string, string>,
+): Promise<EndedJob[]> {
+  if (duplicates.size === 0) return []
+  const { rows } = await sql<{ id: string; result: unknown; resource: string | null }>`
+    select id, result, resource from accepted.job where id = any(${[...duplicates.values()]}::uuid[])`.execute(trx)
+  const originals = byId(rows)
+  const completions = claims.flatMap(({ jobId, attempt }) => {
+    const original = duplicates.get(jobId)
+    if (original === undefined) return []
+    const { result, resource } = originals.get(original) ?? {}
+    return [{ id: jobId, attempt, result, resource: resource ?? undefined }]
+  })
+  return writeSucceeded(trx, operation, completions)
+}
+
+/** Ends locked jobs as canceled. Keeps the payload for a retry. */
+export function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
+  return writeUnsuccessful(trx, claims, sql`status = 'canceled'`)
+}
+
+/** Ends locked jobs as failed. Keeps the payload for a retry. */
+export function writeFailed(trx: AnyTransaction, claims: readonly Claim[], error: JobErrorColumn): Promise<EndedJob[]> {
+  const change = sql`
+    status = 'failed', attempt = ended.attempt, error = ${JSON.stringify(error)},
+    started_at = coalesce(started_at, now())`
+  return writeUnsuccessful(trx, claims, change)
+}
+
+async function writeUnsuccessful(
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+  change: RawBuilder<unknown>,
+): Promise<EndedJob[]> {
+  if (claims.length === 0) return []
+  const ids = jobIds(claims)
+  const { rows } = await sql<EndedJob>`
+    update accepted.job set
+      ${change}, payload = ended.payload,
+      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    from unnest(
+      ${ids}::uuid[],
+      ${claims.map(({ attempt }) => attempt)}::integer[],
+      ${claims.map(({ payload }) => JSON.stringify(payload ?? null))}::jsonb[]
+    ) as ended (id, attempt, payload)
+    where job.id = ended.id and ${idIn(ids)}
+    returning job.id, ${matchingEndpoints}`.execute(trx)
+  return rows
+}
+
+/** Sets locked jobs from running to queued: their attempt was cut short and does not count. */
+export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): Promise<void> {
+  if (ids.length === 0) return
+  await sql`
+    update accepted.job set status = 'queued', sequence = sequence + 1, updated_at = statement_timestamp()
+    where ${idIn(ids)} and status = 'running'`.execute(trx)
+}
+
+/**
+ * Sets locked jobs to queued for their next attempt, after a failed one.
+ *
+ * @param extraAttempts 1 gives them another attempt in place of the failed one
+ */
+export async function writeRetried(trx: AnyTransaction, claims: readonly Claim[], extraAttempts: 0 | 1): Promise<void> {
+  if (claims.length === 0) return
+  const ids = jobIds(claims)
+  await sql`
+    update accepted.job set
+      status = 'queued', attempt = failed.attempt, max_attempts = max_attempts + ${extraAttempts},
+      started_at = coalesce(started_at, now()), updated_at = statement_timestamp(), sequence = sequence + 1
+    from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as failed (id, attempt)
+    where job.id = failed.id and ${idIn(ids)}`.execute(trx)
+}
+
+/** Records failed attempts of locked jobs. */
+export async function writeAttempts(
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+  pending: ReadonlyMap<string, PendingJob>,
+  error: JobErrorColumn,
+): Promise<void> {
+  if (claims.length === 0) return
+  await sql`
+    insert into accepted.attempt (job_id, attempt, error, started_at)
+    select job_id, attempt, ${JSON.stringify(error)}, started_at
+    from unnest(
+      ${jobIds(claims)}::uuid[],
+      ${claims.map(({ attempt }) => attempt)}::integer[],
+      ${claims.map(({ jobId }) => pending.get(jobId)?.attempt_started_at ?? null)}::timestamptz[]
+    ) as ended (job_id, attempt, started_at)
+    on conflict on constraint attempt_pkey do nothing`.execute(trx)
+}
+
+/** Removes jobs from quarantine: they have run alone and ended, so they did not crash the worker. */
+export async function removeFromQuarantine(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
+  const ids = jobIds(claims.filter(({ isQuarantined }) => isQuarantined))
+  if (ids.length > 0) await sql`delete from accepted.quarantine where job_id = any(${ids}::uuid[])`.execute(trx)
+}

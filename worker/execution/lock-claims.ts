@@ -1,0 +1,39 @@
+import type { LockWait } from '../../src/db/locks.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import type { OperationWorker } from './operation-worker.ts'
+import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
+
+/** Claims that may be ended in this transaction, with the rows of those jobs that are pending. */
+export interface LockedClaims {
+  claims: Claim[]
+  pending: ReadonlyMap<string, PendingJob>
+  /** Claims that were left out because another transaction has locked their job. */
+  lockedByOthers: Claim[]
+}
+
+/**
+ * Locks jobs and then those of their claims that are still held, by this worker or another one. With `skip`, jobs that
+ * another transaction has locked are left out: it may be about to complete them.
+ *
+ * @param options.isOverdue only claims whose heartbeat is overdue
+ */
+export async function lockClaims(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  found: readonly Claim[],
+  { isOverdue = false, lockWait }: { isOverdue?: boolean; lockWait: LockWait },
+): Promise<LockedClaims> {
+  const ids = found.map(({ jobId }) => jobId)
+  const pending = await lockPending(trx, ids, lockWait)
+  const lockedIds = await findPending(
+    trx,
+    ids.filter((id) => !pending.has(id)),
+  )
+  const free = found.filter(({ jobId }) => !lockedIds.has(jobId))
+  return {
+    pending,
+    claims: await worker.claims.lock(trx, free, { isOverdue, lockWait }),
+    lockedByOthers: found.filter(({ jobId }) => lockedIds.has(jobId)),
+  }
+}

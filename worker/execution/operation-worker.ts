@@ -1,0 +1,71 @@
+import type { Logger } from 'pino'
+import type { Database } from '../../src/db/database.ts'
+import type { Notifier } from '../../src/db/notifier.ts'
+import type { TransactionPolicy } from '../../src/db/transaction.ts'
+import type { Operation } from '../../src/operation.ts'
+import type { PgBoss } from '../../src/queue/boss.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import type { Claims } from '../../src/queue/claims.ts'
+import type { Handler, RunningJob } from '../handlers.ts'
+import type { Metrics, OutcomeCounts } from '../metrics.ts'
+import type { PendingJob } from './pending-jobs.ts'
+
+/** The part of a worker process that runs one operation: what its functions work with. */
+export interface OperationWorker {
+  operation: Operation
+  handler: Handler
+  claims: Claims
+  database: Database
+  boss: PgBoss
+  notifier: Notifier
+  metrics: Metrics
+  log: Logger
+}
+
+/** What a transaction has changed, to be announced after its commit. */
+export interface CommitResult {
+  /** The jobs whose status has changed. */
+  jobs: readonly string[]
+  /** Operations that have new work. */
+  enqueued: Iterable<string>
+  outcomes: OutcomeCounts
+}
+
+/** Counts what a committed transaction has changed, and notifies workers and watchers. */
+export function announce({ operation, metrics, notifier }: OperationWorker, result: CommitResult): void {
+  metrics.countOutcomes(operation.name, result.outcomes)
+  notifier.notify('work', result.enqueued)
+  notifier.notify('status', result.jobs)
+}
+
+/**
+ * How the transactions of a worker run again: until Postgres is back, and up to 10 times on contention. A full disk counts
+ * as contention, because it may be full for this job alone. Every transaction is fenced to its claims.
+ *
+ * @param signal aborts when the worker stops; then nothing runs again
+ */
+export function retryPolicy({ operation, metrics }: OperationWorker, signal: AbortSignal): TransactionPolicy {
+  return {
+    maxRetries: { contention: 10, 'disk-full': 10, 'lost-connection': Infinity, outage: Infinity },
+    commitCheckTimeoutMs: Infinity,
+    isFenced: true,
+    signal,
+    onRetry: (reason) => metrics.countRetry(operation.name, reason === 'contention' ? 'contention' : 'outage'),
+  }
+}
+
+/** The members of a job that `perform` and `settle` both get. */
+export function describeJob(worker: OperationWorker, claim: Claim, row: PendingJob): Omit<RunningJob, 'setResource'> {
+  const { traceparent } = row
+  return {
+    id: row.id,
+    operation: worker.operation.name,
+    payload: claim.payload,
+    principal: row.principal,
+    attempt: claim.attempt,
+    maxAttempts: row.max_attempts,
+    idempotencyKey: row.idempotency_key ?? row.id,
+    traceparent: traceparent ?? undefined,
+    log: worker.log.child({ job: row.id, attempt: claim.attempt, ...(traceparent && { traceparent }) }),
+  }
+}

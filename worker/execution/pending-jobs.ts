@@ -1,0 +1,61 @@
+import { type QueryExecutorProvider, type RawBuilder, sql } from 'kysely'
+import { currentTransactionId } from '../../src/db/commit-check.ts'
+import { type LockWait, rowLock } from '../../src/db/locks.ts'
+import { idIn } from '../../src/jobs/job.ts'
+import { pendingStatusesSql } from '../../src/jobs/status.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+
+/** The row of a job that has not ended. */
+export interface PendingJob {
+  id: string
+  principal: string
+  idempotency_key: string | null
+  traceparent: string | null
+  attempt: number
+  max_attempts: number
+  attempt_started_at: Date | null
+  cancel_requested: boolean
+  /** Seconds until the record expires. */
+  kept_seconds: number
+  /** The transaction that read the row. */
+  transaction_id: string
+}
+
+/** The columns of {@link PendingJob}. */
+export const pendingColumns = sql`
+  job.id, job.principal, job.idempotency_key, job.traceparent, job.attempt, job.max_attempts, job.attempt_started_at,
+  job.cancel_requested, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
+  ${currentTransactionId} as transaction_id`
+
+/** Indexes rows by their id. */
+export const byId = <Row extends { id: string }>(rows: readonly Row[]): Map<string, Row> =>
+  new Map(rows.map((row) => [row.id, row]))
+
+/** A condition on `job`: it is one of these and has not ended. */
+export const isPendingIn = (ids: readonly string[]): RawBuilder<boolean> =>
+  sql`${idIn(ids)} and job.status in ${pendingStatusesSql}`
+
+/** Locks those of the jobs that have not ended, in the order of their ids. */
+export async function lockPending(
+  trx: AnyTransaction,
+  ids: readonly string[],
+  lockWait: LockWait = 'wait',
+): Promise<Map<string, PendingJob>> {
+  const { rows } = await sql<PendingJob>`
+    select ${pendingColumns} from accepted.job where ${isPendingIn(ids)} order by id ${rowLock[lockWait]}`.execute(trx)
+  return byId(rows)
+}
+
+/** Returns the ids of those jobs that have not ended, locked or not. */
+export async function findPending(db: QueryExecutorProvider, ids: readonly string[]): Promise<Set<string>> {
+  if (ids.length === 0) return new Set()
+  const { rows } = await sql<{ id: string }>`select id from accepted.job where ${isPendingIn(ids)}`.execute(db)
+  return new Set(rows.map(({ id }) => id))
+}
+
+/**
+ * A condition on `job`: this transaction has locked the row in an earlier statement. The column xmax of a locked row holds
+ * the transaction that locked it.
+ * Not for use in a savepoint, which has an id of its own.
+ */
+export const isLockedByUs: RawBuilder<boolean> = sql`job.xmax = pg_current_xact_id()::xid`

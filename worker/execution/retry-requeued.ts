@@ -1,0 +1,36 @@
+import { sql } from 'kysely'
+import { enqueue } from '../../src/jobs/enqueue.ts'
+import { newRetry, type RetryableJob, retryableColumns } from '../../src/jobs/retry.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import { uuid7 } from '../../src/primitives/uuid.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import type { OperationWorker } from './operation-worker.ts'
+
+/**
+ * Retries failed jobs whose queue row was put back, for example with pg-boss's own redrive. Failed is final, so each runs as
+ * a new job, like any other retry.
+ *
+ * @param claims claims of jobs that have ended or have no record
+ * @returns the operations whose workers to notify after the commit
+ */
+export async function retryRequeued(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+): Promise<string[]> {
+  if (claims.length === 0) return []
+  const ids = claims.map(({ jobId }) => jobId)
+  const { rows } = await sql<RetryableJob>`
+    select ${retryableColumns} from accepted.job
+    where id = any(${ids}::uuid[]) and operation = ${worker.operation.name} and status = 'failed'`.execute(trx)
+  const failed = new Map(rows.map((row) => [row.id, row]))
+  const retries = claims.flatMap(({ jobId, payload }) => {
+    const job = failed.get(jobId)
+    return job ? [newRetry({ ...job, payload }, worker.operation, uuid7())] : []
+  })
+  const created = retries.map(({ id }) => id)
+  worker.log.warn({ jobs: ids, retries: created }, 'Claimed jobs that had ended; failed ones run again as new jobs')
+  if (retries.length === 0) return []
+  await enqueue(worker.boss, trx, retries)
+  return [worker.operation.name]
+}

@@ -1,0 +1,96 @@
+import type { TSchema } from 'typebox'
+import { enqueue } from '../../src/jobs/enqueue.ts'
+import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { uuid7 } from '../../src/primitives/uuid.ts'
+import { assertPayload, findMismatch } from '../../src/validation.ts'
+import { AttemptTimeout, SchemaMismatch } from '../errors.ts'
+import type { SettlingJob } from '../handlers.ts'
+import { runInHandlerScope } from './handler-scope.ts'
+import type { JobCompletion } from './job-status.ts'
+import { describeJob, type OperationWorker } from './operation-worker.ts'
+import type { PerformedJob } from './outcome.ts'
+import type { PendingJob } from './pending-jobs.ts'
+
+/**
+ * Runs the handler's `settle` for jobs of the transaction.
+ *
+ * @returns how each job ends, and the operations that the handler has enqueued jobs of
+ * @throws AttemptTimeout when `settle` takes longer than the operation's timeout
+ * @throws SchemaMismatch when a payload or a result does not match its schema
+ */
+export async function runSettle(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  performed: readonly PerformedJob[],
+  pending: ReadonlyMap<string, PendingJob>,
+): Promise<{ completions: JobCompletion[]; enqueued: Set<string> }> {
+  const { operation, handler } = worker
+  const payloads = performed.map(({ claim }) => claim.payload)
+  // Rows may come from SQL or from another release. `perform` has checked its payload already.
+  if (!handler.perform) assertMatch(operation, 'payload', payloads)
+  const enqueued = new Set<string>()
+  const resources = new Map<string, string>()
+  const jobs = performed.map((job) => {
+    const row = pending.get(job.claim.jobId) as PendingJob
+    const setResource = (path: string) => void resources.set(row.id, path)
+    return { ...settlingJob(worker, job, row, enqueued), setResource }
+  })
+  const results = jobs.length > 0 && handler.settle ? await callSettle(worker, trx, jobs) : undefined
+  if (results && results.length !== jobs.length) {
+    throw new Error(`settle of '${operation.name}' must return one result for each job, in the same order`)
+  }
+  const hasResult = operation.schemas.result !== undefined
+  const completions = performed.map(({ claim, result, resource }, index) => ({
+    id: claim.jobId,
+    attempt: claim.attempt,
+    result: hasResult ? (results ? results[index] : result) : undefined,
+    resource: resources.get(claim.jobId) ?? resource,
+  }))
+  if (hasResult) {
+    assertMatch(
+      operation,
+      'result',
+      completions.map(({ result }) => result),
+    )
+  }
+  return { completions, enqueued }
+}
+
+async function callSettle({ handler, log, operation }: OperationWorker, trx: AnyTransaction, jobs: SettlingJob[]) {
+  const { timeoutSeconds } = operation
+  const failure = Promise.withResolvers<never>()
+  const timer = setTimeout(() => failure.reject(new AttemptTimeout(timeoutSeconds)), timeoutSeconds * 1000)
+  try {
+    const settling = runInHandlerScope({ log, fail: failure.reject }, () => handler.settle?.(trx, jobs))
+    return await Promise.race([settling, failure.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** One value that does not match fails the whole batch, which is then bisected until its job is alone. */
+function assertMatch({ name, schemas }: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
+  for (const value of values) {
+    const mismatch = findMismatch(schemas[what] as TSchema, value)
+    if (mismatch) throw new SchemaMismatch(what, name, mismatch)
+  }
+}
+
+function settlingJob(
+  worker: OperationWorker,
+  { claim, result }: PerformedJob,
+  row: PendingJob,
+  enqueued: Set<string>,
+): Omit<SettlingJob, 'setResource'> {
+  return {
+    ...describeJob(worker, claim, row),
+    result,
+    async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
+      assertPayload(next, payload)
+      const job = { ...rest, id: uuid7(), operation: next, payload, principal, idempotencyKey: key }
+      await enqueue(worker.boss, trx, [job])
+      enqueued.add(next.name)
+      return job.id
+    },
+  }
+}

@@ -1,0 +1,76 @@
+// The program of a child process or thread. Every child loads it, so it imports little.
+import { once } from 'node:events'
+import { isMainThread, parentPort, Worker } from 'node:worker_threads'
+import { pino } from 'pino'
+import { serializeError, toError } from '../../src/primitives/redact.ts'
+import { describeError, JobFailed, RetryAfter } from '../errors.ts'
+import type { FromChild, SentJob, Thrown, ToChild } from './child.ts'
+
+const send = (message: FromChild): void => {
+  if (parentPort) parentPort.postMessage(message)
+  else process.send?.(message)
+}
+
+const parentWatch = isMainThread ? watchParent() : undefined
+let abortController = new AbortController()
+
+const receive = (message: ToChild): void => {
+  if (message.type === 'perform') void perform(message.job)
+  else if (message.type === 'abort') abortController.abort(toError(message.reason))
+  else process.exit(0)
+}
+if (parentPort) {
+  parentPort.on('message', receive)
+} else {
+  process.on('message', receive)
+  // A terminal's Ctrl-C or a supervisor's SIGTERM reaches the whole process group. The worker decides when a child
+  // exits.
+  process.on('SIGINT', () => {})
+  process.on('SIGTERM', () => {})
+}
+
+/**
+ * Kills this process when the worker is gone: standard input, which the worker holds open, then ends. A separate thread
+ * waits for that, because a handler may block this one.
+ */
+async function watchParent(): Promise<void> {
+  const source = `
+    const end = () => process.kill(process.pid, 'SIGKILL')
+    new (require('node:net').Socket)({ fd: 0 }).on('error', end).on('close', end).resume()
+    require('node:worker_threads').parentPort.postMessage('watching')`
+  const thread = new Worker(source, { eval: true, execArgv: [], env: {} })
+  thread.unref()
+  await once(thread, 'message')
+}
+
+async function perform({ module, logLevel, ...job }: SentJob): Promise<void> {
+  abortController = new AbortController()
+  const { signal } = abortController
+  await parentWatch
+  send({ type: 'started' })
+  const write = (line: string) => send({ type: 'log', line })
+  const log = pino({ base: null, level: logLevel, serializers: { err: serializeError } }, { write })
+  try {
+    const { default: perform } = await import(module)
+    if (typeof perform !== 'function') throw new TypeError(`${module} must export a perform function as its default`)
+    const result = await perform({
+      ...job,
+      signal,
+      log,
+      progress: (percent: number, message?: string) => send({ type: 'progress', percent, message }),
+      setResource: (path: string) => send({ type: 'resource', path }),
+    })
+    send({ type: 'returned', result })
+  } catch (error) {
+    send({ type: 'threw', thrown: serializeThrown(error) })
+  }
+}
+
+function serializeThrown(error: unknown): Thrown {
+  if (error instanceof JobFailed) {
+    return { kind: 'JobFailed', error: describeError(error), stack: serializeError(error).stack }
+  }
+  if (error instanceof RetryAfter) return { kind: 'RetryAfter', seconds: error.seconds }
+  if (error instanceof Error) return { kind: 'Error', error: serializeError(error) }
+  return { kind: 'other', value: typeof error === 'string' ? error : undefined }
+}

@@ -1,0 +1,110 @@
+import { fork } from 'node:child_process'
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import type { JobErrorColumn } from '../../src/db/tables.ts'
+import type { SerializedError } from '../../src/primitives/redact.ts'
+import type { PerformingJob } from '../handlers.ts'
+
+/** A message from the worker to a child. */
+export type ToChild = { type: 'perform'; job: SentJob } | { type: 'abort'; reason: SerializedError } | { type: 'exit' }
+
+/** The serializable part of a job. */
+export interface SentJob extends Omit<PerformingJob, 'signal' | 'log' | 'progress' | 'setResource'> {
+  /** The URL of the module whose default export performs the job. */
+  module: string
+  logLevel: string
+}
+
+/** A message from a child about its job. */
+export type FromChild =
+  | { type: 'started' }
+  | { type: 'progress'; percent: number; message: string | undefined }
+  | { type: 'resource'; path: string }
+  | { type: 'log'; line: string }
+  | { type: 'returned'; result: unknown }
+  | { type: 'threw'; thrown: Thrown }
+
+/** A serialized error or other thrown value. */
+export type Thrown =
+  | { kind: 'JobFailed'; error: JobErrorColumn; stack: string }
+  | { kind: 'RetryAfter'; seconds: number }
+  | { kind: 'Error'; error: SerializedError }
+  | { kind: 'other'; value: string | undefined }
+
+/** A child process or thread. It performs at most one job at a time. */
+export interface Child {
+  /** Receives the messages about the current job. */
+  listener: ChildListener | undefined
+  send(message: ToChild): void
+  kill(): void
+  /** Resolves to how the child ended (`SIGKILL`, `exit code 1`), after its last message was received. */
+  ended: Promise<string>
+}
+
+export interface ChildListener {
+  onMessage(message: FromChild): void
+  /** @param how see {@link Child.ended} */
+  onEnd(how: string): void
+}
+
+// The extension differs between the sources and the build.
+const entry = new URL(`./child-main${extname(import.meta.url)}`, import.meta.url)
+
+/** @param memoryLimit heap limit in MiB */
+export function startProcess(memoryLimit?: number): Child {
+  const process = fork(entry, {
+    // Structured clone, as between threads.
+    serialization: 'advanced',
+    // The child exits when its standard input ends, which happens when this process is gone.
+    stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
+    execArgv: [...inheritedArguments(), ...(memoryLimit ? [`--max-old-space-size=${memoryLimit}`] : [])],
+  })
+  const child: Child = {
+    listener: undefined,
+    send: (message) => void process.send(message),
+    kill: () => void process.kill('SIGKILL'),
+    ended: new Promise((resolve) => {
+      const exited = new Promise<string>((exit) => {
+        process.once('exit', (code, signal) => exit(signal ?? `exit code ${code}`))
+      })
+      // The last messages may arrive after `exit`, but before `disconnect`. A child that only disconnects is useless.
+      process.once('disconnect', () => {
+        process.kill('SIGKILL')
+        resolve(exited)
+      })
+      process.on('error', (error) => {
+        // With a pid, the process has started and `exit` follows.
+        if (process.pid === undefined) resolve(error.message)
+      })
+    }),
+  }
+  process.on('message', (message) => child.listener?.onMessage(message as FromChild))
+  return reportEnd(child)
+}
+
+/** @param memoryLimit heap limit in MiB */
+export function startThread(memoryLimit?: number): Child {
+  const thread = new Worker(entry, memoryLimit ? { resourceLimits: { maxOldGenerationSizeMb: memoryLimit } } : {})
+  let cause: Error | undefined
+  const child: Child = {
+    listener: undefined,
+    send: (message) => thread.postMessage(message),
+    kill: () => void thread.terminate(),
+    ended: new Promise((resolve) => {
+      thread.on('error', (error) => {
+        cause = error as Error
+      })
+      thread.once('exit', (code) => resolve(cause ? cause.message : `exit code ${code}`))
+    }),
+  }
+  thread.on('message', (message) => child.listener?.onMessage(message))
+  return reportEnd(child)
+}
+
+function reportEnd(child: Child): Child {
+  void child.ended.then((how) => child.listener?.onEnd(how))
+  return child
+}
+
+// Two processes cannot open a debugger on the same address.
+const inheritedArguments = () => process.execArgv.filter((argument) => !argument.startsWith('--inspect'))

@@ -1,0 +1,35 @@
+import { heartbeatIntervalMs } from '../../src/queue/heartbeat.ts'
+
+/**
+ * Tracks whether this worker's own connection is stable. Only then does an old heartbeat mean that a worker is dead.
+ */
+export interface ConnectionHealth {
+  /** Records that a heartbeat was written. A late one counts as an outage: this worker itself was stalled. */
+  recordHeartbeat(): void
+  /** Records that Postgres was unavailable. */
+  recordOutage(): void
+  /** Whether heartbeats are on time and the last outage is over for two heartbeat intervals. */
+  isStable(): boolean
+}
+
+/**
+ * Creates the connection health of a worker. After an outage, the heartbeats of all workers are old. A worker must not
+ * rescue the jobs of the others before they have had time to write a heartbeat.
+ */
+export function createConnectionHealth(): ConnectionHealth {
+  let outageAt = performance.now()
+  let heartbeatAt = performance.now()
+  return {
+    recordHeartbeat() {
+      if (performance.now() - heartbeatAt > 2 * heartbeatIntervalMs) outageAt = performance.now()
+      heartbeatAt = performance.now()
+    },
+    recordOutage() {
+      outageAt = performance.now()
+    },
+    isStable() {
+      const now = performance.now()
+      return now - outageAt > 2 * heartbeatIntervalMs && now - heartbeatAt <= 2 * heartbeatIntervalMs
+    },
+  }
+}

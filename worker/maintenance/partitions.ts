@@ -1,0 +1,82 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { type RawBuilder, sql } from 'kysely'
+import type { Logger } from 'pino'
+import type { Database } from '../../src/db/database.ts'
+import { type RetryPolicy, withTransactionRetry } from '../../src/db/retry.ts'
+import { dutyCyclePause } from '../../src/primitives/periodic.ts'
+
+/** Pages of each key table that one transaction deletes from. They hold about a thousand keys. */
+const maxPagesPerTransaction = 16
+/** For jobs that have no partition of their own day, and must be deleted one by one. */
+const maxJobsPerTransaction = 1_000
+/** Other statements queue behind one that waits for a table lock, so it waits only 100 ms, up to three times. */
+const lockPolicy: RetryPolicy = { maxRetries: { contention: 2 }, baseDelayMs: 1_000, maxDelayMs: 1_000 }
+/** The share of the time that deleting takes. The rest leaves the disk to the requests that are being accepted. */
+const maxDeletingShare = 0.1
+
+/**
+ * Creates the partitions of the coming days. Drops the partitions of the days whose jobs have all expired, with their
+ * keys and attempts. Logs errors, for example when a table stays locked; the next run tries again.
+ *
+ * @param stopping ends the deletion; the next run continues it
+ */
+export async function maintainPartitions(
+  database: Database,
+  log: Logger,
+  stopping: AbortSignal = new AbortController().signal,
+): Promise<void> {
+  try {
+    const created = await callFunction<string>(database, sql`accepted.create_job_partitions()`, stopping)
+    if (created.length > 0) log.info({ partitions: created }, 'Partitions created')
+  } catch (err) {
+    log.warn({ err }, 'Could not create partitions; the next run retries')
+  }
+  try {
+    for (;;) {
+      const [day] = await callFunction<string | null>(database, sql`accepted.begin_expiry()::text`, stopping)
+      if (!day || !(await deleteDay(database, day, stopping))) return
+      log.info({ day }, 'Deleted the expired jobs of a day')
+    }
+  } catch (err) {
+    log.warn({ err }, 'Could not delete expired jobs; the next run retries')
+  }
+}
+
+/**
+ * @returns whether the day is deleted; false when another worker deletes it, this one stops, or a job is no longer
+ * expired
+ */
+async function deleteDay(database: Database, day: string, stopping: AbortSignal): Promise<boolean> {
+  const keys = sql`accepted.delete_keys_of_day(${day}::date, ${maxPagesPerTransaction})`
+  const jobs = sql`accepted.delete_jobs_of_day(${day}::date, ${maxJobsPerTransaction})`
+  return (await deleteInSteps(database, keys, stopping)) && (await deleteInSteps(database, jobs, stopping))
+}
+
+/**
+ * Repeats a step, with pauses, until nothing is left.
+ *
+ * @param step returns whether more is left, or null when another worker deletes or the day is no longer expired
+ * @returns whether nothing is left; false after a null or when the worker stops
+ */
+async function deleteInSteps(database: Database, step: RawBuilder<unknown>, stopping: AbortSignal): Promise<boolean> {
+  while (!stopping.aborted) {
+    const startedAt = performance.now()
+    const [hasMore] = await callFunction<boolean | null>(database, step, stopping)
+    if (!hasMore) return hasMore === false
+    const pause = dutyCyclePause(performance.now() - startedAt, maxDeletingShare)
+    await delay(pause, undefined, { signal: stopping }).catch(() => {})
+  }
+  return false
+}
+
+async function callFunction<Value>(
+  { kysely }: Database,
+  call: RawBuilder<unknown>,
+  signal: AbortSignal,
+): Promise<Value[]> {
+  const { rows } = await withTransactionRetry(() => sql<{ value: Value }>`select ${call} as value`.execute(kysely), {
+    ...lockPolicy,
+    signal,
+  })
+  return rows.map(({ value }) => value)
+}

@@ -1,0 +1,48 @@
+import { sql } from 'kysely'
+import type { Database } from '../../src/db/database.ts'
+import { operationsWithDueJobs } from '../../src/queue/backlog.ts'
+import { compareIntervalMs, unseenSince } from './reconciler.ts'
+import { rescueIntervalMs } from './rescuer.ts'
+
+/** What a poll has found. */
+export interface DueWork {
+  /** Operations with a due job. */
+  operations: string[]
+  hasSchedules: boolean
+  hasQuarantined: boolean
+  /** It is time to look for orphaned jobs; the first worker to start does it. */
+  isRescueDue: boolean
+  /** When it is time to reconcile: the visibility horizon of the queue. The first worker to start does it. */
+  reconcileSince: Date | null
+}
+
+/**
+ * Asks in one statement for everything a worker may have to do. It finds what a lost notification missed, and is all that an
+ * idle worker asks.
+ *
+ * @param operations those that this worker runs
+ * @param schedules those that this worker fires
+ */
+export async function pollDueWork(
+  { kysely }: Database,
+  operations: readonly string[],
+  schedules: readonly string[],
+): Promise<DueWork> {
+  const { rows } = await sql<DueWork>`
+    select
+      ${operationsWithDueJobs(operations)} as operations,
+      exists (
+        select from accepted.schedule where name = any(${schedules}::text[]) and next_at <= now()
+      ) as "hasSchedules",
+      exists (select from accepted.quarantine where operation = any(${operations}::text[])) as "hasQuarantined",
+      exists (
+        select from accepted.rescue
+        where operation = any(${operations}::text[])
+          and checked_at < now() - make_interval(secs => ${rescueIntervalMs / 1000})
+      ) as "isRescueDue",
+      (
+        select ${unseenSince} from accepted.reconciliation
+        where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
+      ) as "reconcileSince"`.execute(kysely)
+  return rows[0] as DueWork
+}

@@ -1,0 +1,162 @@
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import type { Database } from '../../src/db/database.ts'
+import { pendingStatusesSql } from '../../src/jobs/status.ts'
+import { settledWithin } from '../../src/primitives/timeout.ts'
+import { isQuarantinedJobDue } from '../../src/queue/orphans.ts'
+import type { ClaimLoop } from '../execution/claim-loop.ts'
+import type { OperationWorker } from '../execution/operation-worker.ts'
+import { releaseClaims } from '../execution/release.ts'
+
+/** An operation worker, and what quarantine asks of its claim loop. */
+export interface PausableWorker {
+  worker: OperationWorker
+  loop: Pick<ClaimLoop, 'pause' | 'resume' | 'run'>
+}
+
+export interface QuarantineOptions {
+  database: Database
+  workers: readonly PausableWorker[]
+  /** Aborts when the worker begins nothing more. */
+  draining: AbortSignal
+  log: Logger
+}
+
+interface QuarantinedJob {
+  operation: string
+  queue_id: string
+  job_id: string
+  /** How long this process waits for its other jobs to end; the longer the job has waited, the longer. In seconds. */
+  drain_timeout_seconds: number
+}
+
+/** How long quarantined jobs run before other jobs have their turn again, in milliseconds. */
+const turnMs = 5_000
+
+/** For every so many seconds that a quarantined job has waited, one more process may run quarantined jobs. */
+const secondsPerProcess = 10
+
+/**
+ * Makes the task that runs quarantined jobs: those that a worker held when it died. The process first lets its other jobs
+ * end and then runs quarantined jobs one after another. It spends as much time on other jobs as on quarantined ones, so that
+ * neither keep the other from running. Other processes leave a job alone that this one has reserved.
+ */
+export function createQuarantine(options: QuarantineOptions): () => Promise<void> {
+  const { database, workers, draining } = options
+  const byOperation = new Map(workers.map((one) => [one.worker.operation.name, one]))
+  let nextTurnAt = 0
+
+  const runAll = async (first: QuarantinedJob) => {
+    const turnEndsAt = performance.now() + turnMs
+    for (let next: QuarantinedJob | undefined = first; next; next = await reserveNext(database, workers)) {
+      const hasEnded = await runAlone(options, byOperation.get(next.operation) as PausableWorker, next)
+      if (!hasEnded || draining.aborted || performance.now() > turnEndsAt) return
+    }
+  }
+
+  return async () => {
+    if (performance.now() < nextTurnAt || draining.aborted) return
+    const first = await reserveNext(database, workers)
+    if (!first) return
+    const startedAt = performance.now()
+    try {
+      const emptied = Promise.all(workers.map(({ loop }) => loop.pause()))
+      const isEmpty = await settledWithin(emptied, first.drain_timeout_seconds * 1000)
+      if (isEmpty && !draining.aborted) await runAll(first)
+      else await reserve(database, first, 0)
+    } finally {
+      nextTurnAt = performance.now() + Math.max(turnMs, performance.now() - startedAt)
+      for (const { loop } of workers) loop.resume()
+    }
+  }
+}
+
+/** Reserves a due quarantined job for this process, unless enough processes run quarantined jobs already. */
+async function reserveNext(
+  database: Database,
+  workers: readonly PausableWorker[],
+): Promise<QuarantinedJob | undefined> {
+  // By then every other job has ended or timed out.
+  const maxDrainSeconds = Math.max(...workers.map(({ worker }) => worker.operation.timeoutSeconds))
+  const drainTimeout = sql`least(
+    greatest(now() - crashed_at, make_interval(secs => ${turnMs / 1000})),
+    make_interval(secs => ${maxDrainSeconds}))`
+  // The oldest job of each operation, and any of these: many jobs of one operation must not delay the few of another.
+  const { rows } = await sql<QuarantinedJob>`
+    with reserved as materialized (
+      select
+        count(*) as processes,
+        (
+          select greatest(count(*) / 2, 1) from pg_stat_activity
+          where datname = current_database() and application_name = ${`${database.options.applicationName} listen`}
+        ) as max_processes
+      from accepted.quarantine where reserved_until > now()
+    )
+    update accepted.quarantine set reserved_until = now() + ${drainTimeout}
+    where job_id = (
+      select job_id
+      from reserved, unnest(${workers.map(({ worker }) => worker.operation.name)}::text[]) as ours (name)
+      cross join lateral (
+        select job_id from accepted.quarantine
+        where operation = name and reserved_until <= now()
+          and crashed_at <= now() - processes * make_interval(secs => ${secondsPerProcess})
+          and ${isQuarantinedJobDue(sql`ours.name`, sql`queue_id`)}
+        order by crashed_at limit 1 for update skip locked
+      ) as oldest
+      where processes < max_processes
+      order by random() limit 1
+    )
+    returning
+      operation, queue_id, job_id, extract(epoch from ${drainTimeout})::float8 as drain_timeout_seconds`.execute(
+    database.kysely,
+  )
+  return rows[0]
+}
+
+/** @param seconds 0 lets any process reserve the job */
+async function reserve({ kysely }: Database, { job_id }: QuarantinedJob, seconds: number): Promise<void> {
+  await sql`
+    update accepted.quarantine set reserved_until = now() + make_interval(secs => ${seconds})
+    where job_id = ${job_id}`.execute(kysely)
+}
+
+/**
+ * Runs a quarantined job in a process that runs nothing else. When the job ends in any way, it has not crashed the worker,
+ * and leaves quarantine in the same transaction.
+ *
+ * @returns false when another worker holds the job, or this one stops
+ */
+async function runAlone(
+  { database, draining, log }: QuarantineOptions,
+  { worker, loop }: PausableWorker,
+  job: QuarantinedJob,
+): Promise<boolean> {
+  const { operation } = worker
+  const claim = await worker.claims.claimQuarantined(job.queue_id)
+  if (!claim) {
+    // Its group may be full, and may have room before the reservation ends.
+    await reserve(database, job, turnMs / 1000)
+    return false
+  }
+  if (draining.aborted) {
+    await releaseClaims(worker, [claim])
+    await reserve(database, job, 0)
+    return false
+  }
+  log.info(
+    { job: job.job_id, operation: operation.name },
+    'Running a quarantined job alone: a worker died with it before',
+  )
+  await reserve(database, job, operation.timeoutSeconds + operation.heartbeatSeconds)
+  const hasEnded = await loop.run([claim])
+  // The job is still in quarantine when it was released, or rescued from this process.
+  await reserve(database, job, 0)
+  return hasEnded
+}
+
+/** Removes jobs from quarantine that have ended in another way, for example canceled before their turn. */
+export async function pruneQuarantine({ kysely }: Database): Promise<void> {
+  await sql`
+    delete from accepted.quarantine
+    where not exists (select from accepted.job where id = job_id and status in ${pendingStatusesSql})`.execute(kysely)
+}

@@ -1,0 +1,180 @@
+import { type RawBuilder, sql } from 'kysely'
+import type { Logger } from 'pino'
+import type { Database } from '../../src/db/database.ts'
+import type { Notifier } from '../../src/db/notifier.ts'
+import type { JobErrorColumn } from '../../src/db/tables.ts'
+import { visibilityHorizon } from '../../src/db/visibility-horizon.ts'
+import { idIn } from '../../src/jobs/job.ts'
+import { pendingStatusesSql } from '../../src/jobs/status.ts'
+import { type EndedJob, enqueueDeliveries, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
+import { type AnyTransaction, keepSeconds } from '../../src/operation.ts'
+import type { PgBoss } from '../../src/queue/boss.ts'
+import {
+  type Discrepancy,
+  discrepancy,
+  endedInQueueSince,
+  findRecreated,
+  joinQueueRow,
+  queuedPayload,
+  unblock,
+} from '../../src/queue/reconciliation.ts'
+import { writeQueued } from '../execution/job-status.ts'
+
+/** Why a job has failed that something other than our workers has ended in the queue. */
+const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn>> = {
+  failed: { code: 'worker-lost', message: 'The worker took too long, and no attempt is left' },
+  completed: {
+    code: 'completed-elsewhere',
+    message: 'Another program completed the job in the queue; its work was not done',
+  },
+  missing: {
+    code: 'queue-lost',
+    message: 'The job was deleted from the queue before it could run; send the request again',
+  },
+}
+
+/** How often a part of the jobs is compared with the queue, in milliseconds. */
+export const compareIntervalMs = 5_000
+/** Jobs that are compared at once; they are read in the order of their primary key. */
+const maxComparedJobs = 10_000
+/** Jobs that are corrected at once. */
+const maxCorrectedJobs = 5_000
+/** No job with an older id is inserted any more: the API's clocks may differ, and a transaction may take long. */
+const maxInsertDelay = sql`interval '3 hours'`
+/** Changes in the queue that are older, made while no worker ran, are found when all jobs are compared. */
+const maxHorizonAge = sql`interval '10 minutes'`
+
+const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
+
+/** The visibility horizon of the queue: a transaction dates the end of a job when it begins. */
+export const unseenSince = visibilityHorizon(sql`interval '1 second'`, maxHorizonAge)
+
+export interface ReconcilerOptions {
+  database: Database
+  boss: PgBoss
+  notifier: Notifier
+  log: Logger
+}
+
+/**
+ * Makes the task that corrects `accepted.job` after something other than our workers has changed the queue: pg-boss's own
+ * supervision, its dashboard, SQL by hand. Jobs that were canceled or failed in the queue are found by an index. All other
+ * changes are found by comparing all jobs, {@link maxComparedJobs} each {@link compareIntervalMs}. The workers take turns, so
+ * the cost does not grow with their number.
+ */
+export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): (since: Date) => Promise<void> {
+  return async (since) => {
+    const found = await findDiscrepancies(database, since)
+    if (found.length === 0) return
+    const { changed, enqueued } = await database.kysely
+      .transaction()
+      .execute((trx) => correct(boss, trx as unknown as AnyTransaction, found))
+    if (changed.length > 0) log.warn({ jobs: changed }, 'Jobs were changed in the queue; their status was corrected')
+    notifier.notify('status', changed)
+    notifier.notify('work', enqueued)
+  }
+}
+
+/**
+ * Returns the jobs that seem to disagree with the queue: in the next part of all jobs, and among those that have ended in the
+ * queue since the last time. Returns none when another worker has just compared.
+ */
+async function findDiscrepancies({ kysely }: Database, since: Date): Promise<string[]> {
+  const horizon = sql`greatest(turn.visibility_horizon, now() - ${maxHorizonAge})`
+  const { rows } = await sql<{ found: string[] }>`
+    with turn as materialized (
+      select ended_up_to, position, visibility_horizon from accepted.reconciliation
+      where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000}) for update skip locked
+    ), job as materialized (
+      select part.* from turn cross join lateral (
+        select id, operation, status, attempt from accepted.job where id > turn.position
+        order by id limit ${maxComparedJobs}
+      ) part
+    ), pending as materialized (
+      select job.id, ${discrepancy} as discrepancy from job ${joinQueueRow} where ${isPending} order by job.id
+    ), wrong as materialized (
+      select array(
+        select id from pending where discrepancy is not null order by id limit ${maxCorrectedJobs}
+      ) as ids
+    ), ended as materialized (
+      select recent.* from turn
+      cross join lateral ${endedInQueueSince(horizon, isPending, maxCorrectedJobs)} as recent
+    ), part as (
+      select
+        -- Where this part ends; null when it reaches the newest job.
+        case
+          when cardinality(wrong.ids) = ${maxCorrectedJobs} then wrong.ids[${maxCorrectedJobs}]
+          else (select id from job order by id offset ${maxComparedJobs - 1})
+        end as last,
+        -- Every job up to this id has ended, and no new one can have such an id.
+        case when turn.position = turn.ended_up_to then (
+          select id from job
+          where id < coalesce((select id from pending limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            and id < accepted.uuid_floor(now() - ${maxInsertDelay})
+          order by id desc limit 1
+        ) end as ended_up_to
+      from wrong, turn
+    ), moved as (
+      update accepted.reconciliation set
+        visibility_horizon = case
+          when (select count(*) from ended) < ${maxCorrectedJobs} then ${since}
+          else coalesce((select max(completed_on) from ended), visibility_horizon)
+        end,
+        position = coalesce(part.last, part.ended_up_to, reconciliation.ended_up_to),
+        ended_up_to = greatest(reconciliation.ended_up_to, part.ended_up_to),
+        compared_at = now()
+      from part
+      returning only_row
+    )
+    select wrong.ids || array(select id from ended where id <> all(wrong.ids)) as found
+    from wrong, moved`.execute(kysely)
+  return rows[0]?.found ?? []
+}
+
+interface WrongJob {
+  id: string
+  operation: string
+  discrepancy: Discrepancy
+  payload: unknown
+}
+
+async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
+  // A transaction that has a job locked is about to change it.
+  const { rows } = await sql<WrongJob>`
+    select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload
+    from accepted.job ${joinQueueRow}
+    where job.id = any(${ids}::uuid[]) and ${isPending} and ${discrepancy} is not null
+    order by job.id for update of job skip locked`.execute(trx)
+  const missing = rows.filter(({ discrepancy }) => discrepancy === 'missing')
+  const recreated = await findRecreated(trx, missing)
+  const jobs = rows.filter(({ id }) => !recreated.has(id))
+  const having = (...kinds: Discrepancy[]) => jobs.filter(({ discrepancy }) => kinds.includes(discrepancy))
+  await writeQueued(
+    trx,
+    having('waiting').map(({ id }) => id),
+  )
+  await unblock(trx, having('blocked'))
+  const ended = await endJobs(trx, having('failed', 'completed', 'missing', 'cancelled'))
+  return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
+}
+
+/** Ends jobs as the queue says. Keeps the payload for a retry. */
+async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<EndedJob[]> {
+  if (jobs.length === 0) return []
+  const ids = jobs.map(({ id }) => id)
+  const column = (value: (job: WrongJob) => string | null): RawBuilder<unknown> => sql`${jobs.map(value)}`
+  const { rows } = await sql<EndedJob>`
+    update accepted.job set
+      status = ended.status::accepted.job_status, error = ended.error, payload = ended.payload,
+      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
+      expires_at = now() + make_interval(secs => ${keepSeconds})
+    from unnest(
+      ${ids}::uuid[],
+      ${column(({ discrepancy }) => (discrepancy === 'cancelled' ? 'canceled' : 'failed'))}::text[],
+      ${column(({ discrepancy }) => JSON.stringify(errors[discrepancy as keyof typeof errors]) ?? null)}::jsonb[],
+      ${column(({ payload }) => JSON.stringify(payload) ?? null)}::jsonb[]
+    ) as ended (id, status, error, payload)
+    where ${idIn(ids)} and job.id = ended.id
+    returning job.id, ${matchingEndpoints}`.execute(trx)
+  return rows
+}

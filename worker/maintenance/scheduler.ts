@@ -1,0 +1,156 @@
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import type { Database } from '../../src/db/database.ts'
+import type { Notifier } from '../../src/db/notifier.ts'
+import { isOutage } from '../../src/db/sqlstate.ts'
+import { transact } from '../../src/db/transaction.ts'
+import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
+import { keepSeconds, type Operation } from '../../src/operation.ts'
+import { uuid7 } from '../../src/primitives/uuid.ts'
+import type { PgBoss } from '../../src/queue/boss.ts'
+import type { Schedule } from '../../src/schedule.ts'
+import { assertPayload, findMismatch } from '../../src/validation.ts'
+import { decide, nextOccurrence } from './occurrences.ts'
+
+/** The schedules of a worker, and what it needs to run them. */
+export interface SchedulerContext {
+  database: Database
+  boss: PgBoss
+  schedules: ReadonlyMap<string, Schedule>
+  log: Logger
+}
+
+/**
+ * Writes the defined schedules to `accepted.schedule`. Runs when a worker starts, and repeatedly after that: when two
+ * releases run, a worker of the older one may have started last and written its own definitions.
+ *
+ * @returns the names of the schedules that have no occurrence left
+ * @throws TypeError naming the schedule whose expression or time zone is invalid
+ */
+export async function writeSchedules({ database, boss, schedules }: SchedulerContext): Promise<string[]> {
+  if (schedules.size === 0) return []
+  const defined = [...schedules.values()]
+  const { rows } = await sql<{ now: Date }>`select now()`.execute(database.kysely)
+  const { now } = rows[0] as { now: Date }
+  const next = defined.map((schedule) => nextOccurrence(boss, schedule, now))
+  const column = (value: (schedule: Schedule) => string) => defined.map(value)
+  // An unchanged schedule keeps its next occurrence, which may be a missed one.
+  await sql`
+    insert into accepted.schedule as stored (name, operation, expression, timezone, next_at)
+    select name, operation, expression, timezone, next_at
+    from unnest(
+      ${column(({ name }) => name)}::text[],
+      ${column(({ operation }) => operation.name)}::text[],
+      ${column(({ expression }) => expression)}::text[],
+      ${column(({ timezone }) => timezone)}::text[],
+      ${next}::timestamptz[]
+    ) as defined (name, operation, expression, timezone, next_at)
+    order by name
+    on conflict on constraint schedule_pkey do update set
+      operation = excluded.operation, expression = excluded.expression, timezone = excluded.timezone,
+      next_at = case
+        when (stored.expression, stored.timezone) = (excluded.expression, excluded.timezone) then stored.next_at
+        else excluded.next_at
+      end,
+      updated_at = now()
+    where (stored.operation, stored.expression, stored.timezone)
+      <> (excluded.operation, excluded.expression, excluded.timezone)`.execute(database.kysely)
+  return defined.filter((_, index) => next[index] === null).map(({ name }) => name)
+}
+
+/**
+ * Deletes schedules that are no longer defined. Two kinds are kept until they have not fired for 7 days: schedules of
+ * unknown operations, which may belong to another app in the same database, and paused ones, which a newer release may
+ * define and must find paused.
+ */
+export async function deleteObsoleteSchedules(
+  { database, schedules }: SchedulerContext,
+  operations: ReadonlyMap<string, Operation>,
+): Promise<void> {
+  await sql`
+    delete from accepted.schedule
+    where name <> all(${[...schedules.keys()]}::text[])
+      and (operation = any(${[...operations.keys()]}::text[]) and not paused
+        or next_at < now() - make_interval(secs => ${keepSeconds}))`.execute(database.kysely)
+}
+
+/**
+ * Checks the payloads of schedules. A payload that a function returns is only checked when its schedule fires.
+ *
+ * @throws TypeError naming the schedule whose payload does not match the schema of its operation
+ */
+export function assertSchedulePayloads(schedules: ReadonlyMap<string, Schedule>): void {
+  for (const { name, operation, payload } of schedules.values()) {
+    const mismatch = typeof payload === 'function' ? undefined : findMismatch(operation.schemas.payload, payload)
+    if (mismatch) {
+      throw new TypeError(
+        `Schedule '${name}': its payload does not match the schema of '${operation.name}': ${mismatch}`,
+      )
+    }
+  }
+}
+
+/** Creates the function that fires the due schedules. The job and the schedule's next occurrence commit together. */
+export function createScheduler(context: SchedulerContext, notifier: Notifier): () => Promise<void> {
+  const { schedules, log } = context
+  // A schedule that keeps failing is logged once, not every second.
+  const failing = new Set<string>()
+  const fireAll = async (schedule: Schedule) => {
+    while (await fire(context, schedule, notifier)) failing.delete(schedule.name)
+  }
+  return async () => {
+    for (const name of await findDue(context)) {
+      try {
+        await fireAll(schedules.get(name) as Schedule)
+      } catch (err) {
+        if (isOutage(err)) throw err
+        if (!failing.has(name)) log.error({ err, schedule: name }, 'Schedule could not fire; retrying every second')
+        failing.add(name)
+      }
+    }
+  }
+}
+
+async function findDue({ database, schedules }: SchedulerContext): Promise<string[]> {
+  if (schedules.size === 0) return []
+  const { rows } = await sql<{ name: string }>`
+    select name from accepted.schedule where name = any(${[...schedules.keys()]}::text[]) and next_at <= now()`.execute(
+    database.kysely,
+  )
+  return rows.map(({ name }) => name)
+}
+
+/** @returns whether an occurrence was due; the next one may be due as well */
+async function fire({ database, boss }: SchedulerContext, schedule: Schedule, notifier: Notifier): Promise<boolean> {
+  const { name, expression, timezone, operation } = schedule
+  const { isDue, job } = await transact(database, async (trx) => {
+    // No row: another worker is firing it, or another release has changed its definition.
+    const { rows } = await sql<{ due: Date; now: Date; paused: boolean }>`
+      select next_at as due, now(), paused from accepted.schedule
+      where name = ${name} and operation = ${operation.name} and expression = ${expression} and timezone = ${timezone}
+        and next_at <= now()
+      for update skip locked`.execute(trx)
+    const [row] = rows
+    if (!row) return { isDue: false }
+    const { fire: at = null, next } = decide(boss, schedule, row)
+    const job = at && createJob(schedule, at)
+    if (job) await enqueue(boss, trx, [job])
+    await sql`
+      update accepted.schedule set
+        next_at = ${next}, last_at = coalesce(${at}, last_at), last_job_id = coalesce(${job?.id ?? null}, last_job_id)
+      where name = ${name}`.execute(trx)
+    return { isDue: true, job }
+  })
+  if (job) {
+    notifier.notify('work', [operation.name])
+    notifier.notify('status', [job.id])
+  }
+  return isDue
+}
+
+/** The idempotency key lets the worker deduplicate occurrences when `next_at` has been set back by hand. */
+function createJob({ name, operation, payload, principal }: Schedule, at: Date): NewJob {
+  const value = typeof payload === 'function' ? payload(new Date(at)) : payload
+  assertPayload(operation, value)
+  return { id: uuid7(), operation, payload: value, principal, idempotencyKey: `schedule:${name}:${at.toISOString()}` }
+}
