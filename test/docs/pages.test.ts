@@ -1,0 +1,66 @@
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { anchorsOf, findViolation, linksOf, parsePage, readPages, root } from './markdown.ts'
+import { createProject } from './project.ts'
+
+const pages = readPages()
+const allBlocks = pages.flatMap(({ blocks }) => blocks)
+
+t.test('every code block says what is done with it', async (t) => {
+  t.ok(allBlocks.length > 0)
+  for (const block of allBlocks) t.equal(findViolation(block), undefined, block.place)
+})
+
+t.test('a code block that does not say it is found', async (t) => {
+  const { blocks } = parsePage(
+    'x.md',
+    '```ts\n1\n```\n```\n2\n```\n```bash run\n```\n```ts file\n```\n```sql check\n```\n',
+  )
+  t.equal(blocks.length, 5)
+  for (const block of blocks) t.type(findViolation(block), 'string', block.place)
+})
+
+t.test('every relative link leads somewhere', async (t) => {
+  const links = pages.flatMap(linksOf)
+  t.ok(links.length > 0)
+  for (const { page, target, file, anchor } of links) {
+    const path = join(root, file)
+    if (!t.ok(existsSync(path), `${page}: ${target}`) || anchor === undefined) continue
+    t.ok(anchorsOf(readFileSync(path, 'utf8')).includes(anchor), `${page}: the heading of ${target}`)
+  }
+})
+
+t.test('the README is short', async (t) => {
+  t.ok(readFileSync(join(root, 'README.md'), 'utf8').split('\n').length <= 221)
+})
+
+t.test('the TypeScript of all pages passes the type check', async (t) => {
+  const { directory, write } = await createProject(t)
+  let count = 0
+  for (const { name, blocks } of pages) {
+    for (const [index, { language, marker, file, text }] of blocks.entries()) {
+      if (language !== 'ts' || marker === 'illustration') continue
+      await write(file ?? `checked/${basename(name, '.md')}-${index}.ts`, text)
+      count += 1
+    }
+  }
+  t.ok(count > 0)
+  const check = async () => {
+    const program = join(root, 'node_modules/.bin/tsc')
+    return promisify(execFile)(program, ['--project', 'tsconfig.docs.json'], { cwd: directory }).then(
+      () => '',
+      ({ stdout }) => String(stdout),
+    )
+  }
+  await writeFile(
+    join(directory, 'tsconfig.docs.json'),
+    JSON.stringify({ extends: join(root, 'tsconfig.json'), include: ['examples', 'checked', 'src/**/*.d.ts'] }),
+  )
+  t.equal(await check(), '')
+  await write('checked/wrong.ts', "import { defineOperation } from 'accepted'\ndefineOperation({ name: 7 })\n")
+  t.match(await check(), /checked\/wrong\.ts.*error TS/, 'a type error is found')
+})

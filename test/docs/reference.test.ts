@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { controls } from '../fault/controls.ts'
+import { rows } from '../fault/rows/index.ts'
+import { run } from '../support/command.ts'
+import { createDatabase } from '../support/database.ts'
+import { start } from '../support/program.ts'
+import { root } from './markdown.ts'
+
+const read = (name: string) => readFileSync(join(root, name), 'utf8')
+
+/** The first column of a page's tables, where it is code. */
+const firstCells = (page: string) =>
+  [...read(page).matchAll(/^\| (`[^|]+) \|/gm)].flatMap(([, cell = '']) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name),
+  )
+
+t.test('configuration.md has every environment variable, and no other', async (t) => {
+  const declared = read('src/config.ts').match(/const environment = \{([\s\S]*?)\n\}/)?.[1] ?? ''
+  const variables = [...declared.matchAll(/^ {2}([A-Z_]+):/gm)].map(([, name]) => name)
+  t.ok(variables.length > 0)
+  t.same(
+    firstCells('docs/configuration.md')
+      .filter((name) => /^[A-Z_]+$/.test(name))
+      .sort(),
+    variables.sort(),
+  )
+})
+
+t.test('configuration.md has every command, and no other', async (t) => {
+  const commandsOf = async (...group: string[]): Promise<string[]> => {
+    const { out } = await run([...group, '--help'])
+    const listed = [...(out.split('Commands:\n')[1] ?? '').matchAll(/^ {2}([a-z]+) /gm)].map(
+      ([, name]) => name as string,
+    )
+    const commands = listed.filter((name) => name !== 'help').map((name) => [...group, name])
+    const nested = await Promise.all(commands.map((command) => (group.length === 0 ? commandsOf(...command) : [])))
+    return commands.flatMap((command, index) => (nested[index]?.length ? nested[index] : command.join(' ')))
+  }
+  const commands = await commandsOf()
+  t.ok(commands.length > 0)
+  const described = firstCells('docs/configuration.md').filter((name) => /^[a-z]+( [a-z]+)?$/.test(name))
+  const members = ['operations', 'handlers', 'routes', 'migrations', 'authenticate']
+  t.same(described.filter((name) => !members.includes(name)).sort(), commands.sort())
+})
+
+t.test('metrics.md has every metric, and no other', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const programs = await Promise.all([start(t, 'api', { databaseUrl }), start(t, 'worker', { databaseUrl })])
+  const texts = await Promise.all(programs.map(({ url }) => fetch(`${url}/metrics`).then((answer) => answer.text())))
+  const served = new Set(
+    texts.flatMap((text) => [...text.matchAll(/^# TYPE (accepted_\w+)/gm)].map(([, name]) => name)),
+  )
+  const described = firstCells('docs/metrics.md').filter((name) => name.startsWith('accepted_'))
+  t.same(described.sort(), [...served].sort())
+})
+
+t.test('guarantees.md names rows and controls that there are', async (t) => {
+  const cells = [...read('docs/guarantees.md').matchAll(/\| rows? ([^|;]+)/g)].map(([, cell = '']) => cell)
+  const named = cells.flatMap((cell) => [...cell.matchAll(/`([\w-]+)(…?)`/g)])
+  t.ok(named.length > 0)
+  for (const [text, name = '', isPrefix] of named) {
+    t.ok(
+      rows.some((row) => (isPrefix ? row.name.startsWith(name) : row.name === name)),
+      text,
+    )
+  }
+  const described = firstCells('docs/guarantees.md')
+  t.same(described.sort(), controls.map(({ name }) => name).sort())
+})

@@ -1,0 +1,291 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { delimiter, join, sep } from 'node:path'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { createDatabase } from '../support/database.ts'
+import { freePort } from '../support/program.ts'
+import { until } from '../support/until.ts'
+import type { Block, Page } from './markdown.ts'
+import { createMeanings, type Meanings, unaligned } from './output.ts'
+import { createProject, type Project } from './project.ts'
+
+/** The ports that the pages show, and those that are free. */
+type Ports = ReadonlyMap<string, string>
+
+interface Session {
+  t: Test
+  project: Project
+  ports: Ports
+  meanings: Meanings
+  /** The reader's second terminal. */
+  shell: Shell
+  /** What was started and has not been stopped, in that order. */
+  programs: Program[]
+  /** For the programs. */
+  env: NodeJS.ProcessEnv
+}
+
+/**
+ * Does what a page says from top to bottom: writes its files, starts its programs, runs its commands, and compares their
+ * output with the one shown. Ports are replaced by free ones.
+ *
+ * @param options.embedded leaves it to the programs to start a Postgres; otherwise there is an empty database
+ */
+export async function playPage(t: Test, page: Page, options: { embedded: boolean }): Promise<void> {
+  const databaseUrl = options.embedded ? undefined : await createDatabase(t, { empty: true })
+  const project = await createProject(t)
+  const ports = new Map<string, string>()
+  for (const shown of ['3000', '3001', '8080']) ports.set(shown, String(await freePort()))
+  // A terminal does not show what curl tells a pipe of its progress.
+  await writeFile(join(project.directory, '.curlrc'), 'silent\nshow-error\n')
+  const terminal = { ...withoutTestRunner(process.env), CURL_HOME: project.directory }
+  const session: Session = {
+    t,
+    project,
+    ports,
+    meanings: createMeanings(databaseUrl ? { 'postgres://…': databaseUrl } : {}),
+    shell: openShell(t, project.directory, terminal),
+    programs: [],
+    env: {
+      ...terminal,
+      PORT: ports.get('3000'),
+      WORKER_PORT: ports.get('3001'),
+      ...(databaseUrl && { DATABASE_URL: databaseUrl }),
+    },
+  }
+  t.teardown(() => stopAll(session))
+  for (const block of page.blocks) {
+    if (!(await play(session, block))) return t.comment('the rest of the page was not played')
+  }
+  await stopAll(session)
+}
+
+/** @returns false when the output is not the one shown */
+async function play(session: Session, block: Block): Promise<boolean> {
+  const { t, project, ports } = session
+  const text = withPorts(block.text, ports)
+  switch (block.marker) {
+    case 'file':
+      await project.write(block.file as string, text)
+      return true
+    case 'run':
+      for (const step of block.language === 'sh' ? [{ prompt: '$', command: text }] : parseConsole(text)) {
+        if (!(await runStep(session, block, step))) return false
+      }
+      return true
+    case 'restart':
+      await stopAll(session)
+      return startProgram(session, block, text)
+    case 'start':
+      return startProgram(session, block, text)
+    case 'output': {
+      const program = session.programs.at(-1)
+      if (!program) throw new Error(`${block.place}: no program was started`)
+      return awaitOutput(t, block, text, () => session.meanings.learn(text, program.printedSince()), program)
+    }
+  }
+  return true
+}
+
+interface Step {
+  prompt: string
+  command: string
+  /** The shown output; none when any will do. */
+  shown?: string
+}
+
+/** The commands of a terminal session: after `$` for the shell, after `=>` for psql, each followed by its output. */
+function parseConsole(text: string): Step[] {
+  const steps: Required<Step>[] = []
+  let isOpen = false
+  for (const line of text.split('\n').slice(0, -1)) {
+    const [, prompt, begun] = line.match(/^(\$|=>) (.*)$/) ?? []
+    const step = steps.at(-1)
+    if (prompt && begun !== undefined) {
+      steps.push({ prompt, command: begun, shown: '' })
+    } else if (!step) {
+      throw new Error(`A terminal session begins with a prompt, not with: ${line}`)
+    } else if (isOpen) {
+      step.command += `\n${line}`
+    } else {
+      step.shown += `${line}\n`
+      continue
+    }
+    const { prompt: asked, command } = steps.at(-1) as Step
+    isOpen = asked === '$' ? command.endsWith('\\') : !command.includes(';')
+  }
+  return steps
+}
+
+/** A command that changes nothing may come before the worker has finished, and is then repeated as a reader would. */
+const isRead = (command: string) =>
+  /^(select|accepted jobs list)\b/.test(command) || (/^curl\b/.test(command) && !/ (-d|-X) /.test(command))
+
+async function runStep(session: Session, block: Block, { prompt, command, shown }: Step): Promise<boolean> {
+  const { t, meanings, shell } = session
+  const filled = meanings.fill(command)
+  if (/\bnpm (ci|i|install)\b/.test(filled)) throw new Error(`${block.place}: that would change the checkout`)
+  const isSql = prompt === '=>'
+  const execute = () => (isSql ? query(session, filled) : shell.run(filled))
+  const expected = isSql && shown !== undefined ? unaligned(shown) : shown
+  let found = await execute()
+  const matches = () => (expected === undefined ? found.code === 0 : meanings.learn(expected, found.output))
+  const isMatch =
+    matches() ||
+    (isRead(command) &&
+      (await until(async () => {
+        found = await execute()
+        return matches()
+      }).catch(() => false)))
+  return t.ok(isMatch, `${block.place}: ${command}`, { expected, found: found.output, code: found.code })
+}
+
+/** Runs a statement, and shows the result as psql does, unaligned. */
+async function query({ meanings }: Session, statement: string): Promise<{ output: string; code: number }> {
+  const client = new pg.Client({
+    connectionString: meanings.fill('postgres://…'),
+    options: '-c timezone=UTC',
+    types: { getTypeParser: () => String },
+  })
+  await client.connect()
+  try {
+    const { command, rowCount, fields, rows } = await client.query({ text: statement, rowMode: 'array' })
+    if (command !== 'SELECT') return { output: `${command} ${rowCount}`, code: 0 }
+    const lines = [fields.map(({ name }) => name), ...rows.map((row: unknown[]) => row.map((cell) => cell ?? ''))]
+    return { output: lines.map((cells) => cells.join('|')).join('\n'), code: 0 }
+  } finally {
+    await client.end()
+  }
+}
+
+interface Shell {
+  run(command: string): Promise<{ output: string; code: number }>
+}
+
+/** Opens a shell that keeps its variables from one command to the next. */
+function openShell(t: Test, cwd: string, env: NodeJS.ProcessEnv): Shell {
+  const bash = spawn('bash', ['--noprofile', '--norc'], { cwd, env })
+  t.teardown(() => bash.kill('SIGKILL'))
+  let printed = ''
+  bash.stdout.on('data', (chunk) => {
+    printed += chunk
+  })
+  let count = 0
+  return {
+    async run(command) {
+      const end = `end of command ${++count}: `
+      printed = ''
+      bash.stdin.write(`{\n${command}\n} </dev/null 2>&1\nprintf '\\n%s\\n' "${end}$?"\n`)
+      const [, output = '', code] = await until(
+        () => printed.match(new RegExp(`^([\\s\\S]*)\n${end}(\\d+)\n$`)) ?? undefined,
+      ).catch(() => {
+        throw new Error(`The command does not end: ${command}\n${printed}`)
+      })
+      return { output, code: Number(code) }
+    },
+  }
+}
+
+interface Program {
+  command: string
+  process: ChildProcess
+  closed: Promise<unknown>
+  printed(): string
+  /** What it has printed since its start was complete. */
+  printedSince(): string
+  /** Its start is complete. */
+  mark(): void
+}
+
+async function startProgram(session: Session, block: Block, text: string): Promise<boolean> {
+  const { t, meanings, project, env, ports } = session
+  const [step, ...more] = block.language === 'sh' ? [{ command: text, shown: '' }] : parseConsole(text)
+  if (!step || more.length > 0) throw new Error(`${block.place}: it must be one command`)
+  const command = meanings.fill(step.command)
+  // A process group of its own, for Ctrl-C.
+  const child = spawn('bash', ['-c', command], { cwd: project.directory, env, detached: true })
+  let printed = ''
+  let marked = 0
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      printed += chunk
+    })
+  }
+  const program: Program = {
+    command: step.command,
+    process: child,
+    closed: once(child, 'close'),
+    printed: () => printed,
+    printedSince: () => printed.slice(marked),
+    mark() {
+      marked = printed.length
+    },
+  }
+  session.programs.push(program)
+  const isReady = step.shown
+    ? () => meanings.learn(step.shown as string, printed)
+    : async () => (await Promise.all(readyUrlsOf(command, ports).map(isUp))).every(Boolean)
+  const isStarted = await awaitOutput(t, block, step.shown ?? '', isReady, program)
+  program.mark()
+  return isStarted
+}
+
+/** Where a program answers once it is ready. */
+function readyUrlsOf(command: string, ports: Ports): string[] {
+  const [api, worker] = ['3000', '3001'].map((port) => `http://127.0.0.1:${ports.get(port)}/health/ready`) as [
+    string,
+    string,
+  ]
+  if (/\bnpm start\b| dev\b/.test(command)) return [api, worker]
+  return [/\bworker\b/.test(command) ? worker : api]
+}
+
+const isUp = async (url: string) => (await fetch(url).catch(() => undefined))?.ok ?? false
+
+async function awaitOutput(
+  t: Test,
+  { place }: Block,
+  expected: string,
+  isThere: () => boolean | Promise<boolean>,
+  { command, process: child, printed }: Program,
+): Promise<boolean> {
+  const isMatch = await until(() => {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error('The program ended')
+    return isThere()
+  }).catch(() => false)
+  return t.ok(isMatch, `${place}: ${command}`, { expected, found: printed() })
+}
+
+/** Ctrl-C, for the newest first. */
+async function stopAll({ programs }: Session): Promise<void> {
+  for (;;) {
+    const program = programs.pop()
+    if (!program) return
+    const { process: child, closed } = program
+    const signal = (name: NodeJS.Signals) => {
+      if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), name)
+    }
+    signal('SIGINT')
+    // Ten seconds more than a program may take.
+    const overdue = setTimeout(signal, 30_000, 'SIGKILL')
+    await closed
+    clearTimeout(overdue)
+  }
+}
+
+/** Replaces the ports, where they are ports. */
+const withPorts = (text: string, ports: Ports): string =>
+  text.replace(
+    /((?:localhost|127\.0\.0\.1):|\blisten\(|\bport: |'127\.0\.0\.1', )(3000|3001|8080)\b/g,
+    (_, before, port) => before + ports.get(port),
+  )
+
+/** The environment of a reader: without what npm and the test runner have added. */
+function withoutTestRunner(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const added = /^(npm_|tap|NODE_OPTIONS$|NODE_V8|INIT_CWD$|DATABASE_|PORT$|WORKER_PORT$|LOG_LEVEL$|DATA_DIR$)/i
+  const kept = Object.entries(env).filter(([name]) => !added.test(name))
+  const path = (env.PATH ?? '').split(delimiter).filter((entry) => !entry.endsWith(`node_modules${sep}.bin`))
+  return { ...Object.fromEntries(kept), PATH: path.join(delimiter), npm_config_update_notifier: 'false' }
+}
