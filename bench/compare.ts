@@ -1,9 +1,9 @@
 /**
- * Compares this checkout with another one. Both run their own API, worker and migrations, each on a Postgres of its
- * own, and take turns within one run: on a shared machine two separate runs differ by more than most changes do.
+ * Compares this checkout with another one. Each runs its own API, worker and migrations on its own Postgres. They take
+ * turns within one run, because on a shared machine two separate runs differ by more than most changes.
  *
- * It uses the exports of the other checkout's bench that `modules` lists, with the fields of their loads and the names of
- * their metrics. Renaming those makes older commits incomparable.
+ * It uses the exports of the other checkout's bench that `modules` lists, with the fields of their loads and the names
+ * of their metrics. Renaming those makes older commits incomparable.
  */
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -60,7 +60,7 @@ interface Compared {
   theirs: readonly Sample[]
 }
 
-/** What both checkouts do in turns. */
+/** The work that both checkouts do in turns. */
 interface Turns<Work> {
   title: string
   metrics: readonly Metric[]
@@ -107,7 +107,7 @@ async function takeTurns<Work>({ ours, theirs }: Sides, turns: Turns<Work>): Pro
   })
 }
 
-/** The two of a pair follow each other directly and swap places every round; the reference comes last. */
+/** The two contenders of a pair run directly after each other and swap places every round. The reference comes last. */
 function order(pairs: number, round: number, all: number): number[] {
   const inPairs = Array.from({ length: pairs }, (_, pair) => {
     const [own, other] = [pair * 2, pair * 2 + 1]

@@ -39,7 +39,7 @@ create table accepted.job (
   constraint job_error_when_failed check ((status = 'failed') = (error is not null))
 ) partition by range (id);
 
-comment on table accepted.job is 'The status table: one row per accepted request, committed in the same transaction. The status URL (monitor) reads from it.';
+comment on table accepted.job is 'The status table: one row per accepted request, committed together with its domain rows and its queue row. The status URL (monitor) reads from it.';
 comment on column accepted.job.id is 'UUIDv7, so ids sort by creation time. The job''s row in accepted_queue.job has the same id. Each partition holds the ids of one day (UTC).';
 comment on column accepted.job.operation is 'The kind of work, for example todo.create. Also the name of its queue in accepted_queue.queue.';
 comment on column accepted.job.status is 'queued, running, succeeded, failed or canceled. A job that waits for its retry is queued.';
@@ -66,8 +66,8 @@ comment on column accepted.job.updated_at is 'When sequence last increased.';
 comment on column accepted.job.ended_at is 'When the job reached its final status.';
 comment on column accepted.job.expires_at is 'From this time the record counts as gone (HTTP 410) and its partition may be dropped. Set again when the job ends.';
 
--- With a fillfactor of 50, every row has room in its page for the update that ends the job, even when all rows of a page
--- end in one transaction. With 70, half of those updates moved to other pages and had to update every index.
+-- With a fillfactor of 50, every row has room in its page for the update that ends the job, even when all rows of a
+-- page end in one transaction. With 70, half of those updates moved to other pages and had to update every index.
 create table accepted.job_default partition of accepted.job default with (fillfactor = 50);
 
 comment on table accepted.job_default is 'Holds the jobs of days that have no partition yet. Empty while a worker runs, because workers create partitions ahead of time.';
@@ -82,7 +82,8 @@ create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not n
 
 comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
 
--- updated_at changes with every update. BRIN is the only index type that keeps such updates HOT (from PostgreSQL 16 on).
+-- updated_at changes with every update. BRIN is the only index type that keeps such updates HOT (from PostgreSQL 16
+-- on).
 create index job_updated_at_idx on accepted.job using brin (updated_at) with (pages_per_range = 16, autosummarize = on);
 
 comment on index accepted.job_updated_at_idx is 'Event streams and waiting requests: finds the jobs that changed since a given time.';
@@ -193,9 +194,9 @@ $$;
 
 comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue that were created at created_from or later: highest priority first, then oldest first. waited_seconds is how long a job was due before it was claimed. floor is the creation time of the oldest job claimed (UTC, ISO 8601). While a transaction holds an old snapshot, the index keeps an entry for every job claimed since. A worker that passes floor on to its next claim does not read those entries again.';
 
--- pg-boss completes jobs with the condition state = 'active' alone and must find them by the primary key: while a
--- transaction holds an old snapshot, an index on active jobs is full of jobs that are no longer active. The second
--- condition reserves this index for statements that repeat it.
+-- The condition on started_on keeps pg-boss from using this index, because pg-boss completes jobs with the condition
+-- state = 'active' alone. pg-boss must find them by the primary key: while a transaction holds an old snapshot, this
+-- index is full of jobs that are no longer active.
 create index accepted_active_idx on accepted_queue.job (name) where state = 'active' and started_on is not null;
 
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
@@ -204,9 +205,9 @@ create index accepted_unsuccessful_idx on accepted_queue.job (completed_on) wher
 
 comment on index accepted_queue.accepted_unsuccessful_idx is 'Reconciliation: finds the jobs that were canceled or failed in the queue.';
 
--- Each job leaves two dead rows in the queue. Claims step over them, and the table grows until a vacuum. At 5,500 jobs a
--- second, a vacuum takes up to a minute with autovacuum's default delays and the cost limit that it shares among tables,
--- and less than 20 s without delays.
+-- Each job leaves two dead rows in the queue. Claims must skip them, and the table grows until the next vacuum. At
+-- 5,500 jobs a second, a vacuum takes up to a minute with autovacuum's default delays and the cost limit that it shares
+-- among tables, and less than 20 s without delays.
 alter table accepted_queue.job_common set (autovacuum_vacuum_cost_delay = 0);
 
 -- Dead workers
@@ -239,8 +240,8 @@ comment on column accepted.quarantine.operation is 'The operation of the job, wh
 comment on column accepted.quarantine.queue_id is 'Id of the job''s row in accepted_queue.job. It differs from job_id only if pg-boss has re-created the row.';
 comment on column accepted.quarantine.crashes is 'How many workers died with the job and count as its crashes: the first one while it also held other jobs, each later one while it ran this job alone. The job fails after the second crash alone.';
 comment on column accepted.quarantine.rescues is 'How many workers died with the job, counted as crashes or not. A death is not counted when another worker died at the same time, because then the job was not the cause.';
-comment on column accepted.quarantine.crashed_at is 'When the last death was noticed.';
-comment on column accepted.quarantine.reserved_until is 'Until this time, one process takes no other jobs, so that it can run this one. The other processes keep taking jobs.';
+comment on column accepted.quarantine.crashed_at is 'When the last of these deaths was detected.';
+comment on column accepted.quarantine.reserved_until is 'Until this time, one process has reserved the job. That process claims no other jobs, so that it can run this one alone.';
 
 create index quarantine_operation_crashed_at_idx on accepted.quarantine (operation, crashed_at);
 
@@ -285,7 +286,7 @@ comment on column accepted.schedule.name is 'The name of the schedule in its def
 comment on column accepted.schedule.operation is 'The operation of the jobs that it enqueues.';
 comment on column accepted.schedule.expression is 'A cron expression, or a recurrence rule (RFC 5545, section 3.3.10).';
 comment on column accepted.schedule.timezone is 'The time zone of the expression, for example Europe/Berlin.';
-comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Only people set it.';
+comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Nothing in this software sets it; an operator does.';
 comment on column accepted.schedule.next_at is 'The next occurrence. Null: a finite rule has no more occurrences. Its job commits in the same transaction that sets the occurrence after it, so each occurrence becomes one job. Set to now() to enqueue a job immediately.';
 comment on column accepted.schedule.last_at is 'The last occurrence that became a job.';
 comment on column accepted.schedule.last_job_id is 'The job of that occurrence.';
@@ -328,7 +329,7 @@ comment on table accepted.webhook_endpoint is 'URLs to which the outcome of jobs
 comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
 comment on column accepted.webhook_endpoint.url is 'The URL to which deliveries are posted.';
 comment on column accepted.webhook_endpoint.event_types is 'The outcomes to deliver: job.succeeded, job.failed, job.canceled.';
-comment on column accepted.webhook_endpoint.operations is 'The operations to deliver. Null: all.';
+comment on column accepted.webhook_endpoint.operations is 'The operations whose outcomes are delivered. Null: all.';
 comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first. There are two while a secret is being rotated.';
 comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
 comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous one, which still signs for one day after that.';
@@ -398,8 +399,8 @@ $$;
 
 comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new ones. The worker calls it.';
 
--- A detached partition keeps the name of its day. Looked up by name alone, it would be dropped although it was detached
--- to be kept.
+-- Looks for an attached partition, not only for the name: a partition that was detached to be kept has the same name,
+-- and must not be dropped.
 create function accepted.partition_of_day(day date) returns regclass
 language sql
 stable
@@ -475,10 +476,10 @@ $$;
 
 comment on function accepted.begin_expiry is 'Returns the day (UTC) whose jobs are being deleted. If there is none, starts with the oldest day whose jobs have all ended and expired. Returns null when there is no such day or another worker is deleting. The worker calls it.';
 
--- Deletes in small transactions: deleting all keys of a day at once keeps a processor and the disk busy all the while, and
--- requests wait. Reads the tables page by page, each page once per day to delete. BRIN indexes on job_id did not help: once
--- rows of new days have taken the space of old ones, every range of pages spans all days, and each lookup reads the whole
--- table.
+-- Deletes in small transactions: deleting all keys of a day in one transaction would keep a processor and the disk
+-- busy, and requests would wait. Reads the tables page by page, each page once per day to delete. BRIN indexes on
+-- job_id do not help: once rows of new days fill the space of old ones, every range of pages holds rows of all days,
+-- and each lookup reads the whole table.
 create function accepted.delete_keys_of_day(day date, max_pages integer) returns boolean
 language plpgsql
 set timezone = 'UTC'

@@ -39,7 +39,7 @@ create table accepted.job (
   constraint job_error_when_failed check ((status = 'failed'::accepted.job_status) = (error is not null)),
   constraint job_percent_range check (percent >= 0 and percent <= 100)
 ) partition by range (id);
-comment on table accepted.job is 'The status table: one row per accepted request, committed in the same transaction. The status URL (monitor) reads from it.';
+comment on table accepted.job is 'The status table: one row per accepted request, committed together with its domain rows and its queue row. The status URL (monitor) reads from it.';
 comment on column accepted.job.id is 'UUIDv7, so ids sort by creation time. The job''s row in accepted_queue.job has the same id. Each partition holds the ids of one day (UTC).';
 comment on column accepted.job.operation is 'The kind of work, for example todo.create. Also the name of its queue in accepted_queue.queue.';
 comment on column accepted.job.status is 'queued, running, succeeded, failed or canceled. A job that waits for its retry is queued.';
@@ -213,8 +213,8 @@ comment on column accepted.quarantine.operation is 'The operation of the job, wh
 comment on column accepted.quarantine.queue_id is 'Id of the job''s row in accepted_queue.job. It differs from job_id only if pg-boss has re-created the row.';
 comment on column accepted.quarantine.crashes is 'How many workers died with the job and count as its crashes: the first one while it also held other jobs, each later one while it ran this job alone. The job fails after the second crash alone.';
 comment on column accepted.quarantine.rescues is 'How many workers died with the job, counted as crashes or not. A death is not counted when another worker died at the same time, because then the job was not the cause.';
-comment on column accepted.quarantine.crashed_at is 'When the last death was noticed.';
-comment on column accepted.quarantine.reserved_until is 'Until this time, one process takes no other jobs, so that it can run this one. The other processes keep taking jobs.';
+comment on column accepted.quarantine.crashed_at is 'When the last of these deaths was detected.';
+comment on column accepted.quarantine.reserved_until is 'Until this time, one process has reserved the job. That process claims no other jobs, so that it can run this one alone.';
 create index quarantine_operation_crashed_at_idx on accepted.quarantine using btree (operation, crashed_at);
 comment on index accepted.quarantine_operation_crashed_at_idx is 'Workers: finds the next job in quarantine to run.';
 
@@ -253,7 +253,7 @@ comment on column accepted.schedule.name is 'The name of the schedule in its def
 comment on column accepted.schedule.operation is 'The operation of the jobs that it enqueues.';
 comment on column accepted.schedule.expression is 'A cron expression, or a recurrence rule (RFC 5545, section 3.3.10).';
 comment on column accepted.schedule.timezone is 'The time zone of the expression, for example Europe/Berlin.';
-comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Only people set it.';
+comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Nothing in this software sets it; an operator does.';
 comment on column accepted.schedule.next_at is 'The next occurrence. Null: a finite rule has no more occurrences. Its job commits in the same transaction that sets the occurrence after it, so each occurrence becomes one job. Set to now() to enqueue a job immediately.';
 comment on column accepted.schedule.last_at is 'The last occurrence that became a job.';
 comment on column accepted.schedule.last_job_id is 'The job of that occurrence.';
@@ -294,7 +294,7 @@ comment on table accepted.webhook_endpoint is 'URLs to which the outcome of jobs
 comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
 comment on column accepted.webhook_endpoint.url is 'The URL to which deliveries are posted.';
 comment on column accepted.webhook_endpoint.event_types is 'The outcomes to deliver: job.succeeded, job.failed, job.canceled.';
-comment on column accepted.webhook_endpoint.operations is 'The operations to deliver. Null: all.';
+comment on column accepted.webhook_endpoint.operations is 'The operations whose outcomes are delivered. Null: all.';
 comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first. There are two while a secret is being rotated.';
 comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
 comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous one, which still signs for one day after that.';

@@ -1,7 +1,7 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { redact } from '../src/primitives/redact.ts'
 
-/** A handler throws it to fail the job for good, even if attempts are left. */
+/** Thrown by a handler to fail the job for good, even if attempts are left. */
 export class JobFailed extends Error {
   override name = 'JobFailed'
   readonly code: string
@@ -33,7 +33,10 @@ export class JobFailed extends Error {
   }
 }
 
-/** A handler throws it to run the job again later without spending an attempt, as long as the job's record is kept. */
+/**
+ * Thrown by a handler to run the job again later without using up an attempt. If the job's record would expire before
+ * then, the attempt counts as failed instead.
+ */
 export class RetryAfter extends Error {
   override name = 'RetryAfter'
   readonly seconds: number
@@ -46,7 +49,7 @@ export class RetryAfter extends Error {
   }
 }
 
-/** The attempt has failed, and the error says when the next one starts. */
+/** The attempt has failed, and the error sets the pause before the next one. */
 export class AttemptFailed extends Error {
   override name = 'AttemptFailed'
   readonly code: string
@@ -95,7 +98,7 @@ export class JobCanceled extends Error {
   }
 }
 
-/** Longer messages are cut, in characters. */
+/** In characters. Longer messages are cut. */
 const maxMessageLength = 500
 
 /** Describes an error for storage: no stack, no own properties, and nothing that looks like a credential. */

@@ -5,7 +5,7 @@ import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation, PayloadFor, ResultFor } from '../src/operation.ts'
 import { collectSchedules, type Schedule } from '../src/schedule.ts'
 
-/** What `perform` and `settle` both get of a job. */
+/** The part of a job that both `perform` and `settle` get. */
 export interface RunningJob<O extends Operation = Operation> {
   /** A UUIDv7. */
   id: string
@@ -197,7 +197,9 @@ export function defineHandlers<const Record extends object>(
 const settleHandlers = (handlers: ReadonlyMap<string, Handler>) =>
   [...handlers].filter((entry): entry is [string, SettleHandler<never>] => entry[1].perform === undefined)
 
-/** Each job with an idempotency key takes a lock in a table of Postgres that has room for a few thousand. */
+/**
+ * Each job with an idempotency key takes an advisory lock, and the lock table of Postgres has room for a few thousand.
+ */
 const maxBatchSize = 1_000
 
 function assertBatchSize(name: string, batchSize = 1): void {

@@ -1,13 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { Database } from '../src/db/database.ts'
-import { createRegistry } from '../src/primitives/metrics-registry.ts'
+import { createRegistry, type MetricsRegistry } from '../src/primitives/metrics-registry.ts'
 import { readBacklog } from '../src/queue/backlog.ts'
 
 /**
  * The label `outcome` of an attempt:
- * - `retried`: the job waits for its next attempt, whether or not this one was used up.
- * - `released`: the worker stopped and gave the job back.
+ * - `retried`: the job waits for its next attempt, whether or not this one counts.
+ * - `released`: the worker gave the job back, because the worker stopped or the job could not begin.
  * - `rescued`: the job was taken from a dead worker.
  * - `lost`: the worker no longer held the claim, so the attempt was rolled back.
  */
@@ -19,7 +18,7 @@ export type OutcomeCounts = Partial<Record<OutcomeLabel, number>>
 /** The metrics of a worker. */
 export interface Metrics {
   countOutcomes(operation: string, counts: OutcomeCounts): void
-  /** Records attempts of the same duration, in seconds. */
+  /** Records a number of attempts of the same duration, in seconds. */
   observeRun(operation: string, seconds: number, jobs: number): void
   /** Records the time from when a job was due until it was claimed, in seconds. */
   observeWait(operation: string, seconds: number): void
@@ -41,48 +40,34 @@ const backlogTimeoutMs = 1_000
 
 /** Creates the metrics of a worker. */
 export function createMetrics(database: Database, options: MetricsOptions): Metrics {
-  const { registers, gauge, text } = createRegistry(database.pool)
-  const labelNames = ['operation']
-  const outcomes = new Counter({
-    name: 'accepted_attempts_total',
-    help: 'Attempts that ended, by outcome',
-    labelNames: ['operation', 'outcome'],
-    registers,
-  })
-  const runs = new Histogram({
-    name: 'accepted_attempt_duration_seconds',
-    help: 'Duration of an attempt, until it is settled or has failed',
-    labelNames,
-    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600],
-    registers,
-  })
-  const waits = new Histogram({
-    name: 'accepted_job_wait_seconds',
-    help: 'Time from when a job was due until it was claimed',
-    labelNames,
-    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600],
-    registers,
-  })
-  const retries = new Counter({
-    name: 'accepted_transactions_retried_total',
-    help: 'Transactions that ran again: after contention or an outage, or in parts because the batch failed',
-    labelNames: ['operation', 'reason'],
-    registers,
-  })
+  const registry = createRegistry(database.pool)
+  const { counter, histogram } = registry
   const { operations } = options
-  new Gauge({
-    name: 'accepted_jobs_running',
-    help: 'Jobs that this process holds',
-    labelNames,
-    registers,
-    collect() {
-      for (const operation of operations) this.set({ operation }, options.running(operation))
-    },
+  const outcomes = counter('accepted_attempts_total', 'Attempts that ended, by outcome', ['operation', 'outcome'])
+  const runs = histogram(
+    'accepted_attempt_duration_seconds',
+    'Duration of an attempt, until it has settled or failed',
+    ['operation'],
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600],
+  )
+  const waits = histogram(
+    'accepted_job_wait_seconds',
+    'Time from when a job was due until it was claimed',
+    ['operation'],
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600],
+  )
+  const retries = counter(
+    'accepted_transactions_retried_total',
+    'Transactions that ran again: after contention or an outage, or in parts because the batch failed',
+    ['operation', 'reason'],
+  )
+  registry.labeledGauge('accepted_jobs_running', 'Jobs that this process holds', ['operation'], function () {
+    for (const operation of operations) this.set({ operation }, options.running(operation))
   })
-  gauge('accepted_listener_up', '1 while notifications arrive; at 0, only polling finds work', () => {
+  registry.gauge('accepted_listener_up', '1 while notifications arrive; at 0, only polling finds work', () => {
     return options.isListening() ? 1 : 0
   })
-  const updateBacklog = createBacklogGauges(database, operations, registers)
+  const updateBacklog = createBacklogGauges(database, operations, registry)
 
   return {
     countOutcomes(operation, counts) {
@@ -95,7 +80,7 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     countRetry: (operation, reason) => retries.inc({ operation, reason }),
     async text() {
       await updateBacklog()
-      return text()
+      return registry.text()
     },
   }
 }
@@ -104,26 +89,23 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
  * Creates the backlog gauges. They are cached, so that frequent scrapes cost Postgres little, and left out while
  * Postgres does not answer in time.
  *
- * @returns updates the gauges, for each scrape
+ * @returns a function that updates the gauges; call it at each scrape
  */
 function createBacklogGauges(
   database: Database,
   operations: readonly string[],
-  registers: Registry[],
+  { labeledGauge }: MetricsRegistry,
 ): () => Promise<void> {
-  const labelNames = ['operation']
-  const ready = new Gauge({
-    name: 'accepted_jobs_ready',
-    help: 'Jobs that are due and wait, for all workers; counted every 15 seconds',
-    labelNames,
-    registers,
-  })
-  const age = new Gauge({
-    name: 'accepted_oldest_ready_job_age_seconds',
-    help: 'How long the oldest of the next thousand jobs in line has been due; 0 when none is',
-    labelNames,
-    registers,
-  })
+  const ready = labeledGauge(
+    'accepted_jobs_ready',
+    'Jobs that are due and wait, for all workers; counted every 15 seconds',
+    ['operation'],
+  )
+  const age = labeledGauge(
+    'accepted_oldest_ready_job_age_seconds',
+    'How long the oldest of the next thousand jobs in line has been due; 0 when none is',
+    ['operation'],
+  )
   let reading: Promise<void> | undefined
   let readAt = Number.NEGATIVE_INFINITY
   const reset = () => {

@@ -44,14 +44,17 @@ export interface RuntimeParts {
 
 /** The poll finds work whose notification was lost. */
 const pollIntervalMs = 1_000
-/** While a transaction holds an old snapshot, a poll reads everything that was claimed since. */
+/**
+ * Polls take at most this share of the time: while a transaction holds an old snapshot, a poll reads every row that was
+ * claimed since.
+ */
 const maxPollShare = 0.1
 const cancellationPollIntervalMs = 2_000
 const runTimesIntervalMs = 1_000
 const schedulesIntervalMs = 60_000
 const partitionsIntervalMs = 60 * 60 * 1_000
 const pruneIntervalMs = 10 * 60 * 1_000
-/** The worker is unhealthy when a poll has waited for its answer for so long. */
+/** The worker is unhealthy when a poll has waited this long for its answer. */
 const pollTimeoutMs = 5_000
 /** After the grace period: how long releasing the jobs, and then closing, may take. */
 const releaseTimeoutMs = 2_000
@@ -71,9 +74,9 @@ export class WorkerRuntime {
   readonly #quarantine: SingleFlight<void>
   readonly #rescuer: SingleFlight<void>
   readonly #reconciler: SingleFlight<Date>
-  readonly #firing: SingleFlight<void>
+  readonly #scheduler: SingleFlight<void>
   readonly #tasks: BackgroundTask[]
-  /** When the poll started that has no answer yet, per `performance.now()`. */
+  /** When the poll that is still unanswered started, by `performance.now()`. */
   #unansweredSince: number | undefined = performance.now()
   #stopped: Promise<void> | undefined
 
@@ -109,9 +112,9 @@ export class WorkerRuntime {
     this.#rescuer = singleFlight(() => rescueOrphaned(controlDatabase, workers), this.#onError('rescue'))
     const reconcile = createReconciler({ database, boss, notifier: this.#notifier, log })
     this.#reconciler = singleFlight(reconcile, this.#onError('reconcile'))
-    this.#firing = singleFlight(createScheduler(scheduling, this.#notifier), this.#onError('schedules'))
+    this.#scheduler = singleFlight(createScheduler(scheduling, this.#notifier), this.#onError('schedules'))
     this.#tasks = [
-      ...[this.#quarantine, this.#rescuer, this.#reconciler, this.#firing],
+      ...[this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler],
       this.#every('poll', pollIntervalMs, () => this.#poll(), maxPollShare),
       this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
       this.#every('cancellations', cancellationPollIntervalMs, () => cancellations.poll()),
@@ -170,7 +173,7 @@ export class WorkerRuntime {
     const due = await pollDueWork(controlDatabase, names, [...scheduling.schedules.keys()])
     this.#unansweredSince = undefined
     this.#wake(due.operations)
-    if (due.hasSchedules) this.#firing.run()
+    if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
     if (due.isRescueDue && this.#connection.isStable()) this.#rescuer.run()
     if (due.reconcileSince) this.#reconciler.run(due.reconcileSince)
@@ -189,13 +192,13 @@ export class WorkerRuntime {
     const drained = Promise.all([this.#quarantine.stop(), ...this.#workers.map(({ loop }) => loop.drain())])
     if (!(await settledWithin(drained, graceSeconds * 1000))) await this.#interrupt()
     if (await settledWithin(this.#close(), closeTimeoutMs)) return
-    log.warn(`The worker could not be closed within ${closeTimeoutMs / 1000} s; giving up`)
+    log.warn(`Worker did not close within ${closeTimeoutMs / 1000} s; some connections may stay open`)
   }
 
-  /** Aborts the jobs that still run, and releases them. */
+  /** Aborts the jobs that are still running, and releases them. */
   async #interrupt(): Promise<void> {
     const active = this.#workers.map(({ worker, loop }) => ({ worker, claims: loop.active() }))
-    this.#stopping.abort(new Error('The worker stops'))
+    this.#stopping.abort(new Error('The worker is stopping'))
     // A settle that hangs holds the row of its job, so the claim could not be released.
     this.#parts.database.terminateActive()
     // The next worker must not run a job that a child of this one still performs.

@@ -29,15 +29,18 @@ export interface WorkerOptions {
   publicUrl?: string
   /** Private addresses, or networks in CIDR notation, that webhooks may call. Default: none. */
   webhookAllow?: readonly string[]
-  /** How long running jobs may go on after `stop`, in seconds. Default: 15. Jobs that have not ended then are released. */
+  /**
+   * How long running jobs may continue after `stop`, in seconds. Default: 15. Jobs that are still running then are
+   * released.
+   */
   graceSeconds?: number
 }
 
 /** A running worker. */
 export interface Worker extends Monitored {
   /**
-   * Claims nothing more, waits for the running jobs up to the grace period, releases the rest without spending an attempt,
-   * and closes everything. Resolves about 4 seconds after the grace period at the latest.
+   * Stops claiming, waits for running jobs up to the grace period, releases the rest without using up an attempt, and
+   * closes everything. Resolves about 4 seconds after the grace period at the latest.
    */
   stop(): Promise<void>
 }
@@ -47,14 +50,14 @@ const controlPoolSize = 2
 const poolSize = 20
 
 /**
- * Starts a worker, which claims jobs with SKIP LOCKED, performs and settles them. Run `accepted migrate` first.
+ * Starts a worker. It claims jobs with SKIP LOCKED, performs them and settles them. Run `accepted migrate` first.
  *
- * @throws TypeError when a handler is missing, surplus or cannot be isolated, a schedule is invalid, `operations` names an
- *   unknown operation, or `webhookAllow` contains something other than addresses
+ * @throws TypeError when a handler is missing, has no operation or cannot be isolated, a schedule is invalid,
+ *   `operations` names an unknown operation, or `webhookAllow` contains something other than addresses
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? createLog()
-  const onError = (err: Error) => log.warn({ err }, 'Connection to Postgres lost; reconnecting')
+  const onError = (err: Error) => log.warn({ err }, 'Error on a Postgres connection or in queue maintenance; retrying')
   const allOperations = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
   const operations = chooseOperations(allOperations, options.operations)
   const webhookAllow = parseNetworks(options.webhookAllow ?? [])
@@ -87,9 +90,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       ...{ database, controlDatabase, boss, log, close, graceSeconds },
     })
   } catch (error) {
-    await close().catch((err) =>
-      log.error({ err }, 'The worker could not start, and closing what it had opened failed'),
-    )
+    await close().catch((err) => log.error({ err }, 'Worker could not start, and closing its resources failed'))
     throw error
   }
 }
@@ -117,7 +118,7 @@ function openDatabases(given: WorkerOptions['database'], onIdleError: (error: Er
   return { database, controlDatabase }
 }
 
-/** Runs every step, whatever fails. */
+/** Runs every step, even when some fail. */
 async function closeAll(steps: readonly (() => unknown)[]): Promise<void> {
   const errors: unknown[] = []
   for (const step of steps) {

@@ -26,7 +26,7 @@ export const createNote = defineOperation({
   ...note,
 })
 
-/** The same, and its jobs report to the bench how many have completed. */
+/** Like {@link createNote}. Its jobs also report to the bench how many have completed. */
 export const createCounted = defineOperation({
   name: 'counted.create',
   route: { method: 'POST', url: '/counted-notes' },

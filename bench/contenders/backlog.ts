@@ -14,7 +14,7 @@ import { waitUntilEmpty } from './drain-process.ts'
 export interface BacklogLoad {
   connections: number
   seconds: number
-  /** Jobs to drain, and how many of them are not counted because V8 compiles meanwhile. */
+  /** Jobs to drain, and how many of them are not counted, because V8 is still compiling. */
   jobs: number
   warmUpJobs: number
 }
@@ -73,7 +73,7 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
       const executions = await startExplaining(server, database)
       api = await startAccepted('api', directory, env)
       const times = quick ? 1 : repetitions
-      // While no worker runs, since a completed job cannot be canceled.
+      // Before a worker starts, because a completed job cannot be canceled.
       await sendEveryRequest(api.url, times)
       const worker = await startAccepted('worker', directory, env)
       await Promise.all([delay(workSeconds * 1000), readEvents(api.url, times)])
@@ -93,7 +93,7 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
   },
 })
 
-/** Deletes the jobs accepted after a job. No worker has claimed any of them. */
+/** Deletes the jobs that were accepted after the given one. No worker has claimed any of them. */
 async function deleteJobsAfter(url: string, last: string): Promise<void> {
   await query(url, 'delete from accepted_queue.job where name = $1 and id > $2', [createNote.name, last])
   for (const [table, key] of [

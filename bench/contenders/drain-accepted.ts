@@ -12,13 +12,16 @@ import { type DrainLoad, drainRate, waitUntilEmpty } from './drain-process.ts'
 
 const jobsPerTransaction = 1_000
 
-/** How early the queue must be filled before the jobs are due. */
+/** The queue must be filled at least this long before the jobs are due. */
 const minMarginMs = 250
 
 const completions = "select ended_at as at from accepted.job where status = 'succeeded'"
 const unfinished = "select from accepted_queue.job where state < 'completed' limit 1"
 
-/** The worker is always running. The jobs are due at a time by which all are queued, so it finds all of them at once. */
+/**
+ * The worker runs all the time. The jobs are due after all of them are queued, so the worker finds them at the same
+ * time.
+ */
 const accepted = (name: string, operation: Operation, env: NodeJS.ProcessEnv = {}): Contender<DrainLoad> => ({
   name,
   async open({ server, directory }) {
@@ -56,7 +59,7 @@ async function fillBeforeDue(url: string, operation: Operation, jobs: number): P
   }
 }
 
-/** Replaces all jobs by new ones with idempotency keys, due at `runAt` or at once. */
+/** Replaces all jobs by new ones with idempotency keys, due at `runAt` or immediately. */
 export const fill = (url: string, operation: Operation, jobs: number, runAt?: Date): Promise<void> =>
   withQueue(url, [operation], async ({ database, boss }) => {
     await database.pool.query('truncate accepted.job, accepted.processed_key, accepted_queue.job, effect')

@@ -26,7 +26,7 @@ const jobsPerStatement = 1_000
 const utils = await makeWorkerUtils({ connectionString, logger })
 await utils.migrate()
 const pool = new pg.Pool({ connectionString, max: 1 })
-// It deletes completed jobs.
+// graphile-worker deletes completed jobs.
 const unfinished = 'select from graphile_worker._private_jobs limit 1'
 
 serveDrainer({

@@ -16,7 +16,7 @@ export interface Drained {
   perSecond: number
 }
 
-/** What a contender does on the commands of the bench. */
+/** What a contender does for each command of the bench. */
 export interface Drainer {
   /** Replaces all jobs by new ones. None runs yet. */
   fill(jobs: number): Promise<void>

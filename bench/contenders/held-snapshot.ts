@@ -33,7 +33,7 @@ interface Processes {
 
 interface HoldContender {
   name: string
-  /** Whether a transaction is held open. Without one, the contender shows what changes over time anyway. */
+  /** Whether a transaction is held open. Without one, the contender shows what changes over time in any case. */
   isHeld: boolean
   database: string
   open(server: Server): Promise<string>
@@ -142,7 +142,7 @@ const accepted = (name: string, database: string, isHeld: boolean) =>
 
 export const heldAccepted = accepted('Accepted', 'held_accepted', true)
 
-/** The same for the same time, without an open transaction. */
+/** The same load for the same time, without an open transaction. */
 export const freeAccepted = accepted('Accepted, no open transaction', 'free_accepted', false)
 
 /** Tuned pg-boss, whose handler does nothing. */

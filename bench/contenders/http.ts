@@ -27,7 +27,7 @@ async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample 
   return { perSecond, ...figures }
 }
 
-/** Loads a server, and measures what that costs the server and Postgres. */
+/** Sends load to a server, and measures what it costs the server and Postgres. */
 async function measureServer(
   { server, database, pid, url }: { server: Server; database: string; pid: number; url: string },
   load: HttpLoad | OpenLoad,

@@ -63,7 +63,7 @@ async function runOneJob(url: string): Promise<void> {
   if (response.status !== 200) throw new Error(`POST ${url} returned ${response.status}: ${await response.text()}`)
 }
 
-/** Backends report their transactions within a second while they are busy, else within ten. */
+/** The count may lag: busy backends report their transactions within a second, idle ones within ten. */
 async function transactionsOf(server: Server, database: string): Promise<number> {
   const [row] = await query<{ count: string }>(
     server.urlOf('postgres'),

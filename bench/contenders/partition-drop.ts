@@ -17,9 +17,9 @@ export interface DropLoad {
   expired: number
 }
 
-/** Requests due that long after the drop may still wait behind earlier ones. */
+/** Requests due up to this long after the drop may still wait behind earlier ones. */
 const aftermathMs = 500
-/** The table itself is dropped within the last part of the drop, of this length. */
+/** The table itself is dropped within this long before the end of the drop. */
 const lastPartMs = 1_000
 
 /** An API that accepts requests during the drop of a partition, or before it. */

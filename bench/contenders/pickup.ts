@@ -15,7 +15,7 @@ export interface PickupProcesses {
   enqueuer: Process
 }
 
-/** Measures how long after the commit of its enqueue the handler of a job starts. */
+/** Measures the time from the commit that enqueues a job until its handler starts. */
 export const pickup = (
   name: string,
   database: string,

@@ -16,7 +16,7 @@ export interface WatchLoad {
   streams: number
 }
 
-/** What the streams follow, of a set of scheduled jobs. */
+/** Which of the scheduled jobs the streams follow. */
 interface WatchedJobs {
   name: string
   pathsOf(ids: readonly string[]): string[]

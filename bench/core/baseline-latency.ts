@@ -3,7 +3,7 @@ import { format } from './format.ts'
 import type { Server } from './server.ts'
 import { quantile } from './stats.ts'
 
-/** What any client of Postgres waits for on this machine, in milliseconds. */
+/** The lowest latencies that any client of Postgres can have on this machine, in milliseconds. */
 export interface BaselineLatency {
   /** A statement that reads nothing. */
   roundTrip: Percentiles
@@ -40,7 +40,7 @@ export async function measureBaselineLatency(server: Server): Promise<BaselineLa
   }
 }
 
-/** Says what a number of statements in sequence, some of which commit, take at least. */
+/** Describes how long a number of sequential statements, some of which commit, take at least. */
 export function describeLeastLatency({ roundTrip, commit }: BaselineLatency, statements: number, commits: number) {
   const least = (statements - commits) * roundTrip.p50 + commits * commit.p50
   return `${format(least)} ms on this machine while it is idle, when one commit in a hundred takes ${format(commit.p99)} ms`

@@ -9,7 +9,9 @@ const rowHeight = 30
 
 export const escapeXml = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 
-/** Draws the first metric of a table as an SVG: a bar to the median, and a line from the lowest to the highest value. */
+/**
+ * Draws the first metric of a table as an SVG: a bar to the median, and a line from the lowest to the highest value.
+ */
 export function drawBars({ caption, metrics: [metric], series }: Table): string {
   if (!metric) throw new Error(`The table has no metric: ${caption}`)
   const bars = series.map(({ contender, samples }) => {

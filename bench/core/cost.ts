@@ -1,7 +1,7 @@
 import { cpuOf, cpuOfTree } from './proc.ts'
 import { query, type Server } from './server.ts'
 
-/** What happened in a database and in some processes during a measurement. */
+/** What a measurement cost in a database and in some processes. */
 export interface Cost {
   walBytes: number
   /** Transactions that wrote, counted by their ids. */

@@ -1,4 +1,6 @@
-/** For the `pg` pools of other contenders: like ours, they keep their connections while other contenders are measured. */
+/**
+ * For the `pg` pools of other contenders: like ours, they keep their connections while other contenders are measured.
+ */
 export const idleTimeoutMillis = 0
 
 /** Reports that this process is ready. It exits when the process that started it disconnects. */

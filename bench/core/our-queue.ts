@@ -8,7 +8,7 @@ export interface OurQueue {
   boss: PgBoss
 }
 
-/** Opens our database and queue like the API does, and makes the queues of some operations. */
+/** Opens our database and queue like the API does, and creates the queues of the operations. */
 export async function openQueue(
   url: string,
   operations: readonly Operation[],

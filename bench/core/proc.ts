@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 /** sysconf(_SC_CLK_TCK), 100 on every Linux. */
 const ticksPerSecond = 100
 
-// proc(5): the fields after the name, which may contain spaces: state, ppid, …; utime, stime, cutime, cstime are 14 to 17.
+// Returns the fields after the name, which may contain spaces (proc(5)). Index 0 is field 3; utime, stime, cutime and
+// cstime are fields 14 to 17.
 function statOf(pid: number): string[] | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
@@ -21,7 +22,7 @@ export function cpuOf(pid: number): number {
 }
 
 /**
- * Returns how long the main thread of a process has computed, and how long it was runnable but waited for a processor, in
+ * Returns how long the main thread of a process has run, and how long it was runnable but waited for a processor, in
  * seconds (/proc/…/schedstat; Documentation/scheduler/sched-stats.rst of Linux).
  */
 export function threadOf(pid: number): { computed: number; waited: number } {

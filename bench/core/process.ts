@@ -61,9 +61,9 @@ export async function startAccepted(
 const outputFile = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)
 
 const options = (env: NodeJS.ProcessEnv) => ({
-  // V8 would discard compiled code while a process is idle because other contenders are measured.
+  // Otherwise V8 would discard the compiled code of a process that is idle while other contenders are measured.
   execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning', '--no-flush-bytecode'],
-  // The same code is started many times.
+  // Caches compiled code, because the same programs are started many times.
   env: { NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-bench'), ...process.env, ...env },
   stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],
 })
@@ -81,7 +81,7 @@ function wrap(child: ChildProcess, output: string): Process {
   for (const stream of [child.stdout, child.stderr]) stream?.pipe(createWriteStream(output, { flags: 'a' }))
   const exited = once(child, 'exit')
   const unexpectedExit = exited.then(() => Promise.reject(new Error(`A process exited unexpectedly; see ${output}`)))
-  // Callers that wait for something else get the error from that.
+  // Prevents an unhandled rejection. `receive` still rejects with the error.
   unexpectedExit.catch(() => {})
   const wrapped: Process = {
     pid: child.pid as number,

@@ -32,7 +32,9 @@ export async function readRuns(file: string): Promise<Run[]> {
 export const writeRuns = (file: string, runs: readonly Run[]): Promise<void> =>
   writeFile(file, `${JSON.stringify(runs, null, 2)}\n`)
 
-/** Adds a run to earlier ones and drops their results of the same scenarios. Quick runs and others do not mix. */
+/**
+ * Adds a run to earlier ones and drops their results of the same scenarios. Quick runs and full runs are never mixed.
+ */
 export function mergeRun(earlier: readonly Run[], run: Run): Run[] {
   const measured = new Set(run.scenarios.map(({ name }) => name))
   const kept = earlier
@@ -46,7 +48,7 @@ export async function writeReport(directory: string, runs: readonly Run[]): Prom
   await rm(join(directory, 'charts'), { recursive: true, force: true })
   await mkdir(join(directory, 'charts'), { recursive: true })
   const scenarios = runs.flatMap(({ scenarios }) => scenarios).toSorted(byNumber)
-  // The goals do not apply to a quick run. Quick runs and others do not mix.
+  // The goals do not apply to a quick run. Quick runs and full runs are never mixed.
   const isQuick = runs.some(({ quick }) => quick)
   const sections: string[] = []
   for (const scenario of scenarios) sections.push(...(await sectionOf(directory, scenario, isQuick)))
@@ -75,7 +77,7 @@ function summaryOf(scenarios: readonly MeasuredScenario[], isQuick: boolean): st
   return [...warning, tableOf([['scenario', 'measure', 'measured', 'goal', 'result'], ...lines]), legend]
 }
 
-/** Merges the goals that differ only in the contender of ours into one line each. */
+/** Merges goals that differ only in which of our contenders was measured into one line each. */
 function linesOf(goals: readonly Goal[]): Pick<Goal, 'measure' | 'bound' | 'measured' | 'isMet'>[] {
   const groups = Map.groupBy(goals, ({ measure, bound }) => `${measure}|${bound}`)
   return [...groups.values()].map((group) => {

@@ -3,7 +3,7 @@ import { format } from './format.ts'
 import type { Sample, Series } from './series.ts'
 import type { Server } from './server.ts'
 
-/** What a scenario and its contenders run with. */
+/** The environment of a scenario and its contenders. */
 export interface Bench {
   server: Server
   /** What a round trip and a commit take on this machine while it is idle. */
@@ -45,7 +45,7 @@ export interface LineChart {
   span?: { from: number; to: number; text: string }
 }
 
-/** A value at a time, in seconds or minutes as the chart says. */
+/** A value at a time, in the unit of the x axis: seconds or minutes. */
 export interface Point {
   time: number
   value: number
@@ -61,7 +61,7 @@ export interface Listing {
 export interface Goal {
   /** What is measured: `p50`, or `requests/s ÷ pg-boss`. Goals with the same measure and bound share a line. */
   measure: string
-  /** The contender of ours, where several have the same goal. */
+  /** Which of our contenders the goal is for, when several have the same goal. */
   variant?: string
   /** For example `≥ 8 ×`. */
   bound: string
@@ -103,7 +103,7 @@ export interface OpenContender<Load> {
 
 /**
  * Warms up processes that are measured at a fixed rate. V8 optimizes the code for the last time after about 10,500
- * calls, nearly all of it at once, which keeps two processors busy for a quarter of a second.
+ * calls, nearly all of it at the same time, which keeps two processors busy for a quarter of a second.
  */
 export const warmUp = { perSecond: 500, seconds: 25 }
 
@@ -143,7 +143,7 @@ function inOrder<One>(all: readonly One[], round: number): One[] {
   return round % 2 === 0 ? rotated.reverse() : rotated
 }
 
-/** Opens all contenders at once, and closes them whatever happens. */
+/** Opens all contenders at the same time, and closes them even after an error. */
 export async function withContenders<Load, Result>(
   bench: Bench,
   contenders: readonly Contender<Load>[],

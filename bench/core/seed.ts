@@ -6,7 +6,7 @@ export interface Seed {
   /** The id of an accepted job, whose rows are copied. */
   template: string
   count: number
-  /** The ids are of times spread evenly between these. */
+  /** The ids contain times that are spread evenly between these two. */
   from: Date
   to: Date
   /** Insert succeeded jobs, which have no row in the queue. */
@@ -65,7 +65,7 @@ export async function seedJobs(url: string, { template, count, from, to, ended =
   await client.connect()
   try {
     await client.query('begin')
-    // The rows are consistent by construction, and checking foreign keys and triggers row by row is slow.
+    // Skips triggers and foreign keys: the rows are consistent by construction, and checking each row is slow.
     await client.query('set local session_replication_role = replica')
     await client.query('create temporary table new (id uuid, at timestamptz) on commit drop')
     await client.query(
@@ -117,7 +117,7 @@ export async function vacuumAndCheckpoint(url: string): Promise<void> {
   }
 }
 
-/** Returns the last ten minutes, or what part of them is today (UTC) and so in today's partition. */
+/** Returns the last ten minutes, without the part before midnight (UTC), so that all ids are in today's partition. */
 export function recently(): { from: Date; to: Date } {
   const to = new Date()
   const midnight = new Date(to).setUTCHours(0, 0, 0, 0)
@@ -146,7 +146,7 @@ export async function addExpiredDay(
       [from, to],
     )
     const { lower, upper } = rows[0] as { lower: string; upper: string }
-    // The same as accepted.create_job_partitions does, which creates none for past days.
+    // Does what accepted.create_job_partitions does. That function creates no partitions for past days.
     await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 50)`)
     await client.query(
       `alter table accepted.job attach partition accepted.${partition} for values from ('${lower}') to ('${upper}')`,

@@ -1,7 +1,7 @@
 import { open, stat } from 'node:fs/promises'
 import type { Server } from './server.ts'
 
-/** Returns a function that reads what the Postgres log has gained since now. */
+/** Returns a function that reads what Postgres has appended to its log since this call. */
 export async function followLog({ logFile }: Server): Promise<() => Promise<string>> {
   const { size: from } = await stat(logFile)
   return async () => {

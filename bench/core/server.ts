@@ -19,9 +19,9 @@ export interface Server {
 }
 
 /**
- * Starts Postgres with its defaults, except: `fsync` on, enough connections for all contenders, and enough room for WAL.
- * With the default `max_wal_size` it would make a checkpoint every minute, and most WAL would be the full-page images
- * that follow a checkpoint.
+ * Starts Postgres with its defaults, except: `fsync` on, enough connections for all contenders, and enough room for
+ * WAL. With the default `max_wal_size` it would make a checkpoint every minute, and most WAL would be the full-page
+ * images that follow a checkpoint.
  *
  * @param dataDir a directory that the user postgres can enter
  */

@@ -19,7 +19,7 @@ export interface Index {
   purpose: string
 }
 
-/** Lists the indexes of the status tables and of the queue. Sessions report their scans at the latest when they end. */
+/** Lists the indexes of the status tables and of the queue. Scans of sessions that are still open may be missing. */
 export async function indexesOf(url: string): Promise<Index[]> {
   const rows = await query<{ table: string; name: string; scans: string; bytes: string; purpose: string }>(
     url,

@@ -25,7 +25,7 @@ export async function withWorkspace<Result>(use: (workspace: Workspace) => Promi
   }
   for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException'] as const) process.once(event, abort)
   try {
-    // Run by root, Postgres runs as another user, which has to enter the directory.
+    // When root runs the bench, Postgres runs as another user, which must be able to enter the directory.
     await chmod(directory, 0o755)
     return await use({ directory, onClose: (step) => void steps.push(step) })
   } finally {

@@ -1,4 +1,5 @@
-// Posts a message at each due time. Timers of an event loop have whole milliseconds; a sleeping thread is exact.
+// Posts a message at each due time. Timers of an event loop are rounded to whole milliseconds; a sleeping thread is
+// more exact.
 import { parentPort, workerData } from 'node:worker_threads'
 import { now } from '../core/clock.ts'
 import type { Pace } from './pace.ts'

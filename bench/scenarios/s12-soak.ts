@@ -18,7 +18,7 @@ const metrics: Metric[] = [
   { name: 'failed', label: 'failed requests' },
 ]
 
-/** Of five minutes each, in the default hour. */
+/** The number of windows. By default each is five minutes of an hour. */
 const windows = 12
 const maxInFlight = 5_000
 const xLabel = 'minutes'
@@ -190,7 +190,7 @@ function listTables(seen: readonly SoakWindow[]): Listing {
         const table = tableIn(window, name)
         if (!table) return ''
         const { rows, heapBytes, indexBytes } = table
-        // Statistics lag behind, so that deletes may be counted before the inserts.
+        // Statistics lag behind, so deletes may be counted before their inserts.
         return name === queueTable
           ? `${format(Math.max(0, rows))}: ${format(heapBytes / 1e6)} + ${format(indexBytes / 1e6)} MB`
           : `${format(rows)}: ${format(heapBytes / rows)} + ${format(indexBytes / rows)}`

@@ -88,7 +88,7 @@ interface Statement {
 }
 
 const maxStatementLength = 110
-/** The plans of slower executions are printed. */
+/** In milliseconds. The plans of slower executions are printed. */
 const slowMs = 50
 
 const isRemarkable = ({ worst, scanned }: Statement) => worst.durationMs > slowMs || scanned.length > 0

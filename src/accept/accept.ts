@@ -22,7 +22,7 @@ export interface AcceptEntry {
   webhookEndpointId?: string | undefined
 }
 
-/** How an entry was answered. */
+/** The outcome of an entry. */
 export type AcceptOutcome =
   | { kind: 'accepted'; job: Job }
   /** An earlier request had the same key and the same fingerprint. */
@@ -30,23 +30,26 @@ export type AcceptOutcome =
   /** An earlier request had the same key and another fingerprint. */
   | { kind: 'key-reused' }
 
-/** Operations refused one or more entries, so the transaction must be rolled back: a refused request leaves nothing. */
+/**
+ * Operations refused one or more entries, so the transaction must be rolled back: a refused request must not write
+ * anything.
+ */
 export class EntriesRefused extends Error {
   override name = 'EntriesRefused'
-  /** By the id of the entry. */
+  /** Keyed by the id of the entry. */
   readonly refusals: ReadonlyMap<string, Refusal>
 
   constructor(refusals: ReadonlyMap<string, Refusal>) {
-    super(`${refusals.size} refused`)
+    super(`${refusals.size} entries refused`)
     this.refusals = refusals
   }
 }
 
 /**
- * Accepts requests within the transaction: their keys, domain rows, status rows and queue rows commit together or not at
- * all. Returns an outcome for each entry, in order. The outcomes are true once the transaction has committed.
+ * Accepts requests within the transaction: their keys, domain rows, status rows and queue rows commit together or not
+ * at all. Returns an outcome for each entry, in order. The outcomes hold only once the transaction has committed.
  *
- * @param lockWait `skip` returns undefined for an entry whose key another transaction is about to commit
+ * @param lockWait `skip` returns undefined for an entry whose key another open transaction holds
  * @throws EntriesRefused when an operation refused an entry
  * @throws TypeError when a payload that `accept` returned does not match its schema
  */
@@ -61,7 +64,7 @@ export async function accept(
   const fresh = entries.filter(isFresh)
   const jobs = fresh.length > 0 ? await writeDomainRows(trx, fresh) : []
   const accepted = new Map((jobs.length > 0 ? await enqueue(boss, trx, jobs) : []).map((job) => [job.id, job]))
-  return entries.map((entry) => outcomeOf(entry, holders.get(entry.id), accepted.get(entry.id)))
+  return entries.map((entry) => toOutcome(entry, holders.get(entry.id), accepted.get(entry.id)))
 }
 
 async function claimAll(
@@ -94,7 +97,7 @@ async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntr
         refusals.set(entry.id, answer)
         continue
       }
-      // The request's validation has checked an input that is passed on unchanged.
+      // An input that is passed on unchanged was already validated with the request.
       if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
       jobs.push(newJob(entry, answer))
     }
@@ -125,7 +128,7 @@ const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; r
   webhookEndpointId: entry.webhookEndpointId,
 })
 
-function outcomeOf(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): AcceptOutcome | undefined {
+function toOutcome(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): AcceptOutcome | undefined {
   if (job) return { kind: 'accepted', job }
   if (!holder) return undefined
   const isSame = entry.idempotency?.fingerprint.equals(holder.fingerprint)

@@ -3,7 +3,7 @@ import { ProblemError } from '../errors.ts'
 import type { Operation } from '../operation.ts'
 import { isBacklogFull } from '../queue/backlog.ts'
 
-/** How long an answer is reused, in milliseconds: a bound against floods need not be exact. */
+/** How long a count is reused, in milliseconds. The limit need not be exact. */
 const cacheMs = 1_000
 
 const answers = new WeakMap<Database, Map<string, { readAt: number; isFull: Promise<boolean> }>>()
@@ -20,7 +20,7 @@ export async function assertBacklog(database: Database, operation: Operation): P
   let answer = byOperation.get(operation.name)
   if (!answer || performance.now() - answer.readAt > cacheMs) {
     answer = { readAt: performance.now(), isFull: isBacklogFull(database, operation.name, operation.maxBacklog) }
-    // A query that failed must not fail later requests too.
+    // A failed query must not fail later requests too.
     answer.isFull.catch(() => byOperation.delete(operation.name))
     byOperation.set(operation.name, answer)
   }

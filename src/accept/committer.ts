@@ -27,22 +27,22 @@ export interface CommitterOptions {
   mutex: KeyedMutex
 }
 
-/** Requests in one transaction, at most. */
+/** Maximum number of requests in one transaction. */
 const maxBatchSize = 128
 /** While one batch waits for the disk, the other one writes. */
 const maxConcurrentBatches = 2
-/** Requests that are accepted alone, at once. They leave most of the pool to others. */
+/** Maximum number of requests accepted alone at the same time. Most of the pool stays free for others. */
 const maxConcurrentSingles = 4
-/** Requests that wait, at most, and how long each of them waits for its transaction to start. */
+/** Upper bounds: how many requests wait, and how long each waits for its transaction to start. */
 const maxWaiting = 10_000
 const waitTimeoutMs = 5_000
 /** How long the work of a transaction may take: for a batch, and for a request that is accepted alone. */
 const workTimeoutMs: Readonly<Record<LockWait, number>> = { skip: 2_000, wait: 30_000 }
 
 /**
- * Makes the committer of a process. Requests that arrive while others are being committed share the next transaction, and
- * with it the cost of its commit. A request that would make the others wait for a key or a lock is accepted alone. When a
- * batch fails, it is bisected, so that only the bad request fails.
+ * Creates the committer of a process. Requests that arrive while others are being committed share the next transaction,
+ * and with it the cost of its commit. A request that would make the others wait for a key or a lock is accepted alone.
+ * When a batch fails, it is bisected, so that only the bad request fails.
  */
 export function createCommitter({ database, boss, mutex }: CommitterOptions): Committer {
   const commit = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
@@ -55,7 +55,7 @@ export function createCommitter({ database, boss, mutex }: CommitterOptions): Co
       const outcomes = await transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) })
       for (const [index, request] of unanswered.entries()) {
         const outcome = outcomes[index]
-        // Without an outcome another transaction holds the key.
+        // No outcome means that another transaction holds the key.
         if (outcome) request.resolve(outcome)
         else singleQueue.push(request.startWaiting())
       }
@@ -74,9 +74,9 @@ export function createCommitter({ database, boss, mutex }: CommitterOptions): Co
         // The outcome of a lost COMMIT is unknown, so nothing in the batch may be retried.
         canSplit: (error) => !isTimeout(error) && !isOutage(error) && !isLostConnection(error),
         onFailure: (some, error) => {
-          const isForSingles = lockWait === 'skip' && isTimeout(error)
+          const retryAlone = lockWait === 'skip' && isTimeout(error)
           for (const request of some.filter(({ isAnswered }) => !isAnswered)) {
-            if (isForSingles) singleQueue.push(request.startWaiting())
+            if (retryAlone) singleQueue.push(request.startWaiting())
             else request.reject(error)
           }
         },
@@ -122,7 +122,7 @@ class PendingRequest {
     this.#reject = reject
   }
 
-  /** Rejects the request when its transaction does not start in time: the requests before it may each take long. */
+  /** Rejects the request when its transaction does not start in time, because earlier requests take too long. */
   startWaiting(): this {
     this.#timer = setTimeout(() => this.reject(overloaded()), waitTimeoutMs)
     return this
@@ -144,7 +144,7 @@ class PendingRequest {
     this.#reject(error)
   }
 
-  /** Answers the request when it is one of those that were refused. */
+  /** Answers the request if it is among the refused ones. */
   refuse({ refusals }: EntriesRefused): void {
     const refusal = refusals.get(this.entry.id)
     if (refusal) this.resolve({ kind: 'refused', refusal })
@@ -159,9 +159,9 @@ class AcceptTimeout extends Error {
 const acceptTimeout = () => new AcceptTimeout('accept did not finish in time')
 
 const overloaded = () =>
-  new ProblemError('database-unavailable', 'Too many requests wait to be stored', { retryAfterSeconds: 1 })
+  new ProblemError('database-unavailable', 'Too many requests are waiting to be stored', { retryAfterSeconds: 1 })
 
 const timeoutCodes: readonly (string | undefined)[] = [sqlstate.lockNotAvailable, sqlstate.queryCanceled]
 
-/** A statement, a lock or `accept` has taken as long as it may. */
+/** Whether a statement, a lock or `accept` timed out. */
 const isTimeout = (error: unknown): boolean => error instanceof AcceptTimeout || timeoutCodes.includes(errorCode(error))

@@ -9,7 +9,7 @@ import type { AnyTransaction } from '../operation.ts'
 /** How long a request waits for another one with the same key, in milliseconds. */
 export const keyLockTimeoutMs = 5_000
 
-/** The timeouts of a transaction that accepts, in milliseconds: a batch must not wait long, a single request may. */
+/** The timeouts of an accepting transaction, in milliseconds. A batch must not wait long; a single request may. */
 const timeoutsMs: Readonly<Record<LockWait, { lock: number; statement: number }>> = {
   skip: { lock: 500, statement: 2_000 },
   wait: { lock: keyLockTimeoutMs, statement: 30_000 },
@@ -20,8 +20,8 @@ const printableAscii = /^[\x20-\x7e]{1,255}$/
 const structuredString = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
 
 /**
- * Parses the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). `"abc"`, a structured string, and a bare
- * `abc` are the same key.
+ * Parses the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). `"abc"`, a structured string, and a
+ * bare `abc` are the same key.
  *
  * @param values the header's field lines
  * @throws ProblemError invalid-idempotency-key
@@ -55,7 +55,10 @@ export function fingerprint({ method, path, query, mediaType, body }: Fingerprin
   return hash('sha256', parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join(''), 'buffer')
 }
 
-/** Sorts by name and keeps the order within a name, which may have a meaning. Decoding could make unequal queries equal. */
+/**
+ * Sorts the parameters by name. Parameters with the same name keep their order, because it may matter. Does not decode
+ * them, because decoding could make different queries equal.
+ */
 function sortQuery(query: string): string {
   const pairs = query.split('&').map((pair) => ({ pair, name: pair.split('=', 1)[0] as string }))
   return pairs
@@ -73,10 +76,10 @@ export interface KeyClaim {
 }
 
 /**
- * Claims keys by inserting them, each under an advisory lock: the first insert wins. Returns for each claim the claim that
- * holds the key now, which is itself when it has won. Of two claims of one key the first wins.
+ * Claims keys by inserting them, each under an advisory lock: the first insert wins. Returns, for each claim, the claim
+ * that now holds the key: the same claim if it won. When the list has two claims for one key, the first wins.
  *
- * @param lockWait `skip` returns undefined for a key that another transaction is about to commit
+ * @param lockWait `skip` returns undefined for a key that another open transaction holds
  * @throws ProblemError idempotency-key-locked when another transaction holds a key longer than 5 seconds
  */
 export async function claimKeys(
@@ -97,7 +100,7 @@ export async function claimKeys(
 
 const nameOf = ({ principal, key }: Pick<KeyClaim, 'principal' | 'key'>) => `${principal}\0${key}`
 
-/** Another transaction holds a key for too long. */
+/** Creates the error for a key that another transaction has held for too long. */
 export const keyLocked = (cause?: unknown): ProblemError =>
   new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause })
 
@@ -111,7 +114,7 @@ const localTimeouts = (lockWait: LockWait): RawBuilder<unknown> => sql`
 export const setTimeouts = async (trx: AnyTransaction, lockWait: LockWait): Promise<void> =>
   void (await sql`select ${localTimeouts(lockWait)}`.execute(trx))
 
-/** Maps the name of each key to the claim that holds it, without keys that another transaction has locked. */
+/** Maps the name of each key to the claim that holds it. Leaves out keys that another transaction has locked. */
 async function insertOrFind(
   trx: AnyTransaction,
   claims: readonly KeyClaim[],
@@ -146,10 +149,10 @@ async function insertOrFind(
   return holders
 }
 
-/** Finds the holders of keys that existed before. A key whose job's record has expired is free and is taken over. */
+/** Finds the holders of keys that already existed. Takes over a key when the record of its job has expired. */
 async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
   if (claims.length === 0) return []
-  // In a statement of its own: the one that took the locks reads jobs as they were before it waited.
+  // A separate statement, because the one that took the locks reads jobs as they were before it waited.
   const { rows } = await sql<{ principal: string; key: string; fingerprint: Buffer; job_id: string; is_kept: boolean }>`
     select held.principal, held.key, held.fingerprint, held.job_id, exists (
       select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now())

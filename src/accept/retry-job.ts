@@ -22,7 +22,8 @@ export interface RetryRequest {
 /**
  * Retries a failed or canceled job within the transaction: enqueues a new job with the same payload.
  *
- * @throws ProblemError not-found, job-not-retryable. Roll the transaction back, and the idempotency key stays unused.
+ * @throws ProblemError not-found, job-not-retryable. The caller must then roll the transaction back, so that the
+ *   idempotency key stays unused.
  */
 export async function retryJob(
   boss: PgBoss,
@@ -52,7 +53,7 @@ function retryableOperation(job: RetryableJob, operations: ReadonlyMap<string, O
     )
   }
   const operation = operations.get(job.operation)
-  if (!operation) throw new ProblemError('job-not-retryable', `There is no operation '${job.operation}' any more`)
+  if (!operation) throw new ProblemError('job-not-retryable', `The operation '${job.operation}' no longer exists`)
   if (!job.has_payload) throw new ProblemError('job-not-retryable', 'The payload of the job was not kept')
   return operation
 }

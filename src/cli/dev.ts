@@ -123,7 +123,7 @@ async function startPostgres(settings: Settings, stopRequested: AbortSignal): Pr
   }
 }
 
-/** @returns true when API and worker are ready, false after the timeout, undefined when they stopped before */
+/** @returns true when API and worker are ready, false after the timeout, undefined when they stopped first */
 async function waitUntilReady(settings: Settings, stopped: Promise<unknown>): Promise<boolean | undefined> {
   const urls = [localUrl(settings), localUrl(settings, settings.WORKER_PORT)].map((url) => `${url}/health/ready`)
   const timeout = AbortSignal.timeout(readyTimeoutMs)
@@ -178,7 +178,7 @@ async function stopProcesses(
   const kill = () => {
     for (const started of processes) started.kill('SIGKILL')
   }
-  // A little longer than the processes may take.
+  // Slightly longer than the processes need at most.
   const stopSeconds = GRACE_SECONDS + exitGraceSeconds + 1
   const timer = setTimeout(() => {
     console.error(`error: The ${names} did not stop within ${stopSeconds} s; killing what is left.`)

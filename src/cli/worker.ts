@@ -28,7 +28,7 @@ export async function worker(options: { config?: string; operations?: string[] }
  * Starts a worker with its health server and watchdog.
  *
  * @param operations names of the operations to claim; default: all
- * @returns stops all of them
+ * @returns a function that stops all of them
  */
 export async function startWorker(
   config: Config,

@@ -4,8 +4,8 @@ import { markPostgresError } from './postgres-error.ts'
 import { type Statement, StatementBatch } from './statement-batch.ts'
 
 /**
- * Postgres ends a transaction that has been idle for this long. Its client has probably been stopped or cut off, and
- * other transactions may be waiting for its locks.
+ * Postgres ends a transaction that has been idle for this long. Its client has probably stopped or lost its connection,
+ * and other transactions may be waiting for its locks.
  */
 const idleInTransactionTimeoutMs = 30_000
 
@@ -13,7 +13,7 @@ const beginPattern = /^(begin|start transaction)\b[^;]*$/i
 const endPattern = /^(commit|rollback)$/i
 const rollbackPattern = /^rollback\b/i
 
-/** The result of a BEGIN, COMMIT or ROLLBACK that is answered without asking Postgres. */
+/** The result of a BEGIN, COMMIT or ROLLBACK that is answered without a round trip to Postgres. */
 const localResult = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
 
 type Callback = (error: unknown, result?: unknown) => void
@@ -24,8 +24,8 @@ type Callback = (error: unknown, result?: unknown) => void
  *
  * Within a transaction it sends all statements of one turn of the event loop together. BEGIN goes with the first of
  * them, and a COMMIT may go with the last ones; neither costs a round trip of its own. Once COMMIT or ROLLBACK has been
- * sent, it rejects further statements until the answer has come: they would run outside the transaction and stay after
- * a ROLLBACK.
+ * sent, it rejects further statements until the answer arrives: they would run outside the transaction, and a ROLLBACK
+ * would not undo them.
  */
 export class PipelinedClient extends pg.Client {
   /** When the statement in progress was sent, as `performance.now()`; undefined when there is none. */
@@ -43,7 +43,7 @@ export class PipelinedClient extends pg.Client {
 
   constructor(config?: string | pg.ClientConfig) {
     super(config)
-    // Without a listener a connection that breaks while in use would end the process. Its statement in progress
+    // Without a listener a connection that breaks while in use would end the process. The statement in progress
     // rejects.
     this.on('error', (error) => {
       this.#connectionError ??= error
@@ -63,7 +63,7 @@ export class PipelinedClient extends pg.Client {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     this.#send(config, (error, result) => (error ? reject(error) : resolve(result)))
     return promise.catch((error) => {
-      // The stack then shows the caller, not the socket's read handler.
+      // Makes the stack show the caller, not the socket's read handler.
       if (error instanceof Error) Error.captureStackTrace(error)
       throw error
     })
@@ -77,7 +77,7 @@ export class PipelinedClient extends pg.Client {
     const invalidValue = encodeValues(config)
     if (invalidValue) answer(invalidValue)
     else if (this.#transaction === 'ending') {
-      answer(new Error('The transaction has ended: wait for each statement before COMMIT or ROLLBACK'))
+      answer(new Error('The transaction has ended: await every statement before you send COMMIT or ROLLBACK'))
     } else if (isOutside && beginPattern.test(text)) {
       this.#transaction = 'pending'
       this.#beginText = text
@@ -86,7 +86,8 @@ export class PipelinedClient extends pg.Client {
       this.#transaction = 'none'
       answer(null, text.toUpperCase())
     } else if (isOutside || (!values?.length && text.includes(';')) || 'rows' in config) {
-      // A text of several statements and a query that reads its rows in parts cannot share a Sync with others.
+      // A text with several statements, or a query that reads its rows in parts, cannot share a Sync with other
+      // statements.
       this.#sendAlone(config, callback)
     } else this.#sendBatched(config, callback, isEnd)
   }
@@ -170,7 +171,10 @@ export class PipelinedClient extends pg.Client {
     return this.#transaction === 'pending' ? 'T' : super.getTransactionStatus()
   }
 
-  /** Marks an error. If it only says that the connection has failed before, returns the error that says why. */
+  /**
+   * Marks an error as coming from Postgres. If it only reports that the connection had failed earlier, returns the
+   * original error.
+   */
   #mark(error: unknown): unknown {
     const isConsequence = error instanceof Error && error.message.includes('encountered a connection error')
     return markPostgresError(isConsequence ? (this.#connectionError ?? error) : error)
@@ -192,8 +196,8 @@ export class PipelinedClient extends pg.Client {
 }
 
 /**
- * Encodes the values of a statement as they are sent. Without this, pg would find a value that cannot be encoded after
- * it has written half of the statement.
+ * Encodes the values of a statement as they are sent. Otherwise pg would detect an invalid value only after it has
+ * written half of the statement.
  *
  * @returns the error of a value that cannot be encoded
  */

@@ -9,20 +9,20 @@ export interface CommitCheck {
   /** `pg_current_xact_id()` as text; see {@link currentTransactionId}. */
   transactionId: string
   /**
-   * A statement that returns a row if the transaction has committed, and none if it has not. It decides when Postgres does
-   * not know the transaction any more.
+   * A statement that returns a row if the transaction has committed, and none if it has not. It decides when Postgres
+   * no longer knows the transaction.
    */
   commitProof: RawBuilder<unknown>
 }
 
 const checks = new WeakMap<object, CommitCheck>()
 
-/** A column for a statement of the transaction that returns rows anyway. */
+/** The id of the current transaction. Add this column to a statement of the transaction that returns rows anyway. */
 export const currentTransactionId = sql<string>`pg_current_xact_id()::text`
 
 /**
- * Registers how the outcome of a transaction can be found out after its COMMIT was lost. Does nothing without an id, that
- * is, when the statement that would have returned it found no row.
+ * Registers how to find out the outcome of a transaction if the answer to its COMMIT is lost. Does nothing when
+ * `transactionId` is undefined, because the statement that reads it found no row.
  */
 export function registerCommitCheck(
   trx: AnyTransaction,
@@ -34,23 +34,23 @@ export function registerCommitCheck(
 /** The check that was registered for a transaction. */
 export const commitCheckOf = (trx: object): CommitCheck | undefined => checks.get(trx)
 
-/** The pause between two questions, in milliseconds; it doubles from the first value to the second. */
+/** The pause between two queries, in milliseconds. It doubles from the first value up to the second. */
 const firstPauseMs = 100
 const maxPauseMs = 1_000
 
 export interface CommitCheckOptions {
-  /** How long to ask, in milliseconds, while the outcome is open or Postgres is unavailable. */
+  /** How long to keep querying, in milliseconds, while the transaction is in progress or Postgres is unavailable. */
   timeoutMs: number
-  /** Stops asking when it aborts. */
+  /** Once it aborts, no further query is sent. */
   signal?: AbortSignal | undefined
 }
 
 /**
  * Returns whether a transaction has committed; undefined when that cannot be found out in time.
  *
- * While the transaction is in progress, nothing is decided: the server may not have noticed the broken connection, or it
- * waits for its standby. An aborted one has not committed. Everything else needs the proof, because a crash of the server can
- * give the id to another transaction, of which Postgres truly says that it has committed.
+ * Waits while the transaction is in progress: the server may not have noticed the broken connection, or waits for its
+ * standby. Aborted means not committed. Any other status needs the proof: after a crash, the server can assign the same
+ * id to another transaction, and then "committed" refers to that one.
  *
  * Source: PostgreSQL manual, "Transaction ID and Snapshot Information Functions", pg_xact_status.
  */
@@ -81,7 +81,8 @@ async function readStatus(kysely: Database['kysely'], transactionId: string): Pr
       select pg_xact_status(${transactionId}::xid8) as status`.execute(kysely)
     return rows[0]?.status ?? 'unknown'
   } catch (error) {
-    // The id lies in the future: another server assigned it, or a crash took it back.
+    // The id is higher than any that this server has assigned: another server assigned it, or a crash has reset the
+    // counter.
     if (errorCode(error) === sqlstate.invalidParameterValue) return 'unknown'
     throw error
   }

@@ -8,13 +8,13 @@ export interface DeadConnectionOptions {
   connect(): Promise<pg.Client>
 }
 
-/** A statement that takes longer is checked. */
+/** A statement in progress for longer is checked. */
 const suspiciousAfterMs = 10_000
 const checkIntervalMs = 5_000
 
 /**
- * Breaks connections on which no answer can come any more. When the network drops packets silently, TCP takes 15
- * minutes to 2 hours to notice, and until then the connection looks as if its statement was slow.
+ * Breaks connections on which no answer can arrive. When the network drops packets silently, TCP takes 15 minutes to 2
+ * hours to notice, and until then the statement only seems slow.
  *
  * So when a statement takes long, a new connection asks Postgres whether the backend is working on it. If it is not, or
  * if Postgres cannot be reached, the connection is dead. The idle connections are broken too: they take the same
@@ -54,7 +54,7 @@ async function check(
   }
 }
 
-/** @returns a function that says whether Postgres is working on a client's statement */
+/** @returns a predicate: whether Postgres is working on a client's statement */
 async function findServed(connect: () => Promise<pg.Client>): Promise<(client: PipelinedClient) => boolean> {
   let client: pg.Client | undefined
   try {

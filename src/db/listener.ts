@@ -18,22 +18,22 @@ export interface ListenerOptions {
   onError: (error: Error) => void
 }
 
-/** How often a quiet connection is tested. */
+/** How often the connection is tested. */
 const probeIntervalMs = 10_000
 /** Limits how long connecting and each statement may take. */
 const answerTimeoutMs = 5_000
 /** The delay before the next attempt to connect doubles from the minimum up to the maximum. */
 const minReconnectDelayMs = 100
 const maxReconnectDelayMs = 5_000
-/** The delay when the connection led to a pooler that passes no notifications on. */
+/** The delay when the connection goes through a pooler that does not pass notifications on. */
 const pooledReconnectDelayMs = 60_000
 
 const notificationsBlocked =
-  'Notifications do not come through a pooler in transaction mode, so changes are found by polling only: set DATABASE_LISTEN_URL (in an app of your own `database: { listenUrl }`) to the URL of Postgres itself'
+  'Notifications do not pass through a pooler in transaction mode, so changes are found only by polling: set DATABASE_LISTEN_URL (in code: `database: { listenUrl }`) to the URL of Postgres itself'
 
 /**
- * Listens on channels over a connection of its own. Connects again when the connection breaks or stops answering.
- * Never rejects: while Postgres is unavailable, polling finds what the notifications would have reported.
+ * Listens on channels over a connection of its own. Reconnects when the connection breaks or stops answering. Never
+ * rejects: while Postgres is unavailable, polling finds what the notifications would have reported.
  */
 export function listen(database: Database, options: ListenerOptions): Listener {
   const closing = new AbortController()

@@ -1,18 +1,18 @@
 import { type RawBuilder, sql } from 'kysely'
 
-/** What to do about a row or a key that another transaction has locked: wait for it, or leave it out. */
+/** What to do about a row or a key that another transaction has locked: wait for it, or skip it. */
 export type LockWait = 'wait' | 'skip'
 
-/** The end of a `select` that locks its rows. */
+/** The clause at the end of a `select` that locks its rows. */
 export const rowLock: Readonly<Record<LockWait, RawBuilder<unknown>>> = {
   wait: sql`for update`,
   skip: sql`for update skip locked`,
 }
 
 /**
- * Takes an advisory lock until the end of the transaction, as an expression: true when the lock was taken, false when it was
- * left out. Insert a unique key under such a lock, because an insert waits for another one of the same key and cannot be told
- * to skip it.
+ * Builds an expression that takes an advisory lock until the end of the transaction. It is true when the lock was
+ * taken, and false when `skip` found it taken. Take such a lock before you insert a unique key: an insert always waits
+ * for another insert of the same key, and has no option to skip it.
  *
  * @param hash a bigint expression
  */

@@ -24,7 +24,7 @@ export interface Notifier {
   flush(): Promise<void>
 }
 
-/** After a send, items are collected for this long. The first ones after a pause are sent at once. */
+/** After a send, items are collected for this long. The first items after a quiet period are sent immediately. */
 const coalesceMs = 5
 
 /** NOTIFY accepts payloads of less than 8,000 bytes (PostgreSQL manual, NOTIFY). Items are ASCII. */
@@ -92,5 +92,5 @@ function pack(items: Iterable<string>): string[] {
   return payloads
 }
 
-/** The items of a payload. */
+/** Splits a payload into its items. */
 export const unpack = (payload: string): string[] => payload.split(',')

@@ -16,11 +16,11 @@ export function enablePipeline(kysely: Kysely<Tables>, dialect: PostgresDialect)
  * Runs independent statements of a transaction in one round trip. In a transaction on an app's own connection they run
  * one after another.
  *
- * Postgres runs them in the order of the array; work that does not send its statement at once, such as pg-boss's, comes
- * later. When one fails, those behind it are skipped and the call rejects with its error.
+ * Postgres runs them in the order of the array; work that does not send its statement immediately, such as pg-boss's,
+ * comes later. When one fails, those behind it are skipped and the call rejects with its error.
  *
- * @param start starts the work in the transaction that it gets; in the outer one Kysely would send one statement at a
- * time
+ * @param start starts the work in the transaction that is passed to it; in the outer transaction Kysely would send one
+ *   statement at a time
  */
 export async function pipeline<Results extends unknown[]>(
   trx: AnyTransaction,

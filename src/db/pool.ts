@@ -17,7 +17,7 @@ export class PipelinedPool extends pg.Pool {
     this.on('acquire', (client) => this.#inUse.add(pipelined(client)))
     this.on('release', (_error, client) => {
       this.#inUse.delete(pipelined(client))
-      // Otherwise the statements of the next user would become part of the transaction that was left open.
+      // Otherwise the statements of the next caller would become part of the transaction that was left open.
       if (pipelined(client).isInTransaction()) endQuietly(pipelined(client))
     })
   }
@@ -46,7 +46,7 @@ export class PipelinedPool extends pg.Pool {
   }
 }
 
-/** The pool makes its clients from the class in its configuration; its types do not say so. */
+/** The pool makes its clients from the class in its configuration, which its types do not reflect. */
 const pipelined = (client: pg.PoolClient) => client as pg.ClientBase as PipelinedClient
 
 const endQuietly = (client: pg.Client): void => void client.end().catch(() => {})
@@ -54,7 +54,7 @@ const endQuietly = (client: pg.Client): void => void client.end().catch(() => {}
 /** Opens a connection outside the pool. */
 export async function connectOutsidePool(config: pg.ClientConfig): Promise<pg.Client> {
   const client = new pg.Client(config)
-  // Without a listener a broken connection would end the process. Its statement in progress rejects.
+  // Without a listener a broken connection would end the process. The statement in progress rejects.
   client.on('error', () => {})
   await client.connect()
   return client

@@ -4,8 +4,8 @@ import type { DatabaseOptions } from './database.ts'
 import { connectOutsidePool } from './pool.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
-/** How often two clients are compared. A busy pooler may give them different sessions by chance. */
-const comparisons = 3
+/** How often two clients are compared: a busy pooler may give them different sessions by chance. */
+const maxComparisons = 3
 
 /** Limits how long connecting and each statement may take. */
 const answerTimeoutMs = 5_000
@@ -16,13 +16,13 @@ const connect = (connectionString: string) =>
 const backendPid = async (client: pg.Client): Promise<number> =>
   (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid as number
 
-/** A pooler sends its clients a process id of its own making (PostgreSQL manual, BackendKeyData). */
+/** A pooler sends its clients an invented process id (PostgreSQL manual, BackendKeyData). */
 const isPooled = (client: pg.Client, pid: number): boolean =>
   (client as pg.Client & { processID: number | null }).processID !== pid
 
 /**
- * Whether the client's pooler assigns a session for one transaction at a time. A LISTEN or a session lock then stays in
- * a session that another client gets next.
+ * Returns whether the client is behind a pooler that assigns a session for one transaction at a time. There, a LISTEN
+ * or a session lock stays in a session that another client gets next.
  *
  * @param url the URL that the client is connected to
  */
@@ -31,7 +31,7 @@ export async function sharesSession(client: pg.Client, url: string): Promise<boo
   if (!isPooled(client, pid)) return false
   const other = await connect(url)
   try {
-    for (let comparison = 0; comparison < comparisons; comparison++) {
+    for (let comparison = 0; comparison < maxComparisons; comparison++) {
       if ((await backendPid(other)) === pid || (await backendPid(client)) !== pid) return true
     }
     return false
@@ -62,7 +62,7 @@ export async function assertPreparedStatements({
   }
 }
 
-/** Prepares two statements under one name on two clients. It fails when a pooler does not keep them apart. */
+/** Prepares two statements under one name on two clients. Rejects when a pooler does not keep them apart. */
 async function prepareSameName(client: pg.Client, url: string): Promise<void> {
   const other = await connect(url)
   try {
@@ -81,4 +81,4 @@ async function prepareSameName(client: pg.Client, url: string): Promise<void> {
 const poolerErrors: readonly string[] = [sqlstate.duplicatePreparedStatement, sqlstate.invalidSqlStatementName]
 
 const preparedStatementsUnsupported =
-  'DATABASE_URL leads through a pooler that does not support prepared statements: set DATABASE_PREPARED_STATEMENTS=off (in an app of your own `database: { preparedStatements: false }`), or use PgBouncer 1.21 or later with max_prepared_statements.'
+  'DATABASE_URL leads through a pooler that does not support prepared statements: set DATABASE_PREPARED_STATEMENTS=off (in code: `database: { preparedStatements: false }`), or use PgBouncer 1.21 or later with max_prepared_statements.'

@@ -1,5 +1,6 @@
 /**
- * Errors from Postgres or a connection to it. Their codes do not identify them: an app's other services use the same.
+ * Errors from Postgres or a connection to it. Their codes do not identify them: errors of an app's other services have
+ * the same codes.
  */
 const postgresErrors = new WeakSet<object>()
 

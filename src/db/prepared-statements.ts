@@ -6,7 +6,10 @@ import { errorCode, sqlstate } from './sqlstate.ts'
 /** Limits the memory that prepared statements take on the server, for apps that keep generating new SQL texts. */
 const maxStatements = 500
 
-/** Whether a name no longer works: DDL changed the statement's result, or a pooler switched to another session. */
+/**
+ * Whether the name of a prepared statement no longer works, because DDL changed the result of the statement or a pooler
+ * switched to another session.
+ */
 function isStale(error: unknown): boolean {
   const code = errorCode(error)
   if (code === sqlstate.featureNotSupported) {
@@ -17,14 +20,14 @@ function isStale(error: unknown): boolean {
 }
 
 /**
- * Makes a client class that sends every parameterised statement as a named prepared statement from its second use on,
+ * Creates a client class that sends every parameterised statement as a named prepared statement from its second use on,
  * including those of Kysely, pg-boss and the app. All clients of the class share the names, so use one class per pool.
  *
  * Source: PostgreSQL manual, "Extended Query"; node-postgres, "Prepared statements".
  */
 export function preparingClient(): typeof PipelinedClient {
   const names = new Map<string, string | undefined>()
-  // Random, because behind a pooler that mixes sessions up one name must not mean two statements.
+  // Random: behind a pooler that mixes up sessions, one name must not stand for two statements.
   const prefix = `accepted_${randomBytes(4).toString('hex')}`
   let preparedCount = 0
 

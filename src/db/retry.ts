@@ -1,25 +1,25 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from './sqlstate.ts'
 
-/** Why a transaction may run again. In every case Postgres has rolled it back. */
+/** Why a transaction may run again. Postgres has rolled it back, unless the connection broke during COMMIT. */
 export type RetryReason = 'contention' | 'lost-connection' | 'outage' | 'disk-full'
 
-/** How often work runs again after a rollback. The only loop that retries transactions is {@link withTransactionRetry}. */
+/** How often a transaction is retried. The only loop that retries transactions is {@link withTransactionRetry}. */
 export interface RetryPolicy {
   /** Per reason; a reason that is not listed is not retried. */
   maxRetries: Readonly<Partial<Record<RetryReason, number>>>
-  /** The first pause, at most, in milliseconds; it doubles with each retry. Default 20. */
+  /** Upper bound of the first pause, in milliseconds. It doubles with each retry. Default 20. */
   baseDelayMs?: number
   /** Upper bound of the pause, in milliseconds. Default 1,000. */
   maxDelayMs?: number
   /** Narrows the retries further. Default: every error with a reason is retried. */
   isRetryable?(error: unknown): boolean
-  /** Aborts when nothing may run again. */
+  /** Once it aborts, nothing is retried. */
   signal?: AbortSignal
   onRetry?(reason: RetryReason): void
 }
 
-/** For transactions of many processes that start at once and write the same few rows. */
+/** For processes that start at the same time and write the same few rows. */
 const startupPolicy: RetryPolicy = { maxRetries: { contention: 8 }, maxDelayMs: 5_000 }
 
 function retryReason(error: unknown): RetryReason | undefined {
@@ -30,8 +30,7 @@ function retryReason(error: unknown): RetryReason | undefined {
 }
 
 /**
- * Runs work that starts with nothing and ends in a commit or a rollback, and runs it again as the policy allows, after
- * growing pauses.
+ * Runs work that begins and ends its own transaction, and retries it as the policy allows, with growing pauses.
  *
  * @throws the error of the last run
  */
@@ -54,6 +53,6 @@ export async function withTransactionRetry<Result>(work: () => Promise<Result>, 
   }
 }
 
-/** Runs work again when it lost a race against other processes that start at the same time: up to 8 times. */
+/** Retries work up to 8 times when it collides with other processes that start at the same time. */
 export const retryOnContention = <Result>(work: () => Promise<Result>): Promise<Result> =>
   withTransactionRetry(work, startupPolicy)

@@ -113,7 +113,7 @@ export class StatementBatch implements pg.Submittable {
     failed?.handleError(error, connection)
     for (const query of answered) query.handleReadyForQuery(connection)
     for (const { name } of skipped) {
-      // Postgres has not parsed it: the next use has to send its text again.
+      // Postgres has not parsed the statement, so the next use must send its text again.
       if (name && !(name in connection.parsedStatements)) delete connection.submittedNamedStatements[name]
     }
     // Later, so that a caller that waits for all statements sees the original error first.

@@ -6,16 +6,16 @@ import { isLostConnection } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
 
 export interface TransactionPolicy extends RetryPolicy {
-  /** How long to ask for the outcome of a lost COMMIT, in milliseconds. Default 10,000. */
+  /** How long to query the outcome of a lost COMMIT, in milliseconds. Default 10,000. */
   commitCheckTimeoutMs?: number
   /**
-   * True when a second run is harmless although the first may have committed, because the work is fenced: it fails when it
-   * finds itself done. Default false: a COMMIT with an unknown outcome is an error.
+   * Whether a second run is harmless even if the first has committed, because the work fails when it is already done.
+   * Default false: a COMMIT with an unknown outcome is an error.
    */
   isFenced?: boolean
 }
 
-/** For the transaction of a request: the client waits, and retries by itself after a 503. */
+/** For the transaction of a request. Few retries, because the client waits and can retry after a 503. */
 export const requestPolicy: TransactionPolicy = { maxRetries: { contention: 3, 'lost-connection': 3 } }
 
 /** The outcome of a lost COMMIT is unknown, so the work must not run again. */
@@ -24,11 +24,11 @@ class UnknownCommit extends Error {
 }
 
 /**
- * Runs a transaction, and again as the policy allows after a rollback. When the connection breaks during COMMIT, Postgres
- * is asked whether the transaction has committed (see {@link registerCommitCheck}). The result is true once the promise
- * resolves: after the commit.
+ * Runs a transaction, and retries it after a rollback as the policy allows. When the connection breaks during COMMIT,
+ * this function asks Postgres whether the transaction has committed (see {@link registerCommitCheck}). Resolves only
+ * after the commit.
  *
- * @throws the error of the last run; a lost connection when the outcome of the COMMIT is unknown
+ * @throws the error of the last run; the lost connection when the outcome of the COMMIT is unknown
  */
 export async function transact<Result>(
   database: Database,

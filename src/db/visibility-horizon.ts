@@ -1,11 +1,10 @@
 import { type RawBuilder, sql } from 'kysely'
 
 /**
- * The visibility horizon: every change that is dated before it is visible to each statement that starts from now on. A
- * transaction that has written and is still open began after it. Read the horizon in a statement before the one that reads
- * the changes.
+ * The visibility horizon: every change that is dated before it is visible to statements that start from now on, because
+ * every open transaction that has written began later. Read the horizon in an earlier statement than the changes.
  *
- * @param margin an interval by which the horizon is earlier, because a transaction may date its changes before it has an id
+ * @param margin an interval to subtract, because a transaction may have dated changes before it gets an id
  * @param maxAge an interval; transactions that have been open for longer are ignored
  */
 export const visibilityHorizon = (margin: RawBuilder<unknown>, maxAge: RawBuilder<unknown>): RawBuilder<Date> => sql`(

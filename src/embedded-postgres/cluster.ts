@@ -5,10 +5,10 @@ import { EmbeddedPostgresError } from './errors.ts'
 import type { InstallLocation } from './install-location.ts'
 import { runProgram } from './process.ts'
 
-/** The PostgreSQL version of the programs. */
+/** The major version of the bundled PostgreSQL. */
 const majorVersion = '18'
 
-/** In the cluster, so that the two are moved and deleted together. */
+/** The password is stored in the cluster directory, so that both are moved and deleted together. */
 const passwordFile = (cluster: string) => join(cluster, 'password')
 
 /** Returns a file's content, or undefined when there is no file. Other errors reject. */
@@ -66,7 +66,7 @@ export async function ensureCluster({ dataDir, programs, account }: InstallLocat
   }
 }
 
-/** Removes the remains of interrupted starts. An initdb that still writes to one fails. */
+/** Removes the remains of interrupted starts. An initdb that is still writing to one fails. */
 async function removeUnfinished(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
     if (name.startsWith('postgres.new')) await rm(join(dataDir, name), { recursive: true, force: true }).catch(() => {})

@@ -8,7 +8,8 @@ import { findPostmaster, stopPostmaster } from './postmaster.ts'
 import { processStartTime } from './process.ts'
 
 /**
- * Names the process that started the server, by pid and start time. That process also stops the server when it exits.
+ * The file that names the process that started the server, by pid and start time. That process also stops the server
+ * when it exits.
  */
 const starterFile = ({ dataDir }: InstallLocation) => join(dataDir, 'starter.pid')
 
@@ -30,8 +31,8 @@ export async function lockDataDir(location: InstallLocation, cluster: string): P
   const ownFile = `${file}.${randomBytes(4).toString('hex')}`
   await writeFile(ownFile, `${process.pid} ${await processStartTime(process.pid)}`)
   try {
-    // Only one process can create the link. If two replace a killed starter's file at once, the second Postgres fails
-    // to start.
+    // Only one process can create the link. If two processes replace a killed starter's file at the same time, the
+    // second Postgres fails to start.
     await (starter === undefined ? link : rename)(ownFile, file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return lockDataDir(location, cluster)

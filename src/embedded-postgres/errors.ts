@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 
-/** Says why there is no embedded Postgres. The message is one sentence that tells the user what to do. */
+/**
+ * Thrown when the embedded Postgres cannot start or stop. The message is one sentence that tells the user what to do.
+ */
 export class EmbeddedPostgresError extends Error {
   override name = 'EmbeddedPostgresError'
   readonly code: string
@@ -11,7 +13,7 @@ export class EmbeddedPostgresError extends Error {
   }
 }
 
-/** @param stopCommand stops the process that uses the cluster */
+/** @param stopCommand shell command that stops the process that uses the cluster */
 export function clusterInUse(cluster: string, user: string, stopCommand: string): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
     'data-dir-locked',
@@ -19,7 +21,7 @@ export function clusterInUse(cluster: string, user: string, stopCommand: string)
   )
 }
 
-/** Turns an error with the output of initdb or Postgres into one that tells the user what to do. */
+/** Converts an error with the output of initdb or Postgres into one that tells the user what to do. */
 export function explain(error: unknown, dataDir: string, port?: number): EmbeddedPostgresError {
   if (error instanceof EmbeddedPostgresError) return error
   const text = error instanceof Error ? error.message : String(error)

@@ -81,12 +81,12 @@ function findServerAccount(): Account {
   )
 }
 
-/** Lets the kernel decide, because many kinds of permissions count. */
+/** Tries to enter the directory as that user, because only the kernel can check every kind of permission. */
 function canEnter(account: Account, directory: string): boolean {
   return spawnSync('/bin/sh', ['-c', 'cd "$0"', directory], { ...account, cwd: '/' }).status === 0
 }
 
-/** Creates a data directory in the shared directory. The same wanted directory always leads to the same one. */
+/** Creates a data directory in the shared directory. The same wanted directory always maps to the same shared one. */
 async function createSharedDataDir(account: Account, wanted: string): Promise<string> {
   const hash = createHash('sha256').update(wanted).digest('hex').slice(0, 8)
   const dataDir = join(sharedDirectory, `${basename(dirname(wanted))}-${hash}`)
@@ -117,14 +117,14 @@ async function makeReachable(account: Account, programs: Programs): Promise<Prog
     await cp(native, unfinished, { recursive: true, verbatimSymlinks: true })
     // With a strict umask node_modules is readable by its owner only.
     spawnSync('chmod', ['-R', 'u=rwX,go=rX', unfinished])
-    // Fails when another process has made the copy in the meantime; that one is used then.
+    // Fails when another process has made the copy in the meantime. Then that copy is used.
     await rename(unfinished, copy).catch(() => rm(unfinished, { recursive: true }))
   }
   return { initdb: join(copy, 'bin/initdb'), pg_ctl: join(copy, 'bin/pg_ctl') }
 }
 
 /**
- * Whether the copy exists. Only root may be able to change it, because the server runs it.
+ * Returns whether the copy exists. The server runs it, so users other than root must not be able to change it.
  *
  * @throws EmbeddedPostgresError when other users can change it
  */

@@ -6,7 +6,7 @@ import { EmbeddedPostgresError, explain } from './errors.ts'
 import type { InstallLocation } from './install-location.ts'
 import { runProgram } from './process.ts'
 
-/** `fast` ends sessions and writes everything to disk; `immediate` is a crash. */
+/** `fast` ends sessions and writes everything to disk. `immediate` is like a crash. */
 export type StopMode = 'fast' | 'immediate'
 
 export interface PostmasterOptions {
@@ -16,7 +16,7 @@ export interface PostmasterOptions {
   settings?: Readonly<Record<string, string>>
 }
 
-/** Another program may take the free port first. After this many failures there must be another cause. */
+/** Another program may take the free port first. After this many failures, the cause must be something else. */
 const maxPortAttempts = 5
 
 /** Limits how long Postgres may take to start or to stop. */

@@ -36,15 +36,15 @@ export function runProgram(program: string, args: string[], account?: Account): 
 }
 
 /**
- * Returns the start time of a process, which distinguishes it from a later process with the same pid. Undefined when
- * the process has ended or is a zombie.
+ * Returns the start time of a process, which distinguishes it from a later process with the same pid. Returns undefined
+ * when the process has ended or is a zombie.
  */
 export async function processStartTime(pid: number): Promise<string | undefined> {
   if (!pid) return undefined
   if (process.platform === 'linux') {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
-    // proc_pid_stat(5): the name in parentheses may contain anything. After it come the state and, as field 20,
-    // starttime.
+    // proc_pid_stat(5): the name in parentheses may contain anything. Behind it, index 0 is field 3 (state) and index
+    // 19 is field 22 (starttime).
     const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
     return fields?.[0] === 'Z' ? undefined : fields?.[19]
   }

@@ -17,7 +17,7 @@ import {
 export interface EmbeddedPostgres {
   /** With user and password. */
   url: string
-  /** The directory in use. Differs from the requested one when the server's user cannot enter that. */
+  /** The directory in use. Differs from the requested directory when the server's user cannot enter that one. */
   dataDir: string
   logFile: string
   port: number
@@ -36,7 +36,8 @@ export interface EmbeddedPostgresOptions extends PostmasterOptions {
 
 /**
  * Starts a real Postgres from an npm package. It runs in a session of its own, so that Ctrl-C in the terminal does not
- * reach it. When this process runs as root, the server runs as the user `postgres`, because it refuses to run as root.
+ * reach it. When this process runs as root, the server runs as the user `postgres`, because Postgres refuses to run as
+ * root.
  *
  * @throws EmbeddedPostgresError with a message that tells the user what to do
  */
@@ -68,8 +69,8 @@ async function openServer(
   { port, password, database }: { port: number; password: string; database: string },
 ): Promise<EmbeddedPostgres> {
   const pid = await findPostmaster(cluster)
-  if (!pid) throw new Error('it ended right after its start')
-  // The pid excludes a server that a later start has put in its place.
+  if (!pid) throw new Error('it exited right after its start')
+  // Comparing the pid rules out a server that another process has started since.
   const isRunning = async () => (await findPostmaster(cluster)) === pid
   const stop = async (mode: StopMode = 'fast') => {
     if (await isRunning()) await stopPostmaster(location, cluster, pid, mode)

@@ -12,7 +12,10 @@ import { type EndedJob, enqueueDeliveries, matchingEndpoints } from './webhook-d
 export type Cancellation =
   /** The job is canceled and had no effects. Notify the workers of the operations in `enqueued` after the commit. */
   | { kind: 'canceled'; job: Job; enqueued: string[] }
-  /** The job is running. Its handler's signal aborts, and the worker then cancels the job. */
+  /**
+   * The job is running. Notify its worker on the channel `cancel` after the commit: the handler's signal aborts, and the
+   * worker then cancels the job.
+   */
   | { kind: 'requested'; job: Job }
   /** The job has already succeeded or failed. */
   | { kind: 'too-late'; job: Job }
@@ -46,14 +49,14 @@ export async function cancelJob(
   if (isFinal(job.status)) return { kind: 'too-late', job }
   // A job that a worker has just claimed still has the status queued.
   if (job.status === 'running' || !(await cancelQueued(trx, job.operation, id))) {
-    return { kind: 'requested', job: job.cancel_requested ? job : await request(trx, id) }
+    return { kind: 'requested', job: job.cancel_requested ? job : await requestCancel(trx, id) }
   }
   const { endpoints, ...canceled } = await cancel(trx, job)
   const enqueued = await enqueueDeliveries(boss, trx, [{ id, endpoints }])
   return { kind: 'canceled', job: canceled, enqueued }
 }
 
-async function request(trx: AnyTransaction, id: string): Promise<Job> {
+async function requestCancel(trx: AnyTransaction, id: string): Promise<Job> {
   const { rows } = await sql<Job>`
     update accepted.job set cancel_requested = true, sequence = sequence + 1, updated_at = statement_timestamp()
     where id = ${id} returning ${columns}`.execute(trx)

@@ -1,10 +1,7 @@
 import { type RawBuilder, type Selectable, sql } from 'kysely'
 import type { JobTable } from '../db/tables.ts'
 
-/** A row of `accepted.job`, without the columns that the monitor does not need. */
-export type Job = Omit<Selectable<JobTable>, 'payload' | 'idempotency_key' | 'traceparent' | 'webhook_endpoint_id'>
-
-/** The columns of {@link Job}. */
+/** The columns of `accepted.job` that the monitor, lists, events and webhooks are made from. */
 export const jobColumns = [
   'id',
   'operation',
@@ -27,7 +24,10 @@ export const jobColumns = [
   'expires_at',
   'attempt_started_at',
   'progress_at',
-] as const satisfies readonly (keyof Job)[]
+] as const satisfies readonly (keyof JobTable)[]
+
+/** A row of `accepted.job` with {@link jobColumns}. */
+export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]>
 
 /**
  * SQL condition: the row `job` of `accepted.job` has one of these ids. Because of the bounds, Postgres skips the

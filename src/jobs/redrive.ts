@@ -52,7 +52,7 @@ export async function redrive(
   options: RedriveOptions,
 ): Promise<RedriveBatch> {
   const failed = await findFailed(trx, options)
-  // Must be a separate statement, because the snapshot of the one that waited for the locks is older than the wait.
+  // A separate statement, because the one that waited for the locks reads jobs as they were before it waited.
   const retriedIds = await findRetried(trx, failed)
   const batch: RedriveBatch = {
     redriven: [],

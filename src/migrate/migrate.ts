@@ -70,7 +70,7 @@ export interface MigrateOptions {
 const migrationLockKey = 7_226_853_417
 
 /**
- * Migrates pg-boss's schema, ours, then the app's. Safe to run in several processes at once.
+ * Migrates pg-boss's schema, ours, then the app's. Safe to run in several processes at the same time.
  *
  * @throws Error with the file of the migration that failed. It was rolled back; the ones before it stay.
  * @throws ConfigError when the URL leads through a pooler in transaction mode

@@ -1,6 +1,9 @@
 /** Collects items and runs them in batches. */
 export interface Batcher<Item> {
-  /** Adds an item. It runs as soon as there is room, together with what arrives in the same turn of the event loop. */
+  /**
+   * Adds an item. It runs as soon as another batch may start, together with items that arrive in the same turn of the
+   * event loop.
+   */
   push(item: Item): void
   /** How many items wait. */
   waiting(): number
@@ -13,7 +16,7 @@ export interface BatcherOptions<Item> {
   run(batch: Item[]): Promise<void>
 }
 
-/** Makes a batcher. It needs no timer: while earlier batches run, the next one grows. */
+/** Creates a batcher. It needs no timer: while earlier batches run, the next one grows. */
 export function createBatcher<Item>({ maxBatchSize, maxConcurrentBatches, run }: BatcherOptions<Item>): Batcher<Item> {
   const waiting: Item[] = []
   let running = 0

@@ -1,7 +1,7 @@
 export interface BisectOptions<Item> {
   /** Runs items together: all of them take effect, or it throws and none does. */
   run(items: readonly Item[]): Promise<void>
-  /** Whether a failed batch is halved. False when halves would fail alike, or must not run again. */
+  /** Whether a failed batch is halved. False when the halves would fail the same way, or must not run again. */
   canSplit(error: unknown): boolean
   /** Called before a failed batch is halved. */
   onSplit?(): void
@@ -10,8 +10,8 @@ export interface BisectOptions<Item> {
 }
 
 /**
- * Runs a batch; when it fails, runs its halves one after the other, and so on. Only the items that fail by themselves fail,
- * and one bad item among n costs about 2 log2 n runs.
+ * Runs a batch; when it fails, runs its halves one after the other, and so on. Only the items that fail by themselves
+ * fail, and one bad item among n costs about 2 log2 n runs.
  */
 export async function runBisecting<Item>(items: readonly Item[], options: BisectOptions<Item>): Promise<void> {
   if (items.length === 0) return

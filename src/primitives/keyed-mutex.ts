@@ -1,14 +1,14 @@
 import { withTimeout } from './timeout.ts'
 
 export interface ExclusiveOptions {
-  /** How long to wait for the callers before, in milliseconds. */
+  /** How long to wait for earlier callers, in milliseconds. */
   timeoutMs: number
   timeoutError: () => Error
 }
 
 /**
- * Serialises work per key within this process. Of all callers that need the same lock in Postgres, at most one waits there
- * and holds a connection.
+ * Serialises work per key within this process. Of all callers that need the same lock in Postgres, at most one waits
+ * there and holds a connection.
  */
 export interface KeyedMutex {
   /**
@@ -19,7 +19,7 @@ export interface KeyedMutex {
   runExclusive<Result>(key: string, options: ExclusiveOptions, work: () => Promise<Result>): Promise<Result>
 }
 
-/** Makes a mutex whose locks exist only while they are held or waited for. */
+/** Creates a mutex. A lock exists only while a caller holds it or waits for it. */
 export function createKeyedMutex(): KeyedMutex {
   const lastByKey = new Map<string, Promise<void>>()
   return {

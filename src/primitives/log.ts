@@ -2,11 +2,11 @@ import { type Logger, type LoggerOptions, pino } from 'pino'
 import { serializeError } from './redact.ts'
 
 /**
- * Returns standard output for pino. pino's own destination would block the exit of a process until the last lines are
- * read, even when the reader is gone.
+ * Returns standard output for pino. pino's own destination would keep a process from exiting until its last lines are
+ * read, even when no reader is left.
  */
 export function logStream(): NodeJS.WriteStream {
-  // A reader that closes its end must not stop the process.
+  // A reader that closes the pipe must not stop the process.
   if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', () => {})
   return process.stdout
 }

@@ -1,12 +1,25 @@
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 /** The media type of {@link MetricsRegistry.text}. */
 export const metricsMediaType = Registry.PROMETHEUS_CONTENT_TYPE
 
-/** The metrics of a process. */
+/** The metrics of a process. Names and help texts are those of Prometheus. */
 export interface MetricsRegistry {
-  /** For prom-client's counters and histograms. */
-  registers: [Registry]
+  counter<Label extends string>(name: string, help: string, labels: readonly Label[]): Counter<Label>
+  /** @param buckets upper bounds, in the unit of the metric */
+  histogram<Label extends string>(
+    name: string,
+    help: string,
+    labels: readonly Label[],
+    buckets: readonly number[],
+  ): Histogram<Label>
+  /** @param collect called before the metrics are collected, with the gauge as `this` */
+  labeledGauge<Label extends string>(
+    name: string,
+    help: string,
+    labels: readonly Label[],
+    collect?: (this: Gauge<Label>) => void,
+  ): Gauge<Label>
   /** Adds a gauge that reads its value when the metrics are collected. */
   gauge(name: string, help: string, value: () => number): void
   /** All metrics in the Prometheus text format. */
@@ -20,23 +33,29 @@ export interface PoolCounts {
   readonly waitingCount: number
 }
 
-/** Creates a registry with the metrics of the process and of its pool, separate from one that the app may have. */
+/** Creates a registry with the metrics of the process and of its pool. It is separate from the app's own registry. */
 export function createRegistry(pool: PoolCounts): MetricsRegistry {
   const register = new Registry()
-  // A finer precision would wake an idle process a hundred times a second.
+  // The default precision would wake an idle process a hundred times a second.
   collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 100 })
-  const registers: [Registry] = [register]
-  const gauge = (name: string, help: string, value: () => number) =>
-    void new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value())
-      },
-    })
-  gauge('accepted_pool_connections', 'Connections to Postgres in the pool', () => pool.totalCount)
-  gauge('accepted_pool_idle', 'Idle connections in the pool', () => pool.idleCount)
-  gauge('accepted_pool_waiting', 'Statements waiting for a connection', () => pool.waitingCount)
-  return { registers, gauge, text: () => register.metrics() }
+  const registers = [register]
+  const registry: MetricsRegistry = {
+    counter: (name, help, labelNames) => new Counter({ name, help, labelNames, registers }),
+    histogram: (name, help, labelNames, buckets) =>
+      new Histogram({ name, help, labelNames, buckets: [...buckets], registers }),
+    labeledGauge: (name, help, labelNames, collect) =>
+      new Gauge({ name, help, labelNames, registers, ...(collect && { collect }) }),
+    gauge: (name, help, value) =>
+      void new Gauge({
+        ...{ name, help, registers },
+        collect() {
+          this.set(value())
+        },
+      }),
+    text: () => register.metrics(),
+  }
+  registry.gauge('accepted_pool_connections', 'Connections to Postgres in the pool', () => pool.totalCount)
+  registry.gauge('accepted_pool_idle', 'Idle connections in the pool', () => pool.idleCount)
+  registry.gauge('accepted_pool_waiting', 'Statements waiting for a connection', () => pool.waitingCount)
+  return registry
 }

@@ -2,11 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** Background work that can be stopped. */
 export interface BackgroundTask {
-  /** Starts nothing more. Resolves when the run under way has ended. */
+  /** Starts no further run. Resolves when the current run has ended. */
   stop(): Promise<void>
 }
 
-/** Upper bound of {@link dutyCyclePause}, in milliseconds: a run may have been slow because the network was. */
+/** Upper bound of {@link dutyCyclePause}, in milliseconds: a run may have been slow only because the network was. */
 const maxDutyCyclePauseMs = 5_000
 
 /**
@@ -23,13 +23,13 @@ export interface PeriodicOptions {
   /** The shortest pause between two runs, in milliseconds. */
   intervalMs: number
   run(): Promise<void>
-  /** Called with the error of a failed run; the next run follows all the same. */
+  /** Called with the error of a failed run. The next run follows anyway. */
   onError(error: Error): void
   /** The largest share of the time that runs may take, from 0 to 1. Default 1: no bound. */
   maxShare?: number
 }
 
-/** Runs something at once and then at intervals, never twice at the same time. */
+/** Runs something immediately and then at intervals, never twice at the same time. */
 export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOptions): BackgroundTask {
   const stopping = new AbortController()
   const loop = async () => {
@@ -49,15 +49,15 @@ export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOption
   }
 }
 
-/** Background work that runs when it is asked for. */
+/** Background work that runs on demand. */
 export interface SingleFlight<Argument> extends BackgroundTask {
-  /** Starts a run, unless one is under way or the task has been stopped. */
+  /** Starts a run, unless one is in progress or the task has been stopped. */
   run(argument: Argument): void
 }
 
 /**
- * Runs something on demand, never twice at the same time. A request during a run is dropped, so the caller asks again as
- * long as there is a reason.
+ * Runs something on demand, never twice at the same time. A call during a run is dropped, so the caller must call again
+ * while there is work.
  *
  * @param onError called with the error of a failed run
  */

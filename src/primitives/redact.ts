@@ -11,12 +11,12 @@ const credentials: readonly [RegExp, string][] = [
   [new RegExp(secretName.source + secretValue.source, 'gi'), '$1$2***'],
 ]
 
-/** A text may hold a whole response, and the patterns take more than linear time. */
-const maxLength = 4_000
+/** In characters. Longer texts are cut first, because the patterns take more than linear time. */
+const maxTextLength = 4_000
 
 /** Replaces credentials in a text by `***`, and cuts it after 4,000 characters. */
 export function redact(text: string): string {
-  const start = text.slice(0, maxLength)
+  const start = text.slice(0, maxTextLength)
   return credentials.reduce((redacted, [pattern, replacement]) => redacted.replace(pattern, replacement), start)
 }
 

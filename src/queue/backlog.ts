@@ -3,7 +3,7 @@ import type { Database } from '../db/database.ts'
 import { claimOrder, isClaimable } from './claim.ts'
 import { queueJob, queueTable } from './schema.ts'
 
-/** Returns whether at least `maxJobs` jobs of the queue wait. Reads that many index entries at most. */
+/** Returns whether at least `maxJobs` jobs wait in the queue. Reads at most that many index entries. */
 export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs: number): Promise<boolean> {
   const { rows } = await sql`
     select from ${queueJob} where name = ${queue} and state < 'active' and not blocked
@@ -11,7 +11,7 @@ export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs
   return rows.length > 0
 }
 
-/** An array expression: which of the operations have a claimable job. Reads the head of each queue, not all of it. */
+/** Builds an array expression of the operations that have a claimable job. Reads only the first job of each queue. */
 export const operationsWithDueJobs = (operations: readonly string[]): RawBuilder<string[]> => sql`array(
   select queue.name from unnest(${operations}::text[]) as queue (name)
   cross join lateral (
@@ -21,13 +21,13 @@ export const operationsWithDueJobs = (operations: readonly string[]): RawBuilder
 
 export interface BacklogSize {
   operation: string
-  /** Due jobs that wait, as pg-boss counts them every 15 seconds. */
+  /** Number of due jobs. pg-boss counts them every 15 seconds. */
   ready: number
-  /** For how many seconds the oldest of the next thousand jobs has been due; 0 when none is. */
+  /** How long the oldest of the next 1,000 claimable jobs has been due, in seconds; 0 when no job is due. */
   oldestAgeSeconds: number
 }
 
-/** Reads the backlog of each operation at a bounded cost: no index has the oldest job, so only the next thousand are read. */
+/** Reads the backlog of each operation. No index finds the oldest job, so this looks only at the next 1,000 jobs. */
 export async function readBacklog({ kysely }: Database, operations: readonly string[]): Promise<BacklogSize[]> {
   const { rows } = await sql<BacklogSize>`
     select

@@ -20,9 +20,9 @@ export interface BossOptions {
 }
 
 /**
- * How long settle may take after a perform that used up its timeout, in seconds, before pg-boss expires the attempt. A dead
- * worker's jobs are rescued long before; this bounds a live worker that cannot end its job. An hour, so that an outage of
- * Postgres spends no attempt.
+ * pg-boss expires an attempt this long after the operation's timeout, in seconds. This only affects a live worker that
+ * cannot end its job; the jobs of a dead worker are rescued much earlier. An hour, so that an outage of Postgres does
+ * not use up an attempt.
  */
 const settleGraceSeconds = 3600
 
@@ -40,13 +40,13 @@ export async function startBoss(database: Database, options: BossOptions): Promi
     schema: queueSchema,
     migrate: false,
     schedule: false,
-    // Deletes old rows. The rescuer takes the jobs of dead workers.
+    // Lets pg-boss delete old rows and expire attempts. It does not handle dead workers; the rescuer does.
     supervise: options.supervise,
     superviseIntervalSeconds: 15,
-    // The metrics show the backlog that this counts.
+    // How often pg-boss counts the backlog that the metrics show.
     monitorIntervalSeconds: 15,
     maintenanceIntervalSeconds: 300,
-    // For dependencies between queue rows, which we do not use.
+    // Concerns dependencies between queue rows, which we do not use.
     flowIntervalSeconds: 60,
   })
   boss.on('error', options.onError)
@@ -80,15 +80,15 @@ function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
     retryBackoff: retry.backoff,
     ...(retry.backoff && { retryDelayMax: retry.maxDelaySeconds }),
     expireInSeconds: operation.timeoutSeconds + settleGraceSeconds,
-    // pg-boss silently deletes jobs that wait longer, so our own keep time must end first.
+    // pg-boss silently deletes jobs that wait longer, so our own retention must end first.
     retentionSeconds: 2 * keepSeconds,
     deleteAfterSeconds: deleteEndedAfterSeconds,
   }
 }
 
 /**
- * Creates the queues of the operations or updates their options, and fills pg-boss's queue cache. A lookup with a cold cache
- * inside a transaction takes a second connection, and deadlocks when the pool has none left.
+ * Creates the queues of the operations or updates their options, and fills pg-boss's queue cache. A cache miss inside a
+ * transaction would take a second connection, and would deadlock when the pool has none left.
  */
 export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
   for (const operation of operations) {
@@ -122,8 +122,8 @@ export interface QueueEntry {
 /**
  * Enqueues jobs within the transaction.
  *
- * @throws Error when a queue did not take every job. pg-boss reports a missing queue or a duplicate id only by returning
- *   fewer ids, and the commit would succeed.
+ * @throws Error when a queue did not take every job. pg-boss reports a missing queue or a duplicate id only by
+ *   returning fewer ids, and the commit would succeed.
  */
 export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
@@ -136,7 +136,9 @@ export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: rea
     }))
     const taken = await boss.insert(operation.name, jobs, { db: bossOn(trx), returnId: true })
     if (taken?.length !== jobs.length) {
-      throw new Error(`The queue '${operation.name}' is missing or refused a job: run \`accepted migrate\``)
+      throw new Error(
+        `The queue '${operation.name}' is missing or rejected a job: start the API or a worker again, which creates missing queues`,
+      )
     }
   }
 }

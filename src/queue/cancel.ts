@@ -3,9 +3,9 @@ import type { AnyTransaction } from '../operation.ts'
 import { queueJob } from './schema.ts'
 
 /**
- * Cancels the queue row of a job that waits, within the transaction.
+ * Cancels the queue row of a waiting job, within the transaction.
  *
- * @returns false when a worker holds the job: then the worker ends it
+ * @returns false when a worker holds the job; that worker then cancels it
  */
 export async function cancelQueued(trx: AnyTransaction, operation: string, id: string): Promise<boolean> {
   const { numAffectedRows } = await sql`

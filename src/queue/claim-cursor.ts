@@ -3,21 +3,21 @@ import type { Tables } from '../db/tables.ts'
 import { dutyCyclePause } from '../primitives/periodic.ts'
 import type { ClaimedRow } from './claim.ts'
 
-/** Claims from the whole queue take at most this share of the time. */
+/** Claims that scan the whole queue take at most this share of the time. */
 const maxFullScanShare = 0.1
-/** A job may be older than one that was claimed before it, because its transaction took longer. */
+/** Each claim starts this much earlier: a slow transaction may commit a job after a newer job was claimed. */
 const overlap = sql`interval '250 ms'`
 
 export interface CursorRow extends ClaimedRow {
   waitedSeconds: number
-  /** When the oldest of the jobs that were claimed together was created. */
+  /** Creation time of the oldest job in the same claim. */
   floor: string
 }
 
 /**
- * Claims the due jobs of one queue, starting where the last claim started. While a transaction holds an old snapshot, the
- * rows claimed since stay in the index, and a claim from the start of the queue reads all of them; so that happens for a
- * tenth of the time only.
+ * Claims the due jobs of one queue. Most claims start where the last one started. While a transaction holds an old
+ * snapshot, the index keeps an entry for every row claimed since, and a claim from the start of the queue reads all of
+ * them. Such full scans take at most a tenth of the time.
  */
 export class ClaimCursor {
   readonly #db: Kysely<Tables>
@@ -33,8 +33,8 @@ export class ClaimCursor {
   }
 
   /**
-   * @param limit how many jobs, at most
-   * @param onMore called later, when jobs before the start of this claim may be due
+   * @param limit maximum number of jobs
+   * @param onMore called when the next full scan is allowed, if jobs before the start of this claim may be due
    */
   async claim(limit: number, onMore?: () => void): Promise<CursorRow[]> {
     const startedAt = performance.now()
@@ -48,13 +48,13 @@ export class ClaimCursor {
     if (from === undefined) this.#nextFullScanAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
     this.#floor = rows[0]?.floor ?? from
     const isFull = rows.length === limit
-    // The jobs before may have had a higher priority, so older ones of a lower priority may be left.
-    if (onMore && this.#wasFull && !isFull && from !== undefined) this.#callBeforeFullScan(onMore)
+    // The last claim was full. Its jobs may have had a higher priority, so older jobs of a lower priority may be left.
+    if (onMore && this.#wasFull && !isFull && from !== undefined) this.#callAtNextFullScan(onMore)
     this.#wasFull = isFull
     return rows
   }
 
-  #callBeforeFullScan(onMore: () => void): void {
+  #callAtNextFullScan(onMore: () => void): void {
     // A timer may fire up to a millisecond early.
     setTimeout(onMore, Math.ceil(this.#nextFullScanAt - performance.now()) + 1).unref()
   }

@@ -10,7 +10,7 @@ import { ClaimCursor } from './claim-cursor.ts'
 import { LostClaim } from './errors.ts'
 import { queueJob, queueSchema } from './schema.ts'
 
-/** The claims of one operation. Every method that ends or moves claims throws {@link LostClaim} when one is lost. */
+/** The claims of one operation. Every method that changes claims throws {@link LostClaim} when one is lost. */
 export class Claims {
   readonly #database: Database
   readonly #boss: PgBoss
@@ -40,7 +40,7 @@ export class Claims {
   /** Claims a quarantined job by its queue row. Returns undefined when another worker holds it or its group is full. */
   async claimQuarantined(queueId: string): Promise<Claim | undefined> {
     const maxOfGroup = this.#operation.groupConcurrency ?? null
-    // pg-boss cannot be asked to claim one certain job; this sets what it would set.
+    // pg-boss cannot claim one specific job, so this statement sets the columns that pg-boss would set.
     const { rows } = await this.#oneAtATime((trx) =>
       sql<ClaimedRow>`
         update ${queueJob} set
@@ -56,7 +56,7 @@ export class Claims {
     return rows[0] && claimOf(rows[0], { isQuarantined: true })
   }
 
-  /** Deletes the queue rows of jobs that have ended well, were canceled, or had ended before. */
+  /** Deletes the queue rows of jobs that have succeeded, were canceled, or had already ended. */
   async complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
     if (claims.length === 0) return
     const { numAffectedRows } = await sql`
@@ -65,9 +65,10 @@ export class Claims {
   }
 
   /**
-   * Fails an attempt: the job waits for its next one, or has failed for good.
+   * Fails an attempt. The job waits for its next attempt, or fails for good when `retryAfterSeconds` is `never`.
    *
-   * @param retryAfterSeconds the pause before the next attempt, `never` for none; by default as the operation says
+   * @param retryAfterSeconds the pause before the next attempt; `never` for no next attempt. Default: the operation's
+   *   retry policy.
    */
   async fail(
     trx: AnyTransaction,
@@ -75,7 +76,7 @@ export class Claims {
     error: JobErrorColumn,
     retryAfterSeconds?: number | 'never',
   ): Promise<void> {
-    // pg-boss decides by its own count of retries, and pauses as the row says.
+    // pg-boss compares its own count of retries with retry_limit, and takes the pause from the row.
     const change =
       retryAfterSeconds === 'never'
         ? sql`retry_limit = retry_count`
@@ -96,7 +97,7 @@ export class Claims {
   }
 
   /**
-   * Releases claims without spending their attempts.
+   * Releases claims without using up their attempts.
    *
    * @param delaySeconds before the jobs are due again
    */
@@ -114,7 +115,7 @@ export class Claims {
   }
 
   /**
-   * Locks the claims that are still active in their attempt, whichever worker holds them, and returns those.
+   * Locks the claims that are still active in their attempt, whichever worker holds them, and returns them.
    *
    * @param options.isOverdue only those whose heartbeat is overdue
    */
@@ -143,7 +144,7 @@ export class Claims {
     return claims.filter(({ queued }) => held.has(queued.id))
   }
 
-  /** A statement that returns a row when the claim is no longer held in its attempt. */
+  /** Builds a statement that returns a row when the claim is no longer held in its attempt. */
   endProof(claim: Claim): RawBuilder<unknown> {
     return sql`
       select where not exists (
@@ -152,12 +153,16 @@ export class Claims {
   }
 
   /**
-   * Rescues jobs from a dead worker: they are due at once, with as many attempts left as before. The next claim counts as
-   * another attempt, so the claim of the dead worker is lost, should it come back.
+   * Rescues jobs from a dead worker. They are due immediately, with as many attempts left as before. The next claim has
+   * a new attempt number, so the old claim is lost if the worker comes back.
    *
-   * @param isQuarantined the jobs are claimed by {@link claimQuarantined} only
+   * @param options.isQuarantined whether only {@link claimQuarantined} may claim the jobs
    */
-  async rescue(trx: AnyTransaction, claims: readonly Claim[], isQuarantined: boolean): Promise<void> {
+  async rescue(
+    trx: AnyTransaction,
+    claims: readonly Claim[],
+    { isQuarantined }: { isQuarantined: boolean },
+  ): Promise<void> {
     if (claims.length === 0) return
     const { numAffectedRows } = await sql`
       update ${queueJob} set
@@ -166,7 +171,7 @@ export class Claims {
     assertAllHeld(Number(numAffectedRows), claims)
   }
 
-  /** pg-boss counts how many jobs of each group run. */
+  /** Claims through pg-boss, because it counts the running jobs of each group. */
   #claimOfGroups(limit: number): Promise<JobWithMetadata<QueueData>[]> {
     return this.#oneAtATime((trx) =>
       this.#boss.fetch<QueueData>(this.#operation.name, {
@@ -178,7 +183,10 @@ export class Claims {
     )
   }
 
-  /** Two claims that count the running jobs of a group at the same time would both take its last place. */
+  /**
+   * Runs one claim at a time: two claims that count the running jobs of a group at the same time would both take its
+   * last free place.
+   */
   #oneAtATime<Result>(work: (trx: AnyTransaction) => Promise<Result>): Promise<Result> {
     return this.#database.kysely.transaction().execute(async (trx) => {
       await sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${this.#operation.name}))`.execute(
@@ -189,7 +197,7 @@ export class Claims {
   }
 }
 
-// The database's clock decides: this machine's may be wrong.
+// Both times are from the database's clock, because this machine's may be wrong.
 const waitedSeconds = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
   startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
 

@@ -11,7 +11,7 @@ export const heartbeatIntervalMs = 3_000
  * Sends the heartbeats of all claims in one statement. A row that another transaction has locked is left out, because
  * waiting for it would delay the heartbeats of all others.
  *
- * @param held the claims of each queue, by its name
+ * @param held the name of each queue and its claims
  */
 export async function sendHeartbeats(
   database: Database,

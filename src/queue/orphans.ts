@@ -19,7 +19,7 @@ export const orphanedJobs = (
   order by heartbeat_on limit ${limit}
 )`
 
-/** A condition: another active job than this one has missed two heartbeats. */
+/** A condition: an active job other than this one has missed two heartbeats. */
 export const isAnotherHeartbeatMissing = (
   queue: RawBuilder<unknown>,
   queueId: RawBuilder<unknown>,
@@ -31,6 +31,6 @@ export const isAnotherHeartbeatMissing = (
       and (other.name, other.id) <> (${queue}, ${queueId})
   )`
 
-/** A condition: the quarantined job waits, is due, and no worker holds it. */
+/** A condition: the quarantined job waits and is due. */
 export const isQuarantinedJobDue = (queue: RawBuilder<unknown>, queueId: RawBuilder<unknown>): RawBuilder<boolean> =>
   sql`exists (select from ${queueJob} where name = ${queue} and id = ${queueId} and blocked and ${isDue})`

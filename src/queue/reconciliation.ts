@@ -9,8 +9,8 @@ import { queueJob } from './schema.ts'
 export type Discrepancy = 'failed' | 'completed' | 'cancelled' | 'missing' | 'waiting' | 'blocked'
 
 /**
- * Joins `job`, a row of `accepted.job`, with its queue row as `queued`. Each row is looked up by itself: a plan for a join of
- * both tables may read the whole queue.
+ * Joins `job`, a row of `accepted.job`, with its queue row as `queued`. Each row is looked up by itself: a plan for a
+ * join of both tables may read the whole queue.
  */
 export const joinQueueRow = sql`
   left join lateral (
@@ -32,8 +32,8 @@ export const discrepancy: RawBuilder<Discrepancy | null> = sql`
 export const queuedPayload = sql`queued.data -> 'payload'`
 
 /**
- * A subselect: pending jobs whose queue row was canceled or failed since a time, or has no date because it was changed by
- * hand. Columns: id, completed_on.
+ * A subselect: pending jobs whose queue row was canceled or failed since a time, or at an unknown time, because the row
+ * was changed by hand. Columns: id, completed_on.
  */
 export const endedInQueueSince = (since: RawBuilder<unknown>, isPending: RawBuilder<boolean>, limit: number) => sql`(
   select job.id, row.completed_on from ${queueJob} row
@@ -43,7 +43,7 @@ export const endedInQueueSince = (since: RawBuilder<unknown>, isPending: RawBuil
   order by row.completed_on nulls first limit ${limit}
 )`
 
-/** Returns those of the jobs that a queue row under another id names: pg-boss has recreated the row. */
+/** Returns the ids of the jobs that have a queue row under another id, because pg-boss has recreated the row. */
 export async function findRecreated(
   trx: AnyTransaction,
   jobs: readonly { id: string; operation: string }[],

@@ -49,7 +49,7 @@ export class Watcher {
   /**
    * Watches a job. Read the job after this call, or a change between the two steps is missed.
    *
-   * @returns stops watching
+   * @returns a function that stops watching
    */
   watchJob(id: string, onChange: OnChange): () => void {
     return this.#subscriptions.addJob(id, onChange)
@@ -58,7 +58,7 @@ export class Watcher {
   /**
    * Watches all jobs of a principal, including future ones. Polls cover them only after {@link pollSince}.
    *
-   * @returns stops watching
+   * @returns a function that stops watching
    */
   watchPrincipal(principal: string, onChange: OnChange): () => void {
     return this.#subscriptions.addPrincipal(principal, onChange)

@@ -118,7 +118,7 @@ for (const [how, hasListenUrl] of [
     ]
     const listening = `accepted_listener_up ${Number(hasListenUrl)}\n`
     await until(async () => (await get(`${worker.url}/metrics`)).body.includes(listening))
-    const warning = /Notifications do not come through a pooler in transaction mode/
+    const warning = /Notifications do not pass through a pooler in transaction mode/
     for (const program of [api, worker]) {
       if (hasListenUrl) t.notMatch(program.output(), warning)
       else await until(() => warning.test(program.output()))

@@ -67,7 +67,9 @@ t.test('A released job is claimed again in the same attempt, a rescued one in th
   await database.kysely.transaction().execute((trx) => claims.release(trx, first ? [first] : [], 0))
   const [second] = await claims.claim(1)
   t.match(second, { attempt: 1 })
-  await database.kysely.transaction().execute((trx) => claims.rescue(trx, second ? [second] : [], false))
+  await database.kysely
+    .transaction()
+    .execute((trx) => claims.rescue(trx, second ? [second] : [], { isQuarantined: false }))
   t.match(await claims.claim(1), [{ attempt: 2 }])
 })
 

@@ -3,13 +3,16 @@ import type { Database } from '../../src/db/database.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { BoundedMap } from '../../src/primitives/bounded-map.ts'
 
-/** Passes cancel requests on to the running handlers of this process. */
+/**
+ * Passes cancel requests on to the running handlers of this process. Requests arrive as notifications on the channel
+ * `cancel` (see runtime.ts), and the executor watches each running job to abort its signal.
+ */
 export interface Cancellations {
-  /** @returns stops watching */
+  /** @returns a function that stops watching */
   watch(jobId: string, onCancel: () => void): () => void
   /** Passes on the cancel requests of a notification. */
   request(jobIds: Iterable<string>): void
-  /** Finds the cancel requests of jobs that run here whose notification was lost. */
+  /** Finds cancel requests whose notification was lost, for the jobs that run in this process. */
   poll(): Promise<void>
 }
 

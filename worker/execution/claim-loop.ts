@@ -11,15 +11,15 @@ const defaultConcurrency = 10
 const maxConcurrentBatches = 2
 
 /**
- * Claims and runs the jobs of one operation: claim → run → free the slots, again and again. It claims no more jobs than it
- * has free slots, because the timeout of an attempt starts with the claim.
+ * Claims and runs the jobs of one operation: claim → run → free the slots, again and again. It claims no more jobs than
+ * it has free slots, because the timeout of an attempt starts with the claim.
  */
 export class ClaimLoop {
   readonly #worker: OperationWorker
   readonly #context: RunContext & { completer: Completer }
-  /** Jobs in a batch; undefined when each job performs by itself. */
+  /** Maximum number of jobs in a batch; undefined for a handler with `perform`. */
   readonly #batchSize: number | undefined
-  /** Batches at once, or jobs at once. */
+  /** Maximum number of concurrent batches or, with `perform`, of concurrent jobs. */
   readonly #slots: number
   /** Every job that this loop is responsible for. */
   readonly #active = new Set<Claim>()
@@ -73,9 +73,9 @@ export class ClaimLoop {
   }
 
   /**
-   * Runs claims, also those that were made elsewhere.
+   * Runs claims, including those that quarantine has made.
    *
-   * @returns whether they have ended; false when the worker stopped before
+   * @returns whether they have ended; false when the worker stopped first
    */
   async run(claims: readonly Claim[]): Promise<boolean> {
     const { operation, metrics } = this.#worker
@@ -94,7 +94,7 @@ export class ClaimLoop {
   }
 
   async #execute(claims: readonly Claim[]): Promise<boolean> {
-    // The claim was under way when the worker was stopped.
+    // The claim was in progress when the worker was stopped.
     if (this.#isDraining) {
       await releaseClaims(this.#worker, claims)
       return false
@@ -124,7 +124,7 @@ export class ClaimLoop {
         await new Promise<void>((resolve) => {
           this.#proceed = resolve
         })
-        // All jobs that end in this turn make room for one claim.
+        // Lets all jobs that end in this turn free their slots before the next claim.
         await immediate()
         continue
       }

@@ -21,10 +21,10 @@ export interface Completion extends CommitResult {
 }
 
 /**
- * Ends jobs in one transaction: their keys, the handler's writes, their status and the deletion of their queue rows commit
- * together or not at all. Jobs that are to be canceled end as canceled, without the handler.
+ * Ends jobs in one transaction: their keys, the handler's writes, their status and the deletion of their queue rows
+ * commit together or not at all. Jobs that are to be canceled end as canceled, without the handler.
  *
- * Locks are taken in one order by completing and canceling alike: `accepted.job` by id, keys, the handler's rows, the queue.
+ * Completing and canceling take locks in the same order: `accepted.job` by id, keys, the handler's rows, the queue.
  *
  * @param lockWait `skip` leaves out jobs that another transaction has locked; they are returned as `locked`
  * @throws LostClaim when this worker no longer holds one of the claims
@@ -37,7 +37,7 @@ export async function completeJobs(
 ): Promise<Completion> {
   const { operation, boss } = worker
   const ids = performed.map(({ claim }) => claim.jobId)
-  // Also for the statements of the handler: when its time is over, none of them may go on.
+  // This timeout also applies to the handler's statements, so that none runs longer than the handler may.
   const timeoutSeconds = operation.timeoutSeconds + 1
   const [, { pending, duplicates, keyLocked }] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
@@ -62,8 +62,7 @@ export async function completeJobs(
     writeCanceled(trx, canceled),
     worker.claims.complete(trx, claims),
     removeFromQuarantine(trx, claims),
-    // At COMMIT, the error of a deferred constraint could no longer be assigned to a job. From here on, constraints are
-    // checked at once.
+    // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.
     sql`set constraints all immediate`.execute(trx),
   ])
   const deliveries = await enqueueDeliveries(boss, trx, [...succeeded, ...duplicated, ...canceledJobs])
@@ -76,7 +75,7 @@ export async function completeJobs(
   }
 }
 
-/** A job without a locked row has ended or is locked by another transaction; a second look tells which. */
+/** A job without a locked row has ended or is locked by another transaction. A second query tells which. */
 async function leaveOutLocked(
   trx: AnyTransaction,
   performed: readonly PerformedJob[],

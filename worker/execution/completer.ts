@@ -5,10 +5,10 @@ import { createBatcher } from '../../src/primitives/batcher.ts'
 import { runBisecting } from '../../src/primitives/bisect.ts'
 import { completeJobs } from './complete.ts'
 import { recordFailure } from './fail.ts'
-import { announce, type OperationWorker, retryPolicy } from './operation-worker.ts'
+import { announce, type OperationWorker, transactionPolicy } from './operation-worker.ts'
 import type { PerformedJob } from './outcome.ts'
 
-/** Jobs in one completing transaction, at most, and such transactions at once. */
+/** Upper bounds: jobs in one completing transaction, and such transactions at the same time. */
 const maxBatchSize = 100
 const maxConcurrentBatches = 2
 
@@ -17,13 +17,14 @@ export interface Completer {
   /**
    * Resolves when the job has completed or failed.
    *
-   * @returns whether it has completed, in one transaction with all of its batch
+   * @returns true when it completed in one transaction with its whole batch; false when it failed or its batch was
+   *   split
    */
   complete(performed: PerformedJob): Promise<boolean>
 }
 
 interface CompletingJob extends PerformedJob {
-  /** @param isWholeBatch whether the job has completed, in one transaction with all of its batch */
+  /** @param isWholeBatch whether the job completed in one transaction with its whole batch */
   onEnd?(isWholeBatch: boolean): void
 }
 
@@ -39,8 +40,8 @@ export function createCompleter(worker: OperationWorker, context: { stopping: Ab
 }
 
 /**
- * Completes a batch in one transaction. When that fails, it is bisected into separate transactions, so that only the job
- * that cannot complete fails. Jobs that another transaction has locked complete last, each alone.
+ * Completes a batch in one transaction. When that fails, it is bisected into separate transactions, so that only the
+ * job that cannot complete fails. Jobs that another transaction has locked complete last, each alone.
  */
 export async function completeOrBisect(
   worker: OperationWorker,
@@ -50,7 +51,7 @@ export async function completeOrBisect(
   const locked: CompletingJob[] = []
   const complete = async (jobs: readonly CompletingJob[], lockWait: LockWait) => {
     const work = (trx: unknown) => completeJobs(worker, trx as AnyTransaction, jobs, lockWait)
-    const completion = await transact(worker.database, work, retryPolicy(worker, stopping))
+    const completion = await transact(worker.database, work, transactionPolicy(worker, stopping))
     announce(worker, completion)
     locked.push(...completion.locked)
     const isWholeBatch = jobs.length === batch.length

@@ -11,11 +11,11 @@ interface Keyed {
 
 /** The locked rows of jobs that are about to complete. */
 export interface LockedJobs {
-  /** Those that have not ended. */
+  /** The jobs that have not ended. */
   pending: ReadonlyMap<string, PendingJob>
-  /** The id of the job that had the effect, for each of them that is a duplicate. */
+  /** Maps the id of each duplicate to the id of the job that had the effect. */
   duplicates: ReadonlyMap<string, string>
-  /** Those whose key another transaction is about to commit. They are not in `pending`. */
+  /** The ids of jobs whose key another open transaction holds. They are not in `pending`. */
   keyLocked: ReadonlySet<string>
 }
 
@@ -29,11 +29,11 @@ const lockOfKey = (operation: string) =>
   sql`hashtextextended(idempotency_key, hashtextextended(principal, hashtextextended(${operation}, 0)))`
 
 /**
- * Locks those of the jobs that have not ended, and inserts their keys into the dedup table, except of jobs that are to be
- * canceled. The transaction that inserts a key first has the effect.
+ * Locks the jobs that have not ended, and inserts their keys into the dedup table, except for jobs with a cancel
+ * request. The job whose key is inserted first has the effect; later jobs with that key are duplicates.
  *
  * @param timeoutSeconds the timeout of each later statement of the transaction
- * @param lockWait `skip` leaves out jobs that another transaction has locked, and jobs whose key it is about to commit
+ * @param lockWait `skip` leaves out jobs that another transaction has locked, and jobs whose key it holds
  */
 export async function lockAndClaimKeys(
   trx: AnyTransaction,
@@ -68,8 +68,8 @@ export async function lockAndClaimKeys(
 }
 
 /**
- * Finds the jobs that hold the keys of these jobs, and claims the keys of jobs whose record has gone. A job may hold its own
- * key already, when a row was restored or written by hand.
+ * Finds the jobs that hold the keys of these jobs, and claims keys whose job no longer has a record. A job may hold its
+ * own key already, when a row was restored or written by hand.
  */
 async function findDuplicates(
   trx: AnyTransaction,
@@ -110,7 +110,7 @@ async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: read
       and not exists (select from accepted.job where job.id = processed.job_id and job.expires_at > now())`.execute(trx)
 }
 
-/** Maps those of the jobs whose key another job has processed to that job. */
+/** Maps the id of each job whose key another job has processed to the id of that other job. */
 export async function findProcessed(
   db: QueryExecutorProvider,
   operation: Operation,
@@ -122,7 +122,7 @@ export async function findProcessed(
 const heldByOthers = (holders: ReadonlyMap<string, string>) =>
   new Map([...holders].filter(([id, holder]) => holder !== id))
 
-/** Maps those of the jobs whose key is held to the job that holds it. */
+/** Maps the id of each job whose key is held to the id of the job that holds it. */
 async function findHolders(
   db: QueryExecutorProvider,
   operation: Operation,

@@ -6,8 +6,8 @@ import type { OperationWorker } from './operation-worker.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
 /**
- * Registers how to find out whether a transaction that ends claims has committed. The first claim proves the commit of all:
- * afterwards this worker no longer holds it.
+ * Registers how to find out whether a transaction that ends claims has committed. The first claim is the proof: after
+ * the commit, this worker no longer holds it.
  */
 export async function registerEndCheck(
   worker: OperationWorker,
@@ -22,7 +22,7 @@ export async function registerEndCheck(
   registerCommitCheck(trx, { transactionId, commitProof: worker.claims.endProof(claim) })
 }
 
-/** For transactions of jobs that have all ended before: no row has told the id. */
+/** Needed when all jobs had already ended, because then no locked row contains the id. */
 async function readTransactionId(trx: AnyTransaction): Promise<string | undefined> {
   const { rows } = await sql<{ id: string }>`select ${currentTransactionId} as id`.execute(trx)
   return rows[0]?.id

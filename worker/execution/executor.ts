@@ -13,7 +13,7 @@ import { findProcessed } from './deduplicate.ts'
 import { recordFailure } from './fail.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { type RunningJobRow, writeRunning } from './job-status.ts'
-import { describeJob, type OperationWorker, retryPolicy } from './operation-worker.ts'
+import { describeJob, type OperationWorker, transactionPolicy } from './operation-worker.ts'
 import type { PerformedJob } from './outcome.ts'
 import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
@@ -31,10 +31,10 @@ export interface RunContext {
 
 type PerformContext = RunContext & { completer: Completer }
 
-/** The pause before jobs are due again that could not begin, in seconds. */
+/** The pause before jobs that could not begin are due again, in seconds. */
 const beginFailureDelaySeconds = 5
 
-/** Runs a batch of jobs without `perform`: claim → settle, in one transaction. */
+/** Runs claimed jobs of a handler without `perform`: settles all of them in one transaction. */
 export async function runBatch(worker: OperationWorker, claims: readonly Claim[], context: RunContext): Promise<void> {
   const startedAt = performance.now()
   const batch = claims.map((claim) => ({ claim }))
@@ -43,8 +43,8 @@ export async function runBatch(worker: OperationWorker, claims: readonly Claim[]
 }
 
 /**
- * Runs jobs with `perform`: claim → begin, together → perform, each by itself → complete or fail. Jobs that cannot begin
- * are released.
+ * Runs claimed jobs of a handler with `perform`: begins them together, performs each separately, then completes or
+ * fails it. Jobs that cannot begin are released.
  *
  * @param onEnd called when a job no longer uses its slot
  * @returns whether all jobs have begun
@@ -59,7 +59,7 @@ export async function runEach(
   try {
     begun = await begin(worker, claims, context, claims.length > 1 ? 'skip' : 'wait')
   } catch (err) {
-    worker.log.error({ err }, `Jobs could not begin; released, due again in ${beginFailureDelaySeconds} s`)
+    worker.log.error({ err }, `Jobs could not begin; they are released and due again in ${beginFailureDelaySeconds} s`)
     if (!context.stopping.aborted) await releaseClaims(worker, claims, beginFailureDelaySeconds)
     claims.forEach(onEnd)
     return false
@@ -85,7 +85,7 @@ async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, c
   try {
     const performed = await perform(worker, claim, row, context)
     const isWholeBatch = await context.completer.complete(performed)
-    // A batch that was bisected took longer than its jobs need.
+    // Bisecting takes longer than the jobs need, so such a run time is not recorded.
     if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))
   } catch (error) {
     await recordFailure(worker, claim, error, context)
@@ -100,7 +100,7 @@ interface BegunJobs {
   locked: ReadonlySet<string>
 }
 
-/** Sets jobs to running, and finds those whose effect another job has had. */
+/** Sets jobs to running, and finds duplicates, whose effect another job has already had. */
 async function begin(
   worker: OperationWorker,
   claims: readonly Claim[],
@@ -112,7 +112,7 @@ async function begin(
   const setRunning = (kyselyTrx: unknown) =>
     pipeline(kyselyTrx as AnyTransaction, (trx) => [
       useGenericPlan(trx),
-      // In a statement of its own: a statement that waits for a lock reads the queue as it was before the wait.
+      // A separate statement, because a statement that waits for a lock reads the queue as it was before the wait.
       lockPending(trx, ids, lockWait),
       writeRunning(trx, operation, claims),
       commit(trx),
@@ -127,11 +127,11 @@ async function begin(
       locked: await findPending(database.kysely, notLocked),
     }
   }
-  // To begin twice changes nothing but the times that are shown.
-  return withTransactionRetry(beginOnce, retryPolicy(worker, stopping))
+  // Beginning twice changes only the times that clients see.
+  return withTransactionRetry(beginOnce, transactionPolicy(worker, stopping))
 }
 
-/** Runs the handler's `perform` until it ends, its time is over, or the job is canceled. */
+/** Runs the handler's `perform` until it ends, times out, or the job is canceled. */
 async function perform(
   worker: OperationWorker,
   claim: Claim,
@@ -154,7 +154,8 @@ async function perform(
   }
   try {
     const performing = runInHandlerScope({ log: job.log, fail: abort }, () => handler.perform(job))
-    // An isolated handler ends or is killed, and only then is its slot free. So no retry overlaps with it.
+    // Waits until an isolated handler has ended or was killed: only then is its slot free, so no retry overlaps with
+    // it.
     const result = await (worker.handler.isolate ? performing : Promise.race([performing, rejectOnAbort(signal)]))
     // A handler that returns because it was aborted has not done its work.
     signal.throwIfAborted()
@@ -177,7 +178,7 @@ function attemptSignal(timeoutSeconds: number, jobId: string, { stopping, cancel
   return {
     signal: controller.signal,
     abort,
-    // The worker outlives millions of attempts, so each takes its listeners off again.
+    // A worker runs millions of attempts, so each must remove its listeners.
     dispose() {
       clearTimeout(timer)
       unwatch()

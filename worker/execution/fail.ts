@@ -13,11 +13,14 @@ import {
   writeQueued,
   writeRetried,
 } from './job-status.ts'
-import { announce, type CommitResult, type OperationWorker, retryPolicy } from './operation-worker.ts'
+import { announce, type CommitResult, type OperationWorker, transactionPolicy } from './operation-worker.ts'
 import { type FailureOutcome, outcomeOf } from './outcome.ts'
 import { lockPending, type PendingJob } from './pending-jobs.ts'
 
-/** Ends an attempt that threw, in a transaction of its own, and announces the outcome. Does nothing once the worker stops. */
+/**
+ * Ends an attempt that threw, in a transaction of its own, and announces the outcome. Does nothing once the worker
+ * stops.
+ */
 export async function recordFailure(
   worker: OperationWorker,
   claim: Claim,
@@ -27,8 +30,8 @@ export async function recordFailure(
   // A stopping worker releases every claim that it still holds.
   if (stopping.aborted) return
   const log = worker.log.child({ job: claim.jobId, attempt: claim.attempt })
-  const policy = retryPolicy(worker, stopping)
-  // No handler code runs in this transaction, so whatever it waits for will go away.
+  const policy = transactionPolicy(worker, stopping)
+  // No handler code runs in this transaction, so anything that blocks it is temporary.
   const endless = { ...policy, maxRetries: { ...policy.maxRetries, contention: Infinity, 'disk-full': Infinity } }
   const record = (reason: unknown) =>
     transact(worker.database, (trx) => failAttempt(worker, trx as unknown as AnyTransaction, claim, reason), endless)
@@ -86,7 +89,7 @@ async function writeOutcome(
     case 'retry':
       if (outcome.isCounted) {
         await writeAttempts(trx, [claim], pending, outcome.error)
-        await writeRetried(trx, [claim], 0)
+        await writeRetried(trx, [claim], { extraAttempts: 0 })
         await claims.fail(trx, claim, outcome.error, outcome.delaySeconds)
       } else {
         await writeQueued(trx, [claim.jobId])

@@ -15,7 +15,7 @@ export const runInHandlerScope = <Result>(handler: RunningHandler, work: () => R
   current.run(handler, work)
 
 /**
- * Fails the attempt of the handler that left an error uncaught, in a promise that it did not await, a timer or an event
+ * Fails the attempt whose handler left an error uncaught: in a promise that it did not await, a timer or an event
  * emitter. Its `settle` is rolled back; other jobs are not affected. Call it in the process's listeners to
  * `unhandledRejection` and `uncaughtException`, as `accepted worker` does.
  *

@@ -13,13 +13,13 @@ const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
 
 /** The row of a job whose attempt has begun. */
 export interface RunningJobRow extends PendingJob {
-  /** Another job has, or had, its idempotency key. */
+  /** The dedup table lists its idempotency key under another job, whose record may have expired. */
   is_key_taken: boolean
 }
 
 /**
- * Sets jobs to running that this transaction has locked. Returns those that are still claimed in their attempt and are not
- * to be canceled.
+ * Sets the jobs that this transaction has locked to running, and returns them. Leaves out jobs whose claim is lost or
+ * whose cancellation was requested.
  */
 export async function writeRunning(
   trx: AnyTransaction,
@@ -42,7 +42,7 @@ export async function writeRunning(
   return byId(rows)
 }
 
-/** How a job ends that has succeeded. */
+/** How a job that has succeeded ends. */
 export interface JobCompletion {
   id: string
   attempt: number
@@ -80,7 +80,7 @@ export async function writeSucceeded(
 const toJson = (value: unknown): string | null => (value === undefined || value === null ? null : JSON.stringify(value))
 
 /**
- * Ends duplicates like the job that had the effect, with its result and resource.
+ * Ends duplicates as succeeded, with the result and resource of the job that had the effect.
  *
  * @param duplicates maps each duplicate's id to the id of the job that had the effect
  * @throws LostClaim when one of the jobs is no longer pending
@@ -152,7 +152,11 @@ export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): 
  *
  * @param extraAttempts 1 gives them another attempt in place of the failed one
  */
-export async function writeRetried(trx: AnyTransaction, claims: readonly Claim[], extraAttempts: 0 | 1): Promise<void> {
+export async function writeRetried(
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+  { extraAttempts }: { extraAttempts: 0 | 1 },
+): Promise<void> {
   if (claims.length === 0) return
   const ids = jobIds(claims)
   await sql`

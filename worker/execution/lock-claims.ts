@@ -4,7 +4,7 @@ import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
 import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 
-/** Claims that may be ended in this transaction, with the rows of those jobs that are pending. */
+/** Claims that this transaction may end, with the rows of their pending jobs. */
 export interface LockedClaims {
   claims: Claim[]
   pending: ReadonlyMap<string, PendingJob>
@@ -13,8 +13,8 @@ export interface LockedClaims {
 }
 
 /**
- * Locks jobs and then those of their claims that are still held, by this worker or another one. With `skip`, jobs that
- * another transaction has locked are left out: it may be about to complete them.
+ * Locks jobs, and then their claims that are still held by this worker or another one. `skip` leaves out jobs that
+ * another transaction has locked, because that transaction may be about to complete them.
  *
  * @param options.isOverdue only claims whose heartbeat is overdue
  */

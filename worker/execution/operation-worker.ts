@@ -10,7 +10,7 @@ import type { Handler, RunningJob } from '../handlers.ts'
 import type { Metrics, OutcomeCounts } from '../metrics.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
-/** The part of a worker process that runs one operation: what its functions work with. */
+/** One operation of a worker process, with everything that its functions need. */
 export interface OperationWorker {
   operation: Operation
   handler: Handler
@@ -39,12 +39,13 @@ export function announce({ operation, metrics, notifier }: OperationWorker, resu
 }
 
 /**
- * How the transactions of a worker run again: until Postgres is back, and up to 10 times on contention. A full disk counts
- * as contention, because it may be full for this job alone. Every transaction is fenced to its claims.
+ * Retries the transactions of a worker: without limit while Postgres is unavailable, and up to 10 times on contention.
+ * A full disk also gets 10 retries, because only this job's rows may be too large. A second run is harmless, because
+ * each transaction checks that its claims are still held.
  *
- * @param signal aborts when the worker stops; then nothing runs again
+ * @param signal aborts when the worker stops; then nothing is retried
  */
-export function retryPolicy({ operation, metrics }: OperationWorker, signal: AbortSignal): TransactionPolicy {
+export function transactionPolicy({ operation, metrics }: OperationWorker, signal: AbortSignal): TransactionPolicy {
   return {
     maxRetries: { contention: 10, 'disk-full': 10, 'lost-connection': Infinity, outage: Infinity },
     commitCheckTimeoutMs: Infinity,
@@ -54,7 +55,7 @@ export function retryPolicy({ operation, metrics }: OperationWorker, signal: Abo
   }
 }
 
-/** The members of a job that `perform` and `settle` both get. */
+/** Creates the part of a job that both `perform` and `settle` get. */
 export function describeJob(worker: OperationWorker, claim: Claim, row: PendingJob): Omit<RunningJob, 'setResource'> {
   const { traceparent } = row
   return {

@@ -9,16 +9,19 @@ import type { PendingJob } from './pending-jobs.ts'
 export type AttemptOutcome =
   /** The handler has done its work. The job completes in one transaction with the effects of `settle`. */
   | { kind: 'completed'; job: PerformedJob }
-  /** The job is due again after a pause. An attempt that does not count leaves no row in `accepted.attempt`. */
+  /**
+   * The job is due again after a pause. An attempt that does not count is not recorded in `accepted.attempt`, and does not
+   * use up one of the job's attempts.
+   */
   | { kind: 'retry'; isCounted: true; error: JobErrorColumn; delaySeconds: number | undefined }
   | { kind: 'retry'; isCounted: false; delaySeconds: number }
   | { kind: 'failed'; error: JobErrorColumn }
-  /** A client asked for it, or the job had ended before. */
+  /** A client has requested it, or the job had already ended. */
   | { kind: 'canceled' }
   /** Another worker holds the job, so nothing of this attempt is recorded. */
   | { kind: 'lost' }
 
-/** How an attempt ends that threw. */
+/** How an attempt that threw ends. */
 export type FailureOutcome = Exclude<AttemptOutcome, { kind: 'completed' }>
 
 /** A claimed job that is ready for its completing transaction. */
@@ -32,11 +35,13 @@ export interface PerformedJob {
   isUnperformed?: true
 }
 
-/** The pause before a job runs again whose attempt met an outage of Postgres, in seconds. */
+/** The pause before a job runs again after an outage of Postgres, in seconds. */
 const outageDelaySeconds = 5
 
 /**
- * Decides what follows when an attempt throws: whether the job is retried, when, and whether the attempt counts.
+ * Decides what follows when an attempt throws: whether the job is retried, when, and whether the attempt counts. Jobs that
+ * never got that far are due again without it: those that could not begin (executor.ts), that a stopping worker released
+ * (release.ts) or that were rescued from a dead worker (rescuer.ts).
  *
  * @param row the job as it is now; undefined when it has ended
  */
@@ -44,7 +49,7 @@ export function outcomeOf(error: unknown, claim: Claim, row: PendingJob | undefi
   if (error instanceof LostClaim) return { kind: 'lost' }
   if (!row || row.cancel_requested) return { kind: 'canceled' }
   const delaySeconds = uncountedDelaySeconds(error)
-  // Once the record would expire before the next attempt, the attempt counts, so that the job ends.
+  // If the record would expire before the next attempt, the attempt counts, so that the job ends.
   if (delaySeconds !== undefined && delaySeconds < row.kept_seconds) {
     return { kind: 'retry', isCounted: false, delaySeconds }
   }
@@ -54,12 +59,13 @@ export function outcomeOf(error: unknown, claim: Claim, row: PendingJob | undefi
     kind: 'retry',
     isCounted: true,
     error: described,
-    // By default the operation's retry policy decides.
+    // undefined: the `retry` options of the operation decide. They are stored with the queue (queueOptions in boss.ts), and
+    // pg-boss computes the pause.
     delaySeconds: error instanceof AttemptFailed ? error.retryAfterSeconds : undefined,
   }
 }
 
-/** The handler's own statements meet outages of Postgres too; those do not spend an attempt. */
+/** An outage of Postgres can also fail the handler's own statements. It does not use up an attempt. */
 function uncountedDelaySeconds(error: unknown): number | undefined {
   if (error instanceof RetryAfter) return error.seconds
   return isOutage(error) ? outageDelaySeconds : undefined

@@ -35,7 +35,7 @@ export const byId = <Row extends { id: string }>(rows: readonly Row[]): Map<stri
 export const isPendingIn = (ids: readonly string[]): RawBuilder<boolean> =>
   sql`${idIn(ids)} and job.status in ${pendingStatusesSql}`
 
-/** Locks those of the jobs that have not ended, in the order of their ids. */
+/** Locks the jobs that have not ended, in the order of their ids. */
 export async function lockPending(
   trx: AnyTransaction,
   ids: readonly string[],
@@ -46,7 +46,7 @@ export async function lockPending(
   return byId(rows)
 }
 
-/** Returns the ids of those jobs that have not ended, locked or not. */
+/** Returns the ids of the jobs that have not ended, locked or not. */
 export async function findPending(db: QueryExecutorProvider, ids: readonly string[]): Promise<Set<string>> {
   if (ids.length === 0) return new Set()
   const { rows } = await sql<{ id: string }>`select id from accepted.job where ${isPendingIn(ids)}`.execute(db)
@@ -54,8 +54,7 @@ export async function findPending(db: QueryExecutorProvider, ids: readonly strin
 }
 
 /**
- * A condition on `job`: this transaction has locked the row in an earlier statement. The column xmax of a locked row holds
- * the transaction that locked it.
- * Not for use in a savepoint, which has an id of its own.
+ * A condition on `job`: this transaction has locked the row in an earlier statement. The column xmax of a locked row
+ * holds the transaction that locked it. Not for use in a savepoint, which has an id of its own.
  */
 export const isLockedByUs: RawBuilder<boolean> = sql`job.xmax = pg_current_xact_id()::xid`

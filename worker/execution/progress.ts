@@ -16,7 +16,7 @@ export interface ProgressWriter {
 
 const writeIntervalMs = 250
 
-/** The limit of error messages as well. Longer messages are cut. */
+/** In characters, as for error messages. Longer messages are cut. */
 const maxMessageLength = 500
 
 interface Report {
@@ -37,7 +37,7 @@ export function createProgressWriter(database: Database, notifier: Notifier, log
     reports = new Map()
     if (written.length === 0) return
     const ids = written.map(([id]) => id)
-    // A locked job is about to end. The other reports do not wait for it.
+    // Skips a locked job: it is about to end, and the other reports must not wait for it.
     const statement = sql`
       update accepted.job set
         percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),

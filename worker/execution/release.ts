@@ -5,12 +5,15 @@ import { writeQueued } from './job-status.ts'
 import { lockClaims } from './lock-claims.ts'
 import { announce, type OperationWorker } from './operation-worker.ts'
 
-/** The pauses between tries, in milliseconds: a transaction that was cut off holds its locks until the server notices. */
+/**
+ * The pauses between tries, in milliseconds: a transaction whose connection was closed holds its locks until the server
+ * notices.
+ */
 const pausesMs = [50, 150, 500]
 
 /**
- * Releases claims without spending their attempts. Jobs that have ended and claims that are lost are left alone. Never
- * rejects: a job that cannot be released is rescued when its heartbeat is overdue.
+ * Releases claims without using up their attempts. Skips jobs that have ended and claims that are lost. Never rejects:
+ * a job that cannot be released is rescued when its heartbeat is overdue.
  *
  * @param delaySeconds before the jobs are due again
  */

@@ -7,8 +7,8 @@ import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
 
 /**
- * Retries failed jobs whose queue row was put back, for example with pg-boss's own redrive. Failed is final, so each runs as
- * a new job, like any other retry.
+ * Retries failed jobs whose queue row was put back, for example with pg-boss's own redrive. A final status never
+ * changes, so each runs as a new job, like any other retry.
  *
  * @param claims claims of jobs that have ended or have no record
  * @returns the operations whose workers to notify after the commit

@@ -14,7 +14,7 @@ import type { PendingJob } from './pending-jobs.ts'
 /**
  * Runs the handler's `settle` for jobs of the transaction.
  *
- * @returns how each job ends, and the operations that the handler has enqueued jobs of
+ * @returns how each job ends, and the operations for which the handler has enqueued jobs
  * @throws AttemptTimeout when `settle` takes longer than the operation's timeout
  * @throws SchemaMismatch when a payload or a result does not match its schema
  */
@@ -26,7 +26,7 @@ export async function runSettle(
 ): Promise<{ completions: JobCompletion[]; enqueued: Set<string> }> {
   const { operation, handler } = worker
   const payloads = performed.map(({ claim }) => claim.payload)
-  // Rows may come from SQL or from another release. `perform` has checked its payload already.
+  // The payload may come from SQL or from another release. For a handler with `perform`, it has already been checked.
   if (!handler.perform) assertMatch(operation, 'payload', payloads)
   const enqueued = new Set<string>()
   const resources = new Map<string, string>()
@@ -68,7 +68,7 @@ async function callSettle({ handler, log, operation }: OperationWorker, trx: Any
   }
 }
 
-/** One value that does not match fails the whole batch, which is then bisected until its job is alone. */
+/** Throws for the first mismatch, which fails the whole batch. The batch is then bisected until only that job fails. */
 function assertMatch({ name, schemas }: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
   for (const value of values) {
     const mismatch = findMismatch(schemas[what] as TSchema, value)

@@ -4,11 +4,13 @@ import { heartbeatIntervalMs } from '../../src/queue/heartbeat.ts'
  * Tracks whether this worker's own connection is stable. Only then does an old heartbeat mean that a worker is dead.
  */
 export interface ConnectionHealth {
-  /** Records that a heartbeat was written. A late one counts as an outage: this worker itself was stalled. */
+  /**
+   * Records that a heartbeat was written. A late heartbeat counts as an outage, because this worker itself was stalled.
+   */
   recordHeartbeat(): void
   /** Records that Postgres was unavailable. */
   recordOutage(): void
-  /** Whether heartbeats are on time and the last outage is over for two heartbeat intervals. */
+  /** Whether heartbeats are on time and the last outage was more than two heartbeat intervals ago. */
   isStable(): boolean
 }
 

@@ -1,7 +1,7 @@
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Schedule } from '../../src/schedule.ts'
 
-/** An older occurrence counts as missed. A restart that takes less time misses none. */
+/** An occurrence that is overdue by more than this counts as missed. A restart that takes less time misses none. */
 const missedAfterMs = 60_000
 
 /**

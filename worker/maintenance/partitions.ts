@@ -7,11 +7,17 @@ import { dutyCyclePause } from '../../src/primitives/periodic.ts'
 
 /** Pages of each key table that one transaction deletes from. They hold about a thousand keys. */
 const maxPagesPerTransaction = 16
-/** For jobs that have no partition of their own day, and must be deleted one by one. */
+/** Applies to jobs of a day without a partition, which are deleted row by row. */
 const maxJobsPerTransaction = 1_000
-/** Other statements queue behind one that waits for a table lock, so it waits only 100 ms, up to three times. */
+/**
+ * Other statements queue behind a statement that waits for a table lock. So each waits at most 100 ms, and runs up to
+ * three times.
+ */
 const lockPolicy: RetryPolicy = { maxRetries: { contention: 2 }, baseDelayMs: 1_000, maxDelayMs: 1_000 }
-/** The share of the time that deleting takes. The rest leaves the disk to the requests that are being accepted. */
+/**
+ * The share of the time that deleting takes. In the rest of the time, the disk is free for the requests that are being
+ * accepted.
+ */
 const maxDeletingShare = 0.1
 
 /**

@@ -10,18 +10,20 @@ export interface DueWork {
   operations: string[]
   hasSchedules: boolean
   hasQuarantined: boolean
-  /** It is time to look for orphaned jobs; the first worker to start does it. */
+  /** It is time to look for orphaned jobs. The first worker that starts does it. */
   isRescueDue: boolean
-  /** When it is time to reconcile: the visibility horizon of the queue. The first worker to start does it. */
+  /**
+   * The visibility horizon of the queue when it is time to reconcile, else null. The first worker that starts does it.
+   */
   reconcileSince: Date | null
 }
 
 /**
- * Asks in one statement for everything a worker may have to do. It finds what a lost notification missed, and is all that an
- * idle worker asks.
+ * Asks in one statement for everything a worker may have to do. It finds what a lost notification missed. An idle
+ * worker sends no other query this often.
  *
- * @param operations those that this worker runs
- * @param schedules those that this worker fires
+ * @param operations the operations that this worker runs
+ * @param schedules the schedules that this worker fires
  */
 export async function pollDueWork(
   { kysely }: Database,

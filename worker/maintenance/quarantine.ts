@@ -8,7 +8,7 @@ import type { ClaimLoop } from '../execution/claim-loop.ts'
 import type { OperationWorker } from '../execution/operation-worker.ts'
 import { releaseClaims } from '../execution/release.ts'
 
-/** An operation worker, and what quarantine asks of its claim loop. */
+/** An operation worker, and the methods of its claim loop that quarantine uses. */
 export interface PausableWorker {
   worker: OperationWorker
   loop: Pick<ClaimLoop, 'pause' | 'resume' | 'run'>
@@ -17,7 +17,7 @@ export interface PausableWorker {
 export interface QuarantineOptions {
   database: Database
   workers: readonly PausableWorker[]
-  /** Aborts when the worker begins nothing more. */
+  /** Aborts when the worker stops claiming jobs. */
   draining: AbortSignal
   log: Logger
 }
@@ -26,20 +26,22 @@ interface QuarantinedJob {
   operation: string
   queue_id: string
   job_id: string
-  /** How long this process waits for its other jobs to end; the longer the job has waited, the longer. In seconds. */
+  /**
+   * How long this process waits for its other jobs to end, in seconds. It grows with the time that the job has waited.
+   */
   drain_timeout_seconds: number
 }
 
-/** How long quarantined jobs run before other jobs have their turn again, in milliseconds. */
+/** How long quarantined jobs run before it is the turn of other jobs again, in milliseconds. */
 const turnMs = 5_000
 
-/** For every so many seconds that a quarantined job has waited, one more process may run quarantined jobs. */
+/** A process reserves a job only if it has waited this long for each process that already runs quarantined jobs. */
 const secondsPerProcess = 10
 
 /**
- * Makes the task that runs quarantined jobs: those that a worker held when it died. The process first lets its other jobs
- * end and then runs quarantined jobs one after another. It spends as much time on other jobs as on quarantined ones, so that
- * neither keep the other from running. Other processes leave a job alone that this one has reserved.
+ * Creates the task that runs quarantined jobs: those that a worker held when it died. The process first lets its other
+ * jobs end and then runs quarantined jobs one after another. It spends as much time on other jobs as on quarantined
+ * ones, so that neither keeps the other from running. Other processes skip jobs that this one has reserved.
  */
 export function createQuarantine(options: QuarantineOptions): () => Promise<void> {
   const { database, workers, draining } = options
@@ -81,7 +83,8 @@ async function reserveNext(
   const drainTimeout = sql`least(
     greatest(now() - crashed_at, make_interval(secs => ${turnMs / 1000})),
     make_interval(secs => ${maxDrainSeconds}))`
-  // The oldest job of each operation, and any of these: many jobs of one operation must not delay the few of another.
+  // Picks one of the operations at random, and its oldest job: many jobs of one operation must not delay the few of
+  // another.
   const { rows } = await sql<QuarantinedJob>`
     with reserved as materialized (
       select
@@ -121,8 +124,8 @@ async function reserve({ kysely }: Database, { job_id }: QuarantinedJob, seconds
 }
 
 /**
- * Runs a quarantined job in a process that runs nothing else. When the job ends in any way, it has not crashed the worker,
- * and leaves quarantine in the same transaction.
+ * Runs a quarantined job in a process that runs nothing else. When the job ends in any way, it has not crashed the
+ * worker, and leaves quarantine in the same transaction.
  *
  * @returns false when another worker holds the job, or this one stops
  */
@@ -134,7 +137,7 @@ async function runAlone(
   const { operation } = worker
   const claim = await worker.claims.claimQuarantined(job.queue_id)
   if (!claim) {
-    // Its group may be full, and may have room before the reservation ends.
+    // Its group may be full now, and have room before the original reservation would end.
     await reserve(database, job, turnMs / 1000)
     return false
   }
@@ -145,7 +148,7 @@ async function runAlone(
   }
   log.info(
     { job: job.job_id, operation: operation.name },
-    'Running a quarantined job alone: a worker died with it before',
+    'Running a quarantined job alone, because a worker died while it held the job',
   )
   await reserve(database, job, operation.timeoutSeconds + operation.heartbeatSeconds)
   const hasEnded = await loop.run([claim])

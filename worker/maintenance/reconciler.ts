@@ -20,7 +20,7 @@ import {
 } from '../../src/queue/reconciliation.ts'
 import { writeQueued } from '../execution/job-status.ts'
 
-/** Why a job has failed that something other than our workers has ended in the queue. */
+/** The errors of jobs that something other than our workers has ended in the queue. */
 const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn>> = {
   failed: { code: 'worker-lost', message: 'The worker took too long, and no attempt is left' },
   completed: {
@@ -35,18 +35,18 @@ const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn
 
 /** How often a part of the jobs is compared with the queue, in milliseconds. */
 export const compareIntervalMs = 5_000
-/** Jobs that are compared at once; they are read in the order of their primary key. */
+/** Maximum number of jobs per comparison. They are read in the order of their primary key. */
 const maxComparedJobs = 10_000
-/** Jobs that are corrected at once. */
+/** Maximum number of jobs that each of the two searches returns for correction. */
 const maxCorrectedJobs = 5_000
-/** No job with an older id is inserted any more: the API's clocks may differ, and a transaction may take long. */
+/** No job whose id is older than this can still be inserted. Allows for clock differences and long transactions. */
 const maxInsertDelay = sql`interval '3 hours'`
-/** Changes in the queue that are older, made while no worker ran, are found when all jobs are compared. */
+/** Older changes in the queue, made while no worker ran, are found by the comparison of all jobs. */
 const maxHorizonAge = sql`interval '10 minutes'`
 
 const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
 
-/** The visibility horizon of the queue: a transaction dates the end of a job when it begins. */
+/** The visibility horizon of the queue. pg-boss dates the end of a job by the start of its transaction. */
 export const unseenSince = visibilityHorizon(sql`interval '1 second'`, maxHorizonAge)
 
 export interface ReconcilerOptions {
@@ -57,10 +57,10 @@ export interface ReconcilerOptions {
 }
 
 /**
- * Makes the task that corrects `accepted.job` after something other than our workers has changed the queue: pg-boss's own
- * supervision, its dashboard, SQL by hand. Jobs that were canceled or failed in the queue are found by an index. All other
- * changes are found by comparing all jobs, {@link maxComparedJobs} each {@link compareIntervalMs}. The workers take turns, so
- * the cost does not grow with their number.
+ * Creates the task that corrects `accepted.job` after something other than our workers has changed the queue: pg-boss's
+ * own supervision, its dashboard, SQL by hand. Jobs that were canceled or failed in the queue are found by an index.
+ * All other changes are found by comparing all jobs, {@link maxComparedJobs} each {@link compareIntervalMs}. The
+ * workers take turns, so the cost does not grow with their number.
  */
 export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): (since: Date) => Promise<void> {
   return async (since) => {
@@ -76,8 +76,8 @@ export function createReconciler({ database, boss, notifier, log }: ReconcilerOp
 }
 
 /**
- * Returns the jobs that seem to disagree with the queue: in the next part of all jobs, and among those that have ended in the
- * queue since the last time. Returns none when another worker has just compared.
+ * Returns the jobs that seem to disagree with the queue: in the next part of all jobs, and among those that have ended
+ * in the queue since the last time. Returns none when another worker has just compared.
  */
 async function findDiscrepancies({ kysely }: Database, since: Date): Promise<string[]> {
   const horizon = sql`greatest(turn.visibility_horizon, now() - ${maxHorizonAge})`
@@ -139,7 +139,7 @@ interface WrongJob {
 }
 
 async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
-  // A transaction that has a job locked is about to change it.
+  // Skips locked jobs, because the transaction that has locked one is about to change it.
   const { rows } = await sql<WrongJob>`
     select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload
     from accepted.job ${joinQueueRow}
@@ -158,7 +158,7 @@ async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]
   return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
 }
 
-/** Ends jobs as the queue says. Keeps the payload for a retry. */
+/** Ends jobs with the outcome that the queue shows. Keeps the payload for a retry. */
 async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<EndedJob[]> {
   if (jobs.length === 0) return []
   const ids = jobs.map(({ id }) => id)

@@ -20,32 +20,35 @@ const workerCrashed: JobErrorColumn = {
   message: 'Several workers crashed while they ran the job; the last ones ran no other job',
 }
 
-/** Crashes after which a job has failed: the first beside other jobs, which may have caused it, the others alone. */
+/** A job fails after this many crashes: the first while other jobs ran too, the others while it ran alone. */
 const maxCrashes = 3
 
-/** Rescues after which a job has failed, those included that do not count as crashes. */
+/** A job fails after this many rescues, whether or not they count as crashes. */
 const maxRescues = 8
 
-/** Workers that die within this time died for one reason, which is not the job. In seconds. */
+/** Workers that die within this many seconds of each other are assumed to have a common cause, which is not the job. */
 const commonCauseSeconds = 10
 
 /** How often the queue of an operation is searched for orphaned jobs, in milliseconds. */
 export const rescueIntervalMs = 3_000
 
-/** Jobs of one operation that are rescued at once, at most. A worker process holds two batches. */
+/** Maximum number of jobs of one operation in one rescue. The next rescue takes the rest. */
 const maxBatchSize = 1_000
 
-/** Adds operations to those whose queues are searched. */
+/** Registers operations whose queues are searched for orphaned jobs. */
 export async function registerRescues({ kysely }: Database, names: readonly string[]): Promise<void> {
   await sql`
     insert into accepted.rescue (operation) select unnest(${names}::text[]) on conflict do nothing`.execute(kysely)
 }
 
 /**
- * Rescues the jobs of dead workers: those that were killed or crashed, lost their connection, or were blocked by a handler
- * for longer than a heartbeat. From here these look alike, and any of the worker's jobs may have caused it. So no attempt is
- * spent, and each job is quarantined: it runs again alone. A job that crashes two more workers alone has failed. When another
- * worker dies at the same time, the cause was something else, and the crash does not count.
+ * Rescues the jobs of dead workers: those that were killed or crashed, lost their connection, or were blocked by a
+ * handler for longer than a heartbeat. These cases look alike from outside, and any of the worker's jobs may have
+ * caused it. So no attempt is used up, and each job is quarantined: it runs again alone. A job fails when it crashes
+ * two more workers while it runs alone, or after eight rescues. When another worker dies at the same time, the job is assumed not to be the
+ * cause, and the crash does not count.
+ *
+ * The runtime calls it when a poll says that a rescue is due and this worker's own connection is stable.
  *
  * @param workers the operations of this process
  */
@@ -73,8 +76,8 @@ interface OrphanRow extends ClaimedRow {
 }
 
 /**
- * Finds jobs whose heartbeat is overdue. Each operation is searched once per interval, by whichever worker comes first, so
- * the cost does not grow with the number of workers.
+ * Finds jobs whose heartbeat is overdue. Each operation is searched once per interval, by whichever worker comes first,
+ * so the cost does not grow with the number of workers.
  */
 async function findOrphans({ kysely }: Database, workers: readonly OperationWorker[]): Promise<OrphanRow[]> {
   const names = workers.map(({ operation }) => operation.name)
@@ -106,7 +109,7 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
   const ended = claims.filter(({ jobId }) => !pending.has(jobId))
   const canceled = claims.filter(isCanceled)
   const orphaned = claims.filter((claim) => pending.has(claim.jobId) && !isCanceled(claim))
-  const crashes = await countCrashes(worker, trx, orphaned)
+  const crashes = await quarantineAndCountCrashes(worker, trx, orphaned)
   const hasFailed = ({ jobId }: Claim) => crashes.get(jobId)?.isFatal === true
   const failed = orphaned.filter(hasFailed)
   const rescued = orphaned.filter((claim) => !hasFailed(claim))
@@ -114,8 +117,9 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
   const endedJobs = [...(await writeCanceled(trx, canceled)), ...(await writeFailed(trx, failed, workerCrashed))]
   for (const claim of failed) await worker.claims.fail(trx, claim, workerCrashed, 'never')
   await worker.claims.complete(trx, [...canceled, ...ended])
-  await writeRetried(trx, rescued, 1)
-  await worker.claims.rescue(trx, rescued, crashes.size > 0)
+  await writeRetried(trx, rescued, { extraAttempts: 1 })
+  const isQuarantined = crashes.size > 0
+  await worker.claims.rescue(trx, rescued, { isQuarantined })
   return {
     jobs: claims.map(({ jobId }) => jobId),
     enqueued: [worker.operation.name, ...(await enqueueDeliveries(worker.boss, trx, endedJobs))],
@@ -124,11 +128,12 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
 }
 
 /**
- * Puts jobs into quarantine and counts the crashes of their workers. A crash does not count when another worker has missed
- * its heartbeats too, or when another job was quarantined at the same time since the last crash of this one: jobs that were
- * quarantined with it then were held by the same worker. Webhook deliveries are our own code and are not quarantined.
+ * Puts jobs into quarantine and counts the crashes of their workers. A crash does not count when it seems to have a
+ * common cause: another worker has missed its heartbeats too, or another job was quarantined in the last few seconds.
+ * Jobs that were quarantined together with this job's previous crash are ignored, because the same worker held them.
+ * Webhook deliveries are our own code and are not quarantined.
  */
-async function countCrashes(
+async function quarantineAndCountCrashes(
   worker: OperationWorker,
   trx: AnyTransaction,
   claims: readonly Claim[],

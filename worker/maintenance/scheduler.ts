@@ -59,9 +59,9 @@ export async function writeSchedules({ database, boss, schedules }: SchedulerCon
 }
 
 /**
- * Deletes schedules that are no longer defined. Two kinds are kept until they have not fired for 7 days: schedules of
- * unknown operations, which may belong to another app in the same database, and paused ones, which a newer release may
- * define and must find paused.
+ * Deletes schedules that are no longer defined. Two kinds are kept until their next occurrence is 7 days overdue:
+ * schedules of unknown operations, which may belong to another app in the same database, and paused ones, which a newer
+ * release may define and must find paused.
  */
 export async function deleteObsoleteSchedules(
   { database, schedules }: SchedulerContext,

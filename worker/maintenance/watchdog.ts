@@ -8,7 +8,7 @@ export interface Watchdog {
 
 const tickIntervalMs = 1_000
 
-// Source text, because a file would have another path in the build than in the sources.
+// Source text instead of a file, because the path of a file would differ between the build and the sources.
 const source = `
   const { workerData: { ticks, maxBlockedMs } } = require('node:worker_threads')
   let lastTicks = 0

@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify'
-import { Counter, Histogram } from 'prom-client'
 import { createRegistry, metricsMediaType } from '../../primitives/metrics-registry.ts'
 import type { Service } from '../service.ts'
 
@@ -12,20 +11,18 @@ export interface RequestMetrics {
 
 /** Serves `GET /metrics`, in the text format of Prometheus. */
 export function requestMetrics(app: FastifyInstance, { database, watcher, streams }: Service): RequestMetrics {
-  const { registers, gauge, text } = createRegistry(database.pool)
-  const durations = new Histogram({
-    name: 'accepted_http_request_duration_seconds',
-    help: 'Time from receiving a request to the end of its response, including long polls',
-    labelNames: ['method', 'route', 'status'],
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 60],
-    registers,
-  })
-  const accepted = new Counter({
-    name: 'accepted_requests_total',
-    help: 'Requests that became a job (accepted) or repeated an earlier one (replayed)',
-    labelNames: ['operation', 'outcome'],
-    registers,
-  })
+  const { counter, histogram, gauge, text } = createRegistry(database.pool)
+  const durations = histogram(
+    'accepted_http_request_duration_seconds',
+    'Time from receiving a request to the end of its response, including long polls',
+    ['method', 'route', 'status'],
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 60],
+  )
+  const accepted = counter(
+    'accepted_requests_total',
+    'Requests that became a job (accepted) or repeated an earlier one (replayed)',
+    ['operation', 'outcome'],
+  )
   gauge('accepted_event_streams', 'Open streams of server-sent events', () => streams.size)
   gauge('accepted_watched_jobs', 'Jobs that at least one client of this process watches', () => watcher.size.jobs)
   gauge(

@@ -7,7 +7,7 @@ import { SlowConsumerGuard } from './slow-consumer.ts'
 
 /** How long a client waits before it reconnects after a lost connection. */
 const retryMs = 3_000
-/** A client that is turned away reconnects after a random time in this range, so that not all return at once. */
+/** A rejected client reconnects after a random time in this range, so that not all of them return at the same time. */
 const turnedAwayRetryMs = { min: 1_000, max: 5_000 }
 /** A client is cut off after more heartbeats than this without reading anything. */
 const maxUnreadHeartbeats = 2

@@ -769,7 +769,7 @@ t.test('A stopping worker releases a job that does not end in time, and its late
   )
   await until(async () => (await jobs.read(id)).status === 'running')
   await Promise.all([worker.stop(), worker.stop()])
-  t.match(abortReason, { message: 'The worker stops' })
+  t.match(abortReason, { message: 'The worker is stopping' })
   lateResult.resolve({ attempt: 1 })
   t.match(await jobs.read(id), { status: 'queued', ended_at: null })
   t.same(await jobs.query('select state::text, retry_count from accepted_queue.job'), [
