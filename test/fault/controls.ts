@@ -59,6 +59,11 @@ export const controls: readonly Control[] = [
         from: 'where idempotency_key is not null and not cancel_requested',
         to: 'where false',
       },
+      {
+        file: 'worker/execution/deduplicate.ts',
+        from: '  if (losers.length === 0) return new Map()',
+        to: '  if (losers.length >= 0) return new Map()',
+      },
     ],
   },
   {

@@ -39,13 +39,13 @@ export async function completeJobs(
   const ids = performed.map(({ claim }) => claim.jobId)
   // This timeout also applies to the handler's statements, so that none runs longer than the handler may.
   const timeoutSeconds = operation.timeoutSeconds + 1
-  const [, { pending, duplicates, keyLocked }] = await pipeline(trx, (trx) => [
+  const [, { pending, duplicates }] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
     lockAndClaimKeys(trx, operation, ids, { timeoutSeconds, lockWait }),
     useDefaultPlan(trx),
   ])
   const { locked, free } =
-    lockWait === 'skip' ? await leaveOutLocked(trx, performed, { pending, keyLocked }) : { locked: [], free: performed }
+    lockWait === 'skip' ? await leaveOutLocked(trx, performed, pending) : { locked: [], free: performed }
   if (free.length === 0) return { jobs: [], enqueued: [], outcomes: {}, locked }
   const { ended, canceled, live } = groupByStatus(free, pending)
   const requeued = await retryRequeued(worker, trx, ended)
@@ -75,19 +75,19 @@ export async function completeJobs(
   }
 }
 
-/** A job without a locked row has ended or is locked by another transaction. A second query tells which. */
+/** A job without a row has ended, or another transaction holds its row or its key. A second query tells which. */
 async function leaveOutLocked(
   trx: AnyTransaction,
   performed: readonly PerformedJob[],
-  { pending, keyLocked }: { pending: ReadonlyMap<string, PendingJob>; keyLocked: ReadonlySet<string> },
+  pending: ReadonlyMap<string, PendingJob>,
 ): Promise<{ locked: PerformedJob[]; free: readonly PerformedJob[] }> {
   if (pending.size === performed.length) return { locked: [], free: performed }
   const ids = performed.map(({ claim }) => claim.jobId)
-  const lockedRows = await findPending(
+  const locked = await findPending(
     trx,
-    ids.filter((id) => !pending.has(id) && !keyLocked.has(id)),
+    ids.filter((id) => !pending.has(id)),
   )
-  const isLocked = ({ claim }: PerformedJob) => keyLocked.has(claim.jobId) || lockedRows.has(claim.jobId)
+  const isLocked = ({ claim }: PerformedJob) => locked.has(claim.jobId)
   return { locked: performed.filter(isLocked), free: performed.filter((job) => !isLocked(job)) }
 }
 

@@ -15,14 +15,6 @@ export interface LockedJobs {
   pending: ReadonlyMap<string, PendingJob>
   /** Maps the id of each duplicate to the id of the job that had the effect. */
   duplicates: ReadonlyMap<string, string>
-  /** The ids of jobs whose key another open transaction holds. They are not in `pending`. */
-  keyLocked: ReadonlySet<string>
-}
-
-interface LockedRow extends PendingJob {
-  /** Whether the key's lock was taken; null without a key. */
-  is_key_locked: boolean | null
-  is_key_won: boolean
 }
 
 const lockOfKey = (operation: string) =>
@@ -41,30 +33,46 @@ export async function lockAndClaimKeys(
   ids: readonly string[],
   { timeoutSeconds, lockWait }: { timeoutSeconds: number; lockWait: LockWait },
 ): Promise<LockedJobs> {
-  const { rows } = await sql<LockedRow>`
+  const { rows } = await sql<PendingJob & { is_key_won: boolean }>`
     with timeout as materialized (
       select set_config('statement_timeout', ${`${timeoutSeconds}s`}, true)
     ), pending as materialized (
       select ${pendingColumns} from timeout, accepted.job where ${isPendingIn(ids)} order by id ${rowLock[lockWait]}
-    ), keyed as materialized (
-      select id, principal, idempotency_key, ${keyLock(lockOfKey(operation.name), lockWait)} as is_key_locked
-      from pending where idempotency_key is not null and not cancel_requested
     ), won as (
       insert into accepted.processed_key (operation, principal, key, job_id)
-      select ${operation.name}, principal, idempotency_key, id from keyed where is_key_locked
+      select ${operation.name}, principal, idempotency_key, id from pending
+      where idempotency_key is not null and not cancel_requested
+        and ${keyLock(lockOfKey(operation.name), lockWait)}
       order by principal, idempotency_key, id
       on conflict on constraint processed_key_pkey do nothing
       returning job_id
     )
-    select pending.*, keyed.is_key_locked, won.job_id is not null as is_key_won
-    from pending left join keyed on keyed.id = pending.id left join won on won.job_id = pending.id`.execute(trx)
-  const locked = rows.filter(({ is_key_locked }) => is_key_locked !== false)
-  const losers = locked.filter(({ is_key_locked, is_key_won }) => is_key_locked && !is_key_won)
+    select pending.*, won.job_id is not null as is_key_won
+    from pending left join won on won.job_id = pending.id`.execute(trx)
+  const losers = rows.filter((row) => row.idempotency_key !== null && !row.cancel_requested && !row.is_key_won)
+  const keyLocked = lockWait === 'skip' ? await findKeyLocked(trx, operation, losers) : new Set<string>()
   return {
-    pending: new Map(locked.map((row) => [row.id, row])),
-    duplicates: await findDuplicates(trx, operation, losers),
-    keyLocked: new Set(rows.filter(({ is_key_locked }) => is_key_locked === false).map(({ id }) => id)),
+    pending: new Map(rows.filter(({ id }) => !keyLocked.has(id)).map((row) => [row.id, row])),
+    duplicates: await findDuplicates(
+      trx,
+      operation,
+      losers.filter(({ id }) => !keyLocked.has(id)),
+    ),
   }
+}
+
+/** Returns the ids of those jobs whose key another open transaction holds. A second try tells them from duplicates. */
+async function findKeyLocked(trx: AnyTransaction, { name }: Operation, losers: readonly Keyed[]): Promise<Set<string>> {
+  if (losers.length === 0) return new Set()
+  const { rows } = await sql<{ id: string }>`
+    select id
+    from unnest(
+      ${losers.map(({ id }) => id)}::uuid[],
+      ${losers.map(({ principal }) => principal)}::text[],
+      ${losers.map(({ idempotency_key }) => idempotency_key)}::text[]
+    ) as loser (id, principal, idempotency_key)
+    where not ${keyLock(lockOfKey(name), 'skip')}`.execute(trx)
+  return new Set(rows.map(({ id }) => id))
 }
 
 /**

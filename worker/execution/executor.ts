@@ -1,7 +1,7 @@
 import type { LockWait } from '../../src/db/locks.ts'
 import { commit, pipeline } from '../../src/db/pipeline.ts'
 import { useGenericPlan } from '../../src/db/plan-settings.ts'
-import { withTransactionRetry } from '../../src/db/retry.ts'
+import { withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { findMismatch } from '../../src/validation.ts'
