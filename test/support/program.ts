@@ -61,7 +61,7 @@ export async function start(t: Test, command: 'api' | 'worker', options: Program
       ...process.env,
       DATABASE_URL: options.databaseUrl,
       [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port),
-      LOG_LEVEL: 'warn',
+      LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
       ...options.env,
     },
   })

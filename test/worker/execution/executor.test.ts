@@ -536,7 +536,7 @@ t.test('stop rejects when an onShutdown callback throws, after it has closed eve
   const open = () =>
     jobs.query(`
       select from pg_stat_activity
-      where datname = current_database() and application_name in ('closing', 'closing vital')`)
+      where datname = current_database() and application_name in ('closing', 'closing control')`)
   await until(async () => (await open()).length === 0)
 })
 
