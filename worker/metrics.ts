@@ -6,7 +6,7 @@ import { readBacklog } from '../src/queue/backlog.ts'
 /**
  * The label `outcome` of an attempt:
  * - `retried`: the job waits for its next attempt, whether or not this one counts.
- * - `released`: the worker gave the job back, because the worker stopped or the job could not begin.
+ * - `released`: the worker released the job, because the worker stopped or the job could not begin.
  * - `rescued`: the job was taken from a dead worker.
  * - `lost`: the worker no longer held the claim, so the attempt was rolled back.
  */

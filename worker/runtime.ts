@@ -108,20 +108,20 @@ export class WorkerRuntime {
     const { signal: draining } = this.#draining
     const workers = this.#workers.map(({ worker }) => worker)
     const quarantine = createQuarantine({ database, workers: this.#workers, draining, log })
-    this.#quarantine = singleFlight(quarantine, this.#onError('quarantine'))
+    this.#quarantine = singleFlight(quarantine, this.#onError('run-quarantined'))
     this.#rescuer = singleFlight(() => rescueOrphaned(controlDatabase, workers), this.#onError('rescue'))
     const reconcile = createReconciler({ database, boss, notifier: this.#notifier, log })
     this.#reconciler = singleFlight(reconcile, this.#onError('reconcile'))
-    this.#scheduler = singleFlight(createScheduler(scheduling, this.#notifier), this.#onError('schedules'))
+    this.#scheduler = singleFlight(createScheduler(scheduling, this.#notifier), this.#onError('fire-schedules'))
     this.#tasks = [
       ...[this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler],
       this.#every('poll', pollIntervalMs, () => this.#poll(), maxPollShare),
       this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
       this.#every('cancellations', cancellationPollIntervalMs, () => cancellations.poll()),
       this.#every('run-times', runTimesIntervalMs, () => runTimes.write()),
-      this.#every('schedules', schedulesIntervalMs, async () => void (await writeSchedules(scheduling))),
+      this.#every('write-schedules', schedulesIntervalMs, async () => void (await writeSchedules(scheduling))),
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
-      this.#every('quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
+      this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
     ]
   }
 

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
-import { retryOnContention } from '../src/db/retry.ts'
+import { retryOnContention } from '../src/db/transaction-retry.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import type { Operation } from '../src/operation.ts'

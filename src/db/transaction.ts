@@ -1,9 +1,9 @@
 import type { Transaction } from 'kysely'
 import { type CommitCheck, commitCheckOf, hasCommitted } from './commit-check.ts'
 import type { Database } from './database.ts'
-import { type RetryPolicy, withTransactionRetry } from './retry.ts'
 import { isLostConnection } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
+import { type RetryPolicy, withTransactionRetry } from './transaction-retry.ts'
 
 export interface TransactionPolicy extends RetryPolicy {
   /** How long to query the outcome of a lost COMMIT, in milliseconds. Default 10,000. */

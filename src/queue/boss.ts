@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { type Db, fromKysely, getConstructionPlans, PgBoss, type Queue } from 'pg-boss'
 import type { Database } from '../db/database.ts'
-import { retryOnContention } from '../db/retry.ts'
+import { retryOnContention } from '../db/transaction-retry.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../operation.ts'
 import { queueSchema } from './schema.ts'
 

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { type RetryReason, withTransactionRetry } from '../../src/db/retry.ts'
 import { sqlstate } from '../../src/db/sqlstate.ts'
+import { type RetryReason, withTransactionRetry } from '../../src/db/transaction-retry.ts'
 
 const contention = () => Object.assign(new Error('lost a race'), { code: sqlstate.serializationFailure })
 

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
-import { type RetryPolicy, withTransactionRetry } from '../../src/db/retry.ts'
+import { type RetryPolicy, withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import { dutyCyclePause } from '../../src/primitives/periodic.ts'
 
 /** Pages of each key table that one transaction deletes from. They hold about a thousand keys. */
