@@ -44,7 +44,7 @@ export interface PerformingJob<O extends Operation = Operation> extends RunningJ
   progress(percent: number, message?: string): void
 }
 
-/** The job in `settle`, the transaction that ends it. */
+/** A job passed to `settle`, which runs in the transaction that completes the job. */
 export interface SettlingJob<O extends Operation = Operation> extends RunningJob<O> {
   /** The value that `perform` returned. */
   result: [ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>

@@ -13,7 +13,7 @@ const beginPattern = /^(begin|start transaction)\b[^;]*$/i
 const endPattern = /^(commit|rollback)$/i
 const rollbackPattern = /^rollback\b/i
 
-/** The result of a BEGIN, COMMIT or ROLLBACK that is answered without a round trip to Postgres. */
+/** Returns the result of a BEGIN, COMMIT or ROLLBACK that needs no round trip to Postgres. */
 const localResult = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
 
 type Callback = (error: unknown, result?: unknown) => void

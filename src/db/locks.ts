@@ -10,9 +10,9 @@ export const rowLock: Readonly<Record<LockWait, RawBuilder<unknown>>> = {
 }
 
 /**
- * Builds an expression that takes an advisory lock until the end of the transaction. It is true when the lock was
- * taken, and false when `skip` found it taken. Take such a lock before you insert a unique key: an insert always waits
- * for another insert of the same key, and has no option to skip it.
+ * Builds an expression that takes an advisory lock until the end of the transaction. It is true if this
+ * transaction got the lock. With `skip`, it is false if another transaction holds it. Take such a lock before you insert
+ * a unique key: an insert always waits for another insert of the same key, and has no option to skip it.
  *
  * @param hash a bigint expression
  */

@@ -103,6 +103,7 @@ export interface QuarantineTable {
   operation: string
   queue_id: string
   crashes: number
+  rescues: Generated<number>
   crashed_at: Timestamp
   reserved_until: Timestamp
 }

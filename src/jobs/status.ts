@@ -3,7 +3,7 @@ import type { JobStatus } from '../db/tables.ts'
 
 /**
  * Every legal transition. Settling may go from queued to succeeded in one step, when the operation has no `perform`. A
- * retry goes back to queued. The final statuses have no transition: retrying such a job creates a new one with
+ * running job returns to queued when its attempt is retried, released or rescued. The final statuses have no transition: retrying such a job creates a new one with
  * `retryOf`.
  */
 export const transitions: Readonly<Record<JobStatus, readonly JobStatus[]>> = {

@@ -19,7 +19,7 @@ export const orphanedJobs = (
   order by heartbeat_on limit ${limit}
 )`
 
-/** A condition: an active job other than this one has missed two heartbeats. */
+/** Builds a condition that is true when an active job other than this one has missed two heartbeats. */
 export const isAnotherHeartbeatMissing = (
   queue: RawBuilder<unknown>,
   queueId: RawBuilder<unknown>,

@@ -85,7 +85,7 @@ t.test('a key with --admin can register webhooks over HTTP, another key cannot',
   const phone = await bearer('phone')
   t.equal((await post(url, { url: 'https://example.com' }, ops)).status, 201)
   t.equal((await get(url, phone)).status, 403)
-  // The API caches for a second that there is no key.
+  // The API caches for a second that no key exists, so anonymous requests may still be allowed.
   await until(async () => (await get(url)).status === 401)
   t.match((await keys('list')).out, /ops {2}ops {2}admin\n.*phone {2}phone\n/)
   t.match(JSON.parse((await keys('list', '--json')).out), [{ scopes: ['admin'] }, { scopes: [] }])

@@ -54,7 +54,7 @@ const untilShows = (element: Locator, text: string) =>
 /** Returns the element with an id. */
 const byId = (page: Page, id: string) => page.locator(`#${id}`)
 
-/** Whether the page was loaded again since `window.marked` was set. */
+/** Returns whether the page has been reloaded since `window.marked` was set. */
 const hasReloaded = (page: Page) => page.evaluate<boolean>('window.marked !== true')
 
 t.test('The EventSource of Chromium follows a job to its end and stops', async (t) => {

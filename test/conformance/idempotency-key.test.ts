@@ -374,7 +374,7 @@ t.test('A second request waits until the first has committed, then replays it', 
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k')))
-  // While this request is answered, the other process has time to answer the second one wrongly.
+  // This gives the other process time to answer the second request too early, which would be the bug.
   await service.as(ann.name, otherApi).submit('/idle', { text: 'x' })
   t.notOk(second.isSettled())
   await held.release()

@@ -86,7 +86,7 @@ export function createMeanings(known: Readonly<Record<string, string>> = {}): Me
 
 const quote = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
 
-/** Without the ends of lines that a reader does not see. */
+/** Removes the white space at the ends of lines. */
 const tidy = (text: string) =>
   text
     .split('\n')

@@ -232,7 +232,7 @@ async function startProgram(session: Session, block: Block, text: string): Promi
   return isStarted
 }
 
-/** Where a program answers once it is ready. */
+/** Returns the readiness URLs of the programs that a command starts. */
 function readyUrlsOf(command: string, ports: Ports): string[] {
   const [api, worker] = ['3000', '3001'].map((port) => `http://127.0.0.1:${ports.get(port)}/health/ready`) as [
     string,
@@ -275,7 +275,7 @@ async function stopAll({ programs }: Session): Promise<void> {
   }
 }
 
-/** Replaces the ports, where they are ports. */
+/** Replaces the ports, but not other numbers with the same digits. */
 const withPorts = (text: string, ports: Ports): string =>
   text.replace(
     /((?:localhost|127\.0\.0\.1):|\blisten\(|\bport: |'127\.0\.0\.1', )(3000|3001|8080)\b/g,

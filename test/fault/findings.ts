@@ -13,7 +13,7 @@ export const countOutcomes = (...outcomes: ReadonlyMap<string, number>[]): strin
 const watchCount = 3
 const waitSeconds = 30
 
-/** Watches some jobs by long poll. Reports each job that has ended without a response to its watcher in time. */
+/** Watches some jobs by long poll. Reports each whose long poll does not return an ended job within `waitSeconds`. */
 export async function findUnnoticedEnds({ apis }: RowContext): Promise<string[]> {
   const findings: string[] = []
   for (let n = 0; n < watchCount; n++) {

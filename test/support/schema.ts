@@ -143,7 +143,7 @@ const tables = `
     ) as text
   from pg_class c where ${isOurs} and c.relkind in ('r', 'p') and not c.relispartition`
 
-/** The partitions of days come and go. */
+/** The default partitions only: the daily ones are created and dropped over time. */
 const partitions = `
   select 'partition accepted.' || c.relname as object,
     format(E'create table %s partition of %s default with (%s);\\ncomment on table %1$s is %4$L;', c.oid::regclass,

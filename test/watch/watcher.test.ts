@@ -11,7 +11,7 @@ import { until } from '../support/until.ts'
 
 const operation = defineOperation({ name: 'note.create', input: Type.Object({}) })
 
-/** A watcher whose queries are counted. */
+/** Creates a watcher and records its queries. */
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [operation])
   const statements: string[] = []

@@ -10,8 +10,8 @@ export type AttemptOutcome =
   /** The handler has done its work. The job completes in one transaction with the effects of `settle`. */
   | { kind: 'completed'; job: PerformedJob }
   /**
-   * The job is due again after a pause. An attempt that does not count is not recorded in `accepted.attempt`, and does not
-   * use up one of the job's attempts.
+   * The job is due again after a pause. An attempt that does not count uses up none of the job's attempts and, unlike one that
+   * a dead worker leaves behind, is not recorded in `accepted.attempt`.
    */
   | { kind: 'retry'; isCounted: true; error: JobErrorColumn; delaySeconds: number | undefined }
   | { kind: 'retry'; isCounted: false; delaySeconds: number }

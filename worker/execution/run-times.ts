@@ -3,7 +3,7 @@ import type { Database } from '../../src/db/database.ts'
 
 /** Records how long jobs run, for the estimates that clients see. */
 export interface RunTimes {
-  /** Records the run of a job that has succeeded, in seconds. */
+  /** Records the run time of a job that has succeeded, in seconds. */
   record(operation: string, seconds: number): void
   /** Writes what was recorded since the last write, in one statement for all operations. */
   write(): Promise<void>

@@ -57,8 +57,8 @@ export function post({ url, headers, body, allow, signal }: PostRequest): Promis
 
 /**
  * Makes the request options that refuse private addresses. Each request gets its own agent, because a socket that was
- * allowed for one endpoint must not serve another. The agent gets the allowed addresses one by one: for a network of
- * the other IP family it would print a warning.
+ * allowed for one endpoint must not serve another. The agent gets single addresses, not networks: it prints a warning
+ * when it compares an IPv4 address with an IPv6 network, or the reverse.
  */
 function filterAddresses(protocol: string, host: string, allow: BlockList) {
   const allowIPAddressList: string[] = []

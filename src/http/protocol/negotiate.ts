@@ -4,7 +4,7 @@ import { ProblemError } from '../../errors.ts'
 
 export type MediaType = 'application/json' | 'text/html' | 'text/event-stream'
 
-// All parameters except the weight `q`. Clients that name a charset or a dialect also accept the plain type.
+// All parameters except the weight `q`. Clients that name a charset or another parameter also accept the plain type.
 const mediaTypeParameters = /;(?!\s*q\s*=)\s*[^\s;,="]*(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?/gi
 
 /**

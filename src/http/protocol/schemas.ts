@@ -98,7 +98,7 @@ export const endedResponse = (...operations: Operation[]) =>
     { headers: endedHeaders },
   )
 
-/** Declares the 303 for a client that waits for the end and prefers the resource. */
+/** Declares the 303 to the resource, for `Prefer: wait` and `return=representation` when the job succeeded in time. */
 export const resourceResponse = () =>
   emptyResponse(
     'The job succeeded while the request waited, and `Prefer: return=representation` asks for its resource',

@@ -11,7 +11,7 @@ import type { Service } from '../service.ts'
 /** The files are part of the package. */
 const assetsDirectory = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'assets')
 
-/** The script and the styles of the job page: separate files, because the Content-Security-Policy forbids inline code. */
+/** Serves the script and styles of the job page as files, because the Content-Security-Policy forbids inline code. */
 export function assetRoutes(app: FastifyInstance): void {
   for (const [name, type] of [
     ['job.css', 'text/css; charset=utf-8'],

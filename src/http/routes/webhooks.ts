@@ -30,7 +30,7 @@ const describe = <Schema extends object>(operationId: string, summary: string, s
   ...schema,
 })
 
-/** Registers and manages webhook endpoints. Requires the scope `admin`. */
+/** Adds the routes that register and manage webhook endpoints. They require the scope `admin`. */
 export function webhookRoutes(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
     scope.addHook('onRequest', acceptsJson)

@@ -9,7 +9,7 @@ const findLibrary = () => globSync('/usr/lib/*/faketime/libfaketime.so.1')[0]
 export const clockSkew: Row = {
   name: 'clock-skew',
   summary:
-    "The clocks of API processes and workers are an hour fast or slow. Leases and expiry follow the database's clock.",
+    "The clocks of API processes and workers are an hour fast or slow. Heartbeats and expiry follow the database's clock.",
   isMostlyWaiting: true,
   apiCount: 0,
   workerCount: 0,
@@ -27,7 +27,7 @@ export const clockSkew: Row = {
       process.start()
     }
     await Promise.all([...context.apis, ...context.workers].map((process) => process.ready()))
-    // These jobs run longer than the heartbeat timeout, so their leases have to be renewed.
+    // These jobs run longer than the heartbeat timeout, so they are rescued unless the worker sends heartbeats.
     await submit(context, '/performed', 10, { durationMs: 12_000 })
     const load = context.startLoad()
     await waitForAcknowledgements(load, context.isShort ? 100 : 1_000, 120)
@@ -40,7 +40,7 @@ export const clockSkew: Row = {
       faultCount: 4,
       findings: [
         ...(isSkewed ? [] : ['No clock was skewed, so nothing was tested']),
-        ...(early > 0 ? [`${early} leases ran out early`] : []),
+        ...(early > 0 ? [`${early} jobs were rescued from a live worker`] : []),
         ...findServerErrors(load.refusals),
       ],
     }

@@ -8,8 +8,8 @@ import { submit } from '../submit.ts'
 import type { SupervisedProcess } from '../supervised-process.ts'
 
 /**
- * When a heartbeat is overdue for this long, a rescuer has checked the job. It is less than two heartbeats, after which
- * the watchdog would kill the worker.
+ * When a heartbeat is this old, it has been overdue for 4 s, so a rescuer has checked the job. It is less than twice
+ * `heartbeatSeconds`, when the watchdog kills the worker.
  */
 const overdueSeconds = blocking.heartbeatSeconds + 4
 

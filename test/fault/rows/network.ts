@@ -7,7 +7,7 @@ interface NetworkRow {
   name: string
   summary: string
   fault: ProxyFault
-  /** The fault lasts until so many intents have been acknowledged. */
+  /** The fault lasts until this many intents have been acknowledged; a tenth of it in the short version. */
   acknowledgements: number
 }
 

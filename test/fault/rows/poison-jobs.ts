@@ -54,7 +54,7 @@ export const poisonJobs: Row = {
 const probeIntervalMs = 1_000
 const probeTimeoutMs = 5_000
 
-/** Kills processes that do not respond, as the liveness probe of a container platform does. They are restarted. */
+/** Kills processes that do not respond, as the liveness probe of a container platform does. The supervisor restarts them. */
 function startLivenessProbe(processes: readonly SupervisedProcess[]) {
   const stopping = new AbortController()
   const probe = async (process: SupervisedProcess) => {

@@ -64,7 +64,7 @@ const addToQuarantine = (
 /** Blocks the queue rows of all jobs, as quarantine does. */
 const blockAll = (jobs: Jobs) => jobs.query('update accepted_queue.job set blocked = true')
 
-/** A claim loop without jobs. */
+/** Creates a stub claim loop that has no jobs. */
 const idleLoop = (run: PausableWorker['loop']['run']): PausableWorker['loop'] => ({
   pause: async () => {},
   resume() {},

@@ -33,7 +33,7 @@ const handlersFor = (...schedules: Schedule[]) =>
 
 const log = pino({ level: 'silent' })
 
-/** Fires schedules without a worker. */
+/** Creates a scheduler without a worker. */
 async function setUp(t: Test, ...defined: Schedule[]) {
   const jobs = await openJobs(t, [report])
   const schedules = new Map(defined.map((schedule) => [schedule.name, schedule]))
