@@ -14,7 +14,7 @@ import {
   writeRetried,
 } from './job-status.ts'
 import { announce, type CommitResult, type OperationWorker, transactionPolicy } from './operation-worker.ts'
-import { type FailureOutcome, outcomeOf } from './outcome.ts'
+import { type AttemptOutcome, outcomeOf } from './outcome.ts'
 import { lockPending, type PendingJob } from './pending-jobs.ts'
 
 /**
@@ -76,7 +76,7 @@ async function writeOutcome(
   worker: OperationWorker,
   trx: AnyTransaction,
   claim: Claim,
-  outcome: FailureOutcome,
+  outcome: AttemptOutcome,
   pending: ReadonlyMap<string, PendingJob>,
 ): Promise<Omit<CommitResult, 'jobs'>> {
   const { claims, boss } = worker

@@ -5,10 +5,8 @@ import { LostClaim } from '../../src/queue/errors.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../errors.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
-/** How an attempt ends. */
+/** How an attempt that threw ends. One that did not throw completes (complete.ts). */
 export type AttemptOutcome =
-  /** The handler has done its work. The job completes in one transaction with the effects of `settle`. */
-  | { kind: 'completed'; job: PerformedJob }
   /**
    * The job is due again after a pause. An attempt that does not count uses up none of the job's attempts and, unlike one that
    * a dead worker leaves behind, is not recorded in `accepted.attempt`.
@@ -20,9 +18,6 @@ export type AttemptOutcome =
   | { kind: 'canceled' }
   /** Another worker holds the job, so nothing of this attempt is recorded. */
   | { kind: 'lost' }
-
-/** How an attempt that threw ends. */
-export type FailureOutcome = Exclude<AttemptOutcome, { kind: 'completed' }>
 
 /** A claimed job that is ready for its completing transaction. */
 export interface PerformedJob {
@@ -45,7 +40,7 @@ const outageDelaySeconds = 5
  *
  * @param row the job as it is now; undefined when it has ended
  */
-export function outcomeOf(error: unknown, claim: Claim, row: PendingJob | undefined): FailureOutcome {
+export function outcomeOf(error: unknown, claim: Claim, row: PendingJob | undefined): AttemptOutcome {
   if (error instanceof LostClaim) return { kind: 'lost' }
   if (!row || row.cancel_requested) return { kind: 'canceled' }
   const delaySeconds = uncountedDelaySeconds(error)
