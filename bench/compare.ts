@@ -1,14 +1,16 @@
 /**
- * Compares this checkout with another one. Each runs its own API, worker and migrations on its own Postgres. They take
- * turns within one run, because on a shared machine two separate runs differ by more than most changes.
+ * Compares this checkout with another checkout. Each checkout runs its own API, worker and migrations on its own
+ * Postgres. The checkouts take turns within one run: on a shared machine, two separate runs of the same code differ by
+ * more than most changes do.
  *
- * It uses the exports of the other checkout's bench that `modules` lists, with the fields of their loads and the names
- * of their metrics. Renaming those makes older commits incomparable.
+ * The other checkout may be an older commit. To stay compatible with it, do not rename the exports that `modules`
+ * loads, the fields of their loads, or their metrics.
  */
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
+import { parseOrExit } from './core/command-line.ts'
 import { format } from './core/format.ts'
 import { log } from './core/progress.ts'
 import {
@@ -24,7 +26,7 @@ import type { Sample } from './core/series.ts'
 import { median } from './core/stats.ts'
 import { type Workspace, withWorkspace } from './core/workspace.ts'
 
-/** Loads the parts of a checkout's own bench that start its API, worker and migrations, and measure them. */
+/** Loads the modules of a checkout's bench that run its migrations, start its API and worker, and measure them. */
 async function modules(root: string) {
   const load = <Module>(path: string): Promise<Module> => import(pathToFileURL(join(root, 'bench', path)).href)
   return {
@@ -46,13 +48,13 @@ interface Side {
   bench: Bench
 }
 
-/** This checkout and the other one. */
+/** This checkout and the other checkout. */
 interface Sides {
   ours: Side
   theirs: Side
 }
 
-/** The figures of one contender with the code of both checkouts, round by round. */
+/** The figures of one contender, measured with the code of each checkout. There is one sample per round. */
 interface Compared {
   title: string
   metrics: readonly Metric[]
@@ -65,10 +67,10 @@ interface Turns<Work> {
   title: string
   metrics: readonly Metric[]
   contenders(modules: Modules): readonly Contender<Work>[]
-  /** Runs once a round with the SQL of the other checkout; its spread shows how steady the machine was. */
+  /** Runs once per round, with the SQL of the other checkout. A wide spread means that the machine was not steady. */
   reference?(modules: Modules): Contender<Work>
   work: Work
-  /** Lets V8 compile what is measured; left out of a quick run. */
+  /** Runs before the measurement, so that V8 compiles the code. A quick run skips it. */
   warmUp: Work
 }
 
@@ -107,7 +109,7 @@ async function takeTurns<Work>({ ours, theirs }: Sides, turns: Turns<Work>): Pro
   })
 }
 
-/** The two contenders of a pair run directly after each other and swap places every round. The reference comes last. */
+/** Orders a round. The contenders of a pair run one after the other and swap every round. The reference runs last. */
 function order(pairs: number, round: number, all: number): number[] {
   const inPairs = Array.from({ length: pairs }, (_, pair) => {
     const [own, other] = [pair * 2, pair * 2 + 1]
@@ -116,7 +118,7 @@ function order(pairs: number, round: number, all: number): number[] {
   return all > pairs * 2 ? [...inPairs, all - 1] : inPairs
 }
 
-/** A contender that runs on the Postgres and in the directory of its side. */
+/** Makes a contender use the Postgres and the directory of its side. */
 const on = <Work>({ bench }: Side, { name, open }: Contender<Work>): Contender<Work> => ({
   name,
   open: () => open(bench),
@@ -136,7 +138,7 @@ const latency: Metric[] = [
   { name: 'p99', label: 'p99 (ms)' },
 ]
 
-/** The loads are those of the scenarios of the same names. */
+/** Each comparison uses the load of the scenario of the same name. */
 const scenarios: Readonly<Record<string, (sides: Sides, quick: boolean) => Promise<Compared[]>>> = {
   async S1(sides, quick) {
     const compared: Compared[] = []
@@ -182,7 +184,7 @@ const scenarios: Readonly<Record<string, (sides: Sides, quick: boolean) => Promi
     }),
 }
 
-/** Starts the Postgres of a checkout, with its own migrations. */
+/** Starts a Postgres for a checkout. Its databases get the migrations of that checkout. */
 async function startSide(
   root: string,
   { directory, onClose }: Workspace,
@@ -223,46 +225,41 @@ function withSpread(values: readonly number[]): string {
   return `${format(median(values))}${spread}`
 }
 
+const scenarioNames = Object.keys(scenarios)
+
 const usage = `Usage: npm run bench:compare -- <directory of another checkout> [options]
 
-Runs scenarios with the code of this checkout and of another one, in turns, and prints the ratio of their figures.
-The other checkout needs its node_modules.
+Runs scenarios with the code of this checkout and of another checkout, in turns. Prints the ratio of their figures.
+Run \`npm ci\` in the other checkout first. All scenarios with five rounds take 25 minutes.
 
-  --only <name>    compare one scenario (${Object.keys(scenarios).join(', ')}); may be repeated
-  --rounds <n>     times each side is measured; default 5, with --quick 1
-  --quick          run everything once and small, to check that it works; the figures mean nothing
+  --only <name>    compare one scenario; may be repeated. One of ${scenarioNames.join(', ')}
+  --rounds <n>     how often each checkout is measured; default 5, or 1 with --quick
+  --quick          run each scenario once and briefly, to check that it works; the figures mean nothing
   --help           print this help`
 
-function readArguments() {
-  try {
-    const { values, positionals } = parseArgs({
-      allowPositionals: true,
-      options: {
-        only: { type: 'string', multiple: true, default: Object.keys(scenarios) },
-        rounds: { type: 'string' },
-        quick: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    })
-    if (values.help) {
-      console.log(usage)
-      process.exit()
-    }
-    const [other, ...surplus] = positionals
-    if (!other || surplus.length > 0) throw new Error('Name the directory of the other checkout')
-    const unknown = values.only.filter((name) => !(name in scenarios))
-    if (unknown.length > 0)
-      throw new Error(`Cannot compare ${unknown.join(', ')}, only ${Object.keys(scenarios).join(', ')}`)
-    const rounds = Number(values.rounds ?? (values.quick ? 1 : 5))
-    if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be an integer of at least 1')
-    return { other: resolve(other), only: values.only, rounds, quick: values.quick }
-  } catch (error) {
-    console.error(`error: ${(error as Error).message}\n\n${usage}`)
-    process.exit(1)
-  }
+function parseArguments() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      only: { type: 'string', multiple: true, default: scenarioNames },
+      rounds: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  const { only, quick, help } = values
+  if (help) return undefined
+  const [other, ...surplus] = positionals
+  if (!other || surplus.length > 0) throw new Error('Give exactly one argument: the directory of the other checkout')
+  const unknown = only.filter((name) => !scenarioNames.includes(name))
+  if (unknown.length > 0)
+    throw new Error(`Cannot compare ${unknown.join(', ')}. Choose from ${scenarioNames.join(', ')}`)
+  const rounds = Number(values.rounds ?? (quick ? 1 : 5))
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be an integer of at least 1')
+  return { other: resolve(other), only, rounds, quick }
 }
 
-const { other, only, rounds, quick } = readArguments()
+const { other, only, rounds, quick } = parseOrExit('bench:compare', usage, parseArguments)
 
 await withWorkspace(async ({ directory, onClose }) => {
   const start = (root: string, name: string) =>
@@ -276,5 +273,7 @@ await withWorkspace(async ({ directory, onClose }) => {
     if (only.includes(name)) compared.push(...(await run(sides, quick)))
   }
   console.log(report(compared))
-  console.log(`\nRounds: ${rounds}. Median (least – greatest). A ratio divides the two figures of one round.`)
+  console.log(
+    `\nRounds: ${rounds}. A cell shows the median (lowest – highest) of the rounds. A ratio divides the figures of one round.`,
+  )
 })

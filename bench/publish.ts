@@ -1,30 +1,27 @@
-/** Writes bench/RESULTS.md and bench/charts from results of earlier runs, without measuring anything. */
+/** Writes bench/RESULTS.md and bench/charts from the results of earlier runs. Does not measure anything. */
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { parseOrExit } from './core/command-line.ts'
 import { mergeRun, type Run, readRuns, writeReport } from './core/report.ts'
 import { scenarios } from './scenarios/index.ts'
 
 const usage = `Usage: npm run bench:publish -- [results.json]…
 
-Writes bench/RESULTS.md and bench/charts from results files (default bench/out/results.json). Of two results of a
-scenario, the one in the later file counts. Refuses unless every scenario has a result.`
+Writes bench/RESULTS.md and bench/charts from results files (default bench/out/results.json). If several files have a
+result of the same scenario, the last of these files counts. Fails unless every scenario has a result from a full run.
 
-function readArguments() {
-  try {
-    return parseArgs({ allowPositionals: true, options: { help: { type: 'boolean', default: false } } })
-  } catch (error) {
-    console.error(`error: ${(error as Error).message}\n\n${usage}`)
-    process.exit(1)
-  }
-}
+  --help           print this help`
 
-const { values, positionals } = readArguments()
-if (values.help) {
-  console.log(usage)
-  process.exit()
-}
-const files = positionals.map((file) => resolve(file))
-if (files.length === 0) files.push(join(import.meta.dirname, 'out/results.json'))
+const files = parseOrExit('bench:publish', usage, () => {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { help: { type: 'boolean', default: false } },
+  })
+  if (values.help) return undefined
+  return positionals.length > 0
+    ? positionals.map((file) => resolve(file))
+    : [join(import.meta.dirname, 'out/results.json')]
+})
 
 let runs: Run[] = []
 for (const file of files) {
@@ -33,8 +30,8 @@ for (const file of files) {
 const measured = new Set(runs.flatMap((run) => run.scenarios.map(({ name }) => name)))
 const missing = scenarios.filter(({ name }) => !measured.has(name)).map(({ name }) => name)
 if (missing.length > 0) {
-  const scenarioNames = missing.join(', ')
-  console.error(`error: no results for ${scenarioNames} in ${files.join(', ')} (quick runs do not count)\n\n${usage}`)
+  const commands = missing.map((name) => `--only ${name}`).join(' ')
+  console.error(`error: No full run of ${missing.join(', ')} in ${files.join(', ')}. Run: npm run bench -- ${commands}`)
   process.exit(1)
 }
 await writeReport(import.meta.dirname, runs)

@@ -3,6 +3,8 @@ import { cp, mkdir, readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { measureBaselineLatency } from './core/baseline-latency.ts'
+import { parseOrExit } from './core/command-line.ts'
+import { describeGoal } from './core/goal.ts'
 import { describeMachine } from './core/machine.ts'
 import { startPressure } from './core/pressure.ts'
 import { stopProcesses } from './core/process.ts'
@@ -13,19 +15,25 @@ import { startServer } from './core/server.ts'
 import { withWorkspace } from './core/workspace.ts'
 import { scenarios } from './scenarios/index.ts'
 
+const scenarioNames = scenarios.map(({ name }) => name).join(', ')
+
 const usage = `Usage: npm run bench -- [options]
 
-Measures the scenarios and writes a report. Results of earlier runs in the same directory are kept for scenarios that
-this run does not measure. \`npm run bench:publish\` copies a complete report to bench/RESULTS.md.
+Measures the scenarios and writes a report. The report keeps earlier results of the scenarios that this run does not
+measure. Measuring all scenarios takes hours. S12 alone takes one hour. With --quick, all scenarios take two minutes.
+\`npm run bench:publish\` writes a complete report to bench/RESULTS.md.
 
-  --quick          run everything once and small, to check that it works; the figures mean nothing
-  --only <name>    run one scenario (${scenarios.map(({ name }) => name).join(', ')}); may be repeated
-  --rounds <n>     times each contender is measured; default 5, with --quick 1
-  --soak <min>     duration of S12 in minutes; default 60, with --quick 0.05
-  --out <dir>      directory of the report; default bench/out, with --quick bench/out/quick
+  --quick          run each scenario once and briefly, to check that it works; the figures mean nothing
+  --only <name>    run one scenario; may be repeated. One of ${scenarioNames}
+  --rounds <n>     how often each contender is measured; default 5, or 1 with --quick
+  --soak <min>     duration of S12 in minutes; default 60, or 0.05 with --quick
+  --out <dir>      directory of the report; default bench/out, or bench/out/quick with --quick
   --help           print this help`
 
-function readArguments() {
+const defaultSoakMinutes = 60
+const quickSoakMinutes = 0.05
+
+function parseArguments() {
   const { values } = parseArgs({
     options: {
       quick: { type: 'boolean', default: false },
@@ -37,22 +45,23 @@ function readArguments() {
     },
   })
   const { quick, only, help } = values
+  if (help) return undefined
   const unknown = only?.filter((name) => !scenarios.some((one) => one.name === name)) ?? []
-  if (unknown.length > 0) throw new Error(`--only: there is no scenario ${unknown.join(', ')}`)
+  if (unknown.length > 0) throw new Error(`No such scenario: ${unknown.join(', ')}. Choose from ${scenarioNames}`)
   const rounds = Number(values.rounds ?? (quick ? 1 : 5))
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be an integer of at least 1')
-  const soakMinutes = Number(values.soak ?? (quick ? 0.05 : 60))
+  const soakMinutes = Number(values.soak ?? (quick ? quickSoakMinutes : defaultSoakMinutes))
   if (!(soakMinutes > 0)) throw new Error('--soak must be a number of minutes above 0')
   const out = resolve(values.out ?? join(import.meta.dirname, quick ? 'out/quick' : 'out'))
   const selected = scenarios.filter(({ name }) => only?.includes(name) ?? true)
-  return { quick, rounds, soakMinutes, out, selected, help }
+  return { quick, rounds, soakMinutes, out, selected }
 }
 
-type Arguments = ReturnType<typeof readArguments>
+type Arguments = NonNullable<ReturnType<typeof parseArguments>>
 
-/** Returns whether every scenario could be measured. */
+/** Measures the selected scenarios. Returns true if all of them succeeded. */
 async function run({ quick, rounds, soakMinutes, out, selected }: Arguments): Promise<boolean> {
-  // Describe the checkout as it is now; files may change during the run.
+  // Reads the commit before the measurements, because files may change during the run.
   const machine = describeMachine()
   const earlier = await readRuns(join(out, 'results.json'))
   await mkdir(out, { recursive: true })
@@ -79,16 +88,16 @@ async function run({ quick, rounds, soakMinutes, out, selected }: Arguments): Pr
         const logs = join(out, 'logs', scenario.name)
         await keepLogs(scenarioDirectory, logs)
         console.error(`error: ${scenario.name} failed: ${(error as Error).stack}`)
-        console.error(`The logs of its processes are in ${logs}`)
+        console.error(`The logs of its processes are in ${logs}. The remaining scenarios still run.`)
       } finally {
         await stopProcesses()
       }
     }
     if (run.scenarios.length > 0) {
-      const warning = quick ? ' (a quick run: the figures mean nothing)' : ''
+      const warning = quick ? ' (quick run: the figures mean nothing)' : ''
       console.log(`Report: ${join(out, 'RESULTS.md')}${warning}`)
     }
-    if (failed.length > 0) console.error(`error: not measured: ${failed.join(', ')}`)
+    if (failed.length > 0) console.error(`error: Scenarios without a result: ${failed.join(', ')}`)
     return failed.length === 0
   })
 }
@@ -99,9 +108,8 @@ async function measure(scenario: Scenario, bench: Omit<Bench, 'log'>) {
   const pressure = startPressure()
   const result = await scenario.run({ ...bench, log: (text) => log(`${name} · ${text}`) })
   // The goals do not apply to a quick run.
-  for (const { measure, variant, measured, bound, isMet } of bench.quick ? [] : result.goals) {
-    const what = variant ? `${measure} (${variant})` : measure
-    log(`${name} · ${isMet ? 'met' : 'MISSED'} · ${what}: ${measured}, goal ${bound}`)
+  for (const goal of bench.quick ? [] : result.goals) {
+    log(`${name} · ${goal.isMet ? 'met' : 'MISSED'} · ${describeGoal(goal)}`)
   }
   return { name, title, ...result, ...pressure() }
 }
@@ -110,15 +118,4 @@ async function keepLogs(from: string, to: string): Promise<void> {
   for (const name of await readdir(from)) if (name.endsWith('.log')) await cp(join(from, name), join(to, name))
 }
 
-function parseOrExit(): Arguments {
-  try {
-    return readArguments()
-  } catch (error) {
-    console.error(`error: ${(error as Error).message}\n\n${usage}`)
-    process.exit(1)
-  }
-}
-
-const options = parseOrExit()
-if (options.help) console.log(usage)
-else process.exitCode = (await run(options)) ? 0 : 1
+process.exitCode = (await run(parseOrExit('bench', usage, parseArguments))) ? 0 : 1

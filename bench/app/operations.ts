@@ -26,7 +26,7 @@ export const createNote = defineOperation({
   ...note,
 })
 
-/** Like {@link createNote}. Its jobs also report to the bench how many have completed. */
+/** Like {@link createNote}. Its worker also reports to the bench how many jobs have completed. */
 export const createCounted = defineOperation({
   name: 'counted.create',
   route: { method: 'POST', url: '/counted-notes' },
@@ -45,7 +45,7 @@ export const performPickup = defineOperation({
   input: Type.Object({ sequence: Type.Integer() }),
 })
 
-/** Its job does nothing, outside any transaction. */
+/** Its job runs a `perform` that does nothing. */
 export const performNothing = defineOperation({
   name: 'nothing.perform',
   input: Type.Object({ noteId: Type.String() }),

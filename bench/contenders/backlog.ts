@@ -10,23 +10,28 @@ import { query } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 import { waitUntilEmpty } from './drain-process.ts'
 
-/** Requests are accepted while no worker runs. Then jobs are drained. */
+/** First the API accepts requests without a worker. Then a worker drains jobs. */
 export interface BacklogLoad {
   connections: number
   seconds: number
-  /** Jobs to drain, and how many of them are not counted, because V8 is still compiling. */
+  /** Jobs to drain, including `warmUpJobs`. */
   jobs: number
+  /** The first jobs of the drain are not counted, because V8 is still compiling code. */
   warmUpJobs: number
 }
 
-/** Every kind of request is sent, and the plans of all statements are recorded. */
+/** The bench sends every kind of request and records the plans of all statements. */
 export interface BacklogInspection {
-  /** How long the worker drains meanwhile. */
+  /** How long the worker drains jobs while plans are recorded. */
   workSeconds: number
   onExecutions(executions: readonly Execution[], url: string): Promise<void>
 }
 
-/** An API and a worker with `size` queued jobs. */
+const warmUpConnections = 64
+const warmUpSeconds = 3
+const drainTimeoutSeconds = 120
+
+/** An API and a worker on a database with `size` queued jobs. */
 export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection> => ({
   name: `${size.toLocaleString('en-US')} queued jobs`,
   async open({ server, directory, quick, log }) {
@@ -34,10 +39,10 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
     const databaseUrl = await server.createOurs(database)
     const env = { DATABASE_URL: databaseUrl }
     let api = await startAccepted('api', directory, env)
-    // V8 compiles in the first seconds. A quick run, whose figures mean nothing, skips the warm-up.
-    if (!quick) await closedLoop(`${api.url}/notes`, 64, 3)
+    // In the first seconds V8 compiles code. A quick run skips the warm-up, because its figures mean nothing.
+    if (!quick) await closedLoop(`${api.url}/notes`, warmUpConnections, warmUpSeconds)
 
-    /** Replaces all jobs by `size` queued ones. Returns the id of the job that was accepted over HTTP. */
+    /** Deletes all jobs and inserts `size` queued jobs. Returns the id of the job that was accepted over HTTP. */
     const fill = async () => {
       await query(
         databaseUrl,
@@ -56,11 +61,11 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
       const { postgresCpu: acceptCpu, walBytes: acceptWal } = costPer(await stopCost(), accepts * seconds)
       await deleteJobsAfter(databaseUrl, last)
       const worker = await startAccepted('worker', directory, env)
-      // A cheap poll: only completed jobs have a row in this table.
+      // This poll is cheap, because only completed jobs have a row in processed_key.
       await waitUntilEmpty(
         databaseUrl,
         `select from (select count(*) from accepted.processed_key) n where count < ${jobs}`,
-        120,
+        drainTimeoutSeconds,
       )
       await worker.stop()
       return { accepts, p99, acceptCpu, acceptWal, drains: await rateOf(databaseUrl, warmUpJobs, jobs) }
@@ -72,8 +77,8 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
       await addExpiredDay(databaseUrl, { template: await newestJob(databaseUrl), count: Math.ceil(size / 100) })
       const executions = await startExplaining(server, database)
       api = await startAccepted('api', directory, env)
-      const times = quick ? 1 : repetitions
-      // Before a worker starts, because a completed job cannot be canceled.
+      const times = quick ? 1 : requestsPerKind
+      // The requests come before the worker starts, because a completed job cannot be canceled.
       await sendEveryRequest(api.url, times)
       const worker = await startAccepted('worker', directory, env)
       await Promise.all([delay(workSeconds * 1000), readEvents(api.url, times)])
@@ -93,7 +98,7 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
   },
 })
 
-/** Deletes the jobs that were accepted after the given one. No worker has claimed any of them. */
+/** Deletes the jobs that were accepted after the job `last`. No worker has claimed these jobs. */
 async function deleteJobsAfter(url: string, last: string): Promise<void> {
   await query(url, 'delete from accepted_queue.job where name = $1 and id > $2', [createNote.name, last])
   for (const [table, key] of [
@@ -110,7 +115,7 @@ async function newestJob(url: string): Promise<string> {
   return row?.id as string
 }
 
-/** Returns the rate of completions, from their rows, without the first `skipped` ones. */
+/** Returns the completed jobs per second, without the first `skipped` jobs. Uses the times in the jobs' rows. */
 async function rateOf(url: string, skipped: number, jobs: number): Promise<number> {
   const [row] = await query<{ completed: number; seconds: number }>(
     url,
@@ -120,12 +125,12 @@ async function rateOf(url: string, skipped: number, jobs: number): Promise<numbe
     ) as completions`,
     [skipped, jobs - skipped],
   )
-  if (!row?.seconds) throw new Error(`Too few jobs completed: at most ${skipped + 1}`)
+  if (!row?.seconds) throw new Error(`At most ${skipped + 1} jobs completed: there is no rate to compute`)
   return row.completed / row.seconds
 }
 
-/** Postgres considers a generic plan after five executions of a prepared statement. */
-const repetitions = 7
+/** After five executions of a prepared statement, Postgres may switch to a generic plan. */
+const requestsPerKind = 7
 
 /** Sends each kind of request about jobs. */
 async function sendEveryRequest(origin: string, times: number): Promise<void> {
@@ -144,7 +149,7 @@ async function sendEveryRequest(origin: string, times: number): Promise<void> {
   }
 }
 
-/** Reads an event, and then what follows it, like a client that reconnects. */
+/** Reads one event. Then reconnects several times with the id of that event, and reads the next event each time. */
 async function readEvents(origin: string, times: number): Promise<void> {
   const last = await readEvent(origin)
   for (let time = 0; time < times; time++) await readEvent(origin, last)
@@ -155,7 +160,7 @@ async function readEvent(origin: string, last?: string): Promise<string> {
   const signal = AbortSignal.timeout(30_000)
   const stream = await fetch(`${origin}/events`, { signal, headers: { ...(last && { 'last-event-id': last }) } })
   let text = ''
-  // Leaving the loop closes the stream.
+  // A return from the loop closes the stream.
   for await (const part of stream.body ?? []) {
     text += Buffer.from(part).toString()
     const [, id] = text.match(/^id: ?(.+)$/m) ?? []

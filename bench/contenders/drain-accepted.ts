@@ -19,8 +19,8 @@ const completions = "select ended_at as at from accepted.job where status = 'suc
 const unfinished = "select from accepted_queue.job where state < 'completed' limit 1"
 
 /**
- * The worker runs all the time. The jobs are due after all of them are queued, so the worker finds them at the same
- * time.
+ * The worker runs all the time. All jobs become due at the same time, after the last job has been queued. The worker
+ * therefore finds all jobs at once.
  */
 const accepted = (name: string, operation: Operation, env: NodeJS.ProcessEnv = {}): Contender<DrainLoad> => ({
   name,
@@ -50,7 +50,7 @@ export const acceptedTuned = accepted('Accepted, tuned', createNote, { BATCH_SIZ
 export const acceptedPerform = accepted('Accepted, perform', performNothing)
 export const acceptedWrite = accepted('Accepted, tuned, one row per job', writeEffect, { BATCH_SIZE: '400' })
 
-/** Fills the queue and returns when the jobs are due. Starts over with more time if filling takes too long. */
+/** Fills the queue. Returns the due time of the jobs. If the filling takes too long, retries with a later due time. */
 async function fillBeforeDue(url: string, operation: Operation, jobs: number): Promise<Date> {
   for (let marginMs = 1_000 + jobs / 8; ; marginMs *= 2) {
     const due = new Date(Date.now() + marginMs)
@@ -59,7 +59,7 @@ async function fillBeforeDue(url: string, operation: Operation, jobs: number): P
   }
 }
 
-/** Replaces all jobs by new ones with idempotency keys, due at `runAt` or immediately. */
+/** Deletes all jobs and enqueues new jobs with idempotency keys. They are due at `runAt`, or immediately. */
 export const fill = (url: string, operation: Operation, jobs: number, runAt?: Date): Promise<void> =>
   withQueue(url, [operation], async ({ database, boss }) => {
     await database.pool.query('truncate accepted.job, accepted.processed_key, accepted_queue.job, effect')

@@ -1,4 +1,4 @@
-// BullMQ. It runs many jobs at the same time, so that they share the syncs of Redis.
+// BullMQ with many concurrent jobs, so that several jobs share a sync of Redis.
 import { Queue, Worker } from 'bullmq'
 import { now } from '../core/clock.ts'
 import { serveDrainer } from './drain-process.ts'

@@ -1,4 +1,4 @@
-// graphile-worker, with its defaults or, if TUNED is set, with the local queue of its own performance test.
+// graphile-worker with its defaults. If TUNED is set, with the local queue that its own performance test uses.
 import { setTimeout as delay } from 'node:timers/promises'
 import { Logger, makeWorkerUtils, type RunnerOptions, run } from 'graphile-worker'
 import pg from 'pg'
@@ -6,7 +6,7 @@ import { now } from '../core/clock.ts'
 import { serveDrainer, waitUntilEmpty } from './drain-process.ts'
 
 const connectionString = process.env.DATABASE_URL as string
-// A log line per job would slow it down.
+// A log line per job would slow graphile-worker down.
 const logger = new Logger(() => () => {})
 const tuned: RunnerOptions = {
   preset: {

@@ -1,5 +1,5 @@
-// pg-boss `work`, with its defaults or, if TUNED is set, in large batches. If ROWS is set, each job inserts a row in
-// the transaction that completes it.
+// pg-boss `work` with its defaults. If TUNED is set, with large batches. If ROWS is set, each job inserts a row in the
+// transaction that completes the job.
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { v7 as uuid7 } from 'uuid'

@@ -9,7 +9,7 @@ import type { DrainLoad } from './drain-process.ts'
 const batchSize = 400
 const clients = 4
 
-/** Writes the same rows as our worker, in batches, with pgbench (C) instead of Node.js. */
+/** Writes the same rows as our worker, in batches, but from pgbench (a C program). */
 export const floor: Contender<DrainLoad> = {
   name: `pgbench, same rows, batches of ${batchSize}`,
   async open({ server, directory }) {
@@ -35,7 +35,7 @@ export const floor: Contender<DrainLoad> = {
   },
 }
 
-/** Like the worker: the claim commits by itself, and a second transaction completes the jobs. */
+/** As in the worker, the claim commits first, and a second transaction completes the jobs. */
 const script = `
 with next as (
   select id from accepted_queue.job

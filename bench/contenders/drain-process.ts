@@ -6,27 +6,27 @@ import { ready } from '../core/module.ts'
 export interface DrainLoad {
   /** Jobs that are queued when the clock starts. */
   jobs: number
-  /** A contender that takes longer is stopped; only the jobs completed by then count. */
+  /** A contender that takes longer is stopped. Jobs that it has not completed by then do not count. */
   atMostSeconds: number
 }
 
-/** The jobs completed, and the rate from the first completion on. */
+/** The number of completed jobs, and the rate between the first and the last completion. */
 export interface Drained {
   completed: number
   perSecond: number
 }
 
-/** What a contender does for each command of the bench. */
+/** Each method executes a command of the bench. */
 export interface Drainer {
-  /** Replaces all jobs by new ones. None runs yet. */
+  /** Deletes all jobs and enqueues new jobs. Does not run them yet. */
   fill(jobs: number): Promise<void>
-  /** Runs until all jobs have completed or the time is over. */
+  /** Runs the jobs until all of them have completed, but for at most `load.atMostSeconds`. */
   drain(load: DrainLoad): Promise<Drained>
 }
 
 export type DrainCommand = { fill: number } | { drain: DrainLoad }
 
-/** Executes the commands of the bench in the process of a contender. */
+/** Receives the commands of the bench in the process of a contender, and executes them. */
 export function serveDrainer({ fill, drain }: Drainer): void {
   process.on('message', async (command: DrainCommand) => {
     if ('fill' in command) await fill(command.fill)
@@ -35,9 +35,12 @@ export function serveDrainer({ fill, drain }: Drainer): void {
   ready()
 }
 
+/** The reply to a drain command may take this much longer than the drain itself. */
+export const replyMarginSeconds = 60
+
 const defaultPollIntervalMs = 100
 
-/** Waits until a query returns no row, for at most `atMostSeconds`. */
+/** Waits until a query returns no row. Waits for at most `atMostSeconds`. */
 export async function waitUntilEmpty(
   url: string,
   text: string,
@@ -55,7 +58,7 @@ export async function waitUntilEmpty(
 }
 
 /**
- * Computes how many jobs completed and how fast, from their rows.
+ * Computes from the jobs' rows how many jobs completed, and how many completed per second.
  *
  * @param completions a query that returns the time of each completion as `at`
  */

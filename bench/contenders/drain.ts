@@ -2,7 +2,7 @@ import { costPer, startCost } from '../core/cost.ts'
 import { startModule } from '../core/process.ts'
 import type { Contender, Metric } from '../core/scenario.ts'
 import { query } from '../core/server.ts'
-import type { DrainCommand, Drained, DrainLoad } from './drain-process.ts'
+import { type DrainCommand, type Drained, type DrainLoad, replyMarginSeconds } from './drain-process.ts'
 
 export const drainMetrics: readonly Metric[] = [
   { name: 'perSecond', label: 'jobs/s' },
@@ -20,20 +20,20 @@ export interface DrainPeer {
   name: string
   /** A file in bench/contenders. */
   module: string
-  /** For the module. */
+  /** Environment variables for the module. */
   env?: NodeJS.ProcessEnv
-  /** The fraction of the jobs that it gets; a slow contender needs fewer. */
-  share?: number
-  /** For a contender that would not finish in reasonable time. */
+  /** The fraction of the jobs that the contender gets. A slow contender gets fewer jobs. Default: 1. */
+  jobShare?: number
+  /** Stops a contender that would take too long. Default: no limit. */
   atMostSeconds?: number
 }
 
-/** Another job system, in a module of the bench that calls {@link serveDrainer}. */
+/** Another job system. It runs in a module of the bench that calls {@link serveDrainer}. */
 export const drainPeer = ({
   name,
   module,
   env = {},
-  share = 1,
+  jobShare = 1,
   atMostSeconds = Number.POSITIVE_INFINITY,
 }: DrainPeer): Contender<DrainLoad> => ({
   name,
@@ -45,7 +45,7 @@ export const drainPeer = ({
     return {
       async measure(whole) {
         const load = {
-          jobs: Math.ceil(whole.jobs * share),
+          jobs: Math.ceil(whole.jobs * jobShare),
           atMostSeconds: Math.min(whole.atMostSeconds, atMostSeconds),
         }
         process.send({ fill: load.jobs } satisfies DrainCommand)
@@ -53,7 +53,7 @@ export const drainPeer = ({
         await analyzeAndCheckpoint(databaseUrl)
         const stopCost = await startCost(server, database, [process.pid])
         process.send({ drain: load } satisfies DrainCommand)
-        const drained = await process.receive<Drained>((load.atMostSeconds + 60) * 1000)
+        const drained = await process.receive<Drained>((load.atMostSeconds + replyMarginSeconds) * 1000)
         return { ...drained, ...costPer(await stopCost(), drained.completed) }
       },
       async close() {
@@ -64,7 +64,7 @@ export const drainPeer = ({
   },
 })
 
-/** Updates the planner's statistics, and writes to disk what filling the tables has left in memory. */
+/** Updates the planner's statistics, and writes all changed pages to disk. */
 export async function analyzeAndCheckpoint(url: string): Promise<void> {
   await query(url, 'analyze')
   await query(url, 'checkpoint')

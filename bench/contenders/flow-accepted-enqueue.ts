@@ -1,4 +1,4 @@
-// Enqueues jobs with idempotency keys, a hundred per transaction, and notifies the workers afterwards, like the API.
+// Enqueues jobs with idempotency keys, a hundred per transaction. Like the API, notifies the workers after each commit.
 import { v7 as uuid7 } from 'uuid'
 import { createNotifier } from '../../src/db/notifier.ts'
 import { enqueue } from '../../src/jobs/enqueue.ts'

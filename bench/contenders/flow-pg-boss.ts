@@ -1,4 +1,4 @@
-// pg-boss tuned for throughput: runs jobs if ROLE is `work`, else inserts a hundred jobs at a time.
+// pg-boss, tuned for throughput. Runs jobs if ROLE is `work`. Otherwise inserts a hundred jobs at a time.
 import { PgBoss } from 'pg-boss'
 import { ready } from '../core/module.ts'
 import { reportCompleted, serveFeeder } from './flow-process.ts'

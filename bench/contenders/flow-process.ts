@@ -2,27 +2,27 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ready } from '../core/module.ts'
 
-/** From the worker to the bench and on to the feeder: this many more jobs have completed. */
+/** The worker sends this to the bench, which forwards it to the feeder: this number of jobs have completed. */
 export interface Completed {
   completed: number
 }
 
-/** From the bench to the feeder: how many jobs to keep in flight from now on; 0 stops it. */
+/** The bench sends this to the feeder: how many jobs to keep in flight from now on. 0 stops the feeder. */
 export interface Feed {
-  maxInFlight: number
+  maxJobsInFlight: number
 }
 
-/** From the feeder to the bench: it has stopped; this many jobs could not be enqueued since the start. */
+/** The feeder sends this to the bench when it has stopped: how many jobs could not be enqueued since the start. */
 export interface FeedStopped {
   failed: number
 }
 
-/** Reports completed jobs to the bench, from the process of a worker. */
+/** Reports completed jobs to the bench. Call this in the process of a worker. */
 export function reportCompleted(completed: number): void {
   process.send?.({ completed } satisfies Completed)
 }
 
-/** Enqueues a job for each one that has completed (a closed loop). */
+/** Enqueues a job for each completed job (a closed loop). */
 export interface Feeder {
   jobsPerSend: number
   concurrentSends: number
@@ -32,9 +32,9 @@ export interface Feeder {
 
 const delayAfterErrorMs = 100
 
-/** Keeps as many jobs in flight as the bench asks for, in a process of its own. */
+/** Keeps as many jobs in flight as the bench asks for. Call this in the process of a feeder. */
 export function serveFeeder({ jobsPerSend, concurrentSends, send }: Feeder): void {
-  let maxInFlight = 0
+  let maxJobsInFlight = 0
   let inFlight = 0
   let sending = 0
   let failed = 0
@@ -53,13 +53,13 @@ export function serveFeeder({ jobsPerSend, concurrentSends, send }: Feeder): voi
     proceed()
   }
   const proceed = () => {
-    while (sending < concurrentSends && inFlight + jobsPerSend <= maxInFlight) void sendOne()
-    if (maxInFlight === 0 && sending === 0) process.send?.({ failed } satisfies FeedStopped)
+    while (sending < concurrentSends && inFlight + jobsPerSend <= maxJobsInFlight) void sendOne()
+    if (maxJobsInFlight === 0 && sending === 0) process.send?.({ failed } satisfies FeedStopped)
   }
   process.on('message', (message: Completed | Feed) => {
     if ('completed' in message) inFlight -= message.completed
-    else maxInFlight = message.maxInFlight
-    if ('completed' in message && maxInFlight === 0) return
+    else maxJobsInFlight = message.maxJobsInFlight
+    if ('completed' in message && maxJobsInFlight === 0) return
     proceed()
   })
   ready()

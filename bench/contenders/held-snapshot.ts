@@ -7,20 +7,20 @@ import type { Sample } from '../core/series.ts'
 import { query, type Server } from '../core/server.ts'
 import { type TableStatistics, tablesOf } from '../core/tables.ts'
 
-/** Jobs are enqueued as fast as they complete. Then a transaction stays open for a while. Durations are in seconds. */
+/** A new job is enqueued for each completed job. Meanwhile, a transaction stays open for `holdSeconds`. */
 export interface HoldLoad {
-  maxInFlight: number
-  warmUp: number
-  /** The length of each measurement: before the transaction, at its end, and after the recovery. */
-  window: number
-  hold: number
-  recovery: number
+  maxJobsInFlight: number
+  warmUpSeconds: number
+  /** The length of each of three measurements: before the transaction, at its end, and after the recovery. */
+  windowSeconds: number
+  holdSeconds: number
+  recoverySeconds: number
   /** The interval between the points of the chart. */
-  pointInterval: number
+  pointIntervalSeconds: number
   onTimeline(contender: string, timeline: HoldTimeline): void
 }
 
-/** The time is in seconds since the transaction began. */
+/** Times are in seconds since the transaction began. */
 export interface HoldTimeline {
   points: readonly Point[]
   tables: readonly { when: string; tables: readonly TableStatistics[] }[]
@@ -33,12 +33,12 @@ interface Processes {
 
 interface HoldContender {
   name: string
-  /** Whether a transaction is held open. Without one, the contender shows what changes over time in any case. */
+  /** Whether a transaction is held open. If not, the contender shows what changes over time without it. */
   isHeld: boolean
   database: string
   open(server: Server): Promise<string>
   start(url: string, directory: string): Promise<Processes>
-  /** Truncated before each round. */
+  /** The tables to truncate before each round. */
   tables: string
 }
 
@@ -60,32 +60,32 @@ const holdContender = ({ name, isHeld, database, open, start, tables }: HoldCont
     }
 
     async function measure(load: HoldLoad, { worker, feeder }: Processes): Promise<Sample> {
-      const { window, hold, recovery, pointInterval } = load
+      const { windowSeconds, holdSeconds, recoverySeconds, pointIntervalSeconds } = load
       const statistics: { when: string; tables: readonly TableStatistics[] }[] = []
       const readTables = async (when: string) => statistics.push({ when, tables: await tablesOf(databaseUrl) })
-      const flow = startFlow(feeder, worker, load.maxInFlight)
-      await flow.rate(load.warmUp)
-      const timeline = recordRate(flow, { pointInterval, from: performance.now() + window * 1000 })
+      const flow = startFlow(feeder, worker, load.maxJobsInFlight)
+      await flow.rate(load.warmUpSeconds)
+      const timeline = recordRate(flow, { pointIntervalSeconds, from: performance.now() + windowSeconds * 1000 })
       const measureWindow = async () => {
         const stopCost = await startCost(server, database, [worker.pid, feeder.pid])
-        const rate = await flow.rate(window)
-        return { rate, ...costPer(await stopCost(), rate * window) }
+        const rate = await flow.rate(windowSeconds)
+        return { rate, ...costPer(await stopCost(), rate * windowSeconds) }
       }
       const holder = new pg.Client({ connectionString: databaseUrl })
       await holder.connect()
       try {
         const before = await measureWindow()
-        await readTables('before')
+        await readTables('before the transaction')
         if (isHeld) {
           await holder.query('begin isolation level repeatable read')
           // The first statement takes the snapshot.
           await holder.query('select count(*) from pg_class')
         }
-        await flow.rate(hold - window)
+        await flow.rate(holdSeconds - windowSeconds)
         const during = await measureWindow()
-        await readTables('at its end')
+        await readTables('at the end of the transaction')
         if (isHeld) await holder.query('commit')
-        await flow.rate(recovery)
+        await flow.rate(recoverySeconds)
         const after = await measureWindow()
         await readTables('after the recovery')
         load.onTimeline(name, { points: timeline.points, tables: statistics })
@@ -110,8 +110,8 @@ const holdContender = ({ name, isHeld, database, open, start, tables }: HoldCont
   },
 })
 
-/** Records completed jobs per second at intervals; the times count from `from`, a value of `performance.now()`. */
-function recordRate(flow: Flow, { pointInterval, from }: { pointInterval: number; from: number }) {
+/** Records the completed jobs per second at intervals. Times are relative to `from`, a value of `performance.now()`. */
+function recordRate(flow: Flow, { pointIntervalSeconds, from }: { pointIntervalSeconds: number; from: number }) {
   const points: Point[] = []
   let last = { at: performance.now(), completed: flow.completed() }
   const timer = setInterval(() => {
@@ -119,11 +119,11 @@ function recordRate(flow: Flow, { pointInterval, from }: { pointInterval: number
     const value = ((now.completed - last.completed) / (now.at - last.at)) * 1000
     points.push({ time: ((now.at + last.at) / 2 - from) / 1000, value })
     last = now
-  }, pointInterval * 1000)
+  }, pointIntervalSeconds * 1000)
   return { points, stop: () => clearInterval(timer) }
 }
 
-/** Ours: jobs with idempotency keys, whose handler does nothing. */
+/** Accepted with jobs that have idempotency keys. The handler does nothing. */
 const accepted = (name: string, database: string, isHeld: boolean) =>
   holdContender({
     name,
@@ -145,7 +145,7 @@ export const heldAccepted = accepted('Accepted', 'held_accepted', true)
 /** The same load for the same time, without an open transaction. */
 export const freeAccepted = accepted('Accepted, no open transaction', 'free_accepted', false)
 
-/** Tuned pg-boss, whose handler does nothing. */
+/** pg-boss, tuned for throughput. The handler does nothing. */
 export const heldPgBoss = holdContender({
   name: 'pg-boss, tuned',
   isHeld: true,

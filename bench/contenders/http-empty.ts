@@ -1,4 +1,4 @@
-// Fastify that validates the request, answers and stores nothing.
+// Fastify without a database: validates each request and answers it.
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
 import Type from 'typebox'

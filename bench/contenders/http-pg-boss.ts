@@ -1,4 +1,4 @@
-// pg-boss as its documentation suggests: a transaction per request, with a domain row and a `send`.
+// pg-boss, as its documentation suggests: each request inserts a domain row and calls `send` in one transaction.
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
 import { Kysely, PostgresDialect } from 'kysely'

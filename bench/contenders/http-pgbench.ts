@@ -6,10 +6,10 @@ import type { Contender } from '../core/scenario.ts'
 import { query } from '../core/server.ts'
 import type { HttpLoad } from './http.ts'
 
-/** Each client is a backend of its own; more of them lower the throughput. */
+/** Each client has its own backend. More clients would lower the throughput. */
 const maxClients = 16
 
-/** Writes the same rows as our API, in a transaction per request, with pgbench (C) instead of Node.js. */
+/** Writes the same rows as our API, with one transaction per request, but from pgbench (a C program). */
 export const floor: Contender<HttpLoad> = {
   name: 'pgbench, one transaction per request',
   async open({ server, directory }) {
@@ -36,7 +36,7 @@ export const floor: Contender<HttpLoad> = {
   },
 }
 
-/** The four rows of a request. Ids and keys increase and belong to today's partition, like ours. */
+/** Inserts the four rows of a request. As in the API, ids and keys increase, and ids belong to today's partition. */
 const transaction = (today: string, run: string) => {
   const id = `('${today}7${run.slice(0, 3)}8${run.slice(3)}' || lpad(to_hex(:number::bigint), 12, '0'))::uuid`
   return `

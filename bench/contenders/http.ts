@@ -7,13 +7,13 @@ import type { Sample } from '../core/series.ts'
 import type { Server } from '../core/server.ts'
 import { closedLoop } from '../core/wrk.ts'
 
-/** A closed loop. */
+/** A closed loop: each connection waits for a response before it sends its next request. */
 export interface HttpLoad {
   connections: number
   seconds: number
 }
 
-/** Requests at fixed times. */
+/** An open loop: requests at fixed times. */
 export interface OpenLoad {
   loader: Process
   perSecond: number
@@ -27,7 +27,7 @@ async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample 
   return { perSecond, ...figures }
 }
 
-/** Sends load to a server, and measures what it costs the server and Postgres. */
+/** Sends load to a server. Measures the resources that the server and Postgres use for it. */
 async function measureServer(
   { server, database, pid, url }: { server: Server; database: string; pid: number; url: string },
   load: HttpLoad | OpenLoad,
@@ -45,7 +45,7 @@ async function measureServer(
   }
 }
 
-/** Ours: key, domain row, status and job in one transaction, shared by the waiting requests. */
+/** Accepted: stores key, domain row, status and job in one transaction. Waiting requests share a transaction. */
 export const ours: Contender<HttpLoad | OpenLoad> = {
   name: 'Accepted',
   async open({ server, directory }) {
@@ -62,7 +62,7 @@ export const ours: Contender<HttpLoad | OpenLoad> = {
   },
 }
 
-/** Another server: a module of the bench that listens and reports its port. */
+/** Another server. It runs in a module of the bench that listens and reports its port. */
 export const peer = (name: string, module: string): Contender<HttpLoad | OpenLoad> => ({
   name,
   async open({ server, directory }) {

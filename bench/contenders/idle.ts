@@ -7,11 +7,11 @@ import { countStatements, logStatements, type StatementCount } from '../core/sta
 
 export interface IdleLoad {
   seconds: number
-  /** Gets the statements that were sent meanwhile. */
+  /** Receives the statements that were sent during the measurement. */
   onStatements(statements: readonly StatementCount[], seconds: number): void
 }
 
-/** An API and a worker that have run a job, and now have nothing to do. */
+/** An API and a worker. They have run one job before, and have nothing to do during the measurement. */
 export const idle: Contender<IdleLoad> = {
   name: 'Accepted, API + worker',
   async open({ server, directory }) {
@@ -28,7 +28,7 @@ export const idle: Contender<IdleLoad> = {
         const statements = await countStatements(server, database)
         const before = await transactionsOf(server, database)
         const [apiBefore, workerBefore] = [cpuOf(api.pid), cpuOf(worker.pid)]
-        // In another database, so that its own statements are not counted.
+        // The cost is measured in another database, so that the statements of this measurement are not counted.
         const stopCost = await startCost(server, 'postgres', [])
         await new Promise((resolve) => setTimeout(resolve, seconds * 1000))
         const { postgresCpu } = await stopCost()
@@ -53,7 +53,7 @@ export const idle: Contender<IdleLoad> = {
   },
 }
 
-/** Opens all connections: some are opened on first use. */
+/** Runs a job, because the programs open some connections only on first use. */
 async function runOneJob(url: string): Promise<void> {
   const response = await fetch(url, {
     method: 'POST',
@@ -63,7 +63,7 @@ async function runOneJob(url: string): Promise<void> {
   if (response.status !== 200) throw new Error(`POST ${url} returned ${response.status}: ${await response.text()}`)
 }
 
-/** The count may lag: busy backends report their transactions within a second, idle ones within ten. */
+/** Counts transactions. The count lags by at most a second for busy backends, and by 10 s for idle backends. */
 async function transactionsOf(server: Server, database: string): Promise<number> {
   const [row] = await query<{ count: string }>(
     server.urlOf('postgres'),

@@ -8,21 +8,21 @@ import { query } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
 import type { Dropped } from './partition-dropper.ts'
 
-/** Requests at fixed times, in a database with the partition of an expired day. */
+/** Requests at fixed times. The database has a partition of an expired day. */
 export interface DropLoad {
   loader: Process
   perSecond: number
   seconds: number
-  /** Jobs in that partition. */
-  expired: number
+  /** The number of jobs in the partition of the expired day. */
+  expiredJobs: number
 }
 
-/** Requests due up to this long after the drop may still wait behind earlier ones. */
+/** Requests that are due within this time after a drop may still wait behind earlier requests. */
 const aftermathMs = 500
-/** The table itself is dropped within this long before the end of the drop. */
+/** The table itself is dropped in the last second of a drop. */
 const lastPartMs = 1_000
 
-/** An API that accepts requests during the drop of a partition, or before it. */
+/** An API that accepts requests. A partition is dropped during the load or, if `isDuringLoad` is false, after it. */
 export const partitionDrop = (name: string, isDuringLoad: boolean): Contender<DropLoad> => ({
   name,
   async open({ server, directory, quick }) {
@@ -43,19 +43,20 @@ export const partitionDrop = (name: string, isDuringLoad: boolean): Contender<Dr
     }
 
     return {
-      async measure({ loader, perSecond, seconds, expired }) {
+      async measure({ loader, perSecond, seconds, expiredJobs }) {
         const url = `${api.url}/notes`
         if (!isWarm) await openLoop(loader, { url, ...warmUp })
         isWarm = true
-        const { partition } = await addExpiredDay(databaseUrl, { template: await acceptOne(api.url), count: expired })
+        const template = await acceptOne(api.url)
+        const { partition } = await addExpiredDay(databaseUrl, { template, count: expiredJobs })
         await vacuumAndCheckpoint(databaseUrl)
         const stopCost = await startCost(server, database, [])
         const loading = openLoop(loader, { url, perSecond, seconds })
-        const dropping = isDuringLoad ? delay(seconds * 100).then(() => drop(partition)) : undefined
+        const dropping = isDuringLoad ? delay((seconds / 10) * 1000).then(() => drop(partition)) : undefined
         const [{ requests, p99: whole, ...latency }, duringLoad] = await Promise.all([loading, dropping])
         const { postgresCpu, walBytes } = await stopCost()
         const { from, to } = duringLoad ?? (await drop(partition))
-        // Otherwise autovacuum would clean up while another contender is measured.
+        // Without this vacuum, autovacuum would clean up while another contender is measured.
         await vacuumAndCheckpoint(databaseUrl)
         const [last = 0] = requests.at(-1) ?? []
         if (duringLoad && to + aftermathMs > last)

@@ -1,4 +1,4 @@
-// Drops the partitions of expired days with the worker's own code, and reports from when to when that took.
+// Drops the partitions of expired days with the worker's own code. Reports when the drop began and ended.
 
 import { openDatabase } from '../../src/db/database.ts'
 import { createLog } from '../../src/primitives/log.ts'
@@ -6,7 +6,7 @@ import { maintainPartitions } from '../../worker/maintenance/partitions.ts'
 import { now } from '../core/clock.ts'
 import { ready } from '../core/module.ts'
 
-/** By the clock that processes share. */
+/** The begin and end of a drop, as values of `now` in clock.ts. */
 export interface Dropped {
   from: number
   to: number
@@ -21,6 +21,6 @@ process.on('message', async () => {
   process.send?.({ from: begun, to: now() } satisfies Dropped)
 })
 
-// Connect before the first command.
+// Opens the connection before the first command.
 await database.pool.query('select')
 ready()

@@ -1,4 +1,4 @@
-// Enqueues each job in a transaction of its own and notifies the workers afterwards, like the API.
+// Enqueues each job in its own transaction. Like the API, notifies the workers after each commit.
 import { v7 as uuid7 } from 'uuid'
 import { createNotifier } from '../../src/db/notifier.ts'
 import { enqueue } from '../../src/jobs/enqueue.ts'

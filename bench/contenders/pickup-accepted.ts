@@ -17,5 +17,5 @@ const accepted = (name: string, { name: operation }: Operation) => {
 /** The handler runs in the transaction that completes its jobs. */
 export const settling = accepted('Accepted, settle', settlePickup)
 
-/** The handler runs outside any transaction, once the status row says `running`. */
+/** The handler runs outside any transaction, after the status of the job has become `running`. */
 export const performing = accepted('Accepted, perform', performPickup)

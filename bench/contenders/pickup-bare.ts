@@ -1,5 +1,5 @@
-// The hand-written minimum between a commit and the start of a handler: a notification in a transaction of its own, a
-// claim that commits, and then a lock of the claimed rows or, if PERFORM is set, a status update that commits.
+// The hand-written minimum between a commit and the start of a handler: a notification in its own transaction, a claim
+// that commits, and a lock of the claimed rows. If PERFORM is set, a status update that commits replaces the lock.
 import pg from 'pg'
 import { idleTimeoutMillis, ready } from '../core/module.ts'
 import { reportStarted, serveEnqueuer } from './pickup-process.ts'

@@ -1,4 +1,4 @@
-// graphile-worker with ten concurrent jobs. Its `add_job` notifies in the transaction.
+// graphile-worker with ten concurrent jobs. Its `add_job` sends the notification in the transaction that adds the job.
 import { Logger, makeWorkerUtils, run } from 'graphile-worker'
 import pg from 'pg'
 import { idleTimeoutMillis, ready } from '../core/module.ts'
@@ -10,7 +10,7 @@ const pgPool = new pg.Pool({
   idleTimeoutMillis,
 })
 const task = 'note'
-// A log line per job would slow it down.
+// A log line per job would slow graphile-worker down.
 const logger = new Logger(() => () => {})
 
 if (process.env.ROLE === 'work') {

@@ -1,4 +1,4 @@
-// pg-boss with NOTIFY in the transaction that enqueues. Without it a job waits for the next poll, up to two seconds.
+// pg-boss sends NOTIFY in the transaction that enqueues a job. Without NOTIFY, a job waits up to 2 s for the next poll.
 import { PgBoss } from 'pg-boss'
 import { idleTimeoutMillis, ready } from '../core/module.ts'
 import { reportStarted, serveEnqueuer } from './pickup-process.ts'

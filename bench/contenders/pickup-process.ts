@@ -1,15 +1,15 @@
-// The protocol between the bench, the process that enqueues jobs and the worker, to measure pickup latency.
+// The protocol between the bench, the process that enqueues jobs, and the worker. It measures pickup latency.
 import { setTimeout as delay } from 'node:timers/promises'
 import { now } from '../core/clock.ts'
 import { ready } from '../core/module.ts'
 
-/** When something happened to a job, by the clock that processes share. */
+/** The time at which something happened to a job, as a value of `now` in clock.ts. */
 export interface Mark {
   sequence: number
   at: number
 }
 
-/** An enqueue, from its start to when its commit was known. */
+/** An enqueue: it started at `from`, and the reply to its commit arrived at `at`. */
 export interface Enqueued extends Mark {
   from: number
 }
@@ -21,13 +21,13 @@ export interface Enqueue {
   intervalMs: number
 }
 
-/** Reports to the bench, from a handler, that it has started. */
+/** Reports to the bench that a handler has started. Call this in the handler. */
 export function reportStarted(sequence: number): void {
   process.send?.({ sequence, at: now() } satisfies Mark)
 }
 
 /**
- * Enqueues what the bench asks for, in a process of its own, whether or not earlier jobs have committed.
+ * At fixed times, enqueues the jobs that the bench asks for, even if earlier enqueues have not committed.
  *
  * @param enqueue resolves after the commit
  */

@@ -4,7 +4,7 @@ import type { Server } from '../core/server.ts'
 import { quantile } from '../core/stats.ts'
 import type { Enqueue, Enqueued, Mark } from './pickup-process.ts'
 
-/** Jobs enqueued at fixed times, each in a transaction of its own. */
+/** Jobs are enqueued at fixed times, each in its own transaction. */
 export interface PickupLoad {
   perSecond: number
   seconds: number
@@ -52,7 +52,7 @@ export const pickup = (
   },
 })
 
-/** Returns when the handler of each job first started. */
+/** Returns for each job, by sequence number, the time at which its handler first started. */
 async function receiveStarts(worker: Process, first: number, jobs: number): Promise<Map<number, number>> {
   const starts = new Map<number, number>()
   while (starts.size < jobs) {
@@ -62,7 +62,7 @@ async function receiveStarts(worker: Process, first: number, jobs: number): Prom
   return starts
 }
 
-/** Another job system, in a module of the bench that runs or enqueues jobs, depending on ROLE. */
+/** Another job system. It runs in a module of the bench, which runs or enqueues jobs, depending on ROLE. */
 export const pickupPeer = (name: string, module: string, more: NodeJS.ProcessEnv = {}): Contender<PickupLoad> => {
   const database = `pickup_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
   return pickup(name, database, async (server, directory) => {

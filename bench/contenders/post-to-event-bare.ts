@@ -1,5 +1,5 @@
-// The hand-written minimum between a POST and the final event of its job: the same round trips and commits as ours, and
-// nothing else. It is the worker if ROLE is `work`, else the API.
+// The hand-written minimum between a POST and the final event of its job. It makes the same round trips and commits as
+// Accepted, and does nothing else. It is the worker if ROLE is `work`, and the API otherwise.
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -29,7 +29,7 @@ const complete = prepared(
 )
 const notify = prepared('select pg_notify($1, $2)')
 
-/** The statements of one step share a round trip. */
+/** Runs the steps one after another. The statements of one step share a round trip. */
 async function inTransaction(steps: readonly ((client: pg.PoolClient) => Promise<unknown>[])[]): Promise<void> {
   const client = await pool.connect()
   try {

@@ -14,7 +14,7 @@ interface Running {
   stop(): Promise<void>
 }
 
-/** A client that POSTs to an API and follows the events of all its jobs, which a worker completes. */
+/** A client sends POSTs to an API and follows the events of all its jobs. A worker completes the jobs. */
 const contender = (
   name: string,
   database: string,

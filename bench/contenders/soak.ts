@@ -5,15 +5,15 @@ import { startAccepted, startModule } from '../core/process.ts'
 import type { Contender, Point } from '../core/scenario.ts'
 import { type TableStatistics, tablesOf } from '../core/tables.ts'
 
-/** Requests are accepted and their jobs run, window after window. */
+/** The API accepts requests and the worker runs their jobs. The figures are measured per window of time. */
 export interface SoakLoad {
-  windows: number
+  windowCount: number
   secondsPerWindow: number
-  maxInFlight: number
+  maxJobsInFlight: number
   onWindow(window: SoakWindow): void
 }
 
-/** Figures of a window, or at its end. */
+/** Figures of a window, or of the moment at its end. */
 export interface SoakWindow {
   /** Seconds since the start. */
   end: number
@@ -31,8 +31,11 @@ export interface SoakWindow {
 }
 
 const pointsPerWindow = 5
+/** V8 compiles code in the first seconds. */
+const warmUpSeconds = 30
+const quickWarmUpSeconds = 0.5
 
-/** An API, a worker, and a client that replaces each completed job by another request. */
+/** An API, a worker, and a client that sends a new request for each completed job. */
 export const soak: Contender<SoakLoad> = {
   name: 'Accepted, API + worker',
   async open({ server, directory, quick, log }) {
@@ -46,10 +49,9 @@ export const soak: Contender<SoakLoad> = {
     const feeder = startModule('bench/load/flow-http.ts', directory, { TARGET: `${api.url}/counted-notes` })
     await feeder.receive()
     return {
-      async measure({ windows, secondsPerWindow, maxInFlight, onWindow }) {
-        const flow = startFlow(feeder, worker, maxInFlight)
-        // V8 compiles in the first seconds.
-        await flow.rate(quick ? 0.5 : 30)
+      async measure({ windowCount, secondsPerWindow, maxJobsInFlight, onWindow }) {
+        const flow = startFlow(feeder, worker, maxJobsInFlight)
+        await flow.rate(quick ? quickWarmUpSeconds : warmUpSeconds)
         const [before, begun] = [flow.completed(), performance.now()]
         const elapsed = () => (performance.now() - begun) / 1000
         const measureWindow = async (): Promise<SoakWindow> => {
@@ -81,10 +83,10 @@ export const soak: Contender<SoakLoad> = {
             walBytes: walBytes / jobs,
           }
         }
-        for (let index = 1; index <= windows; index++) {
+        for (let index = 1; index <= windowCount; index++) {
           const window = await measureWindow()
           onWindow(window)
-          if (!quick) log(`window ${index} of ${windows} · ${Math.round(window.perSecond)} jobs/s`)
+          if (!quick) log(`window ${index} of ${windowCount} · ${Math.round(window.perSecond)} jobs/s`)
         }
         const jobs = flow.completed() - before
         return { perSecond: jobs / elapsed(), jobs, failed: await flow.stop() }

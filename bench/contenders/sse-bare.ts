@@ -1,4 +1,4 @@
-// Server-sent events from bare Node.js. It keeps only the response of each stream, and uses no database.
+// Sends server-sent events with bare Node.js and without a database. It keeps only the response of each stream.
 import { createServer, type ServerResponse } from 'node:http'
 
 const streams = new Set<ServerResponse>()

@@ -7,7 +7,7 @@ import type { Sample } from '../core/series.ts'
 import { query } from '../core/server.ts'
 import type { Delivery, Watch, WatchersCommand } from '../load/watchers.ts'
 
-/** Bounds every command to the watchers; longer than their own timeouts. */
+/** The timeout for a command to the watchers. It is longer than the timeouts in the watchers. */
 const commandTimeoutMs = 330_000
 
 export interface WatchLoad {
@@ -16,34 +16,34 @@ export interface WatchLoad {
   streams: number
 }
 
-/** Which of the scheduled jobs the streams follow. */
+/** Describes which of the scheduled jobs the streams follow. */
 interface WatchedJobs {
   name: string
   pathsOf(ids: readonly string[]): string[]
-  /** Events that a stream starts with. */
+  /** The number of events with which a stream starts. */
   eventsAtStart: number
   /** The jobs that complete during the measurement. */
   endingOf(ids: readonly string[]): readonly string[]
 }
 
-/** The number of jobs that a stream of all jobs starts with. */
-const scheduledJobs = 100
+/** A stream of all jobs starts with one event per scheduled job. */
+const scheduledJobCount = 100
 
 export const principal: WatchedJobs = {
   name: 'Accepted, all jobs of a principal',
   pathsOf: () => ['/events'],
-  eventsAtStart: scheduledJobs,
+  eventsAtStart: scheduledJobCount,
   endingOf: (ids) => ids.slice(0, 1),
 }
 
 export const singleJobs: WatchedJobs = {
-  name: `Accepted, one job per stream (${scheduledJobs} jobs)`,
+  name: `Accepted, one job per stream (${scheduledJobCount} jobs)`,
   pathsOf: (ids) => ids.map((id) => `/jobs/${id}/events`),
   eventsAtStart: 1,
   endingOf: (ids) => ids,
 }
 
-/** An API and a worker. Both are new in each round, since the memory of the API is measured. */
+/** An API and a worker. Each round starts new processes, because the memory of the API is measured. */
 export const watched = ({ name, ...jobs }: WatchedJobs): Contender<WatchLoad> => ({
   name,
   async open({ server, directory }) {
@@ -57,7 +57,7 @@ export const watched = ({ name, ...jobs }: WatchedJobs): Contender<WatchLoad> =>
           startAccepted('worker', directory, { DATABASE_URL: databaseUrl }),
         ])
         try {
-          const ids = await scheduleJobs(databaseUrl, 'anonymous', scheduledJobs)
+          const ids = await scheduleJobs(databaseUrl, 'anonymous', scheduledJobCount)
           const watch = {
             port: Number(new URL(api.url).port),
             paths: jobs.pathsOf(ids),
@@ -76,7 +76,7 @@ export const watched = ({ name, ...jobs }: WatchedJobs): Contender<WatchLoad> =>
   },
 })
 
-/** Bare Node.js, without a database. */
+/** A server with bare Node.js, without a database. */
 export const bare: Contender<WatchLoad> = {
   name: 'bare Node.js',
   open: async ({ directory }) => ({

@@ -3,7 +3,7 @@ import { format } from './format.ts'
 import type { Server } from './server.ts'
 import { quantile } from './stats.ts'
 
-/** The lowest latencies that any client of Postgres can have on this machine, in milliseconds. */
+/** The lowest latencies that a client of Postgres can reach on this machine, in milliseconds. */
 export interface BaselineLatency {
   /** A statement that reads nothing. */
   roundTrip: Percentiles
@@ -16,9 +16,9 @@ interface Percentiles {
   p99: number
 }
 
-const statementsEach = 500
+const statementsPerKind = 500
 
-/** Measures one statement after another on a connection of its own. Call it while the machine is idle. */
+/** Runs statements one after another on one connection and measures them. Call this while the machine is idle. */
 export async function measureBaselineLatency(server: Server): Promise<BaselineLatency> {
   const client = new pg.Client({ connectionString: await server.createDatabase('baseline') })
   await client.connect()
@@ -26,7 +26,7 @@ export async function measureBaselineLatency(server: Server): Promise<BaselineLa
     await client.query('create table row (id integer)')
     const measure = async (name: string, text: string): Promise<Percentiles> => {
       const latencies: number[] = []
-      for (let count = 0; count < statementsEach; count++) {
+      for (let count = 0; count < statementsPerKind; count++) {
         const begun = performance.now()
         await client.query({ name, text })
         latencies.push(performance.now() - begun)
@@ -40,8 +40,8 @@ export async function measureBaselineLatency(server: Server): Promise<BaselineLa
   }
 }
 
-/** Describes how long a number of sequential statements, some of which commit, take at least. */
+/** Describes the shortest time in which `statements` sequential statements can run, if `commits` of them commit. */
 export function describeLeastLatency({ roundTrip, commit }: BaselineLatency, statements: number, commits: number) {
   const least = (statements - commits) * roundTrip.p50 + commits * commit.p50
-  return `${format(least)} ms on this machine while it is idle, when one commit in a hundred takes ${format(commit.p99)} ms`
+  return `${format(least)} ms while the machine is idle (p99 of a commit: ${format(commit.p99)} ms)`
 }

@@ -2,6 +2,7 @@ import { format } from './format.ts'
 import type { LineChart, Table } from './scenario.ts'
 import { median } from './stats.ts'
 
+// In pixels.
 const width = 720
 const labelWidth = 230
 const valueWidth = 90
@@ -10,7 +11,8 @@ const rowHeight = 30
 export const escapeXml = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 
 /**
- * Draws the first metric of a table as an SVG: a bar to the median, and a line from the lowest to the highest value.
+ * Draws the first metric of a table as an SVG. Each bar ends at the median. A line goes from the lowest to the highest
+ * value.
  */
 export function drawBars({ caption, metrics: [metric], series }: Table): string {
   if (!metric) throw new Error(`The table has no metric: ${caption}`)
@@ -18,7 +20,7 @@ export function drawBars({ caption, metrics: [metric], series }: Table): string 
     const values = samples.map((sample) => sample[metric.name] ?? Number.NaN)
     return { contender, middle: median(values), lowest: Math.min(...values), highest: Math.max(...values) }
   })
-  // In tables that compare situations rather than programs, all bars are ours.
+  // Some charts show only Accepted, in different situations. Then no name starts with Accepted, and all bars are ours.
   const named = bars.filter(({ contender }) => contender.startsWith('Accepted'))
   const isOurs = (bar: (typeof bars)[number]) => named.length === 0 || named.includes(bar)
   const top = Math.max(...bars.map(({ highest }) => highest))
@@ -40,7 +42,7 @@ export function drawBars({ caption, metrics: [metric], series }: Table): string 
 const plotHeight = 220
 const colors = ['#2563eb', '#ea580c', '#16a34a', '#9333ea', '#64748b']
 
-/** Draws lines over time as an SVG; the y axis starts at zero. */
+/** Draws lines over time as an SVG. The y axis starts at zero. */
 export function drawLines({ caption, xLabel, yLabel, lines, span }: LineChart): string {
   const points = lines.flatMap((line) => line.points)
   if (points.length === 0) throw new Error(`The chart has no points: ${caption}`)
@@ -77,7 +79,7 @@ export function drawLines({ caption, xLabel, yLabel, lines, span }: LineChart): 
   return frame({ caption, title: yLabel, height }, rows)
 }
 
-/** Rounds up to the next of 1, 2, 4, 6, 8, 10, 20, … */
+/** Rounds up to the next number of the series 1, 2, 4, 6, 8, 10, 20, 40, … */
 function roundUp(value: number): number {
   if (!(value > 0)) return 1
   const unit = 10 ** Math.floor(Math.log10(value))
@@ -88,7 +90,7 @@ function frame(
   { caption, title, height }: { caption: string; title: string; height: number },
   rows: readonly string[],
 ): string {
-  // The background is drawn, since the page may be dark.
+  // Draws a background, because the page may be dark.
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="13" fill="#0f172a">
 <title>${escapeXml(caption)}</title>
 <rect width="100%" height="100%" rx="6" fill="#f8fafc"/>

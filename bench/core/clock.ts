@@ -1,2 +1,2 @@
-/** Returns milliseconds of CLOCK_MONOTONIC (on Linux), which all processes of the machine share and nothing adjusts. */
+/** Returns milliseconds of a monotonic clock. All processes of the machine share this clock (on Linux). */
 export const now = (): number => Number(process.hrtime.bigint()) / 1e6

@@ -1,22 +1,22 @@
 import { cpuOf, cpuOfTree } from './proc.ts'
 import { query, type Server } from './server.ts'
 
-/** What a measurement cost in a database and in some processes. */
+/** The resources that a measurement used in a database and in some processes. */
 export interface Cost {
   walBytes: number
-  /** Transactions that wrote, counted by their ids. */
+  /** Transactions that wrote something: the number of transaction ids that Postgres has assigned. */
   commits: number
   /** CPU seconds. */
   postgresCpu: number
   processCpu: number
-  /** Updates of the status table, and those within their page and without an index change (HOT). */
+  /** Updates of the status table, and how many of them were HOT: within their page and without an index change. */
   updates: number
   hotUpdates: number
-  /** New dead rows, of all tables. */
+  /** New dead rows in all tables. */
   dead: number
 }
 
-/** Starts counting; the returned function gives the cost since the start. */
+/** Starts counting. The returned function returns the cost since the start. */
 export async function startCost(
   server: Server,
   database: string,
@@ -58,7 +58,7 @@ export async function startCost(
   }
 }
 
-/** Divides a cost by the number of requests or jobs; CPU in microseconds. */
+/** Returns the cost per request or job. CPU time is in microseconds. */
 export const costPer = (cost: Cost, count: number) => ({
   walBytes: cost.walBytes / count,
   commits: cost.commits / count,

@@ -2,12 +2,13 @@ import { fileURLToPath } from 'node:url'
 import { escapeXml } from './chart.ts'
 import type { Profile } from './inspector.ts'
 
-/** A function as called from one caller, with everything it calls. */
+/** A function as called by one caller, and the functions that it calls. */
 export interface Frame {
-  /** Function and file. The name of V8's own work is in parentheses. */
+  /** Function and file. For work of V8 itself, a name in parentheses, such as `(garbage collector)`. */
   name: string
-  /** Microseconds in the function itself, and including what it calls. */
+  /** Microseconds in the function itself. */
   self: number
+  /** Microseconds in the function and in the functions that it calls. */
   total: number
   called: Frame[]
 }
@@ -21,7 +22,7 @@ export function toFrames(profile: Profile, root: string): Frame {
   const nodes = new Map(profile.nodes.map((node) => [node.id, node]))
   const frameOf = (ids: readonly number[], name: string): Frame => {
     const self = ids.reduce((sum, id) => sum + (selves.get(id) ?? 0), 0)
-    // V8 lists a function once for each way in which it was compiled.
+    // V8 lists a function several times if it was compiled in several ways.
     const calls = Map.groupBy(
       ids.flatMap((id) => nodes.get(id)?.children ?? []),
       (id) => nameOf(nodes.get(id)?.callFrame, root),
@@ -43,7 +44,7 @@ function nameOf(frame: Profile['nodes'][number]['callFrame'] | undefined, root: 
   return `${functionName || '(anonymous)'} ${path}:${lineNumber + 1}`
 }
 
-/** Returns the functions with the most time of their own, each with its share of the whole (0 to 1). */
+/** Returns the functions with the largest `self` time, each with its share of the total time (0 to 1). */
 export function topFunctions(root: Frame, count: number): { name: string; share: number }[] {
   const selves = new Map<string, number>()
   const add = ({ name, self, called }: Frame) => {
@@ -57,9 +58,10 @@ export function topFunctions(root: Frame, count: number): { name: string; share:
     .map(([name, self]) => ({ name, share: self / root.total }))
 }
 
+// In pixels.
 const width = 1200
 const rowHeight = 16
-/** Narrower frames are left out. */
+/** Frames that are narrower than this are not drawn. */
 const minFrameWidth = 0.6
 const maxDepth = 48
 
@@ -95,7 +97,7 @@ ${boxes.join('\n')}
 `
 }
 
-/** V8 itself, Node.js, this project, and packages each have a color. */
+/** Returns the color of a function: V8, Node.js, this project and packages have different colors. */
 function colorOf(name: string): string {
   if (name.startsWith('(') && !name.includes(' ')) return '#cbd5e1'
   if (name.includes(' node:')) return '#bae6fd'

@@ -2,24 +2,24 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Completed, Feed, FeedStopped } from '../contenders/flow-process.ts'
 import type { Process } from './process.ts'
 
-/** Jobs that are enqueued as fast as they complete. */
+/** A flow of jobs, in which a new job is enqueued for each completed job. */
 export interface Flow {
   /** The number of jobs that have completed. */
   completed(): number
-  /** Waits, and returns how many jobs completed per second meanwhile. */
+  /** Waits for `seconds`. Returns how many jobs completed per second in that time. */
   rate(seconds: number): Promise<number>
-  /** Stops enqueueing; returns how many jobs could not be enqueued. */
+  /** Stops the feeder. Returns how many jobs could not be enqueued. */
   stop(): Promise<number>
 }
 
-/** Keeps a number of jobs in flight: the worker reports what has completed, and the feeder enqueues as many again. */
-export function startFlow(feeder: Process, worker: Process, maxInFlight: number): Flow {
+/** Keeps jobs in flight. The worker reports completed jobs, and the feeder enqueues the same number of new jobs. */
+export function startFlow(feeder: Process, worker: Process, maxJobsInFlight: number): Flow {
   let count = 0
   worker.onMessage<Completed>(({ completed }) => {
     count += completed
     feeder.send({ completed } satisfies Completed)
   })
-  feeder.send({ maxInFlight } satisfies Feed)
+  feeder.send({ maxJobsInFlight } satisfies Feed)
   return {
     completed: () => count,
     async rate(seconds) {
@@ -28,7 +28,7 @@ export function startFlow(feeder: Process, worker: Process, maxInFlight: number)
       return (count - before) / ((performance.now() - begun) / 1000)
     },
     async stop() {
-      feeder.send({ maxInFlight: 0 } satisfies Feed)
+      feeder.send({ maxJobsInFlight: 0 } satisfies Feed)
       return (await feeder.receive<FeedStopped>()).failed
     },
   }

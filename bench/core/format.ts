@@ -1,3 +1,3 @@
-/** Formats a number with three significant digits, or as a whole number from 100 up. */
+/** Formats a number below 100 with three significant digits, and a larger number as a whole number. */
 export const format = (value: number): string =>
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en-US') : String(Number(value.toPrecision(3)))

@@ -8,7 +8,7 @@ type Common = Pick<Goal, 'measure' | 'reason' | 'variant'> & {
   metric: string
 }
 
-/** A goal that the median of a metric is at most `maximum`. */
+/** Creates a goal: the median of a metric must be at most `maximum`. */
 export function atMost(
   series: readonly Series[],
   { contender, metric, maximum, unit, ...goal }: Common & { maximum: number; unit: string },
@@ -22,11 +22,32 @@ export function atMost(
   }
 }
 
-/** A goal that a contender reaches at least `minimum` times the figure of another one in the same round. */
+/**
+ * Creates a goal: the figure of a contender must be at least `minimum` times the figure of another contender.
+ *
+ * @param goal.comparedWith the name of the other contender in the report; default `other`
+ */
 export function atLeast(
   series: readonly Series[],
-  { contender, metric, other, minimum, ...goal }: Common & { other: string; minimum: number },
+  {
+    contender,
+    metric,
+    other,
+    comparedWith = other,
+    minimum,
+    ...goal
+  }: Common & { other: string; comparedWith?: string; minimum: number },
 ): Goal {
   const measured = ratio(series, metric, contender, other)
-  return { ...goal, bound: `≥ ${minimum} ×`, measured: `${format(measured)} ×`, isMet: measured >= minimum }
+  return {
+    ...goal,
+    comparedWith,
+    bound: `≥ ${minimum} ×`,
+    measured: `${format(measured)} ×`,
+    isMet: measured >= minimum,
+  }
 }
+
+/** Describes a goal and the measured figure in one line. */
+export const describeGoal = ({ measure, comparedWith, variant, measured, bound }: Goal): string =>
+  `${measure}${comparedWith ? ` ÷ ${comparedWith}` : ''}${variant ? ` (${variant})` : ''}: ${measured} (goal ${bound})`

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 
-/** The environment that lets the inspector of a Node.js process open at a port. */
+/** Returns the environment variable that sets the inspector port of a Node.js process. */
 export const inspectable = (port: number): NodeJS.ProcessEnv => ({ NODE_OPTIONS: `--inspect-port=127.0.0.1:${port}` })
 
-/** Bounds how long an inspector may take to open and to answer. */
-const timeoutMs = 30_000
+/** Bounds how long an inspector may take to open, and how long it may take to answer a message. */
+const inspectorTimeoutMs = 30_000
 
 /** A client of the Chrome DevTools Protocol. */
 interface Inspector {
@@ -13,14 +13,14 @@ interface Inspector {
 }
 
 async function openInspector(pid: number, port: number): Promise<Inspector> {
-  // Node.js opens its inspector at this signal.
+  // This signal makes Node.js open its inspector.
   process.kill(pid, 'SIGUSR1')
   const socket = new WebSocket(await inspectorUrl(port))
-  await once(socket, 'open', { signal: AbortSignal.timeout(timeoutMs) })
+  await once(socket, 'open', { signal: AbortSignal.timeout(inspectorTimeoutMs) })
   let id = 0
   return {
     async send(method, params = {}) {
-      const signal = AbortSignal.timeout(timeoutMs)
+      const signal = AbortSignal.timeout(inspectorTimeoutMs)
       socket.send(JSON.stringify({ id: ++id, method, params }))
       const [{ data }] = await once(socket, 'message', { signal })
       const { error, result } = JSON.parse(data)
@@ -32,7 +32,7 @@ async function openInspector(pid: number, port: number): Promise<Inspector> {
 }
 
 async function inspectorUrl(port: number): Promise<string> {
-  const deadline = performance.now() + timeoutMs
+  const deadline = performance.now() + inspectorTimeoutMs
   for (;;) {
     const response = await fetch(`http://127.0.0.1:${port}/json/list`).catch(() => undefined)
     const [target] = response ? ((await response.json()) as { webSocketDebuggerUrl: string }[]) : []
@@ -42,7 +42,7 @@ async function inspectorUrl(port: number): Promise<string> {
   }
 }
 
-/** Makes a Node.js process collect its garbage, so that what is left in memory is in use. */
+/** Makes a Node.js process collect its garbage. The memory that remains is in use. */
 export async function collectGarbage(pid: number, port: number): Promise<void> {
   const inspector = await openInspector(pid, port)
   try {
@@ -52,7 +52,7 @@ export async function collectGarbage(pid: number, port: number): Promise<void> {
   }
 }
 
-/** A CPU profile (Profiler.Profile). */
+/** A CPU profile: `Profiler.Profile` of the Chrome DevTools Protocol. */
 export interface Profile {
   nodes: {
     id: number

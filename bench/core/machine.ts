@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { cpus, release, totalmem } from 'node:os'
 
-/** When, where and with which commit a run was made. */
+/** The date, machine and commit of a run. */
 export interface Machine {
   date: string
   processors: number
   model: string
   /** In GiB. */
   memory: number
+  /** Major and minor version. */
   kernel: string
   node: string
   commit: string
@@ -18,7 +19,7 @@ export const describeMachine = (): Machine => ({
   processors: cpus().length,
   model: cpus()[0]?.model ?? 'processor',
   memory: Math.round(totalmem() / 2 ** 30),
-  kernel: release(),
+  kernel: release().match(/^\d+\.\d+/)?.[0] ?? release(),
   node: process.version,
   commit: describeCommit(),
 })
@@ -32,7 +33,7 @@ function describeCommit(): string {
       stdio: ['ignore', 'pipe', 'ignore'],
     }).trim()
   } catch {
-    // Not a Git checkout, or no Git.
+    // Git is missing, or this directory is not a Git checkout.
     return 'unknown'
   }
 }

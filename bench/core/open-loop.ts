@@ -1,21 +1,21 @@
 import { type Process, startModule } from './process.ts'
 
-/** The result of an open loop: requests are sent at fixed times, whether or not earlier ones have been answered. */
+/** The result of an open loop, which sends requests at fixed times, even if earlier requests have no response yet. */
 export interface OpenLoop {
-  /** Milliseconds from when a request was due until it was answered. */
+  /** Milliseconds from the due time of a request to its response. */
   p50: number
   p99: number
   max: number
-  /** Milliseconds by which the load generator itself sent late (p99). They are part of the latency. */
+  /** How late the load generator sent the request, in milliseconds (p99). The latency includes this delay. */
   late: number
-  /** When each request was due, by the clock that processes share, and its latency. */
+  /** One entry per request: its due time, which is a value of `now` in clock.ts, and its latency. */
   requests: readonly (readonly [due: number, latency: number])[]
 }
 
 /** Starts the load generator in a process of its own. */
 export const startOpenLoop = (directory: string): Process => startModule('bench/load/open-loop.ts', directory, {})
 
-/** Sends POSTs, each with its own idempotency key. The load generator exits if one is not accepted. */
+/** Sends POSTs, each with its own idempotency key. The load generator exits if a response is not a 202. */
 export function openLoop(
   loader: Process,
   load: { url: string; perSecond: number; seconds: number },

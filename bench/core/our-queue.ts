@@ -2,13 +2,13 @@ import { type Database, openDatabase } from '../../src/db/database.ts'
 import type { Operation } from '../../src/operation.ts'
 import { type PgBoss, prepareQueues, startBoss } from '../../src/queue/boss.ts'
 
-/** What our `enqueue` needs. */
+/** The database and the queue, as our `enqueue` needs them. */
 export interface OurQueue {
   database: Database
   boss: PgBoss
 }
 
-/** Opens our database and queue like the API does, and creates the queues of the operations. */
+/** Opens our database and queue as the API does, and creates the queues of the operations. */
 export async function openQueue(
   url: string,
   operations: readonly Operation[],

@@ -2,18 +2,18 @@ import { execFile } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { install } from './install.ts'
+import { hasProgram, installPackage } from '../../test/support/debian-package.ts'
 
 export interface PgbenchRun {
   script: string
   clients: number
-  /** A duration, or runs of the script per client. */
+  /** The end: after a number of seconds, or after a number of runs of the script per client. */
   end: { seconds: number } | { runs: number }
 }
 
-/** Runs a script with prepared statements; each client has a variable `count`. Returns runs per second. */
+/** Runs a script with prepared statements. Each client has a variable `count`. Returns the runs per second. */
 export async function pgbench(directory: string, url: string, { script, clients, end }: PgbenchRun): Promise<number> {
-  install('postgresql-client', 'pgbench')
+  installPackage('postgresql-client', () => hasProgram('pgbench'))
   const file = join(directory, 'pgbench.sql')
   await writeFile(file, script)
   const until = 'seconds' in end ? ['-T', String(end.seconds)] : ['-t', String(end.runs)]

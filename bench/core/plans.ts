@@ -1,7 +1,7 @@
 import { query, type Server } from './server.ts'
 import { followLog } from './server-log.ts'
 
-/** One execution of a statement, sent by a client or run by a function. */
+/** One execution of a statement that a client has sent or that a function has run. */
 export interface Execution {
   application: string
   statement: string
@@ -27,14 +27,18 @@ const settings = {
   'auto_explain.log_min_duration': '0',
   'auto_explain.log_analyze': 'on',
   'auto_explain.log_buffers': 'on',
-  // Reading the clock for each row would dominate the durations.
+  // With timing on, Postgres reads the clock for each row, which would take most of the duration.
   'auto_explain.log_timing': 'off',
   'auto_explain.log_nested_statements': 'on',
   'auto_explain.log_parameter_max_length': '0',
   'auto_explain.log_format': 'json',
 }
 
-/** Logs the plan of each statement in new sessions of a database; the returned function stops that and returns them. */
+/**
+ * Makes new sessions of a database log the plans of their statements.
+ *
+ * @returns a function that stops the logging and returns the logged executions
+ */
 export async function startExplaining(server: Server, database: string): Promise<() => Promise<Execution[]>> {
   for (const [name, value] of Object.entries(settings))
     await query(server.urlOf('postgres'), `alter database ${database} set ${name} = '${value}'`)
@@ -47,7 +51,7 @@ export async function startExplaining(server: Server, database: string): Promise
 
 function parseExecutions(log: string, database: string): Execution[] {
   const executions: Execution[] = []
-  // Postgres starts the further lines of an entry with a tab.
+  // In the log, an entry may have several lines. All lines but the first start with a tab.
   for (const entry of log.split(/\n(?!\t)/)) {
     const [, loggedDatabase, application = '', duration, text] =
       entry.match(/^([^|]*)\|([^|]*)\|LOG: {2}duration: ([\d.]+) ms {2}plan:\n([\s\S]*)$/) ?? []
@@ -67,7 +71,7 @@ export function nodesOf(plan: PlanNode): PlanNode[] {
   return [plan, ...(plan.Plans ?? []).flatMap(nodesOf)]
 }
 
-/** Returns how many pages (8 kB) a plan touched, and how many of them had to be read into memory. */
+/** Returns how many pages (8 kB) a plan touched, and how many of these pages were not in shared buffers yet. */
 export const pagesOf = (plan: PlanNode) => ({
   touched: (plan['Shared Hit Blocks'] ?? 0) + (plan['Shared Read Blocks'] ?? 0),
   read: plan['Shared Read Blocks'] ?? 0,

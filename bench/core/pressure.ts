@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 
 export interface Pressure {
-  /** The percentage of the time in which a runnable task waited for a processor; undefined without kernel support. */
+  /** The percentage of the time in which a runnable task waited for a processor. Undefined without kernel support. */
   cpuPressure?: number
 }
 
-/** Starts measuring CPU pressure on the whole machine; the returned function gives the value since the start. */
+/** Starts measuring the CPU pressure of the whole machine. The returned function returns the pressure since then. */
 export function startPressure(): () => Pressure {
   const before = stalledMicroseconds()
   const begun = performance.now()
@@ -16,7 +16,7 @@ export function startPressure(): () => Pressure {
   }
 }
 
-/** Since boot (Linux, Documentation/accounting/psi.rst). */
+/** Reads how long tasks have waited for a processor since boot (Linux, Documentation/accounting/psi.rst). */
 function stalledMicroseconds(): number | undefined {
   try {
     const [, total] = readFileSync('/proc/pressure/cpu', 'utf8').match(/^some .*total=(\d+)$/m) ?? []

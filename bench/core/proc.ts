@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 /** sysconf(_SC_CLK_TCK), 100 on every Linux. */
 const ticksPerSecond = 100
 
-// Returns the fields after the name, which may contain spaces (proc(5)). Index 0 is field 3; utime, stime, cutime and
-// cstime are fields 14 to 17.
+// Returns the fields of /proc/<pid>/stat after the process name (proc(5)). The name may contain spaces. Index 0 is
+// field 3. The fields 14 to 17 are utime, stime, cutime and cstime.
 function statOf(pid: number): string[] | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
@@ -22,8 +22,8 @@ export function cpuOf(pid: number): number {
 }
 
 /**
- * Returns how long the main thread of a process has run, and how long it was runnable but waited for a processor, in
- * seconds (/proc/…/schedstat; Documentation/scheduler/sched-stats.rst of Linux).
+ * Returns two times of the main thread of a process, in seconds: how long it ran, and how long it waited for a
+ * processor (/proc/…/schedstat; Documentation/scheduler/sched-stats.rst of Linux).
  */
 export function threadOf(pid: number): { computed: number; waited: number } {
   const nanoseconds = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ').map(Number)
@@ -31,7 +31,7 @@ export function threadOf(pid: number): { computed: number; waited: number } {
   return { computed: computed / 1e9, waited: waited / 1e9 }
 }
 
-/** Returns the CPU time of a process and its children, including those that have exited, in seconds. */
+/** Returns the CPU time of a process and its children, in seconds. Includes children that have exited. */
 export function cpuOfTree(pid: number): number {
   const own = statOf(pid)
   const exited = own ? (Number(own[13]) + Number(own[14])) / ticksPerSecond : 0

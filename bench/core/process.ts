@@ -31,7 +31,7 @@ export async function stopProcesses(): Promise<void> {
   await Promise.all([...running].map((one) => one.stop()))
 }
 
-/** Starts a module of the bench in a process of its own. */
+/** Starts a module of the bench in a new process. */
 export function startModule(path: string, directory: string, env: NodeJS.ProcessEnv): Process {
   return wrap(fork(join(root, path), options(env)), outputFile(directory, path))
 }
@@ -61,9 +61,9 @@ export async function startAccepted(
 const outputFile = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)
 
 const options = (env: NodeJS.ProcessEnv) => ({
-  // Otherwise V8 would discard the compiled code of a process that is idle while other contenders are measured.
+  // A process is idle while other contenders are measured. By default, V8 would discard its compiled code meanwhile.
   execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning', '--no-flush-bytecode'],
-  // Caches compiled code, because the same programs are started many times.
+  // The cache saves compile time: the bench starts the same programs many times.
   env: { NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-bench'), ...process.env, ...env },
   stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],
 })
@@ -101,7 +101,7 @@ function wrap(child: ChildProcess, output: string): Process {
     },
     unexpectedExit,
     send(message) {
-      // A process may exit at any time; `receive` and `unexpectedExit` report that.
+      // The process may have exited. `receive` and `unexpectedExit` report an exit, so `send` ignores it.
       if (child.connected) child.send(message, () => {})
     },
     async stop() {

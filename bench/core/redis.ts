@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { install } from './install.ts'
+import { hasProgram, installPackage } from '../../test/support/debian-package.ts'
 import { freePort } from './process.ts'
 
 export interface Redis {
@@ -12,9 +12,9 @@ export interface Redis {
   stop(): Promise<void>
 }
 
-/** Starts a Redis that, like Postgres, syncs what it wrote to disk before it answers. */
+/** Starts a Redis that syncs each write to disk before it answers, as Postgres does with each commit. */
 export async function startRedis(directory: string): Promise<Redis> {
-  install('redis-server', 'redis-server')
+  installPackage('redis-server', () => hasProgram('redis-server'))
   const port = await freePort()
   const dir = join(directory, 'redis')
   await mkdir(dir)
@@ -23,7 +23,7 @@ export async function startRedis(directory: string): Promise<Redis> {
   const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const exited = once(child, 'exit')
   await Promise.race([
-    isReady(child.stdout),
+    untilReady(child.stdout),
     exited.then(() => Promise.reject(new Error(`redis-server exited; its arguments were ${args.join(' ')}`))),
   ])
   return {
@@ -36,9 +36,9 @@ export async function startRedis(directory: string): Promise<Redis> {
   }
 }
 
-function isReady(output: NodeJS.ReadableStream): Promise<void> {
+function untilReady(output: NodeJS.ReadableStream): Promise<void> {
   return new Promise((resolve) => {
-    // Keep reading, so that Redis never blocks on a full pipe.
+    // Reading continues after the promise has resolved. Otherwise Redis would block on a full pipe.
     createInterface({ input: output }).on('line', (line) => {
       if (line.includes('Ready to accept connections')) resolve()
     })

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { BaselineLatency } from './baseline-latency.ts'
 import { drawBars, drawLines } from './chart.ts'
 import { format } from './format.ts'
+import { describeGoal } from './goal.ts'
 import type { Machine } from './machine.ts'
 import type { Pressure } from './pressure.ts'
 import { type Goal, type ScenarioResult, type Table, warmUp } from './scenario.ts'
@@ -19,7 +20,7 @@ export interface Run extends Machine, Pressure {
 
 type MeasuredScenario = { name: string; title: string } & ScenarioResult & Pressure
 
-/** Reads the runs in a results file; none if it does not exist. */
+/** Reads the runs in a results file. Returns no runs if the file does not exist. */
 export async function readRuns(file: string): Promise<Run[]> {
   try {
     return JSON.parse(await readFile(file, 'utf8'))
@@ -33,7 +34,8 @@ export const writeRuns = (file: string, runs: readonly Run[]): Promise<void> =>
   writeFile(file, `${JSON.stringify(runs, null, 2)}\n`)
 
 /**
- * Adds a run to earlier ones and drops their results of the same scenarios. Quick runs and full runs are never mixed.
+ * Adds a run to earlier runs. Drops earlier results of the scenarios that this run has measured. A quick run drops all
+ * full runs, and a full run drops all quick runs.
  */
 export function mergeRun(earlier: readonly Run[], run: Run): Run[] {
   const measured = new Set(run.scenarios.map(({ name }) => name))
@@ -48,51 +50,65 @@ export async function writeReport(directory: string, runs: readonly Run[]): Prom
   await rm(join(directory, 'charts'), { recursive: true, force: true })
   await mkdir(join(directory, 'charts'), { recursive: true })
   const scenarios = runs.flatMap(({ scenarios }) => scenarios).toSorted(byNumber)
-  // The goals do not apply to a quick run. Quick runs and full runs are never mixed.
+  // `mergeRun` never mixes quick runs and full runs, so all runs are of the same kind.
   const isQuick = runs.some(({ quick }) => quick)
   const sections: string[] = []
   for (const scenario of scenarios) sections.push(...(await sectionOf(directory, scenario, isQuick)))
-  const paragraphs = ['# Benchmark results', ...summaryOf(scenarios, isQuick), ...methodOf(runs), ...sections]
+  const paragraphs = [
+    '# Benchmark results',
+    ...(isQuick ? [quickWarning] : []),
+    ratioTable(scenarios, isQuick),
+    legend,
+    ...methodOf(runs),
+    '## Limits',
+    limitTable(scenarios, isQuick),
+    ...sections,
+  ]
   await writeFile(join(directory, 'RESULTS.md'), `${paragraphs.join('\n\n')}\n`)
 }
 
 const numberOf = ({ name }: { name: string }) => Number(name.slice(1))
 const byNumber = (a: { name: string }, b: { name: string }) => numberOf(a) - numberOf(b)
 
-function summaryOf(scenarios: readonly MeasuredScenario[], isQuick: boolean): string[] {
-  const lines = scenarios.flatMap((scenario) =>
-    linesOf(scenario.goals).map(({ measure, bound, measured, isMet }) => [
-      `[${scenario.name}](#${anchorOf(scenario)}) ${scenario.title}`,
-      measure,
-      measured,
-      bound,
-      isQuick ? '' : isMet ? 'met' : '**missed**',
-    ]),
+const quickWarning =
+  '**Quick run: each scenario ran once and briefly, to check that the bench works. The figures mean nothing.**'
+
+const legend =
+  'A ratio divides the figure in the second column by that in the third. The section of a scenario says why a goal is missed. Goals for a single figure are under [Limits](#limits).'
+
+function ratioTable(scenarios: readonly MeasuredScenario[], isQuick: boolean): string {
+  const rows = goalRows(scenarios, isQuick).flatMap(({ scenario, measure, comparedWith, measured, bound, result }) =>
+    comparedWith === undefined ? [] : [[scenario, measure, comparedWith, measured, bound, result]],
   )
-  const warning = isQuick
-    ? ['**Quick run: each contender ran once and small, to check that the bench works. The figures mean nothing.**']
-    : []
-  const legend =
-    'A ratio (`×`) is ours divided by the other one. The scenario sections say why a goal is missed. [How it was measured](#how-it-was-measured).'
-  return [...warning, tableOf([['scenario', 'measure', 'measured', 'goal', 'result'], ...lines]), legend]
+  return tableOf([['scenario', 'measured', 'compared with', 'ratio', 'goal', 'result'], ...rows])
 }
 
-/** Merges goals that differ only in which of our contenders was measured into one line each. */
-function linesOf(goals: readonly Goal[]): Pick<Goal, 'measure' | 'bound' | 'measured' | 'isMet'>[] {
-  const groups = Map.groupBy(goals, ({ measure, bound }) => `${measure}|${bound}`)
+function limitTable(scenarios: readonly MeasuredScenario[], isQuick: boolean): string {
+  const rows = goalRows(scenarios, isQuick).flatMap(({ scenario, measure, comparedWith, measured, bound, result }) =>
+    comparedWith === undefined ? [[scenario, measure, measured, bound, result]] : [],
+  )
+  return tableOf([['scenario', 'measured', 'figure', 'limit', 'result'], ...rows])
+}
+
+/** Lists the goals. All variants of a goal share a row. Goals do not apply to a quick run, so its results are empty. */
+const goalRows = (scenarios: readonly MeasuredScenario[], isQuick: boolean) =>
+  scenarios.flatMap(({ name, title, goals }) =>
+    mergeVariants(goals).map(({ isMet, ...goal }) => ({
+      ...goal,
+      scenario: `${name} ${title}`,
+      result: isQuick ? '' : isMet ? 'met' : '**missed**',
+    })),
+  )
+
+/** Merges goals that differ only in the measured variant of Accepted. */
+function mergeVariants(goals: readonly Goal[]): Omit<Goal, 'variant' | 'reason'>[] {
+  const groups = Map.groupBy(goals, ({ measure, comparedWith, bound }) => [measure, comparedWith, bound].join('|'))
   return [...groups.values()].map((group) => {
-    const [{ measure, bound }] = group as [Goal]
+    const [{ variant: _, reason: __, ...goal }] = group as [Goal]
     const measured = group.map(({ measured, variant }) => (variant ? `${measured} (${variant})` : measured)).join(', ')
-    return { measure, bound, measured, isMet: group.every(({ isMet }) => isMet) }
+    return { ...goal, measured, isMet: group.every(({ isMet }) => isMet) }
   })
 }
-
-/** The anchor that GitHub gives a heading. */
-const anchorOf = ({ name, title }: { name: string; title: string }) =>
-  `${name}: ${title}`
-    .toLowerCase()
-    .replaceAll(/[^\w\- ]/g, '')
-    .replaceAll(' ', '-')
 
 function methodOf(runs: readonly Run[]): string[] {
   const environments = Map.groupBy(runs, environmentOf)
@@ -141,10 +157,10 @@ function runTable(runs: readonly Run[]): string {
 }
 
 const method = [
-  'The number of rounds holds unless a caption says otherwise. Round trip and commit are the latencies of Postgres while the machine is idle: a statement that reads nothing, and one that inserts a row and commits.',
-  'Postgres, the measured programs and the load generator share the machine. Contenders take turns. A figure is the median of its rounds, with the lowest and the highest in parentheses. A ratio is the median of the ratios within each round.',
-  `What is measured at a fixed rate is warmed up before with ${warmUp.perSecond} requests or jobs per second for ${warmUp.seconds} s, except in a quick run: V8 optimizes code for the last time after some 10,500 calls, nearly all of it at once. All Node.js processes run with \`--no-flush-bytecode\`, so that V8 keeps compiled code while other contenders are measured.`,
-  'CPU pressure is the percentage of the time in which a runnable task waited for a processor (`some` in `/proc/pressure/cpu`). A load that uses the machine fully causes much of it by itself. Of two runs of the same scenario, the one with more pressure was disturbed.',
+  'The number of rounds applies unless a caption gives another one. "Round trip" and "insert and commit" are the latencies of single statements while the machine is idle: the first statement reads nothing, the second inserts a row and commits.',
+  'Postgres, the measured programs and the load generator share the machine. Contenders take turns. A figure is the median of all rounds, with the lowest and the highest round in parentheses. A ratio is computed for each round, and its median is shown.',
+  `Before a measurement at a fixed rate, each contender gets ${warmUp.perSecond} requests or jobs per second for ${warmUp.seconds} s, except in a quick run. V8 optimizes nearly all of the code for the last time after some 10,500 calls, all at once. All Node.js processes run with \`--no-flush-bytecode\`, so that V8 keeps the compiled code of a contender while others are measured.`,
+  'CPU pressure is the percentage of the time in which a runnable task waited for a processor (`some` in `/proc/pressure/cpu`). A load that uses all processors causes much of it by itself. If the pressure of two runs of a scenario differs, other programs disturbed the run with more pressure.',
 ]
 
 async function sectionOf(directory: string, scenario: MeasuredScenario, isQuick: boolean): Promise<string[]> {
@@ -166,19 +182,13 @@ async function sectionOf(directory: string, scenario: MeasuredScenario, isQuick:
   return parts
 }
 
-/** Explains the missed goals; goals with the same reason share a paragraph. */
+/** Explains the missed goals. Goals with the same reason share a paragraph. */
 function missedIn(goals: readonly Goal[]): string[] {
   const missed = Map.groupBy(
     goals.filter(({ isMet }) => !isMet),
     ({ reason }) => reason,
   )
-  return [...missed].map(([reason, goals]) => {
-    const figures = goals.map(
-      ({ measure, variant, measured, bound }) =>
-        `${measure}${variant ? ` (${variant})` : ''}: ${measured} (goal ${bound})`,
-    )
-    return `**Missed:** ${figures.join('; ')}. ${reason}`
-  })
+  return [...missed].map(([reason, goals]) => `**Missed:** ${goals.map(describeGoal).join('; ')}. ${reason}`)
 }
 
 function figuresOf({ metrics, series }: Table): string {

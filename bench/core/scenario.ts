@@ -6,14 +6,14 @@ import type { Server } from './server.ts'
 /** The environment of a scenario and its contenders. */
 export interface Bench {
   server: Server
-  /** What a round trip and a commit take on this machine while it is idle. */
+  /** How long a round trip and a commit take while the machine is idle. */
   baseline: BaselineLatency
-  /** Run everything once and small. The figures of such a run mean nothing. */
+  /** Whether to run each scenario once and briefly. The figures of a quick run mean nothing. */
   quick: boolean
   /** How many times each contender is measured. Contenders take turns. */
   rounds: number
   soakMinutes: number
-  /** For logs and other files. */
+  /** The directory for logs and other files. */
   directory: string
   /** Prints a line of progress. */
   log(text: string): void
@@ -27,7 +27,7 @@ export interface Metric {
   label: string
 }
 
-/** Contenders side by side. The first metric is drawn as a chart. */
+/** The figures of several contenders. The report also draws the first metric as a chart. */
 export interface Table {
   caption: string
   metrics: readonly Metric[]
@@ -45,7 +45,7 @@ export interface LineChart {
   span?: { from: number; to: number; text: string }
 }
 
-/** A value at a time, in the unit of the x axis: seconds or minutes. */
+/** A value at a time. The unit of the time is the unit of the x axis: seconds or minutes. */
 export interface Point {
   time: number
   value: number
@@ -58,17 +58,20 @@ export interface Listing {
   rows: readonly (readonly string[])[]
 }
 
+/** An upper or lower bound for a figure of Accepted. */
 export interface Goal {
-  /** What is measured: `p50`, or `requests/s ÷ pg-boss`. Goals with the same measure and bound share a line. */
+  /** For example `p50`. */
   measure: string
-  /** Which of our contenders the goal is for, when several have the same goal. */
+  /** Names the divisor of the figure, for example `graphile-worker`. Undefined if the goal is an absolute limit. */
+  comparedWith?: string
+  /** Names the measured variant of Accepted, if several have the same goal. The variants share a row of the report. */
   variant?: string
-  /** For example `≥ 8 ×`. */
+  /** With its unit, for example `≥ 8 ×` or `≤ 2 ms`. */
   bound: string
-  /** For example `6.15 ×`. */
+  /** With its unit, for example `6.15 ×`. */
   measured: string
   isMet: boolean
-  /** What limits the figure, in sentences; printed if the goal is missed. */
+  /** Explains what limits the figure. The report prints these sentences if the goal is missed. */
   reason: string
 }
 
@@ -82,7 +85,7 @@ export interface ScenarioResult {
 }
 
 export interface Scenario {
-  /** `S1` and so on. */
+  /** For example `S1`. */
   name: string
   /** A few words. */
   title: string
@@ -92,7 +95,7 @@ export interface Scenario {
 /** A program that is measured. */
 export interface Contender<Load> {
   name: string
-  /** Starts its processes, on a database of its own. */
+  /** Starts the processes of the contender, on a database that no other contender uses. */
   open(bench: Bench): Promise<OpenContender<Load>>
 }
 
@@ -102,15 +105,15 @@ export interface OpenContender<Load> {
 }
 
 /**
- * Warms up processes that are measured at a fixed rate. V8 optimizes the code for the last time after about 10,500
- * calls, nearly all of it at the same time, which keeps two processors busy for a quarter of a second.
+ * The load that warms up processes before a measurement at a fixed rate. After about 10,500 calls, V8 optimizes nearly
+ * all of the code for the last time. This keeps two processors busy for a quarter of a second.
  */
 export const warmUp = { perSecond: 500, seconds: 25 }
 
 /**
- * Measures the contenders in turns, so that a disturbance of the machine hits all of them.
+ * Measures the contenders in turns, so that a disturbance of the machine affects all of them.
  *
- * @param before run once first, not measured; left out of a quick run
+ * @param before a load that runs once before the measurement; a quick run skips it
  */
 export async function interleave<Load>(
   { quick, log, rounds }: Pick<Bench, 'quick' | 'log' | 'rounds'>,
@@ -136,7 +139,7 @@ export const describeSample = (sample: Sample, metrics: readonly Metric[]): stri
     .flatMap(({ name, label }) => (sample[name] === undefined ? [] : `${label}: ${format(sample[name])}`))
     .join(' · ')
 
-/** Varies the order from round to round, so that no contender always follows the same one. */
+/** Changes the order every round, so that a contender does not always run after the same other contender. */
 function inOrder<One>(all: readonly One[], round: number): One[] {
   const first = Math.floor((round - 1) / 2) % all.length
   const rotated = [...all.slice(first), ...all.slice(0, first)]

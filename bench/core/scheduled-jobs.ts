@@ -5,7 +5,7 @@ import { createNote } from '../app/operations.ts'
 import { withQueue } from './our-queue.ts'
 import { query } from './server.ts'
 
-/** Enqueues jobs that are due in an hour, and returns their ids. */
+/** Enqueues jobs that are due in an hour. Returns their ids. */
 export const scheduleJobs = (url: string, principal: string, count: number): Promise<string[]> =>
   withQueue(url, [createNote], async ({ database, boss }) => {
     const runAt = new Date(Date.now() + 3_600_000)

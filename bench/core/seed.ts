@@ -3,21 +3,22 @@ import { post } from '../load/post.ts'
 
 /** Jobs to insert. */
 export interface Seed {
-  /** The id of an accepted job, whose rows are copied. */
+  /** The id of an accepted job. The rows of this job are copied. */
   template: string
   count: number
-  /** The ids contain times that are spread evenly between these two. */
+  /** The ids of the jobs contain times. These times are spread evenly between `from` and `to`. */
   from: Date
   to: Date
-  /** Insert succeeded jobs, which have no row in the queue. */
+  /** Whether the jobs have succeeded. Succeeded jobs have no row in the queue. */
   ended?: boolean
 }
 
-/** A table, and the columns that differ from the template's row; `new.id` and `new.at` are those of the new job. */
+/** A table in which a job has a row. */
 interface CopiedTable {
   table: string
   /** The column that holds the job's id. */
   key: string
+  /** SQL for the columns that differ from the template's row. `new.id` and `new.at` are id and time of the new job. */
   changed: Readonly<Record<string, string>>
 }
 
@@ -59,7 +60,7 @@ const tablesOf = (ended: boolean): readonly CopiedTable[] => [
   ...(ended ? [] : [queue]),
 ]
 
-/** Inserts jobs as if requests with idempotency keys had been accepted, with one statement per table. */
+/** Inserts jobs as if the API had accepted requests with idempotency keys. Runs one statement per table. */
 export async function seedJobs(url: string, { template, count, from, to, ended = false }: Seed): Promise<void> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
@@ -117,7 +118,7 @@ export async function vacuumAndCheckpoint(url: string): Promise<void> {
   }
 }
 
-/** Returns the last ten minutes, without the part before midnight (UTC), so that all ids are in today's partition. */
+/** Returns the last ten minutes, or less just after midnight (UTC). All ids then belong to today's partition. */
 export function recently(): { from: Date; to: Date } {
   const to = new Date()
   const midnight = new Date(to).setUTCHours(0, 0, 0, 0)
@@ -127,10 +128,10 @@ export function recently(): { from: Date; to: Date } {
 /** Older than the default retention of 7 days. */
 const expiredDaysAgo = 9
 
-/** One job in 100 had a failed attempt. */
-const failedAttemptEvery = 100
+/** One job in a hundred has a failed attempt. */
+const jobsPerFailedAttempt = 100
 
-/** Adds the partition of a day in which all jobs have succeeded and expired, with their keys and attempts. */
+/** Adds the partition of a past day, whose jobs have all succeeded and expired. Adds their keys and attempts too. */
 export async function addExpiredDay(
   url: string,
   { template, count }: Pick<Seed, 'template' | 'count'>,
@@ -146,7 +147,7 @@ export async function addExpiredDay(
       [from, to],
     )
     const { lower, upper } = rows[0] as { lower: string; upper: string }
-    // Does what accepted.create_job_partitions does. That function creates no partitions for past days.
+    // Does the same as accepted.create_job_partitions, which creates no partitions for past days.
     await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 50)`)
     await client.query(
       `alter table accepted.job attach partition accepted.${partition} for values from ('${lower}') to ('${upper}')`,
@@ -155,7 +156,7 @@ export async function addExpiredDay(
     await client.query(
       `insert into accepted.attempt (job_id, attempt, error)
       select id, 1, '{"code":"handler-failed","message":"Out of milk"}' from accepted.${partition}
-      where hashtext(id::text) % ${failedAttemptEvery} = 0`,
+      where hashtext(id::text) % ${jobsPerFailedAttempt} = 0`,
     )
   } finally {
     await client.end()

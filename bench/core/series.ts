@@ -19,7 +19,7 @@ function valuesOf(series: readonly Series[], contender: string, metric: string):
 export const medianOf = (series: readonly Series[], contender: string, metric: string): number =>
   median(valuesOf(series, contender, metric))
 
-/** Returns the median over the rounds of `contender ÷ other`, both taken from the same round. */
+/** Divides the figure of `contender` by the figure of `other`, for each round. Returns the median of these ratios. */
 export function ratio(series: readonly Series[], metric: string, contender: string, other: string): number {
   const divisors = valuesOf(series, other, metric)
   return median(valuesOf(series, contender, metric).map((value, round) => value / (divisors[round] as number)))

@@ -10,7 +10,7 @@ export interface Server {
   urlOf(database: string): string
   /** Creates an empty database and returns its URL. */
   createDatabase(name: string): Promise<string>
-  /** Creates a database with our schema and that of the bench's app, and returns its URL. */
+  /** Creates a database with our schema and the schema of the bench's app. Returns its URL. */
   createOurs(name: string): Promise<string>
   dropDatabase(name: string): Promise<void>
   /** Returns the settings that make commits durable, and the version. */
@@ -19,9 +19,9 @@ export interface Server {
 }
 
 /**
- * Starts Postgres with its defaults, except: `fsync` on, enough connections for all contenders, and enough room for
- * WAL. With the default `max_wal_size` it would make a checkpoint every minute, and most WAL would be the full-page
- * images that follow a checkpoint.
+ * Starts Postgres with `fsync`, enough connections for all contenders, and enough room for WAL. All other settings that
+ * affect speed are the defaults. With the default `max_wal_size`, Postgres would make a checkpoint every minute. Most
+ * WAL would then be full-page images, which Postgres writes after each checkpoint.
  *
  * @param dataDir a directory that the user postgres can enter
  */

@@ -12,7 +12,7 @@ export interface StatementCount {
   count: number
 }
 
-/** Starts counting the logged statements of a database; the returned function gives the counts, highest first. */
+/** Starts counting the logged statements of a database. The returned function returns the counts, highest first. */
 export async function countStatements(server: Server, database: string): Promise<() => Promise<StatementCount[]>> {
   const readLog = await followLog(server)
   return async () => parseStatements(await readLog(), database)
@@ -20,7 +20,7 @@ export async function countStatements(server: Server, database: string): Promise
 
 function parseStatements(log: string, database: string): StatementCount[] {
   const counts = new Map<string, StatementCount>()
-  // Postgres starts the further lines of an entry with a tab.
+  // In the log, an entry may have several lines. All lines but the first start with a tab.
   for (const line of log.replaceAll(/\n\t\s*/g, ' ').split('\n')) {
     const [, loggedDatabase, application, statement] =
       line.match(/^([^|]*)\|([^|]*)\|LOG: {2}(?:statement|execute [^:]*): (.*)$/) ?? []

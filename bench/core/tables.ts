@@ -1,6 +1,6 @@
 import { query } from './server.ts'
 
-/** Shows the partitions of accepted.job as one table. */
+/** SQL for the name of a table. All partitions of accepted.job get the name `job`. */
 const tableName = `case when s.relname ~ '^job_[0-9]{8}$|^job_default$' and s.schemaname = 'accepted' then 'job' else s.relname end`
 
 const isOurs = `s.schemaname = 'accepted' or s.schemaname = 'accepted_queue' and s.relname like 'job%'`
@@ -15,11 +15,11 @@ export interface Index {
   name: string
   scans: number
   bytes: number
-  /** Its comment, or whether it is a primary key or unique; empty if unknown. */
+  /** The comment of the index. Without a comment: `primary key`, `unique`, or an empty string. */
   purpose: string
 }
 
-/** Lists the indexes of the status tables and of the queue. Scans of sessions that are still open may be missing. */
+/** Lists the indexes of the status tables and of the queue. Scans by open sessions may not be counted yet. */
 export async function indexesOf(url: string): Promise<Index[]> {
   const rows = await query<{ table: string; name: string; scans: string; bytes: string; purpose: string }>(
     url,
@@ -44,13 +44,13 @@ export interface TableStatistics {
   rows: number
   /** Dead rows that have not been removed yet (an estimate). */
   dead: number
-  /** The percentage of updates within their page and without an index change (HOT); undefined without updates. */
+  /** The percentage of HOT updates: within their page and without an index change. Undefined without any updates. */
   hot?: number
   heapBytes: number
   indexBytes: number
 }
 
-/** Lists our tables and those of the queue into which rows have been inserted, the largest first. */
+/** Lists our tables and the tables of the queue, the largest first. Skips tables into which no row was inserted. */
 export async function tablesOf(url: string): Promise<TableStatistics[]> {
   const rows = await query<Record<Exclude<keyof TableStatistics, 'hot'>, string> & { hot: string | null }>(
     url,

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 export interface Workspace {
-  /** Empty at first; removed at the end. */
+  /** Empty at the start. Removed at the end. */
   directory: string
   /** Registers a cleanup step. The steps run in reverse order, before the directory is removed. */
   onClose(step: () => Promise<unknown>): void
 }
 
-/** Runs `use` with a temporary directory and cleans up afterwards, also after a signal or an uncaught error. */
+/** Runs `use` with a temporary directory. Cleans up afterwards, even after a signal or an uncaught error. */
 export async function withWorkspace<Result>(use: (workspace: Workspace) => Promise<Result>): Promise<Result> {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-bench-'))
   const steps: (() => Promise<unknown>)[] = []
@@ -19,13 +19,13 @@ export async function withWorkspace<Result>(use: (workspace: Workspace) => Promi
   }
   const abort = async (reason: Error | string) => {
     console.error(`error: ${typeof reason === 'string' ? `stopped by ${reason}` : reason.stack}`)
-    // Errors during the cleanup are consequences of the one just printed.
+    // Errors during the cleanup are consequences of the error that was just printed.
     process.on('uncaughtException', () => {})
     await close().finally(() => process.exit(1))
   }
   for (const event of ['SIGINT', 'SIGTERM', 'uncaughtException'] as const) process.once(event, abort)
   try {
-    // When root runs the bench, Postgres runs as another user, which must be able to enter the directory.
+    // If root runs the bench, Postgres runs as another user. That user must be able to enter the directory.
     await chmod(directory, 0o755)
     return await use({ directory, onClose: (step) => void steps.push(step) })
   } finally {

@@ -1,4 +1,4 @@
--- POSTs notes, each with its own idempotency key, and prints the figures as JSON at the end.
+-- Sends POSTs of notes, each with its own idempotency key. Prints the figures as JSON at the end.
 local prefix = ""
 local count = 0
 local threads = 0
@@ -21,7 +21,7 @@ function request()
   return wrk.format()
 end
 
--- CPU time of this process in seconds (proc(5); a clock tick is 10 ms on Linux).
+-- Returns the CPU time of this process in seconds (proc(5)). A clock tick is 10 ms on Linux.
 function cpu()
   local file = io.open("/proc/self/stat")
   local fields = {}

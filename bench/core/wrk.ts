@@ -2,9 +2,11 @@ import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { install } from './install.ts'
+import { hasProgram, installPackage } from '../../test/support/debian-package.ts'
 
-/** The result of a closed loop: each connection sends its next request once the last one is answered. */
+const requestTimeoutSeconds = 10
+
+/** The result of a closed loop: each connection waits for a response before it sends its next request. */
 export interface ClosedLoop {
   perSecond: number
   /** In milliseconds. */
@@ -17,12 +19,12 @@ export interface ClosedLoop {
 /**
  * Sends POSTs with wrk, each with its own idempotency key.
  *
- * @throws Error if a request fails, since the figures would then describe something else
+ * @throws Error if a request fails, because the figures would then include failed requests
  */
 export async function closedLoop(url: string, connections: number, seconds: number): Promise<ClosedLoop> {
-  install('wrk', 'wrk')
+  installPackage('wrk', () => hasProgram('wrk'))
   const script = join(import.meta.dirname, 'wrk.lua')
-  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, url]
+  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', `${requestTimeoutSeconds}s`, '-s', script, url]
   const { stdout } = await promisify(execFile)('wrk', [...args, '--', randomBytes(6).toString('hex')])
   const line = stdout.split('\n').find((text) => text.startsWith('JSON '))
   if (!line) throw new Error(`wrk printed no figures: ${stdout}`)

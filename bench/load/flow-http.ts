@@ -1,4 +1,4 @@
-// Keeps jobs in flight over HTTP: replaces each completed job by another POST.
+// Keeps jobs in flight over HTTP: sends a new POST for each completed job.
 import { serveFeeder } from '../contenders/flow-process.ts'
 import { post } from './post.ts'
 

@@ -1,4 +1,4 @@
-// Sends requests at fixed times and reports the latency of each, counted from when it was due.
+// Sends requests at fixed times. Reports the latency of each request, counted from its due time.
 
 import { now } from '../core/clock.ts'
 import { quantile } from '../core/stats.ts'

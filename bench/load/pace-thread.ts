@@ -1,5 +1,5 @@
-// Posts a message at each due time. Timers of an event loop are rounded to whole milliseconds; a sleeping thread is
-// more exact.
+// Posts a message at each due time. A sleeping thread is more exact than an event loop, whose timers are rounded to
+// whole milliseconds.
 import { parentPort, workerData } from 'node:worker_threads'
 import { now } from '../core/clock.ts'
 import type { Pace } from './pace.ts'

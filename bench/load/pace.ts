@@ -8,11 +8,11 @@ export interface Pace {
 }
 
 /**
- * Calls `send` at fixed times, whether or not earlier calls have ended (an open loop). A slow server thus builds up a
- * queue, instead of receiving fewer requests.
+ * Calls `send` at fixed times, even if earlier calls have not ended (an open loop). If the server is slow, requests
+ * wait in a queue. The server does not receive fewer requests.
  *
- * @param send gets the time at which the call was due, by the clock that processes share
- * @returns the results of all calls, once all have ended
+ * @param send gets the due time of the call, as a value of `now` in clock.ts
+ * @returns the results of all calls, after all calls have ended
  */
 export async function runAtFixedTimes<Result>(pace: Pace, send: (due: number) => Promise<Result>): Promise<Result[]> {
   const results: Promise<Result>[] = []

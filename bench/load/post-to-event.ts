@@ -1,4 +1,5 @@
-// POSTs at fixed times, follows the events of all jobs on one stream, and reports when the final event of each arrived.
+// Sends POSTs at fixed times and follows the events of all jobs on one stream. Reports how long it took from the due
+// time of a POST until the final event of its job arrived.
 import { once } from 'node:events'
 import { type ClientRequest, get, type IncomingMessage } from 'node:http'
 import { now } from '../core/clock.ts'
@@ -30,7 +31,7 @@ process.on('message', async ({ origin, ...pace }: Pace & { origin: string }) => 
 })
 
 async function followEvents(url: string) {
-  // The event of a job may arrive before its 202.
+  // The final event of a job may arrive before the 202 of its POST.
   const arrivals = new Map<string, PromiseWithResolvers<number>>()
   const arrivalOf = (id: string) => {
     const arrival = arrivals.get(id) ?? Promise.withResolvers<number>()

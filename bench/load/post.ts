@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { Agent, request } from 'node:http'
 
-const agent = new Agent({ keepAlive: true, maxSockets: 256 })
+const requestTimeoutMs = 10_000
+const maxSockets = 256
+
+const agent = new Agent({ keepAlive: true, maxSockets })
 const run = randomBytes(6).toString('hex')
 let count = 0
 
@@ -19,7 +22,7 @@ export function post(url: string): Promise<string> {
     'idempotency-key': `${run}-${++count}`,
   }
   return new Promise((resolve, reject) => {
-    const sent = request(url, { method: 'POST', agent, headers, timeout: 10_000 }, (response) => {
+    const sent = request(url, { method: 'POST', agent, headers, timeout: requestTimeoutMs }, (response) => {
       let text = ''
       response.setEncoding('utf8')
       response.on('data', (part: string) => {
@@ -32,7 +35,7 @@ export function post(url: string): Promise<string> {
       })
     })
     sent.on('error', reject)
-    sent.on('timeout', () => sent.destroy(new Error(`POST ${url} timed out`)))
+    sent.on('timeout', () => sent.destroy(new Error(`POST ${url} got no response within ${requestTimeoutMs / 1000} s`)))
     sent.end(body)
   })
 }

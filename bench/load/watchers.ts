@@ -1,5 +1,5 @@
-// Opens event streams, each on a socket of its own, and reports how long after the end of its job the event arrived on
-// each. It uses bare sockets, so that the client costs as little as possible.
+// Opens event streams, each on a socket of its own. Reports how long after the end of a job its final event arrived.
+// Bare sockets keep the CPU time of this process low.
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { median } from '../core/stats.ts'
@@ -11,25 +11,25 @@ export interface Watch {
   streams: number
   /** A stream counts as open once this many initial events have arrived. */
   eventsAtStart: number
-  /** The jobs whose final event is awaited. A stream may get events of other jobs too. */
+  /** The ids of the jobs whose final event is awaited. A stream may get events of other jobs too. */
   ending: readonly string[]
 }
 
-/** Milliseconds from the end of a job until half of the streams, and all of them, had its event. */
+/** Milliseconds from the end of a job until half of the streams had its final event, and until all streams had it. */
 export interface Delivery {
   half: number
   all: number
 }
 
-/** A request to this process. It answers each one. */
+/** A command to this process. The process answers each command with a message. */
 export type WatchersCommand = { command: 'open'; watch: Watch } | { command: 'await-end' } | { command: 'close' }
 
-const concurrentOpens = 128
+const maxConcurrentOpens = 128
 const openTimeoutMs = 300_000
 const endTimeoutMs = 60_000
 
 const sockets = new Set<Socket>()
-/** For each stream on which the final event has arrived: milliseconds since the end of the job. */
+/** Milliseconds from the end of the job to its final event, for each stream on which that event has arrived. */
 let delays: number[] = []
 
 process.on('message', async (message: WatchersCommand) => {
@@ -53,7 +53,7 @@ async function openAll(watch: Watch): Promise<{ seconds: number }> {
   const openSome = async () => {
     while (next < watch.streams) await openStream(watch, watch.paths[next++ % watch.paths.length] as string)
   }
-  await Promise.all(Array.from({ length: concurrentOpens }, openSome))
+  await Promise.all(Array.from({ length: maxConcurrentOpens }, openSome))
   clearTimeout(timer)
   return { seconds: (performance.now() - begun) / 1000 }
 }
@@ -66,7 +66,7 @@ async function awaitEnd(): Promise<Delivery> {
   return { all: delays.reduce((a, b) => Math.max(a, b), 0), half: median(delays) }
 }
 
-/** Resets the connections: an orderly close would keep their ports in use for a while. */
+/** Resets the connections, because an orderly close would keep their ports in use for a while. */
 function closeAll(): object {
   for (const socket of sockets) socket.resetAndDestroy()
   sockets.clear()

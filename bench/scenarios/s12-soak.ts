@@ -18,25 +18,25 @@ const metrics: Metric[] = [
   { name: 'failed', label: 'failed requests' },
 ]
 
-/** The number of windows. By default each is five minutes of an hour. */
-const windows = 12
-const maxInFlight = 5_000
+/** By default, the soak takes an hour, and each window five minutes. */
+const windowCount = 12
+const maxJobsInFlight = 5_000
 const xLabel = 'minutes'
 
 export const soaking: Scenario = {
   name: 'S12',
   title: 'Soak',
   run(bench) {
-    const secondsPerWindow = (bench.soakMinutes * 60) / windows
+    const secondsPerWindow = (bench.soakMinutes * 60) / windowCount
     return withContenders<SoakLoad, ScenarioResult>(bench, [soak], async (opened) => {
       const seen: SoakWindow[] = []
       const onWindow = (window: SoakWindow) => void seen.push(window)
-      const load = { windows, secondsPerWindow, maxInFlight, onWindow }
+      const load = { windowCount, secondsPerWindow, maxJobsInFlight, onWindow }
       const series = await interleave({ ...bench, rounds: 1 }, opened, metrics, load)
       return {
         tables: [
           {
-            caption: `Completed jobs, closed loop, 64 connections, at most ${maxInFlight.toLocaleString('en-US')} jobs in flight, for ${format(bench.soakMinutes)} minutes. Rounds: 1`,
+            caption: `Completed jobs, closed loop, 64 connections, at most ${maxJobsInFlight.toLocaleString('en-US')} jobs in flight, for ${format(bench.soakMinutes)} minutes. Rounds: 1`,
             metrics,
             series,
           },
@@ -45,7 +45,7 @@ export const soaking: Scenario = {
         listings: [listTables(seen), listLoad(seen)],
         goals: goalsOf(seen),
         notes: [
-          'Drift compares the last quarter of the time with the second; in the first, caches fill. A job leaves the queue when it succeeds, so the size of the queue has to stay the same. All other records are kept for seven days and dropped by the day, so none of them goes during the run. What has to stay the same are the bytes per row of each table and its indexes.',
+          'Drift compares the last quarter of the run with the second, because caches fill in the first. A job leaves the queue when it succeeds, so the size of the queue has to stay the same. All other rows are kept for seven days, so the run deletes none of them. Their number grows, but the bytes per row of each table and its indexes have to stay the same.',
         ],
       }
     })
@@ -81,14 +81,16 @@ function goalsOf(seen: readonly SoakWindow[]): Goal[] {
       reason,
     },
     {
-      measure: 'bytes per row, worst table, end ÷ second quarter',
+      measure: 'bytes/row at the end, worst table',
+      comparedWith: 'second quarter',
       bound: `≤ ${maxRowGrowth} ×`,
       measured: `${format(worst.growth)} × (${worst.name})`,
       isMet: worst.growth <= maxRowGrowth,
       reason,
     },
     {
-      measure: 'size of the queue, end ÷ second quarter',
+      measure: 'size of the queue at the end',
+      comparedWith: 'second quarter',
       bound: `≤ ${maxQueueGrowth} ×`,
       measured: `${format(queueGrowth)} ×`,
       isMet: queueGrowth <= maxQueueGrowth,
@@ -105,7 +107,7 @@ function explainDrift(seen: readonly SoakWindow[]): string {
       number,
       cpuPerJob(({ api, worker, postgres, feeder }) => api + worker + postgres + feeder),
     )} µs of CPU in all, ${figure(number, feederCpuPerJob)} µs of them in the load generator, and ${figure(number, ({ walBytes }) => walBytes)} bytes of WAL`
-  return `In the last quarter a job took ${cost(4)}; in the second ${cost(2)}. The load generator does not use the tables: by as much as its CPU time changed, the machine itself was slower or faster.`
+  return `In the last quarter a job took ${cost(4)}; in the second ${cost(2)}. The load generator does not use the tables, so a change in its CPU time per job means that the machine itself became slower or faster.`
 }
 
 /** CPU time per job, in microseconds. */
@@ -116,14 +118,14 @@ const cpuPerJob =
 
 const feederCpuPerJob = cpuPerJob(({ feeder }) => feeder)
 
-/** Returns the tables whose rows are kept, if they have at least a hundredth of the rows of the largest one. */
+/** Returns the tables whose rows are kept. Skips tables with less than a hundredth of the rows of the largest table. */
 function keptTables(seen: readonly SoakWindow[]): string[] {
   const tables = seen.at(-1)?.tables.filter(({ name }) => name !== queueTable) ?? []
   const maxRows = Math.max(...tables.map(({ rows }) => rows))
   return tables.filter(({ rows }) => rows > maxRows / 100).map(({ name }) => name)
 }
 
-/** Statistics arrive a second late, so a table may have none at first. The queue may be empty. */
+/** Finds a table. Skips an empty table, because statistics arrive a second late. Only the queue may be empty. */
 const tableIn = ({ tables }: SoakWindow, name: string): TableStatistics | undefined =>
   tables.find((table) => table.name === name && (table.rows > 0 || name === queueTable))
 
@@ -181,7 +183,7 @@ function listTables(seen: readonly SoakWindow[]): Listing {
   const names = [...keptTables(seen), queueTable]
   return {
     caption:
-      'Jobs per second in each window. For each table at its end: rows, and bytes per row of the table + of its indexes; for the queue the whole size',
+      'Jobs per second in each window, and at the end of the window for each table: rows, and bytes per row of the table + of its indexes; for the queue its whole size',
     head: ['minute', 'jobs/s', ...names],
     rows: seen.map((window) => [
       format(window.end / 60),
@@ -190,7 +192,7 @@ function listTables(seen: readonly SoakWindow[]): Listing {
         const table = tableIn(window, name)
         if (!table) return ''
         const { rows, heapBytes, indexBytes } = table
-        // Statistics lag behind, so deletes may be counted before their inserts.
+        // Statistics lag behind. A delete may be counted before its insert, so the number of rows may be negative.
         return name === queueTable
           ? `${format(Math.max(0, rows))}: ${format(heapBytes / 1e6)} + ${format(indexBytes / 1e6)} MB`
           : `${format(rows)}: ${format(heapBytes / rows)} + ${format(indexBytes / rows)}`
@@ -201,7 +203,7 @@ function listTables(seen: readonly SoakWindow[]): Listing {
 
 const listLoad = (seen: readonly SoakWindow[]): Listing => ({
   caption:
-    'In each window: CPU in percent of a core, that of the load generator also per job, and WAL. At its end: the share of HOT updates of the status table, and the dead rows of all tables',
+    'In each window: CPU in percent of a core, for the load generator also per job, and WAL. At the end of the window: the share of HOT updates of the status table, and the dead rows of all tables',
   head: [
     'minute',
     'API (%)',

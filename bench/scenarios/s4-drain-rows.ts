@@ -14,7 +14,7 @@ const boss = drainPeer({
 
 export const drainRows: Scenario = {
   name: 'S4',
-  title: 'Drain with a domain row per job',
+  title: 'Drain with domain rows',
   run: (bench) =>
     withContenders<DrainLoad, ScenarioResult>(bench, [acceptedWrite, acceptedTuned, boss], async (opened) => {
       const load = bench.quick ? { jobs: 2_000, atMostSeconds: 2 } : { jobs: 50_000, atMostSeconds: 60 }
@@ -23,12 +23,14 @@ export const drainRows: Scenario = {
       const cost = (name: string) =>
         `${format(medianOf(series, name, 'postgresCpu'))} µs of CPU in Postgres, ${format(medianOf(series, name, 'processCpu'))} µs in the worker and ${format(medianOf(series, name, 'walBytes'))} bytes of WAL`
       const reason = `With the domain row a job takes ${cost(contender)}; without it ${cost(other)}.`
-      const measure = 'jobs/s ÷ without the domain row'
+      const [measure, comparedWith] = ['jobs/s, a domain row per job', 'no domain rows']
       return {
-        tables: [{ caption: 'Jobs drained, with a domain row each', metrics: drainMetrics, series }],
-        goals: [atLeast(series, { contender, metric: 'perSecond', other, minimum: 0.5, measure, reason })],
+        tables: [{ caption: 'Jobs completed, with and without a domain row per job', metrics: drainMetrics, series }],
+        goals: [
+          atLeast(series, { contender, metric: 'perSecond', other, comparedWith, minimum: 0.5, measure, reason }),
+        ],
         notes: [
-          'Each job inserts its domain row in the transaction that completes it. All contenders use batches of 400. pg-boss inserts its rows in its `transactional` mode, without keys and status.',
+          'The domain row is inserted in the transaction that completes the job. All contenders use batches of 400. pg-boss inserts the rows in its `transactional` mode; it stores neither keys nor statuses.',
         ],
       }
     }),

@@ -21,20 +21,27 @@ const perSecond = 20
 
 export const postToTerminalEvent: Scenario = {
   name: 'S6',
-  title: `POST to final event at ${perSecond} requests/s`,
+  title: 'POST to final event',
   run: (bench) =>
     withContenders<PostLoad, ScenarioResult>(bench, [postToEvent, postToEventByHand], async (opened) => {
       const load = { perSecond, seconds: bench.quick ? 1.5 : 30 }
       const series = await interleave(bench, opened, metrics, load, warmUp)
       const contender = postToEvent.name
       const bare = (metric: string) => format(medianOf(series, postToEventByHand.name, metric))
-      const reason = `Accept, notification, claim, settle, notification and the read of the change are eleven round trips, three of them commits. The hand-written minimum of the same takes ${bare('p50')} ms (p99 ${bare('p99')} ms).`
+      const reason = `Accept, notification, claim, settle, notification and the read of the change are eleven round trips, three of them commits. The hand-written contender, which does nothing else, takes ${bare('p50')} ms (p99 ${bare('p99')} ms).`
       const goal = (metric: string, maximum: number) =>
-        atMost(series, { contender, metric, maximum, unit: 'ms', measure: metric, reason })
+        atMost(series, {
+          contender,
+          metric,
+          maximum,
+          unit: 'ms',
+          measure: `${metric} at ${perSecond} requests/s`,
+          reason,
+        })
       return {
         tables: [
           {
-            caption: 'Latency from when a POST was due until the client has the final event of its job, open loop',
+            caption: `Latency from when a POST was due until the client has the final event of its job, open loop at ${perSecond} requests/s`,
             metrics,
             series,
           },

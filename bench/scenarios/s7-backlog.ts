@@ -53,7 +53,7 @@ export const backlogs: Scenario = {
           metric,
           other: small.name,
           minimum: 0.8,
-          measure: `${unit} with ${large.name} ÷ with ${small.name}`,
+          measure: `${unit}, ${large.name}`,
           reason,
         })
       return {
@@ -67,7 +67,7 @@ export const backlogs: Scenario = {
         listings,
         goals: [goal('accepts', 'accepts/s'), goal('drains', 'drained jobs/s')],
         notes: [
-          'The accepted jobs are deleted before the drain. The queued jobs are inserted anew in each round, then vacuumed and analyzed. Each round starts a new worker.',
+          'Each round inserts the queued jobs again, vacuums and analyzes the tables, and starts a new worker. The jobs that were accepted in the round are deleted before the drain.',
           ...notes,
         ],
       }
@@ -82,18 +82,18 @@ interface Statement {
   executions: readonly Execution[]
   worst: Execution
   usesBigTable: boolean
-  /** Big tables with a sequential scan. */
+  /** Big tables that the statement reads with a sequential scan. */
   scanned: readonly string[]
   indexes: readonly string[]
 }
 
 const maxStatementLength = 110
-/** In milliseconds. The plans of slower executions are printed. */
-const slowMs = 50
+/** If a statement took longer than this, the report shows its plan. */
+const maxUnexplainedMs = 50
 
-const isRemarkable = ({ worst, scanned }: Statement) => worst.durationMs > slowMs || scanned.length > 0
+const isRemarkable = ({ worst, scanned }: Statement) => worst.durationMs > maxUnexplainedMs || scanned.length > 0
 
-/** Shortens an insert to its first row, so that inserts of different numbers of rows are the same statement. */
+/** Shortens an insert to its first row, so that inserts of one row and of many rows count as the same statement. */
 const withOneRow = (statement: string) =>
   statement.replaceAll(/(\(\$\d+(?:, \$\d+)*\))(?:, \(\$\d+(?:, \$\d+)*\))+/g, '$1, …')
 
@@ -118,7 +118,7 @@ function statementsOf(executions: readonly Execution[], big: ReadonlySet<string>
 }
 
 const listStatements = (statements: readonly Statement[], backlog: string): Listing => ({
-  caption: `Statements of the API and the worker with ${backlog}, slowest first, by auto_explain without per-row timing. Listed are those that use a big table or took a millisecond. The pages (8 kB) are those of the slowest execution`,
+  caption: `Statements of the API and the worker with ${backlog}, slowest first, as auto_explain logs them without timing each row. The list has the statements that use a big table or took a millisecond or more. The pages (8 kB) are those of the slowest execution`,
   head: [
     'statement',
     'application',
@@ -171,7 +171,7 @@ async function listIndexes(url: string, statements: readonly Statement[]): Promi
   }
   return {
     caption:
-      'All indexes of the status tables and of the queue: their scans, and how many of the statements above use them. The scenario does not use every feature: redrives and webhooks, for example, are missing',
+      'All indexes of the status tables and of the queue: how often each was scanned, and how many of the statements above use it. The scenario does not use every feature: redrives and webhooks, for example, are missing',
     head: ['index', 'table', 'kB', 'scans', 'statements', 'purpose'],
     rows: indexes.map(({ table, name, scans, bytes, purpose }) => {
       const isPgBoss = purpose === '' && table.startsWith('accepted_queue.')

@@ -60,7 +60,7 @@ export const idling: Scenario = {
           }),
         ],
         notes: [
-          'Statements are counted in the server log, with `begin` and `commit`. Transactions are those of the database in `pg_stat_database`, committed or rolled back. That view may be some seconds behind, and it includes those of Postgres itself, such as autovacuum.',
+          'Statements, with `begin` and `commit`, are counted in the server log. Transactions, committed or rolled back, are counted in `pg_stat_database`. That view may lag by some seconds, and includes transactions of Postgres itself, such as autovacuum.',
         ],
       }
     }),

@@ -34,7 +34,7 @@ export const watchers: Scenario = {
         const client = startModule('bench/load/watchers.ts', bench.directory, {})
         try {
           const series = await interleave(bench, opened, metrics, { watchers: client, streams })
-          const caption = `Server-sent events on ${streams.toLocaleString('en-US')} streams, from the end of a job until the streams have its event`
+          const caption = `Time from the end of a job until ${streams.toLocaleString('en-US')} streams of server-sent events have its event`
           return {
             tables: [{ caption, metrics, series }],
             goals: [
@@ -42,7 +42,7 @@ export const watchers: Scenario = {
               ...goalsOf(series, singleJobs.name, 'one job per stream'),
             ],
             notes: [
-              'The times count from the `endedAt` of a job. Where each stream follows one job, all of these jobs end. Memory is what the resident set of the process has grown by when all streams are open; "without garbage" is the same after a garbage collection. Other connections are those to Postgres outside the pool.',
+              'The times count from the `endedAt` of a job. If each stream follows one job, all of these jobs end. Memory is how much the resident set of the process has grown when all streams are open; "without garbage" is the growth after a garbage collection. Other connections are connections to Postgres outside the pool.',
             ],
           }
         } finally {
@@ -54,7 +54,7 @@ export const watchers: Scenario = {
 
 function goalsOf(series: readonly Series[], contender: string, variant: string): Goal[] {
   const bareTakes = (metric: string, unit: string) =>
-    `Bare Node.js takes ${format(medianOf(series, bare.name, metric))} ${unit} for as many streams.`
+    `Bare Node.js takes ${format(medianOf(series, bare.name, metric))} ${unit} for the same number of streams.`
   return [
     atMost(series, {
       contender,

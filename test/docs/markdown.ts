@@ -1,21 +1,23 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 
-/** The checkout. */
+/** The directory of the checkout. */
 export const root = join(import.meta.dirname, '../..')
 
 /**
- * What a code block of the documentation is for; it stands after the language on the fence.
+ * The markers of code blocks. A marker follows the language on the opening fence, and says what the tests do.
  *
- * | marker | the test |
+ * | marker | the tests |
  * |---|---|
- * | `file=<path>` | writes the file to a project; TypeScript is type-checked |
- * | `check` | type-checks the block as a module of its own |
- * | `run` | runs the commands, and compares their output with the one shown |
- * | `start` | starts a program, and waits for the output shown or until the program is ready |
- * | `restart` | stops the programs of the page as Ctrl-C does, and starts one |
- * | `output` | waits until the program that was started last has printed this |
- * | `illustration` | does nothing |
+ * | `file=<path>` | write the block to a file; type-check it if it is TypeScript |
+ * | `check` | type-check the block as a module of its own |
+ * | `run` | run the commands, and compare their output with the output shown |
+ * | `start` | start a program, and wait for the output shown or until the program is ready |
+ * | `restart` | stop the programs of the page with Ctrl-C, then start a program like `start` |
+ * | `output` | wait until the program that was started last has printed the text of the block |
+ * | `illustration` | do not run the block |
+ *
+ * Every npm script and every option that a page names has to exist, in blocks and in sentences.
  */
 const markersOf: Readonly<Record<string, readonly string[]>> = {
   ts: ['file', 'check', 'illustration'],
@@ -25,7 +27,7 @@ const markersOf: Readonly<Record<string, readonly string[]>> = {
   console: ['run', 'start', 'restart', 'output', 'illustration'],
 }
 
-/** Languages in which nothing could run. */
+/** Blocks in these languages are never run or checked. They need no marker. */
 const passiveLanguages: readonly string[] = ['http', 'json', 'mermaid', 'text', 'yaml']
 
 /** A fenced code block. */
@@ -34,7 +36,7 @@ export interface Block {
   place: string
   language: string
   marker: string
-  /** Of `file=<path>`. */
+  /** The path in the marker `file=<path>`. */
   file: string | undefined
   text: string
 }
@@ -47,12 +49,11 @@ export interface Page {
   blocks: readonly Block[]
 }
 
-/** README.md and the files in docs. */
+/** Reads README.md, CONTRIBUTING.md, bench/README.md and the files in docs. */
 export function readPages(): Page[] {
   const docs = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'))
-  return ['README.md', ...docs.sort().map((name) => `docs/${name}`)].map((name) =>
-    parsePage(name, readFileSync(join(root, name), 'utf8')),
-  )
+  const names = ['README.md', 'CONTRIBUTING.md', 'bench/README.md', ...docs.sort().map((name) => `docs/${name}`)]
+  return names.map((name) => parsePage(name, readFileSync(join(root, name), 'utf8')))
 }
 
 /** Finds the code blocks of a page. */
@@ -78,7 +79,7 @@ export function parsePage(name: string, text: string): Page {
   return { name, text, blocks }
 }
 
-/** What is wrong with the opening fence of a block. */
+/** Returns what is wrong with the opening fence of a block, or undefined if it is valid. */
 export function findViolation({ language, marker, file }: Block): string | undefined {
   if (passiveLanguages.includes(language)) return undefined
   const allowed = markersOf[language]
@@ -87,24 +88,36 @@ export function findViolation({ language, marker, file }: Block): string | undef
     return `the language must be one of ${known}, not '${language}'`
   }
   if (!allowed.includes(marker)) return `the language '${language}' must be followed by one of: ${allowed.join(', ')}`
-  if ((marker === 'file') !== Boolean(file)) return 'a file is named as in file=examples/words/operations.ts'
+  if ((marker === 'file') !== Boolean(file))
+    return 'the marker file needs a path (file=examples/words/operations.ts), and other markers must have none'
   return undefined
 }
 
-/** A link of a page to a file or a heading in this repository. */
+/** A link to a file or a heading in this repository. */
 export interface Link {
   page: string
   target: string
-  /** Path from the root of the checkout; the page itself for a bare `#heading`. */
+  /** Path from the root of the checkout. For a bare `#heading`, the path of the page. */
   file: string
   anchor: string | undefined
 }
 
-const withoutCode = (text: string) => text.replace(/^ {0,3}```[\s\S]*?^ {0,3}```/gm, '').replace(/`[^`\n]*`/g, '')
+const withoutBlocks = (text: string) => text.replace(/^ {0,3}```[\s\S]*?^ {0,3}```/gm, '')
+const inlineCode = /`([^`\n]*)`/g
 
-/** The relative links of a page. */
+/** Returns the code of a page: the text of its blocks, and the code within its sentences. */
+export const codeOf = ({ text, blocks }: Page): string[] => [
+  ...blocks.map((block) => block.text),
+  ...[...withoutBlocks(text).matchAll(inlineCode)].map(([, code = '']) => code),
+]
+
+/** Returns the relative links of a page. */
 export function linksOf({ name, text }: Page): Link[] {
-  return [...withoutCode(text).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, target = '']) => {
+  return [
+    ...withoutBlocks(text)
+      .replace(inlineCode, '')
+      .matchAll(/\]\(([^)\s]+)\)/g),
+  ].flatMap(([, target = '']) => {
     if (/^[a-z]+:/.test(target)) return []
     const [path = '', anchor] = target.split('#')
     const file = path === '' ? name : relative(root, join(root, name, '..', path))
@@ -112,9 +125,9 @@ export function linksOf({ name, text }: Page): Link[] {
   })
 }
 
-/** The anchors of a Markdown text, made from its headings as GitHub makes them. */
+/** Returns the anchors that GitHub makes from the headings of a Markdown text. */
 export function anchorsOf(text: string): string[] {
-  const headings = [...text.replace(/^ {0,3}```[\s\S]*?^ {0,3}```/gm, '').matchAll(/^#{1,6} +(.+)$/gm)]
+  const headings = [...withoutBlocks(text).matchAll(/^#{1,6} +(.+)$/gm)]
   return headings.map(([, heading = '']) =>
     heading
       .toLowerCase()

@@ -1,14 +1,14 @@
-/** Parts of a shown output that differ each time it is produced. */
+/** Parts of an output that differ from run to run. */
 const placeholders = {
-  /** An id: the same shown id is the same real id on the whole page. */
+  /** A UUID. On one page, the same shown id always stands for the same real id. */
   id: /[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}/,
-  /** ISO 8601, or as psql shows it. */
+  /** A time in ISO 8601, or as psql shows it. */
   time: /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00)/,
   /** An interval of Postgres. */
   duration: /\d\d:\d\d:\d\d(?:\.\d+)?/,
-  /** A word with an unknown end, for example `whsec_…`: the same on the whole page, too. */
+  /** A word whose end is unknown, for example `whsec_…`. On one page, it always stands for the same real word. */
   word: /(?<=^|[\s=])[\w:/]+…(?=\s|$)/,
-  /** Anything within a line. */
+  /** Any text within a line. */
   anything: /…/,
 } as const
 
@@ -19,22 +19,25 @@ const anyPlaceholder = new RegExp(
   'gm',
 )
 
-/** What the shown ids and words of a page stand for. */
+/** Remembers which real ids and words the shown ids and words of a page stand for. */
 export interface Meanings {
   /**
-   * Compares an output with the one shown: `…` on a line of its own is any number of lines, within a line any text. Ids,
-   * times and words like `whsec_…` match others of their kind. Remembers what ids and words stand for if the output matches.
+   * Compares an output with the output shown. `…` alone on a line matches any lines; within a line it matches any text.
+   * Shown ids, times and words like `whsec_…` match real ids, times and words. If the output matches, remembers what
+   * each shown id and word stands for.
+   *
+   * @returns whether the output matches
    */
   learn(shown: string, output: string): boolean
   /**
-   * Replaces the shown ids and words of a command by the real ones.
+   * Replaces the shown ids and words in a command with the real ids and words.
    *
-   * @throws Error when the command contains a word whose meaning is not known
+   * @throws Error if the command contains a word that no earlier output has shown
    */
   fill(command: string): string
 }
 
-/** @param known what some words stand for from the start */
+/** @param known maps shown words to real words that are known before any output */
 export function createMeanings(known: Readonly<Record<string, string>> = {}): Meanings {
   const meanings = new Map(Object.entries(known))
 
@@ -78,7 +81,7 @@ export function createMeanings(known: Readonly<Record<string, string>> = {}): Me
     fill(command) {
       let filled = command
       for (const [shown, real] of meanings) filled = filled.replaceAll(shown, real)
-      if (filled.includes('…')) throw new Error(`It is not known what … stands for in: ${filled}`)
+      if (filled.includes('…')) throw new Error(`No earlier output shows what … stands for in: ${filled}`)
       return filled
     },
   }
@@ -86,7 +89,7 @@ export function createMeanings(known: Readonly<Record<string, string>> = {}): Me
 
 const quote = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
 
-/** Removes the white space at the ends of lines. */
+/** Removes white space at the end of each line and of the text. */
 const tidy = (text: string) =>
   text
     .split('\n')
@@ -94,7 +97,7 @@ const tidy = (text: string) =>
     .join('\n')
     .trimEnd()
 
-/** Rows as psql shows them, without the alignment and the rule below the header, so that they can be compared. */
+/** Removes the padding and the line of dashes from a psql table, so that tables can be compared. */
 export const unaligned = (table: string): string =>
   table
     .split('\n')

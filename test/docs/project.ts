@@ -4,17 +4,17 @@ import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
 import { root } from './markdown.ts'
 
-/** A copy of the checkout, made of links, to which the files of a page can be added. */
+/** A directory with links to the files of the checkout. A page can add files without changing the checkout. */
 export interface Project {
   directory: string
   write(file: string, text: string): Promise<void>
 }
 
-/** Makes a project, and removes it with the test. */
+/** Creates a project. Removes it when the test ends. */
 export async function createProject(t: Test): Promise<Project> {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-docs-'))
   t.teardown(() => rm(directory, { recursive: true, force: true }))
-  // If this runs as root, Postgres runs as another user, who must be able to enter.
+  // If root runs the tests, Postgres runs as another user. That user needs access to the directory.
   await chmod(directory, 0o755)
   const linkAll = async (from: string, to: string, except: readonly string[]) => {
     for (const name of await readdir(from)) {

@@ -10,13 +10,13 @@ import { root } from './markdown.ts'
 
 const read = (name: string) => readFileSync(join(root, name), 'utf8')
 
-/** The first column of a page's tables, where it is code. */
+/** Returns the code in the first column of a page's tables. */
 const firstCells = (page: string) =>
   [...read(page).matchAll(/^\| (`[^|]+) \|/gm)].flatMap(([, cell = '']) =>
     [...cell.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name),
   )
 
-t.test('configuration.md has every environment variable, and no other', async (t) => {
+t.test('configuration.md lists all environment variables that exist, and no others', async (t) => {
   const declared = read('src/config.ts').match(/const environment = \{([\s\S]*?)\n\}/)?.[1] ?? ''
   const variables = [...declared.matchAll(/^ {2}([A-Z_]+):/gm)].map(([, name]) => name)
   t.ok(variables.length > 0)
@@ -28,7 +28,7 @@ t.test('configuration.md has every environment variable, and no other', async (t
   )
 })
 
-t.test('configuration.md has every command, and no other', async (t) => {
+t.test('configuration.md lists all commands that exist, and no others', async (t) => {
   const commandsOf = async (...group: string[]): Promise<string[]> => {
     const { out } = await run([...group, '--help'])
     const listed = [...(out.split('Commands:\n')[1] ?? '').matchAll(/^ {2}([a-z]+) /gm)].map(
@@ -45,7 +45,7 @@ t.test('configuration.md has every command, and no other', async (t) => {
   t.same(described.filter((name) => !members.includes(name)).sort(), commands.sort())
 })
 
-t.test('metrics.md has every metric, and no other', async (t) => {
+t.test('metrics.md lists all metrics that exist, and no others', async (t) => {
   const databaseUrl = await createDatabase(t)
   const programs = await Promise.all([start(t, 'api', { databaseUrl }), start(t, 'worker', { databaseUrl })])
   const texts = await Promise.all(programs.map(({ url }) => fetch(`${url}/metrics`).then((answer) => answer.text())))
@@ -56,7 +56,7 @@ t.test('metrics.md has every metric, and no other', async (t) => {
   t.same(described.sort(), [...served].sort())
 })
 
-t.test('guarantees.md names rows and controls that there are', async (t) => {
+t.test('guarantees.md lists all controls, and every row that it names exists', async (t) => {
   const cells = [...read('docs/guarantees.md').matchAll(/\| rows? ([^|;]+)/g)].map(([, cell = '']) => cell)
   const named = cells.flatMap((cell) => [...cell.matchAll(/`([\w-]+)(…?)`/g)])
   t.ok(named.length > 0)

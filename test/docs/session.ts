@@ -11,34 +11,37 @@ import type { Block, Page } from './markdown.ts'
 import { createMeanings, type Meanings, unaligned } from './output.ts'
 import { createProject, type Project } from './project.ts'
 
-/** The ports that the pages show, and those that are free. */
+/** Maps each port that the pages show to the free port that the test uses instead. */
 type Ports = ReadonlyMap<string, string>
+
+/** A program may take 20 s to stop: GRACE_SECONDS and `exitGraceSeconds`. The tests wait 10 s longer. */
+const stopTimeoutMs = 30_000
 
 interface Session {
   t: Test
   project: Project
   ports: Ports
   meanings: Meanings
-  /** The reader's second terminal. */
+  /** Runs the shell commands of the page, like the second terminal of a reader. */
   shell: Shell
-  /** What was started and has not been stopped, in that order. */
+  /** The programs that run, the newest last. */
   programs: Program[]
-  /** For the programs. */
+  /** The environment of the programs. */
   env: NodeJS.ProcessEnv
 }
 
 /**
- * Does what a page says from top to bottom: writes its files, starts its programs, runs its commands, and compares their
- * output with the one shown. Ports are replaced by free ones.
+ * Does what a page says, from top to bottom: writes its files, starts its programs and runs its commands. Compares
+ * their output with the output shown. Uses free ports instead of the ports shown.
  *
- * @param options.embedded leaves it to the programs to start a Postgres; otherwise there is an empty database
+ * @param options.startsPostgres whether a program of the page starts a Postgres; if not, there is an empty database
  */
-export async function playPage(t: Test, page: Page, options: { embedded: boolean }): Promise<void> {
-  const databaseUrl = options.embedded ? undefined : await createDatabase(t, { empty: true })
+export async function playPage(t: Test, page: Page, options: { startsPostgres: boolean }): Promise<void> {
+  const databaseUrl = options.startsPostgres ? undefined : await createDatabase(t, { empty: true })
   const project = await createProject(t)
   const ports = new Map<string, string>()
   for (const shown of ['3000', '3001', '8080']) ports.set(shown, String(await freePort()))
-  // A terminal does not show what curl tells a pipe of its progress.
+  // Unlike in a terminal, curl would show its progress here, because its output is a pipe.
   await writeFile(join(project.directory, '.curlrc'), 'silent\nshow-error\n')
   const terminal = { ...withoutTestRunner(process.env), CURL_HOME: project.directory }
   const session: Session = {
@@ -57,12 +60,12 @@ export async function playPage(t: Test, page: Page, options: { embedded: boolean
   }
   t.teardown(() => stopAll(session))
   for (const block of page.blocks) {
-    if (!(await play(session, block))) return t.comment('the rest of the page was not played')
+    if (!(await play(session, block))) return t.comment('The rest of the page was skipped')
   }
   await stopAll(session)
 }
 
-/** @returns false when the output is not the one shown */
+/** Does what a block says. Returns whether the output is as shown. */
 async function play(session: Session, block: Block): Promise<boolean> {
   const { t, project, ports } = session
   const text = withPorts(block.text, ports)
@@ -82,8 +85,8 @@ async function play(session: Session, block: Block): Promise<boolean> {
       return startProgram(session, block, text)
     case 'output': {
       const program = session.programs.at(-1)
-      if (!program) throw new Error(`${block.place}: no program was started`)
-      return awaitOutput(t, block, text, () => session.meanings.learn(text, program.printedSince()), program)
+      if (!program) throw new Error(`${block.place}: no block before this one starts a program`)
+      return awaitOutput(t, block, text, () => session.meanings.learn(text, program.printedSinceStart()), program)
     }
   }
   return true
@@ -92,11 +95,11 @@ async function play(session: Session, block: Block): Promise<boolean> {
 interface Step {
   prompt: string
   command: string
-  /** The shown output; none when any will do. */
+  /** The output shown. If undefined, any output is right. */
   shown?: string
 }
 
-/** The commands of a terminal session: after `$` for the shell, after `=>` for psql, each followed by its output. */
+/** Splits a terminal session into commands with their outputs. The prompt is `$` in the shell and `=>` in psql. */
 function parseConsole(text: string): Step[] {
   const steps: Required<Step>[] = []
   let isOpen = false
@@ -106,7 +109,7 @@ function parseConsole(text: string): Step[] {
     if (prompt && begun !== undefined) {
       steps.push({ prompt, command: begun, shown: '' })
     } else if (!step) {
-      throw new Error(`A terminal session begins with a prompt, not with: ${line}`)
+      throw new Error(`A terminal session must begin with the prompt $ or =>, not with: ${line}`)
     } else if (isOpen) {
       step.command += `\n${line}`
     } else {
@@ -119,14 +122,15 @@ function parseConsole(text: string): Step[] {
   return steps
 }
 
-/** A command that changes nothing may come before the worker has finished, and is then repeated as a reader would. */
+/** Returns whether a command only reads. It may run too early, so the test repeats it, as a reader would. */
 const isRead = (command: string) =>
   /^(select|accepted jobs list)\b/.test(command) || (/^curl\b/.test(command) && !/ (-d|-X) /.test(command))
 
 async function runStep(session: Session, block: Block, { prompt, command, shown }: Step): Promise<boolean> {
   const { t, meanings, shell } = session
   const filled = meanings.fill(command)
-  if (/\bnpm (ci|i|install)\b/.test(filled)) throw new Error(`${block.place}: that would change the checkout`)
+  if (/\bnpm (ci|i|install)\b/.test(filled))
+    throw new Error(`${block.place}: '${filled}' would change the checkout; mark the block as an illustration`)
   const isSql = prompt === '=>'
   const execute = () => (isSql ? query(session, filled) : shell.run(filled))
   const expected = isSql && shown !== undefined ? unaligned(shown) : shown
@@ -142,7 +146,7 @@ async function runStep(session: Session, block: Block, { prompt, command, shown 
   return t.ok(isMatch, `${block.place}: ${command}`, { expected, found: found.output, code: found.code })
 }
 
-/** Runs a statement, and shows the result as psql does, unaligned. */
+/** Runs a statement. Returns the result as psql would show it, unaligned. */
 async function query({ meanings }: Session, statement: string): Promise<{ output: string; code: number }> {
   const client = new pg.Client({
     connectionString: meanings.fill('postgres://…'),
@@ -164,7 +168,7 @@ interface Shell {
   run(command: string): Promise<{ output: string; code: number }>
 }
 
-/** Opens a shell that keeps its variables from one command to the next. */
+/** Opens a shell that keeps its variables between commands. */
 function openShell(t: Test, cwd: string, env: NodeJS.ProcessEnv): Shell {
   const bash = spawn('bash', ['--noprofile', '--norc'], { cwd, env })
   t.teardown(() => bash.kill('SIGKILL'))
@@ -181,7 +185,7 @@ function openShell(t: Test, cwd: string, env: NodeJS.ProcessEnv): Shell {
       const [, output = '', code] = await until(
         () => printed.match(new RegExp(`^([\\s\\S]*)\n${end}(\\d+)\n$`)) ?? undefined,
       ).catch(() => {
-        throw new Error(`The command does not end: ${command}\n${printed}`)
+        throw new Error(`The command did not end: ${command}\n${printed}`)
       })
       return { output, code: Number(code) }
     },
@@ -193,21 +197,21 @@ interface Program {
   process: ChildProcess
   closed: Promise<unknown>
   printed(): string
-  /** What it has printed since its start was complete. */
-  printedSince(): string
-  /** Its start is complete. */
-  mark(): void
+  /** Returns what the program has printed since {@link markStarted}. */
+  printedSinceStart(): string
+  markStarted(): void
 }
 
 async function startProgram(session: Session, block: Block, text: string): Promise<boolean> {
   const { t, meanings, project, env, ports } = session
   const [step, ...more] = block.language === 'sh' ? [{ command: text, shown: '' }] : parseConsole(text)
-  if (!step || more.length > 0) throw new Error(`${block.place}: it must be one command`)
+  if (!step || more.length > 0)
+    throw new Error(`${block.place}: a block that starts a program must contain exactly one command`)
   const command = meanings.fill(step.command)
-  // A process group of its own, for Ctrl-C.
+  // The program has its own process group, so that a signal reaches all its processes, as Ctrl-C does.
   const child = spawn('bash', ['-c', command], { cwd: project.directory, env, detached: true })
   let printed = ''
-  let marked = 0
+  let startLength = 0
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {
       printed += chunk
@@ -218,9 +222,9 @@ async function startProgram(session: Session, block: Block, text: string): Promi
     process: child,
     closed: once(child, 'close'),
     printed: () => printed,
-    printedSince: () => printed.slice(marked),
-    mark() {
-      marked = printed.length
+    printedSinceStart: () => printed.slice(startLength),
+    markStarted() {
+      startLength = printed.length
     },
   }
   session.programs.push(program)
@@ -228,7 +232,7 @@ async function startProgram(session: Session, block: Block, text: string): Promi
     ? () => meanings.learn(step.shown as string, printed)
     : async () => (await Promise.all(readyUrlsOf(command, ports).map(isUp))).every(Boolean)
   const isStarted = await awaitOutput(t, block, step.shown ?? '', isReady, program)
-  program.mark()
+  program.markStarted()
   return isStarted
 }
 
@@ -258,7 +262,7 @@ async function awaitOutput(
   return t.ok(isMatch, `${place}: ${command}`, { expected, found: printed() })
 }
 
-/** Ctrl-C, for the newest first. */
+/** Stops the programs as Ctrl-C does, the newest first. */
 async function stopAll({ programs }: Session): Promise<void> {
   for (;;) {
     const program = programs.pop()
@@ -268,21 +272,20 @@ async function stopAll({ programs }: Session): Promise<void> {
       if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), name)
     }
     signal('SIGINT')
-    // Ten seconds more than a program may take.
-    const overdue = setTimeout(signal, 30_000, 'SIGKILL')
+    const timer = setTimeout(signal, stopTimeoutMs, 'SIGKILL')
     await closed
-    clearTimeout(overdue)
+    clearTimeout(timer)
   }
 }
 
-/** Replaces the ports, but not other numbers with the same digits. */
+/** Replaces the ports in a text, but not other numbers with the same digits. */
 const withPorts = (text: string, ports: Ports): string =>
   text.replace(
     /((?:localhost|127\.0\.0\.1):|\blisten\(|\bport: |'127\.0\.0\.1', )(3000|3001|8080)\b/g,
     (_, before, port) => before + ports.get(port),
   )
 
-/** The environment of a reader: without what npm and the test runner have added. */
+/** Returns the environment of a reader's terminal, without the variables that npm and the test runner have added. */
 function withoutTestRunner(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const added = /^(npm_|tap|NODE_OPTIONS$|NODE_V8|INIT_CWD$|DATABASE_|PORT$|WORKER_PORT$|LOG_LEVEL$|DATA_DIR$)/i
   const kept = Object.entries(env).filter(([name]) => !added.test(name))

@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises'
 import pg from 'pg'
 import type { Journal, JournalEntry, JournalEvent } from './journal.ts'
 
-/** The counts that must be 0, with the words that reports use for them. */
+/** The kinds of violations, with their names in reports. Each count must be 0. */
 export const violations = {
   /** Acknowledged intents without an effect. */
   lost: 'lost jobs',
-  /** Jobs or effects of intents that were never invoked, or were refused. */
+  /** Jobs or effects of intents that were never invoked, or that were refused. */
   unexpected: 'unexpected jobs',
-  /** Jobs and effects beyond the first one of an intent. */
+  /** Second and further jobs or effects of an intent. */
   duplicated: 'duplicate jobs or effects',
   /** Jobs that lack their domain row, their status row or one of their keys. */
   partial: 'partially written jobs',
@@ -24,9 +24,9 @@ export interface CheckResult extends Record<Violation, number> {
   acknowledged: number
   /** Intents that were stored although a request for them had an unknown outcome. */
   recovered: number
-  /** Executions beyond the first one of a job. */
+  /** Second and further executions of a job. */
   repeatedExecutions: number
-  /** One sentence per violation, limited to the first {@link maxFindings}. */
+  /** One sentence per violation, for the first {@link maxFindings} violations. */
   findings: string[]
 }
 
@@ -41,9 +41,9 @@ interface JobRow {
   id: string
   status: string
   idempotency_key: string | null
-  /** The first job in a chain of retries; the job itself if it is not a retry. */
+  /** The first job in the chain of retries. If the job is not a retry, this is the job itself. */
   root: string
-  /** Created by a schedule: without a request and without `accept`. */
+  /** Whether a schedule has created the job, without a request and without `accept`. */
   is_scheduled: boolean
   has_idempotency_key_row: boolean
   /** The job that has processed the idempotency key. */
@@ -56,7 +56,7 @@ export interface CheckOptions {
   /** The file in which handlers record each execution. */
   executions: string
   databaseUrl: string
-  /** Selects the intents whose jobs have to fail. All others have to succeed, with their effect. */
+  /** Selects the intents whose jobs have to fail. Every other intent has to succeed and to have an effect. */
   isExpectedToFail?: (token: string) => boolean
 }
 
@@ -113,14 +113,14 @@ function checkIntent(
     if (!isAsExpected) report('lost', `${token} was acknowledged as ${id}, whose status is ${status ?? 'missing'}`)
   }
   if (has('unknown') && isStored) result.recovered += 1
-  // A request without an outcome counts as unknown too: the client was stopped before it could write one.
+  // A request without an outcome counts as unknown too: the client stopped before it could write the outcome.
   const outcomeCount = entries.filter(({ event }) => event !== 'invoked').length
   const hasEveryOutcome = outcomeCount === entries.length - outcomeCount
   const isRefused = !has('unknown') && acknowledgedJobs.size === 0 && hasEveryOutcome
   if (isRefused && isStored) report('unexpected', `${token} was refused (${entries.at(-1)?.reason}) but is stored`)
 }
 
-/** Checks that the rows of each job fit together. */
+/** Checks that the rows of each job are consistent. */
 function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report): void {
   const withEffect = new Set(effects.map(({ job_id }) => job_id))
   const withDomainRow = new Set(domain.map(({ job_id }) => job_id))
@@ -131,7 +131,7 @@ function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report):
       continue
     }
     const hasEffect = withEffect.has(id)
-    // A retry needs no row in idempotency_key: it inherits the key only to pass it on to other systems.
+    // A retry inherits the key only to pass the key on to other systems. It needs no row in idempotency_key.
     const needsIdempotencyKeyRow = !job.is_scheduled && job.root === id && job.idempotency_key !== null
     const missing = [
       !job.is_scheduled && !withDomainRow.has(job.root) && 'its domain row',

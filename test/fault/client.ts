@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Journal } from './journal.ts'
 
-/** Without a response within this time, the outcome of a request counts as unknown. */
+/** If a request gets no response within this time, its outcome counts as unknown. */
 const requestTimeoutMs = 15_000
 /** The pause between two requests for one intent. */
 const retryPauseMs = 100
-/** How long an intent with a key is retried after the load was stopped: until every process is up again. */
+/** After the load has stopped, intents with a key are retried for this time. By then, every process is up again. */
 const maxRetryAfterStopMs = 60_000
 
 export interface LoadOptions {
@@ -28,15 +28,16 @@ export interface Load {
   refusals: Map<string, number>
   /** Counts the requests whose outcome is unknown, by reason. */
   unknownOutcomes: Map<string, number>
-  /** Starts no more intents. Resolves when each one is acknowledged or given up. */
+  /** Starts no more intents. Resolves when every started intent is acknowledged or given up. */
   stop(): Promise<void>
-  /** Starts no more intents and retries none. Resolves when every request has its outcome. */
+  /** Starts no more intents. Does not retry the started intents. Resolves when every request has an outcome. */
   stopWithoutRetry(): Promise<void>
 }
 
 /**
- * Starts clients. Half of the intents carry an Idempotency-Key and are retried with it until they are acknowledged. An
- * intent without a key is given up when its outcome is unknown, because a retry could execute it twice.
+ * Starts clients. Half of the intents have an Idempotency-Key. A client retries such an intent with the same key until
+ * the intent is acknowledged. If the outcome of an intent without a key is unknown, the client gives it up, because a
+ * retry could execute it twice.
  */
 export function startLoad({
   journal,
@@ -106,7 +107,7 @@ export async function sendRequest(url: string, body: object, key?: string): Prom
     const answer: any = await response.json()
     if (response.status === 202) return { event: 'acknowledged', job: answer.id, reason: '202' }
     const code: string = answer.error?.code
-    // The only error code that leaves open whether something was stored.
+    // Only this error code leaves it open whether the server has stored the intent.
     const event = code === 'database-unavailable' ? 'unknown' : 'refused'
     return { event, reason: `${response.status} ${code}` }
   } catch (error) {

@@ -15,10 +15,10 @@ interface Cut {
   to: string
 }
 
-/** A row that runs without a guard. If the checker finds no violation then, a passing row proves nothing. */
+/** A row that runs without a guard. The checker must find a violation. If it does not, a passing row proves nothing. */
 export interface Control {
   name: string
-  /** What the sources do without the guard, and the fault that exposes it. */
+  /** What the sources do without the guard, and the fault that exposes the missing guard. */
   summary: string
   row: Row
   cuts: readonly Cut[]
@@ -68,7 +68,7 @@ export const controls: readonly Control[] = [
   },
   {
     name: 'without-fence',
-    summary: 'settle checks neither the attempt nor the status, and a worker is paused past its lease',
+    summary: 'settle checks neither the attempt nor the status, and a worker is paused until its jobs are rescued',
     row: workerPausedInPerform,
     expectedViolation: 'duplicated',
     cuts: [
@@ -106,14 +106,14 @@ export const controls: readonly Control[] = [
   },
 ]
 
-/** The files and directories that a copy needs to run. */
+/** The files and directories that a copy of the sources needs to run. */
 const copiedPaths = ['src', 'worker', 'migrations', 'assets', 'package.json', 'test/fault/app']
 
 /**
  * Copies the sources and removes the guards of a control from the copy.
  *
  * @param copy a new directory within the checkout
- * @throws Error when a cut does not occur exactly once: the sources have changed, and the cut has to be adapted
+ * @throws Error if the text of a cut does not occur exactly once in its file
  */
 export async function copyWithoutGuards({ cuts }: Control, root: string, copy: string): Promise<void> {
   for (const path of copiedPaths) {
@@ -124,7 +124,10 @@ export async function copyWithoutGuards({ cuts }: Control, root: string, copy: s
   for (const { file, from, to } of cuts) {
     const path = join(copy, file)
     const pieces = (await readFile(path, 'utf8')).split(from)
-    if (pieces.length !== 2) throw new Error(`${file}: expected one occurrence, found ${pieces.length - 1}:\n${from}`)
+    if (pieces.length !== 2)
+      throw new Error(
+        `Adapt the cut in controls.ts. ${file} must contain this text once, but contains it ${pieces.length - 1} times:\n${from}`,
+      )
     await writeFile(path, pieces.join(to))
   }
 }

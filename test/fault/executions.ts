@@ -20,7 +20,7 @@ export async function readSpans({ directory }: RowContext): Promise<Span[]> {
 /**
  * Kills one of the workers while a handler runs in it.
  *
- * @returns the pid, and the time of the kill on the clock of {@link Span}
+ * @returns the pid, and the time of the kill on the same clock as {@link Span}
  */
 export async function killBusyWorker(
   context: RowContext,

@@ -1,6 +1,6 @@
 import type { RowContext } from './row.ts'
 
-/** Reports the requests that were answered with 500. Other refusals, such as 503, tell the client what to do. */
+/** Reports the requests that were answered with 500. Refusals such as 503 are no findings: clients can handle them. */
 export const findServerErrors = (refusals: ReadonlyMap<string, number>): string[] =>
   [...refusals]
     .filter(([reason]) => reason.startsWith('500'))
@@ -10,21 +10,24 @@ export const findServerErrors = (refusals: ReadonlyMap<string, number>): string[
 export const countOutcomes = (...outcomes: ReadonlyMap<string, number>[]): string[] =>
   outcomes.flatMap((counts) => [...counts].map(([reason, count]) => `${count} × ${reason}`))
 
-const watchCount = 3
-const waitSeconds = 30
+const longPollCount = 3
+const longPollSeconds = 30
+/** How much longer than `longPollSeconds` a response may take. */
+const responseMarginSeconds = 10
 
-/** Watches some jobs by long poll. Reports each whose long poll does not return an ended job within `waitSeconds`. */
+/** Sends several long polls for the newest job. Reports each long poll that does not return an ended job. */
 export async function findUnnoticedEnds({ apis }: RowContext): Promise<string[]> {
   const findings: string[] = []
-  for (let n = 0; n < watchCount; n++) {
+  for (let n = 0; n < longPollCount; n++) {
     const list = await fetch(`${apis[0]?.url}/jobs?limit=1`)
     const { value } = (await list.json()) as { value: { links: { self: string } }[] }
     const self = value[0]?.links.self
     if (!self) return ['There is no job to watch']
-    const signal = AbortSignal.timeout((waitSeconds + 10) * 1000)
-    const response = await fetch(self, { headers: { prefer: `wait=${waitSeconds}` }, signal })
+    const signal = AbortSignal.timeout((longPollSeconds + responseMarginSeconds) * 1000)
+    const response = await fetch(self, { headers: { prefer: `wait=${longPollSeconds}` }, signal })
     const { endedAt } = (await response.json()) as { endedAt?: string }
-    if (!endedAt) findings.push(`A watcher did not learn the end of ${self} within ${waitSeconds} s`)
+    if (!endedAt)
+      findings.push(`The long poll of ${self} did not return the end of the job within ${longPollSeconds} s`)
   }
   return findings
 }

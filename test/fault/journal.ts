@@ -5,7 +5,7 @@ export type JournalEvent = 'invoked' | 'acknowledged' | 'refused' | 'unknown'
 
 /** A line of the journal. */
 export interface JournalEntry {
-  /** Identifies the intent, which is one thing that a client wants done. Every request for it has the same token. */
+  /** Identifies an intent: one thing that a client wants done. All requests for an intent have the same token. */
   token: string
   event: JournalEvent
   /** The Idempotency-Key, if the intent has one. */

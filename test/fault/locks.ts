@@ -8,7 +8,7 @@ export interface HeldLock extends AsyncDisposable {
   release(): Promise<void>
 }
 
-/** Begins a transaction, runs a statement that takes locks, and holds them until `release`. */
+/** Begins a transaction and runs a statement that takes locks. Holds the locks until `release`. */
 export async function holdLock({ databaseUrl }: RowContext, statement: string): Promise<HeldLock> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()

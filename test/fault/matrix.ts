@@ -6,7 +6,7 @@ import type { Row, RowResult } from './row.ts'
 import { runRow } from './run-row.ts'
 import { type PostgresServer, startServer } from './server.ts'
 
-/** Runs rows and controls. Rows without a server of their own share one. */
+/** Runs rows and controls. Rows without a server of their own share one server. */
 export interface Matrix {
   /** The directory of the journals and logs. */
   directory: string
@@ -17,13 +17,13 @@ export interface Matrix {
 }
 
 const root = join(import.meta.dirname, '../..')
-/** Shorter than for rows, because without a guard some jobs may never end. */
+/** A control waits for a shorter time than a row, because some jobs may never end without the guard. */
 const controlDrainTimeoutSeconds = 30
 
 /** @param isShort runs the short version of every row */
 export async function openMatrix(isShort: boolean): Promise<Matrix> {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-fault-'))
-  // When the tests run as root, Postgres runs as another user and needs access.
+  // If root runs the tests, Postgres runs as another user. That user needs access to the directory.
   await chmod(directory, 0o755)
   // The copies lie within the checkout so that they find node_modules.
   await mkdir(join(root, '.data'), { recursive: true })

@@ -23,8 +23,8 @@ import { type Jobs, openJobs, writeEffects } from '../support/jobs.ts'
 import { createOperationWorker } from '../support/operation-worker.ts'
 import { until } from '../support/until.ts'
 
-// Walks through the state machine at random and compares Postgres with a model after every step.
-const runs = Number(process.env.MODEL_RUNS ?? 10)
+// Runs random commands on jobs, and compares Postgres with a model after every command.
+const runCount = Number(process.env.MODEL_RUNS ?? 10)
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 2 ** 31)
 
 const operation = defineOperation({
@@ -35,7 +35,7 @@ const operation = defineOperation({
   timeoutSeconds: 600,
 })
 const maxAttempts = operation.retry.limit + 1
-/** The third worker that dies with a job makes it fail. */
+/** A job fails when this number of workers have died while they ran it. */
 const maxCrashes = 3
 const operations = new Map([[operation.name, operation]])
 
@@ -46,9 +46,9 @@ interface ModelJob {
   status: 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
   /** Attempts that have failed. */
   spentAttempts: number
-  /** Attempts that ended with the death of their worker. They do not count. */
+  /** Attempts that ended with the death of their worker. They do not count towards `maxAttempts`. */
   lostAttempts: number
-  /** Workers that died with the job since an attempt last ended. A job with crashes is in quarantine. */
+  /** How many workers in a row have died while they ran the job. A job with crashes is in quarantine. */
   crashes: number
   percent: number | null
   isCancelRequested: boolean
@@ -58,7 +58,7 @@ interface ModelJob {
 
 /** An execution whose handler has not returned. */
 interface ModelExecution {
-  /** The job and its attempt. */
+  /** The id of the job and the number of the attempt. */
   name: string
   job: string
   /** Whether the worker still holds the claim. */
@@ -67,7 +67,7 @@ interface ModelExecution {
 
 interface Model {
   jobs: Map<string, ModelJob>
-  /** The job that had the effect, by key. */
+  /** The job that has written the effect, by idempotency key. */
   processed: Map<string, string>
   executions: ModelExecution[]
 }
@@ -83,16 +83,16 @@ interface Execution {
 interface RealSystem extends Jobs {
   worker: OperationWorker
   context: RunContext
-  /** By job and attempt. */
+  /** By the id of the job and the number of the attempt. */
   executions: Map<string, Execution>
-  /** Claims due jobs and runs them until their handlers wait for the test. */
+  /** Claims due jobs and starts their handlers. Resolves when each handler waits for the test. */
   claim(limit: number): Promise<ClaimResult>
   claimQuarantined(id: string): Promise<ClaimResult>
 }
 
 interface ClaimResult {
   claimed: string[]
-  /** The executions whose handler runs. */
+  /** The names of the executions whose handler runs. */
   performing: string[]
 }
 
@@ -105,7 +105,7 @@ async function setUp(t: Test): Promise<RealSystem> {
   const handler: PerformHandler<typeof operation> = {
     perform: async (job) => {
       const handlerEnd = Promise.withResolvers<void>()
-      // After a lost claim the worker may not await this promise any more.
+      // After a lost claim, the worker may have stopped awaiting this promise.
       handlerEnd.promise.catch(() => {})
       const name = `${job.id} ${job.attempt}`
       executions.set(name, { job, handlerEnd, ended: Promise.resolve() })
@@ -115,7 +115,7 @@ async function setUp(t: Test): Promise<RealSystem> {
   }
   const worker = createOperationWorker(t, jobs, operation, handler as OperationWorker['handler'])
   await registerRescues(database, [operation.name])
-  const progress = createProgressWriter(database, worker.notifier, worker.log)
+  const progress = createProgressWriter(database, worker.notifier, () => {})
   t.teardown(() => progress.close())
   const context: RunContext = {
     progress,
@@ -133,7 +133,7 @@ async function setUp(t: Test): Promise<RealSystem> {
       const ended = runEach(worker, [claim], { completer, ...context }, () => {}).finally(() => {
         hasEnded = true
       })
-      // A duplicate or canceled job ends without its handler.
+      // A duplicate or canceled job ends without a call of its handler.
       await until(() => hasEnded || executions.has(name))
       const execution = executions.get(name)
       if (execution) Object.assign(execution, { ended })
@@ -158,7 +158,7 @@ const pick = <Item>(items: readonly Item[], n: number): Item => items[n % items.
 /** How often each command ran. */
 const runCounts = new Map<string, number>()
 
-/** A command that acts on one of the eligible items, if there is one. */
+/** Creates a command that acts on one of the eligible items. The command is skipped if there is no such item. */
 function commandOn<Item>(
   name: string,
   n: number,
@@ -183,8 +183,8 @@ const claimHolders = (model: Model) => model.executions.filter(({ holdsClaim }) 
 /**
  * Ends an execution, in Postgres and in the model.
  *
- * @param endHandler ends its handler
- * @param change changes the job in the model, if the worker still holds the claim and the job is not to be canceled
+ * @param endHandler ends the handler of the execution
+ * @param change changes the job in the model; not called if the claim is lost or a cancel was requested
  */
 async function endExecution(
   real: RealSystem,
@@ -270,9 +270,9 @@ function begin(model: Model, id: string, { performing }: ClaimResult): void {
     job.status = 'running'
     model.executions.push({ name, job: id, holdsClaim: true })
   } else {
-    // Only a duplicate succeeds without its handler.
+    // Only a duplicate succeeds without a call of its handler.
     succeed(model, job)
-    if (job.hasEffect) throw new Error(`${id} is no duplicate and succeeded without its handler`)
+    if (job.hasEffect) throw new Error(`${id} succeeded without a call of its handler, but is not a duplicate`)
   }
 }
 
@@ -284,7 +284,7 @@ const progress = (n: number, percent: number): Command =>
     await until(async () => (await real.read(id)).percent === job.percent)
   })
 
-/** A command that ends an execution, whether or not its claim is lost. See {@link endExecution}. */
+/** Creates a command that ends an execution, even if its claim is lost. See {@link endExecution}. */
 const endCommand = (
   name: string,
   n: number,
@@ -329,7 +329,7 @@ const throwRetryAfter = (n: number): Command =>
     },
   )
 
-/** @param isNotified whether the worker learns at once that the job is to be canceled */
+/** @param isNotified whether the worker gets the notification of the cancel */
 const cancel = (n: number, isNotified: boolean): Command =>
   commandOn(
     `cancel ${isNotified ? 'with' : 'without'} notification`,
@@ -395,14 +395,14 @@ const expire = (n: number): Command =>
     },
   )
 
-/** The heartbeat of one execution is overdue, and another worker rescues its job. */
+/** Makes the heartbeat of one execution overdue, and rescues its job as another worker would. */
 const loseWorker = (n: number): Command =>
   commandOn('lose worker', n, claimHolders, async (execution, model, real) => {
     await real.query(
       `update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where name = $1 and id = $2 and state = 'active'`,
       [operation.name, execution.job],
     )
-    // The crash counts only if no other worker is overdue and no other job has crashed a worker recently.
+    // A crash counts only if no other heartbeat is overdue and no other job has crashed a worker recently.
     await real.query(`
       update accepted_queue.job set heartbeat_on = now() where state = 'active' and id <> '${execution.job}';
       update accepted.quarantine set crashed_at = now() - interval '1 minute';
@@ -419,17 +419,17 @@ const loseWorker = (n: number): Command =>
     job.status = job.crashes === maxCrashes ? 'failed' : 'queued'
   })
 
-/** The state of a job's queue row, by the status of the job. */
+/** The states that the queue row of a job may have, by the status of the job. */
 const queueStates: Record<ModelJob['status'], readonly string[]> = {
   queued: ['created', 'retry'],
   running: ['active'],
   succeeded: ['deleted'],
   failed: ['failed'],
-  // A worker deletes the row; a cancel of a queued job keeps it.
+  // If the worker cancels the job, it deletes the row. A cancel of a queued job keeps the row.
   canceled: ['cancelled', 'deleted'],
 }
 
-/** @throws Error when Postgres differs from the model */
+/** @throws Error if Postgres differs from the model */
 async function compare(model: Model, real: RealSystem): Promise<void> {
   const rows = await real.query(`
     select
@@ -466,7 +466,7 @@ async function compare(model: Model, real: RealSystem): Promise<void> {
 }
 
 const nat = fc.nat(20)
-// Commands that advance jobs are listed several times; otherwise few jobs would get far.
+// Commands that advance jobs are listed several times. Without this, few jobs would end.
 const commands = fc.commands(
   [
     ...Array.from({ length: 3 }, () => fc.constantFrom('a', 'a', 'b', undefined).map(submit)),
@@ -485,7 +485,7 @@ const commands = fc.commands(
   { maxCommands: 100, size: 'max' },
 )
 
-t.test(`After every step of a random sequence, Postgres matches the model (seed ${seed})`, async (t) => {
+t.test(`after every step of a random sequence, Postgres matches the model (seed ${seed})`, async (t) => {
   const real = await setUp(t)
   const property = fc.asyncProperty(commands, async (chosen) => {
     const model: Model = { jobs: new Map(), processed: new Map(), executions: [] }
@@ -499,6 +499,6 @@ t.test(`After every step of a random sequence, Postgres matches the model (seed 
       await real.query('delete from accepted_queue.job where name = $1', [operation.name])
     }
   })
-  await t.resolves(fc.assert(property, { numRuns: runs, seed }))
+  await t.resolves(fc.assert(property, { numRuns: runCount, seed }))
   t.comment([...runCounts].map(([name, count]) => `${count} × ${name}`).join(', '))
 })

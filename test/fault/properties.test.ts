@@ -4,12 +4,12 @@ import fc from 'fast-check'
 import t from 'tap'
 import Type from 'typebox'
 import { readSettings } from '../../src/config.ts'
-import { createServer } from '../../src/http/server.ts'
+import { createApiServer } from '../../src/http/server.ts'
 import { get, post } from '../support/client.ts'
 import { createDatabase } from '../support/database.ts'
 import { createChecker } from '../support/documents.ts'
 
-// Sends random requests to every route of the OpenAPI document and checks the responses against it.
+// Sends random requests to every route of the OpenAPI document. Checks that the responses match the document.
 const runsPerRoute = Number(process.env.PROPERTY_RUNS ?? 40)
 const seed = Number(process.env.PROPERTY_SEED ?? Date.now() % 2 ** 31)
 
@@ -54,7 +54,7 @@ const responseTimeoutMs = 20_000
 /** Sends a request with node:http, because fetch corrects or rejects malformed requests. */
 function send(url: string, { method, path, headers, body }: GeneratedRequest): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
-    // Node sends an array of headers unchanged and adds none.
+    // node:http sends an array of headers unchanged and adds no headers.
     const lines = [['host', new URL(url).host], ...headers].flat()
     const outgoing = request(url, { method, path, headers: lines })
     outgoing.setTimeout(responseTimeoutMs, () =>
@@ -67,7 +67,7 @@ function send(url: string, { method, path, headers, body }: GeneratedRequest): P
       const status = incoming.statusCode as number
       const type = responseHeaders.get('content-type') ?? ''
       if (type.startsWith('text/event-stream')) {
-        // An event stream may never end.
+        // An event stream may never end, so its body is not read.
         incoming.destroy()
         return resolve({ status, headers: responseHeaders, body: undefined })
       }
@@ -225,10 +225,10 @@ function requestsTo(
     })
 }
 
-t.test(`No random request gets a 5xx, and every response matches the OpenAPI document (seed ${seed})`, async (t) => {
+t.test(`no random request gets a 5xx, and every response matches the OpenAPI document (seed ${seed})`, async (t) => {
   const authenticate = () => ({ principal: 'ann', scopes: ['admin'] as const })
   const settings = readSettings({ LOG_LEVEL: 'silent' })
-  const app = await createServer({ operations, handlers: '', authenticate }, settings, await createDatabase(t))
+  const app = await createApiServer({ operations, handlers: '', authenticate }, settings, await createDatabase(t))
   t.teardown(() => app.close())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   const { body: document } = await get(`${url}/openapi.json`)

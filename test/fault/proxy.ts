@@ -2,15 +2,15 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** What a proxy does to the traffic. An empty object forwards everything. */
+/** What a proxy does to the traffic. With an empty object, the proxy forwards everything. */
 export interface ProxyFault {
   /** Delays every chunk. */
   delayMs?: number
-  /** Breaks the connection at one in `oneIn` COMMITs: before it reaches Postgres, or before its reply returns. */
+  /** Breaks the connection at one COMMIT in `oneIn`: before Postgres gets it, or before the client gets the reply. */
   reset?: { oneIn: number; when: 'before' | 'after' }
-  /** Drops everything that Postgres sends on a connection after its next COMMIT. */
+  /** After the next COMMIT on a connection, drops everything that Postgres sends on that connection. */
   dropCommitReplies?: boolean
-  /** Keeps connections open but forwards nothing: on the existing connections only, or on new ones too. */
+  /** Keeps connections open but forwards nothing: on the existing connections only, or on new connections too. */
   silence?: 'existing' | 'all'
   dropNotifications?: boolean
 }
@@ -20,14 +20,15 @@ export interface FaultProxy {
   urlOf(url: string): string
   /** Replaces the current fault. A connection that was silenced stays silent. */
   setFault(fault: ProxyFault): void
-  /** Sends new connections to another server and closes the existing ones. */
+  /** Sends new connections to another server, and closes the existing connections. */
   redirectTo(port: number): void
-  /** Counts the chunks, messages and connections that a fault has hit. */
+  /** Returns the number of chunks, messages and connections that a fault has hit. */
   faultCount(): number
   close(): Promise<void>
 }
 
-// The text of a Query or Parse message (PostgreSQL manual, "Message Formats"); a chunk may hold several messages.
+// Matches the text of a Query or Parse message (PostgreSQL manual, "Message Formats"), even if several messages share
+// the chunk.
 const containsCommit = (chunk: Buffer): boolean => /[^a-z]commit\0/i.test(chunk.toString('latin1'))
 
 interface Connection {
@@ -65,7 +66,7 @@ export async function startFaultProxy(upstreamPort: number): Promise<FaultProxy>
       }
       if (!to.destroyed) to.write(chunk)
     }
-    // Chains keep the order of chunks when some are delayed.
+    // Each chain of promises keeps the chunks in order, even if some of them are delayed.
     let lastToUpstream = Promise.resolve()
     let lastToClient = Promise.resolve()
     client.on('data', (chunk) => {
@@ -83,7 +84,7 @@ export async function startFaultProxy(upstreamPort: number): Promise<FaultProxy>
         faults += 1
         return
       }
-      // Postgres has committed, and the client does not learn it.
+      // Postgres has committed, but the client gets no reply.
       if (resetsOnReply) return reset()
       const kept = filterNotifications(chunk, fault.dropNotifications === true)
       lastToClient = lastToClient.then(() => send(kept, client))
@@ -140,13 +141,13 @@ export async function startFaultProxy(upstreamPort: number): Promise<FaultProxy>
 const messageHeaderBytes = 5
 const notificationResponse = 'A'.charCodeAt(0)
 
-/** Creates a function that removes notifications from what Postgres sends. Messages may span chunks. */
+/** Creates a function that removes notifications from what Postgres sends. A message may span several chunks. */
 function createNotificationFilter(onDropped: () => void): (chunk: Buffer, isDropping: boolean) => Buffer {
   let incomplete: Buffer = Buffer.alloc(0)
   return (chunk, isDropping) => {
     let rest = incomplete.length > 0 ? Buffer.concat([incomplete, chunk]) : chunk
     const kept: Buffer[] = []
-    // A message is one byte for its type, and then a length that includes itself but not the type.
+    // A message begins with one byte for its type. Then comes its length, which counts itself but not the type.
     while (rest.length >= messageHeaderBytes) {
       const length = 1 + rest.readUInt32BE(1)
       if (rest.length < length) break

@@ -4,7 +4,7 @@ import type { RowResult } from './row.ts'
 
 const names = Object.keys(violations) as Violation[]
 
-/** Whether nothing is wrong. */
+/** Returns whether a row found no violation. */
 export const hasPassed = (result: RowResult): boolean =>
   result.findings.length === 0 && names.every((violation) => result[violation] === 0)
 
@@ -23,7 +23,7 @@ export function formatResult(result: RowResult): string {
   return [cells.join(' · '), ...result.findings.map((finding) => `       ${finding}`)].join('\n')
 }
 
-/** Whether the checker found the violation that the missing guard causes. */
+/** Returns whether the checker found the violation that the missing guard causes. */
 export const isExposed = ({ expectedViolation }: Control, result: RowResult): boolean => result[expectedViolation] > 0
 
 /** Formats the result of a control in one line. */

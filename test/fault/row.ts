@@ -6,7 +6,7 @@ import type { FaultProxy } from './proxy.ts'
 import type { PostgresServer } from './server.ts'
 import type { ProcessOptions, SupervisedProcess } from './supervised-process.ts'
 
-/** A row of the fault matrix: processes under load, the faults that hit them, and what must hold. */
+/** A row of the fault matrix: processes under load, the faults that hit these processes, and what must hold. */
 export interface Row {
   name: string
   /** The fault, and what must hold. */
@@ -16,18 +16,19 @@ export interface Row {
   /** The number of worker processes at the start. Default: 2. */
   workerCount?: number
   processOptions?: Partial<ProcessOptions>
-  /** The row spends most of its time waiting, so it runs in parallel with the other rows. */
+  /** Whether the row waits most of the time. Such a row runs in parallel with the other rows. */
   isMostlyWaiting?: boolean
-  /** Starts a server for this row. Default: all rows share one server. */
+  /** Starts a server for this row only. Default: the row uses the shared server. */
   startServer?: (directory: string) => Promise<PostgresServer>
-  /** Processes may exit without being killed by the row. */
+  /** Whether processes may crash. If not, a crash is a finding. */
   mayCrash?: boolean
+  /** Selects the intents whose jobs have to fail. Every other intent has to succeed. */
   isExpectedToFail?: (token: string) => boolean
   /** Starts and stops the load, and causes the faults. */
   run(context: RowContext): Promise<RowOutcome>
 }
 
-/** What a row works with. */
+/** The environment of a row. */
 export interface RowContext {
   server: PostgresServer
   /** The proxy between the processes and Postgres. */
@@ -36,7 +37,7 @@ export interface RowContext {
   databaseUrl: string
   directory: string
   journal: Journal
-  /** The load sends each request to a random one of these. */
+  /** The load sends each request to a random API process. */
   apis: SupervisedProcess[]
   workers: SupervisedProcess[]
   /** Creates a process that ends with the row. */
@@ -49,13 +50,13 @@ export interface RowContext {
   query(text: string, values?: unknown[]): Promise<any[]>
 }
 
-/** What a row did, and what it saw. */
+/** What a row did and observed. */
 export interface RowOutcome {
   faultCount: number
   notes?: string[]
   /** One sentence per violation. */
   findings?: string[]
-  /** Runs after every job has ended. Returns further findings. */
+  /** Runs when every job has ended. Returns more findings. */
   checkAfterDrain?: () => Promise<string[]>
   /** The server that has the data after a failover. */
   server?: PostgresServer
@@ -70,8 +71,8 @@ export interface RowResult extends CheckResult {
   notes: string[]
 }
 
-/** The finding when a load gets no more acknowledgements. */
-export const nothingAccepted = 'No request was accepted any more'
+/** The finding if a load gets no more acknowledgements. */
+export const nothingAccepted = 'No more requests were accepted'
 
 /**
  * Waits until no job is pending in accepted.job or in the queue.

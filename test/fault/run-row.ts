@@ -10,17 +10,20 @@ import type { PostgresServer } from './server.ts'
 import { createProcess, type SupervisedProcess } from './supervised-process.ts'
 
 export interface RunRowOptions {
-  /** Returns the server for rows without a server of their own. */
+  /** Returns the shared server, for rows that have no server of their own. */
   sharedServer: () => Promise<PostgresServer>
   isShort: boolean
   /** The directory of the sources. */
   root: string
   /** The directory for journals and logs. */
   directory: string
-  /** How long jobs may take to end after the faults. */
+  /** All jobs must end within this time after the faults. Default: {@link defaultDrainTimeoutSeconds}. */
   drainTimeoutSeconds?: number
 }
 
+const defaultDrainTimeoutSeconds = 150
+
+/** Numbers the directories and databases of the rows. */
 let rowCount = 0
 
 /** Runs a row: starts its processes, causes its faults, waits until every job has ended, and checks the database. */
@@ -63,7 +66,7 @@ export async function runRow(row: Row, options: RunRowOptions): Promise<RowResul
     const { faultCount, notes = [], findings = [], checkAfterDrain } = outcome
     currentServer = outcome.server ?? server
     const faultsEndedAt = performance.now()
-    const pending = await waitUntilDrained(context, options.drainTimeoutSeconds ?? 150)
+    const pending = await waitUntilDrained(context, options.drainTimeoutSeconds ?? defaultDrainTimeoutSeconds)
     const recoverySeconds = (performance.now() - faultsEndedAt) / 1000
     if (pending > 0) findings.push(`${pending} jobs did not end`)
     if (checkAfterDrain) findings.push(...(await checkAfterDrain()))

@@ -3,7 +3,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded
 import { migrate } from '../../src/migrate/migrate.ts'
 import { queryOnce } from '../support/database.ts'
 
-/** A Postgres with fsync on, which a row may crash. */
+/** A Postgres with fsync on. A row may crash it. */
 export interface PostgresServer {
   port: number
   dataDir: string
@@ -11,13 +11,13 @@ export interface PostgresServer {
   urlOf(database: string): string
   /** Creates a migrated database that has the tables of the test app. Returns its URL. */
   createDatabase(name: string): Promise<string>
-  /** Stops the server as a crash would (`pg_ctl stop -m immediate`). Does nothing if it does not run. */
+  /** Stops the server as a crash would (`pg_ctl stop -m immediate`). Does nothing if the server is stopped. */
   crash(): Promise<void>
   /** Stops the server cleanly. */
   stop(): Promise<void>
   /** Starts the server again with the same data and port. */
   restart(): Promise<void>
-  /** Ends the server for good. */
+  /** Stops the server for good. */
   close(): Promise<void>
 }
 
@@ -28,14 +28,14 @@ const template = 'fault_template'
  * Starts a Postgres.
  *
  * @param options.dataDir a directory that the OS user postgres can access
- * @param options.settings of postgresql.conf
+ * @param options.settings settings for postgresql.conf
  */
 export async function startServer(options: {
   dataDir: string
   settings?: Record<string, string>
 }): Promise<PostgresServer> {
-  // A crash of the processes loses nothing from the kernel's page cache. fsync is on so that a commit returns only after
-  // its WAL is flushed, as in production.
+  // fsync is on so that a commit returns only after its WAL is flushed, as in production. The data would survive
+  // without fsync too, because a crash of the processes does not clear the kernel's page cache.
   const start = (port?: number): Promise<EmbeddedPostgres> =>
     startEmbeddedPostgres({
       dataDir: options.dataDir,
@@ -44,7 +44,7 @@ export async function startServer(options: {
       ...(port !== undefined && { port }),
     })
   let running = await start()
-  // One at a time: Postgres copies a template only while no session is connected to it.
+  // Databases are created one at a time: Postgres copies a template only while no session is connected to it.
   let lastCreation = Promise.resolve()
   const { port, dataDir, logFile, url } = running
   const urlOf = (database: string) => {

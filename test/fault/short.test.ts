@@ -4,7 +4,7 @@ import { openMatrix } from './matrix.ts'
 import { formatControlResult, formatResult, hasPassed, isExposed } from './report.ts'
 import { rows } from './rows/index.ts'
 
-/** A selection that takes about a minute. `npm run test:fault` runs the whole matrix. */
+/** These rows take about a minute. `npm run test:fault` runs the whole matrix. */
 const selectedRows = [
   'process-kills',
   'worker-dies-after-commit',
@@ -29,7 +29,7 @@ for (const row of rows.filter(({ name }) => selectedRows.includes(name))) {
 }
 
 for (const control of controls.filter(({ name }) => selectedControls.includes(name))) {
-  t.test(`The checker finds the violation when ${control.summary}`, async (t) => {
+  t.test(`the checker finds the violation when ${control.summary}`, async (t) => {
     const result = await matrix.runControl(control)
     t.comment(formatControlResult(control, result))
     t.ok(isExposed(control, result))

@@ -5,7 +5,7 @@ import type { RowContext } from './row.ts'
 export interface SubmitOptions {
   /** Members of the body besides the token. */
   body?: object
-  /** Sends each intent with an Idempotency-Key. */
+  /** Whether to send an Idempotency-Key. */
   withKey?: boolean
 }
 
@@ -18,7 +18,7 @@ export interface Submitted {
 /**
  * Submits one intent, with a single request.
  *
- * @throws Error when the request is not accepted
+ * @throws Error if the request is not accepted
  */
 export async function submitOne(
   { apis, journal }: RowContext,

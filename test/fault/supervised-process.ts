@@ -10,19 +10,19 @@ import { freePort } from '../support/program.ts'
 export interface SupervisedProcess {
   command: 'api' | 'worker'
   url: string
-  /** Starts the process without waiting for it; `ready` waits. */
+  /** Starts the process. To wait until it is ready, call `ready`. */
   start(env?: NodeJS.ProcessEnv): void
   ready(): Promise<void>
   /** Sends a signal. An exit caused by a SIGKILL from this method does not count as a crash. */
   signal(signal: NodeJS.Signals): void
   pid(): number | undefined
-  /** How often the process exited without `end` or a SIGKILL from `signal`. */
+  /** How often the process has exited, not counting exits caused by `end` or by a SIGKILL from `signal`. */
   crashCount(): number
-  /** Lets a handler continue that hangs because of the variable HANG. */
+  /** Lets a hanging handler continue. Handlers hang if the variable HANG is set. */
   resumeHandler(): void
-  /** Resolves when a handler of the current process hangs because of the variable HANG. */
+  /** Resolves when a handler of the current process hangs. Handlers hang if the variable HANG is set. */
   untilHandlerHangs(): Promise<void>
-  /** Sends a signal and waits for the exit, without a restart. Resolves to the exit code; null after a signal. */
+  /** Sends a signal and waits for the exit. The process is not restarted. Resolves to the exit code; null if killed. */
   end(signal: NodeJS.Signals): Promise<number | null>
 }
 
@@ -37,7 +37,7 @@ export interface ProcessOptions {
   args?: readonly string[]
 }
 
-/** Generous, because many processes start at once on a busy machine. */
+/** This timeout is long, because many processes start at once on a busy machine. */
 const readyTimeoutMs = 120_000
 const probeTimeoutMs = 2_000
 

@@ -1,6 +1,6 @@
 /**
- * Runs requests and jobs through PgBouncer in transaction mode: `npm run test:pgbouncer`. Not part of `npm test`,
- * because it installs Debian's pgbouncer when it is missing, which needs root.
+ * Tests the API and the worker through PgBouncer in transaction mode. Run this test with `npm run test:pgbouncer`. It
+ * is not part of `npm test`: if PgBouncer is missing, the test installs the Debian package, and that needs root.
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -15,6 +15,7 @@ import { schema } from '../flow/fixtures/operations.ts'
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
+import { hasProgram, installPackage } from '../support/debian-package.ts'
 import { freePort, start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
@@ -22,29 +23,12 @@ const execute = promisify(execFile)
 const config = join(import.meta.dirname, '../flow/fixtures/accepted.config.ts')
 const isRoot = process.getuid?.() === 0
 
-/** Installs PgBouncer when it is missing. Returns its version. */
-async function install(): Promise<string> {
-  const readVersion = () =>
-    execute('pgbouncer', ['--version']).then(
-      ({ stdout }) => stdout,
-      () => undefined,
-    )
-  const found = await readVersion()
-  if (found) return found
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  await execute('apt-get', ['update'], { env })
-  await execute('apt-get', ['install', '-y', '--no-install-recommends', 'pgbouncer'], { env })
-  const installed = await readVersion()
-  if (!installed) throw new Error('pgbouncer is missing, and apt-get could not install it')
-  return installed
-}
-
-/** Starts PgBouncer in front of a database. Returns the URL that leads through it. */
+/** Starts PgBouncer in front of a database. Returns a URL that leads to the database through PgBouncer. */
 async function startPooler(t: Test, databaseUrl: string): Promise<string> {
   const target = new URL(databaseUrl)
   const directory = await mkdtemp(join(tmpdir(), 'accepted-pgbouncer-'))
   t.teardown(() => rm(directory, { recursive: true }))
-  // When started as root, PgBouncer runs as another user, which has to read the directory.
+  // When root runs this test, PgBouncer runs as another user. That user needs access to the directory.
   await chmod(directory, 0o755)
   const port = await freePort()
   const [users, settings] = [join(directory, 'users'), join(directory, 'pgbouncer.ini')]
@@ -99,11 +83,12 @@ async function setUp(t: Test) {
   return { database, databaseUrl, pooled: await startPooler(t, databaseUrl) }
 }
 
-t.comment(await install())
+installPackage('pgbouncer', () => hasProgram('pgbouncer'))
+t.comment((await execute('pgbouncer', ['--version'])).stdout)
 
 for (const [how, hasListenUrl] of [
   ['with a direct DATABASE_LISTEN_URL', true],
-  ['without it, by polling', false],
+  ['without DATABASE_LISTEN_URL', false],
 ] as const) {
   t.test(`jobs are accepted, performed, settled, watched, canceled and released ${how}`, async (t) => {
     const { database, databaseUrl, pooled } = await setUp(t)
@@ -124,7 +109,7 @@ for (const [how, hasListenUrl] of [
       else await until(() => warning.test(program.output()))
     }
 
-    // More requests at once than sessions, so that clients of the pooler share each session.
+    // There are more requests than sessions, so each session serves several clients of the pooler.
     const submitted = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
         post(
@@ -162,23 +147,27 @@ for (const [how, hasListenUrl] of [
     t.match((await get(unfinished.body.links.self)).body, { status: 'queued' })
     t.equal(await api.end(), 0)
     const locks = await database.pool.query(
-      `select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
+      `select from pg_locks
+      where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
     )
     t.same(locks.rows, [], 'no session lock is left')
   })
 }
 
-t.test('with prepared statements, API and worker do not start, and the message says what to set', async (t) => {
-  const { databaseUrl, pooled } = await setUp(t)
-  for (const command of ['api', 'worker']) {
-    const env = { DATABASE_URL: pooled, DATABASE_LISTEN_URL: databaseUrl, PORT: '0', WORKER_PORT: '0' }
-    const ran = await run([command, '--config', config], env)
-    t.equal(ran.code, 1)
-    t.match(ran.err, /^error: DATABASE_URL leads through a pooler .* set DATABASE_PREPARED_STATEMENTS=off .*\n$/)
-  }
-})
+t.test(
+  'with prepared statements, the API and the worker exit with an error that names the setting to change',
+  async (t) => {
+    const { databaseUrl, pooled } = await setUp(t)
+    for (const command of ['api', 'worker']) {
+      const env = { DATABASE_URL: pooled, DATABASE_LISTEN_URL: databaseUrl, PORT: '0', WORKER_PORT: '0' }
+      const ran = await run([command, '--config', config], env)
+      t.equal(ran.code, 1)
+      t.match(ran.err, /^error: DATABASE_URL leads through a pooler .* set DATABASE_PREPARED_STATEMENTS=off .*\n$/)
+    }
+  },
+)
 
-t.test('migrations fail through the pooler and run over DATABASE_LISTEN_URL', async (t) => {
+t.test('migrations fail through the pooler, and succeed with DATABASE_LISTEN_URL', async (t) => {
   const databaseUrl = await createDatabase(t, { empty: true })
   const pooled = await startPooler(t, databaseUrl)
   const refused = await run(['migrate', '--config', config], { DATABASE_URL: pooled })

@@ -5,13 +5,13 @@ import { sql, type Transaction } from 'kysely'
 import * as operations from './operations.ts'
 import { contend, type Tables } from './operations.ts'
 
-// A file, because an execution also counts when Postgres rolls it back or is down.
+// Executions are recorded in a file: they count even if Postgres rolls them back or is down.
 const executionsFile = process.env.EXECUTIONS as string
 
-/** The start or the end of a handler, as the file `executions-spans` records it. */
+/** The start or the end of a handler, as recorded in the file `executions-spans`. */
 export interface Span {
   pid: number
-  /** The job. */
+  /** The id of the job. */
   id: string
   group: string | undefined
   event: 'begin' | 'end'
@@ -56,7 +56,7 @@ const poisons = {
     throw new Error('poison')
   },
   'reject-late': async () => {
-    // The attempt may be over when this promise rejects.
+    // The attempt may have ended when this promise rejects.
     void delay(100).then(() => {
       throw new Error('late poison')
     })
@@ -122,7 +122,7 @@ const settleConcurrently: SettleOne = (trx, job) => {
   return Promise.all([write(), sql`select 1 / 0`.execute(trx), write(), write()])
 }
 
-/** How a first attempt sends its statements. */
+/** How the first attempt of a job sends its statements, by pattern. */
 const firstAttempts: Record<string, SettleOne> = {
   awaited: settleAwaited,
   concurrent: settleConcurrently,
@@ -186,7 +186,7 @@ export default defineHandlers(operations, {
       await recordSpan(job.id, job.payload.group, () => delay(job.payload.durationMs ?? 5))
     },
     settle: writeEffects,
-    // Together the workers have more slots than the limits of all groups add up to.
+    // With this concurrency, all workers together could run more jobs at once than the group limits allow.
     concurrency: 4,
   },
   'intent.unawaited': {

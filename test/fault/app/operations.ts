@@ -19,7 +19,7 @@ const Intent = Type.Object({
   filler: Type.Optional(Type.String()),
   /** How long `perform` takes. */
   durationMs: Type.Optional(Type.Integer({ minimum: 0 })),
-  /** Jobs of the same group share the limit of `grouped`. */
+  /** In `grouped`, the number of concurrent jobs of a group is limited. */
   group: Type.Optional(Type.String()),
   /** How the handler of `unawaited` sends its statements. */
   statements: Type.Optional(
@@ -31,7 +31,7 @@ const Intent = Type.Object({
   poison: Type.Optional(Type.Enum(['throw', 'reject-late', 'exit', 'loop', 'allocate'])),
 })
 
-// A job uses up 30 attempts only if some of them are spent wrongly.
+// No fault may use up 30 attempts. A job that uses up 30 attempts has spent some of them wrongly.
 const manyAttempts = { heartbeatSeconds: 10, retry: { limit: 30, delaySeconds: 0, backoff: false } }
 
 async function accept(
@@ -76,7 +76,7 @@ export const contended = defineOperation({
   },
 })
 
-/** Fails, hangs or crashes its worker. */
+/** Its jobs fail, hang, or crash their worker. */
 export const poisoned = defineOperation({
   name: 'intent.poison',
   route: { method: 'POST', url: '/poisoned' },
@@ -98,7 +98,7 @@ export const grouped = defineOperation({
   accept,
 })
 
-/** Does not await the statements that it sends in `settle`. */
+/** Its `settle` does not await the statements that it sends. */
 export const unawaited = defineOperation({
   name: 'intent.unawaited',
   route: { method: 'POST', url: '/unawaited' },
@@ -117,7 +117,7 @@ export const blocking = defineOperation({
   accept,
 })
 
-/** Fails for good unless the table `permission` holds its token. */
+/** Its job fails for good, unless the table `permission` holds the token of the intent. */
 export const failing = defineOperation({
   name: 'intent.fail',
   route: { method: 'POST', url: '/failing' },
@@ -126,13 +126,13 @@ export const failing = defineOperation({
   accept,
 })
 
-/** Created by the schedule only. */
+/** Only the schedule creates its jobs. */
 export const scheduledTick = defineOperation({ name: 'intent.tick', input: Intent, ...manyAttempts })
 
 /** Returns the token of an occurrence. */
 export const tokenOf = (at: Date): string => `tick ${at.toISOString()}`
 
-/** Fires every second, if the row sets EVERY_SECOND. */
+/** A schedule that fires every second. It exists only if the row sets EVERY_SECOND. */
 export const everySecond = process.env.EVERY_SECOND
   ? defineSchedule({
       name: 'every-second',
@@ -142,7 +142,7 @@ export const everySecond = process.env.EVERY_SECOND
     })
   : undefined
 
-/** Updates two of the three counters in random order, so that concurrent transactions deadlock at times. */
+/** Updates two of the three counters in random order, so that concurrent transactions sometimes deadlock. */
 export async function contend(trx: Transaction<Tables>): Promise<void> {
   const first = 1 + Math.floor(Math.random() * 3)
   const second = 1 + ((first + Math.floor(Math.random() * 2)) % 3)

@@ -29,7 +29,7 @@ const badRequests: Readonly<Record<string, Buffer>> = {
   'a member named __proto__': post('{"token":"x","__proto__":{"isAdmin":true}}'),
   'a member named constructor': post('{"token":"x","constructor":{"prototype":{}}}'),
   'truncated JSON': post('{"token":'),
-  'an id that is no UUID': get('/jobs/none'),
+  'an id that is not a UUID': get('/jobs/none'),
   'an id that contains SQL': get("/jobs/1'%20or%20'1'='1"),
   'a path that cannot be decoded': get('/jobs/%E0%A4%A'),
   'a path with ..': get('/jobs/../../etc/passwd'),
@@ -56,7 +56,7 @@ const maxMemoryMiB = (streamCount: number) => 300 + streamCount / 2
 export const badInput: Row = {
   name: 'bad-input',
   summary:
-    'Clients send malformed or slow requests, or never read their event streams. Each gets a 4xx or a closed connection; other clients are unaffected.',
+    'Clients send malformed or slow requests, or never read their event streams. Each bad request gets a 4xx or a closed connection. Other clients are unaffected.',
   workerCount: 1,
   async run(context) {
     const [api] = context.apis as [SupervisedProcess]
@@ -96,7 +96,7 @@ export const badInput: Row = {
 
 const exchangeTimeoutMs = 10_000
 
-/** Sends bytes. Returns the status of the response, or `closed` when there is none. */
+/** Sends bytes. Returns the status of the response, or `closed` if there is no response. */
 async function exchange(api: SupervisedProcess, bytes: Buffer): Promise<string> {
   const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
   let text = ''
@@ -105,7 +105,7 @@ async function exchange(api: SupervisedProcess, bytes: Buffer): Promise<string> 
   socket.on('data', (chunk) => {
     text += chunk.toString('latin1')
   })
-  // Not events.once, which would reject when the connection is reset. A reset is an expected answer.
+  // A reset of the connection is an expected answer. `events.once` would reject at a reset.
   const closed = new Promise((resolve) => socket.once('close', resolve))
   socket.write(bytes)
   await closed

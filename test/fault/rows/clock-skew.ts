@@ -1,5 +1,5 @@
 import { globSync } from 'node:fs'
-import { installPackage } from '../debian.ts'
+import { installPackage } from '../../support/debian-package.ts'
 import { findServerErrors } from '../findings.ts'
 import { type Row, waitForAcknowledgements, waitUntilDrained } from '../row.ts'
 import { submit } from '../submit.ts'

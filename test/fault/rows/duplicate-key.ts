@@ -6,7 +6,7 @@ const jobsPerPath = 10
 export const duplicateKey: Row = {
   name: 'duplicate-key',
   summary:
-    'Each job is canceled and retried twice, so two jobs have its key. The effect happens once, and both succeed.',
+    'Each job is canceled and then retried twice, so both retries have its key. Both succeed, and the effect happens once.',
   workerCount: 0,
   async run(context) {
     const paths = ['/settled', '/performed']

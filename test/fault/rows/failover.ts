@@ -29,8 +29,8 @@ export const failover: Row = {
 }
 
 /**
- * Starts a synchronous standby from a copy of the stopped primary, and restarts the primary. The embedded Postgres has
- * no pg_basebackup.
+ * Stops the primary, copies its files, restarts it, and starts a synchronous standby on the copy. The embedded Postgres
+ * has no pg_basebackup.
  */
 async function startStandby(primary: PostgresServer, dataDir: string): Promise<PostgresServer> {
   await queryOnce(primary.urlOf('postgres'), "alter system set synchronous_standby_names = '*'")
@@ -48,7 +48,7 @@ async function startStandby(primary: PostgresServer, dataDir: string): Promise<P
     dataDir,
     database: 'postgres',
     settings: {
-      // Once promoted, the standby commits without waiting for a standby of its own.
+      // After its promotion, the standby commits without waiting for another standby.
       ...{ max_connections: '200', synchronous_standby_names: '' },
       primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${password}`,
     },

@@ -7,7 +7,7 @@ import { submit } from '../submit.ts'
 import type { SupervisedProcess } from '../supervised-process.ts'
 
 const groups = ['a', 'b', 'c']
-const limit = grouped.groupConcurrency as number
+const maxConcurrentJobs = grouped.groupConcurrency as number
 
 export const groupConcurrency: Row = {
   name: 'group-concurrency',
@@ -29,7 +29,7 @@ export const groupConcurrency: Row = {
     }
     const kill = async () => {
       // A kill before any group has reached its limit would test nothing.
-      await until(async () => (await findMaxima()).some(({ max }) => max === limit))
+      await until(async () => (await findMaxima()).some(({ max }) => max === maxConcurrentJobs))
       for (const worker of context.workers.slice(0, context.isShort ? 1 : 2)) {
         const { pid, atNs } = await killBusyWorker(context, worker as SupervisedProcess)
         killedAtNs.set(pid, atNs)
@@ -42,8 +42,8 @@ export const groupConcurrency: Row = {
     ])
     const checkAfterDrain = async () =>
       (await findMaxima())
-        .filter(({ max }) => max > limit)
-        .map(({ group, max }) => `${max} jobs of group ${group} ran at once; the limit is ${limit}`)
+        .filter(({ max }) => max > maxConcurrentJobs)
+        .map(({ group, max }) => `${max} jobs of group ${group} ran at once; the limit is ${maxConcurrentJobs}`)
     return { faultCount: killedAtNs.size, checkAfterDrain }
   },
 }

@@ -8,15 +8,15 @@ import { submit } from '../submit.ts'
 import type { SupervisedProcess } from '../supervised-process.ts'
 
 /**
- * When a heartbeat is this old, it has been overdue for 4 s, so a rescuer has checked the job. It is less than twice
- * `heartbeatSeconds`, when the watchdog kills the worker.
+ * The age of a heartbeat that has been overdue for 4 s. By then, a rescuer has checked the job. The watchdog kills the
+ * worker later, at twice `heartbeatSeconds`.
  */
 const overdueSeconds = blocking.heartbeatSeconds + 4
 
 export const blockedEventLoop: Row = {
   name: 'blocked-event-loop',
   summary:
-    'Handlers block the event loop past the heartbeat. A perform is rescued and its late settle rolled back; a settle keeps its job. No process dies.',
+    'Handlers block the event loop until heartbeats are overdue. A job in perform is rescued, and its late settle is rolled back. A job in settle is not rescued. No process dies.',
   isMostlyWaiting: true,
   workerCount: 3,
   async run(context) {
@@ -39,7 +39,7 @@ export const blockedEventLoop: Row = {
     })
     writeFileSync(file('unblock'), '')
     const checkAfterDrain = async () => {
-      // Another worker has run the rescued job, so the blocked worker must find its own claim lost.
+      // Another worker has run the rescued job, so the blocked worker must find that its own claim is lost.
       await until(async () => (await countLostClaims(context.workers)) === 1)
       const executionCount = await countExecutions(context)
       return executionCount === 3 ? [] : [`${executionCount} executions instead of 3: two performs and one settle`]
@@ -64,7 +64,7 @@ const tokensExpectedToFail = new Set<string>()
 export const unawaitedStatements: Row = {
   name: 'unawaited-statements',
   summary:
-    'settle does not await its statements. Each write commits with its effect or not at all, and the other jobs of the batch spend no attempt.',
+    'settle does not await its statements. Each write commits together with the effect of its job, or not at all. The other jobs of the batch spend no attempt.',
   workerCount: 0,
   isExpectedToFail: (token) => tokensExpectedToFail.has(token),
   async run(context) {

@@ -13,7 +13,7 @@ import { startServer } from '../server.ts'
 const unavailable = '503 database-unavailable'
 const countUnavailable = ({ unknownOutcomes }: Load): number => unknownOutcomes.get(unavailable) ?? 0
 
-/** Resolves to whether a statement succeeds. */
+/** Runs a statement. Resolves to whether it succeeds. */
 const succeeds = (url: string, statement: string): Promise<boolean> =>
   queryOnce(url, statement).then(
     () => true,
@@ -27,7 +27,7 @@ const maxConnections: Row = {
   // Enough connections for every process to start, but fewer than the pools would open.
   startServer: (directory) => startServer({ dataDir: directory, settings: { max_connections: '30' } }),
   async run(context) {
-    // The pools are still small, so the load needs connections that it cannot get.
+    // The pools are still small, so the load needs new connections, which Postgres refuses.
     let connections = await openAllConnections(context.databaseUrl)
     const load = context.startLoad({ connections: 20 })
     await until(() => countUnavailable(load) > 0)
@@ -36,7 +36,7 @@ const maxConnections: Row = {
     const rounds = context.isShort ? 1 : 5
     for (let round = 0; round < rounds; round++) {
       connections = await openAllConnections(context.databaseUrl)
-      // The connections in the pools keep working; only new ones are refused.
+      // The connections in the pools keep working. Postgres refuses only new connections.
       await waitForAcknowledgements(load, 20, 10)
       await closeAll(connections)
       await waitForAcknowledgements(load, 20)
@@ -107,10 +107,10 @@ const diskSizeMiB = 400
 const diskFull: Row = {
   name: 'disk-full',
   summary:
-    'The disk is full, so Postgres refuses writes (53100) or panics because it cannot write WAL. Later there is room again. No 202 is lost.',
+    'The disk is full, so Postgres refuses writes (53100) or panics because it cannot write WAL. Then there is space again. Every 202 has its job.',
   async startServer(directory) {
     if (process.getuid?.() !== 0) throw new Error('The row disk-full mounts a small disk and has to run as root')
-    // A new name, because the mount of an earlier run may still be busy.
+    // The directory has a new name, because the mount of an earlier run may still be busy.
     const dataDir = join(directory, `disk-${randomBytes(4).toString('hex')}`)
     await mkdir(dataDir)
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${diskSizeMiB}m,mode=755`, 'tmpfs', dataDir])
@@ -150,7 +150,7 @@ const diskFull: Row = {
         panics += 1
       }
       await rm(ballast)
-      // Recovery needs room for WAL too. If it found none, the server has given up and must be restarted.
+      // Recovery needs space for WAL too. If the disk was full, the server has exited and must be restarted.
       await until(async () => (await succeeds(databaseUrl, 'select')) || (await tryRestart(server)))
       isStuck = !(await waitForAcknowledgements(load, 20))
     }
@@ -182,13 +182,13 @@ const tryRestart = (server: { restart(): Promise<void> }): Promise<boolean> =>
     () => false,
   )
 
-/** False after error 53100, and while the server is down. */
+/** Returns false if the disk is full (error 53100) or the server is down. */
 const canWriteData = (url: string): Promise<boolean> =>
   succeeds(url, "create temp table filler as select repeat('x', 1000) from generate_series(1, 1000)")
 
 const hasFailedRequests = ({ unknownOutcomes, refusals }: Load): boolean => unknownOutcomes.size + refusals.size > 0
 
-/** Starts a new WAL segment. Without room for one, the server panics. */
+/** Starts a new WAL segment. If there is no space for it, the server panics. */
 const canWriteWal = (url: string): Promise<boolean> =>
   succeeds(url, "select pg_switch_wal() from pg_logical_emit_message(true, 'fault', 'x')")
 

@@ -7,7 +7,7 @@ interface NetworkRow {
   name: string
   summary: string
   fault: ProxyFault
-  /** The fault lasts until this many intents have been acknowledged; a tenth of it in the short version. */
+  /** The fault lasts until this number of intents are acknowledged. The short version waits for a tenth of them. */
   acknowledgements: number
 }
 
@@ -54,7 +54,7 @@ const resets = (['before', 'after'] as const).map((when) =>
 )
 
 const silenceSeconds = 20
-/** How soon a dead connection has to be detected and replaced. */
+/** How long it may take to detect and replace a dead connection. */
 const maxDetectionSeconds = 60
 
 const silences = (['existing', 'all'] as const).map(
@@ -62,8 +62,8 @@ const silences = (['existing', 'all'] as const).map(
     name: silence === 'existing' ? 'silent-connections' : 'postgres-unreachable',
     summary:
       silence === 'existing'
-        ? 'The existing connections go silent without an error. They are detected and replaced.'
-        : `Postgres is unreachable without an error for ${silenceSeconds} s. Every process recovers.`,
+        ? 'The existing connections go silent without an error. Every process detects and replaces them.'
+        : `For ${silenceSeconds} s, Postgres does not respond, and no connection reports an error. Every process recovers.`,
     isMostlyWaiting: true,
     async run(context) {
       const load = context.startLoad()
@@ -85,7 +85,8 @@ const silences = (['existing', 'all'] as const).map(
 
 const notificationsDropped: Row = {
   name: 'notifications-dropped',
-  summary: 'No notification arrives. Workers find every job and watchers learn every end by polling.',
+  summary:
+    'No notification arrives. By polling Postgres, workers find every job, and long polls find the end of every job.',
   async run(context) {
     context.proxy.setFault({ dropNotifications: true })
     const load = context.startLoad()

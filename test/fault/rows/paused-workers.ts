@@ -3,10 +3,10 @@ import { countExecutions } from '../executions.ts'
 import { type Row, waitUntilDrained } from '../row.ts'
 import { submit } from '../submit.ts'
 
-/** A worker is paused until another worker has rescued and ended its jobs, and then continues. */
+/** Pauses a worker until another worker has rescued and ended its jobs. Then the paused worker continues. */
 const pausedIn = (phase: 'perform' | 'settle'): Row => ({
   name: `worker-paused-in-${phase}`,
-  summary: `A worker is paused with SIGSTOP during ${phase} past its lease, then continues. Its late settle is rolled back.`,
+  summary: `A worker is paused with SIGSTOP during ${phase} until its jobs are rescued. Then it continues, and its late settle is rolled back.`,
   isMostlyWaiting: true,
   workerCount: 0,
   async run(context) {
@@ -23,7 +23,7 @@ const pausedIn = (phase: 'perform' | 'settle'): Row => ({
     const pending = await waitUntilDrained(context, 120)
     paused.resumeHandler()
     paused.signal('SIGCONT')
-    // A clean exit waits for the late settles.
+    // After SIGTERM, the worker first ends its late settles and then exits.
     const code = await paused.end('SIGTERM')
     return {
       faultCount: jobCount,

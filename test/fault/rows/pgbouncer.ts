@@ -4,9 +4,9 @@ import { existsSync } from 'node:fs'
 import { chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { queryOnce } from '../../support/database.ts'
+import { installPackage } from '../../support/debian-package.ts'
 import { freePort } from '../../support/program.ts'
 import { until } from '../../support/until.ts'
-import { installPackage } from '../debian.ts'
 import { countOutcomes, findServerErrors, findUnnoticedEnds } from '../findings.ts'
 import { type Row, type RowContext, waitForAcknowledgements, waitUntilDrained } from '../row.ts'
 
@@ -37,7 +37,7 @@ const pgbouncer = (hasListenUrl: boolean): Row => ({
     await waitForAcknowledgements(load, context.isShort ? 50 : 200, 120)
     const findings = [...(await findUnnoticedEnds(context)), ...findServerErrors(load.refusals)]
     await load.stop()
-    // PgBouncer stops with this function, and pending jobs need it.
+    // The pending jobs need PgBouncer, which stops when this function returns.
     await waitUntilDrained(context, 120)
     return { faultCount: 0, findings, notes: countOutcomes(load.unknownOutcomes) }
   },

@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
-
 import { type Row, waitForAcknowledgements, waitUntilDrained } from '../row.ts'
 import { submit } from '../submit.ts'
 import type { SupervisedProcess } from '../supervised-process.ts'
 
-/** The error code with which a poison job must fail, by its behavior. */
+/** The error codes with which a poison job may fail, by the behavior of the job. */
 const expectedCodes: Record<string, RegExp> = {
   throw: /^handler-error$/,
   // The attempt has already failed when the promise rejects, but the rejection may still end the process.
@@ -19,7 +18,7 @@ const poisonTokens = new Set<string>()
 export const poisonJobs: Row = {
   name: 'poison-jobs',
   summary:
-    'Jobs throw, reject late, exit the process, loop or exhaust the memory. Each one fails; the other jobs succeed and spend no attempt.',
+    'Jobs throw, reject late, exit the process, loop or exhaust the memory. Each of these jobs fails. The other jobs succeed and spend no attempt.',
   isMostlyWaiting: true,
   mayCrash: true,
   processOptions: { nodeArgs: ['--max-old-space-size=160'] },
@@ -42,7 +41,7 @@ export const poisonJobs: Row = {
       where job.operation <> 'intent.poison' and attempt.error ->> 'code' <> 'worker-lost'`)
     const unexpectedEnds = jobs
       .filter(({ poison, code }) => !expectedCodes[poison]?.test(code))
-      .map(({ poison, status, code }) => `The job that does '${poison}' is ${status} with the code ${code}`)
+      .map(({ poison, status, code }) => `The poison job '${poison}' is ${status} with the code ${code}`)
     return {
       faultCount: jobs.length,
       findings: [...unexpectedEnds, ...(spent > 0 ? [`${spent} attempts of other jobs were spent`] : [])],
@@ -54,7 +53,7 @@ export const poisonJobs: Row = {
 const probeIntervalMs = 1_000
 const probeTimeoutMs = 5_000
 
-/** Kills processes that do not respond, as the liveness probe of a container platform does. The supervisor restarts them. */
+/** Kills each process that does not respond to a probe, as a container platform does. The process is restarted. */
 function startLivenessProbe(processes: readonly SupervisedProcess[]) {
   const stopping = new AbortController()
   const probe = async (process: SupervisedProcess) => {

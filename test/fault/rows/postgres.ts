@@ -34,7 +34,7 @@ export const postgresCrash: Row = {
 export const terminatedBackends: Row = {
   name: 'terminated-backends',
   summary:
-    'Random backends are terminated, those of LISTEN connections too. Requests are retried or answered with 503, and watchers still learn every end.',
+    'Random backends are terminated, including the backends of LISTEN connections. Requests are retried or answered with 503, and long polls still return the end of a job.',
   async run(context) {
     const load = context.startLoad()
     const roundCount = context.isShort ? 10 : 80
@@ -67,7 +67,7 @@ interface ContentionRow {
   summary: string
   /** Settings that make transactions fail on contention, in the format of PGOPTIONS. */
   options: string
-  /** The load runs until so many intents have been acknowledged; in the short version, until 100. */
+  /** The load runs until this number of intents are acknowledged. The short version stops after 100. */
   acknowledgements: number
 }
 
@@ -102,19 +102,19 @@ async function countRollbacks({ query }: RowContext): Promise<number> {
 export const contentionRows = [
   contentionRow({
     name: 'deadlocks',
-    summary: 'accept and settle run into deadlocks (40P01). They are retried, and no job is partially written.',
+    summary: 'accept and settle run into deadlocks (40P01). Both are retried, and no job is partially written.',
     options: '-c deadlock_timeout=20ms',
     acknowledgements: 400,
   }),
   contentionRow({
     name: 'serialization-failures',
-    summary: 'accept and settle get serialization failures (40001). They are retried, and no job is partially written.',
+    summary: 'accept and settle get serialization failures (40001). Both are retried, and no job is partially written.',
     options: '-c default_transaction_isolation=repeatable\\ read',
     acknowledgements: 100,
   }),
   contentionRow({
     name: 'lock-timeouts',
-    summary: 'accept and settle run into lock timeouts (55P03). They are retried, and no job is partially written.',
+    summary: 'accept and settle run into lock timeouts (55P03). Both are retried, and no job is partially written.',
     options: '-c lock_timeout=5ms',
     acknowledgements: 100,
   }),

@@ -9,7 +9,7 @@ import { submit } from '../submit.ts'
 export const redrive: Row = {
   name: 'redrive',
   summary:
-    'Two processes redrive all failed jobs at once, and a worker is killed meanwhile. Each failed job gets one retry, and every effect happens once.',
+    'Two processes redrive all failed jobs at the same time, and a busy worker is killed. Each failed job gets one retry, and every effect happens once.',
   async run(context) {
     const jobCount = context.isShort ? 20 : 120
     const tokens = await submit(context, '/failing', jobCount, { durationMs: 200 })
@@ -36,17 +36,17 @@ export const redrive: Row = {
   },
 }
 
-/** Lets the jobs of these tokens succeed from now on. */
+/** Makes the jobs of these tokens succeed from now on. */
 const permit = ({ query }: RowContext, tokens: readonly string[]) =>
   query('insert into permission (token) select unnest($1::text[])', [tokens])
 
 /** Runs two redrives that read the failed jobs at the same time. Returns how many jobs they retried in total. */
 async function redriveTwiceAtOnce(context: RowContext): Promise<number> {
-  // An access exclusive lock stops every read of the table, whether it locks rows or not.
+  // An access exclusive lock blocks every read of the table, even a read that takes no row locks.
   await using lock = await holdLock(context, 'lock table accepted.job in access exclusive mode')
   const counts = Promise.all([runRedrive(context), runRedrive(context)])
   const findsFailedJobs = "%from accepted.job%status = 'failed' and id >%"
-  // The race reports a command that fails before it reaches the lock.
+  // If a redrive fails before it reaches the lock, the race rejects at once.
   await Promise.race([counts, untilBlocked(context, findsFailedJobs, 2)])
   await lock.release()
   const [one, other] = await counts

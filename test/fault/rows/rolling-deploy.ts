@@ -14,7 +14,7 @@ export const rollingDeploy: Row = {
     const rounds = context.isShort ? 1 : 3
     for (let round = 0; round < rounds; round++) {
       await waitForAcknowledgements(load, 20)
-      // As in every rolling deploy, the new process is ready before the old one is stopped.
+      // As in every rolling deploy, the new process is ready before the old process is stopped.
       const [oldApi] = context.apis
       const newApi = await context.createProcess('api')
       newApi.start()

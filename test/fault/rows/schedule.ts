@@ -6,7 +6,7 @@ import type { Row, RowContext } from '../row.ts'
 export const schedule: Row = {
   name: 'schedule',
   summary:
-    'All workers are killed while one of them fires a schedule, and right after that. Each occurrence becomes one job with one effect.',
+    'All workers are killed while one of them fires a schedule, or right after it has fired. Each occurrence becomes one job with one effect.',
   isMostlyWaiting: true,
   apiCount: 0,
   workerCount: 2,
@@ -28,7 +28,7 @@ export const schedule: Row = {
   },
 }
 
-/** Waits until the schedule has fired an occurrence after `after`. Returns the time of its last occurrence. */
+/** Waits until the schedule has fired an occurrence later than `after`. Returns the time of its last occurrence. */
 const untilFired = ({ query }: RowContext, after: Date): Promise<Date> =>
   until(async () => {
     const [row] = await query('select last_at from accepted.schedule where last_at > $1', [after])
@@ -39,7 +39,7 @@ const killWorkers = ({ workers }: RowContext) => {
   for (const worker of workers) worker.signal('SIGKILL')
 }
 
-/** Kills the workers between the insert of a job and the update of its schedule, which are one transaction. */
+/** Kills the workers while a transaction has inserted a job, but has not yet updated its schedule. */
 async function killWhileFiring(context: RowContext): Promise<void> {
   // A share lock on the table allows row locks but no updates.
   await using lock = await holdLock(context, 'lock table accepted.schedule in share mode')
@@ -49,14 +49,14 @@ async function killWhileFiring(context: RowContext): Promise<void> {
 }
 
 /**
- * Pauses the schedule and writes into the journal what it promises: one job for each second from its first occurrence
- * to its last. None is missed, because a worker is back within a minute.
+ * Pauses the schedule. Writes the jobs that the schedule must have created into the journal: one job for each second
+ * from the first occurrence to the last one. No occurrence may be missing, because a worker is up within a minute.
  *
  * @returns the number of occurrences
  */
 async function writeExpectedJobs({ query, journal }: RowContext): Promise<number> {
   const [{ last_at: last }] = await query('update accepted.schedule set paused = true returning last_at')
-  // The queue row of a job is deleted in the transaction that writes its effect.
+  // One transaction writes the effect of a job and deletes its queue row, so the union finds every job.
   const jobs: { id: string; token: string }[] = await query(
     `select id, data -> 'payload' ->> 'token' as token from accepted_queue.job where name = $1
     union

@@ -5,7 +5,7 @@ import { startFaultProxy } from '../proxy.ts'
 import type { Row, RowContext } from '../row.ts'
 import { submit } from '../submit.ts'
 
-/** While this lock is held, a worker claims the queued jobs but cannot begin them. */
+/** Locks the queued jobs. While the lock is held, a worker can claim these jobs but cannot begin them. */
 const lockQueuedJobs = "select from accepted.job where status = 'queued' for update"
 const blockedByLock = '%accepted.job%'
 
@@ -59,9 +59,9 @@ const diesAfterCommit = (path: string): Row => ({
   isMostlyWaiting: true,
   workerCount: 0,
   async run(context) {
-    // Jobs of /performed end at different times, so several of them might be settled in several transactions.
+    // Jobs of /performed end at different times. Several jobs might therefore commit in several transactions.
     const jobCount = path === '/settled' ? 5 : 1
-    // A separate proxy, because the API has to receive its replies.
+    // The worker has a separate proxy, because the API has to receive its replies.
     const proxy = await startFaultProxy(context.server.port)
     try {
       // The worker starts after the last submit, so that it claims all jobs in one batch.
@@ -71,7 +71,7 @@ const diesAfterCommit = (path: string): Row => ({
       await until(async () => (await countHangingSettles(context)) === 1)
       proxy.setFault({ dropCommitReplies: true })
       await until(async () => {
-        // Repeated, because the handler may not listen for the message yet when its insert is visible.
+        // The message is sent repeatedly, because the handler may not listen for it yet.
         worker.resumeHandler()
         return (await countSucceeded(context)) === jobCount && proxy.faultCount() > 0
       })
@@ -91,7 +91,7 @@ async function countSucceeded({ query }: RowContext): Promise<number> {
   return count
 }
 
-/** Counts the transactions whose handler has written its effects and hangs. */
+/** Counts the open transactions in which a handler has written its effects and hangs. */
 async function countHangingSettles({ query }: RowContext): Promise<number> {
   const [{ count }] = await query(`
     select count(*)::integer as count from pg_stat_activity

@@ -12,7 +12,7 @@ create table effect (
   token text not null
 );
 
-comment on table effect is 'What settle writes: one row per effect. Without a unique constraint, so that a duplicate effect becomes visible.';
+comment on table effect is 'What settle writes: one row per effect. There is no unique constraint, so that a duplicate effect becomes visible.';
 comment on column effect.job_id is 'The job that had the effect.';
 comment on column effect.token is 'The token of the intent.';
 
