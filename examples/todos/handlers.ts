@@ -41,7 +41,10 @@ export default defineHandlers(operations, ({ onShutdown }) => {
   }
 })
 
-/** A mail server's 5xx reply is permanent (RFC 5321, section 4.2.1), so the job fails without further retries. */
+/**
+ * Converts an error with a 5xx reply into an error that fails the job without further retries. A 5xx reply is permanent
+ * (RFC 5321, section 4.2.1).
+ */
 function toJobError(error: unknown): unknown {
   const { responseCode } = error as { responseCode?: number }
   if (responseCode === undefined || responseCode < 500) return error

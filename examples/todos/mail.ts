@@ -5,7 +5,9 @@ import { createTransport } from 'nodemailer'
 export interface Reminder {
   to: string
   title: string
-  /** The same for every attempt, so that a mail program can show an e-mail that arrives twice only once. */
+  /**
+   * The Message-ID. It is the same in every attempt, so that a mail program can recognize an e-mail that arrives twice.
+   */
   messageId: string
 }
 

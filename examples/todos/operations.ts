@@ -3,7 +3,7 @@ import type { Transaction } from 'kysely'
 import Type from 'typebox'
 import type { Tables } from './tables.ts'
 
-/** Only writes to the database. The request inserts the todo as pending, and the worker sets it to ready. */
+/** Writes only to Postgres: the request inserts the todo as pending, and the worker sets it to ready. */
 export const createTodo = defineOperation({
   name: 'todo.create',
   summary: 'Create a todo',
@@ -28,7 +28,7 @@ export const createTodo = defineOperation({
   },
 })
 
-/** Has an effect outside of Postgres: the worker sends an e-mail and then records it. */
+/** Has an effect outside Postgres: the worker sends an e-mail, and then records that it was sent. */
 export const sendReminder = defineOperation({
   name: 'reminder.send',
   summary: 'Send an e-mail reminder for a todo',
@@ -39,7 +39,7 @@ export const sendReminder = defineOperation({
   result: Type.Object({ messageId: Type.String() }),
   retry: { limit: 2, delaySeconds: 1 },
   accept: async (trx: Transaction<Tables>, entries) => {
-    // Postgres returns ids in lower case; the client may send upper case.
+    // Postgres returns ids in lower case, but the client may send them in upper case.
     const todoIdOf = ({ params }: (typeof entries)[number]) => params.id.toLowerCase()
     const todoIds = entries.map(todoIdOf)
     const todos = await trx.selectFrom('todo').select(['id', 'title']).where('id', 'in', todoIds).execute()

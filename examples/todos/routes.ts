@@ -14,7 +14,7 @@ const NotFound = Type.Object({ error: Type.Object({ code: Type.String(), message
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   const db: Kysely<Tables> = app.accepted.db
-  // to_char, because the driver would convert a date to a Date.
+  // Without to_char, the driver would convert the date to a Date.
   const todos = () =>
     db
       .selectFrom('todo')

@@ -3,7 +3,7 @@ import type { ColumnType } from 'kysely'
 export interface TodoTable {
   id: string
   title: string
-  due_by: string | null
+  due_by: ColumnType<Date | null, string | null, string | null>
   status: 'pending' | 'ready'
   created_at: ColumnType<Date, never, never>
 }
