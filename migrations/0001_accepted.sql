@@ -39,45 +39,47 @@ create table accepted.job (
   constraint job_error_when_failed check ((status = 'failed') = (error is not null))
 ) partition by range (id);
 
-comment on table accepted.job is 'The status table: one row per accepted request, committed together with its domain rows and its queue row. The status URL (monitor) reads from it.';
+comment on table accepted.job is 'The status table, with one row per job. The row commits together with the domain rows and the queue row of the job. The status URL (monitor) reads this table.';
 comment on column accepted.job.id is 'UUIDv7, so ids sort by creation time. The job''s row in accepted_queue.job has the same id. Each partition holds the ids of one day (UTC).';
-comment on column accepted.job.operation is 'The kind of work, for example todo.create. Also the name of its queue in accepted_queue.queue.';
+comment on column accepted.job.operation is 'The kind of work, for example todo.create. This is also the name of the queue in accepted_queue.queue.';
 comment on column accepted.job.status is 'queued, running, succeeded, failed or canceled. A job that waits for its retry is queued.';
 comment on column accepted.job.principal is 'The principal that submitted the job. No other principal sees the job over HTTP.';
-comment on column accepted.job.idempotency_key is 'The key by which the worker deduplicates. Handlers pass it on to outside services. A job without a key passes on its own id.';
-comment on column accepted.job.resource is 'Path of the resource that the job creates, for example /todos/1. The client is redirected to it once the job has succeeded.';
+comment on column accepted.job.idempotency_key is 'The key by which the worker deduplicates jobs. Handlers also send the key to outside services. If the key is null, handlers send the id of the job instead.';
+comment on column accepted.job.resource is 'Path of the resource that the job creates, for example /todos/1. Once the job has succeeded, the client is redirected to this path.';
 comment on column accepted.job.retry_of is 'The job that this job retries.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
 comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
-comment on column accepted.job.sequence is 'Increases with every visible change. It is the ETag of the monitor.';
+comment on column accepted.job.sequence is 'Increases with every visible change. The ETag of the status URL contains it.';
 comment on column accepted.job.attempt is 'Number of the current or last attempt, from 1. 0 until the job is first claimed.';
 comment on column accepted.job.max_attempts is 'The job fails after this many failed attempts.';
-comment on column accepted.job.cancel_requested is 'Cancellation has been requested. The worker that runs the job then cancels it.';
+comment on column accepted.job.cancel_requested is 'Whether cancellation has been requested. If the job is running, its worker then cancels the job.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
-comment on column accepted.job.payload is 'The input of the worker. Kept only for failed and canceled jobs, so that they can be retried.';
+comment on column accepted.job.payload is 'The input of the worker. Set only for failed and canceled jobs, so that they can be retried.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
 comment on column accepted.job.error is 'Why the job failed: {code, message, status?, details?}, without secrets. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
 comment on column accepted.job.started_at is 'When the first attempt started.';
 comment on column accepted.job.attempt_started_at is 'When the current or last attempt started.';
-comment on column accepted.job.progress_at is 'When that attempt last reported the value in percent. Null: it has not, and percent is from an earlier attempt.';
+comment on column accepted.job.progress_at is 'When the current or last attempt last reported the value of percent. Null if this attempt has not reported it. Then percent is from an earlier attempt.';
 comment on column accepted.job.updated_at is 'When sequence last increased.';
 comment on column accepted.job.ended_at is 'When the job reached its final status.';
-comment on column accepted.job.expires_at is 'From this time the record counts as gone (HTTP 410) and its partition may be dropped. Set again when the job ends.';
+comment on column accepted.job.expires_at is 'From this time on, the record counts as gone (HTTP 410), and its partition may be dropped. Set again when the job ends.';
 
 -- With a fillfactor of 50, every row has room in its page for the update that ends the job, even when all rows of a
--- page end in one transaction. With 70, half of those updates moved to other pages and had to update every index.
+-- page end in one transaction. With a fillfactor of 70, half of these updates moved rows to other pages and had to
+-- update every index.
 create table accepted.job_default partition of accepted.job default with (fillfactor = 50);
 
 comment on table accepted.job_default is 'Holds the jobs of days that have no partition yet. Empty while a worker runs, because workers create partitions ahead of time.';
 
--- principal and id never change, so updates stay HOT.
+-- The columns principal and id never change, so updates stay HOT.
 create index job_principal_id_idx on accepted.job (principal, id);
 
 comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
 
--- Redriving looks up the retries of every failed job. Most jobs are not retries and have no index entry.
+-- Redriving looks up the retries of every failed job. Most jobs are not retries, and such jobs have no entry in this
+-- index.
 create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not null;
 
 comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
@@ -92,7 +94,7 @@ create function accepted.uuid_floor(at timestamptz) returns uuid
 language sql immutable strict parallel safe
 return (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
 
-comment on function accepted.uuid_floor is 'The smallest id of that millisecond in UUIDv7 order (RFC 9562, section 5.7), for conditions on accepted.job.id.';
+comment on function accepted.uuid_floor is 'The lower bound of all UUIDv7 ids of a millisecond (RFC 9562, section 5.7). Used in conditions on accepted.job.id.';
 
 create function accepted.uuid_time(id uuid) returns timestamptz
 language sql immutable strict parallel safe
@@ -113,12 +115,12 @@ create table accepted.idempotency_key (
   constraint idempotency_key_fingerprint_sha256 check (octet_length(fingerprint) = 32)
 );
 
-comment on table accepted.idempotency_key is 'One row per Idempotency-Key that a client sent, committed in the same transaction as its job. Deleted with the job''s record.';
+comment on table accepted.idempotency_key is 'One row per Idempotency-Key that a client sent. The row commits in the same transaction as the job that the request created. The row is deleted together with the record of this job.';
 comment on column accepted.idempotency_key.principal is 'The principal that sent the key. Other principals may use the same key.';
 comment on column accepted.idempotency_key.key is 'The value of the Idempotency-Key header, without quotes.';
 comment on column accepted.idempotency_key.fingerprint is 'SHA-256 of the request. A different request with the same key is rejected with 422.';
-comment on column accepted.idempotency_key.job_id is 'The job that the first request with this key created.';
-comment on column accepted.idempotency_key.created_at is 'When the key was first used.';
+comment on column accepted.idempotency_key.job_id is 'The job that the first request with this key created. Later requests with the same key get this job.';
+comment on column accepted.idempotency_key.created_at is 'When the job took the key.';
 
 create table accepted.processed_key (
   operation text not null,
@@ -129,12 +131,12 @@ create table accepted.processed_key (
   constraint processed_key_pkey primary key (operation, principal, key)
 );
 
-comment on table accepted.processed_key is 'The dedup table of the workers. The transaction that settles a job with a key inserts a row here. A second job with the same key has no effect and ends like the first.';
+comment on table accepted.processed_key is 'The dedup table of the workers. The transaction that settles a job with a key inserts a row here. A later job with the same operation, principal and key has no effect, and succeeds with the result of the first job.';
 comment on column accepted.processed_key.operation is 'The operation that was processed under the key.';
 comment on column accepted.processed_key.principal is 'The principal that sent the key.';
 comment on column accepted.processed_key.key is 'The idempotency key of the job.';
 comment on column accepted.processed_key.job_id is 'The job that had the effect.';
-comment on column accepted.processed_key.processed_at is 'When that job was settled.';
+comment on column accepted.processed_key.processed_at is 'When the job that had the effect was settled.';
 
 -- Attempts
 
@@ -159,8 +161,8 @@ comment on column accepted.attempt.failed_at is 'When the attempt failed.';
 create function accepted.claim(queue text, max_jobs integer, created_from timestamptz)
   returns table (id uuid, retry_count integer, data jsonb, waited_seconds double precision, floor text)
   language plpgsql
-  -- Forces a scan of the index that already has the jobs in claim order, even if the plan was made while the queue was
-  -- empty.
+  -- These settings force a scan of the index in which the jobs are in claim order, even if the plan was made while the
+  -- queue was empty.
   set enable_seqscan = off
   set enable_bitmapscan = off
   set enable_sort = off
@@ -180,23 +182,23 @@ begin
     update accepted_queue.job set
       state = 'active', started_on = now(), heartbeat_on = now(),
       retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-    -- Looks rows up by id. A join that was planned while the queue was empty would read the whole queue.
+    -- Finds the rows by id. A join that was planned while the queue was empty would read the whole queue.
     where job.name = queue and job.id = any(array(select next.id from next))
     returning job.id, job.retry_count, job.data, job.created_on, job.start_after
   )
   select
     claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
-    -- Independent of the session's DateStyle.
+    -- This format does not depend on the DateStyle of the session.
     to_char((min(claimed.created_on) over ()) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
   from claimed;
 end
 $$;
 
-comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue that were created at created_from or later: highest priority first, then oldest first. waited_seconds is how long a job was due before it was claimed. floor is the creation time of the oldest job claimed (UTC, ISO 8601). While a transaction holds an old snapshot, the index keeps an entry for every job claimed since. A worker that passes floor on to its next claim does not read those entries again.';
+comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
 
--- The condition on started_on keeps pg-boss from using this index, because pg-boss completes jobs with the condition
--- state = 'active' alone. pg-boss must find them by the primary key: while a transaction holds an old snapshot, this
--- index is full of jobs that are no longer active.
+-- The condition on started_on keeps pg-boss from using this index, because the statements with which pg-boss completes
+-- jobs have no such condition. These statements must find the jobs by the primary key. While a transaction holds an old
+-- snapshot, this index is full of entries of jobs that are no longer active.
 create index accepted_active_idx on accepted_queue.job (name) where state = 'active' and started_on is not null;
 
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
@@ -205,9 +207,9 @@ create index accepted_unsuccessful_idx on accepted_queue.job (completed_on) wher
 
 comment on index accepted_queue.accepted_unsuccessful_idx is 'Reconciliation: finds the jobs that were canceled or failed in the queue.';
 
--- Each job leaves two dead rows in the queue. Claims must skip them, and the table grows until the next vacuum. At
--- 5,500 jobs a second, a vacuum takes up to a minute with autovacuum's default delays and the cost limit that it shares
--- among tables, and less than 20 s without delays.
+-- Each job leaves two dead rows in the queue. Claims must skip the dead rows, and the table grows until the next
+-- vacuum. At 5,500 jobs a second, a vacuum takes less than 20 s without delays. With the default delays of autovacuum,
+-- it takes up to a minute, because the tables share one cost limit.
 alter table accepted_queue.job_common set (autovacuum_vacuum_cost_delay = 0);
 
 -- Dead workers
@@ -218,9 +220,9 @@ create table accepted.rescue (
   constraint rescue_pkey primary key (operation)
 );
 
-comment on table accepted.rescue is 'One row per operation: when its queue was last checked for jobs of dead workers. The workers take turns.';
+comment on table accepted.rescue is 'One row per operation: when a worker last checked the queue of the operation for jobs of dead workers. The workers take turns.';
 comment on column accepted.rescue.operation is 'The operation, which is also the name of its queue.';
-comment on column accepted.rescue.checked_at is 'When a worker last started a check.';
+comment on column accepted.rescue.checked_at is 'When a worker last started a check of this queue.';
 
 create table accepted.quarantine (
   job_id uuid not null,
@@ -234,14 +236,14 @@ create table accepted.quarantine (
   constraint quarantine_crashes_range check (crashes >= 1)
 );
 
-comment on table accepted.quarantine is 'Jobs that were held by a worker when it died: any one of them may have crashed it. Each job runs again alone, in a process that holds no other job. When that run has ended, with any outcome, the job leaves this table. The table has a handful of rows, or none.';
-comment on column accepted.quarantine.job_id is 'The job. Until its turn comes, its row in accepted_queue.job is blocked, so that no worker claims it together with other jobs.';
+comment on table accepted.quarantine is 'Jobs that a worker held when it died. Any of these jobs may have crashed the worker. Each job runs again alone, in a process that holds no other job. When this run has ended, with any outcome, the job is removed from this table. The table has a handful of rows, or none.';
+comment on column accepted.quarantine.job_id is 'The job. Until the job runs alone, its row in accepted_queue.job is blocked, so that no worker claims the job together with other jobs.';
 comment on column accepted.quarantine.operation is 'The operation of the job, which is also the name of its queue.';
-comment on column accepted.quarantine.queue_id is 'Id of the job''s row in accepted_queue.job. It differs from job_id only if pg-boss has re-created the row.';
-comment on column accepted.quarantine.crashes is 'How many workers died with the job and count as its crashes: the first one while it also held other jobs, each later one while it ran this job alone. The job fails after the second crash alone.';
-comment on column accepted.quarantine.rescues is 'How many workers died with the job, counted as crashes or not. A death is not counted when another worker died at the same time, because then the job was not the cause.';
-comment on column accepted.quarantine.crashed_at is 'When the last of these deaths was detected.';
-comment on column accepted.quarantine.reserved_until is 'Until this time, one process has reserved the job. That process claims no other jobs, so that it can run this one alone.';
+comment on column accepted.quarantine.queue_id is 'Id of the job''s row in accepted_queue.job. The two ids differ only if pg-boss has re-created the row.';
+comment on column accepted.quarantine.crashes is 'How many worker deaths count as crashes of this job. The first is the death of a worker that held the job together with other jobs. Each later crash is the death of a worker that ran only this job. The job fails after two such later crashes.';
+comment on column accepted.quarantine.rescues is 'How many workers died while they held the job. This also counts the deaths that do not count as crashes: when several workers die at the same time, the job is assumed not to be the cause.';
+comment on column accepted.quarantine.crashed_at is 'When the last of these worker deaths was detected.';
+comment on column accepted.quarantine.reserved_until is 'Until this time, the job is reserved by one process. That process claims no other jobs, so that it can run this job alone.';
 
 create index quarantine_operation_crashed_at_idx on accepted.quarantine (operation, crashed_at);
 
@@ -257,7 +259,7 @@ create table accepted.reconciliation (
   constraint reconciliation_only_row check (only_row)
 );
 
-comment on table accepted.reconciliation is 'One row: how far the workers have compared accepted.job with accepted_queue.job. The workers take turns. Every five seconds one of them compares the next range of ids. After the last range a new round starts.';
+comment on table accepted.reconciliation is 'One row: how far the workers have compared accepted.job with accepted_queue.job. The workers take turns. Every five seconds, one worker compares the next range of ids. After the last range, a new round starts.';
 comment on column accepted.reconciliation.only_row is 'Always true, so that there is only one row.';
 comment on column accepted.reconciliation.ended_up_to is 'All jobs up to this id have ended. A final status never changes, so each round starts after this id.';
 comment on column accepted.reconciliation.position is 'The current round has compared the jobs up to this id.';
@@ -283,12 +285,12 @@ create table accepted.schedule (
 
 comment on table accepted.schedule is 'One row per schedule that the app defines, with its next and its last occurrence. The worker updates the rows when the definitions change. To pause a schedule: update accepted.schedule set paused = true where name = ''…''.';
 comment on column accepted.schedule.name is 'The name of the schedule in its definition.';
-comment on column accepted.schedule.operation is 'The operation of the jobs that it enqueues.';
+comment on column accepted.schedule.operation is 'The operation of the jobs that the schedule enqueues.';
 comment on column accepted.schedule.expression is 'A cron expression, or a recurrence rule (RFC 5545, section 3.3.10).';
 comment on column accepted.schedule.timezone is 'The time zone of the expression, for example Europe/Berlin.';
-comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Nothing in this software sets it; an operator does.';
-comment on column accepted.schedule.next_at is 'The next occurrence. Null: a finite rule has no more occurrences. Its job commits in the same transaction that sets the occurrence after it, so each occurrence becomes one job. Set to now() to enqueue a job immediately.';
-comment on column accepted.schedule.last_at is 'The last occurrence that became a job.';
+comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Only an operator sets this column.';
+comment on column accepted.schedule.next_at is 'The time of the next occurrence. Null if the rule has no more occurrences. One transaction enqueues the job of this occurrence and sets the time of the following occurrence, so each occurrence becomes exactly one job. To enqueue a job immediately, set this column to now().';
+comment on column accepted.schedule.last_at is 'The time of the last occurrence that became a job.';
 comment on column accepted.schedule.last_job_id is 'The job of that occurrence.';
 comment on column accepted.schedule.updated_at is 'When the definition last changed.';
 
@@ -302,7 +304,7 @@ create table accepted.run_time (
   constraint run_time_seconds_range check (seconds >= 0)
 );
 
-comment on table accepted.run_time is 'How long recent jobs of an operation have run, from the start of their last attempt to their end. The workers write it. Estimates are computed from it.';
+comment on table accepted.run_time is 'How long recent jobs of an operation have run, from the start of the last attempt to the end of the job. The workers write this table. Estimates are computed from it.';
 comment on column accepted.run_time.operation is 'The operation.';
 comment on column accepted.run_time.seconds is 'Moving average over the jobs that succeeded recently, in seconds.';
 comment on column accepted.run_time.updated_at is 'When the average was last written.';
@@ -330,10 +332,10 @@ comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
 comment on column accepted.webhook_endpoint.url is 'The URL to which deliveries are posted.';
 comment on column accepted.webhook_endpoint.event_types is 'The outcomes to deliver: job.succeeded, job.failed, job.canceled.';
 comment on column accepted.webhook_endpoint.operations is 'The operations whose outcomes are delivered. Null: all.';
-comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first. There are two while a secret is being rotated.';
+comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first. After a rotation, the second secret is the previous secret.';
 comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
-comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous one, which still signs for one day after that.';
-comment on column accepted.webhook_endpoint.disabled_at is 'From this time nothing is delivered.';
+comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous secret. For one day after this time, deliveries are also signed with the previous secret.';
+comment on column accepted.webhook_endpoint.disabled_at is 'From this time on, nothing is delivered to the endpoint.';
 comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint was disabled, for example because it answered 410.';
 
 -- API keys
@@ -352,21 +354,21 @@ create table accepted.api_key (
   constraint api_key_scopes_known check (scopes <@ '{admin}')
 );
 
-comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. While there are none, and the app has no authentication of its own, all requests are anonymous.';
+comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. If there are no keys and the app has no authentication of its own, all requests are anonymous.';
 comment on column accepted.api_key.id is 'UUIDv7.';
 comment on column accepted.api_key.name is 'What the key is for, for people.';
 comment on column accepted.api_key.principal is 'The principal of requests with this key.';
-comment on column accepted.api_key.scopes is 'What the key may do besides using its principal''s own jobs. admin: register webhooks.';
+comment on column accepted.api_key.scopes is 'What the key permits in addition to the principal''s own jobs. admin: manage webhook endpoints.';
 comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
 comment on column accepted.api_key.created_at is 'When the key was created.';
-comment on column accepted.api_key.revoked_at is 'From this time the key is rejected.';
+comment on column accepted.api_key.revoked_at is 'From this time on, the key is rejected.';
 
 -- Partitions
 
 create function accepted.create_job_partitions(days_ahead integer default 3) returns setof text
 language plpgsql
--- While another transaction has accepted.job locked, attaching a partition waits for it, and all other statements on
--- accepted.job queue up behind. 100 ms is shorter than the timeout of any of them.
+-- While another transaction has locked accepted.job, attaching a partition must wait. All other statements on
+-- accepted.job then wait too. 100 ms is shorter than the timeout of any of these statements.
 set lock_timeout = '100ms'
 set timezone = 'UTC'
 as $$
@@ -379,12 +381,14 @@ begin
   for day in select current_date + n from generate_series(0, days_ahead) n loop
     partition := 'job_' || to_char(day, 'YYYYMMDD');
     continue when to_regclass('accepted.' || partition) is not null;
-    -- Only one transaction at a time creates partitions. The next one finds the partition there.
+    -- Only one transaction at a time creates partitions. A transaction that has waited here finds that the partition
+    -- exists.
     perform pg_advisory_xact_lock(hashtext('accepted.create_job_partitions'));
     continue when to_regclass('accepted.' || partition) is not null;
     lower_bound := accepted.uuid_floor(day::timestamptz);
     upper_bound := accepted.uuid_floor((day + 1)::timestamptz);
-    -- Rows that were inserted while no worker ran are in the default partition. They must move, or attaching fails.
+    -- Rows that were inserted while no worker ran are in the default partition. They must be moved first. Otherwise
+    -- attaching the partition fails.
     lock table accepted.job_default in access exclusive mode;
     execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
     execute format(
@@ -397,10 +401,10 @@ begin
 end
 $$;
 
-comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new ones. The worker calls it.';
+comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new partitions. The worker calls this function.';
 
--- Looks for an attached partition, not only for the name: a partition that was detached to be kept has the same name,
--- and must not be dropped.
+-- Finds only attached partitions. An operator can detach a partition in order to keep it. Such a partition still has
+-- the name, but must not be dropped.
 create function accepted.partition_of_day(day date) returns regclass
 language sql
 stable
@@ -409,7 +413,7 @@ return (
   where i.inhparent = 'accepted.job'::regclass and c.relname = 'job_' || to_char(day, 'YYYYMMDD')
 );
 
-comment on function accepted.partition_of_day is 'The partition of accepted.job for a day (UTC). Null: its jobs are in the default partition, or the partition has been detached.';
+comment on function accepted.partition_of_day is 'The partition of accepted.job for a day (UTC). Null if the jobs of the day are in the default partition, or if the partition has been detached.';
 
 -- Expiry
 
@@ -421,7 +425,7 @@ as $$
 declare
   is_alive boolean;
 begin
-  -- A pending job, for example a deferred one, keeps its whole day.
+  -- A pending job, for example a deferred job, keeps all jobs of its day from being deleted.
   execute format(
     'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
     coalesce(accepted.partition_of_day(day), 'accepted.job_default'))
@@ -432,7 +436,7 @@ $$;
 
 comment on function accepted.has_expired is 'Whether all jobs that were accepted on a day (UTC) have ended and expired.';
 
--- Reading all keys may take hours. A worker that stops leaves the rest to another worker, which continues from here.
+-- Reading all keys may take hours. If a worker stops, another worker continues from the page that is stored here.
 create table accepted.expiry (
   day date not null,
   next_page bigint not null,
@@ -441,7 +445,7 @@ create table accepted.expiry (
 
 comment on table accepted.expiry is 'One row per day whose jobs have all expired and are being deleted.';
 comment on column accepted.expiry.day is 'The day (UTC).';
-comment on column accepted.expiry.next_page is 'The first page of the tables of keys and attempts that has not been read yet.';
+comment on column accepted.expiry.next_page is 'The first page that has not been read yet, in the tables of keys and attempts.';
 
 create function accepted.begin_expiry() returns date
 language plpgsql
@@ -474,16 +478,17 @@ begin
 end
 $$;
 
-comment on function accepted.begin_expiry is 'Returns the day (UTC) whose jobs are being deleted. If there is none, starts with the oldest day whose jobs have all ended and expired. Returns null when there is no such day or another worker is deleting. The worker calls it.';
+comment on function accepted.begin_expiry is 'Returns the day (UTC) whose jobs are being deleted. If no deletion is in progress, starts to delete the oldest day whose jobs have all ended and expired. Returns null when there is no day to delete, or when another worker is deleting. The worker calls this function.';
 
--- Deletes in small transactions: deleting all keys of a day in one transaction would keep a processor and the disk
--- busy, and requests would wait. Reads the tables page by page, each page once per day to delete. BRIN indexes on
--- job_id do not help: once rows of new days fill the space of old ones, every range of pages holds rows of all days,
--- and each lookup reads the whole table.
+-- Each call deletes only some of the keys. Deleting all keys of a day in one transaction would keep a processor and the
+-- disk busy, and requests would wait. The calls read the tables page by page, and each page once per day that is
+-- deleted. BRIN indexes on job_id would not help. New rows take the space of deleted rows, so every range of pages
+-- contains rows of all days, and each lookup would read the whole table.
 create function accepted.delete_keys_of_day(day date, max_pages integer) returns boolean
 language plpgsql
 set timezone = 'UTC'
--- Forces a scan by page even where an index on job ids seems better: that index would find the whole day in every call.
+-- These settings force a scan by page. An index on job ids may seem better to the planner, but every call would then
+-- read the rows of the whole day.
 set enable_seqscan = off
 set enable_indexscan = off
 set enable_bitmapscan = off
@@ -519,12 +524,13 @@ begin
 end
 $$;
 
-comment on function accepted.delete_keys_of_day is 'Deletes keys and attempts of the jobs of an expired day (UTC), from the next max_pages pages of their tables. Returns whether pages are left. Returns null when another worker is deleting or has finished the day. The worker calls it.';
+comment on function accepted.delete_keys_of_day is 'Deletes keys and attempts of the jobs of an expired day (UTC). Each call reads the next max_pages pages of the tables. Returns whether pages are left. Returns null when another worker is deleting, or has already deleted the day. The worker calls this function.';
 
 create function accepted.delete_jobs_of_day(day date, max_jobs integer) returns boolean
 language plpgsql
--- Dropping a partition waits for locks as attaching one does, see accepted.create_job_partitions. It blocks all other
--- statements on accepted.job until the end of the transaction, so each call deletes one day.
+-- Dropping a partition waits for the same locks as attaching a partition (see accepted.create_job_partitions). It
+-- blocks all other statements on accepted.job until the end of the transaction. Therefore each call drops only one
+-- partition.
 set lock_timeout = '100ms'
 set timezone = 'UTC'
 as $$
@@ -557,7 +563,7 @@ begin
 end
 $$;
 
-comment on function accepted.delete_jobs_of_day is 'Drops the partition of an expired day (UTC). For a day that never had a partition, deletes at most max_jobs of its jobs. Returns whether there may be more. Returns null when another worker is deleting, or when a job of the day has been changed and the day is no longer expired. The worker calls it once the keys of the day are deleted.';
+comment on function accepted.delete_jobs_of_day is 'Drops the partition of an expired day (UTC). If the day never had a partition, deletes at most max_jobs jobs of the day. Returns whether jobs may be left. Returns null when another worker is deleting, or when a job of the day has changed, so that the day is no longer expired. The worker calls this function after it has deleted the keys of the day.';
 
 -- Views for people
 
@@ -582,7 +588,7 @@ select
 from accepted.job j
 left join accepted_queue.job q on q.name = j.operation and q.id = j.id;
 
-comment on view accepted.job_overview is 'All jobs at a glance, with their state in the queue. For the newest first: order by id desc.';
+comment on view accepted.job_overview is 'All jobs at a glance, with their state in the queue. To see the newest jobs first, use: order by id desc.';
 comment on column accepted.job_overview.id is 'The job.';
 comment on column accepted.job_overview.operation is 'The kind of work.';
 comment on column accepted.job_overview.status is 'The status that the client sees.';
@@ -590,15 +596,15 @@ comment on column accepted.job_overview.principal is 'The principal that submitt
 comment on column accepted.job_overview.percent is 'Progress from 0 to 100.';
 comment on column accepted.job_overview.message is 'The latest progress message.';
 comment on column accepted.job_overview.attempt is 'The attempt and the maximum, for example 1 of 4. 0 before the first attempt.';
-comment on column accepted.job_overview.age is 'Time from acceptance to the end, or to now.';
-comment on column accepted.job_overview.running_for is 'Time from the start of the first attempt to the end, or to now.';
+comment on column accepted.job_overview.age is 'Time from acceptance to the end of the job, or to now if the job has not ended.';
+comment on column accepted.job_overview.running_for is 'Time from the start of the first attempt to the end of the job, or to now if the job has not ended.';
 comment on column accepted.job_overview.error_code is 'Why the job failed, for programs.';
 comment on column accepted.job_overview.error_message is 'Why the job failed, for people.';
 comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
 comment on column accepted.job_overview.created_at is 'When the request was accepted.';
 comment on column accepted.job_overview.ended_at is 'When the job ended.';
-comment on column accepted.job_overview.queue_state is 'pg-boss''s own state of the job, in accepted_queue.job. Null once the queue has no row for it.';
-comment on column accepted.job_overview.due_at is 'The earliest time at which a worker may claim the job, or could have claimed it.';
+comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
+comment on column accepted.job_overview.due_at is 'From this time on, workers may claim the job.';
 
 create view accepted.backlog as
 select

@@ -6,7 +6,7 @@ export interface Entry<Input, Params> {
   input: Input
   /** The request's path parameters. */
   params: Params
-  /** Who sent the request, as `authenticate` returned it. */
+  /** The principal that sent the request, as returned by `authenticate`. */
   principal: string
 }
 
@@ -14,7 +14,10 @@ export interface Entry<Input, Params> {
 export interface Acceptance<Payload> {
   /** The input of the worker. */
   payload: Payload
-  /** Path of the resource that the job creates, for example `/todos/1`. The client is redirected to it on success. */
+  /**
+   * Path of the resource that the job creates, for example `/todos/1`. On success, the client is redirected to this
+   * path.
+   */
   resource?: string
 }
 
@@ -35,13 +38,13 @@ export class Refusal {
 }
 
 /**
- * Refuses one entry in `accept`. That request gets this error, nothing is stored for it, and its Idempotency-Key stays
- * unused. The other entries are not affected.
+ * Refuses one entry in `accept`. The request of this entry gets the error. Nothing is stored for the request, and its
+ * Idempotency-Key stays unused. The other entries are not affected.
  *
  * @param status the HTTP status, 400 to 499
  * @param code an error code for programs, in kebab-case, for example `todo-not-found`
  * @param message a sentence for the client
- * @throws TypeError when the status is not a 4xx
+ * @throws TypeError when the status is not between 400 and 499
  */
 export function refuse(status: number, code: string, message: string): Refusal {
   return new Refusal(status, code, message)

@@ -4,17 +4,20 @@ const isOperation = (value: unknown): value is Operation =>
   typeof value === 'object' && value !== null && 'name' in value && 'schemas' in value && 'retry' in value
 
 /**
- * Collects the operations of a module namespace or any other record. Other values are ignored.
+ * Collects the operations of a module namespace or of any other object. Ignores values that are not operations.
  *
  * @returns the operations by name
- * @throws TypeError when there is none, when two have the same name, or when one has the name of a built-in operation
+ * @throws TypeError when there is no operation, when two operations have the same name, or when an operation has the
+ *   name of the built-in operation
  */
 export function collectOperations(record: object): Map<string, Operation> {
   const operations = new Map<string, Operation>()
   for (const value of Object.values(record)) {
     if (!isOperation(value)) continue
     if (value.name === deliveryName) {
-      throw new TypeError(`Operation '${value.name}': the name is reserved for the built-in operation; choose another`)
+      throw new TypeError(
+        `Operation '${value.name}': this name is reserved for the built-in operation; choose another name`,
+      )
     }
     const other = operations.get(value.name)
     if (other && other !== value) {

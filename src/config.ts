@@ -6,14 +6,14 @@ import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
 import { parseNetworks } from './primitives/networks.ts'
 
-/** A permission beyond the principal's own jobs. `admin` may manage webhook endpoints. */
+/** A permission that goes beyond the principal's own jobs. With `admin`, a principal may manage webhook endpoints. */
 export type Scope = 'admin'
 
 /** A principal with its scopes. */
 export interface Identity {
   /** The owner of the jobs that the request creates. A principal sees only its own jobs. */
   principal: string
-  /** `admin` may manage webhook endpoints. Other names have no effect. */
+  /** With `admin`, the principal may manage webhook endpoints. Any other scope has no effect. */
   scopes: readonly string[]
 }
 
@@ -26,19 +26,22 @@ type AuthenticateResult = string | Identity | null
  */
 export type Authenticate = (request: FastifyRequest) => Promise<AuthenticateResult> | AuthenticateResult
 
-/** The content of `accepted.config.ts`. Paths are relative to that file. */
+/** The content of `accepted.config.ts`. All paths are relative to this file. */
 export interface Config {
-  /** A module namespace or any other record with the operations and schedules. Other exports are ignored. */
+  /** A module namespace, or any other object, that contains the operations and schedules. Other values are ignored. */
   operations: object
-  /** Path of the module whose default export is made by `defineHandlers`. Only the worker loads it. */
+  /** Path of the module whose default export is made by `defineHandlers`. Only the worker loads this module. */
   handlers: string
-  /** Path of a module whose default export is a Fastify plugin with the app's own routes. Only the API loads it. */
+  /**
+   * Path of a module whose default export is a Fastify plugin with the app's own routes. Only the API loads this
+   * module.
+   */
   routes?: string
-  /** Directory of the app's own `.sql` migrations. They run after those of Accepted. */
+  /** Directory of the app's own `.sql` migrations. These migrations run after Accepted's own migrations. */
   migrations?: string
   /**
-   * Authenticates every request, except to health, metrics and docs. Default: API keys; while there are none, every
-   * request has the principal `anonymous`.
+   * Authenticates every request, except requests to the health, metrics and docs routes. Default: authentication by API
+   * key. While no API key exists, every request has the principal `anonymous`.
    */
   authenticate?: Authenticate
 }
@@ -48,19 +51,19 @@ export function defineConfig(config: Config): Config {
   return config
 }
 
-/** A wrong argument, setting or configuration. The message is one sentence for the operator that says what to do. */
+/** Thrown when an argument, a setting or the configuration is wrong. The message tells the operator what to do. */
 export class ConfigError extends Error {
   override name = 'ConfigError'
 }
 
-/** The configuration files that are looked for in the working directory when `--config` is not given. */
+/** Without `--config`, the first of these files that exists in the working directory is loaded. */
 export const configNames = ['accepted.config.ts', 'accepted.config.js', 'accepted.config.mjs'] as const
 
 /**
  * Loads a configuration file and makes its paths absolute.
  *
  * @param path default: the first of {@link configNames} in the working directory
- * @throws ConfigError when there is no such file or it has no usable default export
+ * @throws ConfigError when the file does not exist, or when its default export is not a valid configuration
  */
 export async function loadConfig(path?: string): Promise<Config & { path: string }> {
   const file = path ? resolve(path) : configNames.map((name) => resolve(name)).find((name) => existsSync(name))
@@ -95,13 +98,13 @@ function areNetworks(texts: readonly string[]): boolean {
 }
 
 /**
- * Whether a text is an http(s) origin: scheme, host and an optional port. The pattern is needed because the URL parser
- * accepts and corrects malformed input.
+ * Returns whether a text is an http(s) origin: scheme, host and an optional port. The pattern is needed because the URL
+ * parser accepts malformed input and corrects it.
  */
 export const isOrigin = (text: string): boolean =>
   /^https?:\/\/([\w.-]+|\[[\da-f:.]+\])(:\d*)?$/i.test(text) && URL.canParse(text)
 
-/** How long a process may take to exit after GRACE_SECONDS. */
+/** When GRACE_SECONDS have passed, a process may take this long to exit. */
 export const exitGraceSeconds = 5
 
 /** Every environment variable that Accepted reads. */
@@ -122,15 +125,15 @@ const environment = {
   HOST: Type.String({
     minLength: 1,
     default: '127.0.0.1',
-    description: 'Address that the API and the health server of the worker listen on',
+    description: "Address that the API and the worker's health server listen on",
   }),
   PORT: port('Port of the API', 3000),
-  WORKER_PORT: port('Port of the health and metrics of the worker', 3001),
+  WORKER_PORT: port("Port of the worker's health and metrics routes", 3001),
   GRACE_SECONDS: Type.Integer({
     minimum: 0,
     maximum: 86_400,
     default: 15,
-    description: 'How long running requests and jobs may continue after SIGTERM, in seconds',
+    description: 'Number of seconds that requests and jobs in progress may continue after SIGTERM',
   }),
   DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Data directory of the embedded Postgres' }),
   PUBLIC_URL: Type.Optional(
@@ -165,7 +168,7 @@ export type Settings = Static<typeof environmentSchema>
 /**
  * Reads and validates the environment. No other code reads environment variables.
  *
- * @throws ConfigError naming the variable, its value and what it must be
+ * @throws ConfigError that names the variable and its value, and says what the value must be
  */
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const given = Object.fromEntries(Object.keys(environment).flatMap((name) => (env[name] ? [[name, env[name]]] : [])))
@@ -173,7 +176,7 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   const [violation] = Value.Errors(environmentSchema, settings)
   if (violation) {
     const name = violation.instancePath.slice(1) as keyof typeof environment
-    // Not shown for a URL, which may contain a password.
+    // The value of a URL variable is not shown, because it may contain a password.
     const value = name.endsWith('_URL') ? '' : `='${env[name]}'`
     const { description } = Object(environment[name])
     const message =
@@ -195,7 +198,7 @@ export function databaseOptions(settings: Settings, url: string) {
 /**
  * Returns DATABASE_URL.
  *
- * @throws ConfigError when it is not set
+ * @throws ConfigError when the variable is not set
  */
 export function requireDatabaseUrl(settings: Settings): string {
   if (settings.DATABASE_URL) return settings.DATABASE_URL

@@ -1,7 +1,6 @@
 /**
- * Every error code of the API with its HTTP status, its meaning and its remedy. The only other codes are those that an
- * app passes to `refuse` and `JobFailed`. The documentation pages and the OpenAPI document are generated from this
- * table.
+ * Every error code of the API with its HTTP status, its meaning and its remedy. An app adds its own codes with `refuse`
+ * and `JobFailed`. The documentation pages and the OpenAPI document are generated from this table.
  */
 export const problems = {
   'malformed-json': {
@@ -50,7 +49,7 @@ export const problems = {
     status: 403,
     title: 'The request requires the scope admin',
     remedy:
-      'Send a key with the scope admin (create one with `accepted keys add ops --admin`), or let the `authenticate` function of the app return `{ principal, scopes: ["admin"] }`. On the server, `accepted webhooks` requires no scope.',
+      'Send a key with the scope admin. `accepted keys add ops --admin` creates such a key. If the app has its own `authenticate` function, let the function return `{ principal, scopes: ["admin"] }`. The command `accepted webhooks` requires no scope.',
   },
   'not-found': {
     status: 404,
@@ -76,17 +75,18 @@ export const problems = {
   'idempotency-key-locked': {
     status: 409,
     title: 'A request with this Idempotency-Key is still being accepted',
-    remedy: 'Repeat the request after Retry-After seconds. It then gets the job of the first request.',
+    remedy:
+      'Repeat the request after Retry-After seconds. The repeated request then gets the job of the first request.',
   },
   'operation-canceled': {
     status: 409,
     title: 'The job was canceled',
-    remedy: 'The job had no effects. If you still want it, send the request again with a new Idempotency-Key.',
+    remedy: 'The job had no effects. To have the work done, send the request again with a new Idempotency-Key.',
   },
   'job-ended': {
     status: 409,
     title: 'The job has already ended and cannot be canceled',
-    remedy: 'Read its status to see how it ended. Its effects remain.',
+    remedy: 'Read the status of the job to see how the job ended. Its effects remain.',
   },
   'job-not-retryable': {
     status: 409,
@@ -138,7 +138,7 @@ export const problems = {
   'bad-request': {
     status: 400,
     title: 'The request is malformed',
-    remedy: 'Correct what the member `detail` names.',
+    remedy: 'Correct the mistake that the member `detail` describes.',
   },
   'internal-error': {
     status: 500,
@@ -174,7 +174,7 @@ export const problems = {
 
 export type ProblemCode = keyof typeof problems
 
-/** An error that ends a request, with a code from {@link problems}. */
+/** An error that ends a request. Its code is a key of {@link problems}. */
 export class ProblemError extends Error {
   override name = 'ProblemError'
   readonly code: ProblemCode
@@ -183,7 +183,7 @@ export class ProblemError extends Error {
   readonly retryAfterSeconds: number | undefined
 
   /**
-   * @param detail a sentence for the client, without internals; default: the title
+   * @param detail a sentence for the client that reveals no internals. Default: the title
    * @param options.details one value per violation
    * @param options.retryAfterSeconds the value of `Retry-After` in seconds, an integer of at least 1
    */

@@ -2,13 +2,13 @@ import type { Transaction } from 'kysely'
 import type { Static, TSchema } from 'typebox'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
 
-/** How long a job's record is kept: after the job was due and, once it ends, after its end. */
+/** How long a job's record is kept after the job is due. When the job ends, this time starts again. */
 export const keepSeconds = 7 * 24 * 60 * 60
 
 /** The name of the built-in operation that delivers webhooks. */
 export const deliveryName = 'webhook.deliver'
 
-/** pg-boss limits a claim to 24 hours. One of them is left for settling. */
+/** pg-boss limits a claim to 24 hours. One of these hours is kept for settling. */
 const maxTimeoutSeconds = 23 * 60 * 60
 
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
@@ -21,7 +21,7 @@ export interface Retry {
   delaySeconds: number
   /** Whether the delay doubles with each retry, with jitter. Default: true. */
   backoff: boolean
-  /** Upper bound of the delay in seconds, with `backoff`. Default: 60. */
+  /** Maximum delay in seconds when `backoff` is true. Default: 60. */
   maxDelaySeconds: number
 }
 
@@ -34,7 +34,7 @@ export interface Route {
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 
-/** The worker's input: the operation's `payload`, or its `input` when it has none. */
+/** The type of the worker's input: it follows the `payload` schema or, without that schema, the `input` schema. */
 type PayloadOf<Input extends TSchema, Payload extends TSchema | undefined> = StaticOr<Payload, Static<Input>>
 
 interface Definition<
@@ -48,7 +48,7 @@ interface Definition<
   name: Name
   /** A short description for the OpenAPI document. Default: the name. */
   summary?: string
-  /** The HTTP route. Default: none; jobs are then only enqueued from code. */
+  /** The HTTP route. Default: no route. Jobs are then enqueued only from code. */
   route?: Route
   /** Schema of the path parameters. Requires `accept`. */
   params?: Params
@@ -60,28 +60,31 @@ interface Definition<
   result?: Result
   /** With `required`, a request without an Idempotency-Key gets 400. Default: `optional`. */
   idempotencyKey?: 'optional' | 'required'
-  /** Default: 3 retries, the first after 1 s, each later delay twice as long, up to 60 s. */
+  /** Default: 3 retries. The first retry starts after 1 s. Each later delay is twice as long, up to 60 s. */
   retry?: Partial<Retry>
-  /** How long `perform` and `settle` may each take per attempt, in seconds, up to 82,800 (23 hours). Default: 60. */
+  /** Time limit in seconds for `perform` and for `settle`, in each attempt. At most 82,800 (23 hours). Default: 60. */
   timeoutSeconds?: number
   /**
-   * Seconds without a heartbeat after which a worker counts as dead and its jobs are rescued; at least 10. Default: 15.
+   * After this many seconds without a heartbeat, a worker counts as dead and its jobs are rescued. At least 10.
+   * Default: 15.
    */
   heartbeatSeconds?: number
   /** An integer. A job with a higher priority starts first. Default: 0. */
   priority?: number
   /** Returns the group of a job. The jobs of a group share `groupConcurrency`. Default: no groups. */
   group?: (payload: PayloadOf<Input, Payload>) => string
-  /** Maximum number of jobs of one group that run at once, over all workers. Requires `group`. Default: unlimited. */
+  /**
+   * How many jobs of one group may run at the same time, in all workers together. Requires `group`. Default: unlimited.
+   */
   groupConcurrency?: number
-  /** While this many jobs are due and waiting, new requests get 503 `backlog-full`. Default: unlimited. */
+  /** While this many jobs wait, including deferred jobs, new requests get 503 `backlog-full`. Default: unlimited. */
   maxBacklog?: number
-  /** Maximum size of the request's body in bytes; a larger one gets 413. Default: 1,048,576 (1 MiB). */
+  /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
 
-/** A Kysely transaction on unknown tables. In `accept` and `settle`, annotate `trx` with the app's tables. */
-// biome-ignore lint/suspicious/noExplicitAny: with any other type argument, that annotation does not compile
+/** A Kysely transaction with unknown tables. In `accept` and `settle`, give `trx` a type with the app's tables. */
+// biome-ignore lint/suspicious/noExplicitAny: any other argument would reject a `trx` with the app's tables
 export type AnyTransaction = Transaction<any>
 
 type Accept<Input extends TSchema, Params extends TSchema | undefined, Payload extends TSchema | undefined> = (
@@ -95,18 +98,20 @@ interface OptionalAccept<
   Payload extends TSchema | undefined,
 > {
   /**
-   * Writes the domain rows of requests, in the transaction that also stores their jobs. Requests that arrive together
+   * Writes the domain rows of requests. The same transaction also stores their jobs. Requests that arrive together
    * share one transaction.
    *
-   * @param trx commits before the requests are answered
-   * @returns for each entry, in the same order, its payload and resource, or what `refuse` returns
+   * @param trx the transaction, which commits before the requests are answered
+   * @returns one result for each entry, in the same order: its payload and resource, or the return value of `refuse`
    */
   accept?: Accept<Input, Params, Payload>
 }
 
-/** `accept` is required when the payload is not the input: with a `payload` schema, or with `params`. */
+/**
+ * `accept` is required with a `payload` schema or a `params` schema, because the payload then differs from the input.
+ */
 type AcceptProperty<Input extends TSchema, Params extends TSchema | undefined, Payload extends TSchema | undefined> =
-  // Tuples, so that a union does not distribute.
+  // The tuples keep TypeScript from distributing the condition over a union.
   [Params, Payload] extends [undefined, undefined]
     ? OptionalAccept<Input, Params, Payload>
     : Required<OptionalAccept<Input, Params, Payload>>
@@ -134,20 +139,20 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly groupConcurrency: number | undefined
   readonly maxBacklog: number | undefined
   readonly bodyLimit: number
-  /** Carries the types; undefined at run time. */
+  /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
 }
 
 /** The type of an operation's payload. */
 export type PayloadFor<O> = O extends Operation<string, infer Payload, unknown> ? Payload : never
-/** The type of an operation's inline result; undefined when it has none. */
+/** The type of an operation's inline result; undefined for an operation without an inline result. */
 export type ResultFor<O> = O extends Operation<string, unknown, infer Result> ? Result : never
 
 /**
- * Defines an operation: a typed kind of work that an HTTP route accepts and a worker performs and settles. Export it
- * from the operations module. Its name is also the name of its queue.
+ * Defines an operation: a typed kind of work that an HTTP route accepts, and that a worker performs and settles. Export
+ * the operation from the operations module. Its name is also the name of its queue.
  *
- * @throws TypeError naming the invalid option
+ * @throws TypeError that names the invalid option
  */
 export function defineOperation<
   const Name extends string,

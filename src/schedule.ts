@@ -1,15 +1,15 @@
 import type { Operation, PayloadFor } from './operation.ts'
 
 /**
- * How to handle occurrences that came due while no worker ran, more than a minute ago: `skip` ignores them, `once`
- * creates one job for the most recent of them.
+ * What to do about missed occurrences. An occurrence is missed when it came due more than a minute ago and no worker
+ * ran at that time. `skip` ignores missed occurrences. `once` creates one job for the most recent missed occurrence.
  */
 export type MissedPolicy = 'skip' | 'once'
 
-/** When a schedule fires: `cron` or `rrule`. */
+/** When a schedule fires: set either `cron` or `rrule`. */
 type Recurrence =
   | {
-      /** Five fields, six with seconds first, or a shorthand such as `@daily`. */
+      /** Five fields, or six fields with the seconds first, or a shorthand such as `@daily`. */
       cron: string
       rrule?: never
     }
@@ -20,17 +20,17 @@ type Recurrence =
     }
 
 type ScheduleDefinition<O extends Operation> = Recurrence & {
-  /** The key of its row in `accepted.schedule`: up to 100 letters, digits and `. _ : -`. */
+  /** The key of the schedule's row in `accepted.schedule`: up to 100 letters, digits and `. _ : -`. */
   name: string
   /** An IANA time zone, for example `Europe/Berlin`. Default: `UTC`. */
   timezone?: string
-  /** The operation of the jobs, exported from the same module. Its `accept` does not run. */
+  /** The operation of the jobs. Export it from the same module. Its `accept` does not run. */
   operation: O
   /** The payload of each job, or a function that returns it for the time of the occurrence. */
   payload: NoInfer<PayloadFor<O> | ((at: Date) => PayloadFor<O>)>
   /** The owner of the jobs. Default: `schedule`. */
   principal?: string
-  /** How to handle occurrences that came due while no worker ran, more than a minute ago. Default: `skip`. */
+  /** What to do about missed occurrences. Default: `skip`. */
   missed?: MissedPolicy
 }
 
@@ -41,21 +41,23 @@ export interface Schedule {
   readonly expression: string
   readonly timezone: string
   readonly operation: Operation
-  /** A value, or a function of the occurrence's time. */
+  /** The payload of each job, or a function that returns it for the time of the occurrence. */
   readonly payload: unknown
   readonly principal: string
   readonly missed: MissedPolicy
 }
 
 const namePattern = /^[\w.:-]{1,100}$/
-// The cron parser accepts fewer fields and fills the missing ones up from the left, which is never what was meant.
+// Requires five fields. The cron parser would also accept fewer fields and add the missing fields on the left, which is
+// never what the author meant.
 const cronPattern = /^(@\w+|\S+(\s+\S+){4,5})$/
 
 /**
- * Defines a schedule: each occurrence becomes one job of the operation, however many workers run. Export it from the
- * module of its operation. The worker parses the expression when it starts, and does not start when it is invalid.
+ * Defines a schedule. Each occurrence becomes exactly one job of the operation, even when many workers run. Export the
+ * schedule from the module of its operation. The worker parses the expression at its start. If the expression is
+ * invalid, the worker does not start.
  *
- * @throws TypeError naming the invalid option
+ * @throws TypeError that names the invalid option
  */
 export function defineSchedule<const O extends Operation>(definition: ScheduleDefinition<O>): Schedule {
   const {
@@ -85,11 +87,12 @@ const isSchedule = (value: unknown): value is Schedule =>
   typeof value === 'object' && value !== null && 'expression' in value && 'operation' in value && 'missed' in value
 
 /**
- * Collects the schedules of a module namespace or any other record. Other values are ignored.
+ * Collects the schedules of a module namespace or of any other object. Ignores values that are not schedules.
  *
- * @param operations the operations of the same record
+ * @param operations the operations of the same object
  * @returns the schedules by name
- * @throws TypeError when two have the same name, or when the operation of one is not in `operations`
+ * @throws TypeError when two schedules have the same name, or when `operations` does not contain the operation of a
+ *   schedule
  */
 export function collectSchedules(record: object, operations: ReadonlyMap<string, Operation>): Map<string, Schedule> {
   const schedules = new Map<string, Schedule>()

@@ -2,7 +2,7 @@ import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import type { Operation } from './operation.ts'
 
-// The API compiles request schemas with the same compiler, so a format means the same there.
+// The API compiles its request schemas with the same compiler, so both check formats in the same way.
 const validators = new WeakMap<TSchema, Validator>()
 
 function validatorOf(schema: TSchema): Validator {
@@ -16,13 +16,13 @@ function validatorOf(schema: TSchema): Validator {
 /**
  * Finds the first violation of a schema in a value.
  *
- * @returns a JSON pointer (RFC 6901) and the violation, for example `/title must be string`, or `it must be object` for
- *   the value itself; undefined when the value matches
+ * @returns a JSON pointer (RFC 6901) and the violation, for example `/title must be string`. If the whole value is
+ *   wrong, the text starts with `it`: `it must be object`. Undefined when the value matches.
  */
 export function findMismatch(schema: TSchema, value: unknown): string | undefined {
   const validator = validatorOf(schema)
   if (validator.Check(value)) return undefined
-  // For an additional member, TypeBox also reports a `boolean` violation, which says less.
+  // For an additional member, TypeBox reports two violations. The `boolean` violation says less, so it is skipped.
   const violations = validator.Errors(value)
   const violation = violations.find(({ keyword }) => keyword !== 'boolean') ?? violations[0]
   if (!violation) return 'it does not match'
@@ -34,7 +34,7 @@ export function findMismatch(schema: TSchema, value: unknown): string | undefine
 /**
  * Checks that a payload matches the schema of its operation.
  *
- * @throws TypeError naming the operation and the first violation
+ * @throws TypeError that names the operation and the first violation
  */
 export function assertPayload(operation: Operation, payload: unknown): void {
   const mismatch = findMismatch(operation.schemas.payload, payload)

@@ -6,11 +6,11 @@ const root = join(import.meta.dirname, '..')
 
 interface Import {
   from: string
-  /** A path from the root for our own modules, else the name of the package. */
+  /** For one of our modules, its path from the root. For a package, its name. */
   to: string
 }
 
-// A statement may span lines, and a type import couples as much as any other.
+// An import may span several lines. Imports of types count too.
 const importStatement = /(?:^|\n)\s*(?:import|export)\b[^'"`;]*?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]\s*\)/g
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
@@ -25,22 +25,26 @@ function importsOf(file: string): Import[] {
 const files = globSync(['src/**/*.ts', 'worker/**/*.ts'], { cwd: root })
 const imports = files.flatMap(importsOf)
 
-/** The layer of a module: its folder below src or worker; `definitions` and `worker` for the files beside the folders. */
+/** The files directly in worker/ that assemble the worker. All folders may use the other files directly in worker/. */
+const workerRoots = ['worker/index.ts', 'worker/worker.ts', 'worker/runtime.ts']
+
+/** Returns the layer of a module: the name of its folder. Files directly in src or worker belong to separate layers. */
 function layerOf(path: string): string {
   const [top, folder, file] = path.split('/') as [string, string, string | undefined]
   if (top === 'src') return file === undefined ? (folder === 'index.ts' ? 'index' : 'definitions') : folder
-  return file === undefined ? 'worker' : `worker/${folder}`
+  if (file !== undefined) return `worker/${folder}`
+  return workerRoots.includes(path) ? 'worker' : 'worker/common'
 }
 
-/** What each layer may import besides itself, the lowest first. */
+/** The layers that each layer may import besides itself. The lowest layer comes first. */
 const allowed: Readonly<Record<string, readonly string[]>> = (() => {
   const definitions = ['definitions', 'primitives']
   const data = [...definitions, 'db', 'queue', 'jobs']
   const api = [...data, 'migrate', 'accept', 'watch']
-  const execution = [...data, 'worker']
+  const execution = [...data, 'worker/common']
   return {
     primitives: [],
-    // defineOperation, defineConfig and the like: pure, and known to every layer above.
+    // Functions without side effects, for example defineOperation. Every higher layer may import them.
     definitions: ['primitives'],
     'embedded-postgres': ['primitives'],
     db: definitions,
@@ -52,12 +56,13 @@ const allowed: Readonly<Record<string, readonly string[]>> = (() => {
     http: api,
     index: [...api, 'http'],
     cli: [...api, 'http', 'embedded-postgres'],
+    'worker/common': data,
     'worker/execution': execution,
     'worker/isolation': execution,
     'worker/webhooks': execution,
     'worker/maintenance': [...execution, 'worker/execution'],
     worker: [
-      ...[...data, 'migrate'],
+      ...[...execution, 'migrate'],
       ...['worker/execution', 'worker/isolation', 'worker/maintenance', 'worker/webhooks'],
     ],
   }
@@ -66,7 +71,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = (() => {
 const show = ({ from, to }: Import) => `${from} imports ${to}`
 const isOurs = (path: string) => /^(src|worker)\//.test(path)
 
-t.test('every layer imports lower layers only', async (t) => {
+t.test('every layer imports only lower layers', async (t) => {
   const wrong = imports
     .filter(({ to }) => isOurs(to))
     .filter(({ from, to }) => layerOf(from) !== layerOf(to) && !allowed[layerOf(from)]?.includes(layerOf(to)))
@@ -78,14 +83,16 @@ t.test('the worker does not import Fastify', async (t) => {
   t.same(wrong.map(show), [])
 })
 
-t.test('src does not import the worker, except the command that runs it, through its public module', async (t) => {
+t.test('in src, only the worker command imports the worker, and only through its public module', async (t) => {
   const wrong = imports
     .filter(({ from }) => from.startsWith('src/'))
-    .filter(({ from, to }) => to.startsWith('worker/') || (to === 'accepted/worker' && from !== 'src/cli/worker.ts'))
+    .filter(
+      ({ from, to }) => to.startsWith('worker/') || (to === 'accepted/worker' && from !== 'src/cli/worker-command.ts'),
+    )
   t.same(wrong.map(show), [])
 })
 
-t.test('pg-boss is imported in src/queue only, and its schema is named in one file', async (t) => {
+t.test('only src/queue imports pg-boss, and only one file names its schema', async (t) => {
   const wrong = imports.filter(({ from, to }) => to === 'pg-boss' && !from.startsWith('src/queue/'))
   t.same(wrong.map(show), [])
   const statement = /\b(?:from|into|update|join)\s+accepted_queue\b|'accepted_queue'/
@@ -95,7 +102,7 @@ t.test('pg-boss is imported in src/queue only, and its schema is named in one fi
   )
 })
 
-t.test('only config.ts reads the environment, and the command line passes it on', async (t) => {
+t.test('only config.ts and the command line read the environment', async (t) => {
   const readers = files.filter((file) => /process\.env\b/.test(read(file)))
   t.same(
     readers.filter((file) => file !== 'src/config.ts' && !file.startsWith('src/cli/')),
@@ -103,15 +110,18 @@ t.test('only config.ts reads the environment, and the command line passes it on'
   )
 })
 
-t.test('the example app imports public modules only', async (t) => {
+t.test('the example app imports only public modules', async (t) => {
   const wrong = globSync('examples/**/*.ts', { cwd: root })
     .flatMap(importsOf)
     .filter(({ to }) => /^(src|worker|test)\//.test(to))
   t.same(wrong.map(show), [])
 })
 
-t.test('the imports of src, worker and bench have no cycle', async (t) => {
-  const all = globSync(['src/**/*.ts', 'worker/**/*.ts', 'bench/**/*.ts'], { cwd: root })
+t.test('there is no import cycle in the product, the benchmarks, the tests or the examples', async (t) => {
+  const all = globSync(
+    ['src', 'worker', 'bench', 'test', 'examples'].map((folder) => `${folder}/**/*.ts`),
+    { cwd: root },
+  )
   const graph = Map.groupBy(
     all.flatMap(importsOf).filter(({ to }) => all.includes(to)),
     ({ from }) => from,

@@ -6,14 +6,14 @@ import { collectOperations } from '../src/collect-operations.ts'
 const input = Type.Object({})
 const named = (name: string) => defineOperation({ name, input })
 
-t.test('a name consists of lower-case words joined by dots', async (t) => {
+t.test('the name of an operation consists of lower-case words joined by dots', async (t) => {
   for (const name of ['todo', 'todo.create', 'a.b-c.d1']) t.equal(named(name).name, name)
   for (const name of ['', 'Todo', 'todo create', '.todo', 'todo.', '1todo', 'todo/create', "todo'; drop table job"]) {
     t.throws(() => named(name), { message: /the name must match/ }, name)
   }
 })
 
-t.test('an invalid number is reported with the name of its option', async (t) => {
+t.test('an invalid option is rejected, and the message names the option', async (t) => {
   for (const [wrong, message] of [
     [{ timeoutSeconds: 0 }, /timeoutSeconds must be an integer of at least 1, not 0/],
     [{ heartbeatSeconds: 9 }, /heartbeatSeconds must be an integer of at least 10/],

@@ -1,8 +1,7 @@
-// Counts the statements and round trips of requests and jobs: a hundred jobs need as many as one job.
+// Counts the statements and round trips that requests and jobs need. 100 jobs need as many as one job.
 import { defineOperation } from 'accepted'
 import type { Transaction } from 'kysely'
 import pg from 'pg'
-import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
@@ -54,9 +53,9 @@ const acceptStatements = [
   'commit',
 ]
 const claimStatement = 'select accepted.claim'
-/** When the first claim is full, a second one follows, and then one from the start of the queue. */
+/** A full claim is followed by a second claim, and then by a claim from the start of the queue. */
 const maxClaims = 3
-/** The client answers the second commit itself, because the transaction has already committed. */
+/** The client does not send the second commit, because the transaction has already committed. */
 const beginStatements = ['begin', 'select set_config', 'select accepted.job', 'update accepted.job', 'commit', 'commit']
 const settleStatements = [
   'begin',
@@ -77,11 +76,11 @@ interface CountedDatabase {
   database: Database
   /** The statements that were sent. */
   statements: string[]
-  /** Counts the round trips of all statements, or of those that match. */
+  /** Counts the round trips of all statements, or only of statements for which `isCounted` returns true. */
   countRoundTrips(isCounted?: (statement: string) => boolean): number
 }
 
-/** Opens a database and records its statements, which it recognizes by an application name of its own. */
+/** Opens a database and records its statements. A unique application name identifies its connections. */
 function openCounted(t: Test, { options }: Database): CountedDatabase {
   const applicationName = `counted ${uuid7()}`
   const database = openDatabase({ ...options, applicationName, poolSize: 1 })
@@ -90,7 +89,7 @@ function openCounted(t: Test, { options }: Database): CountedDatabase {
   const roundTripStatements: string[] = []
   const record = (prototype: pg.Client, list: string[]) => {
     const { query } = prototype
-    // biome-ignore lint/suspicious/noExplicitAny: pg's query is overloaded eight ways
+    // biome-ignore lint/suspicious/noExplicitAny: pg's query has eight overloads
     prototype.query = function (this: pg.Client, ...given: any[]): any {
       const [{ text = given[0] }] = given
       const { connectionParameters } = this as unknown as { connectionParameters: { application_name: string } }
@@ -101,7 +100,7 @@ function openCounted(t: Test, { options }: Database): CountedDatabase {
       prototype.query = query
     })
   }
-  // PipelinedClient sends the statements of one turn of the event loop through one query of pg.Client.
+  // PipelinedClient sends all statements of one event loop turn with a single query of pg.Client.
   record(PipelinedClient.prototype, statements)
   record(pg.Client.prototype, roundTripStatements)
   return {
@@ -114,7 +113,7 @@ function openCounted(t: Test, { options }: Database): CountedDatabase {
 for (const count of [1, 100]) {
   const subject = count === 1 ? '1 job' : `${count} jobs`
 
-  t.test(`Accepting ${subject} with keys takes ${acceptStatements.length} statements`, async (t) => {
+  t.test(`accepting ${subject} with keys takes ${acceptStatements.length} statements`, async (t) => {
     const jobs = await openJobs(t, [note])
     const { database, statements, countRoundTrips } = openCounted(t, jobs.database)
     const committer = createCommitter({ database, boss: jobs.boss, mutex: createKeyedMutex() })
@@ -128,14 +127,14 @@ for (const count of [1, 100]) {
     t.equal(countRoundTrips(), roundTrips.accept)
   })
 
-  t.test(`Settling ${subject} takes ${settleStatements.length} statements`, async (t) => {
+  t.test(`settling ${subject} takes ${settleStatements.length} statements`, async (t) => {
     const drained = await drain(t, count, { settle: writeEffects } as unknown as Handler)
     t.same(drained.statements, settleStatements)
     t.equal(drained.roundTrips, roundTrips.settle)
   })
 
   const performStatements = [...beginStatements, ...settleStatements]
-  t.test(`Performing and settling ${subject} takes ${performStatements.length} statements`, async (t) => {
+  t.test(`performing and settling ${subject} takes ${performStatements.length} statements`, async (t) => {
     const handler = { perform: async () => {}, settle: writeEffects, concurrency: count } as unknown as Handler
     const drained = await drain(t, count, handler)
     t.same(drained.statements, performStatements)
@@ -143,20 +142,20 @@ for (const count of [1, 100]) {
   })
 }
 
-/** Prepares a claim loop that runs over one recorded connection. */
+/** Prepares a claim loop that uses a single connection, and records the statements of that connection. */
 async function createCountedLoop(t: Test, handler: Handler) {
   const jobs = await openJobs(t, [note])
   const { database, statements, countRoundTrips } = openCounted(t, jobs.database)
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
   await prepareQueues(boss, [note])
-  // Notifications are sent over the other connections, so that they are not counted.
+  // Notifications use other connections, which are not counted.
   const notifier = createNotifier(jobs.database)
   t.teardown(() => notifier.flush())
   const worker = { ...createOperationWorker(t, { database, boss }, note, handler), notifier }
   const start = () =>
     new ClaimLoop(worker, {
-      progress: createProgressWriter(database, notifier, worker.log),
+      progress: createProgressWriter(database, notifier, () => {}),
       cancellations: createCancellations(database),
       runTimes: createRunTimes(database),
       stopping: new AbortController().signal,
@@ -164,7 +163,7 @@ async function createCountedLoop(t: Test, handler: Handler) {
   return { jobs, database, statements, countRoundTrips, start }
 }
 
-/** Runs due jobs with keys to their end. Returns the statements and round trips, without those of claims. */
+/** Adds due jobs with keys and runs them. Returns the statements and round trips, but leaves out claims. */
 async function drain(t: Test, count: number, handler: Handler): Promise<{ statements: string[]; roundTrips: number }> {
   const { jobs, statements, countRoundTrips, start } = await createCountedLoop(t, handler)
   const ids = await Promise.all(
@@ -185,7 +184,7 @@ async function drain(t: Test, count: number, handler: Handler): Promise<{ statem
 }
 
 for (const kind of ['settled', 'performed']) {
-  t.test(`With plans made for empty tables, a ${kind} job reads no more rows in a full database`, async (t) => {
+  t.test(`a ${kind} job reads few rows of full tables, even with plans that were made for empty tables`, async (t) => {
     let settleCount = 0
     const settle = async (...args: Parameters<typeof writeEffects>) => {
       await writeEffects(...args)
@@ -200,7 +199,7 @@ for (const kind of ['settled', 'performed']) {
         const before = settleCount
         await jobs.add(note, { word }, { idempotencyKey: `${word}${count}` })
         loop.wake()
-        // A query for the status of the job would be counted too.
+        // This does not query the status, because the rows that the query reads would be counted too.
         await until(() => settleCount > before && loop.active().length === 0)
       }
     }
@@ -214,7 +213,7 @@ for (const kind of ['settled', 'performed']) {
   })
 }
 
-t.test('With plans made for empty tables, a running job reads no more rows in a full database', async (t) => {
+t.test('a running job reads few rows of full tables, even with plans that were made for empty tables', async (t) => {
   const { jobs, database } = await createCountedLoop(t, { settle: async () => {} } as unknown as Handler)
   await analyzeOnce(jobs)
   const id = await jobs.add(note, { word: 'long' })
@@ -226,7 +225,7 @@ t.test('With plans made for empty tables, a running job reads no more rows in a 
     notifier.notify(...notification)
     written.resolve()
   }
-  const progress = createProgressWriter(database, { ...notifier, notify }, pino({ level: 'silent' }))
+  const progress = createProgressWriter(database, { ...notifier, notify }, () => {})
   const report = async (percent: number) => {
     await sendHeartbeats(database, [{ name: note.name, claims }])
     written = Promise.withResolvers()
@@ -244,8 +243,8 @@ t.test('With plans made for empty tables, a running job reads no more rows in a 
 })
 
 /**
- * Analyzes the empty tables, and switches off autovacuum and the summarizing of indexes. Later plans are made with
- * these statistics, and no other process reads the tables.
+ * Analyzes the empty tables, and switches off autovacuum and the summarizing of indexes. As a result, Postgres makes
+ * later plans with these statistics, and no background process reads the tables.
  */
 async function analyzeOnce(jobs: Jobs): Promise<void> {
   for (const { name } of await jobs.query(tables)) {
@@ -258,7 +257,7 @@ async function analyzeOnce(jobs: Jobs): Promise<void> {
   for (const { name } of await jobs.query(summarized)) await jobs.query(`alter index ${name} set (autosummarize = off)`)
 }
 
-/** Adds 2,000 failed jobs, whose rows stay in the queue, unlike those of succeeded jobs. */
+/** Adds 2,000 failed jobs. The queue keeps the rows of failed jobs; it deletes the rows of succeeded jobs. */
 async function addEndedJobs(jobs: Jobs): Promise<void> {
   const database = openDatabase({ ...jobs.database.options, applicationName: 'fill', poolSize: 1 })
   const entries = Array.from({ length: 2_000 }, () => ({
@@ -272,7 +271,7 @@ async function addEndedJobs(jobs: Jobs): Promise<void> {
     update accepted.job set status = 'failed', ended_at = now(), error = '{"code": "handler-error"}'
     where status = 'queued'`)
   await database.close()
-  // A backend adds the rows that it has read to the statistics when it exits.
+  // When a backend exits, it adds the rows that it has read to the statistics.
   const backend = "select from pg_stat_activity where application_name = 'fill' and datname = current_database()"
   await until(async () => (await jobs.query(backend)).length === 0)
 }
@@ -281,7 +280,7 @@ const tables = `
   select oid::regclass as name from pg_class
   where relkind = 'r' and relnamespace in ('accepted'::regnamespace, 'accepted_queue'::regnamespace)`
 
-/** Counts the rows read so far, by table. The database must use a single connection. */
+/** Counts the rows that were read so far, by table. The database must use a single connection. */
 async function countReadRows({ pool }: Database): Promise<Map<string, number>> {
   await pool.query('select pg_stat_force_next_flush()')
   const { rows } = await pool.query(`

@@ -1,4 +1,4 @@
-// Compile-only: `npm run check:types` fails when an expected error does not occur.
+// This file is compiled, but never run. `npm run check:types` fails if an expected error does not occur.
 import { accepted, defineConfig, defineOperation, defineSchedule, refuse } from 'accepted'
 import type { Perform } from 'accepted/perform'
 import { defineHandlers } from 'accepted/worker'
@@ -50,7 +50,7 @@ export const complete = [
     },
     'reminder.send': {
       perform: async (job) => {
-        // @ts-expect-error the payload is the input, which has no todoId
+        // @ts-expect-error the payload is the input, and the input has no todoId
         job.payload.todoId
         return { messageId: job.payload.title }
       },
@@ -85,7 +85,7 @@ export const complete = [
   defineHandlers(operations, {
     'todo.create': settleTodo,
     'reminder.send': performReminder,
-    // @ts-expect-error there is no such operation
+    // @ts-expect-error no operation has this name
     'todo.delete': settleTodo,
   }),
   // @ts-expect-error the result lacks messageId
@@ -93,7 +93,7 @@ export const complete = [
     'todo.create': settleTodo,
     'reminder.send': { perform: async () => ({ id: 'm' }) },
   }),
-  // @ts-expect-error settle must return the results of an operation with a result
+  // @ts-expect-error the operation has a result, so settle must return it
   defineHandlers(operations, {
     'todo.create': settleTodo,
     'reminder.send': { settle: async () => {} },

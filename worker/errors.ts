@@ -10,9 +10,9 @@ export class JobFailed extends Error {
 
   /**
    * @param code for programs: up to 100 letters, digits, hyphens, underscores, dots or colons
-   * @param message a sentence for the client, shown on the monitor
+   * @param message a sentence for the client; the status URL shows it
    * @param options.status the HTTP status of the result URL, 400 to 499. Default: 424.
-   * @param options.details more for programs: any JSON values
+   * @param options.details more information for programs: any JSON values
    * @throws TypeError when the code or the status is invalid
    */
   constructor(
@@ -35,13 +35,13 @@ export class JobFailed extends Error {
 
 /**
  * Thrown by a handler to run the job again later without using up an attempt. If the job's record would expire before
- * then, the attempt counts as failed instead.
+ * that time, the attempt counts as a failed attempt.
  */
 export class RetryAfter extends Error {
   override name = 'RetryAfter'
   readonly seconds: number
 
-  /** @param seconds the shortest pause; 0 or more */
+  /** @param seconds the minimum pause before the job runs again; 0 or more */
   constructor(seconds: number) {
     super(`Retry in ${seconds} s`)
     if (!(seconds >= 0)) throw new TypeError(`RetryAfter: seconds must be 0 or more, not ${seconds}`)
@@ -49,7 +49,7 @@ export class RetryAfter extends Error {
   }
 }
 
-/** The attempt has failed, and the error sets the pause before the next one. */
+/** The attempt has failed. The error sets the pause before the next attempt. */
 export class AttemptFailed extends Error {
   override name = 'AttemptFailed'
   readonly code: string
@@ -67,7 +67,7 @@ export class SchemaMismatch extends Error {
   override name = 'SchemaMismatch'
   readonly code: 'invalid-payload' | 'invalid-result'
 
-  /** @param mismatch the first path that does not match, and how */
+  /** @param mismatch the first path that does not match, and the reason */
   constructor(what: 'payload' | 'result', operation: string, mismatch: string) {
     super(`The ${what} does not match the schema of '${operation}': ${mismatch}`)
     this.code = `invalid-${what}`
@@ -83,7 +83,7 @@ export class AttemptTimeout extends Error {
   }
 }
 
-/** The child process or thread that performed this one job ended before the job did. */
+/** The child process or thread that performed the job ended before the job did. */
 export class WorkerCrashed extends Error {
   override name = 'WorkerCrashed'
   readonly code = 'worker-crashed'
@@ -99,9 +99,12 @@ export class JobCanceled extends Error {
 }
 
 /** In characters. Longer messages are cut. */
-const maxMessageLength = 500
+const maxErrorMessageLength = 500
 
-/** Describes an error for storage: no stack, no own properties, and nothing that looks like a credential. */
+/**
+ * Describes an error for storage: a code, and the message without anything that looks like a credential. For a
+ * {@link JobFailed}, adds its status and details. Leaves out the stack and all other properties.
+ */
 export function describeError(error: unknown): JobErrorColumn {
   const message = shorten(redact(storable(textOf(error))))
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
@@ -118,12 +121,12 @@ function textOf(error: unknown): string {
     const text = error instanceof Error ? error.message : error
     if (typeof text === 'string') return text
   } catch {
-    // The property may be a getter that throws.
+    // `message` may be a getter that throws.
   }
   return 'The handler threw a value that is not an Error'
 }
 
-// Postgres stores neither NUL nor, in jsonb, a lone surrogate.
+// Postgres cannot store NUL characters. In jsonb, it also cannot store lone surrogates.
 const storable = (text: string) => text.replaceAll('\0', '').toWellFormed()
 
 function storableDetails(details: readonly unknown[]): readonly unknown[] {
@@ -143,4 +146,4 @@ function codeOf(error: unknown): string {
 }
 
 const shorten = (text: string) =>
-  text.length > maxMessageLength ? `${text.slice(0, maxMessageLength)}…`.toWellFormed() : text
+  text.length > maxErrorMessageLength ? `${text.slice(0, maxErrorMessageLength)}…`.toWellFormed() : text

@@ -5,7 +5,7 @@ import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation, PayloadFor, ResultFor } from '../src/operation.ts'
 import { collectSchedules, type Schedule } from '../src/schedule.ts'
 
-/** The part of a job that both `perform` and `settle` get. */
+/** The properties that a job has in both `perform` and `settle`. */
 export interface RunningJob<O extends Operation = Operation> {
   /** A UUIDv7. */
   id: string
@@ -18,19 +18,22 @@ export interface RunningJob<O extends Operation = Operation> {
   attempt: number
   /** The job fails after this many failed attempts. */
   maxAttempts: number
-  /** The same for all attempts and retries of the job. Pass it on to outside services that deduplicate by a key. */
+  /** The same in all attempts and retries of the job. Pass it on to outside services that deduplicate by a key. */
   idempotencyKey: string
   /** The `traceparent` header of the request (W3C Trace Context). Pass it on to services that are traced. */
   traceparent: string | undefined
   /** A logger whose lines name the job, the attempt and the traceparent. */
   log: Logger
   /**
-   * Sets the path of the resource that the job created, for example `/todos/1`. The client is redirected on success.
+   * Sets the path of the resource that the job created, for example `/todos/1`. When the job has succeeded, the client
+   * is redirected to this path.
    */
   setResource(path: string): void
 }
 
-/** The job in `perform`, which does slow or outside work, outside of any transaction. */
+/**
+ * A job passed to `perform`, which does slow work or calls other services. `perform` runs outside of any transaction.
+ */
 export interface PerformingJob<O extends Operation = Operation> extends RunningJob<O> {
   /** Aborts when the job is canceled, the attempt exceeds `timeoutSeconds`, or the worker stops. */
   signal: AbortSignal
@@ -49,8 +52,8 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
   /** The value that `perform` returned. */
   result: [ResultFor<O>] extends [undefined] ? unknown : ResultFor<O>
   /**
-   * Enqueues a follow-up job within the transaction. It does not run the operation's `accept`. The follow-up job has
-   * the principal of this job, unless the options name another.
+   * Enqueues a follow-up job within the transaction. The `accept` of the operation does not run. The follow-up job has
+   * the principal of this job, unless the options name another principal.
    *
    * @returns the id of the follow-up job
    * @throws TypeError when the payload does not match the operation's schema
@@ -63,12 +66,15 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
   ): Promise<string>
 }
 
-/** The results that `settle` returns, in the order of the jobs; nothing for an operation without an inline result. */
+/**
+ * The results that `settle` returns, in the order of the jobs. `settle` returns nothing when the operation declares no
+ * `result`.
+ */
 // biome-ignore lint/suspicious/noConfusingVoidType: the function returns nothing
 type Results<O extends Operation> = [ResultFor<O>] extends [undefined] ? void : ResultFor<O>[]
 
 /**
- * A handler that only writes to the database. The worker claims its jobs in batches and settles each in one
+ * A handler that only writes to the database. The worker claims its jobs in batches, and settles each batch in one
  * transaction.
  */
 export interface SettleHandler<O extends Operation> {
@@ -76,8 +82,8 @@ export interface SettleHandler<O extends Operation> {
   /**
    * Writes the effects of a batch of jobs.
    *
-   * @param trx commits together with the success of these jobs. After a rollback, `settle` runs again, with all or some
-   *   of the jobs.
+   * @param trx the transaction that also completes these jobs. After a rollback, `settle` runs again, with all of the
+   *   jobs or with some of them.
    * @returns the results, in the order of the jobs, when the operation declares a `result`
    */
   settle(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<Results<O>>
@@ -86,11 +92,11 @@ export interface SettleHandler<O extends Operation> {
   isolate?: undefined
 }
 
-/** A handler that does slow or outside work. */
+/** A handler that does slow work or calls other services. */
 export interface PerformHandler<O extends Operation> {
   /**
-   * Does the work, outside of any transaction. It may run several times for a job: after an error, a crash or a lost
-   * connection.
+   * Does the work, outside of any transaction. `perform` may run several times for a job: after an error, a crash or a
+   * lost connection.
    *
    * @returns the result, when the operation declares one
    */
@@ -98,8 +104,9 @@ export interface PerformHandler<O extends Operation> {
   /**
    * Records the work in the database. Default: only the result is stored.
    *
-   * @param trx commits together with the success of these jobs. After a rollback, `settle` runs again.
-   * @returns results that replace those of `perform`, in the order of the jobs, or nothing to keep them
+   * @param trx the transaction that also completes these jobs. After a rollback, `settle` runs again.
+   * @returns results that replace the results of `perform`, in the order of the jobs. If `settle` returns nothing, the
+   *   results of `perform` are kept.
    */
   // biome-ignore lint/suspicious/noConfusingVoidType: the function may return nothing
   settle?(trx: AnyTransaction, jobs: SettlingJob<O>[]): Promise<ResultFor<O>[] | void>
@@ -112,18 +119,21 @@ export interface PerformHandler<O extends Operation> {
 export type Perform<O extends Operation = Operation> = PerformHandler<O>['perform']
 
 /**
- * A handler whose `perform` runs in child processes or threads, because it may crash or block the event loop. A crash
- * or an endless loop fails only that attempt.
+ * A handler whose `perform` runs in child processes or threads. Use it for work that may crash or block the event loop:
+ * a crash or an endless loop then fails only that attempt.
  */
 export interface IsolatedHandler<O extends Operation> extends Pick<PerformHandler<O>, 'settle'> {
   /** File URL of a module whose default export is a {@link Perform}: `new URL('./encode.ts', import.meta.url)`. */
   perform: URL
   /**
-   * Default: `process`. A thread is lighter, but a crash in native code or memory use outside the heap still ends the
-   * whole worker.
+   * Default: `process`. A thread needs fewer resources. But a crash in native code, or too much memory outside of the
+   * heap, still ends the whole worker.
    */
   isolate?: 'process' | 'thread'
-  /** Heap size of each child in MiB, 16 or more. A job that needs more crashes. Default: the limit of Node.js. */
+  /**
+   * Maximum heap of each child in MiB, 16 or more. A job that needs more memory crashes its child. Default: the limit
+   * of Node.js.
+   */
   memoryLimit?: number
   /** Maximum number of children, each with one job at a time. Default: the number of processors. */
   concurrency?: number
@@ -137,25 +147,28 @@ type OperationsOf<Record> = Extract<Record[keyof Record], Operation>
 /** One handler for each operation of the record, keyed by the operation's name. */
 export type HandlersFor<Record> = { [O in OperationsOf<Record> as O['name']]: Handler<O> }
 
-/** What the worker offers to the function that creates the handlers. */
+/** What the worker passes to the function that creates the handlers. */
 export interface Dependencies {
-  /** Kysely on the worker's connection pool. Annotate it with the app's tables. */
+  /** Kysely on the worker's connection pool. Annotate its type with the app's tables. */
   // biome-ignore lint/suspicious/noExplicitAny: the app's tables are unknown here
   db: Kysely<any>
   /** The worker's logger. */
   log: Logger
-  /** Registers a function that closes a resource. A worker that has stopped calls these functions in reverse order. */
+  /**
+   * Registers a function that closes a resource. When the worker has stopped, it calls these functions, the last
+   * registered function first.
+   */
   onShutdown(close: () => Promise<void> | void): void
 }
 
 /** Operations with their schedules and handlers. Create them with {@link defineHandlers}. */
 export interface Handlers {
-  /** By name. */
+  /** The operations, by name. */
   readonly operations: ReadonlyMap<string, Operation>
   /** The schedules of the same record, by name. */
   readonly schedules: ReadonlyMap<string, Schedule>
   /**
-   * Creates the handlers. The worker calls it when it starts.
+   * Creates the handlers. The worker calls this function when the worker starts.
    *
    * @returns the handlers, by the name of their operation
    * @throws TypeError when an operation has no handler, or a handler has no operation
@@ -164,12 +177,13 @@ export interface Handlers {
 }
 
 /**
- * Defines the handlers of operations: the default export of the handlers module. A missing or unknown handler is a type
- * error, and the worker does not start.
+ * Defines the handlers of operations. The handlers module exports the result as its default. If an operation has no
+ * handler, or a handler has no operation, TypeScript reports an error and the worker does not start.
  *
- * @param record a module namespace or any other record with the operations and schedules; other values are ignored
- * @param handlers one handler for each operation, or a function that creates them when they have dependencies
- * @throws TypeError when the record has no operations, or two with the same name
+ * @param record a module namespace or any other record with the operations and schedules; other values in it are
+ *   ignored
+ * @param handlers one handler for each operation, or a function that creates these handlers from {@link Dependencies}
+ * @throws TypeError when the record has no operations, or has two operations with the same name
  */
 export function defineHandlers<const Record extends object>(
   record: Record,
@@ -198,7 +212,8 @@ const settleHandlers = (handlers: ReadonlyMap<string, Handler>) =>
   [...handlers].filter((entry): entry is [string, SettleHandler<never>] => entry[1].perform === undefined)
 
 /**
- * Each job with an idempotency key takes an advisory lock, and the lock table of Postgres has room for a few thousand.
+ * Each job with an idempotency key takes an advisory lock. The lock table of Postgres has room for a few thousand
+ * locks.
  */
 const maxBatchSize = 1_000
 

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { problems } from '../src/errors.ts'
 import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
 
-/** The state of a worker. It claims jobs only when it is `ready`. */
+/** The state of a worker. A worker claims jobs only while its state is `ready`. */
 export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable'
 
 /** What the health server reads from a worker. */
@@ -22,9 +22,9 @@ export interface HealthServer {
 /**
  * Serves the health and metrics of a worker over HTTP:
  * - `GET /health/live` answers 200 while the process responds.
- * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres answers, else 503. The {@link Health} is
- *   the member `status` of the body.
- * - `GET /metrics` answers Prometheus' text format.
+ * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres answers, else 503. The member `status` of
+ *   the body is the {@link Health}.
+ * - `GET /metrics` answers with the metrics in Prometheus' text format.
  *
  * @param port 0 chooses a free port
  * @param worker returns the worker, or undefined while it is starting
@@ -53,11 +53,11 @@ async function route(request: IncomingMessage, response: ServerResponse, worker:
   const { method, url = '' } = request
   const path = url.split('?', 1)[0] as string
   if (!['/health/live', '/health/ready', '/metrics'].includes(path)) {
-    return refuse(response, 404, path, 'not-found', 'This server has /health/live, /health/ready and /metrics')
+    return answerProblem(response, 404, path, 'not-found', 'This server has /health/live, /health/ready and /metrics')
   }
   if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD')
-    return refuse(response, 405, path, 'method-not-allowed', `${path} supports GET and HEAD`)
+    return answerProblem(response, 405, path, 'method-not-allowed', `${path} supports GET and HEAD`)
   }
   if (path === '/health/live') return answer(response, 200, json, JSON.stringify({ status: 'live' }))
   if (path === '/health/ready') {
@@ -65,7 +65,7 @@ async function route(request: IncomingMessage, response: ServerResponse, worker:
     return answer(response, status === 'ready' ? 200 : 503, json, JSON.stringify({ status }))
   }
   if (worker) return answer(response, 200, metricsMediaType, await worker.metrics())
-  refuse(response, 503, path, 'starting', 'The worker is starting and has no metrics yet. Try again.')
+  answerProblem(response, 503, path, 'starting', 'The worker is starting and has no metrics yet. Try again.')
 }
 
 const json = 'application/json; charset=utf-8'
@@ -81,9 +81,10 @@ function answer(response: ServerResponse, status: number, mediaType: string, bod
 }
 
 /**
- * Sends problem details (RFC 9457) like those of the API. The type is about:blank: the API serves the problem pages.
+ * Sends problem details (RFC 9457) as the API does. The type is about:blank, because only the API serves the pages that
+ * describe problem types.
  */
-function refuse(response: ServerResponse, status: number, path: string, code: string, message: string): void {
+function answerProblem(response: ServerResponse, status: number, path: string, code: string, message: string): void {
   const title = code in problems ? problems[code as keyof typeof problems].title : 'The worker is starting'
   const problem = { type: 'about:blank', title, detail: message, instance: path, error: { code, message } }
   answer(response, status, 'application/problem+json; charset=utf-8', JSON.stringify(problem))

@@ -1,11 +1,11 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Database } from '../src/db/database.ts'
 import { createRegistry, type MetricsRegistry } from '../src/primitives/metrics-registry.ts'
-import { readBacklog } from '../src/queue/backlog.ts'
+import { settledWithin } from '../src/primitives/timeout.ts'
+import { readBacklog } from '../src/queue/due-jobs.ts'
 
 /**
  * The label `outcome` of an attempt:
- * - `retried`: the job waits for its next attempt, whether or not this one counts.
+ * - `retried`: the job waits for its next attempt, whether or not the ended attempt counts.
  * - `released`: the worker released the job, because the worker stopped or the job could not begin.
  * - `rescued`: the job was taken from a dead worker.
  * - `lost`: the worker no longer held the claim, so the attempt was rolled back.
@@ -18,11 +18,14 @@ export type OutcomeCounts = Partial<Record<OutcomeLabel, number>>
 /** The metrics of a worker. */
 export interface Metrics {
   countOutcomes(operation: string, counts: OutcomeCounts): void
-  /** Records a number of attempts of the same duration, in seconds. */
+  /** Records that `jobs` attempts took `seconds` each. */
   observeRun(operation: string, seconds: number, jobs: number): void
   /** Records the time from when a job was due until it was claimed, in seconds. */
   observeWait(operation: string, seconds: number): void
-  /** Counts a transaction that runs again. `bisected`: it failed for a batch and runs again for parts of it. */
+  /**
+   * Counts a transaction that runs again. `bisected`: the transaction of a batch failed, and a new transaction runs for
+   * each half of the batch.
+   */
   countRetry(operation: string, reason: 'contention' | 'outage' | 'bisected'): void
   /** Returns all metrics in Prometheus' text format. */
   text(): Promise<string>
@@ -58,13 +61,13 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
   )
   const retries = counter(
     'accepted_transactions_retried_total',
-    'Transactions that ran again: after contention or an outage, or in parts because the batch failed',
+    'Transactions that ran again, after contention or an outage, or in halves after a batch failed',
     ['operation', 'reason'],
   )
   registry.labeledGauge('accepted_jobs_running', 'Jobs that this process holds', ['operation'], function () {
     for (const operation of operations) this.set({ operation }, options.running(operation))
   })
-  registry.gauge('accepted_listener_up', '1 while notifications arrive; at 0, only polling finds work', () => {
+  registry.gauge('accepted_listener_up', '1 while notifications arrive; 0 while only polling finds work', () => {
     return options.isListening() ? 1 : 0
   })
   const updateBacklog = createBacklogGauges(database, operations, registry)
@@ -86,8 +89,8 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
 }
 
 /**
- * Creates the backlog gauges. They are cached, so that frequent scrapes cost Postgres little, and left out while
- * Postgres does not answer in time.
+ * Creates the backlog gauges. Their values are cached for 5 seconds, so that frequent scrapes cost Postgres little. The
+ * gauges are left out while Postgres does not answer within a second.
  *
  * @returns a function that updates the gauges; call it at each scrape
  */
@@ -98,12 +101,12 @@ function createBacklogGauges(
 ): () => Promise<void> {
   const ready = labeledGauge(
     'accepted_jobs_ready',
-    'Jobs that are due and wait, for all workers; counted every 15 seconds',
+    'Jobs that are due and that no worker has claimed; counted every 15 seconds',
     ['operation'],
   )
   const age = labeledGauge(
     'accepted_oldest_ready_job_age_seconds',
-    'How long the oldest of the next thousand jobs in line has been due; 0 when none is',
+    'How long the oldest of the next thousand jobs in line has been due; 0 when no job is due',
     ['operation'],
   )
   let reading: Promise<void> | undefined
@@ -127,7 +130,6 @@ function createBacklogGauges(
   return async () => {
     if (performance.now() - readAt < backlogCacheMs) return
     reading ??= read()
-    const timeout = delay(backlogTimeoutMs, 'timeout', { ref: false })
-    if ((await Promise.race([reading, timeout])) === 'timeout') reset()
+    if (!(await settledWithin(reading, backlogTimeoutMs))) reset()
   }
 }

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
+import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
@@ -10,18 +11,21 @@ import { parseNetworks } from '../src/primitives/networks.ts'
 import { prepareQueues, startBoss } from '../src/queue/boss.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Monitored } from './health.ts'
-import { isolateHandlers } from './isolation/pool.ts'
+import { isolateHandlers } from './isolation/child-pool.ts'
 import { registerRescues } from './maintenance/rescuer.ts'
 import { assertSchedulePayloads, deleteObsoleteSchedules, writeSchedules } from './maintenance/scheduler.ts'
 import { WorkerRuntime } from './runtime.ts'
 import { createDeliveryHandler } from './webhooks/deliver.ts'
 
 export interface WorkerOptions {
-  /** The handlers, made by `defineHandlers`. */
+  /** The handlers, created with `defineHandlers`. */
   handlers: Handlers
-  /** A URL of Postgres, or options. */
+  /** The URL of the Postgres database, or options. */
   database: string | DatabaseOptions
-  /** Names of the operations to claim. Default: all of them, the built-in `webhook.deliver` included. */
+  /**
+   * Names of the operations whose jobs the worker claims. Default: all operations, including the built-in
+   * `webhook.deliver`.
+   */
   operations?: readonly string[]
   /** Default: pino to stdout. */
   log?: Logger
@@ -29,39 +33,40 @@ export interface WorkerOptions {
   publicUrl?: string
   /** Private addresses, or networks in CIDR notation, that webhooks may call. Default: none. */
   webhookAllow?: readonly string[]
-  /**
-   * How long running jobs may continue after `stop`, in seconds. Default: 15. Jobs that are still running then are
-   * released.
-   */
+  /** How long running jobs may continue after `stop`, in seconds. After that, the worker releases them. Default: 15. */
   graceSeconds?: number
 }
 
 /** A running worker. */
 export interface Worker extends Monitored {
   /**
-   * Stops claiming, waits for running jobs up to the grace period, releases the rest without using up an attempt, and
-   * closes everything. Resolves about 4 seconds after the grace period at the latest.
+   * Stops claiming, and waits for running jobs until the grace period ends. Then releases the jobs that are still
+   * running, without using up an attempt, and closes everything. Resolves at most about 4 seconds after the grace
+   * period.
    */
   stop(): Promise<void>
 }
 
-/** Heartbeats use one connection; everything else that must not wait for handlers uses the other. */
+/** One connection for heartbeats, and one for polls and rescues. These tasks must not wait for handlers. */
 const controlPoolSize = 2
 const poolSize = 20
 
 /**
  * Starts a worker. It claims jobs with SKIP LOCKED, performs them and settles them. Run `accepted migrate` first.
  *
- * @throws TypeError when a handler is missing, has no operation or cannot be isolated, a schedule is invalid,
- *   `operations` names an unknown operation, or `webhookAllow` contains something other than addresses
+ * @throws TypeError in each of these cases: a handler is missing, has no operation, or has invalid isolation options; a
+ *   schedule is invalid; `operations` is empty or names an unknown operation; `webhookAllow` contains something other
+ *   than addresses and networks
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? createLog()
-  const onError = (err: Error) => log.warn({ err }, 'Error on a Postgres connection or in queue maintenance; retrying')
+  const report = createErrorReporter(log)
+  const onIdleError = (error: Error) => report(error, 'An idle connection to Postgres failed; the pool replaces it')
+  const onQueueError = (error: Error) => report(error, 'pg-boss could not maintain the queue; it tries again')
   const allOperations = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
   const operations = chooseOperations(allOperations, options.operations)
   const webhookAllow = parseNetworks(options.webhookAllow ?? [])
-  const { database, controlDatabase } = openDatabases(options.database, onError)
+  const { database, controlDatabase } = openDatabases(options.database, onIdleError)
   const closing: (() => unknown)[] = [() => database.close(), () => controlDatabase.close()]
   const close = () => closeAll(closing.toReversed())
   try {
@@ -71,9 +76,9 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     closing.push(() => isolation.close())
     await assertMigrated(database)
     await assertPreparedStatements(database.options)
-    const boss = await startBoss(database, { supervise: true, onError })
+    const boss = await startBoss(database, { supervise: true, onError: onQueueError })
     closing.push(() => boss.stop({ graceful: false }))
-    // The queues of all operations: a handler may enqueue jobs that another worker runs.
+    // Prepares the queues of all operations, because a handler may enqueue jobs that another worker runs.
     await prepareQueues(boss, allOperations.values())
     await retryOnContention(() => registerRescues(database, [...operations.keys()]))
     const scheduling = { database, boss, schedules: options.handlers.schedules, log }
@@ -101,11 +106,11 @@ function chooseOperations(
 ): Map<string, Operation> {
   const unknown = names?.filter((name) => !operations.has(name)) ?? []
   if (unknown.length > 0) throw new TypeError(`There is no operation ${unknown.map((name) => `'${name}'`).join(', ')}`)
-  if (names?.length === 0) throw new TypeError('operations is empty: leave it out to claim every operation')
+  if (names?.length === 0) throw new TypeError('operations is empty: leave it out to claim the jobs of every operation')
   return new Map([...operations].filter(([name]) => names?.includes(name) ?? true))
 }
 
-/** Handlers may use up the pool, so heartbeats and polls have one of their own. */
+/** Handlers may use all connections of the pool, so heartbeats and polls have a pool of their own. */
 function openDatabases(given: WorkerOptions['database'], onIdleError: (error: Error) => void) {
   const options = typeof given === 'string' ? { url: given } : given
   const database = openDatabase({ applicationName: 'accepted worker', poolSize, onIdleError, ...options })

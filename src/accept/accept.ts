@@ -7,7 +7,7 @@ import type { PgBoss } from '../queue/boss.ts'
 import { assertPayload } from '../validation.ts'
 import { claimKeys, type KeyClaim, setTimeouts } from './idempotency-key.ts'
 
-/** A request that has passed every check that needs no database. */
+/** A request that has passed all checks that do not need the database. */
 export interface AcceptEntry {
   /** UUIDv7: the id of the new job. */
   id: string
@@ -31,12 +31,12 @@ export type AcceptOutcome =
   | { kind: 'key-reused' }
 
 /**
- * Operations refused one or more entries, so the transaction must be rolled back: a refused request must not write
- * anything.
+ * Thrown when operations refuse one or more entries. The transaction must then be rolled back, because a refused
+ * request must not write anything.
  */
 export class EntriesRefused extends Error {
   override name = 'EntriesRefused'
-  /** Keyed by the id of the entry. */
+  /** Maps the id of each refused entry to its refusal. */
   readonly refusals: ReadonlyMap<string, Refusal>
 
   constructor(refusals: ReadonlyMap<string, Refusal>) {
@@ -46,12 +46,13 @@ export class EntriesRefused extends Error {
 }
 
 /**
- * Accepts requests within the transaction: their keys, domain rows, status rows and queue rows commit together or not
- * at all. Returns an outcome for each entry, in order. The outcomes hold only once the transaction has committed.
+ * Accepts requests within the transaction. Their keys, domain rows, status rows and queue rows commit together or not
+ * at all. Returns one outcome for each entry, in the same order. The outcomes are valid only after the transaction has
+ * committed.
  *
- * @param lockWait `skip` returns undefined for an entry whose key another open transaction holds
+ * @param lockWait with `skip`, the outcome of an entry is undefined while another open transaction has its key locked
  * @throws EntriesRefused when an operation refused an entry
- * @throws TypeError when a payload that `accept` returned does not match its schema
+ * @throws TypeError when the `accept` of an operation returned a payload that does not match the operation's schema
  */
 export async function accept(
   boss: PgBoss,
@@ -83,12 +84,12 @@ async function claimAll(
   return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }
 
-/** Calls the `accept` of each operation once, with all of its entries. Returns the jobs to enqueue. */
+/** Calls the `accept` of each operation once, with all entries of the operation. Returns the jobs to enqueue. */
 async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
   const jobs: NewJob[] = []
   const refusals = new Map<string, Refusal>()
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
-    const answers = await decide(operation, trx, ofOperation)
+    const answers = await callAccept(operation, trx, ofOperation)
     for (const [index, entry] of ofOperation.entries()) {
       const answer = answers[index]
       if (!answer)
@@ -97,7 +98,7 @@ async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntr
         refusals.set(entry.id, answer)
         continue
       }
-      // An input that is passed on unchanged was already validated with the request.
+      // If the payload is the unchanged input, it was already validated together with the request.
       if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
       jobs.push(newJob(entry, answer))
     }
@@ -106,7 +107,7 @@ async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntr
   return jobs
 }
 
-async function decide(operation: Operation, trx: AnyTransaction, entries: readonly AcceptEntry[]) {
+async function callAccept(operation: Operation, trx: AnyTransaction, entries: readonly AcceptEntry[]) {
   if (!operation.accept) return entries.map(({ input }) => ({ payload: input }))
   return operation.accept(
     trx,

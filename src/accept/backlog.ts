@@ -1,15 +1,15 @@
 import type { Database } from '../db/database.ts'
 import { ProblemError } from '../errors.ts'
 import type { Operation } from '../operation.ts'
-import { isBacklogFull } from '../queue/backlog.ts'
+import { isBacklogFull } from '../queue/due-jobs.ts'
 
-/** How long a count is reused, in milliseconds. The limit need not be exact. */
+/** How long an answer is reused, in milliseconds. The limit need not be exact. */
 const cacheMs = 1_000
 
 const answers = new WeakMap<Database, Map<string, { readAt: number; isFull: Promise<boolean> }>>()
 
 /**
- * Checks that fewer jobs of the operation wait than its `maxBacklog` allows.
+ * Checks that fewer than `maxBacklog` jobs of the operation are waiting.
  *
  * @throws ProblemError backlog-full
  */
@@ -20,7 +20,7 @@ export async function assertBacklog(database: Database, operation: Operation): P
   let answer = byOperation.get(operation.name)
   if (!answer || performance.now() - answer.readAt > cacheMs) {
     answer = { readAt: performance.now(), isFull: isBacklogFull(database, operation.name, operation.maxBacklog) }
-    // A failed query must not fail later requests too.
+    // A failed query is not cached, because it would also fail later requests.
     answer.isFull.catch(() => byOperation.delete(operation.name))
     byOperation.set(operation.name, answer)
   }

@@ -15,9 +15,9 @@ import { keyLocked, keyLockTimeoutMs } from './idempotency-key.ts'
 
 export type Committed = AcceptOutcome | { kind: 'refused'; refusal: Refusal }
 
-/** Accepts requests, and answers each only after its transaction has committed. */
+/** Accepts requests. Answers each request only after its transaction has committed. */
 export interface Committer {
-  /** @throws ProblemError idempotency-key-locked; database-unavailable when too many requests wait */
+  /** @throws ProblemError idempotency-key-locked, or database-unavailable when too many requests are waiting */
   submit(entry: AcceptEntry): Promise<Committed>
 }
 
@@ -29,23 +29,26 @@ export interface CommitterOptions {
 
 /** Maximum number of requests in one transaction. */
 const maxBatchSize = 128
-/** While one batch waits for the disk, the other one writes. */
+/** With two, one batch can write its rows while the other batch waits for the disk. */
 const maxConcurrentBatches = 2
-/** Maximum number of requests accepted alone at the same time. Most of the pool stays free for others. */
+/**
+ * Maximum number of requests that are accepted alone at the same time. Each of them uses one connection of the pool.
+ */
 const maxConcurrentSingles = 4
-/** Upper bounds: how many requests wait, and how long each waits for its transaction to start. */
+/** Maximum number of waiting requests. */
 const maxWaiting = 10_000
+/** How long a request may wait for its transaction to start. */
 const waitTimeoutMs = 5_000
-/** How long the work of a transaction may take: for a batch, and for a request that is accepted alone. */
+/** How long the work of a transaction may take. `skip` is for a batch, `wait` for a request that is accepted alone. */
 const workTimeoutMs: Readonly<Record<LockWait, number>> = { skip: 2_000, wait: 30_000 }
 
 /**
- * Creates the committer of a process. Requests that arrive while others are being committed share the next transaction,
- * and with it the cost of its commit. A request that would make the others wait for a key or a lock is accepted alone.
- * When a batch fails, it is bisected, so that only the bad request fails.
+ * Creates the committer of a process. Requests that arrive while earlier requests are being committed share the next
+ * transaction, so they need only one commit. A request that would make the others wait for a key or a lock is accepted
+ * alone. A batch that fails is bisected, so that only the bad request fails.
  */
 export function createCommitter({ database, boss, mutex }: CommitterOptions): Committer {
-  const commit = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
+  const acceptTogether = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
     const unanswered = requests.filter(({ isAnswered }) => !isAnswered)
     if (unanswered.length === 0) return
     const entries = unanswered.map(({ entry }) => entry)
@@ -55,14 +58,14 @@ export function createCommitter({ database, boss, mutex }: CommitterOptions): Co
       const outcomes = await transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) })
       for (const [index, request] of unanswered.entries()) {
         const outcome = outcomes[index]
-        // No outcome means that another transaction holds the key.
+        // There is no outcome if another transaction has locked the key.
         if (outcome) request.resolve(outcome)
         else singleQueue.push(request.startWaiting())
       }
     } catch (error) {
       if (!(error instanceof EntriesRefused)) throw error
       for (const request of unanswered) request.refuse(error)
-      await commit(unanswered, lockWait)
+      await acceptTogether(unanswered, lockWait)
     }
   }
 
@@ -70,7 +73,7 @@ export function createCommitter({ database, boss, mutex }: CommitterOptions): Co
     runBisecting(
       requests.filter((request) => request.start()),
       {
-        run: (some) => commit(some, lockWait),
+        run: (some) => acceptTogether(some, lockWait),
         // The outcome of a lost COMMIT is unknown, so nothing in the batch may be retried.
         canSplit: (error) => !isTimeout(error) && !isOutage(error) && !isLostConnection(error),
         onFailure: (some, error) => {
@@ -122,13 +125,13 @@ class PendingRequest {
     this.#reject = reject
   }
 
-  /** Rejects the request when its transaction does not start in time, because earlier requests take too long. */
+  /** Starts a timer that rejects the request if its transaction does not start in time. */
   startWaiting(): this {
     this.#timer = setTimeout(() => this.reject(overloaded()), waitTimeoutMs)
     return this
   }
 
-  /** Ends the wait. Returns false when the request was rejected meanwhile. */
+  /** Stops the timer. Returns false if the request has already been rejected. */
   start(): boolean {
     clearTimeout(this.#timer)
     return !this.isAnswered
@@ -144,14 +147,14 @@ class PendingRequest {
     this.#reject(error)
   }
 
-  /** Answers the request if it is among the refused ones. */
+  /** Answers the request if it was refused. */
   refuse({ refusals }: EntriesRefused): void {
     const refusal = refusals.get(this.entry.id)
     if (refusal) this.resolve({ kind: 'refused', refusal })
   }
 }
 
-/** The `accept` of an operation has not finished in time. */
+/** Thrown when the `accept` of an operation takes too long. */
 class AcceptTimeout extends Error {
   override name = 'AcceptTimeout'
 }
@@ -163,5 +166,5 @@ const overloaded = () =>
 
 const timeoutCodes: readonly (string | undefined)[] = [sqlstate.lockNotAvailable, sqlstate.queryCanceled]
 
-/** Whether a statement, a lock or `accept` timed out. */
+/** Returns whether a statement, the wait for a lock, or an `accept` timed out. */
 const isTimeout = (error: unknown): boolean => error instanceof AcceptTimeout || timeoutCodes.includes(errorCode(error))

@@ -1,27 +1,29 @@
 import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import { type RawBuilder, sql } from 'kysely'
-import { keyLock, type LockWait } from '../db/locks.ts'
-import { errorCode, sqlstate } from '../db/sqlstate.ts'
+import { keyLock, type LockWait, setLockTimeout, withLockTimeoutError } from '../db/locks.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
 
-/** How long a request waits for another one with the same key, in milliseconds. */
+/** How long a request waits for another request with the same key, in milliseconds. */
 export const keyLockTimeoutMs = 5_000
 
-/** The timeouts of an accepting transaction, in milliseconds. A batch must not wait long; a single request may. */
+/**
+ * The timeouts of a transaction that accepts requests, in milliseconds. `skip` is for a batch, which must not wait
+ * long. `wait` is for a single request.
+ */
 const timeoutsMs: Readonly<Record<LockWait, { lock: number; statement: number }>> = {
   skip: { lock: 500, statement: 2_000 },
   wait: { lock: keyLockTimeoutMs, statement: 30_000 },
 }
 
 const printableAscii = /^[\x20-\x7e]{1,255}$/
-// RFC 9651, section 3.3.3: a string, in which a backslash escapes itself and the quote.
+// A string of RFC 9651, section 3.3.3. In it, a backslash must precede each quote and each backslash.
 const structuredString = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/
 
 /**
- * Parses the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). `"abc"`, a structured string, and a
- * bare `abc` are the same key.
+ * Parses the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header-07). The structured string `"abc"` and
+ * the bare text `abc` are the same key.
  *
  * @param values the header's field lines
  * @throws ProblemError invalid-idempotency-key
@@ -39,7 +41,7 @@ export function parseIdempotencyKey(values: readonly string[]): string | undefin
   return key
 }
 
-/** The parts of a request that a fingerprint covers. Preferences, trace context and credentials are not among them. */
+/** The parts of a request that a fingerprint covers. It does not cover preferences, trace context and credentials. */
 export interface Fingerprinted {
   method: string
   path: string
@@ -48,16 +50,16 @@ export interface Fingerprinted {
   body: unknown
 }
 
-/** Computes SHA-256 over a request, with the query sorted and the body in canonical JSON (RFC 8785). */
+/** Computes the SHA-256 of a request. Sorts the query, and writes the body as canonical JSON (RFC 8785). */
 export function fingerprint({ method, path, query, mediaType, body }: Fingerprinted): Buffer {
   const parts = [method, path, sortQuery(query), mediaType, canonicalize(body) ?? '']
-  // Each part starts with its length, so that different parts never concatenate to the same text.
+  // Each part is preceded by its length. Otherwise different requests could give the same text.
   return hash('sha256', parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join(''), 'buffer')
 }
 
 /**
- * Sorts the parameters by name. Parameters with the same name keep their order, because it may matter. Does not decode
- * them, because decoding could make different queries equal.
+ * Sorts the parameters by name. Parameters with the same name keep their order, because their order may matter. Names
+ * and values stay encoded, because decoding could make different queries equal.
  */
 function sortQuery(query: string): string {
   const pairs = query.split('&').map((pair) => ({ pair, name: pair.split('=', 1)[0] as string }))
@@ -67,7 +69,7 @@ function sortQuery(query: string): string {
     .join('&')
 }
 
-/** A key to claim for a job. */
+/** A key, and the job that takes it. */
 export interface KeyClaim {
   principal: string
   key: string
@@ -76,11 +78,13 @@ export interface KeyClaim {
 }
 
 /**
- * Claims keys by inserting them, each under an advisory lock: the first insert wins. Returns, for each claim, the claim
- * that now holds the key: the same claim if it won. When the list has two claims for one key, the first wins.
+ * Takes keys for jobs by inserting the keys. An advisory lock per key makes other transactions wait or skip the key.
+ * Returns one element for each element of `claims`, in the same order. If the key was free, the returned element has
+ * the same job. Otherwise it has the job and the fingerprint of the request that took the key earlier. If `claims`
+ * contains a key twice, the first element takes the key.
  *
- * @param lockWait `skip` returns undefined for a key that another open transaction holds
- * @throws ProblemError idempotency-key-locked when another transaction holds a key longer than 5 seconds
+ * @param lockWait with `skip`, the returned element is undefined if another open transaction has locked the key
+ * @throws ProblemError idempotency-key-locked when another transaction keeps a key locked for more than 5 seconds
  */
 export async function claimKeys(
   trx: AnyTransaction,
@@ -89,32 +93,31 @@ export async function claimKeys(
 ): Promise<(KeyClaim | undefined)[]> {
   const byKey = Map.groupBy(claims, nameOf)
   const firsts = [...byKey.values()].map(([first]) => first as KeyClaim)
-  try {
-    const holders = await insertOrFind(trx, firsts, lockWait)
-    return claims.map((claim) => holders.get(nameOf(claim)))
-  } catch (error) {
-    if (lockWait === 'skip' || errorCode(error) !== sqlstate.lockNotAvailable) throw error
-    throw keyLocked(error)
-  }
+  const find = () => insertOrFind(trx, firsts, lockWait)
+  const holders = await (lockWait === 'wait' ? withLockTimeoutError(find, keyLocked) : find())
+  return claims.map((claim) => holders.get(nameOf(claim)))
 }
 
 const nameOf = ({ principal, key }: Pick<KeyClaim, 'principal' | 'key'>) => `${principal}\0${key}`
 
-/** Creates the error for a key that another transaction has held for too long. */
+/** Creates the error for a key that another request has kept locked for too long. */
 export const keyLocked = (cause?: unknown): ProblemError =>
   new ProblemError('idempotency-key-locked', undefined, { retryAfterSeconds: 1, cause })
 
 const lockOfKey = sql`hashtextextended(key, hashtextextended(principal, 0))`
 
 const localTimeouts = (lockWait: LockWait): RawBuilder<unknown> => sql`
-  set_config('lock_timeout', ${String(timeoutsMs[lockWait].lock)}, true),
+  ${setLockTimeout(timeoutsMs[lockWait].lock)},
   set_config('statement_timeout', ${String(timeoutsMs[lockWait].statement)}, true)`
 
-/** Sets the timeouts of a transaction without keys; {@link claimKeys} sets the same ones. */
+/** Sets the timeouts of a transaction that takes no keys. {@link claimKeys} sets the same timeouts. */
 export const setTimeouts = async (trx: AnyTransaction, lockWait: LockWait): Promise<void> =>
   void (await sql`select ${localTimeouts(lockWait)}`.execute(trx))
 
-/** Maps the name of each key to the claim that holds it. Leaves out keys that another transaction has locked. */
+/**
+ * Inserts the free keys, and reads the holders of all other keys. Returns the holders by key name. Leaves out keys that
+ * another transaction has locked.
+ */
 async function insertOrFind(
   trx: AnyTransaction,
   claims: readonly KeyClaim[],
@@ -149,10 +152,11 @@ async function insertOrFind(
   return holders
 }
 
-/** Finds the holders of keys that already existed. Takes over a key when the record of its job has expired. */
+/** Finds the holders of keys that already exist. Takes over a key if the record of its job has expired. */
 async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<KeyClaim[]> {
   if (claims.length === 0) return []
-  // A separate statement, because the one that took the locks reads jobs as they were before it waited.
+  // This must be a separate statement. The statement that waited for the locks sees the jobs as they were before the
+  // wait.
   const { rows } = await sql<{ principal: string; key: string; fingerprint: Buffer; job_id: string; is_kept: boolean }>`
     select held.principal, held.key, held.fingerprint, held.job_id, exists (
       select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now())

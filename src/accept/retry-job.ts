@@ -1,7 +1,7 @@
 import { ProblemError } from '../errors.ts'
 import { enqueue } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
-import { findRetryable, newRetry, type RetryableJob, retryableStatuses } from '../jobs/retry.ts'
+import { findRetryable, newRetry, type RetryableJob, retryableStatuses } from '../jobs/retryable-job.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import type { AcceptOutcome } from './accept.ts'
@@ -22,7 +22,7 @@ export interface RetryRequest {
 /**
  * Retries a failed or canceled job within the transaction: enqueues a new job with the same payload.
  *
- * @throws ProblemError not-found, job-not-retryable. The caller must then roll the transaction back, so that the
+ * @throws ProblemError not-found or job-not-retryable. The caller must then roll back the transaction, so that the
  *   idempotency key stays unused.
  */
 export async function retryJob(
@@ -49,7 +49,7 @@ function retryableOperation(job: RetryableJob, operations: ReadonlyMap<string, O
   if (!retryableStatuses.includes(job.status)) {
     throw new ProblemError(
       'job-not-retryable',
-      `The job is ${job.status}; only a failed or canceled one can be retried`,
+      `The job is ${job.status}; only a failed or canceled job can be retried`,
     )
   }
   const operation = operations.get(job.operation)

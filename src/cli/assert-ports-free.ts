@@ -2,9 +2,9 @@ import { createServer } from 'node:net'
 import { ConfigError, type Settings } from '../config.ts'
 
 /**
- * Checks that the ports of API and worker can be used.
+ * Checks that API and worker can listen on their ports.
  *
- * @throws ConfigError naming the variable and a port to try
+ * @throws ConfigError that names the variable and suggests another port
  */
 export async function assertPortsFree({ HOST, PORT, WORKER_PORT }: Settings): Promise<void> {
   await assertFree(HOST, PORT, 'PORT')

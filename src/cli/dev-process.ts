@@ -6,9 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 /** A process that `accepted dev` runs. */
 export interface DevProcess {
   name: string
-  /** Resolves when the process has ended: to its exit code, its signal, or the error that kept it from starting. */
+  /** Resolves to the exit code or the signal when the process ends, or to the error message if it cannot start. */
   ended: Promise<number | string>
-  /** SIGKILL also kills the processes that it has started. */
+  /** Sends a signal to the process. SIGKILL is also sent to its child processes. */
   kill(signal: NodeJS.Signals): void
 }
 
@@ -16,8 +16,9 @@ export interface DevProcess {
 const outputTimeoutMs = 1_000
 
 /**
- * Starts a process and prints its output, each line with its name. The process gets its own process group, so that only
- * `accepted dev` receives a terminal's Ctrl-C. Its IPC channel closes when `accepted dev` dies, which makes it stop.
+ * Starts a process, and prints its name before each line of its output. The process gets its own process group, so that
+ * Ctrl-C in the terminal reaches only `accepted dev`. The process stops when its IPC channel closes. The channel also
+ * closes when `accepted dev` is killed.
  */
 export function startDevProcess(name: string, args: readonly string[], env: NodeJS.ProcessEnv): DevProcess {
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
@@ -28,13 +29,13 @@ export function startDevProcess(name: string, args: readonly string[], env: Node
   printOutput(name, child)
   return {
     name,
-    ended: waitForEnd(child),
+    ended: waitForExit(child),
     kill: (signal) => void (signal === 'SIGKILL' ? killGroup(child) : child.kill(signal)),
   }
 }
 
-async function waitForEnd(child: ChildProcess): Promise<number | string> {
-  // A process that it has started may keep its output open.
+async function waitForExit(child: ChildProcess): Promise<number | string> {
+  // The 'close' event may never come, because a process that the child has started can keep the output open.
   const printed = new Promise((resolve) => child.once('close', resolve))
   try {
     const [code, signal] = await once(child, 'exit')

@@ -1,12 +1,15 @@
 import { exitGraceSeconds } from '../config.ts'
 
-/** npm and the terminal may both send the same Ctrl-C. Signals this close together count once. */
-const sameSignalMs = 100
+/**
+ * A second signal ends the process immediately, but only if more than this time has passed since the first signal. One
+ * Ctrl-C may cause two signals: one from the terminal and one from npm.
+ */
+const minExitDelayMs = 100
 
 /**
  * Resolves when the process must stop: on SIGINT or SIGTERM, or when the IPC channel to the parent process closes.
- * After that, the process exits with code 1 on a second signal, or 5 seconds after the grace period if something still
- * runs.
+ * After that, a second signal ends the process with exit code 1. If the process still runs 5 seconds after the grace
+ * period, it also exits with code 1.
  *
  * @param graceSeconds how long running requests and jobs may continue
  */
@@ -19,19 +22,19 @@ export function waitForShutdown(graceSeconds: number): Promise<void> {
     let firstSignalAt: number | undefined
     const onSignal = () => {
       firstSignalAt ??= performance.now()
-      if (performance.now() - firstSignalAt > sameSignalMs) process.exit(1)
+      if (performance.now() - firstSignalAt > minExitDelayMs) process.exit(1)
       beginShutdown()
     }
     process.on('SIGINT', onSignal)
     process.on('SIGTERM', onSignal)
-    // Does not count as a signal.
+    // A closed IPC channel does not count as the first signal.
     process.once('disconnect', beginShutdown)
   })
 }
 
 function exitNow(graceSeconds: number): never {
   console.error(
-    `error: The process did not stop within GRACE_SECONDS=${graceSeconds} and ${exitGraceSeconds} s more; it exits now.`,
+    `error: The process did not stop within GRACE_SECONDS=${graceSeconds} plus ${exitGraceSeconds} s; it exits now.`,
   )
   process.exit(1)
 }

@@ -1,7 +1,7 @@
 import { databaseOptions, readSettings, requireDatabaseUrl } from '../config.ts'
 import { type Database, openDatabase } from '../db/database.ts'
 
-/** Runs a command's work with an open database, and closes it. */
+/** Opens the database, runs the work of a command, and closes the database. */
 export async function withDatabase<Result>(
   work: (db: Database['kysely'], database: Database) => Promise<Result>,
 ): Promise<Result> {

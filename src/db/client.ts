@@ -4,8 +4,8 @@ import { markPostgresError } from './postgres-error.ts'
 import { type Statement, StatementBatch } from './statement-batch.ts'
 
 /**
- * Postgres ends a transaction that has been idle for this long. Its client has probably stopped or lost its connection,
- * and other transactions may be waiting for its locks.
+ * Postgres closes a connection whose transaction has been idle for this long. The client has probably stopped or lost
+ * the connection, and other transactions may be waiting for its locks.
  */
 const idleInTransactionTimeoutMs = 30_000
 
@@ -13,27 +13,33 @@ const beginPattern = /^(begin|start transaction)\b[^;]*$/i
 const endPattern = /^(commit|rollback)$/i
 const rollbackPattern = /^rollback\b/i
 
-/** Returns the result of a BEGIN, COMMIT or ROLLBACK that needs no round trip to Postgres. */
+/** Returns the result of a BEGIN, COMMIT or ROLLBACK that is not sent to Postgres. */
 const localResult = (command: string) => ({ command, rowCount: null, rows: [], fields: [] })
 
 type Callback = (error: unknown, result?: unknown) => void
 
 /**
- * A `pg.Client` that saves round trips and keeps statements inside their transaction. It also marks errors that come
- * from Postgres, records since when it has been waiting for an answer, and limits how long a transaction may be idle.
+ * A `pg.Client` that saves round trips and keeps statements inside their transaction. It also marks the errors that
+ * come from Postgres, records how long it has been waiting for an answer, and limits how long a transaction may be
+ * idle.
  *
- * Within a transaction it sends all statements of one turn of the event loop together. BEGIN goes with the first of
- * them, and a COMMIT may go with the last ones; neither costs a round trip of its own. Once COMMIT or ROLLBACK has been
- * sent, it rejects further statements until the answer arrives: they would run outside the transaction, and a ROLLBACK
- * would not undo them.
+ * Within a transaction, the client sends all statements of one turn of the event loop together. It sends BEGIN together
+ * with the first statement, and it can send COMMIT together with the last statements. So neither BEGIN nor COMMIT needs
+ * a round trip of its own. Once COMMIT or ROLLBACK has been sent, the client rejects further statements until the
+ * answer arrives. Such statements would run outside the transaction, and a ROLLBACK would not undo them.
  */
 export class PipelinedClient extends pg.Client {
-  /** When the statement in progress was sent, as `performance.now()`; undefined when there is none. */
+  /**
+   * The time since which the client has been waiting for an answer, as `performance.now()`. Undefined when no statement
+   * is in progress.
+   */
   busySince: number | undefined
-  /** The backend's process id as in `pg_stat_activity`; a pooler invents one. */
+  /** The process id of the backend, as in `pg_stat_activity`. Behind a pooler, it is an invented number. */
   declare readonly processID: number | null
   #statementsInProgress = 0
-  /** `pending`: BEGIN goes with the next statement. `ending`: COMMIT or ROLLBACK was sent and not yet answered. */
+  /**
+   * `pending`: BEGIN will be sent with the next statement. `ending`: COMMIT or ROLLBACK was sent but not yet answered.
+   */
   #transaction: 'none' | 'pending' | 'begun' | 'ending' = 'none'
   /** The text of the pending BEGIN. */
   #beginText = ''
@@ -43,8 +49,8 @@ export class PipelinedClient extends pg.Client {
 
   constructor(config?: string | pg.ClientConfig) {
     super(config)
-    // Without a listener a connection that breaks while in use would end the process. The statement in progress
-    // rejects.
+    // Without a listener, the process would end when a connection breaks. The caller gets the error anyway, because the
+    // statement in progress rejects.
     this.on('error', (error) => {
       this.#connectionError ??= error
     })
@@ -63,7 +69,7 @@ export class PipelinedClient extends pg.Client {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     this.#send(config, (error, result) => (error ? reject(error) : resolve(result)))
     return promise.catch((error) => {
-      // Makes the stack show the caller, not the socket's read handler.
+      // Makes the stack trace show the caller of `query` instead of the socket's read handler.
       if (error instanceof Error) Error.captureStackTrace(error)
       throw error
     })
@@ -104,17 +110,17 @@ export class PipelinedClient extends pg.Client {
 
   #sendBatched(config: pg.QueryConfig, callback: Callback, isEnd: boolean): void {
     this.#sendPendingBegin()
-    // A ROLLBACK must run even when a statement before it fails, so it gets a batch of its own.
+    // ROLLBACK must run even when an earlier statement fails, so ROLLBACK is sent in a batch of its own.
     if (rollbackPattern.test(config.text)) this.#sendBatch()
     this.#addToBatch(config, (error, result) => {
-      // After a failed COMMIT the transaction still has to be rolled back.
+      // After a failed COMMIT, the transaction must still be rolled back.
       if (isEnd) this.#transaction = error ? 'begun' : 'none'
       callback(error && this.#mark(error), result)
     })
     if (isEnd) this.#transaction = 'ending'
   }
 
-  /** Sends a cursor or a stream by itself, because its caller decides how long it reads. */
+  /** Sends a cursor or a stream alone, because its caller decides how long to read from it. */
   #submit<T extends pg.Submittable>(query: T, ...more: unknown[]): T {
     this.#sendPendingBegin()
     this.#sendBatch()
@@ -122,8 +128,8 @@ export class PipelinedClient extends pg.Client {
   }
 
   /**
-   * Adds the pending BEGIN to the batch. If BEGIN fails, breaks the connection: later statements would commit one by
-   * one.
+   * Adds the pending BEGIN to the batch. If BEGIN fails, breaks the connection, because later statements would commit
+   * one by one.
    */
   #sendPendingBegin(): void {
     if (this.#transaction !== 'pending') return
@@ -138,7 +144,7 @@ export class PipelinedClient extends pg.Client {
     this.#countSent()
     if (!this.#batch) {
       this.#batch = []
-      // Runs after the promise callbacks of this turn, because they may add statements.
+      // Sends the batch after the promise callbacks of this turn, because these callbacks may add statements.
       queueMicrotask(() => process.nextTick(() => this.#sendBatch()))
     }
     this.#batch.push({
@@ -156,7 +162,7 @@ export class PipelinedClient extends pg.Client {
     this.#batch = undefined
   }
 
-  /** Whether the transaction has already ended and nothing is in progress. */
+  /** Whether the transaction has already ended and no statement is in progress. */
   #hasEnded(): boolean {
     const { readyForQuery } = this as unknown as { readyForQuery: boolean }
     return this.#transaction === 'none' && readyForQuery && super.getTransactionStatus() === 'I'
@@ -172,15 +178,15 @@ export class PipelinedClient extends pg.Client {
   }
 
   /**
-   * Marks an error as coming from Postgres. If it only reports that the connection had failed earlier, returns the
-   * original error.
+   * Marks an error as an error from Postgres, and returns it. If the error only says that the connection failed
+   * earlier, marks and returns the original error of the connection.
    */
   #mark(error: unknown): unknown {
     const isConsequence = error instanceof Error && error.message.includes('encountered a connection error')
     return markPostgresError(isConsequence ? (this.#connectionError ?? error) : error)
   }
 
-  /** Closes the socket, so that statements in progress reject instead of waiting for an answer. */
+  /** Closes the socket. Statements in progress then reject, and no longer wait for an answer. */
   breakConnection(reason: Error): void {
     const { connection } = this as unknown as { connection: { stream: { destroy(error: Error): void } } }
     connection.stream.destroy(reason)
@@ -196,8 +202,8 @@ export class PipelinedClient extends pg.Client {
 }
 
 /**
- * Encodes the values of a statement as they are sent. Otherwise pg would detect an invalid value only after it has
- * written half of the statement.
+ * Encodes the values of a statement before the statement is sent. Otherwise pg would detect an invalid value only after
+ * it has written half of the statement.
  *
  * @returns the error of a value that cannot be encoded
  */

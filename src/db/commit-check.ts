@@ -9,20 +9,22 @@ export interface CommitCheck {
   /** `pg_current_xact_id()` as text; see {@link currentTransactionId}. */
   transactionId: string
   /**
-   * A statement that returns a row if the transaction has committed, and none if it has not. It decides when Postgres
-   * no longer knows the transaction.
+   * A statement that returns a row if the transaction has committed, and no row otherwise. It decides the outcome
+   * unless Postgres reports the transaction as aborted or in progress.
    */
   commitProof: RawBuilder<unknown>
 }
 
 const checks = new WeakMap<object, CommitCheck>()
 
-/** The id of the current transaction. Add this column to a statement of the transaction that returns rows anyway. */
+/**
+ * A column with the id of the current transaction. Add it to a statement of the transaction that returns rows anyway.
+ */
 export const currentTransactionId = sql<string>`pg_current_xact_id()::text`
 
 /**
  * Registers how to find out the outcome of a transaction if the answer to its COMMIT is lost. Does nothing when
- * `transactionId` is undefined, because the statement that reads it found no row.
+ * `transactionId` is undefined, which means that the statement that reads the id found no row.
  */
 export function registerCommitCheck(
   trx: AnyTransaction,
@@ -31,26 +33,27 @@ export function registerCommitCheck(
   if (transactionId !== undefined) checks.set(trx, { transactionId, commitProof })
 }
 
-/** The check that was registered for a transaction. */
+/** Returns the check that was registered for a transaction. */
 export const commitCheckOf = (trx: object): CommitCheck | undefined => checks.get(trx)
 
-/** The pause between two queries, in milliseconds. It doubles from the first value up to the second. */
+/** The first pause between two queries, in milliseconds. Each later pause is twice as long, up to `maxPauseMs`. */
 const firstPauseMs = 100
 const maxPauseMs = 1_000
 
 export interface CommitCheckOptions {
   /** How long to keep querying, in milliseconds, while the transaction is in progress or Postgres is unavailable. */
   timeoutMs: number
-  /** Once it aborts, no further query is sent. */
+  /** Once the signal aborts, no further query is sent. */
   signal?: AbortSignal | undefined
 }
 
 /**
- * Returns whether a transaction has committed; undefined when that cannot be found out in time.
+ * Returns whether a transaction has committed. Returns undefined when this cannot be found out in time.
  *
- * Waits while the transaction is in progress: the server may not have noticed the broken connection, or waits for its
- * standby. Aborted means not committed. Any other status needs the proof: after a crash, the server can assign the same
- * id to another transaction, and then "committed" refers to that one.
+ * Waits while the transaction is in progress: the server may not have noticed the broken connection, or may be waiting
+ * for its standby. If the transaction was aborted, it has not committed. For every other status, `commitProof` decides,
+ * even for "committed": after a crash, the server can assign the same id to another transaction, and the status is then
+ * the status of that other transaction.
  *
  * Source: PostgreSQL manual, "Transaction ID and Snapshot Information Functions", pg_xact_status.
  */
@@ -74,15 +77,15 @@ export async function hasCommitted(
   return undefined
 }
 
-/** Returns `unknown` for an id that this server does not know. */
+/** Reads the status of a transaction. Returns `unknown` when this server does not know the id. */
 async function readStatus(kysely: Database['kysely'], transactionId: string): Promise<string> {
   try {
     const { rows } = await sql<{ status: string | null }>`
       select pg_xact_status(${transactionId}::xid8) as status`.execute(kysely)
     return rows[0]?.status ?? 'unknown'
   } catch (error) {
-    // The id is higher than any that this server has assigned: another server assigned it, or a crash has reset the
-    // counter.
+    // The id is higher than all ids that this server has assigned. Either another server assigned it, or a crash has
+    // reset the counter.
     if (errorCode(error) === sqlstate.invalidParameterValue) return 'unknown'
     throw error
   }

@@ -8,7 +8,7 @@ import { preparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
 
 export interface DatabaseOptions {
-  /** `postgres://…`; may lead through a pooler. */
+  /** `postgres://…`. The URL may lead through a pooler. */
   url: string
   /** A direct URL for LISTEN and migrations, when `url` leads through a pooler in transaction mode. Default: `url`. */
   listenUrl?: string
@@ -27,23 +27,28 @@ export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
-  /** Ends the connections in use, whatever they are doing. Postgres rolls back what they have not committed. */
+  /**
+   * Closes all connections that are in use, even in the middle of a statement. Postgres rolls back their open
+   * transactions.
+   */
   terminateActive(): void
   close(): Promise<void>
 }
 
 /** Limits how long a request or a job waits for a connection. */
 const connectTimeoutMs = 5_000
-/** Long, because a new connection costs 8 ms: 4 ms to open, and 4 ms to read catalogs and prepare statements. */
+/**
+ * This is long, because a new connection costs 8 ms: 4 ms to open it, and 4 ms to read catalogs and prepare statements.
+ */
 const idleConnectionTimeoutMs = 300_000
 /**
- * TCP probes a connection that has been quiet for this long; the default of Linux is two hours. The probes keep
- * firewalls from dropping the connection. They also detect a dead connection within another ten seconds, so that the
- * pool does not hand it out.
+ * After this time without traffic, TCP sends probes on a connection. The default of Linux is two hours. The probes keep
+ * firewalls from dropping the connection. They also detect a dead connection within ten more seconds, so that the pool
+ * does not hand out a dead connection.
  */
 const keepAliveDelayMs = 10_000
 
-/** Opens a pool, which connects with its first statement. */
+/** Creates a pool. The pool opens a connection when the first statement is sent. */
 export function openDatabase(options: DatabaseOptions): Database {
   const withDefaults = {
     poolSize: 10,
@@ -65,9 +70,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     idleTimeoutMillis: idleConnectionTimeoutMs,
     Client: withDefaults.preparedStatements ? preparingClient() : PipelinedClient,
   })
-  // Without a listener a connection that breaks while idle would end the process.
+  // Without a listener, the process would end when an idle connection breaks.
   pool.on('error', (error) => {
-    // The error may be logged, and the client that the pool attaches holds the password.
+    // The error may be logged. The pool attaches the client to the error, and the client contains the password.
     delete (error as { client?: unknown }).client
     options.onIdleError?.(error)
   })
@@ -87,7 +92,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     async close() {
       stopChecking()
       await kysely.destroy()
-      // Kysely ends the pool only if it has sent a statement.
+      // Kysely ends the pool only if Kysely has sent a statement.
       if (!pool.ending) await pool.end()
     },
   }

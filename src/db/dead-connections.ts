@@ -8,17 +8,17 @@ export interface DeadConnectionOptions {
   connect(): Promise<pg.Client>
 }
 
-/** A statement in progress for longer is checked. */
+/** A statement that takes longer than this is checked. */
 const suspiciousAfterMs = 10_000
 const checkIntervalMs = 5_000
 
 /**
- * Breaks connections on which no answer can arrive. When the network drops packets silently, TCP takes 15 minutes to 2
- * hours to notice, and until then the statement only seems slow.
+ * Breaks connections on which no answer can arrive. When the network silently drops packets, TCP notices it only after
+ * 15 minutes to 2 hours. Until then, the statement only seems slow.
  *
- * So when a statement takes long, a new connection asks Postgres whether the backend is working on it. If it is not, or
- * if Postgres cannot be reached, the connection is dead. The idle connections are broken too: they take the same
- * network path.
+ * When a statement takes long, the check opens a new connection and asks Postgres whether the backend is working on the
+ * statement. If the backend is not working on it, or if Postgres cannot be reached, the connection of the statement is
+ * dead. The idle connections are then broken too, because they use the same network path.
  *
  * @returns a function that stops the checks
  */
@@ -44,7 +44,7 @@ async function check(
 ): Promise<void> {
   const busySince = new Map(waiting.map((client) => [client, client.busySince]))
   const isServed = await findServed(connect)
-  // A client whose busySince has changed got its answer during the check.
+  // If `busySince` has changed, the client got an answer during the check.
   const dead = waiting.filter((client) => client.busySince === busySince.get(client) && !isServed(client))
   if (dead.length === 0) return
   for (const client of [...dead, ...idleClients()]) {
@@ -54,7 +54,7 @@ async function check(
   }
 }
 
-/** @returns a predicate: whether Postgres is working on a client's statement */
+/** @returns a function that tells whether Postgres is working on the statement of a client */
 async function findServed(connect: () => Promise<pg.Client>): Promise<(client: PipelinedClient) => boolean> {
   let client: pg.Client | undefined
   try {
@@ -62,7 +62,8 @@ async function findServed(connect: () => Promise<pg.Client>): Promise<(client: P
     const { rows } = await client.query<{ own: number; active: number[] }>(`
       select pg_backend_pid() as own, array(select pid from pg_stat_activity where state in ('active', 'disabled')) as active`)
     const { own, active } = rows[0] as { own: number; active: number[] }
-    // Behind a pooler the process ids are invented, and the pooler itself watches its connections to Postgres.
+    // Behind a pooler, the process ids are invented and cannot be compared. The pooler itself watches its connections
+    // to Postgres.
     const isPooled = (client as unknown as PipelinedClient).processID !== own
     return ({ processID }) => isPooled || (processID !== null && active.includes(processID))
   } catch (error) {

@@ -5,7 +5,7 @@ import { sharesSession } from './pooler.ts'
 
 /** Listens for notifications until it is closed. */
 export interface Listener {
-  /** Whether notifications sent now are received. */
+  /** Returns whether a notification that is sent now is received. */
   isListening(): boolean
   close(): Promise<void>
 }
@@ -13,7 +13,10 @@ export interface Listener {
 export interface ListenerOptions {
   /** For each channel, the function that handles a payload. */
   channels: Readonly<Record<string, (payload: string) => void>>
-  /** Called whenever listening starts or starts again: notifications sent before may have been lost, so poll now. */
+  /**
+   * Called whenever listening starts, also after a reconnect. Earlier notifications may have been lost, so poll in this
+   * function.
+   */
   onListening: () => void
   onError: (error: Error) => void
 }
@@ -22,7 +25,7 @@ export interface ListenerOptions {
 const probeIntervalMs = 10_000
 /** Limits how long connecting and each statement may take. */
 const answerTimeoutMs = 5_000
-/** The delay before the next attempt to connect doubles from the minimum up to the maximum. */
+/** The delay before the next attempt to connect. It doubles with each attempt, from the minimum up to the maximum. */
 const minReconnectDelayMs = 100
 const maxReconnectDelayMs = 5_000
 /** The delay when the connection goes through a pooler that does not pass notifications on. */
@@ -32,8 +35,8 @@ const notificationsBlocked =
   'Notifications do not pass through a pooler in transaction mode, so changes are found only by polling: set DATABASE_LISTEN_URL (in code: `database: { listenUrl }`) to the URL of Postgres itself'
 
 /**
- * Listens on channels over a connection of its own. Reconnects when the connection breaks or stops answering. Never
- * rejects: while Postgres is unavailable, polling finds what the notifications would have reported.
+ * Listens on channels over a connection of its own. Reconnects when the connection breaks or stops answering. Reports
+ * errors only to `onError`, because polling finds the changes while Postgres cannot send notifications.
  */
 export function listen(database: Database, options: ListenerOptions): Listener {
   const closing = new AbortController()
@@ -41,7 +44,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
   let isPoolerReported = false
   let reconnectDelayMs = minReconnectDelayMs
 
-  const listenUntilEnded = async ({ client, ended }: Connection) => {
+  const listenUntilEnded = async ({ client, ended }: ListenerConnection) => {
     await client.connect()
     if (await sharesSession(client, database.options.listenUrl)) {
       reconnectDelayMs = pooledReconnectDelayMs
@@ -81,13 +84,13 @@ export function listen(database: Database, options: ListenerOptions): Listener {
   }
 }
 
-interface Connection {
+interface ListenerConnection {
   client: pg.Client
   /** Resolves when the connection has ended or broken. */
   ended: Promise<void>
 }
 
-function createConnection({ options }: Database, { channels, onError }: ListenerOptions): Connection {
+function createConnection({ options }: Database, { channels, onError }: ListenerOptions): ListenerConnection {
   const client = new pg.Client({
     connectionString: options.listenUrl,
     application_name: `${options.applicationName} listen`,
@@ -107,7 +110,8 @@ function createConnection({ options }: Database, { channels, onError }: Listener
 }
 
 /**
- * Returns when the connection has ended or the signal is aborted. Throws when the connection does not answer in time.
+ * Tests the connection at intervals. Returns when the connection has ended or the signal is aborted. Throws when the
+ * connection does not answer in time.
  */
 async function probeUntilEnded(client: pg.Client, ended: Promise<void>, closing: AbortSignal): Promise<void> {
   let hasEnded = false
@@ -120,6 +124,6 @@ async function probeUntilEnded(client: pg.Client, ended: Promise<void>, closing:
   }
 }
 
-/** Waits; returns early when the signal is aborted. */
+/** Waits for a time, or until the signal is aborted. */
 const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> =>
   delay(milliseconds, undefined, { signal }).catch(() => {})

@@ -3,37 +3,43 @@ import type { Database } from './database.ts'
 
 /** The Postgres channel of each kind of notification. */
 export const channels = {
-  /** Operations that have due jobs; workers listen. */
+  /** The names of operations that have due jobs. The workers listen. */
   work: 'accepted_work',
-  /** Ids of jobs whose status has changed; the API listens for its watchers. */
+  /** Ids of jobs whose status has changed. The API listens, for the clients that watch jobs. */
   status: 'accepted_status',
-  /** Ids of running jobs to cancel; workers listen. */
+  /** Ids of running jobs that must be canceled. The workers listen. */
   cancel: 'accepted_cancel',
 } as const
 
 export type Channel = keyof typeof channels
 
-/** Sends notifications, so that their receivers do not wait for their next poll. */
+/** Sends notifications, so that the receivers need not wait for their next poll. */
 export interface Notifier {
   /**
-   * Sends operation names or job ids soon, each once, together with those of other calls. Call it after the commit, or
-   * the receiver may read before the change is visible.
+   * Sends operation names or job ids within milliseconds. Several calls share one statement, and an item that was
+   * passed twice is sent once. Call this function after the commit. Otherwise the receiver may read before the change
+   * is visible.
    */
   notify(channel: Channel, items: Iterable<string>): void
   /** Resolves once all notifications have been sent or have failed. */
   flush(): Promise<void>
 }
 
-/** After a send, items are collected for this long. The first items after a quiet period are sent immediately. */
+/**
+ * After a send, the next items are collected for this long. The first items after a quiet period are sent immediately.
+ */
 const coalesceMs = 5
 
-/** NOTIFY accepts payloads of less than 8,000 bytes (PostgreSQL manual, NOTIFY). Items are ASCII. */
+/**
+ * NOTIFY accepts payloads of less than 8,000 bytes (PostgreSQL manual, NOTIFY). Items are ASCII, so each character is
+ * one byte.
+ */
 const maxPayloadBytes = 7_900
 
 /**
- * Creates the notifier of a process. It sends in transactions of its own, because a transaction with NOTIFY holds a
- * global lock during its commit. Notifications are lost while Postgres is unavailable; polls find what they would have
- * reported.
+ * Creates the notifier of a process. The notifier uses transactions of its own, because a transaction with NOTIFY holds
+ * a global lock during its commit. While Postgres is unavailable, notifications are lost. The polls of the receivers
+ * then find the changes.
  */
 export function createNotifier(database: Database): Notifier {
   let unsent = new Map<Channel, Set<string>>()
@@ -54,7 +60,7 @@ export function createNotifier(database: Database): Notifier {
         [notifications.map(({ channel }) => channel), notifications.map(({ payload }) => payload)],
       )
     } catch {
-      // The receivers poll.
+      // A lost notification does no harm, because the receivers also poll.
     }
   }
 

@@ -1,7 +1,7 @@
-// A module of pg that its types leave out.
+// The types of pg leave out this module.
 declare module 'pg/lib/utils.js' {
   const utils: {
-    /** Encodes a value as it is sent. @throws Error for a value that cannot be encoded */
+    /** Encodes a value for sending. @throws Error when the value cannot be encoded */
     prepareValue(value: unknown): string | Buffer | null
   }
   export default utils

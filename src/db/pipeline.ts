@@ -3,24 +3,28 @@ import type { AnyTransaction } from '../operation.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
 
-/** The constructor arguments of a transaction, for each Kysely whose clients can pipeline. The key is its adapter. */
+/**
+ * Contains an entry for each Kysely instance whose clients can pipeline. The key is the adapter of the instance. The
+ * value contains the arguments for the constructor of a transaction.
+ */
 const pipelinedAdapters = new WeakMap<object, Omit<KyselyProps, 'executor'>>()
 
-/** Lets {@link pipeline} send statements together in the transactions of this Kysely. */
+/** Lets {@link pipeline} send statements together in the transactions of this Kysely instance. */
 export function enablePipeline(kysely: Kysely<Tables>, dialect: PostgresDialect): void {
   const props = { config: { dialect }, dialect, driver: dialect.createDriver() }
   pipelinedAdapters.set(kysely.getExecutor().adapter, props)
 }
 
 /**
- * Runs independent statements of a transaction in one round trip. In a transaction on an app's own connection they run
- * one after another.
+ * Runs independent statements of a transaction in one round trip. In a transaction on an app's own connection, the
+ * statements run one after another.
  *
- * Postgres runs them in the order of the array; work that does not send its statement immediately, such as pg-boss's,
- * comes later. When one fails, those behind it are skipped and the call rejects with its error.
+ * Postgres runs the statements in the order of the array. Work that does not send its statement immediately, such as
+ * work of pg-boss, runs later. When a statement fails, Postgres skips the later statements, and the call rejects with
+ * the error of the failed statement.
  *
- * @param start starts the work in the transaction that is passed to it; in the outer transaction Kysely would send one
- *   statement at a time
+ * @param start starts the work. It must use the transaction that is passed to it. In the outer transaction, Kysely
+ *   would send one statement at a time.
  */
 export async function pipeline<Results extends unknown[]>(
   trx: AnyTransaction,
@@ -29,14 +33,16 @@ export async function pipeline<Results extends unknown[]>(
   const executor = trx.getExecutor()
   const props = pipelinedAdapters.get(executor.adapter)
   if (!props) return allOrFirstCause(start(trx))
-  // Kysely's own transaction sends a statement only after the one before it was answered.
+  // Kysely's own transaction sends a statement only after Postgres has answered the previous statement.
   return executor.provideConnection((connection) => {
     const unqueued = executor.withConnectionProvider({ provideConnection: (consumer) => consumer(connection) })
     return allOrFirstCause(start(new Transaction({ ...props, executor: unqueued })))
   })
 }
 
-/** Waits for all. Rejects with the error of the statement that failed, not with that of a skipped one. */
+/**
+ * Waits for all statements. Rejects with the error of the failed statement, not with the error of a skipped statement.
+ */
 async function allOrFirstCause<Results extends unknown[]>(
   started: {
     [Index in keyof Results]: Promise<Results[Index]>
@@ -49,5 +55,5 @@ async function allOrFirstCause<Results extends unknown[]>(
   return results.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
 }
 
-/** Commits the transaction. As the last statement of a {@link pipeline} it costs no round trip of its own. */
-export const commit = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))
+/** Commits the transaction. As the last statement of a {@link pipeline}, it needs no round trip of its own. */
+export const commitStatement = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))

@@ -3,8 +3,8 @@ import type { PipelinedClient } from './client.ts'
 import { markPostgresError } from './postgres-error.ts'
 
 /**
- * A `pg.Pool` of {@link PipelinedClient}s that knows which of them are in use. It marks its own errors, such as a
- * timeout while waiting for a connection, as coming from Postgres.
+ * A `pg.Pool` of {@link PipelinedClient}s that knows which clients are in use. It marks its own errors as errors from
+ * Postgres, for example a timeout while a caller waits for a connection.
  */
 export class PipelinedPool extends pg.Pool {
   readonly #open = new Set<PipelinedClient>()
@@ -17,7 +17,8 @@ export class PipelinedPool extends pg.Pool {
     this.on('acquire', (client) => this.#inUse.add(pipelined(client)))
     this.on('release', (_error, client) => {
       this.#inUse.delete(pipelined(client))
-      // Otherwise the statements of the next caller would become part of the transaction that was left open.
+      // Closes a connection whose transaction was left open. The statements of the next caller would become part of
+      // that transaction.
       if (pipelined(client).isInTransaction()) endQuietly(pipelined(client))
     })
   }
@@ -40,13 +41,16 @@ export class PipelinedPool extends pg.Pool {
     return [...this.#open].filter((client) => !this.#inUse.has(client))
   }
 
-  /** Ends the connections in use, whatever they are doing. Statements sent on them from now on reject. */
+  /**
+   * Closes all connections that are in use, even in the middle of a statement. Later statements on these connections
+   * reject.
+   */
   terminateActive(): void {
     for (const client of this.#inUse) endQuietly(client)
   }
 }
 
-/** The pool makes its clients from the class in its configuration, which its types do not reflect. */
+/** The pool creates its clients from the class in its configuration, but pg's types do not reflect this. */
 const pipelined = (client: pg.PoolClient) => client as pg.ClientBase as PipelinedClient
 
 const endQuietly = (client: pg.Client): void => void client.end().catch(() => {})
@@ -54,7 +58,8 @@ const endQuietly = (client: pg.Client): void => void client.end().catch(() => {}
 /** Opens a connection outside the pool. */
 export async function connectOutsidePool(config: pg.ClientConfig): Promise<pg.Client> {
   const client = new pg.Client(config)
-  // Without a listener a broken connection would end the process. The statement in progress rejects.
+  // Without a listener, the process would end when the connection breaks. The caller gets the error anyway, because the
+  // statement in progress rejects.
   client.on('error', () => {})
   await client.connect()
   return client

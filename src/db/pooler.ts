@@ -4,25 +4,31 @@ import type { DatabaseOptions } from './database.ts'
 import { connectOutsidePool } from './pool.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
-/** How often two clients are compared: a busy pooler may give them different sessions by chance. */
+/**
+ * How often the sessions of two clients are compared. Once is not enough, because a busy pooler may give two clients
+ * different sessions by chance.
+ */
 const maxComparisons = 3
 
 /** Limits how long connecting and each statement may take. */
-const answerTimeoutMs = 5_000
+const probeTimeoutMs = 5_000
 
 const connect = (connectionString: string) =>
-  connectOutsidePool({ connectionString, connectionTimeoutMillis: answerTimeoutMs, query_timeout: answerTimeoutMs })
+  connectOutsidePool({ connectionString, connectionTimeoutMillis: probeTimeoutMs, query_timeout: probeTimeoutMs })
 
 const backendPid = async (client: pg.Client): Promise<number> =>
   (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid as number
 
-/** A pooler sends its clients an invented process id (PostgreSQL manual, BackendKeyData). */
+/**
+ * Returns whether the client is behind a pooler. A pooler sends its clients an invented process id (PostgreSQL manual,
+ * BackendKeyData).
+ */
 const isPooled = (client: pg.Client, pid: number): boolean =>
   (client as pg.Client & { processID: number | null }).processID !== pid
 
 /**
- * Returns whether the client is behind a pooler that assigns a session for one transaction at a time. There, a LISTEN
- * or a session lock stays in a session that another client gets next.
+ * Returns whether the client is behind a pooler that assigns a session only for one transaction. Behind such a pooler,
+ * LISTEN and session locks do not work, because another client gets the session next.
  *
  * @param url the URL that the client is connected to
  */
@@ -41,10 +47,10 @@ export async function sharesSession(client: pg.Client, url: string): Promise<boo
 }
 
 /**
- * Checks that named prepared statements work, unless they are switched off. A pooler that shares sessions and does not
- * track prepared statements would run the statement of one process for another.
+ * Checks that named prepared statements work, unless they are switched off. If a pooler shares sessions and does not
+ * track prepared statements, a process could run the prepared statement of another process.
  *
- * @throws ConfigError when the pooler does not support them
+ * @throws ConfigError when the pooler does not support prepared statements
  */
 export async function assertPreparedStatements({
   url,
@@ -62,7 +68,10 @@ export async function assertPreparedStatements({
   }
 }
 
-/** Prepares two statements under one name on two clients. Rejects when a pooler does not keep them apart. */
+/**
+ * Prepares two different statements under the same name on two clients. Rejects when a pooler mixes up the two
+ * statements.
+ */
 async function prepareSameName(client: pg.Client, url: string): Promise<void> {
   const other = await connect(url)
   try {

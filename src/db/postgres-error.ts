@@ -1,6 +1,6 @@
 /**
- * Errors from Postgres or a connection to it. Their codes do not identify them: errors of an app's other services have
- * the same codes.
+ * Errors that came from Postgres or from a connection to it. The error code is not enough to recognize them, because
+ * errors of an app's other services can have the same code.
  */
 const postgresErrors = new WeakSet<object>()
 

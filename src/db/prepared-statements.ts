@@ -7,27 +7,30 @@ import { errorCode, sqlstate } from './sqlstate.ts'
 const maxStatements = 500
 
 /**
- * Whether the name of a prepared statement no longer works, because DDL changed the result of the statement or a pooler
- * switched to another session.
+ * Returns whether the name of a prepared statement no longer works. The reason is that DDL has changed the result of
+ * the statement, or that a pooler has switched to another session.
  */
 function isStale(error: unknown): boolean {
   const code = errorCode(error)
   if (code === sqlstate.featureNotSupported) {
-    // Postgres uses this code for many errors; this routine raises it for a cached plan whose result type has changed.
+    // Postgres uses this code for many errors. This routine raises it only for a cached plan whose result type has
+    // changed.
     return (error as { routine?: string }).routine === 'RevalidateCachedQuery'
   }
   return code === sqlstate.invalidSqlStatementName || code === sqlstate.duplicatePreparedStatement
 }
 
 /**
- * Creates a client class that sends every parameterised statement as a named prepared statement from its second use on,
- * including those of Kysely, pg-boss and the app. All clients of the class share the names, so use one class per pool.
+ * Creates a client class that uses named prepared statements. A statement with parameters gets a name at its second
+ * use. This also applies to the statements of Kysely, pg-boss and the app. All clients of the class share the names, so
+ * use one class per pool.
  *
  * Source: PostgreSQL manual, "Extended Query"; node-postgres, "Prepared statements".
  */
 export function preparingClient(): typeof PipelinedClient {
   const names = new Map<string, string | undefined>()
-  // Random: behind a pooler that mixes up sessions, one name must not stand for two statements.
+  // The prefix is random, so that two processes never use the same name. A pooler that mixes up sessions would confuse
+  // their statements.
   const prefix = `accepted_${randomBytes(4).toString('hex')}`
   let preparedCount = 0
 
@@ -41,7 +44,7 @@ export function preparingClient(): typeof PipelinedClient {
     return name
   }
 
-  // The next uses get new names, so Postgres prepares the statements again.
+  // Forgets all names. The statements get new names when they are used again, so Postgres prepares them again.
   const forgetWhenStale = (error: unknown) => {
     if (isStale(error)) names.clear()
   }

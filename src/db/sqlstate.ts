@@ -20,7 +20,7 @@ export const sqlstate = {
   inFailedSqlTransaction: '25P02',
 } as const
 
-/** The SQLSTATE or Node error code of an error, else of its cause. */
+/** Returns the SQLSTATE or Node error code of an error. If the error has no code, returns the code of its cause. */
 export function errorCode(error: unknown): string | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
     if ('code' in current && typeof current.code === 'string') return current.code
@@ -41,7 +41,7 @@ export const isContention = (error: unknown): boolean => contention.includes(err
 
 interface ErrorKind {
   codes: readonly string[]
-  /** node-postgres throws some errors without a code. */
+  /** Parts of error messages, because node-postgres throws some errors without a code. */
   messages: readonly string[]
 }
 
@@ -78,7 +78,7 @@ function isOfKind({ codes, messages }: ErrorKind, error: unknown): boolean {
 
 /**
  * Whether the connection broke while a statement was in progress. The transaction was rolled back, unless the statement
- * was COMMIT: then its outcome is unknown.
+ * was COMMIT. The outcome of a COMMIT is then unknown.
  */
 export const isLostConnection = (error: unknown): boolean => isOfKind(lostConnection, error)
 

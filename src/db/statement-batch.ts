@@ -7,22 +7,22 @@ export interface Statement {
 }
 
 /** The parts of pg's own `Query` that its types leave out. */
-interface Query {
+interface PgQuery {
   name: string | undefined
   text: string
   _result: { _types: unknown }
-  prepare(connection: Connection): void
+  prepare(connection: PgConnection): void
   handleRowDescription(message: unknown): void
   handleDataRow(message: unknown): void
-  handleCommandComplete(message: unknown, connection: Connection): void
-  handleEmptyQuery(connection: Connection): void
-  handleCopyInResponse(connection: Connection): void
-  handleCopyData(message: unknown, connection: Connection): void
-  handleReadyForQuery(connection: Connection): void
-  handleError(error: Error, connection: Connection): void
+  handleCommandComplete(message: unknown, connection: PgConnection): void
+  handleEmptyQuery(connection: PgConnection): void
+  handleCopyInResponse(connection: PgConnection): void
+  handleCopyData(message: unknown, connection: PgConnection): void
+  handleReadyForQuery(connection: PgConnection): void
+  handleError(error: Error, connection: PgConnection): void
 }
 
-interface Connection {
+interface PgConnection {
   stream: { cork(): void; uncork(): void }
   sync(): void
   parsedStatements: Record<string, string>
@@ -30,23 +30,23 @@ interface Connection {
 }
 
 /**
- * Statements that are sent in one write with one Sync at the end. They take one round trip, and when one fails Postgres
- * skips those behind it, a COMMIT included. To `pg` the batch is a single query.
+ * Statements that are sent in one write, with one Sync at the end. They need only one round trip. When a statement
+ * fails, Postgres skips the later statements, including a COMMIT. To `pg`, the batch is a single query.
  *
- * pg's own pipeline mode sends a Sync after every statement: when BEGIN fails, the statements behind it would run
- * outside a transaction.
+ * pg's own pipeline mode is not used, because it sends a Sync after every statement. When BEGIN fails in that mode, the
+ * later statements run outside a transaction.
  *
  * Source: PostgreSQL manual, "Extended Query" and "Pipelining".
  */
 export class StatementBatch implements pg.Submittable {
-  readonly #queries: readonly Query[]
+  readonly #queries: readonly PgQuery[]
   /** Index of the query whose answer comes next. */
   #current = 0
 
   /** @param types the client's type parsers */
   constructor(statements: readonly Statement[], types: unknown) {
     this.#queries = statements.map(({ config, callback }) => {
-      const query = new pg.Query(config, callback as never) as unknown as Query
+      const query = new pg.Query(config, callback as never) as unknown as PgQuery
       query._result._types ??= types
       return query
     })
@@ -62,8 +62,8 @@ export class StatementBatch implements pg.Submittable {
   }
 
   submit(given: unknown): null {
-    const connection = given as Connection
-    const withoutSync: Connection = Object.create(connection, { sync: { value() {} } })
+    const connection = given as PgConnection
+    const withoutSync: PgConnection = Object.create(connection, { sync: { value() {} } })
     connection.stream.cork()
     try {
       for (const query of this.#queries) query.prepare(withoutSync)
@@ -82,41 +82,42 @@ export class StatementBatch implements pg.Submittable {
     this.#queries[this.#current]?.handleDataRow(message)
   }
 
-  handleCommandComplete(message: unknown, connection: Connection): void {
+  handleCommandComplete(message: unknown, connection: PgConnection): void {
     this.#queries[this.#current++]?.handleCommandComplete(message, connection)
   }
 
-  handleEmptyQuery(connection: Connection): void {
+  handleEmptyQuery(connection: PgConnection): void {
     this.#queries[this.#current++]?.handleEmptyQuery(connection)
   }
 
-  handleCopyInResponse(connection: Connection): void {
+  handleCopyInResponse(connection: PgConnection): void {
     this.#queries[this.#current]?.handleCopyInResponse(connection)
   }
 
-  handleCopyData(message: unknown, connection: Connection): void {
+  handleCopyData(message: unknown, connection: PgConnection): void {
     this.#queries[this.#current]?.handleCopyData(message, connection)
   }
 
-  handleReadyForQuery(connection: Connection): void {
+  handleReadyForQuery(connection: PgConnection): void {
     for (const query of this.#queries) query.handleReadyForQuery(connection)
   }
 
   /**
-   * Fails the current statement with the error and those behind it with 25P02. Those before it still resolve with their
-   * answers, although the transaction will be rolled back.
+   * Rejects the current statement with the error, and the later statements with 25P02. Earlier statements still resolve
+   * with their answers, although the transaction will be rolled back.
    */
-  handleError(error: Error, connection: Connection): void {
+  handleError(error: Error, connection: PgConnection): void {
     const [failed, ...skipped] = this.#queries.slice(this.#current)
     const answered = this.#queries.slice(0, this.#current)
     this.#current = this.#queries.length
     failed?.handleError(error, connection)
     for (const query of answered) query.handleReadyForQuery(connection)
     for (const { name } of skipped) {
-      // Postgres has not parsed the statement, so the next use must send its text again.
+      // Postgres has not parsed this statement, so its text must be sent again at the next use.
       if (name && !(name in connection.parsedStatements)) delete connection.submittedNamedStatements[name]
     }
-    // Later, so that a caller that waits for all statements sees the original error first.
+    // The skipped statements reject later, so that a caller that waits for all statements gets the original error
+    // first.
     setImmediate(() => {
       for (const query of skipped) query.handleError(skippedError(error), connection)
     })

@@ -1,6 +1,7 @@
 import type { ColumnType, Generated } from 'kysely'
 
 type Timestamp = ColumnType<Date, Date | string | undefined, Date | string>
+type RequiredTimestamp = ColumnType<Date, Date | string, Date | string>
 type OptionalTimestamp = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>
 
 /** `accepted.job_status`. */
@@ -30,7 +31,7 @@ export interface JobTable {
   started_at: OptionalTimestamp
   updated_at: Timestamp
   ended_at: OptionalTimestamp
-  expires_at: Timestamp
+  expires_at: RequiredTimestamp
   attempt_started_at: OptionalTimestamp
   progress_at: OptionalTimestamp
   webhook_endpoint_id: string | null
@@ -40,7 +41,7 @@ export interface JobTable {
 export interface JobErrorColumn {
   code: string
   message: string
-  /** The 4xx status of the result route, when the handler has set one. */
+  /** The HTTP status (4xx) that the result URL answers with, if the handler has set a status. */
   status?: number
   details?: readonly unknown[]
 }
@@ -84,12 +85,19 @@ export interface WebhookEndpointTable {
   url: string
   event_types: Generated<string[]>
   operations: string[] | null
-  /** `whsec_` and base64, newest first. */
+  /** The signing secrets, newest first. Each secret is `whsec_` and base64. */
   secrets: string[]
   created_at: Timestamp
   disabled_at: OptionalTimestamp
   disabled_reason: string | null
   secret_rotated_at: OptionalTimestamp
+}
+
+/** A day whose expired jobs are being deleted. */
+export interface ExpiryTable {
+  day: Date
+  /** A bigint, which the driver returns as a string. */
+  next_page: string
 }
 
 export interface RunTimeTable {
@@ -106,6 +114,19 @@ export interface QuarantineTable {
   rescues: Generated<number>
   crashed_at: Timestamp
   reserved_until: Timestamp
+}
+
+export interface RescueTable {
+  operation: string
+  checked_at: Timestamp
+}
+
+export interface ReconciliationTable {
+  only_row: Generated<boolean>
+  ended_up_to: Generated<string>
+  position: Generated<string>
+  compared_at: Timestamp
+  visibility_horizon: Timestamp
 }
 
 export interface ScheduleTable {
@@ -130,4 +151,7 @@ export interface Tables {
   'accepted.run_time': RunTimeTable
   'accepted.schedule': ScheduleTable
   'accepted.quarantine': QuarantineTable
+  'accepted.rescue': RescueTable
+  'accepted.reconciliation': ReconciliationTable
+  'accepted.expiry': ExpiryTable
 }

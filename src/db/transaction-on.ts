@@ -3,9 +3,9 @@ import type pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
 
 /**
- * Wraps a `pg` client with an open transaction as a Kysely transaction, for apps that do not use Kysely.
+ * Makes a Kysely transaction from a `pg` client that has an open transaction. For apps that do not use Kysely.
  *
- * @throws TypeError when the client is not in a transaction, because each statement would commit by itself
+ * @throws TypeError when the client is not in a transaction, because each statement would then commit on its own
  */
 export function transactionOn(client: pg.ClientBase): AnyTransaction {
   if (client.getTransactionStatus() !== 'T') {

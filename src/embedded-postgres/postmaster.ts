@@ -2,7 +2,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { readIfPresent } from './cluster.ts'
-import { EmbeddedPostgresError, explain } from './errors.ts'
+import { EmbeddedPostgresError, explain } from './embedded-postgres-error.ts'
 import type { InstallLocation } from './install-location.ts'
 import { runProgram } from './process.ts'
 
@@ -16,20 +16,26 @@ export interface PostmasterOptions {
   settings?: Readonly<Record<string, string>>
 }
 
-/** Another program may take the free port first. After this many failures, the cause must be something else. */
+/**
+ * Maximum number of free ports to try. One port is not enough, because another program may take it before Postgres
+ * does.
+ */
 const maxPortAttempts = 5
 
-/** Limits how long Postgres may take to start or to stop. */
+/** How long Postgres may take to start or to stop. */
 const startStopTimeoutSeconds = '60'
 
 export const logFile = (cluster: string): string => join(cluster, 'server.log')
 
 const pidFile = (cluster: string) => join(cluster, 'postmaster.pid')
 
-/** Above the maximum of every operating system, so no process has it. */
+/** A pid above the maximum of every operating system. No process can have this pid. */
 const unusedPid = '2147483647'
 
-/** Returns the pid of the server that runs on a cluster. Checks the pid file against the process's command line. */
+/**
+ * Returns the pid of a cluster's server, or undefined. The pid file may be out of date, so the command line of the
+ * process is checked.
+ */
 export async function findPostmaster(cluster: string): Promise<number | undefined> {
   const [pid, directory] = (await readIfPresent(pidFile(cluster)))?.split('\n') ?? []
   if (!pid || !directory) return undefined
@@ -64,15 +70,15 @@ export async function startPostmaster(
 }
 
 /**
- * Replaces the pid in a pid file that a crash has left. Postgres would not start if another process had that pid now.
- * The rest of the file stays: it lets Postgres detect processes of the old server.
+ * Replaces the pid in a pid file that remains after a crash. Postgres would not start if another process has this pid
+ * now. The rest of the file is kept, because Postgres uses it to detect remaining processes of the old server.
  */
 async function disownPidFile(cluster: string): Promise<void> {
   const text = await readIfPresent(pidFile(cluster))
   if (text) await writeFile(pidFile(cluster), text.replace(/^\d+/, unusedPid))
 }
 
-/** pg_ctl starts the server through a shell. */
+/** Quotes a value, because pg_ctl starts the server through a shell. */
 const quoteForShell = (value: string) => `'${value.replaceAll("'", "'\\''")}'`
 
 function findFreePort(): Promise<number> {
@@ -96,11 +102,12 @@ export async function stopPostmaster(
     const args = ['-D', cluster, '-m', mode, '-w', '-t', startStopTimeoutSeconds]
     await runProgram(programs.pg_ctl, ['stop', ...args], account)
   } catch {
-    // pg_ctl also fails when the server has ended by itself in the meantime.
+    // pg_ctl also fails if the server has exited in the meantime.
     if ((await findPostmaster(cluster)) !== pid) return
     throw new EmbeddedPostgresError(
       'stop-failed',
-      `The Postgres with pid ${pid} did not stop within ${startStopTimeoutSeconds} seconds: run \`kill -QUIT ${pid}\` to end it.`,
+      `The Postgres with pid ${pid} did not stop within ${startStopTimeoutSeconds} s: ` +
+        `run \`kill -QUIT ${pid}\` to end it.`,
     )
   }
 }

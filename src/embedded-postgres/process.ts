@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
-import { EmbeddedPostgresError } from './errors.ts'
+import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
 
 /** The user that runs the server. */
 export interface Account {
@@ -8,7 +8,10 @@ export interface Account {
   gid: number
 }
 
-/** Runs a program in the root directory, which every user can enter. Resolves with its output, or rejects with it. */
+/**
+ * Runs a program in the root directory, which every user can enter. Returns the output. If the program fails, rejects
+ * with an error that contains the output.
+ */
 export function runProgram(program: string, args: string[], account?: Account): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
@@ -16,7 +19,7 @@ export function runProgram(program: string, args: string[], account?: Account): 
       cwd: '/',
       env: { LC_ALL: 'C' },
       stdio: ['ignore', 'pipe', 'pipe'],
-      // Keeps Ctrl-C from stopping initdb halfway. Once the server runs, the caller stops it.
+      // With this option, Ctrl-C does not stop initdb halfway. The server is stopped by the caller.
       detached: true,
     })
     let output = ''
@@ -43,8 +46,8 @@ export async function processStartTime(pid: number): Promise<string | undefined>
   if (!pid) return undefined
   if (process.platform === 'linux') {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
-    // proc_pid_stat(5): the name in parentheses may contain anything. Behind it, index 0 is field 3 (state) and index
-    // 19 is field 22 (starttime).
+    // See proc_pid_stat(5). The name in parentheses may contain any character, so only the text after it is split.
+    // There, index 0 is field 3 (state) and index 19 is field 22 (starttime).
     const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
     return fields?.[0] === 'Z' ? undefined : fields?.[19]
   }

@@ -2,7 +2,7 @@ import { join, resolve as resolvePath } from 'node:path'
 import pg from 'pg'
 import { ensureCluster, readPassword } from './cluster.ts'
 import { lockDataDir, unlockDataDir } from './data-dir-lock.ts'
-import { explain } from './errors.ts'
+import { explain } from './embedded-postgres-error.ts'
 import { findInstallLocation, type InstallLocation } from './install-location.ts'
 import {
   findPostmaster,
@@ -15,31 +15,34 @@ import {
 
 /** A running Postgres that this process has started. */
 export interface EmbeddedPostgres {
-  /** With user and password. */
+  /** Contains the user and the password. */
   url: string
-  /** The directory in use. Differs from the requested directory when the server's user cannot enter that one. */
+  /**
+   * The data directory in use. It differs from the requested directory if the server's user cannot enter the requested
+   * directory.
+   */
   dataDir: string
   logFile: string
   port: number
   pid: number
   isRunning(): Promise<boolean>
-  /** Stops the server; default `fast`. Does nothing when it has stopped. */
+  /** Stops the server. The default mode is `fast`. Does nothing if the server has already stopped. */
   stop(mode?: StopMode): Promise<void>
 }
 
 export interface EmbeddedPostgresOptions extends PostmasterOptions {
-  /** The cluster is in `<dataDir>/postgres`, and is created on first use. */
+  /** The data directory. The cluster is in `<dataDir>/postgres`, and is created on first use. */
   dataDir: string
-  /** Created when it is missing; default `accepted`. */
+  /** The name of the database, which is created if it is missing. Default `accepted`. */
   database?: string
 }
 
 /**
- * Starts a real Postgres from an npm package. It runs in a session of its own, so that Ctrl-C in the terminal does not
- * reach it. When this process runs as root, the server runs as the user `postgres`, because Postgres refuses to run as
- * root.
+ * Starts a real Postgres from an npm package. The server runs in a session of its own, so that Ctrl-C in the terminal
+ * does not reach it. If this process runs as root, the server runs as the user `postgres`, because Postgres refuses to
+ * run as root.
  *
- * @throws EmbeddedPostgresError with a message that tells the user what to do
+ * @throws EmbeddedPostgresError with a message that says what to do
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   let dataDir = resolvePath(options.dataDir)
@@ -62,7 +65,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-/** Creates the database on the started server. Stops the server when that fails. */
+/** Creates the database on the started server. Stops the server if this fails. */
 async function openServer(
   location: InstallLocation,
   cluster: string,
@@ -70,7 +73,7 @@ async function openServer(
 ): Promise<EmbeddedPostgres> {
   const pid = await findPostmaster(cluster)
   if (!pid) throw new Error('it exited right after its start')
-  // Comparing the pid rules out a server that another process has started since.
+  // A different pid means that another process has started a server in the meantime.
   const isRunning = async () => (await findPostmaster(cluster)) === pid
   const stop = async (mode: StopMode = 'fast') => {
     if (await isRunning()) await stopPostmaster(location, cluster, pid, mode)

@@ -7,8 +7,8 @@ import { BoundedMap } from '../primitives/bounded-map.ts'
 /** Hashes a key for storage. A fast hash without salt is enough, because a key has 256 random bits. */
 export const hashApiKey = (key: string): Buffer => createHash('sha256').update(key).digest()
 
-/** How long an identity is cached; a revoked key is accepted for this long. */
-const cacheMs = 1_000
+/** A revoked key may still be accepted for this long. */
+const identityCacheMs = 1_000
 const maxCachedKeys = 10_000
 
 interface CachedIdentity {
@@ -17,8 +17,8 @@ interface CachedIdentity {
 }
 
 /**
- * Authenticates by `Authorization: Bearer <key>` (RFC 6750). While no key exists, every request without a key is
- * `anonymous`. Unknown and revoked keys are always refused.
+ * Authenticates requests by `Authorization: Bearer <key>` (RFC 6750). While no key exists, every request without a key
+ * has the principal `anonymous`. Unknown and revoked keys are always refused.
  */
 export function authenticateByApiKey(database: Database): Authenticate {
   const cache = new BoundedMap<CachedIdentity>(maxCachedKeys)
@@ -26,14 +26,14 @@ export function authenticateByApiKey(database: Database): Authenticate {
     const header = request.headers.authorization
     const key = header?.match(/^Bearer +([\x21-\x7e]+)$/i)?.[1]
     if (header !== undefined && !key) return null
-    // Requests without a key are looked up as well, because they are allowed while no key exists.
+    // A request without a key also needs the query, because it is allowed only while no key exists.
     const hash = key === undefined ? null : hashApiKey(key)
     const cacheKey = hash?.toString('base64') ?? ''
     const cached = cache.get(cacheKey)
     if (cached && performance.now() < cached.expiresAt) return cached.identity
     const identity = identify(database, hash)
-    cache.set(cacheKey, { identity, expiresAt: performance.now() + cacheMs })
-    // Errors are not cached, and neither are refusals: the key may be added the next moment.
+    cache.set(cacheKey, { identity, expiresAt: performance.now() + identityCacheMs })
+    // Errors and refusals are not cached. A key that is refused now may be created at any moment.
     const forget = () => cache.delete(cacheKey)
     identity.then((found) => found === null && forget(), forget)
     return identity

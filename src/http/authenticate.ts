@@ -4,9 +4,9 @@ import { ProblemError } from '../errors.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The caller, as `authenticate` returned it. */
+    /** The principal that `authenticate` returned for the caller. */
     principal: string
-    /** The caller's scopes. Every principal may access its own jobs without one. */
+    /** The caller's scopes. A principal needs no scope to access its own jobs. */
     scopes: readonly string[]
   }
 }
@@ -27,7 +27,7 @@ export function createAuthenticationHook(identify: Authenticate): (request: Fast
 }
 
 /**
- * Creates an `onRequest` hook that refuses callers without a scope. Add it after the hook that authenticates.
+ * Creates an `onRequest` hook that refuses callers without the given scope. Add it after the authentication hook.
  *
  * @throws ProblemError forbidden
  */

@@ -3,29 +3,30 @@ import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
-/** Once the server starts to close, a request must arrive completely within this time. */
+/** After the server has started to close, a request must arrive completely within this time. */
 const arrivalTimeoutMs = 5_000
-/** How long idle connections stay open, and how often to check whether they are still there. */
+/** How long idle connections stay open after the server has started to close. */
 const idleTimeoutMs = 1_000
-const idlePollMs = 20
+const idlePollIntervalMs = 20
 
 /**
- * Corrects three things about how Node closes a server:
- * - Node waits forever for connections on which no request has begun. Browsers and pools open such connections in advance.
- * - Node waits forever for requests that never arrive completely, because it no longer checks its own timeouts.
+ * Corrects three flaws in how Node closes a server:
+ * - Node waits forever for connections on which no request has started. Browsers and connection pools open such
+ *   connections in advance.
+ * - Node waits forever for requests that never arrive completely, because a closing server checks no timeouts.
  * - Node closes idle connections immediately, although a client may be sending its next request.
  */
 export function closeGracefully(app: FastifyInstance): void {
-  /** The open connections, each with the request that is being answered on it. */
+  /** The open connections. The value is the request that is being answered on the connection, if there is one. */
   const requests = new Map<Socket, IncomingMessage | undefined>()
   trackRequests(app, requests)
   app.addHook('preClose', async () => {
     for (const socket of requests.keys()) if (socket.bytesRead === 0) socket.destroy()
     setTimeout(() => closeIncomplete(app, requests), arrivalTimeoutMs).unref()
-    // Waits until no connection is idle. A client that sends another request gets `Connection: close` in its response.
+    // Waits until no connection is idle. If a client sends another request, the response has `Connection: close`.
     const hasIdle = () => [...requests].some(([socket, request]) => socket.bytesRead > 0 && !request)
     for (const until = performance.now() + idleTimeoutMs; hasIdle() && performance.now() < until; ) {
-      await delay(idlePollMs)
+      await delay(idlePollIntervalMs)
     }
   })
 }
@@ -45,7 +46,7 @@ function trackRequests(app: FastifyInstance, requests: Map<Socket, IncomingMessa
   app.server.on('upgrade', ({ socket }) => requests.delete(socket))
 }
 
-/** Answers 408 on the connections whose request has not arrived completely, and closes them. */
+/** Closes each connection whose request has not arrived completely. The client gets 408. */
 function closeIncomplete(app: FastifyInstance, requests: ReadonlyMap<Socket, IncomingMessage | undefined>): void {
   const timeout = Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
   for (const [socket, request] of requests) {

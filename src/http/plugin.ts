@@ -8,20 +8,20 @@ import { Settings } from 'typebox/system'
 import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
 import type { Operation, Route } from '../operation.ts'
-import { allowMethods } from './protocol/allow.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
+import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentOptions } from './protocol/openapi.ts'
 import { validateHost } from './protocol/origin.ts'
 import { handleError } from './protocol/problem.ts'
 import { limitRate } from './protocol/rate-limit.ts'
 import { sendAccepted } from './protocol/send-accepted.ts'
+import { apiHealthRoutes } from './routes/api-health.ts'
 import { cancelAndRetryRoutes } from './routes/cancel-and-retry.ts'
 import { docsRoutes } from './routes/docs.ts'
 import { eventRoutes } from './routes/events.ts'
-import { healthRoutes } from './routes/health.ts'
-import { listRoute } from './routes/list.ts'
-import { monitorRoute } from './routes/monitor.ts'
-import { assetRoutes } from './routes/page.ts'
+import { jobListRoute } from './routes/job-list.ts'
+import { jobMonitorRoute } from './routes/job-monitor.ts'
+import { jobPageAssetRoutes } from './routes/job-page.ts'
 import { type RequestMetrics, requestMetrics } from './routes/request-metrics.ts'
 import { resultRoute } from './routes/result.ts'
 import { submitRoute } from './routes/submit.ts'
@@ -33,13 +33,13 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   const service = await openService(app, collectOperations(options.operations), options)
   decorate(app, service, options)
 
-  // Also for the app's own routes: with `reply.accepted` they send our links, which contain Host.
+  // This hook also runs for the app's own routes, because `reply.accepted` sends links that contain the Host header.
   if (options.publicUrl === undefined) app.addHook('onRequest', validateHost())
   const pluginRoutes = new Set<string>()
-  allowMethods(app, (url) => pluginRoutes.has(url))
-  // Registered before all routes, because it collects them as they are added.
+  answerOtherMethods(app, (url) => pluginRoutes.has(url))
+  // This plugin must be registered before the routes, because it collects each route when the route is added.
   if (!app.hasDecorator('swagger')) await app.register(swagger, documentOptions)
-  // In a scope, so that the app's own routes keep their parsers, validators and error handlers.
+  // Our routes have their own scope, so that our parsers, validators and error handler do not affect the app's routes.
   await app.register(async (scope) => {
     scope.addHook('onRoute', ({ url }) => void pluginRoutes.add(url))
     await registerRoutes(scope, service, options)
@@ -58,11 +58,11 @@ function decorate(app: FastifyInstance, service: Service, options: AcceptedOptio
 async function registerRoutes(scope: FastifyInstance, service: Service, options: AcceptedOptions): Promise<void> {
   useApiConventions(scope)
   if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, socketOptions)
-  healthRoutes(scope, service.database)
+  apiHealthRoutes(scope, service.database)
   const metrics = requestMetrics(scope, service)
   metrics.measure(scope)
   docsRoutes(scope, service)
-  assetRoutes(scope)
+  jobPageAssetRoutes(scope)
   await scope.register(swaggerUi, { routePrefix: '/docs' })
   await scope.register(async (guardedScope) => {
     guardedScope.addHook('onRequest', scope.accepted.authenticate)
@@ -72,9 +72,9 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
 }
 
 function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics: RequestMetrics): void {
-  monitorRoute(scope, service)
+  jobMonitorRoute(scope, service)
   resultRoute(scope, service)
-  listRoute(scope, service)
+  jobListRoute(scope, service)
   cancelAndRetryRoutes(scope, service)
   eventRoutes(scope, service)
   webhookRoutes(scope, service)
@@ -83,19 +83,22 @@ function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics
   }
 }
 
-// By default TypeBox reports only 8 violations. Without a limit, the answer could be many times as large as the body.
+// The default limit of TypeBox is 8 violations. Without a limit, the response could be much larger than the request.
 Settings.Set({ maxErrors: 100 })
 
-/** Sets up strict JSON, TypeBox validation without coercion of bodies, and problem details for every error. */
+/**
+ * Sets up strict JSON parsing, TypeBox validation, and problem details for every error. The validation does not convert
+ * values in bodies to other types.
+ */
 export function useApiConventions(app: FastifyInstance): void {
-  // Headers are only declared for the documents; the code that reads a header also checks it.
+  // Header schemas are only for the OpenAPI document. The code that reads a header also validates it.
   app.setValidatorCompiler((route) => (route.httpPart === 'headers' ? () => true : TypeBoxValidatorCompiler(route)))
   app.setErrorHandler(handleError)
   parseJsonStrictly(app)
 }
 
 /**
- * The Fastify plugin: the routes of the operations, of their jobs, and of health, metrics and documentation. Run
- * `accepted migrate` first.
+ * The Fastify plugin. It adds the routes of the operations, of their jobs and of webhook endpoints. It also adds routes
+ * for health, metrics and documentation. Run `accepted migrate` first.
  */
 export const accepted = plugin(register, { name: 'accepted', fastify: '5.x' })

@@ -4,23 +4,27 @@ import { logStream } from '../primitives/log.ts'
 import { serializeError } from '../primitives/redact.ts'
 import { closeGracefully } from './graceful-close.ts'
 import { accepted, useApiConventions } from './plugin.ts'
-import { allowMethods } from './protocol/allow.ts'
 import { limitHeaders, requestLimits } from './protocol/limits.ts'
+import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { handleError, handleNotFound } from './protocol/problem.ts'
 
-/** Creates the API of a configuration: our routes, and the app's own with the same conventions and authentication. */
-export async function createServer(config: Config, settings: Settings, databaseUrl: string): Promise<FastifyInstance> {
+/** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
+export async function createApiServer(
+  config: Config,
+  settings: Settings,
+  databaseUrl: string,
+): Promise<FastifyInstance> {
   const app = Fastify({
     ...requestLimits,
-    // While the server closes, requests on open connections are still answered.
+    // A closing server still answers requests on open connections.
     return503OnClosing: false,
-    // Handles errors before a route is found, for example a path that cannot be decoded.
+    // Handles errors that occur before a route is found, for example if the path cannot be decoded.
     frameworkErrors: handleError,
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) }, stream: logStream() },
   })
   limitHeaders(app)
   closeGracefully(app)
-  allowMethods(app, () => true)
+  answerOtherMethods(app, () => true)
   useApiConventions(app)
   app.setNotFoundHandler(handleNotFound)
   await app.register(accepted, {

@@ -5,6 +5,7 @@ import type pg from 'pg'
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../db/database.ts'
+import { createErrorReporter, type ReportError } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { assertPreparedStatements } from '../db/pooler.ts'
 import { transactionOn } from '../db/transaction-on.ts'
@@ -28,30 +29,31 @@ import { EventStreams } from './streams/event-streams.ts'
 import { createSnapshotReader, type Snapshot } from './streams/snapshot.ts'
 
 export interface AcceptedOptions {
-  /** A module namespace or another record; values that are not operations are ignored. */
+  /** An object that contains the operations, for example a module namespace. Other values in it are ignored. */
   operations: object
-  /** The URL of the Postgres database, or options for the connections. */
+  /** The URL of the Postgres database, or connection options. */
   database: string | DatabaseOptions
-  /** Default: by API key. While no key exists, every caller is `anonymous`. */
+  /** Identifies the caller. The default uses API keys. While no key exists, a caller without a key is `anonymous`. */
   authenticate?: Authenticate
-  /** The origin of links, without a trailing slash. Default: the origin that the client called. */
+  /** The origin for links in responses, without a trailing slash. Default: the origin that the client called. */
   publicUrl?: string
-  /** Limit per principal and process; requests above it get 429. Default: no limit. */
+  /** Limits the requests of each principal to each process. Requests above the limit get 429. Default: no limit. */
   rateLimit?: RateLimit
 }
 
-/** What the plugin adds to the Fastify instance, as `app.accepted`. */
+/** The object that the plugin adds to the Fastify instance as `app.accepted`. */
 export interface Accepted {
-  /** Kysely on the plugin's pool, for the app's own reads and transactions; cast it to the app's tables. */
+  /** Kysely on the plugin's connection pool, for the app's own reads and transactions. Cast it to the app's tables. */
   // biome-ignore lint/suspicious/noExplicitAny: the plugin does not know the app's tables
   db: Kysely<any>
   /**
-   * Enqueues a job in the caller's transaction: a Kysely transaction, or a `pg` client after BEGIN. It does not run the
-   * operation's `accept`. The job exists once the transaction has committed; then answer with `reply.accepted(job)`.
+   * Enqueues a job in the caller's transaction. Does not call the operation's `accept`. The job exists only after the
+   * transaction has committed. Answer with `reply.accepted(job)` then.
    *
+   * @param trx a Kysely transaction, or a `pg` client after BEGIN
    * @param options.principal default: `anonymous`
-   * @throws TypeError if there is no transaction, the operation is not registered, or the payload does not match its
-   *   schema
+   * @throws TypeError if `trx` is no transaction, the operation is not registered, or the payload does not match the
+   *   operation's schema
    */
   enqueue<O extends Operation>(
     trx: AnyTransaction | pg.ClientBase,
@@ -59,7 +61,7 @@ export interface Accepted {
     payload: PayloadFor<O>,
     options?: EnqueueOptions,
   ): Promise<Job>
-  /** An `onRequest` hook for the app's own routes: sets `request.principal`, or answers 401. */
+  /** An `onRequest` hook for the app's own routes. It sets `request.principal`, or answers 401. */
   authenticate(request: FastifyRequest): Promise<void>
 }
 
@@ -68,12 +70,12 @@ declare module 'fastify' {
     accepted: Accepted
   }
   interface FastifyReply {
-    /** Answers 202 with the job's links and its monitor. Call it after the commit. */
+    /** Answers 202 with links to the job and with its monitor document. Call it after the commit. */
     accepted(job: Job): FastifyReply
   }
 }
 
-/** What the routes share. */
+/** Objects that all routes share. */
 export interface Service {
   database: Database
   boss: PgBoss
@@ -81,33 +83,34 @@ export interface Service {
   committer: Committer
   /** Serialises requests with the same idempotency key, and requests that lock the same job. */
   mutex: KeyedMutex
-  /** Notifies workers and watchers. Call it after the commit. */
+  /** Notifies workers and watchers of changes. Call it after the commit. */
   notifier: Notifier
   watcher: Watcher
   estimates: Estimates
   encoder: EventEncoder
-  /** Reads the newest jobs of a principal. The read starts after the call. */
+  /** Reads the newest jobs of a principal. The snapshot contains all changes that were committed before the call. */
   readSnapshot(principal: string): Promise<Snapshot>
   streams: EventStreams
-  /** Aborts when the process is about to stop. Long polls then answer, and streams end. */
+  /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
   draining: AbortSignal
-  /** Returns scheme and host for the links in an answer. */
+  /** Returns the scheme and host for the links in a response. */
   originOf(request: FastifyRequest): string
 }
 
-/** Opens what the routes need. The app closes it in reverse order. */
+/** Creates the objects that all routes share. When the app closes, they are closed in reverse order. */
 export async function openService(
   app: FastifyInstance,
   operations: ReadonlyMap<string, Operation>,
   options: AcceptedOptions,
 ): Promise<Service> {
   const draining = createDrainingSignal(app)
-  const database = await connect(app, options.database)
-  const boss = await connectQueue(app, database, operations)
+  const report = createErrorReporter(app.log)
+  const database = await connectDatabase(app, options.database, report)
+  const boss = await connectQueue(app, database, operations, report)
   const notifier = createNotifier(database)
   app.addHook('onClose', () => notifier.flush())
   const watcher = new Watcher(database, {
-    onError: (err) => app.log.warn({ err }, 'Watching for job changes failed; continuing with the next poll'),
+    onError: (error) => report(error, 'Watching for job changes failed; continuing with the next poll'),
   })
   app.addHook('onClose', () => watcher.close())
   const estimates = createEstimates(database)
@@ -137,7 +140,7 @@ export function createAccepted(service: Service, authenticate: Authenticate | un
     authenticate: createAuthenticationHook(authenticate ?? authenticateByApiKey(database)),
     async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
       if (operations.get(operation.name) !== operation) {
-        throw new TypeError(`Operation '${operation.name}' is not among the registered operations`)
+        throw new TypeError(`Operation '${operation.name}' is not registered`)
       }
       assertPayload(operation, payload)
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
@@ -146,10 +149,14 @@ export function createAccepted(service: Service, authenticate: Authenticate | un
   }
 }
 
-async function connect(app: FastifyInstance, options: AcceptedOptions['database']): Promise<Database> {
+async function connectDatabase(
+  app: FastifyInstance,
+  options: AcceptedOptions['database'],
+  report: ReportError,
+): Promise<Database> {
   const database = openDatabase({
     applicationName: 'accepted api',
-    onIdleError: (err) => app.log.warn({ err }, 'An idle Postgres connection failed; the pool replaces it'),
+    onIdleError: (error) => report(error, 'An idle connection to Postgres failed; the pool replaces it'),
     ...(typeof options === 'string' ? { url: options } : options),
   })
   app.addHook('onClose', () => database.close())
@@ -162,8 +169,10 @@ async function connectQueue(
   app: FastifyInstance,
   database: Database,
   operations: ReadonlyMap<string, Operation>,
+  report: ReportError,
 ): Promise<PgBoss> {
-  const onError = (err: Error) => app.log.warn({ err }, 'pg-boss reported an error')
+  const onError = (error: Error) =>
+    report(error, 'pg-boss could not reload its list of queues; it tries again in a minute')
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
   await prepareQueues(boss, [...operations.values(), deliverWebhook])
@@ -172,7 +181,7 @@ async function connectQueue(
 
 function createDrainingSignal(app: FastifyInstance): AbortSignal {
   const draining = new AbortController()
-  // Every long poll and every WebSocket adds a listener.
+  // Disables the warning about many listeners. Every long poll and every WebSocket adds a listener.
   setMaxListeners(0, draining.signal)
   app.addHook('preClose', async () => draining.abort())
   return draining.signal

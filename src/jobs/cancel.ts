@@ -3,18 +3,18 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import type { AnyTransaction } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
-import { cancelQueued, payloadInQueue } from '../queue/cancel.ts'
+import { cancelQueued, payloadInQueue } from '../queue/cancel-queued.ts'
 import { type Job, jobColumns } from './job.ts'
 import { isFinal } from './status.ts'
 import { type EndedJob, enqueueDeliveries, matchingEndpoints } from './webhook-delivery.ts'
 
 /** The outcome of a cancel request. */
-export type Cancellation =
-  /** The job is canceled and had no effects. Notify the workers of the operations in `enqueued` after the commit. */
+export type CancelOutcome =
+  /** The job is canceled and had no effects. After the commit, notify the workers of the operations in `enqueued`. */
   | { kind: 'canceled'; job: Job; enqueued: string[] }
   /**
-   * The job is running. Notify its worker on the channel `cancel` after the commit: the handler's signal aborts, and the
-   * worker then cancels the job.
+   * The job is running. After the commit, notify its worker on the channel `cancel`. The worker aborts the handler's
+   * signal, and then cancels the job.
    */
   | { kind: 'requested'; job: Job }
   /** The job has already succeeded or failed. */
@@ -27,16 +27,18 @@ const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
 
 /**
  * Cancels a job within the transaction. A queued job is canceled immediately, and its handler never runs. A running job
- * only gets a cancel request. Canceling and settling both lock the job's row, and the first one decides the outcome.
+ * only gets a cancel request. Canceling and settling both lock the job's row. The transaction that locks the row first
+ * decides the outcome.
  *
- * @param isExpected whether the caller expects the job to have this sequence (If-Match); default: any
+ * @param isExpected returns whether the caller accepts this sequence of the job (If-Match). Default: accepts every
+ *   sequence.
  */
 export async function cancelJob(
   boss: PgBoss,
   trx: AnyTransaction,
   { id, principal }: { id: string; principal: string },
   isExpected: (sequence: string) => boolean = () => true,
-): Promise<Cancellation> {
+): Promise<CancelOutcome> {
   const { rows } = await sql<Job & { transaction_id: string }>`
     select ${columns}, ${currentTransactionId} as transaction_id
     from accepted.job where id = ${id} and principal = ${principal} for update`.execute(trx)
@@ -47,7 +49,7 @@ export async function cancelJob(
   if (!isExpected(job.sequence)) return { kind: 'changed', job }
   if (job.status === 'canceled') return { kind: 'canceled', job, enqueued: [] }
   if (isFinal(job.status)) return { kind: 'too-late', job }
-  // A job that a worker has just claimed still has the status queued.
+  // The status is still queued when a worker has just claimed the job. Then `cancelQueued` returns false.
   if (job.status === 'running' || !(await cancelQueued(trx, job.operation, id))) {
     return { kind: 'requested', job: job.cancel_requested ? job : await requestCancel(trx, id) }
   }
@@ -63,7 +65,7 @@ async function requestCancel(trx: AnyTransaction, id: string): Promise<Job> {
   return rows[0] as Job
 }
 
-/** Keeps the payload, so that the job can be retried. */
+/** Writes the status, and copies the payload from the queue row so that the job can be retried. */
 async function cancel(trx: AnyTransaction, { id, operation }: Job): Promise<Job & EndedJob> {
   const { rows } = await sql<Job & EndedJob>`
     update accepted.job set

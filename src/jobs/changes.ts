@@ -5,13 +5,13 @@ import { idIn, type Job, jobColumns } from './job.ts'
 
 /** Which changes {@link readChanges} reads. */
 export interface ChangeQuery {
-  /** The watched jobs, each with the last sequence that was delivered. */
+  /** Maps the id of each watched job to the last sequence that was delivered. */
   watched: ReadonlyMap<string, number>
-  /** The job ids of notifications, of any principal. */
+  /** The job ids from notifications. The jobs may belong to any principal. */
   notified: readonly string[]
-  /** The principals whose jobs are watched. Of the notified jobs, only theirs are read. */
+  /** The principals whose jobs are watched. Of the notified jobs, only the jobs of these principals are read. */
   principals: readonly string[]
-  /** If set, also read all jobs of these principals that have changed since this earlier visibility horizon. */
+  /** An earlier visibility horizon. If set, all jobs of `principals` that have changed since then are read too. */
   since?: Date | undefined
 }
 
@@ -36,15 +36,13 @@ const selectChangedSince = (principals: readonly string[], since: Date) => sql`
 const selectVisibilityHorizon = sql`
   select ${visibilityHorizon(sql`interval '100 ms'`, sql`interval '1 minute'`)} as visibility_horizon`
 
-/**
- * The changed jobs. When the query had a `since`, also the current visibility horizon ({@link readVisibilityHorizon}).
- */
+/** The changed jobs. If the query has a `since`, also the current visibility horizon. */
 export interface Changes {
   jobs: Job[]
   visibilityHorizon: Date | undefined
 }
 
-/** Reads the jobs that have changed, in one statement. The result may hold a job twice. */
+/** Reads the jobs that have changed, in one statement. The result may contain a job twice. */
 export async function readChanges(db: Kysely<Tables>, query: ChangeQuery): Promise<Changes> {
   const { watched, notified, principals, since } = query
   const readsSince = since !== undefined && principals.length > 0
@@ -62,7 +60,10 @@ export async function readChanges(db: Kysely<Tables>, query: ChangeQuery): Promi
   return { jobs: rows.filter(({ id }) => id !== null), visibilityHorizon: rows[0]?.visibility_horizon }
 }
 
-/** Reads a principal's jobs that have changed since a time, oldest change first. Undefined: more than `limit` have. */
+/**
+ * Reads the jobs of a principal that have changed since a time, oldest change first. Returns undefined when more than
+ * `limit` jobs have changed.
+ */
 export async function readChangesSince(
   db: Kysely<Tables>,
   { principal, since, limit }: { principal: string; since: Date; limit: number },
@@ -73,9 +74,9 @@ export async function readChangesSince(
 }
 
 /**
- * Reads the visibility horizon: every change before it is visible to every query that starts from now on, because each
- * transaction that has written and is still open began after it. The horizon never lies more than one minute back: when
- * a transaction stays open for longer, only notifications find its early changes.
+ * Reads the visibility horizon. Queries that start from now on see every change that was made before the horizon,
+ * because all open transactions that have written began after the horizon. The horizon is never more than one minute in
+ * the past. If a transaction stays open for longer, its early changes are found only through notifications.
  */
 export async function readVisibilityHorizon(db: Kysely<Tables>): Promise<Date> {
   const { rows } = await sql<{ visibility_horizon: Date }>`${selectVisibilityHorizon}`.execute(db)

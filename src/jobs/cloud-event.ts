@@ -3,8 +3,8 @@ import type { Job } from './job.ts'
 import { type Monitor, toMonitor } from './monitor.ts'
 
 /**
- * Makes the CloudEvent (CloudEvents 1.0) of a job's current status. The same status always makes the same event id, so
- * receivers can drop repeats.
+ * Makes the CloudEvent (CloudEvents 1.0) of a job's current status. An event that is delivered again has the same id,
+ * so receivers can ignore it.
  *
  * @param origin scheme and host of the links, without a trailing slash
  * @param estimate when the job will probably end

@@ -9,12 +9,12 @@ import { type Job, jobColumns } from './job.ts'
 /** Options of a job that is enqueued from code. */
 export interface EnqueueOptions {
   /**
-   * Idempotency key. Among the jobs of an operation and a principal that have the same key, only the first takes
-   * effect. The others succeed with its result. Default: no deduplication.
+   * Idempotency key. Among jobs with the same operation, principal and key, only the job that succeeds first has an
+   * effect. The other jobs succeed with the result of that job. Default: no deduplication.
    */
   key?: string
   /**
-   * The owner of the job: the only principal that sees it over HTTP. Default: `anonymous`; for a follow-up job, the
+   * The owner of the job: the only principal that sees the job over HTTP. Default: `anonymous`. A follow-up job has the
    * principal of the job that enqueues it.
    */
   principal?: string
@@ -22,7 +22,9 @@ export interface EnqueueOptions {
   runAt?: Date
   /** A job with a higher priority starts first. Default: the operation's priority. */
   priority?: number
-  /** Path of the resource that the job creates, for example `/todos/1`. Clients are redirected to it on success. */
+  /**
+   * Path of the resource that the job creates, for example `/todos/1`. On success, clients are redirected to this path.
+   */
   resource?: string
 }
 
@@ -33,24 +35,24 @@ export interface NewJob {
   operation: Operation
   payload: unknown
   principal: string
-  /** The worker deduplicates by it, per operation and principal. */
+  /** The key by which the worker deduplicates the jobs of an operation and a principal. */
   idempotencyKey?: string | undefined
   resource?: string | undefined
   /** The earliest start. */
   runAt?: Date | undefined
-  /** Default: the operation's. */
+  /** Default: the priority of the operation. */
   priority?: number | undefined
   /** The id of the job that this job retries. */
   retryOf?: string | undefined
   /** W3C traceparent. */
   traceparent?: string | undefined
-  /** The only webhook endpoint to notify of the outcome. Default: all that match. */
+  /** The only webhook endpoint to notify of the outcome. Default: all matching endpoints. */
   webhookEndpointId?: string | undefined
 }
 
 /**
- * Inserts the status rows and the queue rows of new jobs within the transaction, with one statement for all status rows
- * and one per operation for the queue rows.
+ * Inserts the status rows and the queue rows of new jobs within the transaction. Sends one statement for all status
+ * rows, and one statement per operation for the queue rows.
  *
  * @returns the jobs, in the given order
  */

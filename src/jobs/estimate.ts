@@ -6,9 +6,9 @@ import type { Job } from './job.ts'
 export type AverageSeconds = ReadonlyMap<string, number>
 
 /**
- * Estimates when a running job will end: from its own progress once this attempt has reported any, else from the
- * average run time of its operation. Returns undefined when neither is known, or when the estimated time has already
- * passed.
+ * Estimates when a running job will end. Uses the progress that the current attempt has reported, or else the average
+ * run time of the operation. An estimate that is already in the past is not used. Returns undefined when there is no
+ * estimate.
  */
 export function estimateCompletion(job: Job, averages: AverageSeconds, now = Date.now()): Date | undefined {
   if (job.status !== 'running' || !job.attempt_started_at) return undefined
@@ -19,14 +19,16 @@ export function estimateCompletion(job: Job, averages: AverageSeconds, now = Dat
   return runMs ? new Date(startedAt + runMs) : undefined
 }
 
-/** Estimates with the run times that this process has read. */
+/** Estimates from the run times that this process has read. */
 export interface Estimates {
   of(job: Job): Date | undefined
 }
 
 const cacheMs = 5_000
 
-/** Creates the estimator of this process. It caches the run times and reads them again in the background. */
+/**
+ * Creates the estimator of this process. The estimator caches the run times, and refreshes the cache in the background.
+ */
 export function createEstimates({ kysely }: Database): Estimates {
   let averages: AverageSeconds = new Map()
   let readAt = Number.NEGATIVE_INFINITY
@@ -38,7 +40,7 @@ export function createEstimates({ kysely }: Database): Estimates {
         select operation, seconds from accepted.run_time`.execute(kysely)
       averages = new Map(rows.map(({ operation, seconds }) => [operation, seconds]))
     } catch {
-      // An old estimate is better than none, and clients can do without one.
+      // The old run times stay in use. Estimates are optional, so the error is ignored.
     }
   }
 

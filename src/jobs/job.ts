@@ -1,7 +1,7 @@
 import { type RawBuilder, type Selectable, sql } from 'kysely'
 import type { JobTable } from '../db/tables.ts'
 
-/** The columns of `accepted.job` that the monitor, lists, events and webhooks are made from. */
+/** The columns of `accepted.job` from which status documents, lists, events and webhooks are made. */
 export const jobColumns = [
   'id',
   'operation',
@@ -30,8 +30,9 @@ export const jobColumns = [
 export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]>
 
 /**
- * SQL condition: the row `job` of `accepted.job` has one of these ids. Because of the bounds, Postgres skips the
- * partitions of other days, and no plan reads other rows, not even a generic plan for a join.
+ * Builds a SQL condition: `job.id` is one of these ids. The condition also contains the smallest and the greatest id.
+ * These bounds let Postgres skip the partitions of other days. No plan reads rows outside the bounds, not even a
+ * generic plan for a join.
  */
 export const idIn = (ids: readonly string[]): RawBuilder<boolean> => {
   const sorted = ids.toSorted()

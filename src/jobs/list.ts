@@ -9,14 +9,14 @@ export interface ListOptions {
   operation?: string | undefined
   /** Maximum number of jobs on the page. */
   limit: number
-  /** Only jobs with a smaller id, which are older. */
+  /** Lists only jobs with a smaller id. A job with a smaller id is older. */
   before?: string | undefined
 }
 
 /** A page of jobs, newest first. */
 export interface JobPage {
   jobs: Job[]
-  /** The `before` of the next page; undefined on the last one. */
+  /** The `before` of the next page. Undefined on the last page. */
   next: string | undefined
 }
 
@@ -26,8 +26,8 @@ const maxScannedRows = 10_000
 const maxId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 /**
- * Reads a page of a principal's jobs, newest first (keyset pagination). A filtered page reads at most 10,000 rows, so
- * it may hold fewer jobs than `limit`, even none, and still have a next page.
+ * Reads a page of a principal's jobs, newest first (keyset pagination). A filtered page reads at most 10,000 rows. So
+ * it may contain fewer jobs than `limit`, or no jobs, although there is a next page.
  */
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
   const { principal, status = null, operation = null, limit, before = maxId } = options

@@ -21,7 +21,9 @@ export const Monitor = Type.Object(
     ),
     message: Type.Optional(Type.String({ description: 'The latest progress message, for people' })),
     estimatedCompletionAt: Type.Optional(
-      Timestamp('While running: estimated from its progress, else from the average run time of its operation'),
+      Timestamp(
+        'The estimated end of a running job, from its progress or else from the average run time of its operation',
+      ),
     ),
     attempt: Type.Integer({
       minimum: 0,
@@ -44,8 +46,8 @@ export const Monitor = Type.Object(
     ),
     retryOf: Type.Optional(Type.String({ format: 'uuid', description: 'The id of the job that this job retries' })),
     links: Type.Object({
-      self: Url('The monitor'),
-      result: Url('The result'),
+      self: Url('The status URL'),
+      result: Url('The result URL'),
       events: Url('Server-sent events: every change until the job ends'),
       cancel: Url('POST to cancel the job'),
       retry: Url('POST to run the job again as a new job, once it has failed or been canceled'),
@@ -56,14 +58,14 @@ export const Monitor = Type.Object(
 
 export type Monitor = Static<typeof Monitor>
 
-/** The data of a `progress` event: the members of the monitor that a progress report changes. */
+/** The data of a `progress` event: the members of the status document that a progress report changes. */
 export const Progress = Type.Pick(Monitor, ['percentComplete', 'message', 'estimatedCompletionAt', 'sequence'])
 
 export type Progress = Static<typeof Progress>
 
-/** The monitor answers 200 as long as the record exists. */
+/** The path of the status URL, which answers 200 as long as the record exists. */
 export const monitorPath = (id: string): string => `/jobs/${id}`
-/** The result URL answers 202 while the job is pending, then its outcome. */
+/** The path of the result URL, which answers 202 while the job is pending, and then with the outcome. */
 export const resultPath = (id: string): string => `${monitorPath(id)}/result`
 
 function linksOf(id: string, origin: string): Monitor['links'] {
@@ -114,17 +116,20 @@ export const toProgress = (job: Job, estimate?: Date): Progress => ({
   sequence: Number(job.sequence),
 })
 
-// RFC 3986, section 2: characters that are neither reserved nor unreserved, and a percent sign without two hex digits.
+// Matches what a URI must not contain (RFC 3986, section 2): characters that are neither reserved nor unreserved, and
+// percent signs that are not followed by two hex digits.
 const notAllowedInUri = /%(?![\da-f]{2})|[^\w\-.~:/?#[\]@!$&'()*+,;=%]/giu
 
 /**
- * Makes the absolute URI of a resource. Encodes what a URI cannot hold and keeps what is already encoded.
+ * Makes the absolute URI of a resource. Encodes the characters that a URI must not contain. Keeps existing
+ * percent-encoding.
  *
  * @param resource a path, or the URL of another service
  */
 export function toAbsoluteUrl(resource: string, origin: string): string {
   const encoded = resource.replace(notAllowedInUri, encodeURIComponent)
-  // A path that starts with `//` would resolve to another host, so it is appended. Only hosts may contain brackets.
+  // A path is appended, not resolved, because a path that starts with `//` would resolve to another host. Brackets are
+  // encoded, because only a host may contain brackets.
   if (encoded.startsWith('/')) return origin + encoded.replace(/[[\]]/g, encodeURIComponent)
   return URL.parse(encoded, origin)?.href ?? encoded
 }
@@ -137,7 +142,10 @@ const publicError = ({ code, message, details }: NonNullable<Job['error']>) => (
 
 const maxRetryAfterSeconds = 30
 
-/** Seconds for `Retry-After`: the estimated remaining time, 1 without an estimate; undefined once the job has ended. */
+/**
+ * Returns the seconds for `Retry-After`: the estimated remaining time (1 to 30), or 1 without an estimate. Returns
+ * undefined once the job has ended.
+ */
 export function retryAfterSeconds(job: Job, estimate?: Date, now = Date.now()): number | undefined {
   if (isFinal(job.status)) return undefined
   const remaining = estimate ? Math.ceil((estimate.getTime() - now) / 1000) : 1

@@ -8,18 +8,21 @@ const selectWithExpired = sql`select ${columns}, ended_at is not null and expire
 
 type Row = Job & { expired: boolean }
 
-/** The job; `expired`: its record is gone; `unknown`: there is no such job, or it belongs to another principal. */
+/**
+ * The job, if it was found. `expired` means that the job's record is gone. `unknown` means that the job does not exist,
+ * or that it belongs to another principal.
+ */
 export type Found = { job: Job } | 'expired' | 'unknown'
 
 // RFC 9562, section 5.7: version 7, variant 10.
-const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
+const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
 /**
- * Finds a job of the principal. A well-formed id that is older than any record can be is `expired` for every principal,
- * because without its row neither the owner of the job nor its existence can be determined.
+ * Finds a job of the principal. If there is no row and the id is older than the retention time, the result is `expired`
+ * for every principal. Without the row, it is unknown whether the job existed and which principal owned it.
  */
 export async function findJob(db: Kysely<Tables>, id: string, principal: string): Promise<Found> {
-  if (!uuid7.test(id)) return 'unknown'
+  if (!uuid7Pattern.test(id)) return 'unknown'
   const { rows } = await sql<Row>`${selectWithExpired} where id = ${id}`.execute(db)
   return toFound(rows[0], id, principal)
 }
@@ -27,14 +30,14 @@ export async function findJob(db: Kysely<Tables>, id: string, principal: string)
 /**
  * Finds several jobs of the principal in one query, with the rules of {@link findJob}.
  *
- * @param ids in lower case, as Postgres returns them
+ * @param ids the ids in lower case, as Postgres returns them
  */
 export async function findJobs(
   db: Kysely<Tables>,
   ids: readonly string[],
   principal: string,
 ): Promise<Map<string, Found>> {
-  const wellFormed = ids.filter((id) => uuid7.test(id)).toSorted()
+  const wellFormed = ids.filter((id) => uuid7Pattern.test(id)).toSorted()
   const found = new Map<string, Found>(ids.map((id) => [id, 'unknown']))
   if (wellFormed.length === 0) return found
   const { rows } = await sql<Row>`
@@ -52,7 +55,7 @@ function toFound(row: Row | undefined, id: string, principal: string): Found {
   return { job: row }
 }
 
-/** Reads a job of any principal; undefined when it has no record. */
+/** Reads a job of any principal. Returns undefined when the job has no record. */
 export async function readJob(db: Kysely<Tables>, id: string): Promise<Job | undefined> {
   const { rows } = await sql<Job>`select ${columns} from accepted.job where id = ${id}`.execute(db)
   return rows[0]

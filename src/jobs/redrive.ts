@@ -3,7 +3,7 @@ import type { AnyTransaction, Operation } from '../operation.ts'
 import { uuid7 } from '../primitives/uuid.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { enqueue } from './enqueue.ts'
-import { newRetry, type RetryableJob, retryableColumns } from './retry.ts'
+import { newRetry, type RetryableJob, retryableColumns } from './retryable-job.ts'
 
 /** Which failed jobs to redrive. */
 export interface RedriveFilter {
@@ -15,35 +15,36 @@ export interface RedriveFilter {
 }
 
 export interface RedriveOptions extends RedriveFilter {
-  /** Only jobs with a greater id: the `last` of the previous batch. */
+  /** Redrives only jobs with a greater id. Pass the `last` of the previous batch. */
   after?: string | undefined
   /** Maximum number of failed jobs to read. */
   batchSize: number
   /** Maximum number of new jobs. */
   maxRedriven: number
-  /** Reads only, and creates no jobs. */
+  /** If true, reads the failed jobs but creates no new jobs. */
   dryRun?: boolean
 }
 
-/** A batch of failed jobs, by what was done with them. */
+/** A batch of failed jobs, grouped by what was done with them. */
 export interface RedriveBatch {
-  /** The jobs that run again or, with `dryRun`, would run again. */
+  /** The jobs that run again. With `dryRun`, the jobs that would run again. */
   redriven: RetryableJob[]
-  /** Skipped: the job has a retry that is pending, has succeeded, or has failed and can be redriven itself. */
+  /** Skipped: a retry of the job is pending, has succeeded, or has failed and can be redriven itself. */
   alreadyRetried: RetryableJob[]
   /** Skipped: the operation is no longer defined. */
   unknownOperation: RetryableJob[]
   /** Skipped: the payload was not kept, because the job was ended directly in the queue's tables. */
   missingPayload: RetryableJob[]
-  /** The id of the last job that was read; undefined when there are no more. */
+  /** The id of the last job in this batch. Undefined when no failed jobs are left. */
   last: string | undefined
 }
 
 const minId = '00000000-0000-0000-0000-000000000000'
 
 /**
- * Runs a batch of failed jobs again, oldest first, as new jobs with `retry_of`, within the transaction. Repeated or
- * concurrent redrives make one retry of each job: the failed rows are locked, and jobs that have a retry are skipped.
+ * Runs a batch of failed jobs again, oldest first. Within the transaction, it enqueues a new job with `retry_of` for
+ * each failed job. Repeated or concurrent calls create only one retry per job, because the rows of the failed jobs are
+ * locked, and jobs that already have a retry are skipped.
  */
 export async function redrive(
   boss: PgBoss,
@@ -52,7 +53,8 @@ export async function redrive(
   options: RedriveOptions,
 ): Promise<RedriveBatch> {
   const failed = await findFailed(trx, options)
-  // A separate statement, because the one that waited for the locks reads jobs as they were before it waited.
+  // This must be a separate statement. The statement that waited for the locks sees the jobs as they were before the
+  // wait.
   const retriedIds = await findRetried(trx, failed)
   const batch: RedriveBatch = {
     redriven: [],
@@ -89,8 +91,8 @@ async function findFailed(trx: AnyTransaction, options: RedriveOptions): Promise
 }
 
 /**
- * Finds the failed jobs that already have a retry, or a retry of a retry. Canceled retries do not count. Nor do failed
- * ones without a payload, because they cannot be redriven in place of the job.
+ * Finds the failed jobs that already have a retry, or a retry of a retry. A canceled retry does not count. A failed
+ * retry without a payload does not count either, because it cannot be redriven in place of the job.
  */
 async function findRetried(trx: AnyTransaction, failed: readonly RetryableJob[]): Promise<Set<string>> {
   if (failed.length === 0) return new Set()

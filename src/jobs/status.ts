@@ -2,9 +2,9 @@ import { sql } from 'kysely'
 import type { JobStatus } from '../db/tables.ts'
 
 /**
- * Every legal transition. Settling may go from queued to succeeded in one step, when the operation has no `perform`. A
- * running job returns to queued when its attempt is retried, released or rescued. The final statuses have no transition: retrying such a job creates a new one with
- * `retryOf`.
+ * Every legal transition. If the operation has no `perform`, a job can go from queued to succeeded in one step. A
+ * running job returns to queued when a failed attempt will be retried, or when the job is released or rescued. A final
+ * status has no transition: to retry a job that has ended, a new job with `retryOf` is created.
  */
 export const transitions: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
   queued: ['running', 'succeeded', 'failed', 'canceled'],

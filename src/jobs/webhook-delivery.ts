@@ -21,8 +21,8 @@ export interface EndedJob {
 }
 
 /**
- * The column `endpoints` of {@link EndedJob}, for the `returning` of a statement that ends rows of `accepted.job`. That
- * statement runs anyway, so looking for endpoints costs no round trip.
+ * The column `endpoints` of {@link EndedJob}. Add it to the `returning` list of the statement that ends the jobs.
+ * Finding the endpoints then needs no round trip of its own.
  */
 export const matchingEndpoints = sql<string[] | null>`(
   select array_agg(endpoint.id) from accepted.webhook_endpoint endpoint
@@ -33,9 +33,10 @@ export const matchingEndpoints = sql<string[] | null>`(
 ) as endpoints`
 
 /**
- * Enqueues the webhook deliveries of jobs that end in the transaction. Deliveries and outcomes commit together.
+ * Enqueues the webhook deliveries of jobs that end in the transaction. The deliveries and the outcomes of the jobs
+ * commit together.
  *
- * @returns the operations whose workers to notify after the commit
+ * @returns the operations whose workers must be notified after the commit
  */
 export async function enqueueDeliveries(
   boss: PgBoss,

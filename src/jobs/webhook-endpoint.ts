@@ -17,7 +17,7 @@ export const NewEndpoint = Type.Object(
   {
     url: Type.String({
       maxLength: maxUrlLength,
-      description: 'The http or https URL that deliveries are posted to, without credentials and fragment',
+      description: 'The http or https URL that deliveries are posted to; it must not contain credentials or a fragment',
     }),
     eventTypes: Type.Optional(
       Type.Array(Type.Enum([...eventTypes]), { minItems: 1, uniqueItems: true, description: 'Default: all' }),
@@ -47,7 +47,7 @@ export const Endpoint = Type.Object(
 
 export type Endpoint = Static<typeof Endpoint>
 
-/** An endpoint with its newest secret. The secret is only shown when it is created. */
+/** An endpoint with its newest secret. A secret is shown only once, when it is created. */
 export const EndpointWithSecret = Type.Object(
   {
     ...Endpoint.properties,
@@ -58,7 +58,7 @@ export const EndpointWithSecret = Type.Object(
 
 export type EndpointWithSecret = Static<typeof EndpointWithSecret>
 
-/** Why an endpoint that matches {@link NewEndpoint} still cannot be registered. */
+/** Why an endpoint cannot be registered although it matches {@link NewEndpoint}. */
 export interface EndpointViolation {
   /** JSON pointer (RFC 6901) to the member. */
   pointer: string
@@ -67,7 +67,7 @@ export interface EndpointViolation {
 }
 
 /**
- * Checks what the schema of {@link NewEndpoint} cannot: the URL and the names of the operations.
+ * Checks what the schema {@link NewEndpoint} cannot check: the URL and the names of the operations.
  *
  * @returns the first violation; undefined when the endpoint can be registered
  */
@@ -89,13 +89,13 @@ export function findEndpointViolation(
 function findUrlViolation({ protocol, username, password, href }: URL): string | undefined {
   if (protocol !== 'http:' && protocol !== 'https:') return 'must be http or https'
   if (username || password) return 'must not contain credentials'
-  // `hash` does not show an empty fragment.
+  // The `hash` of a URL does not show an empty fragment.
   if (href.includes('#')) return 'must not contain a fragment'
   if (href.length > maxUrlLength) return `must not have more than ${maxUrlLength} characters`
   return undefined
 }
 
-// Standard Webhooks: 24 to 64 bytes, base64, with this prefix.
+// The format of Standard Webhooks: this prefix, then 24 to 64 bytes in base64.
 const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`
 
 type Row = Pick<Tables['accepted.webhook_endpoint'], 'id' | 'url' | 'operations' | 'secrets' | 'disabled_reason'> & {
@@ -126,14 +126,14 @@ export async function listEndpoints(db: Kysely<Tables>): Promise<Endpoint[]> {
   return rows.map(toEndpoint)
 }
 
-/** Whether an endpoint with this id is registered, disabled or not. */
+/** Returns whether an endpoint with this id is registered. The endpoint may be disabled. */
 export async function endpointExists(db: Kysely<Tables>, id: string): Promise<boolean> {
   const { rows } = await sql`select from accepted.webhook_endpoint where id::text = ${id.toLowerCase()}`.execute(db)
   return rows.length > 0
 }
 
 /**
- * Gives an endpoint a new secret. Deliveries are also signed with the previous secret for 24 hours.
+ * Gives an endpoint a new secret. For 24 hours, deliveries are also signed with the previous secret.
  *
  * @returns undefined when there is no endpoint with this id
  */
@@ -147,7 +147,7 @@ export async function rotateSecret(trx: AnyTransaction, id: string): Promise<End
 /**
  * Removes an endpoint. Its pending deliveries fail.
  *
- * @returns whether it was registered
+ * @returns whether the endpoint was registered
  */
 export async function removeEndpoint(trx: AnyTransaction, id: string): Promise<boolean> {
   const { numAffectedRows } = await sql`
@@ -166,11 +166,11 @@ export async function disableEndpoint(trx: AnyTransaction, id: string, reason: s
 export interface DeliveryTarget {
   url: string
   disabled: boolean
-  /** The signing secrets, newest first. The previous secret is among them for 24 hours after a rotation. */
+  /** The signing secrets, newest first. For 24 hours after a rotation, they include the previous secret. */
   secrets: string[]
 }
 
-/** Reads an endpoint for a delivery; undefined when it has been removed. */
+/** Reads an endpoint for a delivery. Returns undefined when the endpoint has been removed. */
 export async function findDeliveryTarget(db: Kysely<Tables>, id: string): Promise<DeliveryTarget | undefined> {
   const { rows } = await sql<DeliveryTarget>`
     select url, disabled_at is not null as disabled,

@@ -11,10 +11,10 @@ import { errorCode, sqlstate } from '../db/sqlstate.ts'
 import { ProblemError } from '../errors.ts'
 import { migrateBoss } from '../queue/boss.ts'
 
-/** Our own migrations, which are part of the package. */
+/** The directory of our own migrations. They are part of the package. */
 const ownMigrations = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'migrations')
 
-// Does not match schema.sql in the same directory, which shows the resulting schema.
+// Does not match schema.sql in the same directory. That file shows the resulting schema and is not a migration.
 const migrationFile = /^(\d{4}_[a-z0-9_]+)\.sql$/
 
 async function migrationNames(directory: string): Promise<string[]> {
@@ -54,25 +54,30 @@ function sqlFiles(directory: string): MigrationProvider {
 
 /** A migration that has run. */
 export interface MigrationStep {
-  whose: 'accepted' | 'app'
+  source: 'accepted' | 'app'
   name: string
 }
 
 export interface MigrateOptions {
-  /** Connects to Postgres directly, not through a pooler in transaction mode: migrations take session locks. */
+  /** The URL must not lead through a pooler in transaction mode, because migrations take session locks. */
   url: string
-  /** Directory of the app's own .sql files. They run after ours, with `search_path` set to `public`. */
+  /** Directory of the app's own .sql files. They run after our own migrations, with `search_path` set to `public`. */
   appMigrations?: string
   onStep?: (step: MigrationStep) => void
 }
 
-/** Key of the advisory lock that serialises concurrent migrations: the second one waits and finds nothing to do. */
+/**
+ * Key of the advisory lock that serialises concurrent migrations. A process that waited for the lock then finds nothing
+ * to do.
+ */
 const migrationLockKey = 7_226_853_417
 
 /**
- * Migrates pg-boss's schema, ours, then the app's. Safe to run in several processes at the same time.
+ * Migrates the schema of pg-boss, then our own schema, and then the app's schema. Several processes may call this
+ * function at the same time.
  *
- * @throws Error with the file of the migration that failed. It was rolled back; the ones before it stay.
+ * @throws Error that names the file of the failed migration. All migrations of the same directory that this call has
+ *   run are rolled back. All other migrations stay applied.
  * @throws ConfigError when the URL leads through a pooler in transaction mode
  */
 export async function migrate(options: MigrateOptions): Promise<void> {
@@ -81,15 +86,16 @@ export async function migrate(options: MigrateOptions): Promise<void> {
   try {
     if (await sharesSession(client, options.url)) {
       throw new ConfigError(
-        'Migrations need a session of their own, but DATABASE_URL leads through a pooler in transaction mode: set DATABASE_LISTEN_URL to the URL of Postgres itself.',
+        'Migrations need a session of their own, but DATABASE_URL leads through a pooler in transaction mode: ' +
+          'set DATABASE_LISTEN_URL to the URL of Postgres itself.',
       )
     }
     await client.query('select pg_advisory_lock($1)', [migrationLockKey])
     await migrateBoss(client)
-    await runMigrations(options, { whose: 'accepted', directory: ownMigrations, table: 'migration', searchPath: '' })
+    await runMigrations(options, { source: 'accepted', directory: ownMigrations, table: 'migration', searchPath: '' })
     if (options.appMigrations) {
       const directory = options.appMigrations
-      await runMigrations(options, { whose: 'app', directory, table: 'app_migration', searchPath: 'public' })
+      await runMigrations(options, { source: 'app', directory, table: 'app_migration', searchPath: 'public' })
     }
   } finally {
     await client.end()
@@ -97,18 +103,18 @@ export async function migrate(options: MigrateOptions): Promise<void> {
 }
 
 interface MigrationSet {
-  whose: MigrationStep['whose']
+  source: MigrationStep['source']
   directory: string
   /** Name of the table in schema `accepted` that lists the migrations that have run. */
   table: string
-  /** The `search_path` for the files; empty for ours, which qualify every name. */
+  /** The `search_path` for the files. It is empty for our own files, because they qualify every name. */
   searchPath: string
 }
 
 async function runMigrations({ url, onStep }: MigrateOptions, set: MigrationSet): Promise<void> {
-  const { whose, directory, table, searchPath } = set
+  const { source, directory, table, searchPath } = set
   const pool = new pg.Pool({ connectionString: url, max: 1, application_name: 'accepted migrate' })
-  // A connection that breaks while it is idle must not end the process; the next statement reports it.
+  // The process must not end when an idle connection breaks. The next statement reports the error.
   pool.on('error', () => {})
   pool.on('connect', (client) => client.query("select set_config('search_path', $1, false)", [searchPath]))
   const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
@@ -120,7 +126,7 @@ async function runMigrations({ url, onStep }: MigrateOptions, set: MigrationSet)
       migrationTableName: table,
       migrationLockTableName: `${table}_lock`,
     }).migrateToLatest()
-    for (const { status, migrationName: name } of results ?? []) if (status === 'Success') onStep?.({ whose, name })
+    for (const { status, migrationName: name } of results ?? []) if (status === 'Success') onStep?.({ source, name })
     if (error) {
       const failed = results?.find(({ status }) => status === 'Error')?.migrationName
       const file = failed ? join(directory, `${failed}.sql`) : directory
@@ -141,6 +147,6 @@ async function commentTables(db: Kysely<unknown>, table: string): Promise<void> 
       comment on column accepted.${table}.timestamp is 'When the migration ran, ISO 8601.';
       comment on table accepted.${table}_lock is 'Kysely''s lock for running migrations.';
       comment on column accepted.${table}_lock.id is 'Always migration_lock.';
-      comment on column accepted.${table}_lock.is_locked is 'Unused: on Postgres, Kysely takes an advisory lock.';`)
+      comment on column accepted.${table}_lock.is_locked is 'Unused. On Postgres, Kysely takes an advisory lock instead.';`)
     .execute(db)
 }

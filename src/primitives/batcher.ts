@@ -1,11 +1,11 @@
 /** Collects items and runs them in batches. */
 export interface Batcher<Item> {
   /**
-   * Adds an item. It runs as soon as another batch may start, together with items that arrive in the same turn of the
-   * event loop.
+   * Adds an item to the waiting items. If fewer than `maxConcurrentBatches` are running, a new batch starts at the end
+   * of this turn of the event loop.
    */
   push(item: Item): void
-  /** How many items wait. */
+  /** Returns the number of waiting items. */
   waiting(): number
 }
 
@@ -16,7 +16,7 @@ export interface BatcherOptions<Item> {
   run(batch: Item[]): Promise<void>
 }
 
-/** Creates a batcher. It needs no timer: while earlier batches run, the next one grows. */
+/** Creates a batcher. It needs no timer, because the items that arrive while batches run form the next batch. */
 export function createBatcher<Item>({ maxBatchSize, maxConcurrentBatches, run }: BatcherOptions<Item>): Batcher<Item> {
   const waiting: Item[] = []
   let running = 0

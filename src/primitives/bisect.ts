@@ -1,17 +1,20 @@
 export interface BisectOptions<Item> {
-  /** Runs items together: all of them take effect, or it throws and none does. */
+  /** Runs items together. Either all items take effect, or the function throws and no item takes effect. */
   run(items: readonly Item[]): Promise<void>
-  /** Whether a failed batch is halved. False when the halves would fail the same way, or must not run again. */
+  /**
+   * Returns whether to halve a batch that failed with this error. Return false when the halves would fail in the same
+   * way, or when the items must not run again.
+   */
   canSplit(error: unknown): boolean
   /** Called before a failed batch is halved. */
   onSplit?(): void
-  /** Called with items that failed and are not halved any further. Must not reject. */
+  /** Called with the items of a batch that failed and is not halved. Must not reject. */
   onFailure(items: readonly Item[], error: unknown): Promise<void> | void
 }
 
 /**
- * Runs a batch; when it fails, runs its halves one after the other, and so on. Only the items that fail by themselves
- * fail, and one bad item among n costs about 2 log2 n runs.
+ * Runs a batch. When a batch fails, runs its halves one after the other, and halves them again when they fail. In this
+ * way, a bad item does not make other items fail. One bad item among n items costs about 2 log2 n runs.
  */
 export async function runBisecting<Item>(items: readonly Item[], options: BisectOptions<Item>): Promise<void> {
   if (items.length === 0) return

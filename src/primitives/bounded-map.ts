@@ -1,4 +1,4 @@
-/** A map of bounded size. When it is full, it drops the entry that was set the longest ago. */
+/** A map of bounded size. When the map is full, a new entry replaces the oldest entry. */
 export class BoundedMap<Value> {
   readonly #entries = new Map<string, Value>()
   #maxEntries: number
@@ -17,7 +17,7 @@ export class BoundedMap<Value> {
   }
 
   set(key: string, value: Value): void {
-    // A Map keeps insertion order; deleting first moves the key to the end.
+    // A Map keeps the insertion order, so the key must be deleted first to move it to the end.
     this.#entries.delete(key)
     this.#entries.set(key, value)
     if (this.#entries.size > this.#maxEntries) this.#entries.delete(this.#entries.keys().next().value as string)

@@ -7,14 +7,14 @@ export interface ExclusiveOptions {
 }
 
 /**
- * Serialises work per key within this process. Of all callers that need the same lock in Postgres, at most one waits
- * there and holds a connection.
+ * Serialises work per key within this process. When many callers need the same lock in Postgres, only one caller waits
+ * in Postgres and uses a connection.
  */
 export interface KeyedMutex {
   /**
-   * Runs the work once every earlier caller with the same key is done.
+   * Runs the work when all earlier callers with the same key are done.
    *
-   * @throws what `timeoutError` returns, when the earlier callers take longer than `timeoutMs`
+   * @throws the error that `timeoutError` returns, when the earlier callers take longer than `timeoutMs`
    */
   runExclusive<Result>(key: string, options: ExclusiveOptions, work: () => Promise<Result>): Promise<Result>
 }
@@ -26,7 +26,8 @@ export function createKeyedMutex(): KeyedMutex {
     async runExclusive(key, { timeoutMs, timeoutError }, work) {
       const previous = lastByKey.get(key)
       const { promise: done, resolve: release } = Promise.withResolvers<void>()
-      // A caller that gives up must not let the next one start before the previous one is done.
+      // The next caller waits for this caller and for the previous caller. Otherwise the next caller would start too
+      // early when this caller times out.
       const last = previous ? previous.then(() => done) : done
       lastByKey.set(key, last)
       try {

@@ -2,11 +2,11 @@ import { type Logger, type LoggerOptions, pino } from 'pino'
 import { serializeError } from './redact.ts'
 
 /**
- * Returns standard output for pino. pino's own destination would keep a process from exiting until its last lines are
- * read, even when no reader is left.
+ * Returns standard output as the destination for pino. With pino's own destination, a process would not exit until its
+ * last lines are read, even if there is no reader anymore.
  */
 export function logStream(): NodeJS.WriteStream {
-  // A reader that closes the pipe must not stop the process.
+  // The process must not stop when the reader closes the pipe.
   if (process.stdout.listenerCount('error') === 0) process.stdout.on('error', () => {})
   return process.stdout
 }

@@ -3,10 +3,10 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** The media type of {@link MetricsRegistry.text}. */
 export const metricsMediaType = Registry.PROMETHEUS_CONTENT_TYPE
 
-/** The metrics of a process. Names and help texts are those of Prometheus. */
+/** The metrics of a process. Each metric has a name and a help text, as in Prometheus. */
 export interface MetricsRegistry {
   counter<Label extends string>(name: string, help: string, labels: readonly Label[]): Counter<Label>
-  /** @param buckets upper bounds, in the unit of the metric */
+  /** @param buckets the upper bounds of the buckets, in the unit of the metric */
   histogram<Label extends string>(
     name: string,
     help: string,
@@ -20,9 +20,9 @@ export interface MetricsRegistry {
     labels: readonly Label[],
     collect?: (this: Gauge<Label>) => void,
   ): Gauge<Label>
-  /** Adds a gauge that reads its value when the metrics are collected. */
+  /** Adds a gauge. `value` is called when the metrics are collected. */
   gauge(name: string, help: string, value: () => number): void
-  /** All metrics in the Prometheus text format. */
+  /** Returns all metrics in the Prometheus text format. */
   text(): Promise<string>
 }
 
@@ -33,7 +33,7 @@ export interface PoolCounts {
   readonly waitingCount: number
 }
 
-/** Creates a registry with the metrics of the process and of its pool. It is separate from the app's own registry. */
+/** Creates a registry with the metrics of the process and of its pool. It is separate from a registry of the app. */
 export function createRegistry(pool: PoolCounts): MetricsRegistry {
   const register = new Registry()
   // The default precision would wake an idle process a hundred times a second.

@@ -3,7 +3,7 @@ import { BlockList, isIP } from 'node:net'
 /**
  * Parses a list of IP addresses and networks in CIDR notation.
  *
- * @throws TypeError naming the entry that is neither
+ * @throws TypeError that names the invalid entry
  */
 export function parseNetworks(networks: readonly string[]): BlockList {
   const list = new BlockList()

@@ -2,15 +2,18 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** Background work that can be stopped. */
 export interface BackgroundTask {
-  /** Starts no further run. Resolves when the current run has ended. */
+  /** Stops the task: no further run starts. Resolves when the current run has ended. */
   stop(): Promise<void>
 }
 
-/** Upper bound of {@link dutyCyclePause}, in milliseconds: a run may have been slow only because the network was. */
+/**
+ * Upper bound of {@link dutyCyclePause}, in milliseconds. It limits the pause after a run that was slow for another
+ * reason, for example because of the network.
+ */
 const maxDutyCyclePauseMs = 5_000
 
 /**
- * Returns how long to pause after a run so that the runs take at most a given share of the time.
+ * Returns how long to pause after a run, so that the runs take at most a given share of the time.
  *
  * @param durationMs how long the run took, in milliseconds
  * @param maxShare the largest share of the time, from 0 to 1
@@ -23,13 +26,13 @@ export interface PeriodicOptions {
   /** The shortest pause between two runs, in milliseconds. */
   intervalMs: number
   run(): Promise<void>
-  /** Called with the error of a failed run. The next run follows anyway. */
+  /** Called with the error of a failed run. The next run starts anyway. */
   onError(error: Error): void
   /** The largest share of the time that runs may take, from 0 to 1. Default 1: no bound. */
   maxShare?: number
 }
 
-/** Runs something immediately and then at intervals, never twice at the same time. */
+/** Calls `run` immediately and then at intervals. Two runs never overlap. */
 export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOptions): BackgroundTask {
   const stopping = new AbortController()
   const loop = async () => {
@@ -56,8 +59,8 @@ export interface SingleFlight<Argument> extends BackgroundTask {
 }
 
 /**
- * Runs something on demand, never twice at the same time. A call during a run is dropped, so the caller must call again
- * while there is work.
+ * Runs work on demand. Two runs never overlap. A call during a run has no effect, so the caller must call again as long
+ * as there is work.
  *
  * @param onError called with the error of a failed run
  */

@@ -1,20 +1,23 @@
-// Matches a name such as `api_key` or `db_password`, up to its value.
+// Matches a name such as `api_key` or `db_password`, and the `=` or `:` before its value.
 const secretName = /\b([\w-]*(?:password|passwd|pwd|secret|token|api[-_]?key)[\w-]*)(\\*["']?\s*[=:]\s*)/
-// Matches a quoted string, whose quotes may be escaped or unclosed, or a word.
+// Matches a word or a quoted string. The quotes may be escaped, and the closing quote may be missing.
 const secretValue = /(?:(?<quote>\\*["'])(?:(?!\k<quote>)(?:\\.|[^\\]))*(?:\k<quote>|$)|\S+)/
 
 const credentials: readonly [RegExp, string][] = [
   [/([a-z][a-z0-9+.-]*:\/\/)[^\s/]*@/gi, '$1***@'],
-  // The whole header: there are many schemes, and some have several parts.
+  // Redacts the whole header, because there are many schemes, and some schemes have several parts.
   [/(authorization\\*["']?\s*[=:]\s*)[^\n]*/gi, '$1***'],
   [/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 ***'],
   [new RegExp(secretName.source + secretValue.source, 'gi'), '$1$2***'],
 ]
 
-/** In characters. Longer texts are cut first, because the patterns take more than linear time. */
+/**
+ * Maximum length of a text, in characters. A longer text is cut before matching, because the patterns take more than
+ * linear time.
+ */
 const maxTextLength = 4_000
 
-/** Replaces credentials in a text by `***`, and cuts it after 4,000 characters. */
+/** Cuts a text after 4,000 characters, and replaces the credentials in it with `***`. */
 export function redact(text: string): string {
   const start = text.slice(0, maxTextLength)
   return credentials.reduce((redacted, [pattern, replacement]) => redacted.replace(pattern, replacement), start)
@@ -32,8 +35,8 @@ export interface SerializedError {
 const maxCauses = 5
 
 /**
- * Serialises an error for the log. Leaves out properties that the error class adds: they may hold headers, addresses
- * and passwords. Never throws.
+ * Serialises an error for the log. Leaves out properties that the error class adds, because they may contain headers,
+ * addresses and passwords. Never throws.
  */
 export function serializeError(error: unknown, causes = maxCauses): SerializedError {
   try {
@@ -51,7 +54,7 @@ export function serializeError(error: unknown, causes = maxCauses): SerializedEr
   }
 }
 
-/** Rebuilds the error, without the properties that {@link serializeError} leaves out. */
+/** Rebuilds an error from its serialised form. The properties that {@link serializeError} leaves out are missing. */
 export function toError({ type, message, stack, code, cause }: SerializedError): Error {
   const error = new Error(message, cause === undefined ? undefined : { cause: toError(cause as SerializedError) })
   return Object.assign(error, { name: type, stack }, code === undefined ? {} : { code })

@@ -1,8 +1,8 @@
 /**
- * Resolves like the promise, if it settles in time. The work behind the promise goes on after a timeout.
+ * Waits for a promise, and returns its result. After a timeout, the work behind the promise continues.
  *
  * @param timeoutMs milliseconds
- * @throws what `timeoutError` returns, when the promise takes longer
+ * @throws the error of the promise, or the error that `timeoutError` returns when the promise takes longer
  */
 export async function withTimeout<Result>(
   promise: Promise<Result>,
@@ -22,7 +22,7 @@ export async function withTimeout<Result>(
  * Returns whether a promise resolves in time.
  *
  * @param timeoutMs milliseconds
- * @throws the promise's error, when it rejects in time
+ * @throws the error of the promise, when the promise rejects in time
  */
 export async function settledWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined

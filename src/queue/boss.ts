@@ -1,11 +1,15 @@
 import type pg from 'pg'
 import { type Db, fromKysely, getConstructionPlans, PgBoss, type Queue } from 'pg-boss'
 import type { Database } from '../db/database.ts'
+import { markPostgresError } from '../db/postgres-error.ts'
 import { retryOnContention } from '../db/transaction-retry.ts'
 import { type AnyTransaction, keepSeconds, type Operation } from '../operation.ts'
 import { queueSchema } from './schema.ts'
 
-/** The column `data` of a queue row. It holds the job's id, because pg-boss may recreate the row under another id. */
+/**
+ * The column `data` of a queue row. It holds the id in `accepted.job`, because pg-boss may re-create the row under
+ * another id.
+ */
 export interface QueueData {
   job: string
   payload: unknown
@@ -20,19 +24,21 @@ export interface BossOptions {
 }
 
 /**
- * pg-boss expires an attempt this long after the operation's timeout, in seconds. This only affects a live worker that
- * cannot end its job; the jobs of a dead worker are rescued much earlier. An hour, so that an outage of Postgres does
- * not use up an attempt.
+ * How long after the operation's timeout pg-boss expires an attempt, in seconds. An attempt gets this old only when a
+ * live worker cannot finish it: the jobs of a dead worker are rescued much earlier. The value is an hour, so that an
+ * outage of Postgres uses up no attempt.
  */
 const settleGraceSeconds = 3600
 
-/** How long pg-boss keeps the queue rows of failed and canceled jobs, in seconds. Their status is in accepted.job. */
+/**
+ * How long pg-boss keeps the queue row of a failed or canceled job, in seconds. The job's status is in `accepted.job`.
+ */
 const deleteEndedAfterSeconds = 3600
 
 /**
- * Starts pg-boss on our pool. Its statements are prepared like ours, and it opens no second pool.
+ * Starts pg-boss on our connection pool. So pg-boss opens no pool of its own, and it uses prepared statements as we do.
  *
- * @throws Error when its schema is missing or has another version: run `accepted migrate` first
+ * @throws Error when pg-boss's schema is missing or has another version: run `accepted migrate` first
  */
 export async function startBoss(database: Database, options: BossOptions): Promise<PgBoss> {
   const boss = new PgBoss({
@@ -40,18 +46,25 @@ export async function startBoss(database: Database, options: BossOptions): Promi
     schema: queueSchema,
     migrate: false,
     schedule: false,
-    // Lets pg-boss delete old rows and expire attempts. It does not handle dead workers; the rescuer does.
+    // Lets pg-boss delete old rows and expire attempts. The rescuer, not pg-boss, handles dead workers.
     supervise: options.supervise,
     superviseIntervalSeconds: 15,
     // How often pg-boss counts the backlog that the metrics show.
     monitorIntervalSeconds: 15,
     maintenanceIntervalSeconds: 300,
-    // Concerns dependencies between queue rows, which we do not use.
+    // pg-boss checks dependencies between queue rows at this interval. We use no such dependencies.
     flowIntervalSeconds: 60,
   })
-  boss.on('error', options.onError)
+  boss.on('error', (error) => options.onError(toError(error)))
   return boss.start()
 }
+
+/**
+ * pg-boss reports some errors as plain objects. They come from Postgres, because pg-boss runs all its statements on our
+ * pool.
+ */
+const toError = (error: Error): Error =>
+  error instanceof Error ? error : markPostgresError(Object.assign(new Error(), error))
 
 /** Installs or upgrades pg-boss's schema from its published plans. The caller must hold the migration lock. */
 export async function migrateBoss(client: pg.Client): Promise<void> {
@@ -80,15 +93,15 @@ function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
     retryBackoff: retry.backoff,
     ...(retry.backoff && { retryDelayMax: retry.maxDelaySeconds }),
     expireInSeconds: operation.timeoutSeconds + settleGraceSeconds,
-    // pg-boss silently deletes jobs that wait longer, so our own retention must end first.
+    // pg-boss silently deletes a job that waits longer than this. Our own retention must end before that.
     retentionSeconds: 2 * keepSeconds,
     deleteAfterSeconds: deleteEndedAfterSeconds,
   }
 }
 
 /**
- * Creates the queues of the operations or updates their options, and fills pg-boss's queue cache. A cache miss inside a
- * transaction would take a second connection, and would deadlock when the pool has none left.
+ * Creates the queues of the operations, or updates their options. Also fills pg-boss's queue cache. On a cache miss in
+ * a transaction, pg-boss would take a second connection, and would deadlock if the pool had none left.
  */
 export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
   for (const operation of operations) {
@@ -122,8 +135,8 @@ export interface QueueEntry {
 /**
  * Enqueues jobs within the transaction.
  *
- * @throws Error when a queue did not take every job. pg-boss reports a missing queue or a duplicate id only by
- *   returning fewer ids, and the commit would succeed.
+ * @throws Error when pg-boss did not insert every job. For a missing queue or a duplicate id, pg-boss throws no error
+ *   itself: it only returns fewer ids, and the commit would succeed.
  */
 export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
@@ -137,7 +150,7 @@ export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: rea
     const taken = await boss.insert(operation.name, jobs, { db: bossOn(trx), returnId: true })
     if (taken?.length !== jobs.length) {
       throw new Error(
-        `The queue '${operation.name}' is missing or rejected a job: start the API or a worker again, which creates missing queues`,
+        `The queue '${operation.name}' is missing or rejected a job. Restart the API to create missing queues.`,
       )
     }
   }

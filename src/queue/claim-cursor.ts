@@ -1,28 +1,29 @@
 import { type Kysely, sql } from 'kysely'
 import type { Tables } from '../db/tables.ts'
 import { dutyCyclePause } from '../primitives/periodic.ts'
-import type { ClaimedRow } from './claim.ts'
+import { type ClaimedRow, claimedColumns } from './claim.ts'
 
 /** Claims that scan the whole queue take at most this share of the time. */
 const maxFullScanShare = 0.1
-/** Each claim starts this much earlier: a slow transaction may commit a job after a newer job was claimed. */
+/** How far before the floor each claim starts. A slow transaction may commit a job after a newer job was claimed. */
 const overlap = sql`interval '250 ms'`
 
 export interface CursorRow extends ClaimedRow {
   waitedSeconds: number
-  /** Creation time of the oldest job in the same claim. */
+  /** Creation time of the oldest job of the same claim. */
   floor: string
 }
 
 /**
- * Claims the due jobs of one queue. Most claims start where the last one started. While a transaction holds an old
- * snapshot, the index keeps an entry for every row claimed since, and a claim from the start of the queue reads all of
- * them. Such full scans take at most a tenth of the time.
+ * Claims the due jobs of one queue. Most claims skip the oldest jobs of the queue: they start at the floor, the
+ * creation time of the oldest job of the previous claim. A claim that starts at the beginning of the queue is a full
+ * scan. It is slow while a transaction holds an old snapshot: the index then keeps an entry for every row that was
+ * claimed since, and the full scan reads all of these entries. Full scans take at most a tenth of the time.
  */
 export class ClaimCursor {
   readonly #db: Kysely<Tables>
   readonly #queue: string
-  /** Where the next claim starts: the creation time of the oldest job of the last one. */
+  /** The creation time of the oldest job of the previous claim. The next claim starts there. */
   #floor: string | undefined
   #nextFullScanAt = Number.NEGATIVE_INFINITY
   #wasFull = false
@@ -34,13 +35,13 @@ export class ClaimCursor {
 
   /**
    * @param limit maximum number of jobs
-   * @param onMore called when the next full scan is allowed, if jobs before the start of this claim may be due
+   * @param onMore called if this claim may have skipped due jobs, as soon as a full scan is allowed
    */
   async claim(limit: number, onMore?: () => void): Promise<CursorRow[]> {
     const startedAt = performance.now()
     const from = startedAt < this.#nextFullScanAt ? this.#floor : undefined
     const { rows } = await sql<CursorRow>`
-      select id, retry_count as "retryCount", data, waited_seconds as "waitedSeconds", floor
+      select ${claimedColumns}, waited_seconds as "waitedSeconds", floor
       from accepted.claim(${this.#queue}, ${limit}, coalesce(${from ?? null}::timestamptz - ${overlap}, '-infinity'))`.execute(
       this.#db,
     )
@@ -48,7 +49,7 @@ export class ClaimCursor {
     if (from === undefined) this.#nextFullScanAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
     this.#floor = rows[0]?.floor ?? from
     const isFull = rows.length === limit
-    // The last claim was full. Its jobs may have had a higher priority, so older jobs of a lower priority may be left.
+    // The previous claim was full. If its jobs had a higher priority, older jobs with a lower priority may be left.
     if (onMore && this.#wasFull && !isFull && from !== undefined) this.#callAtNextFullScan(onMore)
     this.#wasFull = isFull
     return rows

@@ -7,23 +7,26 @@ import { queueJob } from './schema.ts'
 /** A job that this worker holds: no other worker can claim it until it is completed, failed, released or rescued. */
 export interface Claim {
   /**
-   * The queue row and the number of its attempt. Statements about the claim check both, so a lost claim changes
-   * nothing.
+   * The id and the retry count of the queue row. Every statement on a claim checks both, so it changes nothing when the
+   * claim is lost.
    */
   queued: Pick<Job, 'id' | 'retryCount'>
   /** The id in `accepted.job`. */
   jobId: string
   payload: unknown
-  /** Counts from 1. */
+  /** The number of the attempt, from 1. */
   attempt: number
-  /** A worker died while it held the job, so the job now runs alone. */
+  /** Whether the job now runs alone, because a worker died while it held the job. */
   isQuarantined: boolean
-  /** Seconds between the time the job was due and the claim. */
+  /** Seconds from when the job was due until it was claimed. */
   waitedSeconds: number | undefined
 }
 
-/** The columns of a queue row that a claim is created from. */
+/** The columns of a queue row that a claim needs. */
 export type ClaimedRow = Pick<Job<QueueData>, 'id' | 'retryCount' | 'data'>
+
+/** The select list for a {@link ClaimedRow}. */
+export const claimedColumns = sql`id, retry_count as "retryCount", data`
 
 /** Creates a claim from an active queue row. */
 export const claimOf = (
@@ -31,7 +34,7 @@ export const claimOf = (
   { isQuarantined = false, waitedSeconds }: { isQuarantined?: boolean; waitedSeconds?: number | undefined } = {},
 ): Claim => ({
   queued: { id, retryCount },
-  // Another program may have inserted the row without a job id. Such a row has no status row and never runs.
+  // Another program may have inserted the row without a job id. Then `accepted.job` has no such job, and it never runs.
   jobId: isUuid(data?.job) ? data.job : id,
   payload: data?.payload,
   attempt: retryCount + 1,
@@ -39,14 +42,14 @@ export const claimOf = (
   waitedSeconds,
 })
 
-/** A condition on `job`, a queue row: it belongs to one of the claims. */
+/** A condition on `job`, a queue row: the row belongs to one of the claims. */
 export const claimIdIn = (claims: readonly Claim[]): RawBuilder<boolean> =>
   sql`job.id = any(${claims.map(({ queued }) => queued.id)}::uuid[])`
 
 /**
- * A condition on `job`, a queue row: it belongs to one of the claims and is still active in the attempt that was
- * claimed. The attempts are passed as one JSON value and looked up by id, because a join with a list compares every row
- * with every element.
+ * A condition on `job`, a queue row: the row belongs to one of the claims, and is still active in the claimed attempt.
+ * The retry counts are passed as one JSON object and looked up by id. A join with a list would compare every row with
+ * every element.
  */
 export const isHeldIn = (claims: readonly Claim[]): RawBuilder<boolean> => {
   const retryCounts = Object.fromEntries(claims.map(({ queued }) => [queued.id, queued.retryCount]))
@@ -62,13 +65,13 @@ export const isHeartbeatOlderThan = (seconds: RawBuilder<unknown>): RawBuilder<b
 /** A condition on `job`, a queue row: the job waits and is due. */
 export const isDue: RawBuilder<boolean> = sql`job.state < 'active' and job.start_after <= now()`
 
-/** A condition on `job`, a queue row: the job waits, is due, and may be claimed together with other jobs. */
+/** A condition on `job`, a queue row: the job waits, is due and is not blocked. Jobs in quarantine are blocked. */
 export const isClaimable: RawBuilder<boolean> = sql`${isDue} and not job.blocked`
 
 /** The order in which due jobs are claimed. It matches the index that claims use. */
 export const claimOrder: RawBuilder<unknown> = sql`job.priority desc, job.created_on`
 
-/** An array expression: the ids in `accepted.job` of those claims that are still held. */
+/** An array expression: the `accepted.job` ids of the claims that are still held. */
 export const heldJobIds = (queue: string, claims: readonly Claim[]): RawBuilder<string[]> => {
   const jobIds = Object.fromEntries(claims.map(({ queued, jobId }) => [queued.id, jobId]))
   return sql`array(

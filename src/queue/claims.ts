@@ -5,12 +5,15 @@ import { type LockWait, rowLock } from '../db/locks.ts'
 import type { JobErrorColumn } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { bossOn, type PgBoss, type QueueData } from './boss.ts'
-import { type Claim, type ClaimedRow, claimOf, isDue, isHeartbeatOlderThan, isHeldIn } from './claim.ts'
+import { type Claim, type ClaimedRow, claimedColumns, claimOf, isDue, isHeartbeatOlderThan, isHeldIn } from './claim.ts'
 import { ClaimCursor } from './claim-cursor.ts'
-import { LostClaim } from './errors.ts'
+import { LostClaim } from './lost-claim.ts'
 import { queueJob, queueSchema } from './schema.ts'
 
-/** The claims of one operation. Every method that changes claims throws {@link LostClaim} when one is lost. */
+/**
+ * The claims of one operation. Every method that changes claims throws {@link LostClaim} when one of the claims is
+ * lost.
+ */
 export class Claims {
   readonly #database: Database
   readonly #boss: PgBoss
@@ -27,7 +30,7 @@ export class Claims {
   /**
    * Claims up to `limit` due jobs with SKIP LOCKED.
    *
-   * @param onMore called later, when another claim may find older jobs
+   * @param onMore called later, if another claim may then find older jobs
    */
   async claim(limit: number, onMore?: () => void): Promise<Claim[]> {
     if (this.#operation.groupConcurrency === undefined) {
@@ -37,7 +40,10 @@ export class Claims {
     return (await this.#claimOfGroups(limit)).map((job) => claimOf(job, { waitedSeconds: waitedSeconds(job) }))
   }
 
-  /** Claims a quarantined job by its queue row. Returns undefined when another worker holds it or its group is full. */
+  /**
+   * Claims a quarantined job by its queue row. Returns undefined when another worker holds the job, or when the job's
+   * group is full.
+   */
   async claimQuarantined(queueId: string): Promise<Claim | undefined> {
     const maxOfGroup = this.#operation.groupConcurrency ?? null
     // pg-boss cannot claim one specific job, so this statement sets the columns that pg-boss would set.
@@ -51,7 +57,7 @@ export class Claims {
             select count(*) from ${queueJob} other
             where other.name = ${this.#operation.name} and other.group_id = job.group_id and other.state = 'active'
           ))
-        returning id, retry_count as "retryCount", data`.execute(trx),
+        returning ${claimedColumns}`.execute(trx),
     )
     return rows[0] && claimOf(rows[0], { isQuarantined: true })
   }
@@ -69,14 +75,15 @@ export class Claims {
    *
    * @param retryAfterSeconds the pause before the next attempt; `never` for no next attempt. Default: the operation's
    *   retry policy.
+   * @returns the pause before the next attempt, in seconds; undefined when there is none
    */
   async fail(
     trx: AnyTransaction,
     claim: Claim,
     error: JobErrorColumn,
     retryAfterSeconds?: number | 'never',
-  ): Promise<void> {
-    // pg-boss compares its own count of retries with retry_limit, and takes the pause from the row.
+  ): Promise<number | undefined> {
+    // pg-boss decides by the queue row: it compares retry_count with retry_limit, and takes the pause from retry_delay.
     const change =
       retryAfterSeconds === 'never'
         ? sql`retry_limit = retry_count`
@@ -92,19 +99,24 @@ export class Claims {
       { ...error },
       { db: bossOn(trx) },
     )
-    // pg-boss returns the number of changed rows and leaves it out of its types.
+    // `affected` is the number of changed rows. The types of pg-boss do not contain it.
     assertAllHeld((response as object as { affected: number }).affected, [claim])
+    if (retryAfterSeconds === 'never') return undefined
+    const { rows } = await sql<{ seconds: number }>`
+      select extract(epoch from start_after - now())::float8 as seconds
+      from ${queueJob} where name = ${this.#operation.name} and id = ${claim.queued.id}`.execute(trx)
+    return rows[0]?.seconds
   }
 
   /**
    * Releases claims without using up their attempts.
    *
-   * @param delaySeconds before the jobs are due again
+   * @param delaySeconds how long until the jobs are due again
    */
   async release(trx: AnyTransaction, claims: readonly Claim[], delaySeconds: number): Promise<void> {
     if (claims.length === 0) return
     const quarantined = claims.filter(({ isQuarantined }) => isQuarantined)
-    // Without started_on the next claim does not count as a retry.
+    // Clears started_on, so that the next claim does not count as a retry.
     const { numAffectedRows } = await sql`
       update ${queueJob} set
         state = case when retry_count = 0 then 'created' else 'retry' end::${sql.raw(queueSchema)}.job_state,
@@ -115,9 +127,10 @@ export class Claims {
   }
 
   /**
-   * Locks the claims that are still active in their attempt, whichever worker holds them, and returns them.
+   * Locks the queue rows that are still active in the claimed attempt, and returns their claims. Any worker may hold
+   * these claims.
    *
-   * @param options.isOverdue only those whose heartbeat is overdue
+   * @param options.isOverdue whether to lock only rows whose heartbeat is overdue
    */
   async lock(
     trx: AnyTransaction,
@@ -135,7 +148,7 @@ export class Claims {
     return claims.filter(({ queued }) => locked.has(queued.id))
   }
 
-  /** Returns the claims that are still active in their attempt, locked or not. */
+  /** Returns the claims that are still active in their attempt. Takes no locks and waits for no lock. */
   async findHeld(trx: AnyTransaction, claims: readonly Claim[]): Promise<Claim[]> {
     if (claims.length === 0) return []
     const { rows } = await sql<{ id: string }>`
@@ -144,8 +157,8 @@ export class Claims {
     return claims.filter(({ queued }) => held.has(queued.id))
   }
 
-  /** Builds a statement that returns a row when the claim is no longer held in its attempt. */
-  endProof(claim: Claim): RawBuilder<unknown> {
+  /** Builds a statement that returns a row when the claim is no longer held, and no row while it is held. */
+  notHeldProof(claim: Claim): RawBuilder<unknown> {
     return sql`
       select where not exists (
         select from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn([claim])}
@@ -153,8 +166,8 @@ export class Claims {
   }
 
   /**
-   * Rescues jobs from a dead worker. They are due immediately, with as many attempts left as before. The next claim has
-   * a new attempt number, so the old claim is lost if the worker comes back.
+   * Rescues jobs from a dead worker. The jobs are due immediately, and have as many attempts left as before. The next
+   * claim has a new attempt number. So if the worker was not dead and continues, its old claim is lost.
    *
    * @param options.isQuarantined whether only {@link claimQuarantined} may claim the jobs
    */
@@ -171,7 +184,7 @@ export class Claims {
     assertAllHeld(Number(numAffectedRows), claims)
   }
 
-  /** Claims through pg-boss, because it counts the running jobs of each group. */
+  /** Claims through pg-boss, because pg-boss counts the running jobs of each group. */
   #claimOfGroups(limit: number): Promise<JobWithMetadata<QueueData>[]> {
     return this.#oneAtATime((trx) =>
       this.#boss.fetch<QueueData>(this.#operation.name, {
@@ -184,8 +197,8 @@ export class Claims {
   }
 
   /**
-   * Runs one claim at a time: two claims that count the running jobs of a group at the same time would both take its
-   * last free place.
+   * Runs one claim of the operation at a time. Otherwise, two claims could count the running jobs of a group at the
+   * same time, and both would take the last free place in the group.
    */
   #oneAtATime<Result>(work: (trx: AnyTransaction) => Promise<Result>): Promise<Result> {
     return this.#database.kysely.transaction().execute(async (trx) => {
@@ -197,7 +210,7 @@ export class Claims {
   }
 }
 
-// Both times are from the database's clock, because this machine's may be wrong.
+// Both times come from the clock of the database, because the clock of this machine may be wrong.
 const waitedSeconds = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
   startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
 

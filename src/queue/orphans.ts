@@ -4,10 +4,11 @@ import { heartbeatIntervalMs } from './heartbeat.ts'
 import { queueJob } from './schema.ts'
 
 /**
- * A subselect of queue rows whose heartbeat is overdue, the oldest first: name, id, retry count and data.
+ * A subselect of queue rows whose heartbeat is overdue, the oldest heartbeat first. Columns: name, id, retry_count,
+ * data.
  *
  * @param queue an expression: the name of the queue
- * @param heartbeatSeconds an expression
+ * @param heartbeatSeconds an expression: the age in seconds at which a heartbeat is overdue
  */
 export const orphanedJobs = (
   queue: RawBuilder<unknown>,
@@ -19,7 +20,7 @@ export const orphanedJobs = (
   order by heartbeat_on limit ${limit}
 )`
 
-/** Builds a condition that is true when an active job other than this one has missed two heartbeats. */
+/** Builds a condition that is true when another active job has missed two heartbeats. */
 export const isAnotherHeartbeatMissing = (
   queue: RawBuilder<unknown>,
   queueId: RawBuilder<unknown>,

@@ -3,14 +3,17 @@ import type { AnyTransaction } from '../operation.ts'
 import { queueJob } from './schema.ts'
 
 /**
- * How the queue row of a pending job disagrees with its status: it has ended (`failed`, `completed`, `cancelled`), is
- * `missing`, is `waiting` although the job is shown as running, or is `blocked` without a reason.
+ * How the queue row of a pending job disagrees with the job's status:
+ * - `failed`, `completed`, `cancelled`: the queue row has ended.
+ * - `missing`: there is no queue row.
+ * - `waiting`: the queue row waits, although the job's status is `running`.
+ * - `blocked`: the queue row is blocked, although the job is not in quarantine.
  */
 export type Discrepancy = 'failed' | 'completed' | 'cancelled' | 'missing' | 'waiting' | 'blocked'
 
 /**
- * Joins `job`, a row of `accepted.job`, with its queue row as `queued`. Each row is looked up by itself: a plan for a
- * join of both tables may read the whole queue.
+ * Joins `job`, a row of `accepted.job`, with its queue row, which gets the alias `queued`. The lateral join looks up
+ * each queue row separately. A plain join of the two tables might read the whole queue.
  */
 export const joinQueueRow = sql`
   left join lateral (
@@ -18,7 +21,7 @@ export const joinQueueRow = sql`
     where row.name = job.operation and row.id = job.id limit 1
   ) queued on true`
 
-/** An expression after {@link joinQueueRow}: the discrepancy, or null. */
+/** An expression for a query with {@link joinQueueRow}: the discrepancy, or null. */
 export const discrepancy: RawBuilder<Discrepancy | null> = sql`
   case
     when queued.state is null then 'missing'
@@ -28,22 +31,22 @@ export const discrepancy: RawBuilder<Discrepancy | null> = sql`
       and not exists (select from accepted.quarantine where job_id = job.id) then 'blocked'
   end`
 
-/** An expression after {@link joinQueueRow}: the payload, or null. */
+/** An expression for a query with {@link joinQueueRow}: the payload, or null. */
 export const queuedPayload = sql`queued.data -> 'payload'`
 
 /**
- * A subselect: pending jobs whose queue row was canceled or failed since a time, or at an unknown time, because the row
- * was changed by hand. Columns: id, completed_on.
+ * A subselect: pending jobs whose queue row was canceled or failed at the time `since` or later. Also includes queue
+ * rows without an end time, which were changed by hand. Columns: id, ended_at.
  */
 export const endedInQueueSince = (since: RawBuilder<unknown>, isPending: RawBuilder<boolean>, limit: number) => sql`(
-  select job.id, row.completed_on from ${queueJob} row
+  select job.id, row.completed_on as ended_at from ${queueJob} row
   join accepted.job on job.id = row.id
   where row.state in ('cancelled', 'failed') and (row.completed_on >= ${since} or row.completed_on is null)
     and ${isPending}
   order by row.completed_on nulls first limit ${limit}
 )`
 
-/** Returns the ids of the jobs that have a queue row under another id, because pg-boss has recreated the row. */
+/** Returns the ids of the jobs whose queue row pg-boss has re-created under another id. */
 export async function findRecreated(
   trx: AnyTransaction,
   jobs: readonly { id: string; operation: string }[],

@@ -1,6 +1,8 @@
 import { type RawBuilder, sql } from 'kysely'
 
-/** The schema of our own pg-boss. An app's pg-boss in its own schema is never read or migrated. */
+/**
+ * The schema of our pg-boss. An app may use pg-boss itself, in another schema. We never read or migrate that schema.
+ */
 export const queueSchema = 'accepted_queue'
 
 /** pg-boss's table of jobs, for `from`, `update` and `delete`; its alias is `job`. */

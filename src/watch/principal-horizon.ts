@@ -1,27 +1,27 @@
 interface Horizons {
   /** Every change before this time has been delivered. */
   delivered?: Date | undefined
-  /** The horizon that the last poll read. A later poll sees everything before it. */
+  /** The visibility horizon that the last poll read. The next poll sees every change before this time. */
   read?: Date | undefined
 }
 
-/** Tracks how far back the next poll must read the changes of the watched principals. */
+/** Tracks from which time on the next poll must read the changes of the watched principals. */
 export class PrincipalHorizon {
-  // reset() replaces this object. A poll that is in progress then updates the old one, which has no effect.
+  // reset() replaces this object. A poll that is in progress then updates the old object, which has no effect.
   #horizons: Horizons = {}
   #requested: Date | undefined
 
-  /** Every change before this time has been delivered. Undefined when that is unknown. */
+  /** Every change before this time has been delivered. Undefined if this time is unknown. */
   get delivered(): Date | undefined {
     return this.#horizons.delivered && earlier(this.#requested, this.#horizons.delivered)
   }
 
-  /** Makes the next poll read back to a time, or further. */
+  /** Makes the next poll read all changes since the given time, or since an earlier time. */
   request(since: Date): void {
     this.#requested = earlier(this.#requested, since)
   }
 
-  /** Forgets everything. Otherwise a watch that starts later would get all changes since the last watch stopped. */
+  /** Clears all horizons. Otherwise the next watch would get all changes since the last watch stopped. */
   reset(): void {
     this.#horizons = {}
     this.#requested = undefined
@@ -30,8 +30,8 @@ export class PrincipalHorizon {
   /**
    * Starts a poll.
    *
-   * @returns `since`: how far back to read; `complete`: takes the horizon that was read, after the changes were
-   *   delivered
+   * @returns `since`: the poll must read all changes since this time; `complete`: call it after the changes are
+   *   delivered, with the visibility horizon that the poll read
    */
   startPoll(): { since: Date | undefined; complete(read: Date): void } {
     const horizons = this.#horizons

@@ -1,10 +1,13 @@
-/** The pause after a query, as a multiple of its duration. With 4, quick queries use a fifth of a connection's time. */
-const gatherFactor = 4
-const maxGatherMs = 25
-/** After a quiet time, this much of it counts as pause. The few notifications of a single job then do not wait. */
-const maxCreditMs = 10
+/**
+ * The pause after a query, as a multiple of the query's duration. With 4, short queries use a connection for a fifth of
+ * the time.
+ */
+const pauseFactor = 4
+const maxQueryPauseMs = 25
+/** After idle time, the next pause is shorter by up to this much. A few notifications are then read without a pause. */
+const maxPauseCreditMs = 10
 
-/** Spaces queries, so that notifications that arrive in quick succession share one. */
+/** Adds pauses between queries, so that notifications in quick succession share one query. */
 export class QueryPacing {
   #nextAt = Number.NEGATIVE_INFINITY
 
@@ -17,7 +20,7 @@ export class QueryPacing {
   queryEnded(startedAt: number): void {
     const endedAt = performance.now()
     const took = endedAt - startedAt
-    const gather = Math.min(gatherFactor * took, maxGatherMs)
-    this.#nextAt = Math.max(this.#nextAt + took, endedAt - maxCreditMs) + gather
+    const pause = Math.min(pauseFactor * took, maxQueryPauseMs)
+    this.#nextAt = Math.max(this.#nextAt + took, endedAt - maxPauseCreditMs) + pause
   }
 }

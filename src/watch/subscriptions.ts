@@ -3,12 +3,10 @@ import { validate as isUuid } from 'uuid'
 import type { Job } from '../jobs/job.ts'
 import { BoundedMap } from '../primitives/bounded-map.ts'
 
-/** Receives a job that has changed. A job may come twice without a change: compare its sequence. */
+/** Receives a changed job. The same version of a job may be delivered twice, with the same sequence. */
 export type OnChange = (job: Job) => void
 
-/**
- * Number of delivered sequences to remember for a principal. A poll that finds more than half as many jobs raises it.
- */
+/** At least this many delivered sequences are remembered for each principal. A large poll raises this number. */
 const minRememberedJobs = 10_000
 const maxDeliveriesPerTurn = 1_000
 
@@ -29,7 +27,7 @@ export class Subscriptions {
   readonly #principals = new Map<string, WatchedPrincipal>()
   readonly #onError: (error: Error) => void
 
-  /** @param onError receives what a listener throws; the other listeners still get the job */
+  /** @param onError receives an error that a listener throws. The other listeners still get the job. */
   constructor(onError: (error: Error) => void) {
     this.#onError = onError
   }
@@ -55,7 +53,7 @@ export class Subscriptions {
   }
 
   addJob(givenId: string, onChange: OnChange): () => void {
-    // Postgres rejects the whole query for one malformed id.
+    // Postgres rejects the whole query if one id is malformed.
     if (!isUuid(givenId)) return () => {}
     // Postgres returns ids in lower case.
     const id = givenId.toLowerCase()
@@ -71,7 +69,7 @@ export class Subscriptions {
     return addListener(this.#principals, principal, watched, onChange)
   }
 
-  /** Delivers the changes that are new. Lets the event loop turn after every 1,000 jobs, so that clients can read. */
+  /** Delivers only new changes. After every 1,000 jobs, it lets the event loop run, so that sockets can send data. */
   async deliver(jobs: readonly Job[]): Promise<void> {
     this.#rememberAll(jobs)
     for (const [index, job] of jobs.entries()) {
@@ -80,7 +78,7 @@ export class Subscriptions {
     }
   }
 
-  /** While a transaction is open, every poll finds the same changes again. Forgotten ones would be delivered again. */
+  /** Makes room for the sequences of all jobs. While a transaction is open, every poll finds the same jobs again. */
   #rememberAll(jobs: readonly Job[]): void {
     const counts = new Map<string, number>()
     for (const { principal } of jobs) counts.set(principal, (counts.get(principal) ?? 0) + 1)
@@ -112,7 +110,7 @@ export class Subscriptions {
   }
 }
 
-/** @returns removes the listener, and the entry with its last one */
+/** @returns a function that removes the listener. It also removes the entry if no other listener is left. */
 function addListener<Watched extends { listeners: Set<OnChange> }>(
   entries: Map<string, Watched>,
   key: string,

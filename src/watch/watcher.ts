@@ -7,18 +7,18 @@ import { PrincipalHorizon } from './principal-horizon.ts'
 import { QueryPacing } from './query-pacing.ts'
 import { type OnChange, Subscriptions } from './subscriptions.ts'
 
-/** The fallback for lost notifications. */
-const pollIntervalMs = 500
+/** The poll finds changes whose notification was lost. */
+const changePollIntervalMs = 500
 
 export interface WatcherOptions {
-  /** Receives failed queries, a broken listener and what an {@link OnChange} throws; the watcher continues. */
+  /** Receives the errors of queries, of the listening connection and of listeners. The watcher continues. */
   onError: (error: Error) => void
 }
 
 /**
- * Delivers job changes to any number of waiters in a process. One connection receives the notifications of all jobs,
- * and notifications in quick succession share one query. Because notifications may be lost, a poll reads everything
- * that is watched twice a second.
+ * Delivers job changes to any number of listeners in a process. One connection receives the notifications of all jobs.
+ * Notifications in quick succession share one query. Notifications may be lost. A poll therefore also reads the changes
+ * of all watched jobs twice a second.
  */
 export class Watcher {
   readonly #database: Database
@@ -43,11 +43,11 @@ export class Watcher {
       onListening: () => this.#poll(),
       onError,
     })
-    this.#pollTimer = setInterval(() => this.#poll(), pollIntervalMs)
+    this.#pollTimer = setInterval(() => this.#poll(), changePollIntervalMs)
   }
 
   /**
-   * Watches a job. Read the job after this call, or a change between the two steps is missed.
+   * Watches a job. Read the job only after this call. Otherwise a change may be missed.
    *
    * @returns a function that stops watching
    */
@@ -56,7 +56,7 @@ export class Watcher {
   }
 
   /**
-   * Watches all jobs of a principal, including future ones. Polls cover them only after {@link pollSince}.
+   * Watches all jobs of a principal, including future jobs. Polls read their changes only after {@link pollSince}.
    *
    * @returns a function that stops watching
    */
@@ -65,20 +65,20 @@ export class Watcher {
   }
 
   /**
-   * Makes the next poll of the principals' jobs read back to a time, or further.
+   * Makes the next poll read all changes of the watched principals' jobs since the given time or an earlier time.
    *
-   * @param since a visibility horizon that was read after the principal was watched and before its jobs were read
+   * @param since a visibility horizon: read it after `watchPrincipal` is called and before the jobs are read
    */
   pollSince(since: Date): void {
     this.#horizon.request(since)
   }
 
-  /** Every change of a watched principal's jobs before this time has been delivered. Undefined when that is unknown. */
+  /** All changes of the watched principals' jobs before this time have been delivered. Undefined if it is unknown. */
   get visibilityHorizon(): Date | undefined {
     return this.#horizon.delivered
   }
 
-  /** How many jobs and principals are watched. */
+  /** The number of watched jobs and of watched principals. */
   get size(): { jobs: number; principals: number } {
     return this.#subscriptions.size
   }
@@ -127,13 +127,13 @@ export class Watcher {
       await this.#subscriptions.deliver(jobs)
       if (visibilityHorizon) poll?.complete(visibilityHorizon)
     } catch (error) {
-      // The next poll finds what this query missed.
+      // The next poll finds the changes that this query could not read.
       this.#onError(error as Error)
     }
     this.#pacing.queryEnded(startedAt)
   }
 
-  /** A poll reads all watched jobs. Any other query reads only those that were notified. */
+  /** A poll reads all watched jobs. Any other query reads only the watched jobs for which a notification arrived. */
   #takeQuery(poll: { since: Date | undefined } | undefined): ChangeQuery {
     const notified = [...this.#notified]
     this.#notified = new Set()

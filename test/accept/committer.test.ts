@@ -13,7 +13,7 @@ import { type EffectTables, openJobs, writeEffects } from '../support/jobs.ts'
 import { startCommitBreaker } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 
-/** The word decides what `accept` does with the request. */
+/** Some values of `word` make `accept` fail, wait or refuse the request. */
 const note = defineOperation({
   name: 'note.create',
   route: { method: 'POST', url: '/notes' },
@@ -36,9 +36,9 @@ const note = defineOperation({
     )
   },
 })
-/** How many more times the word `breaks` terminates its backend. */
+/** How many more times a request with the word `breaks` terminates its backend. */
 let terminations = 0
-/** The word `hangs` waits for this. */
+/** A request with the word `hangs` waits for this promise. */
 let hanging = Promise.withResolvers<void>()
 
 async function setUp(t: Test) {
@@ -65,11 +65,11 @@ const keyed = (key: string, word = 'x', fill = 0): AcceptEntry =>
 
 const kinds = (outcomes: readonly { kind: string }[]) => outcomes.map(({ kind }) => kind)
 
-t.test('Requests that arrive together share transactions', async (t) => {
+t.test('requests that arrive together share transactions', async (t) => {
   const { jobs, committer } = await setUp(t)
   const outcomes = await Promise.all(Array.from({ length: 200 }, () => committer.submit(entryOf('x'))))
   t.same(new Set(kinds(outcomes)), new Set(['accepted']))
-  // The first two requests start two transactions at once; the others are batched while these run.
+  // The first two requests start two transactions. While these transactions run, the other requests are batched.
   const [{ transactions }] = await jobs.query(
     'select count(distinct xmin::text)::integer as transactions from accepted.job',
   )
@@ -77,7 +77,7 @@ t.test('Requests that arrive together share transactions', async (t) => {
   t.match(await jobs.query('select count(*)::integer from effect'), [{ count: 200 }])
 })
 
-t.test('Each request of a batch gets its own job', async (t) => {
+t.test('each request of a batch gets its own job', async (t) => {
   const { jobs, committer } = await setUp(t)
   const entries = Array.from({ length: 50 }, (_, n) => (n % 2 ? keyed(`k${n}`, `w${n}`) : entryOf(`w${n}`)))
   const outcomes = await Promise.all(entries.map(committer.submit))
@@ -90,7 +90,7 @@ t.test('Each request of a batch gets its own job', async (t) => {
   }
 })
 
-t.test('A request that fails or is refused does not affect the others of its batch', async (t) => {
+t.test('a request that fails or is refused does not affect the other requests of its batch', async (t) => {
   const { committer, readEffects } = await setUp(t)
   const words = Array.from({ length: 40 }, (_, n) => ({ 7: 'bad', 20: 'refused', 33: 'bad' })[n] ?? 'good')
   const outcomes = await Promise.allSettled(words.map((word) => committer.submit(entryOf(word))))
@@ -106,24 +106,27 @@ t.test('A request that fails or is refused does not affect the others of its bat
 })
 
 for (const lockWait of ['wait', 'skip'] as const) {
-  t.test(`Of several requests with one key in a batch, the first becomes a job (${lockWait})`, async (t) => {
-    const { jobs } = await setUp(t)
-    const entries = [keyed('k'), keyed('k'), keyed('k', 'other', 1), keyed('l')]
-    const outcomes = await jobs.database.kysely
-      .transaction()
-      .execute((trx) => accept(jobs.boss, trx as unknown as AnyTransaction, entries, lockWait))
-    const [first] = entries
-    t.match(outcomes, [
-      { kind: 'accepted', job: { id: first?.id } },
-      { kind: 'replayed', jobId: first?.id },
-      { kind: 'key-reused' },
-      { kind: 'accepted' },
-    ])
-    t.match(await jobs.query('select count(*)::integer from effect'), [{ count: 2 }])
-  })
+  t.test(
+    `when requests of a batch have the same key, only the first request becomes a job (lockWait: ${lockWait})`,
+    async (t) => {
+      const { jobs } = await setUp(t)
+      const entries = [keyed('k'), keyed('k'), keyed('k', 'other', 1), keyed('l')]
+      const outcomes = await jobs.database.kysely
+        .transaction()
+        .execute((trx) => accept(jobs.boss, trx as unknown as AnyTransaction, entries, lockWait))
+      const [first] = entries
+      t.match(outcomes, [
+        { kind: 'accepted', job: { id: first?.id } },
+        { kind: 'replayed', jobId: first?.id },
+        { kind: 'key-reused' },
+        { kind: 'accepted' },
+      ])
+      t.match(await jobs.query('select count(*)::integer from effect'), [{ count: 2 }])
+    },
+  )
 }
 
-t.test('Concurrent requests with one key become one job, also over several processes', async (t) => {
+t.test('concurrent requests with the same key become one job, even in several processes', async (t) => {
   const { jobs, committer, openCommitter } = await setUp(t)
   const another = openCommitter()
   const outcomes = await Promise.all(
@@ -134,7 +137,7 @@ t.test('Concurrent requests with one key become one job, also over several proce
   t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 3 }])
 })
 
-t.test('A request waits for the transaction that holds its key; requests with other keys do not', async (t) => {
+t.test('a request waits for the transaction that holds its key; requests with other keys do not wait', async (t) => {
   const { jobs, committer } = await setUp(t)
   const { kysely } = jobs.database
   const mayCommit = Promise.withResolvers<void>()
@@ -159,7 +162,7 @@ t.test('A request waits for the transaction that holds its key; requests with ot
   t.match(await duplicate, { kind: 'replayed', jobId: first.id })
 })
 
-t.test('A locked row delays only the requests that need it', async (t) => {
+t.test('a locked row delays only the requests that need this row', async (t) => {
   const { jobs, committer, readEffects } = await setUp(t)
   const { commit } = await beginTransaction(t, jobs.database, 'update account set balance = 10')
   let answeredCount = 0
@@ -170,7 +173,7 @@ t.test('A locked row delays only the requests that need it', async (t) => {
   )
   const others = await Promise.all(Array.from({ length: 20 }, () => committer.submit(entryOf('x'))))
   t.same(new Set(kinds(others)), new Set(['accepted']))
-  // By now each of them is accepted alone.
+  // By now the committer accepts each blocked request in a separate transaction.
   await until(async () => (await findBlockedBackends(jobs.query, 'update account%')).length === 3)
   t.equal(answeredCount, 0)
   await commit()
@@ -179,7 +182,7 @@ t.test('A locked row delays only the requests that need it', async (t) => {
   t.equal((await readEffects()).length, 23)
 })
 
-t.test('A slow or hanging request does not keep the others of its batch from being accepted', async (t) => {
+t.test('a slow or hanging request does not delay the other requests of its batch', async (t) => {
   const { committer, readEffects } = await setUp(t)
   hanging = Promise.withResolvers()
   const words = ['a', 'slow', 'b', 'hangs', 'c']
@@ -193,7 +196,7 @@ t.test('A slow or hanging request does not keep the others of its batch from bei
   t.match(await hangs, { kind: 'accepted' })
 })
 
-t.test('The statements of a request that is accepted alone have a timeout', async (t) => {
+t.test('the statements of a request that is accepted alone have a timeout', async (t) => {
   const { jobs } = await setUp(t)
   const settings = await jobs.database.kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
@@ -204,10 +207,10 @@ t.test('The statements of a request that is accepted alone have a timeout', asyn
   t.same(settings, [{ timeout: '30s' }])
 })
 
-t.test('A request that waits too long behind hanging requests gets a 503', async (t) => {
+t.test('a request that waits too long behind hanging requests gets a 503', async (t) => {
   const { committer, readEffects } = await setUp(t)
   hanging = Promise.withResolvers()
-  // The committer accepts at most four requests alone at the same time.
+  // At most four transactions with a single request run at the same time.
   const hangs = Array.from({ length: 4 }, () => committer.submit(entryOf('hangs')))
   const fifth = committer.submit(entryOf('hangs'))
   await t.rejects(fifth, { code: 'database-unavailable' })
@@ -217,7 +220,7 @@ t.test('A request that waits too long behind hanging requests gets a 503', async
   t.equal((await readEffects()).length, 5)
 })
 
-t.test('A batch whose connection breaks runs again, and each request gets one job', async (t) => {
+t.test('a batch whose connection breaks runs again, and each request gets one job', async (t) => {
   const { jobs, committer, readEffects } = await setUp(t)
   terminations = 1
   const outcomes = await Promise.all(['x', 'breaks', 'y'].map((word) => committer.submit(entryOf(word))))
@@ -226,7 +229,7 @@ t.test('A batch whose connection breaks runs again, and each request gets one jo
   t.match(await jobs.query('select count(*)::integer from accepted_queue.job'), [{ count: 3 }])
 })
 
-t.test('When the reply to the COMMIT of a batch is lost, each request is accepted once', async (t) => {
+t.test('when the reply to the COMMIT of a batch is lost, each request is accepted once', async (t) => {
   const { jobs, openCommitter, readEffects } = await setUp(t)
   const breaker = await startCommitBreaker(t, jobs.database.options.url, 'insert into accepted.job')
   const committer = openCommitter(breaker.url)
@@ -237,14 +240,11 @@ t.test('When the reply to the COMMIT of a batch is lost, each request is accepte
   t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 20 }])
 })
 
-t.test(
-  'While Postgres is down, every request is rejected, also those above the limit of waiting requests',
-  async (t) => {
-    const { openCommitter } = await setUp(t)
-    const committer = openCommitter('postgres://127.0.0.1:1/missing')
-    const outcomes = await Promise.allSettled(Array.from({ length: 10_300 }, () => committer.submit(entryOf('x'))))
-    const reasons = outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason.code : 'accepted'))
-    t.same(new Set(reasons), new Set(['ECONNREFUSED', 'database-unavailable']))
-    t.equal(reasons.at(-1), 'database-unavailable')
-  },
-)
+t.test('while Postgres is down, all 10,300 waiting requests are rejected', async (t) => {
+  const { openCommitter } = await setUp(t)
+  const committer = openCommitter('postgres://127.0.0.1:1/missing')
+  const outcomes = await Promise.allSettled(Array.from({ length: 10_300 }, () => committer.submit(entryOf('x'))))
+  const reasons = outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason.code : 'accepted'))
+  t.same(new Set(reasons), new Set(['ECONNREFUSED', 'database-unavailable']))
+  t.equal(reasons.at(-1), 'database-unavailable')
+})

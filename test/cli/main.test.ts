@@ -8,7 +8,7 @@ import { freePort, todosConfig } from '../support/program.ts'
 
 const config = ['--config', todosConfig]
 
-t.test('each command has help', async (t) => {
+t.test('each command has a help text', async (t) => {
   for (const command of ['dev', 'api', 'worker', 'migrate', 'keys', 'jobs', 'webhooks']) {
     const { code, out } = await run([command, '--help'])
     t.equal(code, 0)
@@ -16,17 +16,17 @@ t.test('each command has help', async (t) => {
   }
 })
 
-t.test('help advises against API and worker in one process', async (t) => {
+t.test('the help text advises against running API and worker in one process', async (t) => {
   for (const [command, option] of [
     ['dev', '--in-process'],
     ['api', '--with-worker'],
   ]) {
     const { out } = await run([command as string, '--help'])
-    t.match(out.replace(/\s+/g, ' '), new RegExp(`${option} .*least recommended`))
+    t.match(out.replace(/\s+/g, ' '), new RegExp(`${option} .*not recommended`))
   }
 })
 
-t.test('a wrong setting or argument is reported in one sentence, with exit code 1', async (t) => {
+t.test('if a setting or an argument is invalid, a command prints one error line and exits with code 1', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const nowhere = `postgres://ann:secret@127.0.0.1:${await freePort()}/none`
   for (const [args, env, sentence] of [
@@ -65,16 +65,19 @@ t.test('a wrong setting or argument is reported in one sentence, with exit code 
   }
 })
 
-t.test('API and worker do not start before the migrations, and name the command', async (t) => {
-  const DATABASE_URL = await createDatabase(t, { empty: true })
-  for (const command of ['api', 'worker']) {
-    const ran = await run([command, ...config], { DATABASE_URL, PORT: '0', WORKER_PORT: '0' })
-    t.equal(ran.code, 1)
-    t.match(ran.err, /^error: .*accepted migrate.*\n$/)
-  }
-})
+t.test(
+  'if migrations have not been applied, API and worker exit with an error that names the command to run',
+  async (t) => {
+    const DATABASE_URL = await createDatabase(t, { empty: true })
+    for (const command of ['api', 'worker']) {
+      const ran = await run([command, ...config], { DATABASE_URL, PORT: '0', WORKER_PORT: '0' })
+      t.equal(ran.code, 1)
+      t.match(ran.err, /^error: .*accepted migrate.*\n$/)
+    }
+  },
+)
 
-t.test('migrate prints what it applied, with human output and JSON', async (t) => {
+t.test('migrate prints the applied migrations, as text or JSON', async (t) => {
   const DATABASE_URL = await createDatabase(t, { empty: true })
   const first = await run(['migrate', ...config, '--json'], { DATABASE_URL })
   t.same(JSON.parse(first.out), { migrations: ['0001_accepted', '0001_todos'] })
@@ -84,7 +87,7 @@ t.test('migrate prints what it applied, with human output and JSON', async (t) =
   })
 })
 
-t.test('an incomplete configuration file is reported in one sentence', async (t) => {
+t.test('if the configuration file is incomplete, a command prints one error line', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-config-'))
   t.teardown(() => rm(directory, { recursive: true }))
   const file = join(directory, 'accepted.config.ts')

@@ -8,7 +8,7 @@ const app = await startApp(t)
 // biome-ignore lint/suspicious/noExplicitAny: the tests check bodies
 type Body = any
 
-/** Sends a request as Azure's SDKs do: follows redirects, and throws a RestError for any other status than 2xx. */
+/** Sends a request like Azure's SDKs: follows redirects, and throws a RestError if the status is not 2xx. */
 async function send(
   method: string,
   url: string,
@@ -33,7 +33,7 @@ async function send(
 interface PollOptions {
   resourceLocationConfig?: ResourceLocationConfig
   restoreFrom?: string
-  /** Simulates a service that sends only Location. */
+  /** Simulates a service that sends Location but not Operation-Location. */
   withoutOperationLocation?: boolean
 }
 
@@ -66,7 +66,7 @@ for (const resourceLocationConfig of [undefined, 'operation-location', 'location
   const options = { ...(resourceLocationConfig && { resourceLocationConfig }) }
   const configuration = resourceLocationConfig ?? 'default'
 
-  t.test(`A POST returns the resource (resource location: ${configuration})`, async (t) => {
+  t.test(`the poller of a POST returns the resource (resourceLocationConfig: ${configuration})`, async (t) => {
     const { poller, polled } = poll('POST', '/documents', { text: 'A letter' }, options)
     const result = await poller.pollUntilDone()
     t.match(result, { text: 'A letter', state: 'ready' })
@@ -75,28 +75,31 @@ for (const resourceLocationConfig of [undefined, 'operation-location', 'location
     t.same(
       new Set(polled.slice(0, -1)),
       new Set([`${app.url}/jobs/${result.id}`]),
-      'the requests before are for the monitor',
+      'all earlier requests are for the monitor',
     )
   })
 
-  t.test(`A POST returns the inline result (resource location: ${configuration})`, async (t) => {
-    const { poller } = poll('POST', '/word-counts', { text: 'three small words' }, options)
-    const result = await poller.pollUntilDone()
-    const isMonitor =
-      resourceLocationConfig === 'operation-location' || resourceLocationConfig === 'azure-async-operation'
-    t.match(result, isMonitor ? { status: 'succeeded', result: { words: 3 } } : { words: 3 })
-    t.equal(result.words === undefined, isMonitor)
-  })
+  t.test(
+    `the poller of a POST returns the inline result or the monitor (resourceLocationConfig: ${configuration})`,
+    async (t) => {
+      const { poller } = poll('POST', '/word-counts', { text: 'three small words' }, options)
+      const result = await poller.pollUntilDone()
+      const isMonitor =
+        resourceLocationConfig === 'operation-location' || resourceLocationConfig === 'azure-async-operation'
+      t.match(result, isMonitor ? { status: 'succeeded', result: { words: 3 } } : { words: 3 })
+      t.equal(result.words === undefined, isMonitor)
+    },
+  )
 }
 
-t.test('A PUT returns the resource', async (t) => {
+t.test('the poller of a PUT returns the resource', async (t) => {
   const { poller, polled } = poll('PUT', '/documents/azure', { text: 'A letter' })
   t.same(await poller.pollUntilDone(), { id: 'azure', text: 'A letter', state: 'ready' })
   t.match(polled[0], /\/jobs\/[0-9a-f-]{36}$/)
   t.equal(polled.at(-1), `${app.url}/documents/azure`)
 })
 
-t.test('A DELETE returns the final monitor', async (t) => {
+t.test('the poller of a DELETE returns the final monitor', async (t) => {
   await poll('PUT', '/documents/to-be-removed', { text: 'A letter' }).poller.pollUntilDone()
   const { poller, polled } = poll('DELETE', '/documents/to-be-removed')
   t.match(await poller.pollUntilDone(), { operation: 'document.remove', status: 'succeeded' })
@@ -104,7 +107,7 @@ t.test('A DELETE returns the final monitor', async (t) => {
   t.equal((await fetch(`${app.url}/documents/to-be-removed`)).status, 404)
 })
 
-t.test('A poller that knows only Location gets the result or the error', async (t) => {
+t.test('a poller that gets only Location returns the resource or rejects with the error', async (t) => {
   const options = { withoutOperationLocation: true }
   const { poller, polled } = poll('POST', '/documents', { text: 'A letter' }, options)
   t.match(await poller.pollUntilDone(), { text: 'A letter', state: 'ready' })
@@ -114,13 +117,13 @@ t.test('A poller that knows only Location gets the result or the error', async (
   t.equal(refused.poller.operationState?.status, 'failed')
 })
 
-t.test('The poller of a failed job rejects with the error of the job', async (t) => {
+t.test('the poller of a failed job rejects with the error of the job', async (t) => {
   const { poller } = poll('POST', '/checks', { text: 'There is a comma too many' })
   await t.rejects(poller.pollUntilDone(), { message: /failed\. text-refused\. There is a comma too many/ })
   t.equal(poller.operationState?.status, 'failed')
 })
 
-t.test('The poller of a canceled job rejects', async (t) => {
+t.test('the poller of a canceled job rejects', async (t) => {
   const { poller } = poll('POST', '/renderings', { name: 'canceled' })
   const result = poller.pollUntilDone()
   await poller.submitted()
@@ -131,7 +134,7 @@ t.test('The poller of a canceled job rejects', async (t) => {
 })
 
 t.test(
-  'A poller shows progress, can be aborted without affecting the job, and resumes from its serialised state',
+  'a poller reports progress; if it is aborted, the job continues, and a new poller can resume from the saved state',
   async (t) => {
     const { poller, progress } = poll('POST', '/renderings', { name: 'aborted' })
     await app.steer('aborted', { percent: 40, message: 'Reading' })

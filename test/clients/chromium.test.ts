@@ -10,7 +10,7 @@ import { metric, startApp } from './app/start.ts'
 const app = await startApp(t)
 const browser = await chromium.launch({
   executablePath: await sparticuz.executablePath(),
-  // Removes the arguments that disable the web security of the browser, because the tests depend on it.
+  // The tests need the web security of the browser. The arguments that disable it are therefore removed.
   args: [
     ...sparticuz.args.filter((arg) => !/^--(disable-web-security|single-process)$/.test(arg)),
     '--disable-background-networking',
@@ -20,7 +20,7 @@ t.teardown(() => browser.close())
 
 interface Opened {
   page: Page
-  /** Exceptions, and console messages about errors and violations of the Content-Security-Policy. */
+  /** Uncaught exceptions, and errors and warnings on the console. */
   problems: string[]
 }
 
@@ -47,17 +47,17 @@ async function open(t: Test, { width = 1280, ...options }: OpenOptions = {}): Pr
 
 const submit = async (path: string, body: object) => (await post(app.url + path, body)).body
 
-/** Waits until an element is visible and contains a text. */
+/** Waits until an element is visible and contains the given text. */
 const untilShows = (element: Locator, text: string) =>
   until(async () => (await element.isVisible()) && (await element.textContent())?.includes(text))
 
-/** Returns the element with an id. */
+/** Returns the element with the given id. */
 const byId = (page: Page, id: string) => page.locator(`#${id}`)
 
 /** Returns whether the page has been reloaded since `window.marked` was set. */
 const hasReloaded = (page: Page) => page.evaluate<boolean>('window.marked !== true')
 
-t.test('The EventSource of Chromium follows a job to its end and stops', async (t) => {
+t.test('the EventSource of Chromium follows a job until the job ends, and then stops', async (t) => {
   const { links } = await submit('/renderings', { name: 'followed' })
   const { page } = await open(t)
   const statuses: number[] = []
@@ -82,7 +82,7 @@ t.test('The EventSource of Chromium follows a job to its end and stops', async (
   t.same(statuses, [200, 204])
 })
 
-t.test('The job page follows the job without reloading, and ends with a link to the result', async (t) => {
+t.test('the job page shows each change of the job without reloading, and finally a link to the result', async (t) => {
   const { id, links } = await submit('/renderings', { name: 'shown' })
   const { page, problems } = await open(t)
   await page.goto(links.self)
@@ -100,7 +100,7 @@ t.test('The job page follows the job without reloading, and ends with a link to 
   t.match(
     await page.getByRole('status').textContent(),
     /running[\s\S]*4,000 of 10,000 rows/,
-    'they are in a live region',
+    'the status and the message are in a live region',
   )
   await app.steer('shown', { ending: 'succeed' })
   await untilShows(byId(page, 'status'), 'succeeded')
@@ -113,7 +113,7 @@ t.test('The job page follows the job without reloading, and ends with a link to 
   t.same(problems, [])
 })
 
-t.test('The job page resumes after its connection was cut', async (t) => {
+t.test('the job page shows changes again after its connection was cut', async (t) => {
   const proxy = await startProxy(t, app.url)
   const { links } = (await post(`${proxy.url}renderings`, { name: 'cut' })).body
   const { page } = await open(t)
@@ -129,7 +129,7 @@ t.test('The job page resumes after its connection was cut', async (t) => {
   t.notOk(await hasReloaded(page))
 })
 
-t.test('The job page stays visible while the API is unavailable, and reloads afterwards', async (t) => {
+t.test('the job page stays visible while the API is unavailable, and reloads itself afterwards', async (t) => {
   const { links } = await submit('/renderings', { name: 'unavailable' })
   const { page } = await open(t)
   const responses: string[] = []
@@ -137,7 +137,7 @@ t.test('The job page stays visible while the API is unavailable, and reloads aft
     responses.push(`${response.request().method()} ${response.status()}`)
   })
   let isUnavailable = true
-  // Simulates a load balancer without any available API process.
+  // Simulates a load balancer whose API processes are all unavailable.
   await page.route(/\/jobs\//, (route) =>
     isUnavailable && responses.length > 0 ? route.fulfill({ status: 502, body: 'Bad gateway' }) : route.continue(),
   )
@@ -152,7 +152,7 @@ t.test('The job page stays visible while the API is unavailable, and reloads aft
   await untilShows(byId(page, 'status'), 'succeeded')
 })
 
-t.test('Only pages of the same origin can open a WebSocket', async (t) => {
+t.test('only a web page of the same origin can open a WebSocket', async (t) => {
   const { id, links } = await submit('/word-counts', { text: 'one' })
   const connect = (page: Page) =>
     page.evaluate<string>(`new Promise((resolve) => {
@@ -168,7 +168,7 @@ t.test('Only pages of the same origin can open a WebSocket', async (t) => {
   t.equal(await connect(page), 'refused')
 })
 
-t.test('Without scripts, the job page reloads itself until the job has ended', async (t) => {
+t.test('without JavaScript, the job page reloads itself until the job has ended', async (t) => {
   const { id, links } = await submit('/renderings', { name: 'no script' })
   const { page, problems } = await open(t, { javaScriptEnabled: false })
   await page.goto(links.self)
@@ -178,16 +178,16 @@ t.test('Without scripts, the job page reloads itself until the job has ended', a
   t.equal(await page.getByRole('progressbar', { name: 'Progress' }).getAttribute('value'), '40')
   await app.steer('no script', { ending: 'succeed' })
   await untilShows(byId(page, 'status'), 'succeeded')
-  t.equal(await page.locator('meta[http-equiv=refresh]').count(), 0, 'it no longer reloads')
+  t.equal(await page.locator('meta[http-equiv=refresh]').count(), 0, 'the page no longer reloads itself')
   await page.getByRole('link', { name: 'result' }).click()
   await page.waitForURL(`${app.url}/documents/${id}`)
   t.same(problems, [])
 })
 
 for (const javaScriptEnabled of [true, false]) {
-  const mode = javaScriptEnabled ? 'with scripts' : 'without scripts'
+  const mode = javaScriptEnabled ? 'with JavaScript' : 'without JavaScript'
 
-  t.test(`The job page shows why a job failed, ${mode}`, async (t) => {
+  t.test(`the job page shows why a job failed, ${mode}`, async (t) => {
     const name = `fails ${mode}`
     const { links } = await submit('/renderings', { name })
     const { page, problems } = await open(t, { javaScriptEnabled })
@@ -204,7 +204,7 @@ for (const javaScriptEnabled of [true, false]) {
     t.same(problems, [])
   })
 
-  t.test(`The job page shows that a job was canceled, ${mode}`, async (t) => {
+  t.test(`the job page shows that a job was canceled, ${mode}`, async (t) => {
     const { links } = await submit('/renderings', { name: 'canceled' })
     const { page, problems } = await open(t, { javaScriptEnabled })
     await page.goto(links.self)
@@ -215,7 +215,7 @@ for (const javaScriptEnabled of [true, false]) {
     t.same(problems, [])
   })
 
-  t.test(`The job page shows HTML in messages as text, ${mode}`, async (t) => {
+  t.test(`the job page shows HTML in messages as text, ${mode}`, async (t) => {
     const html = '<b>bold</b><img src="/x" onerror="window.ran = true"><script>window.ran = true</script>&amp;'
     const name = `html ${mode}`
     const { links } = await submit('/renderings', { name })
@@ -242,7 +242,7 @@ for (const javaScriptEnabled of [true, false]) {
   })
 }
 
-t.test('The job page runs no foreign scripts', async (t) => {
+t.test('the job page does not run a script that is added to the page', async (t) => {
   const { links } = await submit('/word-counts', { text: 'one' })
   const { page, problems } = await open(t)
   await page.goto(links.self)
@@ -255,11 +255,12 @@ t.test('The job page runs no foreign scripts', async (t) => {
   t.match(problems, [/Content.Security.Policy/i])
 })
 
-/** Measures the contrast of each visible text with its background (WCAG 2.2, 1.4.3). */
+/** A script that measures the contrast between each visible text and its background (WCAG 2.2, 1.4.3). */
 const contrasts = `(() => {
   const parse = (color) => color.match(/[\\d.]+/g).map(Number)
   const luminance = (color) => {
-    const [r, g, b] = parse(color).map((part) => part / 255).map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    const linear = (part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4
+    const [r, g, b] = parse(color).map((part) => linear(part / 255))
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
   }
   const backgroundOf = (element) => {
@@ -284,14 +285,14 @@ interface Contrast {
 
 const screenshotDirectory = process.env.SCREENSHOTS
 
-/** Saves a screenshot in the directory that SCREENSHOTS names; does nothing if it is not set. */
+/** Saves a screenshot in the directory that SCREENSHOTS names. Does nothing if SCREENSHOTS is not set. */
 async function saveScreenshot(page: Page, name: string): Promise<void> {
   if (screenshotDirectory) await page.screenshot({ path: join(screenshotDirectory, `page-${name}.png`) })
 }
 
 const longWord = 'https://example.com/'.padEnd(200, '0123456789abcdef')
 
-t.test('The job page fits a small screen and has enough contrast in light and dark mode', async (t) => {
+t.test('the job page fits a small screen and has enough contrast in light and dark mode', async (t) => {
   for (const [ending, message] of [
     [null, `4,000 of 10,000 rows of ${longWord}`],
     ['succeed', ''],
@@ -321,7 +322,7 @@ t.test('The job page fits a small screen and has enough contrast in light and da
         `the page does not overflow: ${shown}`,
       )
       const texts = await page.evaluate<Contrast[]>(contrasts)
-      t.ok(texts.length >= 8, `the page has texts: ${shown}`)
+      t.ok(texts.length >= 8, `the page contains texts: ${shown}`)
       t.same(
         texts.filter(({ contrast }) => contrast < 4.5),
         [],

@@ -8,7 +8,7 @@ const isInstalled = spawnSync('curl', ['--version']).status === 0
 const skip = isInstalled ? false : 'curl is not installed'
 
 interface Curl {
-  /** The output so far. */
+  /** Returns the output so far. */
   output(): string
   /** Resolves to the exit code. */
   ended: Promise<number>
@@ -36,7 +36,7 @@ t.test('curl', { skip }, async (t) => {
     const { ended, output } = curl(t, ...args)
     return { code: await ended, output: output() }
   }
-  // Older versions of curl have no --json.
+  // Older versions of curl do not have the option --json.
   const json = (body: object) => ['-H', 'Content-Type: application/json', '-d', JSON.stringify(body)]
   const submit = async (path: string, body: object) => JSON.parse((await run(app.url + path, ...json(body))).output)
 
@@ -59,7 +59,7 @@ t.test('curl', { skip }, async (t) => {
     )
   })
 
-  t.test('curl --http2 is served over HTTP/1.1', async (t) => {
+  t.test('a request from curl --http2 is served over HTTP/1.1', async (t) => {
     const { code, output } = await run('--http2', '-i', `${app.url}/documents`, ...json({ text: 'A letter' }))
     t.equal(code, 0)
     t.match(output, /^HTTP\/1\.1 202 /)
@@ -77,7 +77,7 @@ t.test('curl', { skip }, async (t) => {
     await app.steer('head', { ending: 'succeed' })
   })
 
-  t.test('curl -L waits for the result and follows it to the resource', async (t) => {
+  t.test('curl -L waits for the result and follows the redirect to the resource', async (t) => {
     const { id, links } = await submit('/documents', { text: 'A letter' })
     const { code, output } = await run(
       '-L',
@@ -93,7 +93,7 @@ t.test('curl', { skip }, async (t) => {
     t.equal(last, `1 ${app.url}/documents/${id}`)
   })
 
-  t.test('curl -L with data follows the 303 with GET', async (t) => {
+  t.test('after a POST, curl -L follows the 303 with GET', async (t) => {
     const prefer = ['-H', 'Prefer: wait=55, return=representation']
     const { code, output } = await run('-L', `${app.url}/documents`, ...prefer, ...json({ text: 'A letter' }))
     t.equal(code, 0)
@@ -109,7 +109,7 @@ t.test('curl', { skip }, async (t) => {
     t.match(JSON.parse(output), { error: { code: 'text-refused' }, job: { status: 'failed' } })
   })
 
-  t.test('curl -N prints the events of a job and exits after its end', async (t) => {
+  t.test('curl -N prints the events of a job, and exits after the job has ended', async (t) => {
     const { links } = await submit('/renderings', { name: 'followed' })
     const streaming = curl(t, '-N', links.events)
     await until(() => streaming.output().includes('"status":"running"'))
@@ -124,7 +124,7 @@ t.test('curl', { skip }, async (t) => {
     t.ok(events.some((event) => /^event: progress\nid: \d+\ndata: \{.*"percentComplete":50.*\}$/.test(event)))
   })
 
-  t.test('An interrupted curl leaves no stream behind', async (t) => {
+  t.test('if curl is interrupted, the API closes its stream', async (t) => {
     const { links } = await submit('/renderings', { name: 'interrupted' })
     const streaming = curl(t, '-N', links.events)
     await until(() => streaming.output().includes('"status":"running"'))

@@ -43,7 +43,7 @@ function record(t: Test, url: string): Recording {
 
 const isRunning = ({ events }: Recording) => events.some(({ data }) => data.status === 'running')
 
-t.test('An EventSource follows a job to its end, reconnects once and stops at 204', async (t) => {
+t.test('an EventSource follows a job until the job ends, reconnects once, and stops when it gets 204', async (t) => {
   const { body } = await post(`${app.url}/renderings`, { name: 'followed' })
   const recording = record(t, body.links.events)
   await until(() => isRunning(recording))
@@ -73,7 +73,7 @@ t.test('An EventSource follows a job to its end, reconnects once and stops at 20
   ])
 })
 
-t.test('An EventSource resumes after its connection was cut', async (t) => {
+t.test('an EventSource resumes the stream after its connection was cut', async (t) => {
   const proxy = await startProxy(t, app.url)
   const { body } = await post(`${proxy.url}renderings`, { name: 'cut' })
   const recording = record(t, body.links.events)
@@ -104,7 +104,7 @@ t.test('An EventSource resumes after its connection was cut', async (t) => {
   )
 })
 
-t.test('An EventSource that connects after the end receives the final event and stops', async (t) => {
+t.test('an EventSource that connects after the job has ended receives the final event and stops', async (t) => {
   const { body } = await post(`${app.url}/word-counts`, { text: 'two words' }, { prefer: 'wait=55' })
   t.equal(body.status, 'succeeded')
   const recording = record(t, body.links.events)
@@ -113,7 +113,7 @@ t.test('An EventSource that connects after the end receives the final event and 
   t.equal(recording.events.length, 1)
 })
 
-t.test('An EventSource follows all jobs, and receives the changes that it missed', async (t) => {
+t.test('an EventSource follows all jobs, and receives the changes that it missed', async (t) => {
   const proxy = await startProxy(t, app.url)
   const recording = record(t, `${proxy.url}events`)
   const hasReceived = (id: string) => recording.events.some(({ data }) => data.id === id && data.status === 'succeeded')
@@ -132,7 +132,7 @@ t.test('An EventSource follows all jobs, and receives the changes that it missed
   await until(async () => (await metric(app, 'accepted_event_streams')) === 0)
 })
 
-t.test('An EventSource for an unknown job stops', async (t) => {
+t.test('an EventSource for an unknown job stops', async (t) => {
   const { source, connections } = record(t, `${app.url}/jobs/0199a0a0-0000-7000-8000-000000000000/events`)
   await until(() => source.readyState === EventSource.CLOSED)
   t.match(connections, [{ status: /404|410/ }])

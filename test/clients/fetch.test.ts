@@ -11,7 +11,7 @@ const post = (path: string, body: object, headers: Record<string, string> = {}) 
     body: JSON.stringify(body),
   })
 
-/** Polls Location, following redirects, until the status is not 202. */
+/** Polls the URL in Location until the status is not 202. Follows redirects. */
 const pollLocation = (accepted: Response) =>
   until(async () => {
     const response = await fetch(accepted.headers.get('location') as string)
@@ -19,7 +19,7 @@ const pollLocation = (accepted: Response) =>
     await response.body?.cancel()
   })
 
-t.test('Location leads to the resource', async (t) => {
+t.test('the URL in Location leads to the resource', async (t) => {
   const accepted = await post('/documents', { text: 'A letter' })
   t.equal(accepted.status, 202)
   const { id } = (await accepted.json()) as { id: string }
@@ -30,7 +30,7 @@ t.test('Location leads to the resource', async (t) => {
   t.same(await response.json(), { id, text: 'A letter', state: 'ready' })
 })
 
-t.test('A PUT leads to its resource, and a DELETE without a body to 204', async (t) => {
+t.test('the URL in Location leads to the resource after a PUT, and to 204 after a DELETE', async (t) => {
   const url = `${app.url}/documents/my-document`
   const headers = { 'content-type': 'application/json' }
   const put = await fetch(url, { method: 'PUT', headers, body: JSON.stringify({ text: 'A letter' }) })
@@ -46,14 +46,14 @@ t.test('A PUT leads to its resource, and a DELETE without a body to 204', async 
   t.equal((await fetch(url)).status, 404)
 })
 
-t.test('Location leads to the inline result', async (t) => {
+t.test('the URL in Location leads to the inline result', async (t) => {
   const response = await pollLocation(await post('/word-counts', { text: 'four words of mine' }))
   t.equal(response.status, 200)
   t.equal(response.redirected, false)
   t.same(await response.json(), { words: 4 })
 })
 
-t.test('Location leads to the error of a job that failed, with the job', async (t) => {
+t.test('the URL in Location leads to the error and the monitor of a failed job', async (t) => {
   const accepted = await post('/checks', { text: 'There is a comma too many' })
   const { id } = (await accepted.json()) as { id: string }
   const response = await pollLocation(accepted)
@@ -63,14 +63,17 @@ t.test('Location leads to the error of a job that failed, with the job', async (
   t.match(await response.json(), { error, job: { id, status: 'failed', error } })
 })
 
-t.test('A POST that waits for the representation arrives at the resource', async (t) => {
-  const response = await post('/documents', { text: 'A letter' }, { prefer: 'wait=30, return=representation' })
-  t.equal(response.status, 200)
-  t.equal(response.redirected, true, 'fetch follows the 303 with GET')
-  t.match(await response.json(), { text: 'A letter', state: 'ready' })
-})
+t.test(
+  'after a POST with `wait` and `return=representation`, fetch follows the redirect to the resource',
+  async (t) => {
+    const response = await post('/documents', { text: 'A letter' }, { prefer: 'wait=30, return=representation' })
+    t.equal(response.status, 200)
+    t.equal(response.redirected, true, 'fetch follows the 303 with GET')
+    t.match(await response.json(), { text: 'A letter', state: 'ready' })
+  },
+)
 
-t.test('A DELETE without a body can be repeated with a key', async (t) => {
+t.test('a DELETE without a body can be repeated with the same key', async (t) => {
   const remove = () =>
     fetch(`${app.url}/documents/unknown`, { method: 'DELETE', headers: { 'idempotency-key': 'remove' } })
   const first = (await (await remove()).json()) as { id: string }

@@ -5,7 +5,7 @@ import { until } from '../support/until.ts'
 import { startFaultyProxy } from './app/faulty-proxy.ts'
 import { metric, startApp, takeAllSeats } from './app/start.ts'
 
-// The worker does not claim seat.reserve, so the reservations stay in the backlog.
+// The worker does not claim jobs of seat.reserve, so the reservations stay in the backlog.
 const app = await startApp(t, { operations: 'document.create,document.replace,document.render,text.check' })
 
 // biome-ignore lint/suspicious/noExplicitAny: the tests check bodies
@@ -21,7 +21,7 @@ t.test('got follows the 303 to the resource', async (t) => {
   t.match(response.body, { text: 'A letter', state: 'ready' })
 })
 
-t.test('A POST of got that waits for the representation arrives at the resource', async (t) => {
+t.test('after a POST with `wait` and `return=representation`, got follows the redirect to the resource', async (t) => {
   const { body, redirectUrls } = await got.post<Body>(`${app.url}/documents`, {
     json: { text: 'A letter' },
     headers: { prefer: 'wait=55, return=representation' },
@@ -31,7 +31,7 @@ t.test('A POST of got that waits for the representation arrives at the resource'
   t.equal(redirectUrls.length, 1)
 })
 
-t.test('got throws an HTTPError with the job when the job failed', async (t) => {
+t.test('if a job failed, got throws an HTTPError that contains the monitor', async (t) => {
   const { headers } = await got.post(`${app.url}/checks`, { json: { text: 'There is a comma too many' } })
   await t.rejects(got(headers.location as string, waiting), {
     name: 'HTTPError',
@@ -39,7 +39,7 @@ t.test('got throws an HTTPError with the job when the job failed', async (t) => 
   })
 })
 
-t.test('got retries until a full backlog has room', async (t) => {
+t.test('got retries a request until the full backlog has room', async (t) => {
   const reserved = await takeAllSeats(app)
   const refusals: unknown[] = []
   const second = await got.put<Body>(`${app.url}/seat`, {
@@ -60,7 +60,7 @@ t.test('got retries until a full backlog has room', async (t) => {
 })
 
 for (const status of [429, 503]) {
-  t.test(`got retries after a ${status} with Retry-After`, async (t) => {
+  t.test(`got retries a request that gets ${status} with Retry-After`, async (t) => {
     const { body: job } = await post(`${app.url}/documents`, { text: 'A letter' })
     const proxy = await startFaultyProxy(t, app.url, { status, retryAfter: 1 })
     const { body } = await got<Body>(`${proxy.url}/jobs/${job.id}/result`, waiting)
@@ -69,7 +69,7 @@ for (const status of [429, 503]) {
   })
 }
 
-t.test('got repeats a PUT whose response was lost with the same key, and gets the same job', async (t) => {
+t.test('if the response to a PUT is lost, got repeats the PUT with the same key and gets the same job', async (t) => {
   const proxy = await startFaultyProxy(t, app.url, 'response lost')
   const { body, headers } = await got.put<Body>(`${proxy.url}/documents/kept`, {
     json: { text: 'A letter' },
@@ -86,7 +86,7 @@ t.test('got repeats a PUT whose response was lost with the same key, and gets th
 })
 
 t.test(
-  'A long poll of got that times out or is aborted leaves no watch behind and does not affect the job',
+  'if a long poll of got times out or is aborted, the API stops watching the job, and the job continues',
   async (t) => {
     const { body } = await post(`${app.url}/renderings`, { name: 'aborted' })
     await t.rejects(got(body.links.result, { ...waiting, timeout: { request: 500 }, retry: { limit: 0 } }), {

@@ -5,7 +5,7 @@ import { until } from '../support/until.ts'
 import { startFaultyProxy } from './app/faulty-proxy.ts'
 import { metric, startApp, takeAllSeats } from './app/start.ts'
 
-// The worker does not claim seat.reserve, so the reservations stay in the backlog.
+// The worker does not claim jobs of seat.reserve, so the reservations stay in the backlog.
 const app = await startApp(t, { operations: 'document.create,document.replace,document.render,text.check' })
 
 // biome-ignore lint/suspicious/noExplicitAny: the tests check bodies
@@ -22,7 +22,7 @@ t.test('ky follows the 303 to the resource', async (t) => {
   t.match(document, { text: 'A letter', state: 'ready' })
 })
 
-t.test('ky throws an HTTPError with the job when the job failed', async (t) => {
+t.test('if a job failed, ky throws an HTTPError that contains the monitor', async (t) => {
   const { headers } = await ky.post(`${app.url}/checks`, { json: { text: 'There is a comma too many' } })
   await t.rejects(ky(headers.get('location') as string, waiting), {
     name: 'HTTPError',
@@ -31,7 +31,7 @@ t.test('ky throws an HTTPError with the job when the job failed', async (t) => {
   })
 })
 
-t.test('ky retries until a full backlog has room', async (t) => {
+t.test('ky retries a request until the full backlog has room', async (t) => {
   const reserved = await takeAllSeats(app)
   const refusals: unknown[] = []
   const second = await ky.put(`${app.url}/seat`, {
@@ -52,7 +52,7 @@ t.test('ky retries until a full backlog has room', async (t) => {
 })
 
 for (const status of [429, 503]) {
-  t.test(`ky retries after a ${status} with Retry-After`, async (t) => {
+  t.test(`ky retries a request that gets ${status} with Retry-After`, async (t) => {
     const { body: job } = await post(`${app.url}/documents`, { text: 'A letter' })
     const proxy = await startFaultyProxy(t, app.url, { status, retryAfter: 1 })
     t.match(await ky(`${proxy.url}/jobs/${job.id}/result`, waiting).json(), { id: job.id, text: 'A letter' })
@@ -60,7 +60,7 @@ for (const status of [429, 503]) {
   })
 }
 
-t.test('ky repeats a PUT whose response was lost with the same key, and gets the same job', async (t) => {
+t.test('if the response to a PUT is lost, ky repeats the PUT with the same key and gets the same job', async (t) => {
   const proxy = await startFaultyProxy(t, app.url, 'response lost')
   const response = await ky.put(`${proxy.url}/documents/kept`, {
     json: { text: 'A letter' },
@@ -77,7 +77,7 @@ t.test('ky repeats a PUT whose response was lost with the same key, and gets the
 })
 
 t.test(
-  'A long poll of ky that times out or is aborted leaves no watch behind and does not affect the job',
+  'if a long poll of ky times out or is aborted, the API stops watching the job, and the job continues',
   async (t) => {
     const { body } = await post(`${app.url}/renderings`, { name: 'aborted' })
     await t.rejects(ky(body.links.result, { ...waiting, timeout: 500, retry: 0 }), { name: 'TimeoutError' })

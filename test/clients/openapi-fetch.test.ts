@@ -7,8 +7,8 @@ import { createDatabase } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import type { paths } from './paths.ts'
 
-// `npm run check:types` is half of this test: the types are generated from the OpenAPI document, and the code below has to
-// match them.
+// `npm run check:types` is a part of this test: the code below must match the types. The types are generated from the
+// OpenAPI document.
 
 const databaseUrl = await createDatabase(t)
 const dataDir = await mkdtemp(join(tmpdir(), 'accepted-mail-'))
@@ -17,7 +17,7 @@ const [api] = await Promise.all([
   start(t, 'api', { databaseUrl }),
   start(t, 'worker', { databaseUrl, env: { DATA_DIR: dataDir, SMTP_URL: '' } }),
 ])
-// The monitor also has an HTML and a stream representation; this client uses only the JSON ones.
+// The monitor also has an HTML and a stream representation. This client uses only the JSON representation.
 const client = createClient<paths, 'application/json' | 'application/problem+json'>({ baseUrl: api.url })
 const unknownId = '0199a0a0-0000-7000-8000-000000000000'
 
@@ -27,7 +27,7 @@ async function createTodo(title: string) {
   return data
 }
 
-t.test('A request creates a job, and the job leads to a resource', async (t) => {
+t.test('a request creates a job, and the monitor contains the URL of the resource', async (t) => {
   const { data: accepted, response } = await client.POST('/todos', {
     body: { title: 'Water the flowers', dueBy: '2030-01-31' },
     params: { header: { 'idempotency-key': 'water' } },
@@ -51,13 +51,13 @@ t.test('A request creates a job, and the job leads to a resource', async (t) => 
   t.equal(replayed.response.headers.get('idempotent-replayed'), 'true')
 })
 
-t.test('The result of a job is typed', async (t) => {
+t.test('the result of a job has a type', async (t) => {
   const todo = await createTodo('Water the flowers')
   const { data: accepted } = await client.POST('/todos/{id}/reminders', {
     params: { path: { id: todo.id } },
     body: { email: 'ann@example.com' },
   })
-  // The type also allows the inline result, which `Prefer: return=representation` could ask for.
+  // The type also allows the inline result, because a client can request it with `Prefer: return=representation`.
   if (!accepted || !('id' in accepted)) return t.fail('the response is not a job')
   const { data, response } = await client.GET('/jobs/{id}/result', {
     params: { path: { id: accepted.id }, header: { prefer: 'wait=55' } },
@@ -67,7 +67,7 @@ t.test('The result of a job is typed', async (t) => {
   t.same(await readdir(join(dataDir, 'mail')), [`${accepted.id}@todos.example.com.eml`])
 })
 
-t.test('An error is typed as problem details', async (t) => {
+t.test('an error has the type of problem details', async (t) => {
   // @ts-expect-error A todo needs a title.
   const { error, data, response } = await client.POST('/todos', { body: { dueBy: 'tomorrow' } })
   t.equal(response.status, 400)
@@ -84,7 +84,7 @@ t.test('An error is typed as problem details', async (t) => {
   t.equal(refused.error?.error.code, 'todo-not-found')
 })
 
-t.test('Jobs are listed page by page', async (t) => {
+t.test('jobs are listed page by page', async (t) => {
   for (const title of ['one', 'two', 'three']) await createTodo(title)
   const query = { operation: 'todo.create', limit: '2' } as const
   const { data: page } = await client.GET('/jobs', { params: { query } })
@@ -92,12 +92,12 @@ t.test('Jobs are listed page by page', async (t) => {
   const cursor = URL.parse(page?.nextLink ?? '')?.searchParams.get('cursor') as string
   const { data: next } = await client.GET('/jobs', { params: { query: { ...query, cursor } } })
   t.ok(next?.value[0] && page?.value[1] && next.value[0].id < page.value[1].id, 'the next page has older jobs')
-  // @ts-expect-error No such status exists.
+  // @ts-expect-error There is no status 'lost'.
   const { error } = await client.GET('/jobs', { params: { query: { status: 'lost' } } })
   t.equal(error?.error.code, 'invalid-parameter')
 })
 
-t.test('A job that has succeeded can be neither canceled nor retried', async (t) => {
+t.test('a job that has succeeded can be neither canceled nor retried', async (t) => {
   const { id } = await createTodo('Water the flowers')
   const params = { path: { id } }
   await client.GET('/jobs/{id}', { params: { ...params, header: { prefer: 'wait=55' } } })
@@ -109,7 +109,7 @@ t.test('A job that has succeeded can be neither canceled nor retried', async (t)
   t.equal(retried.error?.error.code, 'job-not-retryable')
 })
 
-t.test('Events can be read as a stream', async (t) => {
+t.test('events can be read as a stream', async (t) => {
   const { id } = await createTodo('Water the flowers')
   const streams = createClient<paths, 'text/event-stream'>({ baseUrl: api.url })
   const { data } = await streams.GET('/jobs/{id}/events', { params: { path: { id } }, parseAs: 'stream' })

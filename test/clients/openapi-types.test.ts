@@ -5,10 +5,10 @@ import { createDatabase } from '../support/database.ts'
 import { generateTypes, typesFile } from '../support/openapi-types.ts'
 import { start } from '../support/program.ts'
 
-t.test('The committed types are those that openapi-typescript generates', async (t) => {
+t.test('the committed types are the same as the types that openapi-typescript generates', async (t) => {
   const api = await start(t, 'api', { databaseUrl: await createDatabase(t) })
   const types = await generateTypes((await get(`${api.url}/openapi.json`)).body)
-  // Set by `npm run openapi:types`.
+  // `npm run openapi:types` sets this variable.
   if (process.env.TAP_SNAPSHOT === '1') await writeFile(typesFile, types)
-  t.equal(await readFile(typesFile, 'utf8'), types, 'if not, run: npm run openapi:types')
+  t.equal(await readFile(typesFile, 'utf8'), types, 'to update the committed types, run: npm run openapi:types')
 })

@@ -17,7 +17,7 @@ export interface paths {
         post?: never;
         /**
          * Cancel a job
-         * @description Cancels a queued job immediately (200). For a running job it requests the cancellation, and the signal of the handler aborts (202).
+         * @description Cancels a queued job immediately (200). For a running job, requests the cancellation (202): the signal of the handler aborts.
          */
         delete: operations["deleteJob"];
         options?: never;
@@ -34,7 +34,7 @@ export interface paths {
         };
         /**
          * Get the result of a job
-         * @description 202 while the job is pending. After that: 303 to the resource, the inline result, or the error.
+         * @description Answers 202 while the job is pending. After that, redirects to the resource (303), or answers with the inline result or the error.
          */
         get: operations["getJobResult"];
         put?: never;
@@ -54,7 +54,7 @@ export interface paths {
         };
         /**
          * List your jobs, newest first
-         * @description With a filter, a page may be short or empty and still have a nextLink.
+         * @description With a filter, a page can have few jobs or none although more pages follow. The last page has no nextLink.
          */
         get: operations["listJobs"];
         put?: never;
@@ -72,7 +72,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Stream the changes of a job until it ends */
+        /** Stream the changes of a job until the job ends */
         get: operations["getJobEvents"];
         put?: never;
         post?: never;
@@ -175,7 +175,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel a job
-         * @description Cancels a queued job immediately (200). For a running job it requests the cancellation, and the signal of the handler aborts (202).
+         * @description Cancels a queued job immediately (200). For a running job, requests the cancellation (202): the signal of the handler aborts.
          */
         post: operations["cancelJob"];
         delete?: never;
@@ -230,7 +230,7 @@ export interface paths {
         get: operations["getWebhook"];
         put?: never;
         post?: never;
-        /** Remove an endpoint; pending deliveries to it are dropped */
+        /** Remove an endpoint; its pending deliveries fail */
         delete: operations["removeWebhook"];
         options?: never;
         head?: never;
@@ -246,7 +246,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Create a new secret; the previous one also signs for another day */
+        /** Create a new secret; for 24 hours, deliveries are also signed with the previous secret */
         post: operations["rotateWebhookSecret"];
         delete?: never;
         options?: never;
@@ -380,7 +380,7 @@ export interface components {
             message?: string;
             /**
              * Format: date-time
-             * @description While running: estimated from its progress, else from the average run time of its operation
+             * @description The estimated end of a running job, from its progress or else from the average run time of its operation
              */
             estimatedCompletionAt?: string;
             /** @description Number of the current or last attempt, from 1; 0 until the job is first claimed */
@@ -412,12 +412,12 @@ export interface components {
             links: {
                 /**
                  * Format: uri
-                 * @description The monitor
+                 * @description The status URL
                  */
                 self: string;
                 /**
                  * Format: uri
-                 * @description The result
+                 * @description The result URL
                  */
                 result: string;
                 /**
@@ -505,7 +505,7 @@ export interface components {
         JobEvent: {
             /** @constant */
             specversion: "1.0";
-            /** @description The job id and its sequence: the same status always has the same id */
+            /** @description The job id and the sequence of the job. Use it to detect an event that arrives twice. */
             id: string;
             /** Format: uri-reference */
             source: string;
@@ -558,7 +558,7 @@ export interface operations {
             header?: {
                 /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
                 prefer?: string;
-                /** @description 304 if this ETag is current; with `Prefer: wait`, the request first waits for a change */
+                /** @description The answer is 304 if this ETag is current. With `Prefer: wait`, the request first waits for a change. */
                 "if-none-match"?: string;
             };
             path: {
@@ -580,9 +580,9 @@ export interface operations {
                     "Preference-Applied"?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -597,9 +597,9 @@ export interface operations {
                 headers: {
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -616,9 +616,9 @@ export interface operations {
                     "Preference-Applied"?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -628,9 +628,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -644,9 +644,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -659,9 +659,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -674,9 +674,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -689,9 +689,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -704,9 +704,9 @@ export interface operations {
             410: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -721,9 +721,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -736,9 +736,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -751,9 +751,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -768,9 +768,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     Vary?: string;
                     [name: string]: unknown;
@@ -785,7 +785,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 412 if this ETag is no longer current */
+                /** @description The answer is 412 if this ETag is no longer current */
                 "if-match"?: string;
             };
             path: {
@@ -796,15 +796,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The job is canceled, by this request or an earlier one */
+            /** @description The job was canceled by this request or by an earlier request */
             200: {
                 headers: {
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -812,12 +812,12 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description The job is running; its cancellation is requested */
+            /** @description The job is running, and its cancellation is requested */
             202: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
@@ -825,14 +825,14 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -844,9 +844,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -859,9 +859,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -873,9 +873,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -887,9 +887,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -901,9 +901,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -915,9 +915,9 @@ export interface operations {
             409: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -929,9 +929,9 @@ export interface operations {
             410: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -943,9 +943,9 @@ export interface operations {
             412: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -959,9 +959,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -973,9 +973,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -987,9 +987,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1003,9 +1003,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1030,16 +1030,16 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The job succeeded: its inline result */
+            /** @description The job succeeded. The body is its inline result. */
             200: {
                 headers: {
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1050,9 +1050,9 @@ export interface operations {
             /** @description The job is pending */
             202: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
@@ -1060,13 +1060,13 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1074,22 +1074,22 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description The job succeeded, without a resource or a result */
+            /** @description The job succeeded, and has neither a resource nor a result */
             204: {
                 headers: {
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description The job succeeded: its resource */
+            /** @description The job succeeded. Location is the URL of its resource. */
             303: {
                 headers: {
                     /** @description The next URL to request */
@@ -1098,9 +1098,9 @@ export interface operations {
                     "Preference-Applied"?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1110,9 +1110,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1128,9 +1128,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1145,9 +1145,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1162,9 +1162,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1179,9 +1179,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1196,9 +1196,9 @@ export interface operations {
             409: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1213,9 +1213,9 @@ export interface operations {
             410: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1230,9 +1230,9 @@ export interface operations {
             424: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1249,9 +1249,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1266,9 +1266,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1283,9 +1283,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1302,9 +1302,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
@@ -1315,16 +1315,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job failed, with a status that its handler chose */
+            /** @description The job failed, and its handler chose this HTTP status */
             "4XX": {
                 headers: {
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1342,7 +1342,7 @@ export interface operations {
                 operation?: string;
                 /** @description Jobs per page: at most 100, by default 20 */
                 limit?: string;
-                /** @description The cursor of a nextLink */
+                /** @description The cursor from the nextLink of a page */
                 cursor?: string;
             };
             header?: never;
@@ -1358,9 +1358,9 @@ export interface operations {
                     Link?: string;
                     Vary?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1372,9 +1372,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1387,9 +1387,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1401,9 +1401,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1415,9 +1415,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1431,9 +1431,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1445,9 +1445,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1459,9 +1459,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1475,9 +1475,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1494,7 +1494,7 @@ export interface operations {
                 lastEventId?: string;
             };
             header?: {
-                /** @description Resume after this event */
+                /** @description The id of the last received event. The stream resumes after it. */
                 "last-event-id"?: string;
             };
             path: {
@@ -1505,13 +1505,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events: `status` carries a job, `progress` only the members that changed; see /asyncapi.json */
+            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json. */
             200: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1523,9 +1523,9 @@ export interface operations {
             204: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1535,9 +1535,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1550,9 +1550,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1564,9 +1564,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1578,9 +1578,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1592,9 +1592,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1606,9 +1606,9 @@ export interface operations {
             410: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1622,9 +1622,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1636,9 +1636,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1650,9 +1650,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1666,9 +1666,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1685,7 +1685,7 @@ export interface operations {
                 lastEventId?: string;
             };
             header?: {
-                /** @description Resume after this event */
+                /** @description The id of the last received event. The stream resumes after it. */
                 "last-event-id"?: string;
             };
             path?: never;
@@ -1693,13 +1693,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events: `status` carries a job, `progress` only the members that changed; see /asyncapi.json */
+            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json. */
             200: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1711,9 +1711,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1726,9 +1726,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1740,9 +1740,9 @@ export interface operations {
             403: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1754,9 +1754,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1768,9 +1768,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1784,9 +1784,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1798,9 +1798,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1812,9 +1812,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1828,9 +1828,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1846,7 +1846,7 @@ export interface operations {
             header?: {
                 /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
                 prefer?: string;
-                /** @description Repeating a request with the same key returns the same job */
+                /** @description A repeated request with the same key gets the same job */
                 "idempotency-key"?: string;
                 /** @description The id of a webhook endpoint; only this endpoint is notified when the job ends */
                 "accepted-webhook"?: string;
@@ -1866,23 +1866,23 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The job ended while the request waited: its monitor, or its inline result with `Prefer: return=representation` */
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
             200: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1893,9 +1893,9 @@ export interface operations {
             /** @description The job is committed */
             202: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
@@ -1903,12 +1903,12 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1916,21 +1916,21 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description The job succeeded while the request waited, and `Prefer: return=representation` asks for its resource */
+            /** @description The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource. */
             303: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1940,9 +1940,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1955,9 +1955,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1969,9 +1969,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1983,9 +1983,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1999,9 +1999,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2013,9 +2013,9 @@ export interface operations {
             413: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2027,9 +2027,9 @@ export interface operations {
             415: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2041,9 +2041,9 @@ export interface operations {
             422: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2057,9 +2057,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2071,9 +2071,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2085,9 +2085,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2101,9 +2101,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2111,13 +2111,13 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Refused by the operation */
+            /** @description The operation refused the request */
             "4XX": {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2133,7 +2133,7 @@ export interface operations {
             header?: {
                 /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
                 prefer?: string;
-                /** @description Repeating a request with the same key returns the same job */
+                /** @description A repeated request with the same key gets the same job */
                 "idempotency-key"?: string;
                 /** @description The id of a webhook endpoint; only this endpoint is notified when the job ends */
                 "accepted-webhook"?: string;
@@ -2154,23 +2154,23 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The job ended while the request waited: its monitor, or its inline result with `Prefer: return=representation` */
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
             200: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2183,9 +2183,9 @@ export interface operations {
             /** @description The job is committed */
             202: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
@@ -2193,12 +2193,12 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2206,21 +2206,21 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description The job succeeded while the request waited, and `Prefer: return=representation` asks for its resource */
+            /** @description The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource. */
             303: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2230,9 +2230,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2245,9 +2245,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2259,9 +2259,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2273,9 +2273,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2289,9 +2289,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2303,9 +2303,9 @@ export interface operations {
             413: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2317,9 +2317,9 @@ export interface operations {
             415: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2331,9 +2331,9 @@ export interface operations {
             422: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2347,9 +2347,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2361,9 +2361,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2375,9 +2375,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2391,9 +2391,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2401,13 +2401,13 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Refused by the operation */
+            /** @description The operation refused the request */
             "4XX": {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2421,7 +2421,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 412 if this ETag is no longer current */
+                /** @description The answer is 412 if this ETag is no longer current */
                 "if-match"?: string;
             };
             path: {
@@ -2432,15 +2432,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The job is canceled, by this request or an earlier one */
+            /** @description The job was canceled by this request or by an earlier request */
             200: {
                 headers: {
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2448,12 +2448,12 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description The job is running; its cancellation is requested */
+            /** @description The job is running, and its cancellation is requested */
             202: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
@@ -2461,14 +2461,14 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     /** @description The sequence of the job, in quotes */
                     ETag?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2480,9 +2480,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2495,9 +2495,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2509,9 +2509,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2523,9 +2523,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2537,9 +2537,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2551,9 +2551,9 @@ export interface operations {
             409: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2565,9 +2565,9 @@ export interface operations {
             410: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2579,9 +2579,9 @@ export interface operations {
             412: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2595,9 +2595,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2609,9 +2609,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2623,9 +2623,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2639,9 +2639,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2657,7 +2657,7 @@ export interface operations {
             header?: {
                 /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
                 prefer?: string;
-                /** @description Repeating a request with the same key returns the same job */
+                /** @description A repeated request with the same key gets the same job */
                 "idempotency-key"?: string;
                 /** @description W3C trace context */
                 traceparent?: string;
@@ -2670,23 +2670,23 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The job ended while the request waited: its monitor, or its inline result with `Prefer: return=representation` */
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
             200: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2699,9 +2699,9 @@ export interface operations {
             /** @description The new job */
             202: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
-                    /** @description The URL of the body: the monitor of the job */
+                    /** @description The URL of the job status, which is also the body of this response */
                     "Content-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
@@ -2709,12 +2709,12 @@ export interface operations {
                     "Retry-After"?: number;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2722,21 +2722,21 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description The job succeeded while the request waited, and `Prefer: return=representation` asks for its resource */
+            /** @description The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource. */
             303: {
                 headers: {
-                    /** @description The monitor of the job; it answers 200 as long as the job is recorded */
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
                     "Operation-Location"?: string;
                     /** @description The next URL to request */
                     Location?: string;
                     /** @description The preferences that were honoured (RFC 7240) */
                     "Preference-Applied"?: string;
-                    /** @description The job was created by an earlier request with the same key */
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
                     "Idempotent-Replayed"?: "true";
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2746,9 +2746,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2761,9 +2761,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2775,9 +2775,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2789,9 +2789,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2803,9 +2803,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2819,9 +2819,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2833,9 +2833,9 @@ export interface operations {
             410: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2847,9 +2847,9 @@ export interface operations {
             422: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2863,9 +2863,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2877,9 +2877,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2891,9 +2891,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2907,9 +2907,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2932,9 +2932,9 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2948,9 +2948,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2963,9 +2963,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2977,9 +2977,9 @@ export interface operations {
             403: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -2991,9 +2991,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3005,9 +3005,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3021,9 +3021,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3035,9 +3035,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3049,9 +3049,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3065,9 +3065,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3087,7 +3087,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @description The http or https URL that deliveries are posted to, without credentials and fragment */
+                    /** @description The http or https URL that deliveries are posted to; it must not contain credentials or a fragment */
                     url: string;
                     /** @description Default: all */
                     eventTypes?: ("job.succeeded" | "job.failed" | "job.canceled")[];
@@ -3103,9 +3103,9 @@ export interface operations {
                     /** @description The next URL to request */
                     Location?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3117,9 +3117,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3132,9 +3132,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3146,9 +3146,9 @@ export interface operations {
             403: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3160,9 +3160,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3174,9 +3174,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3188,9 +3188,9 @@ export interface operations {
             413: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3202,9 +3202,9 @@ export interface operations {
             415: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3218,9 +3218,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3232,9 +3232,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3246,9 +3246,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3262,9 +3262,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3290,9 +3290,9 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3304,9 +3304,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3319,9 +3319,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3333,9 +3333,9 @@ export interface operations {
             403: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3347,9 +3347,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3361,9 +3361,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3375,9 +3375,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3391,9 +3391,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3405,9 +3405,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3419,9 +3419,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3435,9 +3435,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3463,9 +3463,9 @@ export interface operations {
             204: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3475,9 +3475,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3490,9 +3490,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3504,9 +3504,9 @@ export interface operations {
             403: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3518,9 +3518,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3532,9 +3532,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3546,9 +3546,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3562,9 +3562,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3576,9 +3576,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3590,9 +3590,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3606,9 +3606,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3634,9 +3634,9 @@ export interface operations {
             200: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3648,9 +3648,9 @@ export interface operations {
             400: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3663,9 +3663,9 @@ export interface operations {
                 headers: {
                     "WWW-Authenticate"?: string;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3677,9 +3677,9 @@ export interface operations {
             403: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3691,9 +3691,9 @@ export interface operations {
             404: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3705,9 +3705,9 @@ export interface operations {
             406: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3719,9 +3719,9 @@ export interface operations {
             408: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3735,9 +3735,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3749,9 +3749,9 @@ export interface operations {
             431: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3763,9 +3763,9 @@ export interface operations {
             500: {
                 headers: {
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3779,9 +3779,9 @@ export interface operations {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
                     "Cache-Control"?: string;
-                    /** @description Requests left in the quota, and seconds until it is reset */
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;
-                    /** @description The quota, and its window in seconds */
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -3795,11 +3795,11 @@ export interface operations {
         parameters: {
             query?: never;
             header: {
-                /** @description The id of the delivery, the same for all attempts; use it to deduplicate */
+                /** @description The id of the delivery. All its attempts have the same id. Use it to detect duplicates. */
                 "webhook-id": string;
                 /** @description The time of this attempt, in seconds since 1970 */
                 "webhook-timestamp": number;
-                /** @description One signature per active secret, separated by spaces */
+                /** @description One signature for each active secret, separated by spaces */
                 "webhook-signature": string;
             };
             path?: never;
@@ -3811,7 +3811,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The endpoint wants no more events. It is disabled. */
+            /** @description The endpoint wants no more events. The API disables the endpoint. */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -3825,7 +3825,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The event was not received. It is sent again later, no earlier than Retry-After. */
+            /** @description The event was not received. The API sends it again later, and respects Retry-After. */
             default: {
                 headers: {
                     [name: string]: unknown;

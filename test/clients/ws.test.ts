@@ -11,10 +11,10 @@ const address = `${app.url.replace('http', 'ws')}/events`
 
 interface Connection {
   socket: WebSocket
-  /** The received events, each accepted by the CloudEvents library. */
+  /** The received events. The CloudEvents library has validated each event. */
   events: CloudEvent<{ id: string; status: string; sequence: number; error?: { code: string } }>[]
   send(message: object): void
-  /** The newest received status of a job. */
+  /** Returns the newest received status of a job. */
   statusOf(id: string): string | undefined
 }
 
@@ -24,7 +24,7 @@ async function connect(t: Test): Promise<Connection> {
   const events: Connection['events'] = []
   socket.on('message', (data, isBinary) => {
     t.equal(isBinary, false)
-    // Strict: throws if the event violates the specification.
+    // With `true`, the constructor throws if the event violates the specification.
     const event = new CloudEvent<Connection['events'][number]['data']>(JSON.parse(data.toString()), true)
     events.push(event as Connection['events'][number])
   })
@@ -40,7 +40,7 @@ async function connect(t: Test): Promise<Connection> {
 
 const submit = async (path: string, body: object) => (await post(app.url + path, body)).body
 
-t.test('A client receives all its jobs as CloudEvents', async (t) => {
+t.test('a client receives all its jobs as CloudEvents', async (t) => {
   const before = await submit('/word-counts', { text: 'before connecting' })
   await ended(before.links.self)
   const { events, statusOf } = await connect(t)
@@ -53,11 +53,11 @@ t.test('A client receives all its jobs as CloudEvents', async (t) => {
   t.equal(
     new Set(events.map(({ source, id }) => `${source} ${id}`)).size,
     events.length,
-    'source and id identify an event',
+    'source and id together identify an event',
   )
 })
 
-t.test('A client can subscribe to jobs and unsubscribe', async (t) => {
+t.test('a client can subscribe to jobs and unsubscribe', async (t) => {
   const done = await submit('/checks', { text: 'There is a comma too many' })
   await ended(done.links.self)
   const [mine, other] = [await submit('/renderings', { name: 'mine' }), await submit('/renderings', { name: 'other' })]
@@ -69,7 +69,7 @@ t.test('A client can subscribe to jobs and unsubscribe', async (t) => {
     error: { code: 'text-refused' },
   })
   send({ unsubscribe: [other.id] })
-  // Messages are handled in order, so this answer shows that the unsubscribe has been handled.
+  // The API handles messages in order. Once this message is answered, the unsubscribe has been handled.
   const known = events.length
   send({ subscribe: [done.id] })
   await until(() => events.slice(known).some(({ subject }) => subject === done.id))
@@ -90,12 +90,12 @@ t.test('A client can subscribe to jobs and unsubscribe', async (t) => {
   )
 })
 
-t.test('An unknown job and an invalid message are each answered with an error', async (t) => {
+t.test('an unknown job and an invalid message are each answered with an error', async (t) => {
   const { send, socket, events } = await connect(t)
   const unknownId = '0199a0a0-0000-7000-8000-000000000000'
   send({ subscribe: [unknownId] })
   await until(() => events.some(({ subject }) => subject === unknownId))
-  // Events of the client's other jobs may follow.
+  // The client may also have received events of its other jobs.
   const answer = events.find(({ subject }) => subject === unknownId)
   t.match(answer, { type: 'error', data: { error: { code: /not-found|job-expired/ } } })
   socket.send('what?')
@@ -103,13 +103,13 @@ t.test('An unknown job and an invalid message are each answered with an error', 
   t.equal(socket.readyState, WebSocket.OPEN)
 })
 
-t.test('The server does not agree to an unknown subprotocol', async (t) => {
+t.test('the server does not accept a WebSocket with an unknown subprotocol', async (t) => {
   const socket = new WebSocket(address, 'cloudevents.avro')
   const [error] = await once(socket, 'error')
   t.match(error.message, /subprotocol/i)
 })
 
-t.test('A client that disconnects leaves no watch behind', async (t) => {
+t.test('when a client disconnects, the API stops watching its jobs', async (t) => {
   const { socket, send, statusOf } = await connect(t)
   const { id } = await submit('/renderings', { name: 'disconnected' })
   send({ subscribe: [id] })

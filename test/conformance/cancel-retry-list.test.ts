@@ -8,7 +8,7 @@ const service = await serve(t)
 const { api, pool } = service
 const ann = service.as('ann')
 
-/** The two requests that cancel a job. */
+/** The two kinds of request that cancel a job. */
 const cancelRequests: Record<
   string,
   (client: Client, id: string, headers?: Record<string, string>) => Promise<Answer>
@@ -23,21 +23,21 @@ const queued = async (client = ann): Promise<string> => (await client.submit('/i
 const retry = (client: Client, id: string, headers = {}) => client.post(`/jobs/${id}/retry`, undefined, headers)
 
 for (const [name, cancel] of Object.entries(cancelRequests)) {
-  t.test(`${name} cancels a queued job immediately, with 200`, async (t) => {
+  t.test(`${name} cancels a queued job immediately and answers 200`, async (t) => {
     const id = await queued()
     const { status } = await cancel(ann, id)
     t.equal(status, 200)
     t.match(await ann.monitor(id), { status: 'canceled' })
   })
 
-  t.test(`${name} requests the cancellation of a running job, with 202`, async (t) => {
+  t.test(`${name} answers 202 for a running job and sets cancelRequested`, async (t) => {
     const id = await ann.running({ stubborn: true })
     const { status } = await cancel(ann, id)
     t.equal(status, 202)
     t.equal((await ann.monitor(id)).cancelRequested, true)
   })
 
-  t.test(`${name} aborts the signal of a running handler, and the job ends canceled without effects`, async (t) => {
+  t.test(`${name} aborts the signal of a running handler, and the job is canceled without effects`, async (t) => {
     const id = await ann.running()
     await cancel(ann, id)
     t.match(await ann.ended(id), { status: 'canceled' })
@@ -62,7 +62,7 @@ for (const [name, cancel] of Object.entries(cancelRequests)) {
   })
 
   for (const jobStatus of ['succeeded', 'failed'] as const) {
-    t.test(`${name} answers 409 for a ${jobStatus} job, which stays ${jobStatus}`, async (t) => {
+    t.test(`${name} answers 409 for a ${jobStatus} job and does not change the job`, async (t) => {
       const id = await ann.endedAs(jobStatus)
       const before = await ann.monitor(id)
       t.equal((await cancel(ann, id)).status, 409)
@@ -70,14 +70,14 @@ for (const [name, cancel] of Object.entries(cancelRequests)) {
     })
   }
 
-  t.test(`${name} with an If-Match that does not match answers 412 and changes nothing`, async (t) => {
+  t.test(`${name} answers 412 and changes nothing if If-Match does not match`, async (t) => {
     const id = await queued()
     t.equal((await cancel(ann, id, { 'if-match': '"999"' })).status, 412)
     t.match(await ann.monitor(id), { status: 'queued', cancelRequested: false })
   })
 
   t.test(
-    `${name} with the If-Match of an older version of a running job answers 412 and changes nothing`,
+    `${name} answers 412 and changes nothing if If-Match has the ETag of an older version of a running job`,
     async (t) => {
       const id = await ann.running()
       const { etag } = (await ann.get(`/jobs/${id}`)).headers
@@ -88,7 +88,7 @@ for (const [name, cancel] of Object.entries(cancelRequests)) {
     },
   )
 
-  t.test(`${name} with an If-Match that matches cancels the job`, async (t) => {
+  t.test(`${name} cancels the job if If-Match matches`, async (t) => {
     for (const tag of [undefined, '*']) {
       const id = await queued()
       const { etag } = (await ann.get(`/jobs/${id}`)).headers
@@ -97,7 +97,7 @@ for (const [name, cancel] of Object.entries(cancelRequests)) {
     }
   })
 
-  t.test(`${name} answers 404 for another principal's job and for an unknown one`, async (t) => {
+  t.test(`${name} answers 404 for another principal's job and for an unknown job`, async (t) => {
     const id = await queued()
     t.equal((await cancel(service.as('bob'), id)).status, 404)
     t.equal((await cancel(ann, idAt(Date.now()))).status, 404)
@@ -106,7 +106,7 @@ for (const [name, cancel] of Object.entries(cancelRequests)) {
   })
 
   for (const [what, type, body] of bodies()) {
-    t.test(`${name} ignores its body: ${what}`, async (t) => {
+    t.test(`${name} ignores the request body: ${what}`, async (t) => {
       const id = await queued()
       const method = name.split(' ')[0] as string
       const path = method === 'POST' ? `/jobs/${id}/cancel` : `/jobs/${id}`
@@ -117,7 +117,7 @@ for (const [name, cancel] of Object.entries(cancelRequests)) {
   }
 }
 
-/** Valid and invalid bodies of various media types. */
+/** Valid and invalid bodies, each with a description and a media type. */
 function bodies(): [string, string | undefined, string | undefined][] {
   return [
     ['an empty body with a media type', 'application/json', ''],
@@ -131,8 +131,8 @@ function bodies(): [string, string | undefined, string | undefined][] {
   ]
 }
 
-t.test('The handler of a job that was canceled while queued never runs', async (t) => {
-  // A separate database, because its worker claims an operation that no worker may claim in the other tests.
+t.test('if a job is canceled while it is queued, its handler never runs', async (t) => {
+  // This test has a separate database. Its worker claims jobs of `idle`, which must stay queued in the other tests.
   const separate = await serve(t, { worker: false })
   const dora = separate.as('dora')
   const first = await dora.submit('/idle', { text: 'canceled' })
@@ -145,7 +145,7 @@ t.test('The handler of a job that was canceled while queued never runs', async (
   t.equal(await separate.effects(second.id), 1)
 })
 
-t.test('DELETE never removes a job: its monitor and its result still exist', async (t) => {
+t.test('DELETE never removes a job: the monitor and the result can still be read', async (t) => {
   for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
     const id = await ann.endedAs(jobStatus)
     await ann.request(`/jobs/${id}`, { method: 'DELETE' })
@@ -156,26 +156,29 @@ t.test('DELETE never removes a job: its monitor and its result still exist', asy
 })
 
 for (const jobStatus of ['failed', 'canceled'] as const) {
-  t.test(`Retrying a ${jobStatus} job answers 202 with a new job, whose retryOf is the old one`, async (t) => {
-    const id = await ann.endedAs(jobStatus)
-    const { status, headers, body } = await retry(ann, id)
-    t.equal(status, 202)
-    t.not(body.id, id)
-    t.match(body, { retryOf: id, status: 'queued' })
-    t.equal(headers['operation-location'], `${api.url}/jobs/${body.id}`)
-    t.equal(headers.location, `${api.url}/jobs/${body.id}/result`)
-    t.match(headers['retry-after'], /^[1-9]\d*$/)
-  })
+  t.test(
+    `retrying a ${jobStatus} job answers 202 with a new job, whose retryOf is the id of the old job`,
+    async (t) => {
+      const id = await ann.endedAs(jobStatus)
+      const { status, headers, body } = await retry(ann, id)
+      t.equal(status, 202)
+      t.not(body.id, id)
+      t.match(body, { retryOf: id, status: 'queued' })
+      t.equal(headers['operation-location'], `${api.url}/jobs/${body.id}`)
+      t.equal(headers.location, `${api.url}/jobs/${body.id}/result`)
+      t.match(headers['retry-after'], /^[1-9]\d*$/)
+    },
+  )
 }
 
-t.test('Retrying does not change the old job', async (t) => {
+t.test('retrying does not change the old job', async (t) => {
   const id = await ann.endedAs('failed')
   const before = await ann.monitor(id)
   await retry(ann, id)
   t.same(await ann.monitor(id), before)
 })
 
-t.test('The job of a retry has the same operation and payload', async (t) => {
+t.test('the new job of a retry has the same operation and payload as the old job', async (t) => {
   const id = await ann.running({ label: 'the same' })
   await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck' })
   await ann.ended(id)
@@ -184,7 +187,7 @@ t.test('The job of a retry has the same operation and payload', async (t) => {
   t.match(await ann.ended(body.id), { operation: 'steered', status: 'succeeded', result: { label: 'the same' } })
 })
 
-t.test('The job of a retry can be retried if it fails', async (t) => {
+t.test('the new job of a retry can itself be retried if it fails', async (t) => {
   const first = await ann.endedAs('failed')
   const { body: second } = await retry(ann, first)
   await service.steer(second.id, { do: 'fail', code: 'no-luck', message: 'No luck' })
@@ -194,21 +197,21 @@ t.test('The job of a retry can be retried if it fails', async (t) => {
   t.equal(third.retryOf, second.id)
 })
 
-t.test('Retrying a queued, running or succeeded job answers 409 and creates no job', async (t) => {
+t.test('retrying a queued, running or succeeded job answers 409 and creates no job', async (t) => {
   const eve = service.as('eve')
   const ids = [await queued(eve), await eve.running(), await eve.endedAs('succeeded')]
   for (const id of ids) t.equal((await retry(eve, id)).status, 409)
   t.equal((await service.storedBy('eve')).jobs, ids.length)
 })
 
-t.test("Retrying another principal's job or an unknown one answers 404", async (t) => {
+t.test("retrying another principal's job or an unknown job answers 404", async (t) => {
   const id = await ann.endedAs('failed')
   t.equal((await retry(service.as('fred'), id)).status, 404)
   t.equal((await retry(ann, idAt(Date.now()))).status, 404)
   t.same(await service.storedBy('fred'), nothing)
 })
 
-t.test('Retrying twice with the same Idempotency-Key creates one job', async (t) => {
+t.test('retrying a job twice with the same Idempotency-Key creates one new job', async (t) => {
   const id = await ann.endedAs('failed')
   const first = await retry(ann, id, { 'idempotency-key': 'retry-once' })
   const second = await retry(ann, id, { 'idempotency-key': 'retry-once' })
@@ -218,20 +221,20 @@ t.test('Retrying twice with the same Idempotency-Key creates one job', async (t)
   t.equal(second.body.id, first.body.id)
 })
 
-t.test('Retrying another job with the same Idempotency-Key answers 422', async (t) => {
+t.test('retrying another job with the Idempotency-Key of an earlier retry answers 422', async (t) => {
   const [one, other] = [await ann.endedAs('failed'), await ann.endedAs('failed')]
   await retry(ann, one, { 'idempotency-key': 'of-one' })
   t.equal((await retry(ann, other, { 'idempotency-key': 'of-one' })).status, 422)
 })
 
-t.test('Retrying with a malformed Idempotency-Key answers 400 and creates no job', async (t) => {
+t.test('retrying a job with a malformed Idempotency-Key answers 400 and creates no job', async (t) => {
   const gina = service.as('gina')
   const id = await gina.endedAs('failed')
   t.equal((await retry(gina, id, { 'idempotency-key': '' })).status, 400)
   t.equal((await service.storedBy('gina')).jobs, 1)
 })
 
-t.test('Many simultaneous retries with one key create one job', async (t) => {
+t.test('many simultaneous retries with the same key create one new job', async (t) => {
   const id = await ann.endedAs('failed')
   const answers = await Promise.all(Array.from({ length: 10 }, () => retry(ann, id, { 'idempotency-key': 'at-once' })))
   t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
@@ -239,7 +242,7 @@ t.test('Many simultaneous retries with one key create one job', async (t) => {
 })
 
 for (const [what, type, body] of bodies()) {
-  t.test(`Retrying ignores the body: ${what}`, async (t) => {
+  t.test(`retrying a job ignores the request body: ${what}`, async (t) => {
     const id = await ann.endedAs('canceled')
     const headers = type ? { 'content-type': type } : {}
     const { status } = await ann.request(`/jobs/${id}/retry`, { method: 'POST', body, headers })
@@ -259,7 +262,7 @@ async function pagesOf(client: Client, path: string): Promise<Answer[]> {
 const idsOf = ({ body }: Answer): string[] => body.value.map(({ id }: { id: string }) => id)
 
 t.test(
-  'Requests for a job that is being settled get 503 with Retry-After after a timeout, and delay no others',
+  'while a transaction has locked a job, requests that change the job get 503 and do not delay other requests',
   async (t) => {
     const [running, canceled] = [await ann.running(), await ann.endedAs('canceled')]
     const settling = await pool.connect()
@@ -284,7 +287,7 @@ t.test(
   },
 )
 
-t.test('The list contains monitors, newest first', async (t) => {
+t.test('the list contains the monitors of the jobs, newest job first', async (t) => {
   const hugo = service.as('hugo')
   const ids = [
     await queued(hugo),
@@ -297,20 +300,20 @@ t.test('The list contains monitors, newest first', async (t) => {
   t.same(body.value, await Promise.all(ids.toReversed().map((id) => hugo.monitor(id))))
 })
 
-t.test('The list of a principal without jobs is empty', async (t) => {
+t.test('the list of a principal without jobs is empty', async (t) => {
   const { status, body } = await service.as('newcomer').get('/jobs')
   t.equal(status, 200)
   t.same(body, { value: [] })
 })
 
-t.test("The list contains only the caller's jobs", async (t) => {
+t.test('the list contains only the jobs of the caller', async (t) => {
   const ida = service.as('ida')
   const id = await queued(ida)
   await queued(service.as('jim'))
   t.same(idsOf(await ida.get('/jobs')), [id])
 })
 
-t.test('The pages of the list contain every job once, and the last page has no nextLink', async (t) => {
+t.test('the pages of the list contain every job once, and the last page has no nextLink', async (t) => {
   const kim = service.as('kim')
   const ids: string[] = []
   for (let number = 0; number < 7; number++) ids.unshift(await queued(kim))
@@ -323,7 +326,7 @@ t.test('The pages of the list contain every job once, and the last page has no n
   t.equal(pages.at(-1)?.body.nextLink, undefined)
 })
 
-t.test('nextLink is absolute, and Link contains it with rel="next"', async (t) => {
+t.test('nextLink is an absolute URL, and the Link header contains the same URL with rel="next"', async (t) => {
   const leo = service.as('leo')
   for (let number = 0; number < 3; number++) await queued(leo)
   const { headers, body } = await leo.get('/jobs?limit=2')
@@ -334,18 +337,21 @@ t.test('nextLink is absolute, and Link contains it with rel="next"', async (t) =
   t.notMatch(last.headers.link ?? '', /rel="?next/)
 })
 
-t.test('New jobs do not shift the later pages of the list', async (t) => {
-  const max = service.as('max')
-  const ids: string[] = []
-  for (let number = 0; number < 6; number++) ids.unshift(await queued(max))
-  const first = await max.get('/jobs?limit=3')
-  await queued(max)
-  await queued(max)
-  const second = await max.get(first.body.nextLink)
-  t.same([...idsOf(first), ...idsOf(second)], ids)
-})
+t.test(
+  'if new jobs are created between two requests, the next page still continues after the previous page',
+  async (t) => {
+    const max = service.as('max')
+    const ids: string[] = []
+    for (let number = 0; number < 6; number++) ids.unshift(await queued(max))
+    const first = await max.get('/jobs?limit=3')
+    await queued(max)
+    await queued(max)
+    const second = await max.get(first.body.nextLink)
+    t.same([...idsOf(first), ...idsOf(second)], ids)
+  },
+)
 
-t.test('The list can be filtered by status', async (t) => {
+t.test('the list can be filtered by status', async (t) => {
   const nina = service.as('nina')
   const by = {
     queued: await queued(nina),
@@ -360,7 +366,7 @@ t.test('The list can be filtered by status', async (t) => {
   }
 })
 
-t.test('The list can be filtered by operation, alone and together with status', async (t) => {
+t.test('the list can be filtered by operation, or by operation and status', async (t) => {
   const otto = service.as('otto')
   const idle = await queued(otto)
   const canceled = await otto.endedAs('canceled')
@@ -384,30 +390,33 @@ t.test('nextLink keeps the filters and the limit', async (t) => {
   t.ok(pages.every((page) => idsOf(page).length <= 1))
 })
 
-t.test('A filtered page examines at most 10,000 rows, and its nextLink leads to the rows beyond', async (t) => {
-  const quin = service.as('quin')
-  const oldest = await queued(quin)
-  const rows = 10_500
-  // The other jobs are newer than the oldest, one in each millisecond.
-  const newest = Date.now()
-  await pool.query(
-    `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+t.test(
+  'for a filtered page, the API examines at most 10,000 rows, and nextLink leads to the remaining rows',
+  async (t) => {
+    const quin = service.as('quin')
+    const oldest = await queued(quin)
+    const rows = 10_500
+    // All these jobs are newer than `oldest`. Their ids have different creation times.
+    const newest = Date.now()
+    await pool.query(
+      `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
      select id, 'quiet', 'quin', 4, now() + interval '1 day' from unnest($1::uuid[]) as id`,
-    [Array.from({ length: rows }, (_, n) => idAt(newest + 1 + n))],
-  )
-  const pages = await pagesOf(quin, '/jobs?operation=idle&limit=10')
-  t.same(idsOf(pages[0] as Answer), [], 'no job among the first 10,000 matches')
-  t.ok(pages[0]?.body.nextLink)
-  t.same(pages.flatMap(idsOf), [oldest])
-})
+      [Array.from({ length: rows }, (_, n) => idAt(newest + 1 + n))],
+    )
+    const pages = await pagesOf(quin, '/jobs?operation=idle&limit=10')
+    t.same(idsOf(pages[0] as Answer), [], 'no job among the first 10,000 matches')
+    t.ok(pages[0]?.body.nextLink)
+    t.same(pages.flatMap(idsOf), [oldest])
+  },
+)
 
-t.test('The list without a principal answers 401', async (t) => {
+t.test('a request for the list without a principal gets 401', async (t) => {
   t.equal((await service.as('nobody').get('/jobs')).status, 401)
 })
 
 const queuedId = await queued()
 
-/** Routes, each with its methods. */
+/** Each path with the methods that it supports. */
 const routes: [string, string[]][] = [
   [`/jobs/${queuedId}`, ['GET', 'HEAD', 'DELETE']],
   [`/jobs/${queuedId}/result`, ['GET']],
@@ -420,12 +429,12 @@ const routes: [string, string[]][] = [
   ['/notes/1', ['PUT', 'PATCH', 'DELETE']],
 ]
 
-/** Returns the methods in Allow. */
+/** Returns the methods in the header Allow. */
 const allowed = ({ headers }: Answer): string[] => (headers.allow ?? '').split(',').map((method) => method.trim())
 
 for (const [path, methods] of routes) {
   const route = path.replace(queuedId, '{id}')
-  t.test(`${route} answers 405 with Allow to a method that it does not have`, async (t) => {
+  t.test(`${route} answers 405 with Allow if it does not support the method`, async (t) => {
     const wrong = ['POST', 'PUT'].find((method) => !methods.includes(method)) as string
     const answer = await ann.request(path, { method: wrong })
     t.equal(answer.status, 405)
@@ -433,7 +442,7 @@ for (const [path, methods] of routes) {
     t.notOk(allowed(answer).includes(wrong))
   })
 
-  t.test(`${route} answers 204 with Allow to OPTIONS`, async (t) => {
+  t.test(`${route} answers OPTIONS with 204 and Allow`, async (t) => {
     const answer = await ann.request(path, { method: 'OPTIONS' })
     t.equal(answer.status, 204)
     t.equal(answer.text, '')
@@ -441,6 +450,6 @@ for (const [path, methods] of routes) {
   })
 }
 
-t.test('A path without any route answers 404 to every method', async (t) => {
+t.test('a request for a path without any route gets 404, not 405', async (t) => {
   t.equal((await ann.request('/nothing', { method: 'DELETE' })).status, 404)
 })

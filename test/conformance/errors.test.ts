@@ -32,13 +32,13 @@ async function fillBacklog(): Promise<Answer> {
   }
 }
 
-/** One request for every kind of error that a client can cause, with the expected status. */
+/** Each kind of error: its description, the expected status, and a request that causes it. */
 const errors: [string, number, () => Promise<Answer>][] = [
   ['malformed JSON', 400, () => asText('{', 'application/json')],
   ['a missing body', 400, () => asText('', 'application/json')],
   ['an invalid body', 400, () => ann.post('/sums', {})],
   ['an invalid Idempotency-Key', 400, () => ann.post('/idle', { text: 'x' }, { 'idempotency-key': '' })],
-  ['a missing Idempotency-Key that is required', 400, () => ann.post('/keyed', { text: 'x' })],
+  ['a missing Idempotency-Key on a route that requires it', 400, () => ann.post('/keyed', { text: 'x' })],
   ['submitting without a principal', 401, () => service.as('nobody').post('/sums', { numbers: [] })],
   ['reading without a principal', 401, () => service.as('nobody').get('/jobs')],
   ['an unknown route', 404, () => ann.get('/nothing/here')],
@@ -47,11 +47,15 @@ const errors: [string, number, () => Promise<Answer>][] = [
   ['an id that cannot be decoded', 404, () => ann.get('/jobs/%zz')],
   ['an id that is not UTF-8', 404, () => ann.get('/jobs/%ff/result')],
   ['an id with U+0000', 404, () => ann.get('/jobs/%00')],
-  ['removing a webhook with U+0000', 404, () => ops.request('/webhooks/%00', { method: 'DELETE' })],
-  ['rotating a webhook with U+0000', 404, () => ops.request('/webhooks/%00/rotate', { method: 'POST' })],
+  ['removing a webhook whose id contains U+0000', 404, () => ops.request('/webhooks/%00', { method: 'DELETE' })],
+  [
+    'rotating the secret of a webhook whose id contains U+0000',
+    404,
+    () => ops.request('/webhooks/%00/rotate', { method: 'POST' }),
+  ],
   ['the events of an unknown job', 404, () => ann.get(`/jobs/${idAt(Date.now())}/events`)],
-  ['a wrong method', 405, () => ann.request('/sums', { method: 'PUT', body: {} })],
-  ['an Accept that matches nothing', 406, () => ann.get('/jobs', { accept: 'image/png' })],
+  ['a method that the route does not support', 405, () => ann.request('/sums', { method: 'PUT', body: {} })],
+  ['an Accept header that matches no representation', 406, () => ann.get('/jobs', { accept: 'image/png' })],
   [
     'canceling a job that has ended',
     409,
@@ -59,10 +63,10 @@ const errors: [string, number, () => Promise<Answer>][] = [
   ],
   ['retrying a job that has not failed', 409, async () => ann.post(`/jobs/${await ann.running()}/retry`, undefined)],
   ['the result of a canceled job', 409, async () => ann.get(`/jobs/${await ann.endedAs('canceled')}/result`)],
-  ['an expired record', 410, async () => ann.get(`/jobs/${await createExpired()}`)],
-  ['an id older than any record', 410, () => ann.get(`/jobs/${idAt(Date.now() - 400 * day)}`)],
+  ['a job whose record has expired', 410, async () => ann.get(`/jobs/${await createExpired()}`)],
+  ['an id that is older than any record can be', 410, () => ann.get(`/jobs/${idAt(Date.now() - 400 * day)}`)],
   [
-    'an If-Match that does not match',
+    'an If-Match header that does not match',
     412,
     async () => ann.post(`/jobs/${await ann.running()}/cancel`, undefined, { 'if-match': '"0"' }),
   ],
@@ -76,7 +80,7 @@ const errors: [string, number, () => Promise<Answer>][] = [
 ]
 
 for (const [what, expected, cause] of errors) {
-  t.test(`Problem details with ${expected}: ${what}`, async (t) => {
+  t.test(`${what} gets ${expected} with problem details`, async (t) => {
     const { status, headers, body } = await cause()
     t.equal(status, expected)
     t.match(headers['content-type'], /^application\/problem\+json\b/)
@@ -86,7 +90,7 @@ for (const [what, expected, cause] of errors) {
     t.match(body.error, { code: /^[a-z0-9]+(-[a-z0-9]+)*$/, message: /\w/ })
   })
 
-  t.test(`The type of the problem details is the path of a page: ${what}`, async (t) => {
+  t.test(`in the problem details for ${what}, type is the path of a page`, async (t) => {
     const { body } = await cause()
     t.match(body.type, /^\//)
     const page = await ann.get(body.type)
@@ -95,13 +99,13 @@ for (const [what, expected, cause] of errors) {
   })
 }
 
-t.test('The member instance is the path of the request, without its query', async (t) => {
+t.test('in problem details, instance is the path of the request without the query', async (t) => {
   const { body } = await ann.get('/jobs/x?secret=1')
   t.equal(new URL(body.instance, api.url).pathname, '/jobs/x')
   t.notMatch(body.instance, 'secret')
 })
 
-t.test('A refusal by the operation is sent as problem details with its code', async (t) => {
+t.test('if the operation refuses a request, the problem details contain the code of the refusal', async (t) => {
   const { status, headers, body } = await ann.post('/notes', { text: 'forbidden' })
   t.equal(status, 403)
   t.match(headers['content-type'], /^application\/problem\+json\b/)
@@ -109,7 +113,7 @@ t.test('A refusal by the operation is sent as problem details with its code', as
   for (const member of ['type', 'title', 'detail', 'instance']) t.type(body[member], 'string', member)
 })
 
-t.test('A 5xx never shows internals', async (t) => {
+t.test('a 5xx response never contains internal details', async (t) => {
   const { status, text } = await ann.post('/notes', { text: failsAtCommit })
   t.equal(status, 500)
   for (const internal of [
@@ -127,7 +131,7 @@ t.test('A 5xx never shows internals', async (t) => {
   }
 })
 
-t.test("The failure of a handler does not show the worker's internals", async (t) => {
+t.test('if a handler throws, clients see no password and no stack trace', async (t) => {
   const id = await ann.running()
   const failure = { do: 'throw', message: 'connect postgres://ann:hunter2@db.internal/app' } as const
   await service.steer(id, failure, failure)
@@ -138,17 +142,17 @@ t.test("The failure of a handler does not show the worker's internals", async (t
   t.notMatch(JSON.stringify(monitor), 'hunter2')
 })
 
-t.test('Problem details are not cached', async (t) => {
+t.test('problem details are not cached', async (t) => {
   const { headers } = await ann.get('/jobs/x')
   t.match(headers['cache-control'], /no-store|no-cache/)
 })
 
-t.test('A 401 has WWW-Authenticate (RFC 9110, section 15.5.2)', async (t) => {
+t.test('a 401 has WWW-Authenticate (RFC 9110, section 15.5.2)', async (t) => {
   const { headers } = await service.as('nobody').get('/jobs')
   t.ok(headers['www-authenticate'])
 })
 
-t.test('An unknown problem code has no page', async (t) => {
+t.test('an unknown problem code has no page', async (t) => {
   t.equal((await ann.get('/docs/problems/no-such-code')).status, 404)
   t.equal((await ann.get('/docs/problems/constructor')).status, 404)
 })

@@ -2,26 +2,26 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import type { Test } from 'tap'
 import { until } from '../support/until.ts'
 
-/** A block of an event stream: an event, a comment or a `retry`. */
+/** A block of an event stream: an event, a comment or a `retry` field. */
 export interface Block {
   event?: string
   id?: string
   retry?: string
   comment?: string
-  /** The data as JSON. */
+  /** The data, parsed as JSON. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the data
   data?: any
 }
 
-/** An event stream that is being read. */
+/** An open event stream. It is read in the background. */
 export interface OpenStream {
   status: number
   headers: Headers
-  /** Everything received so far. */
+  /** All blocks received so far. */
   blocks: Block[]
-  /** The blocks so far that have data. */
+  /** Returns the received blocks that have data. */
   events(): Block[]
-  /** Waits for an event that matches, and returns the first one. */
+  /** Waits until an event matches, and returns the first event that matches. */
   event(matches: (event: Block) => unknown): Promise<Block>
   isEnded(): boolean
   /** Waits for the end of the stream. */
@@ -64,7 +64,7 @@ export async function openStream(t: Test, url: string, headers: OutgoingHttpHead
   }
 }
 
-// WHATWG HTML, section 9.2.6.
+// Parses the fields as WHATWG HTML, section 9.2.6, specifies.
 function parseBlock(text: string): Block {
   const block: Block = {}
   const data: string[] = []

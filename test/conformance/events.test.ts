@@ -27,46 +27,46 @@ const isOf = (id: string, status?: string) => (event: Block) =>
 
 const half = { do: 'progress', percent: 40, message: 'half way' } as const
 
-t.test('The media type of a stream is text/event-stream', async (t) => {
+t.test('the media type of a stream is text/event-stream', async (t) => {
   for (const { status, headers } of [await openJobStream(t, await ann.running()), await openAllStream(t, 'ann')]) {
     t.equal(status, 200)
     t.match(headers.get('content-type'), /^text\/event-stream\b/)
   }
 })
 
-t.test('A stream has Cache-Control: no-store, no-transform', async (t) => {
+t.test('a stream has Cache-Control: no-store, no-transform', async (t) => {
   for (const { headers } of [await openJobStream(t, await ann.running()), await openAllStream(t, 'ann')]) {
     t.equal(headers.get('cache-control'), 'no-store, no-transform')
   }
 })
 
-t.test('A stream has X-Accel-Buffering: no', async (t) => {
+t.test('a stream has X-Accel-Buffering: no', async (t) => {
   for (const { headers } of [await openJobStream(t, await ann.running()), await openAllStream(t, 'ann')]) {
     t.equal(headers.get('x-accel-buffering'), 'no')
   }
 })
 
-t.test('A stream sends retry: 3000', async (t) => {
+t.test('a stream sends the field retry: 3000', async (t) => {
   for (const stream of [await openJobStream(t, await ann.running()), await openAllStream(t, 'ann')]) {
     t.ok(await until(() => stream.blocks.some(({ retry }) => retry === '3000')))
   }
 })
 
-t.test('A stream without changes sends comments regularly', async (t) => {
+t.test('while no job changes, a stream sends comments regularly', async (t) => {
   for (const stream of [await openJobStream(t, await ann.running()), await openAllStream(t, 'idle-principal')]) {
     t.ok(await until(() => stream.blocks.filter(({ comment }) => comment !== undefined).length >= 2))
     t.notOk(stream.isEnded())
   }
 })
 
-t.test('A status event carries the full monitor', async (t) => {
+t.test('a status event carries the full monitor', async (t) => {
   const id = await ann.running()
   const stream = await openJobStream(t, id)
   const { data } = await stream.event(isOf(id))
   t.same(data, await ann.monitor(id))
 })
 
-t.test('The id of an event is the sequence of the job', async (t) => {
+t.test('the id of an event is the sequence of the job', async (t) => {
   const id = await ann.running()
   const stream = await openJobStream(t, id)
   await stream.event(isOf(id))
@@ -78,7 +78,7 @@ t.test('The id of an event is the sequence of the job', async (t) => {
   for (const { id: eventId, data } of stream.events()) t.equal(eventId, String(data.sequence))
 })
 
-t.test('The ids of the events increase', async (t) => {
+t.test('the ids of the events increase', async (t) => {
   const { id } = await ann.submit('/steered', {})
   const stream = await openJobStream(t, id)
   await service.steer(id, half, { do: 'succeed' })
@@ -90,7 +90,7 @@ t.test('The ids of the events increase', async (t) => {
   )
 })
 
-t.test('A progress event carries percentComplete, message and sequence', async (t) => {
+t.test('a progress event carries percentComplete, message and sequence', async (t) => {
   const id = await ann.running()
   const stream = await openJobStream(t, id)
   await stream.event(isOf(id, 'running'))
@@ -100,7 +100,7 @@ t.test('A progress event carries percentComplete, message and sequence', async (
   t.match(data, { percentComplete: 40, message: 'half way', sequence })
 })
 
-t.test('A progress event carries estimatedCompletionAt, because progress makes an estimate possible', async (t) => {
+t.test('a progress event carries estimatedCompletionAt', async (t) => {
   const id = await ann.running()
   const stream = await openJobStream(t, id)
   await stream.event(isOf(id, 'running'))
@@ -109,7 +109,7 @@ t.test('A progress event carries estimatedCompletionAt, because progress makes a
   t.match(data.estimatedCompletionAt, /^\d{4}-\d\d-\d\dT.*Z$/)
 })
 
-t.test('A stream sends every change of a job, and ends after the final event', async (t) => {
+t.test('a stream sends every change of a job, and ends after the final event', async (t) => {
   const { id } = await ann.submit('/steered', {})
   const stream = await openJobStream(t, id)
   await stream.event(isOf(id, 'running'))
@@ -122,7 +122,7 @@ t.test('A stream sends every change of a job, and ends after the final event', a
 })
 
 for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
-  t.test(`The stream of a ${jobStatus} job sends the final event and ends`, async (t) => {
+  t.test(`the stream of a ${jobStatus} job sends only the final event, and ends`, async (t) => {
     const id = await ann.endedAs(jobStatus)
     const stream = await openJobStream(t, id)
     await stream.end()
@@ -133,7 +133,7 @@ for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
     )
   })
 
-  t.test(`A client that reconnects with the final id of a ${jobStatus} job gets 204`, async (t) => {
+  t.test(`a client that reconnects with the id of the final event of a ${jobStatus} job gets 204`, async (t) => {
     const id = await ann.endedAs(jobStatus)
     const { sequence } = await ann.monitor(id)
     t.equal((await openJobStream(t, id, { 'last-event-id': String(sequence) })).status, 204)
@@ -141,7 +141,7 @@ for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
   })
 }
 
-t.test('A stream sends the cancellation of a job, and ends', async (t) => {
+t.test('when a job is canceled, its stream sends the status canceled, and ends', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   const stream = await openJobStream(t, id)
   await stream.event(isOf(id, 'queued'))
@@ -169,7 +169,7 @@ for (const [name, resume] of Object.entries({
     await stream.event(isOf(id, 'succeeded'))
   })
 
-  t.test(`${name} resumes a stream with the missed changes`, async (t) => {
+  t.test(`${name} resumes a stream, and the client receives the final status that it missed`, async (t) => {
     const id = await ann.running()
     const { sequence } = await ann.monitor(id)
     await service.steer(id, { ...half }, { do: 'succeed' })
@@ -180,13 +180,13 @@ for (const [name, resume] of Object.entries({
   })
 
   for (const [kind, last] of [
-    ['too old', '0'],
-    ['garbage', 'xyz'],
+    ['too low', '0'],
+    ['not a number', 'xyz'],
     ['negative', '-1'],
-    ['in the future', '999999'],
+    ['too high', '999999'],
     ['very long', '9'.repeat(200)],
   ] as const) {
-    t.test(`${name} with an id that is ${kind} gets the current status`, async (t) => {
+    t.test(`if the id in ${name} is ${kind}, the stream starts with the current status`, async (t) => {
       const id = await ann.running()
       const stream = await resume(t, id, last)
       t.equal(stream.status, 200)
@@ -196,30 +196,30 @@ for (const [name, resume] of Object.entries({
   }
 }
 
-t.test('An invalid id for a job that has ended gets the final event, not 204', async (t) => {
+t.test('if a job has ended, a client with an invalid Last-Event-ID gets the final event, not 204', async (t) => {
   const id = await ann.endedAs('succeeded')
   const stream = await openJobStream(t, id, { 'last-event-id': 'xyz' })
   t.equal(stream.status, 200)
   await stream.event(isOf(id, 'succeeded'))
 })
 
-t.test("The stream of another principal's job or an unknown one answers 404", async (t) => {
+t.test("a request for the stream of another principal's job or an unknown job gets 404", async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   t.equal((await openJobStream(t, id, { 'x-user': 'bob' })).status, 404)
   t.equal((await openJobStream(t, idAt(Date.now()))).status, 404)
 })
 
-t.test('The stream of a job whose record has expired answers 410', async (t) => {
+t.test('a request for the stream of a job whose record has expired gets 410', async (t) => {
   const id = await ann.endedAs('canceled')
   await service.expire(id)
   t.equal((await openJobStream(t, id)).status, 410)
 })
 
-t.test('A stream without a principal answers 401', async (t) => {
+t.test('a request for a stream without a principal gets 401', async (t) => {
   t.equal((await openAllStream(t, 'nobody')).status, 401)
 })
 
-t.test('An EventSource receives all events of a job and stops after its end', async (t) => {
+t.test('an EventSource receives all events of a job, and closes after the job has ended', async (t) => {
   const { id } = await ann.submit('/steered', {})
   const source = new EventSource(`${api.url}/jobs/${id}/events`)
   t.teardown(() => source.close())
@@ -241,21 +241,21 @@ t.test('/events starts with a snapshot of the newest 100 jobs', async (t) => {
   for (let number = 1; number <= 105; number++) ids.push((await many.submit('/idle', { text: `${number}` })).id)
   const stream = await openAllStream(t, 'many')
   await until(() => stream.events().length >= 100)
-  // An event of a newer job shows that the snapshot is complete.
+  // Once an event of a newer job has arrived, the snapshot is complete.
   const { id: live } = await many.submit('/idle', { text: 'live' })
   await stream.event(isOf(live))
   const receivedIds = stream.events().map(({ data }) => data.id)
   t.same(receivedIds.filter((id) => id !== live).sort(), ids.slice(-100).sort())
 })
 
-t.test('The snapshot of /events consists of full monitors', async (t) => {
+t.test('the snapshot of /events consists of full monitors', async (t) => {
   const cleo = service.as('cleo')
   const id = await cleo.running()
   const { data } = await (await openAllStream(t, 'cleo')).event(isOf(id))
   t.same(data, await cleo.monitor(id))
 })
 
-t.test('/events then sends new jobs and all their changes', async (t) => {
+t.test('after the snapshot, /events sends new jobs and all their changes', async (t) => {
   const dora = service.as('dora')
   const stream = await openAllStream(t, 'dora')
   const id = await dora.running()
@@ -265,7 +265,7 @@ t.test('/events then sends new jobs and all their changes', async (t) => {
   await service.steer(id, { do: 'succeed' })
   const { data } = await stream.event(isOf(id, 'succeeded'))
   t.same(data, await dora.monitor(id))
-  t.notOk(stream.isEnded(), 'the stream does not end with a job')
+  t.notOk(stream.isEnded(), 'the stream stays open after a job has ended')
 })
 
 t.test('/events sends jobs that another API process has accepted', async (t) => {
@@ -275,7 +275,7 @@ t.test('/events sends jobs that another API process has accepted', async (t) => 
   t.pass('received')
 })
 
-t.test("/events sends only the caller's jobs", async (t) => {
+t.test('/events sends only the jobs of the caller', async (t) => {
   const fred = service.as('fred')
   const stream = await openAllStream(t, 'fred')
   const { id: theirs } = await service.as('gina').submit('/idle', { text: 'x' })
@@ -284,33 +284,37 @@ t.test("/events sends only the caller's jobs", async (t) => {
   t.notOk(stream.events().some(({ data }) => data.id === theirs))
 })
 
-t.test('Every event of /events has a cursor as its id, which resumes the stream on another API process', async (t) => {
-  const hugo = service.as('hugo')
-  const first = await openAllStream(t, 'hugo')
-  const { id: seen } = await hugo.submit('/idle', { text: 'seen' })
-  const { id: cursor } = await first.event(isOf(seen))
-  t.ok(first.events().every((event) => event.id))
-  first.close()
-  const { id: missed } = await hugo.submit('/idle', { text: 'missed' })
-  const { id: canceled } = await hugo.submit('/idle', { text: 'missed, too' })
-  await hugo.post(`/jobs/${canceled}/cancel`, undefined)
-  for (const stream of [
-    await openAllStream(t, 'hugo', { 'last-event-id': cursor as string }, otherApi),
-    await openAllStream(t, 'hugo', {}, otherApi, `?lastEventId=${encodeURIComponent(cursor as string)}`),
-  ]) {
-    await stream.event(isOf(missed))
-    await stream.event(isOf(canceled, 'canceled'))
-    const { id: live } = await hugo.submit('/idle', { text: 'live' })
-    await stream.event(isOf(live))
-  }
-})
+t.test(
+  'every event of /events has a cursor as its id, and the cursor can resume the stream on another API process',
+  async (t) => {
+    const hugo = service.as('hugo')
+    const first = await openAllStream(t, 'hugo')
+    const { id: seen } = await hugo.submit('/idle', { text: 'seen' })
+    const { id: cursor } = await first.event(isOf(seen))
+    t.ok(first.events().every((event) => event.id))
+    first.close()
+    const { id: missed } = await hugo.submit('/idle', { text: 'missed' })
+    const { id: canceled } = await hugo.submit('/idle', { text: 'missed, too' })
+    await hugo.post(`/jobs/${canceled}/cancel`, undefined)
+    for (const stream of [
+      await openAllStream(t, 'hugo', { 'last-event-id': cursor as string }, otherApi),
+      await openAllStream(t, 'hugo', {}, otherApi, `?lastEventId=${encodeURIComponent(cursor as string)}`),
+    ]) {
+      await stream.event(isOf(missed))
+      await stream.event(isOf(canceled, 'canceled'))
+      const { id: live } = await hugo.submit('/idle', { text: 'live' })
+      await stream.event(isOf(live))
+    }
+  },
+)
 
-t.test('A client that resumes /events with the newest cursor does not receive the snapshot again', async (t) => {
+t.test('a client that resumes /events with the newest cursor does not receive the snapshot again', async (t) => {
   const ida = service.as('ida')
   const { id: old } = await ida.submit('/idle', { text: 'old' })
-  // Older than any open transaction, so that a resumed stream does not repeat it.
+  // Makes the change of this job older than any open transaction. A resumed stream does not repeat such a change.
   await service.pool.query(
-    "update accepted.job set updated_at = updated_at - interval '1 h', created_at = created_at - interval '1 h' where id = $1",
+    `update accepted.job set updated_at = updated_at - interval '1 h', created_at = created_at - interval '1 h'
+    where id = $1`,
     [old],
   )
   const { id: recent } = await ida.submit('/idle', { text: 'recent' })
@@ -323,47 +327,53 @@ t.test('A client that resumes /events with the newest cursor does not receive th
   t.notOk(stream.events().some(isOf(old)))
 })
 
-t.test('A repeated lastEventId parameter does not make a stream fail', async (t) => {
+t.test('a request for a stream succeeds even if the parameter lastEventId is repeated', async (t) => {
   const id = await ann.running()
   for (const path of [`/jobs/${id}/events`, '/events']) {
     t.equal((await openStream(t, `${api.url}${path}?lastEventId=a&lastEventId=b`, { 'x-user': 'ann' })).status, 200)
   }
 })
 
-t.test('A client that is disconnected in the middle of the snapshot receives all of it when it resumes', async (t) => {
-  const jim = service.as('jim')
-  const ids: string[] = []
-  for (let number = 0; number < 5; number++) ids.push((await jim.submit('/idle', { text: `${number}` })).id)
-  // Makes the order of the changes differ from the order of the snapshot.
-  await jim.post(`/jobs/${ids[0]}/cancel`, undefined)
-  const first = await openAllStream(t, 'jim')
-  const { id: cursor } = await first.event(isOf(ids[0] as string))
-  await first.event(isOf(ids[4] as string))
-  first.close()
-  const stream = await openAllStream(t, 'jim', { 'last-event-id': cursor as string })
-  for (const id of ids.slice(1)) await stream.event(isOf(id))
-  t.equal(stream.status, 200)
-})
+t.test(
+  'if a client is disconnected in the middle of the snapshot, it receives the missing jobs when it resumes',
+  async (t) => {
+    const jim = service.as('jim')
+    const ids: string[] = []
+    for (let number = 0; number < 5; number++) ids.push((await jim.submit('/idle', { text: `${number}` })).id)
+    // After this, the order of the changes differs from the order of the snapshot.
+    await jim.post(`/jobs/${ids[0]}/cancel`, undefined)
+    const first = await openAllStream(t, 'jim')
+    const { id: cursor } = await first.event(isOf(ids[0] as string))
+    await first.event(isOf(ids[4] as string))
+    first.close()
+    const stream = await openAllStream(t, 'jim', { 'last-event-id': cursor as string })
+    for (const id of ids.slice(1)) await stream.event(isOf(id))
+    t.equal(stream.status, 200)
+  },
+)
 
-t.test('A client that resumes /events receives a change of the oldest of thousands of jobs', async (t) => {
-  const kay = service.as('kay')
-  const { id: oldest } = await kay.submit('/idle', { text: 'the first' })
-  await service.pool.query(
-    `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
+t.test(
+  'if a client with thousands of jobs resumes /events, it receives a missed change of its oldest job',
+  async (t) => {
+    const kay = service.as('kay')
+    const { id: oldest } = await kay.submit('/idle', { text: 'the first' })
+    await service.pool.query(
+      `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
     select gen_random_uuid(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour'
     from accepted.job, generate_series(1, 3000) where id = $1`,
-    [oldest],
-  )
-  const first = await openAllStream(t, 'kay')
-  const { id: newest } = await kay.submit('/idle', { text: 'the last' })
-  const { id: cursor } = await first.event(isOf(newest))
-  first.close()
-  await kay.post(`/jobs/${oldest}/cancel`, undefined)
-  const stream = await openAllStream(t, 'kay', { 'last-event-id': cursor as string })
-  await stream.event(isOf(oldest, 'canceled'))
-})
+      [oldest],
+    )
+    const first = await openAllStream(t, 'kay')
+    const { id: newest } = await kay.submit('/idle', { text: 'the last' })
+    const { id: cursor } = await first.event(isOf(newest))
+    first.close()
+    await kay.post(`/jobs/${oldest}/cancel`, undefined)
+    const stream = await openAllStream(t, 'kay', { 'last-event-id': cursor as string })
+    await stream.event(isOf(oldest, 'canceled'))
+  },
+)
 
-t.test('Streams whose clients disconnected before the response are not kept', async (t) => {
+t.test('if a client disconnects before the response, the API keeps no stream open', async (t) => {
   const id = await ann.running()
   const freshApi = await start(t, 'api', { config, databaseUrl: service.databaseUrl })
   const observer = service.as('ann', freshApi)
@@ -385,7 +395,7 @@ t.test('Streams whose clients disconnected before the response are not kept', as
 })
 
 for (const cursor of ['xyz', '0', '9'.repeat(300), '%00', 'e30']) {
-  t.test(`/events with an invalid cursor starts with a snapshot: ${cursor.slice(0, 9)}`, async (t) => {
+  t.test(`/events starts with a snapshot if the cursor is invalid: ${cursor.slice(0, 9)}`, async (t) => {
     const user = `invalid ${cursor.slice(0, 9)}`
     const { id } = await service.as(user).submit('/idle', { text: 'x' })
     const byHeader = await openAllStream(t, user, { 'last-event-id': cursor })
@@ -396,7 +406,7 @@ for (const cursor of ['xyz', '0', '9'.repeat(300), '%00', 'e30']) {
   })
 }
 
-t.test('A draining process ends its streams with a random retry time', async (t) => {
+t.test('when a process shuts down, it ends each of its streams with a random retry time', async (t) => {
   const draining = await start(t, 'api', { config, databaseUrl: service.databaseUrl })
   const { id } = await service.as('ann', draining).submit('/idle', { text: 'x' })
   const urls = Array.from({ length: 20 }, (_, n) => `${draining.url}${n % 2 ? '/events' : `/jobs/${id}/events`}`)

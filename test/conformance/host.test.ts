@@ -9,14 +9,14 @@ t.jobs = 4
 const service = await serve(t, { worker: false })
 const { hostname, port } = new URL(service.api.url)
 
-/** Opens a connection, and sends the lines of a head and a body unchanged. */
+/** Opens a connection, and sends the lines of a request head and a body unchanged. */
 function open(head: string[], body = '', to = { hostname, port }): Socket {
   const socket = connect(Number(to.port), to.hostname)
   socket.write([...head, '', body].join('\r\n'))
   return socket
 }
 
-/** Sends a request, and returns all that is received until the connection ends. */
+/** Sends a request, and returns everything that is received until the connection ends. */
 const exchange = (...request: Parameters<typeof open>): Promise<string> => text(open(...request))
 
 const asHost = (host: string) => [`Host: ${host}`, 'X-User: ann', 'Connection: close']
@@ -36,7 +36,7 @@ const invalidHosts = [
 ]
 
 for (const host of invalidHosts) {
-  t.test(`Host: ${JSON.stringify(host)} gets 400 on every route`, async (t) => {
+  t.test(`on every route, a request with Host: ${JSON.stringify(host)} gets 400`, async (t) => {
     for (const path of ['/jobs', '/events', '/asyncapi.json', '/openapi.json', '/notes/1']) {
       const answer = await exchange([`GET ${path} HTTP/1.1`, ...asHost(host)])
       t.match(answer, /^HTTP\/1.1 400 /, path)
@@ -44,7 +44,7 @@ for (const host of invalidHosts) {
   })
 }
 
-t.test('An invalid Host gets problem details, and nothing is stored', async (t) => {
+t.test('a request with an invalid Host gets problem details, and nothing is stored', async (t) => {
   const body = '{"text":"x"}'
   const answer = await exchange(
     [
@@ -61,20 +61,20 @@ t.test('An invalid Host gets problem details, and nothing is stored', async (t) 
   t.same(await service.storedBy('hostile'), nothing)
 })
 
-t.test('Host is checked before authentication', async (t) => {
+t.test('the Host header is checked before authentication', async (t) => {
   t.match(await exchange(['GET /jobs HTTP/1.1', 'Host: [', 'X-User: nobody', 'Connection: close']), /^HTTP\/1.1 400 /)
 })
 
-t.test('HTTP/1.0 without Host gets 400, except on the health routes', async (t) => {
+t.test('an HTTP/1.0 request without Host gets 400, except on the health routes', async (t) => {
   t.match(await exchange(['GET /jobs HTTP/1.0']), / 400 /)
   t.match(await exchange(['GET /health/live HTTP/1.0']), / 200 /)
 })
 
-t.test('Two Host headers get 400', async (t) => {
+t.test('a request with two Host headers gets 400', async (t) => {
   t.match(await exchange(['GET /jobs HTTP/1.1', 'Host: a', ...asHost('b')]), /^HTTP\/1.1 400 /)
 })
 
-t.test('A WebSocket with an invalid Host is refused with 400, and the process continues', async (t) => {
+t.test('a WebSocket request with an invalid Host gets 400, and the process stays live', async (t) => {
   for (const host of invalidHosts) {
     const socket = open([
       'GET /events HTTP/1.1',
@@ -90,7 +90,7 @@ t.test('A WebSocket with an invalid Host is refused with 400, and the process co
 })
 
 for (const host of ['api.example.com', 'a_b.internal:8080', '127.0.0.1:1', '[::1]:3000', 'LOCALHOST']) {
-  t.test(`Links contain the Host of the request: ${host}`, async (t) => {
+  t.test(`links contain the Host of the request: ${host}`, async (t) => {
     const body = '{"text":"x"}'
     const answer = await exchange(
       ['POST /notes HTTP/1.1', ...asHost(host), 'Content-Type: application/json', `Content-Length: ${body.length}`],
@@ -101,7 +101,7 @@ for (const host of ['api.example.com', 'a_b.internal:8080', '127.0.0.1:1', '[::1
   })
 }
 
-t.test('With a public URL, any Host is accepted and links have the public URL', async (t) => {
+t.test('if a public URL is configured, any Host is accepted, and links start with the public URL', async (t) => {
   const { api } = await serve(t, { worker: false, env: { PUBLIC_URL: 'https://api.example.com' } })
   const body = '{"text":"x"}'
   const answer = await exchange(

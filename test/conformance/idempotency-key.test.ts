@@ -15,7 +15,7 @@ const newClient = (): Client => service.as(`user-${++userCount}`)
 const keyed = (key: string | string[]) => ({ 'idempotency-key': key })
 const isReplay = (answer: Answer) => answer.headers['idempotent-replayed'] === 'true'
 
-/** Sends a JSON text with a key. */
+/** Sends a request with a JSON text as the body, and with an Idempotency-Key. */
 const sendText = (client: Client, path: string, key: string, body: string, options: RequestOptions = {}) =>
   client.request(path, {
     method: 'POST',
@@ -24,14 +24,14 @@ const sendText = (client: Client, path: string, key: string, body: string, optio
     headers: { 'content-type': 'application/json', ...keyed(key), ...options.headers },
   })
 
-t.test('Requests without a key create one job each', async (t) => {
+t.test('each request without a key creates a job', async (t) => {
   const ann = newClient()
   const [first, second] = [await ann.post('/idle', { text: 'x' }), await ann.post('/idle', { text: 'x' })]
   t.same([first.status, second.status], [202, 202])
   t.not(first.body.id, second.body.id)
 })
 
-t.test('A request without a key gets 400 if the operation requires one, and nothing is stored', async (t) => {
+t.test('a request without a key gets 400 if the operation requires a key, and nothing is stored', async (t) => {
   const ann = newClient()
   t.equal((await ann.post('/keyed', { text: 'x' })).status, 400)
   t.same(await service.storedBy(ann.name), nothing)
@@ -42,14 +42,14 @@ for (const [what, value] of Object.entries({
   empty: '',
   'an empty structured string': '""',
   blank: ' ',
-  'over 255 characters': 'k'.repeat(256),
-  'over 255 characters, structured': `"${'k'.repeat(256)}"`,
+  'longer than 255 characters': 'k'.repeat(256),
+  'a structured string longer than 255 characters': `"${'k'.repeat(256)}"`,
   'not ASCII': 'caf\u00e9',
   'not printable': 'a\tb',
-  'repeated, the same': ['k', 'k'],
-  'repeated, different': ['k', 'l'],
+  'sent twice with the same value': ['k', 'k'],
+  'sent twice with different values': ['k', 'l'],
 })) {
-  t.test(`A key that is ${what} gets 400, and nothing is stored`, async (t) => {
+  t.test(`a request with a key that is ${what} gets 400, and nothing is stored`, async (t) => {
     const ann = newClient()
     t.equal((await ann.post('/idle', { text: 'x' }, keyed(value))).status, 400)
     t.same(await service.storedBy(ann.name), nothing)
@@ -59,11 +59,11 @@ for (const [what, value] of Object.entries({
 for (const [what, value] of Object.entries({
   'of one character': 'k',
   'of 255 characters': 'k'.repeat(255),
-  'of 255 characters, structured': `"${'k'.repeat(255)}"`,
+  'that is a structured string of 255 characters': `"${'k'.repeat(255)}"`,
   'that is a UUID': '8e03978e-40d5-43dd-bc93-6894a57f9324',
   'with every kind of printable ASCII': "!#$%&'*+-.^_`|~ 09 AZ az ()<>@:;[]?={}/",
 })) {
-  t.test(`A key ${what} is valid`, async (t) => {
+  t.test(`a key ${what} is valid`, async (t) => {
     const ann = newClient()
     const first = await ann.post('/idle', { text: 'x' }, keyed(value))
     const second = await ann.post('/idle', { text: 'x' }, keyed(value))
@@ -72,7 +72,7 @@ for (const [what, value] of Object.entries({
   })
 }
 
-t.test('"abc" and abc are the same key', async (t) => {
+t.test('the header values "abc" and abc are the same key', async (t) => {
   const ann = newClient()
   const structured = await ann.post('/idle', { text: 'x' }, keyed('"abc"'))
   const bare = await ann.post('/idle', { text: 'x' }, keyed('abc'))
@@ -80,19 +80,19 @@ t.test('"abc" and abc are the same key', async (t) => {
   t.equal(bare.body.id, structured.body.id)
 })
 
-t.test('Keys are case-sensitive', async (t) => {
+t.test('keys are case-sensitive', async (t) => {
   const ann = newClient()
   const lower = await ann.post('/idle', { text: 'x' }, keyed('abc'))
   const upper = await ann.post('/idle', { text: 'x' }, keyed('ABC'))
   t.not(upper.body.id, lower.body.id)
 })
 
-t.test('The first response for a key has no Idempotent-Replayed', async (t) => {
+t.test('the first response for a key does not have the header Idempotent-Replayed', async (t) => {
   const { headers } = await newClient().post('/idle', { text: 'x' }, keyed('k'))
   t.equal(headers['idempotent-replayed'], undefined)
 })
 
-t.test("A replay of a queued job gets 202 with the job's current monitor and all headers", async (t) => {
+t.test('a replay for a queued job gets 202 with the current monitor of the job and all headers', async (t) => {
   const ann = newClient()
   const first = await ann.post('/idle', { text: 'x' }, keyed('k'))
   const second = await ann.post('/idle', { text: 'x' }, keyed('k'))
@@ -104,7 +104,7 @@ t.test("A replay of a queued job gets 202 with the job's current monitor and all
   }
 })
 
-t.test("A replay of a running job gets 202 with the job's current monitor", async (t) => {
+t.test('a replay for a running job gets 202 with the current monitor of the job', async (t) => {
   const ann = newClient()
   const id = await ann.running({ label: 'x' }, keyed('k'))
   await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
@@ -119,7 +119,7 @@ for (const [jobStatus, action] of [
   ['succeeded', { do: 'succeed' }],
   ['failed', { do: 'fail', code: 'no-luck', message: 'No luck', status: 409 }],
 ] as const) {
-  t.test(`A replay of a ${jobStatus} job gets 202 with the job's current monitor`, async (t) => {
+  t.test(`a replay for a ${jobStatus} job gets 202 with the current monitor of the job`, async (t) => {
     const ann = newClient()
     const id = await ann.running({}, keyed('k'))
     await service.steer(id, action)
@@ -132,7 +132,7 @@ for (const [jobStatus, action] of [
   })
 }
 
-t.test("A replay of a canceled job gets 202 with the job's current monitor", async (t) => {
+t.test('a replay for a canceled job gets 202 with the current monitor of the job', async (t) => {
   const ann = newClient()
   const { id } = await ann.submit('/idle', { text: 'x' }, keyed('k'))
   await ann.post(`/jobs/${id}/cancel`, undefined)
@@ -142,14 +142,14 @@ t.test("A replay of a canceled job gets 202 with the job's current monitor", asy
   t.match(answer.body, { id, status: 'canceled' })
 })
 
-t.test('A replay does not run the operation again', async (t) => {
+t.test('a replay stores nothing and does not call accept again', async (t) => {
   const ann = newClient()
   await ann.post('/notes', { text: 'once' }, keyed('k'))
   await ann.post('/notes', { text: 'once' }, keyed('k'))
   t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
 })
 
-// Changes of a request that do not change its fingerprint.
+// Each of these requests differs from the first request, but has the same fingerprint.
 for (const [what, body, headers] of [
   ['the order of members', '{"more": {"b": 2, "a": 1}, "text": "x"}', {}],
   ['white space', '{ "text" : "x",\n "more":{"a":1,"b":2}}', {}],
@@ -165,7 +165,7 @@ for (const [what, body, headers] of [
   ['Authorization', '{"text": "x", "more": {"a": 1, "b": 2}}', { authorization: 'Bearer another' }],
   ['User-Agent', '{"text": "x", "more": {"a": 1, "b": 2}}', { 'user-agent': 'another' }],
 ] as [string, string, Record<string, string>][]) {
-  t.test(`The fingerprint does not depend on ${what}`, async (t) => {
+  t.test(`the fingerprint does not depend on ${what}`, async (t) => {
     const ann = newClient()
     const first = await ann.post('/echoes', { text: 'x', more: { a: 1, b: 2 } }, keyed('k'))
     const second = await sendText(ann, '/echoes', 'k', body, { headers })
@@ -175,7 +175,7 @@ for (const [what, body, headers] of [
   })
 }
 
-t.test('The fingerprint does not depend on the order of query parameters', async (t) => {
+t.test('the fingerprint does not depend on the order of query parameters', async (t) => {
   const ann = newClient()
   const first = await ann.post('/idle?a=1&b=2', { text: 'x' }, keyed('k'))
   const second = await ann.post('/idle?b=2&a=1', { text: 'x' }, keyed('k'))
@@ -190,7 +190,7 @@ for (const [one, other] of [
   ['a=1&a=2', 'a=2&a=1'],
   ['a=1&b=2', 'a=1%26b=2'],
 ]) {
-  t.test(`The same key with ?${one} and ?${other} gets 422`, async (t) => {
+  t.test(`a request with ?${other} gets 422 if an earlier request with ?${one} has the same key`, async (t) => {
     const ann = newClient()
     t.equal((await ann.post(`/idle?${one}`, { text: 'x' }, keyed('k'))).status, 202)
     t.equal((await ann.post(`/idle?${other}`, { text: 'x' }, keyed('k'))).status, 422)
@@ -206,7 +206,7 @@ for (const [what, path, body, method] of [
   ['another method', '/notes/1', { text: 'x' }, 'PATCH'],
   ['another query', '/notes/1?a=1', { text: 'x' }, 'PUT'],
 ] as const) {
-  t.test(`The same key with ${what} gets 422, and nothing is stored`, async (t) => {
+  t.test(`a second request with the same key and ${what} gets 422, and stores nothing`, async (t) => {
     const ann = newClient()
     const firstPath = path === '/echoes' ? path : '/notes/1'
     const first = await ann.request(firstPath, {
@@ -221,13 +221,13 @@ for (const [what, path, body, method] of [
   })
 }
 
-t.test('The same key with a list in another order gets 422', async (t) => {
+t.test('a second request with the same key and a list in another order gets 422', async (t) => {
   const ann = newClient()
   await ann.post('/sums', { numbers: [1, 2] }, keyed('k'))
   t.equal((await ann.post('/sums', { numbers: [2, 1] }, keyed('k'))).status, 422)
 })
 
-t.test('The same key of another principal is independent', async (t) => {
+t.test('two principals can use the same key independently', async (t) => {
   const [ann, bob] = [newClient(), newClient()]
   const first = await ann.post('/idle', { text: 'x' }, keyed('k'))
   const second = await bob.post('/idle', { text: 'another' }, keyed('k'))
@@ -236,23 +236,31 @@ t.test('The same key of another principal is independent', async (t) => {
   t.not(second.body.id, first.body.id)
 })
 
-/** Requests that are refused or rolled back, each with the expected status. */
+/** Requests that are refused or rolled back: the reason, the expected status and the request. */
 const refusals: [string, number, (client: Client) => Promise<Answer>][] = [
-  ['for an invalid body', 400, (client) => client.post('/notes', { text: 1 }, keyed('k'))],
-  ['for malformed JSON', 400, (client) => sendText(client, '/notes', 'k', '{')],
-  ['by the operation', 403, (client) => client.post('/notes', { text: 'forbidden' }, keyed('k'))],
-  ['for Accept', 406, (client) => client.post('/notes', { text: 'x' }, { ...keyed('k'), accept: 'image/png' })],
-  ['for its size', 413, (client) => client.post('/notes', { text: 'x'.repeat(1024 * 1024) }, keyed('k'))],
+  ['is refused because of its invalid body', 400, (client) => client.post('/notes', { text: 1 }, keyed('k'))],
+  ['is refused because of malformed JSON', 400, (client) => sendText(client, '/notes', 'k', '{')],
+  ['is refused by the operation', 403, (client) => client.post('/notes', { text: 'forbidden' }, keyed('k'))],
   [
-    'for its media type',
+    'is refused because of its Accept header',
+    406,
+    (client) => client.post('/notes', { text: 'x' }, { ...keyed('k'), accept: 'image/png' }),
+  ],
+  [
+    'is refused because of its size',
+    413,
+    (client) => client.post('/notes', { text: 'x'.repeat(1024 * 1024) }, keyed('k')),
+  ],
+  [
+    'is refused because of its media type',
     415,
     (client) => sendText(client, '/notes', 'k', 'x', { headers: { 'content-type': 'text/plain' } }),
   ],
-  ['and rolled back', 500, (client) => client.post('/notes', { text: failsAtCommit }, keyed('k'))],
+  ['is rolled back', 500, (client) => client.post('/notes', { text: failsAtCommit }, keyed('k'))],
 ]
 
 for (const [what, expected, refuse] of refusals) {
-  t.test(`A request refused ${what} (${expected}) does not consume the key`, async (t) => {
+  t.test(`a request that ${what} (${expected}) does not take its key`, async (t) => {
     const ann = newClient()
     t.equal((await refuse(ann)).status, expected)
     const second = await ann.post('/notes', { text: 'another' }, keyed('k'))
@@ -262,7 +270,7 @@ for (const [what, expected, refuse] of refusals) {
   })
 }
 
-t.test('A request refused because of the backlog (503) does not consume the key', async (t) => {
+t.test('a request that is refused because of a full backlog (503) does not take its key', async (t) => {
   const ann = newClient()
   await ann.submit('/limited', { text: 'fills the backlog' })
   const refused = await (async () => {
@@ -276,7 +284,7 @@ t.test('A request refused because of the backlog (503) does not consume the key'
   t.notOk(isReplay(second))
 })
 
-t.test('A key expires with the record of its job, and then creates a new job', async (t) => {
+t.test('a key expires with the record of its job, and a request with that key then creates a new job', async (t) => {
   const ann = newClient()
   const { id } = await ann.submit('/notes', { text: 'x' }, keyed('k'))
   await ann.ended(id)
@@ -292,7 +300,7 @@ t.test('A key expires with the record of its job, and then creates a new job', a
   t.equal(third.body.id, second.body.id)
 })
 
-t.test('A key whose job was deleted creates a new job', async (t) => {
+t.test('if the job of a key was deleted, a request with that key creates a new job', async (t) => {
   const ann = newClient()
   const { id } = await ann.submit('/notes', { text: 'x' }, keyed('k'))
   await ann.ended(id)
@@ -303,23 +311,26 @@ t.test('A key whose job was deleted creates a new job', async (t) => {
   t.not(second.body.id, id)
 })
 
-t.test('50 simultaneous requests with one key on two API processes create one job, and all get it', async (t) => {
-  const ann = newClient()
-  const body = { text: 'once' }
-  const answers = await Promise.all(
-    Array.from({ length: 50 }, (_, n) => service.as(ann.name, apis[n % 2]).post('/notes', body, keyed('k'))),
-  )
-  t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
-  t.equal(new Set(answers.map((answer) => answer.body.id)).size, 1)
-  t.equal(answers.filter((answer) => !isReplay(answer)).length, 1, 'one request was not a replay')
-  t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
-  const id = answers[0]?.body.id
-  await ann.ended(id)
-  t.equal(await service.effects(id), 1)
-})
+t.test(
+  '50 simultaneous requests with one key to two API processes create one job, and all of them get that job',
+  async (t) => {
+    const ann = newClient()
+    const body = { text: 'once' }
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, n) => service.as(ann.name, apis[n % 2]).post('/notes', body, keyed('k'))),
+    )
+    t.same(new Set(answers.map(({ status }) => status)), new Set([202]))
+    t.equal(new Set(answers.map((answer) => answer.body.id)).size, 1)
+    t.equal(answers.filter((answer) => !isReplay(answer)).length, 1, 'exactly one request was not a replay')
+    t.same(await service.storedBy(ann.name), { jobs: 1, keys: 1, notes: 1 })
+    const id = answers[0]?.body.id
+    await ann.ended(id)
+    t.equal(await service.effects(id), 1)
+  },
+)
 
 t.test(
-  '50 simultaneous requests with one key and different bodies create one job, and the others get 422',
+  'if 50 simultaneous requests have one key but different bodies, one request creates a job and 49 get 422',
   async (t) => {
     const ann = newClient()
     const answers = await Promise.all(
@@ -333,7 +344,7 @@ t.test(
   },
 )
 
-/** Holds the commit of the notes with a text until `release` is called. */
+/** Blocks the commit of notes with the given text until `release` is called. */
 async function holdCommit(t: Test, text: string): Promise<{ isReached(): Promise<boolean>; release(): Promise<void> }> {
   const holder = await pool.connect()
   t.teardown(() => holder.release(true))
@@ -353,7 +364,7 @@ async function holdCommit(t: Test, text: string): Promise<{ isReached(): Promise
   }
 }
 
-/** Whether any transaction waits for an advisory lock other than that of the held commit. */
+/** Returns whether a transaction waits for an advisory lock other than the lock that blocks the commit. */
 async function isKeyLockAwaited(text: string): Promise<boolean> {
   const { rows } = await pool.query(
     `select from pg_locks join pg_database d on d.oid = database
@@ -364,33 +375,37 @@ async function isKeyLockAwaited(text: string): Promise<boolean> {
   return rows.length > 0
 }
 
-// These tests run one at a time, because requests of other tests might share the held transaction.
+// These tests run one at a time. Otherwise a request of another test could be in the transaction that is blocked.
 const serial = { buffered: false }
 
-t.test('A second request waits until the first has committed, then replays it', serial, async (t) => {
-  const ann = newClient()
-  const body = { text: `${heldAtCommit}: waits` }
-  const held = await holdCommit(t, body.text)
-  const first = pending(ann.post('/notes', body, keyed('k')))
-  while (!(await held.isReached()));
-  const second = pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k')))
-  // This gives the other process time to answer the second request too early, which would be the bug.
-  await service.as(ann.name, otherApi).submit('/idle', { text: 'x' })
-  t.notOk(second.isSettled())
-  await held.release()
-  const [one, two] = [await first.result(), await second.result()]
-  t.same([one.status, two.status], [202, 202])
-  t.equal(two.body.id, one.body.id)
-  t.same([isReplay(one), isReplay(two)], [false, true])
-})
+t.test(
+  'a second request with the same key waits until the first request commits, and is then answered as a replay',
+  serial,
+  async (t) => {
+    const ann = newClient()
+    const body = { text: `${heldAtCommit}: waits` }
+    const held = await holdCommit(t, body.text)
+    const first = pending(ann.post('/notes', body, keyed('k')))
+    while (!(await held.isReached()));
+    const second = pending(service.as(ann.name, otherApi).post('/notes', body, keyed('k')))
+    // During this request, a faulty process would already answer the second request.
+    await service.as(ann.name, otherApi).submit('/idle', { text: 'x' })
+    t.notOk(second.isSettled())
+    await held.release()
+    const [one, two] = [await first.result(), await second.result()]
+    t.same([one.status, two.status], [202, 202])
+    t.equal(two.body.id, one.body.id)
+    t.same([isReplay(one), isReplay(two)], [false, true])
+  },
+)
 
-t.test('Many requests can wait for a key without delaying other requests', serial, async (t) => {
+t.test('many requests can wait for a key without delaying other requests', serial, async (t) => {
   const ann = newClient()
   const body = { text: `${heldAtCommit}: many` }
   const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
-  // More than the pool has connections.
+  // These are more requests than the pool has connections.
   const others = Array.from({ length: 40 }, () => pending(ann.post('/notes', body, keyed('k'))))
   for (let number = 0; number < 20; number++) t.equal((await newClient().get('/jobs')).status, 200)
   t.notOk(others.some((other) => other.isSettled()))
@@ -403,7 +418,7 @@ t.test('Many requests can wait for a key without delaying other requests', seria
   }
 })
 
-t.test('All requests that wait for a key past the lock timeout get 409', serial, async (t) => {
+t.test('if many requests wait for a key longer than the lock timeout, all of them get 409', serial, async (t) => {
   const ann = newClient()
   const body = { text: `${heldAtCommit}: many, too long` }
   const held = await holdCommit(t, body.text)
@@ -417,7 +432,7 @@ t.test('All requests that wait for a key past the lock timeout get 409', serial,
   t.equal((await first.result()).status, 202)
 })
 
-t.test('A request that waits for a key past the lock timeout gets 409 with Retry-After', serial, async (t) => {
+t.test('a request that waits for a key longer than the lock timeout gets 409 with Retry-After', serial, async (t) => {
   const ann = newClient()
   const body = { text: `${heldAtCommit}: past the timeout` }
   const held = await holdCommit(t, body.text)
@@ -434,7 +449,7 @@ t.test('A request that waits for a key past the lock timeout gets 409 with Retry
   t.equal(third.body.id, (await first.result()).body.id)
 })
 
-t.test('A request with another key does not wait', serial, async (t) => {
+t.test('a request with another key does not wait for the blocked request', serial, async (t) => {
   const ann = newClient()
   const body = { text: `${heldAtCommit}: alone` }
   const held = await holdCommit(t, body.text)
@@ -447,14 +462,14 @@ t.test('A request with another key does not wait', serial, async (t) => {
   t.equal((await first.result()).status, 202)
 })
 
-t.test('If the first request is rolled back, the second one gets the key', serial, async (t) => {
+t.test('if the first request is rolled back, the second request takes the key', serial, async (t) => {
   const ann = newClient()
   const body = { text: `${heldAtCommit}: rolled back` }
   const held = await holdCommit(t, body.text)
   const first = pending(ann.post('/notes', body, keyed('k')))
   while (!(await held.isReached()));
   const second = pending(service.as(ann.name, otherApi).post('/quiet', {}, keyed('k')))
-  // Otherwise the first request could lock the key again before the second one waits for it.
+  // Without this loop, the first request could lock the key again before the second request waits for the key.
   while (!(await isKeyLockAwaited(body.text)));
   await pool.query(
     `select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and not granted
@@ -464,7 +479,7 @@ t.test('If the first request is rolled back, the second one gets the key', seria
   const one = await first.result()
   await held.release()
   const two = await second.result()
-  // The first request was rolled back and retried, and then found the key used by the second one.
+  // The API retried the first request after its rollback. By then, the second request had taken the key.
   t.equal(one.status, 422)
   t.equal(two.status, 202)
   t.notOk(isReplay(two))

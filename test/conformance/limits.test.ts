@@ -12,7 +12,7 @@ const service = await serve(t)
 const { api, databaseUrl } = service
 const ann = service.as('ann')
 
-/** An API process with a quota of requests per principal. */
+/** The number of requests that each principal may send to `limitedApi`. */
 const quota = 5
 const limitedApi = await start(t, 'api', {
   config,
@@ -22,23 +22,23 @@ const limitedApi = await start(t, 'api', {
 
 const mebibyte = 1024 * 1024
 
-/** Makes a body of exactly a number of bytes. */
+/** Makes a body whose JSON text has exactly this many bytes. */
 const bodyOf = (bytes: number) => ({ text: 'x'.repeat(bytes - JSON.stringify({ text: '' }).length) })
 
-t.test('A body of 1 MiB is accepted, and one more byte gets 413', async (t) => {
+t.test('a body of 1 MiB is accepted, and a body that is one byte larger gets 413', async (t) => {
   t.equal((await ann.post('/idle', bodyOf(mebibyte))).status, 202)
   const bob = service.as('bob')
   t.equal((await bob.post('/idle', bodyOf(mebibyte + 1))).status, 413)
   t.same(await service.storedBy('bob'), nothing)
 })
 
-t.test('An operation can raise its body limit', async (t) => {
+t.test('an operation can raise its body limit', async (t) => {
   t.equal((await ann.post('/big', bodyOf(mebibyte + 1))).status, 202)
   t.equal((await ann.post('/big', bodyOf(bigLimit))).status, 202)
   t.equal((await ann.post('/big', bodyOf(bigLimit + 1))).status, 413)
 })
 
-t.test('The body limit also applies without Content-Length', async (t) => {
+t.test('the body limit also applies to a request without Content-Length', async (t) => {
   const response = await fetch(`${api.url}/idle`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -48,7 +48,7 @@ t.test('The body limit also applies without Content-Length', async (t) => {
   t.equal(response.status, 413)
 })
 
-/** Sends bytes unchanged, and returns all that is received. */
+/** Sends bytes unchanged, and returns everything that is received. */
 async function sendRaw(t: Test, bytes: string): Promise<string> {
   const { hostname, port } = new URL(api.url)
   const socket = connect(Number(port), hostname)
@@ -57,7 +57,7 @@ async function sendRaw(t: Test, bytes: string): Promise<string> {
   return text(socket)
 }
 
-/** Asserts that a raw response has a status, and problem details with a code. */
+/** Asserts that a raw response has the given status, and problem details with the given code. */
 const assertProblem = (t: Test, answer: string, status: number, code: string) => {
   t.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `))
   t.match(answer, /^content-type: application\/problem\+json\b/im)
@@ -67,13 +67,13 @@ const assertProblem = (t: Test, answer: string, status: number, code: string) =>
 const manyHeaders = (count: number) =>
   Object.fromEntries(Array.from({ length: count }, (_, n) => [`x-header-${n}`, 'x']))
 
-/** The responses to requests that never arrive completely. They run in parallel with the other tests. */
+/** The responses to requests that never arrive completely. The server times them out while the other tests run. */
 const incomplete = {
   'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\n'),
   body: sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'),
 }
 
-t.test('100 header fields are accepted; one more gets 431, and nothing is stored', async (t) => {
+t.test('a request with 100 header fields is accepted; a request with 101 gets 431 and stores nothing', async (t) => {
   const path = new URL('/idle', api.url).href
   const sendMany = async (count: number) => {
     const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'x', connection: 'close' }
@@ -88,7 +88,7 @@ t.test('100 header fields are accepted; one more gets 431, and nothing is stored
   t.same(await service.storedBy('cid'), { ...nothing, jobs: 1, notes: 1 })
 })
 
-t.test('Headers of more than 16 KiB get 431', async (t) => {
+t.test('a request with headers of more than 16 KiB gets 431', async (t) => {
   assertProblem(
     t,
     await sendRaw(t, `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
@@ -97,7 +97,7 @@ t.test('Headers of more than 16 KiB get 431', async (t) => {
   )
 })
 
-t.test('A request that is not HTTP gets 400', async (t) => {
+t.test('a request that is not HTTP gets 400', async (t) => {
   assertProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
 })
 
@@ -109,7 +109,7 @@ async function exhausted(user: string) {
   return { client, id: id as string }
 }
 
-t.test('A principal above its quota gets 429 with Retry-After, and nothing is stored', async (t) => {
+t.test('a principal above its quota gets 429 with Retry-After, and nothing is stored', async (t) => {
   const { client } = await exhausted('cleo')
   const { status, headers } = await client.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
   t.equal(status, 429)
@@ -117,16 +117,16 @@ t.test('A principal above its quota gets 429 with Retry-After, and nothing is st
   t.same(await service.storedBy('cleo'), { jobs: quota, keys: 0, notes: quota })
 })
 
-t.test('A 429 does not consume the Idempotency-Key', async (t) => {
+t.test('a request that gets 429 does not take its Idempotency-Key', async (t) => {
   const { client } = await exhausted('dora')
   await client.post('/idle', { text: 'refused' }, { 'idempotency-key': 'k' })
-  // Another process has its own quota.
+  // The other API process has a separate quota.
   const answer = await service.as('dora').post('/idle', { text: 'another' }, { 'idempotency-key': 'k' })
   t.equal(answer.status, 202)
   t.equal(answer.headers['idempotent-replayed'], undefined)
 })
 
-t.test('A 429 has RateLimit and RateLimit-Policy', async (t) => {
+t.test('a 429 has the headers RateLimit and RateLimit-Policy', async (t) => {
   const { client } = await exhausted('eve')
   const { status, headers } = await client.post('/idle', { text: 'x' })
   t.equal(status, 429)
@@ -134,7 +134,7 @@ t.test('A 429 has RateLimit and RateLimit-Policy', async (t) => {
   t.match(headers['ratelimit-policy'], /^"[^"]+";(.*;)?\s*q=5\b/)
 })
 
-t.test('RateLimit and RateLimit-Policy name the same policy', async (t) => {
+t.test('the headers RateLimit and RateLimit-Policy name the same policy', async (t) => {
   const { client } = await exhausted('fred')
   const { headers } = await client.post('/idle', { text: 'x' })
   const [limit, policy] = [headers.ratelimit, headers['ratelimit-policy']] as [string, string]
@@ -142,28 +142,28 @@ t.test('RateLimit and RateLimit-Policy name the same policy', async (t) => {
   t.equal(limit.match(/^"[^"]+"/)?.[0], policy.match(/^"[^"]+"/)?.[0])
 })
 
-t.test('The rate limit of one principal does not affect others', async (t) => {
+t.test('the rate limit of one principal does not affect other principals', async (t) => {
   const { client } = await exhausted('gina')
   t.equal((await client.post('/idle', { text: 'x' })).status, 429)
   t.equal((await service.as('hugo', limitedApi).post('/idle', { text: 'x' })).status, 202)
 })
 
-t.test('The rate limit is checked before validation', async (t) => {
+t.test('the rate limit is checked before the body is validated', async (t) => {
   const { client } = await exhausted('ida')
   t.equal((await client.post('/idle', { text: 1 })).status, 429)
 })
 
-t.test('One read of /jobs/{id} per second and job is always allowed', async (t) => {
+t.test('even above its quota, a principal can read /jobs/{id} of each job once per second', async (t) => {
   const { client, id } = await exhausted('jim')
   for (let second = 0; second < 4; second++) {
-    // Each read waits for a second, so the reads are a second apart.
+    // Each read waits for one second, so the reads are one second apart.
     const { status, body } = await client.get(`/jobs/${id}`, { prefer: 'wait=1' })
     t.equal(status, 200)
     t.equal(body.id, id)
   }
 })
 
-t.test('One read of /jobs/{id}/result per second and job is always allowed', async (t) => {
+t.test('even above its quota, a principal can read /jobs/{id}/result of each job once per second', async (t) => {
   const { client, id } = await exhausted('kim')
   for (let second = 0; second < 4; second++) {
     const { status, body } = await client.get(`/jobs/${id}/result`, { prefer: 'wait=1' })
@@ -172,21 +172,21 @@ t.test('One read of /jobs/{id}/result per second and job is always allowed', asy
   }
 })
 
-t.test('Reads of /jobs/{id} and of its /result are counted separately', async (t) => {
+t.test('reads of /jobs/{id} and of its /result are counted separately', async (t) => {
   const { client, id } = await exhausted('lea')
   t.equal((await client.get(`/jobs/${id}`)).status, 200)
   t.equal((await client.get(`/jobs/${id}/result`)).status, 202)
 })
 
-t.test('Reads of jobs that do not exist are limited', async (t) => {
+t.test('a principal that reads many unknown jobs gets 429', async (t) => {
   const { client, id } = await exhausted('moe')
   const guess = async () => (await client.get(`/jobs/${idAt(Date.now())}`)).status
   for (let number = 0; number < quota; number++) t.equal(await guess(), 404)
   t.equal(await guess(), 429)
-  t.equal((await client.get(`/jobs/${id}`)).status, 429, 'and so are reads of existing jobs, until the window ends')
+  t.equal((await client.get(`/jobs/${id}`)).status, 429, 'reads of existing jobs are then limited as well')
 })
 
-t.test('Reads of different jobs are counted separately', async (t) => {
+t.test('reads of different jobs are counted separately', async (t) => {
   const max = service.as('max')
   const others = [await max.submit('/idle', { text: 'one' }), await max.submit('/idle', { text: 'two' })]
   const { client, id } = await exhausted('max')
@@ -196,7 +196,7 @@ t.test('Reads of different jobs are counted separately', async (t) => {
   t.same(statuses, [200, 200, 200])
 })
 
-/** Fills the backlog of the operation `limited`, and returns the first refusal. */
+/** Fills the backlog of the operation `limited`, until a request is refused. */
 async function fillBacklog(user: string) {
   const client = service.as(user)
   const first = await client.post('/limited', { text: 'x' })
@@ -207,13 +207,13 @@ async function fillBacklog(user: string) {
   return { client, first, refused }
 }
 
-t.test('A full backlog gets 503 with Retry-After', async (t) => {
+t.test('a request gets 503 with Retry-After while the backlog is full', async (t) => {
   const { refused } = await fillBacklog('nina')
   t.equal(refused.status, 503)
   t.match(refused.headers['retry-after'], /^[1-9]\d*$/)
 })
 
-t.test('A request that a full backlog refuses stores nothing', async (t) => {
+t.test('a request that is refused because of a full backlog stores nothing', async (t) => {
   await fillBacklog('otto')
   const pia = service.as('pia')
   const { status } = await pia.post('/limited', { text: 'x' }, { 'idempotency-key': 'k' })
@@ -221,17 +221,17 @@ t.test('A request that a full backlog refuses stores nothing', async (t) => {
   t.same(await service.storedBy('pia'), nothing)
 })
 
-t.test('The full backlog of one operation does not affect others', async (t) => {
+t.test('the full backlog of one operation does not affect other operations', async (t) => {
   const { client } = await fillBacklog('quin')
   t.equal((await client.post('/idle', { text: 'x' })).status, 202)
 })
 
-t.test('The backlog is checked before validation', async (t) => {
+t.test('the backlog is checked before the body is validated', async (t) => {
   const { client } = await fillBacklog('rosa')
   t.equal((await client.post('/limited', { text: 1 })).status, 503)
 })
 
-t.test('A full backlog also refuses retries', async (t) => {
+t.test('a retry also gets 503 with Retry-After while the backlog is full', async (t) => {
   const separate = (await serve(t, { worker: false })).as('ann')
   const { id } = await separate.submit('/limited', { text: 'x' })
   await separate.post(`/jobs/${id}/cancel`, undefined)
@@ -242,7 +242,7 @@ t.test('A full backlog also refuses retries', async (t) => {
 })
 
 for (const [what, answer] of Object.entries(incomplete)) {
-  t.test(`A request whose ${what} does not arrive completely gets 408`, async (t) => {
+  t.test(`a request whose ${what} does not arrive completely gets 408`, async (t) => {
     assertProblem(t, await answer, 408, 'request-timeout')
   })
 }

@@ -4,7 +4,7 @@ import { idAt, serve } from './support.ts'
 
 t.jobs = 4
 
-// Estimates are made from the recent run time of an operation.
+// The estimate of a job is computed from the recent run time of its operation.
 const recentRunSeconds = 20
 const service = await serve(t, {
   prepare: `insert into accepted.run_time (operation, seconds) values ('estimated', ${recentRunSeconds});`,
@@ -16,7 +16,7 @@ const day = 24 * 60 * 60 * 1000
 const timestamp = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/
 const finalStatuses = ['succeeded', 'failed', 'canceled'] as const
 
-t.test('The id is a UUIDv7 that contains the creation time', async (t) => {
+t.test('the id of a job is a UUIDv7 that contains the creation time', async (t) => {
   const before = Date.now()
   const { id } = await ann.submit('/idle', { text: 'x' })
   t.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
@@ -24,35 +24,35 @@ t.test('The id is a UUIDv7 that contains the creation time', async (t) => {
   t.ok(createdAt >= before - 1 && createdAt <= Date.now() + 1)
 })
 
-t.test('The member operation is the name of the operation', async (t) => {
+t.test('the member operation is the name of the operation', async (t) => {
   t.equal((await ann.submit('/notes', { text: 'x' })).operation, 'note.create')
 })
 
-t.test('The status is queued until a worker has claimed the job', async (t) => {
+t.test('the status is queued until a worker has claimed the job', async (t) => {
   t.equal((await ann.submit('/idle', { text: 'x' })).status, 'queued')
 })
 
-t.test('The status is running while the handler performs', async (t) => {
+t.test('the status is running while the handler runs', async (t) => {
   const id = await ann.running()
   t.equal((await ann.monitor(id)).status, 'running')
 })
 
 for (const jobStatus of finalStatuses) {
-  t.test(`The status of a ${jobStatus} job stays ${jobStatus}`, async (t) => {
+  t.test(`the status of a ${jobStatus} job stays ${jobStatus}`, async (t) => {
     const id = await ann.endedAs(jobStatus)
     const first = await ann.monitor(id)
     t.equal(first.status, jobStatus)
     t.same(await ann.monitor(id), first)
   })
 
-  t.test(`The monitor of a ${jobStatus} job answers 200 without Retry-After`, async (t) => {
+  t.test(`the status URL of a ${jobStatus} job answers 200 without Retry-After`, async (t) => {
     const { status, headers } = await ann.get(`/jobs/${await ann.endedAs(jobStatus)}`)
     t.equal(status, 200)
     t.equal(headers['retry-after'], undefined)
   })
 }
 
-t.test('A job that waits for its retry is queued or running, never anything else', async (t) => {
+t.test('between two attempts, a job is queued or running', async (t) => {
   const id = await ann.running()
   const seen = new Set<string>()
   await service.steer(id, { do: 'throw', message: 'once' })
@@ -66,7 +66,7 @@ t.test('A job that waits for its retry is queued or running, never anything else
   )
 })
 
-t.test('createdAt, updatedAt and expiresAt are present from the beginning, in UTC', async (t) => {
+t.test('createdAt, updatedAt and expiresAt are UTC times that are present from the beginning', async (t) => {
   const { createdAt, updatedAt, expiresAt } = await ann.submit('/idle', { text: 'x' })
   for (const time of [createdAt, updatedAt, expiresAt]) t.match(time, timestamp)
   t.ok(Date.parse(expiresAt) > Date.now())
@@ -79,7 +79,7 @@ t.test('startedAt is absent until the job has started', async (t) => {
   t.ok(startedAt >= createdAt)
 })
 
-t.test('startedAt is when the first attempt began', async (t) => {
+t.test('startedAt is the time at which the first attempt began', async (t) => {
   const id = await ann.running()
   const { startedAt } = await ann.monitor(id)
   await service.steer(id, { do: 'throw', message: 'once' })
@@ -96,12 +96,12 @@ t.test('endedAt is absent until the job has ended', async (t) => {
   t.ok(endedAt >= startedAt)
 })
 
-t.test('percentComplete is absent when unknown', async (t) => {
+t.test('percentComplete is absent while the progress is unknown', async (t) => {
   t.notOk('percentComplete' in (await ann.submit('/idle', { text: 'x' })))
   t.notOk('percentComplete' in (await ann.monitor(await ann.running())))
 })
 
-t.test('percentComplete and message are what the handler reports', async (t) => {
+t.test('percentComplete and message have the values that the handler reports', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
   const monitor = await ann.untilJob(id, ({ percentComplete }) => percentComplete !== undefined)
@@ -124,7 +124,7 @@ t.test('percentComplete never decreases', async (t) => {
   t.equal(monitor.percentComplete, 60)
 })
 
-t.test('percentComplete does not decrease in a second attempt', async (t) => {
+t.test('percentComplete does not decrease during a second attempt', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'progress', percent: 60, message: 'first' })
   await ann.untilJob(id, ({ message }) => message === 'first')
@@ -138,14 +138,14 @@ t.test('percentComplete does not decrease in a second attempt', async (t) => {
   t.same(new Set(seen), new Set([60]))
 })
 
-t.test('estimatedCompletionAt is present if the operation has a recent run time', async (t) => {
+t.test('estimatedCompletionAt is present if a recent run time of the operation is known', async (t) => {
   const { id } = await ann.submit('/estimated', {})
   const { estimatedCompletionAt, startedAt } = await ann.untilJob(id, (monitor) => monitor.estimatedCompletionAt)
   t.match(estimatedCompletionAt, timestamp)
   t.ok(estimatedCompletionAt > startedAt)
 })
 
-t.test('Retry-After is the remaining time of the estimate, in seconds', async (t) => {
+t.test('Retry-After is the estimated remaining time in seconds', async (t) => {
   const { id } = await ann.submit('/estimated', {})
   await ann.untilJob(id, (monitor) => monitor.estimatedCompletionAt)
   for (const path of [`/jobs/${id}`, `/jobs/${id}/result`]) {
@@ -154,15 +154,15 @@ t.test('Retry-After is the remaining time of the estimate, in seconds', async (t
     const retryAfter = Number(headers['retry-after'])
     t.ok(
       retryAfter >= Math.floor(remaining) && retryAfter <= recentRunSeconds,
-      `${retryAfter}, and ${remaining} s remain`,
+      `Retry-After is ${retryAfter} s, and ${remaining} s remain`,
     )
     t.ok(retryAfter > 1)
   }
 })
 
-t.test('Retry-After is at most 30', async (t) => {
+t.test('Retry-After is at most 30 seconds', async (t) => {
   const id = await ann.running()
-  // With 1 % after a minute, the estimate is over an hour.
+  // If a job is at 1 % after one minute, the estimated remaining time is more than one hour.
   await service.steer(id, { do: 'progress', percent: 1, message: 'slow' })
   await ann.untilJob(id, ({ percentComplete }) => percentComplete === 1)
   await service.pool.query(
@@ -174,14 +174,14 @@ t.test('Retry-After is at most 30', async (t) => {
   t.equal(headers['retry-after'], '30')
 })
 
-t.test('Retry-After is 1 without an estimate', async (t) => {
+t.test('Retry-After is 1 second if there is no estimate', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   const { headers, body } = await ann.get(`/jobs/${id}`)
   t.notOk('estimatedCompletionAt' in body)
   t.equal(headers['retry-after'], '1')
 })
 
-t.test('attempt counts the attempts, up to maxAttempts', async (t) => {
+t.test('attempt is the number of the current attempt, and maxAttempts is its limit', async (t) => {
   t.match(await ann.submit('/steered', {}), { maxAttempts: 2 })
   const id = await ann.running()
   t.match(await ann.monitor(id), { attempt: 1, maxAttempts: 2 })
@@ -214,7 +214,7 @@ t.test('sequence increases with every visible change', async (t) => {
   t.equal(sequences.length, 6)
 })
 
-t.test('Representations with the same sequence are equal', async (t) => {
+t.test('monitors with the same sequence are equal, except for the estimate', async (t) => {
   const bySequence = new Map<number, Set<string>>()
   const id = await ann.running()
   await service.steer(
@@ -224,7 +224,7 @@ t.test('Representations with the same sequence are equal', async (t) => {
     { do: 'succeed' },
   )
   await ann.untilJob(id, (monitor) => {
-    // The estimate is computed for each answer and does not change the sequence.
+    // The API computes the estimate for each response. A new estimate does not change the sequence.
     const { sequence, estimatedCompletionAt: _, ...rest } = monitor
     bySequence.set(sequence, (bySequence.get(sequence) ?? new Set()).add(JSON.stringify(rest)))
     return monitor.endedAt
@@ -247,13 +247,13 @@ t.test('resourceLocation is the absolute URL of the resource once the job has su
   t.match((await ann.get(resourceLocation)).body, { text: 'here' })
 })
 
-t.test('resourceLocation can be set by the handler', async (t) => {
+t.test('a handler can set resourceLocation', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'set resource', path: '/notes/elsewhere' }, { do: 'succeed' })
   t.equal((await ann.ended(id)).resourceLocation, `${api.url}/notes/elsewhere`)
 })
 
-t.test('resourceLocation is absent for operations without a resource and for canceled jobs', async (t) => {
+t.test('resourceLocation is absent if the operation has no resource or the job was canceled', async (t) => {
   const { id } = await ann.submit('/sums', { numbers: [] })
   t.notOk('resourceLocation' in (await ann.ended(id)))
   t.notOk('resourceLocation' in (await ann.monitor(await ann.endedAs('canceled'))))
@@ -272,13 +272,16 @@ t.test('result is absent for operations without a result', async (t) => {
   t.notOk('result' in monitor)
 })
 
-t.test('error has the code, message and details of the handler once the job has failed', async (t) => {
-  const id = await ann.running()
-  t.notOk('error' in (await ann.monitor(id)))
-  const details = [{ row: 7 }]
-  await service.steer(id, { do: 'fail', code: 'smtp-rejected', message: 'No such mailbox', details })
-  t.same((await ann.ended(id)).error, { code: 'smtp-rejected', message: 'No such mailbox', details })
-})
+t.test(
+  'once the job has failed, error has the code, the message and the details that the handler declared',
+  async (t) => {
+    const id = await ann.running()
+    t.notOk('error' in (await ann.monitor(id)))
+    const details = [{ row: 7 }]
+    await service.steer(id, { do: 'fail', code: 'smtp-rejected', message: 'No such mailbox', details })
+    t.same((await ann.ended(id)).error, { code: 'smtp-rejected', message: 'No such mailbox', details })
+  },
+)
 
 t.test('error is absent between two attempts', async (t) => {
   const id = await ann.running()
@@ -286,7 +289,7 @@ t.test('error is absent between two attempts', async (t) => {
   t.notOk('error' in (await ann.untilJob(id, ({ attempt }) => attempt === 2)))
 })
 
-t.test('A job whose attempts are used up has failed, with a code and a message', async (t) => {
+t.test('a job that has used up its attempts fails with a code and a message', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'throw', message: 'once' }, { do: 'throw', message: 'twice' })
   const { status, error } = await ann.ended(id)
@@ -295,7 +298,7 @@ t.test('A job whose attempts are used up has failed, with a code and a message',
   t.match(error.message, 'twice')
 })
 
-t.test('retryOf is the id of the retried job, and absent for other jobs', async (t) => {
+t.test('retryOf is the id of the job that was retried; a job that is not a retry has no retryOf', async (t) => {
   const id = await ann.endedAs('failed')
   t.notOk('retryOf' in (await ann.monitor(id)))
   const { body } = await ann.post(`/jobs/${id}/retry`, undefined)
@@ -303,7 +306,7 @@ t.test('retryOf is the id of the retried job, and absent for other jobs', async 
   t.equal((await ann.monitor(body.id)).retryOf, id)
 })
 
-t.test('links are the absolute URLs of the monitor, the result, the events, cancel and retry', async (t) => {
+t.test('links contains the absolute URLs self, result, events, cancel and retry', async (t) => {
   const { id, links } = await ann.submit('/idle', { text: 'x' })
   const self = `${api.url}/jobs/${id}`
   const all = {
@@ -316,7 +319,7 @@ t.test('links are the absolute URLs of the monitor, the result, the events, canc
   t.match(links, all)
 })
 
-t.test('Members without a value are absent, not null', async (t) => {
+t.test('members without a value are absent, not null', async (t) => {
   const ids = await Promise.all([
     ann.submit('/idle', { text: 'x' }).then(({ id }) => id),
     ann.running(),
@@ -330,7 +333,7 @@ t.test('Members without a value are absent, not null', async (t) => {
 })
 
 for (const jobStatus of ['queued', 'running']) {
-  t.test(`The monitor of a ${jobStatus} job answers 200 with a Retry-After of at least 1 second`, async (t) => {
+  t.test(`the status URL of a ${jobStatus} job answers 200 with a Retry-After of at least 1 second`, async (t) => {
     const id = jobStatus === 'running' ? await ann.running() : (await ann.submit('/idle', { text: 'x' })).id
     const { status, headers, body } = await ann.get(`/jobs/${id}`)
     t.equal(status, 200)
@@ -339,7 +342,7 @@ for (const jobStatus of ['queued', 'running']) {
   })
 }
 
-t.test('The monitor never redirects, even if the job has a resource', async (t) => {
+t.test('the status URL never redirects, even if the job has a resource', async (t) => {
   const { id } = await ann.submit('/notes', { text: 'x' })
   await ann.ended(id)
   const { status, headers } = await ann.get(`/jobs/${id}`)
@@ -347,17 +350,17 @@ t.test('The monitor never redirects, even if the job has a resource', async (t) 
   t.equal(headers.location, undefined)
 })
 
-t.test('The monitor of an expired record answers 410', async (t) => {
+t.test('the status URL of a job whose record has expired answers 410', async (t) => {
   const id = await ann.endedAs('canceled')
   await service.expire(id)
   t.equal((await ann.get(`/jobs/${id}`)).status, 410)
 })
 
-t.test('The monitor of an unknown job answers 404', async (t) => {
+t.test('the status URL of an unknown job answers 404', async (t) => {
   t.equal((await ann.get(`/jobs/${idAt(Date.now())}`)).status, 404)
 })
 
-t.test("Another principal's job gets the same 404 as a job that never existed", async (t) => {
+t.test("the status URL answers the same 404 for another principal's job as for a job that never existed", async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   const bob = service.as('bob')
   const theirs = await bob.get(`/jobs/${id}`)
@@ -367,13 +370,13 @@ t.test("Another principal's job gets the same 404 as a job that never existed", 
   t.notMatch(theirs.text, 'idle')
 })
 
-t.test("Another principal's expired job gets 404", async (t) => {
+t.test("the status URL of another principal's expired job answers 404, not 410", async (t) => {
   const id = await ann.endedAs('canceled')
   await service.expire(id)
   t.equal((await service.as('bob').get(`/jobs/${id}`)).status, 404)
 })
 
-t.test('The monitor without a principal answers 401', async (t) => {
+t.test('a request for the status URL without a principal gets 401', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   t.equal((await service.as('nobody').get(`/jobs/${id}`)).status, 401)
 })
@@ -393,7 +396,7 @@ t.test('Vary is Accept, Prefer, Authorization', async (t) => {
   t.equal(headers.vary, 'Accept, Prefer, Authorization')
 })
 
-t.test('If-None-Match gets 304 without a body until the job changes, then 200', async (t) => {
+t.test('a request with If-None-Match gets 304 without a body until the job changes, and then 200', async (t) => {
   const id = await ann.running()
   const { etag } = (await ann.get(`/jobs/${id}`)).headers
   for (const tag of [etag, `W/${etag}`, `"0", ${etag}`, '*']) {
@@ -409,13 +412,13 @@ t.test('If-None-Match gets 304 without a body until the job changes, then 200', 
   t.not(headers.etag, etag)
 })
 
-t.test('If-None-Match also gets 304 after the job has ended', async (t) => {
+t.test('a request with If-None-Match also gets 304 after the job has ended', async (t) => {
   const id = await ann.endedAs('succeeded')
   const { etag } = (await ann.get(`/jobs/${id}`)).headers
   t.equal((await ann.get(`/jobs/${id}`, { 'if-none-match': etag })).status, 304)
 })
 
-t.test('HEAD answers like GET, without a body', async (t) => {
+t.test('HEAD answers like GET, but without a body', async (t) => {
   const id = await ann.running()
   const got = await ann.get(`/jobs/${id}`)
   const { status, headers, text } = await ann.request(`/jobs/${id}`, { method: 'HEAD' })
@@ -426,10 +429,10 @@ t.test('HEAD answers like GET, without a body', async (t) => {
   }
 })
 
-t.test('HEAD never waits', async (t) => {
+t.test('HEAD never waits, even with Prefer: wait', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   const { etag } = (await ann.get(`/jobs/${id}`)).headers
-  // Longer than the timeout of a test.
+  // The test times out before these waits end.
   const requestHeaders = [{ prefer: 'wait=55' }, { prefer: 'wait=55', 'if-none-match': etag }]
   const statuses: number[] = []
   for (const headers of requestHeaders) {
@@ -439,25 +442,28 @@ t.test('HEAD never waits', async (t) => {
   t.same(statuses.sort(), [200, 304])
 })
 
-t.test('Unknown query parameters are ignored', async (t) => {
+t.test('unknown query parameters are ignored', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
   const { status, body } = await ann.get(`/jobs/${id}?wait=5&_=1&x[]=%27`)
   t.equal(status, 200)
   t.equal(body.id, id)
 })
 
-t.test('A well-formed id without a record gets 410 if it is older than the longest retention, else 404', async (t) => {
-  t.equal((await ann.get(`/jobs/${idAt(Date.now() - 400 * day)}`)).status, 410)
-  t.equal((await ann.get(`/jobs/${idAt(Date.now() - day / 24)}`)).status, 404)
-})
+t.test(
+  'an id without a record gets 410 if the id is older than the longest retention; otherwise it gets 404',
+  async (t) => {
+    t.equal((await ann.get(`/jobs/${idAt(Date.now() - 400 * day)}`)).status, 410)
+    t.equal((await ann.get(`/jobs/${idAt(Date.now() - day / 24)}`)).status, 404)
+  },
+)
 
-t.test('A malformed id gets 404', async (t) => {
+t.test('a malformed id gets 404', async (t) => {
   for (const id of ['x', '0', "' or 1=1--", '00000000-0000-4000-8000-000000000000', 'a'.repeat(36)]) {
     t.equal((await ann.get(`/jobs/${encodeURIComponent(id)}`)).status, 404, id)
   }
 })
 
-t.test('Problem details have no numeric status', async (t) => {
+t.test('problem details have no numeric member status', async (t) => {
   const expired = await ann.endedAs('canceled')
   await service.expire(expired)
   for (const [path, expected] of [

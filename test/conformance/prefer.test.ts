@@ -8,12 +8,12 @@ const ann = service.as('ann')
 
 const linkHeaders = ['operation-location', 'content-location', 'location', 'retry-after', 'cache-control']
 
-/** Whether a response is a 202 with all headers that lead to the job. */
+/** Returns whether a response is a 202 with all headers that lead to the job. */
 function leadsToJob(answer: Answer): boolean {
   return answer.status === 202 && linkHeaders.every((name) => answer.headers[name])
 }
 
-t.test('return=minimal gets the same 202 with an empty body', async (t) => {
+t.test('a request with return=minimal gets 202 with all headers and an empty body', async (t) => {
   const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'return=minimal' })
   t.ok(leadsToJob(answer))
   t.equal(answer.text, '')
@@ -22,14 +22,14 @@ t.test('return=minimal gets the same 202 with an empty body', async (t) => {
   t.equal(body.operation, 'idle')
 })
 
-t.test('respond-async gets 202', async (t) => {
+t.test('a request with respond-async gets 202', async (t) => {
   const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'respond-async' })
   t.ok(leadsToJob(answer))
   t.equal(answer.body.status, 'queued')
   t.same(preferencesApplied(answer), ['respond-async'])
 })
 
-t.test('A wait for a job that ends in time gets 200 with the final monitor', async (t) => {
+t.test('a request with wait gets 200 with the final monitor if the job succeeds in time', async (t) => {
   const answer = await ann.post('/sums', { numbers: [1, 2, 3] }, { prefer: 'wait=30' })
   t.equal(answer.status, 200)
   t.match(answer.body, { operation: 'sum', status: 'succeeded', result: { total: 6 } })
@@ -37,7 +37,7 @@ t.test('A wait for a job that ends in time gets 200 with the final monitor', asy
   t.same(preferencesApplied(answer), ['wait=30'])
 })
 
-t.test('A wait is not answered before the job has ended', async (t) => {
+t.test('a request with wait is not answered before the job has ended', async (t) => {
   const bob = service.as('bob')
   const answer = pending(bob.post('/steered', { label: 'held' }, { prefer: 'wait=55' }))
   const id = await idOfOnlyJob('bob')
@@ -51,7 +51,7 @@ t.test('A wait is not answered before the job has ended', async (t) => {
   t.match(body, { id, status: 'succeeded', result: { label: 'held' } })
 })
 
-t.test('A wait for a job that fails in time gets 200 with the final monitor', async (t) => {
+t.test('a request with wait gets 200 with the final monitor if the job fails in time', async (t) => {
   const cleo = service.as('cleo')
   const answer = pending(cleo.post('/steered', {}, { prefer: 'wait=55' }))
   const id = await idOfOnlyJob('cleo')
@@ -61,7 +61,7 @@ t.test('A wait for a job that fails in time gets 200 with the final monitor', as
   t.match(body, { id, status: 'failed', error: { code: 'no-luck', message: 'No luck' } })
 })
 
-t.test('A wait for a job that is canceled in time gets 200 with the final monitor', async (t) => {
+t.test('a request with wait gets 200 with the final monitor if the job is canceled in time', async (t) => {
   const dora = service.as('dora')
   const answer = pending(dora.post('/idle', { text: 'x' }, { prefer: 'wait=55' }))
   const id = await idOfOnlyJob('dora')
@@ -71,7 +71,7 @@ t.test('A wait for a job that is canceled in time gets 200 with the final monito
   t.match(body, { id, status: 'canceled' })
 })
 
-t.test('A wait for a job that does not end in time gets 202, and not before', async (t) => {
+t.test('a request with wait gets 202 after the full wait if the job does not end in time', async (t) => {
   const postedAt = performance.now()
   const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1' })
   t.ok(performance.now() - postedAt >= 990)
@@ -79,13 +79,13 @@ t.test('A wait for a job that does not end in time gets 202, and not before', as
   t.equal(answer.body.status, 'queued')
 })
 
-t.test('A wait is clamped to 55, and Preference-Applied contains the clamped value', async (t) => {
+t.test('wait is limited to 55 seconds, and Preference-Applied contains wait=55', async (t) => {
   const answer = await ann.post('/sums', { numbers: [1] }, { prefer: 'wait=3600' })
   t.equal(answer.status, 200)
   t.same(preferencesApplied(answer), ['wait=55'])
 })
 
-t.test('A wait with return=representation gets 303 when the job succeeds with a resource', async (t) => {
+t.test('a request with wait and return=representation gets 303 if the job succeeds with a resource', async (t) => {
   const answer = await ann.post('/notes', { text: 'read me' }, { prefer: 'wait=30, return=representation' })
   t.equal(answer.status, 303)
   t.match(answer.headers.location, /\/notes\/[0-9a-f-]+$/)
@@ -94,22 +94,26 @@ t.test('A wait with return=representation gets 303 when the job succeeds with a 
   t.match(note.body, { text: 'read me', status: 'ready' })
 })
 
-t.test('A wait with return=representation gets the inline result when the job succeeds with one', async (t) => {
+t.test('a request with wait and return=representation gets the inline result if the job has one', async (t) => {
   const answer = await ann.post('/sums', { numbers: [2, 2] }, { prefer: 'wait=30, return=representation' })
   t.equal(answer.status, 200)
   t.same(answer.body, { total: 4 })
-  t.equal(answer.headers['content-location'], undefined, 'it would declare the body to be the monitor')
+  t.equal(
+    answer.headers['content-location'],
+    undefined,
+    'there is no Content-Location, because the body is not the monitor',
+  )
   t.match(answer.headers['operation-location'], /\/jobs\//)
 })
 
-t.test('A wait without return=representation gets the final monitor, which contains the result', async (t) => {
+t.test('a request with only wait gets the final monitor, which contains the result', async (t) => {
   const answer = await ann.post('/sums', { numbers: [2, 3] }, { prefer: 'wait=30' })
   t.equal(answer.status, 200)
   t.match(answer.body, { status: 'succeeded', result: { total: 5 } })
   t.same(answer.body, await ann.monitor(answer.body.id))
 })
 
-t.test('A wait with return=representation gets the final monitor when the job fails', async (t) => {
+t.test('a request with wait and return=representation gets the final monitor if the job fails', async (t) => {
   const eve = service.as('eve')
   const answer = pending(eve.post('/steered', {}, { prefer: 'wait=55, return=representation' }))
   const id = await idOfOnlyJob('eve')
@@ -119,20 +123,26 @@ t.test('A wait with return=representation gets the final monitor when the job fa
   t.match(body, { id, status: 'failed', error: { code: 'no-luck' } })
 })
 
-t.test('A wait with return=representation gets 202 with the monitor when the job does not end in time', async (t) => {
-  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1, return=representation' })
-  t.ok(leadsToJob(answer))
-  t.equal(answer.body.status, 'queued')
-})
+t.test(
+  'a request with wait and return=representation gets 202 with the monitor if the job does not end in time',
+  async (t) => {
+    const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1, return=representation' })
+    t.ok(leadsToJob(answer))
+    t.equal(answer.body.status, 'queued')
+  },
+)
 
-t.test('A wait with return=minimal gets 202 with an empty body when the job does not end in time', async (t) => {
-  const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1, return=minimal' })
-  t.ok(leadsToJob(answer))
-  t.equal(answer.text, '')
-  t.same(preferencesApplied(answer).sort(), ['return=minimal', 'wait=1'])
-})
+t.test(
+  'a request with wait and return=minimal gets 202 with an empty body if the job does not end in time',
+  async (t) => {
+    const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'wait=1, return=minimal' })
+    t.ok(leadsToJob(answer))
+    t.equal(answer.text, '')
+    t.same(preferencesApplied(answer).sort(), ['return=minimal', 'wait=1'])
+  },
+)
 
-t.test('A request without Prefer gets no Preference-Applied', async (t) => {
+t.test('the response to a request without Prefer has no Preference-Applied', async (t) => {
   const answer = await ann.post('/idle', { text: 'x' })
   t.equal(answer.headers['preference-applied'], undefined)
 })
@@ -141,7 +151,7 @@ for (const malformed of [
   ...['wait=soon', 'wait=-1', 'wait=1.5', 'wait', 'wait=', 'wait=1e1', 'wait=0x9'],
   ...['return=everything', 'return', 'return=', '=', ',,', 'wait==5', '"wait=5"', 'wait 5', ';;'],
 ]) {
-  t.test(`A malformed preference is ignored: ${malformed}`, async (t) => {
+  t.test(`a malformed preference is ignored: ${malformed}`, async (t) => {
     const answer = await ann.post('/idle', { text: 'x' }, { prefer: malformed })
     t.ok(leadsToJob(answer))
     t.equal(answer.body.status, 'queued')
@@ -149,7 +159,7 @@ for (const malformed of [
   })
 }
 
-t.test('A malformed preference does not affect the others', async (t) => {
+t.test('a malformed preference does not affect the other preferences', async (t) => {
   for (const prefer of ['wait=soon, return=minimal', 'return=minimal, wait=soon']) {
     const answer = await ann.post('/idle', { text: 'x' }, { prefer })
     t.equal(answer.text, '')
@@ -157,36 +167,39 @@ t.test('A malformed preference does not affect the others', async (t) => {
   }
 })
 
-t.test('An unknown preference is ignored', async (t) => {
+t.test('an unknown preference is ignored', async (t) => {
   const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'handling=lenient, return=minimal' })
   t.equal(answer.status, 202)
   t.same(preferencesApplied(answer), ['return=minimal'])
 })
 
-t.test('Preferences may be spread over several field lines (RFC 7240, section 2)', async (t) => {
+t.test('preferences may be spread over several field lines (RFC 7240, section 2)', async (t) => {
   const answer = await ann.post('/sums', { numbers: [5] }, { prefer: ['wait=30', 'return=representation'] })
   t.equal(answer.status, 200)
   t.same(answer.body, { total: 5 })
 })
 
-t.test('The name of a preference is case-insensitive, and its value may be quoted (RFC 7240, section 2)', async (t) => {
+t.test('the name of a preference is case-insensitive, and its value may be quoted (RFC 7240, section 2)', async (t) => {
   const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'Return="minimal"' })
   t.equal(answer.status, 202)
   t.equal(answer.text, '')
 })
 
-t.test('The first of repeated preferences counts (RFC 7240, section 2)', async (t) => {
+t.test('if a preference is repeated, its first value applies (RFC 7240, section 2)', async (t) => {
   const answer = await ann.post('/idle', { text: 'x' }, { prefer: 'return=minimal, return=representation' })
   t.equal(answer.text, '')
   t.same(preferencesApplied(answer), ['return=minimal'])
 })
 
-t.test('A refused request is answered immediately, whatever it prefers', async (t) => {
+t.test('a refused request is answered immediately, even with Prefer: wait', async (t) => {
   const { status } = await ann.post('/sums', { numbers: 'none' }, { prefer: 'wait=30, return=representation' })
   t.equal(status, 400)
 })
 
-/** Waits for the only job of a principal, whose request is not answered yet, and returns its id. */
+/**
+ * Waits until a principal has a job, and returns the id of the job. Reads the database, because the request that
+ * creates the job has not been answered yet.
+ */
 async function idOfOnlyJob(principal: string): Promise<string> {
   for (;;) {
     const { rows } = await service.pool.query('select id from accepted.job where principal = $1', [principal])

@@ -6,14 +6,14 @@ t.jobs = 4
 const service = await serve(t)
 const ann = service.as('ann')
 
-/** Creates a job with a status, and returns its result URL. */
+/** Creates a job that is queued or running, and returns its result URL. */
 async function resultUrlOf(jobStatus: 'queued' | 'running'): Promise<string> {
   const id = jobStatus === 'running' ? await ann.running() : (await ann.submit('/idle', { text: 'x' })).id
   return `${service.api.url}/jobs/${id}/result`
 }
 
 for (const jobStatus of ['queued', 'running'] as const) {
-  t.test(`The result of a ${jobStatus} job is a 202 whose body is the monitor`, async (t) => {
+  t.test(`the result URL of a ${jobStatus} job answers 202 with the monitor as the body`, async (t) => {
     const result = await resultUrlOf(jobStatus)
     const { status, body } = await ann.get(result)
     t.equal(status, 202)
@@ -21,17 +21,17 @@ for (const jobStatus of ['queued', 'running'] as const) {
     t.same(body, await ann.monitor(body.id))
   })
 
-  t.test(`The 202 of a ${jobStatus} job has its own URL in Location`, async (t) => {
+  t.test(`the result URL of a ${jobStatus} job answers with its own URL in Location`, async (t) => {
     const result = await resultUrlOf(jobStatus)
     t.equal((await ann.get(result)).headers.location, result)
   })
 
-  t.test(`The 202 of a ${jobStatus} job has a Retry-After of at least 1 second`, async (t) => {
+  t.test(`the result URL of a ${jobStatus} job answers with a Retry-After of at least 1 second`, async (t) => {
     t.match((await ann.get(await resultUrlOf(jobStatus))).headers['retry-after'], /^[1-9]\d*$/)
   })
 }
 
-t.test('The result of a job with a resource is a 303 to the resource', async (t) => {
+t.test('the result URL of a job with a resource redirects to the resource with 303', async (t) => {
   const { id } = await ann.submit('/notes', { text: 'x' })
   await ann.ended(id)
   const { status, headers } = await ann.get(`/jobs/${id}/result`)
@@ -40,7 +40,7 @@ t.test('The result of a job with a resource is a 303 to the resource', async (t)
   t.equal(headers['retry-after'], undefined)
 })
 
-t.test('The resource can be set by the handler', async (t) => {
+t.test('a handler can set the resource of its job', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'set resource', path: '/notes/elsewhere' }, { do: 'succeed' })
   await ann.ended(id)
@@ -62,7 +62,7 @@ const resources = {
 }
 
 for (const [path, expected] of Object.entries(resources)) {
-  t.test(`The resource ${JSON.stringify(path)} is sent as a valid URI`, async (t) => {
+  t.test(`the API sends the resource ${JSON.stringify(path)} as a valid URI`, async (t) => {
     const location = expected.startsWith('/') ? service.api.url + expected : expected
     const key = { 'idempotency-key': expected }
     const id = await ann.running({}, key)
@@ -76,7 +76,7 @@ for (const [path, expected] of Object.entries(resources)) {
   })
 }
 
-t.test('The result of a job with an inline result is a 200 with that result', async (t) => {
+t.test('the result URL of a job with an inline result answers 200 with that result', async (t) => {
   const { id } = await ann.submit('/sums', { numbers: [1, 2] })
   await ann.ended(id)
   const { status, headers, body } = await ann.get(`/jobs/${id}/result`)
@@ -87,7 +87,7 @@ t.test('The result of a job with an inline result is a 200 with that result', as
 })
 
 for (const value of ['a text', '', 0, false, [1], {}]) {
-  t.test(`The inline result ${JSON.stringify(value)} is sent as JSON`, async (t) => {
+  t.test(`the inline result ${JSON.stringify(value)} is sent as JSON`, async (t) => {
     const { id } = await ann.submit('/echoes', { only: value })
     t.same((await ann.ended(id)).result, value)
     for (const answer of [
@@ -101,7 +101,7 @@ for (const value of ['a text', '', 0, false, [1], {}]) {
   })
 }
 
-t.test('The result of a job without a resource or an inline result is a 204', async (t) => {
+t.test('the result URL of a job without a resource or an inline result answers 204', async (t) => {
   const { id } = await ann.submit('/quiet', {})
   await ann.ended(id)
   const { status, text } = await ann.get(`/jobs/${id}/result`)
@@ -109,52 +109,53 @@ t.test('The result of a job without a resource or an inline result is a 204', as
   t.equal(text, '')
 })
 
-t.test('The result of a failed job has the 4xx of its handler', async (t) => {
+t.test('the result URL of a failed job answers with the 4xx status that the handler declared', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'fail', code: 'too-late', message: 'It is too late', status: 422 })
   await ann.ended(id)
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 422)
 })
 
-t.test('The result of a failed job is a 424 if its handler declared no status', async (t) => {
+t.test('the result URL of a failed job answers 424 if the handler declared no status', async (t) => {
   const id = await ann.endedAs('failed')
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 424)
 })
 
-t.test('The result of a job that has used up its attempts is a 424', async (t) => {
+t.test('the result URL of a job that has used up its attempts answers 424', async (t) => {
   const id = await ann.running()
   await service.steer(id, { do: 'throw', message: 'once' }, { do: 'throw', message: 'twice' })
   await ann.ended(id)
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 424)
 })
 
-t.test('The result of a failed job has the error of the monitor, and the monitor as the member job', async (t) => {
-  const id = await ann.running()
-  await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', details: [{ row: 1 }] })
-  const monitor = await ann.ended(id)
-  const { headers, body } = await ann.get(`/jobs/${id}/result`)
-  t.match(headers['content-type'], /^application\/problem\+json\b/)
-  t.same(body.error, { code: 'no-luck', message: 'No luck', details: [{ row: 1 }] })
-  t.same(body.error, monitor.error)
-  t.same(body.job, monitor)
-})
+t.test(
+  'the problem details of a failed job have the error as member `error` and the monitor as member `job`',
+  async (t) => {
+    const id = await ann.running()
+    await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', details: [{ row: 1 }] })
+    const monitor = await ann.ended(id)
+    const { headers, body } = await ann.get(`/jobs/${id}/result`)
+    t.match(headers['content-type'], /^application\/problem\+json\b/)
+    t.same(body.error, { code: 'no-luck', message: 'No luck', details: [{ row: 1 }] })
+    t.same(body.error, monitor.error)
+    t.same(body.job, monitor)
+  },
+)
 
+// The result route also uses these statuses for its own errors.
 for (const status of [400, 401, 404, 406, 408, 410, 429, 431]) {
-  t.test(
-    `The result of a job that failed with ${status}, a status with other meanings too, contains the monitor`,
-    async (t) => {
-      const id = await ann.running()
-      await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status, details: [{ row: 1 }] })
-      const monitor = await ann.ended(id)
-      const answer = await ann.get(`/jobs/${id}/result`)
-      t.equal(answer.status, status)
-      t.same(answer.body.error, monitor.error)
-      t.same(answer.body.job, monitor)
-    },
-  )
+  t.test(`the problem details of a job that failed with ${status} contain the monitor`, async (t) => {
+    const id = await ann.running()
+    await service.steer(id, { do: 'fail', code: 'no-luck', message: 'No luck', status, details: [{ row: 1 }] })
+    const monitor = await ann.ended(id)
+    const answer = await ann.get(`/jobs/${id}/result`)
+    t.equal(answer.status, status)
+    t.same(answer.body.error, monitor.error)
+    t.same(answer.body.job, monitor)
+  })
 }
 
-t.test('The result of a failed job is never a 5xx, even if its handler declared one', async (t) => {
+t.test('the result URL of a failed job never answers 5xx, even if the handler declared a 5xx status', async (t) => {
   const id = await ann.running()
   const failure = { do: 'fail', code: 'overloaded', message: 'Too much', status: 503 } as const
   await service.steer(id, failure, failure)
@@ -163,30 +164,30 @@ t.test('The result of a failed job is never a 5xx, even if its handler declared 
   t.ok(status >= 400 && status <= 499, `${status}`)
 })
 
-t.test('The result of a canceled job is a 409 with operation-canceled', async (t) => {
+t.test('the result URL of a canceled job answers 409 with operation-canceled', async (t) => {
   const { status, body } = await ann.get(`/jobs/${await ann.endedAs('canceled')}/result`)
   t.equal(status, 409)
   t.equal(body.error.code, 'operation-canceled')
 })
 
-t.test('The result of a job that has ended has no Retry-After', async (t) => {
+t.test('the result URL of a job that has ended answers without Retry-After', async (t) => {
   for (const jobStatus of ['succeeded', 'failed', 'canceled'] as const) {
     const { headers } = await ann.get(`/jobs/${await ann.endedAs(jobStatus)}/result`)
     t.equal(headers['retry-after'], undefined, jobStatus)
   }
 })
 
-t.test('The result of an expired record is a 410', async (t) => {
+t.test('the result URL of a job whose record has expired answers 410', async (t) => {
   const id = await ann.endedAs('succeeded')
   await service.expire(id)
   t.equal((await ann.get(`/jobs/${id}/result`)).status, 410)
 })
 
-t.test('The result of an unknown job or a malformed id is a 404', async (t) => {
+t.test('the result URL of an unknown job or a malformed id answers 404', async (t) => {
   for (const id of [idAt(Date.now()), 'x']) t.equal((await ann.get(`/jobs/${id}/result`)).status, 404)
 })
 
-t.test("The result of another principal's job is a 404, whatever its status", async (t) => {
+t.test("the result URL of another principal's job answers 404 for every job status", async (t) => {
   const bob = service.as('bob')
   for (const id of [await ann.running(), await ann.endedAs('succeeded'), await ann.endedAs('failed')]) {
     const { status, text } = await bob.get(`/jobs/${id}/result`)
@@ -195,12 +196,12 @@ t.test("The result of another principal's job is a 404, whatever its status", as
   }
 })
 
-t.test('Unknown query parameters are ignored', async (t) => {
+t.test('unknown query parameters are ignored', async (t) => {
   const { status } = await ann.get(`${await resultUrlOf('queued')}?wait=5&x=y`)
   t.equal(status, 202)
 })
 
-t.test('HEAD answers like GET, without a body', async (t) => {
+t.test('HEAD answers like GET, but without a body', async (t) => {
   const { id } = await ann.submit('/notes', { text: 'x' })
   await ann.ended(id)
   const { status, headers, text } = await ann.request(`/jobs/${id}/result`, { method: 'HEAD' })
@@ -209,14 +210,14 @@ t.test('HEAD answers like GET, without a body', async (t) => {
   t.equal(text, '')
 })
 
-t.test('HEAD never waits', async (t) => {
+t.test('HEAD never waits, even with Prefer: wait', async (t) => {
   const { id } = await ann.submit('/idle', { text: 'x' })
-  // Longer than the timeout of a test.
+  // The test times out before this wait ends.
   const head = pending(ann.request(`/jobs/${id}/result`, { method: 'HEAD', headers: { prefer: 'wait=55' } }))
   t.equal((await head.result()).status, 202)
 })
 
-t.test('fetch, which follows redirects, arrives at the resource', async (t) => {
+t.test('fetch follows the redirect of the result URL to the resource', async (t) => {
   const { id } = await ann.submit('/notes', { text: 'follow me' })
   await ann.ended(id)
   const response = await fetch(`${service.api.url}/jobs/${id}/result`, { headers: { 'x-user': 'ann' } })
@@ -224,7 +225,7 @@ t.test('fetch, which follows redirects, arrives at the resource', async (t) => {
   t.match(await response.json(), { text: 'follow me', status: 'ready' })
 })
 
-t.test('A client that polls the result URL and follows its redirect arrives at the resource', async (t) => {
+t.test('a client that polls the result URL and follows the redirect gets the resource', async (t) => {
   const { headers } = await ann.post('/notes', { text: 'poll me' })
   for (let location = headers.location as string; ; ) {
     const answer = await ann.get(location)

@@ -18,7 +18,7 @@ for (const path of ['/health/live', '/health/ready']) {
   })
 }
 
-t.test('While Postgres is unavailable, the process is live but not ready', async (t) => {
+t.test('while Postgres is unavailable, the process is live but not ready', async (t) => {
   const proxy = await startProxy(t, databaseUrl)
   const cutApi = await start(t, 'api', { config, databaseUrl: proxy.url })
   const client = service.as('ann', cutApi)
@@ -30,7 +30,7 @@ t.test('While Postgres is unavailable, the process is live but not ready', async
   t.ok(await until(async () => (await client.get('/health/ready')).status === 200))
 })
 
-t.test('While Postgres is unavailable, requests get 503 with Retry-After and no internals', async (t) => {
+t.test('while Postgres is unavailable, requests get 503 with Retry-After and without internal details', async (t) => {
   const proxy = await startProxy(t, databaseUrl)
   const cutApi = await start(t, 'api', { config, databaseUrl: proxy.url })
   const client = service.as('ann', cutApi)
@@ -48,7 +48,7 @@ t.test('While Postgres is unavailable, requests get 503 with Retry-After and no 
   }
 })
 
-t.test('The process is not ready while the schema is outdated', async (t) => {
+t.test('the process is not ready while the schema is outdated', async (t) => {
   const separate = await serve(t, { worker: false })
   const client = separate.as('ann')
   const { rows } = await separate.pool.query(
@@ -60,7 +60,7 @@ t.test('The process is not ready while the schema is outdated', async (t) => {
 })
 
 for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
-  t.test(`A client that offers to upgrade to ${upgrade} is served over HTTP/1.1`, async (t) => {
+  t.test(`a client that offers to upgrade to ${upgrade} is served over HTTP/1.1`, async (t) => {
     const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
     t.teardown(() => socket.destroy())
     const body = JSON.stringify({ text: 'x' })
@@ -75,7 +75,7 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
     socket.write(`${head.join('\r\n')}\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
     await until(() => received.endsWith('}'))
     t.match(received, /^HTTP\/1\.1 202 /)
-    // The connection stays usable.
+    // The connection can still be used.
     received = ''
     socket.write('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n')
     await until(() => received.endsWith('}'))
@@ -83,16 +83,17 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
   })
 }
 
-t.test('GET /metrics answers in the text format of Prometheus', async (t) => {
+t.test('GET /metrics answers in the Prometheus text format', async (t) => {
   await ann.ended((await ann.submit('/notes', { text: 'x' })).id)
   const { status, headers, text } = await ann.get('/metrics')
   t.equal(status, 200)
   t.match(headers['content-type'], /^text\/plain\b.*version=0\.0\.4|^application\/openmetrics-text\b/)
   const lines = text.split('\n').filter(Boolean)
   t.ok(lines.some((line) => line.startsWith('# TYPE ')))
-  // A value is anything that Go's ParseFloat accepts; it accepts NaN in any letter case.
-  const sample =
-    /^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})? (-?[0-9.e+-]+|[+-]Inf|[Nn]a[Nn])( -?\d+)?$/
+  // Prometheus reads a value with Go's ParseFloat, which accepts NaN in any letter case.
+  const value = /(-?[0-9.e+-]+|[+-]Inf|[Nn]a[Nn])/.source
+  const labels = /(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})?/.source
+  const sample = new RegExp(`^[a-zA-Z_:][a-zA-Z0-9_:]*${labels} ${value}( -?\\d+)?$`)
   for (const line of lines) if (!line.startsWith('#') && !sample.test(line)) t.fail(line)
   t.ok(lines.some((line) => sample.test(line)))
 })
@@ -108,14 +109,14 @@ t.test('GET /metrics counts accepted requests', async (t) => {
 // biome-ignore lint/suspicious/noExplicitAny: the tests check the document
 const openapi = async (): Promise<any> => (await ann.get('/openapi.json')).body
 
-t.test('GET /openapi.json answers with OpenAPI 3.1', async (t) => {
+t.test('GET /openapi.json answers with an OpenAPI 3.1 document', async (t) => {
   const { status, headers, body } = await ann.get('/openapi.json')
   t.equal(status, 200)
   t.match(headers['content-type'], /json/)
   t.match(body.openapi, /^3\.1\.\d+$/)
 })
 
-t.test('GET /openapi.json describes the operations and the routes of jobs', async (t) => {
+t.test('the OpenAPI document describes the operations and the routes of jobs', async (t) => {
   const { paths } = await openapi()
   for (const [path, method] of [
     ...[
@@ -140,22 +141,22 @@ t.test('GET /openapi.json describes the operations and the routes of jobs', asyn
   }
 })
 
-t.test('GET /openapi.json has callbacks', async (t) => {
+t.test('the OpenAPI document contains callbacks', async (t) => {
   const callbacks = membersNamed('callbacks', (await openapi()).paths)
   t.ok(callbacks.some((callback) => Object.keys(callback as object).length > 0))
 })
 
-t.test('GET /openapi.json has links', async (t) => {
+t.test('the OpenAPI document contains links', async (t) => {
   const { paths } = await openapi()
   const links = membersNamed('links', paths['/notes'].post.responses['202'])
   t.ok(links.some((link) => Object.keys(link as object).length > 0))
 })
 
-t.test('GET /openapi.json has webhooks', async (t) => {
+t.test('the OpenAPI document contains webhooks', async (t) => {
   t.ok(Object.keys((await openapi()).webhooks ?? {}).length > 0)
 })
 
-t.test('GET /docs answers with a page', async (t) => {
+t.test('GET /docs answers with an HTML page', async (t) => {
   const response = await fetch(`${api.url}/docs`, { headers: { accept: 'text/html' } })
   t.equal(response.status, 200)
   t.match(response.headers.get('content-type'), /^text\/html\b/)

@@ -15,7 +15,7 @@ for (const [method, path] of [
   ['PATCH', '/notes/1'],
   ['DELETE', '/notes/1'],
 ] as const) {
-  t.test(`${method} on an operation's route gets 202`, async (t) => {
+  t.test(`a ${method} request to the route of an operation gets 202`, async (t) => {
     const ann = service.as('ann')
     const { status, body } = await ann.request(path, { method, body: { text: 'x' } })
     t.equal(status, 202)
@@ -24,7 +24,7 @@ for (const [method, path] of [
   })
 }
 
-t.test('DELETE needs no body, with or without a Content-Type', async (t) => {
+t.test('a DELETE without a body is accepted, with or without a Content-Type', async (t) => {
   const ann = service.as('ann')
   for (const headers of [{}, { 'content-type': 'application/json' }]) {
     const { status } = await ann.request('/drafts/1', { method: 'DELETE', headers })
@@ -33,14 +33,14 @@ t.test('DELETE needs no body, with or without a Content-Type', async (t) => {
   t.equal((await ann.request('/drafts/1', { method: 'DELETE', body: { text: 1 } })).status, 400)
 })
 
-t.test('The body of a 202 is the monitor', async (t) => {
+t.test('the body of a 202 is the monitor', async (t) => {
   const ann = service.as('ann')
   const { body } = await ann.post('/idle', { text: 'x' })
   t.match(body, { operation: 'idle', status: 'queued', attempt: 0 })
   t.same(body, await ann.monitor(body.id))
 })
 
-t.test('A 202 is JSON', async (t) => {
+t.test('the media type of a 202 is JSON', async (t) => {
   const { headers } = await service.as('ann').post('/idle', { text: 'x' })
   t.match(headers['content-type'], /^application\/json\b/)
 })
@@ -60,17 +60,17 @@ t.test('Location of a 202 is the absolute URL of the result', async (t) => {
   t.equal(headers.location, `${api.url}/jobs/${body.id}/result`)
 })
 
-t.test('A 202 has a Retry-After of at least 1 second', async (t) => {
+t.test('a 202 has a Retry-After of at least 1 second', async (t) => {
   const { headers } = await service.as('ann').post('/idle', { text: 'x' })
   t.match(headers['retry-after'], /^[1-9]\d*$/)
 })
 
-t.test('A 202 has Cache-Control: no-store', async (t) => {
+t.test('a 202 has Cache-Control: no-store', async (t) => {
   const { headers } = await service.as('ann').post('/idle', { text: 'x' })
   t.equal(headers['cache-control'], 'no-store')
 })
 
-t.test('Links have the origin that the client called', async (t) => {
+t.test('links start with the origin that the client called', async (t) => {
   const { host } = new URL(api.url)
   const called = `localhost:${host.split(':')[1]}`
   const { headers } = await service.as('ann').post('/idle', { text: 'x' }, { host: called })
@@ -78,7 +78,7 @@ t.test('Links have the origin that the client called', async (t) => {
   t.equal(new URL(headers.location as string).host, called)
 })
 
-t.test('A request is not answered before COMMIT has returned', async (t) => {
+t.test('a request is not answered before COMMIT has returned', async (t) => {
   const text = `${heldAtCommit}: not answered yet`
   const holder = await pool.connect()
   await holder.query('select pg_advisory_lock(hashtext($1))', [text])
@@ -100,7 +100,7 @@ t.test('A request is not answered before COMMIT has returned', async (t) => {
 })
 
 t.test(
-  'After a 202, the domain row, the job, its key and its queue row are visible to other connections',
+  'after a 202, the domain row, the job, its key and its queue row are visible to other connections',
   async (t) => {
     const cleo = service.as('cleo')
     const { body } = await cleo.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
@@ -110,7 +110,7 @@ t.test(
   },
 )
 
-t.test('The domain row, the job, its key and its queue row are written by one transaction', async (t) => {
+t.test('the domain row, the job, its key and its queue row are written by one transaction', async (t) => {
   const dora = service.as('dora')
   const { body } = await dora.post('/idle', { text: 'x' }, { 'idempotency-key': 'k' })
   const { rows } = await pool.query(
@@ -123,26 +123,26 @@ t.test('The domain row, the job, its key and its queue row are written by one tr
   t.equal(rows.length, 1)
 })
 
-t.test('A request whose commit fails does not get 202 and stores nothing', async (t) => {
+t.test('a request whose commit fails gets 500 and stores nothing', async (t) => {
   const eve = service.as('eve')
   const { status } = await eve.post('/notes', { text: failsAtCommit }, { 'idempotency-key': 'k' })
   t.equal(status, 500)
   t.same(await service.storedBy('eve'), nothing)
 })
 
-t.test('Authentication comes first: an unknown caller gets 401, whatever the body', async (t) => {
+t.test('authentication comes first: an unknown caller gets 401 even if the body is invalid or too large', async (t) => {
   const { status } = await service.as('nobody').post('/sums', { numbers: 'none' })
   t.equal(status, 401)
   const large = await service.as('nobody').post('/sums', { numbers: [], label: 'x'.repeat(1024 * 1024) })
   t.equal(large.status, 401)
 })
 
-t.test('The body limit is checked before validation', async (t) => {
+t.test('the body limit is checked before the body is validated', async (t) => {
   const { status } = await service.as('ann').post('/sums', { numbers: 'x'.repeat(1024 * 1024) })
   t.equal(status, 413)
 })
 
-/** Refused requests, each with its problem and the expected status. */
+/** Requests that are refused: the reason, the expected status and the request. */
 const refused: [string, number, (user: string) => Promise<Answer>][] = [
   ['is not JSON', 400, (user) => postText(user, '{"text": ')],
   ['does not match the schema', 400, (user) => post(user, { text: 1 })],
@@ -162,7 +162,7 @@ const postText = (user: string, body: string, type = 'application/json') =>
     .request('/notes', { method: 'POST', body, headers: { 'content-type': type, 'idempotency-key': 'k' } })
 
 for (const [index, [what, expected, request]] of refused.entries()) {
-  t.test(`A request that ${what} gets ${expected}, and nothing is stored`, async (t) => {
+  t.test(`a request that ${what} gets ${expected}, and nothing is stored`, async (t) => {
     const user = `refused-${index}`
     const { status, headers } = await request(user)
     t.equal(status, expected)
@@ -172,17 +172,18 @@ for (const [index, [what, expected, request]] of refused.entries()) {
   })
 }
 
-t.test('A refused request leaves no row in the queue', async (t) => {
+t.test('a refused request inserts no row into the queue', async (t) => {
   const { status } = await service.as('fred').post('/notes', { text: 'forbidden' })
   t.equal(status, 403)
   const { rows } = await pool.query(
-    'select id from accepted_queue.job q where name = any($1) and not exists (select from accepted.job j where j.id = q.id)',
+    `select id from accepted_queue.job q where name = any($1)
+      and not exists (select from accepted.job j where j.id = q.id)`,
     [claimed.split(',')],
   )
   t.same(rows, [])
 })
 
-t.test('A 400 lists every violation with a JSON pointer', async (t) => {
+t.test('a 400 lists every violation with a JSON pointer', async (t) => {
   const { status, body } = await service.as('ann').post('/sums', {
     numbers: [1, 'two', 3, 4.5],
     'in/words': 'yes',
@@ -193,7 +194,7 @@ t.test('A 400 lists every violation with a JSON pointer', async (t) => {
   for (const pointer of ['/numbers/1', '/numbers/3', '/in~1words', '/label']) t.ok(pointers.includes(pointer), pointer)
 })
 
-t.test('A 400 names a missing member', async (t) => {
+t.test('a 400 contains the name of a missing member', async (t) => {
   const { status, body } = await service.as('ann').post('/sums', {})
   t.equal(status, 400)
   t.ok(membersNamed('pointer', body).length > 0)
@@ -204,24 +205,24 @@ for (const [what, body] of [
   ['a string is not an integer', { numbers: ['1'] }],
   ['a boolean is not an integer', { numbers: [true] }],
   ['null is not an integer', { numbers: [null] }],
-  ['a value is not a list of one', { numbers: 1 }],
+  ['a single value is not a list', { numbers: 1 }],
   ['a string is not a boolean', { numbers: [], 'in/words': 'true' }],
   ['an integer is not a boolean', { numbers: [], 'in/words': 1 }],
   ['an integer is not a string', { numbers: [], label: 1 }],
   ['null is not an absent member', { numbers: [], label: null }],
 ] as const) {
-  t.test(`Types are not coerced: ${what}`, async (t) => {
+  t.test(`types are not coerced: ${what}`, async (t) => {
     t.equal((await service.as('ann').post('/sums', body)).status, 400)
   })
 }
 
-t.test('A member that the schema forbids is refused, not removed', async (t) => {
+t.test('a request with a member that the schema forbids gets 400; the member is not silently removed', async (t) => {
   const { status, body } = await service.as('ann').post('/sums', { numbers: [], surplus: 1 })
   t.equal(status, 400)
   t.match(JSON.stringify(body), /surplus/)
 })
 
-t.test('A member that the schema allows without naming it reaches the handler', async (t) => {
+t.test('if the schema allows additional members, the handler receives them', async (t) => {
   const ann = service.as('ann')
   const sent = { text: 'x', more: { deep: [1, null, false, 'y', 1.5, {}] }, '': 'no name', constructor: 'a word' }
   const { id } = await ann.submit('/echoes', sent)
@@ -237,7 +238,7 @@ for (const [what, json] of [
   ['surrogates in the wrong order', '{"text": "\\udc00\\ud800"}'],
   ['a lone surrogate in a name', '{"a\\ud800": 1}'],
 ] as const) {
-  t.test(`A body with ${what} is invalid`, async (t) => {
+  t.test(`a request whose body has ${what} gets 400`, async (t) => {
     const user = `surrogate ${what.length}`
     const headers = { 'content-type': 'application/json' }
     const { status } = await service.as(user).request('/echoes', { method: 'POST', body: json, headers })
@@ -246,7 +247,7 @@ for (const [what, json] of [
   })
 }
 
-t.test('Up to 100 values that cannot be stored are listed, in the order of the body', async (t) => {
+t.test('a 400 lists up to 100 values that cannot be stored, in the order in which they are in the body', async (t) => {
   const pointersOf = async (body: unknown) => {
     const answer = await service.as('ann').post('/sums', body)
     t.equal(answer.status, 400)
@@ -258,7 +259,7 @@ t.test('Up to 100 values that cannot be stored are listed, in the order of the b
   t.equal((await pointersOf({ numbers: Array(1_000).fill('\0') })).length, 100)
 })
 
-t.test('A pair of surrogates is valid', async (t) => {
+t.test('a body with a valid surrogate pair is accepted', async (t) => {
   const ann = service.as('ann')
   const headers = { 'content-type': 'application/json' }
   const { body } = await ann.request('/echoes', { method: 'POST', body: '{"text": "\\ud83d\\ude00"}', headers })

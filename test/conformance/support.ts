@@ -15,23 +15,23 @@ export const config = join(import.meta.dirname, 'app/accepted.config.ts')
 /** The statuses of jobs that have ended. */
 export const finalStatuses = ['succeeded', 'failed', 'canceled'] as const
 
-/** A response as it came over the wire. */
+/** A received HTTP response. */
 export interface Answer {
   status: number
   headers: IncomingHttpHeaders
-  /** Names and values alternately, as they were sent. */
+  /** The header names and values in turn, exactly as the server sent them. */
   rawHeaders: string[]
   text: string
-  /** The parsed text, if the media type is JSON. */
+  /** The text parsed as JSON, if the media type is JSON. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   body: any
 }
 
 export interface RequestOptions {
   method?: string
-  /** An array is sent as several lines of the header. */
+  /** Each element of an array is sent as a separate header line. */
   headers?: OutgoingHttpHeaders
-  /** A string or bytes are sent unchanged, everything else as JSON. */
+  /** Strings and buffers are sent unchanged. Other values are sent as JSON. */
   body?: unknown
 }
 
@@ -61,14 +61,14 @@ export async function send(url: string, { method = 'GET', headers = {}, body }: 
   }
 }
 
-/** A promise whose settlement a test can check. */
+/** A promise, with a function that returns whether it has settled. */
 export interface Pending<Result> {
   isSettled(): boolean
-  /** Waits for the result, but only as long as {@link until} does. */
+  /** Waits for the result. Fails after the timeout of {@link until}. */
   result(): Promise<Result>
 }
 
-/** Wraps a promise, so that a test can check whether it has settled. */
+/** Wraps a promise so that a test can check whether the promise has settled. */
 export function pending<Result>(promise: Promise<Result>): Pending<Result> {
   let isSettled = false
   const settle = () => {
@@ -81,44 +81,44 @@ export function pending<Result>(promise: Promise<Result>): Pending<Result> {
   }
 }
 
-/** A client of the API, as one principal. */
+/** An API client that sends all its requests as one principal. */
 export interface Client {
   name: string
   request(path: string, options?: RequestOptions): Promise<Answer>
   get(path: string, headers?: OutgoingHttpHeaders): Promise<Answer>
   post(path: string, body: unknown, headers?: OutgoingHttpHeaders): Promise<Answer>
-  /** Posts to an operation's route, and returns the monitor in the 202. */
+  /** Posts to the route of an operation, and returns the monitor from the body of the 202. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   submit(path: string, body: unknown, headers?: OutgoingHttpHeaders): Promise<any>
   /** Reads the monitor of a job. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   monitor(id: string): Promise<any>
-  /** Waits until the monitor of a job matches, and returns it. */
+  /** Reads the monitor of a job until the monitor matches, and returns that monitor. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   untilJob(id: string, matches: (monitor: any) => unknown): Promise<any>
   /** Waits until a job has ended, and returns its monitor. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the body
   ended(id: string): Promise<any>
-  /** Submits a steered job, waits until it is running, and returns its id. */
+  /** Submits a job of the operation `steered`, waits until the job is running, and returns its id. */
   running(body?: { label?: string; stubborn?: boolean }, headers?: OutgoingHttpHeaders): Promise<string>
-  /** Creates a job, waits until it has ended with a status, and returns its id. */
+  /** Creates a job, waits until it has ended with the given status, and returns its id. */
   endedAs(jobStatus: (typeof finalStatuses)[number]): Promise<string>
 }
 
-/** API and worker processes with a database. */
+/** API processes and a worker process that share a database. */
 export interface Service {
   api: Program
-  /** All API processes; `api` is the first. */
+  /** All API processes, `api` included. */
   apis: Program[]
   databaseUrl: string
   pool: pg.Pool
-  /** Returns a client of an API process, by default the first. */
+  /** Returns a client of an API process. The default is the first process. */
   as(user: string, api?: Program): Client
-  /** Adds actions to a steered job, which performs them in order. */
+  /** Adds actions to a job of the operation `steered`. Its handler performs the actions in order. */
   steer(id: string, ...actions: Action[]): Promise<void>
-  /** What the handler of a job recorded about itself. */
+  /** Reads the events that the handler of a job has recorded. */
   observations(id: string): Promise<string[]>
-  /** How many times the settle of a job committed. */
+  /** Counts how many times the settle of a job has committed. */
   effects(id: string): Promise<number>
   /** Makes the record of a job expire. */
   expire(id: string): Promise<void>
@@ -134,7 +134,7 @@ export interface ServiceOptions {
   prepare?: string
 }
 
-/** The counts of {@link Service.storedBy} for a principal without any rows. */
+/** What {@link Service.storedBy} returns for a principal without any rows. */
 export const nothing = { jobs: 0, keys: 0, notes: 0 }
 
 /** Starts API and worker processes with a new database. */
@@ -181,7 +181,7 @@ export async function serve(t: Test, options: ServiceOptions = {}): Promise<Serv
 /**
  * Starts a worker.
  *
- * @param operations the operations that it claims, separated by commas
+ * @param operations the operations whose jobs the worker claims, separated by commas
  */
 export const startWorker = (
   t: Test,
@@ -234,7 +234,7 @@ function createClient(origin: string, name: string, steer: Service['steer']): Cl
 }
 
 /**
- * Makes an id that no job has.
+ * Makes an id that does not belong to any job.
  *
  * @param time the creation time in the id, in milliseconds since 1970
  */
@@ -244,7 +244,7 @@ export function idAt(time: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-${random.padStart(12, '0')}`
 }
 
-/** Returns the values of all members with a name, at any depth. */
+/** Returns the values of all members with the given name, at any depth. */
 export function membersNamed(name: string, value: unknown): unknown[] {
   if (typeof value !== 'object' || value === null) return []
   return Object.entries(value).flatMap(([key, member]) => [
@@ -253,7 +253,7 @@ export function membersNamed(name: string, value: unknown): unknown[] {
   ])
 }
 
-/** Returns the preferences in Preference-Applied. */
+/** Returns the preferences in the header Preference-Applied. */
 export const preferencesApplied = ({ headers }: Answer): string[] =>
   [headers['preference-applied'] ?? []]
     .flat()

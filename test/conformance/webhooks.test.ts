@@ -23,7 +23,7 @@ interface Endpoint {
   secret: string
 }
 
-/** Registers an endpoint until the test ends. */
+/** Registers an endpoint, and removes it at the end of the test. */
 async function register(t: Test, url: string, filter: { eventTypes?: string[]; operations?: string[] } = {}) {
   const { status, body } = await ops.post('/webhooks', { url, ...filter })
   t.equal(status, 201)
@@ -38,7 +38,7 @@ async function subscribe(t: Test, options: { eventTypes?: string[]; operations?:
   return { receiver, endpoint: await register(t, receiver.url, filter) }
 }
 
-/** Submits a job whose end notifies only this endpoint. */
+/** Submits a job that notifies only this endpoint. */
 const submitTo = ({ id }: Endpoint, path: string, body: unknown) => ann.submit(path, body, { 'accepted-webhook': id })
 
 /** Runs a job to its end, and returns the request that the endpoint received. */
@@ -61,18 +61,18 @@ async function deliveriesTo({ id }: Endpoint) {
   return rows
 }
 
-/** Waits until the first delivery to an endpoint has made a number of attempts, and returns its job. */
+/** Waits until the first delivery to an endpoint has had at least `attempts` attempts. Returns the delivery job. */
 const deliveryTo = (endpoint: Endpoint, attempts: number) =>
   until(async () => {
     const [delivery] = await deliveriesTo(endpoint)
     return delivery?.attempt >= attempts && delivery.status !== 'running' && delivery
   })
 
-/** Makes the next attempt of every delivery due. */
+/** Makes the next attempt of every delivery due now. */
 const makeDeliveriesDue = () =>
   pool.query("update accepted_queue.job set start_after = now() where name = 'webhook.deliver'")
 
-t.test('POST /webhooks registers a URL, event types and operations', async (t) => {
+t.test('POST /webhooks registers an endpoint with a URL, event types and operations', async (t) => {
   const endpoint = { url: 'https://example.com/hook', eventTypes: ['job.failed'], operations: ['sum'] }
   const { status, headers, body } = await ops.post('/webhooks', endpoint)
   t.equal(status, 201)
@@ -91,7 +91,7 @@ t.test(
   },
 )
 
-t.test('The commands accepted webhooks add, list, rotate and remove manage endpoints', async (t) => {
+t.test('the command `accepted webhooks` can add, list, rotate and remove endpoints', async (t) => {
   const env = { DATABASE_URL: databaseUrl }
   const webhooks = async (...args: string[]) => JSON.parse((await run(['webhooks', ...args, '--json'], env)).out)
   const filter = ['--events', 'job.failed', '--operations', 'sum', '--config', config]
@@ -105,7 +105,7 @@ t.test('The commands accepted webhooks add, list, rotate and remove manage endpo
 })
 
 for (const jobStatus of finalStatuses) {
-  t.test(`A ${jobStatus} job notifies a matching endpoint with the type job.${jobStatus}`, async (t) => {
+  t.test(`a ${jobStatus} job sends an event of the type job.${jobStatus} to a matching endpoint`, async (t) => {
     const { receiver, endpoint } = await subscribe(t)
     const id = await service.as(`notified-${jobStatus}`).endedAs(jobStatus)
     const [request] = await receiver.arrived(1)
@@ -114,7 +114,7 @@ for (const jobStatus of finalStatuses) {
   })
 }
 
-t.test('An endpoint is notified only about its event types and operations', async (t) => {
+t.test('an endpoint receives only the event types and operations for which it is registered', async (t) => {
   const { receiver } = await subscribe(t, {
     eventTypes: ['job.canceled', 'job.succeeded'],
     operations: ['sum', 'idle'],
@@ -129,7 +129,7 @@ t.test('An endpoint is notified only about its event types and operations', asyn
   t.same(requests.map(subjectOf).sort(), [canceled, summed].sort())
 })
 
-t.test('Accepted-Webhook limits the notification of a job to one endpoint', async (t) => {
+t.test('a job that was submitted with Accepted-Webhook notifies only the endpoint in that header', async (t) => {
   const [one, other] = [await subscribe(t), await subscribe(t)]
   const narrowed = await submitTo(one.endpoint, '/sums', { numbers: [1] })
   const all = await ann.submit('/sums', { numbers: [2] })
@@ -139,7 +139,7 @@ t.test('Accepted-Webhook limits the notification of a job to one endpoint', asyn
   t.same(other.receiver.received.map(subjectOf), [all.id])
 })
 
-t.test('Accepted-Webhook with an unknown endpoint gets 400, and nothing is stored', async (t) => {
+t.test('a request whose Accepted-Webhook names an unknown endpoint gets 400, and nothing is stored', async (t) => {
   const bob = service.as('bob')
   for (const id of ['0199aaaa-0000-7000-8000-000000000000', 'x', '']) {
     const { status } = await bob.post('/idle', { text: 'x' }, { 'accepted-webhook': id, 'idempotency-key': 'k' })
@@ -148,24 +148,25 @@ t.test('Accepted-Webhook with an unknown endpoint gets 400, and nothing is store
   t.same(await service.storedBy('bob'), nothing)
 })
 
-t.test('A delivery is a separate job, stored by the transaction that settles the job', async (t) => {
+t.test('a delivery is a separate job, inserted by the transaction that settles the original job', async (t) => {
   const { receiver, endpoint } = await subscribe(t)
   const { id } = await submitTo(endpoint, '/sums', { numbers: [1] })
   await receiver.arrived(1)
   const [delivery] = await deliveriesTo(endpoint)
   t.not(delivery.id, id)
-  // Both times are the start of a transaction, in microseconds. Equal times show that it is the same transaction.
+  // Both times come from now(), the start time of the transaction in microseconds. Equal times mean one transaction.
   const { rows } = await pool.query(
-    "select delivery.created_at = ended.expires_at - interval '168 hours' as one from accepted.job delivery, accepted.job ended where delivery.id = $1 and ended.id = $2",
+    `select delivery.created_at = ended.expires_at - interval '168 hours' as one
+    from accepted.job delivery, accepted.job ended where delivery.id = $1 and ended.id = $2`,
     [delivery.id, id],
   )
   t.same(rows, [{ one: true }])
 })
 
-t.test('A settle that does not commit sends no notification, and the one that commits sends one', async (t) => {
+t.test('if a first settle is rolled back and a second settle commits, one notification is sent', async (t) => {
   const { receiver, endpoint } = await subscribe(t)
   const { id } = await submitTo(endpoint, '/steered', {})
-  // The first transaction that ends the job fails at its commit.
+  // Makes the first transaction that settles the job fail at its commit.
   await pool.query(`
     create sequence settles;
     create function fail_once() returns trigger language plpgsql as $$ begin
@@ -182,7 +183,7 @@ t.test('A settle that does not commit sends no notification, and the one that co
   t.equal(receiver.received.length, 1)
 })
 
-t.test('The body is a structured CloudEvent', async (t) => {
+t.test('the body of a delivery is a CloudEvent in structured mode', async (t) => {
   const request = await deliveredTo(await subscribe(t))
   t.equal(request.method, 'POST')
   t.match(request.headers['content-type'], /^application\/cloudevents\+json\b/)
@@ -196,12 +197,12 @@ t.test('The body is a structured CloudEvent', async (t) => {
   })
 })
 
-t.test('The subject is the job id, and the data is the monitor', async (t) => {
+t.test('the subject of the CloudEvent is the job id, and its data is the monitor', async (t) => {
   const { subject, data } = JSON.parse((await deliveredTo(await subscribe(t))).body)
   t.same(data, await ann.monitor(subject))
 })
 
-t.test('The library of Standard Webhooks verifies a delivery, and rejects changed ones', async (t) => {
+t.test('the Standard Webhooks library verifies a delivery, and rejects a delivery that was changed', async (t) => {
   const subscriber = await subscribe(t)
   const request = await deliveredTo(subscriber)
   const { secret } = subscriber.endpoint
@@ -212,31 +213,37 @@ t.test('The library of Standard Webhooks verifies a delivery, and rejects change
   t.throws(() => verify({ ...request, headers: { ...request.headers, 'webhook-timestamp': later } }, secret))
 })
 
-t.test('webhook-id identifies the delivery, and is the same for all its attempts', async (t) => {
-  const subscriber = await subscribe(t, { answers: [{ status: 500 }, { status: 204 }] })
-  await deliveredTo(subscriber)
-  await deliveryTo(subscriber.endpoint, 1)
-  await makeDeliveriesDue()
-  const [first, again] = (await subscriber.receiver.arrived(2)) as [ReceivedRequest, ReceivedRequest]
-  t.match(first.headers['webhook-id'], /\S/)
-  t.equal(again.headers['webhook-id'], first.headers['webhook-id'])
-  t.equal(again.body, first.body)
-  const other = await deliveredTo(subscriber)
-  t.not(other.headers['webhook-id'], first.headers['webhook-id'])
-})
+t.test(
+  'all attempts of a delivery have the same webhook-id, and another delivery has a different webhook-id',
+  async (t) => {
+    const subscriber = await subscribe(t, { answers: [{ status: 500 }, { status: 204 }] })
+    await deliveredTo(subscriber)
+    await deliveryTo(subscriber.endpoint, 1)
+    await makeDeliveriesDue()
+    const [first, again] = (await subscriber.receiver.arrived(2)) as [ReceivedRequest, ReceivedRequest]
+    t.match(first.headers['webhook-id'], /\S/)
+    t.equal(again.headers['webhook-id'], first.headers['webhook-id'])
+    t.equal(again.body, first.body)
+    const other = await deliveredTo(subscriber)
+    t.not(other.headers['webhook-id'], first.headers['webhook-id'])
+  },
+)
 
-t.test('During a rotation, a delivery has one signature per secret', async (t) => {
-  const subscriber = await subscribe(t)
-  const { body } = await ops.post(`/webhooks/${subscriber.endpoint.id}/rotate`, undefined)
-  t.not(body.secret, subscriber.endpoint.secret)
-  const request = await deliveredTo(subscriber)
-  t.equal(request.headers['webhook-signature']?.split(' ').length, 2)
-  t.ok(verify(request, body.secret))
-  t.ok(verify(request, subscriber.endpoint.secret))
-})
+t.test(
+  'after a rotation of the secret, a delivery has a signature for the new secret and one for the old secret',
+  async (t) => {
+    const subscriber = await subscribe(t)
+    const { body } = await ops.post(`/webhooks/${subscriber.endpoint.id}/rotate`, undefined)
+    t.not(body.secret, subscriber.endpoint.secret)
+    const request = await deliveredTo(subscriber)
+    t.equal(request.headers['webhook-signature']?.split(' ').length, 2)
+    t.ok(verify(request, body.secret))
+    t.ok(verify(request, subscriber.endpoint.secret))
+  },
+)
 
 for (const status of [200, 202, 204, 299]) {
-  t.test(`A ${status} counts as delivered`, async (t) => {
+  t.test(`a delivery succeeds if the endpoint answers ${status}`, async (t) => {
     const subscriber = await subscribe(t, { answers: [{ status }] })
     await deliveredTo(subscriber)
     t.match(await deliveryTo(subscriber.endpoint, 1), { status: 'succeeded' })
@@ -244,7 +251,7 @@ for (const status of [200, 202, 204, 299]) {
 }
 
 for (const status of [301, 302, 303, 307, 308]) {
-  t.test(`A ${status} counts as not delivered, and is not followed`, async (t) => {
+  t.test(`if the endpoint answers ${status}, the redirect is not followed, and the delivery is retried`, async (t) => {
     const redirectTarget = await startReceiver(t)
     const subscriber = await subscribe(t, { answers: [{ status, headers: { location: redirectTarget.url } }] })
     await deliveredTo(subscriber)
@@ -253,7 +260,7 @@ for (const status of [301, 302, 303, 307, 308]) {
   })
 }
 
-t.test('A 410 disables the endpoint, which then receives nothing more', async (t) => {
+t.test('an endpoint that answers 410 is disabled, and receives no more deliveries', async (t) => {
   const subscriber = await subscribe(t, { answers: [{ status: 410 }] })
   await deliveredTo(subscriber)
   t.match(await deliveryTo(subscriber.endpoint, 1), { status: 'failed', attempt: 1 })
@@ -262,14 +269,14 @@ t.test('A 410 disables the endpoint, which then receives nothing more', async (t
   t.equal((await deliveriesTo(subscriber.endpoint)).length, 1)
 })
 
-t.test('Retry-After delays the next attempt', async (t) => {
+t.test('if the endpoint answers with Retry-After, the next attempt is delayed', async (t) => {
   const subscriber = await subscribe(t, { answers: [{ status: 503, headers: { 'retry-after': '1234' } }] })
   await deliveredTo(subscriber)
   const { pause } = await deliveryTo(subscriber.endpoint, 1)
   t.ok(pause > 1200 && pause <= 1234, `${pause} s`)
 })
 
-t.test('An attempt fails if the endpoint does not answer within 15 s', async (t) => {
+t.test('an attempt fails if the endpoint does not answer within 15 s', async (t) => {
   const silent = await startReceiver(t, { answers: ['never'] })
   const endpoint = await register(t, silent.url)
   await submitTo(endpoint, '/sums', { numbers: [1] })
@@ -278,11 +285,11 @@ t.test('An attempt fails if the endpoint does not answer within 15 s', async (t)
   t.match(begun, { status: 'running' })
   const { updated_at } = await deliveryTo(endpoint, 1)
   const seconds = (updated_at - begun.attempt_started_at) / 1000
-  t.ok(seconds >= 14.5, `failed after ${seconds} s`)
+  t.ok(seconds >= 14.5, `the attempt failed after ${seconds} s`)
 })
 
 t.test(
-  'A delivery is retried after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 24 h, with jitter, and then fails',
+  'a delivery is retried after about 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 24 h, with jitter, and then fails',
   async (t) => {
     const subscriber = await subscribe(t, { answers: [{ status: 500 }] })
     await deliveredTo(subscriber)
@@ -290,7 +297,7 @@ t.test(
     const pauses: number[] = []
     for (const [index, about] of planned.entries()) {
       const { pause } = await deliveryTo(subscriber.endpoint, index + 1)
-      t.ok(pause > about * 0.8 - 2 && pause < about * 1.25, `${pause} s is about ${about} s`)
+      t.ok(pause > about * 0.8 - 2 && pause < about * 1.25, `the pause of ${pause} s is about ${about} s`)
       pauses.push(pause)
       await makeDeliveriesDue()
     }
@@ -301,7 +308,7 @@ t.test(
 )
 
 t.test(
-  'Private, loopback and link-local addresses are refused after DNS resolution, unless they are allowed',
+  'private, loopback and link-local addresses are refused after DNS resolution, unless they are allowed',
   async (t) => {
     const strict = await serve(t, { worker: false })
     const env = { PUBLIC_URL: strict.api.url, WEBHOOK_ALLOW: '127.0.0.2' }
@@ -325,7 +332,8 @@ t.test(
     await client.submit('/sums', { numbers: [1] })
     const errors = await until(async () => {
       const { rows } = await strict.pool.query(
-        "select attempt.error from accepted.attempt join accepted.job on job.id = job_id where operation = 'webhook.deliver'",
+        `select attempt.error from accepted.attempt join accepted.job on job.id = job_id
+        where operation = 'webhook.deliver'`,
       )
       return rows.length === hosts.length && rows.map(({ error }) => error.code)
     })

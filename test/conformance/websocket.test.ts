@@ -15,19 +15,19 @@ const [, otherApi] = apis
 
 interface Connection {
   socket: WebSocket
-  /** The frames so far. */
+  /** The frames received so far. */
   frames: string[]
-  /** Whether any frame was binary. */
+  /** Returns whether any frame was binary. */
   sawBinary(): boolean
-  /** Waits for an event about a job, with a status if one is given, and returns the first one. */
+  /** Waits for the first event about a job, and returns the event. If `status` is given, the event must have it. */
   // biome-ignore lint/suspicious/noExplicitAny: the test checks the data
   event(id: string, status?: string): Promise<CloudEvent<any>>
-  /** The job ids of the events so far. */
+  /** Returns the job ids of the received events. */
   jobIds(): (string | undefined)[]
   send(message: unknown): void
 }
 
-/** Connects to an API process, by default the first. */
+/** Connects to an API process. The default is the first process. */
 async function connect(t: Test, user: string, target: { url: string } = api): Promise<Connection> {
   const socket = new WebSocket(`${target.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
     headers: { 'x-user': user },
@@ -50,11 +50,11 @@ async function connect(t: Test, user: string, target: { url: string } = api): Pr
   }
 }
 
-t.test('The subprotocol is cloudevents.json', async (t) => {
+t.test('the subprotocol is cloudevents.json', async (t) => {
   t.equal((await connect(t, 'ann')).socket.protocol, 'cloudevents.json')
 })
 
-t.test('Each text frame contains one CloudEvent', async (t) => {
+t.test('each text frame contains one CloudEvent', async (t) => {
   const ann = service.as('ann')
   const connection = await connect(t, 'ann')
   const { id } = await ann.submit('/notes', { text: 'x' })
@@ -67,7 +67,7 @@ t.test('Each text frame contains one CloudEvent', async (t) => {
   }
 })
 
-t.test('An event carries the monitor', async (t) => {
+t.test('an event carries the monitor', async (t) => {
   const bob = service.as('bob')
   const connection = await connect(t, 'bob')
   const id = await bob.endedAs('succeeded')
@@ -75,7 +75,7 @@ t.test('An event carries the monitor', async (t) => {
   t.same(data, await bob.monitor(id))
 })
 
-t.test('Each version of a job has its own event id', async (t) => {
+t.test('the events for different versions of a job have different ids', async (t) => {
   const cleo = service.as('cleo')
   const connection = await connect(t, 'cleo')
   const id = await cleo.endedAs('succeeded')
@@ -85,7 +85,7 @@ t.test('Each version of a job has its own event id', async (t) => {
 })
 
 t.test(
-  'Without a subscription, a client receives all its jobs, including those that another API process accepted',
+  'a client without a subscription receives all its jobs, including jobs that another API process accepted',
   async (t) => {
     const connection = await connect(t, 'dora')
     const { id: first } = await service.as('dora').submit('/idle', { text: 'x' })
@@ -96,7 +96,7 @@ t.test(
   },
 )
 
-t.test('Without a subscription, a client receives no jobs of other principals', async (t) => {
+t.test('a client without a subscription receives no jobs of other principals', async (t) => {
   const connection = await connect(t, 'eve')
   const { id: theirs } = await service.as('fred').submit('/idle', { text: 'x' })
   const { id } = await service.as('eve').submit('/idle', { text: 'x' })
@@ -104,7 +104,7 @@ t.test('Without a subscription, a client receives no jobs of other principals', 
   t.notOk(connection.jobIds().includes(theirs))
 })
 
-t.test('A subscription is answered with the current status', async (t) => {
+t.test('a subscription is answered with the current status', async (t) => {
   const gina = service.as('gina')
   const id = await gina.running()
   await service.steer(id, { do: 'progress', percent: 40, message: 'half way' })
@@ -117,7 +117,7 @@ t.test('A subscription is answered with the current status', async (t) => {
   t.same(first, monitor)
 })
 
-t.test('A subscription to a job that has ended is answered with its final status', async (t) => {
+t.test('a subscription to a job that has ended is answered with its final status', async (t) => {
   const hugo = service.as('hugo')
   const id = await hugo.endedAs('failed')
   const connection = await connect(t, 'hugo')
@@ -126,7 +126,7 @@ t.test('A subscription to a job that has ended is answered with its final status
   t.equal(data.status, 'failed')
 })
 
-t.test('A subscription receives later changes', async (t) => {
+t.test('a client with a subscription receives later changes', async (t) => {
   const ida = service.as('ida')
   const id = await ida.running()
   const connection = await connect(t, 'ida')
@@ -137,7 +137,7 @@ t.test('A subscription receives later changes', async (t) => {
   t.same(data, await ida.monitor(id))
 })
 
-t.test('With a subscription, a client receives no other jobs', async (t) => {
+t.test('a client with a subscription receives only the jobs to which it has subscribed', async (t) => {
   const jim = service.as('jim')
   const { id } = await jim.submit('/idle', { text: 'x' })
   const connection = await connect(t, 'jim')
@@ -149,7 +149,7 @@ t.test('With a subscription, a client receives no other jobs', async (t) => {
   t.notOk(connection.jobIds().includes(other))
 })
 
-t.test('One message can subscribe to several jobs', async (t) => {
+t.test('a client can subscribe to several jobs in one message', async (t) => {
   const kim = service.as('kim')
   const ids = [await kim.endedAs('canceled'), (await kim.submit('/idle', { text: 'x' })).id]
   const connection = await connect(t, 'kim')
@@ -158,7 +158,7 @@ t.test('One message can subscribe to several jobs', async (t) => {
   t.same(new Set(connection.jobIds()), new Set(ids))
 })
 
-t.test('Each job that cannot be subscribed to is answered with its own error', async (t) => {
+t.test('if a client subscribes to several ids, each id that fails is answered with a separate error', async (t) => {
   const [lea, lou] = [service.as('lea'), service.as('lou')]
   const { id: mine } = await lea.submit('/idle', { text: 'x' })
   const { id: theirs } = await lou.submit('/idle', { text: 'x' })
@@ -186,7 +186,7 @@ t.test('Each job that cannot be subscribed to is answered with its own error', a
   t.equal(events.length, 6)
 })
 
-t.test('A message with too many subscriptions is refused completely', async (t) => {
+t.test('if a message has too many ids, the whole message is refused', async (t) => {
   const { id } = await service.as('lin').submit('/idle', { text: 'x' })
   const connection = await connect(t, 'lin')
   connection.send({ subscribe: [...Array.from({ length: 1_000 }, (_, n) => `${n}`), id] })
@@ -198,7 +198,7 @@ t.test('A message with too many subscriptions is refused completely', async (t) 
 })
 
 t.test(
-  'A client that floods its connection does not delay others, and gets at most one event per message',
+  'a client that sends many messages gets at most one event per message, and does not delay other clients',
   async (t) => {
     const { id } = await service.as('liv').submit('/idle', { text: 'x' })
     const { id: marker } = await service.as('liv').submit('/idle', { text: 'x' })
@@ -213,10 +213,10 @@ t.test(
   },
 )
 
-t.test('A slow client receives the newest status of each of its jobs', async (t) => {
+t.test('a slow client receives the newest status of each of its jobs', async (t) => {
   const may = service.as('may')
   const ids: string[] = []
-  // More than the buffers of the connection hold.
+  // Together, these jobs are larger than the buffers of the connection.
   for (let count = 0; count < 20; count++) {
     const { id } = await may.submit('/echoes', { text: 'x'.repeat(900_000) })
     ids.push(id)
@@ -237,7 +237,7 @@ t.test('A slow client receives the newest status of each of its jobs', async (t)
   t.equal(ofIdle.at(-1).status, 'canceled')
 })
 
-t.test('A large snapshot arrives completely', async (t) => {
+t.test('a client receives all jobs of a large snapshot', async (t) => {
   const mel = service.as('mel')
   const ids = new Set<string>()
   for (let count = 0; count < 20; count++) ids.add((await mel.submit('/echoes', { text: 'x'.repeat(900_000) })).id)
@@ -247,7 +247,7 @@ t.test('A large snapshot arrives completely', async (t) => {
   t.same(new Set(connection.jobIds()), ids)
 })
 
-t.test('After an unsubscribe, a client receives nothing more about that job', async (t) => {
+t.test('after a client unsubscribes from a job, it receives no more events about that job', async (t) => {
   const leo = service.as('leo')
   const [gone, kept] = await Promise.all([leo.running(), leo.running()])
   const connection = await connect(t, 'leo')
@@ -255,7 +255,7 @@ t.test('After an unsubscribe, a client receives nothing more about that job', as
   await connection.event(gone)
   await connection.event(kept)
   connection.send({ unsubscribe: [gone] })
-  // Messages are handled in order, so this answer shows that the unsubscribe has been handled.
+  // The API handles messages in order. Once this message is answered, the unsubscribe has been handled.
   const { id: marker } = await leo.submit('/idle', { text: 'x' })
   connection.send({ subscribe: [marker] })
   await connection.event(marker)
@@ -267,14 +267,14 @@ t.test('After an unsubscribe, a client receives nothing more about that job', as
   t.notOk(received.some(({ id, status }) => id === gone && status === 'succeeded'))
 })
 
-t.test('After its last unsubscribe, a client receives all its jobs again', async (t) => {
+t.test('after a client unsubscribes from its last job, it receives all its jobs again', async (t) => {
   const ned = service.as('ned')
   const { id } = await ned.submit('/idle', { text: 'x' })
   const connection = await connect(t, 'ned')
   connection.send({ subscribe: [id] })
   await connection.event(id)
   connection.send({ unsubscribe: [id] })
-  // Messages are handled in order, so this answer shows that the unsubscribe has been handled.
+  // The API handles messages in order. Once this message is answered, the unsubscribe has been handled.
   connection.send({ unsubscribe: 'x' })
   await until(() => connection.frames.some((frame) => JSON.parse(frame).type === 'error'))
   const { id: other } = await ned.submit('/idle', { text: 'x' })
@@ -284,7 +284,7 @@ t.test('After its last unsubscribe, a client receives all its jobs again', async
   t.pass('both received')
 })
 
-t.test('If no subscription succeeds, a client still receives all its jobs', async (t) => {
+t.test('if all subscriptions of a client fail, the client still receives all its jobs', async (t) => {
   const connection = await connect(t, 'nick')
   connection.send({ subscribe: [idAt(Date.now())] })
   await until(() => connection.frames.length > 0)
@@ -293,7 +293,7 @@ t.test('If no subscription succeeds, a client still receives all its jobs', asyn
   t.pass('received')
 })
 
-t.test("A subscription to another principal's job or an unknown one reveals nothing", async (t) => {
+t.test("a client that subscribes to another principal's job receives no event about that job", async (t) => {
   const { id: theirs } = await service.as('max').submit('/notes', { text: 'secret of max' })
   const { id: mine } = await service.as('nina').submit('/idle', { text: 'x' })
   const connection = await connect(t, 'nina')
@@ -307,7 +307,7 @@ t.test("A subscription to another principal's job or an unknown one reveals noth
 })
 
 for (const message of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"subscribe":[1]}']) {
-  t.test(`An invalid message does not stop the process: ${message}`, async (t) => {
+  t.test(`an invalid message does not stop the process: ${message}`, async (t) => {
     const connection = await connect(t, 'otto')
     connection.socket.send(message)
     const again = await connect(t, 'otto')
@@ -317,7 +317,7 @@ for (const message of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"sub
   })
 }
 
-t.test('A connection without a principal is refused with 401', async (t) => {
+t.test('a connection without a principal is refused with 401', async (t) => {
   const socket = new WebSocket(`${api.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {
     headers: { 'x-user': 'nobody' },
   })
@@ -327,22 +327,25 @@ t.test('A connection without a principal is refused with 401', async (t) => {
   t.equal(response.statusCode, 401)
 })
 
-t.test('A job that cannot be serialised closes the connection with 1011, and the process continues', async (t) => {
-  const local = await serveLocally(t, { operations: [operations.idle] })
-  await local.database.pool.query(operations.schema)
-  const submit = () =>
-    fetch(`${local.url}/idle`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: '{"text":"x"}',
-    })
-  t.equal((await submit()).status, 202)
-  const closeCode = async ({ socket }: Connection) => (await once(socket, 'close'))[0]
-  const closed = closeCode(await connect(t, 'ann', local))
-  // JSON has no representation for an infinite time.
-  await local.database.pool.query("update accepted.job set sequence = sequence + 1, updated_at = 'infinity'")
-  t.equal(await closed, 1011)
-  // The snapshot of a new connection contains the job as well.
-  t.equal(await closeCode(await connect(t, 'ann', local)), 1011)
-  t.equal((await submit()).status, 202)
-})
+t.test(
+  'if a job cannot be serialised, the connection is closed with code 1011, and the process stays live',
+  async (t) => {
+    const local = await serveLocally(t, { operations: [operations.idle] })
+    await local.database.pool.query(operations.schema)
+    const submit = () =>
+      fetch(`${local.url}/idle`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: '{"text":"x"}',
+      })
+    t.equal((await submit()).status, 202)
+    const closeCode = async ({ socket }: Connection) => (await once(socket, 'close'))[0]
+    const closed = closeCode(await connect(t, 'ann', local))
+    // JSON has no representation for an infinite time.
+    await local.database.pool.query("update accepted.job set sequence = sequence + 1, updated_at = 'infinity'")
+    t.equal(await closed, 1011)
+    // The snapshot of a new connection also contains this job.
+    t.equal(await closeCode(await connect(t, 'ann', local)), 1011)
+    t.equal((await submit()).status, 202)
+  },
+)

@@ -23,7 +23,7 @@ t.test('BEGIN is sent with the first statement of the transaction', async (t) =>
   client.release()
 })
 
-t.test('transactions work with callbacks', async (t) => {
+t.test('a transaction works with callbacks instead of promises', async (t) => {
   const { database, words } = await openWatched(t)
   const client = await database.pool.connect()
   const commands: string[] = []
@@ -47,7 +47,7 @@ t.test('transactions work with callbacks', async (t) => {
   t.same(await words(), ['a'])
 })
 
-t.test('a failed statement is rolled back with callbacks', async (t) => {
+t.test('a failed transaction can be rolled back with callbacks', async (t) => {
   const { database, words } = await openWatched(t)
   const client = await database.pool.connect()
   const { promise, resolve } = Promise.withResolvers<unknown>()
@@ -69,7 +69,7 @@ t.test('a transaction whose first statement fails changes nothing, and its conne
   t.same(await words(), ['a'])
 })
 
-t.test('when the first statement breaks the connection, the transaction rejects the next one', async (t) => {
+t.test('when the first statement breaks the connection, the transaction rejects its next statement', async (t) => {
   const { database, words } = await openWatched(t)
   const failing = database.kysely.transaction().execute(async (trx) => {
     await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx).catch(() => {})
@@ -97,7 +97,7 @@ t.test('when BEGIN fails, the statements after it do not run', async (t) => {
   t.same(await words(), ['c'])
 })
 
-t.test('when a statement fails, those sent beside it do not run after the rollback', async (t) => {
+t.test('when a statement fails, the statements sent together with it do not run after the rollback', async (t) => {
   const { database, words } = await openWatched(t)
   await database.pool.query("insert into word values ('taken')")
   for (let round = 0; round < 5; round++) {
@@ -110,7 +110,7 @@ t.test('when a statement fails, those sent beside it do not run after the rollba
   t.same(await words(), ['taken'])
 })
 
-t.test('ROLLBACK TO SAVEPOINT runs although a statement sent before it fails', async (t) => {
+t.test('ROLLBACK TO SAVEPOINT runs even if the statement before it fails', async (t) => {
   const { database, words } = await openWatched(t)
   const client = await database.pool.connect()
   const texts = ['begin', "insert into word values ('a')", 'savepoint one', 'select 1 / 0', 'rollback to savepoint one']
@@ -124,7 +124,7 @@ t.test('ROLLBACK TO SAVEPOINT runs although a statement sent before it fails', a
   t.same(await words(), ['a'])
 })
 
-t.test('a value that cannot be encoded fails its own statement only', async (t) => {
+t.test('a value that cannot be encoded makes only its own statement fail', async (t) => {
   const { database, words } = await openWatched(t)
   for (let round = 0; round < 3; round++) {
     await database.kysely.transaction().execute(async (trx) => {
@@ -136,19 +136,24 @@ t.test('a value that cannot be encoded fails its own statement only', async (t) 
   await t.rejects(database.pool.query(null as never))
 })
 
-t.test('Postgres ends a transaction that is idle for too long, and the error says so', async (t) => {
-  const { database, backendState } = await openWatched(t)
-  const work = database.kysely.transaction().execute(async (trx) => {
-    const { rows } = await sql<{ timeout: string }>`
+t.test(
+  'Postgres ends a transaction that is idle for too long, and the error has the code of this timeout',
+  async (t) => {
+    const { database, backendState } = await openWatched(t)
+    const work = database.kysely.transaction().execute(async (trx) => {
+      const { rows } = await sql<{ timeout: string }>`
       select current_setting('idle_in_transaction_session_timeout') as timeout`.execute(trx)
-    t.equal(rows[0]?.timeout, '30s')
-    await sql`select set_config('idle_in_transaction_session_timeout', '100', true)`.execute(trx)
-    await until(async () => (await backendState()) === undefined)
-    await sql`select 1`.execute(trx)
-  })
-  const error = await work.catch((error) => error)
-  t.match(error, { code: '25P03' })
-  t.notOk(isOutage(error), 'an outage would be retried without limit')
-  const { rows } = await database.pool.query("select current_setting('idle_in_transaction_session_timeout') as timeout")
-  t.equal(rows[0].timeout, '0', 'the timeout applies within transactions only')
-})
+      t.equal(rows[0]?.timeout, '30s')
+      await sql`select set_config('idle_in_transaction_session_timeout', '100', true)`.execute(trx)
+      await until(async () => (await backendState()) === undefined)
+      await sql`select 1`.execute(trx)
+    })
+    const error = await work.catch((error) => error)
+    t.match(error, { code: '25P03' })
+    t.notOk(isOutage(error), 'the error is not an outage, so it is not retried without limit')
+    const { rows } = await database.pool.query(
+      "select current_setting('idle_in_transaction_session_timeout') as timeout",
+    )
+    t.equal(rows[0].timeout, '0', 'the timeout applies only within transactions')
+  },
+)

@@ -2,7 +2,7 @@ import t from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import { createDatabase } from '../support/database.ts'
 
-t.test('close ends all connections, also when Kysely has used none', async (t) => {
+t.test('close ends all connections even if Kysely was never used, and it can be called again', async (t) => {
   const database = openDatabase({ url: await createDatabase(t) })
   const { pool } = database
   await pool.query('select 1')

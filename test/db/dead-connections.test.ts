@@ -6,10 +6,10 @@ import { isLostConnection } from '../../src/db/sqlstate.ts'
 import { createDatabase } from '../support/database.ts'
 import { startInterceptor } from '../support/proxy.ts'
 
-// The tests wait for checks that run every few seconds.
+// The tests mostly wait for checks that run every few seconds, so the tests run in parallel.
 t.jobs = 3
 
-/** Opens three idle connections through a proxy that can silence them. */
+/** Opens three idle connections through a proxy. The proxy can silence the connections. */
 async function openIdle(t: Test) {
   const connections = new Set<object>()
   const silenced = new Set<object>()
@@ -25,14 +25,14 @@ async function openIdle(t: Test) {
   const clients = await Promise.all([1, 2, 3].map(() => database.pool.connect()))
   for (const client of clients) client.release()
   t.equal(database.pool.idleCount, 3)
-  /** Silences the connections that exist now, but not later ones. */
+  /** Silences the connections that are open now. Later connections work. */
   const silenceAll = () => {
     for (const connection of connections) silenced.add(connection)
   }
   return { ...database, clients, errors, silenceAll }
 }
 
-t.test('when a connection is dead, the idle ones are replaced too', async (t) => {
+t.test('when a connection is dead, the idle connections are replaced too', async (t) => {
   const { pool, errors, silenceAll } = await openIdle(t)
   silenceAll()
   await t.rejects(pool.query('select'), { message: /Postgres is not working on the statement/ })
@@ -40,43 +40,43 @@ t.test('when a connection is dead, the idle ones are replaced too', async (t) =>
   t.equal(errors.length, 2)
 })
 
-t.test('a silent connection is broken, one on which Postgres works for as long is not', async (t) => {
+t.test('a silent connection is closed, but a connection on which Postgres is working stays open', async (t) => {
   const url = await startInterceptor(t, await createDatabase(t), () => ({
     toServer: (chunk) => (chunk.includes('to be silenced') ? 'silence' : 'pass'),
   }))
   const { pool, close } = openDatabase({ url, poolSize: 2 })
   t.teardown(close)
-  // Longer than it takes until a statement is checked.
+  // The pool checks a statement after 10 to 15 seconds.
   const working = pool.query('select pg_sleep(16)')
   const error = await pool.query("select 'to be silenced'").catch((error) => error)
-  t.ok(isLostConnection(error), 'its transaction is retried')
+  t.ok(isLostConnection(error), 'the error counts as a lost connection, so the transaction is retried')
   t.equal((await working).rows.length, 1)
 })
 
 const tcpTable = '/proc/net/tcp'
 
 t.test(
-  'TCP tests idle connections every ten seconds',
-  { skip: !existsSync(tcpTable) && 'only Linux shows the timers of a socket' },
+  'TCP keep-alive probes idle connections after ten seconds',
+  { skip: !existsSync(tcpTable) && 'only Linux shows socket timers' },
   async (t) => {
     const { clients } = await openIdle(t)
     for (const client of clients) {
       const { localPort = 0 } = (client as unknown as { connection: { stream: Socket } }).connection.stream
       const [timer, dueIn] = timerOf(localPort)
-      t.equal(timer, 2, 'the keep-alive timer')
-      t.ok(dueIn <= 1_000, `due in ${dueIn} hundredths of a second`)
+      t.equal(timer, 2, 'the keep-alive timer runs')
+      t.ok(dueIn <= 1_000, `the timer expires in ${dueIn} hundredths of a second`)
     }
   },
 )
 
-/** Returns the kind of timer that runs for a socket, and when it is due, in hundredths of a second (proc_net_tcp). */
+/** Reads which timer runs for a socket, and the time until it expires in hundredths of a second (proc_net_tcp). */
 function timerOf(port: number): [kind: number, dueIn: number] {
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
   const established = '01'
   const rows = readFileSync(tcpTable, 'utf8')
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
-  // Closing sockets may still have the same port.
+  // A closing socket may still have the same port.
   const found = rows.find(([, local, , state]) => local?.endsWith(suffix) && state === established)
   const [kind, dueIn] = found?.[5]?.split(':') ?? []
   return [Number(kind), Number.parseInt(dueIn ?? '', 16)]

@@ -6,7 +6,7 @@ import { openTestDatabase } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-/** Listens on the channel `work` and collects what it receives. Returns once it is listening. */
+/** Listens on the channel `work` and collects payloads and errors. Resolves when the listener is ready. */
 async function startListening(t: Test, database: Database) {
   const payloads: string[] = []
   const errors: Error[] = []
@@ -23,7 +23,7 @@ async function startListening(t: Test, database: Database) {
   return { payloads, errors, starts: () => starts }
 }
 
-t.test('each item is received once, however often it was notified, and long lists take several payloads', async (t) => {
+t.test('an item that is sent twice is received once, and a long list is split into several payloads', async (t) => {
   const database = await openTestDatabase(t)
   const { payloads, errors } = await startListening(t, database)
   const notifier = createNotifier(database)
@@ -37,11 +37,12 @@ t.test('each item is received once, however often it was notified, and long list
   t.same(errors, [])
 })
 
-t.test('a listener whose connection is killed listens again and reports it', async (t) => {
+t.test('a listener whose connection is killed reports the error and listens again', async (t) => {
   const database = await openTestDatabase(t)
   const { payloads, errors, starts } = await startListening(t, database)
   await database.pool.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '% listen' and datname = current_database()",
+    `select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name like '% listen' and datname = current_database()`,
   )
   await until(() => starts() === 2)
   t.ok(errors.length > 0)
@@ -50,7 +51,7 @@ t.test('a listener whose connection is killed listens again and reports it', asy
   t.same(payloads, ['still there'])
 })
 
-t.test('a notifier loses its notifications without an error while Postgres is unavailable', async (t) => {
+t.test('while Postgres is unavailable, a notifier loses its notifications, and flush does not reject', async (t) => {
   const database = openDatabase({ url: `postgres://postgres@127.0.0.1:${await freePort()}/nowhere` })
   t.teardown(() => database.close())
   const notifier = createNotifier(database)

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t from 'tap'
-import { commit, pipeline } from '../../src/db/pipeline.ts'
+import { commitStatement, pipeline } from '../../src/db/pipeline.ts'
 import { transactionOn } from '../../src/db/transaction-on.ts'
 import { insertWord, openWatched } from './support.ts'
 
@@ -15,22 +15,25 @@ t.test('pipelined statements run in order', async (t) => {
   t.same(await words(), ['a', 'b'])
 })
 
-t.test('when a pipelined statement fails, nothing is kept and its own error is thrown', async (t) => {
-  const { database, words } = await openWatched(t)
-  await database.pool.query("insert into word values ('a')")
-  const failing = database.kysely
-    .transaction()
-    .execute((trx) => pipeline(trx, (trx) => [insertWord(trx, 'c'), insertWord(trx, 'a'), insertWord(trx, 'd')]))
-  await t.rejects(failing, { code: '23505' })
-  t.same(await words(), ['a'])
-})
+t.test(
+  'when a pipelined statement fails, the transaction rolls back and rejects with the error of the statement',
+  async (t) => {
+    const { database, words } = await openWatched(t)
+    await database.pool.query("insert into word values ('a')")
+    const failing = database.kysely
+      .transaction()
+      .execute((trx) => pipeline(trx, (trx) => [insertWord(trx, 'c'), insertWord(trx, 'a'), insertWord(trx, 'd')]))
+    await t.rejects(failing, { code: '23505' })
+    t.same(await words(), ['a'])
+  },
+)
 
 t.test('a transaction can commit with its last statement', async (t) => {
   const { database, words } = await openWatched(t)
   const insertAll = (...all: string[]) =>
     database.kysely
       .transaction()
-      .execute((trx) => pipeline(trx, (trx) => [...all.map((word) => insertWord(trx, word)), commit(trx)]))
+      .execute((trx) => pipeline(trx, (trx) => [...all.map((word) => insertWord(trx, word)), commitStatement(trx)]))
   await insertAll('a')
   t.same(await words(), ['a'])
   await t.rejects(insertAll('b', 'a'), { code: '23505' })
@@ -39,7 +42,7 @@ t.test('a transaction can commit with its last statement', async (t) => {
   t.same(await words(), ['a', 'b'])
 })
 
-t.test("in a transaction on an app's own client the statements run one after another", async (t) => {
+t.test("on an app's own pg client, pipelined statements run one after another", async (t) => {
   const { url, words } = await openWatched(t)
   const client = new pg.Client({ connectionString: url })
   await client.connect()

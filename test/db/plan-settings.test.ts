@@ -5,7 +5,7 @@ import { useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { openTestDatabase } from '../support/database.ts'
 
-t.test('the generic plan applies until the default is restored or the transaction ends', async (t) => {
+t.test('useGenericPlan applies until useDefaultPlan is called or the transaction ends', async (t) => {
   const { kysely } = await openTestDatabase(t)
   const settings = async (trx: AnyTransaction) => {
     const { rows } = await sql`

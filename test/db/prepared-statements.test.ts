@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { createDatabase } from '../support/database.ts'
 
-/** Opens a pool with one connection, which {@link preparedTexts} reads. */
+/** Opens a pool with a single connection. {@link preparedTexts} reads the statements of that connection. */
 async function openSingle(t: Test, options: { preparedStatements?: boolean } = {}): Promise<Database> {
   const database = openDatabase({ url: await createDatabase(t), poolSize: 1, ...options })
   t.teardown(() => database.close())
@@ -26,7 +26,7 @@ t.test('statements with parameters are prepared on their second use, from Kysely
   t.same(await preparedTexts(database), ['select $1::int as kysely', 'select $1::int as pool'])
 })
 
-t.test('at most 500 texts are prepared', async (t) => {
+t.test('a connection prepares at most 500 statements', async (t) => {
   const database = await openSingle(t)
   for (let index = 0; index < 600; index++) {
     for (const value of [1, 2]) await database.pool.query(`select $1::int + ${index}`, [value])
@@ -34,7 +34,7 @@ t.test('at most 500 texts are prepared', async (t) => {
   t.equal((await preparedTexts(database)).length, 500)
 })
 
-t.test('a statement whose result changed with a table fails once and is prepared again', async (t) => {
+t.test('a statement whose result columns have changed fails once and is prepared again', async (t) => {
   const database = await openSingle(t)
   const read = () => database.pool.query('select * from changing where id = $1', [1])
   await database.pool.query('create table changing (id integer)')
@@ -45,7 +45,7 @@ t.test('a statement whose result changed with a table fails once and is prepared
   await t.resolves(read())
 })
 
-t.test('an unsupported statement, which has the same SQLSTATE, does not discard the others', async (t) => {
+t.test('an unsupported statement also fails with SQLSTATE 0A000, but discards no prepared statement', async (t) => {
   const database = await openSingle(t)
   const { kysely } = database
   for (let use = 0; use < 4; use++) {
@@ -55,7 +55,7 @@ t.test('an unsupported statement, which has the same SQLSTATE, does not discard 
   t.same(await preparedTexts(database), ['select $1::int'])
 })
 
-t.test('with preparedStatements: false nothing is prepared', async (t) => {
+t.test('with preparedStatements: false, no statement is prepared', async (t) => {
   const database = await openSingle(t, { preparedStatements: false })
   for (let use = 0; use < 3; use++) await database.pool.query('select $1::int', [1])
   t.same(await preparedTexts(database), [])

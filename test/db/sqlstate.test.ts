@@ -4,7 +4,7 @@ import { openDatabase } from '../../src/db/database.ts'
 import { isLostConnection, isOutage } from '../../src/db/sqlstate.ts'
 import { freePort } from '../support/program.ts'
 
-t.test('an outage of Postgres is told apart from one of another service with the same code', async (t) => {
+t.test('a refused connection to Postgres is an outage; a refused connection to another service is not', async (t) => {
   const database = openDatabase({ url: `postgres://127.0.0.1:${await freePort()}/nowhere` })
   t.teardown(() => database.close())
   for (const attempt of [database.pool.query('select 1'), sql`select 1`.execute(database.kysely)]) {

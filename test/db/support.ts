@@ -14,9 +14,9 @@ export async function openWatched(t: Test) {
   await watcher.connect()
   t.teardown(() => watcher.end())
   await watcher.query('create table word (word text primary key)')
-  /** The committed words. */
+  /** Reads the committed words. */
   const words = async () => (await watcher.query('select word from word order by word')).rows.map(({ word }) => word)
-  /** The state of the database's connection in `pg_stat_activity`; undefined when it has ended. */
+  /** Reads the state of the database's connection from `pg_stat_activity`; undefined after the connection has ended. */
   const backendState = async () => {
     const { rows } = await watcher.query(
       "select state from pg_stat_activity where application_name = 'watched' and datname = current_database()",

@@ -3,7 +3,7 @@ import t from 'tap'
 import { transactionOn } from '../../src/db/transaction-on.ts'
 import { openTestDatabase } from '../support/database.ts'
 
-t.test('a pg client can be used as a transaction while it is in one', async (t) => {
+t.test('a pg client can be used as a transaction only after begin', async (t) => {
   const { pool } = await openTestDatabase(t)
   const client = await pool.connect()
   t.teardown(() => client.release())

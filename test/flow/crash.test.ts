@@ -6,10 +6,10 @@ import { type Program, start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { config, createFixtureDatabase } from './fixtures/database.ts'
 
-// The tests mostly wait until heartbeats are overdue.
+// The tests mostly wait until heartbeats are overdue, so the tests run in parallel.
 t.jobs = 3
 
-/** Counts the rows of each kind that a request writes. */
+/** Counts the rows that requests have written, by kind. */
 async function countWrites({ pool }: Database): Promise<Record<string, number>> {
   const { rows } = await pool.query(`
     select
@@ -19,7 +19,7 @@ async function countWrites({ pool }: Database): Promise<Record<string, number>> 
   return rows[0]
 }
 
-/** Waits for a message of the fixture. */
+/** Waits for the next message of a program. Throws if it is not the expected message. */
 async function untilMessage(program: Program, expected: string): Promise<void> {
   const [message] = await once(program.process, 'message')
   if (message !== expected) throw new Error(`Expected the message '${expected}', got '${message}'`)
@@ -28,7 +28,7 @@ async function untilMessage(program: Program, expected: string): Promise<void> {
 const nothing = { notes: 0, jobs: 0, keys: 0, queued: 0 }
 
 t.test(
-  'An API that is killed between the domain insert and the commit sends no response and leaves nothing behind',
+  'an API that is killed between the domain insert and the commit sends no response and leaves nothing behind',
   async (t) => {
     const { databaseUrl, database } = await createFixtureDatabase(t)
     const api = await start(t, 'api', { config, databaseUrl })
@@ -52,7 +52,7 @@ t.test(
   },
 )
 
-t.test('A request whose commit fails gets no 202 and leaves nothing behind', async (t) => {
+t.test('a request whose commit fails gets no 202 and leaves nothing behind', async (t) => {
   const { databaseUrl, database } = await createFixtureDatabase(t)
   await database.pool.query(`
     create function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused at commit'; end $$;
@@ -70,56 +70,50 @@ for (const [subject, path] of [
   ['a batch', '/notes'],
   ['a performed job', '/notes/performed'],
 ] as const) {
-  t.test(
-    `After a worker is killed while it settles ${subject}, the effect happens once and the status matches it`,
-    async (t) => {
-      const { databaseUrl, database } = await createFixtureDatabase(t)
-      const api = await start(t, 'api', { config, databaseUrl })
-      const doomed = await start(t, 'worker', { config, databaseUrl, env: { HANG: 'settle' } })
-      const settling = untilMessage(doomed, 'settling')
-      const { body } = await post(api.url + path, { text: 'x' })
-      await settling
-      await doomed.end('SIGKILL')
-      const effects = async () => (await database.pool.query('select job_id from effect')).rows
-      t.same(await effects(), [], 'the settle was rolled back')
-      t.notOk((await get(body.links.self)).body.endedAt)
-
-      await start(t, 'worker', { config, databaseUrl })
-      const monitor = await ended(body.links.self)
-      t.match(monitor, { status: 'succeeded', attempt: 2 })
-      t.same(await effects(), [{ job_id: body.id }])
-    },
-  )
-}
-
-t.test(
-  'A job that kills every worker that runs it fails with worker-crashed, and the job beside it succeeds',
-  async (t) => {
+  t.test(`when a worker is killed while it settles ${subject}, the job takes effect once and succeeds`, async (t) => {
     const { databaseUrl, database } = await createFixtureDatabase(t)
     const api = await start(t, 'api', { config, databaseUrl })
-    const poison = await post(`${api.url}/notes/performed`, { text: 'poison' })
-    const neighbor = await post(`${api.url}/notes/performed`, { text: 'four' })
-    for (const crash of [1, 2, 3]) {
-      const worker = await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
-      await once(worker.process, 'exit')
-      // Makes the heartbeat overdue at once.
-      await database.pool.query(
-        "update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where state = 'active'",
-      )
-      t.notOk((await get(poison.body.links.self)).body.endedAt, `the job has not ended at crash ${crash}`)
-    }
-    await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
-    t.match(await ended(poison.body.links.self), {
-      ...{ status: 'failed', attempt: 3 },
-      error: { code: 'worker-crashed', message: /^Several workers crashed/ },
-    })
-    t.match(await ended(neighbor.body.links.self), { status: 'succeeded' })
-    const { rows } = await database.pool.query('select job_id from effect')
-    t.same(rows, [{ job_id: neighbor.body.id }])
-  },
-)
+    const doomed = await start(t, 'worker', { config, databaseUrl, env: { HANG: 'settle' } })
+    const settling = untilMessage(doomed, 'settling')
+    const { body } = await post(api.url + path, { text: 'x' })
+    await settling
+    await doomed.end('SIGKILL')
+    const effects = async () => (await database.pool.query('select job_id from effect')).rows
+    t.same(await effects(), [], 'the settle was rolled back')
+    t.notOk((await get(body.links.self)).body.endedAt)
 
-t.test('A stopping worker releases a job that does not end in time, without spending its attempt', async (t) => {
+    await start(t, 'worker', { config, databaseUrl })
+    const monitor = await ended(body.links.self)
+    t.match(monitor, { status: 'succeeded', attempt: 2 })
+    t.same(await effects(), [{ job_id: body.id }])
+  })
+}
+
+t.test('a job that kills every worker that runs it fails with worker-crashed, and another job succeeds', async (t) => {
+  const { databaseUrl, database } = await createFixtureDatabase(t)
+  const api = await start(t, 'api', { config, databaseUrl })
+  const poison = await post(`${api.url}/notes/performed`, { text: 'poison' })
+  const neighbor = await post(`${api.url}/notes/performed`, { text: 'four' })
+  for (const crash of [1, 2, 3]) {
+    const worker = await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
+    await once(worker.process, 'exit')
+    // Makes the heartbeat overdue at once.
+    await database.pool.query(
+      "update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where state = 'active'",
+    )
+    t.notOk((await get(poison.body.links.self)).body.endedAt, `the job has not ended after crash ${crash}`)
+  }
+  await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
+  t.match(await ended(poison.body.links.self), {
+    ...{ status: 'failed', attempt: 3 },
+    error: { code: 'worker-crashed', message: /^Several workers crashed/ },
+  })
+  t.match(await ended(neighbor.body.links.self), { status: 'succeeded' })
+  const { rows } = await database.pool.query('select job_id from effect')
+  t.same(rows, [{ job_id: neighbor.body.id }])
+})
+
+t.test('a stopping worker releases a job that does not end in time, and the job uses up no attempt', async (t) => {
   const { databaseUrl } = await createFixtureDatabase(t)
   const api = await start(t, 'api', { config, databaseUrl })
   const worker = await start(t, 'worker', { config, databaseUrl, env: { HANG: 'perform', GRACE_SECONDS: '0' } })

@@ -8,7 +8,7 @@ import { config, createFixtureDatabase } from './fixtures/database.ts'
 import { createNote, performNote } from './fixtures/operations.ts'
 
 for (const operation of [createNote, performNote]) {
-  t.test(`Two ${operation.name} jobs with one key have one effect, and both end with its result`, async (t) => {
+  t.test(`two ${operation.name} jobs with the same key have one effect and the same result`, async (t) => {
     const { databaseUrl, database } = await createFixtureDatabase(t)
     const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
     t.teardown(() => boss.stop({ graceful: false }))
@@ -30,10 +30,10 @@ for (const operation of [createNote, performNote]) {
       return rows.every(({ status }) => status === 'succeeded') && rows
     })
     const { rows: effects } = await database.pool.query('select job_id from effect')
-    t.equal(effects.length, 2, "one effect of ann's two jobs, and one of bob's job with the same key")
+    t.equal(effects.length, 2, "ann's two jobs have one effect, and bob's job with the same key has another effect")
     t.ok(effects.some(({ job_id }) => job_id === other.id))
     const effective = duplicates.find(({ id }) => effects.some(({ job_id }) => job_id === id))
-    t.same(jobs[0], jobs[1], 'both have the same resource and result')
+    t.same(jobs[0], jobs[1], 'both jobs of ann have the same resource and result')
     t.equal(jobs[0].resource, effective?.resource)
     const { rows: keys } = await database.pool.query('select job_id from accepted.processed_key order by principal')
     t.same(keys, [{ job_id: effective?.id }, { job_id: other.id }])

@@ -15,7 +15,7 @@ async function setUp(t: Test) {
   return { databaseUrl, submit, query }
 }
 
-t.test('An unhandled rejection fails only the attempt that caused it, and the worker keeps running', async (t) => {
+t.test('an unhandled rejection fails only the attempt that caused it, and the worker keeps running', async (t) => {
   const { databaseUrl, submit } = await setUp(t)
   const worker = await start(t, 'worker', { config, databaseUrl })
   const neighbor = await submit('/notes/performed', 'wait')
@@ -32,21 +32,24 @@ t.test('An unhandled rejection fails only the attempt that caused it, and the wo
   t.equal(worker.process.exitCode, null)
 })
 
-t.test('A settle with an unhandled rejection is rolled back, and only its own job loses an attempt', async (t) => {
-  const { databaseUrl, submit, query } = await setUp(t)
-  const urls = await Promise.all(['a', 'b', 'reject during settle', 'c'].map((text) => submit('/notes', text)))
-  await start(t, 'worker', { config, databaseUrl })
-  for (const [index, url] of urls.entries()) {
-    if (index !== 2) t.match(await ended(url), { status: 'succeeded', attempt: 1 })
-  }
-  await until(
-    async () => (await query("select from accepted.attempt where error ->> 'message' ~ 'without await'")).length > 0,
-  )
-  t.same(await query('select text from effect order by text'), [{ text: 'a' }, { text: 'b' }, { text: 'c' }])
-})
+t.test(
+  'an unhandled rejection rolls back the settle, and only the job that caused it uses up an attempt',
+  async (t) => {
+    const { databaseUrl, submit, query } = await setUp(t)
+    const urls = await Promise.all(['a', 'b', 'reject during settle', 'c'].map((text) => submit('/notes', text)))
+    await start(t, 'worker', { config, databaseUrl })
+    for (const [index, url] of urls.entries()) {
+      if (index !== 2) t.match(await ended(url), { status: 'succeeded', attempt: 1 })
+    }
+    await until(
+      async () => (await query("select from accepted.attempt where error ->> 'message' ~ 'without await'")).length > 0,
+    )
+    t.same(await query('select text from effect order by text'), [{ text: 'a' }, { text: 'b' }, { text: 'c' }])
+  },
+)
 
 t.test(
-  'An uncaught exception in a timer fails the attempt of its job, and the worker exits after its other jobs have ended',
+  'after an uncaught exception in a timer, the attempt fails, and the worker exits once its other jobs have ended',
   async (t) => {
     const { databaseUrl, submit } = await setUp(t)
     const worker = await start(t, 'worker', { config, databaseUrl })
@@ -55,7 +58,7 @@ t.test(
     const poison = await submit('/notes/performed', 'throw in a timer')
     t.same(await exited, [1, null])
     t.match(worker.output(), 'Thrown in a timer')
-    t.match(await ended(neighbor), { status: 'succeeded', attempt: 1 }, 'the job beside it has ended')
+    t.match(await ended(neighbor), { status: 'succeeded', attempt: 1 }, 'the other job of the worker has ended')
     const second = await start(t, 'worker', { config, databaseUrl })
     t.same(await once(second.process, 'exit'), [1, null])
     await start(t, 'worker', { config, databaseUrl })
@@ -67,7 +70,7 @@ t.test(
 )
 
 t.test(
-  'A worker whose event loop is blocked is killed and logs the reason, and the job beside it runs in another worker',
+  'a worker with a blocked event loop prints the reason and is killed, and its other job runs in another worker',
   async (t) => {
     const { databaseUrl, submit, query } = await setUp(t)
     const postpone = () =>

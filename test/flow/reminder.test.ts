@@ -49,7 +49,7 @@ async function setUp(t: Test, env: NodeJS.ProcessEnv) {
   return { api, databaseUrl, remind }
 }
 
-t.test('A reminder is delivered to the SMTP server', async (t) => {
+t.test('a reminder is delivered to the SMTP server', async (t) => {
   const { url, received } = await startSmtp(t)
   const { remind } = await setUp(t, { SMTP_URL: url })
   const { status, body } = await remind('ann@example.com')
@@ -63,7 +63,7 @@ t.test('A reminder is delivered to the SMTP server', async (t) => {
   t.match(received[0], { messageId, subject: 'Reminder: Water the flowers', to: [{ address: 'ann@example.com' }] })
 })
 
-t.test('Without an SMTP server, a reminder is written to an .eml file', async (t) => {
+t.test('without an SMTP server, a reminder is written to an .eml file', async (t) => {
   const dataDir = await mkdtemp(join(tmpdir(), 'accepted-mail-'))
   t.teardown(() => rm(dataDir, { recursive: true }))
   const { remind } = await setUp(t, { DATA_DIR: dataDir, SMTP_URL: '' })
@@ -73,25 +73,32 @@ t.test('Without an SMTP server, a reminder is written to an .eml file', async (t
   t.match(await readFile(join(dataDir, 'mail', `${body.id}@todos.example.com.eml`), 'utf8'), 'To: ann@example.com')
 })
 
-t.test('While the SMTP server is down, a reminder is retried, then fails with an error without secrets', async (t) => {
-  const { remind } = await setUp(t, { SMTP_URL: `smtp://todos:${password}@127.0.0.1:${await freePort()}` })
-  const { body } = await remind('ann@example.com')
-  const monitor = await ended(body.links.self)
-  t.match(monitor, {
-    status: 'failed',
-    attempt: 3,
-    maxAttempts: 3,
-    error: { message: /connect ECONNREFUSED 127\.0\.0\.1/ },
-  })
-  const result = await get(body.links.result)
-  t.equal(result.status, 424)
-  t.match(result.headers.get('content-type'), 'application/problem+json')
-  t.match(result.body, { error: monitor.error, job: { id: body.id, status: 'failed' } })
-  t.equal(result.body.status, undefined, 'a client that polls would take the member `status` for the job status')
-  t.notMatch(JSON.stringify([monitor, result.body]), password)
-})
+t.test(
+  'while the SMTP server is down, a reminder is retried and then fails, and the error contains no secrets',
+  async (t) => {
+    const { remind } = await setUp(t, { SMTP_URL: `smtp://todos:${password}@127.0.0.1:${await freePort()}` })
+    const { body } = await remind('ann@example.com')
+    const monitor = await ended(body.links.self)
+    t.match(monitor, {
+      status: 'failed',
+      attempt: 3,
+      maxAttempts: 3,
+      error: { message: /connect ECONNREFUSED 127\.0\.0\.1/ },
+    })
+    const result = await get(body.links.result)
+    t.equal(result.status, 424)
+    t.match(result.headers.get('content-type'), 'application/problem+json')
+    t.match(result.body, { error: monitor.error, job: { id: body.id, status: 'failed' } })
+    t.equal(
+      result.body.status,
+      undefined,
+      'the body has no `status`, because a polling client would take it for the status of the job',
+    )
+    t.notMatch(JSON.stringify([monitor, result.body]), password)
+  },
+)
 
-t.test('The error after a rejected login does not contain the password', async (t) => {
+t.test('the error after a rejected login does not contain the password', async (t) => {
   const { url } = await startSmtp(t)
   const { remind } = await setUp(t, { SMTP_URL: url.replace(password, 'wrong-secret') })
   const { body } = await remind('ann@example.com')
@@ -100,7 +107,7 @@ t.test('The error after a rejected login does not contain the password', async (
   t.notMatch(JSON.stringify(monitor), 'wrong-secret')
 })
 
-t.test('A reminder to an address that the SMTP server rejects fails without a retry', async (t) => {
+t.test('a reminder to an address that the SMTP server rejects fails without a retry', async (t) => {
   const { url } = await startSmtp(t)
   const { remind } = await setUp(t, { SMTP_URL: url })
   const { body } = await remind('nobody@example.com')
@@ -111,7 +118,7 @@ t.test('A reminder to an address that the SMTP server rejects fails without a re
   })
 })
 
-t.test('A reminder of a missing todo is refused, and its idempotency key stays unused', async (t) => {
+t.test('a reminder for a todo that does not exist is refused, and its idempotency key stays unused', async (t) => {
   const { api } = await setUp(t, {})
   const url = `${api.url}/todos/0199a0a0-0000-7000-8000-000000000000/reminders`
   const { status, body } = await post(url, { email: 'ann@example.com' }, { 'idempotency-key': 'k' })

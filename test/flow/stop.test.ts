@@ -7,7 +7,7 @@ import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 import { config, createFixtureDatabase } from './fixtures/database.ts'
 
-// The tests mostly wait until grace periods end and heartbeats are overdue.
+// The tests mostly wait for grace periods and overdue heartbeats, so the tests run in parallel.
 t.jobs = 3
 
 async function startApi(t: Test) {
@@ -25,7 +25,7 @@ async function signalUntilExit(program: Program, signal: NodeJS.Signals): Promis
   return child.exitCode
 }
 
-t.test('A stopping API answers long polls, ends event streams and closes unused connections', async (t) => {
+t.test('a stopping API answers long polls, ends event streams and closes unused connections', async (t) => {
   const api = await startApi(t)
   const { body } = await post(`${api.url}/notes`, { text: 'x' })
 
@@ -43,14 +43,14 @@ t.test('A stopping API answers long polls, ends event streams and closes unused 
   t.equal(await api.end('SIGTERM'), 0)
   t.match(await poll, { status: 200, body: { status: 'queued' } })
   t.match(await stream.text(), /^retry: 3000\n\nevent: status\n.*\n\nretry: \d+\n\n$/s)
-  t.equal(received, '', 'the unused connection was closed without a 408, so it did not wait for its timeout')
+  t.equal(received, '', 'the unused connection was closed at once, because a timeout would have sent a 408')
 })
 
 for (const [part, incomplete] of [
   ['header section', 'POST /notes HTTP/1.1\r\nHost: x\r\n'],
   ['body', 'POST /notes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"t'],
 ]) {
-  t.test(`A stopping API responds with 408 to a request with an incomplete ${part}`, async (t) => {
+  t.test(`a stopping API sends a 408 for a request whose ${part} is incomplete`, async (t) => {
     const api = await startApi(t)
     const client = connect(Number(new URL(api.url).port), '127.0.0.1')
     t.teardown(() => client.destroy())
@@ -58,7 +58,7 @@ for (const [part, incomplete] of [
     client.on('data', (chunk) => {
       received += chunk
     })
-    // When the API has answered the first request, it has also read the incomplete second one.
+    // When the API has answered the first request, it has also read the incomplete second request.
     client.write(`GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n${incomplete}`)
     await until(() => received.includes('live'))
     t.equal(await api.end('SIGTERM'), 0)
@@ -68,7 +68,7 @@ for (const [part, incomplete] of [
 }
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  t.test(`A second ${signal} ends an API and a worker at once, with exit code 1`, async (t) => {
+  t.test(`after a second ${signal}, an API and a worker exit at once with code 1`, async (t) => {
     const { databaseUrl } = await createFixtureDatabase(t)
     const env = { GRACE_SECONDS: '3600', HANG: 'perform' }
     const api = await start(t, 'api', { config, databaseUrl, env })
@@ -84,7 +84,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
-t.test('An API whose request hangs exits with an error after its grace period, and stores nothing', async (t) => {
+t.test('an API with a hanging request exits with an error after its grace period, and stores nothing', async (t) => {
   const { database, databaseUrl } = await createFixtureDatabase(t)
   const api = await start(t, 'api', { config, databaseUrl, env: { GRACE_SECONDS: '0' } })
   const accepting = once(api.process, 'message')
@@ -101,7 +101,7 @@ for (const [subject, path, hangIn] of [
   ['the settle of a performed job', '/notes/performed', 'settle'],
   ['a perform that ignores its signal', '/notes/performed', 'perform'],
 ] as const) {
-  t.test(`A worker stops after its grace period although ${subject} hangs, and releases the job`, async (t) => {
+  t.test(`a worker stops after its grace period even if ${subject} hangs, and releases the job`, async (t) => {
     const { database, databaseUrl } = await createFixtureDatabase(t)
     const api = await start(t, 'api', { config, databaseUrl })
     const env = { HANG: hangIn, GRACE_SECONDS: '0' }
@@ -120,7 +120,7 @@ for (const [subject, path, hangIn] of [
   })
 }
 
-t.test('A worker in the process of the API runs jobs, and releases them when the process stops', async (t) => {
+t.test('a worker in the API process runs jobs, and releases its running jobs when the process stops', async (t) => {
   const { database, databaseUrl } = await createFixtureDatabase(t)
   const WORKER_PORT = String(await freePort())
   const env = { WORKER_PORT, HANG: 'perform', GRACE_SECONDS: '0' }
@@ -141,7 +141,7 @@ for (const [outage, cut] of [
   ['refuses connections', 'close'],
   ['does not respond', 'freeze'],
 ] as const) {
-  t.test(`An API and a worker stop in time while Postgres ${outage}, and the job runs again later`, async (t) => {
+  t.test(`an API and a worker stop in time while Postgres ${outage}, and the job runs again later`, async (t) => {
     const { databaseUrl } = await createFixtureDatabase(t)
     const proxy = await startProxy(t, databaseUrl)
     const doomed = { config, databaseUrl: proxy.url, env: { HANG: 'perform', GRACE_SECONDS: '0' } }
@@ -161,7 +161,7 @@ for (const [outage, cut] of [
 }
 
 for (const command of ['api', 'worker'] as const) {
-  t.test(`The ${command} process stops cleanly after its output streams were closed`, async (t) => {
+  t.test(`the ${command} process stops with exit code 0 even if its output streams have been closed`, async (t) => {
     const { databaseUrl } = await createFixtureDatabase(t)
     const program = await start(t, command, { config, databaseUrl, env: { LOG_LEVEL: 'trace' } })
     for (const stream of [program.process.stdout, program.process.stderr]) stream?.destroy()

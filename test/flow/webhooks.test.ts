@@ -2,10 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
-
 import { start } from '../support/program.ts'
 import { startReceiver, verify } from '../support/receiver.ts'
 import { until } from '../support/until.ts'
@@ -35,7 +33,7 @@ async function setUp(t: Test) {
   }
 }
 
-t.test('A webhook over TLS carries the representation of the monitor', async (t) => {
+t.test('a webhook over TLS contains the monitor of the job', async (t) => {
   const { api, startWorker, register } = await setUp(t)
   const [key, cert] = [readFileSync(join(tls, 'localhost.key'), 'utf8'), readFileSync(certificate, 'utf8')]
   const receiver = await startReceiver(t, { tls: { key, cert } })
@@ -50,11 +48,11 @@ t.test('A webhook over TLS carries the representation of the monitor', async (t)
   t.same(event.data, monitor)
 })
 
-t.test('When a worker is killed before its commit, one webhook is delivered for the job', async (t) => {
+t.test('when a worker is killed before it commits, only one webhook is delivered for the job', async (t) => {
   const { api, databaseUrl, startWorker, register, deliveries } = await setUp(t)
   const receiver = await startReceiver(t)
   await register(receiver.url)
-  // A deferred trigger blocks the commit, after the settle has enqueued the delivery.
+  // A deferred trigger blocks the commit after the delivery has been enqueued.
   const gate = new pg.Client({ connectionString: databaseUrl })
   await gate.connect()
   t.teardown(() => gate.end())
@@ -83,7 +81,7 @@ t.test('When a worker is killed before its commit, one webhook is delivered for 
   t.equal(receiver.received.length, 1)
 })
 
-t.test('A webhook is sent for a canceled job, and one for its retry to the same endpoint', async (t) => {
+t.test('a canceled job and its retry each send a webhook to the endpoint that the first request named', async (t) => {
   const { api, startWorker, register } = await setUp(t)
   const receiver = await startReceiver(t)
   const { id, secret } = await register(receiver.url)

@@ -15,7 +15,7 @@ const operation = defineOperation({
 })
 const setUp = (t: Test) => serve(t, { operations: { operation } })
 
-t.test('The health routes report live and ready, and not ready while the schema is outdated', async (t) => {
+t.test('the API is live and ready; while the schema is outdated, the API is live but not ready', async (t) => {
   const { database, url } = await setUp(t)
   t.match(await get(`${url}/health/live`), { status: 200, body: { status: 'live' } })
   t.match(await get(`${url}/health/ready`), { status: 200, body: { status: 'ready' } })
@@ -25,7 +25,7 @@ t.test('The health routes report live and ready, and not ready while the schema 
 })
 
 t.test(
-  'While Postgres is unavailable, requests get 503 with Retry-After and no internals; then the API recovers',
+  'while Postgres is unavailable, requests get 503 without internal details; afterwards, the API recovers',
   async (t) => {
     const { database } = await setUp(t)
     const proxy = await startProxy(t, database.options.url)
@@ -45,7 +45,7 @@ t.test(
   },
 )
 
-t.test('Every problem code has a page', async (t) => {
+t.test('every problem code has an HTML page', async (t) => {
   const { url } = await setUp(t)
   for (const [code, { title }] of Object.entries(problems)) {
     const { status, headers, body } = await get(`${url}/docs/problems/${code}`)
@@ -57,7 +57,7 @@ t.test('Every problem code has a page', async (t) => {
   t.equal((await get(`${url}/docs/problems/toString`)).status, 404)
 })
 
-t.test('The OpenAPI document describes the operations and the jobs, and a page shows it', async (t) => {
+t.test('the OpenAPI document describes the routes of operations and jobs, and /docs shows the document', async (t) => {
   const { url } = await setUp(t)
   const { body } = await get(`${url}/openapi.json`)
   t.match(body.openapi, /^3\.1\./)
@@ -73,7 +73,7 @@ t.test('The OpenAPI document describes the operations and the jobs, and a page s
   t.match(page, { status: 200, body: /swagger/i })
 })
 
-t.test('The metrics count requests by route and outcome, in the format of Prometheus', async (t) => {
+t.test('the metrics count requests by route and outcome, in the Prometheus format', async (t) => {
   const { url } = await setUp(t)
   await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })
   await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': 'k' })
@@ -86,12 +86,12 @@ t.test('The metrics count requests by route and outcome, in the format of Promet
   t.match(body, /^accepted_pool_connections [1-9]/m)
 })
 
-t.test('A request without a route is answered with problem details', async (t) => {
+t.test('a request for an unknown route gets problem details', async (t) => {
   const { url } = await setUp(t)
   t.match(await get(`${url}/none?secret=1`), { status: 404, body: { instance: '/none', error: { code: 'not-found' } } })
 })
 
-t.test("The host app's own routes keep their parsers, validators and error handlers", async (t) => {
+t.test('the routes of the host app keep their parsers, validators and error handlers', async (t) => {
   const { accepted } = await import('accepted')
   const { database } = await setUp(t)
   const app = Fastify()
@@ -122,20 +122,23 @@ t.test("The host app's own routes keep their parsers, validators and error handl
   const other = defineOperation({ name: 'other', input: Type.Object({}) })
   await t.rejects(
     app.accepted.db.transaction().execute((trx) => app.accepted.enqueue(trx, other, {})),
-    /not among the registered operations/,
+    /is not registered/,
   )
 })
 
-t.test('A pg client in a transaction can enqueue a job, and its rollback removes the job', async (t) => {
-  const { app, database } = await setUp(t)
-  const client = await database.pool.connect()
-  t.teardown(() => client.release())
-  for (const end of ['rollback', 'commit']) {
-    await client.query('begin')
-    await app.accepted.enqueue(client, operation, { text: end })
-    await client.query(end)
-  }
-  await t.rejects(app.accepted.enqueue(client, operation, { text: 'x' }), /not in a transaction/)
-  const { rows } = await database.pool.query("select data -> 'payload' as payload from accepted_queue.job")
-  t.same(rows, [{ payload: { text: 'commit' } }])
-})
+t.test(
+  'a pg client in a transaction can enqueue a job, and the job exists only if the transaction commits',
+  async (t) => {
+    const { app, database } = await setUp(t)
+    const client = await database.pool.connect()
+    t.teardown(() => client.release())
+    for (const end of ['rollback', 'commit']) {
+      await client.query('begin')
+      await app.accepted.enqueue(client, operation, { text: end })
+      await client.query(end)
+    }
+    await t.rejects(app.accepted.enqueue(client, operation, { text: 'x' }), /not in a transaction/)
+    const { rows } = await database.pool.query("select data -> 'payload' as payload from accepted_queue.job")
+    t.same(rows, [{ payload: { text: 'commit' } }])
+  },
+)

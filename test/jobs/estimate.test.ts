@@ -21,7 +21,7 @@ const running = (more: Partial<Job>) =>
   }) as Job
 const seconds = (estimate: Date | undefined) => estimate && (estimate.getTime() - now) / 1000
 
-t.test('the estimate uses the reported progress, or the average run time when there is none', async (t) => {
+t.test('the estimate uses the reported progress, or the average run time if no progress was reported', async (t) => {
   const averages = new Map([['video.encode', 60]])
   t.equal(seconds(estimateCompletion(running({ percent: 25 }), new Map(), now)), 30)
   t.equal(seconds(estimateCompletion(running({ percent: 25, progress_at: ago(5) }), averages, now)), 10)
@@ -30,18 +30,18 @@ t.test('the estimate uses the reported progress, or the average run time when th
   t.equal(
     seconds(estimateCompletion(running({ percent: 50, progress_at: ago(6) }), averages, now)),
     50,
-    'the time estimated from progress has passed',
+    'the time that was estimated from progress has passed',
   )
   t.equal(
     seconds(estimateCompletion(running({ percent: 90, progress_at: null }), averages, now)),
     50,
-    'the percent is from an earlier attempt',
+    'the percentage is from an earlier attempt',
   )
   t.equal(seconds(estimateCompletion(running({ percent: 25, updated_at: ago(-90) }), new Map(), now)), 30)
 })
 
 t.test(
-  'there is no estimate without data, when the estimated time has passed, and when the job is not running',
+  'there is no estimate without data, after the estimated time has passed, or when the job is not running',
   async (t) => {
     t.equal(estimateCompletion(running({}), new Map(), now), undefined)
     t.equal(estimateCompletion(running({}), new Map([['video.encode', 10]]), now), undefined)
@@ -53,7 +53,7 @@ t.test(
 )
 
 t.test(
-  'Retry-After is the remaining time from 1 to 30 s, 1 without an estimate, and absent after the end',
+  'Retry-After is the estimated remaining time (1 to 30 s), 1 without an estimate, and absent after the job has ended',
   async (t) => {
     const inSeconds = (after: number) => new Date(now + after * 1000)
     t.equal(retryAfterSeconds(running({}), inSeconds(7.2), now), 8)
@@ -64,7 +64,7 @@ t.test(
   },
 )
 
-t.test('workers write the average run time of jobs, and the next job is estimated from it', async (t) => {
+t.test('workers store the average run time of jobs, and the next estimate uses this average', async (t) => {
   const operation = defineOperation({ name: 'video.encode', input: Type.Object({}) })
   const jobs = await openJobs(t, [operation])
   await jobs.work(defineHandlers({ operation }, { 'video.encode': { perform: async () => {} } }))
@@ -80,7 +80,7 @@ t.test('workers write the average run time of jobs, and the next job is estimate
     const [row] = await jobs.query('select seconds from accepted.run_time')
     return row.seconds !== 100 && row
   })
-  t.ok(second.seconds > 65 && second.seconds < 95, `a moving average: ${second.seconds}`)
+  t.ok(second.seconds > 65 && second.seconds < 95, `${second.seconds} is a moving average`)
   const estimates = createEstimates(jobs.database)
   const job = { ...running({ attempt_started_at: new Date() }) }
   const estimate = await until(() => estimates.of(job))

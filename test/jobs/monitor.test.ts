@@ -16,7 +16,7 @@ const row = (more: Partial<Job> = {}): Job => ({
   ...more,
 })
 
-t.test('members without a value are absent, and the representation matches the schema', async (t) => {
+t.test('the monitor leaves out members without a value, and matches its schema', async (t) => {
   const monitor = toMonitor(row(), origin)
   t.same(monitor, {
     ...{ id, operation: 'todo.create', status: 'queued' },
@@ -33,7 +33,7 @@ t.test('members without a value are absent, and the representation matches the s
   t.ok(Value.Check(Monitor, monitor))
 })
 
-t.test('the monitor shows result and resource only once the job has succeeded', async (t) => {
+t.test('the monitor shows result and resource only after the job has succeeded', async (t) => {
   const outcome = { resource: '/todos/1', result: { ok: true } }
   for (const status of ['queued', 'running', 'failed', 'canceled'] as const) {
     const monitor = toMonitor(row({ ...outcome, status }), origin)
@@ -53,7 +53,7 @@ t.test("the monitor shows an inline result of false, 0 or '', and a percentage o
   t.equal(toMonitor(row({ percent: 0 }), origin).percentComplete, 0)
 })
 
-t.test('the monitor shows the error without its status, which is only for the result URL', async (t) => {
+t.test('the monitor shows the error without its HTTP status, which only the result URL uses', async (t) => {
   const shown = (error: Job['error']) => toMonitor(row({ status: 'failed', error }), origin).error
   t.same(shown({ code: 'c', message: 'm', status: 409, details: [1] }), { code: 'c', message: 'm', details: [1] })
   t.same(shown({ code: 'c', message: 'm', details: [] }), { code: 'c', message: 'm' })

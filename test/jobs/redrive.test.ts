@@ -12,7 +12,7 @@ const operation = defineOperation({ name: 'word.write', input: Word, retry: { li
 const other = defineOperation({ name: 'word.other', input: Word, retry: { limit: 0 } })
 const operations = { operation, other }
 
-/** A worker whose jobs fail while `service.isBroken`. */
+/** Starts a worker whose jobs fail while `service.isBroken` is true. */
 async function setUp(t: Test) {
   const jobs = await openJobs(t, Object.values(operations))
   const service = { isBroken: true }
@@ -50,7 +50,7 @@ async function setUp(t: Test) {
 
 const ids = (found: { id: string }[]) => found.map(({ id }) => id)
 
-t.test('a redriven job has the principal, resource, endpoint and idempotency key of the failed one', async (t) => {
+t.test('a redriven job has the principal, resource, endpoint and idempotency key of the failed job', async (t) => {
   const { jobs, service, effects, fail, redrive, retriesOf } = await setUp(t)
   const webhookEndpointId = uuid7()
   const keyed = await fail({ principal: 'bob', idempotencyKey: 'k', resource: '/words/1', webhookEndpointId })
@@ -77,7 +77,7 @@ t.test('a redriven job has the principal, resource, endpoint and idempotency key
   )
 })
 
-t.test('repeated and concurrent redrives make one retry of each job', async (t) => {
+t.test('repeated and concurrent redrives create one retry for each job', async (t) => {
   const { jobs, service, fail, redrive } = await setUp(t)
   for (let count = 0; count < 5; count++) await fail()
   service.isBroken = false
@@ -89,7 +89,7 @@ t.test('repeated and concurrent redrives make one retry of each job', async (t) 
   t.equal((await jobs.query('select from accepted.job')).length, 10)
 })
 
-t.test('a retry that failed is redriven in place of the first job, and a canceled retry does not count', async (t) => {
+t.test('redrive retries a failed retry instead of the original job, and ignores a canceled retry', async (t) => {
   const { jobs, fail, redrive, retriesOf } = await setUp(t)
   const first = await fail()
   await redrive()
@@ -103,24 +103,27 @@ t.test('a retry that failed is redriven in place of the first job, and a cancele
   t.match(await redrive({ dryRun: true }), { redriven: [{ id: second.id }], alreadyRetried: [{ id: first }] })
 })
 
-t.test('redrive filters by operation, time and error, limits batches and new jobs, and has a dry run', async (t) => {
-  const { jobs, fail, redrive } = await setUp(t)
-  const all = [await fail(), await fail({}, 'odd'), await fail({}, 'a', other)] as const
-  await jobs.query(`update accepted.job set ended_at = now() - interval '2 hours' where id = $1`, [all[0]])
-  const dryRun = true
-  t.same(ids((await redrive({ dryRun })).redriven), all)
-  t.same(ids((await redrive({ dryRun, operation: 'word.other' })).redriven), [all[2]])
-  t.same(ids((await redrive({ dryRun, error: 'odd' })).redriven), [all[1]])
-  const since = new Date(Date.now() - 60 * 60 * 1000)
-  t.same(ids((await redrive({ dryRun, since })).redriven), [all[1], all[2]])
-  t.match(await redrive({ dryRun, maxRedriven: 1 }), { redriven: [{ id: all[0] }], last: all[0] })
-  t.match(await redrive({ dryRun, batchSize: 2 }), { redriven: { length: 2 }, last: all[1] })
-  t.match(await redrive({ dryRun, batchSize: 2, after: all[1] }), { redriven: [{ id: all[2] }], last: all[2] })
-  t.match(await redrive({ dryRun, after: all[2] }), { redriven: [], last: undefined })
-  t.equal((await jobs.query('select from accepted.job')).length, 3)
-})
+t.test(
+  'redrive can filter by operation, time and error, can limit batches and new jobs, and has a dry run',
+  async (t) => {
+    const { jobs, fail, redrive } = await setUp(t)
+    const all = [await fail(), await fail({}, 'odd'), await fail({}, 'a', other)] as const
+    await jobs.query(`update accepted.job set ended_at = now() - interval '2 hours' where id = $1`, [all[0]])
+    const dryRun = true
+    t.same(ids((await redrive({ dryRun })).redriven), all)
+    t.same(ids((await redrive({ dryRun, operation: 'word.other' })).redriven), [all[2]])
+    t.same(ids((await redrive({ dryRun, error: 'odd' })).redriven), [all[1]])
+    const since = new Date(Date.now() - 60 * 60 * 1000)
+    t.same(ids((await redrive({ dryRun, since })).redriven), [all[1], all[2]])
+    t.match(await redrive({ dryRun, maxRedriven: 1 }), { redriven: [{ id: all[0] }], last: all[0] })
+    t.match(await redrive({ dryRun, batchSize: 2 }), { redriven: { length: 2 }, last: all[1] })
+    t.match(await redrive({ dryRun, batchSize: 2, after: all[1] }), { redriven: [{ id: all[2] }], last: all[2] })
+    t.match(await redrive({ dryRun, after: all[2] }), { redriven: [], last: undefined })
+    t.equal((await jobs.query('select from accepted.job')).length, 3)
+  },
+)
 
-t.test('jobs that cannot run again are skipped and reported by reason', async (t) => {
+t.test('redrive skips jobs that cannot run again, and reports them by reason', async (t) => {
   const { jobs, service, fail, redrive } = await setUp(t)
   const [gone, bare, expired, good] = [await fail({}, 'a', other), await fail(), await fail(), await fail()]
   await jobs.query('update accepted.job set payload = null where id = $1', [bare])

@@ -5,7 +5,7 @@ import { openTestDatabase } from '../support/database.ts'
 
 const statuses = Object.keys(transitions) as JobStatus[]
 
-t.test('a final status has no transitions, and every other status has one to each final status', async (t) => {
+t.test('a final status has no transitions, and every other status has a transition to each final status', async (t) => {
   const final = statuses.filter(isFinal)
   t.same(final, ['succeeded', 'failed', 'canceled'])
   for (const status of final) t.same(transitions[status], [])
@@ -13,18 +13,21 @@ t.test('a final status has no transitions, and every other status has one to eac
 })
 
 t.test('the pending statuses are queued and running', async (t) => {
-  // Some guards in SQL spell these out.
+  // Some SQL statements contain the names of these statuses.
   t.same(pendingStatuses, ['queued', 'running'])
 })
 
 t.test('a queued job can become running, and only a running job can become queued', async (t) => {
   t.ok(transitions.queued.includes('running'))
   t.notOk(transitions.queued.includes('queued'))
-  t.ok(transitions.running.includes('queued'), 'for its retry')
-  t.ok(transitions.running.includes('running'), 'for progress, and when another worker claims the job')
+  t.ok(transitions.running.includes('queued'), 'a running job becomes queued when it waits for its retry')
+  t.ok(
+    transitions.running.includes('running'),
+    'a running job stays running when it reports progress, or when another worker claims it',
+  )
 })
 
-t.test('Postgres has the same statuses, and requires ended_at exactly in the final ones', async (t) => {
+t.test('Postgres has the same statuses, and ended_at is set if and only if the status is final', async (t) => {
   const { pool } = await openTestDatabase(t)
   const { rows } = await pool.query('select unnest(enum_range(null::accepted.job_status))::text as status')
   t.same(

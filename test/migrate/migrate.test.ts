@@ -27,15 +27,15 @@ t.test('concurrent runs on an empty database all succeed, and each migration run
   const run = () => migrate({ url, appMigrations, onStep: (step) => steps.push(step) })
   await Promise.all([run(), run(), run(), run()])
   t.same(steps, [
-    { whose: 'accepted', name: '0001_accepted' },
-    { whose: 'app', name: '0001_first' },
+    { source: 'accepted', name: '0001_accepted' },
+    { source: 'app', name: '0001_first' },
   ])
   const rows = await query(t, url)
   t.same(await rows('select version > 0 as installed from accepted_queue.version'), [{ installed: true }])
   t.same(await rows("select to_regclass('public.only_once') is not null as there"), [{ there: true }])
 })
 
-t.test('the error names the failed migration, which is rolled back; the migrations before it are kept', async (t) => {
+t.test('a failed migration is rolled back, and the error names it; earlier migrations are kept', async (t) => {
   const url = await createDatabase(t)
   const appMigrations = await migrationsDirectory(t, {
     '0001_todos.sql': 'select 1;',

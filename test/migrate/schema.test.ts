@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { createDatabase, openTestDatabase } from '../support/database.ts'
 import { describeSchema, schemaFile } from '../support/schema.ts'
 
-/** A database of the test's own, with a function that runs SQL in it. */
+/** Creates a database for the test, and a function that runs SQL in it. */
 async function openSession(t: Test) {
   const url = await createDatabase(t)
   const client = new pg.Client({ connectionString: url })
@@ -13,11 +13,11 @@ async function openSession(t: Test) {
   return { url, run: (text: string) => client.query(text) }
 }
 
-t.test('migrations/schema.sql is current; if it is not, run `npm run schema`', async (t) => {
+t.test('migrations/schema.sql is up to date (if this test fails, run `npm run schema`)', async (t) => {
   t.equal(await readFile(schemaFile, 'utf8'), await describeSchema(await createDatabase(t)))
 })
 
-t.test('migrations/schema.sql is valid SQL that creates the schema it describes', async (t) => {
+t.test('migrations/schema.sql is valid SQL and creates the schema that it describes', async (t) => {
   const { url, run } = await openSession(t)
   const text = await readFile(schemaFile, 'utf8')
   await run(`
@@ -29,7 +29,7 @@ t.test('migrations/schema.sql is valid SQL that creates the schema it describes'
   t.equal(await describeSchema(url), text)
 })
 
-t.test('describing the schema fails when an object is not listed, or a listed object does not exist', async (t) => {
+t.test('describeSchema fails if its outline lacks an object, or lists an object that does not exist', async (t) => {
   const { url, run } = await openSession(t)
   await run('create table accepted.extra (id integer)')
   await t.rejects(describeSchema(url), { message: /Add .*: table accepted\.extra$/ })
@@ -38,7 +38,7 @@ t.test('describing the schema fails when an object is not listed, or a listed ob
 })
 
 t.test(
-  'every table, view, column, type, function and index has a comment, and every constraint has a chosen name',
+  'every table, view, column, type, function and index has a comment, and no constraint has a generated name',
   async (t) => {
     const { pool } = await openTestDatabase(t)
     const { rows: bare } = await pool.query(`
@@ -71,7 +71,7 @@ t.test(
   },
 )
 
-t.test('status updates are HOT: only BRIN indexes contain columns that change', async (t) => {
+t.test('status updates are HOT updates, because only BRIN indexes contain columns that change', async (t) => {
   const { pool } = await openTestDatabase(t)
   const { rows } = await pool.query(`
     select distinct a.attname from pg_index i
@@ -104,7 +104,7 @@ t.test('autovacuum runs without delays on the table of queued jobs', async (t) =
   t.same(rows, [{ reloptions: ['autovacuum_vacuum_cost_delay=0'] }])
 })
 
-t.test('uuid_time reverses uuid_floor, to the millisecond', async (t) => {
+t.test('uuid_time returns the time that uuid_floor put into an id, to the millisecond', async (t) => {
   const { pool } = await openTestDatabase(t)
   const at = '2026-11-21T05:06:07.089Z'
   const { rows } = await pool.query(

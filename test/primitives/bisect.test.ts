@@ -1,7 +1,7 @@
 import t from 'tap'
 import { runBisecting } from '../../src/primitives/bisect.ts'
 
-/** Runs items of which some are bad, and returns what ran and what failed. */
+/** Runs items; each run with a bad item fails. Returns the runs, the failed items and the number of splits. */
 async function bisect(items: readonly number[], isBad: (item: number) => boolean, canSplit = true) {
   const runs: number[][] = []
   const failed: number[][] = []

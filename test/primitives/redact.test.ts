@@ -1,7 +1,7 @@
 import t from 'tap'
 import { redact, serializeError } from '../../src/primitives/redact.ts'
 
-t.test('a serialised error has its message, code, stack and cause, and no credential', async (t) => {
+t.test('a serialised error has its message, code, stack and cause, but no credentials', async (t) => {
   const cause = Object.assign(new Error('at postgres://ann:s3cr3t@db/x'), { code: 'ECONNREFUSED', password: 's3cr3t' })
   const error = new Error('no database', { cause })
   const logged = serializeError(error)

@@ -2,7 +2,7 @@ import t from 'tap'
 import { validate, version } from 'uuid'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 
-t.test('each id is greater than the one before, even within a millisecond', async (t) => {
+t.test('each id is greater than the previous id, even within a millisecond', async (t) => {
   const before = Date.now()
   const ids = Array.from({ length: 20_000 }, uuid7)
   const after = Date.now()

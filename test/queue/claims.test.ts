@@ -13,7 +13,7 @@ const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [note])
   const { database, boss } = jobs
-  /** Adds jobs that were created one millisecond apart, the first one `secondsAgo`. */
+  /** Adds jobs that were created `secondsAgo` seconds ago, one millisecond after each other. */
   const add = async (count: number, { secondsAgo = 0, priority = 0 } = {}) => {
     const all = Array.from({ length: count }, () => ({
       ...{ id: uuid7(), operation: note, payload: {}, principal: 'ann', priority },
@@ -21,7 +21,8 @@ async function setUp(t: Test) {
     await database.kysely.transaction().execute((trx) => enqueue(boss, trx, all))
     const ids = all.map(({ id }) => id)
     await jobs.query(
-      `update accepted_queue.job set created_on = now() - make_interval(secs => $2::float8 - 0.001 * array_position($1, id))
+      `update accepted_queue.job
+      set created_on = now() - make_interval(secs => $2::float8 - 0.001 * array_position($1, id))
       where id = any($1::uuid[])`,
       [ids, secondsAgo],
     )
@@ -32,7 +33,7 @@ async function setUp(t: Test) {
 
 const idsOf = (claims: readonly { jobId: string }[]) => claims.map(({ jobId }) => jobId)
 
-t.test('Jobs are claimed once each, by priority and then by age, also by concurrent claims', async (t) => {
+t.test('concurrent claims take each job once, ordered by priority and then by age', async (t) => {
   const { add, claims, database, boss } = await setUp(t)
   const late = await add(10, { secondsAgo: 10 })
   const early = await add(10, { secondsAgo: 20 })
@@ -44,7 +45,7 @@ t.test('Jobs are claimed once each, by priority and then by age, also by concurr
   t.same(claimed.toSorted(), [...early.slice(5), ...late].toSorted())
 })
 
-t.test('Older jobs of a lower priority are claimed after many jobs of a higher priority', async (t) => {
+t.test('jobs of a higher priority are claimed before older jobs of a lower priority', async (t) => {
   const { add, claims } = await setUp(t)
   const old = await add(20, { secondsAgo: 3600 })
   const high = await add(20, { priority: 1 })
@@ -59,7 +60,7 @@ t.test('Older jobs of a lower priority are claimed after many jobs of a higher p
   t.same(claimed.slice(20).toSorted(), old.toSorted())
 })
 
-t.test('A released job is claimed again in the same attempt, a rescued one in the next attempt', async (t) => {
+t.test('a released job is claimed again in the same attempt, and a rescued job in the next attempt', async (t) => {
   const { add, claims, database } = await setUp(t)
   await add(1)
   const [first] = await claims.claim(1)
@@ -73,7 +74,7 @@ t.test('A released job is claimed again in the same attempt, a rescued one in th
   t.match(await claims.claim(1), [{ attempt: 2 }])
 })
 
-t.test('While an old snapshot is held, a claim from the cursor does not read the rows of earlier claims', async (t) => {
+t.test('while an old snapshot is held, a claim from the cursor does not read the rows of earlier claims', async (t) => {
   const { add, query, database } = await setUp(t)
   await add(3_000, { secondsAgo: 3_600 })
   const holder = await beginTransaction(t, database, 'set transaction isolation level repeatable read')

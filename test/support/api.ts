@@ -14,7 +14,7 @@ export interface TestApi {
   database: Database
 }
 
-/** Serves the API from this process, over a real socket, on a new database. */
+/** Serves the API from this process, over a real socket and with a new database. */
 export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>): Promise<TestApi> {
   const databaseUrl = await createDatabase(t)
   const app = Fastify()

@@ -28,7 +28,7 @@ async function readJson(response: Response): Promise<unknown> {
   return text && response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text || undefined
 }
 
-/** Polls the monitor until the job has ended. Resolves to the body of the last response. */
+/** Polls the status URL of a job until the job has ended. Resolves to the body of the last response. */
 // biome-ignore lint/suspicious/noExplicitAny: each test knows the shape of its body
 export async function ended(monitorUrl: string): Promise<any> {
   return until(async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 
-/** The exit code of a command, and what it printed. */
+/** The exit code and the output of a command. */
 export interface CommandResult {
   code: number | null
   out: string

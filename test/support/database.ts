@@ -11,7 +11,7 @@ export const templateName = 'accepted_template'
 function adminUrl(database: string): string {
   const template = process.env[adminUrlVariable]
   if (!template)
-    throw new Error(`${adminUrlVariable} is not set: run the tests with \`npm test\`, which starts Postgres`)
+    throw new Error(`${adminUrlVariable} is not set. Run the tests with \`npm test\`, which starts Postgres.`)
   const url = new URL(template)
   url.pathname = `/${database}`
   return url.href
@@ -21,7 +21,7 @@ function adminUrl(database: string): string {
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
 export async function queryOnce(url: string, text: string, values: unknown[] = []): Promise<any[]> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 })
-  // Fault tests crash the server while this connection is open; the query rejects then.
+  // Fault tests crash the server while this connection is open. The pending query rejects, so the event is ignored.
   client.on('error', () => {})
   await client.connect()
   try {
@@ -32,13 +32,14 @@ export async function queryOnce(url: string, text: string, values: unknown[] = [
 }
 
 /**
- * Creates a database for one test. A test that passes drops it; a test that fails keeps it and prints its name.
+ * Creates a database for one test. If the test passes, the database is dropped. Otherwise it is kept, and its name is
+ * printed.
  *
- * @param options.empty creates it without any schema
+ * @param options.empty creates a database without any schema
  */
 export async function createDatabase(t: Test, options: { empty?: boolean } = {}): Promise<string> {
   const name = `test_${randomBytes(6).toString('hex')}`
-  // Copying files is several times faster than the default, which writes the copy to the WAL.
+  // Copying files is several times faster than the default strategy, which writes all pages to the WAL.
   const template = options.empty ? '' : ` template ${templateName} strategy file_copy`
   await queryOnce(adminUrl('postgres'), `create database ${name}${template}`)
   const url = adminUrl(name)
@@ -62,7 +63,7 @@ export interface OpenTransaction {
   commit(): Promise<void>
 }
 
-/** Begins a transaction and runs a statement in it, usually to take locks. Without a commit, teardown rolls it back. */
+/** Begins a transaction and runs a statement in it, usually to take locks. Teardown rolls back an open transaction. */
 export async function beginTransaction(
   t: Test,
   { pool }: Pick<Database, 'pool'>,
@@ -70,7 +71,7 @@ export async function beginTransaction(
 ): Promise<OpenTransaction> {
   const client = await pool.connect()
   let isCommitted = false
-  // Releasing with `true` closes the connection, which rolls back.
+  // `release(true)` closes the connection, and Postgres rolls back.
   t.teardown(() => client.release(!isCommitted))
   await client.query('begin')
   await client.query(statement)

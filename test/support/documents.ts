@@ -13,7 +13,7 @@ export async function lint(document: object, rules: Record<string, string> = {})
 interface Response {
   status: number
   headers: Headers
-  /** Parsed, if it is JSON. */
+  /** A JSON body is parsed. */
   body: unknown
 }
 

@@ -25,7 +25,7 @@ export async function writeEffects(
   await trx.insertInto('effect').values(rows).execute()
 }
 
-/** A database with jobs, and the workers of this process that run them. */
+/** A database with jobs, and functions that add jobs and start workers in this process. */
 export interface Jobs {
   database: Database
   boss: PgBoss

@@ -1,10 +1,10 @@
 import { registerHooks } from 'node:module'
 import { join } from 'node:path'
 
-/** The types of the example app's API. `npm run openapi:types` generates this file. */
+/** The file with the types of the example app's API. `npm run openapi:types` generates it. */
 export const typesFile = join(import.meta.dirname, '../clients/paths.ts')
 
-// openapi-typescript prints with the compiler API of TypeScript 5; TypeScript 7 does not offer that API to JavaScript.
+// openapi-typescript needs the compiler API of TypeScript 5. TypeScript 7 does not offer that API to JavaScript.
 const hooks = registerHooks({
   resolve: (specifier, context, next) => next(specifier === 'typescript' ? 'typescript-5' : specifier, context),
 })

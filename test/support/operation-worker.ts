@@ -8,7 +8,7 @@ import type { Handler } from '../../worker/handlers.ts'
 import { createMetrics } from '../../worker/metrics.ts'
 import type { Jobs } from './jobs.ts'
 
-/** Creates the worker of one operation without its loop, for tests that call its parts directly. */
+/** Creates the worker of one operation without its claim loop. The tests call the parts of the worker directly. */
 export function createOperationWorker(
   t: Test,
   { database, boss }: Pick<Jobs, 'database' | 'boss'>,

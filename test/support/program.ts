@@ -12,14 +12,14 @@ const main = join(root, 'src/cli/main.ts')
 /** The configuration of the example app. */
 export const todosConfig = join(root, 'examples/todos/accepted.config.ts')
 
-/** A running `accepted api` or `accepted worker`. */
+/** A running process of `accepted api` or `accepted worker`. */
 export interface Program {
   process: ChildProcess
   /** The URL of the API, or of the worker's health server. */
   url: string
   /** Returns everything printed so far. */
   output(): string
-  /** Sends a signal and waits for the exit. Resolves to the exit code; null after a signal. */
+  /** Sends a signal and waits for the exit. Resolves to the exit code, or to null if a signal ended the process. */
   end(signal?: NodeJS.Signals): Promise<number | null>
 }
 
@@ -30,14 +30,14 @@ export interface ProgramOptions {
   args?: string[]
 }
 
-// The ports lie below the kernel's ephemeral range, so the kernel assigns none of them to another process. They lie
-// above 10080, the highest port that fetch refuses (Fetch Standard, "bad port"). Test files that run at once use
-// disjoint ranges.
+// The ports lie below the kernel's ephemeral range, so the kernel assigns none of them to another process. The ports
+// also lie above 10080, the highest port that fetch refuses (Fetch Standard, "bad port"). Test files that run at the
+// same time use separate ranges.
 const portsPerJob = 2_500
 const firstPort = 11_000 + (Number(process.env.TAP_JOB_ID ?? 0) % 8) * portsPerJob
 let nextPort = Math.floor(Math.random() * portsPerJob)
 
-/** Finds a free port. It is not reserved. */
+/** Finds a port that is free now. It does not reserve the port. */
 export async function freePort(): Promise<number> {
   const port = firstPort + (nextPort++ % portsPerJob)
   const server = createServer().listen(port, '127.0.0.1')
@@ -51,7 +51,7 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-/** Starts `accepted api` or `accepted worker` and waits until it is ready. The end of the test kills it. */
+/** Starts `accepted api` or `accepted worker` and waits until it is ready. The process is killed when the test ends. */
 export async function start(t: Test, command: 'api' | 'worker', options: ProgramOptions): Promise<Program> {
   const port = await freePort()
   const args = [command, '--config', options.config ?? todosConfig, ...(options.args ?? [])]

@@ -2,12 +2,12 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
-/** A TCP proxy to Postgres that a test can close or freeze. */
+/** A TCP proxy in front of Postgres that a test can close or freeze. */
 export interface Proxy {
   url: string
   /** Closes every connection and refuses new ones. */
   close(): Promise<void>
-  /** Keeps every connection open but forwards nothing more, on new connections too. */
+  /** Stops forwarding, but keeps all connections open. New connections are accepted, and nothing is forwarded. */
   freeze(): void
   /** Accepts connections again, on the same port. */
   open(): Promise<void>
@@ -61,12 +61,12 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
 }
 
 /**
- * What a proxy does with a chunk: `pass` forwards it, `silence` drops it and everything after it on the connection,
- * `break` closes the connection.
+ * What a proxy does with a chunk: `pass` forwards the chunk, `silence` drops it and all later data of the connection,
+ * and `break` closes the connection.
  */
 export type ProxyAction = 'pass' | 'silence' | 'break'
 
-/** Decides about each chunk of one connection. Default: `pass`. */
+/** Decides what to do with each chunk of one connection. Default: `pass`. */
 export interface Interceptor {
   toServer?(chunk: Buffer): ProxyAction
   toClient?(chunk: Buffer): ProxyAction
@@ -97,7 +97,7 @@ export async function startInterceptor(
       [upstream, client, toClient],
     ] as const) {
       sockets.add(from)
-      // A silent connection does not forward its close either.
+      // A silent connection forwards neither errors nor the end of the connection.
       from.on('error', () => !isSilent && end())
       from.on('close', () => !isSilent && end())
       from.on('data', (chunk) => {
@@ -121,9 +121,9 @@ export async function startInterceptor(
 }
 
 /**
- * Starts a proxy that loses one COMMIT reply: Postgres commits, and the connection breaks before the client learns it.
+ * Starts a proxy that loses one reply to a COMMIT. Postgres commits, but the connection breaks before the reply.
  *
- * @param statement part of a statement; the proxy breaks the first connection that has sent it
+ * @param statement part of a statement; the proxy breaks the first connection that has sent that statement
  */
 export async function startCommitBreaker(t: Test, databaseUrl: string, statement: string) {
   let hasBroken = false

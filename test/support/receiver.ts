@@ -28,12 +28,12 @@ export interface Receiver {
   received: ReceivedRequest[]
   /** Counts the connections that were opened, with or without a request. */
   connections(): number
-  /** Waits until `count` requests have arrived. Returns all of them. */
+  /** Waits until `count` requests have arrived. Returns all received requests. */
   arrived(count: number): Promise<ReceivedRequest[]>
 }
 
 export interface ReceiverOptions {
-  /** One answer per request; the last one is repeated. `never` sends no response. Default: 204. */
+  /** One answer for each request. Later requests get the last answer again. `never` sends no answer. Default: 204. */
   answers?: (Answer | 'never')[]
   tls?: { key: string; cert: string }
 }
@@ -87,6 +87,6 @@ const plain = (headers: IncomingHttpHeaders) =>
 export function verify({ headers, body }: ReceivedRequest, secret: string) {
   new Webhook(secret).verify(body, headers)
   const event = HTTP.toEvent<Record<string, unknown>>({ headers, body })
-  if (Array.isArray(event)) throw new Error('More than one event')
+  if (Array.isArray(event)) throw new Error('The request contains more than one event')
   return event
 }

@@ -1,6 +1,7 @@
 /**
- * Runs the tests: starts one Postgres for all of them, creates their template database and starts tap. Arguments go to
- * tap: `npm test -- test/db/migrate.test.ts`. With --write-schema it writes migrations/schema.sql and runs no test.
+ * Runs the tests: starts one Postgres for all tests, creates their template database and starts tap. Tap gets the
+ * arguments, for example `npm test -- test/db/pool.test.ts`. With --write-schema, it runs no tests, but
+ * writes migrations/schema.sql.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { chmod, mkdtemp, readFile, rm, statfs, writeFile } from 'node:fs/promises'
@@ -16,7 +17,7 @@ const root = join(import.meta.dirname, '../..')
 
 const minMemoryBytes = 4 * 2 ** 30
 
-/** Returns the memory file system if it has room: the tests create hundreds of databases, and none has to survive. */
+/** Chooses the memory file system if it has enough space. It is faster, and test databases need not survive a crash. */
 async function chooseParentDirectory(): Promise<string> {
   const memory = '/dev/shm'
   const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }))
@@ -24,18 +25,18 @@ async function chooseParentDirectory(): Promise<string> {
 }
 
 const dataDir = await mkdtemp(join(await chooseParentDirectory(), 'accepted-test-'))
-// When the tests run as root, Postgres runs as another user and needs access.
+// When root runs the tests, Postgres runs as another user. That user needs access.
 await chmod(dataDir, 0o755)
 const postgres = await startEmbeddedPostgres({
   dataDir,
   database: templateName,
-  // Tests open many pools at once. No test database has to survive a crash.
+  // Many pools are open at the same time.
   settings: { max_connections: '400', fsync: 'off' },
 })
 
 const tapProgram = join(root, 'node_modules/tap/dist/esm/run.mjs')
 
-/** Rebuilds tap without the plugin that .taprc disables. Needed once after each install. */
+/** Rebuilds tap without the plugin that .taprc disables. This is needed once after each install. */
 async function buildTap(): Promise<void> {
   const built = await readFile(join(root, 'node_modules/@tapjs/test/test-built/dist/esm/index.js'), 'utf8')
   if (built.includes('@tapjs/typescript')) {
@@ -52,11 +53,11 @@ async function runTap(): Promise<number> {
       ...process.env,
       [adminUrlVariable]: postgres.url,
       NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, 'without-hooks.ts'))}`,
-      // Saves compile time: the tests start hundreds of processes that load the same modules.
+      // The tests start hundreds of processes that load the same modules.
       NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
     },
   })
-  // The terminal sends SIGINT to tap too. This process waits for tap and then stops Postgres.
+  // The terminal also sends SIGINT to tap. This process waits until tap has ended, and then stops Postgres.
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => tap.kill('SIGTERM'))
   return new Promise((resolve) => tap.on('close', (code) => resolve(code ?? 1)))

@@ -10,7 +10,8 @@ export async function until<Value>(
   for (;;) {
     const value = await condition()
     if (value) return value
-    if (performance.now() > deadline) throw new Error(`Not true within ${timeoutMs} ms: ${condition}`)
+    if (performance.now() > deadline)
+      throw new Error(`The condition is still false after ${timeoutMs} ms: ${condition}`)
     await new Promise((resolve) => setTimeout(resolve, pollIntervalMs))
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Disables tap's module hooks; run.ts loads this file first in tap's processes. Tap installs the hooks, for coverage
- * and mocks, in tests and in every Node process they start. These tests use neither. With the hooks, a process needs
- * almost twice the CPU time to start, because hooked modules bypass the compile cache. It also differs from what a user
- * runs.
+ * Disables the module hooks that tap installs in the tests and in every Node process that the tests start. run.ts makes
+ * the processes of tap load this file first. Tap uses the hooks for coverage and mocks, and these tests use neither.
+ * Hooked modules bypass the compile cache, so a process needs almost twice the CPU time to start. Without the hooks,
+ * the started processes also run like the processes of users.
  */
 import module from 'node:module'
 
@@ -10,5 +10,5 @@ const { registerHooks } = module
 const noHooks = { deregister() {} }
 module.registerHooks = (hooks) => (new Error().stack?.includes('/@tapjs/') ? noHooks : registerHooks(hooks))
 module.syncBuiltinESMExports()
-// Test files need this file; the processes that they start do not.
+// Only test files need this file. The processes that a test file starts do not load it.
 if (process.env.TAP_CHILD_ID) delete process.env.NODE_OPTIONS

@@ -27,13 +27,13 @@ async function setUp(t: Test) {
   t.teardown(() => watcher.close())
   const notifier = createNotifier(jobs.database)
   t.teardown(() => notifier.flush())
-  /** Watches a principal and makes polls cover it, as the event streams do. */
+  /** Watches a principal and makes polls read the jobs of the principal, as the event streams do. */
   const watchPrincipal = async (principal: string, onChange: (job: Job) => void) => {
     const stop = watcher.watchPrincipal(principal, onChange)
     watcher.pollSince(await readVisibilityHorizon(kysely))
     return stop
   }
-  /** Waits until a query that starts from now on has ended. */
+  /** Waits until a query that started after this call has ended. */
   const polled = async () => {
     const before = statements.length
     await until(() => statements.length >= before + 2)
@@ -47,13 +47,13 @@ async function change({ query }: Jobs): Promise<void> {
 }
 
 t.test(
-  'a burst of notifications for many waiters of many jobs takes one query and reaches each waiter once',
+  'a burst of notifications for many jobs causes one query, and each listener of each job is called once',
   async (t) => {
     const set = await setUp(t)
     const ids = await Promise.all(Array.from({ length: 20 }, () => set.add(operation, {})))
     const delivered: string[] = []
     for (const id of ids) {
-      for (let waiter = 0; waiter < 50; waiter++)
+      for (let number = 0; number < 50; number++)
         set.watcher.watchJob(id, (job) => delivered.push(`${job.id} ${job.sequence}`))
     }
     // The first poll delivers the current status.
@@ -64,29 +64,35 @@ t.test(
     await until(() => delivered.length >= 2_000)
     t.equal(delivered.length, 2_000)
     t.same(new Set(delivered.slice(1_000)), new Set(ids.map((id) => `${id} 2`)))
-    t.ok(set.statements.length - before <= 2, 'one for the notifications, and perhaps a poll')
+    t.ok(
+      set.statements.length - before <= 2,
+      'there is one query for the notifications, and perhaps another query for a poll',
+    )
   },
 )
 
-t.test('a watched principal gets the changes of all its jobs, future ones as well, and of no others', async (t) => {
-  const set = await setUp(t)
-  const delivered: Job[] = []
-  await set.watchPrincipal('ann', (job) => delivered.push(job))
-  const annsJob = await set.add(operation, {})
-  const bobsJob = await set.add(operation, {}, { principal: 'bob' })
-  set.notifier.notify('status', [bobsJob, annsJob])
-  await until(() => delivered.length > 0)
-  await change(set)
-  set.notifier.notify('status', [bobsJob, annsJob])
-  await until(() => delivered.length > 1)
-  t.same(
-    delivered.map(({ id, sequence }) => [id, sequence]),
-    [
-      [annsJob, '1'],
-      [annsJob, '2'],
-    ],
-  )
-})
+t.test(
+  'a watch on a principal delivers the changes of all its jobs, including new jobs, but of no other jobs',
+  async (t) => {
+    const set = await setUp(t)
+    const delivered: Job[] = []
+    await set.watchPrincipal('ann', (job) => delivered.push(job))
+    const annsJob = await set.add(operation, {})
+    const bobsJob = await set.add(operation, {}, { principal: 'bob' })
+    set.notifier.notify('status', [bobsJob, annsJob])
+    await until(() => delivered.length > 0)
+    await change(set)
+    set.notifier.notify('status', [bobsJob, annsJob])
+    await until(() => delivered.length > 1)
+    t.same(
+      delivered.map(({ id, sequence }) => [id, sequence]),
+      [
+        [annsJob, '1'],
+        [annsJob, '2'],
+      ],
+    )
+  },
+)
 
 t.test('without notifications, a poll finds the changes of jobs and principals', async (t) => {
   const set = await setUp(t)
@@ -103,7 +109,7 @@ t.test('without notifications, a poll finds the changes of jobs and principals',
   t.same(ofPrincipal, ['1', '2'])
 })
 
-t.test('without notifications, a poll finds a change of the oldest of very many jobs of a principal', async (t) => {
+t.test('without notifications, a poll finds a change of a job, even if thousands of jobs are newer', async (t) => {
   const set = await setUp(t)
   const oldest = await set.add(operation, {})
   await set.query(`
@@ -120,7 +126,7 @@ t.test('without notifications, a poll finds a change of the oldest of very many 
   t.same(delivered, [`${oldest} 2`])
 })
 
-t.test('without notifications, the changes of a slow transaction are delivered once it has committed', async (t) => {
+t.test('without notifications, the changes of a slow transaction are delivered after it has committed', async (t) => {
   const set = await setUp(t)
   const delivered: string[] = []
   await set.watchPrincipal('ann', ({ sequence }) => delivered.push(sequence))
@@ -130,11 +136,11 @@ t.test('without notifications, the changes of a slow transaction are delivered o
   await slow.query('begin')
   await slow.query('update accepted.job set sequence = sequence + 1, updated_at = statement_timestamp()')
   const { rows } = await slow.query('select now() as started_at')
-  // Polls continue meanwhile.
+  // Polls continue while the transaction is open.
   const before = set.statements.length
   await until(() => set.statements.length >= before + 6)
   const horizon = set.watcher.visibilityHorizon
-  t.ok(horizon && horizon < rows[0].started_at, 'the open transaction holds the horizon back')
+  t.ok(horizon && horizon < rows[0].started_at, 'the open transaction keeps the horizon before its start')
   await slow.query('commit')
   slow.release()
   await until(() => delivered.length === 2)
@@ -143,7 +149,7 @@ t.test('without notifications, the changes of a slow transaction are delivered o
   t.equal((await set.read(id)).sequence, '2')
 })
 
-t.test('a new watch of a principal gets no changes from the time when nothing watched it', async (t) => {
+t.test('a new watch on a principal does not deliver changes from before the watch', async (t) => {
   const set = await setUp(t)
   await set.add(operation, {})
   set.watcher.watchJob(await set.add(operation, {}, { principal: 'bob' }), () => {})
@@ -162,7 +168,7 @@ t.test('a new watch of a principal gets no changes from the time when nothing wa
   t.same(delivered, [later])
 })
 
-t.test('a poll reads back to the earliest of the requested times, in whatever order they were requested', async (t) => {
+t.test('a poll reads back to the earliest requested time, even if that time was requested last', async (t) => {
   const set = await setUp(t)
   const delivered: string[] = []
   set.watcher.watchPrincipal('ann', ({ id }) => delivered.push(id))
@@ -182,7 +188,7 @@ t.test('a poll reads back to the earliest of the requested times, in whatever or
   t.same(delivered, [missed])
 })
 
-t.test('changes that every poll finds again are delivered once, however many there are', async (t) => {
+t.test('when every poll finds the same 12,000 changes, each change is delivered once', async (t) => {
   const set = await setUp(t)
   const deliveries = new Map<string, number>()
   await set.watchPrincipal('ann', ({ id }) => deliveries.set(id, (deliveries.get(id) ?? 0) + 1))
@@ -201,7 +207,7 @@ t.test('changes that every poll finds again are delivered once, however many the
   t.same(new Set(deliveries.values()), new Set([1]))
 })
 
-t.test('a malformed id, watched or notified, does not stop other deliveries', async (t) => {
+t.test('a malformed id in a watch or in a notification does not stop other deliveries', async (t) => {
   const set = await setUp(t)
   const delivered: string[] = []
   set.watcher.watchJob('x', () => {})
@@ -231,7 +237,7 @@ t.test('notifications in quick succession share a query', async (t) => {
   const delivered = new Set<string>()
   for (const id of ids) set.watcher.watchJob(id, ({ sequence }) => sequence === '2' && delivered.add(id))
   const before = set.statements.length
-  // Notifications arrive one by one while the first query waits for the table.
+  // Notifications arrive one by one while the first query waits for the table lock.
   const holder = await set.database.pool.connect()
   t.teardown(() => holder.release(true))
   await holder.query('begin')
@@ -245,7 +251,7 @@ t.test('notifications in quick succession share a query', async (t) => {
 })
 
 t.test(
-  'while the listening connection is broken, polls deliver the changes; then the watcher listens again',
+  'while the listening connection is broken, polls deliver the changes; afterwards the watcher listens again',
   async (t) => {
     const set = await setUp(t)
     const { options } = set.database
@@ -274,7 +280,7 @@ t.test(
   },
 )
 
-t.test('a stopped watch gets nothing more, and without watches Postgres gets no queries', async (t) => {
+t.test('a stopped watch delivers nothing more, and a watcher without watches sends no queries', async (t) => {
   const set = await setUp(t)
   const id = await set.add(operation, {})
   let delivered = 0
@@ -286,7 +292,7 @@ t.test('a stopped watch gets nothing more, and without watches Postgres gets no 
   await change(set)
   set.notifier.notify('status', [id])
   await set.notifier.flush()
-  // Once another watch gets its job, the notification has arrived as well.
+  // When another watch has received its job, the earlier notification has arrived too.
   const other = await set.add(operation, {})
   let otherDelivered = 0
   set.watcher.watchJob(other, () => otherDelivered++)

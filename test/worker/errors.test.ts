@@ -21,7 +21,7 @@ t.test('text that looks like a credential is removed from the message', async (t
   }
 })
 
-t.test('credentials in nested quotes, or that contain a quote or an @, are removed completely', async (t) => {
+t.test('a credential is removed completely, even if it is in nested quotes, or contains a quote or an @', async (t) => {
   for (const message of [
     'answered "{\\"token\\":\\"s3cr3t\\"}"',
     String.raw`{"password": "a\"b s3cr3t", "user": "ann"}`,
@@ -36,16 +36,16 @@ t.test('credentials in nested quotes, or that contain a quote or an @, are remov
   }
 })
 
-t.test('a credential is removed even when a NUL splits its name', async (t) => {
+t.test('a credential is removed even if a NUL character splits its name', async (t) => {
   t.equal(shown('pass\0word=s3cr3t'), 'password=***')
 })
 
-t.test('neither the stack nor the own properties of an error are shown', async (t) => {
+t.test('the description of an error contains neither its stack nor its added properties', async (t) => {
   const error = Object.assign(new Error('refused'), { headers: { authorization: 'Bearer x' }, code: 'E' })
   t.same(describeError(error), { code: 'handler-error', message: 'refused' })
 })
 
-t.test('any value can be thrown, and its text is short and storable in Postgres', async (t) => {
+t.test('every thrown value is described by a short text that Postgres can store', async (t) => {
   const refuse = () => {
     throw new Error('not even that')
   }
@@ -66,7 +66,7 @@ t.test('any value can be thrown, and its text is short and storable in Postgres'
   for (const word of ['x', 'a-', 'password', '"token":"', 'a://']) t.ok(shown(word.repeat(1_000_000)).length <= 501)
 })
 
-t.test('JobFailed keeps its code, message, status and details, and rejects invalid ones', async (t) => {
+t.test('JobFailed keeps its code, message, status and details, and rejects invalid values', async (t) => {
   const error = new JobFailed('too-late', 'It is too late', { status: 410, details: [1] })
   t.same(describeError(error), { code: 'too-late', message: 'It is too late', status: 410, details: [1] })
   t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y' })
@@ -75,7 +75,7 @@ t.test('JobFailed keeps its code, message, status and details, and rejects inval
   t.throws(() => new RetryAfter(-1), /0 or more/)
 })
 
-t.test('details of a JobFailed are converted to storable jsonb', async (t) => {
+t.test('the details of a JobFailed are converted to values that jsonb can store', async (t) => {
   const details = [{ 'a\0b': 'c\0d' }, '\ud800x😀', 2n, String.raw`\u0000 \ud800`]
   t.same(describeError(new JobFailed('x', 'y', { details })).details, [
     { ab: 'cd' },

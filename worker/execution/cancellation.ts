@@ -4,8 +4,9 @@ import { idIn } from '../../src/jobs/job.ts'
 import { BoundedMap } from '../../src/primitives/bounded-map.ts'
 
 /**
- * Passes cancel requests on to the running handlers of this process. Requests arrive as notifications on the channel
- * `cancel` (see runtime.ts), and the executor watches each running job to abort its signal.
+ * Passes cancel requests on to the running handlers of this process. The requests arrive as notifications on the
+ * channel `cancel` (see runtime.ts). The executor watches each running job. When a cancel request arrives for a job,
+ * the executor aborts the job's signal.
  */
 export interface Cancellations {
   /** @returns a function that stops watching */
@@ -16,7 +17,7 @@ export interface Cancellations {
   poll(): Promise<void>
 }
 
-/** A notification may arrive shortly before its job is watched. */
+/** Requests are remembered, because a notification may arrive shortly before its job is watched. */
 const maxRememberedRequests = 1_000
 
 export function createCancellations({ kysely }: Database): Cancellations {

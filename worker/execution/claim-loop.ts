@@ -7,21 +7,21 @@ import { releaseClaims } from './release.ts'
 
 const defaultBatchSize = 100
 const defaultConcurrency = 10
-/** While one batch settles, the next one is claimed. */
+/** While one batch settles, the next batch is claimed. */
 const maxConcurrentBatches = 2
 
 /**
- * Claims and runs the jobs of one operation: claim → run → free the slots, again and again. It claims no more jobs than
- * it has free slots, because the timeout of an attempt starts with the claim.
+ * Claims and runs the jobs of one operation in a loop: claim, run, free the slots. Claims no more jobs than it can run
+ * immediately, because the time limit of an attempt in pg-boss starts with the claim.
  */
 export class ClaimLoop {
   readonly #worker: OperationWorker
   readonly #context: RunContext & { completer: Completer }
   /** Maximum number of jobs in a batch; undefined for a handler with `perform`. */
   readonly #batchSize: number | undefined
-  /** Maximum number of concurrent batches or, with `perform`, of concurrent jobs. */
+  /** Maximum number of concurrent batches. With `perform`: maximum number of concurrent jobs. */
   readonly #slots: number
-  /** Every job that this loop is responsible for. */
+  /** The claims that this loop holds. */
   readonly #active = new Set<Claim>()
   #runningBatches = 0
   /** There may be work: the loop was notified, or its last claim was full. */
@@ -29,7 +29,7 @@ export class ClaimLoop {
   #isClaiming = false
   #isPaused = false
   #isDraining = false
-  /** Ends the wait of the loop. */
+  /** Ends the current wait of the loop. */
   #proceed = () => {}
   #onIdle: (() => void)[] = []
   readonly #looping: Promise<void>
@@ -43,18 +43,18 @@ export class ClaimLoop {
     this.#looping = this.#loop()
   }
 
-  /** Claims soon: there may be work. */
+  /** Makes the loop claim soon, because there may be work. */
   readonly wake = (): void => {
     this.#isWoken = true
     this.#proceed()
   }
 
-  /** The claims that this loop is responsible for. */
+  /** Returns the claims that this loop holds. */
   active(): Claim[] {
     return [...this.#active]
   }
 
-  /** Claims nothing until {@link resume}. Resolves when no job runs. */
+  /** Stops claiming until {@link resume} is called. Resolves when no job is running. */
   pause(): Promise<void> {
     this.#isPaused = true
     return this.#untilIdle()
@@ -65,7 +65,7 @@ export class ClaimLoop {
     this.#proceed()
   }
 
-  /** Claims nothing more. Resolves when no job runs. */
+  /** Stops claiming for good. Resolves when no job is running. */
   drain(): Promise<void> {
     this.#isDraining = true
     this.#proceed()
@@ -73,9 +73,9 @@ export class ClaimLoop {
   }
 
   /**
-   * Runs claims, including those that quarantine has made.
+   * Runs claimed jobs. Quarantine also calls it, with its own claims.
    *
-   * @returns whether they have ended; false when the worker stopped first
+   * @returns whether all jobs have ended; false when jobs could not begin or the worker stopped
    */
   async run(claims: readonly Claim[]): Promise<boolean> {
     const { operation, metrics } = this.#worker
@@ -94,7 +94,7 @@ export class ClaimLoop {
   }
 
   async #execute(claims: readonly Claim[]): Promise<boolean> {
-    // The claim was in progress when the worker was stopped.
+    // The worker was stopped while it was claiming these jobs.
     if (this.#isDraining) {
       await releaseClaims(this.#worker, claims)
       return false
@@ -109,7 +109,7 @@ export class ClaimLoop {
 
   #free(claims: readonly Claim[]): void {
     for (const claim of claims) this.#active.delete(claim)
-    // The group of the job has room again, so jobs that could not be claimed may be due.
+    // The groups of these jobs have room again, so other jobs of these groups may now be claimed.
     if (this.#worker.operation.groupConcurrency !== undefined) this.#isWoken = true
     this.#proceed()
   }
@@ -124,7 +124,7 @@ export class ClaimLoop {
         await new Promise<void>((resolve) => {
           this.#proceed = resolve
         })
-        // Lets all jobs that end in this turn free their slots before the next claim.
+        // Waits, so that all jobs that end in this turn of the event loop free their slots before the next claim.
         await immediate()
         continue
       }
@@ -139,7 +139,7 @@ export class ClaimLoop {
     const limit = this.#batchSize ?? this.#slots - this.#usedSlots()
     try {
       const claims = await this.#worker.claims.claim(limit, this.wake)
-      // A full claim means that there is probably more.
+      // When a claim is full, there are probably more due jobs.
       if (claims.length === limit) this.#isWoken = true
       if (claims.length > 0) void this.run(claims)
     } catch (err) {

@@ -1,73 +1,141 @@
 import type { LockWait } from '../../src/db/locks.ts'
-import { transact } from '../../src/db/transaction.ts'
+import { type TransactionPolicy, transact } from '../../src/db/transaction.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createBatcher } from '../../src/primitives/batcher.ts'
 import { runBisecting } from '../../src/primitives/bisect.ts'
-import { completeJobs } from './complete.ts'
-import { recordFailure } from './fail.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import { LostClaim } from '../../src/queue/lost-claim.ts'
+import { logFailure } from './fail.ts'
+import { type EndedAttempts, type FinishResult, finishAttempts } from './finish.ts'
 import { announce, type OperationWorker, transactionPolicy } from './operation-worker.ts'
-import type { PerformedJob } from './outcome.ts'
+import type { PerformedAttempt, ThrownAttempt } from './outcome.ts'
 
-/** Upper bounds: jobs in one completing transaction, and such transactions at the same time. */
+/** Maximum number of attempts that one transaction finishes. */
 const maxBatchSize = 100
+/** Maximum number of such transactions at the same time. */
 const maxConcurrentBatches = 2
 
-/** Completes the performed jobs of one operation; those that arrive at the same time share a transaction. */
+/**
+ * Finishes the attempts of one operation. Attempts whose `perform` returns at about the same time share a transaction.
+ */
 export interface Completer {
   /**
-   * Resolves when the job has completed or failed.
+   * Resolves when the attempt is finished. Never rejects: a job whose outcome cannot be recorded is rescued when its
+   * heartbeat is overdue.
    *
-   * @returns true when it completed in one transaction with its whole batch; false when it failed or its batch was
-   *   split
+   * @returns true when the attempt completed in one transaction with its whole batch; false when the attempt failed or
+   *   its batch was split
    */
-  complete(performed: PerformedJob): Promise<boolean>
+  finish(attempt: PerformedAttempt | ThrownAttempt): Promise<boolean>
 }
 
-interface CompletingJob extends PerformedJob {
+interface CompletingAttempt extends PerformedAttempt {
   /** @param isWholeBatch whether the job completed in one transaction with its whole batch */
   onEnd?(isWholeBatch: boolean): void
 }
 
 export function createCompleter(worker: OperationWorker, context: { stopping: AbortSignal }): Completer {
-  const batcher = createBatcher<CompletingJob>({
+  const batcher = createBatcher<CompletingAttempt>({
     maxBatchSize,
     maxConcurrentBatches,
     run: (batch) => completeOrBisect(worker, batch, context),
   })
   return {
-    complete: (performed) => new Promise((onEnd) => batcher.push({ ...performed, onEnd })),
+    async finish(attempt) {
+      if (!('error' in attempt)) return new Promise((onEnd) => batcher.push({ ...attempt, onEnd }))
+      await finishThrown(worker, attempt, context)
+      return false
+    },
   }
 }
 
 /**
- * Completes a batch in one transaction. When that fails, it is bisected into separate transactions, so that only the
- * job that cannot complete fails. Jobs that another transaction has locked complete last, each alone.
+ * Completes a batch in one transaction. If the transaction fails, bisects the batch: each half runs in its own
+ * transaction, and a half that fails is bisected again. So only the attempts that cannot complete fail. Jobs that
+ * another transaction has locked are completed last, each in its own transaction.
  */
 export async function completeOrBisect(
   worker: OperationWorker,
-  batch: readonly CompletingJob[],
+  batch: readonly CompletingAttempt[],
   { stopping }: { stopping: AbortSignal },
 ): Promise<void> {
-  const locked: CompletingJob[] = []
-  const complete = async (jobs: readonly CompletingJob[], lockWait: LockWait) => {
-    const work = (trx: unknown) => completeJobs(worker, trx as AnyTransaction, jobs, lockWait)
-    const completion = await transact(worker.database, work, transactionPolicy(worker, stopping))
-    announce(worker, completion)
-    locked.push(...completion.locked)
-    const isWholeBatch = jobs.length === batch.length
-    for (const job of jobs) if (!completion.locked.includes(job)) job.onEnd?.(isWholeBatch)
+  const locked: CompletingAttempt[] = []
+  const complete = async (attempts: readonly CompletingAttempt[], lockWait: LockWait) => {
+    const result = await finishTogether(worker, attempts, lockWait, transactionPolicy(worker, stopping))
+    const isWholeBatch = attempts.length === batch.length
+    for (const attempt of attempts) {
+      if (result.locked.has(attempt.claim.jobId)) locked.push(attempt)
+      else attempt.onEnd?.(isWholeBatch)
+    }
   }
-  const bisect = (jobs: readonly CompletingJob[], lockWait: LockWait) =>
-    runBisecting(jobs, {
+  const bisect = (attempts: readonly CompletingAttempt[], lockWait: LockWait) =>
+    runBisecting(attempts, {
       run: (some) => complete(some, lockWait),
-      // A stopping worker releases every claim that it still holds.
+      // A stopping worker finishes nothing more. It releases every claim that it still holds.
       canSplit: () => !stopping.aborted,
       onSplit: () => worker.metrics.countRetry(worker.operation.name, 'bisected'),
       async onFailure(some, error) {
-        for (const { claim } of some) await recordFailure(worker, claim, error, { stopping })
+        for (const { claim } of some) await finishThrown(worker, { claim, error }, { stopping })
         for (const { onEnd } of some) onEnd?.(false)
       },
     })
   await bisect(batch, batch.length > 1 ? 'skip' : 'wait')
-  for (const job of locked.splice(0)) await bisect([job], 'wait')
+  for (const attempt of locked.splice(0)) await bisect([attempt], 'wait')
+}
+
+const errorNotStored = new Error('The attempt failed, and its error could not be stored')
+
+/** Finishes an attempt that threw, in a transaction of its own. Never rejects. Does nothing once the worker stops. */
+async function finishThrown(
+  worker: OperationWorker,
+  { claim, error }: ThrownAttempt,
+  { stopping }: { stopping: AbortSignal },
+): Promise<void> {
+  // A stopping worker finishes nothing more. It releases every claim that it still holds.
+  if (stopping.aborted) return
+  if (error instanceof LostClaim) {
+    reportLost(worker, claim)
+    return
+  }
+  const { maxRetries, ...policy } = transactionPolicy(worker, stopping)
+  // Contention and a full disk are retried without limit: no handler code runs in this transaction, so both are
+  // temporary.
+  const endless = { ...policy, maxRetries: { ...maxRetries, contention: Infinity, 'disk-full': Infinity } }
+  for (const cause of [error, errorNotStored]) {
+    try {
+      await finishTogether(worker, [{ claim, error: cause }], 'wait', endless)
+      return
+    } catch (err) {
+      if (stopping.aborted) return
+      if (err instanceof LostClaim) {
+        reportLost(worker, claim)
+        return
+      }
+      const next =
+        cause === errorNotStored
+          ? 'The failure could not be recorded; the job is rescued when its heartbeat is overdue'
+          : 'The error of the attempt could not be stored; recording the failure without that error'
+      worker.log.error({ err, job: claim.jobId, attempt: claim.attempt }, next)
+    }
+  }
+}
+
+function reportLost({ operation, metrics, log }: OperationWorker, { jobId, attempt }: Claim): void {
+  metrics.countOutcomes(operation.name, { lost: 1 })
+  log.warn({ job: jobId, attempt }, 'Claim lost; the effects of this attempt were rolled back')
+}
+
+/** Finishes attempts in one transaction. Then announces and logs their outcomes. */
+async function finishTogether(
+  worker: OperationWorker,
+  attempts: EndedAttempts,
+  lockWait: LockWait,
+  policy: TransactionPolicy,
+): Promise<FinishResult> {
+  const work = (trx: unknown) => finishAttempts(worker, trx as AnyTransaction, attempts, lockWait)
+  const result = await transact(worker.database, work, policy)
+  announce(worker, result)
+  for (const failure of result.failures) logFailure(worker, failure)
+  for (const { jobId, attempt } of result.canceled) worker.log.info({ job: jobId, attempt }, 'Job canceled')
+  return result
 }

@@ -9,7 +9,7 @@ interface Keyed {
   idempotency_key: string | null
 }
 
-/** The locked rows of jobs that are about to complete. */
+/** Jobs that are about to complete and that this transaction has locked. */
 export interface LockedJobs {
   /** The jobs that have not ended. */
   pending: ReadonlyMap<string, PendingJob>
@@ -17,15 +17,16 @@ export interface LockedJobs {
   duplicates: ReadonlyMap<string, string>
 }
 
-const lockOfKey = (operation: string) =>
+const lockOfProcessedKey = (operation: string) =>
   sql`hashtextextended(idempotency_key, hashtextextended(principal, hashtextextended(${operation}, 0)))`
 
 /**
- * Locks the jobs that have not ended, and inserts their keys into the dedup table, except for jobs with a cancel
- * request. The job whose key is inserted first has the effect; later jobs with that key are duplicates.
+ * Locks the jobs that have not ended, and inserts their keys into the dedup table. Inserts no key for a job whose
+ * cancellation was requested. The job that inserts a key first has the effect. Later jobs with the same key are
+ * duplicates.
  *
  * @param timeoutSeconds the timeout of each later statement of the transaction
- * @param lockWait `skip` leaves out jobs that another transaction has locked, and jobs whose key it holds
+ * @param lockWait `skip` leaves out each job whose row or key another transaction has locked
  */
 export async function lockAndClaimKeys(
   trx: AnyTransaction,
@@ -42,7 +43,7 @@ export async function lockAndClaimKeys(
       insert into accepted.processed_key (operation, principal, key, job_id)
       select ${operation.name}, principal, idempotency_key, id from pending
       where idempotency_key is not null and not cancel_requested
-        and ${keyLock(lockOfKey(operation.name), lockWait)}
+        and ${keyLock(lockOfProcessedKey(operation.name), lockWait)}
       order by principal, idempotency_key, id
       on conflict on constraint processed_key_pkey do nothing
       returning job_id
@@ -61,7 +62,10 @@ export async function lockAndClaimKeys(
   }
 }
 
-/** Returns the ids of those jobs whose key another open transaction holds. A second try tells them from duplicates. */
+/**
+ * Returns the ids of the jobs whose key another open transaction has locked. Tries to lock each key once more: this
+ * fails for a locked key, but succeeds for the key of a duplicate.
+ */
 async function findKeyLocked(trx: AnyTransaction, { name }: Operation, losers: readonly Keyed[]): Promise<Set<string>> {
   if (losers.length === 0) return new Set()
   const { rows } = await sql<{ id: string }>`
@@ -71,13 +75,14 @@ async function findKeyLocked(trx: AnyTransaction, { name }: Operation, losers: r
       ${losers.map(({ principal }) => principal)}::text[],
       ${losers.map(({ idempotency_key }) => idempotency_key)}::text[]
     ) as loser (id, principal, idempotency_key)
-    where not ${keyLock(lockOfKey(name), 'skip')}`.execute(trx)
+    where not ${keyLock(lockOfProcessedKey(name), 'skip')}`.execute(trx)
   return new Set(rows.map(({ id }) => id))
 }
 
 /**
- * Finds the jobs that hold the keys of these jobs, and claims keys whose job no longer has a record. A job may hold its
- * own key already, when a row was restored or written by hand.
+ * Maps the id of each duplicate to the id of the job that holds its key. If the holder no longer has a record, takes
+ * over the key instead. A job may already hold its own key, if a row was restored or written by hand. Such a job is no
+ * duplicate.
  */
 async function findDuplicates(
   trx: AnyTransaction,
@@ -85,7 +90,7 @@ async function findDuplicates(
   losers: readonly Keyed[],
 ): Promise<Map<string, string>> {
   if (losers.length === 0) return new Map()
-  const holders = await findHolders(trx, operation, losers)
+  const holders = await findProcessedHolders(trx, operation, losers)
   const duplicates = heldByOthers(holders)
   const stale = losers.filter(({ id }) => !holders.has(id))
   if (stale.length === 0) return duplicates
@@ -106,7 +111,10 @@ async function findDuplicates(
   return new Map([...duplicates, ...(await findDuplicates(trx, operation, others))])
 }
 
-/** Deletes keys whose job's record has expired, although its partition may still exist. */
+/**
+ * Deletes keys that are held by a job whose record has expired. The row of such a job may still exist, until its
+ * partition is dropped.
+ */
 async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: readonly Keyed[]): Promise<void> {
   await sql`
     delete from accepted.processed_key processed
@@ -118,20 +126,23 @@ async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: read
       and not exists (select from accepted.job where job.id = processed.job_id and job.expires_at > now())`.execute(trx)
 }
 
-/** Maps the id of each job whose key another job has processed to the id of that other job. */
+/** Finds jobs whose key another job has already processed. Maps the id of each such job to the id of the other job. */
 export async function findProcessed(
   db: QueryExecutorProvider,
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {
-  return heldByOthers(await findHolders(db, operation, jobs))
+  return heldByOthers(await findProcessedHolders(db, operation, jobs))
 }
 
 const heldByOthers = (holders: ReadonlyMap<string, string>) =>
   new Map([...holders].filter(([id, holder]) => holder !== id))
 
-/** Maps the id of each job whose key is held to the id of the job that holds it. */
-async function findHolders(
+/**
+ * Finds jobs whose key is in the dedup table. Maps the id of each such job to the id of the job that holds the key.
+ * Ignores holders whose record has expired.
+ */
+async function findProcessedHolders(
   db: QueryExecutorProvider,
   operation: Operation,
   jobs: readonly Keyed[],

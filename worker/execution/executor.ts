@@ -1,5 +1,5 @@
 import type { LockWait } from '../../src/db/locks.ts'
-import { commit, pipeline } from '../../src/db/pipeline.ts'
+import { commitStatement, pipeline } from '../../src/db/pipeline.ts'
 import { useGenericPlan } from '../../src/db/plan-settings.ts'
 import { withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
@@ -10,11 +10,10 @@ import type { PerformHandler, PerformingJob } from '../handlers.ts'
 import type { Cancellations } from './cancellation.ts'
 import { type Completer, completeOrBisect } from './completer.ts'
 import { findProcessed } from './deduplicate.ts'
-import { recordFailure } from './fail.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { type RunningJobRow, writeRunning } from './job-status.ts'
 import { describeJob, type OperationWorker, transactionPolicy } from './operation-worker.ts'
-import type { PerformedJob } from './outcome.ts'
+import type { PerformedAttempt } from './outcome.ts'
 import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
 import { releaseClaims } from './release.ts'
@@ -25,16 +24,16 @@ export interface RunContext {
   progress: ProgressWriter
   cancellations: Cancellations
   runTimes: RunTimes
-  /** Aborts when the worker stops. From then on nothing begins, and nothing is recorded. */
+  /** Aborts when the worker stops. From then on, no job begins and no outcome is recorded. */
   stopping: AbortSignal
 }
 
 type PerformContext = RunContext & { completer: Completer }
 
-/** The pause before jobs that could not begin are due again, in seconds. */
+/** How long until jobs that could not begin are due again, in seconds. */
 const beginFailureDelaySeconds = 5
 
-/** Runs claimed jobs of a handler without `perform`: settles all of them in one transaction. */
+/** Runs claimed jobs of a handler without `perform`: settles all jobs in one transaction. */
 export async function runBatch(worker: OperationWorker, claims: readonly Claim[], context: RunContext): Promise<void> {
   const startedAt = performance.now()
   const batch = claims.map((claim) => ({ claim }))
@@ -43,8 +42,8 @@ export async function runBatch(worker: OperationWorker, claims: readonly Claim[]
 }
 
 /**
- * Runs claimed jobs of a handler with `perform`: begins them together, performs each separately, then completes or
- * fails it. Jobs that cannot begin are released.
+ * Runs claimed jobs of a handler with `perform`. Begins all jobs together. Then performs and finishes each job
+ * separately. If the jobs cannot begin, releases them.
  *
  * @param onEnd called when a job no longer uses its slot
  * @returns whether all jobs have begun
@@ -67,7 +66,7 @@ export async function runEach(
   worker.notifier.notify('status', begun.running.keys())
   const free = claims.filter(({ jobId }) => !begun.locked.has(jobId))
   const locked = claims.filter(({ jobId }) => begun.locked.has(jobId))
-  // The others do not wait for the transaction that has locked a job.
+  // Runs each locked job separately, so that the other jobs do not wait for its lock.
   const later = locked.map((claim) => runEach(worker, [claim], context, onEnd))
   await Promise.all(free.map((claim) => runOne(worker, claim, begun, context).finally(() => onEnd(claim))))
   return (await Promise.all(later)).every((hasBegun) => hasBegun)
@@ -76,20 +75,16 @@ export async function runEach(
 async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, context: PerformContext): Promise<void> {
   const { metrics, operation } = worker
   const row = begun.running.get(claim.jobId)
-  // The job was canceled, has ended, has no record or is a duplicate: it ends without the handler.
+  // The handler does not run when the job was canceled, has ended, has no record or is a duplicate.
   if (!row || begun.duplicates.has(claim.jobId)) {
-    await context.completer.complete({ claim, isUnperformed: true })
+    await context.completer.finish({ claim, isUnperformed: true })
     return
   }
   const startedAt = performance.now()
-  try {
-    const performed = await perform(worker, claim, row, context)
-    const isWholeBatch = await context.completer.complete(performed)
-    // Bisecting takes longer than the jobs need, so such a run time is not recorded.
-    if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))
-  } catch (error) {
-    await recordFailure(worker, claim, error, context)
-  }
+  const attempt = await perform(worker, claim, row, context).catch((error: unknown) => ({ claim, error }))
+  const isWholeBatch = await context.completer.finish(attempt)
+  // Records no run time for a failed attempt or a bisected batch. Bisecting takes longer than the job itself.
+  if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))
   metrics.observeRun(operation.name, secondsSince(startedAt), 1)
 }
 
@@ -100,7 +95,7 @@ interface BegunJobs {
   locked: ReadonlySet<string>
 }
 
-/** Sets jobs to running, and finds duplicates, whose effect another job has already had. */
+/** Sets jobs to running. Also finds duplicates, which are jobs whose key another job has already processed. */
 async function begin(
   worker: OperationWorker,
   claims: readonly Claim[],
@@ -112,10 +107,11 @@ async function begin(
   const setRunning = (kyselyTrx: unknown) =>
     pipeline(kyselyTrx as AnyTransaction, (trx) => [
       useGenericPlan(trx),
-      // A separate statement, because a statement that waits for a lock reads the queue as it was before the wait.
+      // Locks the jobs in a separate statement: a statement that waits for a lock reads the queue as it was before the
+      // wait.
       lockPending(trx, ids, lockWait),
       writeRunning(trx, operation, claims),
-      commit(trx),
+      commitStatement(trx),
     ])
   const beginOnce = async () => {
     const [, pending, running] = await database.kysely.transaction().execute(setRunning)
@@ -127,17 +123,17 @@ async function begin(
       locked: await findPending(database.kysely, notLocked),
     }
   }
-  // Beginning twice changes only the times that clients see.
+  // A retry is harmless: a second beginning changes only the times that clients see.
   return withTransactionRetry(beginOnce, transactionPolicy(worker, stopping))
 }
 
-/** Runs the handler's `perform` until it ends, times out, or the job is canceled. */
+/** Runs the handler's `perform` until it ends or times out, or until the job is canceled. */
 async function perform(
   worker: OperationWorker,
   claim: Claim,
   row: PendingJob,
   context: RunContext,
-): Promise<PerformedJob> {
+): Promise<PerformedAttempt> {
   const { operation } = worker
   const handler = worker.handler as PerformHandler<typeof operation>
   const mismatch = findMismatch(operation.schemas.payload, claim.payload)
@@ -154,10 +150,10 @@ async function perform(
   }
   try {
     const performing = runInHandlerScope({ log: job.log, fail: abort }, () => handler.perform(job))
-    // Waits until an isolated handler has ended or was killed: only then is its slot free, so no retry overlaps with
-    // it.
+    // An isolated handler keeps its slot until it has ended or was killed. The job is retried only after that, so that
+    // two attempts never run at the same time.
     const result = await (worker.handler.isolate ? performing : Promise.race([performing, rejectOnAbort(signal)]))
-    // A handler that returns because it was aborted has not done its work.
+    // A handler that returns because of the abort has not done its work.
     signal.throwIfAborted()
     return { claim, result, resource }
   } finally {
@@ -166,7 +162,7 @@ async function perform(
   }
 }
 
-/** The signal of an attempt: it aborts at the timeout, when the job is canceled and when the worker stops. */
+/** Creates the signal of an attempt. It aborts when the attempt times out, the job is canceled, or the worker stops. */
 function attemptSignal(timeoutSeconds: number, jobId: string, { stopping, cancellations }: RunContext) {
   const controller = new AbortController()
   const abort = (reason: unknown) => controller.abort(reason)
@@ -178,7 +174,7 @@ function attemptSignal(timeoutSeconds: number, jobId: string, { stopping, cancel
   return {
     signal: controller.signal,
     abort,
-    // A worker runs millions of attempts, so each must remove its listeners.
+    // A worker runs millions of attempts, so each attempt must remove its listeners.
     dispose() {
       clearTimeout(timer)
       unwatch()

@@ -1,109 +1,78 @@
-import { transact } from '../../src/db/transaction.ts'
-import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
+import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
-import type { Claim } from '../../src/queue/claim.ts'
-import { LostClaim } from '../../src/queue/errors.ts'
-import { JobCanceled } from '../errors.ts'
-import { registerEndCheck } from './end-check.ts'
-import {
-  removeFromQuarantine,
-  writeAttempts,
-  writeCanceled,
-  writeFailed,
-  writeQueued,
-  writeRetried,
-} from './job-status.ts'
-import { announce, type CommitResult, type OperationWorker, transactionPolicy } from './operation-worker.ts'
-import { type AttemptOutcome, outcomeOf } from './outcome.ts'
-import { lockPending, type PendingJob } from './pending-jobs.ts'
+import { JobFailed } from '../errors.ts'
+import { writeAttempts, writeFailed, writeQueued, writeRetried } from './job-status.ts'
+import type { OperationWorker } from './operation-worker.ts'
+import type { AttemptOutcome, ThrownAttempt } from './outcome.ts'
+import type { PendingJob } from './pending-jobs.ts'
 
-/**
- * Ends an attempt that threw, in a transaction of its own, and announces the outcome. Does nothing once the worker
- * stops.
- */
-export async function recordFailure(
-  worker: OperationWorker,
-  claim: Claim,
-  error: unknown,
-  { stopping }: { stopping: AbortSignal },
-): Promise<void> {
-  // A stopping worker releases every claim that it still holds.
-  if (stopping.aborted) return
-  const log = worker.log.child({ job: claim.jobId, attempt: claim.attempt })
-  const policy = transactionPolicy(worker, stopping)
-  // No handler code runs in this transaction, so anything that blocks it is temporary.
-  const endless = { ...policy, maxRetries: { ...policy.maxRetries, contention: Infinity, 'disk-full': Infinity } }
-  const record = (reason: unknown) =>
-    transact(worker.database, (trx) => failAttempt(worker, trx as unknown as AnyTransaction, claim, reason), endless)
-  try {
-    if (error instanceof LostClaim) throw error
-    if (error instanceof JobCanceled) log.info('Job canceled while it was running')
-    else log.warn({ err: error }, 'Attempt failed')
-    const result = await record(error).catch((failure) => {
-      if (failure instanceof LostClaim || stopping.aborted) throw failure
-      log.error({ err: failure }, 'The error of the attempt cannot be stored; recording the failure without it')
-      return record(new Error('The attempt failed, and its error could not be stored'))
-    })
-    announce(worker, result)
-  } catch (failure) {
-    if (failure instanceof LostClaim) {
-      worker.metrics.countOutcomes(worker.operation.name, { lost: 1 })
-      return log.warn('Claim lost; the effects of this attempt were rolled back')
-    }
-    log.error({ err: failure }, 'The failure could not be recorded; the job is rescued when its heartbeat is overdue')
-  }
+/** An attempt that did not complete. Its job is retried or fails. */
+export interface FailedAttempt extends ThrownAttempt {
+  outcome: AttemptOutcome & { kind: 'retry' | 'failed' }
 }
 
-/**
- * Ends an attempt that threw, within the transaction.
- *
- * @throws LostClaim when another worker holds the job
- */
-export async function failAttempt(
-  worker: OperationWorker,
-  trx: AnyTransaction,
-  claim: Claim,
-  error: unknown,
-): Promise<CommitResult> {
-  const pending = await lockPending(trx, [claim.jobId])
-  const outcome = outcomeOf(error, claim, pending.get(claim.jobId))
-  await registerEndCheck(worker, trx, [claim], pending)
-  await removeFromQuarantine(trx, [claim])
-  return { jobs: [claim.jobId], ...(await writeOutcome(worker, trx, claim, outcome, pending)) }
+/** What was written for a failed attempt. */
+export interface WrittenFailure extends FailedAttempt {
+  maxAttempts: number
+  /** The pause before the next attempt, in seconds; undefined when the job has failed. */
+  delaySeconds: number | undefined
+  /** Contains the job if it has failed; otherwise empty. */
+  ended: readonly EndedJob[]
 }
 
-async function writeOutcome(
+/** Writes failed attempts and the status of their jobs, within the transaction that has locked the jobs. */
+export async function writeFailures(
   worker: OperationWorker,
   trx: AnyTransaction,
-  claim: Claim,
-  outcome: AttemptOutcome,
+  failed: readonly FailedAttempt[],
   pending: ReadonlyMap<string, PendingJob>,
-): Promise<Omit<CommitResult, 'jobs'>> {
-  const { claims, boss } = worker
-  switch (outcome.kind) {
-    case 'canceled': {
-      const canceled = pending.size > 0 ? await writeCanceled(trx, [claim]) : []
-      await claims.complete(trx, [claim])
-      return { enqueued: await enqueueDeliveries(boss, trx, canceled), outcomes: { canceled: canceled.length } }
-    }
-    case 'retry':
-      if (outcome.isCounted) {
-        await writeAttempts(trx, [claim], pending, outcome.error)
-        await writeRetried(trx, [claim], { extraAttempts: 0 })
-        await claims.fail(trx, claim, outcome.error, outcome.delaySeconds)
-      } else {
-        await writeQueued(trx, [claim.jobId])
-        // The job has run alone without crashing the worker, so it leaves quarantine.
-        await claims.release(trx, [{ ...claim, isQuarantined: false }], outcome.delaySeconds)
-      }
-      return { enqueued: [], outcomes: { retried: 1 } }
-    case 'failed': {
-      await writeAttempts(trx, [claim], pending, outcome.error)
-      const failed = await writeFailed(trx, [claim], outcome.error)
-      await claims.fail(trx, claim, outcome.error, 'never')
-      return { enqueued: await enqueueDeliveries(boss, trx, failed), outcomes: { failed: 1 } }
-    }
-    case 'lost':
-      throw new LostClaim(`Another worker holds the job ${claim.jobId}`)
+): Promise<WrittenFailure[]> {
+  const written: WrittenFailure[] = []
+  for (const one of failed) {
+    const maxAttempts = pending.get(one.claim.jobId)?.max_attempts as number
+    written.push({ ...one, maxAttempts, ...(await writeFailure(worker, trx, one, pending)) })
+  }
+  return written
+}
+
+async function writeFailure(
+  { claims }: OperationWorker,
+  trx: AnyTransaction,
+  { claim, outcome }: FailedAttempt,
+  pending: ReadonlyMap<string, PendingJob>,
+): Promise<Pick<WrittenFailure, 'delaySeconds' | 'ended'>> {
+  const { error } = outcome
+  if (outcome.kind === 'failed') {
+    await writeAttempts(trx, [claim], pending, error)
+    const ended = await writeFailed(trx, [claim], error)
+    await claims.fail(trx, claim, error, 'never')
+    return { delaySeconds: undefined, ended }
+  }
+  if (outcome.isCounted) {
+    await writeAttempts(trx, [claim], pending, error)
+    await writeRetried(trx, [claim], { extraAttempts: 0 })
+    return { delaySeconds: await claims.fail(trx, claim, error, outcome.delaySeconds), ended: [] }
+  }
+  await writeQueued(trx, [claim.jobId])
+  // A quarantined job leaves quarantine, because it has run alone without crashing the worker.
+  await claims.release(trx, [{ ...claim, isQuarantined: false }], outcome.delaySeconds)
+  return { delaySeconds: outcome.delaySeconds, ended: [] }
+}
+
+/**
+ * Logs a failed attempt. A retry, or a failure that the handler decided with {@link JobFailed}, is logged at the level
+ * `info` without a stack. Every other failure is logged at the level `error` with its stack.
+ */
+export function logFailure({ log }: OperationWorker, { claim, error, outcome, ...written }: WrittenFailure): void {
+  const job = { job: claim.jobId, attempt: claim.attempt, maxAttempts: written.maxAttempts }
+  if (outcome.kind === 'retry') {
+    const pause = `retrying in ${Math.ceil(written.delaySeconds ?? 0)} s`
+    const message = outcome.isCounted ? `Attempt failed; ${pause}` : `Attempt ended and does not count; ${pause}`
+    log.info({ ...job, error: outcome.error }, message)
+    log.debug({ ...job, err: error }, 'Stack of the failed attempt')
+  } else if (error instanceof JobFailed) {
+    log.info({ ...job, error: outcome.error }, 'Job failed, as its handler decided')
+  } else {
+    log.error({ ...job, err: error }, 'Job failed; no attempts are left')
   }
 }

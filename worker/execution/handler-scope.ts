@@ -15,9 +15,9 @@ export const runInHandlerScope = <Result>(handler: RunningHandler, work: () => R
   current.run(handler, work)
 
 /**
- * Fails the attempt whose handler left an error uncaught: in a promise that it did not await, a timer or an event
- * emitter. Its `settle` is rolled back; other jobs are not affected. Call it in the process's listeners to
- * `unhandledRejection` and `uncaughtException`, as `accepted worker` does.
+ * Fails the attempt whose handler left an error uncaught: in a promise that it did not await, in a timer, or in an
+ * event emitter. If `settle` was running, its transaction is rolled back. Other jobs are not affected. Call this
+ * function in the process's listeners to `unhandledRejection` and `uncaughtException`, as `accepted worker` does.
  *
  * @returns false when the error does not come from a handler
  */

@@ -6,20 +6,22 @@ import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-deliver
 import { type AnyTransaction, keepSeconds, type Operation } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { heldJobIds } from '../../src/queue/claim.ts'
-import { LostClaim } from '../../src/queue/errors.ts'
+import { LostClaim } from '../../src/queue/lost-claim.ts'
 import { byId, isLockedByUs, type PendingJob, pendingColumns } from './pending-jobs.ts'
 
 const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
 
 /** The row of a job whose attempt has begun. */
 export interface RunningJobRow extends PendingJob {
-  /** The dedup table lists its idempotency key under another job, whose record may have expired. */
+  /**
+   * Whether another job holds the idempotency key in the dedup table. The record of that other job may have expired.
+   */
   is_key_taken: boolean
 }
 
 /**
- * Sets the jobs that this transaction has locked to running, and returns them. Leaves out jobs whose claim is lost or
- * whose cancellation was requested.
+ * Sets jobs to running, and returns them. Leaves out three kinds of jobs: jobs that this transaction has not locked,
+ * jobs whose claim is lost, and jobs whose cancellation was requested.
  */
 export async function writeRunning(
   trx: AnyTransaction,
@@ -42,7 +44,7 @@ export async function writeRunning(
   return byId(rows)
 }
 
-/** How a job that has succeeded ends. */
+/** What is written for a job that succeeds. */
 export interface JobCompletion {
   id: string
   attempt: number
@@ -139,7 +141,7 @@ async function writeUnsuccessful(
   return rows
 }
 
-/** Sets locked jobs from running to queued: their attempt was cut short and does not count. */
+/** Sets locked jobs from running to queued, because their attempt was cut short. The attempt does not count. */
 export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return
   await sql`
@@ -148,9 +150,9 @@ export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): 
 }
 
 /**
- * Sets locked jobs to queued for their next attempt, after a failed one.
+ * Sets locked jobs to queued after a failed attempt.
  *
- * @param extraAttempts 1 gives them another attempt in place of the failed one
+ * @param extraAttempts 1 allows one more attempt, so that the failed attempt does not count
  */
 export async function writeRetried(
   trx: AnyTransaction,
@@ -186,7 +188,7 @@ export async function writeAttempts(
     on conflict on constraint attempt_pkey do nothing`.execute(trx)
 }
 
-/** Removes jobs from quarantine: they have run alone and ended, so they did not crash the worker. */
+/** Removes jobs from quarantine. Each job ran alone and its attempt has ended, so the job did not crash the worker. */
 export async function removeFromQuarantine(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
   const ids = jobIds(claims.filter(({ isQuarantined }) => isQuarantined))
   if (ids.length > 0) await sql`delete from accepted.quarantine where job_id = any(${ids}::uuid[])`.execute(trx)

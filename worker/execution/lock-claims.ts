@@ -4,7 +4,7 @@ import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
 import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 
-/** Claims that this transaction may end, with the rows of their pending jobs. */
+/** Claims that this transaction may end, and the rows of their pending jobs. */
 export interface LockedClaims {
   claims: Claim[]
   pending: ReadonlyMap<string, PendingJob>
@@ -13,10 +13,10 @@ export interface LockedClaims {
 }
 
 /**
- * Locks jobs, and then their claims that are still held by this worker or another one. `skip` leaves out jobs that
- * another transaction has locked, because that transaction may be about to complete them.
+ * Locks jobs, and then their claims. Leaves out claims that no worker holds any more. With `skip`, also leaves out jobs
+ * that another transaction has locked, because that transaction may be about to complete them.
  *
- * @param options.isOverdue only claims whose heartbeat is overdue
+ * @param options.isOverdue whether to lock only claims whose heartbeat is overdue
  */
 export async function lockClaims(
   worker: OperationWorker,

@@ -10,7 +10,7 @@ import type { Handler, RunningJob } from '../handlers.ts'
 import type { Metrics, OutcomeCounts } from '../metrics.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
-/** One operation of a worker process, with everything that its functions need. */
+/** One operation of a worker process, with everything that is needed to run its jobs. */
 export interface OperationWorker {
   operation: Operation
   handler: Handler
@@ -26,7 +26,7 @@ export interface OperationWorker {
 export interface CommitResult {
   /** The jobs whose status has changed. */
   jobs: readonly string[]
-  /** Operations that have new work. */
+  /** The operations that have new jobs. */
   enqueued: Iterable<string>
   outcomes: OutcomeCounts
 }
@@ -39,9 +39,9 @@ export function announce({ operation, metrics, notifier }: OperationWorker, resu
 }
 
 /**
- * Retries the transactions of a worker: without limit while Postgres is unavailable, and up to 10 times on contention.
- * A full disk also gets 10 retries, because only this job's rows may be too large. A second run is harmless, because
- * each transaction checks that its claims are still held.
+ * Creates the retry policy of a worker's transactions. Retries without limit while Postgres is unavailable, and up to
+ * 10 times on contention. A full disk gets only 10 retries, because the cause may be that the rows of this job are too
+ * large. A second run is harmless, because each transaction checks that its claims are still held.
  *
  * @param signal aborts when the worker stops; then nothing is retried
  */
@@ -55,7 +55,7 @@ export function transactionPolicy({ operation, metrics }: OperationWorker, signa
   }
 }
 
-/** Creates the part of a job that both `perform` and `settle` get. */
+/** Creates the properties that a job has in both `perform` and `settle`. */
 export function describeJob(worker: OperationWorker, claim: Claim, row: PendingJob): Omit<RunningJob, 'setResource'> {
   const { traceparent } = row
   return {

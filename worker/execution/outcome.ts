@@ -1,26 +1,14 @@
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import type { Claim } from '../../src/queue/claim.ts'
-import { LostClaim } from '../../src/queue/errors.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../errors.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
-/** How an attempt that threw ends. One that did not throw completes (complete.ts). */
-export type AttemptOutcome =
-  /**
-   * The job is due again after a pause. An attempt that does not count uses up none of the job's attempts and, unlike one that
-   * a dead worker leaves behind, is not recorded in `accepted.attempt`.
-   */
-  | { kind: 'retry'; isCounted: true; error: JobErrorColumn; delaySeconds: number | undefined }
-  | { kind: 'retry'; isCounted: false; delaySeconds: number }
-  | { kind: 'failed'; error: JobErrorColumn }
-  /** A client has requested it, or the job had already ended. */
-  | { kind: 'canceled' }
-  /** Another worker holds the job, so nothing of this attempt is recorded. */
-  | { kind: 'lost' }
-
-/** A claimed job that is ready for its completing transaction. */
-export interface PerformedJob {
+/**
+ * An attempt that is ready to complete: `perform` has returned, or the handler has no `perform`. If the handler has a
+ * `settle`, it runs next.
+ */
+export interface PerformedAttempt {
   claim: Claim
   /** What `perform` returned. */
   result?: unknown
@@ -30,37 +18,76 @@ export interface PerformedJob {
   isUnperformed?: true
 }
 
+/** An attempt that threw an error in `perform` or `settle`, or whose transaction could not commit. */
+export interface ThrownAttempt {
+  claim: Claim
+  error: unknown
+}
+
+/** What happens to a job when its attempt ends. All changes are written in one transaction (finish.ts). */
+export type AttemptOutcome =
+  /** The job succeeds. The effects of `settle` and the new status commit together. */
+  | { kind: 'completed' }
+  /**
+   * The job is due again after a pause. An attempt that does not count uses up none of the job's attempts, and is not
+   * recorded in `accepted.attempt`. In contrast, an attempt of a dead worker is recorded, although it does not count.
+   */
+  | { kind: 'retry'; isCounted: true; error: JobErrorColumn; delaySeconds: number | undefined }
+  | { kind: 'retry'; isCounted: false; error: JobErrorColumn; delaySeconds: number }
+  /** The job fails for good. */
+  | { kind: 'failed'; error: JobErrorColumn }
+  /** A client has requested the cancellation. */
+  | { kind: 'canceled' }
+  /** The job had already ended, or has no record. Only its queue row must be deleted. */
+  | { kind: 'ended' }
+  /** Another worker has begun the job, so this attempt writes nothing. */
+  | { kind: 'lost' }
+
 /** The pause before a job runs again after an outage of Postgres, in seconds. */
 const outageDelaySeconds = 5
 
 /**
- * Decides what follows when an attempt throws: whether the job is retried, when, and whether the attempt counts. Jobs that
- * never got that far are due again without it: those that could not begin (executor.ts), that a stopping worker released
- * (release.ts) or that were rescued from a dead worker (rescuer.ts).
+ * Decides what happens to a job when its attempt ends: whether the job completes, is retried or fails, how long the
+ * pause is, and whether the attempt counts. Three kinds of jobs are due again without this decision: jobs that could
+ * not begin (executor.ts), jobs that a stopping worker released (release.ts), and jobs that were rescued from a dead
+ * worker (rescuer.ts).
  *
- * @param row the job as it is now; undefined when it has ended
+ * @param row the locked row of the job; undefined when the job has ended or has no record
+ * @param isDuplicate whether another job with the same key has had the effect
  */
-export function outcomeOf(error: unknown, claim: Claim, row: PendingJob | undefined): AttemptOutcome {
-  if (error instanceof LostClaim) return { kind: 'lost' }
-  if (!row || row.cancel_requested) return { kind: 'canceled' }
-  const delaySeconds = uncountedDelaySeconds(error)
-  // If the record would expire before the next attempt, the attempt counts, so that the job ends.
-  if (delaySeconds !== undefined && delaySeconds < row.kept_seconds) {
-    return { kind: 'retry', isCounted: false, delaySeconds }
-  }
+export function outcomeOf(
+  attempt: PerformedAttempt | ThrownAttempt,
+  row: PendingJob | undefined,
+  isDuplicate: boolean,
+): AttemptOutcome {
+  if (!row) return { kind: 'ended' }
+  if (row.cancel_requested) return { kind: 'canceled' }
+  if ('error' in attempt) return outcomeOfError(attempt, row)
+  return attempt.isUnperformed && !isDuplicate ? { kind: 'lost' } : { kind: 'completed' }
+}
+
+function outcomeOfError({ claim, error }: ThrownAttempt, row: PendingJob): AttemptOutcome {
   const described = describeError(error)
+  const delaySeconds = uncountedDelaySeconds(error)
+  // If the record would expire before the next attempt, the attempt counts. Otherwise the job might never end.
+  if (delaySeconds !== undefined && delaySeconds < row.kept_seconds) {
+    return { kind: 'retry', isCounted: false, error: described, delaySeconds }
+  }
   if (error instanceof JobFailed || claim.attempt >= row.max_attempts) return { kind: 'failed', error: described }
   return {
     kind: 'retry',
     isCounted: true,
     error: described,
-    // undefined: the `retry` options of the operation decide. They are stored with the queue (queueOptions in boss.ts), and
-    // pg-boss computes the pause.
+    // With undefined, pg-boss computes the pause from the `retry` options of the operation. These options are stored
+    // with the queue (queueOptions in boss.ts).
     delaySeconds: error instanceof AttemptFailed ? error.retryAfterSeconds : undefined,
   }
 }
 
-/** An outage of Postgres can also fail the handler's own statements. It does not use up an attempt. */
+/**
+ * Returns the pause after an attempt that does not count, in seconds; undefined when the attempt counts. An outage of
+ * Postgres may also fail statements of the handler. Then the attempt does not count.
+ */
 function uncountedDelaySeconds(error: unknown): number | undefined {
   if (error instanceof RetryAfter) return error.seconds
   return isOutage(error) ? outageDelaySeconds : undefined

@@ -17,11 +17,11 @@ export interface PendingJob {
   cancel_requested: boolean
   /** Seconds until the record expires. */
   kept_seconds: number
-  /** The transaction that read the row. */
+  /** The id of the transaction that read the row. */
   transaction_id: string
 }
 
-/** The columns of {@link PendingJob}. */
+/** The select list for a {@link PendingJob}. */
 export const pendingColumns = sql`
   job.id, job.principal, job.idempotency_key, job.traceparent, job.attempt, job.max_attempts, job.attempt_started_at,
   job.cancel_requested, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
@@ -31,7 +31,7 @@ export const pendingColumns = sql`
 export const byId = <Row extends { id: string }>(rows: readonly Row[]): Map<string, Row> =>
   new Map(rows.map((row) => [row.id, row]))
 
-/** A condition on `job`: it is one of these and has not ended. */
+/** A condition on `job`: its id is one of `ids`, and the job has not ended. */
 export const isPendingIn = (ids: readonly string[]): RawBuilder<boolean> =>
   sql`${idIn(ids)} and job.status in ${pendingStatusesSql}`
 
@@ -46,7 +46,7 @@ export async function lockPending(
   return byId(rows)
 }
 
-/** Returns the ids of the jobs that have not ended, locked or not. */
+/** Returns the ids of the jobs that have not ended. Takes no locks and waits for no lock. */
 export async function findPending(db: QueryExecutorProvider, ids: readonly string[]): Promise<Set<string>> {
   if (ids.length === 0) return new Set()
   const { rows } = await sql<{ id: string }>`select id from accepted.job where ${isPendingIn(ids)}`.execute(db)
@@ -55,6 +55,7 @@ export async function findPending(db: QueryExecutorProvider, ids: readonly strin
 
 /**
  * A condition on `job`: this transaction has locked the row in an earlier statement. The column xmax of a locked row
- * holds the transaction that locked it. Not for use in a savepoint, which has an id of its own.
+ * holds the id of the transaction that locked it. Do not use this condition in a savepoint, because a savepoint has an
+ * id of its own.
  */
 export const isLockedByUs: RawBuilder<boolean> = sql`job.xmax = pg_current_xact_id()::xid`

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
-import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
+import type { ReportError } from '../../src/db/error-reporter.ts'
+import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { idIn } from '../../src/jobs/job.ts'
@@ -9,15 +10,15 @@ import { idIn } from '../../src/jobs/job.ts'
 export interface ProgressWriter {
   /** @throws RangeError when `percent` is not between 0 and 100 */
   report(job: { id: string; attempt: number }, percent: number, message?: string): void
-  /** Drops the unwritten report of a job that ends. */
+  /** Drops the report of a job that ends, if the report is not written yet. */
   forget(id: string): void
   close(): Promise<void>
 }
 
 const writeIntervalMs = 250
 
-/** In characters, as for error messages. Longer messages are cut. */
-const maxMessageLength = 500
+/** In characters. Longer messages are cut. Error messages have the same limit. */
+const maxProgressMessageLength = 500
 
 interface Report {
   attempt: number
@@ -25,8 +26,11 @@ interface Report {
   message: string | undefined
 }
 
-/** Creates a writer that gathers reports for 250 ms and then writes the latest of each job, all in one statement. */
-export function createProgressWriter(database: Database, notifier: Notifier, log: Logger): ProgressWriter {
+/**
+ * Creates a writer that gathers reports for 250 ms. The writer then writes the latest report of each job, in one
+ * statement for all jobs.
+ */
+export function createProgressWriter(database: Database, notifier: Notifier, report: ReportError): ProgressWriter {
   let reports = new Map<string, Report>()
   let timer: NodeJS.Timeout | undefined
   let writing = Promise.resolve()
@@ -37,7 +41,8 @@ export function createProgressWriter(database: Database, notifier: Notifier, log
     reports = new Map()
     if (written.length === 0) return
     const ids = written.map(([id]) => id)
-    // Skips a locked job: it is about to end, and the other reports must not wait for it.
+    // Skips locked jobs. A locked job is probably about to end, and the reports of other jobs must not wait for the
+    // lock.
     const statement = sql`
       update accepted.job set
         percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
@@ -52,21 +57,22 @@ export function createProgressWriter(database: Database, notifier: Notifier, log
       where ${idIn(ids)} and job.id = report.id and job.attempt = report.attempt and job.id in (
         select id from accepted.job
         where ${idIn(ids)} and status = 'running'
-        order by id for update skip locked
+        order by id ${rowLock.skip}
       )`
     try {
       await runWithGenericPlan(database, statement)
       notifier.notify('status', ids)
     } catch (error) {
-      log.warn({ err: error, jobs: ids.length }, 'Could not write progress; the reports are dropped')
+      report(error, 'Progress could not be written; the reports are dropped', { jobs: ids.length })
     }
   }
 
   return {
     report({ id, attempt }, percent, message) {
       if (!(percent >= 0 && percent <= 100)) throw new RangeError(`progress: ${percent} is not between 0 and 100`)
-      // Postgres rejects a NUL in a text, and would reject the reports of all jobs with it.
-      const text = message?.replaceAll('\0', '').slice(0, maxMessageLength).toWellFormed() ?? reports.get(id)?.message
+      // Postgres rejects a text that contains NUL. One such text would make the reports of all jobs fail.
+      const text =
+        message?.replaceAll('\0', '').slice(0, maxProgressMessageLength).toWellFormed() ?? reports.get(id)?.message
       reports.set(id, { attempt, percent: Math.floor(percent), message: text })
       timer ??= setTimeout(() => {
         writing = writing.then(write)

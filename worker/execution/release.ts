@@ -6,8 +6,8 @@ import { lockClaims } from './lock-claims.ts'
 import { announce, type OperationWorker } from './operation-worker.ts'
 
 /**
- * The pauses between tries, in milliseconds: a transaction whose connection was closed holds its locks until the server
- * notices.
+ * The pauses between tries, in milliseconds. A later try may succeed: a transaction whose connection was closed keeps
+ * its locks until the server notices.
  */
 const pausesMs = [50, 150, 500]
 
@@ -15,7 +15,7 @@ const pausesMs = [50, 150, 500]
  * Releases claims without using up their attempts. Skips jobs that have ended and claims that are lost. Never rejects:
  * a job that cannot be released is rescued when its heartbeat is overdue.
  *
- * @param delaySeconds before the jobs are due again
+ * @param delaySeconds how long until the jobs are due again
  */
 export async function releaseClaims(
   worker: OperationWorker,
@@ -35,7 +35,7 @@ export async function releaseClaims(
   }
 }
 
-/** Returns the claims that are still held, because another transaction has locked them. */
+/** Releases the claims that no other transaction has locked. Returns the other claims that are still held. */
 async function releaseUnlocked(
   worker: OperationWorker,
   claims: readonly Claim[],

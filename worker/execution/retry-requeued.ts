@@ -1,17 +1,17 @@
 import { sql } from 'kysely'
 import { enqueue } from '../../src/jobs/enqueue.ts'
-import { newRetry, type RetryableJob, retryableColumns } from '../../src/jobs/retry.ts'
+import { newRetry, type RetryableJob, retryableColumns } from '../../src/jobs/retryable-job.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
 
 /**
- * Retries failed jobs whose queue row was put back, for example with pg-boss's own redrive. A final status never
- * changes, so each runs as a new job, like any other retry.
+ * Retries failed jobs whose queue row was put back into the queue, for example with pg-boss's own redrive. A final
+ * status never changes. So each of these jobs runs again as a new job, like any other retry.
  *
  * @param claims claims of jobs that have ended or have no record
- * @returns the operations whose workers to notify after the commit
+ * @returns the operations that have new jobs; notify their workers after the commit
  */
 export async function retryRequeued(
   worker: OperationWorker,
@@ -29,7 +29,7 @@ export async function retryRequeued(
     return job ? [newRetry({ ...job, payload }, worker.operation, uuid7())] : []
   })
   const created = retries.map(({ id }) => id)
-  worker.log.warn({ jobs: ids, retries: created }, 'Claimed jobs that had ended; failed ones run again as new jobs')
+  worker.log.warn({ jobs: ids, retries: created }, 'Claimed jobs had already ended; failed jobs run again as new jobs')
   if (retries.length === 0) return []
   await enqueue(worker.boss, trx, retries)
   return [worker.operation.name]

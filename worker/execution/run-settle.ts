@@ -1,6 +1,7 @@
 import type { TSchema } from 'typebox'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { withTimeout } from '../../src/primitives/timeout.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import { assertPayload, findMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, SchemaMismatch } from '../errors.ts'
@@ -8,25 +9,26 @@ import type { SettlingJob } from '../handlers.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import type { JobCompletion } from './job-status.ts'
 import { describeJob, type OperationWorker } from './operation-worker.ts'
-import type { PerformedJob } from './outcome.ts'
+import type { PerformedAttempt } from './outcome.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
 /**
- * Runs the handler's `settle` for jobs of the transaction.
+ * Runs the handler's `settle` for a batch of jobs, within the transaction.
  *
- * @returns how each job ends, and the operations for which the handler has enqueued jobs
+ * @returns what to write for each job, and the operations for which the handler has enqueued jobs
  * @throws AttemptTimeout when `settle` takes longer than the operation's timeout
  * @throws SchemaMismatch when a payload or a result does not match its schema
  */
 export async function runSettle(
   worker: OperationWorker,
   trx: AnyTransaction,
-  performed: readonly PerformedJob[],
+  performed: readonly PerformedAttempt[],
   pending: ReadonlyMap<string, PendingJob>,
 ): Promise<{ completions: JobCompletion[]; enqueued: Set<string> }> {
   const { operation, handler } = worker
   const payloads = performed.map(({ claim }) => claim.payload)
-  // The payload may come from SQL or from another release. For a handler with `perform`, it has already been checked.
+  // Checks the payloads, because they may come from SQL or from another release of the app. If the handler has a
+  // `perform`, the executor has already checked them.
   if (!handler.perform) assertMatch(operation, 'payload', payloads)
   const enqueued = new Set<string>()
   const resources = new Map<string, string>()
@@ -58,17 +60,16 @@ export async function runSettle(
 
 async function callSettle({ handler, log, operation }: OperationWorker, trx: AnyTransaction, jobs: SettlingJob[]) {
   const { timeoutSeconds } = operation
-  const failure = Promise.withResolvers<never>()
-  const timer = setTimeout(() => failure.reject(new AttemptTimeout(timeoutSeconds)), timeoutSeconds * 1000)
-  try {
-    const settling = runInHandlerScope({ log, fail: failure.reject }, () => handler.settle?.(trx, jobs))
-    return await Promise.race([settling, failure.promise])
-  } finally {
-    clearTimeout(timer)
-  }
+  const uncaught = Promise.withResolvers<never>()
+  const settling = runInHandlerScope({ log, fail: uncaught.reject }, () => handler.settle?.(trx, jobs))
+  const settled = Promise.race([settling, uncaught.promise])
+  return withTimeout(settled, timeoutSeconds * 1000, () => new AttemptTimeout(timeoutSeconds))
 }
 
-/** Throws for the first mismatch, which fails the whole batch. The batch is then bisected until only that job fails. */
+/**
+ * Throws for the first mismatch, which fails the whole batch. The batch is then bisected until only the job with the
+ * mismatch fails.
+ */
 function assertMatch({ name, schemas }: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
   for (const value of values) {
     const mismatch = findMismatch(schemas[what] as TSchema, value)
@@ -78,7 +79,7 @@ function assertMatch({ name, schemas }: Operation, what: 'payload' | 'result', v
 
 function settlingJob(
   worker: OperationWorker,
-  { claim, result }: PerformedJob,
+  { claim, result }: PerformedAttempt,
   row: PendingJob,
   enqueued: Set<string>,
 ): Omit<SettlingJob, 'setResource'> {

@@ -5,11 +5,11 @@ import type { Database } from '../../src/db/database.ts'
 export interface RunTimes {
   /** Records the run time of a job that has succeeded, in seconds. */
   record(operation: string, seconds: number): void
-  /** Writes what was recorded since the last write, in one statement for all operations. */
+  /** Writes the run times that were recorded since the last write, in one statement for all operations. */
   write(): Promise<void>
 }
 
-/** The weight of the runs since the last write in the moving average. */
+/** In the moving average, the weight of all runs since the last write, from 0 to 1. */
 const newRunsWeight = 0.3
 
 interface RecentRuns {

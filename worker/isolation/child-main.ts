@@ -23,15 +23,15 @@ if (parentPort) {
   parentPort.on('message', receive)
 } else {
   process.on('message', receive)
-  // A terminal's Ctrl-C or a supervisor's SIGTERM reaches the whole process group. The worker decides when a child
-  // exits.
+  // Ignores these signals. A terminal's Ctrl-C or a supervisor's SIGTERM reaches the whole process group, but the
+  // worker decides when a child exits.
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => {})
 }
 
 /**
- * Kills this process when the worker is gone: standard input, which the worker holds open, then ends. A separate thread
- * waits for that, because a handler may block this one.
+ * Kills this process when the worker is gone. The worker holds the standard input of this process open, so the input
+ * ends when the worker is gone. A separate thread waits for this end, because a handler may block the main thread.
  */
 async function watchParent(): Promise<void> {
   const source = `

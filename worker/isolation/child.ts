@@ -24,7 +24,7 @@ export type FromChild =
   | { type: 'returned'; result: unknown }
   | { type: 'threw'; thrown: Thrown }
 
-/** A serialized error or other thrown value. */
+/** A serialized error, or another value that was thrown. */
 export type Thrown =
   | { kind: 'JobFailed'; error: JobErrorColumn; stack: string }
   | { kind: 'RetryAfter'; seconds: number }
@@ -37,25 +37,28 @@ export interface Child {
   listener: ChildListener | undefined
   send(message: ToChild): void
   kill(): void
-  /** Resolves to how the child ended (`SIGKILL`, `exit code 1`), after its last message was received. */
+  /**
+   * Resolves after the last message of the child was received. The value says how the child ended, for example
+   * `SIGKILL` or `exit code 1`.
+   */
   ended: Promise<string>
 }
 
 export interface ChildListener {
   onMessage(message: FromChild): void
-  /** @param how see {@link Child.ended} */
+  /** @param how how the child ended; see {@link Child.ended} */
   onEnd(how: string): void
 }
 
-// The extension differs between the sources and the build.
+// The extension of this file differs between the sources and the build.
 const entry = new URL(`./child-main${extname(import.meta.url)}`, import.meta.url)
 
 /** @param memoryLimit heap limit in MiB */
 export function startProcess(memoryLimit?: number): Child {
   const process = fork(entry, {
-    // Structured clone, as between threads.
+    // Messages are copied by structured clone, as between threads.
     serialization: 'advanced',
-    // The child exits when its standard input ends, which happens when this process is gone.
+    // When this process is gone, the child's standard input ends, and then the child exits.
     stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
     execArgv: [...inheritedArguments(), ...(memoryLimit ? [`--max-old-space-size=${memoryLimit}`] : [])],
   })
@@ -67,13 +70,14 @@ export function startProcess(memoryLimit?: number): Child {
       const exited = new Promise<string>((exit) => {
         process.once('exit', (code, signal) => exit(signal ?? `exit code ${code}`))
       })
-      // The last messages may arrive after `exit`, but before `disconnect`. A child that only disconnects is useless.
+      // The last messages may arrive after `exit`, but before `disconnect`. A child that is disconnected but still runs
+      // is useless, so it is killed.
       process.once('disconnect', () => {
         process.kill('SIGKILL')
         resolve(exited)
       })
       process.on('error', (error) => {
-        // With a pid, the process has started and `exit` follows.
+        // If there is a pid, the process has started and `exit` will follow.
         if (process.pid === undefined) resolve(error.message)
       })
     }),
@@ -106,5 +110,5 @@ function reportEnd(child: Child): Child {
   return child
 }
 
-// Two processes cannot open a debugger on the same address.
+// Leaves out `--inspect`, because two processes cannot open a debugger on the same address.
 const inheritedArguments = () => process.execArgv.filter((argument) => !argument.startsWith('--inspect'))

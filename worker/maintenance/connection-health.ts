@@ -1,11 +1,13 @@
 import { heartbeatIntervalMs } from '../../src/queue/heartbeat.ts'
 
 /**
- * Tracks whether this worker's own connection is stable. Only then does an old heartbeat mean that a worker is dead.
+ * Tracks whether this worker's own connection is stable. While it is not, an old heartbeat does not mean that another
+ * worker is dead.
  */
 export interface ConnectionHealth {
   /**
-   * Records that a heartbeat was written. A late heartbeat counts as an outage, because this worker itself was stalled.
+   * Records that a heartbeat was written. A late heartbeat counts as an outage: it shows that this worker itself was
+   * stalled.
    */
   recordHeartbeat(): void
   /** Records that Postgres was unavailable. */
@@ -15,8 +17,8 @@ export interface ConnectionHealth {
 }
 
 /**
- * Creates the connection health of a worker. After an outage, the heartbeats of all workers are old. A worker must not
- * rescue the jobs of the others before they have had time to write a heartbeat.
+ * Creates the connection health of a worker. After an outage, the heartbeats of all workers are old. Other workers must
+ * have time to write a heartbeat before this worker may rescue their jobs.
  */
 export function createConnectionHealth(): ConnectionHealth {
   let outageAt = performance.now()

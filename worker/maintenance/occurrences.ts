@@ -1,13 +1,13 @@
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Schedule } from '../../src/schedule.ts'
 
-/** An occurrence that is overdue by more than this counts as missed. A restart that takes less time misses none. */
+/** An occurrence that is overdue by more than this counts as missed. No occurrence is missed in a shorter restart. */
 const missedAfterMs = 60_000
 
 /**
- * Computes the first occurrence after a time; null when a finite rule has no more.
+ * Computes the first occurrence after a time; null when the rule has no more occurrences.
  *
- * @throws TypeError naming the schedule whose expression or time zone is invalid
+ * @throws TypeError that names the schedule whose expression or time zone is invalid
  */
 export function nextOccurrence(boss: PgBoss, schedule: Schedule, after: Date): Date | null {
   const { name, expression, timezone } = schedule
@@ -20,13 +20,14 @@ export function nextOccurrence(boss: PgBoss, schedule: Schedule, after: Date): D
 }
 
 /**
- * Finds the last occurrence up to a time, by bisection, because rules only yield the next occurrence.
+ * Finds the last occurrence at or before `until`. Bisects the time, because a rule can only compute its next
+ * occurrence.
  *
  * @param earlier an occurrence at or before `until`
  */
 export function lastOccurrence(boss: PgBoss, schedule: Schedule, earlier: Date, until: Date): Date {
   let last = earlier
-  // There is no occurrence after this time, up to `until`.
+  // No occurrence lies between this time and `until`.
   let emptyFrom = until.getTime()
   for (;;) {
     const following = nextOccurrence(boss, schedule, last)
@@ -44,13 +45,13 @@ export function lastOccurrence(boss: PgBoss, schedule: Schedule, earlier: Date, 
 
 /** How to handle a schedule that is due. */
 export interface Decision {
-  /** The occurrence that becomes a job; undefined when none does. */
+  /** The occurrence for which a job is created; undefined when no job is created. */
   fire?: Date
-  /** The next occurrence; null when there are no more. */
+  /** The next occurrence; null when the rule has no more occurrences. */
   next: Date | null
 }
 
-/** Decides how to handle one due occurrence. The next one may be due as well, and is then decided separately. */
+/** Decides how to handle one due occurrence. If the next occurrence is also due, it needs a decision of its own. */
 export function decide(
   boss: PgBoss,
   schedule: Schedule,

@@ -5,26 +5,26 @@ import type { Database } from '../../src/db/database.ts'
 import { type RetryPolicy, withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import { dutyCyclePause } from '../../src/primitives/periodic.ts'
 
-/** Pages of each key table that one transaction deletes from. They hold about a thousand keys. */
+/** Maximum number of pages that one transaction reads in each key table. These pages hold about a thousand keys. */
 const maxPagesPerTransaction = 16
-/** Applies to jobs of a day without a partition, which are deleted row by row. */
+/**
+ * Maximum number of jobs that one transaction deletes. Applies only to a day without a partition, whose jobs are
+ * deleted row by row.
+ */
 const maxJobsPerTransaction = 1_000
 /**
- * Other statements queue behind a statement that waits for a table lock. So each waits at most 100 ms, and runs up to
- * three times.
+ * While a statement waits for a table lock, other statements wait behind it. So each statement waits at most 100 ms for
+ * its lock, and runs up to three times.
  */
 const lockPolicy: RetryPolicy = { maxRetries: { contention: 2 }, baseDelayMs: 1_000, maxDelayMs: 1_000 }
-/**
- * The share of the time that deleting takes. In the rest of the time, the disk is free for the requests that are being
- * accepted.
- */
+/** Deleting takes at most this share of the time. During the rest of the time, the disk is free for new requests. */
 const maxDeletingShare = 0.1
 
 /**
- * Creates the partitions of the coming days. Drops the partitions of the days whose jobs have all expired, with their
- * keys and attempts. Logs errors, for example when a table stays locked; the next run tries again.
+ * Creates the partitions of the coming days. Drops the partitions of the days whose jobs have all expired, and deletes
+ * their keys and attempts. Logs errors, for example when a table stays locked; the next run tries again.
  *
- * @param stopping ends the deletion; the next run continues it
+ * @param stopping when it aborts, the deletion stops; the next run continues the deletion
  */
 export async function maintainPartitions(
   database: Database,
@@ -49,8 +49,8 @@ export async function maintainPartitions(
 }
 
 /**
- * @returns whether the day is deleted; false when another worker deletes it, this one stops, or a job is no longer
- * expired
+ * @returns whether the day is deleted; false when another worker is deleting, this worker stops, or a job of the day is
+ *   no longer expired
  */
 async function deleteDay(database: Database, day: string, stopping: AbortSignal): Promise<boolean> {
   const keys = sql`accepted.delete_keys_of_day(${day}::date, ${maxPagesPerTransaction})`
@@ -59,10 +59,11 @@ async function deleteDay(database: Database, day: string, stopping: AbortSignal)
 }
 
 /**
- * Repeats a step, with pauses, until nothing is left.
+ * Repeats a step, with pauses, until nothing is left to delete.
  *
- * @param step returns whether more is left, or null when another worker deletes or the day is no longer expired
- * @returns whether nothing is left; false after a null or when the worker stops
+ * @param step an expression: true while rows are left, false when no rows are left, null when another worker is
+ *   deleting or the day is no longer expired
+ * @returns whether nothing is left; false when the step returned null or the worker stops
  */
 async function deleteInSteps(database: Database, step: RawBuilder<unknown>, stopping: AbortSignal): Promise<boolean> {
   while (!stopping.aborted) {

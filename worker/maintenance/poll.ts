@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
-import { operationsWithDueJobs } from '../../src/queue/backlog.ts'
+import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
 import { compareIntervalMs, unseenSince } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
 
@@ -10,17 +10,20 @@ export interface DueWork {
   operations: string[]
   hasSchedules: boolean
   hasQuarantined: boolean
-  /** It is time to look for orphaned jobs. The first worker that starts does it. */
+  /**
+   * Whether it is time to look for orphaned jobs. If several workers find this, only the first worker looks for them.
+   */
   isRescueDue: boolean
   /**
-   * The visibility horizon of the queue when it is time to reconcile, else null. The first worker that starts does it.
+   * The visibility horizon of the queue when it is time to reconcile, else null. If several workers find this, only the
+   * first worker reconciles.
    */
   reconcileSince: Date | null
 }
 
 /**
- * Asks in one statement for everything a worker may have to do. It finds what a lost notification missed. An idle
- * worker sends no other query this often.
+ * Looks in one statement for all work that a worker may have to do. Finds work whose notification was lost. An idle
+ * worker sends no other query as often as this one.
  *
  * @param operations the operations that this worker runs
  * @param schedules the schedules that this worker fires

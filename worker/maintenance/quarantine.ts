@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
+import { rowLock } from '../../src/db/locks.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { settledWithin } from '../../src/primitives/timeout.ts'
 import { isQuarantinedJobDue } from '../../src/queue/orphans.ts'
@@ -27,21 +28,25 @@ interface QuarantinedJob {
   queue_id: string
   job_id: string
   /**
-   * How long this process waits for its other jobs to end, in seconds. It grows with the time that the job has waited.
+   * How long this process waits for its other jobs to end, in seconds. The longer the quarantined job has waited, the
+   * longer this time is.
    */
   drain_timeout_seconds: number
 }
 
-/** How long quarantined jobs run before it is the turn of other jobs again, in milliseconds. */
+/** How long quarantined jobs run before other jobs run again, in milliseconds. */
 const turnMs = 5_000
 
-/** A process reserves a job only if it has waited this long for each process that already runs quarantined jobs. */
+/**
+ * While n processes run quarantined jobs, another process reserves a job only after the job has waited n times this
+ * long.
+ */
 const secondsPerProcess = 10
 
 /**
- * Creates the task that runs quarantined jobs: those that a worker held when it died. The process first lets its other
- * jobs end and then runs quarantined jobs one after another. It spends as much time on other jobs as on quarantined
- * ones, so that neither keeps the other from running. Other processes skip jobs that this one has reserved.
+ * Creates the task that runs quarantined jobs: jobs that a worker held when it died. The process first waits until its
+ * other jobs have ended. Then it runs quarantined jobs one after another. After that, other jobs get at least as much
+ * time, so that neither kind of job blocks the other. Other processes skip jobs that this process has reserved.
  */
 export function createQuarantine(options: QuarantineOptions): () => Promise<void> {
   const { database, workers, draining } = options
@@ -73,18 +78,18 @@ export function createQuarantine(options: QuarantineOptions): () => Promise<void
   }
 }
 
-/** Reserves a due quarantined job for this process, unless enough processes run quarantined jobs already. */
+/** Reserves a due quarantined job for this process, unless enough other processes already run quarantined jobs. */
 async function reserveNext(
   database: Database,
   workers: readonly PausableWorker[],
 ): Promise<QuarantinedJob | undefined> {
-  // By then every other job has ended or timed out.
+  // After this time, every other job has ended or timed out.
   const maxDrainSeconds = Math.max(...workers.map(({ worker }) => worker.operation.timeoutSeconds))
   const drainTimeout = sql`least(
     greatest(now() - crashed_at, make_interval(secs => ${turnMs / 1000})),
     make_interval(secs => ${maxDrainSeconds}))`
-  // Picks one of the operations at random, and its oldest job: many jobs of one operation must not delay the few of
-  // another.
+  // Picks one of the operations at random, and then its oldest job. So the many jobs of one operation do not delay the
+  // few jobs of another operation.
   const { rows } = await sql<QuarantinedJob>`
     with reserved as materialized (
       select
@@ -104,7 +109,7 @@ async function reserveNext(
         where operation = name and reserved_until <= now()
           and crashed_at <= now() - processes * make_interval(secs => ${secondsPerProcess})
           and ${isQuarantinedJobDue(sql`ours.name`, sql`queue_id`)}
-        order by crashed_at limit 1 for update skip locked
+        order by crashed_at limit 1 ${rowLock.skip}
       ) as oldest
       where processes < max_processes
       order by random() limit 1
@@ -116,7 +121,7 @@ async function reserveNext(
   return rows[0]
 }
 
-/** @param seconds 0 lets any process reserve the job */
+/** @param seconds with 0, any process can reserve the job */
 async function reserve({ kysely }: Database, { job_id }: QuarantinedJob, seconds: number): Promise<void> {
   await sql`
     update accepted.quarantine set reserved_until = now() + make_interval(secs => ${seconds})
@@ -124,10 +129,10 @@ async function reserve({ kysely }: Database, { job_id }: QuarantinedJob, seconds
 }
 
 /**
- * Runs a quarantined job in a process that runs nothing else. When the job ends in any way, it has not crashed the
- * worker, and leaves quarantine in the same transaction.
+ * Runs a quarantined job in a process that runs no other job. When the attempt ends, with any outcome, it has not
+ * crashed the worker. The job then leaves quarantine in the transaction that finishes the attempt.
  *
- * @returns false when another worker holds the job, or this one stops
+ * @returns false when the job cannot be claimed or has not ended, or when this worker stops
  */
 async function runAlone(
   { database, draining, log }: QuarantineOptions,
@@ -137,7 +142,7 @@ async function runAlone(
   const { operation } = worker
   const claim = await worker.claims.claimQuarantined(job.queue_id)
   if (!claim) {
-    // Its group may be full now, and have room before the original reservation would end.
+    // The job's group may be full. The group may have room again soon, so the reservation is shortened.
     await reserve(database, job, turnMs / 1000)
     return false
   }
@@ -152,12 +157,15 @@ async function runAlone(
   )
   await reserve(database, job, operation.timeoutSeconds + operation.heartbeatSeconds)
   const hasEnded = await loop.run([claim])
-  // The job is still in quarantine when it was released, or rescued from this process.
+  // Ends the reservation. The job is still in quarantine if it was released, or was rescued from this process.
   await reserve(database, job, 0)
   return hasEnded
 }
 
-/** Removes jobs from quarantine that have ended in another way, for example canceled before their turn. */
+/**
+ * Removes jobs from quarantine if they have ended without a run, for example because they were canceled before their
+ * turn.
+ */
 export async function pruneQuarantine({ kysely }: Database): Promise<void> {
   await sql`
     delete from accepted.quarantine

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
+import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { visibilityHorizon } from '../../src/db/visibility-horizon.ts'
@@ -20,12 +21,15 @@ import {
 } from '../../src/queue/reconciliation.ts'
 import { writeQueued } from '../execution/job-status.ts'
 
-/** The errors of jobs that something other than our workers has ended in the queue. */
+/** The errors of jobs that a program other than our workers has ended in the queue. */
 const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn>> = {
-  failed: { code: 'worker-lost', message: 'The worker took too long, and no attempt is left' },
+  failed: {
+    code: 'failed-elsewhere',
+    message: 'Another program, or pg-boss after the time limit, marked the job as failed in the queue',
+  },
   completed: {
     code: 'completed-elsewhere',
-    message: 'Another program completed the job in the queue; its work was not done',
+    message: 'Another program marked the job as completed in the queue; the work of the job was not done',
   },
   missing: {
     code: 'queue-lost',
@@ -37,16 +41,27 @@ const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn
 export const compareIntervalMs = 5_000
 /** Maximum number of jobs per comparison. They are read in the order of their primary key. */
 const maxComparedJobs = 10_000
-/** Maximum number of jobs that each of the two searches returns for correction. */
+/**
+ * Maximum number of jobs that one search returns for correction. There are two searches: the comparison and the index.
+ */
 const maxCorrectedJobs = 5_000
-/** No job whose id is older than this can still be inserted. Allows for clock differences and long transactions. */
+/**
+ * Maximum time from the creation of a job's id to the insertion of the job. Allows for clock differences and long
+ * transactions.
+ */
 const maxInsertDelay = sql`interval '3 hours'`
-/** Older changes in the queue, made while no worker ran, are found by the comparison of all jobs. */
+/**
+ * The visibility horizon is never older than this. The comparison of all jobs finds older changes in the queue, which
+ * were made while no worker ran.
+ */
 const maxHorizonAge = sql`interval '10 minutes'`
 
 const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
 
-/** The visibility horizon of the queue. pg-boss dates the end of a job by the start of its transaction. */
+/**
+ * The visibility horizon of the queue. In the queue, the end time of a job is the start time of the transaction that
+ * ended it.
+ */
 export const unseenSince = visibilityHorizon(sql`interval '1 second'`, maxHorizonAge)
 
 export interface ReconcilerOptions {
@@ -58,9 +73,9 @@ export interface ReconcilerOptions {
 
 /**
  * Creates the task that corrects `accepted.job` after something other than our workers has changed the queue: pg-boss's
- * own supervision, its dashboard, SQL by hand. Jobs that were canceled or failed in the queue are found by an index.
- * All other changes are found by comparing all jobs, {@link maxComparedJobs} each {@link compareIntervalMs}. The
- * workers take turns, so the cost does not grow with their number.
+ * own supervision, its dashboard, or SQL by hand. An index finds jobs that were canceled or failed in the queue. A
+ * comparison of all jobs finds all other changes: {@link maxComparedJobs} jobs are compared every
+ * {@link compareIntervalMs}. The workers take turns, so the cost does not grow with the number of workers.
  */
 export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): (since: Date) => Promise<void> {
   return async (since) => {
@@ -76,15 +91,15 @@ export function createReconciler({ database, boss, notifier, log }: ReconcilerOp
 }
 
 /**
- * Returns the jobs that seem to disagree with the queue: in the next part of all jobs, and among those that have ended
- * in the queue since the last time. Returns none when another worker has just compared.
+ * Returns the ids of jobs that seem to disagree with the queue. Looks at the next part of all jobs, and at the jobs
+ * that have ended in the queue since the last search. Returns no ids when another worker has just searched.
  */
 async function findDiscrepancies({ kysely }: Database, since: Date): Promise<string[]> {
   const horizon = sql`greatest(turn.visibility_horizon, now() - ${maxHorizonAge})`
   const { rows } = await sql<{ found: string[] }>`
     with turn as materialized (
       select ended_up_to, position, visibility_horizon from accepted.reconciliation
-      where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000}) for update skip locked
+      where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000}) ${rowLock.skip}
     ), job as materialized (
       select part.* from turn cross join lateral (
         select id, operation, status, attempt from accepted.job where id > turn.position
@@ -101,12 +116,12 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       cross join lateral ${endedInQueueSince(horizon, isPending, maxCorrectedJobs)} as recent
     ), part as (
       select
-        -- Where this part ends; null when it reaches the newest job.
+        -- The last id of this part; null when this part reaches the newest job.
         case
           when cardinality(wrong.ids) = ${maxCorrectedJobs} then wrong.ids[${maxCorrectedJobs}]
           else (select id from job order by id offset ${maxComparedJobs - 1})
         end as last,
-        -- Every job up to this id has ended, and no new one can have such an id.
+        -- Every job up to this id has ended, and no new job can have so low an id.
         case when turn.position = turn.ended_up_to then (
           select id from job
           where id < coalesce((select id from pending limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
@@ -118,7 +133,7 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       update accepted.reconciliation set
         visibility_horizon = case
           when (select count(*) from ended) < ${maxCorrectedJobs} then ${since}
-          else coalesce((select max(completed_on) from ended), visibility_horizon)
+          else coalesce((select max(ended_at) from ended), visibility_horizon)
         end,
         position = coalesce(part.last, part.ended_up_to, reconciliation.ended_up_to),
         ended_up_to = greatest(reconciliation.ended_up_to, part.ended_up_to),
@@ -139,7 +154,7 @@ interface WrongJob {
 }
 
 async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
-  // Skips locked jobs, because the transaction that has locked one is about to change it.
+  // Skips locked jobs. The transaction that has locked a job is about to change that job.
   const { rows } = await sql<WrongJob>`
     select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload
     from accepted.job ${joinQueueRow}

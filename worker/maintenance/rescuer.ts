@@ -1,10 +1,11 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
+import { rowLock } from '../../src/db/locks.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, deliveryName } from '../../src/operation.ts'
-import { type Claim, type ClaimedRow, claimOf } from '../../src/queue/claim.ts'
+import { type Claim, type ClaimedRow, claimedColumns, claimOf } from '../../src/queue/claim.ts'
 import { isAnotherHeartbeatMissing, orphanedJobs } from '../../src/queue/orphans.ts'
 import { writeAttempts, writeCanceled, writeFailed, writeRetried } from '../execution/job-status.ts'
 import { lockClaims } from '../execution/lock-claims.ts'
@@ -17,16 +18,18 @@ const workerLost: JobErrorColumn = {
 
 const workerCrashed: JobErrorColumn = {
   code: 'worker-crashed',
-  message: 'Several workers crashed while they ran the job; the last ones ran no other job',
+  message: 'Several workers crashed while they ran the job; the last two of them ran no other job',
 }
 
-/** A job fails after this many crashes: the first while other jobs ran too, the others while it ran alone. */
+/** A job fails after this many crashes: the first while other jobs ran too, the next two while the job ran alone. */
 const maxCrashes = 3
 
-/** A job fails after this many rescues, whether or not they count as crashes. */
+/** A job fails after this many rescues, even if the rescues do not count as crashes. */
 const maxRescues = 8
 
-/** Workers that die within this many seconds of each other are assumed to have a common cause, which is not the job. */
+/**
+ * If two workers die within this many seconds, both deaths are assumed to have the same cause, which is not the job.
+ */
 const commonCauseSeconds = 10
 
 /** How often the queue of an operation is searched for orphaned jobs, in milliseconds. */
@@ -42,13 +45,13 @@ export async function registerRescues({ kysely }: Database, names: readonly stri
 }
 
 /**
- * Rescues the jobs of dead workers: those that were killed or crashed, lost their connection, or were blocked by a
- * handler for longer than a heartbeat. These cases look alike from outside, and any of the worker's jobs may have
- * caused it. So no attempt is used up, and each job is quarantined: it runs again alone. A job fails when it crashes
- * two more workers while it runs alone, or after eight rescues. When another worker dies at the same time, the job is assumed not to be the
- * cause, and the crash does not count.
+ * Rescues the jobs of dead workers. A worker is dead when it was killed, has crashed, has lost its connection, or was
+ * blocked by a handler until its heartbeat was overdue. These cases look alike from outside, and any job of the worker
+ * may be the cause. So the rescue uses up no attempt, and each job is quarantined: it runs again alone. A job fails
+ * when it crashes two more workers while it runs alone, or after eight rescues. A crash does not count when another
+ * worker dies at the same time, because then the job is assumed not to be the cause.
  *
- * The runtime calls it when a poll says that a rescue is due and this worker's own connection is stable.
+ * The runtime calls this function when a poll says that a rescue is due and this worker's own connection is stable.
  *
  * @param workers the operations of this process
  */
@@ -76,8 +79,8 @@ interface OrphanRow extends ClaimedRow {
 }
 
 /**
- * Finds jobs whose heartbeat is overdue. Each operation is searched once per interval, by whichever worker comes first,
- * so the cost does not grow with the number of workers.
+ * Finds jobs whose heartbeat is overdue. In each interval, only one worker searches the queue of an operation, so the
+ * cost does not grow with the number of workers.
  */
 async function findOrphans({ kysely }: Database, workers: readonly OperationWorker[]): Promise<OrphanRow[]> {
   const names = workers.map(({ operation }) => operation.name)
@@ -87,11 +90,11 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
       where operation in (
         select operation from accepted.rescue
         where operation = any(${names}) and checked_at < now() - make_interval(secs => ${rescueIntervalMs / 1000})
-        for update skip locked
+        ${rowLock.skip}
       )
       returning operation
     )
-    select name, id, retry_count as "retryCount", data
+    select name, ${claimedColumns}
     from unnest(
       ${names}::text[],
       ${workers.map(({ operation }) => operation.heartbeatSeconds)}::integer[]
@@ -129,9 +132,9 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
 
 /**
  * Puts jobs into quarantine and counts the crashes of their workers. A crash does not count when it seems to have a
- * common cause: another worker has missed its heartbeats too, or another job was quarantined in the last few seconds.
- * Jobs that were quarantined together with this job's previous crash are ignored, because the same worker held them.
- * Webhook deliveries are our own code and are not quarantined.
+ * common cause with another crash: another job has missed its heartbeats too, or was quarantined in the last 10
+ * seconds. Jobs that were quarantined at the same time as this job's previous crash are ignored, because the same
+ * worker held them. Webhook deliveries are our own code and are not quarantined.
  */
 async function quarantineAndCountCrashes(
   worker: OperationWorker,

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
+import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import { transact } from '../../src/db/transaction.ts'
@@ -12,7 +13,7 @@ import type { Schedule } from '../../src/schedule.ts'
 import { assertPayload, findMismatch } from '../../src/validation.ts'
 import { decide, nextOccurrence } from './occurrences.ts'
 
-/** The schedules of a worker, and what it needs to run them. */
+/** The schedules of a worker, and what the worker needs to fire them. */
 export interface SchedulerContext {
   database: Database
   boss: PgBoss
@@ -21,11 +22,11 @@ export interface SchedulerContext {
 }
 
 /**
- * Writes the defined schedules to `accepted.schedule`. Runs when a worker starts, and repeatedly after that: when two
- * releases run, a worker of the older one may have started last and written its own definitions.
+ * Writes the defined schedules to `accepted.schedule`. Runs when a worker starts, and every minute after that: while
+ * two releases run, a worker of the older release may start last and write its old definitions.
  *
  * @returns the names of the schedules that have no occurrence left
- * @throws TypeError naming the schedule whose expression or time zone is invalid
+ * @throws TypeError that names the schedule whose expression or time zone is invalid
  */
 export async function writeSchedules({ database, boss, schedules }: SchedulerContext): Promise<string[]> {
   if (schedules.size === 0) return []
@@ -34,7 +35,7 @@ export async function writeSchedules({ database, boss, schedules }: SchedulerCon
   const { now } = rows[0] as { now: Date }
   const next = defined.map((schedule) => nextOccurrence(boss, schedule, now))
   const column = (value: (schedule: Schedule) => string) => defined.map(value)
-  // An unchanged schedule keeps its next occurrence, which may be a missed one.
+  // An unchanged schedule keeps its next occurrence, even if that occurrence was missed.
   await sql`
     insert into accepted.schedule as stored (name, operation, expression, timezone, next_at)
     select name, operation, expression, timezone, next_at
@@ -59,9 +60,10 @@ export async function writeSchedules({ database, boss, schedules }: SchedulerCon
 }
 
 /**
- * Deletes schedules that are no longer defined. Two kinds are kept until their next occurrence is 7 days overdue:
- * schedules of unknown operations, which may belong to another app in the same database, and paused ones, which a newer
- * release may define and must find paused.
+ * Deletes schedules that are no longer defined. Two kinds of schedules are kept until their next occurrence is 7 days
+ * overdue:
+ * - schedules of unknown operations, because they may belong to another app in the same database
+ * - paused schedules, because a newer release may define them and must find them paused
  */
 export async function deleteObsoleteSchedules(
   { database, schedules }: SchedulerContext,
@@ -77,7 +79,7 @@ export async function deleteObsoleteSchedules(
 /**
  * Checks the payloads of schedules. A payload that a function returns is only checked when its schedule fires.
  *
- * @throws TypeError naming the schedule whose payload does not match the schema of its operation
+ * @throws TypeError that names the schedule whose payload does not match the schema of its operation
  */
 export function assertSchedulePayloads(schedules: ReadonlyMap<string, Schedule>): void {
   for (const { name, operation, payload } of schedules.values()) {
@@ -120,16 +122,20 @@ async function findDue({ database, schedules }: SchedulerContext): Promise<strin
   return rows.map(({ name }) => name)
 }
 
-/** @returns whether an occurrence was due; the next one may be due as well */
+/**
+ * Fires one due occurrence of a schedule.
+ *
+ * @returns whether an occurrence was due; then the next occurrence may be due too
+ */
 async function fire({ database, boss }: SchedulerContext, schedule: Schedule, notifier: Notifier): Promise<boolean> {
   const { name, expression, timezone, operation } = schedule
   const { isDue, job } = await transact(database, async (trx) => {
-    // No row: another worker is firing it, or another release has changed its definition.
+    // There is no row when another worker is firing the schedule, or another release has changed its definition.
     const { rows } = await sql<{ due: Date; now: Date; paused: boolean }>`
       select next_at as due, now(), paused from accepted.schedule
       where name = ${name} and operation = ${operation.name} and expression = ${expression} and timezone = ${timezone}
         and next_at <= now()
-      for update skip locked`.execute(trx)
+      ${rowLock.skip}`.execute(trx)
     const [row] = rows
     if (!row) return { isDue: false }
     const { fire: at = null, next } = decide(boss, schedule, row)
@@ -148,7 +154,10 @@ async function fire({ database, boss }: SchedulerContext, schedule: Schedule, no
   return isDue
 }
 
-/** The idempotency key lets the worker deduplicate occurrences when `next_at` has been set back by hand. */
+/**
+ * Creates the job of an occurrence. If `next_at` was set back by hand, the same occurrence fires twice. The workers
+ * then deduplicate its jobs by the idempotency key.
+ */
 function createJob({ name, operation, payload, principal }: Schedule, at: Date): NewJob {
   const value = typeof payload === 'function' ? payload(new Date(at)) : payload
   assertPayload(operation, value)

@@ -8,7 +8,8 @@ export interface Watchdog {
 
 const tickIntervalMs = 1_000
 
-// Source text instead of a file, because the path of a file would differ between the build and the sources.
+// The thread gets source text instead of a file, because the path of a file would differ between the build and the
+// sources.
 const source = `
   const { workerData: { ticks, maxBlockedMs } } = require('node:worker_threads')
   let lastTicks = 0
@@ -17,21 +18,21 @@ const source = `
   setInterval(() => {
     const now = performance.now()
     const current = Atomics.load(ticks, 0)
-    // If this thread has not run either, the whole process was suspended.
+    // If this thread has not run either, the whole process was suspended, and no handler has blocked the event loop.
     if (current !== lastTicks || now - checkedAt > 3 * ${tickIntervalMs}) tickedAt = now
     lastTicks = current
     checkedAt = now
     if (now - tickedAt < maxBlockedMs) return
-    require('node:fs').writeSync(2, 'error: A handler has blocked the event loop for ' + maxBlockedMs / 1000 + ' s. The worker is killed, so that its jobs can run elsewhere. Run a perform that computes for long in a child process: see the option isolate.\\n')
+    require('node:fs').writeSync(2, 'error: A handler has blocked the event loop for ' + maxBlockedMs / 1000 + ' s. The worker is killed, so that its jobs can run elsewhere. Run long computations in a child process: see the option isolate.\\n')
     process.kill(process.pid, 'SIGKILL')
   }, ${tickIntervalMs})`
 
 /**
- * Kills the process when its event loop has been blocked for too long: an endless loop in one handler stops all other
- * jobs, and the worker cannot notice. Use it only in a process that a supervisor restarts. Does nothing while a
- * debugger is attached.
+ * Kills the process when its event loop has been blocked for too long. An endless loop in one handler stops all other
+ * jobs, and a blocked worker cannot detect this itself. Use the watchdog only in a process that a supervisor restarts.
+ * Does nothing while a debugger is attached.
  *
- * @param maxBlockedMs in milliseconds
+ * @param maxBlockedMs how long the event loop may be blocked, in milliseconds
  */
 export function startWatchdog(maxBlockedMs: number): Watchdog {
   // A breakpoint blocks the event loop as well.

@@ -27,21 +27,27 @@ const hour = 60 * minute
 const day = 24 * hour
 
 /** The delay before each retry, in seconds. */
-const retryDelays = [5, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, day]
+const retryDelaysSeconds = [5, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, day]
 
 /** Deliveries mostly wait for their endpoint, so many can run at the same time. */
-const concurrency = 50
+const maxConcurrentDeliveries = 50
 
 /** Creates the handler that notifies a webhook endpoint of a job's outcome (Standard Webhooks, CloudEvents 1.0). */
 export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<typeof deliverWebhook> {
   return {
-    concurrency,
+    concurrency: maxConcurrentDeliveries,
     async perform(job) {
       const target = await findEnabledTarget(options, job)
       const endedJob = await readJob(options.db, job.payload.jobId)
       if (!endedJob) throw new JobFailed('job-expired', 'The record of the job has expired')
       const { headers, body } = HTTP.structured(toCloudEvent(endedJob, options.origin))
-      const { status, retryAfter } = await send(options, job, target, headers as Record<string, string>, body as string)
+      const { status, retryAfter } = await sendDelivery(
+        options,
+        job,
+        target,
+        headers as Record<string, string>,
+        body as string,
+      )
       if (status >= 200 && status <= 299) return
       if (status === 410) await disable(options, job)
       throw new AttemptFailed('endpoint-refused', `The endpoint answered ${status}`, retryDelay(job, retryAfter))
@@ -57,9 +63,10 @@ async function findEnabledTarget({ db }: DeliveryOptions, { payload }: Delivery)
 }
 
 /**
- * Signs and posts a delivery. Its id stays the same over attempts and redrives, so that the endpoint can deduplicate.
+ * Signs and posts a delivery. The id of the delivery stays the same in all attempts and redrives, so that the endpoint
+ * can detect duplicates.
  */
-async function send(
+async function sendDelivery(
   { allow }: DeliveryOptions,
   job: Delivery,
   { url, secrets }: DeliveryTarget,
@@ -90,23 +97,29 @@ function describe(error: Error): [code: string, message: string] {
   if (/ is not allowed\. Because/.test(error.message)) {
     return ['address-refused', 'The endpoint has a private address that WEBHOOK_ALLOW does not contain']
   }
-  // The error of a host with several addresses has no message.
+  // When a host has several addresses and none of them can be reached, the error has no message.
   return ['endpoint-unreachable', error.message || `${errorCode(error)}`]
 }
 
-// 410 Gone is likely to be permanent (RFC 9110, section 15.5.11).
+// Disables an endpoint that answered 410 Gone. This status is likely to be permanent (RFC 9110, section 15.5.11).
 async function disable({ db }: DeliveryOptions, { payload }: Delivery): Promise<never> {
   await db.transaction().execute((trx) => disableEndpoint(trx, payload.endpointId, 'The endpoint answered 410 Gone'))
   throw new JobFailed('endpoint-gone', 'The endpoint answered 410 Gone and is now disabled')
 }
 
-/** Returns the seconds before the next attempt. The jitter of 10 % keeps deliveries from retrying all at once. */
+/**
+ * Returns the pause before the next attempt, in seconds. The jitter of 10 % spreads deliveries that would otherwise
+ * retry at the same time.
+ */
 function retryDelay({ attempt }: Delivery, retryAfter = 0): number {
-  const delay = retryDelays[attempt - 1] ?? day
+  const delay = retryDelaysSeconds[attempt - 1] ?? day
   return Math.max(delay * (0.9 + 0.2 * Math.random()), retryAfter)
 }
 
-/** Parses Retry-After (RFC 9110, section 10.2.3) to seconds, at most a day; 0 when it is absent or invalid. */
+/**
+ * Parses a Retry-After header (RFC 9110, section 10.2.3). Returns seconds, at most a day; 0 when the header is absent
+ * or invalid.
+ */
 function parseRetryAfter(value: string | undefined): number {
   if (value === undefined) return 0
   const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000

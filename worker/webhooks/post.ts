@@ -7,14 +7,14 @@ import { RequestFilteringHttpAgent, RequestFilteringHttpsAgent } from 'request-f
 /** How long a request may take, from the DNS lookup to the end of the response. */
 export const postTimeoutMs = 15_000
 
-/** The body of the response is not used. The connection is closed after this many bytes. */
+/** The body of the response is not used. After this many bytes of the body, the connection is closed. */
 const maxResponseBytes = 16 * 1024
 
 export interface PostRequest {
   url: string
   headers: Record<string, string>
   body: string
-  /** Private addresses that may be called. */
+  /** Private addresses that the request may go to. */
   allow: BlockList
   signal: AbortSignal
 }
@@ -25,8 +25,9 @@ export interface PostResponse {
 }
 
 /**
- * Posts to a URL that a client has registered. Refuses addresses that are not public, whatever name or notation leads
- * to them, before it opens a connection. Does not follow redirects.
+ * Posts to a URL that a client has registered. Before it opens a connection, it refuses an address that is neither
+ * public nor in `allow`. It checks the resolved address, so the host name and the notation do not matter. It does not
+ * follow redirects.
  *
  * @throws Error when the address is refused or there is no response
  */
@@ -42,7 +43,8 @@ export function post({ url, headers, body, allow, signal }: PostRequest): Promis
     request.on('error', reject)
     request.on('close', () => reject(new Error('The endpoint closed the connection')))
     request.on('response', (response) => {
-      // The status alone decides. If this waited for the body, a worker that stops meanwhile would lose the status.
+      // Does not wait for the body, because only the status matters. If the worker stopped during the wait, the status
+      // would be lost.
       resolve({ status: response.statusCode as number, headers: response.headers })
       let length = 0
       response.on('data', (chunk: Buffer) => {
@@ -56,9 +58,9 @@ export function post({ url, headers, body, allow, signal }: PostRequest): Promis
 }
 
 /**
- * Makes the request options that refuse private addresses. Each request gets its own agent, because a socket that was
- * allowed for one endpoint must not serve another. The agent gets single addresses, not networks: it prints a warning
- * when it compares an IPv4 address with an IPv6 network, or the reverse.
+ * Makes the request options that refuse private addresses. Each request gets its own agent, so that a socket that was
+ * allowed for one endpoint is never used for another endpoint. The agent gets single addresses instead of networks,
+ * because it prints a warning when it compares an IPv4 address with an IPv6 network, or the reverse.
  */
 function filterAddresses(protocol: string, host: string, allow: BlockList) {
   const allowIPAddressList: string[] = []

@@ -3,9 +3,10 @@ import { subprotocol } from '../streams/websocket.ts'
 import { JobEvent } from './openapi.ts'
 
 /**
- * Returns the AsyncAPI document, which describes the events of jobs over server-sent events, WebSocket and webhooks.
+ * Returns the AsyncAPI document. It describes the job events that clients receive over server-sent events, WebSocket
+ * and webhooks.
  *
- * @param origin scheme and host of the API
+ * @param origin the scheme and host of the API
  */
 export function describeEvents(origin: string): object {
   const { protocol, host } = new URL(origin)
@@ -21,8 +22,8 @@ export function describeEvents(origin: string): object {
       http: { host, protocol: protocol.slice(0, -1) },
       websocket: { host, protocol: protocol === 'https:' ? 'wss' : 'ws' },
     },
-    channels,
-    operations,
+    channels: asyncApiChannels,
+    operations: asyncApiOperations,
     components: { securitySchemes, messages, schemas },
   }
 }
@@ -36,38 +37,40 @@ const channel = (address: string | undefined, description: string, messageNames:
   ...more,
 })
 
-const channels = {
+const asyncApiChannels = {
   job: channel(
     '/jobs/{id}/events',
-    'The changes of one job until it ends. Last-Event-ID, or the parameter lastEventId, resumes the stream. A client ' +
-      'that has received the final event gets 204.',
+    'The changes of one job, until the job ends. To resume the stream, send Last-Event-ID or the query parameter ' +
+      'lastEventId. A client that has already received the final event gets 204.',
     ['status', 'progress'],
     { servers: [ref('servers/http')], parameters: { id: { description: 'The id of the job' } } },
   ),
   jobs: channel(
     '/events',
-    'The changes of all jobs of the caller. Starts with the newest 100 jobs, or resumes after Last-Event-ID.',
+    'The changes of all jobs of the caller. The stream starts with the newest 100 jobs. With a recent Last-Event-ID, ' +
+      'it resumes after that event instead.',
     ['status', 'progress'],
     { servers: [ref('servers/http')] },
   ),
   socket: channel(
     '/events',
-    `A WebSocket with the subprotocol ${subprotocol}: one CloudEvent per text frame, about the jobs that the client ` +
-      'subscribes to, or about all its jobs while it has no subscription.',
+    `A WebSocket with the subprotocol ${subprotocol}. Each text frame contains one CloudEvent. A client without ` +
+      'subscriptions receives the changes of all its jobs. A client with subscriptions receives only the changes of ' +
+      'the subscribed jobs.',
     ['jobEvent', 'subscription', 'error'],
     { servers: [ref('servers/websocket')], bindings: { ws: { method: 'GET' } } },
   ),
   webhook: channel(undefined, 'A registered endpoint, which is notified when a job ends.', ['jobEnded']),
 }
 
-const operation = (action: 'send' | 'receive', channelName: keyof typeof channels, summary: string) => ({
+const operation = (action: 'send' | 'receive', channelName: keyof typeof asyncApiChannels, summary: string) => ({
   action,
   summary,
   channel: ref(`channels/${channelName}`),
   security: [ref(`components/securitySchemes/${channelName === 'webhook' ? 'signature' : 'bearer'}`)],
 })
 
-const operations = {
+const asyncApiOperations = {
   sendJobEvents: operation('send', 'job', 'Sends the changes of a job'),
   sendAllEvents: operation('send', 'jobs', 'Sends the changes of all jobs of the caller'),
   sendSocketEvents: {
@@ -75,19 +78,19 @@ const operations = {
     messages: [ref('channels/socket/messages/jobEvent'), ref('channels/socket/messages/error')],
   },
   receiveSubscriptions: {
-    ...operation('receive', 'socket', 'Selects the jobs'),
+    ...operation('receive', 'socket', 'Receives the ids of the jobs that the client selects'),
     messages: [ref('channels/socket/messages/subscription')],
   },
   sendWebhooks: operation('send', 'webhook', 'Notifies an endpoint that a job has ended'),
 }
 
 const securitySchemes = {
-  bearer: { type: 'http', scheme: 'bearer', description: 'An API key, if the API has any' },
+  bearer: { type: 'http', scheme: 'bearer', description: 'An API key. Not needed while no API key exists.' },
   signature: {
     type: 'httpApiKey',
     name: 'webhook-signature',
     in: 'header',
-    description: 'A signature as Standard Webhooks specifies; verify it with the secret of the endpoint',
+    description: 'A signature as Standard Webhooks specifies. Verify it with the secret of the endpoint.',
   },
 }
 
@@ -98,13 +101,14 @@ const messages = {
   status: {
     title: 'The status of a job after a change',
     contentType: sse,
-    description: 'The id of the event is the sequence of the job; on /events it is an opaque cursor.',
+    description:
+      'On /jobs/{id}/events, the id of the event is the sequence of the job. On /events, it is an opaque cursor.',
     payload: ref('components/schemas/Job'),
   },
   progress: {
     title: 'The progress of a running job',
     contentType: sse,
-    description: 'On /events it also carries the id of the job.',
+    description: 'On /events, the event also contains the id of the job.',
     payload: ref('components/schemas/Progress'),
   },
   jobEvent: {
@@ -115,14 +119,22 @@ const messages = {
   jobEnded: {
     title: 'The status of a job that has ended, as a CloudEvent',
     contentType: cloudEvent,
-    description: 'Signed as Standard Webhooks specifies. All attempts of a delivery have the same id.',
+    description:
+      'The request is signed as Standard Webhooks specifies. All attempts of a delivery have the same webhook-id.',
     headers: {
       type: 'object',
       required: ['webhook-id', 'webhook-timestamp', 'webhook-signature'],
       properties: {
         'webhook-id': { type: 'string', description: 'The id of the delivery' },
-        'webhook-timestamp': { type: 'string', pattern: '^[0-9]+$', description: 'Seconds since 1970' },
-        'webhook-signature': { type: 'string', description: 'One or more `v1,<base64>`, separated by spaces' },
+        'webhook-timestamp': {
+          type: 'string',
+          pattern: '^[0-9]+$',
+          description: 'The time of the attempt, in seconds since 1970',
+        },
+        'webhook-signature': {
+          type: 'string',
+          description: 'One or more signatures like `v1,<base64>`, separated by spaces',
+        },
       },
     },
     payload: ref('components/schemas/JobEnded'),
@@ -132,7 +144,7 @@ const messages = {
     payload: ref('components/schemas/Subscription'),
   },
   error: {
-    title: 'The answer to a message that cannot be served',
+    title: 'The answer to an invalid message or to a failed subscription',
     contentType: cloudEvent,
     payload: ref('components/schemas/Error'),
   },
@@ -156,7 +168,7 @@ const schemas = {
     required: ['type', 'data'],
     properties: {
       type: { const: 'error' },
-      subject: { type: 'string', description: 'The id in the message of the client' },
+      subject: { type: 'string', description: 'The job id of the failed subscription' },
       data: {
         type: 'object',
         properties: {

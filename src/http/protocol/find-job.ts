@@ -10,7 +10,7 @@ export const JobParams = Type.Object({ id: Type.String({ description: 'The id of
 export type JobRequest = FastifyRequest<{ Params: { id: string } }>
 
 /**
- * Finds the job that the request's path names.
+ * Finds the job whose id is in the path of a request.
  *
  * @throws ProblemError not-found, job-expired
  */
@@ -21,5 +21,6 @@ export async function findRequestedJob({ database }: Service, { params, principa
   return found.job
 }
 
-/** One error for both cases, so that it does not reveal whether another principal has this job. */
-export const jobNotFound = () => new ProblemError('not-found', 'There is no such job, or it is not yours')
+/** Creates the error for an unknown job and for another principal's job. Clients cannot tell these cases apart. */
+export const jobNotFound = () =>
+  new ProblemError('not-found', 'There is no job with this id, or it belongs to another principal')

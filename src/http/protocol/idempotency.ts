@@ -7,16 +7,16 @@ import type { Service } from '../service.ts'
 import { headerLines } from './headers.ts'
 import { pathOf } from './problem.ts'
 
-/** The key of a request, and the fingerprint that a repetition must match. */
+/** The idempotency key of a request and its fingerprint. A repeated request must have the same fingerprint. */
 export interface Idempotency {
   key: string
   fingerprint: Buffer
 }
 
 /**
- * Reads the Idempotency-Key of a request.
+ * Reads the Idempotency-Key of a request and computes its fingerprint. Returns undefined if there is no key.
  *
- * @param options.includeBody whether the fingerprint depends on the body
+ * @param options.includeBody whether the fingerprint includes the body
  * @throws ProblemError invalid-idempotency-key
  */
 export function idempotencyOf(request: FastifyRequest, options: { includeBody: boolean }): Idempotency | undefined {
@@ -36,14 +36,14 @@ export function idempotencyOf(request: FastifyRequest, options: { includeBody: b
 }
 
 /**
- * Reads the job of an earlier request with the same key.
+ * Reads the job that an earlier request with the same idempotency key created.
  *
- * @throws ProblemError idempotency-key-locked, if the job's record expires at this moment
+ * @throws ProblemError idempotency-key-locked, if the record of the job expired after the key was looked up
  */
 export async function findReplayedJob({ database }: Service, id: string, principal: string): Promise<Job> {
   const found = await findJob(database.kysely, id, principal)
   if (typeof found === 'string') {
-    throw new ProblemError('idempotency-key-locked', 'The job of this Idempotency-Key is about to expire', {
+    throw new ProblemError('idempotency-key-locked', 'The job for this Idempotency-Key has just expired', {
       retryAfterSeconds: 1,
     })
   }
@@ -53,7 +53,7 @@ export async function findReplayedJob({ database }: Service, id: string, princip
 // W3C Trace Context, section 3.2.2.
 const traceparentPattern = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
-/** The `traceparent` header of a request; undefined if it is absent or malformed. */
+/** Reads the header `traceparent` of a request. Returns undefined if it is absent or malformed. */
 export function traceparentOf({ headers }: FastifyRequest): string | undefined {
   const { traceparent } = headers
   return typeof traceparent === 'string' && traceparentPattern.test(traceparent) ? traceparent : undefined

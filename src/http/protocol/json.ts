@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 
-/** Enough for ordinary bodies, and not too much for code that walks a body recursively. */
+/** Ordinary bodies have fewer levels. Recursive code can process this many levels without a stack overflow. */
 const maxDepth = 100
 
 const maxViolations = 100
@@ -9,16 +9,21 @@ const maxViolations = 100
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /**
- * Parses JSON bodies strictly. It refuses other encodings than UTF-8, members that would change a prototype, and values
- * that match a JSON schema but that Postgres rejects or changes: `\u0000`, lone surrogates and numbers beyond the range of
- * a double (PostgreSQL manual, 8.14). A number with too many digits for a double is rounded (RFC 8259, section 6).
+ * Parses JSON bodies strictly. Refuses:
+ * - encodings other than UTF-8
+ * - members that would change a prototype
+ * - values that Postgres rejects or changes (PostgreSQL manual, 8.14): `\u0000`, lone surrogates and numbers beyond the
+ *   range of a double
+ * - values that are nested too deeply
+ *
+ * A number with too many digits for a double is rounded (RFC 8259, section 6).
  */
 export function parseJsonStrictly(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error')
-  // Fastify's default parsers also accept text/plain.
+  // Removes Fastify's default parsers, because they also accept text/plain.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    // Some clients send a Content-Type although there is no body.
+    // Some clients send a Content-Type with a DELETE request that has no body.
     if (request.method === 'DELETE' && body.length === 0) return done(null, undefined)
     let text: string
     try {
@@ -38,7 +43,7 @@ export function parseJsonStrictly(app: FastifyInstance): void {
 export function ignoreBodies(scope: FastifyInstance): void {
   scope.removeAllContentTypeParsers()
   scope.addContentTypeParser('*', (_request, _payload, done) => done(null))
-  // Fastify would answer 415 for a malformed Content-Type.
+  // Without this hook, Fastify would answer 415 for a malformed Content-Type.
   scope.addHook('onRequest', async ({ headers }) => {
     delete headers['content-type']
   })
@@ -58,8 +63,8 @@ interface Node {
 }
 
 /**
- * Finds the values and member names that Postgres cannot store unchanged, at most 100. It does not use recursion, so a
- * deeply nested document cannot exhaust the stack.
+ * Finds at most 100 values and member names that Postgres cannot store unchanged. The search is not recursive, so a
+ * deeply nested document causes no stack overflow.
  */
 export function findUnstorable(document: unknown): Violation[] {
   const violations: Violation[] = []

@@ -6,25 +6,26 @@ import { problemMediaType, toProblem } from './problem.ts'
 
 const maxHeaderFields = 100
 
-/** How long a request may take to arrive completely. */
+/** A request must arrive completely within this time. */
 const requestTimeoutMs = 30_000
 
-/** Options of Node's HTTP server. Its default limit of 16 KiB for the header section also applies. */
+/** Options of Node's HTTP server. Node's default limit for the headers, 16 KiB in total, also applies. */
 export const requestLimits = {
   requestTimeout: requestTimeoutMs,
   http: {
-    // The default is longer than requestTimeout. Node would then wait that long for the body.
+    // Node applies the longer of the two timeouts to the whole request. The default of headersTimeout is 60 s.
     headersTimeout: requestTimeoutMs,
     connectionsCheckingInterval: 5_000,
-    // A client that offers another protocol, such as HTTP/2, is served over HTTP/1.1 (RFC 9110, section 7.8).
+    // The server upgrades a connection only to WebSocket. If a client offers another protocol, such as HTTP/2, the
+    // server ignores the offer and answers over HTTP/1.1 (RFC 9110, section 7.8).
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   },
   clientErrorHandler: answerClientError,
 } satisfies FastifyHttpOptions<Server>
 
 /**
- * Refuses requests with too many header fields. Node's own limit would silently drop the fields above it, perhaps the
- * Idempotency-Key.
+ * Refuses requests with too many header fields. Node's own limit would silently drop the extra fields, and the
+ * Idempotency-Key might be one of them.
  */
 export function limitHeaders(app: FastifyInstance): void {
   app.addHook('onRequest', ({ raw }, _reply, done) => {

@@ -3,24 +3,24 @@ import type { Job } from '../../jobs/job.ts'
 import { type Monitor, monitorPath, resultPath, retryAfterSeconds, toMonitor } from '../../jobs/monitor.ts'
 import type { Service } from '../service.ts'
 
-/** Returns the monitor representation of a job, with links for the origin of the request. */
+/** Returns the monitor document of a job. Its links are absolute URLs. */
 export const monitorOf = (service: Service, request: FastifyRequest, job: Job): Monitor =>
   toMonitor(job, service.originOf(request), service.estimates.of(job))
 
-/** Returns the `Retry-After` header of a pending job; no header for a job that has ended. */
+/** Returns the header `Retry-After` for a pending job. Returns no header for a job that has ended. */
 export function retryAfterOf({ estimates }: Service, job: Job): Record<string, number> {
   const seconds = retryAfterSeconds(job, estimates.of(job))
   return seconds === undefined ? {} : { 'retry-after': seconds }
 }
 
-/** Sets the status 202 and the headers that lead to the job. */
+/** Sets the HTTP status 202 and the headers that link to the job. */
 export function linkToJob(service: Service, reply: FastifyReply, job: Job): FastifyReply {
   const origin = service.originOf(reply.request)
   return reply.code(202).headers({
     'operation-location': origin + monitorPath(job.id),
     'content-location': origin + monitorPath(job.id),
     location: origin + resultPath(job.id),
-    // A 202 always has Retry-After, even if a replay finds that the job has ended.
+    // The default for a job that has ended. A repeated request gets a 202 for such a job.
     'retry-after': 1,
     ...retryAfterOf(service, job),
     'cache-control': 'no-store',

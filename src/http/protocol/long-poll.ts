@@ -4,16 +4,16 @@ import type { Service } from '../service.ts'
 
 export interface LongPollOptions {
   jobId: string
-  /** How long to wait at most. */
+  /** The maximum time to wait for the job. */
   seconds: number
-  /** Reads the job's current version. Called once, after the watch has started. */
+  /** Reads the current version of the job. It is called once, after the watch has started. */
   read: () => Promise<Job>
-  /** Whether to answer now. */
+  /** Returns whether the wait can end with this version of the job. */
   isReady: (job: Job) => boolean
 }
 
 /**
- * Waits until the job is ready, the time is over, the client has disconnected or the process is draining.
+ * Waits until `isReady` returns true, the time is over, the client disconnects or the server starts to close.
  *
  * @returns the newest known version of the job
  */
@@ -36,7 +36,7 @@ export async function longPoll(
   })
   const timer = setTimeout(stop, seconds * 1000)
   draining.addEventListener('abort', stop)
-  // Node emits no 'close' if the client has already disconnected.
+  // If the client has already disconnected, Node emits no 'close' event.
   if (reply.raw.destroyed) stop()
   else reply.raw.once('close', stop)
   try {

@@ -2,11 +2,13 @@ import type { SwaggerOptions } from '@fastify/swagger'
 import Type, { type TSchema } from 'typebox'
 import { Monitor } from '../../jobs/monitor.ts'
 
-/** A CloudEvent in JSON with the status of a job. */
+/** A CloudEvent in JSON that contains the status of a job. */
 export const JobEvent = Type.Object(
   {
     specversion: Type.Literal('1.0'),
-    id: Type.String({ description: 'The job id and its sequence: the same status always has the same id' }),
+    id: Type.String({
+      description: 'The job id and the sequence of the job. Use it to detect an event that arrives twice.',
+    }),
     source: Type.String({ format: 'uri-reference' }),
     type: Type.Enum(['job.queued', 'job.running', 'job.succeeded', 'job.failed', 'job.canceled']),
     subject: Type.String({ format: 'uuid', description: 'The id of the job' }),
@@ -25,7 +27,7 @@ const parameter = (name: string, description: string, schema: object = { type: '
   schema,
 })
 
-/** The request that a webhook endpoint receives when a job has ended, signed as Standard Webhooks specifies. */
+/** The request that a webhook endpoint receives when a job has ended. It is signed as Standard Webhooks specifies. */
 export const jobEnded = {
   post: {
     operationId: 'jobEnded',
@@ -33,20 +35,23 @@ export const jobEnded = {
     tags: ['webhooks'],
     security: [],
     parameters: [
-      parameter('webhook-id', 'The id of the delivery, the same for all attempts; use it to deduplicate'),
+      parameter(
+        'webhook-id',
+        'The id of the delivery. All its attempts have the same id. Use it to detect duplicates.',
+      ),
       parameter('webhook-timestamp', 'The time of this attempt, in seconds since 1970', { type: 'integer' }),
-      parameter('webhook-signature', 'One signature per active secret, separated by spaces'),
+      parameter('webhook-signature', 'One signature for each active secret, separated by spaces'),
     ],
     requestBody: { required: true, content: { 'application/cloudevents+json': { schema: JobEvent } } },
     responses: {
       '2XX': { description: 'The event was received. The endpoint may process it later.' },
-      410: { description: 'The endpoint wants no more events. It is disabled.' },
-      default: { description: 'The event was not received. It is sent again later, no earlier than Retry-After.' },
+      410: { description: 'The endpoint wants no more events. The API disables the endpoint.' },
+      default: { description: 'The event was not received. The API sends it again later, and respects Retry-After.' },
     },
   },
 }
 
-/** OpenAPI links from a job to the requests about it. */
+/** OpenAPI links from a job to the requests that read, cancel or retry it. */
 export const jobLinks = {
   status: link('getJob', 'The status of the job'),
   result: link('getJobResult', 'The result of the job'),
@@ -59,7 +64,7 @@ function link(operationId: string, description: string) {
   return { operationId, description, parameters: { id: '$response.body#/id' } }
 }
 
-/** The parts of the OpenAPI document that do not come from routes. */
+/** The parts of the OpenAPI document that are not generated from routes. */
 export const documentOptions: SwaggerOptions = {
   openapi: {
     openapi: '3.1.0',
@@ -67,8 +72,8 @@ export const documentOptions: SwaggerOptions = {
       title: 'API',
       version: '1',
       description:
-        'A request that starts work is stored as a job and then answered with `202 Accepted`. `Location` is the URL of ' +
-        'the result, `Operation-Location` the URL of the status. Events are described at /asyncapi.json.',
+        'A request that starts work is stored as a job and then answered with `202 Accepted`. `Location` is the URL ' +
+        'of the result. `Operation-Location` is the URL of the status. Events are described at /asyncapi.json.',
     },
     tags: [
       { name: 'operations', description: 'Requests that start a job' },
@@ -86,10 +91,10 @@ export const documentOptions: SwaggerOptions = {
     ('openapiObject' in document ? hoistSchemas(correctDocument(document.openapiObject)) : {}) as never,
 }
 
-/** Adds what @fastify/swagger omits, and corrects what it gets wrong. */
+/** Adds the parts that @fastify/swagger leaves out, and corrects its mistakes. */
 function correctDocument<Document extends { paths?: object }>(document: Document): Document {
   const paths = (document.paths ?? {}) as Record<string, Record<string, { callbacks?: object; requestBody?: object }>>
-  // OpenAPI describes the calls of an endpoint as callbacks of the request that registers it.
+  // In OpenAPI, the requests to a webhook endpoint are callbacks of the request that registers the endpoint.
   const callback = { post: { ...jobEnded.post, operationId: 'deliverWebhook' } }
   Object.assign(paths['/webhooks']?.post ?? {}, { callbacks: { jobEnded: { '{$request.body#/url}': callback } } })
   for (const { delete: operation } of Object.values(paths)) {
@@ -98,12 +103,12 @@ function correctDocument<Document extends { paths?: object }>(document: Document
   return document
 }
 
-/** Titles of the schemas that become components, so that types generated from the document have names. */
+/** The titles of the schemas that become components. Code generators use these titles as type names. */
 const componentTitles: readonly string[] = [
   ...['Job', 'Jobs', 'JobEvent', 'Problem', 'JobProblem', 'WebhookEndpoint', 'WebhookEndpointWithSecret'],
 ]
 
-/** Moves the schemas that are named in {@link componentTitles} to the components. */
+/** Moves the schemas whose title is in {@link componentTitles} to the components. */
 function hoistSchemas<Document extends object>(document: Document): Document {
   const schemas: Record<string, object> = {}
   const walk = (value: unknown): unknown => {

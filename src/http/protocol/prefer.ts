@@ -2,26 +2,27 @@ import type { FastifyRequest } from 'fastify'
 
 /** The supported preferences of a request (RFC 7240). */
 export interface Preferences {
-  /** Seconds to wait before answering, clamped to 55. */
+  /** How long the server may wait before it answers, in seconds: at most 55. */
   wait?: number
   return?: 'minimal' | 'representation'
   respondAsync?: true
 }
 
-/** Below 60 s, after which common proxies and load balancers time out. */
+/** Common proxies and load balancers close a connection that is silent for 60 s. */
 const maxWaitSeconds = 55
 
 const token = /[!#$%&'*+.^_`|~\w-]+/.source
 const quoted = /"(?:[^"\\]|\\.)*"/.source
-// Any preference may have parameters after a semicolon; the supported ones have none.
+// Ignores parameters after a semicolon, because the supported preferences have none.
 const preferencePattern = new RegExp(`^(${token})(?:\\s*=\\s*(${token}|${quoted}))?\\s*(?:;.*)?$`)
-// Splits at commas outside quotes; an unterminated quote extends to the end.
+// Matches each item of a list. Commas separate the items, except in quotes. An unterminated quote extends to the end.
 const listItems = /(?:[^",]|"(?:[^"\\]|\\(?:.|$))*(?:"|$))+/g
 
 /**
- * Reads `Prefer`. The first of repeated preferences counts; malformed and unknown ones are ignored.
+ * Reads the header `Prefer`. Ignores malformed and unknown preferences. If a preference is repeated, the first value
+ * counts.
  *
- * @param header the field lines
+ * @param header one value, or a list of values if the request repeats the header
  */
 export function parsePrefer(header: string | string[] | undefined): Preferences {
   const found = new Map<string, string>()
@@ -39,11 +40,11 @@ export function parsePrefer(header: string | string[] | undefined): Preferences 
   }
 }
 
-/** Reads the preference `wait`; undefined if it is absent, or for HEAD, which never waits. */
+/** Reads the preference `wait`, in seconds. Returns undefined if it is absent, and always for a HEAD request. */
 export const waitSecondsOf = ({ method, headers }: FastifyRequest): number | undefined =>
   method === 'HEAD' ? undefined : parsePrefer(headers.prefer).wait
 
-/** Returns the `Preference-Applied` header for the preferences that were honoured; no header if there are none. */
+/** Returns the header `Preference-Applied` with the honoured preferences, or no header if there are none. */
 export function preferenceApplied(honoured: Preferences): Record<string, string> {
   const applied = [
     ...(honoured.respondAsync ? ['respond-async'] : []),

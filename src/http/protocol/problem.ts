@@ -3,7 +3,7 @@ import Type, { type Static } from 'typebox'
 import { isContention, isOutage } from '../../db/sqlstate.ts'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
 
-/** Problem details (RFC 9457), without the member `status`, which pollers would read as the job's status. */
+/** Problem details (RFC 9457) without the member `status`. Clients that poll could take it for the job's status. */
 export const Problem = Type.Object(
   {
     type: Type.String({ format: 'uri-reference' }),
@@ -23,11 +23,11 @@ export type Problem = Static<typeof Problem>
 
 export const problemMediaType = 'application/problem+json; charset=utf-8'
 
-/** The path of the page that explains a code. */
+/** Returns the path of the documentation page for a problem code. */
 export const problemPath = (code: ProblemCode): string => `/docs/problems/${code}`
 
 export interface ProblemOptions {
-  /** A code of our closed list, or one of the app, which has no page. */
+  /** A key of {@link problems}, or a code that the app defines. Codes of the app have no documentation page. */
   code: string
   title: string
   message: string
@@ -65,23 +65,27 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, error:
     )
 }
 
-/** The path of a request without its query, which may contain secrets. */
+/** Returns the path of a request. Leaves out the query, because a query may contain secrets. */
 export const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0] as string
 
-/** Fastify's error handler. Every error that a client sees goes through it, and a 5xx reveals no internals. */
+/** Fastify's error handler. It answers every error with problem details. A 5xx response reveals no internals. */
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = asProblem(error)
   if (problem.status >= 500) request.log.error({ err: error }, problem.message)
   return sendProblem(request, reply, problem)
 }
 
-/** Fastify's handler for requests without a route. */
+/** Answers a request for which there is no route. */
 export function handleNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return sendProblem(request, reply, new ProblemError('not-found', `There is no ${request.method} ${pathOf(request)}`))
+  return sendProblem(
+    request,
+    reply,
+    new ProblemError('not-found', `There is no route ${request.method} ${pathOf(request)}`),
+  )
 }
 
 const fastifyErrorCodes: Readonly<Record<string, ProblemCode>> = {
-  // A path that cannot be decoded, or an id this long, belongs to no resource.
+  // The path cannot be decoded, or it contains an id that is too long. No resource has such a path.
   FST_ERR_BAD_URL: 'not-found',
   FST_ERR_MAX_PARAM_LENGTH: 'not-found',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
@@ -113,12 +117,13 @@ interface SchemaViolation {
   params: Record<string, unknown>
 }
 
-// TypeBox reports a surplus member twice: with its name, and as a value that does not match the schema `false`.
+// TypeBox reports an unexpected member twice. The second report says only that its value does not match the schema
+// `false`, and is left out.
 const isInformative = ({ keyword }: SchemaViolation) => keyword !== 'boolean'
 
 /**
- * A violation points at the value (RFC 6901). For missing and surplus members it points at their object, and the message
- * names them.
+ * Converts a violation for the response. The pointer (RFC 6901) leads to the invalid value. For a missing or unexpected
+ * member, the pointer leads to the object, and the message contains the name of the member.
  */
 function toViolation({ instancePath, keyword, message, params }: SchemaViolation) {
   const names = (params.requiredProperties ?? params.additionalProperties) as string[] | undefined

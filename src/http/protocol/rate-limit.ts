@@ -2,26 +2,26 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 
-/** How many requests a principal may send to one process. */
+/** The number of requests that a principal may send to one process in a time window. */
 export interface RateLimit {
   requests: number
-  /** Length of the window, in seconds. */
+  /** The length of the time window. */
   seconds: number
 }
 
 const maxRememberedPrincipals = 10_000
 const maxRememberedReads = 10_000
-/** One read per job in this time is always allowed, so a client that polls as Retry-After says is never refused. */
+/** Even without quota, each job can be read once in this time. A client that respects Retry-After never gets 429. */
 const freeReadIntervalMs = 1_000
 
 interface Window {
   endsAt: number
   left: number
-  /** Reads of jobs that do not exist. A client that guesses ids gets no free reads. */
+  /** The number of reads of unknown jobs. A client with too many of them gets no free reads: it may be guessing ids. */
   misses: number
 }
 
-/** Counts the requests of each principal, and the reads of each job, in this process alone. */
+/** Counts the requests of each principal to this process, and remembers when each job was last read. */
 class RateLimiter {
   readonly limit: RateLimit
   readonly #windows = new BoundedMap<Window>(maxRememberedPrincipals)
@@ -39,7 +39,7 @@ class RateLimiter {
     return window
   }
 
-  /** Whether the request is a free read. If it is, its time is recorded for the next read of the same job. */
+  /** Returns whether the request is a free read. Records the time of a free read for the next call. */
   takeFreeRead({ routeOptions, params, principal }: FastifyRequest, now: number): boolean {
     if (!isJobRead(routeOptions)) return false
     const key = `${routeOptions.url} ${(params as { id: string }).id} ${principal}`
@@ -51,8 +51,8 @@ class RateLimiter {
 }
 
 /**
- * Answers 429 to a principal that has used up its quota, with headers as in draft-ietf-httpapi-ratelimit-headers. Call it
- * after the hook that authenticates.
+ * Answers 429 to a principal that has used up its quota. All responses get the headers of
+ * draft-ietf-httpapi-ratelimit-headers. Call this function after the authentication hook is added.
  */
 export function limitRate(app: FastifyInstance, limit: RateLimit): void {
   const limiter = new RateLimiter(limit)
@@ -63,7 +63,7 @@ export function limitRate(app: FastifyInstance, limit: RateLimit): void {
     const window = limiter.windowOf(request.principal, now)
     const secondsLeft = Math.max(1, Math.ceil((window.endsAt - now) / 1000))
     const isWithinQuota = window.left > 0
-    // Evaluated even within the quota, because it records the time of the read.
+    // Called even within the quota, because the call records the time of the read.
     const isFreeRead = limiter.takeFreeRead(request, now) && window.misses < limit.requests
     if (isWithinQuota) window.left -= 1
     reply.headers({ 'ratelimit-policy': policy, ratelimit: `"default";r=${window.left};t=${secondsLeft}` })

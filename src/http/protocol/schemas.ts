@@ -8,22 +8,29 @@ import { Problem } from './problem.ts'
 export const headerFields = {
   'Operation-Location': Type.String({
     format: 'uri',
-    description: 'The monitor of the job; it answers 200 as long as the job is recorded',
+    description: 'The URL of the job status. It answers 200 until the record of the job expires.',
   }),
-  'Content-Location': Type.String({ format: 'uri', description: 'The URL of the body: the monitor of the job' }),
+  'Content-Location': Type.String({
+    format: 'uri',
+    description: 'The URL of the job status, which is also the body of this response',
+  }),
   Location: Type.String({ format: 'uri-reference', description: 'The next URL to request' }),
   'Retry-After': Type.Integer({ minimum: 1, description: 'Seconds to wait before the next request' }),
   'Preference-Applied': Type.String({ description: 'The preferences that were honoured (RFC 7240)' }),
   'Idempotent-Replayed': Type.Literal('true', {
-    description: 'The job was created by an earlier request with the same key',
+    description: 'The job was created by an earlier request with the same Idempotency-Key',
   }),
   ETag: Type.String({ pattern: '^"[0-9]+"$', description: 'The sequence of the job, in quotes' }),
   'Cache-Control': Type.String(),
   Vary: Type.String(),
   Link: Type.String({ description: 'The next page: `<…>; rel="next"` (RFC 8288)' }),
   'WWW-Authenticate': Type.String(),
-  RateLimit: Type.String({ description: 'Requests left in the quota, and seconds until it is reset' }),
-  'RateLimit-Policy': Type.String({ description: 'The quota, and its window in seconds' }),
+  RateLimit: Type.String({
+    description: 'The number of requests left in the quota, and the seconds until the quota is reset',
+  }),
+  'RateLimit-Policy': Type.String({
+    description: 'The number of requests in the quota, and the length of its time window in seconds',
+  }),
 } as const
 
 export type HeaderField = keyof typeof headerFields
@@ -32,14 +39,14 @@ export interface ResponseOptions {
   headers?: readonly HeaderField[]
 }
 
-// The RateLimit fields are sent only if there is a limit.
+// The RateLimit fields are sent only if a rate limit is configured.
 const commonHeaders = ['Cache-Control', 'RateLimit', 'RateLimit-Policy'] as const satisfies HeaderField[]
 
 const declareHeaders = (names: readonly HeaderField[] = []) => ({
   headers: Object.fromEntries([...names, ...commonHeaders].map((name) => [name, headerFields[name]])),
 })
 
-/** Adds header fields to responses that are declared already. */
+/** Adds header fields to declared responses. */
 export const addHeaders = <Response extends object>(
   headers: readonly HeaderField[],
   responses: Record<string, Response>,
@@ -73,11 +80,11 @@ export const emptyResponse = (description: string, options: ResponseOptions = {}
   type: 'null' as const,
 })
 
-/** Declares a response whose body is the monitor of a job. */
+/** Declares a response whose body is the monitor document of a job. */
 export const monitorResponse = (description: string, options?: ResponseOptions) =>
   bodyResponse(description, 'application/json', Monitor, options)
 
-/** The header fields of a 202. */
+/** The header fields of a 202 response. */
 export const acceptedHeaders = [
   ...(['Operation-Location', 'Content-Location', 'Location', 'Retry-After'] as const),
   ...(['Preference-Applied', 'Idempotent-Replayed'] as const),
@@ -86,22 +93,23 @@ export const acceptedHeaders = [
 const endedHeaders = acceptedHeaders.filter((name) => name !== 'Retry-After')
 
 /**
- * Declares the 200 for a client that waits for the end of the job with `Prefer: wait`.
+ * Declares the 200 response to a request with `Prefer: wait` whose job ends in time.
  *
- * @param operations the operations whose inline result the body may contain
+ * @param operations the body may contain the inline result of one of these operations
  */
 export const endedResponse = (...operations: Operation[]) =>
   bodyResponse(
-    'The job ended while the request waited: its monitor, or its inline result with `Prefer: return=representation`',
+    'The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, ' +
+      'the inline result.',
     'application/json',
     oneOf(Monitor, ...operations.flatMap(({ schemas }) => schemas.result ?? [])),
     { headers: endedHeaders },
   )
 
-/** Declares the 303 to the resource, for `Prefer: wait` and `return=representation` when the job succeeded in time. */
+/** Declares the 303 response to a request with `Prefer: wait, return=representation` whose job succeeds in time. */
 export const resourceResponse = () =>
   emptyResponse(
-    'The job succeeded while the request waited, and `Prefer: return=representation` asks for its resource',
+    'The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource.',
     {
       headers: endedHeaders.filter((name) => name !== 'Content-Location'),
     },
@@ -109,7 +117,7 @@ export const resourceResponse = () =>
 
 const oneOf = (...schemas: [TSchema, ...TSchema[]]) => (schemas.length > 1 ? Type.Union(schemas) : schemas[0])
 
-/** The problems that any route may answer with. */
+/** Every route may answer with these problems. */
 const commonProblems: ProblemCode[] = [
   'unauthenticated',
   'too-many-requests',
@@ -121,7 +129,7 @@ const commonProblems: ProblemCode[] = [
   'database-unavailable',
 ]
 
-/** Declares, by status, the problems that a route may answer with, in addition to those of all routes. */
+/** Declares the error responses of a route by HTTP status: the given problems and {@link commonProblems}. */
 export function problemResponses(...codes: ProblemCode[]) {
   const codesByStatus = Map.groupBy([...codes, ...commonProblems], (code) => problems[code].status)
   return Object.fromEntries(

@@ -9,8 +9,8 @@ import { type Preferences, parsePrefer, preferenceApplied } from './prefer.ts'
 import { sendResult } from './send-result.ts'
 
 /**
- * Answers a request that has become a job. Call it after the commit. `Prefer` decides whether the answer is sent
- * immediately or when the job has ended, and whether it has a body.
+ * Answers a request. Call this function only after the job is committed. The header `Prefer` decides whether to wait
+ * until the job ends, and whether the response has a body.
  */
 export function sendAccepted(service: Service, reply: FastifyReply, job: Job): FastifyReply {
   service.notifier.notify('work', [job.operation])
@@ -18,10 +18,10 @@ export function sendAccepted(service: Service, reply: FastifyReply, job: Job): F
   const preferences = parsePrefer(reply.request.headers.prefer)
   const { wait = 0 } = preferences
   if (wait === 0) return send202(service, reply, job, preferences)
-  waitForEnd(service, reply, job, wait)
+  waitForJobEnd(service, reply, job, wait)
     .catch((error) => {
-      // The job is committed, so the answer must still be 202.
-      reply.log.warn({ err: error, job: job.id }, 'Waiting for the end of a job failed; answering 202')
+      // The job is committed, so the response must still be a 202.
+      reply.log.warn({ err: error, job: job.id }, 'Could not wait until the job ends; answering 202')
       return job
     })
     .then((newest) => (isFinal(newest.status) ? sendEnded : send202)(service, reply, newest, preferences))
@@ -29,7 +29,7 @@ export function sendAccepted(service: Service, reply: FastifyReply, job: Job): F
   return reply
 }
 
-const waitForEnd = (service: Service, reply: FastifyReply, job: Job, seconds: number): Promise<Job> =>
+const waitForJobEnd = (service: Service, reply: FastifyReply, job: Job, seconds: number): Promise<Job> =>
   longPoll(service, reply, {
     jobId: job.id,
     seconds,
@@ -45,14 +45,14 @@ function send202(service: Service, reply: FastifyReply, job: Job, preferences: P
   return preferences.return === 'minimal' ? reply.send() : reply.send(monitorOf(service, reply.request, job))
 }
 
-/** Answers with the end of the job. `return=minimal` is not honoured: the client would not learn how the job ended. */
+/** Answers for a job that has ended. Ignores `return=minimal`, because the outcome of the job is in the body. */
 function sendEnded(service: Service, reply: FastifyReply, job: Job, { wait, ...rest }: Preferences): FastifyReply {
   const wantsResult = rest.return === 'representation'
   const hasResult = job.status === 'succeeded' && (job.resource !== null || job.result !== null)
   linkToJob(service, reply, job)
     .removeHeader('retry-after')
     .headers(preferenceApplied({ wait, ...(wantsResult && { return: 'representation' }) } as Preferences))
-  // Content-Location names the monitor, but the body is the result.
+  // Content-Location is the URL of the monitor, but the body is the result.
   if (wantsResult && hasResult) return sendResult(service, reply.removeHeader('content-location'), job)
   return reply.code(200).send(monitorOf(service, reply.request, job))
 }

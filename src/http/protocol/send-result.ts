@@ -6,7 +6,7 @@ import type { Service } from '../service.ts'
 import { linkToJob, monitorOf } from './links.ts'
 import { pathOf, problemMediaType, toProblem } from './problem.ts'
 
-/** Answers with the result of a job: the resource, the inline result, the error, or 202 while the job is pending. */
+/** Answers with the resource, the inline result or the error of a job. Answers 202 while the job is pending. */
 export function sendResult(service: Service, reply: FastifyReply, job: Job): FastifyReply {
   switch (job.status) {
     case 'queued':
@@ -16,8 +16,8 @@ export function sendResult(service: Service, reply: FastifyReply, job: Job): Fas
       if (job.resource !== null)
         return reply.redirect(toAbsoluteUrl(job.resource, service.originOf(reply.request)), 303)
       if (job.result === null) return reply.code(204).send()
-      // Serialised here: Fastify would send a string as it is, and apply the route's schema, which may be that of a
-      // monitor.
+      // Fastify must not serialise the result. It would send a string without quotes. It would also apply the response
+      // schema of the route, which may be the schema of the monitor document.
       return reply.code(200).type('application/json; charset=utf-8').send(JSON.stringify(job.result))
     case 'failed':
       return sendJobProblem(service, reply, job, job.error?.status ?? problems['job-failed'].status)
@@ -26,7 +26,7 @@ export function sendResult(service: Service, reply: FastifyReply, job: Job): Fas
   }
 }
 
-/** Answers for a job that failed or was canceled: problem details with its error, and its monitor as the member `job`. */
+/** Answers with problem details for a failed or canceled job. The member `job` is its monitor document. */
 function sendJobProblem(service: Service, reply: FastifyReply, job: Job, status: number): FastifyReply {
   const code = job.status === 'failed' ? 'job-failed' : 'operation-canceled'
   const { title } = problems[code]

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import { sql, type Transaction } from 'kysely'
 import { assertBacklog } from '../../accept/backlog.ts'
 import { retryJob } from '../../accept/retry-job.ts'
-import { errorCode, sqlstate } from '../../db/sqlstate.ts'
+import { setLockTimeout, withLockTimeoutError } from '../../db/locks.ts'
 import type { Tables } from '../../db/tables.ts'
 import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
@@ -25,21 +25,21 @@ import {
 } from '../protocol/schemas.ts'
 import type { Service } from '../service.ts'
 
-/** How long a request waits for a transaction that is settling the job. */
+/** How long a request waits while another transaction locks the job. */
 const lockTimeoutMs = 5_000
 
 const cancelSchema = (operationId: string) => ({
   summary: 'Cancel a job',
   description:
-    'Cancels a queued job immediately (200). For a running job it requests the cancellation, and the signal of the ' +
-    'handler aborts (202).',
+    'Cancels a queued job immediately (200). For a running job, requests the cancellation (202): the signal of the ' +
+    'handler aborts.',
   operationId,
   tags: ['jobs'],
   params: JobParams,
   headers: requestHeaders('if-match'),
   response: {
-    200: monitorResponse('The job is canceled, by this request or an earlier one', { headers: ['ETag'] }),
-    202: monitorResponse('The job is running; its cancellation is requested', {
+    200: monitorResponse('The job was canceled by this request or by an earlier request', { headers: ['ETag'] }),
+    202: monitorResponse('The job is running, and its cancellation is requested', {
       headers: [...acceptedHeaders, 'ETag'],
     }),
     ...problemResponses('not-found', 'job-expired', 'job-ended', 'precondition-failed', 'job-locked'),
@@ -63,6 +63,7 @@ const retrySchema = (service: Service) => ({
   },
 })
 
+/** Adds the routes that cancel or retry a job. */
 export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
     ignoreBodies(scope)
@@ -80,7 +81,7 @@ export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): vo
 }
 
 async function handleCancel(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
-  // Refuses malformed, expired and unknown ids before any lock is taken.
+  // Refuses malformed, expired and unknown ids before a lock is taken.
   const { id } = await findRequestedJob(service, request)
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
@@ -148,12 +149,8 @@ function runJobTransaction<Result>(
   const timeoutError = (cause?: unknown) => new ProblemError('job-locked', undefined, { retryAfterSeconds: 1, cause })
   return mutex.runExclusive(`job ${id}`, { timeoutMs: lockTimeoutMs, timeoutError }, () =>
     transact(database, async (trx) => {
-      await sql`select set_config('lock_timeout', ${String(lockTimeoutMs)}, true)`.execute(trx)
-      try {
-        return await work(trx)
-      } catch (error) {
-        throw errorCode(error) === sqlstate.lockNotAvailable ? timeoutError(error) : error
-      }
+      await sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx)
+      return withLockTimeoutError(() => work(trx), timeoutError)
     }),
   )
 }

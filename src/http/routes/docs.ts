@@ -4,18 +4,18 @@ import { describeEvents } from '../protocol/asyncapi.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import type { Service } from '../service.ts'
 
-/** The OpenAPI and AsyncAPI documents, and a page for each problem code. */
+/** Adds the routes of the OpenAPI document, the AsyncAPI document and the pages of the problem codes. */
 export function docsRoutes(app: FastifyInstance, service: Service): void {
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
   app.get('/asyncapi.json', { schema: { hide: true } }, async (request) => describeEvents(service.originOf(request)))
   app.get<{ Params: { code: string } }>('/docs/problems/:code', { schema: { hide: true } }, async (request, reply) => {
     const { code } = request.params
     if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
-    return reply.type('text/html; charset=utf-8').send(renderProblem(code as ProblemCode))
+    return reply.type('text/html; charset=utf-8').send(renderProblemPage(code as ProblemCode))
   })
 }
 
-function renderProblem(code: ProblemCode): string {
+function renderProblemPage(code: ProblemCode): string {
   const { status, title, remedy } = problems[code]
   const toHtml = (text: string) => escapeHtml(text).replace(/`([^`]*)`/g, '<code>$1</code>')
   return `<!doctype html>

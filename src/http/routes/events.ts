@@ -9,36 +9,36 @@ import { snapshotSize } from '../streams/snapshot.ts'
 import { streamAllJobs, streamJob } from '../streams/stream-jobs.ts'
 import { connectSocket, refuseForeignOrigin } from '../streams/websocket.ts'
 
-const Query = Type.Object({
+const EventsQuery = Type.Object({
   lastEventId: Type.Optional(
     Type.String({ description: 'The same as Last-Event-ID, for clients that cannot send the header' }),
   ),
 })
 
-/** Keeps the first of repeated parameters, so that validation does not refuse the stream. */
+/** Keeps only the first value if the parameter is repeated. Otherwise the validation would refuse the request. */
 const keepFirstLastEventId = async (request: FastifyRequest) => {
   const query = request.query as Record<string, unknown>
   query.lastEventId = [query.lastEventId].flat()[0]
 }
 
 const eventStreamResponse = bodyResponse(
-  'Server-sent events: `status` carries a job, `progress` only the members that changed; see /asyncapi.json',
+  'Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json.',
   'text/event-stream',
   Type.String(),
   { headers: ['Cache-Control'] },
 )
 
-/** Event streams: of one job until it ends, and of all jobs of the caller. The latter is also served over WebSocket. */
+/** Adds `/jobs/:id/events` for one job, and `/events` for all jobs of the caller. `/events` is also a WebSocket. */
 export function eventRoutes(app: FastifyInstance, service: Service): void {
-  app.get<{ Params: { id: string }; Querystring: Type.Static<typeof Query> }>(
+  app.get<{ Params: { id: string }; Querystring: Type.Static<typeof EventsQuery> }>(
     '/jobs/:id/events',
     {
       schema: {
-        summary: 'Stream the changes of a job until it ends',
+        summary: 'Stream the changes of a job until the job ends',
         operationId: 'getJobEvents',
         tags: ['events'],
         params: JobParams,
-        querystring: Query,
+        querystring: EventsQuery,
         headers: requestHeaders('last-event-id'),
         response: {
           200: eventStreamResponse,
@@ -53,7 +53,7 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
       return streamJob(service, request, reply)
     },
   )
-  app.route<{ Querystring: Type.Static<typeof Query> }>({
+  app.route<{ Querystring: Type.Static<typeof EventsQuery> }>({
     method: 'GET',
     url: '/events',
     schema: {
@@ -61,7 +61,7 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
       description: `Starts with your newest ${snapshotSize} jobs. The stream never ends by itself.`,
       operationId: 'getEvents',
       tags: ['events'],
-      querystring: Query,
+      querystring: EventsQuery,
       headers: requestHeaders('last-event-id'),
       response: { 200: eventStreamResponse, ...problemResponses('foreign-origin') },
     },

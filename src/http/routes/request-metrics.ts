@@ -3,13 +3,13 @@ import { createRegistry, metricsMediaType } from '../../primitives/metrics-regis
 import type { Service } from '../service.ts'
 
 export interface RequestMetrics {
-  /** Measures every request of a scope. */
+  /** Measures the duration of every request to the routes of a scope. */
   measure(scope: FastifyInstance): void
-  /** Counts a request that became a job, or that repeated an earlier one. */
+  /** Counts a request that created a job (accepted) or repeated an earlier request (replayed). */
   countAccepted(operation: string, outcome: 'accepted' | 'replayed'): void
 }
 
-/** Serves `GET /metrics`, in the text format of Prometheus. */
+/** Adds the route `/metrics`, which answers in the text format of Prometheus. */
 export function requestMetrics(app: FastifyInstance, { database, watcher, streams }: Service): RequestMetrics {
   const { counter, histogram, gauge, text } = createRegistry(database.pool)
   const durations = histogram(
@@ -20,14 +20,14 @@ export function requestMetrics(app: FastifyInstance, { database, watcher, stream
   )
   const accepted = counter(
     'accepted_requests_total',
-    'Requests that became a job (accepted) or repeated an earlier one (replayed)',
+    'Requests that created a job (accepted) or repeated an earlier request (replayed)',
     ['operation', 'outcome'],
   )
   gauge('accepted_event_streams', 'Open streams of server-sent events', () => streams.size)
   gauge('accepted_watched_jobs', 'Jobs that at least one client of this process watches', () => watcher.size.jobs)
   gauge(
     'accepted_watched_principals',
-    'Principals with at least one client of this process that watches all their jobs',
+    'Principals for which at least one client of this process watches all jobs',
     () => watcher.size.principals,
   )
 

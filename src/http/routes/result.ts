@@ -26,7 +26,7 @@ const JobProblem = Type.Object({ ...Problem.properties, job: Type.Optional(Monit
 
 const resultHeaders = ['Preference-Applied', 'Vary'] as const satisfies HeaderField[]
 
-/** Allows the member `job` in every 4xx: a handler may choose a status that also has another meaning on this route. */
+/** Allows the member `job` in every 4xx response, because the handler of a failed job may choose any 4xx status. */
 const allowJobProblems = <Response extends object>(responses: Record<string, Response>) =>
   Object.fromEntries(
     Object.entries(responses).map(([status, response]) => [
@@ -41,21 +41,25 @@ const resultProblems = problemResponses('not-found', 'job-expired', 'operation-c
 
 const resultSchema = {
   summary: 'Get the result of a job',
-  description: '202 while the job is pending. After that: 303 to the resource, the inline result, or the error.',
+  description:
+    'Answers 202 while the job is pending. After that, redirects to the resource (303), or answers with the inline ' +
+    'result or the error.',
   operationId: 'getJobResult',
   tags: ['jobs'],
   params: JobParams,
   headers: requestHeaders('prefer'),
   response: {
-    200: bodyResponse('The job succeeded: its inline result', 'application/json', Type.Unknown(), {
+    200: bodyResponse('The job succeeded. The body is its inline result.', 'application/json', Type.Unknown(), {
       headers: resultHeaders,
     }),
     202: monitorResponse('The job is pending', { headers: [...acceptedHeaders, 'Vary'] }),
-    204: emptyResponse('The job succeeded, without a resource or a result', { headers: resultHeaders }),
-    303: emptyResponse('The job succeeded: its resource', { headers: ['Location', ...resultHeaders] }),
+    204: emptyResponse('The job succeeded, and has neither a resource nor a result', { headers: resultHeaders }),
+    303: emptyResponse('The job succeeded. Location is the URL of its resource.', {
+      headers: ['Location', ...resultHeaders],
+    }),
     ...allowJobProblems(addHeaders(resultHeaders, resultProblems)),
     '4xx': bodyResponse(
-      'The job failed, with a status that its handler chose',
+      'The job failed, and its handler chose this HTTP status',
       'application/problem+json',
       JobProblem,
       {
@@ -65,7 +69,7 @@ const resultSchema = {
   },
 }
 
-/** The result of a job: 202 while it is pending, then the resource, the inline result or the error. */
+/** Adds the result route of a job. It answers 202 while the job is pending, and then with the outcome of the job. */
 export function resultRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
     '/jobs/:id/result',

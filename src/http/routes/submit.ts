@@ -24,7 +24,7 @@ import {
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 
-/** The route of an operation. It validates a request, commits the job, and only then answers 202. */
+/** Adds the route of an operation. It validates a request, commits the job, and only then answers 202. */
 export function submitRoute(
   app: FastifyInstance,
   service: Service,
@@ -52,7 +52,7 @@ export function submitRoute(
           ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
           ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
         ),
-        '4xx': bodyResponse('Refused by the operation', 'application/problem+json', Problem),
+        '4xx': bodyResponse('The operation refused the request', 'application/problem+json', Problem),
       },
     },
     links: { 202: jobLinks },
@@ -60,7 +60,7 @@ export function submitRoute(
       acceptsJson,
       ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
     ],
-    // A DELETE usually has no body (RFC 9110, section 9.3.5), so it is optional here.
+    // The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5).
     ...(operation.route.method === 'DELETE' && {
       preValidation: async (request: FastifyRequest) => {
         request.body ??= {}
@@ -104,10 +104,11 @@ function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
   }
 }
 
-/** Reads Accepted-Webhook, which limits the webhooks for this job to one endpoint. */
+/** Reads the header Accepted-Webhook. It limits the webhook deliveries for this job to one endpoint. */
 function webhookIdOf(request: FastifyRequest): string | undefined {
   const [id, ...more] = headerLines(request, 'accepted-webhook')
-  if (more.length > 0) throw new ProblemError('unknown-webhook', 'The request has more than one Accepted-Webhook')
+  if (more.length > 0)
+    throw new ProblemError('unknown-webhook', 'The request has more than one Accepted-Webhook header')
   return id?.trim()
 }
 

@@ -17,13 +17,13 @@ import { acceptsJson } from '../protocol/negotiate.ts'
 import { bodyResponse, emptyResponse, problemResponses } from '../protocol/schemas.ts'
 import type { Service } from '../service.ts'
 
-const json = 'application/json'
+const jsonMediaType = 'application/json'
 
 const params = Type.Object({ id: Type.String({ description: 'The id of the endpoint' }) })
 
 type WithId = { Params: { id: string } }
 
-const describe = <Schema extends object>(operationId: string, summary: string, schema: Schema) => ({
+const webhookSchema = <Schema extends object>(operationId: string, summary: string, schema: Schema) => ({
   operationId,
   summary,
   tags: ['webhooks'],
@@ -37,27 +37,27 @@ export function webhookRoutes(app: FastifyInstance, service: Service): void {
     scope.addHook('onRequest', requireScope('admin'))
     scope.addHook('onSend', async (_request, reply) => void noStore(reply))
     scope.addHook('preHandler', async ({ params }) => {
-      // Postgres rejects U+0000 in text, so no endpoint has such an id.
+      // Postgres rejects U+0000 in text, so no endpoint can have an id with this character.
       if ((params as Partial<WithId['Params']>).id?.includes('\0')) throw endpointNotFound()
     })
-    registerRoute(scope, service)
-    readRoutes(scope, service)
+    createEndpointRoute(scope, service)
+    readEndpointRoutes(scope, service)
     scope.register(async (bodilessScope) => {
       ignoreBodies(bodilessScope)
-      removeRoute(bodilessScope, service)
-      rotateRoute(bodilessScope, service)
+      removeEndpointRoute(bodilessScope, service)
+      rotateSecretRoute(bodilessScope, service)
     })
   })
 }
 
-function registerRoute(scope: FastifyInstance, { database, operations, originOf }: Service): void {
+function createEndpointRoute(scope: FastifyInstance, { database, operations, originOf }: Service): void {
   scope.post<{ Body: NewEndpoint }>(
     '/webhooks',
     {
-      schema: describe('createWebhook', 'Register an endpoint that is notified when jobs end', {
+      schema: webhookSchema('createWebhook', 'Register an endpoint that is notified when jobs end', {
         body: NewEndpoint,
         response: {
-          201: bodyResponse('The registered endpoint', json, EndpointWithSecret, { headers: ['Location'] }),
+          201: bodyResponse('The registered endpoint', jsonMediaType, EndpointWithSecret, { headers: ['Location'] }),
           ...problemResponses(
             'forbidden',
             'malformed-json',
@@ -80,13 +80,13 @@ function registerRoute(scope: FastifyInstance, { database, operations, originOf 
   )
 }
 
-function readRoutes(scope: FastifyInstance, { database }: Service): void {
+function readEndpointRoutes(scope: FastifyInstance, { database }: Service): void {
   scope.get(
     '/webhooks',
     {
-      schema: describe('listWebhooks', 'List all endpoints, without their secrets', {
+      schema: webhookSchema('listWebhooks', 'List all endpoints, without their secrets', {
         response: {
-          200: bodyResponse('All endpoints', json, Type.Object({ value: Type.Array(Endpoint) })),
+          200: bodyResponse('All endpoints', jsonMediaType, Type.Object({ value: Type.Array(Endpoint) })),
           ...problemResponses('forbidden'),
         },
       }),
@@ -96,9 +96,12 @@ function readRoutes(scope: FastifyInstance, { database }: Service): void {
   scope.get<WithId>(
     '/webhooks/:id',
     {
-      schema: describe('getWebhook', 'Get an endpoint, without its secrets', {
+      schema: webhookSchema('getWebhook', 'Get an endpoint, without its secrets', {
         params,
-        response: { 200: bodyResponse('The endpoint', json, Endpoint), ...problemResponses('forbidden', 'not-found') },
+        response: {
+          200: bodyResponse('The endpoint', jsonMediaType, Endpoint),
+          ...problemResponses('forbidden', 'not-found'),
+        },
       }),
     },
     async ({ params: { id } }) => {
@@ -109,11 +112,11 @@ function readRoutes(scope: FastifyInstance, { database }: Service): void {
   )
 }
 
-function removeRoute(scope: FastifyInstance, { database }: Service): void {
+function removeEndpointRoute(scope: FastifyInstance, { database }: Service): void {
   scope.delete<WithId>(
     '/webhooks/:id',
     {
-      schema: describe('removeWebhook', 'Remove an endpoint; pending deliveries to it are dropped', {
+      schema: webhookSchema('removeWebhook', 'Remove an endpoint; its pending deliveries fail', {
         params,
         response: { 204: emptyResponse('The endpoint is removed'), ...problemResponses('forbidden', 'not-found') },
       }),
@@ -126,17 +129,21 @@ function removeRoute(scope: FastifyInstance, { database }: Service): void {
   )
 }
 
-function rotateRoute(scope: FastifyInstance, { database }: Service): void {
+function rotateSecretRoute(scope: FastifyInstance, { database }: Service): void {
   scope.post<WithId>(
     '/webhooks/:id/rotate',
     {
-      schema: describe('rotateWebhookSecret', 'Create a new secret; the previous one also signs for another day', {
-        params,
-        response: {
-          200: bodyResponse('The endpoint with its new secret', json, EndpointWithSecret),
-          ...problemResponses('forbidden', 'not-found'),
+      schema: webhookSchema(
+        'rotateWebhookSecret',
+        'Create a new secret; for 24 hours, deliveries are also signed with the previous secret',
+        {
+          params,
+          response: {
+            200: bodyResponse('The endpoint with its new secret', jsonMediaType, EndpointWithSecret),
+            ...problemResponses('forbidden', 'not-found'),
+          },
         },
-      }),
+      ),
     },
     async ({ params: { id } }) => {
       const endpoint = await database.kysely.transaction().execute((trx) => rotateSecret(trx, id))
@@ -148,4 +155,4 @@ function rotateRoute(scope: FastifyInstance, { database }: Service): void {
 
 const noStore = (reply: FastifyReply) => reply.header('cache-control', 'no-store')
 
-const endpointNotFound = () => new ProblemError('not-found', 'There is no such webhook endpoint')
+const endpointNotFound = () => new ProblemError('not-found', 'There is no webhook endpoint with this id')

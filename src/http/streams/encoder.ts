@@ -5,23 +5,26 @@ import { toMonitor, toProgress } from '../../jobs/monitor.ts'
 import type { SentVersion } from './sent-version.ts'
 
 export interface SseOptions {
-  /** Scheme and host of the links. */
+  /** The scheme and host of the links. */
   origin: string
-  /** The event's `id` field, which the client sends back as Last-Event-ID. */
+  /** The `id` field of the event. A client that reconnects sends it as Last-Event-ID. */
   id: string
-  /** Whether a `progress` event carries the job id, for streams of several jobs. Default: false. */
+  /** Whether a `progress` event contains the job id. A stream of several jobs needs this id. Default: false. */
   includeJobId?: boolean
 }
 
-/** Turns job changes into the events that clients receive. */
+/** Converts job changes to the events that clients receive. */
 export interface EventEncoder {
-  /** A server-sent event: `progress` if only the progress has changed since `lastSent`, else `status`. */
+  /**
+   * Returns a server-sent event. The event type is `progress` if only the progress has changed since `lastSent`.
+   * Otherwise it is `status`.
+   */
   encodeSse(job: Job, lastSent: SentVersion | undefined, options: SseOptions): string
-  /** A CloudEvent in JSON with the monitor of the job. */
+  /** Returns a CloudEvent in JSON with the monitor document of the job. */
   encodeCloudEvent(job: Job, origin: string): string
 }
 
-/** Creates the encoder of a process. It serialises each change once, for any number of receivers. */
+/** Creates the encoder of a process. It serialises each change only once, even for many clients. */
 export function createEventEncoder(estimates: Estimates): EventEncoder {
   const cache = new WeakMap<Job, Map<string, string>>()
   const serialiseOnce = (job: Job, key: string, create: () => unknown) => {

@@ -5,42 +5,42 @@ import { BoundedMap } from '../../primitives/bounded-map.ts'
 import type { SentVersion, SentVersionPool } from './sent-version.ts'
 import { SlowConsumerGuard } from './slow-consumer.ts'
 
-/** How long a client waits before it reconnects after a lost connection. */
+/** After a lost connection, a client waits this long before it reconnects. */
 const retryMs = 3_000
-/** A rejected client reconnects after a random time in this range, so that not all of them return at the same time. */
-const turnedAwayRetryMs = { min: 1_000, max: 5_000 }
-/** A client is cut off after more heartbeats than this without reading anything. */
+/** A client that is asked to reconnect waits a random time in this range. So not all clients reconnect at once. */
+const reconnectDelayMs = { min: 1_000, max: 5_000 }
+/** A client that reads nothing is disconnected after more than this number of heartbeats. */
 const maxUnreadHeartbeats = 2
-const maxRememberedJobs = 2_000
+const maxRememberedVersions = 2_000
 
 export interface EventStreamOptions {
   /**
    * Returns the server-sent event for a job.
    *
-   * @param lastSent what the client last received of the job
+   * @param lastSent the version of the job that was last sent to the client; undefined if none was sent
    * @param since see {@link EventStream.send}
    */
   encode: (job: Job, lastSent: SentVersion | undefined, since: Date | undefined) => string
   /** The versions of jobs that the client has already received. */
   known: Iterable<Job>
-  /** Called once, however the stream ends. */
+  /** Called once when the stream has ended for any reason. */
   onClose: () => void
 }
 
-/** A response of server-sent events (WHATWG HTML, section 9.2) about one or many jobs. */
+/** A response that streams server-sent events (WHATWG HTML, section 9.2) about one or more jobs. */
 export class EventStream {
   readonly #raw: ServerResponse
   readonly #encode: EventStreamOptions['encode']
   readonly #versions: SentVersionPool
-  readonly #sent = new BoundedMap<SentVersion>(maxRememberedJobs)
-  /** Changes by job id, in the order in which they came; see {@link send} for `since`. */
+  readonly #sent = new BoundedMap<SentVersion>(maxRememberedVersions)
+  /** Unsent changes by job id, in the order of their arrival. For `since`, see {@link send}. */
   readonly #pending = new Map<string, { job: Job; since: Date | undefined }>()
   readonly #guard = new SlowConsumerGuard()
   #isEnding = false
   #unreadHeartbeats = 0
   #bytesAtLastHeartbeat = 0
 
-  /** Takes over the reply and sends its head. */
+  /** Takes over the reply from Fastify, and sends the HTTP status and the headers. */
   constructor(reply: FastifyReply, { encode, known }: EventStreamOptions, versions: SentVersionPool) {
     this.#raw = reply.raw
     this.#encode = encode
@@ -53,7 +53,7 @@ export class EventStream {
       'cache-control': 'no-store, no-transform',
       'x-accel-buffering': 'no',
     })
-    // A client may disconnect at any time.
+    // Ignores errors, because a client may disconnect at any time.
     this.#raw.on('error', () => {})
     this.#raw.on('drain', () => {
       this.#unreadHeartbeats = 0
@@ -61,31 +61,32 @@ export class EventStream {
     })
   }
 
-  /** Calls the listener once the connection is closed: immediately if it is closed already. */
+  /** Calls the listener when the connection closes, or immediately if it is already closed. */
   onceClosed(listener: () => void): void {
-    // Node emits no 'close' if the client disconnected before the stream was opened.
+    // If the client disconnected before the stream was opened, Node emits no 'close' event.
     if (this.#raw.destroyed) listener()
     else this.#raw.once('close', listener)
   }
 
-  /** Tells the client when to reconnect after a lost connection. */
+  /** Tells the client how long to wait before it reconnects after a lost connection. */
   sendRetry(): void {
     this.#raw.write(`retry: ${retryMs}\n\n`)
   }
 
   /** Asks the client to reconnect later, and ends the stream. */
-  turnAway(): void {
+  closeForReconnect(): void {
     if (this.#raw.writableEnded) return
-    const { min, max } = turnedAwayRetryMs
+    const { min, max } = reconnectDelayMs
     this.#raw.end(`retry: ${Math.round(min + Math.random() * (max - min))}\n\n`)
-    // So that the client does not send another request on a connection that is about to close.
+    // Also closes the connection, so that the client does not send another request on it.
     this.#raw.once('finish', () => this.#raw.socket?.end())
   }
 
   /**
-   * Sends a job, or keeps it until the client has read enough. A newer change of the same job replaces a pending one.
+   * Sends a change of a job. If the client reads too slowly, the change stays pending. A newer change of the same job
+   * replaces a pending change.
    *
-   * @param since every change before this time has been passed to this stream
+   * @param since every change before this time has already been passed to this stream
    */
   send(job: Job, since?: Date): void {
     if (this.#raw.writableEnded || this.#raw.destroyed || this.#isEnding) return
@@ -101,7 +102,7 @@ export class EventStream {
     this.#flush()
   }
 
-  /** Sends a comment, so that proxies keep an idle connection open. Cuts off a client that does not read. */
+  /** Sends a comment, so that proxies keep an idle connection open. Disconnects a client that has stopped reading. */
   heartbeat(): void {
     const isWaiting = this.#raw.writableNeedDrain || this.#raw.writableEnded
     const hasReadNothing = isWaiting && this.#raw.writableLength === this.#bytesAtLastHeartbeat
@@ -113,7 +114,8 @@ export class EventStream {
 
   #flush(): void {
     if (!this.#raw.writableNeedDrain) this.#guard.recordDrained()
-    // Sends the oldest first: the id of an event confirms that the client has received all changes before `since`.
+    // Sends the changes in the order of their arrival. A client that has received the id of an event has therefore also
+    // received all changes before the `since` of the event.
     for (const { job, since } of this.#pending.values()) {
       if (this.#raw.writableNeedDrain) return
       this.#pending.delete(job.id)

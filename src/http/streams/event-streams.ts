@@ -2,9 +2,9 @@ import type { FastifyReply } from 'fastify'
 import { EventStream, type EventStreamOptions } from './event-stream.ts'
 import { SentVersionPool } from './sent-version.ts'
 
-/** Frequent enough that proxies do not close an idle stream. */
+/** Short enough that proxies do not close an idle stream. */
 const defaultHeartbeatMs = 15_000
-/** Streams per process. Clients above this number are asked to reconnect, and may then reach another process. */
+/** The maximum number of streams per process. Above it, clients must reconnect, and may reach another process. */
 const defaultMaxStreams = 15_000
 
 export interface EventStreamsOptions {
@@ -13,9 +13,10 @@ export interface EventStreamsOptions {
 }
 
 /**
- * The open event streams of a process. Why not @fastify/sse: it writes to one client at a time, with a timer and a queue
- * for each. Here all clients that watch a job share one serialised event, a slow client gets the newest status instead
- * of a growing backlog, and one timer sends the heartbeats of all streams.
+ * The open event streams of a process. Each event is serialised only once for all clients that watch the job. If a
+ * client is slow, it gets only the newest change of each job. One timer sends the heartbeats of all streams.
+ *
+ * The package @fastify/sse is not used, because it would need a timer and a queue for each client.
  */
 export class EventStreams {
   readonly #draining: AbortSignal
@@ -25,28 +26,28 @@ export class EventStreams {
   readonly #versions = new SentVersionPool()
   #heartbeatTimer: NodeJS.Timeout | undefined
 
-  /** @param draining aborts when the process is about to stop; all streams then ask their clients to reconnect */
+  /** @param draining aborts when the server starts to close. All streams then ask their clients to reconnect. */
   constructor(draining: AbortSignal, options: EventStreamsOptions = {}) {
     this.#draining = draining
     this.#maxStreams = options.maxStreams ?? defaultMaxStreams
     this.#heartbeatMs = options.heartbeatMs ?? defaultHeartbeatMs
     draining.addEventListener('abort', () => {
-      for (const stream of this.#open) stream.turnAway()
+      for (const stream of this.#open) stream.closeForReconnect()
     })
   }
 
-  /** How many streams are open. */
+  /** The number of open streams. */
   get size(): number {
     return this.#open.size
   }
 
   /**
-   * Answers with a stream. If the process is draining or has too many streams, the stream only asks the client to
-   * reconnect, and ends.
+   * Answers with a stream. If the server is closing or has too many streams, the stream only asks the client to
+   * reconnect, and then ends.
    */
   open(reply: FastifyReply, options: EventStreamOptions): EventStream {
     const stream = new EventStream(reply, options, this.#versions)
-    if (this.#draining.aborted || this.#open.size >= this.#maxStreams) stream.turnAway()
+    if (this.#draining.aborted || this.#open.size >= this.#maxStreams) stream.closeForReconnect()
     else stream.sendRetry()
     this.#open.add(stream)
     this.#updateHeartbeatTimer()

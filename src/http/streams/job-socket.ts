@@ -7,26 +7,26 @@ import { type Found, findJobs } from '../../jobs/read.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
 import type { Service } from '../service.ts'
+import { closeCodes } from './close-codes.ts'
 import { SocketKeepalive } from './socket-keepalive.ts'
 import { parseMessage } from './socket-messages.ts'
 import { SocketOutbox } from './socket-outbox.ts'
 
-/** A client that subscribes within this time receives no snapshot of all its jobs first. */
+/** If a client has not subscribed to a job after this time, it receives a snapshot of all its jobs. */
 const snapshotDelayMs = 100
 const maxSubscriptions = 1_000
-const maxRememberedJobs = 10_000
+const maxRememberedSequences = 10_000
 
-/** Close codes (RFC 6455, section 7.4.1). */
-const goingAway = 1001
-const internalError = 1011
-
-/** A watch on all jobs of the connection's principal. */
+/** A watch on all jobs of the client's principal. */
 interface PrincipalWatch {
   startedAt: number
   changes: BufferedChanges
 }
 
-/** A WebSocket that sends the changes of jobs: of those the client subscribes to, or of all while it has no subscription. */
+/**
+ * A WebSocket that sends job changes to a client. A client without subscriptions receives the changes of all its jobs.
+ * A client with subscriptions receives only the changes of the subscribed jobs.
+ */
 export class JobSocket {
   readonly #service: Service
   readonly #socket: WebSocket
@@ -37,8 +37,8 @@ export class JobSocket {
   readonly #outbox: SocketOutbox
   /** By job id. */
   readonly #subscriptions = new Map<string, BufferedChanges>()
-  /** The newest sequence that was queued, by job id. */
-  readonly #sentSequences = new BoundedMap<number>(maxRememberedJobs)
+  /** The newest sequence that was put into the outbox, by job id. */
+  readonly #sentSequences = new BoundedMap<number>(maxRememberedSequences)
   /** Undefined while there are subscriptions. */
   #principalWatch: PrincipalWatch | undefined
   readonly #snapshotTimer: NodeJS.Timeout
@@ -51,7 +51,8 @@ export class JobSocket {
     this.#origin = service.originOf(request)
     this.#keepalive = new SocketKeepalive(socket)
     this.#outbox = new SocketOutbox(socket, {
-      // A slow client answers a ping only after it has read everything that was sent before.
+      // A slow client may answer a ping late, because it first reads everything that was sent before the ping.
+      // Reading therefore also counts as an answer.
       onRead: () => this.#keepalive.confirmAlive(),
       onError: (error) => this.fail(error),
     })
@@ -60,7 +61,7 @@ export class JobSocket {
     this.#snapshotTimer = setTimeout(() => this.#sendAllJobs(watch, { withSnapshot: true }), snapshotDelayMs)
   }
 
-  /** Handles a message of the client. */
+  /** Handles a message from the client. */
   async receive(text: string): Promise<void> {
     if (!this.#isOpen) return
     const message = parseMessage(text)
@@ -74,11 +75,11 @@ export class JobSocket {
 
   /** Closes the connection after an unexpected error. */
   fail(error: unknown): void {
-    this.#log.error({ err: error }, 'WebSocket failed; closing it')
-    this.#socket.close(internalError, problems['internal-error'].title)
+    this.#log.error({ err: error }, 'WebSocket failed; closing the connection')
+    this.#socket.close(closeCodes.internalError, problems['internal-error'].title)
   }
 
-  /** Releases everything once the socket is closed. */
+  /** Stops all watches and timers. Call it after the socket has closed. */
   stop(): void {
     this.#stopPrincipalWatch()
     for (const id of [...this.#subscriptions.keys()]) this.#unsubscribe(id)
@@ -106,9 +107,9 @@ export class JobSocket {
     this.#principalWatch = watch
     const snapshot = await this.#service.readSnapshot(this.#principal).catch(() => undefined)
     if (this.#principalWatch !== watch) return
-    if (!snapshot) return this.#socket.close(goingAway, 'Try again')
-    // The watch started before the snapshot was read. A poll must also cover the changes in between, because some may
-    // belong to jobs that the snapshot does not contain.
+    if (!snapshot) return this.#socket.close(closeCodes.goingAway, 'Connect again')
+    // The watch started before the snapshot was read. A change between these two moments may belong to a job that is
+    // not in the snapshot. The next poll must therefore also read the changes since the start of the watch.
     const watchedForMs = performance.now() - watch.startedAt
     this.#service.watcher.pollSince(new Date(snapshot.since.getTime() - watchedForMs))
     watch.changes.deliverTo((job) => this.#sendJob(job), withSnapshot ? snapshot.jobs : [])
@@ -117,9 +118,10 @@ export class JobSocket {
   async #subscribe(ids: ReadonlySet<string>): Promise<void> {
     if (ids.size === 0) return
     if (new Set([...this.#subscriptions.keys(), ...ids]).size > maxSubscriptions) {
-      return this.#sendError('invalid-message', `At most ${maxSubscriptions} subscriptions on a connection`)
+      return this.#sendError('invalid-message', `A connection can have at most ${maxSubscriptions} subscriptions`)
     }
-    // Starts before the old watch stops, so that no change is missed if no subscription succeeds.
+    // This watch continues if no subscription succeeds. It starts before the old watch stops, so that no change is
+    // missed.
     const fallback = this.#watchPrincipal()
     this.#stopPrincipalWatch()
     for (const id of ids) this.#watchJob(id)
@@ -131,7 +133,7 @@ export class JobSocket {
 
   #watchJob(id: string): void {
     this.#unsubscribe(id)
-    // A repeated subscription is answered with the current status as well.
+    // Otherwise a repeated subscription would not be answered with the current status.
     this.#sentSequences.delete(id)
     this.#subscriptions.set(
       id,

@@ -1,12 +1,12 @@
 import type { Job } from '../../jobs/job.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 
-/** What a stream remembers of a job that it has sent. Small, because every stream remembers many jobs. */
+/** The members of a sent job that a stream remembers. They are few, because every stream remembers many jobs. */
 export type SentVersion = Pick<Job, 'id' | 'sequence' | 'status' | 'attempt' | 'cancel_requested'>
 
 const maxSharedVersions = 20_000
 
-/** Saves memory: all streams of a process that have sent the same version of a job share one object. */
+/** Saves memory. If several streams of a process have sent the same version of a job, they share one object. */
 export class SentVersionPool {
   readonly #versions = new BoundedMap<SentVersion>(maxSharedVersions)
 

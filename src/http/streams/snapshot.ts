@@ -3,23 +3,23 @@ import { readVisibilityHorizon } from '../../jobs/changes.ts'
 import type { Job } from '../../jobs/job.ts'
 import { listJobs } from '../../jobs/list.ts'
 
-/** A client that follows all its jobs first receives this many of the newest. */
+/** A client that follows all its jobs first receives this many of its newest jobs. */
 export const snapshotSize = 100
 
 /** The newest jobs of a principal. */
 export interface Snapshot {
   /**
-   * Every change before this time is either contained in `jobs` or belongs to a job older than all of them; see
-   * {@link readVisibilityHorizon}.
+   * `jobs` contains every change before this time, except changes of jobs that are older than the oldest job in `jobs`.
+   * See {@link readVisibilityHorizon}.
    */
   since: Date
-  /** Oldest first. */
+  /** The oldest job comes first. */
   jobs: readonly Job[]
 }
 
 /**
- * Creates the function that reads snapshots. Requests for the same principal that arrive during a read share the next
- * read. So no snapshot is older than its request, and any number of simultaneous requests costs at most two reads.
+ * Creates the function that reads snapshots. Calls for the same principal during a read share the next read. A snapshot
+ * is therefore never older than the call. Any number of simultaneous calls cause at most two reads.
  */
 export function createSnapshotReader({ kysely }: Database): (principal: string) => Promise<Snapshot> {
   const currentReads = new Map<string, Promise<Snapshot>>()

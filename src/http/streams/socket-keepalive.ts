@@ -1,9 +1,9 @@
 import type { WebSocket } from '@fastify/websocket'
 
-/** A client that has not answered a ping when the next one is due is cut off. */
+/** The server disconnects a client that has not answered a ping after this time. */
 const pingIntervalMs = 15_000
 
-/** Pings a client, and cuts it off when it no longer answers. */
+/** Sends pings to a client, and disconnects a client that no longer answers. */
 export class SocketKeepalive {
   readonly #socket: WebSocket
   readonly #timer: NodeJS.Timeout
@@ -15,7 +15,7 @@ export class SocketKeepalive {
     socket.on('pong', () => this.confirmAlive())
   }
 
-  /** Counts as an answer to the last ping. */
+  /** Records that the client is alive. This has the same effect as an answer to the last ping. */
   confirmAlive(): void {
     this.#isAlive = true
   }
@@ -25,7 +25,7 @@ export class SocketKeepalive {
   }
 
   #ping(): void {
-    // While the socket is paused, a pong may have arrived without being read.
+    // While the socket is paused, a received pong may not have been read yet.
     if (this.#socket.isPaused) return
     if (this.#isAlive) {
       this.#isAlive = false

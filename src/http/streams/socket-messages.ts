@@ -1,18 +1,16 @@
 import type { WebSocket } from '@fastify/websocket'
+import { closeCodes } from './close-codes.ts'
 
-/** Longer strings are no job ids, and are not echoed in an error. */
+/** A message with a longer string is invalid, because the string cannot be a job id. */
 const maxIdLength = 255
 
-/** Close code 1003 (RFC 6455, section 7.4.1). */
-const unsupportedData = 1003
-
-/** A message of a client. The job ids are converted to lower case, as Postgres writes them. */
+/** A message from a client. The job ids are in lower case, because Postgres returns ids in lower case. */
 export interface SubscriptionMessage {
   subscribe: string[]
   unsubscribe: string[]
 }
 
-/** Reads a message; undefined if it is not a {@link SubscriptionMessage} in JSON. */
+/** Parses a message. Returns undefined if it is not a {@link SubscriptionMessage} in JSON. */
 export function parseMessage(text: string): SubscriptionMessage | undefined {
   let value: unknown
   try {
@@ -31,8 +29,8 @@ export function parseMessage(text: string): SubscriptionMessage | undefined {
 }
 
 /**
- * Handles text messages one after another, and reads nothing from the socket meanwhile. So a client that sends fast
- * slows down only itself, not other requests that need the database.
+ * Handles text messages one after another. While a message is handled, nothing is read from the socket. If a client
+ * sends too many messages, it therefore delays only itself. Other requests still get database connections.
  */
 export function handleMessagesInOrder(
   socket: WebSocket,
@@ -42,7 +40,7 @@ export function handleMessagesInOrder(
   let lastHandled = Promise.resolve()
   let unhandledCount = 0
   socket.on('message', (data, isBinary) => {
-    if (isBinary) return socket.close(unsupportedData, 'Text frames only')
+    if (isBinary) return socket.close(closeCodes.unsupportedData, 'Only text frames are supported')
     socket.pause()
     unhandledCount += 1
     lastHandled = lastHandled

@@ -1,23 +1,23 @@
 import type { WebSocket } from '@fastify/websocket'
 import { SlowConsumerGuard } from './slow-consumer.ts'
 
-/** Above this number of unsent bytes, events wait in the outbox, where newer ones replace them. */
+/** Above this number of unsent bytes, events wait in the outbox, so that newer events can replace them. */
 const maxBufferedBytes = 64 * 1024
 
 export interface OutboxOptions {
-  /** Called when a client that was slow has read something. */
+  /** Called when a slow client has read something. */
   onRead: () => void
-  /** Receives an error thrown while an event is encoded. All pending events are then dropped. */
+  /** Receives an error that occurs while an event is encoded. All pending events are then dropped. */
   onError: (error: unknown) => void
 }
 
-/** Sends the events of a WebSocket as fast as the client reads. Per subject, only the newest event is pending. */
+/** Sends events to a WebSocket as fast as the client reads. For each subject, only the newest event is pending. */
 export class SocketOutbox {
   readonly #socket: WebSocket
   readonly #onRead: () => void
   readonly #onError: (error: unknown) => void
   readonly #guard = new SlowConsumerGuard()
-  /** Functions that encode an event, by subject. */
+  /** The pending events, by subject. Each value is a function that encodes the event. */
   readonly #pending = new Map<string, () => string>()
   #isBlocked = false
 
@@ -27,7 +27,7 @@ export class SocketOutbox {
     this.#onError = onError
   }
 
-  /** Queues an event, in place of a pending one with the same subject. Closes the socket if the client is too slow. */
+  /** Queues an event. It replaces a pending event with the same subject. Disconnects the client if it is too slow. */
   put(subject: string, encode: () => string): void {
     if (this.#socket.readyState !== this.#socket.OPEN) return
     this.#pending.set(subject, encode)

@@ -8,12 +8,12 @@ import type { Service } from '../service.ts'
 import { decodeEventCursor, type EventCursor, encodeEventCursor } from './cursor.ts'
 import type { Snapshot } from './snapshot.ts'
 
-/** A client that has missed more changes than this gets a snapshot instead. */
+/** A client that has missed more changes than this gets a snapshot instead of the changes. */
 const maxMissedChanges = 1_000
 
 /**
- * Streams the changes of a job until it ends. A client that has already received the final event gets 204, so that it
- * does not reconnect.
+ * Streams the changes of a job until the job ends. A client that has already received the final event gets 204, so that
+ * it does not reconnect.
  *
  * @throws ProblemError not-found, job-expired
  */
@@ -45,7 +45,7 @@ export async function streamJob(service: Service, request: JobRequest, reply: Fa
   }
 }
 
-/** Streams the changes of all jobs of the caller: first the changes that it missed or a snapshot, then live changes. */
+/** Streams the changes of all jobs of the caller. First sends a snapshot or the missed changes, then live changes. */
 export async function streamAllJobs(
   service: Service,
   request: FastifyRequest,
@@ -70,8 +70,8 @@ export async function streamAllJobs(
       known: [],
       onClose: changes.stop,
     })
-    // Only the id of the last event confirms the whole batch: a client that disconnects earlier resumes from its old
-    // cursor, or gets a new snapshot.
+    // Only the last of these events has an id with the new position. A client that disconnects before it receives this
+    // event resumes from its old position, or gets a new snapshot.
     const lastJob = jobs.at(-1)
     for (const job of jobs.slice(0, -1)) stream.send(job, missed && cursor?.since)
     let isLive = false
@@ -85,14 +85,14 @@ export async function streamAllJobs(
   }
 }
 
-/** Reads the id of the last event that the client received. A browser updates the header, but not the parameter. */
+/** Returns the id of the last event that the client received. After a reconnect, the header is newer than the query. */
 function lastEventIdOf({ headers, query }: FastifyRequest): string | undefined {
   const header = headers['last-event-id']
   const { lastEventId } = query as { lastEventId?: string }
   return typeof header === 'string' && header !== '' ? header : lastEventId
 }
 
-/** Reads the changes since a cursor; undefined if there are too many. The client may receive some a second time. */
+/** Reads the changes since a cursor. The client may already know some. Returns undefined if there are too many. */
 async function readMissedChanges(
   { database }: Service,
   principal: string,

@@ -2,17 +2,15 @@ import type { WebSocket, WebsocketPluginOptions } from '@fastify/websocket'
 import type { FastifyRequest } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 import type { Service } from '../service.ts'
+import { closeCodes } from './close-codes.ts'
 import { JobSocket } from './job-socket.ts'
 import { handleMessagesInOrder } from './socket-messages.ts'
 
-/** CloudEvents' WebSocket protocol binding, section 3.1: one event in JSON per text frame. */
+/** Each text frame contains one event in JSON (CloudEvents WebSocket protocol binding, section 3.1). */
 export const subprotocol = 'cloudevents.json'
 
-/** Close code 1001 (RFC 6455, section 7.4.1). */
-const goingAway = 1001
-
-/** How long a client may take to answer our close frame. */
-const closeTimeoutMs = 1_000
+/** A client must answer our close frame within this time. */
+const closeFrameTimeoutMs = 1_000
 
 /** The options of @fastify/websocket. */
 export const socketOptions: WebsocketPluginOptions = {
@@ -20,13 +18,13 @@ export const socketOptions: WebsocketPluginOptions = {
     maxPayload: 64 * 1024,
     handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
   },
-  // connectSocket closes each connection itself.
+  // The plugin must not close the connections, because connectSocket closes them.
   preClose: (done) => done(),
 }
 
 /**
- * Creates a `preValidation` hook that refuses WebSockets opened by pages of another origin. The browser sends the user's
- * cookies along, and does not apply the same-origin policy to WebSockets.
+ * Creates a `preValidation` hook that refuses WebSockets from pages of another origin. Browsers allow a page to open a
+ * WebSocket to any origin, and they send the user's cookies with the request.
  *
  * @throws ProblemError foreign-origin
  */
@@ -44,15 +42,15 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
   const { draining } = service
   const jobSocket = new JobSocket(service, socket, request)
   const closeForReconnect = () => {
-    socket.close(goingAway, 'Connect again')
-    setTimeout(() => socket.terminate(), closeTimeoutMs)
+    socket.close(closeCodes.goingAway, 'Connect again')
+    setTimeout(() => socket.terminate(), closeFrameTimeoutMs)
   }
   handleMessagesInOrder(
     socket,
     (text) => jobSocket.receive(text),
     (error) => jobSocket.fail(error),
   )
-  // A 'close' event follows every error.
+  // Ignores errors, because a 'close' event follows every error.
   socket.on('error', () => {})
   socket.once('close', () => {
     jobSocket.stop()

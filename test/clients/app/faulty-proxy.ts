@@ -3,10 +3,10 @@ import { createServer, type IncomingMessage, type ServerResponse, request as sen
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
-/** What happens to the first request: it gets this response, or it reaches the API and the response is lost. */
+/** What happens to the first request: the proxy answers it with this status, or the response of the API is lost. */
 export type Fault = { status: number; retryAfter: number } | 'response lost'
 
-/** A reverse proxy in front of the API that has a fault on its first request. */
+/** A reverse proxy in front of the API. Its first request has a fault. */
 export interface FaultyProxy {
   url: string
   /** The methods and paths of the requests so far. */

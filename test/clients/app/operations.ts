@@ -4,7 +4,7 @@ import Type from 'typebox'
 
 export interface Tables {
   document: { id: string; text: string; state: 'pending' | 'ready' }
-  /** What the handler of a rendering does next, set by the test. */
+  /** What the handler of `document.render` does next. The test sets it. */
   direction: { name: string; percent: number; message: string; ending: 'succeed' | 'fail' | null }
 }
 
@@ -24,7 +24,7 @@ async function write(trx: Transaction<Tables>, documents: { id: string; text: st
     .execute()
 }
 
-/** Creates a resource. */
+/** Its jobs have a resource. */
 export const createDocument = defineOperation({
   name: 'document.create',
   route: { method: 'POST', url: '/documents' },
@@ -51,7 +51,7 @@ export const replaceDocument = defineOperation({
   },
 })
 
-/** Has neither a resource nor a result. Its requests have no body. */
+/** Its jobs have neither a resource nor a result. Its requests have no body. */
 export const removeDocument = defineOperation({
   name: 'document.remove',
   route: { method: 'DELETE', url: '/documents/:id' },
@@ -61,7 +61,7 @@ export const removeDocument = defineOperation({
   accept: async (_trx, entries) => entries.map(({ params }) => ({ payload: params })),
 })
 
-/** Has an inline result. */
+/** Its jobs have an inline result. */
 export const countWords = defineOperation({
   name: 'word.count',
   route: { method: 'POST', url: '/word-counts' },
@@ -69,14 +69,14 @@ export const countWords = defineOperation({
   result: Type.Object({ words: Type.Integer() }),
 })
 
-/** Always fails with a 4xx and the text as its message. */
+/** Its jobs always fail with a 4xx. The error message is the text of the request. */
 export const checkText = defineOperation({
   name: 'text.check',
   route: { method: 'POST', url: '/checks' },
   input: Text,
 })
 
-/** Reports the progress that the test sets, and runs until the test ends it. */
+/** Its handler reports the progress that the test sets, and runs until the test ends the job. */
 export const renderDocument = defineOperation({
   name: 'document.render',
   route: { method: 'POST', url: '/renderings' },

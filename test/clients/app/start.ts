@@ -13,12 +13,12 @@ export interface App {
   /** The URL of the API. */
   url: string
   api: Program
-  /** Sets the progress of a rendering, or ends it. */
+  /** Sets the progress of a `document.render` job, or ends the job. */
   steer(name: string, direction: Partial<Omit<Tables['direction'], 'name'>>): Promise<void>
 }
 
 export interface AppOptions {
-  /** The operations that the worker claims, separated by commas; default: all. */
+  /** The operations whose jobs the worker claims, separated by commas. The default is all operations. */
   operations?: string
 }
 
@@ -54,8 +54,8 @@ export async function metric({ url }: App, name: string): Promise<number> {
 }
 
 /**
- * Reserves seats until the backlog is full, and returns the URLs of the jobs. There may be more jobs than the limit, because
- * the size of the backlog is cached for a second.
+ * Reserves seats until the backlog is full, and returns the URLs of the jobs. The size of the backlog is cached for a
+ * second, so there may be more jobs than the limit.
  */
 export async function takeAllSeats({ url }: App): Promise<string[]> {
   const jobs: string[] = []

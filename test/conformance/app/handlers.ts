@@ -4,7 +4,7 @@ import { type Kysely, sql, type Transaction } from 'kysely'
 import type { Action, Tables } from './operations.ts'
 import * as operations from './operations.ts'
 
-/** Waits until the test has added a step for the job, and removes it. */
+/** Waits until the test has added a step for the job. Deletes the step and returns its action. */
 async function nextStep(db: Kysely<Tables>, id: string, signal: AbortSignal | undefined): Promise<Action> {
   for (;;) {
     const { rows } = await sql<{ action: Action }>`
@@ -41,7 +41,7 @@ export default defineHandlers(operations, ({ db: anyDb }) => {
     job.signal.addEventListener('abort', () => void record(job.id, 'aborted'), { once: true })
     await record(job.id, 'began')
     for (;;) {
-      // A stubborn job ignores its signal.
+      // The handler of a stubborn job ignores its signal.
       const action = await nextStep(db, job.id, job.payload.stubborn ? undefined : job.signal)
       switch (action.do) {
         case 'progress':

@@ -4,15 +4,15 @@ import Type from 'typebox'
 
 export interface Tables {
   note: { id: string; principal: string; text: string; status: string }
-  /** The next actions of a steered job, added by the test. */
+  /** The next actions of a steered job. The test adds them. */
   step: { job_id: string; number: number; action: Action }
-  /** Rows that a handler writes in its settle. */
+  /** The handlers write one row for each job in settle. */
   effect: { job_id: string }
-  /** What happened in a handler, recorded outside the settle transaction. */
+  /** Events in a handler. The handler records them outside the settle transaction. */
   observation: { job_id: string; event: string }
 }
 
-/** What a steered job can do. */
+/** An action that the handler of a steered job can perform. */
 export type Action =
   | { do: 'progress'; percent: number; message?: string }
   | { do: 'set resource'; path: string }
@@ -20,17 +20,21 @@ export type Action =
   | { do: 'fail'; code: string; message: string; status?: number; details?: unknown[] }
   | { do: 'throw'; message: string }
 
-/** A note whose text starts with this waits at its commit for an advisory lock on the text, which a test can hold. */
+/**
+ * If the text of a note starts with this prefix, the commit waits for an advisory lock on the text. A test can hold
+ * that lock.
+ */
 export const heldAtCommit = 'held at commit'
-/** A note with this text makes its commit fail. */
+/** If a note has this text, its commit fails. */
 export const failsAtCommit = 'fails at commit'
-/** Texts of notes that are refused, each with the status of the refusal. */
+/** Notes with these texts are refused. The value is the status of the refusal. */
 export const refusedText = { forbidden: 403, gone: 404 } as const
 
 /** The tables of the app. `serve` in ../support.ts creates them. */
 export const schema = `
   create table note (id uuid primary key, principal text not null, text text not null, status text not null);
-  create table step (job_id uuid not null, number bigint generated always as identity primary key, action jsonb not null);
+  create table step (
+    job_id uuid not null, number bigint generated always as identity primary key, action jsonb not null);
   create table effect (job_id uuid not null);
   create table observation (job_id uuid not null, event text not null);
   create function at_commit() returns trigger language plpgsql as $$
@@ -66,7 +70,7 @@ async function storeNotes(
   })
 }
 
-/** Has only a settle, and creates a resource. */
+/** Its handler has only `settle`. Its jobs have a resource. */
 export const createNote = defineOperation({
   name: 'note.create',
   route: { method: 'POST', url: '/notes' },
@@ -110,7 +114,7 @@ export const deleteDraft = defineOperation({
   accept: async (_trx, entries) => entries.map(({ params }) => ({ payload: params })),
 })
 
-/** Has only a settle, and an inline result. */
+/** Its handler has only `settle`. Its jobs have an inline result. */
 export const sum = defineOperation({
   name: 'sum',
   route: { method: 'POST', url: '/sums' },
@@ -125,7 +129,7 @@ export const sum = defineOperation({
   result: Type.Object({ total: Type.Integer() }),
 })
 
-/** Its inline result is its input, or the member `only` of the input. */
+/** The inline result is the member `only` of the input, or else the whole input. */
 export const echo = defineOperation({
   name: 'echo',
   route: { method: 'POST', url: '/echoes' },
@@ -133,7 +137,7 @@ export const echo = defineOperation({
   result: Type.Unknown(),
 })
 
-/** Has neither a resource nor a result. */
+/** Its jobs have neither a resource nor a result. */
 export const quiet = defineOperation({
   name: 'quiet',
   route: { method: 'POST', url: '/quiet' },
@@ -148,21 +152,21 @@ const steering = {
   timeoutSeconds: 600,
 }
 
-/** Performs the actions that the test adds, in at most two attempts. */
+/** Its handler performs the actions that the test adds. A job has at most two attempts. */
 export const steered = defineOperation({
   name: 'steered',
   route: { method: 'POST', url: '/steered' },
   ...steering,
 })
 
-/** Like {@link steered}; a test also sets the recent run time of its jobs. */
+/** Like {@link steered}. A test also sets the recent run time of this operation. */
 export const estimated = defineOperation({
   name: 'estimated',
   route: { method: 'POST', url: '/estimated' },
   ...steering,
 })
 
-/** No worker claims it, unless a test starts one. */
+/** Its jobs stay queued, unless a test starts a worker that claims them. */
 export const idle = defineOperation({
   name: 'idle',
   route: { method: 'POST', url: '/idle' },
@@ -178,7 +182,7 @@ export const keyed = defineOperation({
   idempotencyKey: 'required',
 })
 
-/** No worker claims it, and one job fills its backlog. */
+/** Its jobs stay queued, and one job fills its backlog. */
 export const limited = defineOperation({
   name: 'limited',
   route: { method: 'POST', url: '/limited' },
@@ -196,7 +200,7 @@ export const big = defineOperation({
   bodyLimit: bigLimit,
 })
 
-/** The operations that the tests' worker claims, separated by commas. */
+/** The operations whose jobs the worker of the tests claims, separated by commas. */
 export const claimed = [
   createNote,
   replaceNote,

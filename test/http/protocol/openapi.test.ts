@@ -22,24 +22,24 @@ const operations = {
   }),
 }
 
-// These rules concern the operator of an API, not this package.
+// Only the app that uses this package can satisfy these rules.
 const redoclyRules = { 'info-license': 'off', 'no-empty-servers': 'off', 'no-server-example.com': 'off' }
 
-t.test('Redocly has no warnings about the OpenAPI document', async (t) => {
+t.test('Redocly reports no warnings about the OpenAPI document', async (t) => {
   const { url } = await serve(t, { operations })
   const { body } = await get(`${url}/openapi.json`)
   t.match(body.openapi, /^3\.1\./)
   t.same(await lint(body, redoclyRules), [])
 })
 
-t.test('Redocly has no warnings about the AsyncAPI document', async (t) => {
+t.test('Redocly reports no warnings about the AsyncAPI document', async (t) => {
   const { url } = await serve(t, { operations })
   const { body } = await get(`${url}/asyncapi.json`)
   t.equal(body.asyncapi, '3.0.0')
   t.same(await lint(body, redoclyRules), [])
 })
 
-t.test('Every response matches the OpenAPI document', async (t) => {
+t.test('every response matches the OpenAPI document', async (t) => {
   const { url, database } = await serve(t, {
     operations,
     authenticate: () => ({ principal: 'ann', scopes: ['admin'] }),
@@ -61,12 +61,12 @@ t.test('Every response matches the OpenAPI document', async (t) => {
   const act = async (method: string, path: string, id: string, headers: Record<string, string> = {}) =>
     check(method, path, await send(method, url + path.replace('{id}', id), headers))
 
-  // The checker itself finds an undeclared header and a wrong body.
+  // Makes sure that the checker finds an undeclared header and a wrong body.
   const undeclared = { status: 200, headers: new Headers({ 'retry-after': '1' }), body: undefined }
   t.same(checker.violations('GET', '/webhooks', undeclared), ['200: no header retry-after'])
   t.equal(checker.violations('GET', '/jobs', { ...(await get(`${url}/jobs`)), body: { value: [{}] } }).length > 0, true)
 
-  // Submits.
+  // Requests that submit jobs.
   const { id } = (await create({ 'idempotency-key': 'k', prefer: 'respond-async' })).body
   await create({ 'idempotency-key': 'k' })
   check('POST', '/notes', await post(`${url}/notes`, { text: 'y' }, { 'idempotency-key': 'k' }))
@@ -93,7 +93,7 @@ t.test('Every response matches the OpenAPI document', async (t) => {
   await read('/jobs/{id}', id)
   await act('POST', '/jobs/{id}/cancel', id)
 
-  // A job that has ended, with each outcome.
+  // A job that has ended. It gets each outcome in turn.
   await set(id, `status = 'succeeded', ended_at = now(), result = '{"length":1}'`)
   await read('/jobs/{id}', id)
   await read('/jobs/{id}/result', id)
@@ -118,7 +118,7 @@ t.test('Every response matches the OpenAPI document', async (t) => {
   await set(id, `expires_at = now()`)
   await read('/jobs/{id}', id)
 
-  // The list.
+  // The list of jobs.
   await create()
   check('GET', '/jobs', await get(`${url}/jobs?limit=1`))
   check('GET', '/jobs', await get(`${url}/jobs?limit=none`))

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { parsePrefer, preferenceApplied } from '../../../src/http/protocol/prefer.ts'
 
-t.test('Prefer is parsed as RFC 7240 specifies', async (t) => {
+t.test('the Prefer header is parsed as RFC 7240 specifies', async (t) => {
   for (const [header, expected] of [
     [undefined, {}],
     ['', {}],
@@ -31,7 +31,7 @@ t.test('Prefer is parsed as RFC 7240 specifies', async (t) => {
   }
 })
 
-t.test('Hostile headers contain no preferences, and parsing them does not hang', async (t) => {
+t.test('the parser finds no preferences in hostile headers, and does not hang', async (t) => {
   const hostileHeaders = [
     '"'.repeat(15_000),
     '"a\\'.repeat(5_000),
@@ -42,7 +42,7 @@ t.test('Hostile headers contain no preferences, and parsing them does not hang',
   for (const header of hostileHeaders) t.same(parsePrefer(header), {})
 })
 
-t.test('Honoured preferences are echoed in Preference-Applied', async (t) => {
+t.test('Preference-Applied lists the preferences that were applied', async (t) => {
   t.same(preferenceApplied({}), {})
   t.same(preferenceApplied({ wait: 55, return: 'minimal', respondAsync: true }), {
     'preference-applied': 'respond-async, wait=55, return=minimal',

@@ -11,7 +11,7 @@ const note = defineOperation({
 })
 
 t.test(
-  'A principal above its limit gets 429 and stores nothing, but can still read each job once per second',
+  'a principal above its quota gets 429 and stores nothing, but can still read each job once per second',
   async (t) => {
     const { url, database } = await serve(t, {
       operations: { note },

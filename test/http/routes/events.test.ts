@@ -55,7 +55,7 @@ const running = `status = 'running', attempt = 1, started_at = now(), attempt_st
 const succeeded = `status = 'succeeded', percent = 100, ended_at = now()`
 
 t.test(
-  'Progress is sent as a progress event, every other change as a status event, and the stream ends with the job',
+  'a stream sends progress events for progress and status events for other changes, and ends when the job ends',
   async (t) => {
     const { url, add, set } = await setUp(t)
     const id = await add()
@@ -78,36 +78,33 @@ t.test(
   },
 )
 
-t.test(
-  'A client that does not read later receives only the newest status, and does not delay other clients',
-  async (t) => {
-    const { url, add, set } = await setUp(t)
-    const id = await add()
-    await set(id, running)
-    const socket = connect(Number(new URL(url).port), '127.0.0.1')
-    socket.write(`GET /jobs/${id}/events HTTP/1.1\r\nhost: localhost\r\n\r\n`)
-    await once(socket, 'readable')
-    const stream = await read(`${url}/jobs/${id}/events`)
-    // More than the socket buffers hold.
-    const rounds = 60
-    for (let round = 1; round <= rounds; round++) {
-      await set(id, `message = '${round} ${'x'.repeat(200_000)}'`)
-      await until(() => stream.text.includes(`"message":"${round} `))
-    }
-    await set(id, `${succeeded}, message = 'done'`)
-    await until(() => stream.isEnded)
-    let late = ''
-    socket.setEncoding('utf8').on('data', (chunk) => {
-      late += chunk
-    })
-    await until(() => late.includes('"status":"succeeded"'))
-    const ids = late.match(/^id: \d+$/gm) ?? []
-    t.ok(ids.length < rounds, `received ${ids.length} of ${rounds + 2} events`)
-    socket.destroy()
-  },
-)
+t.test('a client that stops reading for a while skips older statuses, and does not delay other clients', async (t) => {
+  const { url, add, set } = await setUp(t)
+  const id = await add()
+  await set(id, running)
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  socket.write(`GET /jobs/${id}/events HTTP/1.1\r\nhost: localhost\r\n\r\n`)
+  await once(socket, 'readable')
+  const stream = await read(`${url}/jobs/${id}/events`)
+  // Together, these messages are larger than the socket buffers.
+  const rounds = 60
+  for (let round = 1; round <= rounds; round++) {
+    await set(id, `message = '${round} ${'x'.repeat(200_000)}'`)
+    await until(() => stream.text.includes(`"message":"${round} `))
+  }
+  await set(id, `${succeeded}, message = 'done'`)
+  await until(() => stream.isEnded)
+  let late = ''
+  socket.setEncoding('utf8').on('data', (chunk) => {
+    late += chunk
+  })
+  await until(() => late.includes('"status":"succeeded"'))
+  const ids = late.match(/^id: \d+$/gm) ?? []
+  t.ok(ids.length < rounds, `received ${ids.length} of ${rounds + 2} events`)
+  socket.destroy()
+})
 
-t.test('A client that disconnects leaves no stream and no watch behind', async (t) => {
+t.test('when a client disconnects, the API closes its stream and stops watching its job', async (t) => {
   const { url, add, counts } = await setUp(t)
   const id = await add()
   const disconnect = new AbortController()
@@ -125,11 +122,11 @@ t.test('A client that disconnects leaves no stream and no watch behind', async (
     const { streams, jobs } = await counts()
     return streams === 0 && jobs === 0
   })
-  t.pass('nothing is watched any longer')
+  t.pass('nothing is watched anymore')
 })
 
 t.test(
-  'A stopping process asks streams to reconnect, closes WebSockets and answers long polls with the current status',
+  'a process that stops ends its streams with a retry time, closes its WebSockets and answers its long polls',
   async (t) => {
     const { app, url, add } = await setUp(t)
     const id = await add()
@@ -146,7 +143,7 @@ t.test(
       await until(() => stream.isEnded)
       const [first = 0, last = 0] = stream.text.match(/(?<=retry: )\d+/g)?.map(Number) ?? []
       t.equal(first, 3000)
-      t.ok(last >= 1000 && last <= 5000, `reconnects after ${last} ms`)
+      t.ok(last >= 1000 && last <= 5000, `the client reconnects after ${last} ms`)
     }
     t.equal((await socketClosed)[0], 1001)
     t.equal((await poll).status, 304)
@@ -154,7 +151,7 @@ t.test(
 )
 
 t.test(
-  'A client that follows all its jobs receives the newest jobs and later changes, but no older recent changes',
+  'a client that follows all its jobs receives the newest jobs and all later changes, but no older changes',
   async (t) => {
     const { url, add, database } = await setUp(t)
     const id = await add()
@@ -171,7 +168,7 @@ t.test(
     const events = () => stream.text.match(/^data: .*/gm) ?? []
     const receivedCounts = () => [events().length, messages.length]
     await until(() => receivedCounts().every((count) => count === 100))
-    /** Sends no notification, so that a poll finds the change together with any other recent change. */
+    /** Changes the job twice without a notification. A poll finds each change, with all other recent changes. */
     const changeTwice = async (first: number) => {
       for (const sequence of [first, first + 1]) {
         await database.pool.query(`update accepted.job set sequence = $1, updated_at = now() where id = $2`, [
@@ -189,7 +186,7 @@ t.test(
     socket.send(JSON.stringify({ unsubscribe: [id] }))
     await changeTwice(4)
     t.same(receivedCounts(), [104, 105])
-    // More changes than a client can be sent in one turn of the event loop.
+    // These are more changes than the API sends to a client in one turn of the event loop.
     await database.pool.query('update accepted.job set sequence = sequence + 1, updated_at = now()')
     await until(() => receivedCounts().join() === '5105,5106')
     t.notOk(stream.isEnded)
@@ -197,7 +194,7 @@ t.test(
   },
 )
 
-t.test('A page of another origin cannot open a WebSocket', async (t) => {
+t.test('a web page of another origin cannot open a WebSocket', async (t) => {
   const { url } = await setUp(t)
   const open = async (origin?: string) => {
     const socket = new WebSocket(`${url.replace('http', 'ws')}/events`, 'cloudevents.json', origin ? { origin } : {})
@@ -214,7 +211,7 @@ t.test('A page of another origin cannot open a WebSocket', async (t) => {
   t.equal(await open('null'), 403)
 })
 
-t.test('An invalid message is answered with an error code, and the connection stays open', async (t) => {
+t.test('an invalid message is answered with an error code, and the connection stays open', async (t) => {
   const { url, add } = await setUp(t)
   const id = await add()
   const socket = new WebSocket(`${url.replace('http', 'ws')}/events`, 'cloudevents.json')

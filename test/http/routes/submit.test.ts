@@ -36,7 +36,7 @@ const operations = { createNote, strict, bounded, other: 'no operation' }
 const setUp = (t: Parameters<typeof serve>[0]) =>
   serve(t, { operations, authenticate: (request) => request.headers['x-user']?.toString() ?? 'ann' })
 
-t.test('An accepted request gets 202 with the monitor and the URLs of the monitor and the result', async (t) => {
+t.test('an accepted request gets 202 with the monitor as the body and both URLs in the headers', async (t) => {
   const { url } = await setUp(t)
   const { status, headers, body } = await post(`${url}/notes`, { text: 'x' })
   t.equal(status, 202)
@@ -48,7 +48,7 @@ t.test('An accepted request gets 202 with the monitor and the URLs of the monito
   t.same((await get(body.links.self)).body, body)
 })
 
-t.test('Links have the origin of the request, or the public URL if there is one', async (t) => {
+t.test('links start with the origin of the request, or with the public URL if one is configured', async (t) => {
   const { url } = await setUp(t)
   const { port } = new URL(url)
   const { headers } = await post(`http://localhost:${port}/notes`, { text: 'x' })
@@ -58,7 +58,7 @@ t.test('Links have the origin of the request, or the public URL if there is one'
   t.match(body.links.self, /^https:\/\/api\.example\.com\/jobs\//)
 })
 
-t.test('An invalid body gets 400 with every violation, and nothing is stored', async (t) => {
+t.test('a request with an invalid body gets 400 with every violation, and nothing is stored', async (t) => {
   const { database, url } = await setUp(t)
   const { status, headers, body } = await post(`${url}/notes`, { text: 7, count: '1' })
   t.equal(status, 400)
@@ -69,7 +69,7 @@ t.test('An invalid body gets 400 with every violation, and nothing is stored', a
   t.equal(rows.length, 0)
 })
 
-t.test('A body that passes the JSON schema but cannot be stored in Postgres gets 400', async (t) => {
+t.test('a request gets 400 if its body matches the JSON schema but cannot be stored in Postgres', async (t) => {
   const { url } = await setUp(t)
   const send = (body: string | Buffer<ArrayBuffer>, type = 'application/json') =>
     fetch(`${url}/notes`, { method: 'POST', headers: { 'content-type': type }, body })
@@ -92,7 +92,7 @@ t.test('A body that passes the JSON schema but cannot be stored in Postgres gets
   t.equal((await send(JSON.stringify({ text: 'x'.repeat(2 ** 20) }))).status, 413)
 })
 
-t.test('An operation can set its body limit, and a full backlog gets 503', async (t) => {
+t.test('an operation can set its body limit, and a request gets 503 while the backlog is full', async (t) => {
   const { url } = await setUp(t)
   t.equal((await post(`${url}/bounded`, { much: 'x'.repeat(100) })).status, 413)
   t.equal((await post(`${url}/bounded`, {})).status, 202)
@@ -105,7 +105,7 @@ t.test('An operation can set its body limit, and a full backlog gets 503', async
   t.match(full.headers.get('retry-after'), /^[1-9]/)
 })
 
-t.test('A surplus member is reported as one violation that contains its name', async (t) => {
+t.test('a surplus member is reported as one violation that contains its name', async (t) => {
   const closed = defineOperation({
     name: 'note.closed',
     route: { method: 'POST', url: '/closed' },
@@ -117,7 +117,7 @@ t.test('A surplus member is reported as one violation that contains its name', a
   t.equal(body.error.details.length, 1)
 })
 
-t.test('Path parameters are validated, and a refused request does not consume its key', async (t) => {
+t.test('path parameters are validated, and a refused request does not take its key', async (t) => {
   const { url } = await setUp(t)
   const put = (path: string, key?: string) =>
     fetch(url + path, {
@@ -134,43 +134,37 @@ t.test('Path parameters are validated, and a refused request does not consume it
     [refused.status, ((await refused.json()) as Problem).error],
     [409, { code: 'unlucky', message: 'Thirteen is taken' }],
   )
-  t.equal((await put('/notes/14', 'k')).status, 202, 'the refused request did not consume the key')
+  t.equal((await put('/notes/14', 'k')).status, 202, 'the refused request did not take the key')
 })
 
-t.test(
-  'A repeated request with the same key returns the same job, however the key and the body are written',
-  async (t) => {
-    const { url } = await setUp(t)
-    const first = await post(`${url}/notes?a=1&b=2`, { text: 'x', count: 1 }, { 'idempotency-key': '"k 1"' })
-    t.equal(first.headers.get('idempotent-replayed'), null)
-    const again = await post(
-      `${url}/notes?b=2&a=1`,
-      { count: 1, text: 'x' },
-      { 'idempotency-key': 'k 1', prefer: 'wait=1' },
-    )
-    t.equal(again.status, 202)
-    t.equal(again.headers.get('idempotent-replayed'), 'true')
-    t.same(again.body, first.body)
-    t.equal(again.headers.get('operation-location'), first.headers.get('operation-location'))
-  },
-)
+t.test('a repeated request gets the same job, even if its key, query and body are written differently', async (t) => {
+  const { url } = await setUp(t)
+  const first = await post(`${url}/notes?a=1&b=2`, { text: 'x', count: 1 }, { 'idempotency-key': '"k 1"' })
+  t.equal(first.headers.get('idempotent-replayed'), null)
+  const again = await post(
+    `${url}/notes?b=2&a=1`,
+    { count: 1, text: 'x' },
+    { 'idempotency-key': 'k 1', prefer: 'wait=1' },
+  )
+  t.equal(again.status, 202)
+  t.equal(again.headers.get('idempotent-replayed'), 'true')
+  t.same(again.body, first.body)
+  t.equal(again.headers.get('operation-location'), first.headers.get('operation-location'))
+})
 
-t.test(
-  'A key gets 422 with another body, route or method, and is independent of the same key of another principal',
-  async (t) => {
-    const { url } = await setUp(t)
-    const key = { 'idempotency-key': 'k' }
-    const { body } = await post(`${url}/notes`, { text: 'x' }, key)
-    const other = await post(`${url}/notes`, { text: 'y' }, key)
-    t.same([other.status, other.body.error.code], [422, 'idempotency-key-reused'])
-    t.equal((await post(`${url}/bounded`, {}, key)).status, 422)
-    const bobs = await post(`${url}/notes`, { text: 'y' }, { ...key, 'x-user': 'bob' })
-    t.equal(bobs.status, 202)
-    t.not(bobs.body.id, body.id)
-  },
-)
+t.test('a repeated key with another body or route gets 422; another principal can use the same key', async (t) => {
+  const { url } = await setUp(t)
+  const key = { 'idempotency-key': 'k' }
+  const { body } = await post(`${url}/notes`, { text: 'x' }, key)
+  const other = await post(`${url}/notes`, { text: 'y' }, key)
+  t.same([other.status, other.body.error.code], [422, 'idempotency-key-reused'])
+  t.equal((await post(`${url}/bounded`, {}, key)).status, 422)
+  const bobs = await post(`${url}/notes`, { text: 'y' }, { ...key, 'x-user': 'bob' })
+  t.equal(bobs.status, 202)
+  t.not(bobs.body.id, body.id)
+})
 
-t.test('An invalid Idempotency-Key gets 400', async (t) => {
+t.test('a request with an invalid Idempotency-Key gets 400', async (t) => {
   const { url } = await setUp(t)
   for (const key of ['', '""', 'x'.repeat(256), 'ä', '"a', '"a" b']) {
     const { status, body } = await post(`${url}/notes`, { text: 'x' }, { 'idempotency-key': key })
@@ -178,7 +172,7 @@ t.test('An invalid Idempotency-Key gets 400', async (t) => {
   }
 })
 
-t.test('A replay of a failed job gets 202 with that job', async (t) => {
+t.test('a replay for a failed job gets 202 with that job', async (t) => {
   const { database, url } = await setUp(t)
   const key = { 'idempotency-key': 'k' }
   const { body } = await post(`${url}/notes`, { text: 'x' }, key)
@@ -189,7 +183,7 @@ t.test('A replay of a failed job gets 202 with that job', async (t) => {
   t.match(replay, { status: 202, body: { id: body.id, status: 'failed' } })
 })
 
-t.test('The key of a job whose record has expired creates exactly one new job', async (t) => {
+t.test('after the record of a job has expired, requests with its key create exactly one new job', async (t) => {
   const { database, url } = await setUp(t)
   const key = { 'idempotency-key': 'k' }
   const { body } = await post(`${url}/notes`, { text: 'x' }, key)
@@ -201,7 +195,7 @@ t.test('The key of a job whose record has expired creates exactly one new job', 
   t.same([ids.size, ids.has(body.id)], [1, false])
 })
 
-t.test('A request waits for a key that another request holds, and gets 409 after the lock timeout', async (t) => {
+t.test('a request waits while another transaction holds its key, and gets 409 after the lock timeout', async (t) => {
   const { database, url } = await setUp(t)
   const key = { 'idempotency-key': 'k' }
   const client = await database.pool.connect()
@@ -228,7 +222,7 @@ t.test('50 simultaneous requests with one key create one job', async (t) => {
   t.equal(rows.length, 1)
 })
 
-t.test('A request for a deleted queue does not get 202, although the insert would succeed', async (t) => {
+t.test('if the queue of an operation was deleted, a request gets 500 and stores no job', async (t) => {
   const { database, url } = await setUp(t)
   await database.pool.query("select accepted_queue.delete_queue('note.create')")
   const { status } = await post(`${url}/notes`, { text: 'x' })

@@ -28,7 +28,7 @@ async function remove(url: string, headers: Record<string, string> = ops) {
 const rotate = (url: string) => fetch(`${url}/rotate`, { method: 'POST', headers: ops })
 
 t.test(
-  'An endpoint can be registered, listed, rotated and removed, and only registering and rotating show a secret',
+  'endpoints can be registered, listed, rotated and removed; only register and rotate answer with a secret',
   async (t) => {
     const { url } = await setUp(t)
     const created = await post(`${url}/webhooks`, { url: 'https://Example.com/hook?a=1' }, ops)
@@ -67,7 +67,7 @@ t.test(
   },
 )
 
-t.test('Without the scope admin, the routes answer 403 with a page that explains how to get it', async (t) => {
+t.test('requests without the scope admin get 403, and the problem page explains how to get the scope', async (t) => {
   const { database, url } = await setUp(t)
   const { body } = await post(`${url}/webhooks`, { url: 'http://example.com' }, ops)
   const problem = { status: 403, body: { type: '/docs/problems/forbidden', error: { code: 'forbidden' } } }
@@ -84,7 +84,7 @@ t.test('Without the scope admin, the routes answer 403 with a page that explains
   t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202, 'other routes do not need the scope')
 })
 
-t.test('An invalid endpoint gets 400 with a pointer to the violation', async (t) => {
+t.test('an invalid endpoint gets 400 with a pointer to the violation', async (t) => {
   const { database, url } = await setUp(t)
   for (const [endpoint, pointer] of [
     [{ url: 'nonsense' }, '/url'],
@@ -114,25 +114,28 @@ t.test('An invalid endpoint gets 400 with a pointer to the violation', async (t)
   t.equal(rows.length, 0)
 })
 
-t.test('Accepted-Webhook selects one endpoint; an unknown endpoint gets 400, and nothing is stored', async (t) => {
-  const { database, url } = await setUp(t)
-  const { id } = (await post(`${url}/webhooks`, { url: 'http://example.com' }, ops)).body
-  const submit = (webhook: string) =>
-    post(`${url}/notes`, { text: 'x' }, { 'accepted-webhook': webhook, 'idempotency-key': 'k' })
-  for (const webhook of [crypto.randomUUID(), 'nonsense', '', `${id}, ${id}`]) {
-    const { status, body } = await submit(webhook)
-    t.equal(status, 400, webhook)
-    t.match(body, { type: '/docs/problems/unknown-webhook', error: { code: 'unknown-webhook' } })
-  }
-  const count = await database.pool.query('select from accepted.job')
-  t.equal(count.rows.length, 0)
-  t.equal((await submit(id.toUpperCase())).status, 202, 'the key was not consumed')
-  t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202)
-  const { rows } = await database.pool.query('select webhook_endpoint_id as id from accepted.job order by job.id')
-  t.same(rows, [{ id }, { id: null }])
-})
+t.test(
+  'Accepted-Webhook selects one endpoint; a request with an unknown endpoint gets 400 and stores nothing',
+  async (t) => {
+    const { database, url } = await setUp(t)
+    const { id } = (await post(`${url}/webhooks`, { url: 'http://example.com' }, ops)).body
+    const submit = (webhook: string) =>
+      post(`${url}/notes`, { text: 'x' }, { 'accepted-webhook': webhook, 'idempotency-key': 'k' })
+    for (const webhook of [crypto.randomUUID(), 'nonsense', '', `${id}, ${id}`]) {
+      const { status, body } = await submit(webhook)
+      t.equal(status, 400, webhook)
+      t.match(body, { type: '/docs/problems/unknown-webhook', error: { code: 'unknown-webhook' } })
+    }
+    const count = await database.pool.query('select from accepted.job')
+    t.equal(count.rows.length, 0)
+    t.equal((await submit(id.toUpperCase())).status, 202, 'the refused requests did not take the key')
+    t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202)
+    const { rows } = await database.pool.query('select webhook_endpoint_id as id from accepted.job order by job.id')
+    t.same(rows, [{ id }, { id: null }])
+  },
+)
 
-t.test('The OpenAPI document describes the webhook routes', async (t) => {
+t.test('the OpenAPI document describes the webhook routes', async (t) => {
   const { url } = await setUp(t)
   const { body } = await get(`${url}/openapi.json`)
   t.match(body.paths['/webhooks'].post, { operationId: 'createWebhook', responses: { '201': {}, '403': {} } })

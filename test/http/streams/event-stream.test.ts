@@ -7,7 +7,7 @@ import type { Job } from '../../../src/jobs/job.ts'
 import { until } from '../../support/until.ts'
 
 t.test(
-  'Above the maximum, new streams are asked to reconnect after different times, and open streams continue',
+  'above the maximum number of streams, new clients are asked to reconnect later, and open streams stay open',
   async (t) => {
     const streams = new EventStreams(new AbortController().signal, { maxStreams: 2 })
     const app = Fastify({ forceCloseConnections: true })
@@ -29,14 +29,14 @@ t.test(
       }),
     )
     t.ok(retries.every((milliseconds) => milliseconds >= 1_000 && milliseconds <= 5_000))
-    t.ok(Math.max(...retries) - Math.min(...retries) > 500, 'the times are spread')
+    t.ok(Math.max(...retries) - Math.min(...retries) > 500, 'the retry times of the clients differ')
     await until(() => streams.size === 2)
     disconnect.abort()
     await until(() => streams.size === 0)
   },
 )
 
-t.test('A client that does not read during a burst of changes is cut off immediately', async (t) => {
+t.test('a client that does not read during a burst of changes is disconnected immediately', async (t) => {
   const streams = new EventStreams(new AbortController().signal)
   const app = Fastify({ forceCloseConnections: true })
   const ended: string[] = []
@@ -58,34 +58,37 @@ t.test('A client that does not read during a burst of changes is cut off immedia
   t.equal(streams.size, 0)
 })
 
-t.test('A client that stops reading is cut off after some heartbeats, and a reading client is not', async (t) => {
-  // Two heartbeats must be long enough for the client that reads, because it runs in this process.
-  const streams = new EventStreams(new AbortController().signal, { heartbeatMs: 1_000 })
-  const app = Fastify({ forceCloseConnections: true })
-  const open = new Map<string, EventStream>()
-  app.get('/:name', (request, reply) => {
-    const { name } = request.params as { name: string }
-    const encode = ({ message }: Job) => `data: ${message}\n\n`
-    open.set(name, streams.open(reply, { encode, known: [], onClose: () => open.delete(name) }))
-    return reply
-  })
-  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
-  t.teardown(() => app.close())
-  const sockets = ['read', 'unread'].map((name) => {
-    const socket = connect(Number(url.port), url.hostname)
-    t.teardown(() => socket.destroy())
-    socket.on('error', () => {})
-    socket.write(`GET /${name} HTTP/1.1\r\nHost: x\r\n\r\n`)
-    return socket
-  })
-  sockets[0]?.resume()
-  sockets[1]?.pause()
-  await until(() => open.size === 2)
-  // More than the kernel buffers for a client that does not read.
-  const message = 'x'.repeat(20_000)
-  for (let id = 1; id <= 900; id++) {
-    for (const stream of open.values()) stream.send({ id: `${id}`, sequence: '1', message } as Job)
-  }
-  await until(() => !open.has('unread'))
-  t.ok(open.has('read'))
-})
+t.test(
+  'a client that stops reading is disconnected after some heartbeats; a client that reads stays connected',
+  async (t) => {
+    // The client that reads also runs in this process. It needs enough time to read within two heartbeats.
+    const streams = new EventStreams(new AbortController().signal, { heartbeatMs: 1_000 })
+    const app = Fastify({ forceCloseConnections: true })
+    const open = new Map<string, EventStream>()
+    app.get('/:name', (request, reply) => {
+      const { name } = request.params as { name: string }
+      const encode = ({ message }: Job) => `data: ${message}\n\n`
+      open.set(name, streams.open(reply, { encode, known: [], onClose: () => open.delete(name) }))
+      return reply
+    })
+    const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
+    t.teardown(() => app.close())
+    const sockets = ['read', 'unread'].map((name) => {
+      const socket = connect(Number(url.port), url.hostname)
+      t.teardown(() => socket.destroy())
+      socket.on('error', () => {})
+      socket.write(`GET /${name} HTTP/1.1\r\nHost: x\r\n\r\n`)
+      return socket
+    })
+    sockets[0]?.resume()
+    sockets[1]?.pause()
+    await until(() => open.size === 2)
+    // Together, these messages are larger than the buffers of the kernel for a client that does not read.
+    const message = 'x'.repeat(20_000)
+    for (let id = 1; id <= 900; id++) {
+      for (const stream of open.values()) stream.send({ id: `${id}`, sequence: '1', message } as Job)
+    }
+    await until(() => !open.has('unread'))
+    t.ok(open.has('read'))
+  },
+)

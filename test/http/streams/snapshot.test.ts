@@ -6,7 +6,7 @@ import { openJobs } from '../../support/jobs.ts'
 
 const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
 
-t.test('Requests for the same snapshot share one read, and no snapshot is older than its request', async (t) => {
+t.test('requests of the same principal share one read, and no snapshot is older than its request', async (t) => {
   const jobs = await openJobs(t, [note])
   const first = await jobs.add(note, {})
   const readSnapshot = createSnapshotReader(jobs.database)
@@ -25,7 +25,7 @@ t.test('Requests for the same snapshot share one read, and no snapshot is older 
   t.same(await idsOf(readSnapshot('ann')), [first, second, third])
 })
 
-t.test('A failed read fails for the requests that share it, and the next request reads again', async (t) => {
+t.test('if a read fails, all requests that share the read fail, and the next request reads again', async (t) => {
   const jobs = await openJobs(t, [note])
   const readSnapshot = createSnapshotReader(jobs.database)
   await jobs.query('alter table accepted.job rename to gone')

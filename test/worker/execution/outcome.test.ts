@@ -1,7 +1,7 @@
 import t from 'tap'
-import { LostClaim } from '../../../src/queue/errors.ts'
+import { markPostgresError } from '../../../src/db/postgres-error.ts'
 import { AttemptFailed, AttemptTimeout, JobCanceled, JobFailed, RetryAfter } from '../../../worker/errors.ts'
-import { outcomeOf } from '../../../worker/execution/outcome.ts'
+import { type AttemptOutcome, outcomeOf } from '../../../worker/execution/outcome.ts'
 import type { PendingJob } from '../../../worker/execution/pending-jobs.ts'
 
 const claim = {
@@ -14,42 +14,65 @@ const row: PendingJob = {
   ...{ attempt_started_at: null, cancel_requested: false, kept_seconds: 3600, transaction_id: '1' },
 }
 
-t.test('an error is retried by the policy of the operation, and the attempt counts', async (t) => {
-  t.match(outcomeOf(new Error('no luck'), claim, row), {
+const outcomeOfError = (error: unknown, attempt = claim, locked: PendingJob | undefined = row): AttemptOutcome =>
+  outcomeOf({ claim: attempt, error }, locked, false)
+
+t.test('after an error, the job is retried by the policy of its operation, and the attempt counts', async (t) => {
+  t.match(outcomeOfError(new Error('no luck')), {
     ...{ kind: 'retry', isCounted: true, delaySeconds: undefined },
     error: { code: 'handler-error', message: 'no luck' },
   })
-  t.match(outcomeOf(new AttemptTimeout(60), claim, row), { kind: 'retry', error: { code: 'attempt-timeout' } })
+  t.match(outcomeOfError(new AttemptTimeout(60)), { kind: 'retry', error: { code: 'attempt-timeout' } })
 })
 
-t.test('an error that names a delay is retried after that delay', async (t) => {
-  t.match(outcomeOf(new AttemptFailed('busy', 'Busy', 30), claim, row), {
+t.test('after an error with a delay, the job is retried after that delay', async (t) => {
+  t.match(outcomeOfError(new AttemptFailed('busy', 'Busy', 30)), {
     ...{ kind: 'retry', isCounted: true, delaySeconds: 30 },
     error: { code: 'busy' },
   })
 })
 
-t.test('the error of the last attempt fails the job', async (t) => {
-  t.match(outcomeOf(new Error('no luck'), { ...claim, attempt: 4 }, row), { kind: 'failed' })
+t.test('an error in the last attempt fails the job', async (t) => {
+  t.match(outcomeOfError(new Error('no luck'), { ...claim, attempt: 4 }), { kind: 'failed' })
 })
 
-t.test('JobFailed fails the job, whatever attempts are left', async (t) => {
-  t.match(outcomeOf(new JobFailed('declined', 'The card was declined'), claim, row), {
+t.test('JobFailed fails the job, even if attempts are left', async (t) => {
+  t.match(outcomeOfError(new JobFailed('declined', 'The card was declined')), {
     ...{ kind: 'failed', error: { code: 'declined' } },
   })
 })
 
-t.test('RetryAfter does not count, unless the record would expire before', async (t) => {
-  t.same(outcomeOf(new RetryAfter(60), claim, row), { kind: 'retry', isCounted: false, delaySeconds: 60 })
-  t.match(outcomeOf(new RetryAfter(7200), claim, row), { kind: 'retry', isCounted: true })
+t.test('RetryAfter does not count as an attempt, unless the job would expire before the next attempt', async (t) => {
+  t.match(outcomeOfError(new RetryAfter(60)), { kind: 'retry', isCounted: false, delaySeconds: 60 })
+  t.match(outcomeOfError(new RetryAfter(7200)), { kind: 'retry', isCounted: true })
 })
 
-t.test('a job that is to be canceled, or has ended, is canceled whatever its handler threw', async (t) => {
-  t.same(outcomeOf(new JobCanceled(), claim, { ...row, cancel_requested: true }), { kind: 'canceled' })
-  t.same(outcomeOf(new JobFailed('a', 'b'), claim, { ...row, cancel_requested: true }), { kind: 'canceled' })
-  t.same(outcomeOf(new Error('no luck'), claim, undefined), { kind: 'canceled' })
+t.test('an outage of Postgres does not count as an attempt', async (t) => {
+  const shutdown = markPostgresError(Object.assign(new Error('terminating connection'), { code: '57P01' }))
+  t.match(outcomeOfError(shutdown), { kind: 'retry', isCounted: false, delaySeconds: 5 })
 })
 
-t.test('nothing is recorded of an attempt that has lost its claim', async (t) => {
-  t.same(outcomeOf(new LostClaim('gone'), claim, row), { kind: 'lost' })
+t.test('a job with a cancel request is canceled, whether its attempt threw or not', async (t) => {
+  const canceled = { ...row, cancel_requested: true }
+  t.same(outcomeOfError(new JobCanceled(), claim, canceled), { kind: 'canceled' })
+  t.same(outcomeOfError(new JobFailed('a', 'b'), claim, canceled), { kind: 'canceled' })
+  t.same(outcomeOf({ claim }, canceled, false), { kind: 'canceled' })
+  t.same(outcomeOf({ claim, isUnperformed: true }, canceled, false), { kind: 'canceled' })
 })
+
+t.test('a job that has ended stays unchanged, whether its attempt threw or not', async (t) => {
+  t.same(outcomeOf({ claim, error: new Error('no luck') }, undefined, false), { kind: 'ended' })
+  t.same(outcomeOf({ claim }, undefined, false), { kind: 'ended' })
+})
+
+t.test('a job completes if its attempt was performed, or if it is a duplicate that was not performed', async (t) => {
+  t.same(outcomeOf({ claim, result: 1 }, row, false), { kind: 'completed' })
+  t.same(outcomeOf({ claim, isUnperformed: true }, row, true), { kind: 'completed' })
+})
+
+t.test(
+  'an attempt that was not performed is lost if its job is still pending: another worker has begun the job',
+  async (t) => {
+    t.same(outcomeOf({ claim, isUnperformed: true }, row, false), { kind: 'lost' })
+  },
+)

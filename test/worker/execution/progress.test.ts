@@ -1,19 +1,55 @@
 import { defineOperation } from 'accepted'
-import { pino } from 'pino'
-import t from 'tap'
-import Type from 'typebox'
+import t, { type Test } from 'tap'
 import { createNotifier } from '../../../src/db/notifier.ts'
 import { createProgressWriter } from '../../../worker/execution/progress.ts'
 import { openJobs } from '../../support/jobs.ts'
 import { until } from '../../support/until.ts'
+import { handlersFor, Word } from '../support.ts'
 
-const operation = defineOperation({ name: 'report.write', input: Type.Object({}) })
+const say = defineOperation({ name: 'word.say', input: Word, retry: { limit: 0 } })
 
-t.test('a report of an earlier attempt does not reach the current one', async (t) => {
-  const { database, query, add, read } = await openJobs(t, [operation])
-  const progress = createProgressWriter(database, createNotifier(database), pino({ level: 'silent' }))
+/** Creates a progress writer without a worker. */
+async function setUp(t: Test) {
+  const jobs = await openJobs(t, [say])
+  const { database } = jobs
+  const progress = createProgressWriter(database, createNotifier(database), () => {})
   t.teardown(() => progress.close())
-  const [retried, other] = [await add(operation, {}), await add(operation, {})]
+  return { ...jobs, progress }
+}
+
+t.test('progress is visible while the job runs, and never decreases', async (t) => {
+  const jobs = await openJobs(t, [say])
+  const id = await jobs.add(say, { word: 'x' })
+  const mayReportAgain = Promise.withResolvers<void>()
+  const mayEnd = Promise.withResolvers<void>()
+  await jobs.work(
+    handlersFor(say, {
+      perform: async ({ progress }) => {
+        progress(60, 'most of it')
+        await mayReportAgain.promise
+        progress(40)
+        await mayEnd.promise
+      },
+    }),
+  )
+  const first = await until(async () => {
+    const row = await jobs.read(id)
+    return row.percent !== null && row
+  })
+  t.match(first, { status: 'running', percent: 60, message: 'most of it' })
+  mayReportAgain.resolve()
+  const second = await until(async () => {
+    const row = await jobs.read(id)
+    return row.sequence !== first.sequence && row
+  })
+  t.match(second, { percent: 60, message: 'most of it' })
+  mayEnd.resolve()
+  t.match(await jobs.ended(id), { status: 'succeeded', percent: 100 })
+})
+
+t.test('a late report of an earlier attempt does not change the progress of the current attempt', async (t) => {
+  const { progress, query, add, read } = await setUp(t)
+  const [retried, other] = [await add(say, { word: 'x' }), await add(say, { word: 'x' })]
   await query("update accepted.job set status = 'running', attempt = 2, percent = 10, attempt_started_at = now()")
   progress.report({ id: retried, attempt: 1 }, 77, 'the first attempt')
   progress.report({ id: other, attempt: 2 }, 20, 'the second attempt')
@@ -21,16 +57,52 @@ t.test('a report of an earlier attempt does not reach the current one', async (t
   t.match(await read(retried), { percent: 10, message: null, progress_at: null })
 })
 
-t.test('progress below that of an earlier attempt sets no progress_at, and a long message is cut', async (t) => {
-  const { database, query, add, read } = await openJobs(t, [operation])
-  const progress = createProgressWriter(database, createNotifier(database), pino({ level: 'silent' }))
-  t.teardown(() => progress.close())
-  const id = await add(operation, {})
-  await query("update accepted.job set status = 'running', attempt = 2, percent = 90, attempt_started_at = now()")
-  progress.report({ id, attempt: 2 }, 10, 'x'.repeat(3_000_000))
-  await until(async () => (await read(id)).message)
-  t.match(await read(id), { percent: 90, message: 'x'.repeat(500), progress_at: null })
-  progress.report({ id, attempt: 2 }, 95)
-  await until(async () => (await read(id)).percent === 95)
-  t.ok((await read(id)).progress_at)
+t.test(
+  'a report below the progress of an earlier attempt does not set progress_at; a long message is cut',
+  async (t) => {
+    const { progress, query, add, read } = await setUp(t)
+    const id = await add(say, { word: 'x' })
+    await query("update accepted.job set status = 'running', attempt = 2, percent = 90, attempt_started_at = now()")
+    progress.report({ id, attempt: 2 }, 10, 'x'.repeat(3_000_000))
+    await until(async () => (await read(id)).message)
+    t.match(await read(id), { percent: 90, message: 'x'.repeat(500), progress_at: null })
+    progress.report({ id, attempt: 2 }, 95)
+    await until(async () => (await read(id)).percent === 95)
+    t.ok((await read(id)).progress_at)
+  },
+)
+
+t.test(
+  'a message that contains a NUL is stored without the NUL, and reports of other jobs are stored too',
+  async (t) => {
+    const jobs = await openJobs(t, [say])
+    const ids = [await jobs.add(say, { word: 'a\u0001b' }), await jobs.add(say, { word: 'plain' })]
+    const mayEnd = Promise.withResolvers<void>()
+    t.teardown(() => mayEnd.resolve())
+    await jobs.work(
+      handlersFor(say, {
+        perform: async ({ payload, progress }) => {
+          progress(50, payload.word.replace('\u0001', '\0'))
+          await mayEnd.promise
+        },
+      }),
+    )
+    const rows = await until(async () => {
+      const rows = await Promise.all(ids.map(jobs.read))
+      return rows.every(({ percent }) => percent === 50) && rows
+    })
+    t.same(
+      rows.map(({ message }) => message),
+      ['ab', 'plain'],
+    )
+  },
+)
+
+t.test('a progress report that is not between 0 and 100 fails the attempt', async (t) => {
+  const jobs = await openJobs(t, [say])
+  const ids = await Promise.all(['101', '-1', 'NaN'].map((word) => jobs.add(say, { word })))
+  await jobs.work(handlersFor(say, { perform: async ({ payload, progress }) => progress(Number(payload.word)) }))
+  for (const id of ids) {
+    t.match(await jobs.ended(id), { status: 'failed', percent: null, error: { message: /is not between 0 and 100/ } })
+  }
 })

@@ -2,7 +2,7 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { type Database, openDatabase } from '../../../src/db/database.ts'
 import { maintainPartitions } from '../../../worker/maintenance/partitions.ts'
-import { createDatabase, openTestDatabase } from '../../support/database.ts'
+import { beginTransaction, createDatabase, findBlockedBackends, openTestDatabase } from '../../support/database.ts'
 import { until } from '../../support/until.ts'
 
 const day = "'2025-01-02'::timestamptz"
@@ -10,7 +10,7 @@ const day = "'2025-01-02'::timestamptz"
 const setUp = async (t: Test) => setUpOn(await openTestDatabase(t))
 
 function setUpOn(database: Database) {
-  const query = async (text: string) => (await database.pool.query(text)).rows
+  const query = async (text: string, values?: unknown[]) => (await database.pool.query(text, values)).rows
   const warnings: string[] = []
   const log = pino({ level: 'warn' }, { write: (line) => void warnings.push(line) })
   return {
@@ -27,7 +27,7 @@ function setUpOn(database: Database) {
         .map(({ name }) => name.replace('accepted.', ''))
         .filter((name) => /^job_\d{8}$/.test(name))
         .sort(),
-    /** Creates a partition of an old day, with an expired job, its keys and its attempt. */
+    /** Creates the partition of an old day with an expired job, and the keys and the attempt of that job. */
     async createExpiredDay(name = '20250102', key = 'k') {
       const day = `'${name}'::timestamptz`
       await query(`
@@ -41,7 +41,7 @@ function setUpOn(database: Database) {
         insert into accepted.idempotency_key values ('ann', 'younger', sha256('x'), accepted.uuid_floor(now()))
           on conflict do nothing;`)
     },
-    /** Adds expired jobs to that day, each with a key. */
+    /** Adds expired jobs of 2 January 2025. Each job has a key. */
     addExpiredJobs: (count: number) =>
       query(`
         with more as (
@@ -57,7 +57,7 @@ function setUpOn(database: Database) {
 const dayName = (offset: number) =>
   `job_${new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10).replaceAll('-', '')}`
 
-t.test('there are partitions for today and the coming days, and creating them again changes nothing', async (t) => {
+t.test('there are partitions for today and the next three days, and creating them again changes nothing', async (t) => {
   const { partitions, maintain } = await setUp(t)
   const ahead = [0, 1, 2, 3].map(dayName)
   t.same(await partitions(), ahead)
@@ -65,7 +65,7 @@ t.test('there are partitions for today and the coming days, and creating them ag
   t.same(await partitions(), ahead)
 })
 
-t.test('jobs that are older than their partition are moved into it', async (t) => {
+t.test('jobs that were added before their partition existed are moved into that partition', async (t) => {
   const { query, partitions, maintain } = await setUp(t)
   await query(`drop table accepted.${dayName(0)}`)
   await query(`
@@ -79,15 +79,18 @@ t.test('jobs that are older than their partition are moved into it', async (t) =
   ])
 })
 
-t.test('a partition is dropped once all its jobs have expired, together with their keys and attempts', async (t) => {
-  const { query, partitions, maintain, createExpiredDay } = await setUp(t)
-  await createExpiredDay()
-  await maintain()
-  t.notOk((await partitions()).includes('job_20250102'))
-  t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
-  t.same(await query('select from accepted.processed_key'), [])
-  t.same(await query('select from accepted.attempt'), [])
-})
+t.test(
+  'when all jobs of a partition have expired, the partition is dropped with the keys and attempts of its jobs',
+  async (t) => {
+    const { query, partitions, maintain, createExpiredDay } = await setUp(t)
+    await createExpiredDay()
+    await maintain()
+    t.notOk((await partitions()).includes('job_20250102'))
+    t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
+    t.same(await query('select from accepted.processed_key'), [])
+    t.same(await query('select from accepted.attempt'), [])
+  },
+)
 
 for (const [what, change] of [
   ['has not ended', `status = 'queued', ended_at = null`],
@@ -103,21 +106,19 @@ for (const [what, change] of [
   })
 }
 
-t.test('while a transaction has the table locked, the partition is kept; the next run drops it', async (t) => {
+t.test('while a transaction locks the job table, an expired partition is kept; the next run drops it', async (t) => {
   const { database, partitions, maintain, createExpiredDay } = await setUp(t)
   await createExpiredDay()
-  const reader = await database.pool.connect()
-  await reader.query('begin')
-  await reader.query('select from accepted.job')
+  const reader = await beginTransaction(t, database, 'select from accepted.job')
   await maintain()
   t.ok((await partitions()).includes('job_20250102'))
-  await reader.query('commit')
-  reader.release()
+  await reader.commit()
   await maintain()
   t.notOk((await partitions()).includes('job_20250102'))
 })
 
-t.test('the functions that lock the table wait for it less than the half second that a batch waits', async (t) => {
+// A batch of requests waits up to 500 ms for a lock. These functions wait less, so they do not make a batch time out.
+t.test('functions that lock the whole job table wait at most 100 ms for the lock', async (t) => {
   const { query } = await setUp(t)
   const settings = await query(`
     select proname as name, proconfig as settings from pg_proc
@@ -130,63 +131,45 @@ t.test('the functions that lock the table wait for it less than the half second 
 })
 
 t.test(
-  'each day is dropped in its own transaction, so that nothing waits for the table while the next day is deleted',
+  'each day is dropped in its own transaction, so the job table is not locked while the next day is deleted',
   async (t) => {
     const { database, query, partitions, maintain, createExpiredDay } = await setUp(t)
     await createExpiredDay('20250102', 'k')
     await createExpiredDay('20250103', 'held')
-    const holder = await database.pool.connect()
-    await holder.query("begin; select from accepted.idempotency_key where key = 'held' for update")
+    const lock = await beginTransaction(
+      t,
+      database,
+      "select from accepted.idempotency_key where key = 'held' for update",
+    )
     const maintained = maintain()
-    try {
-      await until(async () => !(await partitions()).includes('job_20250102'))
-      t.equal((await query('select from accepted.job')).length, 1)
-    } finally {
-      await holder.query('commit')
-      holder.release()
-    }
+    await until(async () => !(await partitions()).includes('job_20250102'))
+    t.equal((await query('select from accepted.job')).length, 1)
+    await lock.commit()
     await maintained
     t.notOk((await partitions()).includes('job_20250103'))
   },
 )
 
-/** Waits until a statement waits for a lock. */
-const untilBlocked = (query: (text: string) => Promise<unknown[]>) =>
-  until(async () => {
-    const blocked = await query(
-      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-    )
-    return blocked.length > 0
-  })
+/** Locks the last key that `addExpiredJobs` added. The deletion of that key waits for the lock. */
+const lockLastKey = (t: Test, database: Database) =>
+  beginTransaction(
+    t,
+    database,
+    "select from accepted.idempotency_key where principal = 'bob' order by key desc limit 1 for update",
+  )
 
-/** Runs work while a transaction holds the last of the added keys locked. */
-async function withLastKeyLocked(database: Database, work: () => Promise<void>): Promise<void> {
-  const holder = await database.pool.connect()
-  try {
-    await holder.query('begin')
-    await holder.query(
-      "select from accepted.idempotency_key where principal = 'bob' order by key desc limit 1 for update",
-    )
-    await work()
-  } finally {
-    await holder.query('rollback')
-    holder.release()
-  }
-}
-
-t.test('the keys of a day are deleted in parts, each in its own transaction', async (t) => {
+t.test('the keys of a day are deleted in several parts, and each part has its own transaction', async (t) => {
   const { database, query, partitions, maintain, createExpiredDay, addExpiredJobs } = await setUp(t)
   await createExpiredDay()
   await addExpiredJobs(12_000)
   const countKeys = async () => (await query('select from accepted.idempotency_key')).length
-  let maintained: Promise<void> | undefined
-  await withLastKeyLocked(database, async () => {
-    maintained = maintain()
-    await untilBlocked(query)
-    const remaining = await countKeys()
-    t.ok(remaining > 1 && remaining < 3_000, `${remaining} are left`)
-    t.ok((await partitions()).includes('job_20250102'))
-  })
+  const lock = await lockLastKey(t, database)
+  const maintained = maintain()
+  await until(async () => (await findBlockedBackends(query)).length > 0)
+  const remaining = await countKeys()
+  t.ok(remaining > 1 && remaining < 3_000, `${remaining} keys are left`)
+  t.ok((await partitions()).includes('job_20250102'))
+  await lock.commit()
   await maintained
   t.equal(await countKeys(), 1)
   t.notOk((await partitions()).includes('job_20250102'))
@@ -207,7 +190,7 @@ t.test('deleting a day reads each row of a key table once, and uses no index', a
     )[0] as { rows: number; indexScans: number }
   }
   const before = await read()
-  // As if another worker had deleted these keys and then stopped.
+  // This is the state after another worker has deleted some keys and then stopped.
   t.same(await query('select accepted.begin_expiry()::text as day'), [{ day: '2025-01-02' }])
   t.same(await query("select accepted.delete_keys_of_day('2025-01-02', 20) as more"), [{ more: true }])
   t.equal((await query('select from accepted.job')).length, 12_001)
@@ -218,17 +201,16 @@ t.test('deleting a day reads each row of a key table once, and uses no index', a
   t.same(await query('select from accepted.expiry'), [])
 })
 
-t.test('when a worker stops, the next run continues the deletion', async (t) => {
+t.test('when a worker stops during a deletion, the next run continues the deletion', async (t) => {
   const { database, query, partitions, maintain, warnings, createExpiredDay, addExpiredJobs } = await setUp(t)
   await createExpiredDay()
   await addExpiredJobs(12_000)
   const stopping = new AbortController()
-  let maintained: Promise<void> | undefined
-  await withLastKeyLocked(database, async () => {
-    maintained = maintain(stopping.signal)
-    await untilBlocked(query)
-    stopping.abort()
-  })
+  const lock = await lockLastKey(t, database)
+  const maintained = maintain(stopping.signal)
+  await until(async () => (await findBlockedBackends(query)).length > 0)
+  stopping.abort()
+  await lock.commit()
   await maintained
   t.ok((await partitions()).includes('job_20250102'))
   t.equal((await query('select from accepted.job')).length, 12_001)
@@ -238,22 +220,20 @@ t.test('when a worker stops, the next run continues the deletion', async (t) => 
   t.same(warnings, [])
 })
 
-t.test('a worker that has stopped deletes nothing', async (t) => {
+t.test('a run that starts while the worker is stopping deletes nothing', async (t) => {
   const { query, maintain, createExpiredDay } = await setUp(t)
   await createExpiredDay()
   await maintain(AbortSignal.abort())
   t.equal((await query('select from accepted.idempotency_key')).length, 2)
 })
 
-t.test(
-  'workers that start at the same time delete everything together, in parts, and no statement fails',
-  async (t) => {
-    const { query, partitions, maintain, warnings, createExpiredDay, addExpiredJobs } = await setUp(t)
-    await createExpiredDay('20250101', 'early')
-    await createExpiredDay()
-    await addExpiredJobs(12_000)
-    await createExpiredDay('20250103', 'other')
-    await query(`
+t.test('workers that delete expired days at the same time share the work, and no statement fails', async (t) => {
+  const { query, partitions, maintain, warnings, createExpiredDay, addExpiredJobs } = await setUp(t)
+  await createExpiredDay('20250101', 'early')
+  await createExpiredDay()
+  await addExpiredJobs(12_000)
+  await createExpiredDay('20250103', 'other')
+  await query(`
     create table deleted (count bigint);
     create function note_deleted() returns trigger language plpgsql as $$
     begin
@@ -262,18 +242,17 @@ t.test(
     end $$;
     create trigger note_deleted after delete on accepted.idempotency_key
       referencing old table as gone for each statement execute function note_deleted();`)
-    await Promise.all([maintain(), maintain(), maintain(), maintain()])
-    t.same(
-      (await partitions()).filter((name) => name.startsWith('job_2025')),
-      [],
-    )
-    t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
-    t.same(warnings, [])
-    const [counts] = await query('select sum(count)::int as all, max(count)::int as largest from deleted')
-    t.equal(counts.all, 12_003)
-    t.ok(counts.largest < 3_000, `at most ${counts.largest} per statement`)
-  },
-)
+  await Promise.all([maintain(), maintain(), maintain(), maintain()])
+  t.same(
+    (await partitions()).filter((name) => name.startsWith('job_2025')),
+    [],
+  )
+  t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
+  t.same(warnings, [])
+  const [counts] = await query('select sum(count)::int as all, max(count)::int as largest from deleted')
+  t.equal(counts.all, 12_003)
+  t.ok(counts.largest < 3_000, `the largest statement deleted ${counts.largest} keys`)
+})
 
 for (const step of ["accepted.delete_keys_of_day('2025-01-02', 10)", "accepted.delete_jobs_of_day('2025-01-02', 10)"]) {
   t.test(`${step} returns null while another transaction runs it`, async (t) => {
@@ -291,23 +270,25 @@ for (const step of ["accepted.delete_keys_of_day('2025-01-02', 10)", "accepted.d
   })
 }
 
-t.test('a day is not dropped when the expiry of its job has been moved by hand', async (t) => {
-  const { query, partitions, maintain, createExpiredDay } = await setUp(t)
-  await createExpiredDay()
-  await query('select accepted.begin_expiry()')
-  await query("update accepted.job set expires_at = now() + interval '1 day'")
-  t.same(await query("select accepted.delete_jobs_of_day('2025-01-02', 10) as more"), [{ more: null }])
-  t.ok((await partitions()).includes('job_20250102'))
-  // It does not keep another day from being dropped.
-  await createExpiredDay('20250103', 'other')
-  await maintain()
-  t.same(
-    (await partitions()).filter((name) => name.startsWith('job_2025')),
-    ['job_20250102'],
-  )
-})
+t.test(
+  'when the expiry of a job was changed by hand, its day is not dropped, but other days are dropped',
+  async (t) => {
+    const { query, partitions, maintain, createExpiredDay } = await setUp(t)
+    await createExpiredDay()
+    await query('select accepted.begin_expiry()')
+    await query("update accepted.job set expires_at = now() + interval '1 day'")
+    t.same(await query("select accepted.delete_jobs_of_day('2025-01-02', 10) as more"), [{ more: null }])
+    t.ok((await partitions()).includes('job_20250102'))
+    await createExpiredDay('20250103', 'other')
+    await maintain()
+    t.same(
+      (await partitions()).filter((name) => name.startsWith('job_2025')),
+      ['job_20250102'],
+    )
+  },
+)
 
-t.test('a detached partition is not dropped with the other jobs of its day', async (t) => {
+t.test('a detached partition is kept when the other jobs of its day are deleted', async (t) => {
   const { query, maintain, createExpiredDay } = await setUp(t)
   await createExpiredDay()
   await query('alter table accepted.job detach partition accepted.job_20250102')
@@ -317,7 +298,7 @@ t.test('a detached partition is not dropped with the other jobs of its day', asy
   t.equal((await query('select from accepted.job_20250102')).length, 1)
 })
 
-t.test('expired jobs without a partition are deleted as well, with their keys', async (t) => {
+t.test('expired jobs in the default partition are deleted too, with their keys', async (t) => {
   const { query, maintain } = await setUp(t)
   await query(`
     insert into accepted.job (id, operation, status, principal, max_attempts, created_at, ended_at, expires_at)
@@ -325,7 +306,8 @@ t.test('expired jobs without a partition are deleted as well, with their keys', 
       from generate_series(1, 2500) as n;
     insert into accepted.job (id, operation, principal, max_attempts, expires_at)
       values (accepted.uuid_floor(${day} + interval '2 days'), 'x', 'ann', 1, ${day});
-    insert into accepted.idempotency_key values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day} + interval '9 s'));`)
+    insert into accepted.idempotency_key
+      values ('ann', 'k', sha256('x'), accepted.uuid_floor(${day} + interval '9 s'));`)
   t.same(await query('select distinct tableoid::regclass::text as place from accepted.job'), [
     { place: 'accepted.job_default' },
   ])

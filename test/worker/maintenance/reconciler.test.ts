@@ -36,7 +36,7 @@ for (const { change, apply, expected } of [
   {
     change: 'failed through pg-boss',
     apply: ({ boss }: Jobs, id: string) => boss.fail(idle.name, id),
-    expected: { status: 'failed', error: { code: 'worker-lost' }, payload: { word: 'x' } },
+    expected: { status: 'failed', error: { code: 'failed-elsewhere' }, payload: { word: 'x' } },
   },
   {
     change: 'completed by hand in the queue',
@@ -65,14 +65,14 @@ for (const { change, apply, expected } of [
     expected: { status: 'failed', error: { code: 'queue-lost' }, payload: null },
   },
 ] as const) {
-  t.test(`A queued or running job that is ${change} ends with the status ${expected.status}`, async (t) => {
+  t.test(`a queued or running job that is ${change} ends with the status ${expected.status}`, async (t) => {
     const jobs = await openJobs(t, [idle, say])
     await startReconciling(jobs)
     const queued = await jobs.add(idle, { word: 'x' }, { runAt: new Date(Date.now() + 3_600_000) })
     const running = await jobs.add(idle, { word: 'x' }, { runAt: new Date(Date.now() + 3_600_000) })
     await jobs.query("update accepted.job set status = 'running', attempt = 1 where id = $1", [running])
     if (change === 'failed through pg-boss') {
-      // With a retry left, pg-boss would let the job wait for it instead.
+      // If a retry were left, pg-boss would not fail the job but schedule the retry.
       await jobs.query('update accepted_queue.job set retry_limit = 0')
     } else {
       await jobs.query("update accepted_queue.job set state = 'active', heartbeat_on = now() where id = $1", [running])
@@ -84,7 +84,7 @@ for (const { change, apply, expected } of [
   })
 }
 
-t.test('A running job whose queue row waits for a retry becomes queued', async (t) => {
+t.test('a running job whose queue row waits for a retry becomes queued', async (t) => {
   const jobs = await openJobs(t, [idle, say])
   const id = await jobs.add(idle, { word: 'x' })
   await jobs.query("update accepted.job set status = 'running', attempt = 1")
@@ -93,7 +93,7 @@ t.test('A running job whose queue row waits for a retry becomes queued', async (
   await until(async () => (await jobs.read(id)).status === 'queued')
 })
 
-t.test('A job that is running in attempt 1 becomes queued when its queue row waits for attempt 2', async (t) => {
+t.test('a job that is running in attempt 1 becomes queued when its queue row waits for attempt 2', async (t) => {
   const jobs = await openJobs(t, [idle, say])
   const id = await jobs.add(idle, { word: 'x' })
   await jobs.query("update accepted.job set status = 'running', attempt = 1")
@@ -102,15 +102,18 @@ t.test('A job that is running in attempt 1 becomes queued when its queue row wai
   await until(async () => (await jobs.read(id)).status === 'queued')
 })
 
-t.test('A job whose queue row is blocked without a quarantine row is unblocked and runs', async (t) => {
-  const jobs = await openJobs(t, [idle, say])
-  const id = await jobs.add(say, { word: 'x' })
-  await jobs.query('update accepted_queue.job set blocked = true')
-  await startReconciling(jobs)
-  t.match(await jobs.ended(id), { status: 'succeeded' })
-})
+t.test(
+  'when a queue row is blocked but its job is not in quarantine, the row is unblocked and the job runs',
+  async (t) => {
+    const jobs = await openJobs(t, [idle, say])
+    const id = await jobs.add(say, { word: 'x' })
+    await jobs.query('update accepted_queue.job set blocked = true')
+    await startReconciling(jobs)
+    t.match(await jobs.ended(id), { status: 'succeeded' })
+  },
+)
 
-t.test('A queue row that was re-created with another id still belongs to its job', async (t) => {
+t.test('a queue row that was created again with another id still belongs to its job', async (t) => {
   const jobs = await openJobs(t, [idle, say])
   const id = await jobs.add(say, { word: 'x' }, { runAt: new Date(Date.now() + 3_600_000) })
   await jobs.query('update accepted_queue.job set id = gen_random_uuid()')
@@ -125,7 +128,7 @@ t.test('A queue row that was re-created with another id still belongs to its job
 })
 
 t.test(
-  'A failed job that is put back into the queue runs once, as a new job; a canceled job does not run again',
+  'a failed job that is put back into the queue runs once, as a new job; a canceled job does not run again',
   async (t) => {
     const jobs = await openJobs(t, [idle, say])
     const failed = await jobs.add(say, { word: 'x' }, { idempotencyKey: 'k', resource: '/words/1' })
@@ -156,7 +159,7 @@ t.test(
   },
 )
 
-t.test('The reconciler compares all jobs, one range at a time, and skips ended jobs from then on', async (t) => {
+t.test('the reconciler compares all jobs, one range at a time, and later skips the jobs that had ended', async (t) => {
   const jobs = await openJobs(t, [idle, say])
   await jobs.query(`
     insert into accepted.job (id, operation, status, principal, max_attempts, created_at, ended_at, expires_at)
@@ -165,7 +168,8 @@ t.test('The reconciler compares all jobs, one range at a time, and skips ended j
     from generate_series(1, 25000) n`)
   const missing = uuid7()
   await jobs.query(
-    "insert into accepted.job (id, operation, principal, max_attempts, expires_at) values ($1, 'word.idle', 'ann', 1, now())",
+    `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+    values ($1, 'word.idle', 'ann', 1, now())`,
     [missing],
   )
   await startReconciling(jobs)

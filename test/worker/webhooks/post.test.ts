@@ -19,7 +19,7 @@ async function serve(t: Test, onRequest: Parameters<typeof createServer>[1]) {
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
-t.test('a connection that was allowed for one request is not reused for another', async (t) => {
+t.test('a connection that was allowed for one request is not reused for another request', async (t) => {
   const receiver = await startReceiver(t, { answers: [{ status: 200, headers: { connection: 'keep-alive' } }] })
   t.match(await send(receiver.url), { status: 200 })
   await t.rejects(send(receiver.url, []), /is not allowed/)
@@ -43,7 +43,7 @@ t.test('a private address is refused before a connection is opened, in every not
   t.equal(receiver.connections(), 0)
 })
 
-t.test('every name and notation of an allowed address is called', async (t) => {
+t.test('an allowed address can be called in every notation, and by its name', async (t) => {
   const receiver = await startReceiver(t)
   const { port } = new URL(receiver.url)
   for (const host of ['localhost', '127.1', '2130706433']) {
@@ -63,10 +63,10 @@ t.test('only the beginning of an endless response is read', async (t) => {
     write()
   })
   t.match(await send(url), { status: 200 })
-  t.pass(`after ${written} chunks`)
+  t.pass(`the server wrote ${written} chunks`)
 })
 
-t.test('a status counts even when the connection then breaks', async (t) => {
+t.test('post resolves with the status even if the connection breaks before the end of the body', async (t) => {
   const { server, url } = await serve(t, (_request, response) => {
     response.writeHead(202, { 'content-length': '10' }).write('x', () => server.closeAllConnections())
   })
@@ -78,12 +78,12 @@ t.test('post resolves with the status, without waiting for the body', async (t) 
   const { url } = await serve(t, (_request, response) => {
     response.writeHead(200).write('x')
   })
-  // The timeout of the first request ends before that of the second.
+  // If `send(url)` waited for the response body, `never` would time out first.
   const never = send(receiver.url).catch((error: Error) => error)
   t.match(await Promise.race([never, send(url)]), { status: 200 })
 })
 
-t.test('a request without a response ends with its signal or its timeout', async (t) => {
+t.test('a request that gets no response ends when its signal aborts, or at its timeout', async (t) => {
   const receiver = await startReceiver(t, { answers: ['never'] })
   const ending = new AbortController()
   const ended = send(receiver.url, ['127.0.0.1'], ending.signal)

@@ -1,0 +1,21 @@
+import { loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
+import { createApiServer } from '../http/server.ts'
+import { waitForShutdown } from './shutdown.ts'
+import { startWorker } from './worker-command.ts'
+
+/** Runs `accepted api`: serves requests until the process must stop. Requests in progress are still answered. */
+export async function apiCommand(options: { config?: string; withWorker?: boolean }): Promise<void> {
+  const settings = readSettings()
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
+  const url = requireDatabaseUrl(settings)
+  const config = await loadConfig(options.config)
+  const app = await createApiServer(config, settings, url)
+  let worker: Awaited<ReturnType<typeof startWorker>> | undefined
+  try {
+    await app.listen({ host: settings.HOST, port: settings.PORT })
+    if (options.withWorker) worker = await startWorker(config, settings)
+    await shutdown
+  } finally {
+    await Promise.all([app.close(), worker?.stop()])
+  }
+}

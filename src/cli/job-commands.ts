@@ -1,0 +1,172 @@
+import { sql } from 'kysely'
+import { collectOperations } from '../collect-operations.ts'
+import { ConfigError, loadConfig } from '../config.ts'
+import type { Database } from '../db/database.ts'
+import { createNotifier } from '../db/notifier.ts'
+import type { JobStatus } from '../db/tables.ts'
+import { transact } from '../db/transaction.ts'
+import { type RedriveFilter, redrive } from '../jobs/redrive.ts'
+import { transitions } from '../jobs/status.ts'
+import { deliverWebhook } from '../jobs/webhook-delivery.ts'
+import { assertMigrated } from '../migrate/migrate.ts'
+import type { Operation } from '../operation.ts'
+import { prepareQueues, startBoss } from '../queue/boss.ts'
+import type { OutputOptions } from './output-options.ts'
+import { withDatabase } from './with-database.ts'
+
+interface ListJobsOptions extends OutputOptions {
+  status?: string
+  operation?: string
+  limit?: string
+}
+
+/** Runs `accepted jobs list`: lists jobs of all principals, newest first. */
+export async function listJobsCommand(options: ListJobsOptions): Promise<void> {
+  const { status, operation } = options
+  const statuses = Object.keys(transitions)
+  if (status !== undefined && !statuses.includes(status)) {
+    throw new ConfigError(`--status must be one of ${statuses.join(', ')}, not '${status}'.`)
+  }
+  const limit = parseLimit(options.limit) ?? 20
+  const jobs = await withDatabase((db) => {
+    const columns = ['id', 'operation', 'status', 'principal', 'attempt', 'max_attempts', 'error', 'retry_of'] as const
+    let query = db.selectFrom('accepted.job').select([...columns, 'created_at', 'ended_at'])
+    if (status !== undefined) query = query.where('status', '=', status as JobStatus)
+    if (operation !== undefined) query = query.where('operation', '=', operation)
+    return query.orderBy('id', 'desc').limit(limit).execute()
+  })
+  if (options.json) return console.log(JSON.stringify(jobs))
+  if (jobs.length === 0) return console.log('No jobs found.')
+  for (const job of jobs) {
+    const attempts = `attempt ${job.attempt} of ${job.max_attempts}`
+    const error = job.error ? [`${job.error.code}: ${job.error.message}`] : []
+    const at = (job.ended_at ?? job.created_at).toISOString()
+    console.log([job.id, job.operation, job.status, at, job.principal, attempts, ...error].join('  '))
+  }
+}
+
+interface RedriveJobsOptions extends OutputOptions {
+  config?: string
+  operation?: string
+  since?: string
+  error?: string
+  limit?: string
+  dryRun?: boolean
+}
+
+/** The number of redriven jobs, and the skipped jobs for each reason. */
+interface RedriveReport {
+  redriven: number
+  alreadyRetried: number
+  /** The number of skipped jobs, by operation. */
+  unknownOperation: Record<string, number>
+  /** The ids of the skipped jobs. */
+  missingPayload: string[]
+}
+
+/** The maximum number of failed jobs that one transaction reads. */
+const batchSize = 100
+
+/** Runs `accepted jobs redrive`: creates a new job for each failed job that the options select. */
+export async function redriveJobsCommand(options: RedriveJobsOptions): Promise<void> {
+  const { operation, error, dryRun = false } = options
+  const maxRedriven = parseLimit(options.limit) ?? Number.POSITIVE_INFINITY
+  const since = parseSince(options.since)
+  const config = await loadConfig(options.config)
+  // Failed webhook deliveries can be redriven as well.
+  const operations = new Map([...collectOperations(config.operations), [deliverWebhook.name, deliverWebhook]])
+  const report = await withDatabase(async (_db, database) => {
+    await assertMigrated(database)
+    const filter = { operation, error, since: since === undefined ? since : await toTime(database, since) }
+    return redriveAll(database, operations, filter, { maxRedriven, dryRun })
+  })
+  if (operation !== undefined && !operations.has(operation) && isEmpty(report)) {
+    const names = [...operations.keys()].join(', ')
+    throw new ConfigError(
+      `There is no operation ${operation}. Choose one of these: ${names}. Or leave out --operation.`,
+    )
+  }
+  console.log(options.json ? JSON.stringify({ ...report, dryRun }) : formatReport(report, dryRun))
+}
+
+async function redriveAll(
+  database: Database,
+  operations: ReadonlyMap<string, Operation>,
+  filter: RedriveFilter,
+  { maxRedriven, dryRun }: { maxRedriven: number; dryRun: boolean },
+): Promise<RedriveReport> {
+  const boss = await startBoss(database, { supervise: false, onError: ({ message }) => console.error(message) })
+  const notifier = createNotifier(database)
+  const report: RedriveReport = { redriven: 0, alreadyRetried: 0, unknownOperation: {}, missingPayload: [] }
+  try {
+    if (!dryRun) await prepareQueues(boss, operations.values())
+    let after: string | undefined
+    do {
+      const options = { ...filter, after, batchSize, maxRedriven: maxRedriven - report.redriven, dryRun }
+      const batch = await transact(database, (trx) => redrive(boss, trx, operations, options))
+      after = batch.last
+      report.redriven += batch.redriven.length
+      report.alreadyRetried += batch.alreadyRetried.length
+      for (const job of batch.unknownOperation) {
+        report.unknownOperation[job.operation] = (report.unknownOperation[job.operation] ?? 0) + 1
+      }
+      report.missingPayload.push(...batch.missingPayload.map(({ id }) => id))
+      if (!dryRun) notifier.notify('work', new Set(batch.redriven.map((job) => job.operation)))
+      if (process.stderr.isTTY) process.stderr.write(`\r${report.redriven} so far`)
+    } while (after && report.redriven < maxRedriven)
+  } finally {
+    if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
+    await notifier.flush()
+    await boss.stop({ graceful: false })
+  }
+  return report
+}
+
+const isEmpty = ({ redriven, alreadyRetried, unknownOperation, missingPayload }: RedriveReport) =>
+  redriven + alreadyRetried + Object.keys(unknownOperation).length + missingPayload.length === 0
+
+/** The maximum number of ids in the text output. With `--json`, all ids are printed. */
+const maxPrintedIds = 10
+
+function formatReport(report: RedriveReport, dryRun: boolean): string {
+  const { redriven, alreadyRetried, unknownOperation, missingPayload } = report
+  const ids = missingPayload.slice(0, maxPrintedIds).join(', ') + (missingPayload.length > maxPrintedIds ? ', …' : '')
+  return [
+    `${dryRun ? 'Would redrive' : 'Redrove'} ${formatCount(redriven)}.`,
+    ...(alreadyRetried > 0 ? [`Skipped ${formatCount(alreadyRetried)}: already retried.`] : []),
+    ...Object.entries(unknownOperation).map(
+      ([name, count]) => `Skipped ${formatCount(count)} of ${name}: the operation no longer exists.`,
+    ),
+    ...(ids ? [`Skipped ${formatCount(missingPayload.length)}: the payload was not kept (${ids}).`] : []),
+  ].join('\n')
+}
+
+const formatCount = (count: number) => `${count} ${count === 1 ? 'job' : 'jobs'}`
+
+function parseLimit(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const limit = Number(text)
+  if (!Number.isSafeInteger(limit) || limit < 1) throw new ConfigError(`--limit must be 1 or more, not '${text}'.`)
+  return limit
+}
+
+const secondsPerUnit: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 }
+
+/** @returns a time, or an age in seconds */
+function parseSince(text: string | undefined): Date | number | undefined {
+  if (text === undefined) return undefined
+  const [, amount, unit = ''] = text.match(/^(\d+)([smhd])$/) ?? []
+  if (amount !== undefined) return Number(amount) * (secondsPerUnit[unit] as number)
+  const time = new Date(text)
+  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time.getTime())) return time
+  throw new ConfigError(
+    `--since must be a duration like 24h or 30m, or a time like 2027-02-14T12:00:00Z, not '${text}'.`,
+  )
+}
+
+/** Converts an age to a time. Uses the clock of the database, because it also set the end times of the jobs. */
+async function toTime({ kysely }: Database, since: Date | number): Promise<Date | undefined> {
+  if (since instanceof Date) return since
+  const { rows } = await sql<{ time: Date }>`select now() - make_interval(secs => ${since}) as time`.execute(kysely)
+  return rows[0]?.time
+}

@@ -1,0 +1,85 @@
+import { collectOperations } from '../collect-operations.ts'
+import { ConfigError, loadConfig } from '../config.ts'
+import {
+  createEndpoint,
+  type Endpoint,
+  type EndpointWithSecret,
+  type EventType,
+  eventTypes,
+  findEndpointViolation,
+  listEndpoints,
+  removeEndpoint,
+  rotateSecret,
+} from '../jobs/webhook-endpoint.ts'
+import type { Operation } from '../operation.ts'
+import type { OutputOptions } from './output-options.ts'
+import { withDatabase } from './with-database.ts'
+
+interface AddWebhookOptions extends OutputOptions {
+  config?: string
+  events?: string[]
+  operations?: string[]
+}
+
+/** Runs `accepted webhooks add`: registers an endpoint and prints its secret. The secret cannot be printed again. */
+export async function addWebhookCommand(url: string, options: AddWebhookOptions): Promise<void> {
+  const { events, operations } = options
+  const unknown = events?.find((type) => !eventTypes.includes(type as EventType))
+  if (unknown !== undefined) {
+    throw new ConfigError(`--events must contain only ${eventTypes.join(', ')}, not '${unknown}'.`)
+  }
+  // The configuration is needed only to check the names of operations.
+  const definedOperations = operations
+    ? collectOperations((await loadConfig(options.config)).operations)
+    : new Map<string, Operation>()
+  const endpoint = {
+    url,
+    ...(events && { eventTypes: events as EventType[] }),
+    ...(operations && { operations }),
+  }
+  const violation = findEndpointViolation(endpoint, definedOperations)
+  if (violation) {
+    throw new ConfigError(
+      `${violation.pointer === '/url' ? 'The URL' : 'Each name in --operations'} ${violation.message}.`,
+    )
+  }
+  const created = await withDatabase((db) => db.transaction().execute((trx) => createEndpoint(trx, endpoint)))
+  console.log(options.json ? JSON.stringify(created) : formatSecret(created))
+  if (!options.json) console.log(`To remove the endpoint: accepted webhooks remove ${created.id}`)
+}
+
+/** Runs `accepted webhooks list`: lists all endpoints, without their secrets. */
+export async function listWebhooksCommand(options: OutputOptions): Promise<void> {
+  const endpoints = await withDatabase(listEndpoints)
+  if (options.json) return console.log(JSON.stringify(endpoints))
+  if (endpoints.length === 0) {
+    return console.log('No webhook endpoints. Register one with: accepted webhooks add <url>')
+  }
+  for (const endpoint of endpoints) console.log(formatEndpoint(endpoint))
+}
+
+function formatEndpoint({ id, url, eventTypes, operations, disabledAt, disabledReason }: Endpoint): string {
+  const disabled = disabledAt ? [`disabled ${disabledAt}: ${disabledReason}`] : []
+  return [id, url, eventTypes.join(','), operations?.join(',') ?? 'all operations', ...disabled].join('  ')
+}
+
+/** Runs `accepted webhooks rotate`: replaces a secret and prints the new secret. It cannot be printed again. */
+export async function rotateWebhookCommand(id: string, options: OutputOptions): Promise<void> {
+  const endpoint = await withDatabase((db) => db.transaction().execute((trx) => rotateSecret(trx, id)))
+  if (!endpoint) throw unknownWebhook(id)
+  console.log(options.json ? JSON.stringify(endpoint) : formatSecret(endpoint))
+  if (!options.json) console.log('For 24 hours, deliveries are signed with both the previous secret and this secret.')
+}
+
+/** Runs `accepted webhooks remove`: removes an endpoint. Its pending deliveries fail. */
+export async function removeWebhookCommand(id: string, options: OutputOptions): Promise<void> {
+  const removed = await withDatabase((db) => db.transaction().execute((trx) => removeEndpoint(trx, id)))
+  if (!removed) throw unknownWebhook(id)
+  console.log(options.json ? JSON.stringify({ id, removed: true }) : `Removed ${id}.`)
+}
+
+const formatSecret = ({ secret, url }: EndpointWithSecret) =>
+  `${secret}\n\nThis secret is shown only once. It verifies the signatures of deliveries to ${url}.`
+
+const unknownWebhook = (id: string) =>
+  new ConfigError(`There is no webhook endpoint ${id}. \`accepted webhooks list\` shows all endpoints.`)

@@ -1,0 +1,72 @@
+// The only file in src that imports the worker.
+import { createWorker, failUncaught, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
+import {
+  type Config,
+  ConfigError,
+  databaseOptions,
+  loadConfig,
+  readSettings,
+  requireDatabaseUrl,
+  type Settings,
+} from '../config.ts'
+import { createLog } from '../primitives/log.ts'
+import { localUrl } from './local-url.ts'
+import { waitForShutdown } from './shutdown.ts'
+import { handleUncaughtErrors } from './uncaught-errors.ts'
+
+/** Runs `accepted worker`: claims jobs until the process must stop. Then finishes or releases the running jobs. */
+export async function workerCommand(options: { config?: string; operations?: string[] }): Promise<void> {
+  const settings = readSettings()
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
+  requireDatabaseUrl(settings)
+  const running = await startWorker(await loadConfig(options.config), settings, options.operations)
+  await shutdown
+  await running.stop()
+}
+
+/**
+ * Starts a worker with its health server and watchdog.
+ *
+ * @param operations the names of the operations whose jobs to claim; default: all
+ * @returns an object whose `stop` stops the worker, the health server and the watchdog
+ */
+export async function startWorker(
+  config: Config,
+  settings: Settings,
+  operations?: readonly string[],
+): Promise<{ stop(): Promise<void> }> {
+  const url = requireDatabaseUrl(settings)
+  const { default: handlers } = (await import(config.handlers)) as { default?: Handlers }
+  if (!handlers) throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
+  const log = createLog({ level: settings.LOG_LEVEL })
+  const removeErrorListeners = handleUncaughtErrors(log, failUncaught)
+  const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
+  // If the event loop is blocked for this long, other workers have already rescued the jobs of this worker.
+  const watchdog = startWatchdog(2 * Math.min(...heartbeats) * 1000)
+  let running: Worker | undefined
+  const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running)
+  const stop = async () => {
+    try {
+      await running?.stop()
+    } finally {
+      await health.close()
+      await watchdog.stop()
+      removeErrorListeners()
+    }
+  }
+  try {
+    running = await createWorker({
+      handlers,
+      database: databaseOptions(settings, url),
+      publicUrl: settings.PUBLIC_URL ?? localUrl(settings),
+      graceSeconds: settings.GRACE_SECONDS,
+      ...(settings.WEBHOOK_ALLOW && { webhookAllow: settings.WEBHOOK_ALLOW.split(',') }),
+      log,
+      ...(operations && { operations }),
+    })
+    return { stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}

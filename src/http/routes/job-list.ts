@@ -1,0 +1,92 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { ProblemError } from '../../errors.ts'
+import { listJobs } from '../../jobs/list.ts'
+import { Monitor } from '../../jobs/monitor.ts'
+import { findUnstorable } from '../protocol/json.ts'
+import { monitorOf } from '../protocol/links.ts'
+import { acceptsJson } from '../protocol/negotiate.ts'
+import { bodyResponse, problemResponses } from '../protocol/schemas.ts'
+import type { Service } from '../service.ts'
+
+const maxPageSize = 100
+const defaultPageSize = 20
+
+const JobListQuery = Type.Object({
+  status: Type.Optional(Type.Enum(['queued', 'running', 'succeeded', 'failed', 'canceled'])),
+  operation: Type.Optional(Type.String({ description: 'The name of an operation' })),
+  limit: Type.Optional(
+    Type.String({
+      pattern: '^[1-9][0-9]{0,5}$',
+      description: `Jobs per page: at most ${maxPageSize}, by default ${defaultPageSize}`,
+    }),
+  ),
+  cursor: Type.Optional(Type.String({ description: 'The cursor from the nextLink of a page' })),
+})
+
+const JobListPage = Type.Object(
+  {
+    value: Type.Array(Monitor),
+    nextLink: Type.Optional(
+      Type.String({ format: 'uri', description: 'The next page, with older jobs; absent on the last page' }),
+    ),
+  },
+  { title: 'Jobs' },
+)
+
+/** Adds the route that lists the caller's jobs page by page, newest first. */
+export function jobListRoute(app: FastifyInstance, service: Service): void {
+  app.get<{ Querystring: Type.Static<typeof JobListQuery> }>(
+    '/jobs',
+    {
+      onRequest: acceptsJson,
+      schema: {
+        summary: 'List your jobs, newest first',
+        description:
+          'With a filter, a page can have few jobs or none although more pages follow. The last page has no nextLink.',
+        operationId: 'listJobs',
+        tags: ['jobs'],
+        querystring: JobListQuery,
+        response: {
+          200: bodyResponse('A page of jobs', 'application/json', JobListPage, { headers: ['Link', 'Vary'] }),
+          ...problemResponses('invalid-parameter'),
+        },
+      },
+    },
+    async (request, reply) => {
+      const details = findUnstorable(request.query)
+      if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
+      const { status, operation, limit, cursor } = request.query
+      const { jobs, next } = await listJobs(service.database.kysely, {
+        principal: request.principal,
+        status,
+        operation,
+        limit: Math.min(Number(limit ?? defaultPageSize), maxPageSize),
+        before: cursor === undefined ? undefined : decodePageCursor(cursor),
+      })
+      const nextLink = next && linkToNext(service, request, next)
+      reply.headers({ 'cache-control': 'private, no-cache', vary: 'Accept, Authorization' })
+      if (nextLink) reply.header('link', `<${nextLink}>; rel="next"`)
+      return reply.send({ value: jobs.map((job) => monitorOf(service, request, job)), ...(nextLink && { nextLink }) })
+    },
+  )
+}
+
+function linkToNext(service: Service, request: FastifyRequest, id: string): string {
+  const url = new URL(request.url, service.originOf(request))
+  url.searchParams.set('cursor', encodePageCursor(id))
+  return url.href
+}
+
+// The cursor is opaque: clients do not build cursors themselves, so the format can change.
+const encodePageCursor = (id: string) => Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url')
+
+function decodePageCursor(cursor: string): string {
+  const hex = Buffer.from(cursor, 'base64url').toString('hex')
+  if (hex.length !== 32 || encodePageCursor(hex) !== cursor) {
+    throw new ProblemError('invalid-parameter', undefined, {
+      details: [{ pointer: '/cursor', keyword: 'cursor', message: 'must be the cursor from the nextLink of a page' }],
+    })
+  }
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+}

@@ -1,0 +1,48 @@
+import { type RawBuilder, sql } from 'kysely'
+import type { Database } from '../db/database.ts'
+import { claimOrder, isClaimable } from './claim.ts'
+import { queueJob, queueTable } from './schema.ts'
+
+/** Returns whether at least `maxJobs` jobs wait in the queue. Reads at most that many index entries. */
+export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs: number): Promise<boolean> {
+  const { rows } = await sql`
+    select from ${queueJob} where name = ${queue} and state < 'active' and not blocked
+    offset ${maxJobs - 1} limit 1`.execute(kysely)
+  return rows.length > 0
+}
+
+/** Builds an array expression of the operations that have a claimable job. Reads only the first job of each queue. */
+export const operationsWithDueJobs = (operations: readonly string[]): RawBuilder<string[]> => sql`array(
+  select queue.name from unnest(${operations}::text[]) as queue (name)
+  cross join lateral (
+    select from ${queueJob} where job.name = queue.name and ${isClaimable} order by ${claimOrder} limit 1
+  ) as next
+)`
+
+export interface BacklogSize {
+  operation: string
+  /** Number of due jobs. pg-boss counts them every 15 seconds. */
+  ready: number
+  /** How long the oldest of the next 1,000 claimable jobs has been due, in seconds; 0 when no job is due. */
+  oldestAgeSeconds: number
+}
+
+/**
+ * Reads the backlog of each operation. No index finds the oldest job, so only the next 1,000 jobs are searched for it.
+ */
+export async function readBacklog({ kysely }: Database, operations: readonly string[]): Promise<BacklogSize[]> {
+  const { rows } = await sql<BacklogSize>`
+    select
+      queue.name as operation, queue.ready_count as ready,
+      coalesce(greatest(extract(epoch from now() - oldest.start_after), 0), 0)::float8 as "oldestAgeSeconds"
+    from ${queueTable}
+    left join lateral (
+      select min(start_after) as start_after
+      from (
+        select start_after from ${queueJob}
+        where job.name = queue.name and ${isClaimable} order by ${claimOrder} limit 1000
+      ) as next
+    ) as oldest on true
+    where queue.name = any(${operations})`.execute(kysely)
+  return rows
+}

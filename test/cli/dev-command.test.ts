@@ -1,0 +1,261 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { ended, get, post } from '../support/client.ts'
+import { freePort, todosConfig } from '../support/program.ts'
+import { until } from '../support/until.ts'
+
+// These tests start Postgres several times and Node many times.
+t.setTimeout(240_000)
+
+const product = join(import.meta.dirname, '../../src/cli/main.ts')
+const fixture = join(import.meta.dirname, 'fixtures/main.ts')
+/** With a DATABASE_URL, dev starts no Postgres. The fixture's API and worker do not connect to the database. */
+const DATABASE_URL = 'postgres://nobody@127.0.0.1:1/nothing'
+
+interface Dev {
+  process: ChildProcess
+  /** Resolves to the exit code. */
+  closed: Promise<number | null>
+  url: string
+  workerUrl: string
+  printed(): string
+  /** Sends SIGINT to the whole process group, like Ctrl-C in a terminal. Returns `closed`. */
+  interrupt(): Promise<number | null>
+}
+
+async function dataDirectory(t: Test): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'accepted-dev-'))
+  await chmod(path, 0o755)
+  t.teardown(() => rm(path, { recursive: true, force: true }))
+  return path
+}
+
+/** Starts `accepted dev` in a separate process group. With `fixture` as `main`, API and worker are minimal. */
+async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product, more: string[] = []): Promise<Dev> {
+  const [PORT, WORKER_PORT] = [String(await freePort()), String(await freePort())]
+  const { DATABASE_URL: _, ...inherited } = process.env
+  const args = [main, 'dev', '--config', todosConfig, ...more]
+  const child = spawn(process.execPath, ['--conditions=accepted-source', ...args], {
+    detached: true,
+    env: { ...inherited, PORT, WORKER_PORT, ...env },
+  })
+  let printed = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      printed += chunk
+    })
+  }
+  const closed = once(child, 'close').then(([code]) => code)
+  const interrupt = () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), 'SIGINT')
+  }
+  const dev: Dev = {
+    process: child,
+    closed,
+    url: `http://127.0.0.1:${PORT}`,
+    workerUrl: `http://127.0.0.1:${WORKER_PORT}`,
+    printed: () => printed,
+    interrupt() {
+      interrupt()
+      return closed
+    },
+  }
+  t.teardown(async () => {
+    // The first signal stops dev cleanly. A later signal kills API and worker.
+    await until(() => {
+      interrupt()
+      return child.exitCode !== null || child.signalCode !== null
+    })
+    if (!t.passing()) t.comment(printed)
+  })
+  return dev
+}
+
+const isUp = async (url: string) => (await fetch(url).catch(() => undefined))?.ok ?? false
+
+const ready = (dev: Dev) => until(() => dev.printed().includes('Ctrl-C stops everything'))
+
+t.test(
+  'dev starts Postgres, migrates it, and runs API and worker; Ctrl-C stops all of them and keeps the data',
+  async (t) => {
+    const DATA_DIR = await dataDirectory(t)
+    const first = await startDev(t, { DATA_DIR })
+    await ready(first)
+    for (const part of [first.url, `${first.url}/docs`, first.workerUrl, 'postgres://', DATA_DIR, 'server.log']) {
+      t.match(first.printed(), part)
+    }
+    const { body } = await post(`${first.url}/todos`, { title: 'Stay' })
+    t.match(await ended(body.links.self), { status: 'succeeded' })
+    t.equal(await first.interrupt(), 0)
+    t.match(first.printed(), /stopping api and worker[\s\S]*stopping Postgres\n$/)
+    t.notMatch(first.printed(), /error/i)
+    t.same([await isUp(`${first.url}/health/live`), await isUp(`${first.workerUrl}/health/live`)], [false, false])
+
+    const second = await startDev(t, { DATA_DIR })
+    await ready(second)
+    t.match((await get(`${second.url}/jobs/${body.id}`)).body, { status: 'succeeded' })
+  },
+)
+
+t.test('if a port is in use, dev prints one error line and starts nothing', async (t) => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const { port } = server.address() as { port: number }
+  for (const variable of ['PORT', 'WORKER_PORT']) {
+    const dev = await startDev(t, { DATA_DIR: await dataDirectory(t), [variable]: String(port) })
+    t.equal(await dev.closed, 1)
+    t.equal(
+      dev.printed(),
+      `error: Port ${port} is in use. Stop the program that listens on it, ` +
+        `or choose another port: ${variable}=${port + 100} npm start\n`,
+    )
+  }
+})
+
+t.test('if API and worker have the same port, dev prints one error line', async (t) => {
+  const port = String(await freePort())
+  const dev = await startDev(t, { DATABASE_URL, PORT: port, WORKER_PORT: port }, fixture)
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), new RegExp(`^error: PORT and WORKER_PORT are both ${port}\\. .*WORKER_PORT=\\d+ npm start\n$`))
+})
+
+t.test('if a setting is invalid, dev prints one error line', async (t) => {
+  const dev = await startDev(t, { PORT: 'http' })
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), /^error: PORT='http' is invalid: it must be .*\n$/)
+})
+
+t.test('if the public URL is not an origin, dev prints one error line', async (t) => {
+  for (const url of ['http://a b', 'https://example.com/', 'https://example.com/api', 'ftp://x', 'http://u@x']) {
+    const dev = await startDev(t, { PUBLIC_URL: url })
+    t.equal(await dev.closed, 1)
+    t.match(dev.printed(), /^error: PUBLIC_URL is invalid: it must be an http\(s\) origin .*\n$/)
+  }
+})
+
+t.test('if another dev uses the data directory, dev prints one error line', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  await ready(await startDev(t, { DATA_DIR }, fixture))
+  const second = await startDev(t, { DATA_DIR }, fixture)
+  t.equal(await second.closed, 1)
+  t.match(second.printed(), /error: .*postgres is in use by the Postgres with pid \d+: .*\n$/)
+})
+
+t.test('if Ctrl-C is pressed while dev creates the cluster, dev stops cleanly', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const first = await startDev(t, { DATA_DIR }, fixture)
+  // Once initdb has created a file, it has left the process group that gets the signal.
+  await until(async () => (await readdir(DATA_DIR, { recursive: true })).some((path) => path.endsWith('PG_VERSION')))
+  t.equal(await first.interrupt(), 0)
+  t.equal(first.printed(), '· Postgres\n· stopping Postgres\n')
+  t.same(await readdir(DATA_DIR), ['postgres'], 'no incomplete cluster remains')
+})
+
+t.test('Ctrl-C stops a migration that hangs', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate hangs' }, fixture)
+  await until(() => dev.printed().includes('migrate │ migrating'))
+  t.equal(await dev.interrupt(), 0)
+})
+
+t.test('if the migration fails, dev stops', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate fails' }, fixture)
+  t.equal(await dev.closed, 1)
+  t.notMatch(dev.printed(), 'API and worker')
+})
+
+t.test('dev treats two simultaneous signals, from the terminal and from npm, as one signal', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'lingers' }, fixture)
+  await ready(dev)
+  dev.interrupt()
+  dev.interrupt()
+  const lingering = await until(() => {
+    const pids = [...dev.printed().matchAll(/lingering (\d+)/g)].map(([, pid]) => Number(pid))
+    return pids.length === 2 && pids
+  })
+  for (const pid of lingering) process.kill(pid, 'SIGUSR2')
+  t.equal(await dev.closed, 0)
+  for (const name of ['api   ', 'worker']) t.match(dev.printed(), `${name}  │ drained`)
+})
+
+t.test('a second Ctrl-C kills API and worker', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'lingers' }, fixture)
+  await ready(dev)
+  await until(() => {
+    dev.interrupt()
+    return dev.process.exitCode !== null
+  })
+  t.equal(await dev.closed, 0)
+  t.notMatch(dev.printed(), 'drained')
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
+})
+
+t.test('if dev is killed, API and worker end, and the next dev takes over the running Postgres', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const killed = await startDev(t, { DATA_DIR })
+  await ready(killed)
+  killed.process.kill('SIGKILL')
+  await until(
+    async () => !(await isUp(`${killed.url}/health/live`)) && !(await isUp(`${killed.workerUrl}/health/live`)),
+  )
+  const next = await startDev(t, { DATA_DIR }, fixture)
+  await ready(next)
+  t.equal(await next.interrupt(), 0)
+})
+
+t.test('with --in-process, API and worker run in one process and stop together', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const dev = await startDev(t, { DATA_DIR }, product, ['--in-process'])
+  await ready(dev)
+  t.equal((await children(dev.process.pid as number)).length, 1)
+  t.match((await get(`${dev.workerUrl}/health/ready`)).body, { status: 'ready' })
+  const { body } = await post(`${dev.url}/todos`, { title: 'In one' })
+  t.match(await ended(body.links.self), { status: 'succeeded' })
+  t.equal(await dev.interrupt(), 0)
+  t.match(dev.printed(), /stopping api\n[\s\S]*stopping Postgres\n$/)
+  t.notMatch(dev.printed(), /error/i)
+})
+
+t.test('if Postgres is killed, dev stops API and worker, and prints the reason', async (t) => {
+  const DATA_DIR = await dataDirectory(t)
+  const dev = await startDev(t, { DATA_DIR }, fixture)
+  await ready(dev)
+  const pid = Number.parseInt(await readFile(join(DATA_DIR, 'postgres/postmaster.pid'), 'utf8'), 10)
+  process.kill(pid, 'SIGKILL')
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), /error: Postgres ended unexpectedly\. Its log is .*server\.log\.\n/)
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
+})
+
+t.test('if the API is killed, dev stops the worker, and prints the reason', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL }, fixture)
+  await ready(dev)
+  const ids = await children(dev.process.pid as number)
+  process.kill(ids[0] as number, 'SIGKILL')
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), /error: The api process ended unexpectedly \(SIGKILL\)\./)
+  t.same([await isUp(`${dev.url}/health/live`), await isUp(`${dev.workerUrl}/health/live`)], [false, false])
+})
+
+t.test('if the worker ends before it is ready, dev prints the exit code of the worker', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'worker exits' }, fixture)
+  t.equal(await dev.closed, 1)
+  t.match(dev.printed(), 'error: The worker process ended unexpectedly (exit code 3).')
+  t.equal(await isUp(dev.url), false)
+})
+
+/** Returns the process ids of the children of a process, oldest child first. */
+async function children(pid: number): Promise<number[]> {
+  const ps = spawn('ps', ['-o', 'pid=', '--ppid', String(pid), '--sort=pid'])
+  let printed = ''
+  ps.stdout.on('data', (chunk) => {
+    printed += chunk
+  })
+  await once(ps, 'close')
+  return printed.split('\n').map(Number).filter(Boolean)
+}

@@ -1,0 +1,67 @@
+import { defineOperation } from 'accepted'
+import t from 'tap'
+import { channels } from '../../src/db/notifier.ts'
+import { openJobs, writeEffects } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
+import { handlersFor, untilRunning, Word } from './support.ts'
+
+const say = defineOperation({ name: 'word.say', input: Word })
+
+t.test('a worker listens for work and cancel requests on one connection', async (t) => {
+  const jobs = await openJobs(t, [say])
+  await jobs.work(handlersFor(say, { settle: writeEffects }))
+  const listening = await until(async () => {
+    const rows = await jobs.query(`
+      select query from pg_stat_activity where datname = current_database() and application_name like '% listen'`)
+    return rows.length > 0 && rows
+  })
+  t.equal(listening.length, 1)
+  t.same(Object.keys(channels), ['work', 'status', 'cancel'])
+})
+
+t.test('a stopping worker waits until its running jobs have ended, and claims no more jobs', async (t) => {
+  const jobs = await openJobs(t, [say])
+  const id = await jobs.add(say, { word: 'x' })
+  const mayEnd = Promise.withResolvers<void>()
+  const worker = await jobs.work(handlersFor(say, { perform: () => mayEnd.promise }), { graceSeconds: 30 })
+  await untilRunning(jobs, id)
+  const stopped = worker.stop()
+  const next = await jobs.add(say, { word: 'after' })
+  mayEnd.resolve()
+  await stopped
+  t.match(await jobs.read(id), { status: 'succeeded' })
+  t.match(await jobs.read(next), { status: 'queued', attempt: 0 })
+})
+
+t.test('a job that does not end in the grace period is released, and its late result has no effect', async (t) => {
+  const echo = defineOperation({ name: 'word.echo', input: Word, result: Word })
+  const jobs = await openJobs(t, [echo])
+  const id = await jobs.add(echo, { word: 'x' })
+  const lateResult = Promise.withResolvers<{ word: string }>()
+  let abortReason: unknown
+  const worker = await jobs.work(
+    handlersFor(echo, {
+      perform: ({ signal }) => {
+        signal.addEventListener('abort', () => {
+          abortReason = signal.reason
+        })
+        return lateResult.promise
+      },
+      settle: writeEffects,
+    }),
+    { graceSeconds: 0 },
+  )
+  await untilRunning(jobs, id)
+  await Promise.all([worker.stop(), worker.stop()])
+  t.match(abortReason, { message: 'The worker is stopping' })
+  lateResult.resolve({ word: 'late' })
+  t.match(await jobs.read(id), { status: 'queued', ended_at: null })
+  t.same(await jobs.query('select state::text, retry_count from accepted_queue.job'), [
+    { state: 'created', retry_count: 0 },
+  ])
+
+  await jobs.work(handlersFor(echo, { perform: async ({ payload }) => payload }))
+  t.match(await jobs.ended(id), { status: 'succeeded', attempt: 1, result: { word: 'x' } })
+  t.same(await jobs.query('select from effect'), [])
+  t.same(await jobs.query('select from accepted.attempt'), [])
+})

@@ -1,0 +1,159 @@
+import { sql } from 'kysely'
+import type { LockWait } from '../../src/db/locks.ts'
+import { pipeline } from '../../src/db/pipeline.ts'
+import { useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
+import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import type { Claim } from '../../src/queue/claim.ts'
+import { LostClaim } from '../../src/queue/lost-claim.ts'
+import { type LockedJobs, lockAndClaimKeys } from './deduplicate.ts'
+import { type FailedAttempt, type WrittenFailure, writeFailures } from './fail.ts'
+import { registerFinishCheck } from './finish-check.ts'
+import { removeFromQuarantine, writeCanceled, writeDuplicates, writeSucceeded } from './job-status.ts'
+import type { CommitResult, OperationWorker } from './operation-worker.ts'
+import { outcomeOf, type PerformedAttempt, type ThrownAttempt } from './outcome.ts'
+import { findPending, lockPending } from './pending-jobs.ts'
+import { retryRequeued } from './retry-requeued.ts'
+import { runSettle } from './run-settle.ts'
+
+/** Attempts that finish in one transaction. An attempt that threw finishes in a transaction of its own. */
+export type EndedAttempts = readonly PerformedAttempt[] | readonly ThrownAttempt[]
+
+/** What a finishing transaction has changed. */
+export interface FinishResult extends CommitResult {
+  /** Jobs that were left out, because another transaction has locked their row or their key. */
+  locked: ReadonlySet<string>
+  failures: readonly WrittenFailure[]
+  canceled: readonly Claim[]
+}
+
+/**
+ * Finishes attempts in one transaction, each according to its outcome. For an attempt that completes, four changes
+ * commit together or not at all: the key, the writes of `settle`, the status, and the deletion of the queue row.
+ *
+ * Finishing and canceling take locks in the same order: `accepted.job` by id, keys, the handler's rows, the queue.
+ *
+ * @param lockWait `skip` leaves out jobs that another transaction has locked, and returns them as `locked`
+ * @throws LostClaim when this worker no longer holds one of the claims
+ */
+export async function finishAttempts(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  attempts: EndedAttempts,
+  lockWait: LockWait,
+): Promise<FinishResult> {
+  const { operation, boss } = worker
+  const jobs = await lockJobs(worker, trx, attempts, lockWait)
+  const { pending, duplicates } = jobs
+  const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
+  const free = attempts.filter(({ claim }) => !locked.has(claim.jobId))
+  if (free.length === 0) return { jobs: [], enqueued: [], outcomes: {}, failures: [], canceled: [], locked }
+  const { completed, failed, canceled, ended } = groupByOutcome(free, jobs)
+  const requeued = await retryRequeued(worker, trx, ended)
+  const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
+  const { completions, enqueued } = await runSettle(worker, trx, fresh, pending)
+  const failures = await writeFailures(worker, trx, failed, pending)
+  const claims = free.map(({ claim }) => claim)
+  const completedClaims = completed.map(({ claim }) => claim)
+  const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
+    useGenericPlan(trx),
+    writeSucceeded(trx, operation, completions),
+    writeDuplicates(trx, operation, completedClaims, duplicates),
+    writeCanceled(trx, canceled),
+    worker.claims.complete(trx, [...completedClaims, ...canceled, ...ended]),
+    removeFromQuarantine(trx, claims),
+    // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.
+    sql`set constraints all immediate`.execute(trx),
+  ])
+  const failedJobs = failures.flatMap(({ ended }) => ended)
+  const notified = [...succeeded, ...duplicated, ...canceledJobs, ...failedJobs]
+  const deliveries = await enqueueDeliveries(boss, trx, notified)
+  await registerFinishCheck(worker, trx, claims, pending)
+  return {
+    jobs: free.map(({ claim }) => claim.jobId),
+    enqueued: [...enqueued, ...requeued, ...deliveries],
+    outcomes: {
+      succeeded: succeeded.length + duplicated.length,
+      canceled: canceledJobs.length,
+      failed: failedJobs.length,
+      retried: failures.length - failedJobs.length,
+    },
+    failures,
+    canceled,
+    locked,
+  }
+}
+
+const areThrown = (attempts: EndedAttempts): attempts is readonly ThrownAttempt[] =>
+  attempts.some((attempt) => 'error' in attempt)
+
+/**
+ * Locks the jobs and inserts their keys. An attempt that threw inserts no key, so that the job's next attempt can
+ * insert it.
+ */
+async function lockJobs(
+  { operation }: OperationWorker,
+  trx: AnyTransaction,
+  attempts: EndedAttempts,
+  lockWait: LockWait,
+): Promise<LockedJobs> {
+  const ids = attempts.map(({ claim }) => claim.jobId)
+  if (areThrown(attempts)) return { pending: await lockPending(trx, ids, lockWait), duplicates: new Map() }
+  // This timeout also applies to the handler's statements, so that no statement continues long after the handler's
+  // timeout.
+  const timeoutSeconds = operation.timeoutSeconds + 1
+  const [, locked] = await pipeline(trx, (trx) => [
+    useGenericPlan(trx),
+    lockAndClaimKeys(trx, operation, ids, { timeoutSeconds, lockWait }),
+    useDefaultPlan(trx),
+  ])
+  return locked
+}
+
+/**
+ * Finds the jobs that another transaction has locked. A job that is missing from `pending` is locked or has ended, so a
+ * second query checks which of the missing jobs have not ended.
+ */
+async function findLocked(trx: AnyTransaction, attempts: EndedAttempts, { pending }: LockedJobs): Promise<Set<string>> {
+  if (pending.size === attempts.length) return new Set()
+  const ids = attempts.map(({ claim }) => claim.jobId)
+  return findPending(
+    trx,
+    ids.filter((id) => !pending.has(id)),
+  )
+}
+
+interface Groups {
+  completed: PerformedAttempt[]
+  failed: FailedAttempt[]
+  canceled: Claim[]
+  ended: Claim[]
+}
+
+/** @throws LostClaim when an attempt has the outcome `lost` */
+function groupByOutcome(
+  attempts: readonly (PerformedAttempt | ThrownAttempt)[],
+  { pending, duplicates }: LockedJobs,
+): Groups {
+  const groups: Groups = { completed: [], failed: [], canceled: [], ended: [] }
+  for (const attempt of attempts) {
+    const { claim } = attempt
+    const outcome = outcomeOf(attempt, pending.get(claim.jobId), duplicates.has(claim.jobId))
+    switch (outcome.kind) {
+      case 'completed':
+        groups.completed.push(attempt as PerformedAttempt)
+        break
+      case 'retry':
+      case 'failed':
+        groups.failed.push({ ...(attempt as ThrownAttempt), outcome })
+        break
+      case 'canceled':
+      case 'ended':
+        groups[outcome.kind].push(claim)
+        break
+      case 'lost':
+        throw new LostClaim(`The job ${claim.jobId} has not been performed`)
+    }
+  }
+  return groups
+}

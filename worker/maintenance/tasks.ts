@@ -1,0 +1,136 @@
+import type { Logger } from 'pino'
+import type { Database } from '../../src/db/database.ts'
+import type { ReportError } from '../../src/db/error-reporter.ts'
+import type { Notifier } from '../../src/db/notifier.ts'
+import { isOutage } from '../../src/db/sqlstate.ts'
+import { type BackgroundTask, every, type SingleFlight, singleFlight } from '../../src/primitives/periodic.ts'
+import type { PgBoss } from '../../src/queue/boss.ts'
+import { heartbeatIntervalMs, sendHeartbeats } from '../../src/queue/heartbeat.ts'
+import type { Cancellations } from '../execution/cancellation.ts'
+import type { ClaimLoop } from '../execution/claim-loop.ts'
+import type { OperationWorker } from '../execution/operation-worker.ts'
+import type { RunTimes } from '../execution/run-times.ts'
+import { createConnectionHealth } from './connection-health.ts'
+import { maintainPartitions } from './partitions.ts'
+import { pollDueWork } from './poll.ts'
+import { createQuarantine, pruneQuarantine } from './quarantine.ts'
+import { createReconciler } from './reconciler.ts'
+import { rescueOrphaned } from './rescuer.ts'
+import { createScheduler, type SchedulerContext, writeSchedules } from './scheduler.ts'
+
+export interface MaintenanceContext {
+  workers: readonly { worker: OperationWorker; loop: ClaimLoop }[]
+  scheduling: SchedulerContext
+  cancellations: Cancellations
+  runTimes: RunTimes
+  database: Database
+  /** For heartbeats and polls, which must not wait until a handler frees a connection. */
+  controlDatabase: Database
+  boss: PgBoss
+  notifier: Notifier
+  report: ReportError
+  log: Logger
+  /** Aborts when the worker stops claiming jobs. */
+  draining: AbortSignal
+  /** Wakes the claim loops of these operations, so that they claim. */
+  wake(operations: readonly string[]): void
+}
+
+/** The poll finds work whose notification was lost. */
+const pollIntervalMs = 1_000
+/**
+ * Polls take at most this share of the time. A poll can be slow: while a transaction holds an old snapshot, the poll
+ * reads every row that was claimed since then.
+ */
+const maxPollShare = 0.1
+const cancellationPollIntervalMs = 2_000
+const runTimesIntervalMs = 1_000
+const schedulesIntervalMs = 60_000
+const partitionsIntervalMs = 60 * 60 * 1_000
+const pruneIntervalMs = 10 * 60 * 1_000
+/** The worker is unhealthy when a poll has waited this long for its answer. */
+const pollTimeoutMs = 5_000
+
+/** The background tasks of a worker. Some run at intervals. The poll starts the others when they are due. */
+export class MaintenanceTasks {
+  readonly #context: MaintenanceContext
+  readonly #connection = createConnectionHealth()
+  readonly #quarantine: SingleFlight<void>
+  readonly #rescuer: SingleFlight<void>
+  readonly #reconciler: SingleFlight<Date>
+  readonly #scheduler: SingleFlight<void>
+  readonly #periodic: BackgroundTask[]
+  /**
+   * The start time of the poll that still waits for its answer, by `performance.now()`; undefined when no poll waits.
+   */
+  #unansweredSince: number | undefined = performance.now()
+
+  constructor(context: MaintenanceContext) {
+    const { database, controlDatabase, boss, scheduling, notifier, log, draining } = context
+    this.#context = context
+    const workers = context.workers.map(({ worker }) => worker)
+    const quarantine = createQuarantine({ database, workers: context.workers, draining, log })
+    this.#quarantine = singleFlight(quarantine, this.#onError('run-quarantined'))
+    this.#rescuer = singleFlight(() => rescueOrphaned(controlDatabase, workers), this.#onError('rescue'))
+    const reconcile = createReconciler({ database, boss, notifier, log })
+    this.#reconciler = singleFlight(reconcile, this.#onError('reconcile'))
+    this.#scheduler = singleFlight(createScheduler(scheduling, notifier), this.#onError('fire-schedules'))
+    this.#periodic = [
+      this.#every('poll', pollIntervalMs, () => this.#poll(), maxPollShare),
+      this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
+      this.#every('cancellations', cancellationPollIntervalMs, () => context.cancellations.poll()),
+      this.#every('run-times', runTimesIntervalMs, () => context.runTimes.write()),
+      this.#every('write-schedules', schedulesIntervalMs, async () => void (await writeSchedules(scheduling))),
+      this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
+      this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
+    ]
+  }
+
+  /** Returns whether a poll has waited for its answer for more than 5 seconds. */
+  isPollOverdue(): boolean {
+    const since = this.#unansweredSince
+    return since !== undefined && performance.now() - since > pollTimeoutMs
+  }
+
+  /** Stops claiming quarantined jobs. Resolves when no quarantined job is running. */
+  stopQuarantine(): Promise<void> {
+    return this.#quarantine.stop()
+  }
+
+  /** Stops all tasks. Resolves when their current runs have ended. */
+  async stop(): Promise<void> {
+    const onDemand = [this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler]
+    await Promise.all([...this.#periodic, ...onDemand].map((task) => task.stop()))
+  }
+
+  #onError(task: string): (error: Error) => void {
+    return (error) => {
+      if (isOutage(error)) this.#connection.recordOutage()
+      this.#context.report(error, 'Maintenance task failed; retrying', { task })
+    }
+  }
+
+  #every(task: string, intervalMs: number, run: () => Promise<void>, maxShare = 1): BackgroundTask {
+    return every({ intervalMs, run, onError: this.#onError(task), maxShare })
+  }
+
+  async #poll(): Promise<void> {
+    const { controlDatabase, workers, scheduling, wake } = this.#context
+    this.#unansweredSince ??= performance.now()
+    const names = workers.map(({ worker }) => worker.operation.name)
+    const due = await pollDueWork(controlDatabase, names, [...scheduling.schedules.keys()])
+    this.#unansweredSince = undefined
+    wake(due.operations)
+    if (due.hasSchedules) this.#scheduler.run()
+    if (due.hasQuarantined) this.#quarantine.run()
+    if (due.isRescueDue && this.#connection.isStable()) this.#rescuer.run()
+    if (due.reconcileSince) this.#reconciler.run(due.reconcileSince)
+  }
+
+  async #sendHeartbeats(): Promise<void> {
+    const { controlDatabase, workers } = this.#context
+    const active = workers.map(({ worker, loop }) => ({ name: worker.operation.name, claims: loop.active() }))
+    await sendHeartbeats(controlDatabase, active)
+    this.#connection.recordHeartbeat()
+  }
+}
