@@ -92,7 +92,7 @@ t.test('in src, only the worker command imports the worker, and only through its
   t.same(wrong.map(show), [])
 })
 
-t.test('only src/queue imports pg-boss, and only one file names its schema', async (t) => {
+t.test('only src/queue imports pg-boss, and only src/queue/schema.ts contains the name of its schema', async (t) => {
   const wrong = imports.filter(({ from, to }) => to === 'pg-boss' && !from.startsWith('src/queue/'))
   t.same(wrong.map(show), [])
   const statement = /\b(?:from|into|update|join)\s+accepted_queue\b|'accepted_queue'/

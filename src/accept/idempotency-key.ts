@@ -115,8 +115,8 @@ export const setTimeouts = async (trx: AnyTransaction, lockWait: LockWait): Prom
   void (await sql`select ${localTimeouts(lockWait)}`.execute(trx))
 
 /**
- * Inserts the free keys, and reads the holders of all other keys. Returns the holders by key name. Leaves out keys that
- * another transaction has locked.
+ * Inserts the keys that are free, and reads which jobs have the others. Returns, by the name of the key, the claim that
+ * now has it. Leaves out keys that another transaction has locked.
  */
 async function insertOrFind(
   trx: AnyTransaction,

@@ -37,7 +37,7 @@ export interface AcceptedOptions {
   authenticate?: Authenticate
   /** The origin for links in responses, without a trailing slash. Default: the origin that the client called. */
   publicUrl?: string
-  /** Limits the requests of each principal to each process. Requests above the limit get 429. Default: no limit. */
+  /** Maximum number of requests of a principal, counted by each process. Others get 429. Default: no limit. */
   rateLimit?: RateLimit
 }
 

@@ -7,8 +7,8 @@ export interface BackgroundTask {
 }
 
 /**
- * Upper bound of {@link dutyCyclePause}, in milliseconds. It limits the pause after a run that was slow for another
- * reason, for example because of the network.
+ * Upper bound of {@link dutyCyclePause}, in milliseconds. A slow network can make a run take long although it did little
+ * work. This bound keeps the pause after such a run short.
  */
 const maxDutyCyclePauseMs = 5_000
 

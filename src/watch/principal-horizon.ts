@@ -1,7 +1,7 @@
 interface Horizons {
   /** Every change before this time has been delivered. */
   delivered?: Date | undefined
-  /** The visibility horizon that the last poll read. The next poll sees every change before this time. */
+  /** The visibility horizon that the last poll read. After the next poll, every change before it has been delivered. */
   read?: Date | undefined
 }
 
@@ -16,7 +16,7 @@ export class PrincipalHorizon {
     return this.#horizons.delivered && earlier(this.#requested, this.#horizons.delivered)
   }
 
-  /** Makes the next poll read all changes since the given time, or since an earlier time. */
+  /** The next poll then reads all changes since this time, or since an earlier time that was requested before. */
   request(since: Date): void {
     this.#requested = earlier(this.#requested, since)
   }

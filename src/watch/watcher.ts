@@ -65,7 +65,8 @@ export class Watcher {
   }
 
   /**
-   * Makes the next poll read all changes of the watched principals' jobs since the given time or an earlier time.
+   * The next poll then reads all changes of the watched principals' jobs since this time, or since an earlier time that
+   * was requested before.
    *
    * @param since a visibility horizon: read it after `watchPrincipal` is called and before the jobs are read
    */

@@ -106,7 +106,7 @@ t.test('a request with wait and return=representation gets the inline result if 
   t.match(answer.headers['operation-location'], /\/jobs\//)
 })
 
-t.test('a request with only wait gets the final monitor, which contains the result', async (t) => {
+t.test('a request with wait as its only preference gets the final monitor, which contains the result', async (t) => {
   const answer = await ann.post('/sums', { numbers: [2, 3] }, { prefer: 'wait=30' })
   t.equal(answer.status, 200)
   t.match(answer.body, { status: 'succeeded', result: { total: 5 } })

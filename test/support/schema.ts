@@ -48,7 +48,7 @@ interface Definition {
 /**
  * Returns the SQL that creates the schema `accepted`, in a stable order.
  *
- * @throws Error with the objects that {@link outline} lacks, or with its objects that do not exist
+ * @throws Error that names the objects missing from {@link outline}, or objects of the outline that the database lacks
  */
 export async function describeSchema(url: string): Promise<string> {
   const client = new pg.Client({ connectionString: url })

@@ -168,7 +168,7 @@ t.test('a new watch on a principal does not deliver changes from before the watc
   t.same(delivered, [later])
 })
 
-t.test('a poll reads back to the earliest requested time, even if that time was requested last', async (t) => {
+t.test('a poll reads all changes since the earliest requested time, whichever request came first', async (t) => {
   const set = await setUp(t)
   const delivered: string[] = []
   set.watcher.watchPrincipal('ann', ({ id }) => delivered.push(id))

@@ -38,8 +38,8 @@ interface QuarantinedJob {
 const turnMs = 5_000
 
 /**
- * While n processes run quarantined jobs, another process reserves a job only after the job has waited n times this
- * long.
+ * Before a process reserves a quarantined job, this many seconds must have passed since the job's last crash for each
+ * process that already runs quarantined jobs.
  */
 const secondsPerProcess = 10
 

@@ -21,7 +21,7 @@ import {
 } from '../../src/queue/reconciliation.ts'
 import { writeQueued } from '../execution/job-status.ts'
 
-/** The errors of jobs that a program other than our workers has ended in the queue. */
+/** The errors of jobs whose queue row another program, not a worker, has failed, completed or deleted. */
 const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn>> = {
   failed: {
     code: 'failed-elsewhere',
