@@ -25,7 +25,7 @@ function importsOf(file: string): Import[] {
 const files = globSync(['src/**/*.ts', 'worker/**/*.ts'], { cwd: root })
 const imports = files.flatMap(importsOf)
 
-/** The files directly in worker/ that assemble the worker. All folders may use the other files directly in worker/. */
+/** The files in worker/ that assemble the worker. No folder imports them; the other files beside them are for all. */
 const workerRoots = ['worker/index.ts', 'worker/worker.ts', 'worker/runtime.ts']
 
 /** Returns the layer of a module: the name of its folder. Files directly in src or worker belong to separate layers. */

@@ -37,7 +37,7 @@ t.test('defineSchedule sets defaults and rejects an invalid name, expression, po
   }
 })
 
-t.test('collectSchedules ignores other exports, and requires that the module also exports the operation', async (t) => {
+t.test('collectSchedules ignores other exports, and requires the export of each operation used', async (t) => {
   const [a, b] = [named('a'), named('b')]
   const operations = new Map([[operation.name, operation]])
   t.same([...collectSchedules({ a, b, again: a, operation, text: 'x', none: null }, operations).keys()], ['a', 'b'])

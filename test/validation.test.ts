@@ -38,7 +38,7 @@ t.test('an invalid payload never becomes a job, whether accept returns it or the
     payload: Type.Object({ id: Type.Integer() }),
     accept: async (_trx, entries) => entries.map(({ input }) => ({ payload: { id: input.id as number } })),
   })
-  // Input and payload have the same schema, but accept returns a payload that does not match it.
+  // Input and payload have the same schema, but `accept()` returns a payload that does not match it.
   const echo = defineOperation({
     name: 'note.echo',
     route: { method: 'POST', url: '/echoes' },

@@ -42,7 +42,7 @@ export const backlog = (size: number): Contender<BacklogLoad | BacklogInspection
     // In the first seconds V8 compiles code. A quick run skips the warm-up, because its figures mean nothing.
     if (!quick) await closedLoop(`${api.url}/notes`, warmUpConnections, warmUpSeconds)
 
-    /** Deletes all jobs and inserts `size` queued jobs. Returns the id of the job that was accepted over HTTP. */
+    /** Deletes all jobs, submits one over HTTP, and fills the queue up to `size` jobs. Returns that job's id. */
     const fill = async () => {
       await query(
         databaseUrl,

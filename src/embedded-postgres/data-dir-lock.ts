@@ -49,7 +49,7 @@ export async function unlockDataDir(location: InstallLocation): Promise<void> {
   if (Number.parseInt(starter, 10) === process.pid) await rm(starterFile(location), { force: true })
 }
 
-/** Returns whether the process that a starter file names is still running. */
+/** Returns whether the process of a starter file is still running. */
 async function isAlive(starter: string): Promise<boolean> {
   const [pid, startTime] = starter.split(' ')
   return startTime !== undefined && startTime === (await processStartTime(Number(pid)))

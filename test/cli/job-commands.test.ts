@@ -6,7 +6,7 @@ import { start, todosConfig } from '../support/program.ts'
 
 const config = ['--config', todosConfig]
 
-t.test('jobs list and jobs redrive print text or JSON', async (t) => {
+t.test('`jobs list` and `jobs redrive` print text or JSON', async (t) => {
   const database = await openTestDatabase(t)
   const DATABASE_URL = database.options.url
   const jobs = (...args: string[]) => run(['jobs', ...args], { DATABASE_URL })

@@ -6,7 +6,7 @@ t.jobs = 6
 const service = await serve(t)
 const ann = service.as('ann')
 
-/** The test times out before this wait ends. If an answer arrives, something else has ended the wait. */
+/** This wait is longer than the timeout of the test. If an answer arrives, something else has ended the wait. */
 const long = { prefer: 'wait=55' }
 const short = { prefer: 'wait=1' }
 

@@ -463,7 +463,7 @@ t.test('a malformed id gets 404', async (t) => {
   }
 })
 
-t.test('problem details have no numeric member status', async (t) => {
+t.test('problem details do not contain the numeric member `status`', async (t) => {
   const expired = await ann.endedAs('canceled')
   await service.expire(expired)
   for (const [path, expected] of [

@@ -51,7 +51,7 @@ t.test('a request with wait is not answered before the job has ended', async (t)
   t.match(body, { id, status: 'succeeded', result: { label: 'held' } })
 })
 
-t.test('a request with wait gets 200 with the final monitor if the job fails in time', async (t) => {
+t.test('a request with wait gets 200 with the final monitor if the job fails before the wait ends', async (t) => {
   const cleo = service.as('cleo')
   const answer = pending(cleo.post('/steered', {}, { prefer: 'wait=55' }))
   const id = await idOfOnlyJob('cleo')

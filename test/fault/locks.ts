@@ -3,7 +3,7 @@ import { findBlockedBackends } from '../support/database.ts'
 import { until } from '../support/until.ts'
 import type { RowContext } from './row.ts'
 
-/** Locks that an open transaction of the test holds. */
+/** The locks of an open transaction of the test. */
 export interface HeldLock extends AsyncDisposable {
   release(): Promise<void>
 }

@@ -71,7 +71,7 @@ export interface RowResult extends CheckResult {
   notes: string[]
 }
 
-/** The finding if a load gets no more acknowledgements. */
+/** The finding that is reported when a load gets no more acknowledgements. */
 export const nothingAccepted = 'No more requests were accepted'
 
 /**

@@ -88,8 +88,8 @@ const areThrown = (attempts: EndedAttempts): attempts is readonly ThrownAttempt[
   attempts.some((attempt) => 'error' in attempt)
 
 /**
- * Locks the jobs and inserts their keys. An attempt that threw inserts no key, so that the job's next attempt can
- * insert it.
+ * Locks the jobs and inserts their keys. No key is inserted for an attempt that threw, so that the job's next attempt
+ * can insert it.
  */
 async function lockJobs(
   { operation }: OperationWorker,

@@ -11,7 +11,7 @@ export interface DueWork {
   hasSchedules: boolean
   hasQuarantined: boolean
   /**
-   * Whether it is time to look for orphaned jobs. If several workers find this, only the first worker looks for them.
+   * Whether it is time to look for orphaned jobs. If it is true for several workers, only the first one looks for them.
    */
   isRescueDue: boolean
   /**

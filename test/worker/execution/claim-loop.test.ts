@@ -62,7 +62,7 @@ t.test('several workers together run at most `groupConcurrency` jobs of each gro
 t.test('the next job of a group starts when the previous job has ended, without waiting for a poll', async (t) => {
   const grouped = defineGrouped(1)
   const jobs = await openJobs(t, [grouped])
-  // Polls are one second apart. If each job waited for a poll, 100 jobs would take longer than `until` waits.
+  // Polls are one second apart. If each job waited for a poll, 100 jobs would exceed the timeout of `until()`.
   for (let count = 0; count < 100; count++) await jobs.add(grouped, { word: 'x' })
   await jobs.work(handlersFor(grouped, { perform: async () => {} }))
   const statuses = await until(async () => {

@@ -23,7 +23,7 @@ t.test('a second job with the same key has an effect only if the first job has e
   t.same(await jobs.query('select job_id from accepted.processed_key'), [{ job_id: third }])
 })
 
-t.test('a job whose own processed key already exists, for example after a restore, is not a duplicate', async (t) => {
+t.test('a job is not a duplicate if its key was processed by the same job, for example after a restore', async (t) => {
   const jobs = await openJobs(t, [write])
   const id = await jobs.add(write, { word: 'a' }, { idempotencyKey: 'k' })
   await jobs.query(
