@@ -57,7 +57,7 @@ comment on column accepted.job.percent is 'Progress from 0 to 100, as reported b
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
 comment on column accepted.job.payload is 'The input of the worker. Set only for failed and canceled jobs, so that they can be retried.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
-comment on column accepted.job.error is 'Why the job failed: {code, message, status?, details?}, without secrets. Set only for failed jobs.';
+comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
 comment on column accepted.job.started_at is 'When the first attempt started.';
 comment on column accepted.job.attempt_started_at is 'When the current or last attempt started.';
@@ -73,8 +73,9 @@ create table accepted.job_default partition of accepted.job default with (fillfa
 
 comment on table accepted.job_default is 'Holds the jobs of days that have no partition yet. Empty while a worker runs, because workers create partitions ahead of time.';
 
--- The columns principal and id never change, so updates stay HOT.
-create index job_principal_id_idx on accepted.job (principal, id);
+-- The columns principal and id never change, so updates stay HOT. The condition is always true. It keeps Postgres from
+-- using this index for a lookup by id alone: while a partition is empty, this index seems as good as the primary key.
+create index job_principal_id_idx on accepted.job (principal, id) where principal is not null;
 
 comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
 
@@ -83,12 +84,6 @@ comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of 
 create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not null;
 
 comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
-
--- updated_at changes with every update. BRIN is the only index type that keeps such updates HOT (from PostgreSQL 16
--- on).
-create index job_updated_at_idx on accepted.job using brin (updated_at) with (pages_per_range = 16, autosummarize = on);
-
-comment on index accepted.job_updated_at_idx is 'Event streams and waiting requests: finds the jobs that changed since a given time.';
 
 create function accepted.uuid_floor(at timestamptz) returns uuid
 language sql immutable strict parallel safe
@@ -101,6 +96,131 @@ language sql immutable strict parallel safe
 return to_timestamp(('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0);
 
 comment on function accepted.uuid_time is 'The creation time of a UUIDv7, to the millisecond.';
+
+-- Changes
+
+-- One row per statement that changes jobs, not one per job: a batch of 100 jobs costs one row. No index on accepted.job
+-- can find changed jobs as cheaply. It would have to contain a column that changes, and then every update would have to
+-- write to every index (before PostgreSQL 16, even for a BRIN index).
+create table accepted.change (
+  xid xid8 not null,
+  id bigint generated always as identity,
+  job_ids uuid[] not null,
+  principal_hashes integer[] not null,
+  constraint change_pkey primary key (xid, id)
+-- A row with the ids of 100 jobs has 2 kB. With the default target, Postgres would compress it.
+) with (toast_tuple_target = 8160);
+
+comment on table accepted.change is 'Which jobs have changed in the last minutes. One row per statement that inserted or updated jobs. Event streams and waiting requests read it to find changes whose notification was lost. The worker deletes rows after 10 to 20 minutes.';
+comment on column accepted.change.xid is 'The transaction that made the change. A reader that has read the changes at one snapshot finds the later changes by their transactions: those that were in progress then, and those that have begun since.';
+comment on column accepted.change.id is 'Makes the rows of a transaction unique.';
+comment on column accepted.change.job_ids is 'The changed jobs.';
+comment on column accepted.change.principal_hashes is 'The hash of each job''s principal, so that a reader can skip the jobs of other principals.';
+
+create function accepted.record_change() returns trigger
+language plpgsql
+-- A role that may write to accepted.job needs no privileges on accepted.change.
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into accepted.change (xid, job_ids, principal_hashes)
+  select pg_current_xact_id(), array_agg(changed.id), array_agg(hashtext(changed.principal)) from changed
+  having count(*) > 0;
+  return null;
+end
+$$;
+
+comment on function accepted.record_change is 'Trigger function: records which jobs a statement has inserted or updated.';
+
+create trigger job_inserted after insert on accepted.job
+  referencing new table as changed for each statement execute function accepted.record_change();
+
+comment on trigger job_inserted on accepted.job is 'Records the new jobs in accepted.change.';
+
+create trigger job_updated after update on accepted.job
+  referencing new table as changed for each statement execute function accepted.record_change();
+
+comment on trigger job_updated on accepted.job is 'Records the changed jobs in accepted.change.';
+
+create function accepted.jobs_changed_since(seen pg_snapshot, principals text[]) returns uuid[]
+language plpgsql
+-- The function uses the snapshot of the calling statement.
+stable
+-- These settings force the lookup by transaction, even if the plan was made while the table was empty.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  hashes integer[] := array(select hashtext(principal) from unnest(principals) principal);
+begin
+  return array(
+    select distinct changed.job_id
+    from (
+      select change.job_ids, change.principal_hashes from accepted.change
+      -- A table that was restored from a dump may have rows of later transactions, of the old server.
+      where change.xid >= pg_snapshot_xmax(seen) and change.xid < pg_snapshot_xmax(pg_current_snapshot())
+      union all
+      select change.job_ids, change.principal_hashes from accepted.change
+      where change.xid = any(array(select pg_snapshot_xip(seen)))
+    ) recent
+    cross join lateral unnest(recent.job_ids, recent.principal_hashes) as changed (job_id, principal_hash)
+    where changed.principal_hash = any(hashes)
+    order by changed.job_id
+  );
+end
+$$;
+
+comment on function accepted.jobs_changed_since is 'The ids of the jobs, in order, that were inserted or updated by transactions that the snapshot does not contain. Leaves out most jobs of other principals, but not all, because it compares only hashes of principals. The snapshot must contain accepted.change_expiry.deleted.';
+
+create table accepted.change_expiry (
+  only_row boolean not null default true,
+  deleted pg_snapshot not null default pg_current_snapshot(),
+  next pg_snapshot not null default pg_current_snapshot(),
+  next_at timestamptz not null default now(),
+  constraint change_expiry_pkey primary key (only_row),
+  constraint change_expiry_only_row check (only_row)
+);
+
+comment on table accepted.change_expiry is 'One row: which rows of accepted.change are being deleted.';
+comment on column accepted.change_expiry.only_row is 'Always true, so that there is only one row.';
+comment on column accepted.change_expiry.deleted is 'The changes of all transactions that this snapshot contains are deleted.';
+comment on column accepted.change_expiry.next is 'Replaces the column deleted when it is 10 minutes old.';
+comment on column accepted.change_expiry.next_at is 'When the snapshot in the column next was taken.';
+
+insert into accepted.change_expiry default values;
+
+create function accepted.delete_old_changes(max_rows integer) returns boolean
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+  expiry accepted.change_expiry;
+  affected bigint;
+begin
+  select * into expiry from accepted.change_expiry for update skip locked;
+  if not found then
+    return false;
+  end if;
+  if expiry.next_at < now() - interval '10 minutes' then
+    update accepted.change_expiry set deleted = expiry.next, next = pg_current_snapshot(), next_at = now()
+      returning * into expiry;
+  end if;
+  delete from accepted.change where ctid = any(array(
+    select ctid from accepted.change
+    where xid < pg_snapshot_xmax(expiry.deleted) and pg_visible_in_snapshot(xid, expiry.deleted)
+    order by xid limit max_rows
+  ));
+  get diagnostics affected = row_count;
+  -- Rows that were restored from a dump of another server.
+  delete from accepted.change where xid >= pg_snapshot_xmax(pg_current_snapshot());
+  return affected = max_rows;
+end
+$$;
+
+comment on function accepted.delete_old_changes is 'Deletes at most max_rows rows of accepted.change that are more than 10 minutes old. Returns whether such rows may be left. The worker calls this function.';
 
 -- Idempotency keys
 
@@ -152,7 +272,7 @@ create table accepted.attempt (
 comment on table accepted.attempt is 'One row per failed attempt of a job.';
 comment on column accepted.attempt.job_id is 'The job.';
 comment on column accepted.attempt.attempt is 'Number of the failed attempt, from 1.';
-comment on column accepted.attempt.error is 'Why the attempt failed: {code, message, details?}, without secrets.';
+comment on column accepted.attempt.error is 'Why the attempt failed: {code, message, public?, status?, details?}, without credentials.';
 comment on column accepted.attempt.started_at is 'When the attempt started.';
 comment on column accepted.attempt.failed_at is 'When the attempt failed.';
 
@@ -179,11 +299,13 @@ begin
     limit max_jobs
     for update skip locked
   ), claimed as (
-    update accepted_queue.job set
+    update accepted_queue.job_common job set
       state = 'active', started_on = now(), heartbeat_on = now(),
       retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-    -- Finds the rows by id. A join that was planned while the queue was empty would read the whole queue.
-    where job.name = queue and job.id = any(array(select next.id from next))
+    from next
+    -- A row comparison can only run as one index lookup per id. With equations, a plan that was made while the queue was
+    -- empty may read the whole queue. Postgres 18 does not do so for a partitioned table, but for its only partition.
+    where (job.name, job.id) >= (queue, next.id) and (job.name, job.id) <= (queue, next.id)
     returning job.id, job.retry_count, job.data, job.created_on, job.start_after
   )
   select
@@ -254,7 +376,9 @@ create table accepted.reconciliation (
   ended_up_to uuid not null default '00000000-0000-0000-0000-000000000000',
   position uuid not null default '00000000-0000-0000-0000-000000000000',
   compared_at timestamptz not null default '-infinity',
-  visibility_horizon timestamptz not null default now(),
+  ended_before timestamptz not null default now(),
+  observed_at timestamptz not null default now(),
+  observed_xmax xid8 not null default pg_snapshot_xmax(pg_current_snapshot()),
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -264,7 +388,9 @@ comment on column accepted.reconciliation.only_row is 'Always true, so that ther
 comment on column accepted.reconciliation.ended_up_to is 'All jobs up to this id have ended. A final status never changes, so each round starts after this id.';
 comment on column accepted.reconciliation.position is 'The current round has compared the jobs up to this id.';
 comment on column accepted.reconciliation.compared_at is 'When the last range was compared.';
-comment on column accepted.reconciliation.visibility_horizon is 'Jobs that ended in the queue before this time have been compared.';
+comment on column accepted.reconciliation.ended_before is 'Jobs that ended in the queue before this time have been compared.';
+comment on column accepted.reconciliation.observed_at is 'A later value of ended_before. It becomes valid when all transactions before observed_xmax have ended.';
+comment on column accepted.reconciliation.observed_xmax is 'At observed_at, no transaction had this id or a higher id.';
 
 insert into accepted.reconciliation default values;
 
@@ -365,6 +491,71 @@ comment on column accepted.api_key.revoked_at is 'From this time on, the key is 
 
 -- Partitions
 
+-- Finds only attached partitions. An operator can detach a partition in order to keep it. Such a partition still has
+-- the name, but must not be dropped.
+create function accepted.job_partitions(out partition regclass, out name text, out first_id uuid, out end_id uuid)
+returns setof record
+language sql
+stable
+begin atomic
+  select c.oid::regclass, c.relname::text, bounds[1]::uuid, bounds[2]::uuid
+  from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid
+  cross join lateral regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''(.+)''\) TO \(''(.+)''\)') as bounds
+  where i.inhparent = 'accepted.job'::regclass and bounds is not null;
+end;
+
+comment on function accepted.job_partitions is 'The partitions of accepted.job except for the default partition, with the first id that belongs to each and the first id after it.';
+
+create function accepted.partition_of_day(day date, out partition regclass, out first_id uuid, out end_id uuid)
+language sql
+stable
+set timezone = 'UTC'
+begin atomic
+  select
+    p.partition,
+    coalesce(p.first_id, accepted.uuid_floor(day::timestamptz)),
+    coalesce(p.end_id, accepted.uuid_floor((day + 1)::timestamptz))
+  from (values ('job_' || to_char(day, 'YYYYMMDD'))) as wanted (name)
+  left join accepted.job_partitions() p using (name);
+end;
+
+comment on function accepted.partition_of_day is 'The partition of accepted.job that is named after a day (UTC), the first id that belongs to it and the first id after it. The partition is null if the jobs of the day are in another partition, or if the partition has been detached. A partition that was the default partition can also hold the jobs of earlier days.';
+
+create function accepted.has_partition(day date) returns boolean
+language sql
+stable
+set timezone = 'UTC'
+return to_regclass('accepted.job_' || to_char(day, 'YYYYMMDD')) is not null or exists (
+  select from accepted.job_partitions()
+  where first_id < accepted.uuid_floor((day + 1)::timestamptz) and end_id > accepted.uuid_floor(day::timestamptz)
+);
+
+comment on function accepted.has_partition is 'Whether a partition of accepted.job holds jobs of a day (UTC), or a detached table has the name of that partition.';
+
+-- Attaching a partition reads the default partition while all other statements wait. So the default partition must be
+-- small. This is about two thousand jobs.
+create function accepted.is_default_partition_small() returns boolean
+language sql
+volatile
+return pg_relation_size(to_regclass('accepted.job_default')) <= 1048576;
+
+comment on function accepted.is_default_partition_small is 'Whether the default partition of accepted.job takes up at most 1 MB.';
+
+-- A lock that other statements wait for must be requested for at most 100 ms, but autovacuum gives way only after a
+-- second (deadlock_timeout). This lock stops autovacuum, and no statement on jobs waits for it.
+create function accepted.lock_default_partition() returns void
+language plpgsql
+as $$
+begin
+  perform set_config('lock_timeout', '5s', true);
+  lock table only accepted.job_default in share update exclusive mode;
+  perform set_config('lock_timeout', '100ms', true);
+end
+$$;
+
+comment on function accepted.lock_default_partition is 'Keeps autovacuum away from the default partition of accepted.job until the transaction ends. Every later lock of the transaction must be granted within 100 ms.';
+
 create function accepted.create_job_partitions(days_ahead integer default 3) returns setof text
 language plpgsql
 -- While another transaction has locked accepted.job, attaching a partition must wait. All other statements on
@@ -379,14 +570,21 @@ declare
   partition text;
 begin
   for day in select current_date + n from generate_series(0, days_ahead) n loop
-    partition := 'job_' || to_char(day, 'YYYYMMDD');
-    continue when to_regclass('accepted.' || partition) is not null;
+    continue when accepted.has_partition(day);
     -- Only one transaction at a time creates partitions. A transaction that has waited here finds that the partition
     -- exists.
     perform pg_advisory_xact_lock(hashtext('accepted.create_job_partitions'));
-    continue when to_regclass('accepted.' || partition) is not null;
+    continue when accepted.has_partition(day);
+    exit when not accepted.is_default_partition_small();
+    partition := 'job_' || to_char(day, 'YYYYMMDD');
     lower_bound := accepted.uuid_floor(day::timestamptz);
     upper_bound := accepted.uuid_floor((day + 1)::timestamptz);
+    perform accepted.lock_default_partition();
+    -- Statements must wait before Postgres plans them. If they waited for the default partition, they would not know the
+    -- new one: a select would not find the jobs that were moved there, and an insert of such a job would fail.
+    if exists (select from accepted.job_default where id >= lower_bound and id < upper_bound) then
+      lock table only accepted.job in access exclusive mode;
+    end if;
     -- Rows that were inserted while no worker ran are in the default partition. They must be moved first. Otherwise
     -- attaching the partition fails.
     lock table accepted.job_default in access exclusive mode;
@@ -401,19 +599,116 @@ begin
 end
 $$;
 
-comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new partitions. The worker calls this function.';
+comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new partitions. Creates none while the default partition is large. The worker calls this function after accepted.replace_default_partition.';
 
--- Finds only attached partitions. An operator can detach a partition in order to keep it. Such a partition still has
--- the name, but must not be dropped.
-create function accepted.partition_of_day(day date) returns regclass
-language sql
-stable
-return (
-  select c.oid::regclass from pg_inherits i join pg_class c on c.oid = i.inhrelid
-  where i.inhparent = 'accepted.job'::regclass and c.relname = 'job_' || to_char(day, 'YYYYMMDD')
-);
+-- The range ends an hour after now at the earliest, because other clocks may be ahead, and because inserts of later days
+-- are rejected until the default partition is replaced.
+create function accepted.restrict_default_partition() returns void
+language plpgsql
+set lock_timeout = '100ms'
+set timezone = 'UTC'
+as $$
+declare
+  first_job uuid;
+  last_job uuid;
+  lower_bound uuid;
+  upper_bound uuid;
+begin
+  perform accepted.lock_default_partition();
+  lock table accepted.job_default in access exclusive mode;
+  first_job := (select id from accepted.job_default order by id limit 1);
+  last_job := (select id from accepted.job_default order by id desc limit 1);
+  if first_job is null then
+    truncate accepted.job_default;
+    return;
+  end if;
+  lower_bound := greatest(
+    accepted.uuid_floor(least(accepted.uuid_time(first_job), now() - interval '1 hour')::date::timestamptz),
+    (select end_id from accepted.job_partitions() where end_id <= first_job order by end_id desc limit 1)
+  );
+  upper_bound := least(
+    accepted.uuid_floor((greatest(accepted.uuid_time(last_job), now() + interval '1 hour')::date + 1)::timestamptz),
+    (select first_id from accepted.job_partitions() where first_id > last_job order by first_id limit 1)
+  );
+  if first_job < lower_bound or last_job >= upper_bound
+    or exists (select from accepted.job_partitions() where first_id < upper_bound and end_id > lower_bound)
+  then
+    raise exception 'accepted.job_default holds jobs of days before and after a partition, so it cannot become a partition itself'
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = 'New partitions are created again when the older jobs have expired and are deleted.';
+  end if;
+  execute format(
+    'alter table accepted.job_default add constraint job_default_range check (id >= %L and id < %L) not valid',
+    lower_bound, upper_bound);
+end
+$$;
 
-comment on function accepted.partition_of_day is 'The partition of accepted.job for a day (UTC). Null if the jobs of the day are in the default partition, or if the partition has been detached.';
+comment on function accepted.restrict_default_partition is 'Restricts the default partition of accepted.job to the days whose jobs it holds, as far as they have no partition. If it holds no jobs, frees its space instead. accepted.replace_default_partition calls this function.';
+
+-- Moving the rows would lock them for as long as it takes, or hide them in the meantime. Instead, the table becomes a
+-- partition as it is. Each step is a transaction of its own, because a lock lasts until the end of its transaction.
+create function accepted.replace_default_partition() returns text
+language plpgsql
+set lock_timeout = '100ms'
+set timezone = 'UTC'
+as $$
+declare
+  is_proven boolean;
+  bounds text[];
+  partition text;
+  index_name text;
+  description text := obj_description(to_regclass('accepted.job_default'), 'pg_class');
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.create_job_partitions')) then
+    return null;
+  end if;
+  select convalidated, regexp_match(pg_get_constraintdef(oid), '>= ''(.+)''::uuid.*< ''(.+)''::uuid')
+    into is_proven, bounds
+    from pg_constraint where conrelid = to_regclass('accepted.job_default') and conname = 'job_default_range';
+  if is_proven is null then
+    if accepted.is_default_partition_small() then
+      return null;
+    end if;
+    perform accepted.restrict_default_partition();
+    return 'restricted';
+  end if;
+  perform accepted.lock_default_partition();
+  if not is_proven then
+    -- Reads the whole table. Other statements do not wait for it.
+    alter table accepted.job_default validate constraint job_default_range;
+    return 'validated';
+  end if;
+  partition := 'job_' || to_char(accepted.uuid_time(bounds[2]::uuid) - interval '1 millisecond', 'YYYYMMDD');
+  -- Renaming an index and creating a table lock no statement out, so they come before the strong lock.
+  for index_name in
+    select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+    where i.indrelid = to_regclass('accepted.job_default')
+  loop
+    execute format('alter index accepted.%I rename to %I', index_name, replace(index_name, 'job_default', partition));
+  end loop;
+  create table accepted.job_next (like accepted.job including all) with (fillfactor = 50);
+  for index_name in
+    select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+    where i.indrelid = to_regclass('accepted.job_next')
+  loop
+    execute format('alter index accepted.%I rename to %I', index_name, replace(index_name, 'job_next', 'job_default'));
+  end loop;
+  lock table only accepted.job in access exclusive mode;
+  alter table accepted.job detach partition accepted.job_default;
+  execute format('alter table accepted.job_default rename to %I', partition);
+  alter table accepted.job_next rename to job_default;
+  alter table accepted.job attach partition accepted.job_default default;
+  execute format('comment on table accepted.job_default is %L', description);
+  -- Reads neither table: the constraint proves the range of the old one, and the new one is empty.
+  execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)',
+    partition, bounds[1], bounds[2]);
+  execute format('alter table accepted.%I drop constraint job_default_range', partition);
+  execute format('comment on table accepted.%I is null', partition);
+  return 'replaced by ' || partition;
+end
+$$;
+
+comment on function accepted.replace_default_partition is 'Makes a large default partition of accepted.job the partition of its days, and creates an empty default partition. Each call does one step in one transaction, and returns what it has done. Returns null when nothing is left to do, or when another worker does it. The worker calls this function.';
 
 -- Expiry
 
@@ -423,13 +718,15 @@ stable
 set timezone = 'UTC'
 as $$
 declare
+  place record;
   is_alive boolean;
 begin
+  select * into place from accepted.partition_of_day(day);
   -- A pending job, for example a deferred job, keeps all jobs of its day from being deleted.
   execute format(
     'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
-    coalesce(accepted.partition_of_day(day), 'accepted.job_default'))
-    into is_alive using accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz);
+    coalesce(place.partition::text, 'accepted.job_default'))
+    into is_alive using place.first_id, place.end_id;
   return not is_alive;
 end
 $$;
@@ -492,10 +789,12 @@ set timezone = 'UTC'
 set enable_seqscan = off
 set enable_indexscan = off
 set enable_bitmapscan = off
+-- Before Postgres 18, a plan with no other choice than a disabled scan seems so expensive that Postgres compiles it.
+set jit = off
 as $$
 declare
-  first_id uuid := accepted.uuid_floor(day::timestamptz);
-  next_id uuid := accepted.uuid_floor((day + 1)::timestamptz);
+  first_id uuid;
+  next_id uuid;
   next_page bigint;
   first_row tid;
   next_row tid;
@@ -508,6 +807,7 @@ begin
   if not found then
     return null;
   end if;
+  select p.first_id, p.end_id into first_id, next_id from accepted.partition_of_day(day) p;
   first_row := format('(%s,0)', next_page - max_pages);
   next_row := format('(%s,0)', next_page);
   delete from accepted.idempotency_key
@@ -535,12 +835,13 @@ set lock_timeout = '100ms'
 set timezone = 'UTC'
 as $$
 declare
-  partition regclass := accepted.partition_of_day(day);
+  partition regclass;
   deleted bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
     return null;
   end if;
+  select p.partition into partition from accepted.partition_of_day(day) p;
   if partition is not null then
     delete from accepted.expiry where expiry.day = $1;
     if not accepted.has_expired(day) then

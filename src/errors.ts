@@ -109,10 +109,21 @@ export const problems = {
     title: 'The body is too large',
     remedy: 'Send a smaller body, or split it over several requests.',
   },
+  'misdirected-request': {
+    status: 421,
+    title: 'The API does not serve this host name',
+    remedy:
+      'Call the API by a name that it serves. The operator adds names with the environment variables HOSTS and PUBLIC_URL.',
+  },
   'unsupported-media-type': {
     status: 415,
     title: 'The media type of the body is not supported',
-    remedy: 'Send `Content-Type: application/json`.',
+    remedy: 'Send `Content-Type: application/json`, and no `Content-Encoding`.',
+  },
+  'expectation-failed': {
+    status: 417,
+    title: 'The API does not meet the expectation in the header Expect',
+    remedy: 'Send no Expect header, or `Expect: 100-continue`.',
   },
   'idempotency-key-reused': {
     status: 422,

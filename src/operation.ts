@@ -1,6 +1,7 @@
 import type { Transaction } from 'kysely'
 import type { Static, TSchema } from 'typebox'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
+import type { Retry, Route } from './operation-options.ts'
 
 /** How long a job's record is kept after the job is due. When the job ends, this time starts again. */
 export const keepSeconds = 7 * 24 * 60 * 60
@@ -12,25 +13,6 @@ export const deliveryName = 'webhook.deliver'
 const maxTimeoutSeconds = 23 * 60 * 60
 
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
-
-/** When failed attempts are retried. */
-export interface Retry {
-  /** Number of retries after the first attempt. Default: 3. */
-  limit: number
-  /** Seconds before the first retry. Default: 1. */
-  delaySeconds: number
-  /** Whether the delay doubles with each retry, with jitter. Default: true. */
-  backoff: boolean
-  /** Maximum delay in seconds when `backoff` is true. Default: 60. */
-  maxDelaySeconds: number
-}
-
-/** The HTTP route that accepts an operation. */
-export interface Route {
-  method: 'POST' | 'PUT' | 'PATCH' | 'DELETE'
-  /** A path in Fastify's syntax, for example `/todos/:id/reminders`. */
-  url: string
-}
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 
@@ -196,7 +178,7 @@ function validate(operation: Operation): void {
   }
   ensure(
     namePattern.test(name) && name.length <= 100,
-    `the name must match ${namePattern.source} and have at most 100 characters`,
+    `the name must match ${namePattern.source} and have at most 100 characters, for example todo.create`,
   )
   ensure(!route || route.url.startsWith('/'), `route.url must start with '/', not '${route?.url}'`)
   ensure(

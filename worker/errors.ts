@@ -1,12 +1,24 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
+import { brand } from '../src/primitives/brand.ts'
+import { isSecretName } from '../src/primitives/credentials.ts'
 import { redact } from '../src/primitives/redact.ts'
 
-/** Thrown by a handler to fail the job for good, even if attempts are left. */
+/**
+ * Thrown by a handler to fail the job for good, even if attempts are left. Clients see its code, message and details.
+ * `instanceof` recognises the errors of every copy of this package.
+ */
 export class JobFailed extends Error {
   override name = 'JobFailed'
   readonly code: string
   readonly status: number | undefined
   readonly details: readonly unknown[] | undefined
+
+  static {
+    brand(JobFailed, 'accepted.JobFailed', ({ code, message, status, details }) => {
+      const hasText = isErrorCode(code) && typeof message === 'string'
+      return hasText && isErrorStatus(status) && (details === undefined || Array.isArray(details))
+    })
+  }
 
   /**
    * @param code for programs: up to 100 letters, digits, hyphens, underscores, dots or colons
@@ -24,22 +36,29 @@ export class JobFailed extends Error {
     this.code = code
     this.details = options.details
     this.status = options.status
-    if (typeof code !== 'string' || !/^[\w.:-]{1,100}$/.test(code)) {
+    if (!isErrorCode(code)) {
       throw new TypeError('JobFailed: the code must be up to 100 letters, digits, hyphens, underscores, dots or colons')
     }
-    if (this.status !== undefined && !(this.status >= 400 && this.status <= 499)) {
-      throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
-    }
+    if (!isErrorStatus(this.status)) throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
   }
 }
 
+const isErrorCode = (code: unknown) => typeof code === 'string' && /^[\w.:-]{1,100}$/.test(code)
+
+const isErrorStatus = (status: unknown) =>
+  status === undefined || (Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 499)
+
 /**
  * Thrown by a handler to run the job again later without using up an attempt. If the job's record would expire before
- * that time, the attempt counts as a failed attempt.
+ * that time, the attempt counts as a failed attempt. `instanceof` recognises the errors of every copy of this package.
  */
 export class RetryAfter extends Error {
   override name = 'RetryAfter'
   readonly seconds: number
+
+  static {
+    brand(RetryAfter, 'accepted.RetryAfter', ({ seconds }) => typeof seconds === 'number' && seconds >= 0)
+  }
 
   /** @param seconds the minimum pause before the job runs again; 0 or more */
   constructor(seconds: number) {
@@ -102,8 +121,9 @@ export class JobCanceled extends Error {
 const maxErrorMessageLength = 500
 
 /**
- * Describes an error for storage: a code, and the message without anything that looks like a credential. For a
- * {@link JobFailed}, adds its status and details. Leaves out the stack and all other properties.
+ * Describes an error for storage: a code, and the message without anything that looks like a credential. A
+ * {@link JobFailed} is marked as public, and keeps its status and details. Of any other error, clients see only what its
+ * code means (`publicError` in monitor.ts). Leaves out the stack and all other properties.
  */
 export function describeError(error: unknown): JobErrorColumn {
   const message = shorten(redact(storable(textOf(error))))
@@ -111,6 +131,7 @@ export function describeError(error: unknown): JobErrorColumn {
   return {
     code: error.code,
     message,
+    public: true,
     ...(error.status && { status: error.status }),
     ...(error.details && { details: storableDetails(error.details) }),
   }
@@ -118,7 +139,7 @@ export function describeError(error: unknown): JobErrorColumn {
 
 function textOf(error: unknown): string {
   try {
-    const text = error instanceof Error ? error.message : error
+    const text = error instanceof Error || error instanceof JobFailed ? error.message : error
     if (typeof text === 'string') return text
   } catch {
     // `message` may be a getter that throws.
@@ -131,7 +152,11 @@ const storable = (text: string) => text.replaceAll('\0', '').toWellFormed()
 
 function storableDetails(details: readonly unknown[]): readonly unknown[] {
   try {
-    const text = JSON.stringify(details, (_name, value) => (typeof value === 'bigint' ? `${value}` : value))
+    const text = JSON.stringify(details, (name, value) => {
+      if (typeof value === 'bigint') return `${value}`
+      if (typeof value !== 'string') return value
+      return isSecretName(name) ? '***' : redact(value.replaceAll('\0', ''))
+    })
     return JSON.parse(text.replace(/\\(\\|u0000|ud[89a-f]..)/g, (found) => (found === '\\\\' ? found : '')))
   } catch {
     return []

@@ -2,13 +2,16 @@ import type { Logger } from 'pino'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
+import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
+import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import type { Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import { parseNetworks } from '../src/primitives/networks.ts'
 import { prepareQueues, startBoss } from '../src/queue/boss.ts'
+import { defaultBatchSize, defaultConcurrency } from './execution/claim-loop.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Monitored } from './health.ts'
 import { isolateHandlers } from './isolation/child-pool.ts'
@@ -29,8 +32,13 @@ export interface WorkerOptions {
   operations?: readonly string[]
   /** Default: pino to stdout. */
   log?: Logger
-  /** The origin of links in webhooks, without a slash at the end. Default: `http://127.0.0.1:3000`. */
+  /**
+   * The URL below which clients reach the routes of the API, for links in webhooks: with the prefix of the plugin.
+   * Default: `http://127.0.0.1:3000`.
+   */
   publicUrl?: string
+  /** The plugin's option `routes.jobs`. Default: `/jobs`. */
+  jobsPath?: string
   /** Private addresses, or networks in CIDR notation, that webhooks may call. Default: none. */
   webhookAllow?: readonly string[]
   /** How long running jobs may continue after `stop`, in seconds. After that, the worker releases them. Default: 15. */
@@ -66,6 +74,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const allOperations = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
   const operations = chooseOperations(allOperations, options.operations)
   const webhookAllow = parseNetworks(options.webhookAllow ?? [])
+  log.info({ operations: [...operations.keys()] }, 'Worker is starting')
   const { database, controlDatabase } = openDatabases(options.database, onIdleError)
   const closing: (() => unknown)[] = [() => database.close(), () => controlDatabase.close()]
   const close = () => closeAll(closing.toReversed())
@@ -75,6 +84,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const isolation = isolateHandlers(handlers, log)
     closing.push(() => isolation.close())
     await assertMigrated(database)
+    await assertSessionSettings(database.pool)
     await assertPreparedStatements(database.options)
     const boss = await startBoss(database, { supervise: true, onError: onQueueError })
     closing.push(() => boss.stop({ graceful: false }))
@@ -86,18 +96,29 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const finished = await retryOnContention(() => writeSchedules(scheduling))
     for (const schedule of finished) log.warn({ schedule }, 'Schedule has no occurrence left; it never fires again')
     await retryOnContention(() => deleteObsoleteSchedules(scheduling, options.handlers.operations))
-    const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
-    const deliver = createDeliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
+    const site = siteAt(options.publicUrl ?? 'http://127.0.0.1:3000', options.jobsPath)
+    const deliver = createDeliveryHandler({ db: database.kysely, site, allow: webhookAllow })
     const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     const graceSeconds = options.graceSeconds ?? 15
-    return new WorkerRuntime({
+    const runtime = new WorkerRuntime({
       ...{ operations: [...operations.values()], handlers: allHandlers, scheduling, isolation },
       ...{ database, controlDatabase, boss, log, close, graceSeconds },
     })
+    log.info({ operations: describeCapacity(operations.keys(), allHandlers) }, 'Worker is ready')
+    return runtime
   } catch (error) {
     await close().catch((err) => log.error({ err }, 'Worker could not start, and closing its resources failed'))
     throw error
   }
+}
+
+/** Describes how many jobs of each operation this process runs at the same time, or settles in one transaction. */
+function describeCapacity(names: Iterable<string>, handlers: ReadonlyMap<string, Handler>) {
+  const capacityOf = (handler: Handler | undefined) =>
+    handler?.perform === undefined
+      ? { batchSize: handler?.batchSize ?? defaultBatchSize }
+      : { concurrency: handler.concurrency ?? defaultConcurrency }
+  return Object.fromEntries(Array.from(names, (name) => [name, capacityOf(handlers.get(name))]))
 }
 
 function chooseOperations(
@@ -105,7 +126,10 @@ function chooseOperations(
   names: readonly string[] | undefined,
 ): Map<string, Operation> {
   const unknown = names?.filter((name) => !operations.has(name)) ?? []
-  if (unknown.length > 0) throw new TypeError(`There is no operation ${unknown.map((name) => `'${name}'`).join(', ')}`)
+  if (unknown.length > 0) {
+    const list = unknown.map((name) => `'${name}'`).join(', ')
+    throw new TypeError(`There is no operation ${list}. Choose among these: ${[...operations.keys()].join(', ')}`)
+  }
   if (names?.length === 0) throw new TypeError('operations is empty: leave it out to claim the jobs of every operation')
   return new Map([...operations].filter(([name]) => names?.includes(name) ?? true))
 }

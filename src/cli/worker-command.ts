@@ -1,15 +1,19 @@
 // The only file in src that imports the worker.
 import { createWorker, failUncaught, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
+import { collectOperations } from '../collect-operations.ts'
 import {
   type Config,
   ConfigError,
   databaseOptions,
-  loadConfig,
   readSettings,
   requireDatabaseUrl,
   type Settings,
 } from '../config.ts'
+import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
+import { collectSchedules } from '../schedule.ts'
+import { importModule } from '../user-module.ts'
+import { findDisagreement } from './disagreement.ts'
 import { localUrl } from './local-url.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { handleUncaughtErrors } from './uncaught-errors.ts'
@@ -17,9 +21,10 @@ import { handleUncaughtErrors } from './uncaught-errors.ts'
 /** Runs `accepted worker`: claims jobs until the process must stop. Then finishes or releases the running jobs. */
 export async function workerCommand(options: { config?: string; operations?: string[] }): Promise<void> {
   const settings = readSettings()
-  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   requireDatabaseUrl(settings)
-  const running = await startWorker(await loadConfig(options.config), settings, options.operations)
+  const config = await loadConfig(options.config)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
+  const running = await startWorker(config, settings, options.operations)
   await shutdown
   await running.stop()
 }
@@ -36,8 +41,7 @@ export async function startWorker(
   operations?: readonly string[],
 ): Promise<{ stop(): Promise<void> }> {
   const url = requireDatabaseUrl(settings)
-  const { default: handlers } = (await import(config.handlers)) as { default?: Handlers }
-  if (!handlers) throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
+  const handlers = await loadHandlers(config)
   const log = createLog({ level: settings.LOG_LEVEL })
   const removeErrorListeners = handleUncaughtErrors(log, failUncaught)
   const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
@@ -45,6 +49,7 @@ export async function startWorker(
   const watchdog = startWatchdog(2 * Math.min(...heartbeats) * 1000)
   let running: Worker | undefined
   const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running)
+  log.info(`Health and metrics are at ${localUrl(settings, health.port)}`)
   const stop = async () => {
     try {
       await running?.stop()
@@ -69,4 +74,22 @@ export async function startWorker(
     await stop()
     throw error
   }
+}
+
+/**
+ * Loads the handlers.
+ *
+ * @throws ConfigError when they and the configuration have different operations or schedules: the jobs of an operation
+ *   without a handler would wait forever
+ */
+async function loadHandlers(config: Config): Promise<Handlers> {
+  const { default: handlers } = (await importModule(config.handlers)) as { default?: Handlers }
+  if (typeof handlers?.load !== 'function') {
+    throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
+  }
+  const operations = collectOperations(config.operations)
+  const schedules = collectSchedules(config.operations, operations)
+  const disagreement = findDisagreement({ operations, schedules }, handlers)
+  if (disagreement) throw new ConfigError(`The configuration and ${config.handlers} disagree: ${disagreement}`)
+  return handlers
 }

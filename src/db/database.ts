@@ -4,6 +4,7 @@ import { PipelinedClient } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
 import { enablePipeline } from './pipeline.ts'
 import { connectOutsidePool, PipelinedPool } from './pool.ts'
+import { markIdleError } from './postgres-error.ts'
 import { preparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
 
@@ -27,6 +28,8 @@ export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
+  /** Returns whether the newest connection leads to a read-only server. Behind a pooler, this is not known. */
+  isReadOnly(): boolean
   /**
    * Closes all connections that are in use, even in the middle of a statement. Postgres rolls back their open
    * transactions.
@@ -74,7 +77,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('error', (error) => {
     // The error may be logged. The pool attaches the client to the error, and the client contains the password.
     delete (error as { client?: unknown }).client
-    options.onIdleError?.(error)
+    options.onIdleError?.(markIdleError(error))
   })
   const stopChecking = breakDeadConnections({
     clientsInUse: () => pool.clientsInUse,
@@ -88,6 +91,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     kysely,
     pool,
     options: withDefaults,
+    isReadOnly: () => pool.isReadOnly,
     terminateActive: () => pool.terminateActive(),
     async close() {
       stopChecking()

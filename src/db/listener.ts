@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import pg from 'pg'
 import type { Database } from './database.ts'
+import { PinnedClient } from './pinned-client.ts'
 import { sharesSession } from './pooler.ts'
+import { markPostgresError } from './postgres-error.ts'
 
 /** Listens for notifications until it is closed. */
 export interface Listener {
@@ -65,7 +66,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
     while (!closing.signal.aborted) {
       const connection = createConnection(database, options)
       await listenUntilEnded(connection).catch((error: Error) => {
-        if (!closing.signal.aborted) options.onError(error)
+        if (!closing.signal.aborted) options.onError(markPostgresError(error))
       })
       isListening = false
       await connection.client.end().catch(() => {})
@@ -85,13 +86,13 @@ export function listen(database: Database, options: ListenerOptions): Listener {
 }
 
 interface ListenerConnection {
-  client: pg.Client
-  /** Resolves when the connection has ended or broken. */
+  client: PinnedClient
+  /** Resolves when the connection has ended or broken, or when its server has become read-only. */
   ended: Promise<void>
 }
 
 function createConnection({ options }: Database, { channels, onError }: ListenerOptions): ListenerConnection {
-  const client = new pg.Client({
+  const client = new PinnedClient({
     connectionString: options.listenUrl,
     application_name: `${options.applicationName} listen`,
     connectionTimeoutMillis: answerTimeoutMs,
@@ -100,8 +101,9 @@ function createConnection({ options }: Database, { channels, onError }: Listener
   })
   const ended = new Promise<void>((resolve) => {
     client.once('end', resolve)
+    client.onReadOnly = resolve
     client.on('error', (error) => {
-      onError(error)
+      onError(markPostgresError(error))
       resolve()
     })
   })
@@ -110,10 +112,11 @@ function createConnection({ options }: Database, { channels, onError }: Listener
 }
 
 /**
- * Tests the connection at intervals. Returns when the connection has ended or the signal is aborted. Throws when the
- * connection does not answer in time.
+ * Tests the connection at intervals. Returns when the connection has ended, when its server is read-only, or when the
+ * signal is aborted: the processes that send notifications then use another server. Throws when the connection does not
+ * answer in time.
  */
-async function probeUntilEnded(client: pg.Client, ended: Promise<void>, closing: AbortSignal): Promise<void> {
+async function probeUntilEnded(client: PinnedClient, ended: Promise<void>, closing: AbortSignal): Promise<void> {
   let hasEnded = false
   ended.then(() => {
     hasEnded = true
@@ -121,6 +124,7 @@ async function probeUntilEnded(client: pg.Client, ended: Promise<void>, closing:
   while (!hasEnded && !closing.aborted) {
     await Promise.race([ended, sleep(probeIntervalMs, closing)])
     if (!hasEnded && !closing.aborted) await client.query('select')
+    if (client.isReadOnly()) return
   }
 }
 

@@ -8,6 +8,7 @@ export const sqlstate = {
   duplicatePreparedStatement: '42P05',
   serializationFailure: '40001',
   deadlockDetected: '40P01',
+  checkViolation: '23514',
   undefinedTable: '42P01',
   tooManyConnections: '53300',
   diskFull: '53100',
@@ -16,7 +17,10 @@ export const sqlstate = {
   adminShutdown: '57P01',
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',
+  idleSessionTimeout: '57P05',
   readOnlySqlTransaction: '25006',
+  idleInTransactionSessionTimeout: '25P03',
+  transactionTimeout: '25P04',
   inFailedSqlTransaction: '25P02',
 } as const
 
@@ -35,9 +39,55 @@ const contention: readonly string[] = [
 ]
 
 /**
- * Whether concurrent transactions caused the error. The transaction was rolled back, and a retry will probably succeed.
+ * Whether the prepared statement no longer works. The reason is that DDL has changed its result, or that a pooler has
+ * switched to another session. Postgres has not run the statement. Our clients prepare it again at its next use.
  */
-export const isContention = (error: unknown): boolean => contention.includes(errorCode(error) ?? '')
+export function isStalePlan(error: unknown): boolean {
+  const code = errorCode(error)
+  if (code === sqlstate.featureNotSupported) {
+    // Postgres uses this code for many errors. This routine raises it only for a cached plan whose result type has
+    // changed.
+    return fieldOf(error, 'routine') === 'RevalidateCachedQuery'
+  }
+  const isForeign = code === sqlstate.invalidSqlStatementName || code === sqlstate.duplicatePreparedStatement
+  return isForeign && isFromPostgres(error)
+}
+
+/** Returns a field of the error that Postgres has sent: of the error itself, or of its cause. */
+function fieldOf(error: unknown, name: 'routine' | 'schema' | 'constraint'): unknown {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    if (name in current) return (current as Error & Record<typeof name, unknown>)[name]
+  }
+  return undefined
+}
+
+/**
+ * Whether a row of ours no longer belongs into the partition that Postgres had chosen for it, because a partition was
+ * created or replaced in the meantime.
+ */
+const isPartitionChange = (error: unknown): boolean =>
+  errorCode(error) === sqlstate.checkViolation &&
+  fieldOf(error, 'schema') === 'accepted' &&
+  (fieldOf(error, 'routine') === 'ExecPartitionCheckEmitError' || fieldOf(error, 'constraint') === 'job_default_range')
+
+const transactionTimeouts: readonly string[] = [sqlstate.idleInTransactionSessionTimeout, sqlstate.transactionTimeout]
+
+/**
+ * Whether Postgres has closed the connection because its transaction took too long or was idle for too long. The next
+ * run may take as long, so this is not an outage, which is retried without limit.
+ */
+const isTransactionTimeout = (error: unknown): boolean =>
+  transactionTimeouts.includes(errorCode(error) ?? '') && isFromPostgres(error)
+
+/**
+ * Whether concurrent transactions, DDL or a time limit for transactions caused the error. The transaction was rolled
+ * back, and a retry will probably succeed.
+ */
+export const isContention = (error: unknown): boolean =>
+  contention.includes(errorCode(error) ?? '') ||
+  isStalePlan(error) ||
+  isPartitionChange(error) ||
+  isTransactionTimeout(error)
 
 interface ErrorKind {
   codes: readonly string[]
@@ -47,7 +97,7 @@ interface ErrorKind {
 
 const lostConnection: ErrorKind = {
   codes: [
-    ...[sqlstate.adminShutdown, sqlstate.crashShutdown],
+    ...[sqlstate.adminShutdown, sqlstate.crashShutdown, sqlstate.idleSessionTimeout],
     ...['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT'],
     ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN'],
   ],
@@ -65,7 +115,13 @@ const outage: ErrorKind = {
     'ENOTFOUND',
     'EAI_AGAIN',
   ],
-  messages: [...lostConnection.messages, 'timeout exceeded when trying to connect', 'Client was closed'],
+  messages: [
+    ...lostConnection.messages,
+    'timeout exceeded when trying to connect',
+    'timeout expired',
+    'Query read timeout',
+    'Client was closed',
+  ],
 }
 
 function isOfKind({ codes, messages }: ErrorKind, error: unknown): boolean {
@@ -81,6 +137,13 @@ function isOfKind({ codes, messages }: ErrorKind, error: unknown): boolean {
  * was COMMIT. The outcome of a COMMIT is then unknown.
  */
 export const isLostConnection = (error: unknown): boolean => isOfKind(lostConnection, error)
+
+/**
+ * Whether the server has refused a write because it is read-only. The transaction was rolled back. The pool then
+ * replaces its connections, because a new connection may lead to another server.
+ */
+export const isReadOnlyServer = (error: unknown): boolean =>
+  isFromPostgres(error) && errorCode(error) === sqlstate.readOnlySqlTransaction
 
 /** Whether Postgres is unreachable, read-only, full or out of connections, so that any request or job would fail. */
 export const isOutage = (error: unknown): boolean => isOfKind(outage, error)

@@ -1,12 +1,17 @@
-import Fastify, { type FastifyInstance } from 'fastify'
-import { type Config, databaseOptions, type Settings } from '../config.ts'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyRequest } from 'fastify'
+import { type Config, ConfigError, databaseOptions, type Settings } from '../config.ts'
 import { logStream } from '../primitives/log.ts'
-import { serializeError } from '../primitives/redact.ts'
+import { redact, serializeError } from '../primitives/redact.ts'
+import { importModule } from '../user-module.ts'
 import { closeGracefully } from './graceful-close.ts'
+import { limitPipelining } from './pipelining.ts'
 import { accepted, useApiConventions } from './plugin.ts'
-import { limitHeaders, requestLimits } from './protocol/limits.ts'
+import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
-import { handleError, handleNotFound } from './protocol/problem.ts'
+import { documentRoutes } from './protocol/openapi.ts'
+import { checkHost, servedHosts } from './protocol/origin.ts'
+import { handleError, handleNotFound, pathOf } from './protocol/problem.ts'
+import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
 
 /** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
 export async function createApiServer(
@@ -20,26 +25,50 @@ export async function createApiServer(
     return503OnClosing: false,
     // Handles errors that occur before a route is found, for example if the path cannot be decoded.
     frameworkErrors: handleError,
-    logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) }, stream: logStream() },
+    logger: {
+      level: settings.LOG_LEVEL,
+      serializers: { err: (error) => serializeError(error), req: serializeRequest },
+      stream: logStream(),
+    },
   })
-  limitHeaders(app)
+  limitPipelining(app.server)
+  checkRequestHead(app)
   closeGracefully(app)
-  answerOtherMethods(app, () => true)
+  app.addHook('onRequest', checkHost({ healthPath: servicePaths.health, isServed: servedHosts(settings) }))
+  const mount = mountOf('', { routes: servicePaths, ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }) })
+  const problemPaths = problemPathsOf(mount)
+  app.decorate('problemPaths', problemPaths)
+  answerOtherMethods(app, problemPaths)
   useApiConventions(app)
   app.setNotFoundHandler(handleNotFound)
+  // The document also describes the app's own routes.
+  await documentRoutes(app, mount)
   await app.register(accepted, {
     operations: config.operations,
+    routes: servicePaths,
     database: databaseOptions(settings, databaseUrl),
     ...(config.authenticate && { authenticate: config.authenticate }),
     ...(settings.RATE_LIMIT && { rateLimit: { requests: settings.RATE_LIMIT, seconds: 60 } }),
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
   })
   if (config.routes) {
-    const { default: routes } = await import(config.routes)
+    const { default: routes } = await importModule(config.routes)
+    if (typeof routes !== 'function') {
+      throw new ConfigError(`${config.routes} must export a Fastify plugin as its default export.`)
+    }
     await app.register(async (scope) => {
       scope.addHook('onRequest', app.accepted.authenticate)
-      await scope.register(routes)
+      await scope.register(routes as FastifyPluginAsync)
     })
   }
   return app
 }
+
+/** Logs a request without its query, which may contain an access token. */
+const serializeRequest = (request: FastifyRequest) => ({
+  method: request.method,
+  url: redact(pathOf(request)),
+  host: request.host,
+  remoteAddress: request.ip,
+  ...(request.socket.remotePort !== undefined && { remotePort: request.socket.remotePort }),
+})

@@ -118,6 +118,14 @@ t.test('if a port is in use, dev prints one error line and starts nothing', asyn
   }
 })
 
+t.test('if the data directory cannot be created, dev prints one error line', async (t) => {
+  for (const DATA_DIR of ['/proc/x', '/proc/x/y', '/dev/null/x', '/proc']) {
+    const dev = await startDev(t, { DATA_DIR })
+    t.equal(await dev.closed, 1)
+    t.match(dev.printed(), /^· Postgres\nerror: .*\/(?:proc|dev)\b.*\n$/, DATA_DIR)
+  }
+})
+
 t.test('if API and worker have the same port, dev prints one error line', async (t) => {
   const port = String(await freePort())
   const dev = await startDev(t, { DATABASE_URL, PORT: port, WORKER_PORT: port }, fixture)
@@ -131,11 +139,11 @@ t.test('if a setting is invalid, dev prints one error line', async (t) => {
   t.match(dev.printed(), /^error: PORT='http' is invalid: it must be .*\n$/)
 })
 
-t.test('if the public URL is not an origin, dev prints one error line', async (t) => {
-  for (const url of ['http://a b', 'https://example.com/', 'https://example.com/api', 'ftp://x', 'http://u@x']) {
+t.test('if the public URL is not an http URL, dev prints one error line', async (t) => {
+  for (const url of ['http://a b', 'https://example.com/?x', 'ftp://x', 'http://u@x']) {
     const dev = await startDev(t, { PUBLIC_URL: url })
     t.equal(await dev.closed, 1)
-    t.match(dev.printed(), /^error: PUBLIC_URL is invalid: it must be an http\(s\) origin .*\n$/)
+    t.match(dev.printed(), /^error: PUBLIC_URL is invalid: it must be an http\(s\) URL .*\n$/)
   }
 })
 

@@ -54,7 +54,7 @@ export interface paths {
         };
         /**
          * List your jobs, newest first
-         * @description With a filter, a page can have few jobs or none although more pages follow. The last page has no nextLink.
+         * @description With a filter, a page can have few jobs or none although more pages follow. A page also ends at 1 MiB. The last page has no nextLink.
          */
         get: operations["listJobs"];
         put?: never;
@@ -74,26 +74,6 @@ export interface paths {
         };
         /** Stream the changes of a job until the job ends */
         get: operations["getJobEvents"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Stream the changes of all your jobs
-         * @description Starts with your newest 100 jobs. The stream never ends by itself.
-         */
-        get: operations["getEvents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -195,6 +175,26 @@ export interface paths {
         put?: never;
         /** Retry a failed or canceled job, as a new job */
         post: operations["retryJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stream the changes of all your jobs
+         * @description Starts with your newest 100 jobs, without results. The stream never ends by itself.
+         */
+        get: operations["getEvents"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -466,9 +466,108 @@ export interface components {
             };
             job?: components["schemas"]["Job"];
         };
+        /**
+         * JobSummary
+         * @description The status of a job, without its result. `links.self` and `links.result` lead to the result.
+         */
+        JobSummary: {
+            /**
+             * Format: uuid
+             * @description UUIDv7
+             */
+            id: string;
+            operation: string;
+            /** @enum {unknown} */
+            status: "queued" | "running" | "succeeded" | "failed" | "canceled";
+            /**
+             * Format: date-time
+             * @description When the request was accepted
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When the first attempt started
+             */
+            startedAt?: string;
+            /**
+             * Format: date-time
+             * @description When sequence last increased
+             */
+            updatedAt: string;
+            /**
+             * Format: date-time
+             * @description When the job reached its final status
+             */
+            endedAt?: string;
+            /**
+             * Format: date-time
+             * @description When the record expires (410 from then on); extended when the job ends
+             */
+            expiresAt: string;
+            /** @description Never decreases; absent when unknown */
+            percentComplete?: number;
+            /** @description The latest progress message, for people */
+            message?: string;
+            /**
+             * Format: date-time
+             * @description The estimated end of a running job, from its progress or else from the average run time of its operation
+             */
+            estimatedCompletionAt?: string;
+            /** @description Number of the current or last attempt, from 1; 0 until the job is first claimed */
+            attempt: number;
+            /** @description The job fails after this many failed attempts */
+            maxAttempts: number;
+            /** @description Increases with every visible change */
+            sequence: number;
+            /** @description Whether cancellation has been requested */
+            cancelRequested: boolean;
+            /**
+             * Format: uri
+             * @description Once succeeded, if the operation creates a resource
+             */
+            resourceLocation?: string;
+            /** @description Once failed */
+            error?: {
+                code: string;
+                message: string;
+                details?: unknown[];
+            };
+            /**
+             * Format: uuid
+             * @description The id of the job that this job retries
+             */
+            retryOf?: string;
+            links: {
+                /**
+                 * Format: uri
+                 * @description The status URL
+                 */
+                self: string;
+                /**
+                 * Format: uri
+                 * @description The result URL
+                 */
+                result: string;
+                /**
+                 * Format: uri
+                 * @description Server-sent events: every change until the job ends
+                 */
+                events: string;
+                /**
+                 * Format: uri
+                 * @description POST to cancel the job
+                 */
+                cancel: string;
+                /**
+                 * Format: uri
+                 * @description POST to run the job again as a new job, once it has failed or been canceled
+                 */
+                retry: string;
+            };
+        };
         /** Jobs */
         Jobs: {
-            value: components["schemas"]["Job"][];
+            value: components["schemas"]["JobSummary"][];
             /**
              * Format: uri
              * @description The next page, with older jobs; absent on the last page
@@ -715,6 +814,36 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -941,6 +1070,34 @@ export interface operations {
             };
             /** @description `precondition-failed`: The job has changed since it was read */
             412: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -1226,6 +1383,40 @@ export interface operations {
                     "application/problem+json": components["schemas"]["JobProblem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["JobProblem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["JobProblem"];
+                };
+            };
             /** @description `job-failed`: The job failed */
             424: {
                 headers: {
@@ -1425,6 +1616,34 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -1505,7 +1724,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json. */
+            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See asyncapi.json. */
             200: {
                 headers: {
                     "Cache-Control"?: string;
@@ -1616,24 +1835,8 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next request */
-                    "Retry-After"?: number;
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
-            431: {
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -1646,126 +1849,8 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `internal-error`: Internal error */
-            500: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `database-unavailable`: The database does not answer */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next request */
-                    "Retry-After"?: number;
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    getEvents: {
-        parameters: {
-            query?: {
-                /** @description The same as Last-Event-ID, for clients that cannot send the header */
-                lastEventId?: string;
-            };
-            header?: {
-                /** @description The id of the last received event. The stream resumes after it. */
-                "last-event-id"?: string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json. */
-            200: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/event-stream": string;
-                };
-            };
-            /** @description `bad-request`: The request is malformed */
-            400: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unauthenticated`: The request is not authenticated */
-            401: {
-                headers: {
-                    "WWW-Authenticate"?: string;
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `foreign-origin`: Pages of another origin may not open a WebSocket here */
-            403: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `not-acceptable`: No representation matches the Accept header */
-            406: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `request-timeout`: The request took too long to arrive */
-            408: {
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2025,6 +2110,34 @@ export interface operations {
             };
             /** @description `unsupported-media-type`: The media type of the body is not supported */
             415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2327,6 +2440,34 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
             422: {
                 headers: {
@@ -2577,6 +2718,34 @@ export interface operations {
             };
             /** @description `precondition-failed`: The job has changed since it was read */
             412: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2843,6 +3012,34 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
             422: {
                 headers: {
@@ -2902,6 +3099,196 @@ export interface operations {
                 };
             };
             /** @description `job-locked`: The job is being settled; `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getEvents: {
+        parameters: {
+            query?: {
+                /** @description The same as Last-Event-ID, for clients that cannot send the header */
+                lastEventId?: string;
+            };
+            header?: {
+                /** @description The id of the last received event. The stream resumes after it. */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See asyncapi.json. */
+            200: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `foreign-origin`: Pages of another origin may not open a WebSocket here */
+            403: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3003,6 +3390,34 @@ export interface operations {
             };
             /** @description `request-timeout`: The request took too long to arrive */
             408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -3212,6 +3627,34 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3373,6 +3816,34 @@ export interface operations {
             };
             /** @description `request-timeout`: The request took too long to arrive */
             408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -3556,6 +4027,34 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3717,6 +4216,34 @@ export interface operations {
             };
             /** @description `request-timeout`: The request took too long to arrive */
             408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */

@@ -49,8 +49,8 @@ t.test('the body limit also applies to a request without Content-Length', async 
 })
 
 /** Sends bytes unchanged, and returns everything that is received. */
-async function sendRaw(t: Test, bytes: string): Promise<string> {
-  const { hostname, port } = new URL(api.url)
+async function sendRaw(t: Test, bytes: string, { url }: { url: string } = api): Promise<string> {
+  const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
   t.teardown(() => socket.destroy())
   socket.write(bytes)
@@ -69,14 +69,17 @@ const manyHeaders = (count: number) =>
 
 /** The responses to requests that never arrive completely. The server times them out while the other tests run. */
 const incomplete = {
-  'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\n'),
-  body: sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'),
+  'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: localhost\r\n'),
+  body: sendRaw(
+    t,
+    'POST /idle HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{',
+  ),
 }
 
 t.test('a request with 100 header fields is accepted; a request with 101 gets 431 and stores nothing', async (t) => {
   const path = new URL('/idle', api.url).href
   const sendMany = async (count: number) => {
-    const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'x', connection: 'close' }
+    const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'localhost', connection: 'close' }
     const body = JSON.stringify({ text: 'x' })
     const headers = { ...fixed, 'content-length': body.length, ...manyHeaders(count - 5) }
     return send(path, { method: 'POST', headers, body })
@@ -91,7 +94,7 @@ t.test('a request with 100 header fields is accepted; a request with 101 gets 43
 t.test('a request with headers of more than 16 KiB gets 431', async (t) => {
   assertProblem(
     t,
-    await sendRaw(t, `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
+    await sendRaw(t, `GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
     431,
     'headers-too-large',
   )
@@ -99,6 +102,86 @@ t.test('a request with headers of more than 16 KiB gets 431', async (t) => {
 
 t.test('a request that is not HTTP gets 400', async (t) => {
   assertProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
+})
+
+const postIdle = (headers: string) =>
+  `POST /idle HTTP/1.1\r\n${headers}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 12\r\n` +
+  'X-User: nils\r\n\r\n{"text":"x"}'
+
+for (const [what, request, status, code] of [
+  ['with two Host headers', postIdle('Host: x\r\nHost: y'), 400, 'bad-request'],
+  ['with the same Host header twice', postIdle('Host: x\r\nhost: x'), 400, 'bad-request'],
+  ['without a Host header', postIdle('X-Other: x'), 400, 'bad-request'],
+  ['with an unknown Expect header', postIdle('Host: x\r\nExpect: a-miracle'), 417, 'expectation-failed'],
+  ['with the method CONNECT', 'CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n', 405, 'method-not-allowed'],
+] as const) {
+  t.test(`a request ${what} gets ${status} with problem details, and stores nothing`, async (t) => {
+    assertProblem(t, await sendRaw(t, request), status, code)
+    t.same(await service.storedBy('nils'), nothing)
+  })
+}
+
+t.test('two Host headers get 400 on every route, also if PUBLIC_URL makes the API independent of them', async (t) => {
+  const env = { PUBLIC_URL: 'https://api.example.com' }
+  const behindProxy = await start(t, 'api', { config, databaseUrl: service.databaseUrl, env })
+  const hosts = 'Host: api.example.com\r\nHost: localhost'
+  assertProblem(t, await sendRaw(t, postIdle(hosts), behindProxy), 400, 'bad-request')
+  for (const path of ['/health/live', '/nothing', '/notes/1', '/openapi.json']) {
+    const request = `GET ${path} HTTP/1.1\r\n${hosts}\r\nConnection: close\r\n\r\n`
+    assertProblem(t, await sendRaw(t, request, behindProxy), 400, 'bad-request')
+  }
+  t.same(await service.storedBy('nils'), nothing)
+})
+
+t.test('a request with Expect: 100-continue is answered', async (t) => {
+  const answer = await sendRaw(t, postIdle('Host: 127.0.0.1\r\nExpect: 100-continue').replace('nils', 'nora'))
+  t.match(answer, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 202 /)
+})
+
+for (const coding of ['gzip', 'br', 'zstd', 'deflate', 'gzip, br', 'identity, gzip', 'x', 'GZIP']) {
+  t.test(`a body with Content-Encoding: ${coding} gets 415, even if its bytes are JSON`, async (t) => {
+    const oda = service.as('oda')
+    const { status, body } = await oda.post('/idle', { text: 'x' }, { 'content-encoding': coding } as never)
+    t.equal(status, 415)
+    t.equal(body.error.code, 'unsupported-media-type')
+    t.match(body.detail, /Content-Encoding/)
+    t.same(await service.storedBy('oda'), nothing)
+  })
+}
+
+t.test('Content-Encoding in two lines gets 415, and identity is no encoding', async (t) => {
+  const olga = service.as('olga')
+  const post = (coding: string | string[]) => olga.post('/idle', { text: 'x' }, { 'content-encoding': coding } as never)
+  t.equal((await post(['identity', 'gzip'])).status, 415)
+  t.equal((await post('identity')).status, 202)
+})
+
+t.test('of many pipelined requests, 8 are in progress, and another connection is answered', async (t) => {
+  const paul = service.as('paul')
+  const ids: string[] = []
+  for (let number = 0; number < 30; number++) ids.push((await paul.submit('/idle', { text: 'x' })).id)
+  const { hostname, port } = new URL(api.url)
+  const socket = connect(Number(port), hostname)
+  t.teardown(() => socket.destroy())
+  const wait = (id: string) =>
+    `GET /jobs/${id} HTTP/1.1\r\nHost: ${hostname}\r\nX-User: paul\r\nPrefer: wait=55\r\n\r\n`
+  socket.write(ids.map(wait).join(''))
+  // Each request in progress watches its job.
+  const watched = async () => Number((await paul.get('/metrics')).text.match(/^accepted_watched_jobs (\d+)$/m)?.[1])
+  await until(async () => (await watched()) >= 8)
+  t.equal((await service.as('pola').post('/idle', { text: 'x' })).status, 202)
+  t.equal(await watched(), 8)
+  for (const id of ids) await paul.post(`/jobs/${id}/cancel`, undefined)
+  let received = ''
+  socket.on('data', (data) => {
+    received += data.toString()
+  })
+  await until(() => received.match(/HTTP\/1\.1 200/g)?.length === ids.length)
+  t.same(
+    received.match(/"id":"[^"]+"/g),
+    ids.map((id) => `"id":"${id}"`),
+    'the answers come in the order of the requests',
+  )
 })
 
 /** Returns a client that has used up its quota, and the id of its last job. */

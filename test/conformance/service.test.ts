@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { connect } from 'node:net'
+import { text as readAll } from 'node:stream/consumers'
 import t from 'tap'
 import { start } from '../support/program.ts'
 import { startProxy } from '../support/proxy.ts'
@@ -65,7 +67,7 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
     t.teardown(() => socket.destroy())
     const body = JSON.stringify({ text: 'x' })
     const head = [
-      ...['POST /idle HTTP/1.1', 'Host: x', 'Connection: Upgrade, HTTP2-Settings', `Upgrade: ${upgrade}`],
+      ...['POST /idle HTTP/1.1', 'Host: localhost', 'Connection: Upgrade, HTTP2-Settings', `Upgrade: ${upgrade}`],
       ...['HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA', 'Content-Type: application/json'],
     ]
     let received = ''
@@ -77,7 +79,7 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
     t.match(received, /^HTTP\/1\.1 202 /)
     // The connection can still be used.
     received = ''
-    socket.write('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n')
+    socket.write('GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await until(() => received.endsWith('}'))
     t.match(received, /^HTTP\/1\.1 200 /)
   })
@@ -161,4 +163,78 @@ t.test('GET /docs answers with an HTML page', async (t) => {
   t.equal(response.status, 200)
   t.match(response.headers.get('content-type'), /^text\/html\b/)
   t.match(await response.text(), /<html/i)
+})
+
+t.test('the documents have an ETag, and are sent again only after a change', async (t) => {
+  for (const path of ['/openapi.json', '/asyncapi.json', '/docs/json', '/docs/yaml']) {
+    const first = await ann.get(path)
+    t.equal(first.status, 200)
+    const etag = `${first.headers.etag}`
+    t.match(etag, /^"[^"]+"$/, path)
+    t.equal(first.headers['cache-control'], 'no-cache')
+    const second = await ann.get(path, { 'if-none-match': etag })
+    t.same([second.status, second.text, second.headers.etag], [304, '', etag])
+    t.same((await ann.get(path, { 'if-none-match': '"other"' })).text, first.text)
+  }
+  t.match((await ann.get('/docs/yaml')).headers['content-type'], /^application\/(x-)?yaml\b/)
+  t.same((await ann.get('/docs/json')).body, await openapi())
+})
+
+const statusLine = /HTTP\/1\.1 \d\d\d/g
+
+t.test('no route but /events answers a request for a WebSocket', async (t) => {
+  const { id } = await ann.submit('/idle', { text: 'x' })
+  const paths = [
+    ...['/health/live', '/metrics', '/docs', '/docs/json', '/openapi.json', '/docs/problems/not-found', '/notes/1'],
+    ...['/jobs', `/jobs/${id}`, `/jobs/${id}/result`, '/docs/job.css', '/webhooks', '/none', '/events/'],
+  ]
+  for (const path of paths) {
+    const { hostname, port } = new URL(api.url)
+    const socket = connect(Number(port), hostname)
+    const head = (connection: string) => [
+      `GET ${path} HTTP/1.1`,
+      ...['Host: localhost', `Connection: ${connection}`, 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'],
+      ...['Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Protocol: cloudevents.json'],
+    ]
+    const received = (count: number) => until(() => answers.match(statusLine)?.length === count)
+    const closed = once(socket, 'close')
+    let answers = ''
+    socket.setEncoding('latin1').on('data', (chunk) => {
+      answers += chunk
+    })
+    // The connection stays usable.
+    socket.write([...head('Upgrade'), '', ''].join('\r\n'))
+    await received(1)
+    socket.write([...head('Upgrade, close'), '', ''].join('\r\n'))
+    await received(2)
+    await closed
+    t.notOk(answers.match(statusLine)?.includes('HTTP/1.1 101'), path)
+  }
+})
+
+t.test('the log contains no query of a request or of a URL in an error', async (t) => {
+  const secret = 'c2VjcmV0LXRva2Vu'
+  const logging = await start(t, 'api', { config, databaseUrl, env: { LOG_LEVEL: 'trace' } })
+  const client = service.as('ann', logging)
+  const { id } = await client.submit('/idle', { text: 'x' })
+  const query = `access_token=${secret}&code=${secret}&x=${secret}`
+  for (const path of ['/jobs', `/jobs/${id}`, '/health/live', '/none', '/%zz', '/events', '/docs', `/broken`]) {
+    await client.get(`${path}?${query}`, { accept: 'application/json' })
+  }
+  await client.request(`/jobs?${query}`, { method: 'PUT' })
+  const { hostname, port } = new URL(logging.url)
+  for (const line of [
+    `GET /events?${query} HTTP/1.1`,
+    `GET http://localhost/jobs?${query} HTTP/1.1`,
+    `GET /?${query} HTTP`,
+  ]) {
+    const socket = connect(Number(port), hostname)
+    const upgrade = ['Upgrade: websocket', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==']
+    socket.end([line, 'Host: localhost', 'X-User: nobody', 'Connection: Upgrade', ...upgrade, '', ''].join('\r\n'))
+    await readAll(socket)
+  }
+  await logging.end()
+  t.match(logging.output(), '/jobs')
+  t.match(logging.output(), 'The upstream refused')
+  t.notMatch(logging.output(), secret)
 })

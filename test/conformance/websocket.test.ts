@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { CloudEvent } from 'cloudevents'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
@@ -70,7 +71,10 @@ t.test('each text frame contains one CloudEvent', async (t) => {
 t.test('an event carries the monitor', async (t) => {
   const bob = service.as('bob')
   const connection = await connect(t, 'bob')
-  const id = await bob.endedAs('succeeded')
+  // The snapshot has no results, so the job ends after the client has received it.
+  const id = await bob.running()
+  await connection.event(id, 'running')
+  await service.steer(id, { do: 'succeed' })
   const { data } = await connection.event(id, 'succeeded')
   t.same(data, await bob.monitor(id))
 })
@@ -316,6 +320,87 @@ for (const message of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"sub
     t.pass('received')
   })
 }
+
+for (const [what, message] of [
+  ['empty', ''],
+  ['not JSON', '{'],
+  ['JSON without meaning', '{"do":"something"}'],
+  ['ambiguous', '{"subscribe":["a"],"subscribe":["b"]}'],
+] as const) {
+  t.test(`a connection with 15 invalid messages stays open; the 16th closes it with code 1008: ${what}`, async (t) => {
+    const { socket, frames } = await connect(t, 'pat')
+    const closed = once(socket, 'close')
+    for (let count = 0; count < 15; count++) socket.send(message)
+    await until(() => frames.some((frame) => JSON.parse(frame).data.error?.code === 'invalid-message'))
+    t.equal(socket.readyState, socket.OPEN)
+    socket.send(message)
+    t.equal((await closed)[0], 1008)
+  })
+}
+
+/** Sends many frames in one write, and reads nothing. */
+async function flood(t: Test, user: string, frame: (number: number) => Buffer, bytes: number) {
+  const { socket } = await connect(t, user)
+  socket.pause()
+  const frames: Buffer[] = []
+  for (let size = 0; size < bytes; size += frames.at(-1)?.length ?? 0) frames.push(frame(frames.length))
+  // The socket below the WebSocket. The library could only send whole messages, one by one.
+  const { _socket: raw } = socket as unknown as { _socket: Socket }
+  raw.on('error', () => {})
+  raw.write(Buffer.concat(frames))
+  return raw
+}
+
+/** Makes a masked frame with the mask 0. The payload has less than 126 bytes. */
+const frameOf = (opcode: number, payload: string) =>
+  Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | payload.length, 0, 0, 0, 0]), Buffer.from(payload)])
+
+for (const [what, frame] of Object.entries({
+  'empty messages': () => frameOf(1, ''),
+  'messages that are not JSON': () => frameOf(1, '{'),
+  'empty subscriptions': () => frameOf(1, '{"subscribe":[]}'),
+  'subscriptions to unknown jobs': (number: number) => frameOf(1, `{"subscribe":["${number}"]}`),
+  'ends of subscriptions': (number: number) => frameOf(1, `{"unsubscribe":["${number}"]}`),
+  pings: () => frameOf(9, ''),
+  pongs: () => frameOf(10, ''),
+  'empty fragments': (number: number) => Buffer.from([number === 0 ? 1 : 0, 0x80, 0, 0, 0, 0]),
+})) {
+  t.test(`a client that floods its connection does not stop the others: ${what}`, async (t) => {
+    const floods = await Promise.all([1, 2, 3].map((number) => flood(t, `flood ${what} ${number}`, frame, 512 * 1024)))
+    // The API needs a turn of its event loop for each request, and handles the frames in the meantime.
+    for (let count = 0; count < 100; count++) t.equal((await service.as('quiet').get('/health/live')).status, 200)
+    const { id } = await service.as('quiet').submit('/notes', { text: 'x' })
+    t.equal((await service.as('quiet').ended(id)).status, 'succeeded')
+    for (const socket of floods) socket.destroy()
+  })
+}
+
+t.test('a subscription to many jobs with large results is answered without the results', async (t) => {
+  const roy = service.as('roy')
+  const ids: string[] = []
+  for (let count = 0; count < 5; count++) ids.push((await roy.submit('/echoes', { text: 'x'.repeat(900_000) })).id)
+  const { id: small } = await roy.submit('/echoes', { text: 'small' })
+  for (const id of [...ids, small]) await roy.ended(id)
+  const connection = await connect(t, 'roy')
+  connection.send({ subscribe: [...ids, small] })
+  for (const id of ids) t.equal('result' in (await connection.event(id)).data, false)
+  t.same((await connection.event(small)).data, await roy.monitor(small))
+  t.ok(connection.frames.join('').length < 100_000)
+})
+
+t.test('a client that receives a job in the snapshot still receives its result', async (t) => {
+  const sam = service.as('sam')
+  const { id: old } = await sam.submit('/echoes', { text: 'old' })
+  await sam.ended(old)
+  const connection = await connect(t, 'sam')
+  const { id } = await sam.submit('/echoes', { text: 'x' })
+  const received = () => connection.frames.map((frame) => JSON.parse(frame).data)
+  await until(() => received().some((data) => data.id === id && data.result))
+  t.same(
+    received().findLast((data) => data.id === id),
+    await sam.monitor(id),
+  )
+})
 
 t.test('a connection without a principal is refused with 401', async (t) => {
   const socket = new WebSocket(`${api.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {

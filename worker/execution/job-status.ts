@@ -40,6 +40,8 @@ export async function writeRunning(
       select from accepted.processed_key processed
       where processed.operation = job.operation and processed.principal = job.principal
         and processed.key = job.idempotency_key and processed.job_id <> job.id
+      -- With the offset, Postgres looks up each key. Otherwise it may read all keys of the operation.
+      offset 0
     ) as is_key_taken`.execute(trx)
   return byId(rows)
 }
@@ -95,7 +97,7 @@ export async function writeDuplicates(
 ): Promise<EndedJob[]> {
   if (duplicates.size === 0) return []
   const { rows } = await sql<{ id: string; result: unknown; resource: string | null }>`
-    select id, result, resource from accepted.job where id = any(${[...duplicates.values()]}::uuid[])`.execute(trx)
+    select id, result, resource from accepted.job where ${idIn([...duplicates.values()])}`.execute(trx)
   const originals = byId(rows)
   const completions = claims.flatMap(({ jobId, attempt }) => {
     const original = duplicates.get(jobId)
@@ -106,12 +108,12 @@ export async function writeDuplicates(
   return writeSucceeded(trx, operation, completions)
 }
 
-/** Ends locked jobs as canceled. Keeps the payload for a retry. */
+/** Ends locked jobs as canceled. Keeps the payload for a retry, if the claim has one. */
 export function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
   return writeUnsuccessful(trx, claims, sql`status = 'canceled'`)
 }
 
-/** Ends locked jobs as failed. Keeps the payload for a retry. */
+/** Ends locked jobs as failed. Keeps the payload for a retry, if the claim has one. */
 export function writeFailed(trx: AnyTransaction, claims: readonly Claim[], error: JobErrorColumn): Promise<EndedJob[]> {
   const change = sql`
     status = 'failed', attempt = ended.attempt, error = ${JSON.stringify(error)},
@@ -134,7 +136,7 @@ async function writeUnsuccessful(
     from unnest(
       ${ids}::uuid[],
       ${claims.map(({ attempt }) => attempt)}::integer[],
-      ${claims.map(({ payload }) => JSON.stringify(payload ?? null))}::jsonb[]
+      ${claims.map(({ payload }) => (payload === undefined ? null : JSON.stringify(payload)))}::jsonb[]
     ) as ended (id, attempt, payload)
     where job.id = ended.id and ${idIn(ids)}
     returning job.id, ${matchingEndpoints}`.execute(trx)

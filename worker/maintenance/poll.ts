@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
+import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
-import { compareIntervalMs, unseenSince } from './reconciler.ts'
+import { compareIntervalMs } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
 
 /** What a poll has found. */
@@ -14,11 +15,8 @@ export interface DueWork {
    * Whether it is time to look for orphaned jobs. If it is true for several workers, only the first one looks for them.
    */
   isRescueDue: boolean
-  /**
-   * The visibility horizon of the queue when it is time to reconcile, else null. If several workers find this, only the
-   * first worker reconciles.
-   */
-  reconcileSince: Date | null
+  /** Whether it is time to reconcile. If several workers find this, only the first worker reconciles. */
+  isReconcileDue: boolean
 }
 
 /**
@@ -33,7 +31,7 @@ export async function pollDueWork(
   operations: readonly string[],
   schedules: readonly string[],
 ): Promise<DueWork> {
-  const { rows } = await sql<DueWork>`
+  const statement = sql<DueWork>`
     select
       ${operationsWithDueJobs(operations)} as operations,
       exists (
@@ -45,9 +43,10 @@ export async function pollDueWork(
         where operation = any(${operations}::text[])
           and checked_at < now() - make_interval(secs => ${rescueIntervalMs / 1000})
       ) as "isRescueDue",
-      (
-        select ${unseenSince} from accepted.reconciliation
+      exists (
+        select from accepted.reconciliation
         where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
-      ) as "reconcileSince"`.execute(kysely)
+      ) as "isReconcileDue"`
+  const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0] as DueWork
 }

@@ -3,8 +3,8 @@ import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
+import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
-import { visibilityHorizon } from '../../src/db/visibility-horizon.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { type EndedJob, enqueueDeliveries, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
@@ -51,18 +51,20 @@ const maxCorrectedJobs = 5_000
  */
 const maxInsertDelay = sql`interval '3 hours'`
 /**
- * The visibility horizon is never older than this. The comparison of all jobs finds older changes in the queue, which
- * were made while no worker ran.
+ * The search for jobs that have ended in the queue goes back no further than this. The comparison of all jobs finds
+ * older changes, which were made while no worker ran or by a transaction that was open for longer.
  */
-const maxHorizonAge = sql`interval '10 minutes'`
+const maxSearchedAge = sql`interval '10 minutes'`
+/**
+ * In the queue, the end time of a job is the start time of the transaction that ended it. The transaction may get its
+ * id this much later.
+ */
+const maxIdDelay = sql`interval '1 second'`
+
+/** A condition on `accepted.reconciliation`. Every role can read it, unlike the transactions in pg_stat_activity. */
+const haveEnded = sql<boolean>`pg_snapshot_xmin(pg_current_snapshot()) >= reconciliation.observed_xmax`
 
 const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
-
-/**
- * The visibility horizon of the queue. In the queue, the end time of a job is the start time of the transaction that
- * ended it.
- */
-export const unseenSince = visibilityHorizon(sql`interval '1 second'`, maxHorizonAge)
 
 export interface ReconcilerOptions {
   database: Database
@@ -77,9 +79,9 @@ export interface ReconcilerOptions {
  * comparison of all jobs finds all other changes: {@link maxComparedJobs} jobs are compared every
  * {@link compareIntervalMs}. The workers take turns, so the cost does not grow with the number of workers.
  */
-export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): (since: Date) => Promise<void> {
-  return async (since) => {
-    const found = await findDiscrepancies(database, since)
+export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): () => Promise<void> {
+  return async () => {
+    const found = await findDiscrepancies(database)
     if (found.length === 0) return
     const { changed, enqueued } = await database.kysely
       .transaction()
@@ -94,11 +96,11 @@ export function createReconciler({ database, boss, notifier, log }: ReconcilerOp
  * Returns the ids of jobs that seem to disagree with the queue. Looks at the next part of all jobs, and at the jobs
  * that have ended in the queue since the last search. Returns no ids when another worker has just searched.
  */
-async function findDiscrepancies({ kysely }: Database, since: Date): Promise<string[]> {
-  const horizon = sql`greatest(turn.visibility_horizon, now() - ${maxHorizonAge})`
-  const { rows } = await sql<{ found: string[] }>`
+async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
+  const since = sql`greatest(turn.ended_before, now() - ${maxSearchedAge})`
+  const statement = sql<{ found: string[] }>`
     with turn as materialized (
-      select ended_up_to, position, visibility_horizon from accepted.reconciliation
+      select ended_up_to, position, ended_before from accepted.reconciliation
       where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000}) ${rowLock.skip}
     ), job as materialized (
       select part.* from turn cross join lateral (
@@ -113,7 +115,7 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       ) as ids
     ), ended as materialized (
       select recent.* from turn
-      cross join lateral ${endedInQueueSince(horizon, isPending, maxCorrectedJobs)} as recent
+      cross join lateral ${endedInQueueSince(since, isPending, maxCorrectedJobs)} as recent
     ), part as (
       select
         -- The last id of this part; null when this part reaches the newest job.
@@ -131,10 +133,15 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       from wrong, turn
     ), moved as (
       update accepted.reconciliation set
-        visibility_horizon = case
-          when (select count(*) from ended) < ${maxCorrectedJobs} then ${since}
-          else coalesce((select max(ended_at) from ended), visibility_horizon)
+        -- When all transactions that had an id at observed_at have ended, this search has seen their changes.
+        ended_before = case
+          when (select count(*) from ended) = ${maxCorrectedJobs} then
+            coalesce((select max(ended_at) from ended), ended_before)
+          when ${haveEnded} then observed_at - ${maxIdDelay}
+          else ended_before
         end,
+        observed_at = case when ${haveEnded} then now() else observed_at end,
+        observed_xmax = case when ${haveEnded} then pg_snapshot_xmax(pg_current_snapshot()) else observed_xmax end,
         position = coalesce(part.last, part.ended_up_to, reconciliation.ended_up_to),
         ended_up_to = greatest(reconciliation.ended_up_to, part.ended_up_to),
         compared_at = now()
@@ -142,7 +149,8 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       returning only_row
     )
     select wrong.ids || array(select id from ended where id <> all(wrong.ids)) as found
-    from wrong, moved`.execute(kysely)
+    from wrong, moved`
+  const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0]?.found ?? []
 }
 
@@ -150,15 +158,17 @@ interface WrongJob {
   id: string
   operation: string
   discrepancy: Discrepancy
-  payload: unknown
+  /** JSON; null when the queue has lost the payload. Then the job cannot be retried. */
+  payload: string | null
 }
 
 async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
+  await useGenericPlan(trx)
   // Skips locked jobs. The transaction that has locked a job is about to change that job.
   const { rows } = await sql<WrongJob>`
     select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload
     from accepted.job ${joinQueueRow}
-    where job.id = any(${ids}::uuid[]) and ${isPending} and ${discrepancy} is not null
+    where ${idIn(ids)} and ${isPending} and ${discrepancy} is not null
     order by job.id for update of job skip locked`.execute(trx)
   const missing = rows.filter(({ discrepancy }) => discrepancy === 'missing')
   const recreated = await findRecreated(trx, missing)
@@ -173,7 +183,7 @@ async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]
   return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
 }
 
-/** Ends jobs with the outcome that the queue shows. Keeps the payload for a retry. */
+/** Ends jobs with the outcome that the queue shows. Keeps the payload for a retry, if the queue still has it. */
 async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<EndedJob[]> {
   if (jobs.length === 0) return []
   const ids = jobs.map(({ id }) => id)
@@ -187,7 +197,7 @@ async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<
       ${ids}::uuid[],
       ${column(({ discrepancy }) => (discrepancy === 'cancelled' ? 'canceled' : 'failed'))}::text[],
       ${column(({ discrepancy }) => JSON.stringify(errors[discrepancy as keyof typeof errors]) ?? null)}::jsonb[],
-      ${column(({ payload }) => JSON.stringify(payload) ?? null)}::jsonb[]
+      ${column(({ payload }) => payload)}::jsonb[]
     ) as ended (id, status, error, payload)
     where ${idIn(ids)} and job.id = ended.id
     returning job.id, ${matchingEndpoints}`.execute(trx)

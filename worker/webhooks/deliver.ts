@@ -6,16 +6,17 @@ import { errorCode } from '../../src/db/sqlstate.ts'
 import type { Tables } from '../../src/db/tables.ts'
 import { toCloudEvent } from '../../src/jobs/cloud-event.ts'
 import { readJob } from '../../src/jobs/read.ts'
+import type { Site } from '../../src/jobs/site.ts'
 import type { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type DeliveryTarget, disableEndpoint, findDeliveryTarget } from '../../src/jobs/webhook-endpoint.ts'
 import { AttemptFailed, JobFailed } from '../errors.ts'
 import type { PerformHandler, PerformingJob } from '../handlers.ts'
-import { post, postTimeoutMs } from './post.ts'
+import { AddressRefused, post, postTimeoutMs } from './post.ts'
 
 export interface DeliveryOptions {
   db: Kysely<Tables>
-  /** Scheme and host of the links in deliveries, without a trailing slash. */
-  origin: string
+  /** The URLs that the links in deliveries start with. */
+  site: Site
   /** Private addresses that webhooks may call. */
   allow: BlockList
 }
@@ -40,7 +41,7 @@ export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<
       const target = await findEnabledTarget(options, job)
       const endedJob = await readJob(options.db, job.payload.jobId)
       if (!endedJob) throw new JobFailed('job-expired', 'The record of the job has expired')
-      const { headers, body } = HTTP.structured(toCloudEvent(endedJob, options.origin))
+      const { headers, body } = HTTP.structured(toCloudEvent(endedJob, options.site))
       const { status, retryAfter } = await sendDelivery(
         options,
         job,
@@ -94,9 +95,7 @@ function describe(error: Error): [code: string, message: string] {
   if (error.name === 'AbortError') {
     return ['endpoint-timeout', `The endpoint did not answer within ${postTimeoutMs / 1000} s`]
   }
-  if (/ is not allowed\. Because/.test(error.message)) {
-    return ['address-refused', 'The endpoint has a private address that WEBHOOK_ALLOW does not contain']
-  }
+  if (error instanceof AddressRefused) return ['address-refused', error.message]
   // When a host has several addresses and none of them can be reached, the error has no message.
   return ['endpoint-unreachable', error.message || `${errorCode(error)}`]
 }

@@ -1,6 +1,8 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { Logger } from 'pino'
 import Type, { type Static } from 'typebox'
-import { isContention, isOutage } from '../../db/sqlstate.ts'
+import { createErrorReporter } from '../../db/error-reporter.ts'
+import { errorCode, isContention, isOutage, sqlstate } from '../../db/sqlstate.ts'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
 
 /** Problem details (RFC 9457) without the member `status`. Clients that poll could take it for the job's status. */
@@ -23,8 +25,21 @@ export type Problem = Static<typeof Problem>
 
 export const problemMediaType = 'application/problem+json; charset=utf-8'
 
-/** Returns the path of the documentation page for a problem code. */
-export const problemPath = (code: ProblemCode): string => `/docs/problems/${code}`
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The paths in the problem details that this scope answers with. */
+    problemPaths: ProblemPaths
+  }
+}
+
+export interface ProblemPaths {
+  /** The path of the public URL, which a proxy removes from each request. Empty if there is none. */
+  publicPath: string
+  /** The path of the pages that explain problem codes, as clients see it. */
+  pages: string
+}
+
+const defaultPaths: ProblemPaths = { publicPath: '', pages: '/docs/problems' }
 
 export interface ProblemOptions {
   /** A key of {@link problems}, or a code that the app defines. Codes of the app have no documentation page. */
@@ -32,22 +47,35 @@ export interface ProblemOptions {
   title: string
   message: string
   details?: readonly unknown[] | undefined
-  instance?: string
+  /** Absent if Node refused the request before it was parsed. */
+  request?: FastifyRequest
 }
 
 /** Creates problem details. */
-export function toProblem({ code, title, message, details, instance }: ProblemOptions): Problem {
+export function toProblem(
+  { code, title, message, details, request }: ProblemOptions,
+  { publicPath, pages }: ProblemPaths = request?.server.problemPaths ?? defaultPaths,
+): Problem {
   return {
-    type: code in problems ? problemPath(code as ProblemCode) : 'about:blank',
+    type: Object.hasOwn(problems, code) ? `${pages}/${code}` : 'about:blank',
     title,
     detail: message,
-    ...(instance !== undefined && { instance }),
+    ...(request && { instance: publicPath + pathOf(request) }),
     error: { code, message, ...(details && details.length > 0 && { details: [...details] }) },
   }
 }
 
-/** Answers with problem details. */
-export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ProblemError): FastifyReply {
+/**
+ * Answers with problem details.
+ *
+ * @param paths default: the paths of the scope that the request belongs to
+ */
+export function sendProblem(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: ProblemError,
+  paths?: ProblemPaths,
+): FastifyReply {
   if (error.retryAfterSeconds) reply.header('retry-after', error.retryAfterSeconds)
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
   return reply
@@ -55,13 +83,18 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, error:
     .header('cache-control', 'no-store')
     .type(problemMediaType)
     .send(
-      toProblem({
-        code: error.code,
-        title: problems[error.code].title,
-        message: error.message,
-        details: error.details,
-        instance: pathOf(request),
-      }),
+      JSON.stringify(
+        toProblem(
+          {
+            code: error.code,
+            title: problems[error.code].title,
+            message: error.message,
+            details: error.details,
+            request,
+          },
+          paths,
+        ),
+      ),
     )
 }
 
@@ -70,9 +103,22 @@ export const pathOf = (request: FastifyRequest): string => request.url.split('?'
 
 /** Fastify's error handler. It answers every error with problem details. A 5xx response reveals no internals. */
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  // The hook `onError` has already answered, because a job is committed.
+  if (reply.sent) return reply
   const problem = asProblem(error)
-  if (problem.status >= 500) request.log.error({ err: error }, problem.message)
+  if (problem.code === 'database-unavailable') logUnavailable(request, problem)
+  else if (problem.status >= 500) request.log.error({ err: error }, problem.message)
   return sendProblem(request, reply, problem)
+}
+
+/** Logs an outage once per minute, not once per request. */
+function logUnavailable({ log }: FastifyRequest, problem: ProblemError): void {
+  if (!isOutage(problem.cause)) {
+    const reason = problem.cause instanceof Error ? problem.cause.message : problem.message
+    log.warn({ reason }, 'The request was answered with 503')
+    return
+  }
+  createErrorReporter(log as Logger)(problem.cause, 'Requests are answered with 503')
 }
 
 /** Answers a request for which there is no route. */
@@ -96,7 +142,8 @@ const fastifyErrorCodes: Readonly<Record<string, ProblemCode>> = {
 
 function asProblem(error: unknown): ProblemError {
   if (error instanceof ProblemError) return error
-  if (isOutage(error) || isContention(error)) {
+  // A DBA may limit how long statements take.
+  if (isOutage(error) || isContention(error) || errorCode(error) === sqlstate.queryCanceled) {
     return new ProblemError('database-unavailable', undefined, { retryAfterSeconds: 1, cause: error })
   }
   const { code, statusCode, validation, validationContext, message } = error as Partial<FastifyError>

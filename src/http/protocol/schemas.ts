@@ -124,6 +124,8 @@ const commonProblems: ProblemCode[] = [
   'bad-request',
   'not-acceptable',
   'request-timeout',
+  'expectation-failed',
+  'misdirected-request',
   'headers-too-large',
   'internal-error',
   'database-unavailable',

@@ -1,8 +1,11 @@
 import type { FastifyReply } from 'fastify'
+import type { Logger } from 'pino'
+import { createErrorReporter } from '../../db/error-reporter.ts'
 import type { Job } from '../../jobs/job.ts'
 import { findJob } from '../../jobs/read.ts'
 import { isFinal } from '../../jobs/status.ts'
 import type { Service } from '../service.ts'
+import { recordCommitted } from './committed.ts'
 import { linkToJob, monitorOf } from './links.ts'
 import { longPoll } from './long-poll.ts'
 import { type Preferences, parsePrefer, preferenceApplied } from './prefer.ts'
@@ -13,6 +16,11 @@ import { sendResult } from './send-result.ts'
  * until the job ends, and whether the response has a body.
  */
 export function sendAccepted(service: Service, reply: FastifyReply, job: Job): FastifyReply {
+  recordCommitted(reply, {
+    ...{ job, status: 202 },
+    link: () => linkToJob(service, reply, job),
+    monitor: () => monitorOf(service, reply.request, job),
+  })
   service.notifier.notify('work', [job.operation])
   service.notifier.notify('status', [job.id])
   const preferences = parsePrefer(reply.request.headers.prefer)
@@ -21,7 +29,8 @@ export function sendAccepted(service: Service, reply: FastifyReply, job: Job): F
   waitForJobEnd(service, reply, job, wait)
     .catch((error) => {
       // The job is committed, so the response must still be a 202.
-      reply.log.warn({ err: error, job: job.id }, 'Could not wait until the job ends; answering 202')
+      const report = createErrorReporter(reply.log as Logger)
+      report(error, 'Could not wait until the job ends; answering 202', { job: job.id })
       return job
     })
     .then((newest) => (isFinal(newest.status) ? sendEnded : send202)(service, reply, newest, preferences))

@@ -3,11 +3,15 @@ import { sql, type Transaction } from 'kysely'
 import { assertBacklog } from '../../accept/backlog.ts'
 import { retryJob } from '../../accept/retry-job.ts'
 import { setLockTimeout, withLockTimeoutError } from '../../db/locks.ts'
+import { pipeline } from '../../db/pipeline.ts'
+import { useGenericPlan } from '../../db/plan-settings.ts'
 import type { Tables } from '../../db/tables.ts'
 import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
 import { cancelJob } from '../../jobs/cancel.ts'
+import type { AnyTransaction } from '../../operation.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
+import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
 import { requestHeaders } from '../protocol/headers.ts'
@@ -68,12 +72,13 @@ export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): vo
   app.register(async (scope) => {
     ignoreBodies(scope)
     scope.addHook('onRequest', acceptsJson)
+    const { jobs } = service.paths
     const cancel = (request: JobRequest, reply: FastifyReply) => handleCancel(service, request, reply)
     const retry = (request: JobRequest, reply: FastifyReply) => handleRetry(service, request, reply)
-    scope.post<{ Params: { id: string } }>('/jobs/:id/cancel', { schema: cancelSchema('cancelJob') }, cancel)
-    scope.delete<{ Params: { id: string } }>('/jobs/:id', { schema: cancelSchema('deleteJob') }, cancel)
+    scope.post<{ Params: { id: string } }>(`${jobs}/:id/cancel`, { schema: cancelSchema('cancelJob') }, cancel)
+    scope.delete<{ Params: { id: string } }>(`${jobs}/:id`, { schema: cancelSchema('deleteJob') }, cancel)
     scope.post<{ Params: { id: string } }>(
-      '/jobs/:id/retry',
+      `${jobs}/:id/retry`,
       { schema: retrySchema(service), links: { 202: jobLinks } },
       retry,
     )
@@ -90,6 +95,13 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   )
   if (cancellation.kind === 'unknown') throw jobNotFound()
   const { job } = cancellation
+  if (cancellation.kind === 'requested' || cancellation.kind === 'canceled') {
+    recordCommitted(reply, {
+      ...{ job, status: cancellation.kind === 'requested' ? 202 : 200 },
+      link: () => cancellation.kind === 'requested' && linkToJob(service, reply, job),
+      monitor: () => monitorOf(service, request, job),
+    })
+  }
   switch (cancellation.kind) {
     case 'changed':
       throw new ProblemError('precondition-failed', `The current ETag of the job is ${etagOf(job)}`)
@@ -149,7 +161,10 @@ function runJobTransaction<Result>(
   const timeoutError = (cause?: unknown) => new ProblemError('job-locked', undefined, { retryAfterSeconds: 1, cause })
   return mutex.runExclusive(`job ${id}`, { timeoutMs: lockTimeoutMs, timeoutError }, () =>
     transact(database, async (trx) => {
-      await sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx)
+      await pipeline(trx as unknown as AnyTransaction, (trx) => [
+        sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx),
+        useGenericPlan(trx),
+      ])
       return withLockTimeoutError(() => work(trx), timeoutError)
     }),
   )

@@ -1,21 +1,75 @@
-import type { FastifyInstance } from 'fastify'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { describeEvents } from '../protocol/asyncapi.ts'
+import { createDocument, type Document, sendDocument } from '../protocol/document.ts'
 import { escapeHtml } from '../protocol/html.ts'
+import { readDocument } from '../protocol/openapi.ts'
+import { besideDocs, problemPagesPath } from '../route-paths.ts'
 import type { Service } from '../service.ts'
 
-/** Adds the routes of the OpenAPI document, the AsyncAPI document and the pages of the problem codes. */
-export function docsRoutes(app: FastifyInstance, service: Service): void {
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
-  app.get('/asyncapi.json', { schema: { hide: true } }, async (request) => describeEvents(service.originOf(request)))
-  app.get<{ Params: { code: string } }>('/docs/problems/:code', { schema: { hide: true } }, async (request, reply) => {
-    const { code } = request.params
-    if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
-    return reply.type('text/html; charset=utf-8').send(renderProblemPage(code as ProblemCode))
+const json = 'application/json; charset=utf-8'
+const yaml = 'application/x-yaml; charset=utf-8'
+
+/** The AsyncAPI document contains the host that the client called. */
+const maxRememberedHosts = 10
+
+/** Adds the pages of problem codes and, if the app wants them, the API documentation and its documents. */
+export async function docsRoutes(app: FastifyInstance, service: Service): Promise<void> {
+  const { docs } = service.paths
+  app.get<{ Params: { code: string } }>(
+    `${problemPagesPath(service.paths)}/:code`,
+    { schema: { hide: true } },
+    async (request, reply) => {
+      const { code } = request.params
+      if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
+      return reply.type('text/html; charset=utf-8').send(renderProblemPage(code as ProblemCode, docs !== false))
+    },
+  )
+  if (docs) await documentRoutes(app, service, docs)
+}
+
+// Anybody may request these documents, so each is serialised only once.
+async function documentRoutes(app: FastifyInstance, service: Service, docs: string): Promise<void> {
+  const openapi = once(() => createDocument(json, JSON.stringify(readDocument(app))))
+  const openapiYaml = once(() => createDocument(yaml, readDocument(app, { yaml: true })))
+  const asyncapis = new BoundedMap<Document>(maxRememberedHosts)
+  const asyncapiFor = (request: FastifyRequest) => {
+    const site = service.siteOf(request)
+    const document =
+      asyncapis.get(site.url) ?? createDocument(json, JSON.stringify(describeEvents(site, service.paths)))
+    asyncapis.set(site.url, document)
+    return document
+  }
+  const hidden = { schema: { hide: true } }
+  app.get(besideDocs(docs, 'openapi.json'), hidden, async (request, reply) => sendDocument(request, reply, openapi()))
+  app.get(besideDocs(docs, 'asyncapi.json'), hidden, async (request, reply) =>
+    sendDocument(request, reply, asyncapiFor(request)),
+  )
+  await app.register(swaggerUi, {
+    routePrefix: docs,
+    indexPrefix: service.publicPath + service.prefix,
+    uiHooks: {
+      onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
+        const { url } = request.routeOptions
+        if (url === `${service.prefix}${docs}/json`) return sendDocument(request, reply, openapi())
+        if (url === `${service.prefix}${docs}/yaml`) return sendDocument(request, reply, openapiYaml())
+        return undefined
+      },
+    } as never,
   })
 }
 
-function renderProblemPage(code: ProblemCode): string {
+function once<Value>(create: () => Value): () => Value {
+  let created: { value: Value } | undefined
+  return () => {
+    created ??= { value: create() }
+    return created.value
+  }
+}
+
+function renderProblemPage(code: ProblemCode, hasDocs: boolean): string {
   const { status, title, remedy } = problems[code]
   const toHtml = (text: string) => escapeHtml(text).replace(/`([^`]*)`/g, '<code>$1</code>')
   return `<!doctype html>
@@ -27,7 +81,6 @@ function renderProblemPage(code: ProblemCode): string {
 <h1>${code}</h1>
 <p>${toHtml(title)}. HTTP status ${status}.</p>
 <p>${toHtml(remedy)}</p>
-<p><a href="/docs">API documentation</a></p>
-</html>
+${hasDocs ? '<p><a href="../">API documentation</a></p>\n' : ''}</html>
 `
 }

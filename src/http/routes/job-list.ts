@@ -6,6 +6,7 @@ import { Monitor } from '../../jobs/monitor.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { monitorOf } from '../protocol/links.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
+import { pathOf } from '../protocol/problem.ts'
 import { bodyResponse, problemResponses } from '../protocol/schemas.ts'
 import type { Service } from '../service.ts'
 
@@ -24,9 +25,14 @@ const JobListQuery = Type.Object({
   cursor: Type.Optional(Type.String({ description: 'The cursor from the nextLink of a page' })),
 })
 
+const JobSummary = Type.Omit(Monitor, ['result'], {
+  title: 'JobSummary',
+  description: 'The status of a job, without its result. `links.self` and `links.result` lead to the result.',
+})
+
 const JobListPage = Type.Object(
   {
-    value: Type.Array(Monitor),
+    value: Type.Array(JobSummary),
     nextLink: Type.Optional(
       Type.String({ format: 'uri', description: 'The next page, with older jobs; absent on the last page' }),
     ),
@@ -37,13 +43,14 @@ const JobListPage = Type.Object(
 /** Adds the route that lists the caller's jobs page by page, newest first. */
 export function jobListRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Querystring: Type.Static<typeof JobListQuery> }>(
-    '/jobs',
+    service.paths.jobs,
     {
       onRequest: acceptsJson,
       schema: {
         summary: 'List your jobs, newest first',
         description:
-          'With a filter, a page can have few jobs or none although more pages follow. The last page has no nextLink.',
+          'With a filter, a page can have few jobs or none although more pages follow. A page also ends at 1 MiB. The ' +
+          'last page has no nextLink.',
         operationId: 'listJobs',
         tags: ['jobs'],
         querystring: JobListQuery,
@@ -73,9 +80,9 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
 }
 
 function linkToNext(service: Service, request: FastifyRequest, id: string): string {
-  const url = new URL(request.url, service.originOf(request))
-  url.searchParams.set('cursor', encodePageCursor(id))
-  return url.href
+  const query = new URLSearchParams(request.url.slice(pathOf(request).length))
+  query.set('cursor', encodePageCursor(id))
+  return `${service.siteOf(request).jobs}?${query}`
 }
 
 // The cursor is opaque: clients do not build cursors themselves, so the format can change.

@@ -1,18 +1,20 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { TSchema } from 'typebox'
 import type { AcceptEntry } from '../../accept/accept.ts'
 import { assertBacklog } from '../../accept/backlog.ts'
 import type { Refusal } from '../../acceptance.ts'
 import { ProblemError } from '../../errors.ts'
 import { endpointExists } from '../../jobs/webhook-endpoint.ts'
-import type { Operation, Route } from '../../operation.ts'
+import type { Operation } from '../../operation.ts'
+import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
 import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
-import { Problem, pathOf, problemMediaType, toProblem } from '../protocol/problem.ts'
+import { Problem, problemMediaType, toProblem } from '../protocol/problem.ts'
 import {
   acceptedHeaders,
   bodyResponse,
@@ -21,6 +23,7 @@ import {
   problemResponses,
   resourceResponse,
 } from '../protocol/schemas.ts'
+import { findJsonViolations } from '../protocol/strict-json.ts'
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 
@@ -60,12 +63,11 @@ export function submitRoute(
       acceptsJson,
       ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
     ],
-    // The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5).
-    ...(operation.route.method === 'DELETE' && {
-      preValidation: async (request: FastifyRequest) => {
-        request.body ??= {}
-      },
-    }),
+    preValidation: async (request: FastifyRequest) => {
+      // The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5).
+      if (request.method === 'DELETE') request.body ??= {}
+      if (operation.schemas.params) refuseInexactParams(operation.schemas.params, request.params)
+    },
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
       await assertWebhookExists(service, entry)
@@ -85,6 +87,18 @@ export function submitRoute(
       }
     },
   })
+}
+
+const numberPattern = /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i
+
+/** Refuses numbers in the path that the validation would alter silently when it converts them to doubles. */
+function refuseInexactParams({ properties = {} }: { properties?: Record<string, TSchema> }, params: unknown): void {
+  const details = Object.entries(params as Record<string, string>).flatMap(([name, text]) => {
+    const { type } = (properties[name] ?? {}) as { type?: unknown }
+    const isNumber = (type === 'integer' || type === 'number') && numberPattern.test(text)
+    return isNumber ? findJsonViolations(text).map((violation) => ({ ...violation, pointer: `/${name}` })) : []
+  })
+  if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
 }
 
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
@@ -122,5 +136,5 @@ function sendRefusal(request: FastifyRequest, reply: FastifyReply, { status, cod
     .code(status)
     .header('cache-control', 'no-store')
     .type(problemMediaType)
-    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, instance: pathOf(request) }))
+    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, request }))
 }

@@ -1,7 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
+import type { ChangePosition } from '../../jobs/change-position.ts'
 import type { Job } from '../../jobs/job.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
+import { lighten } from './lighten.ts'
 import type { SentVersion, SentVersionPool } from './sent-version.ts'
 import { SlowConsumerGuard } from './slow-consumer.ts'
 
@@ -20,7 +22,7 @@ export interface EventStreamOptions {
    * @param lastSent the version of the job that was last sent to the client; undefined if none was sent
    * @param since see {@link EventStream.send}
    */
-  encode: (job: Job, lastSent: SentVersion | undefined, since: Date | undefined) => string
+  encode: (job: Job, lastSent: SentVersion | undefined, since: ChangePosition | undefined) => string
   /** The versions of jobs that the client has already received. */
   known: Iterable<Job>
   /** Called once when the stream has ended for any reason. */
@@ -34,7 +36,7 @@ export class EventStream {
   readonly #versions: SentVersionPool
   readonly #sent = new BoundedMap<SentVersion>(maxRememberedVersions)
   /** Unsent changes by job id, in the order of their arrival. For `since`, see {@link send}. */
-  readonly #pending = new Map<string, { job: Job; since: Date | undefined }>()
+  readonly #pending = new Map<string, { job: Job; since: ChangePosition | undefined }>()
   readonly #guard = new SlowConsumerGuard()
   #isEnding = false
   #unreadHeartbeats = 0
@@ -84,14 +86,15 @@ export class EventStream {
 
   /**
    * Sends a change of a job. If the client reads too slowly, the change stays pending. A newer change of the same job
-   * replaces a pending change.
+   * replaces a pending change. If other changes are pending, the change leaves out a large result.
    *
-   * @param since every change before this time has already been passed to this stream
+   * @param since every change up to this position has already been passed to this stream
    */
-  send(job: Job, since?: Date): void {
+  send(job: Job, since?: ChangePosition): void {
     if (this.#raw.writableEnded || this.#raw.destroyed || this.#isEnding) return
     const pending = this.#pending.get(job.id)
-    this.#pending.set(job.id, { job, since: pending ? pending.since : since })
+    const hasOthers = this.#pending.size > (pending ? 1 : 0)
+    this.#pending.set(job.id, { job: hasOthers ? lighten(job) : job, since: pending ? pending.since : since })
     if (this.#guard.isTooSlow(this.#pending.size)) this.#raw.destroy()
     else this.#flush()
   }
@@ -124,9 +127,9 @@ export class EventStream {
     if (this.#isEnding && !this.#raw.writableEnded) this.#raw.end()
   }
 
-  #write(job: Job, since: Date | undefined): void {
+  #write(job: Job, since: ChangePosition | undefined): void {
     const lastSent = this.#sent.get(job.id)
-    if (lastSent && Number(lastSent.sequence) >= Number(job.sequence)) return
+    if (lastSent && isCovered(job, lastSent)) return
     this.#remember(job)
     this.#raw.write(this.#encode(job, lastSent, since))
   }
@@ -135,3 +138,8 @@ export class EventStream {
     this.#sent.set(job.id, this.#versions.versionOf(job))
   }
 }
+
+/** Returns whether the client has received this version. A snapshot has left out its result. */
+const isCovered = (job: Job, lastSent: SentVersion): boolean =>
+  Number(lastSent.sequence) > Number(job.sequence) ||
+  (lastSent.sequence === job.sequence && (lastSent.hasResult || job.result === null))

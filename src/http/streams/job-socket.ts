@@ -1,15 +1,18 @@
+import { randomUUID } from 'node:crypto'
 import type { WebSocket } from '@fastify/websocket'
-import { CloudEvent } from 'cloudevents'
 import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, problems } from '../../errors.ts'
+import type { ChangePosition } from '../../jobs/change-position.ts'
 import type { Job } from '../../jobs/job.ts'
 import { type Found, findJobs } from '../../jobs/read.ts'
+import type { Site } from '../../jobs/site.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
 import type { Service } from '../service.ts'
-import { closeCodes } from './close-codes.ts'
+import { closeCodes, closeSocket } from './close-codes.ts'
+import { lighten } from './lighten.ts'
 import { SocketKeepalive } from './socket-keepalive.ts'
-import { parseMessage } from './socket-messages.ts'
+import type { SubscriptionMessage } from './socket-messages.ts'
 import { SocketOutbox } from './socket-outbox.ts'
 
 /** If a client has not subscribed to a job after this time, it receives a snapshot of all its jobs. */
@@ -19,7 +22,7 @@ const maxRememberedSequences = 10_000
 
 /** A watch on all jobs of the client's principal. */
 interface PrincipalWatch {
-  startedAt: number
+  startedAt: Promise<ChangePosition>
   changes: BufferedChanges
 }
 
@@ -32,7 +35,7 @@ export class JobSocket {
   readonly #socket: WebSocket
   readonly #log: FastifyRequest['log']
   readonly #principal: string
-  readonly #origin: string
+  readonly #site: Site
   readonly #keepalive: SocketKeepalive
   readonly #outbox: SocketOutbox
   /** By job id. */
@@ -48,7 +51,7 @@ export class JobSocket {
     this.#socket = socket
     this.#log = request.log
     this.#principal = request.principal
-    this.#origin = service.originOf(request)
+    this.#site = service.siteOf(request)
     this.#keepalive = new SocketKeepalive(socket)
     this.#outbox = new SocketOutbox(socket, {
       // A slow client may answer a ping late, because it first reads everything that was sent before the ping.
@@ -62,21 +65,23 @@ export class JobSocket {
   }
 
   /** Handles a message from the client. */
-  async receive(text: string): Promise<void> {
-    if (!this.#isOpen) return
-    const message = parseMessage(text)
-    if (!message) return this.#sendError('invalid-message', problems['invalid-message'].remedy)
-    for (const id of message.unsubscribe) this.#unsubscribe(id)
-    await this.#subscribe(new Set(message.subscribe))
+  async receive({ subscribe, unsubscribe }: SubscriptionMessage): Promise<void> {
+    for (const id of unsubscribe) this.#unsubscribe(id)
+    await this.#subscribe(subscribe)
     if (!this.#principalWatch && this.#subscriptions.size === 0 && this.#isOpen) {
       void this.#sendAllJobs(this.#watchPrincipal(), { withSnapshot: false })
     }
   }
 
+  /** Answers an invalid message. */
+  refuse(): void {
+    this.#sendError('invalid-message', problems['invalid-message'].remedy)
+  }
+
   /** Closes the connection after an unexpected error. */
   fail(error: unknown): void {
     this.#log.error({ err: error }, 'WebSocket failed; closing the connection')
-    this.#socket.close(closeCodes.internalError, problems['internal-error'].title)
+    closeSocket(this.#socket, closeCodes.internalError, problems['internal-error'].title)
   }
 
   /** Stops all watches and timers. Call it after the socket has closed. */
@@ -94,7 +99,10 @@ export class JobSocket {
   #watchPrincipal(): PrincipalWatch {
     const { watcher } = this.#service
     const changes = bufferChanges((onChange) => watcher.watchPrincipal(this.#principal, onChange))
-    return { startedAt: performance.now(), changes }
+    const startedAt = watcher.earlierPosition()
+    // The connection is closed when the snapshot cannot be sent.
+    startedAt.catch(() => {})
+    return { startedAt, changes }
   }
 
   #stopPrincipalWatch(): void {
@@ -105,19 +113,20 @@ export class JobSocket {
 
   async #sendAllJobs(watch: PrincipalWatch, { withSnapshot }: { withSnapshot: boolean }): Promise<void> {
     this.#principalWatch = watch
-    const snapshot = await this.#service.readSnapshot(this.#principal).catch(() => undefined)
+    const reads = Promise.all([this.#service.readSnapshot(this.#principal), watch.startedAt])
+    const [snapshot, since] = await reads.catch(() => [])
     if (this.#principalWatch !== watch) return
-    if (!snapshot) return this.#socket.close(closeCodes.goingAway, 'Connect again')
+    if (!snapshot || !since) return this.#socket.close(closeCodes.goingAway, 'Connect again')
     // The watch started before the snapshot was read. A change between these two moments may belong to a job that is
     // not in the snapshot. The next poll must therefore also read the changes since the start of the watch.
-    const watchedForMs = performance.now() - watch.startedAt
-    this.#service.watcher.pollSince(new Date(snapshot.since.getTime() - watchedForMs))
+    this.#service.watcher.pollSince(since)
     watch.changes.deliverTo((job) => this.#sendJob(job), withSnapshot ? snapshot.jobs : [])
   }
 
   async #subscribe(ids: ReadonlySet<string>): Promise<void> {
     if (ids.size === 0) return
-    if (new Set([...this.#subscriptions.keys(), ...ids]).size > maxSubscriptions) {
+    const newIds = [...ids].filter((id) => !this.#subscriptions.has(id))
+    if (this.#subscriptions.size + newIds.length > maxSubscriptions) {
       return this.#sendError('invalid-message', `A connection can have at most ${maxSubscriptions} subscriptions`)
     }
     // This watch continues if no subscription succeeds. It starts before the old watch stops, so that no change is
@@ -158,16 +167,20 @@ export class JobSocket {
     this.#outbox.drop(id)
   }
 
-  #sendJob(job: Job): void {
-    const sequence = Number(job.sequence)
+  #sendJob(changed: Job): void {
+    const job = this.#outbox.hasOthersThan(changed.id) ? lighten(changed) : changed
+    // A job without its result counts as a bit older, so that it does not hold back an event with the result.
+    const sequence = Number(job.sequence) - (job.status === 'succeeded' && job.result === null ? 0.5 : 0)
     if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return
     this.#sentSequences.set(job.id, sequence)
-    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#origin))
+    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site))
   }
 
   #sendError(code: ProblemCode, message: string, subject = ''): void {
     const data = { error: { code, message } }
-    const event = { source: `${this.#origin}/events`, type: 'error', data, ...(subject && { subject }) }
-    this.#outbox.put(subject, () => JSON.stringify(new CloudEvent(event)))
+    // The class CloudEvent validates each event, and one message can cause a thousand errors.
+    const event = { specversion: '1.0', id: randomUUID(), source: `${this.#site.url}/events`, type: 'error' }
+    const time = new Date().toISOString()
+    this.#outbox.put(subject, () => JSON.stringify({ ...event, time, ...(subject && { subject }), data }))
   }
 }

@@ -137,6 +137,25 @@ t.test('path parameters are validated, and a refused request does not take its k
   t.equal((await put('/notes/14', 'k')).status, 202, 'the refused request did not take the key')
 })
 
+t.test('a number in the path that would be altered silently gets 400 with a pointer', async (t) => {
+  const { database, url } = await setUp(t)
+  const put = (id: string) =>
+    fetch(`${url}/notes/${id}`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json', 'idempotency-key': id },
+      body: '{}',
+    })
+  for (const id of ['9007199254740993', '1e400', '1.00000000000000000000001']) {
+    const response = await put(id)
+    const { error } = (await response.json()) as Problem
+    t.same([response.status, error.code], [400, 'invalid-parameter'], id)
+    t.match(error.details, [{ pointer: '/id' }])
+  }
+  t.equal((await put('9007199254740992')).status, 202)
+  const { rows } = await database.pool.query('select from accepted.job')
+  t.equal(rows.length, 1)
+})
+
 t.test('a repeated request gets the same job, even if its key, query and body are written differently', async (t) => {
   const { url } = await setUp(t)
   const first = await post(`${url}/notes?a=1&b=2`, { text: 'x', count: 1 }, { 'idempotency-key': '"k 1"' })
@@ -177,7 +196,7 @@ t.test('a replay for a failed job gets 202 with that job', async (t) => {
   const key = { 'idempotency-key': 'k' }
   const { body } = await post(`${url}/notes`, { text: 'x' }, key)
   await database.pool.query(
-    `update accepted.job set status = 'failed', ended_at = now(), error = '{"code": "c", "message": "m"}'`,
+    `update accepted.job set status = 'failed', ended_at = now(), error = '{"code": "c", "message": "m", "public": true}'`,
   )
   const replay = await post(`${url}/notes`, { text: 'x' }, key)
   t.match(replay, { status: 202, body: { id: body.id, status: 'failed' } })
