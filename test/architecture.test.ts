@@ -117,6 +117,13 @@ t.test('the example app imports only public modules', async (t) => {
   t.same(wrong.map(show), [])
 })
 
+const maxLines = 220
+
+t.test(`no file in src or worker has more than ${maxLines} lines`, async (t) => {
+  const long = files.filter((file) => read(file).trimEnd().split('\n').length > maxLines)
+  t.same(long, [])
+})
+
 t.test('there is no import cycle in the product, the benchmarks, the tests or the examples', async (t) => {
   const all = globSync(
     ['src', 'worker', 'bench', 'test', 'examples'].map((folder) => `${folder}/**/*.ts`),

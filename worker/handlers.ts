@@ -1,9 +1,8 @@
 import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
-import { collectOperations } from '../src/collect-operations.ts'
 import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation, PayloadFor, ResultFor } from '../src/operation.ts'
-import { collectSchedules, type Schedule } from '../src/schedule.ts'
+import type { Schedule } from '../src/schedule.ts'
 
 /** The properties that a job has in both `perform` and `settle`. */
 export interface RunningJob<O extends Operation = Operation> {
@@ -161,7 +160,7 @@ export interface Dependencies {
   onShutdown(close: () => Promise<void> | void): void
 }
 
-/** Operations with their schedules and handlers. Create them with {@link defineHandlers}. */
+/** Operations with their schedules and handlers. Create them with `defineHandlers`. */
 export interface Handlers {
   /** The operations, by name. */
   readonly operations: ReadonlyMap<string, Operation>
@@ -174,52 +173,4 @@ export interface Handlers {
    * @throws TypeError when an operation has no handler, or a handler has no operation
    */
   load(dependencies: Dependencies): Promise<ReadonlyMap<string, Handler>>
-}
-
-/**
- * Defines the handlers of operations. The handlers module exports the result as its default. If an operation has no
- * handler, or a handler has no operation, TypeScript reports an error and the worker does not start.
- *
- * @param record a module namespace or any other record with the operations and schedules; other values in it are
- *   ignored
- * @param handlers one handler for each operation, or a function that creates these handlers from {@link Dependencies}
- * @throws TypeError when the record has no operations, or has two operations with the same name
- */
-export function defineHandlers<const Record extends object>(
-  record: Record,
-  handlers: NoInfer<
-    HandlersFor<Record> | ((dependencies: Dependencies) => HandlersFor<Record> | Promise<HandlersFor<Record>>)
-  >,
-): Handlers {
-  const operations = collectOperations(record)
-  return {
-    operations,
-    schedules: collectSchedules(record, operations),
-    async load(dependencies) {
-      const created = typeof handlers === 'function' ? await handlers(dependencies) : handlers
-      const byName = new Map(Object.entries(created as object)) as Map<string, Handler>
-      const missing = [...operations.keys()].filter((name) => !byName.has(name))
-      const unknown = [...byName.keys()].filter((name) => !operations.has(name))
-      if (missing.length > 0) throw new TypeError(`No handler is defined for ${missing.join(', ')}`)
-      if (unknown.length > 0) throw new TypeError(`No operation is defined for the handler of ${unknown.join(', ')}`)
-      for (const [name, { batchSize }] of settleHandlers(byName)) assertBatchSize(name, batchSize)
-      return byName
-    },
-  }
-}
-
-const settleHandlers = (handlers: ReadonlyMap<string, Handler>) =>
-  [...handlers].filter((entry): entry is [string, SettleHandler<never>] => entry[1].perform === undefined)
-
-/**
- * Each job with an idempotency key takes an advisory lock. The lock table of Postgres has room for a few thousand
- * locks.
- */
-const maxBatchSize = 1_000
-
-function assertBatchSize(name: string, batchSize = 1): void {
-  if (Number.isInteger(batchSize) && batchSize >= 1 && batchSize <= maxBatchSize) return
-  throw new TypeError(
-    `The handler of '${name}': batchSize must be an integer from 1 to ${maxBatchSize}, not ${batchSize}`,
-  )
 }

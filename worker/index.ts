@@ -1,15 +1,15 @@
+export { defineHandlers } from './define-handlers.ts'
 export { JobFailed, RetryAfter } from './errors.ts'
 export { failUncaught } from './execution/handler-scope.ts'
-export {
-  type Dependencies,
-  defineHandlers,
-  type Handler,
-  type Handlers,
-  type HandlersFor,
-  type Perform,
-  type PerformingJob,
-  type RunningJob,
-  type SettlingJob,
+export type {
+  Dependencies,
+  Handler,
+  Handlers,
+  HandlersFor,
+  Perform,
+  PerformingJob,
+  RunningJob,
+  SettlingJob,
 } from './handlers.ts'
 export { type Health, type HealthServer, type Monitored, serveHealth } from './health.ts'
 export { startWatchdog, type Watchdog } from './maintenance/watchdog.ts'

@@ -132,29 +132,19 @@ export class Claims {
    *
    * @param options.isOverdue whether to lock only rows whose heartbeat is overdue
    */
-  async lock(
+  lock(
     trx: AnyTransaction,
     claims: readonly Claim[],
     { isOverdue, lockWait }: { isOverdue: boolean; lockWait: LockWait },
   ): Promise<Claim[]> {
-    if (claims.length === 0) return []
-    const { name, heartbeatSeconds } = this.#operation
-    const { rows } = await sql<{ id: string }>`
-      select id from ${queueJob}
-      where name = ${name} and ${isHeldIn(claims)}
-        and ${isOverdue ? isHeartbeatOlderThan(sql`${heartbeatSeconds}::integer`) : sql`true`}
-      order by id ${rowLock[lockWait]}`.execute(trx)
-    const locked = new Set(rows.map(({ id }) => id))
-    return claims.filter(({ queued }) => locked.has(queued.id))
+    const { heartbeatSeconds } = this.#operation
+    const overdue = isOverdue ? sql`and ${isHeartbeatOlderThan(sql`${heartbeatSeconds}::integer`)}` : sql``
+    return this.#findHeld(trx, claims, sql`${overdue} order by id ${rowLock[lockWait]}`)
   }
 
   /** Returns the claims that are still active in their attempt. Takes no locks and waits for no lock. */
-  async findHeld(trx: AnyTransaction, claims: readonly Claim[]): Promise<Claim[]> {
-    if (claims.length === 0) return []
-    const { rows } = await sql<{ id: string }>`
-      select id from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
-    const held = new Set(rows.map(({ id }) => id))
-    return claims.filter(({ queued }) => held.has(queued.id))
+  findHeld(trx: AnyTransaction, claims: readonly Claim[]): Promise<Claim[]> {
+    return this.#findHeld(trx, claims, sql``)
   }
 
   /** Builds a statement that returns a row when the claim is no longer held, and no row while it is held. */
@@ -182,6 +172,15 @@ export class Claims {
         state = 'retry', retry_limit = retry_limit + 1, start_after = now(), blocked = ${isQuarantined}
       where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
     assertAllHeld(Number(numAffectedRows), claims)
+  }
+
+  /** @param clause the end of the statement: further conditions, the order and the lock */
+  async #findHeld(trx: AnyTransaction, claims: readonly Claim[], clause: RawBuilder<unknown>): Promise<Claim[]> {
+    if (claims.length === 0) return []
+    const { rows } = await sql<{ id: string }>`
+      select id from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn(claims)} ${clause}`.execute(trx)
+    const held = new Set(rows.map(({ id }) => id))
+    return claims.filter(({ queued }) => held.has(queued.id))
   }
 
   /** Claims through pg-boss, because pg-boss counts the running jobs of each group. */

@@ -35,7 +35,7 @@ t.test('concurrent runs on an empty database all succeed, and each migration run
   t.same(await rows("select to_regclass('public.only_once') is not null as there"), [{ there: true }])
 })
 
-t.test('a failed migration is rolled back, and the error names it; earlier migrations are kept', async (t) => {
+t.test('a failed migration is rolled back, and the error names it; the corrected file can run', async (t) => {
   const url = await createDatabase(t)
   const appMigrations = await migrationsDirectory(t, {
     '0001_todos.sql': 'select 1;',

@@ -15,6 +15,13 @@ const say = defineOperation({
   retry: { limit: 2, delaySeconds: 0, backoff: false },
 })
 
+/** A handler that fails every attempt. */
+const failingWith = (error: Error) => ({
+  perform: async () => {
+    throw error
+  },
+})
+
 t.test('a job whose handler throws is retried, and each failed attempt is recorded', async (t) => {
   const jobs = await openJobs(t, [say])
   const id = await jobs.add(say, { word: 'x' })
@@ -37,13 +44,7 @@ t.test('a job that waits for its retry has the status queued', async (t) => {
   const slow = defineOperation({ name: 'word.wait', input: Word, retry: { limit: 1, delaySeconds: 3600 } })
   const jobs = await openJobs(t, [slow])
   const id = await jobs.add(slow, { word: 'x' })
-  await jobs.work(
-    handlersFor(slow, {
-      perform: async () => {
-        throw new Error('no')
-      },
-    }),
-  )
+  await jobs.work(handlersFor(slow, failingWith(new Error('no'))))
   await until(async () => (await jobs.query('select from accepted.attempt')).length === 1)
   t.match(await jobs.read(id), { status: 'queued', attempt: 1, ended_at: null })
   t.match(await jobs.query('select state::text, start_after > now() as "isDeferred" from accepted_queue.job'), [
@@ -59,13 +60,7 @@ t.test('the delay before a retry doubles each time, with jitter, up to maxDelayS
   })
   const jobs = await openJobs(t, [slow])
   const id = await jobs.add(slow, { word: 'x' })
-  await jobs.work(
-    handlersFor(slow, {
-      perform: async () => {
-        throw new Error('no')
-      },
-    }),
-  )
+  await jobs.work(handlersFor(slow, failingWith(new Error('no'))))
   for (const [attempt, min, max] of [
     [1, 100, 200],
     [2, 200, 400],
@@ -85,13 +80,7 @@ t.test('the delay before a retry doubles each time, with jitter, up to maxDelayS
 t.test('a job fails when its last attempt fails, and keeps its payload', async (t) => {
   const jobs = await openJobs(t, [say])
   const id = await jobs.add(say, { word: 'x' })
-  await jobs.work(
-    handlersFor(say, {
-      perform: async () => {
-        throw new Error('never')
-      },
-    }),
-  )
+  await jobs.work(handlersFor(say, failingWith(new Error('never'))))
   t.match(await jobs.ended(id), {
     ...{ status: 'failed', attempt: 3, max_attempts: 3, payload: { word: 'x' } },
     error: { code: 'handler-error', message: 'never' },
@@ -103,11 +92,10 @@ t.test('JobFailed fails the job without a retry, and the job gets its code, stat
   const jobs = await openJobs(t, [say])
   const id = await jobs.add(say, { word: 'x' })
   await jobs.work(
-    handlersFor(say, {
-      perform: async () => {
-        throw new JobFailed('too-late', 'It is too late', { status: 409, details: [{ hour: 25 }] })
-      },
-    }),
+    handlersFor(
+      say,
+      failingWith(new JobFailed('too-late', 'It is too late', { status: 409, details: [{ hour: 25 }] })),
+    ),
   )
   t.match(await jobs.ended(id), {
     ...{ status: 'failed', attempt: 1 },
@@ -158,13 +146,7 @@ t.test('after a failed attempt, RetryAfter delays the job by the given seconds a
 t.test('RetryAfter beyond the expiry of the job counts as a failed attempt', async (t) => {
   const jobs = await openJobs(t, [say])
   const id = await jobs.add(say, { word: 'x' })
-  await jobs.work(
-    handlersFor(say, {
-      perform: async () => {
-        throw new RetryAfter(8 * 24 * 3600)
-      },
-    }),
-  )
+  await jobs.work(handlersFor(say, failingWith(new RetryAfter(8 * 24 * 3600))))
   t.match(await jobs.ended(id), { status: 'failed', attempt: 3, error: { message: 'Retry in 691200 s' } })
 })
 

@@ -1,0 +1,51 @@
+import { collectOperations } from '../src/collect-operations.ts'
+import { collectSchedules } from '../src/schedule.ts'
+import type { Dependencies, Handler, Handlers, HandlersFor, SettleHandler } from './handlers.ts'
+
+/**
+ * Defines the handlers of operations. The handlers module exports the result as its default. If an operation has no
+ * handler, or a handler has no operation, TypeScript reports an error and the worker does not start.
+ *
+ * @param record a module namespace or any other record with the operations and schedules; other values in it are
+ *   ignored
+ * @param handlers one handler for each operation, or a function that creates these handlers from {@link Dependencies}
+ * @throws TypeError when the record has no operations, or has two operations with the same name
+ */
+export function defineHandlers<const Record extends object>(
+  record: Record,
+  handlers: NoInfer<
+    HandlersFor<Record> | ((dependencies: Dependencies) => HandlersFor<Record> | Promise<HandlersFor<Record>>)
+  >,
+): Handlers {
+  const operations = collectOperations(record)
+  return {
+    operations,
+    schedules: collectSchedules(record, operations),
+    async load(dependencies) {
+      const created = typeof handlers === 'function' ? await handlers(dependencies) : handlers
+      const byName = new Map(Object.entries(created as object)) as Map<string, Handler>
+      const missing = [...operations.keys()].filter((name) => !byName.has(name))
+      const unknown = [...byName.keys()].filter((name) => !operations.has(name))
+      if (missing.length > 0) throw new TypeError(`No handler is defined for ${missing.join(', ')}`)
+      if (unknown.length > 0) throw new TypeError(`No operation is defined for the handler of ${unknown.join(', ')}`)
+      for (const [name, { batchSize }] of settleHandlers(byName)) assertBatchSize(name, batchSize)
+      return byName
+    },
+  }
+}
+
+const settleHandlers = (handlers: ReadonlyMap<string, Handler>) =>
+  [...handlers].filter((entry): entry is [string, SettleHandler<never>] => entry[1].perform === undefined)
+
+/**
+ * Each job with an idempotency key takes an advisory lock. The lock table of Postgres has room for a few thousand
+ * locks.
+ */
+const maxBatchSize = 1_000
+
+function assertBatchSize(name: string, batchSize = 1): void {
+  if (Number.isInteger(batchSize) && batchSize >= 1 && batchSize <= maxBatchSize) return
+  throw new TypeError(
+    `The handler of '${name}': batchSize must be an integer from 1 to ${maxBatchSize}, not ${batchSize}`,
+  )
+}
