@@ -57,7 +57,7 @@ comment on column accepted.job.percent is 'Progress from 0 to 100, as reported b
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
 comment on column accepted.job.payload is 'The input of the worker. Set only for failed and canceled jobs, so that they can be retried.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
-comment on column accepted.job.error is 'Why the job failed: {code, message, status?, details?}, without secrets. Set only for failed jobs.';
+comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
 comment on column accepted.job.started_at is 'When the first attempt started.';
 comment on column accepted.job.attempt_started_at is 'When the current or last attempt started.';
@@ -152,7 +152,7 @@ create table accepted.attempt (
 comment on table accepted.attempt is 'One row per failed attempt of a job.';
 comment on column accepted.attempt.job_id is 'The job.';
 comment on column accepted.attempt.attempt is 'Number of the failed attempt, from 1.';
-comment on column accepted.attempt.error is 'Why the attempt failed: {code, message, details?}, without secrets.';
+comment on column accepted.attempt.error is 'Why the attempt failed: {code, message, public?, status?, details?}, without credentials.';
 comment on column accepted.attempt.started_at is 'When the attempt started.';
 comment on column accepted.attempt.failed_at is 'When the attempt failed.';
 

@@ -1,7 +1,9 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { redact } from '../src/primitives/redact.ts'
 
-/** Thrown by a handler to fail the job for good, even if attempts are left. */
+/**
+ * Thrown by a handler to fail the job for good, even if attempts are left. Clients see its code, message and details.
+ */
 export class JobFailed extends Error {
   override name = 'JobFailed'
   readonly code: string
@@ -102,8 +104,9 @@ export class JobCanceled extends Error {
 const maxErrorMessageLength = 500
 
 /**
- * Describes an error for storage: a code, and the message without anything that looks like a credential. For a
- * {@link JobFailed}, adds its status and details. Leaves out the stack and all other properties.
+ * Describes an error for storage: a code, and the message without anything that looks like a credential. A
+ * {@link JobFailed} is marked as public, and keeps its status and details. Of any other error, clients see only what its
+ * code means (`publicError` in monitor.ts). Leaves out the stack and all other properties.
  */
 export function describeError(error: unknown): JobErrorColumn {
   const message = shorten(redact(storable(textOf(error))))
@@ -111,6 +114,7 @@ export function describeError(error: unknown): JobErrorColumn {
   return {
     code: error.code,
     message,
+    public: true,
     ...(error.status && { status: error.status }),
     ...(error.details && { details: storableDetails(error.details) }),
   }

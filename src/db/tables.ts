@@ -37,10 +37,12 @@ export interface JobTable {
   webhook_endpoint_id: string | null
 }
 
-/** The value of `accepted.job.error`. Clients see it, so it contains no secrets. */
+/** The value of `accepted.job.error`. The text is for operators and contains no credentials. */
 export interface JobErrorColumn {
   code: string
   message: string
+  /** The handler has thrown `JobFailed`: clients see the code, the message and the details. */
+  public?: true
   /** The HTTP status (4xx) that the result URL answers with, if the handler has set a status. */
   status?: number
   details?: readonly unknown[]

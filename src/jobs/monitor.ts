@@ -1,5 +1,6 @@
 import Type, { type Static } from 'typebox'
 import type { Job } from './job.ts'
+import { jobErrors } from './job-errors.ts'
 import { isFinal } from './status.ts'
 
 const Timestamp = (description: string) => Type.String({ format: 'date-time', description })
@@ -102,7 +103,7 @@ export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
     cancelRequested: job.cancel_requested,
     ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, origin) }),
     ...(succeeded && job.result !== null && { result: job.result }),
-    ...(job.error && { error: publicError(job.error) }),
+    ...(job.error && { error: publicError(job.id, job.error) }),
     ...(job.retry_of && { retryOf: job.retry_of }),
     links: linksOf(job.id, origin),
   }
@@ -134,11 +135,14 @@ export function toAbsoluteUrl(resource: string, origin: string): string {
   return URL.parse(encoded, origin)?.href ?? encoded
 }
 
-const publicError = ({ code, message, details }: NonNullable<Job['error']>) => ({
-  code,
-  message,
-  ...(details && details.length > 0 && { details: [...details] }),
-})
+/** Leaves out what a handler did not declare with `JobFailed`: the text may name hosts, paths or other people's rows. */
+function publicError(id: string, error: NonNullable<Job['error']>): NonNullable<Monitor['error']> {
+  const { code, message, details = [] } = error
+  if (error.public) return { code, message, ...(details.length > 0 && { details: [...details] }) }
+  const sentence = Object.hasOwn(jobErrors, code) ? jobErrors[code] : undefined
+  if (sentence !== undefined) return { code, message: sentence }
+  return { code: 'handler-error', message: `The job failed. Its id is ${id}` }
+}
 
 const maxRetryAfterSeconds = 30
 

@@ -83,7 +83,7 @@ t.test(
       status: 'failed',
       attempt: 3,
       maxAttempts: 3,
-      error: { message: /connect ECONNREFUSED 127\.0\.0\.1/ },
+      error: { code: 'handler-error', message: /^The job failed\. Its id is / },
     })
     const result = await get(body.links.result)
     t.equal(result.status, 424)

@@ -55,8 +55,12 @@ t.test("the monitor shows an inline result of false, 0 or '', and a percentage o
 
 t.test('the monitor shows the error without its HTTP status, which only the result URL uses', async (t) => {
   const shown = (error: Job['error']) => toMonitor(row({ status: 'failed', error }), origin).error
-  t.same(shown({ code: 'c', message: 'm', status: 409, details: [1] }), { code: 'c', message: 'm', details: [1] })
-  t.same(shown({ code: 'c', message: 'm', details: [] }), { code: 'c', message: 'm' })
+  t.same(shown({ code: 'c', message: 'm', public: true, status: 409, details: [1] }), {
+    code: 'c',
+    message: 'm',
+    details: [1],
+  })
+  t.same(shown({ code: 'c', message: 'm', public: true, details: [] }), { code: 'c', message: 'm' })
 })
 
 t.test('a resource may be the URL of another service', async (t) => {

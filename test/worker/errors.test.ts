@@ -68,8 +68,11 @@ t.test('every thrown value is described by a short text that Postgres can store'
 
 t.test('JobFailed keeps its code, message, status and details, and rejects invalid values', async (t) => {
   const error = new JobFailed('too-late', 'It is too late', { status: 410, details: [1] })
-  t.same(describeError(error), { code: 'too-late', message: 'It is too late', status: 410, details: [1] })
-  t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y' })
+  t.same(describeError(error), {
+    ...{ code: 'too-late', message: 'It is too late', public: true },
+    ...{ status: 410, details: [1] },
+  })
+  t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y', public: true })
   t.throws(() => new JobFailed('x', 'y', { status: 500 }), /4xx/)
   for (const code of ['', 'a\0b', 'two words', 'x'.repeat(101)]) t.throws(() => new JobFailed(code, 'y'), /the code/)
   t.throws(() => new RetryAfter(-1), /0 or more/)

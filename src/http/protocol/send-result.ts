@@ -30,8 +30,9 @@ export function sendResult(service: Service, reply: FastifyReply, job: Job): Fas
 function sendJobProblem(service: Service, reply: FastifyReply, job: Job, status: number): FastifyReply {
   const code = job.status === 'failed' ? 'job-failed' : 'operation-canceled'
   const { title } = problems[code]
-  const problem = toProblem({ code, title, message: job.error?.message ?? title, instance: pathOf(reply.request) })
   const monitor = monitorOf(service, reply.request, job)
+  const message = monitor.error?.message ?? title
+  const problem = toProblem({ code, title, message, instance: pathOf(reply.request) })
   return reply
     .code(status)
     .type(problemMediaType)

@@ -81,7 +81,9 @@ t.test(
   'the result URL of a failed job answers 424, or the 4xx of the handler, with the error and the monitor',
   async (t) => {
     const { monitor, result, set } = await setUp(t)
-    await set(`status = 'failed', ended_at = now(), error = '{"code": "too-late", "message": "It is too late"}'`)
+    await set(
+      `status = 'failed', ended_at = now(), error = '{"code": "too-late", "message": "It is too late", "public": true}'`,
+    )
     const status = await get(monitor)
     t.same(status.body.error, { code: 'too-late', message: 'It is too late' })
     const failed = await get(result)
@@ -89,7 +91,7 @@ t.test(
     t.equal(failed.headers.get('content-type'), 'application/problem+json; charset=utf-8')
     t.match(failed.body, { type: '/docs/problems/job-failed', error: status.body.error, job: status.body })
     t.equal(failed.body.status, undefined)
-    await set(`error = '{"code": "too-late", "message": "It is too late", "status": 409}'`)
+    await set(`error = '{"code": "too-late", "message": "It is too late", "public": true, "status": 409}'`)
     t.equal((await get(result)).status, 409)
     t.equal((await get(monitor)).body.error.status, undefined)
   },

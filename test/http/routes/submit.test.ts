@@ -177,7 +177,7 @@ t.test('a replay for a failed job gets 202 with that job', async (t) => {
   const key = { 'idempotency-key': 'k' }
   const { body } = await post(`${url}/notes`, { text: 'x' }, key)
   await database.pool.query(
-    `update accepted.job set status = 'failed', ended_at = now(), error = '{"code": "c", "message": "m"}'`,
+    `update accepted.job set status = 'failed', ended_at = now(), error = '{"code": "c", "message": "m", "public": true}'`,
   )
   const replay = await post(`${url}/notes`, { text: 'x' }, key)
   t.match(replay, { status: 202, body: { id: body.id, status: 'failed' } })

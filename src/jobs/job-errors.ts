@@ -1,0 +1,18 @@
+/**
+ * What clients learn about a job that failed without a `JobFailed`, by the code in `accepted.job.error`. The text in the
+ * table is for operators: it may name hosts, paths or rows. A code that is missing here shows as `handler-error`.
+ */
+export const jobErrors: Readonly<Record<string, string>> = {
+  'attempt-timeout': 'The last attempt exceeded the time limit of its operation',
+  'invalid-payload': 'The payload of the job does not match the schema of its operation',
+  'invalid-result': 'The result of the job does not match the schema of its operation',
+  'worker-crashed': 'Several workers crashed while they ran the job',
+  'worker-lost': 'The worker that ran the job died',
+  'completed-elsewhere': 'Another program marked the job as completed in the queue; the work of the job was not done',
+  'failed-elsewhere': 'Another program marked the job as failed in the queue',
+  'queue-lost': 'The job was deleted from the queue before it could run; send the request again',
+  'address-refused': 'The endpoint has an address that webhooks may not call',
+  'endpoint-refused': 'The endpoint refused the delivery',
+  'endpoint-timeout': 'The endpoint did not answer in time',
+  'endpoint-unreachable': 'The endpoint could not be reached',
+}
