@@ -1,3 +1,5 @@
+import { brand } from './primitives/brand.ts'
+
 /** A request that an operation's `accept` turns into a job. */
 export interface Entry<Input, Params> {
   /** The id of the future job, a UUIDv7. It can also be the id of the row that `accept` inserts. */
@@ -21,21 +23,35 @@ export interface Acceptance<Payload> {
   resource?: string
 }
 
-/** What `accept` returns for an entry that does not become a job. Create it with {@link refuse}. */
+/**
+ * What `accept` returns for an entry that does not become a job. Create it with {@link refuse}. `instanceof` recognises
+ * the refusals of every copy of this package.
+ */
 export class Refusal {
   readonly status: number
   readonly code: string
   readonly message: string
 
+  static {
+    brand(Refusal, 'accepted.Refusal', ({ status, code, message }) => {
+      return isErrorStatus(status) && isText(code) && isText(message)
+    })
+  }
+
   constructor(status: number, code: string, message: string) {
-    if (!(Number.isInteger(status) && status >= 400 && status <= 499)) {
-      throw new TypeError(`refuse: status must be a 4xx, not ${status}`)
-    }
+    if (!isErrorStatus(status)) throw new TypeError(`refuse: status must be a 4xx, not ${status}`)
+    if (!isText(code)) throw new TypeError("refuse: code must be a text like 'todo-not-found'")
+    if (!isText(message)) throw new TypeError('refuse: message must be a sentence for the client')
     this.status = status
     this.code = code
     this.message = message
   }
 }
+
+const isErrorStatus = (status: unknown) =>
+  Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 499
+
+const isText = (text: unknown) => typeof text === 'string' && text !== ''
 
 /**
  * Refuses one entry in `accept`. The request of this entry gets the error. Nothing is stored for the request, and its
@@ -44,7 +60,7 @@ export class Refusal {
  * @param status the HTTP status, 400 to 499
  * @param code an error code for programs, in kebab-case, for example `todo-not-found`
  * @param message a sentence for the client
- * @throws TypeError when the status is not between 400 and 499
+ * @throws TypeError when the status is not between 400 and 499, or when the code or the message is not a text
  */
 export function refuse(status: number, code: string, message: string): Refusal {
   return new Refusal(status, code, message)

@@ -1,14 +1,23 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
+import { brand } from '../src/primitives/brand.ts'
 import { redact } from '../src/primitives/redact.ts'
 
 /**
  * Thrown by a handler to fail the job for good, even if attempts are left. Clients see its code, message and details.
+ * `instanceof` recognises the errors of every copy of this package.
  */
 export class JobFailed extends Error {
   override name = 'JobFailed'
   readonly code: string
   readonly status: number | undefined
   readonly details: readonly unknown[] | undefined
+
+  static {
+    brand(JobFailed, 'accepted.JobFailed', ({ code, message, status, details }) => {
+      const hasText = isErrorCode(code) && typeof message === 'string'
+      return hasText && isErrorStatus(status) && (details === undefined || Array.isArray(details))
+    })
+  }
 
   /**
    * @param code for programs: up to 100 letters, digits, hyphens, underscores, dots or colons
@@ -26,22 +35,29 @@ export class JobFailed extends Error {
     this.code = code
     this.details = options.details
     this.status = options.status
-    if (typeof code !== 'string' || !/^[\w.:-]{1,100}$/.test(code)) {
+    if (!isErrorCode(code)) {
       throw new TypeError('JobFailed: the code must be up to 100 letters, digits, hyphens, underscores, dots or colons')
     }
-    if (this.status !== undefined && !(this.status >= 400 && this.status <= 499)) {
-      throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
-    }
+    if (!isErrorStatus(this.status)) throw new TypeError(`JobFailed: status must be a 4xx, not ${this.status}`)
   }
 }
 
+const isErrorCode = (code: unknown) => typeof code === 'string' && /^[\w.:-]{1,100}$/.test(code)
+
+const isErrorStatus = (status: unknown) =>
+  status === undefined || (Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 499)
+
 /**
  * Thrown by a handler to run the job again later without using up an attempt. If the job's record would expire before
- * that time, the attempt counts as a failed attempt.
+ * that time, the attempt counts as a failed attempt. `instanceof` recognises the errors of every copy of this package.
  */
 export class RetryAfter extends Error {
   override name = 'RetryAfter'
   readonly seconds: number
+
+  static {
+    brand(RetryAfter, 'accepted.RetryAfter', ({ seconds }) => typeof seconds === 'number' && seconds >= 0)
+  }
 
   /** @param seconds the minimum pause before the job runs again; 0 or more */
   constructor(seconds: number) {
@@ -122,7 +138,7 @@ export function describeError(error: unknown): JobErrorColumn {
 
 function textOf(error: unknown): string {
   try {
-    const text = error instanceof Error ? error.message : error
+    const text = error instanceof Error || error instanceof JobFailed ? error.message : error
     if (typeof text === 'string') return text
   } catch {
     // `message` may be a getter that throws.

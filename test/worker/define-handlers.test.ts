@@ -18,6 +18,29 @@ t.test('a worker with a missing or surplus handler does not start', async (t) =>
   )
 })
 
+t.test('a handler may throw the errors of another copy of the package', async (t) => {
+  const copy: typeof import('../../worker/errors.ts') = await import(`../../worker/errors.ts${'?copy'}`)
+  const jobs = await openJobs(t, [say])
+  let hasWaited = false
+  await jobs.work(
+    defineHandlers(operations, {
+      'word.say': {
+        async perform({ payload }) {
+          if (payload.word === 'fail') throw new copy.JobFailed('unsayable', 'It cannot be said')
+          if (!hasWaited) {
+            hasWaited = true
+            throw new copy.RetryAfter(0)
+          }
+        },
+      },
+    }),
+  )
+  const [failed, retried] = [await jobs.add(say, { word: 'fail' }), await jobs.add(say, { word: 'wait' })]
+  t.match(await jobs.ended(failed), { status: 'failed', attempt: 1, error: { code: 'unsayable', public: true } })
+  t.match(await jobs.ended(retried), { status: 'succeeded', attempt: 1 })
+  t.ok(hasWaited)
+})
+
 t.test('an app cannot define a handler for an operation that has the name of the built-in operation', async (t) => {
   const mine = defineOperation({ name: 'webhook.deliver', input: Word })
   t.throws(() => defineHandlers({ mine }, { 'webhook.deliver': { settle: async () => {} } }), TypeError)

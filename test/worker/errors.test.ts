@@ -1,6 +1,9 @@
 import t from 'tap'
 import { describeError, JobFailed, RetryAfter } from '../../worker/errors.ts'
 
+// The query makes Node.js load the module again, as another copy of the package would.
+const copy: typeof import('../../worker/errors.ts') = await import(`../../worker/errors.ts${'?copy'}`)
+
 const shown = (text: string) => describeError(new Error(text)).message
 
 t.test('text that looks like a credential is removed from the message', async (t) => {
@@ -73,7 +76,7 @@ t.test('JobFailed keeps its code, message, status and details, and rejects inval
     ...{ status: 410, details: [1] },
   })
   t.same(describeError(new JobFailed('x', 'y')), { code: 'x', message: 'y', public: true })
-  t.throws(() => new JobFailed('x', 'y', { status: 500 }), /4xx/)
+  for (const status of [500, 404.5]) t.throws(() => new JobFailed('x', 'y', { status }), /4xx/)
   for (const code of ['', 'a\0b', 'two words', 'x'.repeat(101)]) t.throws(() => new JobFailed(code, 'y'), /the code/)
   t.throws(() => new RetryAfter(-1), /0 or more/)
 })
@@ -89,4 +92,45 @@ t.test('the details of a JobFailed are converted to values that jsonb can store'
   const circular: unknown[] = []
   circular.push(circular)
   t.same(describeError(new JobFailed('x', 'y', { details: circular })).details, [])
+})
+t.test('JobFailed and RetryAfter of another copy of the package are recognised', async (t) => {
+  t.not(copy.JobFailed, JobFailed)
+  const failed = new copy.JobFailed('too-late', 'It is too late', { status: 410 })
+  t.ok(failed instanceof JobFailed)
+  t.same(describeError(failed), { code: 'too-late', message: 'It is too late', public: true, status: 410 })
+  t.ok(new copy.RetryAfter(5) instanceof RetryAfter)
+  t.notOk(failed instanceof RetryAfter)
+  t.notOk(new copy.RetryAfter(5) instanceof JobFailed)
+})
+
+t.test("instanceof also works for an app's own subclass", async (t) => {
+  class TooLate extends JobFailed {}
+  t.ok(new TooLate('too-late', 'x') instanceof TooLate)
+  t.ok(new TooLate('too-late', 'x') instanceof JobFailed)
+  t.notOk(new JobFailed('too-late', 'x') instanceof TooLate)
+})
+
+t.test('a value that only looks like a JobFailed or a RetryAfter is not taken for one', async (t) => {
+  const brand = Symbol.for('accepted.JobFailed')
+  const valid = { [brand]: true, code: 'x', message: 'y' }
+  t.ok(valid instanceof JobFailed)
+  for (const forged of [
+    ...[{ [brand]: true }, { ...valid, [brand]: 1 }, { ...valid, code: 'two words' }, { ...valid, message: 7 }],
+    ...[
+      { ...valid, status: 200 },
+      { ...valid, status: '404' },
+      { ...valid, details: 'x' },
+    ],
+    Object.defineProperty({ [brand]: true, message: 'y' }, 'code', {
+      get() {
+        throw new Error('not readable')
+      },
+    }),
+  ]) {
+    t.notOk(forged instanceof JobFailed)
+    t.equal(describeError(forged).public, undefined)
+  }
+  for (const seconds of [undefined, -1, '5', Number.NaN]) {
+    t.notOk({ [Symbol.for('accepted.RetryAfter')]: true, seconds } instanceof RetryAfter)
+  }
 })
