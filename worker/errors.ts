@@ -1,5 +1,6 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { brand } from '../src/primitives/brand.ts'
+import { isSecretName } from '../src/primitives/credentials.ts'
 import { redact } from '../src/primitives/redact.ts'
 
 /**
@@ -151,7 +152,11 @@ const storable = (text: string) => text.replaceAll('\0', '').toWellFormed()
 
 function storableDetails(details: readonly unknown[]): readonly unknown[] {
   try {
-    const text = JSON.stringify(details, (_name, value) => (typeof value === 'bigint' ? `${value}` : value))
+    const text = JSON.stringify(details, (name, value) => {
+      if (typeof value === 'bigint') return `${value}`
+      if (typeof value !== 'string') return value
+      return isSecretName(name) ? '***' : redact(value.replaceAll('\0', ''))
+    })
     return JSON.parse(text.replace(/\\(\\|u0000|ud[89a-f]..)/g, (found) => (found === '\\\\' ? found : '')))
   } catch {
     return []

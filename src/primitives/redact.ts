@@ -1,26 +1,18 @@
-// Matches a name such as `api_key` or `db_password`, and the `=` or `:` before its value.
-const secretName = /\b([\w-]*(?:password|passwd|pwd|secret|token|api[-_]?key)[\w-]*)(\\*["']?\s*[=:]\s*)/
-// Matches a word or a quoted string. The quotes may be escaped, and the closing quote may be missing.
-const secretValue = /(?:(?<quote>\\*["'])(?:(?!\k<quote>)(?:\\.|[^\\]))*(?:\k<quote>|$)|\S+)/
+import { findCredential } from './credentials.ts'
 
-const credentials: readonly [RegExp, string][] = [
-  [/([a-z][a-z0-9+.-]*:\/\/)[^\s/]*@/gi, '$1***@'],
-  // Redacts the whole header, because there are many schemes, and some schemes have several parts.
-  [/(authorization\\*["']?\s*[=:]\s*)[^\n]*/gi, '$1***'],
-  [/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 ***'],
-  [new RegExp(secretName.source + secretValue.source, 'gi'), '$1$2***'],
-]
-
-/**
- * Maximum length of a text, in characters. A longer text is cut before matching, because the patterns take more than
- * linear time.
- */
+/** Maximum length of a text, in characters. A longer text is cut. */
 const maxTextLength = 4_000
 
 /** Cuts a text after 4,000 characters, and replaces the credentials in it with `***`. */
 export function redact(text: string): string {
   const start = text.slice(0, maxTextLength)
-  return credentials.reduce((redacted, [pattern, replacement]) => redacted.replace(pattern, replacement), start)
+  let redacted = ''
+  let end = 0
+  for (let found = findCredential(start, 0); found; found = findCredential(start, end)) {
+    redacted += `${start.slice(end, found.start)}***`
+    end = found.end
+  }
+  return redacted + start.slice(end)
 }
 
 /** An error as it is logged. */

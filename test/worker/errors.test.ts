@@ -93,6 +93,15 @@ t.test('the details of a JobFailed are converted to values that jsonb can store'
   circular.push(circular)
   t.same(describeError(new JobFailed('x', 'y', { details: circular })).details, [])
 })
+
+t.test('credentials are removed from the details of a JobFailed', async (t) => {
+  const details = [{ password: 's3cr3t', url: 'postgres://ann:s3cr3t@db/x', user: 'ann', tries: 3 }, 'token=s3cr3t']
+  t.same(describeError(new JobFailed('x', 'y', { details })).details, [
+    { password: '***', url: 'postgres://***@db/x', user: 'ann', tries: 3 },
+    'token=***',
+  ])
+})
+
 t.test('JobFailed and RetryAfter of another copy of the package are recognised', async (t) => {
   t.not(copy.JobFailed, JobFailed)
   const failed = new copy.JobFailed('too-late', 'It is too late', { status: 410 })
