@@ -8,10 +8,37 @@ import { BlockList, isIP } from 'node:net'
 export function parseNetworks(networks: readonly string[]): BlockList {
   const list = new BlockList()
   for (const network of networks) {
-    const [, address = '', prefix] = network.trim().match(/^([^/]+)(?:\/(\d{1,3}))?$/) ?? []
+    const [, address = '', prefix] = network.trim().match(/^([^/%]+)(?:\/(\d{1,3}))?$/) ?? []
     const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] as number
     if (Number(prefix ?? 0) > bits) throw new TypeError(`'${network}' is neither an IP address nor a network`)
     list.addSubnet(address, Number(prefix ?? bits), bits === 32 ? 'ipv4' : 'ipv6')
   }
   return list
+}
+
+/** Returns whether a list contains an IP address. The zone of an IPv6 address (`%eth0`) is ignored. */
+export function includesAddress(list: BlockList, address: string): boolean {
+  const [plain = ''] = address.split('%')
+  const version = isIP(plain)
+  return version !== 0 && list.check(plain, version === 6 ? 'ipv6' : 'ipv4')
+}
+
+// IANA IPv4 Special-Purpose Address Registry, and multicast.
+const specialIpv4 = parseNetworks([
+  ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24'],
+  ...['192.0.2.0/24', '192.31.196.0/24', '192.52.193.0/24', '192.88.99.0/24', '192.168.0.0/16', '192.175.48.0/24'],
+  ...['198.18.0.0/15', '198.51.100.0/24', '203.0.113.0/24', '224.0.0.0/4', '240.0.0.0/4'],
+])
+
+// Addresses outside of this network are not public, among them those that contain an IPv4 address: IPv4-mapped
+// (::ffff:0:0/96), IPv4-compatible (::/96) and NAT64 (64:ff9b::/96, 64:ff9b:1::/48).
+const globalUnicastIpv6 = parseNetworks(['2000::/3'])
+// IANA IPv6 Special-Purpose Address Registry: protocol assignments such as Teredo, documentation, 6to4 and AS112.
+const specialIpv6 = parseNetworks(['2001::/23', '2001:db8::/32', '2002::/16', '2620:4f:8000::/48', '3fff::/20'])
+
+/** Returns whether a text is an IP address that belongs to a host on the public internet. */
+export function isPublicAddress(address: string): boolean {
+  const [plain = ''] = address.split('%')
+  if (isIP(plain) === 4) return !specialIpv4.check(plain, 'ipv4')
+  return isIP(plain) === 6 && globalUnicastIpv6.check(plain, 'ipv6') && !specialIpv6.check(plain, 'ipv6')
 }

@@ -324,6 +324,10 @@ t.test(
       '172.16.0.1',
       '169.254.169.254',
       '0.0.0.0',
+      '[::127.0.0.1]',
+      '[64:ff9b::7f00:1]',
+      '2130706433',
+      'localhost.',
     ]
     for (const host of hosts) {
       await strict.as('ops').post('/webhooks', { url: `http://${host}:${port}/hook` })

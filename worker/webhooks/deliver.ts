@@ -10,7 +10,7 @@ import type { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type DeliveryTarget, disableEndpoint, findDeliveryTarget } from '../../src/jobs/webhook-endpoint.ts'
 import { AttemptFailed, JobFailed } from '../errors.ts'
 import type { PerformHandler, PerformingJob } from '../handlers.ts'
-import { post, postTimeoutMs } from './post.ts'
+import { AddressRefused, post, postTimeoutMs } from './post.ts'
 
 export interface DeliveryOptions {
   db: Kysely<Tables>
@@ -94,9 +94,7 @@ function describe(error: Error): [code: string, message: string] {
   if (error.name === 'AbortError') {
     return ['endpoint-timeout', `The endpoint did not answer within ${postTimeoutMs / 1000} s`]
   }
-  if (/ is not allowed\. Because/.test(error.message)) {
-    return ['address-refused', 'The endpoint has a private address that WEBHOOK_ALLOW does not contain']
-  }
+  if (error instanceof AddressRefused) return ['address-refused', error.message]
   // When a host has several addresses and none of them can be reached, the error has no message.
   return ['endpoint-unreachable', error.message || `${errorCode(error)}`]
 }

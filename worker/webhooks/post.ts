@@ -1,8 +1,8 @@
 import { lookup } from 'node:dns'
 import http, { type IncomingHttpHeaders } from 'node:http'
 import https from 'node:https'
-import { type BlockList, isIP, isIPv6, type LookupFunction } from 'node:net'
-import { RequestFilteringHttpAgent, RequestFilteringHttpsAgent } from 'request-filtering-agent'
+import { type BlockList, isIP, type LookupFunction } from 'node:net'
+import { includesAddress, isPublicAddress } from '../../src/primitives/networks.ts'
 
 /** How long a request may take, from the DNS lookup to the end of the response. */
 export const postTimeoutMs = 15_000
@@ -29,7 +29,8 @@ export interface PostResponse {
  * public nor in `allow`. It checks the resolved address, so the host name and the notation do not matter. It does not
  * follow redirects.
  *
- * @throws Error when the address is refused or there is no response
+ * @throws AddressRefused
+ * @throws Error when there is no response
  */
 export function post({ url, headers, body, allow, signal }: PostRequest): Promise<PostResponse> {
   const { protocol, hostname } = new URL(url)
@@ -57,23 +58,29 @@ export function post({ url, headers, body, allow, signal }: PostRequest): Promis
   })
 }
 
+/** Thrown when an endpoint has an address that is neither public nor allowed. */
+export class AddressRefused extends Error {
+  override name = 'AddressRefused'
+
+  constructor() {
+    super('The endpoint has a private address that WEBHOOK_ALLOW does not contain')
+  }
+}
+
 /**
  * Makes the request options that refuse private addresses. Each request gets its own agent, so that a socket that was
- * allowed for one endpoint is never used for another endpoint. The agent gets single addresses instead of networks,
- * because it prints a warning when it compares an IPv4 address with an IPv6 network, or the reverse.
+ * allowed for one endpoint is never used for another endpoint.
  */
 function filterAddresses(protocol: string, host: string, allow: BlockList) {
-  const allowIPAddressList: string[] = []
-  const allowIfListed = (address: string) => {
-    if (allow.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')) allowIPAddressList.push(address)
-  }
-  if (isIP(host)) allowIfListed(host)
+  const isAllowed = (address: string) => isPublicAddress(address) || includesAddress(allow, address)
+  // Node does not look up a host that is an IP address.
+  if (isIP(host) && !isAllowed(host)) throw new AddressRefused()
   const filteringLookup: LookupFunction = (hostname, options, done) =>
-    lookup(hostname, options, (error, found, family) => {
-      if (typeof found === 'string') allowIfListed(found)
-      else for (const { address } of found ?? []) allowIfListed(address)
-      done(error, found, family)
+    // With a trailing dot, some systems do not find the names in their hosts file, such as localhost.
+    lookup(hostname.replace(/\.$/, ''), options, (error, found, family) => {
+      const addresses = typeof found === 'string' ? [found] : (found ?? []).map(({ address }) => address)
+      done(error ?? (addresses.every(isAllowed) ? null : new AddressRefused()), found, family)
     })
-  const Agent = protocol === 'https:' ? RequestFilteringHttpsAgent : RequestFilteringHttpAgent
-  return { agent: new Agent({ keepAlive: false, allowIPAddressList }), lookup: filteringLookup }
+  const { Agent } = protocol === 'https:' ? https : http
+  return { agent: new Agent({ keepAlive: false }), lookup: filteringLookup }
 }
