@@ -6,9 +6,9 @@ import { startWorker } from './worker-command.ts'
 /** Runs `accepted api`: serves requests until the process must stop. Requests in progress are still answered. */
 export async function apiCommand(options: { config?: string; withWorker?: boolean }): Promise<void> {
   const settings = readSettings()
-  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   const url = requireDatabaseUrl(settings)
   const config = await loadConfig(options.config)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   const app = await createApiServer(config, settings, url)
   let worker: Awaited<ReturnType<typeof startWorker>> | undefined
   try {

@@ -5,6 +5,7 @@ import { EmbeddedPostgresError } from '../embedded-postgres/embedded-postgres-er
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded-postgres/server.ts'
 import { assertPortsFree } from './assert-ports-free.ts'
 import { type DevProcess, startDevProcess } from './dev-process.ts'
+import { stopExitingOnSignal } from './exit-on-signal.ts'
 import { localUrl } from './local-url.ts'
 
 /**
@@ -28,7 +29,7 @@ export async function devCommand(options: { config?: string; inProcess?: boolean
   const { path: config } = await loadConfig(options.config)
   const stop = listenForStop()
   await assertPortsFree(settings)
-  const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, stop.requested)
+  const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, stop)
   const processes: DevProcess[] = []
   const ending = new AbortController()
   const start = (name: string, ...more: string[]) => {
@@ -106,6 +107,7 @@ function listenForStop(): StopSignals {
     requested.abort()
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+  stopExitingOnSignal()
   // If the terminal is closed, writing fails. Ignores this error, because the processes must still be stopped.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   const promise = new Promise<undefined>((resolve) => {
@@ -115,15 +117,22 @@ function listenForStop(): StopSignals {
 }
 
 /** @returns undefined if a stop signal interrupted the start of Postgres */
-async function startPostgres(settings: Settings, stopRequested: AbortSignal): Promise<EmbeddedPostgres | undefined> {
+async function startPostgres(
+  settings: Settings,
+  { requested, forced }: StopSignals,
+): Promise<EmbeddedPostgres | undefined> {
   printStep('Postgres')
+  // The next start takes over what this start leaves behind.
+  const exitNow = () => process.exit(1)
+  forced.addEventListener('abort', exitNow)
   try {
     return await startEmbeddedPostgres({ dataDir: settings.DATA_DIR })
   } catch (error) {
     // Ctrl-C also ends a Postgres program that is still in this process group. This is not an error.
-    if (stopRequested.aborted && error instanceof EmbeddedPostgresError && error.code === 'interrupted')
-      return undefined
+    if (requested.aborted && error instanceof EmbeddedPostgresError && error.code === 'interrupted') return undefined
     throw error
+  } finally {
+    forced.removeEventListener('abort', exitNow)
   }
 }
 

@@ -1,141 +1,16 @@
 #!/usr/bin/env node
-import { Command, Option } from 'commander'
-import { eventTypes } from '../jobs/webhook-endpoint.ts'
-import { apiCommand } from './api-command.ts'
-import { formatError } from './format-error.ts'
-import { listJobsCommand, redriveJobsCommand } from './job-commands.ts'
-import { addKeyCommand, listKeysCommand, revokeKeyCommand } from './key-commands.ts'
-import { migrateCommand } from './migrate-command.ts'
-import {
-  addWebhookCommand,
-  listWebhooksCommand,
-  removeWebhookCommand,
-  rotateWebhookCommand,
-} from './webhook-commands.ts'
-import { workerCommand } from './worker-command.ts'
+// This file has no static imports except one without dependencies, so that it runs in old versions of Node.js too, and
+// handles signals before it loads anything.
+import { exitOnSignal } from './exit-on-signal.ts'
 
-const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
-const jsonOption = () => new Option('--json', 'Print JSON')
-const parseNames = (list: string) => list.split(',').map((name) => name.trim())
-const nameListOption = (flags: string, description: string) => new Option(flags, description).argParser(parseNames)
+const minNodeVersion = 24
 
-const oneProcessWarning =
-  'not recommended: a handler that blocks the event loop delays every request, and a crash stops API and worker'
-
-const program = new Command('accepted')
-  .description(
-    'Postgres-native job system for HTTP APIs. Settings are environment variables, such as DATABASE_URL and PORT.',
+exitOnSignal()
+if (Number.parseInt(process.versions.node, 10) < minNodeVersion) {
+  console.error(
+    `error: accepted needs Node.js ${minNodeVersion}; this is ${process.versions.node}. Install Node.js ` +
+      `${minNodeVersion} or later from https://nodejs.org.`,
   )
-  .helpOption('-h, --help', 'Show help')
-  .helpCommand('help [command]', 'Show help for a command')
-
-program
-  .command('dev')
-  .description('Run everything for development: migrations, API, worker, and Postgres if DATABASE_URL is not set')
-  .addOption(configOption())
-  .option('--in-process', `Run API and worker in one process (${oneProcessWarning})`)
-  .action(async (options) => {
-    // Imported only here, because the other commands need no embedded Postgres.
-    const { devCommand } = await import('./dev-command.ts')
-    process.exitCode = await devCommand(options, process.argv[1] as string)
-  })
-
-program
-  .command('api')
-  .description('Serve the HTTP API')
-  .addOption(configOption())
-  .option('--with-worker', `Also run a worker in this process (${oneProcessWarning})`)
-  .action(apiCommand)
-
-program
-  .command('worker')
-  .description('Claim and run jobs')
-  .addOption(configOption())
-  .addOption(
-    nameListOption('--operations <names>', 'Claim only jobs of these operations, separated by commas (default: all)'),
-  )
-  .action(workerCommand)
-
-program
-  .command('migrate')
-  .description('Apply all pending migrations: first of the queue, then of Accepted, then of the app')
-  .addOption(configOption())
-  .addOption(jsonOption())
-  .action(migrateCommand)
-
-const keys = program
-  .command('keys')
-  .description('Manage API keys; while no key exists, all requests have the principal anonymous')
-keys
-  .command('add <name>')
-  .description('Create an API key and print it; the key cannot be shown again')
-  .option('--principal <name>', 'Principal of the requests with this key (default: the name of the key)')
-  .option('--admin', 'Give the key the scope admin, which is needed to manage webhook endpoints')
-  .addOption(jsonOption())
-  .action(addKeyCommand)
-keys.command('list').description('List API keys, without their secrets').addOption(jsonOption()).action(listKeysCommand)
-keys.command('revoke <id>').description('Revoke an API key').addOption(jsonOption()).action(revokeKeyCommand)
-
-const jobs = program.command('jobs').description('List jobs, and redrive failed jobs')
-jobs
-  .command('list')
-  .description('List the jobs of all principals, newest first')
-  .option('--status <status>', 'Only jobs with this status: queued, running, succeeded, failed or canceled')
-  .option('--operation <name>', 'Only jobs of this operation')
-  .option('--limit <n>', 'Maximum number of jobs (default: 20)')
-  .addOption(jsonOption())
-  .action(listJobsCommand)
-jobs
-  .command('redrive')
-  .description('Run failed jobs again, as new jobs; jobs that already have a retry are skipped')
-  .addOption(configOption())
-  .option('--operation <name>', 'Only jobs of this operation')
-  .option('--since <time>', 'Only jobs that failed in this period (24h, 30m) or since this time (2027-02-14T12:00:00Z)')
-  .option('--error <code>', 'Only jobs with this error code')
-  .option('--limit <n>', 'Maximum number of new jobs; the oldest failed jobs come first (default: unlimited)')
-  .option('--dry-run', 'Only count the failed jobs, and do not run them again')
-  .addOption(jsonOption())
-  .action(redriveJobsCommand)
-
-const webhooks = program.command('webhooks').description('Manage webhook endpoints, which are notified when jobs end')
-webhooks
-  .command('add <url>')
-  .description('Register an endpoint and print its signing secret; the secret cannot be shown again')
-  .addOption(configOption())
-  .addOption(
-    nameListOption(
-      '--events <types>',
-      `Send only these events, separated by commas (default: ${eventTypes.join(',')})`,
-    ),
-  )
-  .addOption(
-    nameListOption('--operations <names>', 'Send only events of these operations, separated by commas (default: all)'),
-  )
-  .addOption(jsonOption())
-  .action(addWebhookCommand)
-webhooks
-  .command('list')
-  .description('List webhook endpoints, without their secrets')
-  .addOption(jsonOption())
-  .action(listWebhooksCommand)
-webhooks
-  .command('rotate <id>')
-  .description(
-    'Replace the signing secret of an endpoint; for 24 hours, deliveries are also signed with the previous secret',
-  )
-  .addOption(jsonOption())
-  .action(rotateWebhookCommand)
-webhooks
-  .command('remove <id>')
-  .description('Remove an endpoint; its pending deliveries fail')
-  .addOption(jsonOption())
-  .action(removeWebhookCommand)
-
-try {
-  await program.parseAsync()
-} catch (error) {
-  console.error(`error: ${formatError(error)}`)
-  process.exitCode = 1
+  process.exit(1)
 }
-// A connection or timer that the app left open must not keep the process alive.
-process.exit()
+await import('./program.ts')

@@ -1,4 +1,5 @@
 import { exitGraceSeconds } from '../config.ts'
+import { stopExitingOnSignal } from './exit-on-signal.ts'
 
 /**
  * A second signal ends the process immediately, but only if more than this time has passed since the first signal. One
@@ -9,7 +10,7 @@ const minExitDelayMs = 100
 /**
  * Resolves when the process must stop: on SIGINT or SIGTERM, or when the IPC channel to the parent process closes.
  * After that, a second signal ends the process with exit code 1. If the process still runs 5 seconds after the grace
- * period, it also exits with code 1.
+ * period, it also exits with code 1. Call it when there is something to stop; until then, a signal ends the process.
  *
  * @param graceSeconds how long running requests and jobs may continue
  */
@@ -27,6 +28,7 @@ export function waitForShutdown(graceSeconds: number): Promise<void> {
     }
     process.on('SIGINT', onSignal)
     process.on('SIGTERM', onSignal)
+    stopExitingOnSignal()
     // A closed IPC channel does not count as the first signal.
     process.once('disconnect', beginShutdown)
   })

@@ -17,9 +17,10 @@ import { handleUncaughtErrors } from './uncaught-errors.ts'
 /** Runs `accepted worker`: claims jobs until the process must stop. Then finishes or releases the running jobs. */
 export async function workerCommand(options: { config?: string; operations?: string[] }): Promise<void> {
   const settings = readSettings()
-  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   requireDatabaseUrl(settings)
-  const running = await startWorker(await loadConfig(options.config), settings, options.operations)
+  const config = await loadConfig(options.config)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
+  const running = await startWorker(config, settings, options.operations)
   await shutdown
   await running.stop()
 }

