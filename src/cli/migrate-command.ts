@@ -1,21 +1,41 @@
 import { loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
-import { migrate } from '../migrate/migrate.ts'
+import { migrate, printMigration } from '../migrate/migrate.ts'
 import type { OutputOptions } from './output-options.ts'
 
-/** Runs `accepted migrate`: applies the pending migrations and prints their names. */
-export async function migrateCommand(options: OutputOptions & { config?: string }): Promise<void> {
+interface MigrateCommandOptions extends OutputOptions {
+  config?: string
+  dryRun?: boolean
+}
+
+/**
+ * Runs `accepted migrate`: applies the pending migrations and prints the name of each one that is committed. With
+ * `--dry-run`, prints their SQL instead.
+ */
+export async function migrateCommand(options: MigrateCommandOptions): Promise<void> {
   const settings = readSettings()
   const url = requireDatabaseUrl(settings)
   const { migrations } = await loadConfig(options.config)
+  const database = { url: settings.DATABASE_LISTEN_URL ?? url, ...(migrations && { appMigrations: migrations }) }
+  if (options.dryRun) {
+    const sql = await printMigration(database)
+    console.log(options.json ? JSON.stringify({ sql }) : sql || '-- The database is already up to date.')
+    return
+  }
   const applied: string[] = []
-  await migrate({
-    url: settings.DATABASE_LISTEN_URL ?? url,
-    ...(migrations && { appMigrations: migrations }),
-    onStep: ({ source, name }) => {
-      applied.push(name)
-      if (!options.json) console.log(`${source === 'app' ? 'app     ' : 'accepted'} ${name}`)
-    },
-  })
-  if (options.json) console.log(JSON.stringify({ migrations: applied }))
-  else console.log(applied.length > 0 ? 'The database is up to date.' : 'The database is already up to date.')
+  try {
+    await migrate({
+      ...database,
+      onStep: ({ source, name }) => {
+        applied.push(name)
+        if (!options.json) console.log(`${source === 'app' ? 'app     ' : 'accepted'} ${name}`)
+      },
+      // Standard output is for the migrations.
+      onWait: (holder) => console.error(`Waiting for another migration, in the session with process id ${holder}…`),
+    })
+  } finally {
+    // Also after a failure: the migrations before it are committed.
+    if (options.json) console.log(JSON.stringify({ migrations: applied }))
+  }
+  if (options.json) return
+  console.log(applied.length > 0 ? 'The database is up to date.' : 'The database is already up to date.')
 }

@@ -67,6 +67,7 @@ program
   .command('migrate')
   .description('Apply all pending migrations: first of the queue, then of Accepted, then of the app')
   .addOption(configOption())
+  .option('--dry-run', 'Only print the SQL of the pending migrations, for psql, and change nothing')
   .addOption(jsonOption())
   .action(migrateCommand)
 

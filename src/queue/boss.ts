@@ -1,5 +1,4 @@
-import type pg from 'pg'
-import { type Db, fromKysely, getConstructionPlans, PgBoss, type Queue } from 'pg-boss'
+import { type Db, fromKysely, PgBoss, type Queue } from 'pg-boss'
 import type { Database } from '../db/database.ts'
 import { markPostgresError } from '../db/postgres-error.ts'
 import { retryOnContention } from '../db/transaction-retry.ts'
@@ -65,25 +64,6 @@ export async function startBoss(database: Database, options: BossOptions): Promi
  */
 const toError = (error: Error): Error =>
   error instanceof Error ? error : markPostgresError(Object.assign(new Error(), error))
-
-/** Installs or upgrades pg-boss's schema from its published plans. The caller must hold the migration lock. */
-export async function migrateBoss(client: pg.Client): Promise<void> {
-  const { rows } = await client.query("select to_regclass($1 || '.version') is not null as installed", [queueSchema])
-  if (!rows[0].installed) {
-    // The plans contain their own BEGIN and COMMIT.
-    await client.query(getConstructionPlans(queueSchema))
-    return
-  }
-  const boss = new PgBoss({
-    db: { executeSql: (text, values) => client.query(text, values) },
-    schema: queueSchema,
-    migrate: true,
-    schedule: false,
-    supervise: false,
-  })
-  await boss.start()
-  await boss.stop()
-}
 
 function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
   const { retry } = operation

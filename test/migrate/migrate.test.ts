@@ -1,24 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import pg from 'pg'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { type MigrationStep, migrate } from '../../src/migrate/migrate.ts'
-import { createDatabase } from '../support/database.ts'
-
-async function query(t: Test, url: string) {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  t.teardown(() => client.end())
-  return async (text: string) => (await client.query(text)).rows
-}
-
-async function migrationsDirectory(t: Test, files: Record<string, string>): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'accepted-migrations-'))
-  t.teardown(() => rm(directory, { recursive: true }))
-  for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text)
-  return directory
-}
+import { createDatabase, findBlockedBackends, queryOnce } from '../support/database.ts'
+import { until } from '../support/until.ts'
+import { messageOf, migrationsDirectory, openSession, runMigrate } from './support.ts'
 
 t.test('concurrent runs on an empty database all succeed, and each migration runs once', async (t) => {
   const url = await createDatabase(t, { empty: true })
@@ -30,27 +16,139 @@ t.test('concurrent runs on an empty database all succeed, and each migration run
     { source: 'accepted', name: '0001_accepted' },
     { source: 'app', name: '0001_first' },
   ])
-  const rows = await query(t, url)
-  t.same(await rows('select version > 0 as installed from accepted_queue.version'), [{ installed: true }])
-  t.same(await rows("select to_regclass('public.only_once') is not null as there"), [{ there: true }])
+  const query = await openSession(t, url)
+  t.same(await query('select version > 0 as installed from accepted_queue.version'), [{ installed: true }])
+  t.same(await query("select to_regclass('public.only_once') is not null as there"), [{ there: true }])
+  t.same(await query('select name from accepted.app_migration'), [{ name: '0001_first' }])
 })
 
-t.test('a failed migration is rolled back, and the error names it; the corrected file can run', async (t) => {
+t.test('a failed migration is rolled back; the ones before it stay applied, and only those are reported', async (t) => {
+  const url = await createDatabase(t, { empty: true })
+  const appMigrations = await migrationsDirectory(t, {
+    '0001_todos.sql': 'create table first (id integer);',
+    '0002_broken.sql': 'create table half (id integer); select no_such_function();',
+    '0003_last.sql': 'create table last (id integer);',
+  })
+  const reported: string[] = []
+  const failed = migrate({ url, appMigrations, onStep: ({ name }) => reported.push(name) })
+  t.match(await messageOf(failed), /0002_broken\.sql failed: .*no_such_function/)
+  t.same(reported, ['0001_accepted', '0001_todos'])
+  const query = await openSession(t, url)
+  const tables = () =>
+    query("select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1")
+  t.same(await tables(), [{ relname: 'first' }])
+  await writeFile(join(appMigrations, '0002_broken.sql'), 'create table whole (id integer);')
+  t.same(await runMigrate({ url, appMigrations }), ['0002_broken', '0003_last'])
+  t.same(await tables(), [{ relname: 'first' }, { relname: 'last' }, { relname: 'whole' }])
+})
+
+t.test('the error of a migration names the file, the line and the column', async (t) => {
+  const url = await createDatabase(t)
+  for (const [text, place] of [
+    // Postgres gives the position of these errors.
+    ['create table a (id integer);\n\nselect\n  no_such_function();', 'line 4, column 3'],
+    ["-- Smörgås 🍰\nselect 1;\nselect 1 '🍰';\n", 'line 3, column 10'],
+    ["select 'ü🍰', missing", 'line 1, column 14'],
+    // Postgres gives no position for these. The statement starts here.
+    ['create table b (id integer);\n\n-- again\ncreate table b (id integer);', 'line 4, column 1'],
+    ['create table c (id integer check (id > 0));\ninsert into c values (1);\ninsert into c values (-1);', 'line 3'],
+    [
+      "do $$\nbegin\n  raise exception 'no;\nnot this';\nend $$;",
+      'line 1, column 1. PL/pgSQL function inline_code_block line 3',
+    ],
+  ] as const) {
+    const appMigrations = await migrationsDirectory(t, { '0001_todos.sql': '', '0002_broken.sql': text })
+    await queryOnce(url, 'delete from accepted.app_migration')
+    const message = await messageOf(migrate({ url, appMigrations }))
+    t.match(message, `Migration ${join(appMigrations, '0002_broken.sql')} failed: `)
+    t.match(message, `, at ${place}`)
+    t.notMatch(message, '\n')
+  }
+})
+
+t.test(
+  'a file without a transaction runs statement by statement; after an error, it runs again as a whole',
+  async (t) => {
+    const url = await createDatabase(t)
+    const appMigrations = await migrationsDirectory(t, {
+      '0001_todos.sql': 'create table thing (id integer); insert into thing values (1), (1)',
+      '0002_index.sql': `
+-- Adds indexes while the app runs.
+-- accepted: no transaction
+create index concurrently if not exists thing_id_idx on thing (id); -- first
+create unique index concurrently thing_id_key on thing (id)`,
+    })
+    await queryOnce(url, 'delete from accepted.app_migration')
+    const message = await messageOf(migrate({ url, appMigrations }))
+    t.match(message, /0002_index\.sql failed: .*thing_id_key.*, at line 5, column 1\..*without a transaction/)
+    const query = await openSession(t, url)
+    t.same(await query("select indisvalid from pg_index where indexrelid = to_regclass('thing_id_idx')"), [
+      { indisvalid: true },
+    ])
+    await query('drop index thing_id_key')
+    await query('truncate thing')
+    t.same(await runMigrate({ url, appMigrations }), ['0002_index'])
+    t.same(await query("select indisvalid from pg_index where indexrelid = to_regclass('thing_id_key')"), [
+      { indisvalid: true },
+    ])
+  },
+)
+
+t.test('an index that is built concurrently does not wait for another migration that waits for its turn', async (t) => {
   const url = await createDatabase(t)
   const appMigrations = await migrationsDirectory(t, {
-    '0001_todos.sql': 'select 1;',
-    '0002_broken.sql': 'create table half (id integer); select no_such_function();',
+    '0001_todos.sql': 'create table thing (id integer);',
+    '0002_index.sql': '-- accepted: no transaction\ncreate index concurrently thing_id_idx on thing (id);',
   })
-  await t.rejects(migrate({ url, appMigrations }), { message: /0002_broken\.sql failed: .*no_such_function/ })
-  const rows = await query(t, url)
-  t.same(await rows("select to_regclass('public.half') as half"), [{ half: null }])
-  await writeFile(join(appMigrations, '0002_broken.sql'), 'create table whole (id integer);')
+  await queryOnce(url, 'delete from accepted.app_migration')
+  await runMigrate({
+    url,
+    appMigrations: await migrationsDirectory(t, { '0001_todos.sql': 'create table thing (id integer);' }),
+  })
+  const writer = await openSession(t, url)
+  const observer = await openSession(t, url)
+  await writer('begin')
+  await writer('insert into thing values (1)')
+  const first = runMigrate({ url, appMigrations })
+  await until(async () => (await findBlockedBackends(observer, 'create index concurrently%')).length > 0)
+  const waiting = Promise.withResolvers<string>()
+  const second = runMigrate({ url, appMigrations, onWait: waiting.resolve })
+  const [migrating] = await findBlockedBackends(observer, 'create index concurrently%')
+  t.equal(await waiting.promise, String(migrating))
+  await writer('commit')
+  t.same(await Promise.all([first, second]), [['0002_index'], []])
+})
+
+t.test('each file starts with the settings of its role, whatever the file before it has set', async (t) => {
+  const url = await createDatabase(t)
+  await queryOnce(url, 'delete from accepted.app_migration')
+  const appMigrations = await migrationsDirectory(t, {
+    '0001_dump.sql': `
+      select pg_catalog.set_config('search_path', '', false);
+      set standard_conforming_strings = off;
+      set statement_timeout = '1ms';
+      set role pg_monitor;`,
+    '0002_next.sql': String.raw`create table path as select 'C:\temp' as text, current_user as role from pg_sleep(0.05);`,
+  })
   await migrate({ url, appMigrations })
-  t.same(await rows("select to_regclass('public.whole') is not null as whole"), [{ whole: true }])
+  const query = await openSession(t, url)
+  t.same(await query('select text, role = session_user as is_own from public.path'), [
+    { text: String.raw`C:\temp`, is_own: true },
+  ])
 })
 
 t.test('files that are not migrations are ignored', async (t) => {
   const url = await createDatabase(t)
   const appMigrations = await migrationsDirectory(t, { '0001_todos.sql': '', 'notes.sql': 'nonsense', 'README.md': '' })
-  await t.resolves(migrate({ url, appMigrations }))
+  await queryOnce(url, 'delete from accepted.app_migration')
+  t.same(await runMigrate({ url, appMigrations }), ['0001_todos'])
+})
+
+t.test('a byte order mark and the line ends of Windows make no difference', async (t) => {
+  const url = await createDatabase(t)
+  await queryOnce(url, 'delete from accepted.app_migration')
+  const withMark = await migrationsDirectory(t, { '0001_todos.sql': '\uFEFFcreate table thing\r\n(id integer);\r\n' })
+  const without = await migrationsDirectory(t, { '0001_todos.sql': 'create table thing\n(id integer);\n' })
+  t.same(await runMigrate({ url, appMigrations: withMark }), ['0001_todos'])
+  t.same(await runMigrate({ url, appMigrations: without }), [])
 })

@@ -91,7 +91,7 @@ function lowerCase(text: string): string {
 
 const ours = "'accepted'::regnamespace"
 
-/** A condition that leaves out the tables in which Kysely records the migrations. */
+/** A condition that leaves out the tables of applied migrations. */
 const isOurs = `c.relnamespace = ${ours} and c.relname !~ '^(app_)?migration'`
 
 const schema = `

@@ -1,0 +1,80 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ConfigError } from '../config.ts'
+import { findMissingQueueParts } from '../queue/install.ts'
+import { ownDirectory } from './files.ts'
+import type { MigrationSession } from './session.ts'
+import { splitStatements } from './statements.ts'
+
+/** Shows the result of all our migrations. It is generated from the catalog, so its form is known. */
+const schemaFile = join(ownDirectory, 'schema.sql')
+
+interface Part {
+  kind: 'table' | 'view' | 'column' | 'constraint' | 'index' | 'type' | 'function' | 'trigger'
+  name: string
+}
+
+const definition = /^create (?:or replace )?(?:unique )?(table|view|type|function|index|trigger) ([\w.]+)/
+const indexedTable = /\bon (?:only )?(\w+)\./
+const triggerTable = /\bon ([\w.]+)/
+const constraintLine = /^ {2}constraint (\w+) /
+const columnLine = /^ {2}(\w+) /
+
+/** Lists the parts that a statement of schema.sql creates. */
+function partsOf(statement: string): Part[] {
+  const [, kind, name] = definition.exec(statement) ?? []
+  if (!kind || !name) return []
+  if (kind === 'index') return [{ kind, name: `${indexedTable.exec(statement)?.[1]}.${name}` }]
+  if (kind === 'trigger') return [{ kind, name: `${triggerTable.exec(statement)?.[1]}.${name}` }]
+  const parts: Part[] = [{ kind: kind as Part['kind'], name }]
+  if (kind !== 'table') return parts
+  for (const line of statement.split('\n')) {
+    const constraint = constraintLine.exec(line)?.[1]
+    const column = columnLine.exec(line)?.[1]
+    if (constraint) parts.push({ kind: 'constraint', name: `${name}.${constraint}` })
+    else if (column) parts.push({ kind: 'column', name: `${name}.${column}` })
+  }
+  return parts
+}
+
+const findExisting = `
+  select case c.relkind when 'v' then 'view' when 'i' then 'index' when 'I' then 'index' else 'table' end as kind,
+    n.nspname || '.' || c.relname as name
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname ~ '^accepted'
+  union all
+  select 'column', 'accepted.' || c.relname || '.' || attname
+  from pg_attribute join pg_class c on c.oid = attrelid
+  where c.relnamespace = to_regnamespace('accepted') and attnum > 0 and not attisdropped
+  union all
+  select 'constraint', 'accepted.' || c.relname || '.' || conname
+  from pg_constraint join pg_class c on c.oid = conrelid where c.relnamespace = to_regnamespace('accepted')
+  union all
+  select 'trigger', n.nspname || '.' || c.relname || '.' || tgname
+  from pg_trigger join pg_class c on c.oid = tgrelid join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname ~ '^accepted'
+  union all
+  select 'type', 'accepted.' || typname from pg_type where typnamespace = to_regnamespace('accepted')
+  union all
+  select 'function', 'accepted.' || proname from pg_proc where pronamespace = to_regnamespace('accepted')`
+
+/**
+ * Checks that all parts of the schemas exist. Without this check, the migrations would count as applied although a
+ * person or a restored backup has left parts out.
+ *
+ * @throws ConfigError that names the missing parts
+ */
+export async function assertComplete(session: MigrationSession): Promise<void> {
+  const key = ({ kind, name }: { kind?: string | null; name?: string | null }) => `${kind} ${name}`
+  const existing = new Set((await session.query(findExisting)).map(key))
+  const expected = splitStatements(await readFile(schemaFile, 'utf8')).flatMap(({ text }) => partsOf(text))
+  const ours = expected.map(key).filter((part) => !existing.has(part))
+  const queue = await findMissingQueueParts((text) => session.query(text))
+  // The columns and constraints of a missing table need no mention.
+  const tables = ours.filter((part) => part.startsWith('table ')).map((part) => part.slice('table '.length))
+  const missing = [...ours.filter((part) => !tables.some((table) => part.includes(` ${table}.`))), ...queue]
+  if (missing.length === 0) return
+  const statements = ours.length > 0 ? ` The statements that create them are in ${schemaFile}.` : ''
+  throw new ConfigError(
+    `Parts of the schema are missing although all migrations have run: ${missing.join(', ')}. Create them again, or restore a backup.${statements}`,
+  )
+}
