@@ -1,10 +1,8 @@
-import { existsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
 import { parseNetworks } from './primitives/networks.ts'
+import { PostgresUrl, requirementOf } from './setting-types.ts'
 
 /** A permission that goes beyond the principal's own jobs. With `admin`, a principal may manage webhook endpoints. */
 export type Scope = 'admin'
@@ -56,35 +54,6 @@ export class ConfigError extends Error {
   override name = 'ConfigError'
 }
 
-/** Without `--config`, the first of these files that exists in the working directory is loaded. */
-export const configNames = ['accepted.config.ts', 'accepted.config.js', 'accepted.config.mjs'] as const
-
-/**
- * Loads a configuration file and makes its paths absolute.
- *
- * @param path default: the first of {@link configNames} in the working directory
- * @throws ConfigError when the file does not exist, or when its default export is not a valid configuration
- */
-export async function loadConfig(path?: string): Promise<Config & { path: string }> {
-  const file = path ? resolve(path) : configNames.map((name) => resolve(name)).find((name) => existsSync(name))
-  if (!file) {
-    throw new ConfigError(`There is no ${configNames[0]} in this directory. Create one, or pass --config <file>.`)
-  }
-  if (!existsSync(file)) throw new ConfigError(`The configuration file ${file} does not exist. Check --config.`)
-  const { default: config } = (await import(pathToFileURL(file).href)) as { default?: Config }
-  if (!config || typeof config.operations !== 'object' || typeof config.handlers !== 'string') {
-    throw new ConfigError(`${file} must export defineConfig({ operations, handlers, … }) as its default export.`)
-  }
-  const absolute = (name: string) => resolve(dirname(file), name)
-  return {
-    ...config,
-    path: file,
-    handlers: absolute(config.handlers),
-    ...(config.routes && { routes: absolute(config.routes) }),
-    ...(config.migrations && { migrations: absolute(config.migrations) }),
-  }
-}
-
 const port = (description: string, initial: number) =>
   Type.Integer({ minimum: 0, maximum: 65535, default: initial, description })
 
@@ -109,14 +78,9 @@ export const exitGraceSeconds = 5
 
 /** Every environment variable that Accepted reads. */
 const environment = {
-  DATABASE_URL: Type.Optional(
-    Type.String({ pattern: '^postgres(ql)?://', description: 'URL of Postgres, or of a pooler in front of it' }),
-  ),
-  DATABASE_LISTEN_URL: Type.Optional(
-    Type.String({
-      pattern: '^postgres(ql)?://',
-      description: 'URL of Postgres itself, for LISTEN and migrations, when DATABASE_URL leads through a pooler',
-    }),
+  DATABASE_URL: PostgresUrl('URL of Postgres, or of a pooler in front of it'),
+  DATABASE_LISTEN_URL: PostgresUrl(
+    'URL of Postgres itself, for LISTEN and migrations, when DATABASE_URL leads through a pooler',
   ),
   DATABASE_PREPARED_STATEMENTS: Type.Enum(['on', 'off'], {
     default: 'on',
@@ -138,18 +102,26 @@ const environment = {
   DATA_DIR: Type.String({ minLength: 1, default: '.data', description: 'Data directory of the embedded Postgres' }),
   PUBLIC_URL: Type.Optional(
     Type.Refine(
-      Type.String({ description: 'Origin of the links in responses; default: the origin that the client used' }),
+      Type.String({
+        description: 'Origin of the links in responses; default: the origin that the client used',
+        examples: ['https://api.example.com'],
+      }),
       isOrigin,
-      () => 'must be an http(s) origin without a path, like https://api.example.com',
+      () => 'must be an http(s) origin without a path',
     ),
   ),
   RATE_LIMIT: Type.Optional(
-    Type.Integer({ minimum: 1, description: 'Requests per minute that one principal may send to one API process' }),
+    Type.Integer({
+      minimum: 1,
+      description: 'Requests per minute that one principal may send to one API process',
+      examples: [600],
+    }),
   ),
   WEBHOOK_ALLOW: Type.Optional(
     Type.Refine(
       Type.String({
         description: 'Private addresses that webhooks may call: IP addresses and networks (CIDR), separated by commas',
+        examples: ['10.1.2.3,10.2.0.0/16'],
       }),
       (text) => areNetworks(text.split(',')),
       () => 'must be a list of IP addresses or networks',
@@ -178,10 +150,12 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     const name = violation.instancePath.slice(1) as keyof typeof environment
     // The value of a URL variable is not shown, because it may contain a password.
     const value = name.endsWith('_URL') ? '' : `='${env[name]}'`
-    const { description } = Object(environment[name])
-    const message =
-      violation.keyword === 'enum' ? `must be one of ${violation.params.allowedValues.join(', ')}` : violation.message
-    throw new ConfigError(`${name}${value} is invalid: it ${message} (${description}).`)
+    const { description, examples } = Object(environment[name])
+    const example = Object(environment[name]).default ?? examples?.[0]
+    throw new ConfigError(
+      `${name}${value} is invalid: it ${requirementOf(violation, environment[name])} (${description}). ` +
+        `Example: ${name}=${example}`,
+    )
   }
   return settings as Settings
 }

@@ -178,7 +178,7 @@ function validate(operation: Operation): void {
   }
   ensure(
     namePattern.test(name) && name.length <= 100,
-    `the name must match ${namePattern.source} and have at most 100 characters`,
+    `the name must match ${namePattern.source} and have at most 100 characters, for example todo.create`,
   )
   ensure(!route || route.url.startsWith('/'), `route.url must start with '/', not '${route?.url}'`)
   ensure(

@@ -73,7 +73,7 @@ export function defineSchedule<const O extends Operation>(definition: ScheduleDe
   const ensure = (isValid: boolean, message: string) => {
     if (!isValid) throw new TypeError(`Schedule '${name}': ${message}`)
   }
-  ensure(namePattern.test(name), `the name must match ${namePattern.source}`)
+  ensure(namePattern.test(name), `the name must match ${namePattern.source}, for example nightly-report`)
   ensure((cron === undefined) !== (rrule === undefined), 'set either cron or rrule')
   const expression = (cron ?? rrule ?? '').trim()
   ensure(cron === undefined || cronPattern.test(expression), `cron must have five or six fields, not '${cron}'`)

@@ -105,7 +105,10 @@ function chooseOperations(
   names: readonly string[] | undefined,
 ): Map<string, Operation> {
   const unknown = names?.filter((name) => !operations.has(name)) ?? []
-  if (unknown.length > 0) throw new TypeError(`There is no operation ${unknown.map((name) => `'${name}'`).join(', ')}`)
+  if (unknown.length > 0) {
+    const list = unknown.map((name) => `'${name}'`).join(', ')
+    throw new TypeError(`There is no operation ${list}. Choose among these: ${[...operations.keys()].join(', ')}`)
+  }
   if (names?.length === 0) throw new TypeError('operations is empty: leave it out to claim the jobs of every operation')
   return new Map([...operations].filter(([name]) => names?.includes(name) ?? true))
 }

@@ -1,5 +1,6 @@
-import { loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
+import { readSettings, requireDatabaseUrl } from '../config.ts'
 import { createApiServer } from '../http/server.ts'
+import { loadConfig } from '../load-config.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { startWorker } from './worker-command.ts'
 

@@ -1,17 +1,49 @@
+import { ConfigError } from '../config.ts'
+import { ProblemError } from '../errors.ts'
+import { redact } from '../primitives/redact.ts'
+import { formatLocation, isUsageError, locate, ModuleError } from '../user-module.ts'
+import { explainConnectionError } from './connection-error.ts'
+
 /**
- * Formats an error for the terminal. For a common error, the text says what to do. For any other error, the text is the
- * message or, with LOG_LEVEL=debug, the stack.
+ * Formats an error for the terminal. The text for a mistake in the setup is one sentence that says what to do. The text
+ * for any other error begins with the place in the app's files that it comes from, and ends with its stack.
  */
 export function formatError(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const { message, code, port } = error as NodeJS.ErrnoException & { port?: number }
+  const text = explain(error)
+  const isDebugging = process.env.LOG_LEVEL === 'debug' || process.env.LOG_LEVEL === 'trace'
+  if (text !== undefined && !isDebugging) return text
+  const place = error instanceof ModuleError ? undefined : locate(error)
+  const message = text ?? messageOf(error)
+  const cause = error instanceof ModuleError ? error.cause : error
+  const stack = cause instanceof Error ? `\n${cause.stack}` : ''
+  return redact(`${place ? `${formatLocation(place)}: ` : ''}${message}${stack}`)
+}
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : `The value ${String(error)} was thrown`)
+
+/** Returns a sentence that says what to do; undefined for an error that is a surprise. */
+function explain(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined
+  if (error instanceof ModuleError) return error.isExplained ? error.message : undefined
+  // The class is not imported, because it would load the embedded Postgres in every command.
+  if (error instanceof ConfigError || error instanceof ProblemError || error.name === 'EmbeddedPostgresError') {
+    return error.message
+  }
+  if (isUsageError(error)) {
+    const place = locate(error)
+    return `${place ? `${formatLocation(place)}: ` : ''}${error.message}`
+  }
+  return explainListenError(error) ?? explainConnectionError(error)
+}
+
+/** Explains why a server cannot listen on its address. */
+function explainListenError(error: Error): string | undefined {
+  const { code, port, address, syscall } = error as NodeJS.ErrnoException & { port?: number; address?: string }
+  if (syscall !== 'listen' && code !== 'EADDRINUSE') return undefined
+  const variables = 'PORT or WORKER_PORT'
   if (code === 'EADDRINUSE') {
-    return `Port ${port} is in use. Stop the program that listens on it, or set another port with PORT or WORKER_PORT.`
+    return `Port ${port} is in use. Stop the program that listens on it, or set another port with ${variables}.`
   }
-  if (code === 'ECONNREFUSED') {
-    return `Postgres does not answer at the address in DATABASE_URL (${message}). Start it, or correct DATABASE_URL.`
-  }
-  // SQLSTATE class 28: wrong user or password. Class 3D: the database does not exist.
-  if (/^(28|3D)\w{3}$/.test(code ?? '')) return `Postgres refused the connection: ${message}. Correct DATABASE_URL.`
-  return process.env.LOG_LEVEL === 'debug' ? (error.stack ?? message) : message
+  if (code === 'EACCES') return `Port ${port} requires privileges. Set a port above 1023 with ${variables}.`
+  return `Cannot listen on ${address}:${port} (${code}). Set HOST to an address of this machine, such as HOST=127.0.0.1.`
 }

@@ -1,4 +1,5 @@
-import { loadConfig, readSettings, requireDatabaseUrl } from '../config.ts'
+import { readSettings, requireDatabaseUrl } from '../config.ts'
+import { loadConfig } from '../load-config.ts'
 import { migrate, printMigration } from '../migrate/migrate.ts'
 import type { OutputOptions } from './output-options.ts'
 

@@ -1,5 +1,5 @@
 import { collectOperations } from '../collect-operations.ts'
-import { ConfigError, loadConfig } from '../config.ts'
+import { ConfigError } from '../config.ts'
 import {
   createEndpoint,
   type Endpoint,
@@ -11,6 +11,7 @@ import {
   removeEndpoint,
   rotateSecret,
 } from '../jobs/webhook-endpoint.ts'
+import { loadConfig } from '../load-config.ts'
 import type { Operation } from '../operation.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'

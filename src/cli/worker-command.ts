@@ -4,12 +4,13 @@ import {
   type Config,
   ConfigError,
   databaseOptions,
-  loadConfig,
   readSettings,
   requireDatabaseUrl,
   type Settings,
 } from '../config.ts'
+import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
+import { importModule } from '../user-module.ts'
 import { localUrl } from './local-url.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { handleUncaughtErrors } from './uncaught-errors.ts'
@@ -37,8 +38,7 @@ export async function startWorker(
   operations?: readonly string[],
 ): Promise<{ stop(): Promise<void> }> {
   const url = requireDatabaseUrl(settings)
-  const { default: handlers } = (await import(config.handlers)) as { default?: Handlers }
-  if (!handlers) throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
+  const handlers = await loadHandlers(config)
   const log = createLog({ level: settings.LOG_LEVEL })
   const removeErrorListeners = handleUncaughtErrors(log, failUncaught)
   const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
@@ -70,4 +70,17 @@ export async function startWorker(
     await stop()
     throw error
   }
+}
+
+/**
+ * Loads the handlers.
+ *
+ * @throws ConfigError when the module does not export handlers
+ */
+async function loadHandlers(config: Config): Promise<Handlers> {
+  const { default: handlers } = (await importModule(config.handlers)) as { default?: Handlers }
+  if (typeof handlers?.load !== 'function') {
+    throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
+  }
+  return handlers
 }

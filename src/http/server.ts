@@ -1,7 +1,8 @@
-import Fastify, { type FastifyInstance } from 'fastify'
-import { type Config, databaseOptions, type Settings } from '../config.ts'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import { type Config, ConfigError, databaseOptions, type Settings } from '../config.ts'
 import { logStream } from '../primitives/log.ts'
 import { serializeError } from '../primitives/redact.ts'
+import { importModule } from '../user-module.ts'
 import { closeGracefully } from './graceful-close.ts'
 import { accepted, useApiConventions } from './plugin.ts'
 import { limitHeaders, requestLimits } from './protocol/limits.ts'
@@ -35,10 +36,13 @@ export async function createApiServer(
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
   })
   if (config.routes) {
-    const { default: routes } = await import(config.routes)
+    const { default: routes } = await importModule(config.routes)
+    if (typeof routes !== 'function') {
+      throw new ConfigError(`${config.routes} must export a Fastify plugin as its default export.`)
+    }
     await app.register(async (scope) => {
       scope.addHook('onRequest', app.accepted.authenticate)
-      await scope.register(routes)
+      await scope.register(routes as FastifyPluginAsync)
     })
   }
   return app

@@ -43,7 +43,7 @@ t.test('if a setting or an argument is invalid, a command prints one error line 
     [
       ['worker', ...config, '--operations', 'todo.crate'],
       { DATABASE_URL },
-      /^error: There is no operation 'todo\.crate'\n$/,
+      /^error: There is no operation 'todo\.crate'\. Choose among these: todo\.create, .*\n$/,
     ],
     [
       ['worker', ...config],

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import ts from 'typescript-5'
 import { run } from '../support/command.ts'
-import { freePort } from '../support/program.ts'
+import { freePort, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { writeApp } from './app.ts'
 
@@ -98,4 +98,21 @@ t.test('the listener to SIGTERM exists before anything else is loaded', async (t
   })
   const { out } = await run(['api', '--config', join(config, 'accepted.config.js')], { DATABASE_URL })
   t.equal(out, '1\n')
+})
+
+t.test('a wrong setting is reported with the possible values and an example', async (t) => {
+  for (const [variable, value, message] of [
+    ['LOG_LEVEL', 'loud', /must be one of fatal, error, warn, info, debug, trace, silent .*Example: LOG_LEVEL=info/],
+    ['PORT', 'http', /must be an integer from 0 to 65535 .*Example: PORT=3000/],
+    ['PORT', '70000', /must be an integer from 0 to 65535 .*Example: PORT=3000/],
+    ['RATE_LIMIT', '0', /must be an integer of at least 1 .*Example: RATE_LIMIT=600/],
+    ['WEBHOOK_ALLOW', 'home', /list of IP addresses or networks .*Example: WEBHOOK_ALLOW=10\.1\.2\.3,10\.2\.0\.0\/16/],
+    ['DATABASE_URL', 'localhost/db', /must be a URL that starts with postgres:\/\/.*Example: DATABASE_URL=postgres:/],
+    ['DATABASE_URL', 'postgres://ann:p#w@[db/x', /percent-encoded/],
+  ] as const) {
+    const { code, err } = await run(['api', '--config', todosConfig], { DATABASE_URL, [variable]: value })
+    t.equal(code, 1)
+    t.match(err, message)
+    t.match(err, new RegExp(`^error: ${variable}.*\\n$`))
+  }
 })

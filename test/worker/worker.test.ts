@@ -20,7 +20,7 @@ t.test('a worker with the option `operations` runs only jobs of these operations
   })
   await t.rejects(
     jobs.work(handlers, { operations: ['word.none'] }),
-    new TypeError("There is no operation 'word.none'"),
+    new TypeError("There is no operation 'word.none'. Choose among these: word.say, word.other, webhook.deliver"),
   )
   await jobs.work(handlers, { operations: ['word.say'] })
   t.match(await jobs.ended(selected), { status: 'succeeded' })

@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { type Logger, pino } from 'pino'
 import { serializeError, toError } from '../../src/primitives/redact.ts'
+import { findModule } from '../../src/user-module.ts'
 import { JobFailed, RetryAfter, WorkerCrashed } from '../errors.ts'
 import type { Handler, IsolatedHandler, Perform, PerformingJob } from '../handlers.ts'
 import { type Child, type FromChild, startProcess, startThread, type Thrown } from './child.ts'
@@ -30,7 +30,7 @@ export function isolateHandlers(handlers: ReadonlyMap<string, Handler>, log: Log
   const pools: Pool[] = []
   const isolate = (name: string, handler: Handler): Handler => {
     if (!isIsolated(name, handler)) return handler
-    const pool = createPool(handler, log.child({ operation: name }))
+    const pool = createPool(handler, moduleOf(name, handler), log.child({ operation: name }))
     pools.push(pool)
     const { isolate = 'process', concurrency = availableParallelism() } = handler
     return { ...handler, isolate, concurrency, perform: pool.perform } as unknown as Handler
@@ -55,7 +55,6 @@ function isIsolated(name: string, handler: Handler): handler is IsolatedHandler<
     ensure(memoryLimit === undefined, `memoryLimit requires ${module}`)
     return false
   }
-  ensure(perform.protocol === 'file:' && existsSync(fileURLToPath(perform)), `there is no module ${perform.href}`)
   ensure(
     isolate === undefined || isolate === 'process' || isolate === 'thread',
     `isolate must be 'process' or 'thread', not ${isolate}`,
@@ -67,13 +66,20 @@ function isIsolated(name: string, handler: Handler): handler is IsolatedHandler<
   return true
 }
 
+/** When the app is compiled, `perform.ts` is `perform.js`. */
+function moduleOf(name: string, { perform }: IsolatedHandler<never>): URL {
+  const file = perform.protocol === 'file:' ? findModule(fileURLToPath(perform)) : undefined
+  if (!file) throw new TypeError(`Handler of '${name}': there is no module ${perform.href}`)
+  return pathToFileURL(file)
+}
+
 interface Pool {
   perform: Perform
   close(): Promise<void>
 }
 
 /** The claim loop claims at most `concurrency` jobs, so the pool needs no limit of its own. */
-function createPool({ perform: module, isolate, memoryLimit }: IsolatedHandler<never>, log: Logger): Pool {
+function createPool({ isolate, memoryLimit }: IsolatedHandler<never>, module: URL, log: Logger): Pool {
   const children = new Set<Child>()
   const idle: Child[] = []
   let isClosing = false
