@@ -1,6 +1,7 @@
 import { collectOperations } from '../src/collect-operations.ts'
 import { collectSchedules } from '../src/schedule.ts'
-import type { Dependencies, Handler, Handlers, HandlersFor, SettleHandler } from './handlers.ts'
+import { assertHandler } from './assert-handler.ts'
+import type { Dependencies, Handler, Handlers, HandlersFor } from './handlers.ts'
 
 /**
  * Defines the handlers of operations. The handlers module exports the result as its default. If an operation has no
@@ -28,24 +29,8 @@ export function defineHandlers<const Record extends object>(
       const unknown = [...byName.keys()].filter((name) => !operations.has(name))
       if (missing.length > 0) throw new TypeError(`No handler is defined for ${missing.join(', ')}`)
       if (unknown.length > 0) throw new TypeError(`No operation is defined for the handler of ${unknown.join(', ')}`)
-      for (const [name, { batchSize }] of settleHandlers(byName)) assertBatchSize(name, batchSize)
+      for (const [name, handler] of byName) assertHandler(name, handler)
       return byName
     },
   }
-}
-
-const settleHandlers = (handlers: ReadonlyMap<string, Handler>) =>
-  [...handlers].filter((entry): entry is [string, SettleHandler<never>] => entry[1].perform === undefined)
-
-/**
- * Each job with an idempotency key takes an advisory lock. The lock table of Postgres has room for a few thousand
- * locks.
- */
-const maxBatchSize = 1_000
-
-function assertBatchSize(name: string, batchSize = 1): void {
-  if (Number.isInteger(batchSize) && batchSize >= 1 && batchSize <= maxBatchSize) return
-  throw new TypeError(
-    `The handler of '${name}': batchSize must be an integer from 1 to ${maxBatchSize}, not ${batchSize}`,
-  )
 }

@@ -1,5 +1,6 @@
 // The only file in src that imports the worker.
 import { createWorker, failUncaught, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
+import { collectOperations } from '../collect-operations.ts'
 import {
   type Config,
   ConfigError,
@@ -10,7 +11,9 @@ import {
 } from '../config.ts'
 import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
+import { collectSchedules } from '../schedule.ts'
 import { importModule } from '../user-module.ts'
+import { findDisagreement } from './disagreement.ts'
 import { localUrl } from './local-url.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { handleUncaughtErrors } from './uncaught-errors.ts'
@@ -75,12 +78,17 @@ export async function startWorker(
 /**
  * Loads the handlers.
  *
- * @throws ConfigError when the module does not export handlers
+ * @throws ConfigError when they and the configuration have different operations or schedules: the jobs of an operation
+ *   without a handler would wait forever
  */
 async function loadHandlers(config: Config): Promise<Handlers> {
   const { default: handlers } = (await importModule(config.handlers)) as { default?: Handlers }
   if (typeof handlers?.load !== 'function') {
     throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
   }
+  const operations = collectOperations(config.operations)
+  const schedules = collectSchedules(config.operations, operations)
+  const disagreement = findDisagreement({ operations, schedules }, handlers)
+  if (disagreement) throw new ConfigError(`The configuration and ${config.handlers} disagree: ${disagreement}`)
   return handlers
 }

@@ -142,3 +142,47 @@ t.test('a compiled app starts with the paths of its sources', async (t) => {
     t.equal(await program.end(), 0)
   }
 })
+
+t.test('a worker does not start if the configuration and the handlers disagree', async (t) => {
+  const more = `${validApp['operations.js']}
+    export const shout = defineOperation({ name: 'word.shout', input: Type.Object({}) })`
+  const handlersOf = (module: string, handlers: string) => `
+    import { defineHandlers } from 'accepted/worker'
+    import * as operations from './${module}'
+    export default defineHandlers(operations, { ${handlers} })`
+  const both = "'word.say': { settle: async () => {} }, 'word.shout': { settle: async () => {} }"
+  const one = "'word.say': { settle: async () => {} }"
+  const scheduled = `${validApp['operations.js']}
+    import { defineSchedule } from 'accepted'
+    export const daily = defineSchedule({ name: 'daily', cron: '@daily', operation: say, payload: {} })`
+  for (const [files, message] of [
+    [
+      { 'operations.js': more, 'other.js': validApp['operations.js'], 'handlers.js': handlersOf('other.js', one) },
+      /the operation word\.shout is only in the configuration/,
+    ],
+    [
+      { 'other.js': more, 'handlers.js': handlersOf('other.js', both) },
+      /the operation word\.shout is only in the handlers/,
+    ],
+    [
+      { 'operations.js': scheduled, 'other.js': validApp['operations.js'], 'handlers.js': handlersOf('other.js', one) },
+      /the schedule daily is only in the configuration/,
+    ],
+    [
+      { 'other.js': scheduled, 'handlers.js': handlersOf('other.js', one) },
+      /the schedule daily is only in the handlers/,
+    ],
+    [
+      {
+        'other.js': validApp['operations.js'].replace('input:', 'timeoutSeconds: 7, input:'),
+        'handlers.js': handlersOf('other.js', one),
+      },
+      /the operation word\.say is defined differently in both/,
+    ],
+  ] as const) {
+    const { code, err } = await fail(await writeApp(t, files))
+    t.equal(code, 1)
+    t.match(err, message)
+    t.match(err, /^error: The configuration and .*handlers\.js disagree: .*\n$/)
+  }
+})

@@ -18,6 +18,20 @@ t.test('a worker with a missing or surplus handler does not start', async (t) =>
   )
 })
 
+t.test('a worker with an invalid handler does not start', async (t) => {
+  const jobs = await openJobs(t, [say])
+  for (const [handler, message] of [
+    [{}, /it must have perform, settle or both/],
+    [{ preform: async () => {}, settle: async () => {} }, /there is no option 'preform'; the options are perform, /],
+    [{ settle: 'later' }, /settle must be a function/],
+    [{ perform: async () => {}, concurrency: 0 }, /concurrency must be an integer of at least 1, not 0/],
+    [undefined, /it must be an object/],
+  ] as const) {
+    const handlers = { 'word.say': handler } as unknown as Parameters<typeof defineHandlers<typeof operations>>[1]
+    await t.rejects(jobs.work(defineHandlers(operations, handlers)), { message })
+  }
+})
+
 t.test('a handler may throw the errors of another copy of the package', async (t) => {
   const copy: typeof import('../../worker/errors.ts') = await import(`../../worker/errors.ts${'?copy'}`)
   const jobs = await openJobs(t, [say])
