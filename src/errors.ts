@@ -112,7 +112,7 @@ export const problems = {
   'unsupported-media-type': {
     status: 415,
     title: 'The media type of the body is not supported',
-    remedy: 'Send `Content-Type: application/json`.',
+    remedy: 'Send `Content-Type: application/json`, and no `Content-Encoding`.',
   },
   'idempotency-key-reused': {
     status: 422,

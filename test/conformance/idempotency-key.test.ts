@@ -198,6 +198,38 @@ for (const [one, other] of [
   })
 }
 
+for (const [what, body, pointer] of [
+  ['a repeated member', '{"text":"x","text":"y"}', '/text'],
+  ['a repeated member whose name is escaped', '{"text":"x","\\u0074ext":"x"}', '/text'],
+  ['a repeated member at depth', '{"a":[{"b":{"c/d":1,"c/d":1}}]}', '/a/0/b/c~1d'],
+  ['a number that is too long for a double', '{"a":9007199254740993}', '/a'],
+  ['a fraction that is too long for a double', '{"a":[1,0.12345678901234567890]}', '/a/1'],
+  ['a number that is too large for a double', '{"a":1e400}', '/a'],
+  ['a number that is too small for a double', '{"a":0.1e-400}', '/a'],
+] as const) {
+  t.test(`a body with ${what} gets 400 with a pointer, and the key is not used`, async (t) => {
+    const user = service.as(`ambiguous ${what}`)
+    const { status, body: problem } = await sendText(user, '/echoes', 'k', body)
+    t.equal(status, 400)
+    t.equal(problem.error.code, 'invalid-body')
+    t.same(
+      problem.error.details.map((detail: { pointer: string }) => detail.pointer),
+      [pointer],
+    )
+    t.same(await service.storedBy(user.name), nothing)
+    t.equal((await sendText(user, '/echoes', 'k', '{"a":1}')).status, 202)
+  })
+}
+
+t.test('numbers that are written differently but have the same value are the same body', async (t) => {
+  const val = service.as('val')
+  const first = await sendText(val, '/echoes', 'k', '{"a":[0.1,1.0,1e2,-0,12345678901234567000]}')
+  t.equal(first.status, 202)
+  const second = await sendText(val, '/echoes', 'k', '{"a":[1e-1,1,100,0,1.2345678901234567e19]}')
+  t.equal(second.body.id, first.body.id)
+  t.same((await val.ended(first.body.id)).result, { a: [0.1, 1, 100, 0, 12345678901234567000] })
+})
+
 for (const [what, path, body, method] of [
   ['another body', '/notes/1', { text: 'y' }, 'PUT'],
   ['a body with one more member', '/echoes', { text: 'x', more: null }, 'POST'],

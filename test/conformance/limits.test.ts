@@ -101,6 +101,24 @@ t.test('a request that is not HTTP gets 400', async (t) => {
   assertProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
 })
 
+for (const coding of ['gzip', 'br', 'zstd', 'deflate', 'gzip, br', 'identity, gzip', 'x', 'GZIP']) {
+  t.test(`a body with Content-Encoding: ${coding} gets 415, even if its bytes are JSON`, async (t) => {
+    const oda = service.as('oda')
+    const { status, body } = await oda.post('/idle', { text: 'x' }, { 'content-encoding': coding } as never)
+    t.equal(status, 415)
+    t.equal(body.error.code, 'unsupported-media-type')
+    t.match(body.detail, /Content-Encoding/)
+    t.same(await service.storedBy('oda'), nothing)
+  })
+}
+
+t.test('Content-Encoding in two lines gets 415, and identity is no encoding', async (t) => {
+  const olga = service.as('olga')
+  const post = (coding: string | string[]) => olga.post('/idle', { text: 'x' }, { 'content-encoding': coding } as never)
+  t.equal((await post(['identity', 'gzip'])).status, 415)
+  t.equal((await post('identity')).status, 202)
+})
+
 /** Returns a client that has used up its quota, and the id of its last job. */
 async function exhausted(user: string) {
   const client = service.as(user, limitedApi)

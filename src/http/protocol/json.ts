@@ -1,42 +1,65 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ProblemError } from '../../errors.ts'
-
-/** Ordinary bodies have fewer levels. Recursive code can process this many levels without a stack overflow. */
-const maxDepth = 100
-
-const maxViolations = 100
+import { headerLines } from './headers.ts'
+import { findJsonViolations, type JsonViolation } from './strict-json.ts'
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /**
- * Parses JSON bodies strictly. Refuses:
- * - encodings other than UTF-8
- * - members that would change a prototype
- * - values that Postgres rejects or changes (PostgreSQL manual, 8.14): `\u0000`, lone surrogates and numbers beyond the
- *   range of a double
- * - values that are nested too deeply
- *
- * A number with too many digits for a double is rounded (RFC 8259, section 6).
+ * Parses JSON bodies strictly. Refuses encodings other than UTF-8, content encodings, and everything that would be
+ * altered silently or that Postgres cannot store: see {@link findJsonViolations}.
  */
 export function parseJsonStrictly(app: FastifyInstance): void {
-  const parse = app.getDefaultJsonParser('error', 'error')
   // Removes Fastify's default parsers, because they also accept text/plain.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     // Some clients send a Content-Type with a DELETE request that has no body.
     if (request.method === 'DELETE' && body.length === 0) return done(null, undefined)
-    let text: string
     try {
-      text = utf8.decode(body as Buffer)
+      refuseContentEncoding(request)
+      done(null, parseJson(body as Buffer))
     } catch (error) {
-      done(new ProblemError('malformed-json', 'The body is not UTF-8', { cause: error }))
-      return
+      done(error as Error)
     }
-    parse(request, text, (error, value) => {
-      const details = error ? [] : findUnstorable(value)
-      done(error ?? (details.length > 0 ? new ProblemError('invalid-body', undefined, { details }) : null), value)
-    })
   })
+}
+
+/**
+ * Parses a JSON text in UTF-8.
+ *
+ * @throws ProblemError malformed-json, invalid-body
+ */
+export function parseJson(bytes: Uint8Array): unknown {
+  const text = decode(bytes)
+  const value = parse(text)
+  const details = findJsonViolations(text)
+  if (details.length === 0) return value
+  const isPrototype = details.some(({ keyword }) => keyword === 'prototype')
+  throw new ProblemError(isPrototype ? 'malformed-json' : 'invalid-body', undefined, { details })
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes)
+  } catch (error) {
+    throw new ProblemError('malformed-json', 'The body is not UTF-8', { cause: error })
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new ProblemError('malformed-json', undefined, { cause: error })
+  }
+}
+
+/** Refuses compressed bodies. Their bytes would not be JSON. */
+function refuseContentEncoding(request: FastifyRequest): void {
+  if (request.headers['content-encoding'] === undefined) return
+  const codings = headerLines(request, 'content-encoding').join(',').split(',')
+  if (codings.every((coding) => /^\s*(identity\s*)?$/i.test(coding))) return
+  throw new ProblemError('unsupported-media-type', 'Send the body without Content-Encoding')
 }
 
 /** Ignores request bodies of any media type. */
@@ -49,54 +72,6 @@ export function ignoreBodies(scope: FastifyInstance): void {
   })
 }
 
-interface Violation {
-  pointer: string
-  keyword: 'storable'
-  message: string
-}
-
-interface Node {
-  value: unknown
-  name?: string
-  parent?: Node
-  depth: number
-}
-
-/**
- * Finds at most 100 values and member names that Postgres cannot store unchanged. The search is not recursive, so a
- * deeply nested document causes no stack overflow.
- */
-export function findUnstorable(document: unknown): Violation[] {
-  const violations: Violation[] = []
-  const report = (node: Node, message: string) =>
-    violations.push({ pointer: pointerTo(node), keyword: 'storable', message })
-  const stack: Node[] = [{ value: document, depth: 0 }]
-  for (let node = stack.pop(); node && violations.length < maxViolations; node = stack.pop()) {
-    const { value, depth } = node
-    const message =
-      whyUnstorable(value) ?? (depth > maxDepth ? `must not be nested deeper than ${maxDepth}` : undefined)
-    if (message) report(node, message)
-    if (message || typeof value !== 'object' || value === null) continue
-    const members = Object.entries(value)
-    const nameMessage = members.map(([name]) => whyUnstorable(name)).find(Boolean)
-    if (nameMessage) report(node, `has a member whose name ${nameMessage}`)
-    for (const [name, member] of members.toReversed()) {
-      stack.push({ value: member, name, parent: node, depth: depth + 1 })
-    }
-  }
-  return violations
-}
-
-// RFC 6901, section 3.
-function pointerTo({ name, parent }: Node): string {
-  if (!parent || name === undefined) return ''
-  return `${pointerTo(parent)}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
-}
-
-function whyUnstorable(value: unknown): string | undefined {
-  if (typeof value === 'number' && !Number.isFinite(value)) return 'must be a number that fits a double'
-  if (typeof value !== 'string') return undefined
-  if (value.includes('\0')) return 'must not contain U+0000'
-  if (!value.isWellFormed()) return 'must not contain lone surrogates'
-  return undefined
-}
+/** Finds path or query parameters that Postgres cannot store. */
+export const findUnstorable = (parameters: unknown): JsonViolation[] =>
+  findJsonViolations(JSON.stringify(parameters) ?? '')

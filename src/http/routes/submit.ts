@@ -1,5 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { TSchema } from 'typebox'
 import type { AcceptEntry } from '../../accept/accept.ts'
 import { assertBacklog } from '../../accept/backlog.ts'
 import type { Refusal } from '../../acceptance.ts'
@@ -22,6 +23,7 @@ import {
   problemResponses,
   resourceResponse,
 } from '../protocol/schemas.ts'
+import { findJsonViolations } from '../protocol/strict-json.ts'
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 
@@ -61,12 +63,11 @@ export function submitRoute(
       acceptsJson,
       ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
     ],
-    // The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5).
-    ...(operation.route.method === 'DELETE' && {
-      preValidation: async (request: FastifyRequest) => {
-        request.body ??= {}
-      },
-    }),
+    preValidation: async (request: FastifyRequest) => {
+      // The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5).
+      if (request.method === 'DELETE') request.body ??= {}
+      if (operation.schemas.params) refuseInexactParams(operation.schemas.params, request.params)
+    },
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
       await assertWebhookExists(service, entry)
@@ -86,6 +87,18 @@ export function submitRoute(
       }
     },
   })
+}
+
+const numberPattern = /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i
+
+/** Refuses numbers in the path that the validation would alter silently when it converts them to doubles. */
+function refuseInexactParams({ properties = {} }: { properties?: Record<string, TSchema> }, params: unknown): void {
+  const details = Object.entries(params as Record<string, string>).flatMap(([name, text]) => {
+    const { type } = (properties[name] ?? {}) as { type?: unknown }
+    const isNumber = (type === 'integer' || type === 'number') && numberPattern.test(text)
+    return isNumber ? findJsonViolations(text).map((violation) => ({ ...violation, pointer: `/${name}` })) : []
+  })
+  if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
 }
 
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {

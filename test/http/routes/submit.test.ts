@@ -137,6 +137,25 @@ t.test('path parameters are validated, and a refused request does not take its k
   t.equal((await put('/notes/14', 'k')).status, 202, 'the refused request did not take the key')
 })
 
+t.test('a number in the path that would be altered silently gets 400 with a pointer', async (t) => {
+  const { database, url } = await setUp(t)
+  const put = (id: string) =>
+    fetch(`${url}/notes/${id}`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json', 'idempotency-key': id },
+      body: '{}',
+    })
+  for (const id of ['9007199254740993', '1e400', '1.00000000000000000000001']) {
+    const response = await put(id)
+    const { error } = (await response.json()) as Problem
+    t.same([response.status, error.code], [400, 'invalid-parameter'], id)
+    t.match(error.details, [{ pointer: '/id' }])
+  }
+  t.equal((await put('9007199254740992')).status, 202)
+  const { rows } = await database.pool.query('select from accepted.job')
+  t.equal(rows.length, 1)
+})
+
 t.test('a repeated request gets the same job, even if its key, query and body are written differently', async (t) => {
   const { url } = await setUp(t)
   const first = await post(`${url}/notes?a=1&b=2`, { text: 'x', count: 1 }, { 'idempotency-key': '"k 1"' })
