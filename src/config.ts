@@ -73,6 +73,12 @@ function areNetworks(texts: readonly string[]): boolean {
 export const isOrigin = (text: string): boolean =>
   /^https?:\/\/([\w.-]+|\[[\da-f:.]+\])(:\d*)?$/i.test(text) && URL.canParse(text)
 
+/** Returns whether a text is an http(s) URL without credentials, query and fragment. It may have a path. */
+export function isBaseUrl(text: string): boolean {
+  const [, origin = '', path = ''] = text.match(/^([a-z]+:\/\/[^/]*)(\/.*)?$/i) ?? []
+  return isOrigin(origin) && /^(\/[\w.~!$&'()*+,;=:@%-]+)*\/?$/.test(path)
+}
+
 /** When GRACE_SECONDS have passed, a process may take this long to exit. */
 export const exitGraceSeconds = 5
 
@@ -103,11 +109,11 @@ const environment = {
   PUBLIC_URL: Type.Optional(
     Type.Refine(
       Type.String({
-        description: 'Origin of the links in responses; default: the origin that the client used',
+        description: 'URL that the links in responses start with; default: the origin that the client used',
         examples: ['https://api.example.com'],
       }),
-      isOrigin,
-      () => 'must be an http(s) origin without a path',
+      isBaseUrl,
+      () => 'must be an http(s) URL without query',
     ),
   ),
   RATE_LIMIT: Type.Optional(

@@ -3,6 +3,7 @@ import { type Database, type DatabaseOptions, openDatabase } from '../src/db/dat
 import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
+import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import type { Operation } from '../src/operation.ts'
@@ -29,8 +30,13 @@ export interface WorkerOptions {
   operations?: readonly string[]
   /** Default: pino to stdout. */
   log?: Logger
-  /** The origin of links in webhooks, without a slash at the end. Default: `http://127.0.0.1:3000`. */
+  /**
+   * The URL below which clients reach the routes of the API, for links in webhooks: with the prefix of the plugin.
+   * Default: `http://127.0.0.1:3000`.
+   */
   publicUrl?: string
+  /** The plugin's option `routes.jobs`. Default: `/jobs`. */
+  jobsPath?: string
   /** Private addresses, or networks in CIDR notation, that webhooks may call. Default: none. */
   webhookAllow?: readonly string[]
   /** How long running jobs may continue after `stop`, in seconds. After that, the worker releases them. Default: 15. */
@@ -86,8 +92,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const finished = await retryOnContention(() => writeSchedules(scheduling))
     for (const schedule of finished) log.warn({ schedule }, 'Schedule has no occurrence left; it never fires again')
     await retryOnContention(() => deleteObsoleteSchedules(scheduling, options.handlers.operations))
-    const origin = options.publicUrl ?? 'http://127.0.0.1:3000'
-    const deliver = createDeliveryHandler({ db: database.kysely, origin, allow: webhookAllow })
+    const site = siteAt(options.publicUrl ?? 'http://127.0.0.1:3000', options.jobsPath)
+    const deliver = createDeliveryHandler({ db: database.kysely, site, allow: webhookAllow })
     const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     const graceSeconds = options.graceSeconds ?? 15
     return new WorkerRuntime({

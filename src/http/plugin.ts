@@ -1,7 +1,4 @@
-import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
-import websocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import plugin from 'fastify-plugin'
 import { Settings } from 'typebox/system'
@@ -11,15 +8,16 @@ import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
-import { documentOptions } from './protocol/openapi.ts'
-import { validateHost } from './protocol/origin.ts'
+import { documentRoutes, hideFromOtherDocuments } from './protocol/openapi.ts'
+import { checkHost } from './protocol/origin.ts'
 import { handleError } from './protocol/problem.ts'
 import { limitRate } from './protocol/rate-limit.ts'
 import { sendAccepted } from './protocol/send-accepted.ts'
+import { problemPathsOf } from './route-paths.ts'
 import { apiHealthRoutes } from './routes/api-health.ts'
 import { cancelAndRetryRoutes } from './routes/cancel-and-retry.ts'
 import { docsRoutes } from './routes/docs.ts'
-import { eventRoutes } from './routes/events.ts'
+import { eventRoutes, refuseUpgrade } from './routes/events.ts'
 import { jobListRoute } from './routes/job-list.ts'
 import { jobMonitorRoute } from './routes/job-monitor.ts'
 import { jobPageAssetRoutes } from './routes/job-page.ts'
@@ -27,48 +25,69 @@ import { type RequestMetrics, requestMetrics } from './routes/request-metrics.ts
 import { resultRoute } from './routes/result.ts'
 import { submitRoute } from './routes/submit.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
-import { type AcceptedOptions, createAccepted, openService, type Service } from './service.ts'
-import { socketOptions } from './streams/websocket.ts'
+import { type Accepted, type AcceptedOptions, createAccepted, openService, type Service } from './service.ts'
 
 async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const service = await openService(app, collectOperations(options.operations), options)
-  decorate(app, service, options)
-
-  // This hook also runs for the app's own routes, because `reply.accepted` sends links that contain the Host header.
-  if (options.publicUrl === undefined) app.addHook('onRequest', validateHost())
-  const pluginRoutes = new Set<string>()
-  answerOtherMethods(app, (url) => pluginRoutes.has(url))
-  // This plugin must be registered before the routes, because it collects each route when the route is added.
-  if (!app.hasDecorator('swagger')) await app.register(swagger, documentOptions)
+  const api = createAccepted(service, options.authenticate)
+  // If the app registers the plugin twice in one scope, the scope keeps the decorators of the first.
+  if (!Object.hasOwn(app, 'accepted')) decorate(app, service, api)
   // Our routes have their own scope, so that our parsers, validators and error handler do not affect the app's routes.
-  await app.register(async (scope) => {
-    scope.addHook('onRoute', ({ url }) => void pluginRoutes.add(url))
-    await registerRoutes(scope, service, options)
-  })
+  await app.register(
+    async (scope) => {
+      decorate(scope, service, api)
+      await registerRoutes(scope, service, options)
+    },
+    { prefix: options.prefix ?? '' },
+  )
 }
 
-function decorate(app: FastifyInstance, service: Service, options: AcceptedOptions): void {
-  app.decorate('accepted', createAccepted(service, options.authenticate))
-  app.decorateRequest('principal', '')
-  app.decorateRequest('scopes')
-  app.decorateReply('accepted', function (this: FastifyReply, job: Job) {
+function decorate(scope: FastifyInstance, service: Service, api: Accepted): void {
+  scope.decorate('accepted', api)
+  if (!scope.hasRequestDecorator('principal')) scope.decorateRequest('principal', '')
+  if (!scope.hasRequestDecorator('scopes')) scope.decorateRequest('scopes')
+  scope.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     return sendAccepted(service, this, job)
   })
 }
 
 async function registerRoutes(scope: FastifyInstance, service: Service, options: AcceptedOptions): Promise<void> {
+  const { paths, prefix } = service
+  const problemPaths = problemPathsOf(service)
+  scope.decorate('problemPaths', problemPaths)
+  refuseDuplicates(scope)
+  answerOtherMethods(scope, problemPaths)
+  hideFromOtherDocuments(scope)
+  await documentRoutes(scope, service)
   useApiConventions(scope)
-  if (!scope.hasRequestDecorator('ws')) await scope.register(websocket, socketOptions)
-  apiHealthRoutes(scope, service.database)
+  // A serializer of the app is for the app's responses.
+  scope.setSerializerCompiler(() => JSON.stringify)
+  scope.setReplySerializer((payload) => JSON.stringify(payload))
+  scope.addHook('onRequest', refuseUpgrade)
+  if (options.publicUrl === undefined) {
+    scope.addHook('onRequest', checkHost({ healthPath: paths.health && prefix + paths.health }))
+  }
+  if (paths.health) apiHealthRoutes(scope, paths.health, service.database)
   const metrics = requestMetrics(scope, service)
   metrics.measure(scope)
-  docsRoutes(scope, service)
-  jobPageAssetRoutes(scope)
-  await scope.register(swaggerUi, { routePrefix: '/docs' })
+  await docsRoutes(scope, service)
+  await jobPageAssetRoutes(scope, service)
   await scope.register(async (guardedScope) => {
     guardedScope.addHook('onRequest', scope.accepted.authenticate)
     if (options.rateLimit) limitRate(guardedScope, options.rateLimit)
     registerGuardedRoutes(guardedScope, service, metrics)
+  })
+}
+
+/** Makes the error about a route that the app already has say what to do. */
+function refuseDuplicates(scope: FastifyInstance): void {
+  scope.addHook('onRoute', ({ method, url }) => {
+    const taken = [method].flat().find((name) => scope.hasRoute({ method: name, url }))
+    if (taken === undefined) return
+    throw new TypeError(
+      `The app already has a route ${taken} ${url}. Register accepted with a prefix, or move its routes with the ` +
+        "option routes, for example { routes: { jobs: '/accepted/jobs' } }.",
+    )
   })
 }
 
@@ -78,7 +97,7 @@ function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics
   jobListRoute(scope, service)
   cancelAndRetryRoutes(scope, service)
   eventRoutes(scope, service)
-  webhookRoutes(scope, service)
+  if (service.paths.webhooks) webhookRoutes(scope, service)
   for (const operation of service.operations.values()) {
     if (operation.route) submitRoute(scope, service, operation as Operation & { route: Route }, metrics)
   }
@@ -99,7 +118,7 @@ export function useApiConventions(app: FastifyInstance): void {
 }
 
 /**
- * The Fastify plugin. It adds the routes of the operations, of their jobs and of webhook endpoints. It also adds routes
- * for health, metrics and documentation. Run `accepted migrate` first.
+ * The Fastify plugin. It adds the routes of the operations, of their jobs and of webhook endpoints and, with the option
+ * `routes`, for health, metrics and documentation. Run `accepted migrate` first.
  */
 export const accepted = plugin(register, { name: 'accepted', fastify: '5.x' })

@@ -7,7 +7,10 @@ import { closeGracefully } from './graceful-close.ts'
 import { accepted, useApiConventions } from './plugin.ts'
 import { limitHeaders, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
+import { documentRoutes } from './protocol/openapi.ts'
+import { checkHost } from './protocol/origin.ts'
 import { handleError, handleNotFound } from './protocol/problem.ts'
+import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
 
 /** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
 export async function createApiServer(
@@ -25,11 +28,18 @@ export async function createApiServer(
   })
   limitHeaders(app)
   closeGracefully(app)
-  answerOtherMethods(app, () => true)
+  if (settings.PUBLIC_URL === undefined) app.addHook('onRequest', checkHost({ healthPath: servicePaths.health }))
+  const mount = mountOf('', { routes: servicePaths, ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }) })
+  const problemPaths = problemPathsOf(mount)
+  app.decorate('problemPaths', problemPaths)
+  answerOtherMethods(app, problemPaths)
   useApiConventions(app)
   app.setNotFoundHandler(handleNotFound)
+  // The document also describes the app's own routes.
+  await documentRoutes(app, mount)
   await app.register(accepted, {
     operations: config.operations,
+    routes: servicePaths,
     database: databaseOptions(settings, databaseUrl),
     ...(config.authenticate && { authenticate: config.authenticate }),
     ...(settings.RATE_LIMIT && { rateLimit: { requests: settings.RATE_LIMIT, seconds: 60 } }),

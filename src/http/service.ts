@@ -22,8 +22,8 @@ import { assertPayload } from '../validation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
-import { originFrom } from './protocol/origin.ts'
 import type { RateLimit } from './protocol/rate-limit.ts'
+import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
 import { createEventEncoder, type EventEncoder } from './streams/encoder.ts'
 import { EventStreams } from './streams/event-streams.ts'
 import { createSnapshotReader, type Snapshot } from './streams/snapshot.ts'
@@ -35,8 +35,18 @@ export interface AcceptedOptions {
   database: string | DatabaseOptions
   /** Identifies the caller. The default uses API keys. While no key exists, a caller without a key is `anonymous`. */
   authenticate?: Authenticate
-  /** The origin for links in responses, without a trailing slash. Default: the origin that the client called. */
+  /**
+   * The URL at which clients reach the app, for links in responses. It may have a path that a proxy removes. Default: the
+   * origin that the client called. The prefix of the plugin's routes is appended to it.
+   */
   publicUrl?: string
+  /** The prefix of all routes of the plugin, for example `/api`. Default: the prefix of the surrounding scope. */
+  prefix?: string
+  /**
+   * The paths of the plugin's own routes. Default: no routes for docs, metrics and health. A text is ignored: in a
+   * configuration file, it is the path of the app's own routes.
+   */
+  routes?: Partial<RoutePaths> | string
   /** Maximum number of requests of a principal, counted by each process. Others get 429. Default: no limit. */
   rateLimit?: RateLimit
 }
@@ -76,7 +86,7 @@ declare module 'fastify' {
 }
 
 /** Objects that all routes share. */
-export interface Service {
+export interface Service extends Mount {
   database: Database
   boss: PgBoss
   operations: ReadonlyMap<string, Operation>
@@ -93,8 +103,6 @@ export interface Service {
   streams: EventStreams
   /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
   draining: AbortSignal
-  /** Returns the scheme and host for the links in a response. */
-  originOf(request: FastifyRequest): string
 }
 
 /** Creates the objects that all routes share. When the app closes, they are closed in reverse order. */
@@ -103,6 +111,7 @@ export async function openService(
   operations: ReadonlyMap<string, Operation>,
   options: AcceptedOptions,
 ): Promise<Service> {
+  const mount = mountOf(app.prefix, options)
   const draining = createDrainingSignal(app)
   const report = createErrorReporter(app.log)
   const database = await connectDatabase(app, options.database, report)
@@ -128,7 +137,7 @@ export async function openService(
     readSnapshot: createSnapshotReader(database),
     streams: new EventStreams(draining),
     draining,
-    originOf: originFrom(options.publicUrl),
+    ...mount,
   }
 }
 

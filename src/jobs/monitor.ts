@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox'
 import type { Job } from './job.ts'
 import { jobErrors } from './job-errors.ts'
+import { monitorUrl, resultUrl, type Site } from './site.ts'
 import { isFinal } from './status.ts'
 
 const Timestamp = (description: string) => Type.String({ format: 'date-time', description })
@@ -64,16 +65,11 @@ export const Progress = Type.Pick(Monitor, ['percentComplete', 'message', 'estim
 
 export type Progress = Static<typeof Progress>
 
-/** The path of the status URL, which answers 200 as long as the record exists. */
-export const monitorPath = (id: string): string => `/jobs/${id}`
-/** The path of the result URL, which answers 202 while the job is pending, and then with the outcome. */
-export const resultPath = (id: string): string => `${monitorPath(id)}/result`
-
-function linksOf(id: string, origin: string): Monitor['links'] {
-  const self = origin + monitorPath(id)
+function linksOf(id: string, site: Site): Monitor['links'] {
+  const self = monitorUrl(site, id)
   return {
     self,
-    result: origin + resultPath(id),
+    result: resultUrl(site, id),
     events: `${self}/events`,
     cancel: `${self}/cancel`,
     retry: `${self}/retry`,
@@ -83,10 +79,10 @@ function linksOf(id: string, origin: string): Monitor['links'] {
 /**
  * Makes the HTTP representation of a job.
  *
- * @param origin scheme and host of the links, without a trailing slash
+ * @param site the URLs that the links start with
  * @param estimate when the job will probably end
  */
-export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
+export function toMonitor(job: Job, site: Site, estimate?: Date): Monitor {
   const succeeded = job.status === 'succeeded'
   return {
     id: job.id,
@@ -101,11 +97,11 @@ export function toMonitor(job: Job, origin: string, estimate?: Date): Monitor {
     attempt: job.attempt,
     maxAttempts: job.max_attempts,
     cancelRequested: job.cancel_requested,
-    ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, origin) }),
+    ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, site) }),
     ...(succeeded && job.result !== null && { result: job.result }),
     ...(job.error && { error: publicError(job.id, job.error) }),
     ...(job.retry_of && { retryOf: job.retry_of }),
-    links: linksOf(job.id, origin),
+    links: linksOf(job.id, site),
   }
 }
 
@@ -125,14 +121,14 @@ const notAllowedInUri = /%(?![\da-f]{2})|[^\w\-.~:/?#[\]@!$&'()*+,;=%]/giu
  * Makes the absolute URI of a resource. Encodes the characters that a URI must not contain. Keeps existing
  * percent-encoding.
  *
- * @param resource a path, or the URL of another service
+ * @param resource a path below the URL of the site, or the URL of another service
  */
-export function toAbsoluteUrl(resource: string, origin: string): string {
+export function toAbsoluteUrl(resource: string, { url }: Site): string {
   const encoded = resource.replace(notAllowedInUri, encodeURIComponent)
   // A path is appended, not resolved, because a path that starts with `//` would resolve to another host. Brackets are
   // encoded, because only a host may contain brackets.
-  if (encoded.startsWith('/')) return origin + encoded.replace(/[[\]]/g, encodeURIComponent)
-  return URL.parse(encoded, origin)?.href ?? encoded
+  if (encoded.startsWith('/')) return url + encoded.replace(/[[\]]/g, encodeURIComponent)
+  return URL.parse(encoded, `${url}/`)?.href ?? encoded
 }
 
 /** Leaves out what a handler did not declare with `JobFailed`: the text may name hosts, paths or other people's rows. */

@@ -82,26 +82,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Stream the changes of all your jobs
-         * @description Starts with your newest 100 jobs. The stream never ends by itself.
-         */
-        get: operations["getEvents"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/todos": {
         parameters: {
             query?: never;
@@ -195,6 +175,26 @@ export interface paths {
         put?: never;
         /** Retry a failed or canceled job, as a new job */
         post: operations["retryJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stream the changes of all your jobs
+         * @description Starts with your newest 100 jobs. The stream never ends by itself.
+         */
+        get: operations["getEvents"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1505,7 +1505,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json. */
+            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See asyncapi.json. */
             200: {
                 headers: {
                     "Cache-Control"?: string;
@@ -1604,168 +1604,6 @@ export interface operations {
             };
             /** @description `job-expired`: The record of this job has expired */
             410: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `too-many-requests`: This principal has sent too many requests */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next request */
-                    "Retry-After"?: number;
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
-            431: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `internal-error`: Internal error */
-            500: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `database-unavailable`: The database does not answer */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next request */
-                    "Retry-After"?: number;
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    getEvents: {
-        parameters: {
-            query?: {
-                /** @description The same as Last-Event-ID, for clients that cannot send the header */
-                lastEventId?: string;
-            };
-            header?: {
-                /** @description The id of the last received event. The stream resumes after it. */
-                "last-event-id"?: string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json. */
-            200: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/event-stream": string;
-                };
-            };
-            /** @description `bad-request`: The request is malformed */
-            400: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unauthenticated`: The request is not authenticated */
-            401: {
-                headers: {
-                    "WWW-Authenticate"?: string;
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `foreign-origin`: Pages of another origin may not open a WebSocket here */
-            403: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `not-acceptable`: No representation matches the Accept header */
-            406: {
-                headers: {
-                    "Cache-Control"?: string;
-                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
-                    RateLimit?: string;
-                    /** @description The number of requests in the quota, and the length of its time window in seconds */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `request-timeout`: The request took too long to arrive */
-            408: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2902,6 +2740,168 @@ export interface operations {
                 };
             };
             /** @description `job-locked`: The job is being settled; `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getEvents: {
+        parameters: {
+            query?: {
+                /** @description The same as Last-Event-ID, for clients that cannot send the header */
+                lastEventId?: string;
+            };
+            header?: {
+                /** @description The id of the last received event. The stream resumes after it. */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events. A `status` event contains a job, a `progress` event only its progress. See asyncapi.json. */
+            200: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `foreign-origin`: Pages of another origin may not open a WebSocket here */
+            403: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */

@@ -91,7 +91,8 @@ t.test('the page has a link to the result of the job', async (t) => {
   const submitted = await ann.submit('/notes', { text: 'x' })
   const { resourceLocation } = await ann.ended(submitted.id)
   const { text } = await ann.get(`/jobs/${submitted.id}`, html)
-  const targets = [...text.matchAll(/href="([^"]*)"/g)].map(([, href]) => new URL(href as string, service.api.url).href)
+  const { self } = submitted.links
+  const targets = [...text.matchAll(/href="([^"]*)"/g)].map(([, href]) => new URL(href as string, self).href)
   t.ok(targets.some((href) => href === submitted.links.result || href === resourceLocation))
 })
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
 import { start } from '../support/program.ts'
@@ -161,4 +162,36 @@ t.test('GET /docs answers with an HTML page', async (t) => {
   t.equal(response.status, 200)
   t.match(response.headers.get('content-type'), /^text\/html\b/)
   t.match(await response.text(), /<html/i)
+})
+
+const statusLine = /HTTP\/1\.1 \d\d\d/g
+
+t.test('no route but /events answers a request for a WebSocket', async (t) => {
+  const { id } = await ann.submit('/idle', { text: 'x' })
+  const paths = [
+    ...['/health/live', '/metrics', '/docs', '/docs/json', '/openapi.json', '/docs/problems/not-found', '/notes/1'],
+    ...['/jobs', `/jobs/${id}`, `/jobs/${id}/result`, '/docs/job.css', '/webhooks', '/none', '/events/'],
+  ]
+  for (const path of paths) {
+    const { hostname, port } = new URL(api.url)
+    const socket = connect(Number(port), hostname)
+    const head = (connection: string) => [
+      `GET ${path} HTTP/1.1`,
+      ...['Host: localhost', `Connection: ${connection}`, 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'],
+      ...['Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Protocol: cloudevents.json'],
+    ]
+    const received = (count: number) => until(() => answers.match(statusLine)?.length === count)
+    const closed = once(socket, 'close')
+    let answers = ''
+    socket.setEncoding('latin1').on('data', (chunk) => {
+      answers += chunk
+    })
+    // The connection stays usable.
+    socket.write([...head('Upgrade'), '', ''].join('\r\n'))
+    await received(1)
+    socket.write([...head('Upgrade, close'), '', ''].join('\r\n'))
+    await received(2)
+    await closed
+    t.notOk(answers.match(statusLine)?.includes('HTTP/1.1 101'), path)
+  }
 })

@@ -236,13 +236,15 @@ async function startProgram(session: Session, block: Block, text: string): Promi
   return isStarted
 }
 
-/** Returns the readiness URLs of the programs that a command starts. */
+/** Returns URLs that answer 200 once the programs that a command starts are ready. */
 function readyUrlsOf(command: string, ports: Ports): string[] {
   const [api, worker] = ['3000', '3001'].map((port) => `http://127.0.0.1:${ports.get(port)}/health/ready`) as [
     string,
     string,
   ]
   if (/\bnpm start\b| dev\b/.test(command)) return [api, worker]
+  // An app of one's own has no health routes unless it asks for them.
+  if (/\bserver\.ts\b/.test(command)) return [new URL('/jobs', api).href]
   return [/\bworker\b/.test(command) ? worker : api]
 }
 

@@ -32,7 +32,7 @@ t.test(
     const { accepted } = await import('accepted')
     const app = Fastify()
     t.teardown(() => app.close())
-    await app.register(accepted, { operations: { operation }, database: proxy.url })
+    await app.register(accepted, { operations: { operation }, database: proxy.url, routes: { health: '/health' } })
     const url = await app.listen({ host: '127.0.0.1', port: 0 })
     await proxy.close()
     const { status, headers, body } = await post(`${url}/notes`, { text: 'x' })

@@ -2,8 +2,10 @@ import t from 'tap'
 import Value from 'typebox/value'
 import type { Job } from '../../src/jobs/job.ts'
 import { Monitor, retryAfterSeconds, toAbsoluteUrl, toMonitor } from '../../src/jobs/monitor.ts'
+import { siteAt } from '../../src/jobs/site.ts'
 
 const origin = 'https://api.example.com'
+const site = siteAt(origin)
 const at = new Date('2026-01-02T03:04:05.678Z')
 const id = '019b7d2e-0000-7000-8000-000000000000'
 
@@ -17,7 +19,7 @@ const row = (more: Partial<Job> = {}): Job => ({
 })
 
 t.test('the monitor leaves out members without a value, and matches its schema', async (t) => {
-  const monitor = toMonitor(row(), origin)
+  const monitor = toMonitor(row(), site)
   t.same(monitor, {
     ...{ id, operation: 'todo.create', status: 'queued' },
     ...{ createdAt: at.toISOString(), updatedAt: at.toISOString(), expiresAt: at.toISOString() },
@@ -36,25 +38,22 @@ t.test('the monitor leaves out members without a value, and matches its schema',
 t.test('the monitor shows result and resource only after the job has succeeded', async (t) => {
   const outcome = { resource: '/todos/1', result: { ok: true } }
   for (const status of ['queued', 'running', 'failed', 'canceled'] as const) {
-    const monitor = toMonitor(row({ ...outcome, status }), origin)
+    const monitor = toMonitor(row({ ...outcome, status }), site)
     t.notOk('resourceLocation' in monitor || 'result' in monitor, status)
   }
-  const monitor = toMonitor(
-    row({ ...outcome, status: 'succeeded', started_at: at, ended_at: at, percent: 100 }),
-    origin,
-  )
+  const monitor = toMonitor(row({ ...outcome, status: 'succeeded', started_at: at, ended_at: at, percent: 100 }), site)
   t.match(monitor, { resourceLocation: `${origin}/todos/1`, result: { ok: true }, percentComplete: 100 })
   t.match(monitor, { startedAt: at.toISOString(), endedAt: at.toISOString() })
   t.ok(Value.Check(Monitor, monitor))
 })
 
 t.test("the monitor shows an inline result of false, 0 or '', and a percentage of 0", async (t) => {
-  for (const result of [false, 0, '']) t.equal(toMonitor(row({ status: 'succeeded', result }), origin).result, result)
-  t.equal(toMonitor(row({ percent: 0 }), origin).percentComplete, 0)
+  for (const result of [false, 0, '']) t.equal(toMonitor(row({ status: 'succeeded', result }), site).result, result)
+  t.equal(toMonitor(row({ percent: 0 }), site).percentComplete, 0)
 })
 
 t.test('the monitor shows the error without its HTTP status, which only the result URL uses', async (t) => {
-  const shown = (error: Job['error']) => toMonitor(row({ status: 'failed', error }), origin).error
+  const shown = (error: Job['error']) => toMonitor(row({ status: 'failed', error }), site).error
   t.same(shown({ code: 'c', message: 'm', public: true, status: 409, details: [1] }), {
     code: 'c',
     message: 'm',
@@ -64,12 +63,23 @@ t.test('the monitor shows the error without its HTTP status, which only the resu
 })
 
 t.test('a resource may be the URL of another service', async (t) => {
-  t.equal(toAbsoluteUrl('https://elsewhere.example.com/1', origin), 'https://elsewhere.example.com/1')
-  t.equal(toAbsoluteUrl('/todos/1', origin), `${origin}/todos/1`)
+  t.equal(toAbsoluteUrl('https://elsewhere.example.com/1', site), 'https://elsewhere.example.com/1')
+  t.equal(toAbsoluteUrl('/todos/1', site), `${origin}/todos/1`)
 })
 
 t.test('Retry-After is set until the job has ended', async (t) => {
   for (const status of ['queued', 'running'] as const) t.equal(retryAfterSeconds(row({ status })), 1)
   for (const status of ['succeeded', 'failed', 'canceled'] as const)
     t.equal(retryAfterSeconds(row({ status })), undefined)
+})
+
+t.test('links and resources start with the base URL and the path of the jobs', (t) => {
+  const mounted = siteAt('https://example.com/api/', '/work')
+  const { links, resourceLocation } = toMonitor(row({ status: 'succeeded', resource: '/todos/1' }), mounted)
+  t.equal(links.self, `https://example.com/api/work/${row().id}`)
+  t.equal(links.result, `https://example.com/api/work/${row().id}/result`)
+  t.equal(resourceLocation, 'https://example.com/api/todos/1')
+  t.equal(toAbsoluteUrl('todos/1', mounted), 'https://example.com/api/todos/1')
+  t.equal(toAbsoluteUrl('//evil.example.com/1', mounted), 'https://example.com/api//evil.example.com/1')
+  t.end()
 })

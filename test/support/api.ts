@@ -5,6 +5,7 @@ import { type Database, openDatabase } from '../../src/db/database.ts'
 import { closeGracefully } from '../../src/http/graceful-close.ts'
 import { accepted } from '../../src/http/plugin.ts'
 import { handleNotFound } from '../../src/http/protocol/problem.ts'
+import { servicePaths } from '../../src/http/route-paths.ts'
 import { createDatabase } from './database.ts'
 
 export interface TestApi {
@@ -21,7 +22,7 @@ export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>)
   t.teardown(() => app.close())
   closeGracefully(app)
   app.setNotFoundHandler(handleNotFound)
-  await app.register(accepted, { ...options, database: databaseUrl })
+  await app.register(accepted, { routes: servicePaths, ...options, database: databaseUrl })
   const database = openDatabase({ url: databaseUrl })
   t.teardown(() => database.close())
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), database }

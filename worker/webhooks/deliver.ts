@@ -6,6 +6,7 @@ import { errorCode } from '../../src/db/sqlstate.ts'
 import type { Tables } from '../../src/db/tables.ts'
 import { toCloudEvent } from '../../src/jobs/cloud-event.ts'
 import { readJob } from '../../src/jobs/read.ts'
+import type { Site } from '../../src/jobs/site.ts'
 import type { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type DeliveryTarget, disableEndpoint, findDeliveryTarget } from '../../src/jobs/webhook-endpoint.ts'
 import { AttemptFailed, JobFailed } from '../errors.ts'
@@ -14,8 +15,8 @@ import { AddressRefused, post, postTimeoutMs } from './post.ts'
 
 export interface DeliveryOptions {
   db: Kysely<Tables>
-  /** Scheme and host of the links in deliveries, without a trailing slash. */
-  origin: string
+  /** The URLs that the links in deliveries start with. */
+  site: Site
   /** Private addresses that webhooks may call. */
   allow: BlockList
 }
@@ -40,7 +41,7 @@ export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<
       const target = await findEnabledTarget(options, job)
       const endedJob = await readJob(options.db, job.payload.jobId)
       if (!endedJob) throw new JobFailed('job-expired', 'The record of the job has expired')
-      const { headers, body } = HTTP.structured(toCloudEvent(endedJob, options.origin))
+      const { headers, body } = HTTP.structured(toCloudEvent(endedJob, options.site))
       const { status, retryAfter } = await sendDelivery(
         options,
         job,

@@ -1,4 +1,6 @@
 import { Monitor, Progress } from '../../jobs/monitor.ts'
+import type { Site } from '../../jobs/site.ts'
+import type { RoutePaths } from '../route-paths.ts'
 import { subprotocol } from '../streams/websocket.ts'
 import { JobEvent } from './openapi.ts'
 
@@ -6,24 +8,31 @@ import { JobEvent } from './openapi.ts'
  * Returns the AsyncAPI document. It describes the job events that clients receive over server-sent events, WebSocket
  * and webhooks.
  *
- * @param origin the scheme and host of the API
+ * @param site the URLs of the API
  */
-export function describeEvents(origin: string): object {
-  const { protocol, host } = new URL(origin)
+export function describeEvents(site: Site, { jobs, events }: RoutePaths): object {
+  const { protocol, host, pathname } = new URL(site.url)
+  const server = { host, ...(pathname !== '/' && { pathname }) }
+  const channels = describeChannels(jobs, `${events}`)
+  const isServed = (name: string) => events !== false || (name !== 'jobs' && name !== 'socket')
   return {
     asyncapi: '3.0.0',
     info: {
       title: 'Job events',
       version: '1',
-      description: 'The events that clients receive about their jobs. Requests are described at /openapi.json.',
+      description: 'The events that clients receive about their jobs. Requests are described in openapi.json.',
     },
     defaultContentType: 'application/json',
     servers: {
-      http: { host, protocol: protocol.slice(0, -1) },
-      websocket: { host, protocol: protocol === 'https:' ? 'wss' : 'ws' },
+      http: { ...server, protocol: protocol.slice(0, -1) },
+      websocket: { ...server, protocol: protocol === 'https:' ? 'wss' : 'ws' },
     },
-    channels: asyncApiChannels,
-    operations: asyncApiOperations,
+    channels: Object.fromEntries(Object.entries(channels).filter(([name]) => isServed(name))),
+    operations: Object.fromEntries(
+      Object.entries(asyncApiOperations).filter(([, { channel }]) =>
+        isServed(channel.$ref.split('/').at(-1) as string),
+      ),
+    ),
     components: { securitySchemes, messages, schemas },
   }
 }
@@ -37,23 +46,23 @@ const channel = (address: string | undefined, description: string, messageNames:
   ...more,
 })
 
-const asyncApiChannels = {
+const describeChannels = (jobs: string, events: string) => ({
   job: channel(
-    '/jobs/{id}/events',
+    `${jobs}/{id}/events`,
     'The changes of one job, until the job ends. To resume the stream, send Last-Event-ID or the query parameter ' +
       'lastEventId. A client that has already received the final event gets 204.',
     ['status', 'progress'],
     { servers: [ref('servers/http')], parameters: { id: { description: 'The id of the job' } } },
   ),
   jobs: channel(
-    '/events',
+    events,
     'The changes of all jobs of the caller. The stream starts with the newest 100 jobs. With a recent Last-Event-ID, ' +
       'it resumes after that event instead.',
     ['status', 'progress'],
     { servers: [ref('servers/http')] },
   ),
   socket: channel(
-    '/events',
+    events,
     `A WebSocket with the subprotocol ${subprotocol}. Each text frame contains one CloudEvent. A client without ` +
       'subscriptions receives the changes of all its jobs. A client with subscriptions receives only the changes of ' +
       'the subscribed jobs.',
@@ -61,9 +70,13 @@ const asyncApiChannels = {
     { servers: [ref('servers/websocket')], bindings: { ws: { method: 'GET' } } },
   ),
   webhook: channel(undefined, 'A registered endpoint, which is notified when a job ends.', ['jobEnded']),
-}
+})
 
-const operation = (action: 'send' | 'receive', channelName: keyof typeof asyncApiChannels, summary: string) => ({
+const operation = (
+  action: 'send' | 'receive',
+  channelName: keyof ReturnType<typeof describeChannels>,
+  summary: string,
+) => ({
   action,
   summary,
   channel: ref(`channels/${channelName}`),
@@ -102,13 +115,14 @@ const messages = {
     title: 'The status of a job after a change',
     contentType: sse,
     description:
-      'On /jobs/{id}/events, the id of the event is the sequence of the job. On /events, it is an opaque cursor.',
+      'On the stream of one job, the id of the event is the sequence of the job. On the stream of all jobs, it is an ' +
+      'opaque cursor.',
     payload: ref('components/schemas/Job'),
   },
   progress: {
     title: 'The progress of a running job',
     contentType: sse,
-    description: 'On /events, the event also contains the id of the job.',
+    description: 'On the stream of all jobs, the event also contains the id of the job.',
     payload: ref('components/schemas/Progress'),
   },
   jobEvent: {

@@ -16,9 +16,10 @@ export const requestLimits = {
     // Node applies the longer of the two timeouts to the whole request. The default of headersTimeout is 60 s.
     headersTimeout: requestTimeoutMs,
     connectionsCheckingInterval: 5_000,
-    // The server upgrades a connection only to WebSocket. If a client offers another protocol, such as HTTP/2, the
-    // server ignores the offer and answers over HTTP/1.1 (RFC 9110, section 7.8).
-    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+    // The server upgrades a connection only to WebSocket, and only for the events of all jobs. Any other offer of a
+    // protocol, such as HTTP/2, is ignored, and the answer is sent over HTTP/1.1 (RFC 9110, section 7.8).
+    shouldUpgradeCallback: ({ method, headers, url }) =>
+      method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket' && url?.split('?', 1)[0] === '/events',
   },
   clientErrorHandler: answerClientError,
 } satisfies FastifyHttpOptions<Server>

@@ -1,11 +1,12 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
-import { type Monitor, monitorPath, resultPath, retryAfterSeconds, toMonitor } from '../../jobs/monitor.ts'
+import { type Monitor, retryAfterSeconds, toMonitor } from '../../jobs/monitor.ts'
+import { monitorUrl, resultUrl } from '../../jobs/site.ts'
 import type { Service } from '../service.ts'
 
 /** Returns the monitor document of a job. Its links are absolute URLs. */
 export const monitorOf = (service: Service, request: FastifyRequest, job: Job): Monitor =>
-  toMonitor(job, service.originOf(request), service.estimates.of(job))
+  toMonitor(job, service.siteOf(request), service.estimates.of(job))
 
 /** Returns the header `Retry-After` for a pending job. Returns no header for a job that has ended. */
 export function retryAfterOf({ estimates }: Service, job: Job): Record<string, number> {
@@ -15,11 +16,11 @@ export function retryAfterOf({ estimates }: Service, job: Job): Record<string, n
 
 /** Sets the HTTP status 202 and the headers that link to the job. */
 export function linkToJob(service: Service, reply: FastifyReply, job: Job): FastifyReply {
-  const origin = service.originOf(reply.request)
+  const site = service.siteOf(reply.request)
   return reply.code(202).headers({
-    'operation-location': origin + monitorPath(job.id),
-    'content-location': origin + monitorPath(job.id),
-    location: origin + resultPath(job.id),
+    'operation-location': monitorUrl(site, job.id),
+    'content-location': monitorUrl(site, job.id),
+    location: resultUrl(site, job.id),
     // The default for a job that has ended. A repeated request gets a 202 for such a job.
     'retry-after': 1,
     ...retryAfterOf(service, job),

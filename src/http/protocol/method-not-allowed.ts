@@ -1,34 +1,38 @@
 import type { FastifyInstance } from 'fastify'
 import findMyWay, { type HTTPMethod } from 'find-my-way'
 import { ProblemError } from '../../errors.ts'
-import { pathOf, sendProblem } from './problem.ts'
+import { type ProblemPaths, pathOf, sendProblem } from './problem.ts'
 
 const methods: readonly HTTPMethod[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 
 /**
- * Answers a request if its path has routes, but no route for its method. OPTIONS gets 204, and any other method gets
- * 405. Both responses have the header `Allow` (RFC 9110, sections 9.3.7 and 15.5.6). Call this function before the
- * routes are added.
+ * Answers a request if a scope has routes for its path, but no route of the app has its method. OPTIONS gets 204, and
+ * any other method gets 405. Both responses have the header `Allow` (RFC 9110, sections 9.3.7 and 15.5.6). Call this
+ * function before the routes of the scope are added.
  *
- * @param isOwnRoute returns whether the hook must answer for the route with this URL pattern
+ * @param paths the paths in the problem details; default: those of an API without prefix
  */
-export function answerOtherMethods(app: FastifyInstance, isOwnRoute: (url: string) => boolean): void {
-  const routes = findMyWay()
-  app.addHook('onRoute', ({ method, url }) => {
-    for (const routeMethod of [method].flat() as HTTPMethod[]) {
-      // Fastify may call this hook twice for the same method and URL.
-      const isNew = methods.includes(routeMethod) && !routes.hasRoute(routeMethod, url)
-      if (isNew) routes.on(routeMethod, url, () => {}, { url })
-    }
+export function answerOtherMethods(scope: FastifyInstance, paths?: ProblemPaths): void {
+  const root = rootOf(scope)
+  const patterns = findMyWay()
+  scope.addHook('onRoute', ({ url }) => {
+    if (!patterns.hasRoute('GET', url)) patterns.on('GET', url, () => {}, { url })
   })
-  app.addHook('onRequest', (request, reply, done) => {
+  root.addHook('onRequest', (request, reply, done) => {
     if (!request.is404) return done()
     const path = pathOf(request)
-    const allowed = methods.filter((method) => routes.find(method, path))
-    const [first] = allowed
-    if (!first || !isOwnRoute(routes.find(first, path)?.store.url)) return done()
+    const url = patterns.find('GET', path)?.store.url
+    const allowed = methods.filter((method) => url !== undefined && root.hasRoute({ method, url }))
+    if (allowed.length === 0) return done()
     reply.header('allow', [...allowed, 'OPTIONS'].join(', '))
     if (request.method === 'OPTIONS') return void reply.code(204).send()
-    sendProblem(request, reply, new ProblemError('method-not-allowed', `${path} does not support ${request.method}`))
+    const problem = new ProblemError('method-not-allowed', `${path} does not support ${request.method}`)
+    sendProblem(request, reply, problem, paths)
   })
+}
+
+/** Returns the outermost scope: Fastify runs only its hooks for a request without a route. */
+function rootOf(scope: FastifyInstance): FastifyInstance {
+  const parent = Object.getPrototypeOf(scope)
+  return parent === Object.prototype ? scope : rootOf(parent)
 }

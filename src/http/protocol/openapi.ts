@@ -1,6 +1,8 @@
-import type { SwaggerOptions } from '@fastify/swagger'
+import swagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
+import type { FastifyInstance, RouteOptions } from 'fastify'
 import Type, { type TSchema } from 'typebox'
 import { Monitor } from '../../jobs/monitor.ts'
+import type { Mount } from '../route-paths.ts'
 
 /** A CloudEvent in JSON that contains the status of a job. */
 export const JobEvent = Type.Object(
@@ -64,16 +66,53 @@ function link(operationId: string, description: string) {
   return { operationId, description, parameters: { id: '$response.body#/id' } }
 }
 
-/** The parts of the OpenAPI document that are not generated from routes. */
-export const documentOptions: SwaggerOptions = {
+// The host app may have a document of its own, with @fastify/swagger's default decorator.
+const decorator = 'acceptedDocument'
+
+/** The routes of this plugin that the document describes. For any other document of the app, they are hidden. */
+const documentedRoutes = new WeakSet<RouteOptions>()
+
+/** Keeps the routes that are added to a scope out of every OpenAPI document except that of {@link documentRoutes}. */
+export function hideFromOtherDocuments(scope: FastifyInstance): void {
+  scope.addHook('onRoute', (route) => {
+    if (route.schema?.hide) return
+    documentedRoutes.add(route)
+    route.schema = { ...route.schema, hide: true }
+  })
+}
+
+/** Starts the OpenAPI document of the routes that are added to a scope, unless an outer scope has started it. */
+export async function documentRoutes(
+  scope: FastifyInstance,
+  mount: Pick<Mount, 'prefix' | 'publicPath' | 'paths'>,
+): Promise<void> {
+  if (!scope.hasDecorator(decorator)) await scope.register(swagger, documentOptions(mount))
+}
+
+/** Returns the OpenAPI document of a scope. Call it after the app is ready. */
+export function readDocument(scope: FastifyInstance): object
+export function readDocument(scope: FastifyInstance, options: { yaml: true }): string
+export function readDocument(scope: FastifyInstance, options?: { yaml: true }): object | string {
+  return scope.getDecorator<(options?: object) => object | string>(decorator)(options)
+}
+
+const documentOptions = ({
+  prefix,
+  publicPath,
+  paths,
+}: Pick<Mount, 'prefix' | 'publicPath' | 'paths'>): FastifyDynamicSwaggerOptions => ({
+  decorator: decorator as never,
+  stripBasePath: false,
   openapi: {
     openapi: '3.1.0',
+    // Relative to the URL of the document, so that it is the same for every host.
+    ...(publicPath + prefix && { servers: [{ url: publicPath + prefix }] }),
     info: {
       title: 'API',
       version: '1',
       description:
         'A request that starts work is stored as a job and then answered with `202 Accepted`. `Location` is the URL ' +
-        'of the result. `Operation-Location` is the URL of the status. Events are described at /asyncapi.json.',
+        'of the result. `Operation-Location` is the URL of the status. Events are described in asyncapi.json.',
     },
     tags: [
       { name: 'operations', description: 'Requests that start a job' },
@@ -87,16 +126,23 @@ export const documentOptions: SwaggerOptions = {
     security: [{ bearer: [] }, {}],
     webhooks: { jobEnded } as never,
   },
+  transform: ({ schema, url, route }) => ({
+    schema: documentedRoutes.has(route) ? { ...schema, hide: false } : schema,
+    url: url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url,
+  }),
   transformObject: (document) =>
-    ('openapiObject' in document ? hoistSchemas(correctDocument(document.openapiObject)) : {}) as never,
-}
+    ('openapiObject' in document ? hoistSchemas(correctDocument(document.openapiObject, paths)) : {}) as never,
+})
 
 /** Adds the parts that @fastify/swagger leaves out, and corrects its mistakes. */
-function correctDocument<Document extends { paths?: object }>(document: Document): Document {
+function correctDocument<Document extends { paths?: object }>(
+  document: Document,
+  { webhooks }: Mount['paths'],
+): Document {
   const paths = (document.paths ?? {}) as Record<string, Record<string, { callbacks?: object; requestBody?: object }>>
   // In OpenAPI, the requests to a webhook endpoint are callbacks of the request that registers the endpoint.
   const callback = { post: { ...jobEnded.post, operationId: 'deliverWebhook' } }
-  Object.assign(paths['/webhooks']?.post ?? {}, { callbacks: { jobEnded: { '{$request.body#/url}': callback } } })
+  Object.assign(paths[`${webhooks}`]?.post ?? {}, { callbacks: { jobEnded: { '{$request.body#/url}': callback } } })
   for (const { delete: operation } of Object.values(paths)) {
     if (operation?.requestBody) Object.assign(operation.requestBody, { required: false })
   }

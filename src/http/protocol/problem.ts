@@ -23,8 +23,21 @@ export type Problem = Static<typeof Problem>
 
 export const problemMediaType = 'application/problem+json; charset=utf-8'
 
-/** Returns the path of the documentation page for a problem code. */
-export const problemPath = (code: ProblemCode): string => `/docs/problems/${code}`
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The paths in the problem details that this scope answers with. */
+    problemPaths: ProblemPaths
+  }
+}
+
+export interface ProblemPaths {
+  /** The path of the public URL, which a proxy removes from each request. Empty if there is none. */
+  publicPath: string
+  /** The path of the pages that explain problem codes, as clients see it. */
+  pages: string
+}
+
+const defaultPaths: ProblemPaths = { publicPath: '', pages: '/docs/problems' }
 
 export interface ProblemOptions {
   /** A key of {@link problems}, or a code that the app defines. Codes of the app have no documentation page. */
@@ -32,22 +45,35 @@ export interface ProblemOptions {
   title: string
   message: string
   details?: readonly unknown[] | undefined
-  instance?: string
+  /** Absent if Node refused the request before it was parsed. */
+  request?: FastifyRequest
 }
 
 /** Creates problem details. */
-export function toProblem({ code, title, message, details, instance }: ProblemOptions): Problem {
+export function toProblem(
+  { code, title, message, details, request }: ProblemOptions,
+  { publicPath, pages }: ProblemPaths = request?.server.problemPaths ?? defaultPaths,
+): Problem {
   return {
-    type: code in problems ? problemPath(code as ProblemCode) : 'about:blank',
+    type: Object.hasOwn(problems, code) ? `${pages}/${code}` : 'about:blank',
     title,
     detail: message,
-    ...(instance !== undefined && { instance }),
+    ...(request && { instance: publicPath + pathOf(request) }),
     error: { code, message, ...(details && details.length > 0 && { details: [...details] }) },
   }
 }
 
-/** Answers with problem details. */
-export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ProblemError): FastifyReply {
+/**
+ * Answers with problem details.
+ *
+ * @param paths default: the paths of the scope that the request belongs to
+ */
+export function sendProblem(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: ProblemError,
+  paths?: ProblemPaths,
+): FastifyReply {
   if (error.retryAfterSeconds) reply.header('retry-after', error.retryAfterSeconds)
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
   return reply
@@ -55,13 +81,18 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, error:
     .header('cache-control', 'no-store')
     .type(problemMediaType)
     .send(
-      toProblem({
-        code: error.code,
-        title: problems[error.code].title,
-        message: error.message,
-        details: error.details,
-        instance: pathOf(request),
-      }),
+      JSON.stringify(
+        toProblem(
+          {
+            code: error.code,
+            title: problems[error.code].title,
+            message: error.message,
+            details: error.details,
+            request,
+          },
+          paths,
+        ),
+      ),
     )
 }
 

@@ -76,6 +76,6 @@ export function limitRate(app: FastifyInstance, limit: RateLimit): void {
   })
 }
 
-const isJobRead = ({ method, url }: FastifyRequest['routeOptions']) =>
-  [method].flat().some((name) => name === 'GET' || name === 'HEAD') &&
-  (url === '/jobs/:id' || url === '/jobs/:id/result')
+// HEAD routes have the schema of the GET route.
+const isJobRead = ({ schema }: FastifyRequest['routeOptions']) =>
+  schema?.operationId === 'getJob' || schema?.operationId === 'getJobResult'

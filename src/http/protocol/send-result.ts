@@ -4,7 +4,7 @@ import type { Job } from '../../jobs/job.ts'
 import { toAbsoluteUrl } from '../../jobs/monitor.ts'
 import type { Service } from '../service.ts'
 import { linkToJob, monitorOf } from './links.ts'
-import { pathOf, problemMediaType, toProblem } from './problem.ts'
+import { problemMediaType, toProblem } from './problem.ts'
 
 /** Answers with the resource, the inline result or the error of a job. Answers 202 while the job is pending. */
 export function sendResult(service: Service, reply: FastifyReply, job: Job): FastifyReply {
@@ -13,8 +13,7 @@ export function sendResult(service: Service, reply: FastifyReply, job: Job): Fas
     case 'running':
       return linkToJob(service, reply, job).send(monitorOf(service, reply.request, job))
     case 'succeeded':
-      if (job.resource !== null)
-        return reply.redirect(toAbsoluteUrl(job.resource, service.originOf(reply.request)), 303)
+      if (job.resource !== null) return reply.redirect(toAbsoluteUrl(job.resource, service.siteOf(reply.request)), 303)
       if (job.result === null) return reply.code(204).send()
       // Fastify must not serialise the result. It would send a string without quotes. It would also apply the response
       // schema of the route, which may be the schema of the monitor document.
@@ -32,7 +31,7 @@ function sendJobProblem(service: Service, reply: FastifyReply, job: Job, status:
   const { title } = problems[code]
   const monitor = monitorOf(service, reply.request, job)
   const message = monitor.error?.message ?? title
-  const problem = toProblem({ code, title, message, instance: pathOf(reply.request) })
+  const problem = toProblem({ code, title, message, request: reply.request })
   return reply
     .code(status)
     .type(problemMediaType)

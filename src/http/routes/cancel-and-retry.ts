@@ -68,12 +68,13 @@ export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): vo
   app.register(async (scope) => {
     ignoreBodies(scope)
     scope.addHook('onRequest', acceptsJson)
+    const { jobs } = service.paths
     const cancel = (request: JobRequest, reply: FastifyReply) => handleCancel(service, request, reply)
     const retry = (request: JobRequest, reply: FastifyReply) => handleRetry(service, request, reply)
-    scope.post<{ Params: { id: string } }>('/jobs/:id/cancel', { schema: cancelSchema('cancelJob') }, cancel)
-    scope.delete<{ Params: { id: string } }>('/jobs/:id', { schema: cancelSchema('deleteJob') }, cancel)
+    scope.post<{ Params: { id: string } }>(`${jobs}/:id/cancel`, { schema: cancelSchema('cancelJob') }, cancel)
+    scope.delete<{ Params: { id: string } }>(`${jobs}/:id`, { schema: cancelSchema('deleteJob') }, cancel)
     scope.post<{ Params: { id: string } }>(
-      '/jobs/:id/retry',
+      `${jobs}/:id/retry`,
       { schema: retrySchema(service), links: { 202: jobLinks } },
       retry,
     )

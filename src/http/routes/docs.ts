@@ -1,21 +1,49 @@
-import type { FastifyInstance } from 'fastify'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
 import { describeEvents } from '../protocol/asyncapi.ts'
 import { escapeHtml } from '../protocol/html.ts'
+import { readDocument } from '../protocol/openapi.ts'
+import { besideDocs, problemPagesPath } from '../route-paths.ts'
 import type { Service } from '../service.ts'
 
-/** Adds the routes of the OpenAPI document, the AsyncAPI document and the pages of the problem codes. */
-export function docsRoutes(app: FastifyInstance, service: Service): void {
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
-  app.get('/asyncapi.json', { schema: { hide: true } }, async (request) => describeEvents(service.originOf(request)))
-  app.get<{ Params: { code: string } }>('/docs/problems/:code', { schema: { hide: true } }, async (request, reply) => {
-    const { code } = request.params
-    if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
-    return reply.type('text/html; charset=utf-8').send(renderProblemPage(code as ProblemCode))
+/** Adds the pages of problem codes and, if the app wants them, the API documentation and its documents. */
+export async function docsRoutes(app: FastifyInstance, service: Service): Promise<void> {
+  const { docs } = service.paths
+  app.get<{ Params: { code: string } }>(
+    `${problemPagesPath(service.paths)}/:code`,
+    { schema: { hide: true } },
+    async (request, reply) => {
+      const { code } = request.params
+      if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
+      return reply.type('text/html; charset=utf-8').send(renderProblemPage(code as ProblemCode, docs !== false))
+    },
+  )
+  if (docs) await documentRoutes(app, service, docs)
+}
+
+async function documentRoutes(app: FastifyInstance, service: Service, docs: string): Promise<void> {
+  const hidden = { schema: { hide: true } }
+  app.get(besideDocs(docs, 'openapi.json'), hidden, async () => readDocument(app))
+  app.get(besideDocs(docs, 'asyncapi.json'), hidden, async (request) =>
+    describeEvents(service.siteOf(request), service.paths),
+  )
+  await app.register(swaggerUi, {
+    routePrefix: docs,
+    indexPrefix: service.publicPath + service.prefix,
+    uiHooks: {
+      onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
+        const { url } = request.routeOptions
+        if (url === `${service.prefix}${docs}/json`) return reply.send(readDocument(app))
+        if (url === `${service.prefix}${docs}/yaml`)
+          return reply.type('application/x-yaml').send(readDocument(app, { yaml: true }))
+        return undefined
+      },
+    } as never,
   })
 }
 
-function renderProblemPage(code: ProblemCode): string {
+function renderProblemPage(code: ProblemCode, hasDocs: boolean): string {
   const { status, title, remedy } = problems[code]
   const toHtml = (text: string) => escapeHtml(text).replace(/`([^`]*)`/g, '<code>$1</code>')
   return `<!doctype html>
@@ -27,7 +55,6 @@ function renderProblemPage(code: ProblemCode): string {
 <h1>${code}</h1>
 <p>${toHtml(title)}. HTTP status ${status}.</p>
 <p>${toHtml(remedy)}</p>
-<p><a href="/docs">API documentation</a></p>
-</html>
+${hasDocs ? '<p><a href="../">API documentation</a></p>\n' : ''}</html>
 `
 }

@@ -1,5 +1,7 @@
+import websocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import Type from 'typebox'
+import { ProblemError } from '../../errors.ts'
 import { JobParams } from '../protocol/find-job.ts'
 import { requestHeaders } from '../protocol/headers.ts'
 import { negotiate } from '../protocol/negotiate.ts'
@@ -7,7 +9,14 @@ import { bodyResponse, emptyResponse, problemResponses } from '../protocol/schem
 import type { Service } from '../service.ts'
 import { snapshotSize } from '../streams/snapshot.ts'
 import { streamAllJobs, streamJob } from '../streams/stream-jobs.ts'
-import { connectSocket, refuseForeignOrigin } from '../streams/websocket.ts'
+import { upgradesOf } from '../streams/upgrades.ts'
+import { connectSocket, refuseForeignOrigin, socketOptions } from '../streams/websocket.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    isWebSocket?: boolean
+  }
+}
 
 const EventsQuery = Type.Object({
   lastEventId: Type.Optional(
@@ -22,16 +31,44 @@ const keepFirstLastEventId = async (request: FastifyRequest) => {
 }
 
 const eventStreamResponse = bodyResponse(
-  'Server-sent events. A `status` event contains a job, a `progress` event only its progress. See /asyncapi.json.',
+  'Server-sent events. A `status` event contains a job, a `progress` event only its progress. See asyncapi.json.',
   'text/event-stream',
   Type.String(),
   { headers: ['Cache-Control'] },
 )
 
-/** Adds `/jobs/:id/events` for one job, and `/events` for all jobs of the caller. `/events` is also a WebSocket. */
+/** Adds the event streams of single jobs, and the stream of all jobs of the caller, which is also a WebSocket. */
 export function eventRoutes(app: FastifyInstance, service: Service): void {
+  jobEventsRoute(app, service)
+  const { events } = service.paths
+  if (!events) return
+  app.register(async (scope) => {
+    // If the host app has registered @fastify/websocket, its upgrade handler and its options also apply here.
+    if (!scope.hasRequestDecorator('ws')) {
+      const server = upgradesOf(scope.server, scope.prefix.replace(/\/$/, '') + events)
+      await scope.register(websocket, {
+        ...socketOptions,
+        options: { ...socketOptions.options, server: server as typeof scope.server },
+      })
+    }
+    // After a refusal, nothing else reads from the connection.
+    scope.addHook('onResponse', async ({ raw }) => {
+      if ('upgrade' in raw && raw.upgrade) raw.socket.destroySoon()
+    })
+    allEventsRoute(scope, service, events)
+  })
+}
+
+/** An `onRequest` hook for routes that are no WebSockets, in case the host app has registered @fastify/websocket. */
+export const refuseUpgrade = async (request: FastifyRequest): Promise<void> => {
+  if (request.ws && !request.routeOptions.config.isWebSocket) {
+    throw new ProblemError('bad-request', 'This URL is not a WebSocket')
+  }
+}
+
+function jobEventsRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string }; Querystring: Type.Static<typeof EventsQuery> }>(
-    '/jobs/:id/events',
+    `${service.paths.jobs}/:id/events`,
     {
       schema: {
         summary: 'Stream the changes of a job until the job ends',
@@ -53,9 +90,13 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
       return streamJob(service, request, reply)
     },
   )
+}
+
+function allEventsRoute(app: FastifyInstance, service: Service, url: string): void {
   app.route<{ Querystring: Type.Static<typeof EventsQuery> }>({
     method: 'GET',
-    url: '/events',
+    url,
+    config: { isWebSocket: true },
     schema: {
       summary: 'Stream the changes of all your jobs',
       description: `Starts with your newest ${snapshotSize} jobs. The stream never ends by itself.`,

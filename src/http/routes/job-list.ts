@@ -6,6 +6,7 @@ import { Monitor } from '../../jobs/monitor.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { monitorOf } from '../protocol/links.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
+import { pathOf } from '../protocol/problem.ts'
 import { bodyResponse, problemResponses } from '../protocol/schemas.ts'
 import type { Service } from '../service.ts'
 
@@ -37,7 +38,7 @@ const JobListPage = Type.Object(
 /** Adds the route that lists the caller's jobs page by page, newest first. */
 export function jobListRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Querystring: Type.Static<typeof JobListQuery> }>(
-    '/jobs',
+    service.paths.jobs,
     {
       onRequest: acceptsJson,
       schema: {
@@ -73,9 +74,9 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
 }
 
 function linkToNext(service: Service, request: FastifyRequest, id: string): string {
-  const url = new URL(request.url, service.originOf(request))
-  url.searchParams.set('cursor', encodePageCursor(id))
-  return url.href
+  const query = new URLSearchParams(request.url.slice(pathOf(request).length))
+  query.set('cursor', encodePageCursor(id))
+  return `${service.siteOf(request).jobs}?${query}`
 }
 
 // The cursor is opaque: clients do not build cursors themselves, so the format can change.

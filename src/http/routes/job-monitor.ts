@@ -44,7 +44,7 @@ const monitorSchema = {
 /** Adds the monitor route of a job. It answers 200 as long as the record of the job exists. */
 export function jobMonitorRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
-    '/jobs/:id',
+    `${service.paths.jobs}/:id`,
     { schema: monitorSchema, links: { 200: jobLinks } },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')

@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
-import { type Monitor, monitorPath, resultPath } from '../../jobs/monitor.ts'
+import type { Monitor } from '../../jobs/monitor.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import { monitorOf, retryAfterOf } from '../protocol/links.ts'
+import type { RoutePaths } from '../route-paths.ts'
 import type { Service } from '../service.ts'
 
 /** The directory of the package that contains the page's script and styles. */
@@ -23,15 +24,16 @@ const contentSecurityPolicy = [
 ].join('; ')
 
 /** Adds the routes of the page's script and styles, because the Content-Security-Policy forbids inline code. */
-export function jobPageAssetRoutes(app: FastifyInstance): void {
+export async function jobPageAssetRoutes(app: FastifyInstance, { paths }: Service): Promise<void> {
   for (const [name, type] of [
     ['job.css', 'text/css; charset=utf-8'],
     ['job.js', 'text/javascript; charset=utf-8'],
   ] as const) {
-    app.get(`/docs/${name}`, { schema: { hide: true } }, async (_request, reply) =>
+    const content = await readFile(join(assetsDirectory, name))
+    app.get(`${paths.docs || paths.jobs}/${name}`, { schema: { hide: true } }, async (_request, reply) =>
       reply
         .headers({ 'content-type': type, 'cache-control': 'public, max-age=300', 'x-content-type-options': 'nosniff' })
-        .send(await readFile(join(assetsDirectory, name))),
+        .send(content),
     )
   }
 }
@@ -52,15 +54,20 @@ export function sendJobPage(service: Service, reply: FastifyReply, job: Job): Fa
       'x-content-type-options': 'nosniff',
       ...retryAfter,
     })
-    .send(renderJobPage(monitorOf(service, reply.request, job), refreshSeconds))
+    .send(renderJobPage(monitorOf(service, reply.request, job), linkToAssets(service.paths), refreshSeconds))
 }
 
+const linkToAssets = ({ docs, jobs }: RoutePaths): string =>
+  docs ? `${'../'.repeat(jobs.split('/').length - 1)}${docs.slice(1)}/` : ''
+
 /**
- * Renders the page of a job. In the browser, assets/job.js keeps the page up to date.
+ * Renders the page of a job. In the browser, assets/job.js keeps the page up to date. The links are relative to the
+ * page, so they lead through the same proxy.
  *
+ * @param assets the directory of the script and the styles, relative to the page
  * @param refreshSeconds seconds between reloads if scripts are disabled; undefined if the page must not reload
  */
-function renderJobPage(job: Monitor, refreshSeconds: number | undefined): string {
+function renderJobPage(job: Monitor, assets: string, refreshSeconds: number | undefined): string {
   const { percentComplete: percent, message, error } = job
   const hidden = (isHidden: boolean) => (isHidden ? ' hidden' : '')
   const text = (id: string, content: string | undefined, attributes = '') =>
@@ -78,11 +85,11 @@ function renderJobPage(job: Monitor, refreshSeconds: number | undefined): string
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>${job.status} · ${escapeHtml(job.operation)}</title>
-<link rel="stylesheet" href="/docs/job.css">
-<script src="/docs/job.js" type="module"></script>
+<link rel="stylesheet" href="${assets}job.css">
+<script src="${assets}job.js" type="module"></script>
 ${refreshSeconds ? `<noscript><meta http-equiv="refresh" content="${refreshSeconds}"></noscript>\n` : ''}</head>
 <body>
-<main data-events="${monitorPath(job.id)}/events" data-sequence="${job.sequence}" data-status="${job.status}">
+<main data-events="${job.id}/events" data-sequence="${job.sequence}" data-status="${job.status}">
 <h1>${escapeHtml(job.operation)}</h1>
 <div role="status">
 ${text('status', isCanceling ? `${job.status}, cancellation requested` : job.status)}
@@ -91,7 +98,7 @@ ${text('message', message)}
 <progress id="progress" max="100" aria-label="Progress"${value}${hidden(hasFailed)}></progress>
 ${text('percent', percent === undefined || hasFailed ? undefined : `${percent} %`)}
 ${text('error', error && `${error.message} (${error.code})`, ' role="alert"')}
-<p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${resultPath(job.id)}">View the result</a></p>
+<p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${job.id}/result">View the result</a></p>
 <dl>
 <dt>Job</dt><dd>${job.id}</dd>
 ${time('created', 'Accepted', job.createdAt)}

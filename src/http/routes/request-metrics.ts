@@ -9,8 +9,8 @@ export interface RequestMetrics {
   countAccepted(operation: string, outcome: 'accepted' | 'replayed'): void
 }
 
-/** Adds the route `/metrics`, which answers in the text format of Prometheus. */
-export function requestMetrics(app: FastifyInstance, { database, watcher, streams }: Service): RequestMetrics {
+/** Adds the metrics route, which answers in the text format of Prometheus. */
+export function requestMetrics(app: FastifyInstance, { database, watcher, streams, paths }: Service): RequestMetrics {
   const { counter, histogram, gauge, text } = createRegistry(database.pool)
   const durations = histogram(
     'accepted_http_request_duration_seconds',
@@ -31,9 +31,11 @@ export function requestMetrics(app: FastifyInstance, { database, watcher, stream
     () => watcher.size.principals,
   )
 
-  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) =>
-    reply.headers({ 'content-type': metricsMediaType, 'cache-control': 'no-store' }).send(await text()),
-  )
+  if (paths.metrics) {
+    app.get(paths.metrics, { schema: { hide: true } }, async (_request, reply) =>
+      reply.headers({ 'content-type': metricsMediaType, 'cache-control': 'no-store' }).send(await text()),
+    )
+  }
   return {
     measure(scope) {
       scope.addHook('onResponse', ({ method, routeOptions }, { statusCode, elapsedTime }, done) => {

@@ -72,7 +72,7 @@ const resultSchema = {
 /** Adds the result route of a job. It answers 202 while the job is pending, and then with the outcome of the job. */
 export function resultRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
-    '/jobs/:id/result',
+    `${service.paths.jobs}/:id/result`,
     { schema: resultSchema, links: { 202: jobLinks } },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')

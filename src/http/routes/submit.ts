@@ -14,7 +14,7 @@ import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idemp
 import { findUnstorable } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
-import { Problem, pathOf, problemMediaType, toProblem } from '../protocol/problem.ts'
+import { Problem, problemMediaType, toProblem } from '../protocol/problem.ts'
 import {
   acceptedHeaders,
   bodyResponse,
@@ -136,5 +136,5 @@ function sendRefusal(request: FastifyRequest, reply: FastifyReply, { status, cod
     .code(status)
     .header('cache-control', 'no-store')
     .type(problemMediaType)
-    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, instance: pathOf(request) }))
+    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, request }))
 }

@@ -50,9 +50,9 @@ export function webhookRoutes(app: FastifyInstance, service: Service): void {
   })
 }
 
-function createEndpointRoute(scope: FastifyInstance, { database, operations, originOf }: Service): void {
+function createEndpointRoute(scope: FastifyInstance, { database, operations, paths, siteOf }: Service): void {
   scope.post<{ Body: NewEndpoint }>(
-    '/webhooks',
+    `${paths.webhooks}`,
     {
       schema: webhookSchema('createWebhook', 'Register an endpoint that is notified when jobs end', {
         body: NewEndpoint,
@@ -74,15 +74,15 @@ function createEndpointRoute(scope: FastifyInstance, { database, operations, ori
       const endpoint = await database.kysely.transaction().execute((trx) => createEndpoint(trx, request.body))
       return reply
         .code(201)
-        .header('location', `${originOf(request)}/webhooks/${endpoint.id}`)
+        .header('location', `${siteOf(request).url}${paths.webhooks}/${endpoint.id}`)
         .send(endpoint)
     },
   )
 }
 
-function readEndpointRoutes(scope: FastifyInstance, { database }: Service): void {
+function readEndpointRoutes(scope: FastifyInstance, { database, paths }: Service): void {
   scope.get(
-    '/webhooks',
+    `${paths.webhooks}`,
     {
       schema: webhookSchema('listWebhooks', 'List all endpoints, without their secrets', {
         response: {
@@ -94,7 +94,7 @@ function readEndpointRoutes(scope: FastifyInstance, { database }: Service): void
     async () => ({ value: await listEndpoints(database.kysely) }),
   )
   scope.get<WithId>(
-    '/webhooks/:id',
+    `${paths.webhooks}/:id`,
     {
       schema: webhookSchema('getWebhook', 'Get an endpoint, without its secrets', {
         params,
@@ -112,9 +112,9 @@ function readEndpointRoutes(scope: FastifyInstance, { database }: Service): void
   )
 }
 
-function removeEndpointRoute(scope: FastifyInstance, { database }: Service): void {
+function removeEndpointRoute(scope: FastifyInstance, { database, paths }: Service): void {
   scope.delete<WithId>(
-    '/webhooks/:id',
+    `${paths.webhooks}/:id`,
     {
       schema: webhookSchema('removeWebhook', 'Remove an endpoint; its pending deliveries fail', {
         params,
@@ -129,9 +129,9 @@ function removeEndpointRoute(scope: FastifyInstance, { database }: Service): voi
   )
 }
 
-function rotateSecretRoute(scope: FastifyInstance, { database }: Service): void {
+function rotateSecretRoute(scope: FastifyInstance, { database, paths }: Service): void {
   scope.post<WithId>(
-    '/webhooks/:id/rotate',
+    `${paths.webhooks}/:id/rotate`,
     {
       schema: webhookSchema(
         'rotateWebhookSecret',

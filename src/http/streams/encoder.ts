@@ -2,11 +2,12 @@ import { toCloudEvent } from '../../jobs/cloud-event.ts'
 import type { Estimates } from '../../jobs/estimate.ts'
 import type { Job } from '../../jobs/job.ts'
 import { toMonitor, toProgress } from '../../jobs/monitor.ts'
+import type { Site } from '../../jobs/site.ts'
 import type { SentVersion } from './sent-version.ts'
 
 export interface SseOptions {
-  /** The scheme and host of the links. */
-  origin: string
+  /** The URLs that the links start with. */
+  site: Site
   /** The `id` field of the event. A client that reconnects sends it as Last-Event-ID. */
   id: string
   /** Whether a `progress` event contains the job id. A stream of several jobs needs this id. Default: false. */
@@ -21,7 +22,7 @@ export interface EventEncoder {
    */
   encodeSse(job: Job, lastSent: SentVersion | undefined, options: SseOptions): string
   /** Returns a CloudEvent in JSON with the monitor document of the job. */
-  encodeCloudEvent(job: Job, origin: string): string
+  encodeCloudEvent(job: Job, site: Site): string
 }
 
 /** Creates the encoder of a process. It serialises each change only once, even for many clients. */
@@ -34,8 +35,7 @@ export function createEventEncoder(estimates: Estimates): EventEncoder {
     byKey.set(key, text)
     return text
   }
-  const monitor = (job: Job, origin: string) =>
-    serialiseOnce(job, origin, () => toMonitor(job, origin, estimates.of(job)))
+  const monitor = (job: Job, site: Site) => serialiseOnce(job, site.jobs, () => toMonitor(job, site, estimates.of(job)))
   const progress = (job: Job, includeJobId: boolean) =>
     serialiseOnce(job, `progress ${includeJobId}`, () => ({
       ...(includeJobId && { id: job.id }),
@@ -43,11 +43,11 @@ export function createEventEncoder(estimates: Estimates): EventEncoder {
     }))
 
   return {
-    encodeCloudEvent: (job, origin) =>
-      serialiseOnce(job, `cloud event ${origin}`, () => toCloudEvent(job, origin, estimates.of(job))),
-    encodeSse(job, lastSent, { origin, id, includeJobId = false }) {
+    encodeCloudEvent: (job, site) =>
+      serialiseOnce(job, `cloud event ${site.jobs}`, () => toCloudEvent(job, site, estimates.of(job))),
+    encodeSse(job, lastSent, { site, id, includeJobId = false }) {
       const isProgress = lastSent !== undefined && differsInProgressOnly(lastSent, job)
-      const data = isProgress ? progress(job, includeJobId) : monitor(job, origin)
+      const data = isProgress ? progress(job, includeJobId) : monitor(job, site)
       return `event: ${isProgress ? 'progress' : 'status'}\nid: ${id}\ndata: ${data}\n\n`
     },
   }

@@ -4,6 +4,7 @@ import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, problems } from '../../errors.ts'
 import type { Job } from '../../jobs/job.ts'
 import { type Found, findJobs } from '../../jobs/read.ts'
+import type { Site } from '../../jobs/site.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
 import type { Service } from '../service.ts'
@@ -32,7 +33,7 @@ export class JobSocket {
   readonly #socket: WebSocket
   readonly #log: FastifyRequest['log']
   readonly #principal: string
-  readonly #origin: string
+  readonly #site: Site
   readonly #keepalive: SocketKeepalive
   readonly #outbox: SocketOutbox
   /** By job id. */
@@ -48,7 +49,7 @@ export class JobSocket {
     this.#socket = socket
     this.#log = request.log
     this.#principal = request.principal
-    this.#origin = service.originOf(request)
+    this.#site = service.siteOf(request)
     this.#keepalive = new SocketKeepalive(socket)
     this.#outbox = new SocketOutbox(socket, {
       // A slow client may answer a ping late, because it first reads everything that was sent before the ping.
@@ -162,12 +163,12 @@ export class JobSocket {
     const sequence = Number(job.sequence)
     if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return
     this.#sentSequences.set(job.id, sequence)
-    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#origin))
+    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site))
   }
 
   #sendError(code: ProblemCode, message: string, subject = ''): void {
     const data = { error: { code, message } }
-    const event = { source: `${this.#origin}/events`, type: 'error', data, ...(subject && { subject }) }
+    const event = { source: `${this.#site.url}/events`, type: 'error', data, ...(subject && { subject }) }
     this.#outbox.put(subject, () => JSON.stringify(new CloudEvent(event)))
   }
 }

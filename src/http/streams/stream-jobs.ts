@@ -27,9 +27,9 @@ export async function streamJob(service: Service, request: JobRequest, reply: Fa
       changes.stop()
       return sendHeadOnly(reply, hasReceivedEnd ? 204 : 200)
     }
-    const origin = service.originOf(request)
+    const site = service.siteOf(request)
     const stream = service.streams.open(reply, {
-      encode: (changed, lastSent) => service.encoder.encodeSse(changed, lastSent, { origin, id: changed.sequence }),
+      encode: (changed, lastSent) => service.encoder.encodeSse(changed, lastSent, { site, id: changed.sequence }),
       known: isKnown ? [job] : [],
       onClose: changes.stop,
     })
@@ -59,11 +59,11 @@ export async function streamAllJobs(
     const missed = cursor && (await readMissedChanges(service, principal, cursor))
     const { since, jobs } = missed ?? (await service.readSnapshot(principal))
     service.watcher.pollSince(since)
-    const origin = service.originOf(request)
+    const site = service.siteOf(request)
     const stream = service.streams.open(reply, {
       encode: (job, lastSent, sentSince) =>
         service.encoder.encodeSse(job, lastSent, {
-          origin,
+          site,
           id: encodeEventCursor(job, sentSince),
           includeJobId: true,
         }),

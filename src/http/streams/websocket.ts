@@ -32,7 +32,7 @@ export function refuseForeignOrigin(service: Service) {
   return async (request: FastifyRequest): Promise<void> => {
     const { origin } = request.headers
     if (!request.ws || origin === undefined) return
-    if (URL.parse(origin)?.host === request.host || origin === service.originOf(request)) return
+    if (URL.parse(origin)?.host === request.host || origin === URL.parse(service.siteOf(request).url)?.origin) return
     throw new ProblemError('foreign-origin')
   }
 }
