@@ -164,6 +164,21 @@ t.test('GET /docs answers with an HTML page', async (t) => {
   t.match(await response.text(), /<html/i)
 })
 
+t.test('the documents have an ETag, and are sent again only after a change', async (t) => {
+  for (const path of ['/openapi.json', '/asyncapi.json', '/docs/json', '/docs/yaml']) {
+    const first = await ann.get(path)
+    t.equal(first.status, 200)
+    const etag = `${first.headers.etag}`
+    t.match(etag, /^"[^"]+"$/, path)
+    t.equal(first.headers['cache-control'], 'no-cache')
+    const second = await ann.get(path, { 'if-none-match': etag })
+    t.same([second.status, second.text, second.headers.etag], [304, '', etag])
+    t.same((await ann.get(path, { 'if-none-match': '"other"' })).text, first.text)
+  }
+  t.match((await ann.get('/docs/yaml')).headers['content-type'], /^application\/(x-)?yaml\b/)
+  t.same((await ann.get('/docs/json')).body, await openapi())
+})
+
 const statusLine = /HTTP\/1\.1 \d\d\d/g
 
 t.test('no route but /events answers a request for a WebSocket', async (t) => {

@@ -1,11 +1,19 @@
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { describeEvents } from '../protocol/asyncapi.ts'
+import { createDocument, type Document, sendDocument } from '../protocol/document.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import { readDocument } from '../protocol/openapi.ts'
 import { besideDocs, problemPagesPath } from '../route-paths.ts'
 import type { Service } from '../service.ts'
+
+const json = 'application/json; charset=utf-8'
+const yaml = 'application/x-yaml; charset=utf-8'
+
+/** The AsyncAPI document contains the host that the client called. */
+const maxRememberedHosts = 10
 
 /** Adds the pages of problem codes and, if the app wants them, the API documentation and its documents. */
 export async function docsRoutes(app: FastifyInstance, service: Service): Promise<void> {
@@ -22,11 +30,22 @@ export async function docsRoutes(app: FastifyInstance, service: Service): Promis
   if (docs) await documentRoutes(app, service, docs)
 }
 
+// Anybody may request these documents, so each is serialised only once.
 async function documentRoutes(app: FastifyInstance, service: Service, docs: string): Promise<void> {
+  const openapi = once(() => createDocument(json, JSON.stringify(readDocument(app))))
+  const openapiYaml = once(() => createDocument(yaml, readDocument(app, { yaml: true })))
+  const asyncapis = new BoundedMap<Document>(maxRememberedHosts)
+  const asyncapiFor = (request: FastifyRequest) => {
+    const site = service.siteOf(request)
+    const document =
+      asyncapis.get(site.url) ?? createDocument(json, JSON.stringify(describeEvents(site, service.paths)))
+    asyncapis.set(site.url, document)
+    return document
+  }
   const hidden = { schema: { hide: true } }
-  app.get(besideDocs(docs, 'openapi.json'), hidden, async () => readDocument(app))
-  app.get(besideDocs(docs, 'asyncapi.json'), hidden, async (request) =>
-    describeEvents(service.siteOf(request), service.paths),
+  app.get(besideDocs(docs, 'openapi.json'), hidden, async (request, reply) => sendDocument(request, reply, openapi()))
+  app.get(besideDocs(docs, 'asyncapi.json'), hidden, async (request, reply) =>
+    sendDocument(request, reply, asyncapiFor(request)),
   )
   await app.register(swaggerUi, {
     routePrefix: docs,
@@ -34,13 +53,20 @@ async function documentRoutes(app: FastifyInstance, service: Service, docs: stri
     uiHooks: {
       onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
         const { url } = request.routeOptions
-        if (url === `${service.prefix}${docs}/json`) return reply.send(readDocument(app))
-        if (url === `${service.prefix}${docs}/yaml`)
-          return reply.type('application/x-yaml').send(readDocument(app, { yaml: true }))
+        if (url === `${service.prefix}${docs}/json`) return sendDocument(request, reply, openapi())
+        if (url === `${service.prefix}${docs}/yaml`) return sendDocument(request, reply, openapiYaml())
         return undefined
       },
     } as never,
   })
+}
+
+function once<Value>(create: () => Value): () => Value {
+  let created: { value: Value } | undefined
+  return () => {
+    created ??= { value: create() }
+    return created.value
+  }
 }
 
 function renderProblemPage(code: ProblemCode, hasDocs: boolean): string {
