@@ -114,6 +114,11 @@ export const problems = {
     title: 'The media type of the body is not supported',
     remedy: 'Send `Content-Type: application/json`, and no `Content-Encoding`.',
   },
+  'expectation-failed': {
+    status: 417,
+    title: 'The API does not meet the expectation in the header Expect',
+    remedy: 'Send no Expect header, or `Expect: 100-continue`.',
+  },
   'idempotency-key-reused': {
     status: 422,
     title: 'The Idempotency-Key was used for a different request',

@@ -5,7 +5,7 @@ import { serializeError } from '../primitives/redact.ts'
 import { importModule } from '../user-module.ts'
 import { closeGracefully } from './graceful-close.ts'
 import { accepted, useApiConventions } from './plugin.ts'
-import { limitHeaders, requestLimits } from './protocol/limits.ts'
+import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes } from './protocol/openapi.ts'
 import { checkHost } from './protocol/origin.ts'
@@ -26,7 +26,7 @@ export async function createApiServer(
     frameworkErrors: handleError,
     logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) }, stream: logStream() },
   })
-  limitHeaders(app)
+  checkRequestHead(app)
   closeGracefully(app)
   if (settings.PUBLIC_URL === undefined) app.addHook('onRequest', checkHost({ healthPath: servicePaths.health }))
   const mount = mountOf('', { routes: servicePaths, ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }) })

@@ -715,6 +715,21 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -941,6 +956,20 @@ export interface operations {
             };
             /** @description `precondition-failed`: The job has changed since it was read */
             412: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -1226,6 +1255,23 @@ export interface operations {
                     "application/problem+json": components["schemas"]["JobProblem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["JobProblem"];
+                };
+            };
             /** @description `job-failed`: The job failed */
             424: {
                 headers: {
@@ -1425,6 +1471,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -1604,6 +1664,20 @@ export interface operations {
             };
             /** @description `job-expired`: The record of this job has expired */
             410: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -1863,6 +1937,20 @@ export interface operations {
             };
             /** @description `unsupported-media-type`: The media type of the body is not supported */
             415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2165,6 +2253,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
             422: {
                 headers: {
@@ -2415,6 +2517,20 @@ export interface operations {
             };
             /** @description `precondition-failed`: The job has changed since it was read */
             412: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2681,6 +2797,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
             422: {
                 headers: {
@@ -2857,6 +2987,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3003,6 +3147,20 @@ export interface operations {
             };
             /** @description `request-timeout`: The request took too long to arrive */
             408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -3212,6 +3370,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3373,6 +3545,20 @@ export interface operations {
             };
             /** @description `request-timeout`: The request took too long to arrive */
             408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -3556,6 +3742,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3717,6 +3917,20 @@ export interface operations {
             };
             /** @description `request-timeout`: The request took too long to arrive */
             408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */

@@ -49,8 +49,8 @@ t.test('the body limit also applies to a request without Content-Length', async 
 })
 
 /** Sends bytes unchanged, and returns everything that is received. */
-async function sendRaw(t: Test, bytes: string): Promise<string> {
-  const { hostname, port } = new URL(api.url)
+async function sendRaw(t: Test, bytes: string, { url }: { url: string } = api): Promise<string> {
+  const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
   t.teardown(() => socket.destroy())
   socket.write(bytes)
@@ -99,6 +99,40 @@ t.test('a request with headers of more than 16 KiB gets 431', async (t) => {
 
 t.test('a request that is not HTTP gets 400', async (t) => {
   assertProblem(t, await sendRaw(t, 'HELO there\r\n\r\n'), 400, 'bad-request')
+})
+
+const postIdle = (headers: string) =>
+  `POST /idle HTTP/1.1\r\n${headers}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 12\r\n` +
+  'X-User: nils\r\n\r\n{"text":"x"}'
+
+for (const [what, request, status, code] of [
+  ['with two Host headers', postIdle('Host: x\r\nHost: y'), 400, 'bad-request'],
+  ['with the same Host header twice', postIdle('Host: x\r\nhost: x'), 400, 'bad-request'],
+  ['without a Host header', postIdle('X-Other: x'), 400, 'bad-request'],
+  ['with an unknown Expect header', postIdle('Host: x\r\nExpect: a-miracle'), 417, 'expectation-failed'],
+  ['with the method CONNECT', 'CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n', 405, 'method-not-allowed'],
+] as const) {
+  t.test(`a request ${what} gets ${status} with problem details, and stores nothing`, async (t) => {
+    assertProblem(t, await sendRaw(t, request), status, code)
+    t.same(await service.storedBy('nils'), nothing)
+  })
+}
+
+t.test('two Host headers get 400 on every route, also if PUBLIC_URL makes the API independent of them', async (t) => {
+  const env = { PUBLIC_URL: 'https://api.example.com' }
+  const behindProxy = await start(t, 'api', { config, databaseUrl: service.databaseUrl, env })
+  const hosts = 'Host: api.example.com\r\nHost: localhost'
+  assertProblem(t, await sendRaw(t, postIdle(hosts), behindProxy), 400, 'bad-request')
+  for (const path of ['/health/live', '/nothing', '/notes/1', '/openapi.json']) {
+    const request = `GET ${path} HTTP/1.1\r\n${hosts}\r\nConnection: close\r\n\r\n`
+    assertProblem(t, await sendRaw(t, request, behindProxy), 400, 'bad-request')
+  }
+  t.same(await service.storedBy('nils'), nothing)
+})
+
+t.test('a request with Expect: 100-continue is answered', async (t) => {
+  const answer = await sendRaw(t, postIdle('Host: 127.0.0.1\r\nExpect: 100-continue').replace('nils', 'nora'))
+  t.match(answer, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 202 /)
 })
 
 for (const coding of ['gzip', 'br', 'zstd', 'deflate', 'gzip, br', 'identity, gzip', 'x', 'GZIP']) {

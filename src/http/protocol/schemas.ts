@@ -124,6 +124,7 @@ const commonProblems: ProblemCode[] = [
   'bad-request',
   'not-acceptable',
   'request-timeout',
+  'expectation-failed',
   'headers-too-large',
   'internal-error',
   'database-unavailable',
