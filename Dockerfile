@@ -1,5 +1,5 @@
 # Runs the todos example; the command is `api`, `worker` or `migrate`. In an image for your own app, install `accepted`
-# from npm and copy your config in place of examples/todos.
+# from npm and copy your config in place of examples/todos. The command `api` needs PUBLIC_URL or HOSTS.
 FROM node:24-slim
 ENV NODE_ENV=production
 WORKDIR /app

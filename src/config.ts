@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
-import { parseNetworks } from './primitives/networks.ts'
+import { isLoopbackHost, parseNetworks } from './primitives/networks.ts'
 import { PostgresUrl, requirementOf } from './setting-types.ts'
 
 /** A permission that goes beyond the principal's own jobs. With `admin`, a principal may manage webhook endpoints. */
@@ -79,6 +79,10 @@ export function isBaseUrl(text: string): boolean {
   return isOrigin(origin) && /^(\/[\w.~!$&'()*+,;=:@%-]+)*\/?$/.test(path)
 }
 
+/** Returns whether a text is a list of hosts: names or IP addresses, separated by commas. `*` is any host. */
+const areHosts = (text: string): boolean =>
+  text.split(',').every((host) => host.trim() === '*' || isOrigin(`http://${host.trim()}`))
+
 /** When GRACE_SECONDS have passed, a process may take this long to exit. */
 export const exitGraceSeconds = 5
 
@@ -114,6 +118,16 @@ const environment = {
       }),
       isBaseUrl,
       () => 'must be an http(s) URL without query',
+    ),
+  ),
+  HOSTS: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description: 'Hosts that the API serves besides loopback names and the host of PUBLIC_URL, separated by commas',
+        examples: ['api.example.com,10.0.0.5'],
+      }),
+      areHosts,
+      () => 'must be a list of host names or IP addresses, or * for any host',
     ),
   ),
   RATE_LIMIT: Type.Optional(
@@ -164,6 +178,19 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
     )
   }
   return settings as Settings
+}
+
+/**
+ * Requires the hosts that the API serves if other machines can reach it.
+ *
+ * @throws ConfigError when HOST is not a loopback address, and neither PUBLIC_URL nor HOSTS is set
+ */
+export function requireHosts({ HOST, HOSTS, PUBLIC_URL }: Settings): void {
+  if (isLoopbackHost(HOST) || HOSTS || PUBLIC_URL) return
+  throw new ConfigError(
+    `With HOST=${HOST}, other machines can reach the API: set PUBLIC_URL to its URL, or HOSTS to the names by which ` +
+      'clients call it, like HOSTS=api.example.com (HOSTS=* for any name).',
+  )
 }
 
 /** Makes the database options from the settings. */

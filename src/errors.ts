@@ -109,6 +109,12 @@ export const problems = {
     title: 'The body is too large',
     remedy: 'Send a smaller body, or split it over several requests.',
   },
+  'misdirected-request': {
+    status: 421,
+    title: 'The API does not serve this host name',
+    remedy:
+      'Call the API by a name that it serves. The operator adds names with the environment variables HOSTS and PUBLIC_URL.',
+  },
   'unsupported-media-type': {
     status: 415,
     title: 'The media type of the body is not supported',

@@ -84,6 +84,8 @@ t.test('the services start in order: Postgres, then the migrations, then API and
 t.test('the API is reachable from outside its container', async (t) => {
   t.match(valuesOf('ENV').join(' '), /\bHOST=0\.0\.0\.0\b/)
   t.same(services.api.ports, ['3000:3000'])
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: the syntax of Compose
+  t.equal(services.api.environment.PUBLIC_URL, '${PUBLIC_URL:-http://localhost:3000}')
 })
 
 t.test('the commands of the services run: migrate succeeds, and API and worker become healthy', async (t) => {
@@ -95,7 +97,7 @@ t.test('the commands of the services run: migrate succeeds, and API and worker b
     ['api', 'PORT', '3000'],
     ['worker', 'WORKER_PORT', '3001'],
   ] as const) {
-    run(t, name, { DATABASE_URL, ...ports })
+    run(t, name, { DATABASE_URL, ...ports, HOST: '0.0.0.0', PUBLIC_URL: 'http://localhost:3000' })
     const [kind, , ...args] = services[name].healthcheck.test as string[]
     t.equal(kind, 'CMD')
     const check = args.map((arg) => arg.replace(port, ports[variable]))

@@ -1,4 +1,4 @@
-import { readSettings, requireDatabaseUrl } from '../config.ts'
+import { readSettings, requireDatabaseUrl, requireHosts } from '../config.ts'
 import { createApiServer } from '../http/server.ts'
 import { loadConfig } from '../load-config.ts'
 import { waitForShutdown } from './shutdown.ts'
@@ -7,6 +7,7 @@ import { startWorker } from './worker-command.ts'
 /** Runs `accepted api`: serves requests until the process must stop. Requests in progress are still answered. */
 export async function apiCommand(options: { config?: string; withWorker?: boolean }): Promise<void> {
   const settings = readSettings()
+  requireHosts(settings)
   const url = requireDatabaseUrl(settings)
   const config = await loadConfig(options.config)
   const shutdown = waitForShutdown(settings.GRACE_SECONDS)

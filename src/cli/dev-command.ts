@@ -1,6 +1,6 @@
 import { resolve as resolvePath } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { exitGraceSeconds, readSettings, type Settings } from '../config.ts'
+import { exitGraceSeconds, readSettings, requireHosts, type Settings } from '../config.ts'
 import { EmbeddedPostgresError } from '../embedded-postgres/embedded-postgres-error.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded-postgres/server.ts'
 import { loadConfig } from '../load-config.ts'
@@ -27,6 +27,7 @@ const postgresPollIntervalMs = 2_000
  */
 export async function devCommand(options: { config?: string; inProcess?: boolean }, main: string): Promise<number> {
   const settings = readSettings()
+  requireHosts(settings)
   const { path: config } = await loadConfig(options.config)
   const stop = listenForStop()
   await assertPortsFree(settings)

@@ -8,7 +8,7 @@ import { accepted, useApiConventions } from './plugin.ts'
 import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes } from './protocol/openapi.ts'
-import { checkHost } from './protocol/origin.ts'
+import { checkHost, servedHosts } from './protocol/origin.ts'
 import { handleError, handleNotFound } from './protocol/problem.ts'
 import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
 
@@ -28,7 +28,7 @@ export async function createApiServer(
   })
   checkRequestHead(app)
   closeGracefully(app)
-  if (settings.PUBLIC_URL === undefined) app.addHook('onRequest', checkHost({ healthPath: servicePaths.health }))
+  app.addHook('onRequest', checkHost({ healthPath: servicePaths.health, isServed: servedHosts(settings) }))
   const mount = mountOf('', { routes: servicePaths, ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }) })
   const problemPaths = problemPathsOf(mount)
   app.decorate('problemPaths', problemPaths)

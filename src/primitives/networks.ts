@@ -42,3 +42,9 @@ export function isPublicAddress(address: string): boolean {
   if (isIP(plain) === 4) return !specialIpv4.check(plain, 'ipv4')
   return isIP(plain) === 6 && globalUnicastIpv6.check(plain, 'ipv6') && !specialIpv6.check(plain, 'ipv6')
 }
+
+const loopback = parseNetworks(['127.0.0.0/8', '::1'])
+
+/** Returns whether a host name or address always leads to this machine. */
+export const isLoopbackHost = (host: string): boolean =>
+  host.toLowerCase() === 'localhost' || includesAddress(loopback, host)

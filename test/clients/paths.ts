@@ -730,6 +730,21 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -970,6 +985,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -1272,6 +1301,23 @@ export interface operations {
                     "application/problem+json": components["schemas"]["JobProblem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    Vary?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["JobProblem"];
+                };
+            };
             /** @description `job-failed`: The job failed */
             424: {
                 headers: {
@@ -1485,6 +1531,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -1678,6 +1738,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -1951,6 +2025,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2267,6 +2355,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
             422: {
                 headers: {
@@ -2531,6 +2633,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -2811,6 +2927,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
             422: {
                 headers: {
@@ -3001,6 +3131,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3161,6 +3305,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -3384,6 +3542,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3559,6 +3731,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
@@ -3756,6 +3942,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `too-many-requests`: This principal has sent too many requests */
             429: {
                 headers: {
@@ -3931,6 +4131,20 @@ export interface operations {
             };
             /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
             417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
                 headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */

@@ -384,7 +384,7 @@ t.test('if a client disconnects before the response, the API keeps no stream ope
       const socket = connect(Number(port), hostname)
       socket.on('error', () => {})
       await once(socket, 'connect')
-      socket.end(`GET ${path} HTTP/1.1\r\nHost: x\r\nX-User: ann\r\nAccept: text/event-stream\r\n\r\n`, () =>
+      socket.end(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nX-User: ann\r\nAccept: text/event-stream\r\n\r\n`, () =>
         socket.destroy(),
       )
     }

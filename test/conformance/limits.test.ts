@@ -69,14 +69,17 @@ const manyHeaders = (count: number) =>
 
 /** The responses to requests that never arrive completely. The server times them out while the other tests run. */
 const incomplete = {
-  'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\n'),
-  body: sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{'),
+  'header section': sendRaw(t, 'POST /idle HTTP/1.1\r\nHost: localhost\r\n'),
+  body: sendRaw(
+    t,
+    'POST /idle HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{',
+  ),
 }
 
 t.test('a request with 100 header fields is accepted; a request with 101 gets 431 and stores nothing', async (t) => {
   const path = new URL('/idle', api.url).href
   const sendMany = async (count: number) => {
-    const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'x', connection: 'close' }
+    const fixed = { 'x-user': 'cid', 'content-type': 'application/json', host: 'localhost', connection: 'close' }
     const body = JSON.stringify({ text: 'x' })
     const headers = { ...fixed, 'content-length': body.length, ...manyHeaders(count - 5) }
     return send(path, { method: 'POST', headers, body })
@@ -91,7 +94,7 @@ t.test('a request with 100 header fields is accepted; a request with 101 gets 43
 t.test('a request with headers of more than 16 KiB gets 431', async (t) => {
   assertProblem(
     t,
-    await sendRaw(t, `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
+    await sendRaw(t, `GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ${'x'.repeat(17_000)}\r\n\r\n`),
     431,
     'headers-too-large',
   )

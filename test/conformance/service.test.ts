@@ -66,7 +66,7 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
     t.teardown(() => socket.destroy())
     const body = JSON.stringify({ text: 'x' })
     const head = [
-      ...['POST /idle HTTP/1.1', 'Host: x', 'Connection: Upgrade, HTTP2-Settings', `Upgrade: ${upgrade}`],
+      ...['POST /idle HTTP/1.1', 'Host: localhost', 'Connection: Upgrade, HTTP2-Settings', `Upgrade: ${upgrade}`],
       ...['HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA', 'Content-Type: application/json'],
     ]
     let received = ''
@@ -78,7 +78,7 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
     t.match(received, /^HTTP\/1\.1 202 /)
     // The connection can still be used.
     received = ''
-    socket.write('GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n')
+    socket.write('GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await until(() => received.endsWith('}'))
     t.match(received, /^HTTP\/1\.1 200 /)
   })

@@ -47,8 +47,11 @@ t.test('a stopping API answers long polls, ends event streams and closes unused 
 })
 
 for (const [part, incomplete] of [
-  ['header section', 'POST /notes HTTP/1.1\r\nHost: x\r\n'],
-  ['body', 'POST /notes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"t'],
+  ['header section', 'POST /notes HTTP/1.1\r\nHost: localhost\r\n'],
+  [
+    'body',
+    'POST /notes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"t',
+  ],
 ]) {
   t.test(`a stopping API sends a 408 for a request whose ${part} is incomplete`, async (t) => {
     const api = await startApi(t)
@@ -59,7 +62,7 @@ for (const [part, incomplete] of [
       received += chunk
     })
     // When the API has answered the first request, it has also read the incomplete second request.
-    client.write(`GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n${incomplete}`)
+    client.write(`GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n${incomplete}`)
     await until(() => received.includes('live'))
     t.equal(await api.end('SIGTERM'), 0)
     await until(() => client.destroyed)

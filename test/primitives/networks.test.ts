@@ -1,5 +1,5 @@
 import t from 'tap'
-import { includesAddress, isPublicAddress, parseNetworks } from '../../src/primitives/networks.ts'
+import { includesAddress, isLoopbackHost, isPublicAddress, parseNetworks } from '../../src/primitives/networks.ts'
 
 t.test('addresses of hosts on the internet are public', (t) => {
   for (const address of ['1.1.1.1', '9.255.255.255', '11.0.0.0', '172.15.255.255', '172.32.0.0', '223.255.255.255']) {
@@ -62,6 +62,14 @@ t.test('a list includes the addresses of its networks, in any notation and zone'
   }
   for (const invalid of ['', '10.0.0.0/33', '10.1', '::/129', 'fe80::1%eth0', '1.1.1.1/', 'x', '010.0.0.1']) {
     t.throws(() => parseNetworks([invalid]), { message: `'${invalid}' is neither an IP address nor a network` })
+  }
+  t.end()
+})
+
+t.test('only loopback names and addresses are loopback hosts', (t) => {
+  for (const host of ['localhost', 'LOCALHOST', '127.0.0.1', '127.8.9.10', '::1']) t.ok(isLoopbackHost(host), host)
+  for (const host of ['', '0.0.0.0', '::', '128.0.0.1', 'localhost.example.com', 'my-localhost', '10.0.0.1', '::2']) {
+    t.notOk(isLoopbackHost(host), host)
   }
   t.end()
 })

@@ -1,7 +1,8 @@
 import type { FastifyRequest, onRequestHookHandler } from 'fastify'
-import { isBaseUrl, isOrigin } from '../../config.ts'
+import { isBaseUrl, isOrigin, type Settings } from '../../config.ts'
 import { ProblemError } from '../../errors.ts'
 import { type Site, siteAt } from '../../jobs/site.ts'
+import { isLoopbackHost } from '../../primitives/networks.ts'
 import { headerLines } from './headers.ts'
 
 const originOf = ({ protocol, host }: FastifyRequest): string => `${protocol}://${host}`
@@ -40,25 +41,44 @@ export function siteFrom(
 export interface HostCheck {
   /** The path of the health routes. They need no Host, and answer to any: load balancers call them by an address. */
   healthPath?: string | false
+  /** Returns whether the server answers requests for this host. Default: it answers to any host. */
+  isServed?: (url: URL) => boolean
 }
 
 /**
  * Creates an `onRequest` hook that refuses a request with an invalid Host header (RFC 9112, section 3.2), because the
- * links in our responses contain its value.
+ * links in our responses contain its value. It also refuses a host that is not served.
  *
- * @throws ProblemError bad-request
+ * @throws ProblemError bad-request, misdirected-request
  */
-export function checkHost({ healthPath = false }: HostCheck): onRequestHookHandler {
+export function checkHost({ healthPath = false, isServed = () => true }: HostCheck): onRequestHookHandler {
   // The hook parses only an origin that differs from the origin of the previous request.
-  let lastValidOrigin = ''
+  let lastServedOrigin = ''
   return (request, _reply, done) => {
     if (healthPath && request.routeOptions.url?.startsWith(`${healthPath}/`)) return done()
     const origin = originOf(request)
-    if ((origin !== lastValidOrigin && !isOrigin(origin)) || headerLines(request, 'host').length > 1) {
+    if ((origin !== lastServedOrigin && !isOrigin(origin)) || headerLines(request, 'host').length > 1) {
       const message = 'Send one Host header that contains a name or an IP address, and optionally a port'
       return done(new ProblemError('bad-request', message))
     }
-    lastValidOrigin = origin
+    if (origin !== lastServedOrigin && !isServed(new URL(origin))) return done(new ProblemError('misdirected-request'))
+    lastServedOrigin = origin
     done()
   }
 }
+
+/**
+ * Returns which hosts `accepted api` serves: the names of this machine's loopback interface, the host of PUBLIC_URL and
+ * those in HOSTS. A web page can make its own host name resolve to any address (DNS rebinding), but cannot send one of
+ * these names.
+ */
+export function servedHosts({ HOSTS = '', PUBLIC_URL }: Settings): (url: URL) => boolean {
+  const names = HOSTS.split(',').map((name) => name.trim())
+  if (names.includes('*')) return () => true
+  const urls = [...names.map((name) => URL.parse(`http://${name}`)), URL.parse(PUBLIC_URL ?? '')]
+  const served = new Set(urls.flatMap((url) => (url ? hostnameOf(url) : [])))
+  return (url) => isLoopbackHost(hostnameOf(url)) || served.has(hostnameOf(url))
+}
+
+/** Returns the host name without the brackets of an IPv6 address and without the trailing dot of a full name. */
+const hostnameOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$|\.$/g, '')

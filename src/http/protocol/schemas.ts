@@ -125,6 +125,7 @@ const commonProblems: ProblemCode[] = [
   'not-acceptable',
   'request-timeout',
   'expectation-failed',
+  'misdirected-request',
   'headers-too-large',
   'internal-error',
   'database-unavailable',

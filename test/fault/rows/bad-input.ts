@@ -7,13 +7,13 @@ import type { SupervisedProcess } from '../supervised-process.ts'
 
 const post = (body: string | Buffer, headers = 'Content-Type: application/json\r\n', path = '/settled'): Buffer =>
   Buffer.concat([
-    Buffer.from(`POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}`),
+    Buffer.from(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers}`),
     Buffer.from(`Content-Length: ${Buffer.byteLength(body)}\r\n\r\n`),
     Buffer.from(body),
   ])
 
 const get = (path: string, headers = '') =>
-  Buffer.from(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n`)
+  Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n`)
 
 /** Malformed or hostile requests. The API must answer each with a 4xx or close its connection. */
 const badRequests: Readonly<Record<string, Buffer>> = {
@@ -43,10 +43,10 @@ const badRequests: Readonly<Record<string, Buffer>> = {
   ),
   'a TLS handshake': Buffer.from('\x16\x03\x01\x02\x00\x01\x00'),
   'two Content-Length headers': Buffer.from(
-    'POST /settled HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\n{}',
+    'POST /settled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\n{}',
   ),
   'Content-Length and Transfer-Encoding': Buffer.from(
-    'POST /settled HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+    'POST /settled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
   ),
 }
 
