@@ -1,7 +1,7 @@
-import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyRequest } from 'fastify'
 import { type Config, ConfigError, databaseOptions, type Settings } from '../config.ts'
 import { logStream } from '../primitives/log.ts'
-import { serializeError } from '../primitives/redact.ts'
+import { redact, serializeError } from '../primitives/redact.ts'
 import { importModule } from '../user-module.ts'
 import { closeGracefully } from './graceful-close.ts'
 import { accepted, useApiConventions } from './plugin.ts'
@@ -9,7 +9,7 @@ import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes } from './protocol/openapi.ts'
 import { checkHost, servedHosts } from './protocol/origin.ts'
-import { handleError, handleNotFound } from './protocol/problem.ts'
+import { handleError, handleNotFound, pathOf } from './protocol/problem.ts'
 import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
 
 /** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
@@ -24,7 +24,11 @@ export async function createApiServer(
     return503OnClosing: false,
     // Handles errors that occur before a route is found, for example if the path cannot be decoded.
     frameworkErrors: handleError,
-    logger: { level: settings.LOG_LEVEL, serializers: { err: (error) => serializeError(error) }, stream: logStream() },
+    logger: {
+      level: settings.LOG_LEVEL,
+      serializers: { err: (error) => serializeError(error), req: serializeRequest },
+      stream: logStream(),
+    },
   })
   checkRequestHead(app)
   closeGracefully(app)
@@ -57,3 +61,12 @@ export async function createApiServer(
   }
   return app
 }
+
+/** Logs a request without its query, which may contain an access token. */
+const serializeRequest = (request: FastifyRequest) => ({
+  method: request.method,
+  url: redact(pathOf(request)),
+  host: request.host,
+  remoteAddress: request.ip,
+  ...(request.socket.remotePort !== undefined && { remotePort: request.socket.remotePort }),
+})

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { text as readAll } from 'node:stream/consumers'
 import t from 'tap'
 import { start } from '../support/program.ts'
 import { startProxy } from '../support/proxy.ts'
@@ -209,4 +210,31 @@ t.test('no route but /events answers a request for a WebSocket', async (t) => {
     await closed
     t.notOk(answers.match(statusLine)?.includes('HTTP/1.1 101'), path)
   }
+})
+
+t.test('the log contains no query of a request or of a URL in an error', async (t) => {
+  const secret = 'c2VjcmV0LXRva2Vu'
+  const logging = await start(t, 'api', { config, databaseUrl, env: { LOG_LEVEL: 'trace' } })
+  const client = service.as('ann', logging)
+  const { id } = await client.submit('/idle', { text: 'x' })
+  const query = `access_token=${secret}&code=${secret}&x=${secret}`
+  for (const path of ['/jobs', `/jobs/${id}`, '/health/live', '/none', '/%zz', '/events', '/docs', `/broken`]) {
+    await client.get(`${path}?${query}`, { accept: 'application/json' })
+  }
+  await client.request(`/jobs?${query}`, { method: 'PUT' })
+  const { hostname, port } = new URL(logging.url)
+  for (const line of [
+    `GET /events?${query} HTTP/1.1`,
+    `GET http://localhost/jobs?${query} HTTP/1.1`,
+    `GET /?${query} HTTP`,
+  ]) {
+    const socket = connect(Number(port), hostname)
+    const upgrade = ['Upgrade: websocket', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==']
+    socket.end([line, 'Host: localhost', 'X-User: nobody', 'Connection: Upgrade', ...upgrade, '', ''].join('\r\n'))
+    await readAll(socket)
+  }
+  await logging.end()
+  t.match(logging.output(), '/jobs')
+  t.match(logging.output(), 'The upstream refused')
+  t.notMatch(logging.output(), secret)
 })
