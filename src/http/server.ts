@@ -4,6 +4,7 @@ import { logStream } from '../primitives/log.ts'
 import { redact, serializeError } from '../primitives/redact.ts'
 import { importModule } from '../user-module.ts'
 import { closeGracefully } from './graceful-close.ts'
+import { limitPipelining } from './pipelining.ts'
 import { accepted, useApiConventions } from './plugin.ts'
 import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
@@ -30,6 +31,7 @@ export async function createApiServer(
       stream: logStream(),
     },
   })
+  limitPipelining(app.server)
   checkRequestHead(app)
   closeGracefully(app)
   app.addHook('onRequest', checkHost({ healthPath: servicePaths.health, isServed: servedHosts(settings) }))

@@ -156,6 +156,34 @@ t.test('Content-Encoding in two lines gets 415, and identity is no encoding', as
   t.equal((await post('identity')).status, 202)
 })
 
+t.test('of many pipelined requests, 8 are in progress, and another connection is answered', async (t) => {
+  const paul = service.as('paul')
+  const ids: string[] = []
+  for (let number = 0; number < 30; number++) ids.push((await paul.submit('/idle', { text: 'x' })).id)
+  const { hostname, port } = new URL(api.url)
+  const socket = connect(Number(port), hostname)
+  t.teardown(() => socket.destroy())
+  const wait = (id: string) =>
+    `GET /jobs/${id} HTTP/1.1\r\nHost: ${hostname}\r\nX-User: paul\r\nPrefer: wait=55\r\n\r\n`
+  socket.write(ids.map(wait).join(''))
+  // Each request in progress watches its job.
+  const watched = async () => Number((await paul.get('/metrics')).text.match(/^accepted_watched_jobs (\d+)$/m)?.[1])
+  await until(async () => (await watched()) >= 8)
+  t.equal((await service.as('pola').post('/idle', { text: 'x' })).status, 202)
+  t.equal(await watched(), 8)
+  for (const id of ids) await paul.post(`/jobs/${id}/cancel`, undefined)
+  let received = ''
+  socket.on('data', (data) => {
+    received += data.toString()
+  })
+  await until(() => received.match(/HTTP\/1\.1 200/g)?.length === ids.length)
+  t.same(
+    received.match(/"id":"[^"]+"/g),
+    ids.map((id) => `"id":"${id}"`),
+    'the answers come in the order of the requests',
+  )
+})
+
 /** Returns a client that has used up its quota, and the id of its last job. */
 async function exhausted(user: string) {
   const client = service.as(user, limitedApi)
