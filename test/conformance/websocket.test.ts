@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { CloudEvent } from 'cloudevents'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
@@ -314,6 +315,60 @@ for (const message of ['', 'not json', '[]', 'null', '{"subscribe":"x"}', '{"sub
     const { id } = await service.as('otto').submit('/idle', { text: 'x' })
     await again.event(id)
     t.pass('received')
+  })
+}
+
+for (const [what, message] of [
+  ['empty', ''],
+  ['not JSON', '{'],
+  ['JSON without meaning', '{"do":"something"}'],
+  ['ambiguous', '{"subscribe":["a"],"subscribe":["b"]}'],
+] as const) {
+  t.test(`a connection with 15 invalid messages stays open; the 16th closes it with code 1008: ${what}`, async (t) => {
+    const { socket, frames } = await connect(t, 'pat')
+    const closed = once(socket, 'close')
+    for (let count = 0; count < 15; count++) socket.send(message)
+    await until(() => frames.some((frame) => JSON.parse(frame).data.error?.code === 'invalid-message'))
+    t.equal(socket.readyState, socket.OPEN)
+    socket.send(message)
+    t.equal((await closed)[0], 1008)
+  })
+}
+
+/** Sends many frames in one write, and reads nothing. */
+async function flood(t: Test, user: string, frame: (number: number) => Buffer, bytes: number) {
+  const { socket } = await connect(t, user)
+  socket.pause()
+  const frames: Buffer[] = []
+  for (let size = 0; size < bytes; size += frames.at(-1)?.length ?? 0) frames.push(frame(frames.length))
+  // The socket below the WebSocket. The library could only send whole messages, one by one.
+  const { _socket: raw } = socket as unknown as { _socket: Socket }
+  raw.on('error', () => {})
+  raw.write(Buffer.concat(frames))
+  return raw
+}
+
+/** Makes a masked frame with the mask 0. The payload has less than 126 bytes. */
+const frameOf = (opcode: number, payload: string) =>
+  Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | payload.length, 0, 0, 0, 0]), Buffer.from(payload)])
+
+for (const [what, frame] of Object.entries({
+  'empty messages': () => frameOf(1, ''),
+  'messages that are not JSON': () => frameOf(1, '{'),
+  'empty subscriptions': () => frameOf(1, '{"subscribe":[]}'),
+  'subscriptions to unknown jobs': (number: number) => frameOf(1, `{"subscribe":["${number}"]}`),
+  'ends of subscriptions': (number: number) => frameOf(1, `{"unsubscribe":["${number}"]}`),
+  pings: () => frameOf(9, ''),
+  pongs: () => frameOf(10, ''),
+  'empty fragments': (number: number) => Buffer.from([number === 0 ? 1 : 0, 0x80, 0, 0, 0, 0]),
+})) {
+  t.test(`a client that floods its connection does not stop the others: ${what}`, async (t) => {
+    const floods = await Promise.all([1, 2, 3].map((number) => flood(t, `flood ${what} ${number}`, frame, 512 * 1024)))
+    // The API needs a turn of its event loop for each request, and handles the frames in the meantime.
+    for (let count = 0; count < 100; count++) t.equal((await service.as('quiet').get('/health/live')).status, 200)
+    const { id } = await service.as('quiet').submit('/notes', { text: 'x' })
+    t.equal((await service.as('quiet').ended(id)).status, 'succeeded')
+    for (const socket of floods) socket.destroy()
   })
 }
 

@@ -1,5 +1,5 @@
+import { randomUUID } from 'node:crypto'
 import type { WebSocket } from '@fastify/websocket'
-import { CloudEvent } from 'cloudevents'
 import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, problems } from '../../errors.ts'
 import type { Job } from '../../jobs/job.ts'
@@ -8,9 +8,9 @@ import type { Site } from '../../jobs/site.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
 import type { Service } from '../service.ts'
-import { closeCodes } from './close-codes.ts'
+import { closeCodes, closeSocket } from './close-codes.ts'
 import { SocketKeepalive } from './socket-keepalive.ts'
-import { parseMessage } from './socket-messages.ts'
+import type { SubscriptionMessage } from './socket-messages.ts'
 import { SocketOutbox } from './socket-outbox.ts'
 
 /** If a client has not subscribed to a job after this time, it receives a snapshot of all its jobs. */
@@ -63,21 +63,23 @@ export class JobSocket {
   }
 
   /** Handles a message from the client. */
-  async receive(text: string): Promise<void> {
-    if (!this.#isOpen) return
-    const message = parseMessage(text)
-    if (!message) return this.#sendError('invalid-message', problems['invalid-message'].remedy)
-    for (const id of message.unsubscribe) this.#unsubscribe(id)
-    await this.#subscribe(new Set(message.subscribe))
+  async receive({ subscribe, unsubscribe }: SubscriptionMessage): Promise<void> {
+    for (const id of unsubscribe) this.#unsubscribe(id)
+    await this.#subscribe(subscribe)
     if (!this.#principalWatch && this.#subscriptions.size === 0 && this.#isOpen) {
       void this.#sendAllJobs(this.#watchPrincipal(), { withSnapshot: false })
     }
   }
 
+  /** Answers an invalid message. */
+  refuse(): void {
+    this.#sendError('invalid-message', problems['invalid-message'].remedy)
+  }
+
   /** Closes the connection after an unexpected error. */
   fail(error: unknown): void {
     this.#log.error({ err: error }, 'WebSocket failed; closing the connection')
-    this.#socket.close(closeCodes.internalError, problems['internal-error'].title)
+    closeSocket(this.#socket, closeCodes.internalError, problems['internal-error'].title)
   }
 
   /** Stops all watches and timers. Call it after the socket has closed. */
@@ -118,7 +120,8 @@ export class JobSocket {
 
   async #subscribe(ids: ReadonlySet<string>): Promise<void> {
     if (ids.size === 0) return
-    if (new Set([...this.#subscriptions.keys(), ...ids]).size > maxSubscriptions) {
+    const newIds = [...ids].filter((id) => !this.#subscriptions.has(id))
+    if (this.#subscriptions.size + newIds.length > maxSubscriptions) {
       return this.#sendError('invalid-message', `A connection can have at most ${maxSubscriptions} subscriptions`)
     }
     // This watch continues if no subscription succeeds. It starts before the old watch stops, so that no change is
@@ -168,7 +171,9 @@ export class JobSocket {
 
   #sendError(code: ProblemCode, message: string, subject = ''): void {
     const data = { error: { code, message } }
-    const event = { source: `${this.#site.url}/events`, type: 'error', data, ...(subject && { subject }) }
-    this.#outbox.put(subject, () => JSON.stringify(new CloudEvent(event)))
+    // The class CloudEvent validates each event, and one message can cause a thousand errors.
+    const event = { specversion: '1.0', id: randomUUID(), source: `${this.#site.url}/events`, type: 'error' }
+    const time = new Date().toISOString()
+    this.#outbox.put(subject, () => JSON.stringify({ ...event, time, ...(subject && { subject }), data }))
   }
 }

@@ -1,13 +1,23 @@
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import type { WebSocket } from '@fastify/websocket'
-import { closeCodes } from './close-codes.ts'
+import { findJsonViolations } from '../protocol/strict-json.ts'
+import { closeCodes, closeSocket } from './close-codes.ts'
 
 /** A message with a longer string is invalid, because the string cannot be a job id. */
 const maxIdLength = 255
+/** A client that sends this many invalid messages is disconnected. It does not speak our protocol. */
+const maxInvalidMessages = 16
+
+/** A socket has this much time per second for its messages. A message takes a fixed time, and more for each id. */
+const messageCostMs = 5
+const idCostMs = 0.5
+/** A socket that was silent may use this much time at once. */
+const maxCreditMs = 2_000
 
 /** A message from a client. The job ids are in lower case, because Postgres returns ids in lower case. */
 export interface SubscriptionMessage {
-  subscribe: string[]
-  unsubscribe: string[]
+  subscribe: ReadonlySet<string>
+  unsubscribe: ReadonlySet<string>
 }
 
 /** Parses a message. Returns undefined if it is not a {@link SubscriptionMessage} in JSON. */
@@ -18,37 +28,70 @@ export function parseMessage(text: string): SubscriptionMessage | undefined {
   } catch {
     return undefined
   }
-  if (typeof value !== 'object' || value === null) return undefined
-  const { subscribe, unsubscribe } = value as Partial<SubscriptionMessage>
+  if (typeof value !== 'object' || value === null || findJsonViolations(text).length > 0) return undefined
+  const { subscribe, unsubscribe } = value as { subscribe?: string[]; unsubscribe?: string[] }
   const isIdList = (list: unknown) =>
     Array.isArray(list) && list.every((id) => typeof id === 'string' && id.length <= maxIdLength)
   if (subscribe === undefined && unsubscribe === undefined) return undefined
   if (![subscribe, unsubscribe].every((list) => list === undefined || isIdList(list))) return undefined
-  const toLowerCase = (ids: string[] = []) => ids.map((id) => id.toLowerCase())
+  const toLowerCase = (ids: string[] = []) => new Set(ids.map((id) => id.toLowerCase()))
   return { subscribe: toLowerCase(subscribe), unsubscribe: toLowerCase(unsubscribe) }
 }
 
+export interface MessageHandlers {
+  /** Handles a message. The next message is handled after that. */
+  handle: (message: SubscriptionMessage) => Promise<void>
+  /** Answers an invalid message. */
+  refuse: () => void
+  onError: (error: unknown) => void
+}
+
 /**
- * Handles text messages one after another. While a message is handled, nothing is read from the socket. If a client
- * sends too many messages, it therefore delays only itself. Other requests still get database connections.
+ * Handles text messages one after another. While messages wait, nothing is read from the socket, so a client that sends
+ * too many messages delays only itself. Each message gets a turn of the event loop, and each socket has a share of the
+ * time, so that other requests are not delayed.
  */
-export function handleMessagesInOrder(
-  socket: WebSocket,
-  handle: (text: string) => Promise<void>,
-  onError: (error: unknown) => void,
-): void {
-  let lastHandled = Promise.resolve()
-  let unhandledCount = 0
-  socket.on('message', (data, isBinary) => {
-    if (isBinary) return socket.close(closeCodes.unsupportedData, 'Only text frames are supported')
+export function handleMessagesInOrder(socket: WebSocket, { handle, refuse, onError }: MessageHandlers): void {
+  const pace = createPace()
+  let waiting: (SubscriptionMessage | undefined)[] = []
+  let invalidCount = 0
+  let isHandling = false
+
+  const handleWaiting = async () => {
+    isHandling = true
     socket.pause()
-    unhandledCount += 1
-    lastHandled = lastHandled
-      .then(() => handle(data.toString()))
-      .catch(onError)
-      .finally(() => {
-        unhandledCount -= 1
-        if (unhandledCount === 0) socket.resume()
-      })
+    for (let index = 0; index < waiting.length && socket.readyState === socket.OPEN; index++) {
+      const message = waiting[index]
+      await pace(message)
+      if (socket.readyState !== socket.OPEN) break
+      if (message) await handle(message)
+      else refuse()
+    }
+    waiting = []
+    isHandling = false
+    socket.resume()
+  }
+
+  socket.on('message', (data, isBinary) => {
+    if (socket.readyState !== socket.OPEN) return
+    if (isBinary) return closeSocket(socket, closeCodes.unsupportedData, 'Only text frames are supported')
+    const message = parseMessage(data.toString())
+    if (!message) invalidCount += 1
+    if (invalidCount >= maxInvalidMessages) {
+      return closeSocket(socket, closeCodes.policyViolation, `${maxInvalidMessages} messages were invalid`)
+    }
+    waiting.push(message)
+    if (!isHandling) handleWaiting().catch(onError)
   })
+}
+
+/** Returns a function that waits until a socket may have the time for its next message. */
+function createPace(): (message: SubscriptionMessage | undefined) => Promise<unknown> {
+  let usedUntil = Number.NEGATIVE_INFINITY
+  return (message) => {
+    const ids = message ? message.subscribe.size + message.unsubscribe.size : 0
+    const now = performance.now()
+    usedUntil = Math.max(usedUntil, now - maxCreditMs) + messageCostMs + ids * idCostMs
+    return usedUntil <= now ? nextTurn() : delay(usedUntil - now, undefined, { ref: false })
+  }
 }

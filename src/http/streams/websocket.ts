@@ -2,20 +2,19 @@ import type { WebSocket, WebsocketPluginOptions } from '@fastify/websocket'
 import type { FastifyRequest } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 import type { Service } from '../service.ts'
-import { closeCodes } from './close-codes.ts'
+import { closeCodes, closeSocket } from './close-codes.ts'
 import { JobSocket } from './job-socket.ts'
 import { handleMessagesInOrder } from './socket-messages.ts'
 
 /** Each text frame contains one event in JSON (CloudEvents WebSocket protocol binding, section 3.1). */
 export const subprotocol = 'cloudevents.json'
 
-/** A client must answer our close frame within this time. */
-const closeFrameTimeoutMs = 1_000
-
 /** The options of @fastify/websocket. */
 export const socketOptions: WebsocketPluginOptions = {
   options: {
     maxPayload: 64 * 1024,
+    // A chunk of 64 KiB contains thousands of small frames. Each gets a turn of the event loop.
+    allowSynchronousEvents: false,
     handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
   },
   // The plugin must not close the connections, because connectSocket closes them.
@@ -41,15 +40,12 @@ export function refuseForeignOrigin(service: Service) {
 export function connectSocket(service: Service, socket: WebSocket, request: FastifyRequest): void {
   const { draining } = service
   const jobSocket = new JobSocket(service, socket, request)
-  const closeForReconnect = () => {
-    socket.close(closeCodes.goingAway, 'Connect again')
-    setTimeout(() => socket.terminate(), closeFrameTimeoutMs)
-  }
-  handleMessagesInOrder(
-    socket,
-    (text) => jobSocket.receive(text),
-    (error) => jobSocket.fail(error),
-  )
+  const closeForReconnect = () => closeSocket(socket, closeCodes.goingAway, 'Connect again')
+  handleMessagesInOrder(socket, {
+    handle: (message) => jobSocket.receive(message),
+    refuse: () => jobSocket.refuse(),
+    onError: (error) => jobSocket.fail(error),
+  })
   // Ignores errors, because a 'close' event follows every error.
   socket.on('error', () => {})
   socket.once('close', () => {
