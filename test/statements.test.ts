@@ -121,10 +121,14 @@ for (const count of [1, 100]) {
       const idempotency = { key: `k${index}`, fingerprint: Buffer.alloc(32) }
       return { id: uuid7(), operation: note, input: { word: 'x' }, params: {}, principal: 'ann', idempotency }
     })
+    // Opens the connection. Opening takes a round trip of its own.
+    await database.pool.query('select')
+    statements.length = 0
+    const before = countRoundTrips()
     const committed = await Promise.all(entries.map((entry) => committer.submit(entry)))
     t.equal(committed.filter(({ kind }) => kind === 'accepted').length, count)
     t.same(statements, acceptStatements)
-    t.equal(countRoundTrips(), roundTrips.accept)
+    t.equal(countRoundTrips() - before, roundTrips.accept)
   })
 
   t.test(`settling ${subject} takes ${settleStatements.length} statements`, async (t) => {

@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
+import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
@@ -81,6 +82,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const isolation = isolateHandlers(handlers, log)
     closing.push(() => isolation.close())
     await assertMigrated(database)
+    await assertSessionSettings(database.pool)
     await assertPreparedStatements(database.options)
     const boss = await startBoss(database, { supervise: true, onError: onQueueError })
     closing.push(() => boss.stop({ graceful: false }))

@@ -1,5 +1,6 @@
-import pg from 'pg'
+import type pg from 'pg'
 import utils from 'pg/lib/utils.js'
+import { PinnedClient } from './pinned-client.ts'
 import { markPostgresError } from './postgres-error.ts'
 import { type Statement, StatementBatch } from './statement-batch.ts'
 
@@ -19,7 +20,7 @@ const localResult = (command: string) => ({ command, rowCount: null, rows: [], f
 type Callback = (error: unknown, result?: unknown) => void
 
 /**
- * A `pg.Client` that saves round trips and keeps statements inside their transaction. It also marks the errors that
+ * A client that saves round trips and keeps statements inside their transaction. It also marks the errors that
  * come from Postgres, records how long it has been waiting for an answer, and limits how long a transaction may be
  * idle.
  *
@@ -28,7 +29,7 @@ type Callback = (error: unknown, result?: unknown) => void
  * a round trip of its own. Once COMMIT or ROLLBACK has been sent, the client rejects further statements until the
  * answer arrives. Such statements would run outside the transaction, and a ROLLBACK would not undo them.
  */
-export class PipelinedClient extends pg.Client {
+export class PipelinedClient extends PinnedClient {
   /**
    * The time since which the client has been waiting for an answer, as `performance.now()`. Undefined when no statement
    * is in progress.

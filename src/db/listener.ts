@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import pg from 'pg'
 import type { Database } from './database.ts'
+import { PinnedClient } from './pinned-client.ts'
 import { sharesSession } from './pooler.ts'
 
 /** Listens for notifications until it is closed. */
@@ -85,13 +85,13 @@ export function listen(database: Database, options: ListenerOptions): Listener {
 }
 
 interface ListenerConnection {
-  client: pg.Client
+  client: PinnedClient
   /** Resolves when the connection has ended or broken. */
   ended: Promise<void>
 }
 
 function createConnection({ options }: Database, { channels, onError }: ListenerOptions): ListenerConnection {
-  const client = new pg.Client({
+  const client = new PinnedClient({
     connectionString: options.listenUrl,
     application_name: `${options.applicationName} listen`,
     connectionTimeoutMillis: answerTimeoutMs,
@@ -113,7 +113,7 @@ function createConnection({ options }: Database, { channels, onError }: Listener
  * Tests the connection at intervals. Returns when the connection has ended or the signal is aborted. Throws when the
  * connection does not answer in time.
  */
-async function probeUntilEnded(client: pg.Client, ended: Promise<void>, closing: AbortSignal): Promise<void> {
+async function probeUntilEnded(client: PinnedClient, ended: Promise<void>, closing: AbortSignal): Promise<void> {
   let hasEnded = false
   ended.then(() => {
     hasEnded = true

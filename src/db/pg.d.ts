@@ -6,3 +6,12 @@ declare module 'pg/lib/utils.js' {
   }
   export default utils
 }
+
+// The types of pg-types leave out this module.
+declare module 'pg-types/lib/textParsers.js' {
+  const textParsers: {
+    /** Passes the default parser of each type to `register`. */
+    init(register: (oid: number, parse: (value: string) => unknown) => void): void
+  }
+  export default textParsers
+}

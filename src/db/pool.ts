@@ -1,5 +1,6 @@
 import pg from 'pg'
 import type { PipelinedClient } from './client.ts'
+import { PinnedClient } from './pinned-client.ts'
 import { markPostgresError } from './postgres-error.ts'
 
 /**
@@ -57,7 +58,7 @@ const endQuietly = (client: pg.Client): void => void client.end().catch(() => {}
 
 /** Opens a connection outside the pool. */
 export async function connectOutsidePool(config: pg.ClientConfig): Promise<pg.Client> {
-  const client = new pg.Client(config)
+  const client = new PinnedClient(config)
   // Without a listener, the process would end when the connection breaks. The caller gets the error anyway, because the
   // statement in progress rejects.
   client.on('error', () => {})

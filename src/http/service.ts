@@ -8,6 +8,7 @@ import { type Database, type DatabaseOptions, openDatabase } from '../db/databas
 import { createErrorReporter, type ReportError } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { assertPreparedStatements } from '../db/pooler.ts'
+import { assertSessionSettings } from '../db/session-settings.ts'
 import { transactionOn } from '../db/transaction-on.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
@@ -170,6 +171,7 @@ async function connectDatabase(
   })
   app.addHook('onClose', () => database.close())
   await assertMigrated(database)
+  await assertSessionSettings(database.pool)
   await assertPreparedStatements(database.options)
   return database
 }

@@ -4,7 +4,7 @@ import { pipeline } from '../db/pipeline.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { keepSeconds } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
-import { type Job, jobColumns } from './job.ts'
+import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** Options of a job that is enqueued from code. */
 export interface EnqueueOptions {
@@ -56,34 +56,40 @@ export interface NewJob {
  *
  * @returns the jobs, in the given order
  */
-export async function enqueue(boss: PgBoss, trx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
-  const column = <Value>(value: (job: NewJob) => Value) => jobs.map(value)
-  const inserting = sql<Job & { transaction_id: string }>`
+export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
+  // A plugin of the app's own Kysely instance may rename columns or parse values.
+  const trx = givenTrx.withoutPlugins()
+  // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
+  const rows = JSON.stringify(jobs.map(toRow))
+  const inserting = sql<{ job: string; transaction_id: string }>`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id,
       updated_at, expires_at)
     select
       id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id,
       statement_timestamp(), greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
-    from unnest(
-      ${column((job) => job.id)}::uuid[],
-      ${column((job) => job.operation.name)}::text[],
-      ${column((job) => job.principal)}::text[],
-      ${column((job) => job.idempotencyKey ?? null)}::text[],
-      ${column((job) => job.resource ?? null)}::text[],
-      ${column((job) => job.operation.retry.limit + 1)}::integer[],
-      ${column((job) => job.retryOf ?? null)}::uuid[],
-      ${column((job) => job.traceparent ?? null)}::text[],
-      ${column((job) => job.webhookEndpointId ?? null)}::uuid[],
-      ${column((job) => job.runAt ?? null)}::timestamptz[]
-    ) as new
-      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id, run_at)
-    returning ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentTransactionId} as transaction_id`
-  const [{ rows }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, jobs)])
-  registerCommitCheck(trx, {
-    transactionId: rows[0]?.transaction_id,
-    commitProof: sql`select from accepted.job where id = ${rows[0]?.id}`,
+    from json_to_recordset(${rows}::json) as new
+      (id uuid, operation text, principal text, idempotency_key text, resource text, max_attempts integer,
+      retry_of uuid, traceparent text, webhook_endpoint_id uuid, run_at timestamptz)
+    returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
+  const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, jobs)])
+  registerCommitCheck(givenTrx, {
+    transactionId: made[0]?.transaction_id,
+    commitProof: sql`select from accepted.job where id = ${jobs[0]?.id}`,
   })
-  const byId = new Map(rows.map((row) => [row.id, row]))
+  const byId = new Map(made.map(({ job }) => jobFromJson(job)).map((job) => [job.id, job]))
   return jobs.map((job) => byId.get(job.id) as Job)
 }
+
+const toRow = (job: NewJob) => ({
+  id: job.id,
+  operation: job.operation.name,
+  principal: job.principal,
+  idempotency_key: job.idempotencyKey,
+  resource: job.resource,
+  max_attempts: job.operation.retry.limit + 1,
+  retry_of: job.retryOf,
+  traceparent: job.traceparent,
+  webhook_endpoint_id: job.webhookEndpointId,
+  run_at: job.runAt,
+})

@@ -26,6 +26,27 @@ export const jobColumns = [
   'progress_at',
 ] as const satisfies readonly (keyof JobTable)[]
 
+/** The columns of {@link jobColumns} that are dates. */
+const dateColumns = [
+  ...(['created_at', 'started_at', 'updated_at', 'ended_at', 'expires_at'] as const),
+  ...(['attempt_started_at', 'progress_at'] as const),
+]
+
+/**
+ * A column with the {@link Job} as JSON, for the `returning` of a statement on `accepted.job`. It also works in a
+ * transaction of the app, whose settings and type parsers may show dates and numbers differently.
+ */
+export const jobAsJson = sql<string>`(
+  select to_json(made) from (select ${sql.join(jobColumns.map((name) => sql.ref(name)))}) as made
+)::text`
+
+/** Reads the value of {@link jobAsJson}. */
+export function jobFromJson(text: string): Job {
+  const row = JSON.parse(text)
+  for (const name of dateColumns) if (row[name] !== null) row[name] = new Date(row[name])
+  return { ...row, sequence: String(row.sequence) }
+}
+
 /** A row of `accepted.job` with {@link jobColumns}. */
 export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]>
 

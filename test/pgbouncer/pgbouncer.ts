@@ -10,11 +10,12 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { openDatabase } from '../../src/db/database.ts'
+import { type DatabaseOptions, openDatabase } from '../../src/db/database.ts'
+import { checkMainFlow, createTables, startApi, startWorker } from '../db/main-flow.ts'
 import { schema } from '../flow/fixtures/operations.ts'
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
-import { createDatabase } from '../support/database.ts'
+import { createDatabase, queryOnce } from '../support/database.ts'
 import { hasProgram, installPackage } from '../support/debian-package.ts'
 import { freePort, start } from '../support/program.ts'
 import { until } from '../support/until.ts'
@@ -175,4 +176,30 @@ t.test('migrations fail through the pooler, and succeed with DATABASE_LISTEN_URL
   t.match(refused.err, /^error: Migrations need a session of their own, .* set DATABASE_LISTEN_URL .*\n$/)
   const ran = await run(['migrate', '--config', config], { DATABASE_URL: pooled, DATABASE_LISTEN_URL: databaseUrl })
   t.equal(ran.code, 0)
+})
+
+/** Creates a database with a setting, and returns options that lead to the database through PgBouncer. */
+async function createPooledWith(t: Test, setting: string): Promise<DatabaseOptions> {
+  const databaseUrl = await createDatabase(t)
+  await queryOnce(databaseUrl, createTables)
+  await queryOnce(databaseUrl, `alter database ${new URL(databaseUrl).pathname.slice(1)} set ${setting}`)
+  return { url: await startPooler(t, databaseUrl), listenUrl: databaseUrl, preparedStatements: false }
+}
+
+t.test('through a pooler, the date style of the database does not change the answers', async (t) => {
+  const database = await createPooledWith(t, "datestyle = 'German, DMY'")
+  await startWorker(t, database)
+  const { url } = await startApi(t, database)
+  await checkMainFlow(t, url)
+})
+
+t.test('through a pooler, settings that a client cannot change there stop the start with one sentence', async (t) => {
+  for (const [setting, message] of [
+    ['array_nulls = off', /set array_nulls = 'on'/],
+    ['default_transaction_isolation = serializable', /set default_transaction_isolation = 'read committed'/],
+  ] as const) {
+    const database = await createPooledWith(t, setting)
+    await t.rejects(startApi(t, database), { name: 'ConfigError', message })
+    await t.rejects(startWorker(t, database), { name: 'ConfigError', message })
+  }
 })

@@ -1,0 +1,49 @@
+import pg from 'pg'
+import { pinSession, startupSettings } from './session-settings.ts'
+import { typeParsers } from './type-parsers.ts'
+
+/** The parts of `pg.Client` that its types leave out. */
+interface ClientInternals {
+  binary: boolean
+  processID: number | null
+  getStartupConf(): Record<string, string>
+}
+
+const base = pg.Client.prototype as unknown as ClientInternals
+
+/**
+ * A `pg.Client` whose answers depend neither on the settings of the database or the role nor on the type parsers of the
+ * process. Use this class, or a subclass, for every connection.
+ */
+export class PinnedClient extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    const given = typeof config === 'string' ? { connectionString: config } : config
+    super({ ...given, types: typeParsers })
+    const internals = this as unknown as ClientInternals
+    // Binary values have parsers of their own. An app may switch them on for the whole process.
+    internals.binary = false
+  }
+
+  /** Returns the settings for the startup message. pg calls it. */
+  getStartupConf(): Record<string, string> {
+    return { ...base.getStartupConf.call(this), ...startupSettings }
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: pg's connect returns a promise, or nothing when it gets a callback
+  override connect(callback?: any): any {
+    const connecting = super.connect().then((client: unknown) => {
+      this.#pinSession()
+      return client
+    })
+    if (!callback) return connecting
+    connecting.then(() => callback(null, this), callback)
+  }
+
+  /** Sends the statement without waiting, so that the next statement follows it at once. */
+  #pinSession(): void {
+    const { processID } = this as unknown as ClientInternals
+    if (processID === null) return
+    // The next statement reports a broken connection. `assertSessionSettings` reports settings that are still wrong.
+    super.query(pinSession(processID)).catch(() => {})
+  }
+}

@@ -1,0 +1,166 @@
+import { defineOperation } from 'accepted'
+import { createWorker, defineHandlers, JobFailed } from 'accepted/worker'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Transaction } from 'kysely'
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import Type from 'typebox'
+import type { DatabaseOptions } from '../../src/db/database.ts'
+import { accepted } from '../../src/http/plugin.ts'
+import { ended, get, post } from '../support/client.ts'
+
+const Word = Type.Object({ word: Type.String() })
+
+/** A job that is settled without `perform`. Its `accept` and its `settle` write to the app's table. */
+export const write = defineOperation({
+  name: 'word.write',
+  route: { method: 'POST', url: '/words' },
+  input: Word,
+  accept: async (trx: Transaction<Tables>, entries) => {
+    await trx
+      .insertInto('said')
+      .values(entries.map(({ id, input }) => ({ id, word: input.word })))
+      .execute()
+    return entries.map(({ input }) => ({ payload: input }))
+  },
+})
+const perform = defineOperation({
+  name: 'word.perform',
+  route: { method: 'POST', url: '/performed' },
+  input: Word,
+  result: Type.Object({ word: Type.String(), at: Type.String() }),
+})
+const fail = defineOperation({ name: 'word.fail', route: { method: 'POST', url: '/failing' }, input: Word })
+/** No worker runs it, so its jobs stay queued. */
+export const wait = defineOperation({ name: 'word.wait', route: { method: 'POST', url: '/waiting' }, input: Word })
+
+const operations = { write, perform, fail, wait }
+
+interface Tables {
+  said: { id: string; word: string }
+  effect: { id: string; word: string }
+}
+
+const handlers = defineHandlers(operations, {
+  'word.write': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      await trx
+        .insertInto('effect')
+        .values(jobs.map(({ id, payload }) => ({ id, word: payload.word })))
+        .execute()
+    },
+  },
+  'word.perform': { perform: async ({ payload }) => ({ word: payload.word, at: new Date().toISOString() }) },
+  'word.fail': {
+    perform: async () => {
+      throw new JobFailed('unsayable', 'The word cannot be said')
+    },
+  },
+  'word.wait': { perform: async () => {} },
+})
+
+/** Characters that quoting, escaping or an encoding could change. */
+const difficultWord = `NULL, {é} "\\" '\\x41' — 日本`
+
+const silent = pino({ level: 'silent' })
+
+/** Starts the API in this process. */
+export async function startApi(
+  t: Test,
+  database: string | DatabaseOptions,
+): Promise<{ app: FastifyInstance; url: string }> {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(accepted, { operations, database, routes: { health: '/health' } })
+  return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }) }
+}
+
+/** Starts the worker in this process. It runs every operation but `word.wait`. */
+export async function startWorker(t: Test, database: string | DatabaseOptions) {
+  const names = ['word.write', 'word.perform', 'word.fail']
+  const worker = await createWorker({
+    handlers,
+    database,
+    log: silent,
+    operations: names,
+    graceSeconds: 1,
+  })
+  t.teardown(() => worker.stop())
+  return worker
+}
+
+export const createTables = `
+  create table said (id uuid primary key, word text not null);
+  create table effect (id uuid primary key, word text not null)`
+
+/** Whether a time that Postgres has chosen arrived unchanged. */
+const isRecent = (time: string) => Math.abs(Date.now() - new Date(time).getTime()) < 60_000
+
+/** Submits, performs, settles, cancels, retries, lists and watches jobs, and checks every answer. */
+export async function checkMainFlow(t: Test, url: string): Promise<void> {
+  await checkWrites(t, url)
+  await checkPerform(t, url)
+  await checkRetry(t, url)
+  await checkCancel(t, url)
+  await checkReads(t, url)
+}
+
+async function checkWrites(t: Test, url: string): Promise<void> {
+  const headers = { 'idempotency-key': 'once' }
+  const first = await post(`${url}/words`, { word: difficultWord }, headers)
+  t.equal(first.status, 202, JSON.stringify(first.body))
+  t.match(first.body, { operation: 'word.write', status: 'queued', attempt: 0, sequence: 1, cancelRequested: false })
+  t.ok(isRecent(first.body.createdAt), first.body.createdAt)
+  t.ok(new Date(first.body.expiresAt) > new Date(), first.body.expiresAt)
+  const replayed = await post(`${url}/words`, { word: difficultWord }, headers)
+  t.match(replayed, { status: 202, body: { id: first.body.id } })
+  t.equal(replayed.headers.get('idempotent-replayed'), 'true')
+  t.equal((await post(`${url}/words`, { word: 'other' }, headers)).status, 422)
+  const done = await ended(first.body.links.self)
+  t.equal(done.status, 'succeeded')
+  t.ok(isRecent(done.endedAt), done.endedAt)
+  t.ok(isRecent(done.startedAt), done.startedAt)
+}
+
+async function checkPerform(t: Test, url: string): Promise<void> {
+  // Without keys: neither job is a duplicate of the other.
+  for (const word of [difficultWord, 'second']) {
+    const { body } = await post(`${url}/performed`, { word })
+    const done = await ended(body.links.self)
+    t.match(done, { status: 'succeeded', attempt: 1, result: { word } })
+    t.ok(isRecent(done.result.at), done.result.at)
+    t.notOk('resourceLocation' in done || 'error' in done, JSON.stringify(done))
+    const result = await get(body.links.result)
+    t.match(result, { status: 200, body: { word } })
+  }
+}
+
+async function checkRetry(t: Test, url: string): Promise<void> {
+  const { body } = await post(`${url}/failing`, { word: 'x' })
+  t.match(await ended(body.links.self), { status: 'failed', error: { code: 'unsayable' } })
+  t.equal((await get(body.links.result)).status, 424)
+  const again = await post(body.links.retry, {})
+  t.match(again, { status: 202, body: { retryOf: body.id, status: 'queued' } })
+  t.ok(isRecent(again.body.createdAt))
+  t.match(await ended(again.body.links.self), { status: 'failed' })
+}
+
+async function checkCancel(t: Test, url: string): Promise<void> {
+  const { body } = await post(`${url}/waiting`, { word: difficultWord })
+  const canceled = await post(body.links.cancel, {})
+  t.match(canceled, { status: 200, body: { id: body.id, status: 'canceled' } })
+  t.ok(isRecent(canceled.body.endedAt), canceled.body.endedAt)
+  const again = await post(body.links.retry, {})
+  t.match(again, { status: 202, body: { retryOf: body.id } })
+}
+
+async function checkReads(t: Test, url: string): Promise<void> {
+  const { body } = await get(`${url}/jobs?limit=100`)
+  const ids = body.value.map(({ id }: { id: string }) => id)
+  t.same(ids, [...ids].sort().reverse(), 'the newest job comes first')
+  t.ok(body.value.every((job: { createdAt: string }) => isRecent(job.createdAt)))
+  const succeeded = await get(`${url}/jobs?status=succeeded&limit=1`)
+  t.match(succeeded.body.value, [{ status: 'succeeded' }])
+  const events = await (await fetch(succeeded.body.value[0].links.events)).text()
+  t.match(events, /^event: status\nid: .*\ndata: .*"status":"succeeded"/m)
+}
