@@ -4,11 +4,14 @@ import { problems } from '../src/errors.ts'
 import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
 
 /** The state of a worker. A worker claims jobs only while its state is `ready`. */
-export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable'
+export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable' | 'database-read-only'
 
 /** What the health server reads from a worker. */
 export interface Monitored {
-  /** Returns `database-unreachable` when Postgres has not answered for 5 seconds. */
+  /**
+   * Returns `database-unreachable` when Postgres has not answered for 5 seconds, and `database-read-only` when it accepts
+   * no writes.
+   */
   health(): Health
   /** Returns the metrics in Prometheus' text format. */
   metrics(): Promise<string>
@@ -22,7 +25,7 @@ export interface HealthServer {
 /**
  * Serves the health and metrics of a worker over HTTP:
  * - `GET /health/live` answers 200 while the process responds.
- * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres answers, else 503. The member `status` of
+ * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres accepts writes, else 503. The member `status` of
  *   the body is the {@link Health}.
  * - `GET /metrics` answers with the metrics in Prometheus' text format.
  *

@@ -87,10 +87,14 @@ export class WorkerRuntime {
     })
   }
 
-  /** Returns `database-unreachable` when a poll has waited for its answer for 5 seconds. */
+  /**
+   * Returns `database-unreachable` when a poll has waited for its answer for 5 seconds, and `database-read-only` when the
+   * poll's server accepts no writes.
+   */
   readonly health = (): Health => {
     if (this.#stopped) return 'draining'
-    return this.#maintenance.isPollOverdue() ? 'database-unreachable' : 'ready'
+    if (this.#maintenance.isPollOverdue()) return 'database-unreachable'
+    return this.#parts.controlDatabase.isReadOnly() ? 'database-read-only' : 'ready'
   }
 
   readonly metrics = (): Promise<string> => this.#metrics.text()

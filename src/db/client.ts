@@ -2,6 +2,7 @@ import type pg from 'pg'
 import utils from 'pg/lib/utils.js'
 import { PinnedClient } from './pinned-client.ts'
 import { markPostgresError } from './postgres-error.ts'
+import { errorCode, sqlstate } from './sqlstate.ts'
 import { type Statement, StatementBatch } from './statement-batch.ts'
 
 /**
@@ -184,7 +185,9 @@ export class PipelinedClient extends PinnedClient {
    */
   #mark(error: unknown): unknown {
     const isConsequence = error instanceof Error && error.message.includes('encountered a connection error')
-    return markPostgresError(isConsequence ? (this.#connectionError ?? error) : error)
+    const original = isConsequence ? (this.#connectionError ?? error) : error
+    if (errorCode(original) === sqlstate.readOnlySqlTransaction) this.recordRefusedWrite()
+    return markPostgresError(original)
   }
 
   /** Closes the socket. Statements in progress then reject, and no longer wait for an answer. */

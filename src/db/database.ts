@@ -27,6 +27,8 @@ export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
+  /** Returns whether the newest connection leads to a read-only server. Behind a pooler, this is not known. */
+  isReadOnly(): boolean
   /**
    * Closes all connections that are in use, even in the middle of a statement. Postgres rolls back their open
    * transactions.
@@ -88,6 +90,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     kysely,
     pool,
     options: withDefaults,
+    isReadOnly: () => pool.isReadOnly,
     terminateActive: () => pool.terminateActive(),
     async close() {
       stopChecking()

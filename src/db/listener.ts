@@ -86,7 +86,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
 
 interface ListenerConnection {
   client: PinnedClient
-  /** Resolves when the connection has ended or broken. */
+  /** Resolves when the connection has ended or broken, or when its server has become read-only. */
   ended: Promise<void>
 }
 
@@ -100,6 +100,7 @@ function createConnection({ options }: Database, { channels, onError }: Listener
   })
   const ended = new Promise<void>((resolve) => {
     client.once('end', resolve)
+    client.onReadOnly = resolve
     client.on('error', (error) => {
       onError(error)
       resolve()
@@ -110,8 +111,9 @@ function createConnection({ options }: Database, { channels, onError }: Listener
 }
 
 /**
- * Tests the connection at intervals. Returns when the connection has ended or the signal is aborted. Throws when the
- * connection does not answer in time.
+ * Tests the connection at intervals. Returns when the connection has ended, when its server is read-only, or when the
+ * signal is aborted: the processes that send notifications then use another server. Throws when the connection does not
+ * answer in time.
  */
 async function probeUntilEnded(client: PinnedClient, ended: Promise<void>, closing: AbortSignal): Promise<void> {
   let hasEnded = false
@@ -121,6 +123,7 @@ async function probeUntilEnded(client: PinnedClient, ended: Promise<void>, closi
   while (!hasEnded && !closing.aborted) {
     await Promise.race([ended, sleep(probeIntervalMs, closing)])
     if (!hasEnded && !closing.aborted) await client.query('select')
+    if (client.isReadOnly()) return
   }
 }
 

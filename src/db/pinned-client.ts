@@ -6,22 +6,38 @@ import { typeParsers } from './type-parsers.ts'
 interface ClientInternals {
   binary: boolean
   processID: number | null
+  connection: NodeJS.EventEmitter
   getStartupConf(): Record<string, string>
 }
 
 const base = pg.Client.prototype as unknown as ClientInternals
 
+/** Settings that Postgres reports to its clients whenever they change; `on` means that writes fail. */
+const readOnlySettings = ['default_transaction_read_only', 'in_hot_standby']
+
 /**
  * A `pg.Client` whose answers depend neither on the settings of the database or the role nor on the type parsers of the
- * process. Use this class, or a subclass, for every connection.
+ * process. Use this class, or a subclass, for every connection. It also knows whether the server accepts writes.
  */
 export class PinnedClient extends pg.Client {
+  /** Called when the server of an open connection stops accepting writes. */
+  onReadOnly: () => void = () => {}
+  readonly #readOnlySettings = new Set<string>()
+  #hasRefusedWrite = false
+
   constructor(config?: string | pg.ClientConfig) {
     const given = typeof config === 'string' ? { connectionString: config } : config
     super({ ...given, types: typeParsers })
     const internals = this as unknown as ClientInternals
     // Binary values have parsers of their own. An app may switch them on for the whole process.
     internals.binary = false
+    internals.connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
+      if (!readOnlySettings.includes(name)) return
+      const wasReadOnly = this.isReadOnly()
+      if (value === 'on') this.#readOnlySettings.add(name)
+      else this.#readOnlySettings.delete(name)
+      if (!wasReadOnly && this.isReadOnly()) this.onReadOnly()
+    })
   }
 
   /** Returns the settings for the startup message. pg calls it. */
@@ -45,5 +61,20 @@ export class PinnedClient extends pg.Client {
     if (processID === null) return
     // The next statement reports a broken connection. `assertSessionSettings` reports settings that are still wrong.
     super.query(pinSession(processID)).catch(() => {})
+  }
+
+  /**
+   * Whether the server has reported that it is read-only, or has refused a write for that reason. A pooler does not pass
+   * the reports on.
+   */
+  isReadOnly(): boolean {
+    return this.#hasRefusedWrite || this.#readOnlySettings.size > 0
+  }
+
+  /** Records that the server has refused a write because it is read-only. */
+  protected recordRefusedWrite(): void {
+    const wasReadOnly = this.isReadOnly()
+    this.#hasRefusedWrite = true
+    if (!wasReadOnly) this.onReadOnly()
   }
 }

@@ -4,23 +4,32 @@ import { PinnedClient } from './pinned-client.ts'
 import { markPostgresError } from './postgres-error.ts'
 
 /**
+ * How long a connection to a read-only server is used at least. While no other server can be reached, this keeps the
+ * pool from opening a new connection for each statement.
+ */
+const minReadOnlyUseMs = 1_000
+
+/**
  * A `pg.Pool` of {@link PipelinedClient}s that knows which clients are in use. It marks its own errors as errors from
- * Postgres, for example a timeout while a caller waits for a connection.
+ * Postgres, for example a timeout while a caller waits for a connection. When the server becomes read-only, it
+ * replaces its connections: after a failover, the same name leads to another server.
  */
 export class PipelinedPool extends pg.Pool {
-  readonly #open = new Set<PipelinedClient>()
+  /** The open clients, and when each was opened, by `performance.now()`. */
+  readonly #open = new Map<PipelinedClient, number>()
   readonly #inUse = new Set<PipelinedClient>()
+  #isReadOnly = false
 
   constructor(config: pg.PoolConfig & { Client: typeof PipelinedClient }) {
     super(config)
-    this.on('connect', (client) => this.#open.add(pipelined(client)))
+    this.on('connect', (client) => this.#add(pipelined(client)))
     this.on('remove', (client) => this.#open.delete(pipelined(client)))
     this.on('acquire', (client) => this.#inUse.add(pipelined(client)))
     this.on('release', (_error, client) => {
       this.#inUse.delete(pipelined(client))
       // Closes a connection whose transaction was left open. The statements of the next caller would become part of
       // that transaction.
-      if (pipelined(client).isInTransaction()) endQuietly(pipelined(client))
+      if (pipelined(client).isInTransaction() || this.#mustReplace(pipelined(client))) endQuietly(pipelined(client))
     })
   }
 
@@ -39,7 +48,31 @@ export class PipelinedPool extends pg.Pool {
   }
 
   get idleClients(): Iterable<PipelinedClient> {
-    return [...this.#open].filter((client) => !this.#inUse.has(client))
+    return [...this.#open.keys()].filter((client) => !this.#inUse.has(client))
+  }
+
+  /** Whether the server was read-only when it last reported that, or when the newest connection was opened. */
+  get isReadOnly(): boolean {
+    return this.#isReadOnly
+  }
+
+  #add(client: PipelinedClient): void {
+    this.#open.set(client, performance.now())
+    this.#isReadOnly = client.isReadOnly()
+    client.onReadOnly = () => {
+      this.#isReadOnly = true
+      for (const idle of this.idleClients) {
+        if (this.#isOld(idle)) idle.breakConnection(new Error('Connection terminated: the server has become read-only'))
+      }
+    }
+  }
+
+  #mustReplace(client: PipelinedClient): boolean {
+    return client.isReadOnly() && this.#isOld(client)
+  }
+
+  #isOld(client: PipelinedClient): boolean {
+    return performance.now() - (this.#open.get(client) ?? 0) > minReadOnlyUseMs
   }
 
   /**

@@ -51,11 +51,19 @@ export const pinSession = (processId: number): string => `
   select set_config(name, value, false) from (values ${asValues(sessionSettings)}) as pinned (name, value)
   where pg_backend_pid() = ${processId} and current_setting(name) <> value`
 
+const isReadOnly = "pg_is_in_recovery() or current_setting('transaction_read_only')::boolean"
+
 const readUnsuitable = `
   select
     (select array_agg(format('%s = %L', name, value)) from (values ${asValues(requiredSettings)}) as required (name, value)
       where current_setting(name) <> value) as unsuitable,
-    current_setting('transaction_read_only')::boolean as read_only`
+    ${isReadOnly} as read_only`
+
+/** Asks whether the server accepts no writes. Also works behind a pooler. */
+export async function isServerReadOnly(pool: pg.Pool): Promise<boolean> {
+  const { rows } = await pool.query<{ read_only: boolean }>(`select ${isReadOnly} as read_only`)
+  return rows[0]?.read_only === true
+}
 
 /**
  * Checks the settings that connections cannot change themselves, and that the server accepts writes.

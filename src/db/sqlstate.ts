@@ -82,5 +82,12 @@ function isOfKind({ codes, messages }: ErrorKind, error: unknown): boolean {
  */
 export const isLostConnection = (error: unknown): boolean => isOfKind(lostConnection, error)
 
+/**
+ * Whether the server has refused a write because it is read-only. The transaction was rolled back. The pool then
+ * replaces its connections, because a new connection may lead to another server.
+ */
+export const isReadOnlyServer = (error: unknown): boolean =>
+  isFromPostgres(error) && errorCode(error) === sqlstate.readOnlySqlTransaction
+
 /** Whether Postgres is unreachable, read-only, full or out of connections, so that any request or job would fail. */
 export const isOutage = (error: unknown): boolean => isOfKind(outage, error)

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from './sqlstate.ts'
+import { errorCode, isContention, isLostConnection, isOutage, isReadOnlyServer, sqlstate } from './sqlstate.ts'
 
 /** Why a transaction may run again. Postgres has rolled it back, unless the connection broke during COMMIT. */
 export type RetryReason = 'contention' | 'lost-connection' | 'outage' | 'disk-full'
@@ -24,7 +24,7 @@ const startupPolicy: RetryPolicy = { maxRetries: { contention: 8 }, maxDelayMs: 
 
 function retryReason(error: unknown): RetryReason | undefined {
   if (isContention(error)) return 'contention'
-  if (isLostConnection(error)) return 'lost-connection'
+  if (isLostConnection(error) || isReadOnlyServer(error)) return 'lost-connection'
   if (!isOutage(error)) return undefined
   return errorCode(error) === sqlstate.diskFull ? 'disk-full' : 'outage'
 }
