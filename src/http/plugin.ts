@@ -6,6 +6,7 @@ import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
 import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
+import { sendCommitted } from './protocol/committed.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes, hideFromOtherDocuments } from './protocol/openapi.ts'
@@ -32,6 +33,11 @@ async function register(app: FastifyInstance, options: AcceptedOptions): Promise
   const api = createAccepted(service, options.authenticate)
   // If the app registers the plugin twice in one scope, the scope keeps the decorators of the first.
   if (!Object.hasOwn(app, 'accepted')) decorate(app, service, api)
+  // The app's own routes may also answer for a committed job, with `reply.accepted`.
+  app.addHook('onError', (_request, reply, error, done) => {
+    sendCommitted(reply, error)
+    done()
+  })
   // Our routes have their own scope, so that our parsers, validators and error handler do not affect the app's routes.
   await app.register(
     async (scope) => {

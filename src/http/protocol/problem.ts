@@ -101,6 +101,8 @@ export const pathOf = (request: FastifyRequest): string => request.url.split('?'
 
 /** Fastify's error handler. It answers every error with problem details. A 5xx response reveals no internals. */
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  // The hook `onError` has already answered, because a job is committed.
+  if (reply.sent) return reply
   const problem = asProblem(error)
   if (problem.status >= 500) request.log.error({ err: error }, problem.message)
   return sendProblem(request, reply, problem)

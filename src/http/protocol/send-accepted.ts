@@ -3,6 +3,7 @@ import type { Job } from '../../jobs/job.ts'
 import { findJob } from '../../jobs/read.ts'
 import { isFinal } from '../../jobs/status.ts'
 import type { Service } from '../service.ts'
+import { recordCommitted } from './committed.ts'
 import { linkToJob, monitorOf } from './links.ts'
 import { longPoll } from './long-poll.ts'
 import { type Preferences, parsePrefer, preferenceApplied } from './prefer.ts'
@@ -13,6 +14,11 @@ import { sendResult } from './send-result.ts'
  * until the job ends, and whether the response has a body.
  */
 export function sendAccepted(service: Service, reply: FastifyReply, job: Job): FastifyReply {
+  recordCommitted(reply, {
+    ...{ job, status: 202 },
+    link: () => linkToJob(service, reply, job),
+    monitor: () => monitorOf(service, reply.request, job),
+  })
   service.notifier.notify('work', [job.operation])
   service.notifier.notify('status', [job.id])
   const preferences = parsePrefer(reply.request.headers.prefer)

@@ -8,6 +8,7 @@ import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
 import { cancelJob } from '../../jobs/cancel.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
+import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
 import { requestHeaders } from '../protocol/headers.ts'
@@ -91,6 +92,13 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   )
   if (cancellation.kind === 'unknown') throw jobNotFound()
   const { job } = cancellation
+  if (cancellation.kind === 'requested' || cancellation.kind === 'canceled') {
+    recordCommitted(reply, {
+      ...{ job, status: cancellation.kind === 'requested' ? 202 : 200 },
+      link: () => cancellation.kind === 'requested' && linkToJob(service, reply, job),
+      monitor: () => monitorOf(service, request, job),
+    })
+  }
   switch (cancellation.kind) {
     case 'changed':
       throw new ProblemError('precondition-failed', `The current ETag of the job is ${etagOf(job)}`)
