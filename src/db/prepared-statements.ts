@@ -1,24 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { PipelinedClient } from './client.ts'
-import { errorCode, sqlstate } from './sqlstate.ts'
+import { isStalePlan } from './sqlstate.ts'
 
 /** Limits the memory that prepared statements take on the server, for apps that keep generating new SQL texts. */
 const maxStatements = 500
-
-/**
- * Returns whether the name of a prepared statement no longer works. The reason is that DDL has changed the result of
- * the statement, or that a pooler has switched to another session.
- */
-function isStale(error: unknown): boolean {
-  const code = errorCode(error)
-  if (code === sqlstate.featureNotSupported) {
-    // Postgres uses this code for many errors. This routine raises it only for a cached plan whose result type has
-    // changed.
-    return (error as { routine?: string }).routine === 'RevalidateCachedQuery'
-  }
-  return code === sqlstate.invalidSqlStatementName || code === sqlstate.duplicatePreparedStatement
-}
 
 /**
  * Creates a client class that uses named prepared statements. A statement with parameters gets a name at its second
@@ -44,11 +30,6 @@ export function preparingClient(): typeof PipelinedClient {
     return name
   }
 
-  // Forgets all names. The statements get new names when they are used again, so Postgres prepares them again.
-  const forgetWhenStale = (error: unknown) => {
-    if (isStale(error)) names.clear()
-  }
-
   return class PreparingClient extends PipelinedClient {
     // biome-ignore lint/suspicious/noExplicitAny: pg overloads query eight ways, and only one of them changes
     override query(text: any, values?: any, callback?: any): any {
@@ -57,17 +38,23 @@ export function preparingClient(): typeof PipelinedClient {
       }
       const name = nameOf(text)
       if (!name) return super.query(text, values, callback)
-      const config = { name, text, values }
-      if (callback) {
-        return super.query(config, (error: Error, result: pg.QueryResult) => {
-          forgetWhenStale(error)
-          callback(error, result)
-        })
-      }
-      return super.query(config).catch((error: unknown) => {
-        forgetWhenStale(error)
+      const answer = this.#queryPrepared({ name, text, values })
+      if (!callback) return answer
+      answer.then((result) => callback(null, result), callback)
+    }
+
+    /** Forgets all names when one is stale, so that all statements are prepared again under new names. */
+    async #queryPrepared(config: pg.QueryConfig): Promise<pg.QueryResult> {
+      const canRepeat = !this.isInTransaction()
+      try {
+        return await super.query(config)
+      } catch (error) {
+        if (!isStalePlan(error)) throw error
+        names.clear()
+        // Postgres has not run the statement. In a transaction, the transaction must run again from its beginning.
+        if (canRepeat) return await super.query({ text: config.text, values: config.values ?? [] })
         throw error
-      })
+      }
     }
   }
 }

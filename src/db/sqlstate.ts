@@ -35,9 +35,34 @@ const contention: readonly string[] = [
 ]
 
 /**
- * Whether concurrent transactions caused the error. The transaction was rolled back, and a retry will probably succeed.
+ * Whether the prepared statement no longer works. The reason is that DDL has changed its result, or that a pooler has
+ * switched to another session. Postgres has not run the statement. Our clients prepare it again at its next use.
  */
-export const isContention = (error: unknown): boolean => contention.includes(errorCode(error) ?? '')
+export function isStalePlan(error: unknown): boolean {
+  const code = errorCode(error)
+  if (code === sqlstate.featureNotSupported) {
+    // Postgres uses this code for many errors. This routine raises it only for a cached plan whose result type has
+    // changed.
+    return fieldOf(error, 'routine') === 'RevalidateCachedQuery'
+  }
+  const isForeign = code === sqlstate.invalidSqlStatementName || code === sqlstate.duplicatePreparedStatement
+  return isForeign && isFromPostgres(error)
+}
+
+/** Returns a field of the error that Postgres has sent: of the error itself, or of its cause. */
+function fieldOf(error: unknown, name: 'routine'): unknown {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    if (name in current) return (current as Error & Record<typeof name, unknown>)[name]
+  }
+  return undefined
+}
+
+/**
+ * Whether concurrent transactions or DDL caused the error. The transaction was rolled back, and a retry will probably
+ * succeed.
+ */
+export const isContention = (error: unknown): boolean =>
+  contention.includes(errorCode(error) ?? '') || isStalePlan(error)
 
 interface ErrorKind {
   codes: readonly string[]

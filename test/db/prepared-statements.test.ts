@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
+import { transact } from '../../src/db/transaction.ts'
 import { createDatabase } from '../support/database.ts'
 
 /** Opens a pool with a single connection. {@link preparedTexts} reads the statements of that connection. */
@@ -34,15 +35,33 @@ t.test('a connection prepares at most 500 statements', async (t) => {
   t.equal((await preparedTexts(database)).length, 500)
 })
 
-t.test('a statement whose result columns have changed fails once and is prepared again', async (t) => {
+t.test('outside a transaction, a statement whose result columns have changed is prepared again at once', async (t) => {
+  const { pool, kysely } = await openSingle(t)
+  const text = 'select * from changing where id = $1'
+  const reads = [
+    async () => (await pool.query(text, [1])).rows,
+    async () => (await sql`select * from changing where id = ${1}`.execute(kysely)).rows,
+  ]
+  await pool.query('create table changing (id integer); insert into changing values (1)')
+  for (const read of reads) for (let use = 0; use < 3; use++) t.same(await read(), [{ id: 1 }])
+  await pool.query('alter table changing add more text')
+  for (const read of reads) for (let use = 0; use < 3; use++) t.same(await read(), [{ id: 1, more: null }])
+})
+
+t.test('in a transaction, a statement whose result columns have changed makes the transaction run again', async (t) => {
   const database = await openSingle(t)
-  const read = () => database.pool.query('select * from changing where id = $1', [1])
   await database.pool.query('create table changing (id integer)')
-  for (let use = 0; use < 3; use++) await read()
+  let runs = 0
+  const insert = () =>
+    transact(database, async (trx) => {
+      runs += 1
+      return (await sql`insert into changing (id) values (${1}) returning *`.execute(trx)).rows
+    })
+  for (let use = 0; use < 3; use++) t.same(await insert(), [{ id: 1 }])
   await database.pool.query('alter table changing add more text')
-  await t.rejects(read(), { code: '0A000' })
-  await t.resolves(read())
-  await t.resolves(read())
+  t.same(await insert(), [{ id: 1, more: null }])
+  t.equal(runs, 5)
+  t.match((await database.pool.query('select count(*)::int from changing')).rows, [{ count: 4 }])
 })
 
 t.test('an unsupported statement also fails with SQLSTATE 0A000, but discards no prepared statement', async (t) => {

@@ -1,4 +1,4 @@
-import { isOutage } from '../../src/db/sqlstate.ts'
+import { isOutage, isStalePlan } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../errors.ts'
@@ -45,6 +45,8 @@ export type AttemptOutcome =
 
 /** The pause before a job runs again after an outage of Postgres, in seconds. */
 const outageDelaySeconds = 5
+/** The pause before a job runs again after DDL has made a prepared statement stale, in seconds. */
+const stalePlanDelaySeconds = 1
 
 /**
  * Decides what happens to a job when its attempt ends: whether the job completes, is retried or fails, how long the
@@ -86,9 +88,10 @@ function outcomeOfError({ claim, error }: ThrownAttempt, row: PendingJob): Attem
 
 /**
  * Returns the pause after an attempt that does not count, in seconds; undefined when the attempt counts. An outage of
- * Postgres may also fail statements of the handler. Then the attempt does not count.
+ * Postgres or DDL may also fail statements of the handler. Then the attempt does not count.
  */
 function uncountedDelaySeconds(error: unknown): number | undefined {
   if (error instanceof RetryAfter) return error.seconds
+  if (isStalePlan(error)) return stalePlanDelaySeconds
   return isOutage(error) ? outageDelaySeconds : undefined
 }
