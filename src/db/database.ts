@@ -4,6 +4,7 @@ import { PipelinedClient } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
 import { enablePipeline } from './pipeline.ts'
 import { connectOutsidePool, PipelinedPool } from './pool.ts'
+import { markIdleError } from './postgres-error.ts'
 import { preparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
 
@@ -76,7 +77,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('error', (error) => {
     // The error may be logged. The pool attaches the client to the error, and the client contains the password.
     delete (error as { client?: unknown }).client
-    options.onIdleError?.(error)
+    options.onIdleError?.(markIdleError(error))
   })
   const stopChecking = breakDeadConnections({
     clientsInUse: () => pool.clientsInUse,

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Database } from './database.ts'
 import { PinnedClient } from './pinned-client.ts'
 import { sharesSession } from './pooler.ts'
+import { markPostgresError } from './postgres-error.ts'
 
 /** Listens for notifications until it is closed. */
 export interface Listener {
@@ -65,7 +66,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
     while (!closing.signal.aborted) {
       const connection = createConnection(database, options)
       await listenUntilEnded(connection).catch((error: Error) => {
-        if (!closing.signal.aborted) options.onError(error)
+        if (!closing.signal.aborted) options.onError(markPostgresError(error))
       })
       isListening = false
       await connection.client.end().catch(() => {})
@@ -102,7 +103,7 @@ function createConnection({ options }: Database, { channels, onError }: Listener
     client.once('end', resolve)
     client.onReadOnly = resolve
     client.on('error', (error) => {
-      onError(error)
+      onError(markPostgresError(error))
       resolve()
     })
   })

@@ -16,7 +16,10 @@ export const sqlstate = {
   adminShutdown: '57P01',
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',
+  idleSessionTimeout: '57P05',
   readOnlySqlTransaction: '25006',
+  idleInTransactionSessionTimeout: '25P03',
+  transactionTimeout: '25P04',
   inFailedSqlTransaction: '25P02',
 } as const
 
@@ -57,12 +60,21 @@ function fieldOf(error: unknown, name: 'routine'): unknown {
   return undefined
 }
 
+const transactionTimeouts: readonly string[] = [sqlstate.idleInTransactionSessionTimeout, sqlstate.transactionTimeout]
+
 /**
- * Whether concurrent transactions or DDL caused the error. The transaction was rolled back, and a retry will probably
- * succeed.
+ * Whether Postgres has closed the connection because its transaction took too long or was idle for too long. The next
+ * run may take as long, so this is not an outage, which is retried without limit.
+ */
+const isTransactionTimeout = (error: unknown): boolean =>
+  transactionTimeouts.includes(errorCode(error) ?? '') && isFromPostgres(error)
+
+/**
+ * Whether concurrent transactions, DDL or a time limit for transactions caused the error. The transaction was rolled
+ * back, and a retry will probably succeed.
  */
 export const isContention = (error: unknown): boolean =>
-  contention.includes(errorCode(error) ?? '') || isStalePlan(error)
+  contention.includes(errorCode(error) ?? '') || isStalePlan(error) || isTransactionTimeout(error)
 
 interface ErrorKind {
   codes: readonly string[]
@@ -72,7 +84,7 @@ interface ErrorKind {
 
 const lostConnection: ErrorKind = {
   codes: [
-    ...[sqlstate.adminShutdown, sqlstate.crashShutdown],
+    ...[sqlstate.adminShutdown, sqlstate.crashShutdown, sqlstate.idleSessionTimeout],
     ...['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT'],
     ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN'],
   ],
@@ -90,7 +102,13 @@ const outage: ErrorKind = {
     'ENOTFOUND',
     'EAI_AGAIN',
   ],
-  messages: [...lostConnection.messages, 'timeout exceeded when trying to connect', 'Client was closed'],
+  messages: [
+    ...lostConnection.messages,
+    'timeout exceeded when trying to connect',
+    'timeout expired',
+    'Query read timeout',
+    'Client was closed',
+  ],
 }
 
 function isOfKind({ codes, messages }: ErrorKind, error: unknown): boolean {

@@ -1,4 +1,5 @@
 import { setImmediate as immediate } from 'node:timers/promises'
+import { createErrorReporter, type ReportError } from '../../src/db/error-reporter.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { type Completer, createCompleter } from './completer.ts'
 import { type RunContext, runBatch, runEach } from './executor.ts'
@@ -32,6 +33,7 @@ export class ClaimLoop {
   /** Ends the current wait of the loop. */
   #proceed = () => {}
   #onIdle: (() => void)[] = []
+  readonly #report: ReportError
   readonly #looping: Promise<void>
 
   constructor(worker: OperationWorker, context: RunContext) {
@@ -40,6 +42,7 @@ export class ClaimLoop {
     this.#context = { ...context, completer: createCompleter(worker, context) }
     this.#batchSize = handler.perform ? undefined : (handler.batchSize ?? defaultBatchSize)
     this.#slots = handler.perform ? (handler.concurrency ?? defaultConcurrency) : maxConcurrentBatches
+    this.#report = createErrorReporter(worker.log)
     this.#looping = this.#loop()
   }
 
@@ -142,8 +145,8 @@ export class ClaimLoop {
       // When a claim is full, there are probably more due jobs.
       if (claims.length === limit) this.#isWoken = true
       if (claims.length > 0) void this.run(claims)
-    } catch (err) {
-      this.#worker.log.warn({ err }, 'Jobs could not be claimed; trying again with the next poll')
+    } catch (error) {
+      this.#report(error, 'Jobs could not be claimed; trying again with the next poll')
     } finally {
       this.#isClaiming = false
       this.#notifyIdle()

@@ -1,4 +1,4 @@
-import { isOutage, isStalePlan } from '../../src/db/sqlstate.ts'
+import { errorCode, isOutage, isStalePlan, sqlstate } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../errors.ts'
@@ -93,5 +93,7 @@ function outcomeOfError({ claim, error }: ThrownAttempt, row: PendingJob): Attem
 function uncountedDelaySeconds(error: unknown): number | undefined {
   if (error instanceof RetryAfter) return error.seconds
   if (isStalePlan(error)) return stalePlanDelaySeconds
+  // A DBA has limited how long transactions take.
+  if (errorCode(error) === sqlstate.transactionTimeout) return outageDelaySeconds
   return isOutage(error) ? outageDelaySeconds : undefined
 }

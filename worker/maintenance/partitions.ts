@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
+import { createErrorReporter } from '../../src/db/error-reporter.ts'
 import { type RetryPolicy, withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import { dutyCyclePause } from '../../src/primitives/periodic.ts'
 
@@ -34,8 +35,8 @@ export async function maintainPartitions(
   try {
     const created = await callFunction<string>(database, sql`accepted.create_job_partitions()`, stopping)
     if (created.length > 0) log.info({ partitions: created }, 'Partitions created')
-  } catch (err) {
-    log.warn({ err }, 'Could not create partitions; the next run retries')
+  } catch (error) {
+    createErrorReporter(log)(error, 'Could not create partitions; the next run retries')
   }
   try {
     for (;;) {
@@ -43,8 +44,8 @@ export async function maintainPartitions(
       if (!day || !(await deleteDay(database, day, stopping))) return
       log.info({ day }, 'Deleted the expired jobs of a day')
     }
-  } catch (err) {
-    log.warn({ err }, 'Could not delete expired jobs; the next run retries')
+  } catch (error) {
+    createErrorReporter(log)(error, 'Could not delete expired jobs; the next run retries')
   }
 }
 

@@ -1,6 +1,8 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { Logger } from 'pino'
 import Type, { type Static } from 'typebox'
-import { isContention, isOutage } from '../../db/sqlstate.ts'
+import { createErrorReporter } from '../../db/error-reporter.ts'
+import { errorCode, isContention, isOutage, sqlstate } from '../../db/sqlstate.ts'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
 
 /** Problem details (RFC 9457) without the member `status`. Clients that poll could take it for the job's status. */
@@ -104,8 +106,19 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   // The hook `onError` has already answered, because a job is committed.
   if (reply.sent) return reply
   const problem = asProblem(error)
-  if (problem.status >= 500) request.log.error({ err: error }, problem.message)
+  if (problem.code === 'database-unavailable') logUnavailable(request, problem)
+  else if (problem.status >= 500) request.log.error({ err: error }, problem.message)
   return sendProblem(request, reply, problem)
+}
+
+/** Logs an outage once per minute, not once per request. */
+function logUnavailable({ log }: FastifyRequest, problem: ProblemError): void {
+  if (!isOutage(problem.cause)) {
+    const reason = problem.cause instanceof Error ? problem.cause.message : problem.message
+    log.warn({ reason }, 'The request was answered with 503')
+    return
+  }
+  createErrorReporter(log as Logger)(problem.cause, 'Requests are answered with 503')
 }
 
 /** Answers a request for which there is no route. */
@@ -129,7 +142,8 @@ const fastifyErrorCodes: Readonly<Record<string, ProblemCode>> = {
 
 function asProblem(error: unknown): ProblemError {
   if (error instanceof ProblemError) return error
-  if (isOutage(error) || isContention(error)) {
+  // A DBA may limit how long statements take.
+  if (isOutage(error) || isContention(error) || errorCode(error) === sqlstate.queryCanceled) {
     return new ProblemError('database-unavailable', undefined, { retryAfterSeconds: 1, cause: error })
   }
   const { code, statusCode, validation, validationContext, message } = error as Partial<FastifyError>

@@ -1,4 +1,6 @@
 import type { FastifyReply } from 'fastify'
+import type { Logger } from 'pino'
+import { createErrorReporter } from '../../db/error-reporter.ts'
 import type { Job } from '../../jobs/job.ts'
 import { findJob } from '../../jobs/read.ts'
 import { isFinal } from '../../jobs/status.ts'
@@ -27,7 +29,8 @@ export function sendAccepted(service: Service, reply: FastifyReply, job: Job): F
   waitForJobEnd(service, reply, job, wait)
     .catch((error) => {
       // The job is committed, so the response must still be a 202.
-      reply.log.warn({ err: error, job: job.id }, 'Could not wait until the job ends; answering 202')
+      const report = createErrorReporter(reply.log as Logger)
+      report(error, 'Could not wait until the job ends; answering 202', { job: job.id })
       return job
     })
     .then((newest) => (isFinal(newest.status) ? sendEnded : send202)(service, reply, newest, preferences))
