@@ -365,6 +365,71 @@ comment on column accepted.api_key.revoked_at is 'From this time on, the key is 
 
 -- Partitions
 
+-- Finds only attached partitions. An operator can detach a partition in order to keep it. Such a partition still has
+-- the name, but must not be dropped.
+create function accepted.job_partitions(out partition regclass, out name text, out first_id uuid, out end_id uuid)
+returns setof record
+language sql
+stable
+begin atomic
+  select c.oid::regclass, c.relname::text, bounds[1]::uuid, bounds[2]::uuid
+  from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid
+  cross join lateral regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''(.+)''\) TO \(''(.+)''\)') as bounds
+  where i.inhparent = 'accepted.job'::regclass and bounds is not null;
+end;
+
+comment on function accepted.job_partitions is 'The partitions of accepted.job except for the default partition, with the first id that belongs to each and the first id after it.';
+
+create function accepted.partition_of_day(day date, out partition regclass, out first_id uuid, out end_id uuid)
+language sql
+stable
+set timezone = 'UTC'
+begin atomic
+  select
+    p.partition,
+    coalesce(p.first_id, accepted.uuid_floor(day::timestamptz)),
+    coalesce(p.end_id, accepted.uuid_floor((day + 1)::timestamptz))
+  from (values ('job_' || to_char(day, 'YYYYMMDD'))) as wanted (name)
+  left join accepted.job_partitions() p using (name);
+end;
+
+comment on function accepted.partition_of_day is 'The partition of accepted.job that is named after a day (UTC), the first id that belongs to it and the first id after it. The partition is null if the jobs of the day are in another partition, or if the partition has been detached. A partition that was the default partition can also hold the jobs of earlier days.';
+
+create function accepted.has_partition(day date) returns boolean
+language sql
+stable
+set timezone = 'UTC'
+return to_regclass('accepted.job_' || to_char(day, 'YYYYMMDD')) is not null or exists (
+  select from accepted.job_partitions()
+  where first_id < accepted.uuid_floor((day + 1)::timestamptz) and end_id > accepted.uuid_floor(day::timestamptz)
+);
+
+comment on function accepted.has_partition is 'Whether a partition of accepted.job holds jobs of a day (UTC), or a detached table has the name of that partition.';
+
+-- Attaching a partition reads the default partition while all other statements wait. So the default partition must be
+-- small. This is about two thousand jobs.
+create function accepted.is_default_partition_small() returns boolean
+language sql
+volatile
+return pg_relation_size(to_regclass('accepted.job_default')) <= 1048576;
+
+comment on function accepted.is_default_partition_small is 'Whether the default partition of accepted.job takes up at most 1 MB.';
+
+-- A lock that other statements wait for must be requested for at most 100 ms, but autovacuum gives way only after a
+-- second (deadlock_timeout). This lock stops autovacuum, and no statement on jobs waits for it.
+create function accepted.lock_default_partition() returns void
+language plpgsql
+as $$
+begin
+  perform set_config('lock_timeout', '5s', true);
+  lock table only accepted.job_default in share update exclusive mode;
+  perform set_config('lock_timeout', '100ms', true);
+end
+$$;
+
+comment on function accepted.lock_default_partition is 'Keeps autovacuum away from the default partition of accepted.job until the transaction ends. Every later lock of the transaction must be granted within 100 ms.';
+
 create function accepted.create_job_partitions(days_ahead integer default 3) returns setof text
 language plpgsql
 -- While another transaction has locked accepted.job, attaching a partition must wait. All other statements on
@@ -379,14 +444,21 @@ declare
   partition text;
 begin
   for day in select current_date + n from generate_series(0, days_ahead) n loop
-    partition := 'job_' || to_char(day, 'YYYYMMDD');
-    continue when to_regclass('accepted.' || partition) is not null;
+    continue when accepted.has_partition(day);
     -- Only one transaction at a time creates partitions. A transaction that has waited here finds that the partition
     -- exists.
     perform pg_advisory_xact_lock(hashtext('accepted.create_job_partitions'));
-    continue when to_regclass('accepted.' || partition) is not null;
+    continue when accepted.has_partition(day);
+    exit when not accepted.is_default_partition_small();
+    partition := 'job_' || to_char(day, 'YYYYMMDD');
     lower_bound := accepted.uuid_floor(day::timestamptz);
     upper_bound := accepted.uuid_floor((day + 1)::timestamptz);
+    perform accepted.lock_default_partition();
+    -- Statements must wait before Postgres plans them. If they waited for the default partition, they would not know the
+    -- new one: a select would not find the jobs that were moved there, and an insert of such a job would fail.
+    if exists (select from accepted.job_default where id >= lower_bound and id < upper_bound) then
+      lock table only accepted.job in access exclusive mode;
+    end if;
     -- Rows that were inserted while no worker ran are in the default partition. They must be moved first. Otherwise
     -- attaching the partition fails.
     lock table accepted.job_default in access exclusive mode;
@@ -401,19 +473,116 @@ begin
 end
 $$;
 
-comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new partitions. The worker calls this function.';
+comment on function accepted.create_job_partitions is 'Creates the partitions of accepted.job for today and the days ahead (UTC). Returns the names of the new partitions. Creates none while the default partition is large. The worker calls this function after accepted.replace_default_partition.';
 
--- Finds only attached partitions. An operator can detach a partition in order to keep it. Such a partition still has
--- the name, but must not be dropped.
-create function accepted.partition_of_day(day date) returns regclass
-language sql
-stable
-return (
-  select c.oid::regclass from pg_inherits i join pg_class c on c.oid = i.inhrelid
-  where i.inhparent = 'accepted.job'::regclass and c.relname = 'job_' || to_char(day, 'YYYYMMDD')
-);
+-- The range ends an hour after now at the earliest, because other clocks may be ahead, and because inserts of later days
+-- are rejected until the default partition is replaced.
+create function accepted.restrict_default_partition() returns void
+language plpgsql
+set lock_timeout = '100ms'
+set timezone = 'UTC'
+as $$
+declare
+  first_job uuid;
+  last_job uuid;
+  lower_bound uuid;
+  upper_bound uuid;
+begin
+  perform accepted.lock_default_partition();
+  lock table accepted.job_default in access exclusive mode;
+  first_job := (select id from accepted.job_default order by id limit 1);
+  last_job := (select id from accepted.job_default order by id desc limit 1);
+  if first_job is null then
+    truncate accepted.job_default;
+    return;
+  end if;
+  lower_bound := greatest(
+    accepted.uuid_floor(least(accepted.uuid_time(first_job), now() - interval '1 hour')::date::timestamptz),
+    (select end_id from accepted.job_partitions() where end_id <= first_job order by end_id desc limit 1)
+  );
+  upper_bound := least(
+    accepted.uuid_floor((greatest(accepted.uuid_time(last_job), now() + interval '1 hour')::date + 1)::timestamptz),
+    (select first_id from accepted.job_partitions() where first_id > last_job order by first_id limit 1)
+  );
+  if first_job < lower_bound or last_job >= upper_bound
+    or exists (select from accepted.job_partitions() where first_id < upper_bound and end_id > lower_bound)
+  then
+    raise exception 'accepted.job_default holds jobs of days before and after a partition, so it cannot become a partition itself'
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = 'New partitions are created again when the older jobs have expired and are deleted.';
+  end if;
+  execute format(
+    'alter table accepted.job_default add constraint job_default_range check (id >= %L and id < %L) not valid',
+    lower_bound, upper_bound);
+end
+$$;
 
-comment on function accepted.partition_of_day is 'The partition of accepted.job for a day (UTC). Null if the jobs of the day are in the default partition, or if the partition has been detached.';
+comment on function accepted.restrict_default_partition is 'Restricts the default partition of accepted.job to the days whose jobs it holds, as far as they have no partition. If it holds no jobs, frees its space instead. accepted.replace_default_partition calls this function.';
+
+-- Moving the rows would lock them for as long as it takes, or hide them in the meantime. Instead, the table becomes a
+-- partition as it is. Each step is a transaction of its own, because a lock lasts until the end of its transaction.
+create function accepted.replace_default_partition() returns text
+language plpgsql
+set lock_timeout = '100ms'
+set timezone = 'UTC'
+as $$
+declare
+  is_proven boolean;
+  bounds text[];
+  partition text;
+  index_name text;
+  description text := obj_description(to_regclass('accepted.job_default'), 'pg_class');
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.create_job_partitions')) then
+    return null;
+  end if;
+  select convalidated, regexp_match(pg_get_constraintdef(oid), '>= ''(.+)''::uuid.*< ''(.+)''::uuid')
+    into is_proven, bounds
+    from pg_constraint where conrelid = to_regclass('accepted.job_default') and conname = 'job_default_range';
+  if is_proven is null then
+    if accepted.is_default_partition_small() then
+      return null;
+    end if;
+    perform accepted.restrict_default_partition();
+    return 'restricted';
+  end if;
+  perform accepted.lock_default_partition();
+  if not is_proven then
+    -- Reads the whole table. Other statements do not wait for it.
+    alter table accepted.job_default validate constraint job_default_range;
+    return 'validated';
+  end if;
+  partition := 'job_' || to_char(accepted.uuid_time(bounds[2]::uuid) - interval '1 millisecond', 'YYYYMMDD');
+  -- Renaming an index and creating a table lock no statement out, so they come before the strong lock.
+  for index_name in
+    select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+    where i.indrelid = to_regclass('accepted.job_default')
+  loop
+    execute format('alter index accepted.%I rename to %I', index_name, replace(index_name, 'job_default', partition));
+  end loop;
+  create table accepted.job_next (like accepted.job including all) with (fillfactor = 50);
+  for index_name in
+    select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+    where i.indrelid = to_regclass('accepted.job_next')
+  loop
+    execute format('alter index accepted.%I rename to %I', index_name, replace(index_name, 'job_next', 'job_default'));
+  end loop;
+  lock table only accepted.job in access exclusive mode;
+  alter table accepted.job detach partition accepted.job_default;
+  execute format('alter table accepted.job_default rename to %I', partition);
+  alter table accepted.job_next rename to job_default;
+  alter table accepted.job attach partition accepted.job_default default;
+  execute format('comment on table accepted.job_default is %L', description);
+  -- Reads neither table: the constraint proves the range of the old one, and the new one is empty.
+  execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)',
+    partition, bounds[1], bounds[2]);
+  execute format('alter table accepted.%I drop constraint job_default_range', partition);
+  execute format('comment on table accepted.%I is null', partition);
+  return 'replaced by ' || partition;
+end
+$$;
+
+comment on function accepted.replace_default_partition is 'Makes a large default partition of accepted.job the partition of its days, and creates an empty default partition. Each call does one step in one transaction, and returns what it has done. Returns null when nothing is left to do, or when another worker does it. The worker calls this function.';
 
 -- Expiry
 
@@ -423,13 +592,15 @@ stable
 set timezone = 'UTC'
 as $$
 declare
+  place record;
   is_alive boolean;
 begin
+  select * into place from accepted.partition_of_day(day);
   -- A pending job, for example a deferred job, keeps all jobs of its day from being deleted.
   execute format(
     'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
-    coalesce(accepted.partition_of_day(day), 'accepted.job_default'))
-    into is_alive using accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz);
+    coalesce(place.partition::text, 'accepted.job_default'))
+    into is_alive using place.first_id, place.end_id;
   return not is_alive;
 end
 $$;
@@ -494,8 +665,8 @@ set enable_indexscan = off
 set enable_bitmapscan = off
 as $$
 declare
-  first_id uuid := accepted.uuid_floor(day::timestamptz);
-  next_id uuid := accepted.uuid_floor((day + 1)::timestamptz);
+  first_id uuid;
+  next_id uuid;
   next_page bigint;
   first_row tid;
   next_row tid;
@@ -508,6 +679,7 @@ begin
   if not found then
     return null;
   end if;
+  select p.first_id, p.end_id into first_id, next_id from accepted.partition_of_day(day) p;
   first_row := format('(%s,0)', next_page - max_pages);
   next_row := format('(%s,0)', next_page);
   delete from accepted.idempotency_key
@@ -535,12 +707,13 @@ set lock_timeout = '100ms'
 set timezone = 'UTC'
 as $$
 declare
-  partition regclass := accepted.partition_of_day(day);
+  partition regclass;
   deleted bigint;
 begin
   if not pg_try_advisory_xact_lock(hashtext('accepted.expired_day')) then
     return null;
   end if;
+  select p.partition into partition from accepted.partition_of_day(day) p;
   if partition is not null then
     delete from accepted.expiry where expiry.day = $1;
     if not accepted.has_expired(day) then

@@ -8,6 +8,7 @@ export const sqlstate = {
   duplicatePreparedStatement: '42P05',
   serializationFailure: '40001',
   deadlockDetected: '40P01',
+  checkViolation: '23514',
   undefinedTable: '42P01',
   tooManyConnections: '53300',
   diskFull: '53100',
@@ -53,12 +54,21 @@ export function isStalePlan(error: unknown): boolean {
 }
 
 /** Returns a field of the error that Postgres has sent: of the error itself, or of its cause. */
-function fieldOf(error: unknown, name: 'routine'): unknown {
+function fieldOf(error: unknown, name: 'routine' | 'schema' | 'constraint'): unknown {
   for (let current = error; current instanceof Error; current = current.cause) {
     if (name in current) return (current as Error & Record<typeof name, unknown>)[name]
   }
   return undefined
 }
+
+/**
+ * Whether a row of ours no longer belongs into the partition that Postgres had chosen for it, because a partition was
+ * created or replaced in the meantime.
+ */
+const isPartitionChange = (error: unknown): boolean =>
+  errorCode(error) === sqlstate.checkViolation &&
+  fieldOf(error, 'schema') === 'accepted' &&
+  (fieldOf(error, 'routine') === 'ExecPartitionCheckEmitError' || fieldOf(error, 'constraint') === 'job_default_range')
 
 const transactionTimeouts: readonly string[] = [sqlstate.idleInTransactionSessionTimeout, sqlstate.transactionTimeout]
 
@@ -74,7 +84,10 @@ const isTransactionTimeout = (error: unknown): boolean =>
  * back, and a retry will probably succeed.
  */
 export const isContention = (error: unknown): boolean =>
-  contention.includes(errorCode(error) ?? '') || isStalePlan(error) || isTransactionTimeout(error)
+  contention.includes(errorCode(error) ?? '') ||
+  isStalePlan(error) ||
+  isPartitionChange(error) ||
+  isTransactionTimeout(error)
 
 interface ErrorKind {
   codes: readonly string[]

@@ -28,7 +28,16 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   'Run times': ['table accepted.run_time'],
   Webhooks: ['table accepted.webhook_endpoint'],
   'API keys': ['table accepted.api_key'],
-  Partitions: ['function accepted.create_job_partitions', 'function accepted.partition_of_day'],
+  Partitions: [
+    'function accepted.job_partitions',
+    'function accepted.partition_of_day',
+    'function accepted.has_partition',
+    'function accepted.is_default_partition_small',
+    'function accepted.lock_default_partition',
+    'function accepted.create_job_partitions',
+    'function accepted.restrict_default_partition',
+    'function accepted.replace_default_partition',
+  ],
   Expiry: [
     'function accepted.has_expired',
     'table accepted.expiry',

@@ -18,12 +18,17 @@ const maxJobsPerTransaction = 1_000
  * its lock, and runs up to three times.
  */
 const lockPolicy: RetryPolicy = { maxRetries: { contention: 2 }, baseDelayMs: 1_000, maxDelayMs: 1_000 }
+/**
+ * Between the steps of {@link replaceDefaultPartition}, jobs of later days are rejected. So a step is tried more often.
+ */
+const replacePolicy: RetryPolicy = { ...lockPolicy, maxRetries: { contention: 20 } }
 /** Deleting takes at most this share of the time. During the rest of the time, the disk is free for new requests. */
 const maxDeletingShare = 0.1
 
 /**
- * Creates the partitions of the coming days. Drops the partitions of the days whose jobs have all expired, and deletes
- * their keys and attempts. Logs errors, for example when a table stays locked; the next run tries again.
+ * Replaces the default partition if it has filled up, and creates the partitions of the coming days. Drops the
+ * partitions of the days whose jobs have all expired, and deletes their keys and attempts. Logs errors, for example when
+ * a table stays locked; the next run tries again.
  *
  * @param stopping when it aborts, the deletion stops; the next run continues the deletion
  */
@@ -33,6 +38,7 @@ export async function maintainPartitions(
   stopping: AbortSignal = new AbortController().signal,
 ): Promise<void> {
   try {
+    await replaceDefaultPartition(database, log, stopping)
     const created = await callFunction<string>(database, sql`accepted.create_job_partitions()`, stopping)
     if (created.length > 0) log.info({ partitions: created }, 'Partitions created')
   } catch (error) {
@@ -46,6 +52,19 @@ export async function maintainPartitions(
     }
   } catch (error) {
     createErrorReporter(log)(error, 'Could not delete expired jobs; the next run retries')
+  }
+}
+
+/**
+ * The default partition fills up while no worker creates partitions. Attaching a partition would then make all
+ * statements on jobs wait until Postgres has read it. If this worker ends between two steps, another worker continues.
+ */
+async function replaceDefaultPartition(database: Database, log: Logger, stopping: AbortSignal): Promise<void> {
+  const next = sql`accepted.replace_default_partition()`
+  for (;;) {
+    const [step] = await callFunction<string | null>(database, next, stopping, replacePolicy)
+    if (!step) return
+    log.info({ step }, 'Replacing the filled default partition of accepted.job')
   }
 }
 
@@ -81,9 +100,10 @@ async function callFunction<Value>(
   { kysely }: Database,
   call: RawBuilder<unknown>,
   signal: AbortSignal,
+  policy = lockPolicy,
 ): Promise<Value[]> {
   const { rows } = await withTransactionRetry(() => sql<{ value: Value }>`select ${call} as value`.execute(kysely), {
-    ...lockPolicy,
+    ...policy,
     signal,
   })
   return rows.map(({ value }) => value)

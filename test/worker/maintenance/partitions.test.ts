@@ -125,7 +125,7 @@ t.test('functions that lock the whole job table wait at most 100 ms for the lock
     where pronamespace = 'accepted'::regnamespace and prosrc ~ 'drop table|attach partition' order by proname`)
   t.same(
     settings.map(({ name }) => name),
-    ['create_job_partitions', 'delete_jobs_of_day'],
+    ['create_job_partitions', 'delete_jobs_of_day', 'replace_default_partition'],
   )
   for (const { settings: options } of settings) t.ok(options.includes('lock_timeout=100ms'))
 })
