@@ -54,6 +54,11 @@ function retryableOperation(job: RetryableJob, operations: ReadonlyMap<string, O
   }
   const operation = operations.get(job.operation)
   if (!operation) throw new ProblemError('job-not-retryable', `The operation '${job.operation}' no longer exists`)
-  if (!job.has_payload) throw new ProblemError('job-not-retryable', 'The payload of the job was not kept')
+  if (!job.has_payload) {
+    throw new ProblemError(
+      'job-not-retryable',
+      'The payload of the job was lost with its row in the queue, so the job cannot run again; send the request again',
+    )
+  }
   return operation
 }

@@ -33,7 +33,7 @@ export interface RedriveBatch {
   alreadyRetried: RetryableJob[]
   /** Skipped: the operation is no longer defined. */
   unknownOperation: RetryableJob[]
-  /** Skipped: the payload was not kept, because the job was ended directly in the queue's tables. */
+  /** Skipped: the payload was lost, because the row of the job was deleted or emptied directly in the queue's table. */
   missingPayload: RetryableJob[]
   /** The id of the last job in this batch. Undefined when no failed jobs are left. */
   last: string | undefined

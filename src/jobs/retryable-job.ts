@@ -11,7 +11,7 @@ export interface RetryableJob {
   principal: string
   resource: string | null
   payload: unknown
-  /** False when the job was ended directly in the queue's tables. */
+  /** False when the queue lost the payload. A payload may also be null; then this is true. */
   has_payload: boolean
   idempotency_key: string | null
   webhook_endpoint_id: string | null

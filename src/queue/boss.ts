@@ -122,7 +122,8 @@ export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: rea
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
     const jobs = ofOperation.map(({ id, payload, runAt, priority }) => ({
       id,
-      data: { job: id, payload } satisfies QueueData,
+      // JSON drops undefined members. A queue row without a payload would count as damaged.
+      data: { job: id, payload: payload ?? null } satisfies QueueData,
       priority: priority ?? operation.priority,
       ...(runAt && { startAfter: runAt.toISOString() }),
       ...(operation.group && { group: { id: operation.group(payload) } }),

@@ -31,8 +31,11 @@ export const discrepancy: RawBuilder<Discrepancy | null> = sql`
       and not exists (select from accepted.quarantine where job_id = job.id) then 'blocked'
   end`
 
-/** An expression for a query with {@link joinQueueRow}: the payload, or null. */
-export const queuedPayload = sql`queued.data -> 'payload'`
+/**
+ * An expression for a query with {@link joinQueueRow}: the payload as JSON text, or SQL null when the queue has no
+ * payload. The text of a payload that is null is 'null', which the driver would otherwise return as null too.
+ */
+export const queuedPayload = sql`(queued.data -> 'payload')::text`
 
 /**
  * A subselect: pending jobs whose queue row was canceled or failed at the time `since` or later. Also includes queue

@@ -106,12 +106,12 @@ export async function writeDuplicates(
   return writeSucceeded(trx, operation, completions)
 }
 
-/** Ends locked jobs as canceled. Keeps the payload for a retry. */
+/** Ends locked jobs as canceled. Keeps the payload for a retry, if the claim has one. */
 export function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
   return writeUnsuccessful(trx, claims, sql`status = 'canceled'`)
 }
 
-/** Ends locked jobs as failed. Keeps the payload for a retry. */
+/** Ends locked jobs as failed. Keeps the payload for a retry, if the claim has one. */
 export function writeFailed(trx: AnyTransaction, claims: readonly Claim[], error: JobErrorColumn): Promise<EndedJob[]> {
   const change = sql`
     status = 'failed', attempt = ended.attempt, error = ${JSON.stringify(error)},
@@ -134,7 +134,7 @@ async function writeUnsuccessful(
     from unnest(
       ${ids}::uuid[],
       ${claims.map(({ attempt }) => attempt)}::integer[],
-      ${claims.map(({ payload }) => JSON.stringify(payload ?? null))}::jsonb[]
+      ${claims.map(({ payload }) => (payload === undefined ? null : JSON.stringify(payload)))}::jsonb[]
     ) as ended (id, attempt, payload)
     where job.id = ended.id and ${idIn(ids)}
     returning job.id, ${matchingEndpoints}`.execute(trx)

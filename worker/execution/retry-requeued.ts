@@ -26,7 +26,8 @@ export async function retryRequeued(
   const failed = new Map(rows.map((row) => [row.id, row]))
   const retries = claims.flatMap(({ jobId, payload }) => {
     const job = failed.get(jobId)
-    return job ? [newRetry({ ...job, payload }, worker.operation, uuid7())] : []
+    // The queue row has lost its payload if somebody has changed it by hand.
+    return job && payload !== undefined ? [newRetry({ ...job, payload }, worker.operation, uuid7())] : []
   })
   const created = retries.map(({ id }) => id)
   worker.log.warn({ jobs: ids, retries: created }, 'Claimed jobs had already ended; failed jobs run again as new jobs')

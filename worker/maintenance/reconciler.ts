@@ -150,7 +150,8 @@ interface WrongJob {
   id: string
   operation: string
   discrepancy: Discrepancy
-  payload: unknown
+  /** JSON; null when the queue has lost the payload. Then the job cannot be retried. */
+  payload: string | null
 }
 
 async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
@@ -173,7 +174,7 @@ async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]
   return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
 }
 
-/** Ends jobs with the outcome that the queue shows. Keeps the payload for a retry. */
+/** Ends jobs with the outcome that the queue shows. Keeps the payload for a retry, if the queue still has it. */
 async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<EndedJob[]> {
   if (jobs.length === 0) return []
   const ids = jobs.map(({ id }) => id)
@@ -187,7 +188,7 @@ async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<
       ${ids}::uuid[],
       ${column(({ discrepancy }) => (discrepancy === 'cancelled' ? 'canceled' : 'failed'))}::text[],
       ${column(({ discrepancy }) => JSON.stringify(errors[discrepancy as keyof typeof errors]) ?? null)}::jsonb[],
-      ${column(({ payload }) => JSON.stringify(payload) ?? null)}::jsonb[]
+      ${column(({ payload }) => payload)}::jsonb[]
     ) as ended (id, status, error, payload)
     where ${idIn(ids)} and job.id = ended.id
     returning job.id, ${matchingEndpoints}`.execute(trx)
