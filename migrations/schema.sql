@@ -69,8 +69,6 @@ create index job_principal_id_idx on accepted.job using btree (principal, id);
 comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
 create index job_retry_of_idx on accepted.job using btree (retry_of) where (retry_of is not null);
 comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
-create index job_updated_at_idx on accepted.job using brin (updated_at) with (pages_per_range='16', autosummarize='on');
-comment on index accepted.job_updated_at_idx is 'Event streams and waiting requests: finds the jobs that changed since a given time.';
 
 create table accepted.job_default partition of accepted.job default with (fillfactor=50);
 comment on table accepted.job_default is 'Holds the jobs of days that have no partition yet. Empty while a worker runs, because workers create partitions ahead of time.';
@@ -88,6 +86,116 @@ create function accepted.uuid_time(id uuid)
  immutable parallel safe strict
 return to_timestamp((((((('x'::text || lpad("left"(replace((id)::text, '-'::text, ''::text), 12), 16, '0'::text)))::bit(64))::bigint)::numeric / 1000.0))::double precision);
 comment on function accepted.uuid_time(uuid) is 'The creation time of a UUIDv7, to the millisecond.';
+
+-- Changes
+
+create table accepted.change (
+  xid xid8 not null,
+  id bigint not null,
+  job_ids uuid[] not null,
+  principal_hashes integer[] not null,
+  constraint change_pkey primary key (xid, id)
+) with (toast_tuple_target=8160);
+comment on table accepted.change is 'Which jobs have changed in the last minutes. One row per statement that inserted or updated jobs. Event streams and waiting requests read it to find changes whose notification was lost. The worker deletes rows after 10 to 20 minutes.';
+comment on column accepted.change.xid is 'The transaction that made the change. A reader that has read the changes at one snapshot finds the later changes by their transactions: those that were in progress then, and those that have begun since.';
+comment on column accepted.change.id is 'Makes the rows of a transaction unique.';
+comment on column accepted.change.job_ids is 'The changed jobs.';
+comment on column accepted.change.principal_hashes is 'The hash of each job''s principal, so that a reader can skip the jobs of other principals.';
+
+create function accepted.record_change()
+ returns trigger
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+begin
+  insert into accepted.change (xid, job_ids, principal_hashes)
+  select pg_current_xact_id(), array_agg(changed.id), array_agg(hashtext(changed.principal)) from changed
+  having count(*) > 0;
+  return null;
+end
+$function$;
+comment on function accepted.record_change() is 'Trigger function: records which jobs a statement has inserted or updated.';
+
+create trigger job_inserted after insert on accepted.job referencing new table as changed for each statement execute function accepted.record_change();
+comment on trigger job_inserted on accepted.job is 'Records the new jobs in accepted.change.';
+
+create trigger job_updated after update on accepted.job referencing new table as changed for each statement execute function accepted.record_change();
+comment on trigger job_updated on accepted.job is 'Records the changed jobs in accepted.change.';
+
+create function accepted.jobs_changed_since(seen pg_snapshot, principals text[])
+ returns uuid[]
+ language plpgsql
+ stable
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+as $function$
+declare
+  hashes integer[] := array(select hashtext(principal) from unnest(principals) principal);
+begin
+  return array(
+    select distinct changed.job_id
+    from (
+      select change.job_ids, change.principal_hashes from accepted.change
+      -- A table that was restored from a dump may have rows of later transactions, of the old server.
+      where change.xid >= pg_snapshot_xmax(seen) and change.xid < pg_snapshot_xmax(pg_current_snapshot())
+      union all
+      select change.job_ids, change.principal_hashes from accepted.change
+      where change.xid = any(array(select pg_snapshot_xip(seen)))
+    ) recent
+    cross join lateral unnest(recent.job_ids, recent.principal_hashes) as changed (job_id, principal_hash)
+    where changed.principal_hash = any(hashes)
+    order by changed.job_id
+  );
+end
+$function$;
+comment on function accepted.jobs_changed_since(pg_snapshot,text[]) is 'The ids of the jobs, in order, that were inserted or updated by transactions that the snapshot does not contain. Leaves out most jobs of other principals, but not all, because it compares only hashes of principals. The snapshot must contain accepted.change_expiry.deleted.';
+
+create table accepted.change_expiry (
+  only_row boolean default true not null,
+  deleted pg_snapshot default pg_current_snapshot() not null,
+  next pg_snapshot default pg_current_snapshot() not null,
+  next_at timestamp with time zone default now() not null,
+  constraint change_expiry_pkey primary key (only_row),
+  constraint change_expiry_only_row check (only_row)
+);
+comment on table accepted.change_expiry is 'One row: which rows of accepted.change are being deleted.';
+comment on column accepted.change_expiry.only_row is 'Always true, so that there is only one row.';
+comment on column accepted.change_expiry.deleted is 'The changes of all transactions that this snapshot contains are deleted.';
+comment on column accepted.change_expiry.next is 'Replaces the column deleted when it is 10 minutes old.';
+comment on column accepted.change_expiry.next_at is 'When the snapshot in the column next was taken.';
+
+create function accepted.delete_old_changes(max_rows integer)
+ returns boolean
+ language plpgsql
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+as $function$
+declare
+  expiry accepted.change_expiry;
+  affected bigint;
+begin
+  select * into expiry from accepted.change_expiry for update skip locked;
+  if not found then
+    return false;
+  end if;
+  if expiry.next_at < now() - interval '10 minutes' then
+    update accepted.change_expiry set deleted = expiry.next, next = pg_current_snapshot(), next_at = now()
+      returning * into expiry;
+  end if;
+  delete from accepted.change where ctid = any(array(
+    select ctid from accepted.change
+    where xid < pg_snapshot_xmax(expiry.deleted) and pg_visible_in_snapshot(xid, expiry.deleted)
+    order by xid limit max_rows
+  ));
+  get diagnostics affected = row_count;
+  -- Rows that were restored from a dump of another server.
+  delete from accepted.change where xid >= pg_snapshot_xmax(pg_current_snapshot());
+  return affected = max_rows;
+end
+$function$;
+comment on function accepted.delete_old_changes(integer) is 'Deletes at most max_rows rows of accepted.change that are more than 10 minutes old. Returns whether such rows may be left. The worker calls this function.';
 
 -- Idempotency keys
 
@@ -223,7 +331,9 @@ create table accepted.reconciliation (
   ended_up_to uuid default '00000000-0000-0000-0000-000000000000'::uuid not null,
   "position" uuid default '00000000-0000-0000-0000-000000000000'::uuid not null,
   compared_at timestamp with time zone default '-infinity'::timestamp with time zone not null,
-  visibility_horizon timestamp with time zone default now() not null,
+  ended_before timestamp with time zone default now() not null,
+  observed_at timestamp with time zone default now() not null,
+  observed_xmax xid8 default pg_snapshot_xmax(pg_current_snapshot()) not null,
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -232,7 +342,9 @@ comment on column accepted.reconciliation.only_row is 'Always true, so that ther
 comment on column accepted.reconciliation.ended_up_to is 'All jobs up to this id have ended. A final status never changes, so each round starts after this id.';
 comment on column accepted.reconciliation."position" is 'The current round has compared the jobs up to this id.';
 comment on column accepted.reconciliation.compared_at is 'When the last range was compared.';
-comment on column accepted.reconciliation.visibility_horizon is 'Jobs that ended in the queue before this time have been compared.';
+comment on column accepted.reconciliation.ended_before is 'Jobs that ended in the queue before this time have been compared.';
+comment on column accepted.reconciliation.observed_at is 'A later value of ended_before. It becomes valid when all transactions before observed_xmax have ended.';
+comment on column accepted.reconciliation.observed_xmax is 'At observed_at, no transaction had this id or a higher id.';
 
 -- Schedules
 

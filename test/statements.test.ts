@@ -247,18 +247,14 @@ t.test('a running job reads few rows of full tables, even with plans that were m
 })
 
 /**
- * Analyzes the empty tables, and switches off autovacuum and the summarizing of indexes. As a result, Postgres makes
- * later plans with these statistics, and no background process reads the tables.
+ * Analyzes the empty tables, and switches off autovacuum. As a result, Postgres makes later plans with these statistics,
+ * and no background process reads the tables.
  */
 async function analyzeOnce(jobs: Jobs): Promise<void> {
   for (const { name } of await jobs.query(tables)) {
     await jobs.query(`alter table ${name} set (autovacuum_enabled = off)`)
     await jobs.query(`analyze ${name}`)
   }
-  const summarized = `
-    select oid::regclass as name from pg_class
-    where relkind = 'i' and relnamespace = 'accepted'::regnamespace and 'autosummarize=on' = any(reloptions)`
-  for (const { name } of await jobs.query(summarized)) await jobs.query(`alter index ${name} set (autosummarize = off)`)
 }
 
 /** Adds 2,000 failed jobs. The queue keeps the rows of failed jobs; it deletes the rows of succeeded jobs. */

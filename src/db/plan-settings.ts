@@ -1,6 +1,5 @@
-import { type RawBuilder, sql } from 'kysely'
+import { type Kysely, type QueryResult, type RawBuilder, sql } from 'kysely'
 import type { AnyTransaction } from '../operation.ts'
-import type { Database } from './database.ts'
 import { commitStatement, pipeline } from './pipeline.ts'
 
 /**
@@ -26,10 +25,43 @@ export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_pl
 /** Restores the default settings. Use it before statements of handlers in the same transaction. */
 export const useDefaultPlan = localSettings({ plan_cache_mode: null, enable_seqscan: null })
 
-/** Runs one statement in a transaction of its own with {@link useGenericPlan}, in one round trip. */
-export async function runWithGenericPlan({ kysely }: Database, statement: RawBuilder<unknown>): Promise<void> {
-  await kysely.transaction().execute(async (kyselyTrx) => {
-    const trx = kyselyTrx as unknown as AnyTransaction
-    await pipeline(trx, (trx) => [useGenericPlan(trx), statement.execute(trx), commitStatement(trx)])
+const planSettings = ['plan_cache_mode', 'enable_seqscan'] as const
+
+const execute = (statement: RawBuilder<unknown>) => async (trx: AnyTransaction) => void (await statement.execute(trx))
+
+const copySettings = (from: (name: string) => string, to: (name: string) => string) =>
+  execute(
+    sql`select ${sql.join(planSettings.map((name) => sql`set_config(${sql.lit(to(name))}, current_setting(${sql.lit(from(name))}), true)`))}`,
+  )
+
+const previous = (name: string) => `accepted.previous_${name}`
+const rememberPlan = copySettings((name) => name, previous)
+const usePreviousPlan = copySettings(previous, (name) => name)
+
+/** Our own Kysely instance, or a transaction, which may belong to an app and have its tables. */
+// biome-ignore lint/suspicious/noExplicitAny: the tables of any app
+export type QuerySource = Kysely<any>
+
+/**
+ * Runs one statement with {@link useGenericPlan}, in one round trip. The statement gets a transaction of its own, or
+ * runs in the given transaction, whose settings are the same afterwards.
+ */
+export async function runWithGenericPlan<Row>(db: QuerySource, statement: RawBuilder<Row>): Promise<QueryResult<Row>> {
+  if (db.isTransaction) {
+    const [, , result] = await pipeline(db as unknown as AnyTransaction, (trx) => [
+      rememberPlan(trx),
+      useGenericPlan(trx),
+      statement.execute(trx),
+      usePreviousPlan(trx),
+    ])
+    return result
+  }
+  return db.transaction().execute(async (trx) => {
+    const [, result] = await pipeline(trx as unknown as AnyTransaction, (trx) => [
+      useGenericPlan(trx),
+      statement.execute(trx),
+      commitStatement(trx),
+    ])
+    return result
   })
 }

@@ -128,7 +128,10 @@ export interface ReconciliationTable {
   ended_up_to: Generated<string>
   position: Generated<string>
   compared_at: Timestamp
-  visibility_horizon: Timestamp
+  ended_before: Timestamp
+  observed_at: Timestamp
+  /** An xid8, which the driver returns as a string. */
+  observed_xmax: Generated<string>
 }
 
 export interface ScheduleTable {
@@ -141,6 +144,22 @@ export interface ScheduleTable {
   last_job_id: string | null
   paused: Generated<boolean>
   updated_at: Timestamp
+}
+
+export interface ChangeTable {
+  /** An xid8, which the driver returns as a string. */
+  xid: string
+  id: string
+  job_ids: string[]
+  principal_hashes: number[]
+}
+
+export interface ChangeExpiryTable {
+  only_row: Generated<boolean>
+  /** The text of a pg_snapshot, like `next`. */
+  deleted: Generated<string>
+  next: Generated<string>
+  next_at: Timestamp
 }
 
 export interface Tables {
@@ -156,4 +175,6 @@ export interface Tables {
   'accepted.rescue': RescueTable
   'accepted.reconciliation': ReconciliationTable
   'accepted.expiry': ExpiryTable
+  'accepted.change': ChangeTable
+  'accepted.change_expiry': ChangeExpiryTable
 }

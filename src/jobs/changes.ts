@@ -1,6 +1,7 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
-import { visibilityHorizon } from '../db/visibility-horizon.ts'
+import { type ChangePosition, contains } from './change-position.ts'
 import { idIn, type Job, jobColumns } from './job.ts'
 
 /** Which changes {@link readChanges} reads. */
@@ -11,8 +12,8 @@ export interface ChangeQuery {
   notified: readonly string[]
   /** The principals whose jobs are watched. Of the notified jobs, only the jobs of these principals are read. */
   principals: readonly string[]
-  /** An earlier visibility horizon. If set, all jobs of `principals` that have changed since then are read too. */
-  since?: Date | undefined
+  /** An earlier position. If set, all jobs of `principals` that have changed since then are read too. */
+  since?: ChangePosition | undefined
 }
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
@@ -26,20 +27,25 @@ const selectWatched = (watched: ChangeQuery['watched']) => {
     where job.sequence > watched.delivered_sequence`
 }
 
-const selectNotified = (notified: readonly string[], principals: readonly string[]) => sql`
-  select ${columns} from accepted.job where ${idIn(notified)} and principal = any(${principals}::text[])`
+/** Selects jobs by id, and leaves out other principals. Without the offset, a plan may read all jobs of a principal. */
+const selectOf = (principals: readonly string[], hasId: RawBuilder<boolean>) => sql`
+  select * from (select ${columns} from accepted.job where ${hasId} offset 0) as job
+  where job.principal = any(${principals}::text[])`
 
-const selectChangedSince = (principals: readonly string[], since: Date) => sql`
-  select ${columns} from accepted.job
-  where updated_at >= ${since}::timestamptz and principal = any(${principals}::text[])`
+/** Needs {@link withChanged}. */
+const isChanged = sql<boolean>`
+  job.id = any((select ids from changed)::uuid[])
+  and job.id between (select ids[1] from changed) and (select ids[cardinality(ids)] from changed)`
 
-const selectVisibilityHorizon = sql`
-  select ${visibilityHorizon(sql`interval '100 ms'`, sql`interval '1 minute'`)} as visibility_horizon`
+const withChanged = (principals: readonly string[], since: ChangePosition) => sql`
+  changed as materialized (
+    select accepted.jobs_changed_since(${since}::pg_snapshot, ${principals}::text[]) as ids
+  )`
 
-/** The changed jobs. If the query has a `since`, also the current visibility horizon. */
+/** The changed jobs. If the query has a `since`, also the position of the reader afterwards. */
 export interface Changes {
   jobs: Job[]
-  visibilityHorizon: Date | undefined
+  position: ChangePosition | undefined
 }
 
 /** Reads the jobs that have changed, in one statement. The result may contain a job twice. */
@@ -48,37 +54,43 @@ export async function readChanges(db: Kysely<Tables>, query: ChangeQuery): Promi
   const readsSince = since !== undefined && principals.length > 0
   const parts = [
     ...(watched.size > 0 ? [selectWatched(watched)] : []),
-    ...(notified.length > 0 && principals.length > 0 ? [selectNotified(notified, principals)] : []),
-    ...(readsSince ? [selectChangedSince(principals, since)] : []),
+    ...(notified.length > 0 && principals.length > 0 ? [selectOf(principals, idIn(notified))] : []),
+    ...(readsSince ? [selectOf(principals, isChanged)] : []),
   ]
-  if (parts.length === 0) return { jobs: [], visibilityHorizon: undefined }
-  const changed = sql`${sql.join(parts, sql` union all `)}`
-  if (!readsSince) return { jobs: (await sql<Job>`${changed}`.execute(db)).rows, visibilityHorizon: undefined }
-  const { rows } = await sql<Job & { visibility_horizon: Date }>`
-    select job.*, visibility_horizon
-    from (${selectVisibilityHorizon}) as now left join (${changed}) as job on true`.execute(db)
-  return { jobs: rows.filter(({ id }) => id !== null), visibilityHorizon: rows[0]?.visibility_horizon }
+  if (parts.length === 0) return { jobs: [], position: undefined }
+  const changed = sql<Job>`${sql.join(parts, sql` union all `)}`
+  if (!readsSince) return { jobs: (await runWithGenericPlan(db, changed)).rows, position: undefined }
+  const statement = sql<Job & { position: ChangePosition }>`
+    with ${withChanged(principals, since)}
+    select job.*, position
+    from (select pg_current_snapshot()::text as position) as now left join (${changed}) as job on true`
+  const { rows } = await runWithGenericPlan(db, statement)
+  return { jobs: rows.filter(({ id }) => id !== null), position: rows[0]?.position }
 }
 
 /**
- * Reads the jobs of a principal that have changed since a time, oldest change first. Returns undefined when more than
- * `limit` jobs have changed.
+ * Reads the jobs of a principal that have changed since a position, oldest change first. Returns undefined when more
+ * than `limit` jobs have changed, or when the changes since then are no longer known.
  */
 export async function readChangesSince(
   db: Kysely<Tables>,
-  { principal, since, limit }: { principal: string; since: Date; limit: number },
-): Promise<Job[] | undefined> {
-  const { rows } = await sql<Job>`
-    ${selectChangedSince([principal], since)} order by updated_at, id limit ${limit + 1}`.execute(db)
-  return rows.length > limit ? undefined : rows
+  { principal, since, limit }: { principal: string; since: ChangePosition; limit: number },
+): Promise<{ jobs: Job[]; position: ChangePosition } | undefined> {
+  const statement = sql<Job & { position: ChangePosition; deleted: ChangePosition }>`
+    with ${withChanged([principal], since)}
+    select job.*, position, deleted
+    from (select pg_current_snapshot()::text as position, deleted::text from accepted.change_expiry) as now
+    left join (${selectOf([principal], isChanged)} order by updated_at, id limit ${limit + 1}) as job on true`
+  const { rows } = await runWithGenericPlan(db, statement)
+  const [first] = rows
+  if (!first || rows.length > limit || !contains(since, first.deleted) || !contains(first.position, since)) {
+    return undefined
+  }
+  return { jobs: rows.filter(({ id }) => id !== null), position: first.position }
 }
 
-/**
- * Reads the visibility horizon. Queries that start from now on see every change that was made before the horizon,
- * because all open transactions that have written began after the horizon. The horizon is never more than one minute in
- * the past. If a transaction stays open for longer, its early changes are found only through notifications.
- */
-export async function readVisibilityHorizon(db: Kysely<Tables>): Promise<Date> {
-  const { rows } = await sql<{ visibility_horizon: Date }>`${selectVisibilityHorizon}`.execute(db)
-  return (rows as [{ visibility_horizon: Date }])[0].visibility_horizon
+/** Reads the position of a reader that reads everything from now on. */
+export async function readChangePosition(db: Kysely<Tables>): Promise<ChangePosition> {
+  const { rows } = await sql<{ position: ChangePosition }>`select pg_current_snapshot()::text as position`.execute(db)
+  return (rows as [{ position: ChangePosition }])[0].position
 }

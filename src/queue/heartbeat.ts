@@ -29,5 +29,5 @@ export async function sendHeartbeats(
     where ${isInQueues} and job.id = any(array(
       select id from ${queueJob} where ${isInQueues} and ${isHeldIn(claims)} order by id ${rowLock.skip}
     ))`
-  await runWithGenericPlan(database, statement)
+  await runWithGenericPlan(database.kysely, statement)
 }

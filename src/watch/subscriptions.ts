@@ -78,7 +78,7 @@ export class Subscriptions {
     }
   }
 
-  /** Makes room for the sequences of all jobs. While a transaction is open, every poll finds the same jobs again. */
+  /** Makes room for the sequences of all jobs. A poll finds again the jobs whose notification has arrived before it. */
   #rememberAll(jobs: readonly Job[]): void {
     const counts = new Map<string, number>()
     for (const { principal } of jobs) counts.set(principal, (counts.get(principal) ?? 0) + 1)

@@ -2,8 +2,9 @@ import { validate as isUuid } from 'uuid'
 import type { Database } from '../db/database.ts'
 import { type Listener, listen } from '../db/listener.ts'
 import { channels, unpack } from '../db/notifier.ts'
-import { type ChangeQuery, readChanges } from '../jobs/changes.ts'
-import { PrincipalHorizon } from './principal-horizon.ts'
+import type { ChangePosition } from '../jobs/change-position.ts'
+import { type ChangeQuery, readChangePosition, readChanges } from '../jobs/changes.ts'
+import { PrincipalPosition } from './principal-position.ts'
 import { QueryPacing } from './query-pacing.ts'
 import { type OnChange, Subscriptions } from './subscriptions.ts'
 
@@ -26,8 +27,9 @@ export class Watcher {
   readonly #listener: Listener
   readonly #pollTimer: NodeJS.Timeout
   readonly #subscriptions: Subscriptions
-  readonly #horizon = new PrincipalHorizon()
+  readonly #position = new PrincipalPosition()
   readonly #pacing = new QueryPacing()
+  #positionRead: Promise<ChangePosition> | undefined
   #notified = new Set<string>()
   #isPollDue = false
   #queryTimer: NodeJS.Timeout | undefined
@@ -68,15 +70,27 @@ export class Watcher {
    * The next poll then reads all changes of the watched principals' jobs since this time, or since an earlier time that
    * was requested before.
    *
-   * @param since a visibility horizon: read it after `watchPrincipal` is called and before the jobs are read
+   * @param since read it after `watchPrincipal` is called and before the jobs are read
    */
-  pollSince(since: Date): void {
-    this.#horizon.request(since)
+  pollSince(since: ChangePosition): void {
+    this.#position.request(since)
   }
 
-  /** All changes of the watched principals' jobs before this time have been delivered. Undefined if it is unknown. */
-  get visibilityHorizon(): Date | undefined {
-    return this.#horizon.delivered
+  /** All changes of the watched principals' jobs up to this position have been delivered. Undefined if it is unknown. */
+  get position(): ChangePosition | undefined {
+    return this.#position.delivered
+  }
+
+  /**
+   * Returns a position for {@link pollSince}. Simultaneous calls share one query, so that thousands of clients can
+   * connect at once.
+   */
+  async earlierPosition(): Promise<ChangePosition> {
+    if (this.position !== undefined) return this.position
+    this.#positionRead ??= readChangePosition(this.#database.kysely).finally(() => {
+      this.#positionRead = undefined
+    })
+    return this.#positionRead
   }
 
   /** The number of watched jobs and of watched principals. */
@@ -102,7 +116,7 @@ export class Watcher {
 
   #poll(): void {
     const { jobs, principals } = this.#subscriptions.size
-    if (principals === 0) this.#horizon.reset()
+    if (principals === 0) this.#position.reset()
     if (jobs + principals === 0) return
     this.#isPollDue = true
     this.#scheduleQuery()
@@ -121,12 +135,12 @@ export class Watcher {
 
   async #readAndDeliver(): Promise<void> {
     const startedAt = performance.now()
-    const poll = this.#isPollDue ? this.#horizon.startPoll() : undefined
+    const poll = this.#isPollDue ? this.#position.startPoll() : undefined
     const query = this.#takeQuery(poll)
     try {
-      const { jobs, visibilityHorizon } = await readChanges(this.#database.kysely, query)
+      const { jobs, position } = await readChanges(this.#database.kysely, query)
       await this.#subscriptions.deliver(jobs)
-      if (visibilityHorizon) poll?.complete(visibilityHorizon)
+      if (position) poll?.complete(position)
     } catch (error) {
       // The next poll finds the changes that this query could not read.
       this.#onError(error as Error)
@@ -135,7 +149,7 @@ export class Watcher {
   }
 
   /** A poll reads all watched jobs. Any other query reads only the watched jobs for which a notification arrived. */
-  #takeQuery(poll: { since: Date | undefined } | undefined): ChangeQuery {
+  #takeQuery(poll: { since: ChangePosition | undefined } | undefined): ChangeQuery {
     const notified = [...this.#notified]
     this.#notified = new Set()
     this.#isPollDue = false

@@ -39,7 +39,7 @@ async function setUp(t: Test) {
     submit: async (input: unknown) => (await post('/notes', input)).body.id,
     async reconcile() {
       await query("update accepted.reconciliation set compared_at = '-infinity'")
-      await reconcile(new Date(0))
+      await reconcile()
     },
     redrive: () =>
       database.kysely.transaction().execute((trx) =>

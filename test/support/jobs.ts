@@ -48,9 +48,13 @@ export interface Jobs {
   query(text: string, values?: unknown[]): Promise<any[]>
 }
 
-/** Creates a database with the queues of the operations and a table `effect`. */
-export async function openJobs(t: Test, operations: readonly Operation[]): Promise<Jobs> {
-  const url = await createDatabase(t)
+/**
+ * Creates a database with the queues of the operations and a table `effect`.
+ *
+ * @param givenUrl the URL of a migrated database to use instead of a new one
+ */
+export async function openJobs(t: Test, operations: readonly Operation[], givenUrl?: string): Promise<Jobs> {
+  const url = givenUrl ?? (await createDatabase(t))
   const database = openDatabase({ url })
   t.teardown(() => database.close())
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })

@@ -15,6 +15,15 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.uuid_floor',
     'function accepted.uuid_time',
   ],
+  Changes: [
+    'table accepted.change',
+    'function accepted.record_change',
+    'trigger accepted.job_inserted',
+    'trigger accepted.job_updated',
+    'function accepted.jobs_changed_since',
+    'table accepted.change_expiry',
+    'function accepted.delete_old_changes',
+  ],
   'Idempotency keys': ['table accepted.idempotency_key', 'table accepted.processed_key'],
   Attempts: ['table accepted.attempt'],
   'Claiming, with our indexes and settings on the tables of pg-boss': [
@@ -63,7 +72,7 @@ export async function describeSchema(url: string): Promise<string> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
-    const queries = [schema, types, tables, partitions, views, functions, queueSettings, queueIndexes]
+    const queries = [schema, types, tables, partitions, triggers, views, functions, queueSettings, queueIndexes]
     const definitions = new Map<string, string>()
     for (const query of queries) {
       const { rows } = await client.query<Definition>(query)
@@ -144,7 +153,8 @@ const tables = `
           from pg_constraint where conrelid = c.oid and contype <> 'n'
         ) as members (part, position, name, member)
       ),
-      E'\\n)', ' partition by ' || pg_get_partkeydef(c.oid), E';\\n',
+      E'\\n)', ' partition by ' || pg_get_partkeydef(c.oid),
+      ' with (' || array_to_string(c.reloptions, ', ') || ')', E';\\n',
       ${comments('table')},
       (
         select string_agg(E'\\n' || ${index}, '' order by i.indexrelid::regclass::text)
@@ -173,6 +183,13 @@ const functions = `
       rtrim(replace(pg_get_functiondef(p.oid), 'CREATE OR REPLACE FUNCTION', 'CREATE FUNCTION'), E'\\n'),
       p.oid::regprocedure, obj_description(p.oid, 'pg_proc')) as text
   from pg_proc p where p.pronamespace = ${ours}`
+
+const triggers = `
+  select 'trigger accepted.' || t.tgname as object,
+    format(E'%s;\\ncomment on trigger %I on %s is %L;', pg_get_triggerdef(t.oid, true), t.tgname, t.tgrelid::regclass,
+      obj_description(t.oid, 'pg_trigger')) as text
+  from pg_trigger t join pg_class c on c.oid = t.tgrelid
+  where c.relnamespace = ${ours} and not c.relispartition and not t.tgisinternal`
 
 const queueSettings = `
   select 'settings accepted_queue.' || c.relname as object,

@@ -1,10 +1,13 @@
+import { randomBytes } from 'node:crypto'
 import { defineOperation } from 'accepted'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
+import { openDatabase } from '../../src/db/database.ts'
 import { createNotifier } from '../../src/db/notifier.ts'
-import { readVisibilityHorizon } from '../../src/jobs/changes.ts'
+import { readChangePosition } from '../../src/jobs/changes.ts'
 import type { Job } from '../../src/jobs/job.ts'
 import { Watcher } from '../../src/watch/watcher.ts'
+import { beginTransaction } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
@@ -15,11 +18,16 @@ const operation = defineOperation({ name: 'note.create', input: Type.Object({}) 
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [operation])
   const statements: string[] = []
+  const reads = new WeakSet<object>()
   const { kysely } = jobs.database
   const counted = kysely.withPlugin({
-    transformQuery: ({ node }) => node,
+    transformQuery: ({ node, queryId }) => {
+      // Leaves out the statements that set the plan and commit.
+      if (JSON.stringify(node).includes('accepted.job')) reads.add(queryId)
+      return node
+    },
     transformResult: async ({ result, queryId }) => {
-      statements.push(queryId.queryId)
+      if (reads.has(queryId)) statements.push(queryId.queryId)
       return result
     },
   })
@@ -30,7 +38,7 @@ async function setUp(t: Test) {
   /** Watches a principal and makes polls read the jobs of the principal, as the event streams do. */
   const watchPrincipal = async (principal: string, onChange: (job: Job) => void) => {
     const stop = watcher.watchPrincipal(principal, onChange)
-    watcher.pollSince(await readVisibilityHorizon(kysely))
+    watcher.pollSince(await readChangePosition(kysely))
     return stop
   }
   /** Waits until a query that started after this call has ended. */
@@ -132,34 +140,67 @@ t.test('without notifications, the changes of a slow transaction are delivered a
   await set.watchPrincipal('ann', ({ sequence }) => delivered.push(sequence))
   const id = await set.add(operation, {})
   await until(() => delivered.length === 1)
-  const slow = await set.database.pool.connect()
-  await slow.query('begin')
-  await slow.query('update accepted.job set sequence = sequence + 1, updated_at = statement_timestamp()')
-  const { rows } = await slow.query('select now() as started_at')
-  // Polls continue while the transaction is open.
-  const before = set.statements.length
-  await until(() => set.statements.length >= before + 6)
-  const horizon = set.watcher.visibilityHorizon
-  t.ok(horizon && horizon < rows[0].started_at, 'the open transaction keeps the horizon before its start')
-  await slow.query('commit')
-  slow.release()
-  await until(() => delivered.length === 2)
-  t.same(delivered, ['1', '2'])
-  await until(() => (set.watcher.visibilityHorizon as Date) > rows[0].started_at)
+  const slow = await beginTransaction(t, set.database, 'update accepted.job set sequence = 2, updated_at = now()')
+  // Polls continue while the transaction is open, and read the changes of other transactions once.
+  const others = [await set.add(operation, {}), await set.add(operation, {})]
+  await until(() => delivered.length === 3)
+  await set.polled()
+  await set.polled()
+  await slow.commit()
+  await until(() => delivered.length === 4)
+  t.same(delivered, ['1', '1', '1', '2'])
   t.equal((await set.read(id)).sequence, '2')
+  t.equal(others.length, 2)
 })
+
+t.test(
+  'without notifications, a watcher delivers the changes of a role whose transactions it cannot see',
+  async (t) => {
+    const set = await setUp(t)
+    const role = `watcher_${randomBytes(6).toString('hex')}`
+    await set.query(`
+    create role ${role} login password 'secret';
+    grant usage on schema accepted to ${role};
+    grant select on all tables in schema accepted to ${role}`)
+    const url = new URL(set.database.options.url)
+    Object.assign(url, { username: role, password: 'secret' })
+    const database = openDatabase({ ...set.database.options, url: url.href, listenUrl: url.href })
+    t.teardown(async () => {
+      await database.close()
+      await set.query(`drop owned by ${role}; drop role ${role}`)
+    })
+    const watcher = new Watcher(database, { onError: (error) => t.fail(error.message) })
+    t.teardown(() => watcher.close())
+    const delivered: string[] = []
+    watcher.watchPrincipal('ann', ({ id, sequence }) => delivered.push(`${id} ${sequence}`))
+    watcher.pollSince(await readChangePosition(database.kysely))
+    const id = await set.add(operation, {})
+    await until(() => delivered.length === 1)
+    const slow = await beginTransaction(t, set.database, 'update accepted.job set sequence = 2, updated_at = now()')
+    const { rows } = await database.pool.query(
+      'select max(xact_start) as xact_start from pg_stat_activity where backend_xid is not null',
+    )
+    t.same(rows, [{ xact_start: null }], 'the role of the watcher does not see when the transaction began')
+    // The transaction is open during several polls, which deliver other jobs.
+    for (let count = 2; count <= 6; count++) {
+      await set.add(operation, {})
+      await until(() => delivered.length === count)
+    }
+    await slow.commit()
+    await until(() => delivered.length === 7)
+    t.equal(delivered[6], `${id} 2`)
+  },
+)
 
 t.test('a new watch on a principal does not deliver changes from before the watch', async (t) => {
   const set = await setUp(t)
   await set.add(operation, {})
   set.watcher.watchJob(await set.add(operation, {}, { principal: 'bob' }), () => {})
   const stop = await set.watchPrincipal('ann', () => {})
-  await until(() => set.watcher.visibilityHorizon)
+  await until(() => set.watcher.position)
   stop()
-  await until(() => set.watcher.visibilityHorizon === undefined)
+  await until(() => set.watcher.position === undefined)
   await change(set)
-  const [{ changed }] = (await set.query('select max(updated_at) as changed from accepted.job')) as [{ changed: Date }]
-  await until(async () => (await readVisibilityHorizon(set.database.kysely)) > changed)
   const delivered: string[] = []
   await set.watchPrincipal('ann', ({ id }) => delivered.push(id))
   await set.polled()
@@ -172,13 +213,9 @@ t.test('a poll reads all changes since the earliest requested time, whichever re
   const set = await setUp(t)
   const delivered: string[] = []
   set.watcher.watchPrincipal('ann', ({ id }) => delivered.push(id))
-  const sinceAnn = await readVisibilityHorizon(set.database.kysely)
+  const sinceAnn = await readChangePosition(set.database.kysely)
   const missed = await set.add(operation, {})
-  const { updated_at } = await set.read(missed)
-  const sinceBob = await until(async () => {
-    const horizon = await readVisibilityHorizon(set.database.kysely)
-    return horizon > updated_at && horizon
-  })
+  const sinceBob = await readChangePosition(set.database.kysely)
   set.watcher.watchPrincipal('bob', () => {})
   set.watcher.pollSince(sinceBob)
   await set.polled()
@@ -188,7 +225,7 @@ t.test('a poll reads all changes since the earliest requested time, whichever re
   t.same(delivered, [missed])
 })
 
-t.test('when every poll finds the same 12,000 changes, each change is delivered once', async (t) => {
+t.test('while a transaction is open, each of 12,000 changes is delivered once', async (t) => {
   const set = await setUp(t)
   const deliveries = new Map<string, number>()
   await set.watchPrincipal('ann', ({ id }) => deliveries.set(id, (deliveries.get(id) ?? 0) + 1))

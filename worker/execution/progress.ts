@@ -60,7 +60,7 @@ export function createProgressWriter(database: Database, notifier: Notifier, rep
         order by id ${rowLock.skip}
       )`
     try {
-      await runWithGenericPlan(database, statement)
+      await runWithGenericPlan(database.kysely, statement)
       notifier.notify('status', ids)
     } catch (error) {
       report(error, 'Progress could not be written; the reports are dropped', { jobs: ids.length })

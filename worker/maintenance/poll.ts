@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
-import { compareIntervalMs, unseenSince } from './reconciler.ts'
+import { compareIntervalMs } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
 
 /** What a poll has found. */
@@ -14,11 +14,8 @@ export interface DueWork {
    * Whether it is time to look for orphaned jobs. If it is true for several workers, only the first one looks for them.
    */
   isRescueDue: boolean
-  /**
-   * The visibility horizon of the queue when it is time to reconcile, else null. If several workers find this, only the
-   * first worker reconciles.
-   */
-  reconcileSince: Date | null
+  /** Whether it is time to reconcile. If several workers find this, only the first worker reconciles. */
+  isReconcileDue: boolean
 }
 
 /**
@@ -45,9 +42,9 @@ export async function pollDueWork(
         where operation = any(${operations}::text[])
           and checked_at < now() - make_interval(secs => ${rescueIntervalMs / 1000})
       ) as "isRescueDue",
-      (
-        select ${unseenSince} from accepted.reconciliation
+      exists (
+        select from accepted.reconciliation
         where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
-      ) as "reconcileSince"`.execute(kysely)
+      ) as "isReconcileDue"`.execute(kysely)
   return rows[0] as DueWork
 }

@@ -4,7 +4,6 @@ import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
-import { visibilityHorizon } from '../../src/db/visibility-horizon.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { type EndedJob, enqueueDeliveries, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
@@ -51,18 +50,20 @@ const maxCorrectedJobs = 5_000
  */
 const maxInsertDelay = sql`interval '3 hours'`
 /**
- * The visibility horizon is never older than this. The comparison of all jobs finds older changes in the queue, which
- * were made while no worker ran.
+ * The search for jobs that have ended in the queue goes back no further than this. The comparison of all jobs finds
+ * older changes, which were made while no worker ran or by a transaction that was open for longer.
  */
-const maxHorizonAge = sql`interval '10 minutes'`
+const maxSearchedAge = sql`interval '10 minutes'`
+/**
+ * In the queue, the end time of a job is the start time of the transaction that ended it. The transaction may get its
+ * id this much later.
+ */
+const maxIdDelay = sql`interval '1 second'`
+
+/** A condition on `accepted.reconciliation`. Every role can read it, unlike the transactions in pg_stat_activity. */
+const haveEnded = sql<boolean>`pg_snapshot_xmin(pg_current_snapshot()) >= reconciliation.observed_xmax`
 
 const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
-
-/**
- * The visibility horizon of the queue. In the queue, the end time of a job is the start time of the transaction that
- * ended it.
- */
-export const unseenSince = visibilityHorizon(sql`interval '1 second'`, maxHorizonAge)
 
 export interface ReconcilerOptions {
   database: Database
@@ -77,9 +78,9 @@ export interface ReconcilerOptions {
  * comparison of all jobs finds all other changes: {@link maxComparedJobs} jobs are compared every
  * {@link compareIntervalMs}. The workers take turns, so the cost does not grow with the number of workers.
  */
-export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): (since: Date) => Promise<void> {
-  return async (since) => {
-    const found = await findDiscrepancies(database, since)
+export function createReconciler({ database, boss, notifier, log }: ReconcilerOptions): () => Promise<void> {
+  return async () => {
+    const found = await findDiscrepancies(database)
     if (found.length === 0) return
     const { changed, enqueued } = await database.kysely
       .transaction()
@@ -94,11 +95,11 @@ export function createReconciler({ database, boss, notifier, log }: ReconcilerOp
  * Returns the ids of jobs that seem to disagree with the queue. Looks at the next part of all jobs, and at the jobs
  * that have ended in the queue since the last search. Returns no ids when another worker has just searched.
  */
-async function findDiscrepancies({ kysely }: Database, since: Date): Promise<string[]> {
-  const horizon = sql`greatest(turn.visibility_horizon, now() - ${maxHorizonAge})`
+async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
+  const since = sql`greatest(turn.ended_before, now() - ${maxSearchedAge})`
   const { rows } = await sql<{ found: string[] }>`
     with turn as materialized (
-      select ended_up_to, position, visibility_horizon from accepted.reconciliation
+      select ended_up_to, position, ended_before from accepted.reconciliation
       where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000}) ${rowLock.skip}
     ), job as materialized (
       select part.* from turn cross join lateral (
@@ -113,7 +114,7 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       ) as ids
     ), ended as materialized (
       select recent.* from turn
-      cross join lateral ${endedInQueueSince(horizon, isPending, maxCorrectedJobs)} as recent
+      cross join lateral ${endedInQueueSince(since, isPending, maxCorrectedJobs)} as recent
     ), part as (
       select
         -- The last id of this part; null when this part reaches the newest job.
@@ -131,10 +132,15 @@ async function findDiscrepancies({ kysely }: Database, since: Date): Promise<str
       from wrong, turn
     ), moved as (
       update accepted.reconciliation set
-        visibility_horizon = case
-          when (select count(*) from ended) < ${maxCorrectedJobs} then ${since}
-          else coalesce((select max(ended_at) from ended), visibility_horizon)
+        -- When all transactions that had an id at observed_at have ended, this search has seen their changes.
+        ended_before = case
+          when (select count(*) from ended) = ${maxCorrectedJobs} then
+            coalesce((select max(ended_at) from ended), ended_before)
+          when ${haveEnded} then observed_at - ${maxIdDelay}
+          else ended_before
         end,
+        observed_at = case when ${haveEnded} then now() else observed_at end,
+        observed_xmax = case when ${haveEnded} then pg_snapshot_xmax(pg_current_snapshot()) else observed_xmax end,
         position = coalesce(part.last, part.ended_up_to, reconciliation.ended_up_to),
         ended_up_to = greatest(reconciliation.ended_up_to, part.ended_up_to),
         compared_at = now()

@@ -11,6 +11,7 @@ import type { ClaimLoop } from '../execution/claim-loop.ts'
 import type { OperationWorker } from '../execution/operation-worker.ts'
 import type { RunTimes } from '../execution/run-times.ts'
 import { createConnectionHealth } from './connection-health.ts'
+import { deleteOldChanges } from './old-changes.ts'
 import { maintainPartitions } from './partitions.ts'
 import { pollDueWork } from './poll.ts'
 import { createQuarantine, pruneQuarantine } from './quarantine.ts'
@@ -48,6 +49,7 @@ const runTimesIntervalMs = 1_000
 const schedulesIntervalMs = 60_000
 const partitionsIntervalMs = 60 * 60 * 1_000
 const pruneIntervalMs = 10 * 60 * 1_000
+const oldChangesIntervalMs = 60_000
 /** The worker is unhealthy when a poll has waited this long for its answer. */
 const pollTimeoutMs = 5_000
 
@@ -57,7 +59,7 @@ export class MaintenanceTasks {
   readonly #connection = createConnectionHealth()
   readonly #quarantine: SingleFlight<void>
   readonly #rescuer: SingleFlight<void>
-  readonly #reconciler: SingleFlight<Date>
+  readonly #reconciler: SingleFlight<void>
   readonly #scheduler: SingleFlight<void>
   readonly #periodic: BackgroundTask[]
   /**
@@ -82,6 +84,7 @@ export class MaintenanceTasks {
       this.#every('run-times', runTimesIntervalMs, () => context.runTimes.write()),
       this.#every('write-schedules', schedulesIntervalMs, async () => void (await writeSchedules(scheduling))),
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
+      this.#every('delete-old-changes', oldChangesIntervalMs, () => deleteOldChanges(database, draining), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
     ]
   }
@@ -124,7 +127,7 @@ export class MaintenanceTasks {
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
     if (due.isRescueDue && this.#connection.isStable()) this.#rescuer.run()
-    if (due.reconcileSince) this.#reconciler.run(due.reconcileSince)
+    if (due.isReconcileDue) this.#reconciler.run()
   }
 
   async #sendHeartbeats(): Promise<void> {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
+import type { ChangePosition } from '../../jobs/change-position.ts'
 import type { Job } from '../../jobs/job.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import type { SentVersion, SentVersionPool } from './sent-version.ts'
@@ -20,7 +21,7 @@ export interface EventStreamOptions {
    * @param lastSent the version of the job that was last sent to the client; undefined if none was sent
    * @param since see {@link EventStream.send}
    */
-  encode: (job: Job, lastSent: SentVersion | undefined, since: Date | undefined) => string
+  encode: (job: Job, lastSent: SentVersion | undefined, since: ChangePosition | undefined) => string
   /** The versions of jobs that the client has already received. */
   known: Iterable<Job>
   /** Called once when the stream has ended for any reason. */
@@ -34,7 +35,7 @@ export class EventStream {
   readonly #versions: SentVersionPool
   readonly #sent = new BoundedMap<SentVersion>(maxRememberedVersions)
   /** Unsent changes by job id, in the order of their arrival. For `since`, see {@link send}. */
-  readonly #pending = new Map<string, { job: Job; since: Date | undefined }>()
+  readonly #pending = new Map<string, { job: Job; since: ChangePosition | undefined }>()
   readonly #guard = new SlowConsumerGuard()
   #isEnding = false
   #unreadHeartbeats = 0
@@ -86,9 +87,9 @@ export class EventStream {
    * Sends a change of a job. If the client reads too slowly, the change stays pending. A newer change of the same job
    * replaces a pending change.
    *
-   * @param since every change before this time has already been passed to this stream
+   * @param since every change up to this position has already been passed to this stream
    */
-  send(job: Job, since?: Date): void {
+  send(job: Job, since?: ChangePosition): void {
     if (this.#raw.writableEnded || this.#raw.destroyed || this.#isEnding) return
     const pending = this.#pending.get(job.id)
     this.#pending.set(job.id, { job, since: pending ? pending.since : since })
@@ -124,7 +125,7 @@ export class EventStream {
     if (this.#isEnding && !this.#raw.writableEnded) this.#raw.end()
   }
 
-  #write(job: Job, since: Date | undefined): void {
+  #write(job: Job, since: ChangePosition | undefined): void {
     const lastSent = this.#sent.get(job.id)
     if (lastSent && Number(lastSent.sequence) >= Number(job.sequence)) return
     this.#remember(job)

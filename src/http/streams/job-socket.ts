@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { WebSocket } from '@fastify/websocket'
 import type { FastifyRequest } from 'fastify'
 import { type ProblemCode, problems } from '../../errors.ts'
+import type { ChangePosition } from '../../jobs/change-position.ts'
 import type { Job } from '../../jobs/job.ts'
 import { type Found, findJobs } from '../../jobs/read.ts'
 import type { Site } from '../../jobs/site.ts'
@@ -20,7 +21,7 @@ const maxRememberedSequences = 10_000
 
 /** A watch on all jobs of the client's principal. */
 interface PrincipalWatch {
-  startedAt: number
+  startedAt: Promise<ChangePosition>
   changes: BufferedChanges
 }
 
@@ -97,7 +98,10 @@ export class JobSocket {
   #watchPrincipal(): PrincipalWatch {
     const { watcher } = this.#service
     const changes = bufferChanges((onChange) => watcher.watchPrincipal(this.#principal, onChange))
-    return { startedAt: performance.now(), changes }
+    const startedAt = watcher.earlierPosition()
+    // The connection is closed when the snapshot cannot be sent.
+    startedAt.catch(() => {})
+    return { startedAt, changes }
   }
 
   #stopPrincipalWatch(): void {
@@ -108,13 +112,13 @@ export class JobSocket {
 
   async #sendAllJobs(watch: PrincipalWatch, { withSnapshot }: { withSnapshot: boolean }): Promise<void> {
     this.#principalWatch = watch
-    const snapshot = await this.#service.readSnapshot(this.#principal).catch(() => undefined)
+    const reads = Promise.all([this.#service.readSnapshot(this.#principal), watch.startedAt])
+    const [snapshot, since] = await reads.catch(() => [])
     if (this.#principalWatch !== watch) return
-    if (!snapshot) return this.#socket.close(closeCodes.goingAway, 'Connect again')
+    if (!snapshot || !since) return this.#socket.close(closeCodes.goingAway, 'Connect again')
     // The watch started before the snapshot was read. A change between these two moments may belong to a job that is
     // not in the snapshot. The next poll must therefore also read the changes since the start of the watch.
-    const watchedForMs = performance.now() - watch.startedAt
-    this.#service.watcher.pollSince(new Date(snapshot.since.getTime() - watchedForMs))
+    this.#service.watcher.pollSince(since)
     watch.changes.deliverTo((job) => this.#sendJob(job), withSnapshot ? snapshot.jobs : [])
   }
 

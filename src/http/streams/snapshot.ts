@@ -1,5 +1,6 @@
 import type { Database } from '../../db/database.ts'
-import { readVisibilityHorizon } from '../../jobs/changes.ts'
+import type { ChangePosition } from '../../jobs/change-position.ts'
+import { readChangePosition } from '../../jobs/changes.ts'
 import type { Job } from '../../jobs/job.ts'
 import { listJobs } from '../../jobs/list.ts'
 
@@ -9,10 +10,10 @@ export const snapshotSize = 100
 /** The newest jobs of a principal. */
 export interface Snapshot {
   /**
-   * `jobs` contains every change before this time, except changes of jobs that are older than the oldest job in `jobs`.
-   * See {@link readVisibilityHorizon}.
+   * `jobs` contains every change up to this position, except changes of jobs that are older than the oldest job in
+   * `jobs`.
    */
-  since: Date
+  since: ChangePosition
   /** The oldest job comes first. */
   jobs: readonly Job[]
 }
@@ -26,7 +27,7 @@ export function createSnapshotReader({ kysely }: Database): (principal: string) 
   const nextReads = new Map<string, Promise<Snapshot>>()
 
   const read = async (principal: string): Promise<Snapshot> => {
-    const since = await readVisibilityHorizon(kysely)
+    const since = await readChangePosition(kysely)
     const { jobs } = await listJobs(kysely, { principal, limit: snapshotSize })
     return { since, jobs: jobs.toReversed() }
   }

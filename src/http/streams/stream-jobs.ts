@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { readChangesSince, readVisibilityHorizon } from '../../jobs/changes.ts'
+import { readChangesSince } from '../../jobs/changes.ts'
 import type { Job } from '../../jobs/job.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { bufferChanges } from '../../watch/buffer-changes.ts'
@@ -75,7 +75,7 @@ export async function streamAllJobs(
     const lastJob = jobs.at(-1)
     for (const job of jobs.slice(0, -1)) stream.send(job, missed && cursor?.since)
     let isLive = false
-    const send = (job: Job) => stream.send(job, (isLive && service.watcher.visibilityHorizon) || since)
+    const send = (job: Job) => stream.send(job, (isLive && service.watcher.position) || since)
     changes.deliverTo(send, lastJob ? [lastJob] : [])
     isLive = true
     return reply
@@ -92,16 +92,19 @@ function lastEventIdOf({ headers, query }: FastifyRequest): string | undefined {
   return typeof header === 'string' && header !== '' ? header : lastEventId
 }
 
-/** Reads the changes since a cursor. The client may already know some. Returns undefined if there are too many. */
+/**
+ * Reads the changes since a cursor. The client may already know some. Returns undefined if there are too many, or if
+ * they are no longer known.
+ */
 async function readMissedChanges(
   { database }: Service,
   principal: string,
   { since, jobId, sequence }: EventCursor,
 ): Promise<Snapshot | undefined> {
-  const horizon = await readVisibilityHorizon(database.kysely)
   const changed = await readChangesSince(database.kysely, { principal, since, limit: maxMissedChanges })
-  const jobs = changed?.filter((job) => job.id !== jobId || job.sequence !== sequence)
-  return jobs && { since: horizon, jobs }
+  if (!changed) return undefined
+  const jobs = changed.jobs.filter((job) => job.id !== jobId || job.sequence !== sequence)
+  return { since: changed.position, jobs }
 }
 
 const sendHeadOnly = (reply: FastifyReply, status: 200 | 204) =>
