@@ -2,7 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
 import { type ChangePosition, contains } from './change-position.ts'
-import { idIn, type Job, jobColumns } from './job.ts'
+import { idIn, type Job, jobColumns, sharedColumns } from './job.ts'
 
 /** Which changes {@link readChanges} reads. */
 export interface ChangeQuery {
@@ -28,8 +28,8 @@ const selectWatched = (watched: ChangeQuery['watched']) => {
 }
 
 /** Selects jobs by id, and leaves out other principals. Without the offset, a plan may read all jobs of a principal. */
-const selectOf = (principals: readonly string[], hasId: RawBuilder<boolean>) => sql`
-  select * from (select ${columns} from accepted.job where ${hasId} offset 0) as job
+const selectOf = (principals: readonly string[], hasId: RawBuilder<boolean>, selected = columns) => sql`
+  select * from (select ${selected} from accepted.job where ${hasId} offset 0) as job
   where job.principal = any(${principals}::text[])`
 
 /** Needs {@link withChanged}. */
@@ -70,7 +70,7 @@ export async function readChanges(db: Kysely<Tables>, query: ChangeQuery): Promi
 
 /**
  * Reads the jobs of a principal that have changed since a position, oldest change first. Returns undefined when more
- * than `limit` jobs have changed, or when the changes since then are no longer known.
+ * than `limit` jobs have changed, or when the changes since then are no longer known. Leaves out large results.
  */
 export async function readChangesSince(
   db: Kysely<Tables>,
@@ -80,7 +80,7 @@ export async function readChangesSince(
     with ${withChanged([principal], since)}
     select job.*, position, deleted
     from (select pg_current_snapshot()::text as position, deleted::text from accepted.change_expiry) as now
-    left join (${selectOf([principal], isChanged)} order by updated_at, id limit ${limit + 1}) as job on true`
+    left join (${selectOf([principal], isChanged, sharedColumns)} order by updated_at, id limit ${limit + 1}) as job on true`
   const { rows } = await runWithGenericPlan(db, statement)
   const [first] = rows
   if (!first || rows.length > limit || !contains(since, first.deleted) || !contains(first.position, since)) {

@@ -26,6 +26,21 @@ export const jobColumns = [
   'progress_at',
 ] as const satisfies readonly (keyof JobTable)[]
 
+/** Maximum size of a result that is sent with many other jobs, in bytes of JSON. */
+export const maxSharedResultBytes = 16 * 1024
+
+/**
+ * The columns of {@link jobColumns} for a statement that reads many jobs at once. A large result is left out, because
+ * together such results could exhaust the memory.
+ */
+export const sharedColumns = sql.join(
+  jobColumns.map((name) =>
+    name === 'result'
+      ? sql`case when octet_length(job.result::text) <= ${sql.lit(maxSharedResultBytes)} then job.result end as result`
+      : sql.ref(`job.${name}`),
+  ),
+)
+
 /** The columns of {@link jobColumns} that are dates. */
 const dateColumns = [
   ...(['created_at', 'started_at', 'updated_at', 'ended_at', 'expires_at'] as const),

@@ -13,9 +13,12 @@ export interface ListOptions {
   before?: string | undefined
 }
 
+/** A job without its result, which can be large. The monitor and the result URL of the job contain the result. */
+export type JobSummary = Job & { result: null }
+
 /** A page of jobs, newest first. */
 export interface JobPage {
-  jobs: Job[]
+  jobs: JobSummary[]
   /** The `before` of the next page. Undefined on the last page. */
   next: string | undefined
 }
@@ -23,16 +26,32 @@ export interface JobPage {
 /** Maximum number of rows that a filtered page reads. */
 const maxScannedRows = 10_000
 
+/** Maximum size of a page in bytes of JSON. A page contains at least one job, even if the job is larger. */
+const maxPageBytes = 1024 * 1024
+
+/** An upper bound for the members of a monitor that are not measured: ids, times, numbers and links. */
+const fixedBytes = 4 * 1024
+
 const maxId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+const columns = sql.join(
+  jobColumns.map((name) => (name === 'result' ? sql`null::jsonb as result` : sql.ref(`job.${name}`))),
+)
+
+// A resource is sent percent-encoded: up to three characters for a byte.
+const monitorBytes = sql`
+  ${fixedBytes} + coalesce(octet_length(to_json(job.message)::text), 0) + coalesce(octet_length(job.error::text), 0)
+  + coalesce(3 * octet_length(job.resource), 0)`
 
 /**
  * Reads a page of a principal's jobs, newest first (keyset pagination). A filtered page reads at most 10,000 rows. So
- * it may contain fewer jobs than `limit`, or no jobs, although there is a next page.
+ * it may contain fewer jobs than `limit`, or no jobs, although there is a next page. A page also ends at 1 MiB, so that
+ * many requests for large jobs do not exhaust the memory.
  */
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
   const { principal, status = null, operation = null, limit, before = maxId } = options
   const scanLimit = status || operation ? maxScannedRows : limit + 1
-  const { rows } = await sql<Job & { last_scanned_id: string; scanned_rows: number }>`
+  const { rows } = await sql<JobSummary & { last_scanned_id: string; scanned_rows: number; is_cut: boolean }>`
     with scanned as materialized (
       select id, status, operation from accepted.job
       where principal = ${principal} and id < ${before} and (ended_at is null or expires_at > now())
@@ -42,16 +61,22 @@ export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promis
       where (${status}::accepted.job_status is null or status = ${status}::accepted.job_status)
         and (${operation}::text is null or operation = ${operation})
       order by id desc limit ${limit + 1}
+    ), sized as materialized (
+      select ${columns}, row_number() over newest_first as number, sum(${monitorBytes}) over newest_first as bytes
+      from page cross join lateral (select * from accepted.job where job.id = page.id limit 1) as job
+      window newest_first as (order by job.id desc)
     ), extent as (
-      select count(*)::int as scanned_rows, (array_agg(id order by id))[1] as last_scanned_id from scanned
+      select (array_agg(id order by id))[1] as last_scanned_id, count(*)::int as scanned_rows,
+        exists (select from sized where number > 1 and bytes > ${maxPageBytes}) as is_cut
+      from scanned
     )
-    select ${sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))}, extent.*
-    from extent left join page on true left join accepted.job on job.id = page.id
-    order by page.id desc`.execute(db)
-  const jobs = rows.filter(({ id }) => id !== null)
-  const page = jobs.slice(0, limit).map(({ scanned_rows: _, last_scanned_id: __, ...job }) => job)
+    select ${sql.join(jobColumns.map((name) => sql.ref(`sized.${name}`)))}, extent.*
+    from extent left join sized on number = 1 or bytes <= ${maxPageBytes}
+    order by sized.id desc`.execute(db)
+  const found = rows.filter(({ id }) => id !== null)
+  const jobs = found.slice(0, limit).map(({ scanned_rows: _, last_scanned_id: __, is_cut: ___, ...job }) => job)
   const [first] = rows
-  if (jobs.length > limit) return { jobs: page, next: page.at(-1)?.id }
+  if (found.length > limit || first?.is_cut) return { jobs, next: jobs.at(-1)?.id }
   const hasReachedLimit = first?.scanned_rows === scanLimit
-  return { jobs: page, next: hasReachedLimit ? first?.last_scanned_id : undefined }
+  return { jobs, next: hasReachedLimit ? first?.last_scanned_id : undefined }
 }

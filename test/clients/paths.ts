@@ -54,7 +54,7 @@ export interface paths {
         };
         /**
          * List your jobs, newest first
-         * @description With a filter, a page can have few jobs or none although more pages follow. The last page has no nextLink.
+         * @description With a filter, a page can have few jobs or none although more pages follow. A page also ends at 1 MiB. The last page has no nextLink.
          */
         get: operations["listJobs"];
         put?: never;
@@ -190,7 +190,7 @@ export interface paths {
         };
         /**
          * Stream the changes of all your jobs
-         * @description Starts with your newest 100 jobs. The stream never ends by itself.
+         * @description Starts with your newest 100 jobs, without results. The stream never ends by itself.
          */
         get: operations["getEvents"];
         put?: never;
@@ -466,9 +466,108 @@ export interface components {
             };
             job?: components["schemas"]["Job"];
         };
+        /**
+         * JobSummary
+         * @description The status of a job, without its result. `links.self` and `links.result` lead to the result.
+         */
+        JobSummary: {
+            /**
+             * Format: uuid
+             * @description UUIDv7
+             */
+            id: string;
+            operation: string;
+            /** @enum {unknown} */
+            status: "queued" | "running" | "succeeded" | "failed" | "canceled";
+            /**
+             * Format: date-time
+             * @description When the request was accepted
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When the first attempt started
+             */
+            startedAt?: string;
+            /**
+             * Format: date-time
+             * @description When sequence last increased
+             */
+            updatedAt: string;
+            /**
+             * Format: date-time
+             * @description When the job reached its final status
+             */
+            endedAt?: string;
+            /**
+             * Format: date-time
+             * @description When the record expires (410 from then on); extended when the job ends
+             */
+            expiresAt: string;
+            /** @description Never decreases; absent when unknown */
+            percentComplete?: number;
+            /** @description The latest progress message, for people */
+            message?: string;
+            /**
+             * Format: date-time
+             * @description The estimated end of a running job, from its progress or else from the average run time of its operation
+             */
+            estimatedCompletionAt?: string;
+            /** @description Number of the current or last attempt, from 1; 0 until the job is first claimed */
+            attempt: number;
+            /** @description The job fails after this many failed attempts */
+            maxAttempts: number;
+            /** @description Increases with every visible change */
+            sequence: number;
+            /** @description Whether cancellation has been requested */
+            cancelRequested: boolean;
+            /**
+             * Format: uri
+             * @description Once succeeded, if the operation creates a resource
+             */
+            resourceLocation?: string;
+            /** @description Once failed */
+            error?: {
+                code: string;
+                message: string;
+                details?: unknown[];
+            };
+            /**
+             * Format: uuid
+             * @description The id of the job that this job retries
+             */
+            retryOf?: string;
+            links: {
+                /**
+                 * Format: uri
+                 * @description The status URL
+                 */
+                self: string;
+                /**
+                 * Format: uri
+                 * @description The result URL
+                 */
+                result: string;
+                /**
+                 * Format: uri
+                 * @description Server-sent events: every change until the job ends
+                 */
+                events: string;
+                /**
+                 * Format: uri
+                 * @description POST to cancel the job
+                 */
+                cancel: string;
+                /**
+                 * Format: uri
+                 * @description POST to run the job again as a new job, once it has failed or been canceled
+                 */
+                retry: string;
+            };
+        };
         /** Jobs */
         Jobs: {
-            value: components["schemas"]["Job"][];
+            value: components["schemas"]["JobSummary"][];
             /**
              * Format: uri
              * @description The next page, with older jobs; absent on the last page

@@ -297,7 +297,51 @@ t.test('the list contains the monitors of the jobs, newest job first', async (t)
   ]
   const { status, body } = await hugo.get('/jobs')
   t.equal(status, 200)
-  t.same(body.value, await Promise.all(ids.toReversed().map((id) => hugo.monitor(id))))
+  const monitors = await Promise.all(ids.toReversed().map((id) => hugo.monitor(id)))
+  t.ok(monitors.some(({ result }) => result))
+  t.same(
+    body.value,
+    monitors.map(({ result: _, ...monitor }) => monitor),
+    'the list leaves out the results',
+  )
+})
+
+const mebibyte = 1024 * 1024
+
+t.test('a page of the list leaves out large results, and still contains 100 jobs', async (t) => {
+  const rob = service.as('rob')
+  const { id } = await rob.submit('/echoes', { text: 'x'.repeat(900_000) })
+  await rob.ended(id)
+  await pool.query(
+    `insert into accepted.job (id, operation, principal, max_attempts, expires_at, status, ended_at, result)
+    select unnest($2::uuid[]), operation, principal, max_attempts, expires_at, status, ended_at, result
+    from accepted.job where id = $1`,
+    [id, Array.from({ length: 99 }, (_, n) => idAt(Date.now() + n))],
+  )
+  const { text, body } = await rob.get('/jobs?limit=100')
+  t.equal(body.value.length, 100)
+  t.notOk(body.value.some((job: object) => 'result' in job))
+  t.ok(text.length < mebibyte)
+  t.equal((await rob.monitor(id)).result.text.length, 900_000)
+})
+
+t.test('a page of the list ends at 1 MiB, and the pages together contain every job once', async (t) => {
+  const sue = service.as('sue')
+  const newest = Date.now()
+  const sizes = [10, 400_000, 10, 400_000, 400_000, 3 * mebibyte, 10, 1.2 * mebibyte, 400_000, 10]
+  const ids = sizes.map((_, n) => idAt(newest - n))
+  await pool.query(
+    `insert into accepted.job (id, operation, principal, max_attempts, expires_at, message, status, ended_at)
+    select id, 'quiet', 'sue', 4, now() + interval '1 day', repeat('"', size / 2), 'canceled', now()
+    from unnest($1::uuid[], $2::int[]) as given (id, size)`,
+    [ids, sizes.map(Math.round)],
+  )
+  for (const path of ['/jobs?limit=100', '/jobs?limit=100&operation=quiet', '/jobs?limit=2&status=canceled']) {
+    const pages = await pagesOf(sue, path)
+    t.same(pages.flatMap(idsOf), ids, path)
+    for (const page of pages) t.ok(page.text.length <= mebibyte || idsOf(page).length === 1, path)
+    t.ok(pages.length < ids.length, 'small jobs share a page')
+  }
 })
 
 t.test('the list of a principal without jobs is empty', async (t) => {

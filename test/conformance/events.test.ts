@@ -255,6 +255,31 @@ t.test('the snapshot of /events consists of full monitors', async (t) => {
   t.same(data, await cleo.monitor(id))
 })
 
+t.test('the snapshot of /events leaves out results; the stream of one job does not', async (t) => {
+  const lyn = service.as('lyn')
+  const { id } = await lyn.submit('/echoes', { text: 'x'.repeat(900_000) })
+  const { result, ...summary } = await lyn.ended(id)
+  const stream = await openAllStream(t, 'lyn')
+  t.same((await stream.event(isOf(id))).data, summary)
+  const single = await openJobStream(t, id, { 'x-user': 'lyn' })
+  t.same((await single.event(isOf(id))).data, { ...summary, result })
+})
+
+t.test('a client that resumes /events gets small missed results, and large ones from the monitor', async (t) => {
+  const mae = service.as('mae')
+  const first = await openAllStream(t, 'mae')
+  const { id: seen } = await mae.submit('/idle', { text: 'seen' })
+  const { id: cursor } = await first.event(isOf(seen))
+  first.close()
+  const { id: small } = await mae.submit('/echoes', { text: 'small' })
+  const { id: large } = await mae.submit('/echoes', { text: 'x'.repeat(900_000) })
+  for (const id of [small, large]) await mae.ended(id)
+  const stream = await openAllStream(t, 'mae', { 'last-event-id': cursor as string })
+  t.same((await stream.event(isOf(small))).data, await mae.monitor(small))
+  t.equal('result' in (await stream.event(isOf(large))).data, false)
+  t.equal((await mae.monitor(large)).result.text.length, 900_000)
+})
+
 t.test('after the snapshot, /events sends new jobs and all their changes', async (t) => {
   const dora = service.as('dora')
   const stream = await openAllStream(t, 'dora')

@@ -71,7 +71,10 @@ t.test('each text frame contains one CloudEvent', async (t) => {
 t.test('an event carries the monitor', async (t) => {
   const bob = service.as('bob')
   const connection = await connect(t, 'bob')
-  const id = await bob.endedAs('succeeded')
+  // The snapshot has no results, so the job ends after the client has received it.
+  const id = await bob.running()
+  await connection.event(id, 'running')
+  await service.steer(id, { do: 'succeed' })
   const { data } = await connection.event(id, 'succeeded')
   t.same(data, await bob.monitor(id))
 })
@@ -371,6 +374,33 @@ for (const [what, frame] of Object.entries({
     for (const socket of floods) socket.destroy()
   })
 }
+
+t.test('a subscription to many jobs with large results is answered without the results', async (t) => {
+  const roy = service.as('roy')
+  const ids: string[] = []
+  for (let count = 0; count < 5; count++) ids.push((await roy.submit('/echoes', { text: 'x'.repeat(900_000) })).id)
+  const { id: small } = await roy.submit('/echoes', { text: 'small' })
+  for (const id of [...ids, small]) await roy.ended(id)
+  const connection = await connect(t, 'roy')
+  connection.send({ subscribe: [...ids, small] })
+  for (const id of ids) t.equal('result' in (await connection.event(id)).data, false)
+  t.same((await connection.event(small)).data, await roy.monitor(small))
+  t.ok(connection.frames.join('').length < 100_000)
+})
+
+t.test('a client that receives a job in the snapshot still receives its result', async (t) => {
+  const sam = service.as('sam')
+  const { id: old } = await sam.submit('/echoes', { text: 'old' })
+  await sam.ended(old)
+  const connection = await connect(t, 'sam')
+  const { id } = await sam.submit('/echoes', { text: 'x' })
+  const received = () => connection.frames.map((frame) => JSON.parse(frame).data)
+  await until(() => received().some((data) => data.id === id && data.result))
+  t.same(
+    received().findLast((data) => data.id === id),
+    await sam.monitor(id),
+  )
+})
 
 t.test('a connection without a principal is refused with 401', async (t) => {
   const socket = new WebSocket(`${api.url.replace('http', 'ws')}/events`, ['cloudevents.json'], {

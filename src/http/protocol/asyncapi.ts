@@ -56,8 +56,8 @@ const describeChannels = (jobs: string, events: string) => ({
   ),
   jobs: channel(
     events,
-    'The changes of all jobs of the caller. The stream starts with the newest 100 jobs. With a recent Last-Event-ID, ' +
-      'it resumes after that event instead.',
+    'The changes of all jobs of the caller. The stream starts with the newest 100 jobs, without results. With a ' +
+      'recent Last-Event-ID, it resumes after that event instead.',
     ['status', 'progress'],
     { servers: [ref('servers/http')] },
   ),

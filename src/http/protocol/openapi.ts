@@ -151,7 +151,8 @@ function correctDocument<Document extends { paths?: object }>(
 
 /** The titles of the schemas that become components. Code generators use these titles as type names. */
 const componentTitles: readonly string[] = [
-  ...['Job', 'Jobs', 'JobEvent', 'Problem', 'JobProblem', 'WebhookEndpoint', 'WebhookEndpointWithSecret'],
+  ...['Job', 'JobSummary', 'Jobs', 'JobEvent', 'Problem', 'JobProblem'],
+  ...['WebhookEndpoint', 'WebhookEndpointWithSecret'],
 ]
 
 /** Moves the schemas whose title is in {@link componentTitles} to the components. */

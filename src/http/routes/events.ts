@@ -99,7 +99,7 @@ function allEventsRoute(app: FastifyInstance, service: Service, url: string): vo
     config: { isWebSocket: true },
     schema: {
       summary: 'Stream the changes of all your jobs',
-      description: `Starts with your newest ${snapshotSize} jobs. The stream never ends by itself.`,
+      description: `Starts with your newest ${snapshotSize} jobs, without results. The stream never ends by itself.`,
       operationId: 'getEvents',
       tags: ['events'],
       querystring: EventsQuery,

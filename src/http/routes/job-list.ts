@@ -25,9 +25,14 @@ const JobListQuery = Type.Object({
   cursor: Type.Optional(Type.String({ description: 'The cursor from the nextLink of a page' })),
 })
 
+const JobSummary = Type.Omit(Monitor, ['result'], {
+  title: 'JobSummary',
+  description: 'The status of a job, without its result. `links.self` and `links.result` lead to the result.',
+})
+
 const JobListPage = Type.Object(
   {
-    value: Type.Array(Monitor),
+    value: Type.Array(JobSummary),
     nextLink: Type.Optional(
       Type.String({ format: 'uri', description: 'The next page, with older jobs; absent on the last page' }),
     ),
@@ -44,7 +49,8 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
       schema: {
         summary: 'List your jobs, newest first',
         description:
-          'With a filter, a page can have few jobs or none although more pages follow. The last page has no nextLink.',
+          'With a filter, a page can have few jobs or none although more pages follow. A page also ends at 1 MiB. The ' +
+          'last page has no nextLink.',
         operationId: 'listJobs',
         tags: ['jobs'],
         querystring: JobListQuery,

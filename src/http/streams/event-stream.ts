@@ -3,6 +3,7 @@ import type { FastifyReply } from 'fastify'
 import type { ChangePosition } from '../../jobs/change-position.ts'
 import type { Job } from '../../jobs/job.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
+import { lighten } from './lighten.ts'
 import type { SentVersion, SentVersionPool } from './sent-version.ts'
 import { SlowConsumerGuard } from './slow-consumer.ts'
 
@@ -85,14 +86,15 @@ export class EventStream {
 
   /**
    * Sends a change of a job. If the client reads too slowly, the change stays pending. A newer change of the same job
-   * replaces a pending change.
+   * replaces a pending change. If other changes are pending, the change leaves out a large result.
    *
    * @param since every change up to this position has already been passed to this stream
    */
   send(job: Job, since?: ChangePosition): void {
     if (this.#raw.writableEnded || this.#raw.destroyed || this.#isEnding) return
     const pending = this.#pending.get(job.id)
-    this.#pending.set(job.id, { job, since: pending ? pending.since : since })
+    const hasOthers = this.#pending.size > (pending ? 1 : 0)
+    this.#pending.set(job.id, { job: hasOthers ? lighten(job) : job, since: pending ? pending.since : since })
     if (this.#guard.isTooSlow(this.#pending.size)) this.#raw.destroy()
     else this.#flush()
   }
@@ -127,7 +129,7 @@ export class EventStream {
 
   #write(job: Job, since: ChangePosition | undefined): void {
     const lastSent = this.#sent.get(job.id)
-    if (lastSent && Number(lastSent.sequence) >= Number(job.sequence)) return
+    if (lastSent && isCovered(job, lastSent)) return
     this.#remember(job)
     this.#raw.write(this.#encode(job, lastSent, since))
   }
@@ -136,3 +138,8 @@ export class EventStream {
     this.#sent.set(job.id, this.#versions.versionOf(job))
   }
 }
+
+/** Returns whether the client has received this version. A snapshot has left out its result. */
+const isCovered = (job: Job, lastSent: SentVersion): boolean =>
+  Number(lastSent.sequence) > Number(job.sequence) ||
+  (lastSent.sequence === job.sequence && (lastSent.hasResult || job.result === null))

@@ -10,6 +10,7 @@ import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
 import type { Service } from '../service.ts'
 import { closeCodes, closeSocket } from './close-codes.ts'
+import { lighten } from './lighten.ts'
 import { SocketKeepalive } from './socket-keepalive.ts'
 import type { SubscriptionMessage } from './socket-messages.ts'
 import { SocketOutbox } from './socket-outbox.ts'
@@ -166,8 +167,10 @@ export class JobSocket {
     this.#outbox.drop(id)
   }
 
-  #sendJob(job: Job): void {
-    const sequence = Number(job.sequence)
+  #sendJob(changed: Job): void {
+    const job = this.#outbox.hasOthersThan(changed.id) ? lighten(changed) : changed
+    // A job without its result counts as a bit older, so that it does not hold back an event with the result.
+    const sequence = Number(job.sequence) - (job.status === 'succeeded' && job.result === null ? 0.5 : 0)
     if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return
     this.#sentSequences.set(job.id, sequence)
     this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site))
