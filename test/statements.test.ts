@@ -65,7 +65,7 @@ const settleStatements = [
   'insert effect',
   'select set_config',
   'update accepted.job',
-  'delete accepted_queue.job',
+  'delete accepted_queue.job_common',
   'set',
   'commit',
 ]

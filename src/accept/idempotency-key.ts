@@ -2,6 +2,8 @@ import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import { type RawBuilder, sql } from 'kysely'
 import { keyLock, type LockWait, setLockTimeout, withLockTimeoutError } from '../db/locks.ts'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
+import { isRow } from '../db/row-lookup.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
 
@@ -157,15 +159,18 @@ async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Pr
   if (claims.length === 0) return []
   // This must be a separate statement. The statement that waited for the locks sees the jobs as they were before the
   // wait.
-  const { rows } = await sql<{ principal: string; key: string; fingerprint: Buffer; job_id: string; is_kept: boolean }>`
+  const statement = sql<{ principal: string; key: string; fingerprint: Buffer; job_id: string; is_kept: boolean }>`
     select held.principal, held.key, held.fingerprint, held.job_id, exists (
-      select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now())
+      -- With the offset, Postgres looks up each job. Otherwise it may read the whole status table.
+      select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now()) offset 0
     ) as is_kept
     from unnest(
       ${claims.map((claim) => claim.principal)}::text[],
       ${claims.map((claim) => claim.key)}::text[]
     ) as wanted (principal, key)
-    join accepted.idempotency_key held on held.principal = wanted.principal and held.key = wanted.key`.execute(trx)
+    join accepted.idempotency_key held
+      on ${isRow([sql`held.principal`, sql`held.key`], [sql`wanted.principal`, sql`wanted.key`])}`
+  const { rows } = await runWithGenericPlan(trx, statement)
   const kept = new Map(rows.filter(({ is_kept }) => is_kept).map((row) => [nameOf(row), row]))
   const free = claims.filter((claim) => !kept.has(nameOf(claim)))
   await takeOver(trx, free)

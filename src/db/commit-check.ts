@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type RawBuilder, sql } from 'kysely'
 import type { AnyTransaction } from '../operation.ts'
 import type { Database } from './database.ts'
+import { runWithGenericPlan } from './plan-settings.ts'
 import { errorCode, isOutage, sqlstate } from './sqlstate.ts'
 
 /** How to find out whether a transaction has committed when the answer to its COMMIT is lost. */
@@ -67,7 +68,7 @@ export async function hasCommitted(
     try {
       const status = await readStatus(kysely, transactionId)
       if (status === 'aborted') return false
-      if (status !== 'in progress') return (await commitProof.execute(kysely)).rows.length > 0
+      if (status !== 'in progress') return (await runWithGenericPlan(kysely, commitProof)).rows.length > 0
     } catch (error) {
       if (!isOutage(error)) return undefined
     }

@@ -22,6 +22,12 @@ function localSettings(values: Readonly<Record<string, string | null>>) {
  */
 export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' })
 
+/**
+ * Makes Postgres plan each statement for its parameters and for the present size of the tables. Use it for pg-boss's
+ * own statements: Postgres 15 and 16 read the whole queue with the generic plans of some of them.
+ */
+export const useCustomPlan = localSettings({ plan_cache_mode: 'force_custom_plan', enable_seqscan: 'off' })
+
 /** Restores the default settings. Use it before statements of handlers in the same transaction. */
 export const useDefaultPlan = localSettings({ plan_cache_mode: null, enable_seqscan: null })
 

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { JobStatus, Tables } from '../db/tables.ts'
 import { type Job, jobColumns } from './job.ts'
 
@@ -32,6 +33,7 @@ const maxPageBytes = 1024 * 1024
 /** An upper bound for the members of a monitor that are not measured: ids, times, numbers and links. */
 const fixedBytes = 4 * 1024
 
+const minId = '00000000-0000-0000-0000-000000000000'
 const maxId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 const columns = sql.join(
@@ -51,11 +53,15 @@ const monitorBytes = sql`
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
   const { principal, status = null, operation = null, limit, before = maxId } = options
   const scanLimit = status || operation ? maxScannedRows : limit + 1
-  const { rows } = await sql<JobSummary & { last_scanned_id: string; scanned_rows: number; is_cut: boolean }>`
+  // The row comparisons and the order match only the index on both columns, for which `principal >= …` proves that the
+  // principal is not null. With `principal = …`, a plan may read all jobs in the order of the primary key instead.
+  const statement = sql<JobSummary & { last_scanned_id: string; scanned_rows: number; is_cut: boolean }>`
     with scanned as materialized (
       select id, status, operation from accepted.job
-      where principal = ${principal} and id < ${before} and (ended_at is null or expires_at > now())
-      order by id desc limit ${scanLimit}
+      where principal >= ${principal}::text and (principal, id) >= (${principal}::text, ${minId}::uuid)
+        and (principal, id) < (${principal}::text, ${before}::uuid)
+        and (ended_at is null or expires_at > now())
+      order by principal desc, id desc limit ${scanLimit}
     ), page as materialized (
       select id from scanned
       where (${status}::accepted.job_status is null or status = ${status}::accepted.job_status)
@@ -72,7 +78,8 @@ export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promis
     )
     select ${sql.join(jobColumns.map((name) => sql.ref(`sized.${name}`)))}, extent.*
     from extent left join sized on number = 1 or bytes <= ${maxPageBytes}
-    order by sized.id desc`.execute(db)
+    order by sized.id desc`
+  const { rows } = await runWithGenericPlan(db, statement)
   const found = rows.filter(({ id }) => id !== null)
   const jobs = found.slice(0, limit).map(({ scanned_rows: _, last_scanned_id: __, is_cut: ___, ...job }) => job)
   const [first] = rows

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
 import { keepSeconds } from '../operation.ts'
 import { idIn, type Job, jobColumns, sharedColumns } from './job.ts'
@@ -24,7 +25,7 @@ const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 export async function findJob(db: Kysely<Tables>, id: string, principal: string): Promise<Found> {
   if (!uuid7Pattern.test(id)) return 'unknown'
   const query = sql<Row>`select ${columns}, ${isExpired} from accepted.job where id = ${id}`
-  const { rows } = await query.execute(db)
+  const { rows } = await runWithGenericPlan(db, query)
   return toFound(rows[0], id, principal)
 }
 
@@ -43,7 +44,7 @@ export async function findJobs(
   if (wellFormed.length === 0) return found
   const query = sql<Row>`
     select ${sharedColumns}, ${isExpired} from accepted.job where ${idIn(wellFormed)}`
-  const { rows } = await query.execute(db)
+  const { rows } = await runWithGenericPlan(db, query)
   const rowOf = new Map(rows.map((row) => [row.id, row]))
   for (const id of wellFormed) found.set(id, toFound(rowOf.get(id), id, principal))
   return found
@@ -58,7 +59,7 @@ function toFound(row: Row | undefined, id: string, principal: string): Found {
 
 /** Reads a job of any principal. Returns undefined when the job has no record. */
 export async function readJob(db: Kysely<Tables>, id: string): Promise<Job | undefined> {
-  const { rows } = await sql<Job>`select ${columns} from accepted.job where id = ${id}`.execute(db)
+  const { rows } = await runWithGenericPlan(db, sql<Job>`select ${columns} from accepted.job where id = ${id}`)
   return rows[0]
 }
 

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { useGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { uuid7 } from '../primitives/uuid.ts'
 import type { PgBoss } from '../queue/boss.ts'
@@ -52,6 +53,7 @@ export async function redrive(
   operations: ReadonlyMap<string, Operation>,
   options: RedriveOptions,
 ): Promise<RedriveBatch> {
+  await useGenericPlan(trx)
   const failed = await findFailed(trx, options)
   // This must be a separate statement. The statement that waited for the locks sees the jobs as they were before the
   // wait.
@@ -100,7 +102,9 @@ async function findRetried(trx: AnyTransaction, failed: readonly RetryableJob[])
     with recursive retry (first, id, status, payload) as (
       select retry_of, id, status, payload from accepted.job where retry_of = any(${failed.map(({ id }) => id)}::uuid[])
       union all
-      select retry.first, job.id, job.status, job.payload from retry join accepted.job on job.retry_of = retry.id
+      select retry.first, job.id, job.status, job.payload
+      -- Without the offset, a plan that was made for an empty table may read all retries instead of looking them up.
+      from retry cross join lateral (select * from accepted.job where job.retry_of = retry.id offset 0) as job
     )
     select distinct first from retry
     where status <> 'canceled' and not (status = 'failed' and payload is null)`.execute(trx)

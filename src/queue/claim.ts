@@ -1,8 +1,9 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Job } from 'pg-boss'
 import { validate as isUuid } from 'uuid'
+import { isRow } from '../db/row-lookup.ts'
 import type { QueueData } from './boss.ts'
-import { queueJob } from './schema.ts'
+import { queueJobPartition } from './schema.ts'
 
 /** A job that this worker holds: no other worker can claim it until it is completed, failed, released or rescued. */
 export interface Claim {
@@ -42,21 +43,25 @@ export const claimOf = (
   waitedSeconds,
 })
 
-/** A condition on `job`, a queue row: the row belongs to one of the claims. */
-export const claimIdIn = (claims: readonly Claim[]): RawBuilder<boolean> =>
-  sql`job.id = any(${claims.map(({ queued }) => queued.id)}::uuid[])`
+/** A list of claims for `from`, with the alias `claim`. */
+export const claimList = (claims: readonly Claim[]): RawBuilder<unknown> => sql`
+  unnest(
+    ${claims.map(({ queued }) => queued.id)}::uuid[],
+    ${claims.map(({ queued }) => queued.retryCount)}::integer[]
+  ) as claim (id, retry_count)`
 
 /**
- * A condition on `job`, a queue row: the row belongs to one of the claims, and is still active in the claimed attempt.
- * The retry counts are passed as one JSON object and looked up by id. A join with a list would compare every row with
- * every element.
+ * A join condition on `job`, a queue row, and `claim`, an element of a list of claims: the row belongs to the claim,
+ * and is still active in the claimed attempt. Set {@link useGenericPlan} first.
+ *
+ * @param queue an expression: the name of the queue
  */
-export const isHeldIn = (claims: readonly Claim[]): RawBuilder<boolean> => {
-  const retryCounts = Object.fromEntries(claims.map(({ queued }) => [queued.id, queued.retryCount]))
-  return sql`
-    ${claimIdIn(claims)} and job.state = 'active'
-    and job.retry_count = (${JSON.stringify(retryCounts)}::jsonb -> job.id::text)::integer`
-}
+export const isHeldBy = (queue: RawBuilder<unknown>): RawBuilder<boolean> => sql`
+  ${isRow([sql`job.name`, sql`job.id`], [queue, sql`claim.id`])}
+  and job.state = 'active' and job.retry_count = claim.retry_count`
+
+/** The name of a queue as an expression, for {@link isHeldBy}. */
+export const queueName = (queue: string): RawBuilder<string> => sql`${queue}::text`
 
 /** A condition on a queue row: its heartbeat is older than `seconds`. */
 export const isHeartbeatOlderThan = (seconds: RawBuilder<unknown>): RawBuilder<boolean> =>
@@ -72,9 +77,12 @@ export const isClaimable: RawBuilder<boolean> = sql`${isDue} and not job.blocked
 export const claimOrder: RawBuilder<unknown> = sql`job.priority desc, job.created_on`
 
 /** An array expression: the `accepted.job` ids of the claims that are still held. */
-export const heldJobIds = (queue: string, claims: readonly Claim[]): RawBuilder<string[]> => {
-  const jobIds = Object.fromEntries(claims.map(({ queued, jobId }) => [queued.id, jobId]))
-  return sql`array(
-    select (${JSON.stringify(jobIds)}::jsonb ->> id::text)::uuid from ${queueJob} where name = ${queue} and ${isHeldIn(claims)}
-  )`
-}
+export const heldJobIds = (queue: string, claims: readonly Claim[]): RawBuilder<string[]> => sql`array(
+  select claim.job_id
+  from unnest(
+    ${claims.map(({ queued }) => queued.id)}::uuid[],
+    ${claims.map(({ queued }) => queued.retryCount)}::integer[],
+    ${claims.map(({ jobId }) => jobId)}::uuid[]
+  ) as claim (id, retry_count, job_id)
+  join ${queueJobPartition} on ${isHeldBy(queueName(queue))}
+)`

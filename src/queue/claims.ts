@@ -1,18 +1,31 @@
 import { type RawBuilder, sql } from 'kysely'
-import type { Job, JobWithMetadata } from 'pg-boss'
+import type { Job } from 'pg-boss'
 import type { Database } from '../db/database.ts'
 import { type LockWait, rowLock } from '../db/locks.ts'
+import { pipeline } from '../db/pipeline.ts'
+import { useCustomPlan, useGenericPlan } from '../db/plan-settings.ts'
 import type { JobErrorColumn } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
-import { bossOn, type PgBoss, type QueueData } from './boss.ts'
-import { type Claim, type ClaimedRow, claimedColumns, claimOf, isDue, isHeartbeatOlderThan, isHeldIn } from './claim.ts'
+import { bossOn, type PgBoss } from './boss.ts'
+import {
+  type Claim,
+  type ClaimedRow,
+  claimedColumns,
+  claimList,
+  claimOf,
+  isDue,
+  isHeartbeatOlderThan,
+  isHeldBy,
+  queueName,
+} from './claim.ts'
 import { ClaimCursor } from './claim-cursor.ts'
+import { claimAlone, claimOfGroups } from './group-claims.ts'
 import { LostClaim } from './lost-claim.ts'
-import { queueJob, queueSchema } from './schema.ts'
+import { queueJob, queueJobPartition, queueSchema } from './schema.ts'
 
 /**
  * The claims of one operation. Every method that changes claims throws {@link LostClaim} when one of the claims is
- * lost.
+ * lost. A method that gets a transaction expects that the caller has set {@link useGenericPlan} in it.
  */
 export class Claims {
   readonly #database: Database
@@ -27,6 +40,10 @@ export class Claims {
     this.#cursor = new ClaimCursor(database.kysely, operation.name)
   }
 
+  get #isHeld(): RawBuilder<boolean> {
+    return isHeldBy(queueName(this.#operation.name))
+  }
+
   /**
    * Claims up to `limit` due jobs with SKIP LOCKED.
    *
@@ -37,7 +54,7 @@ export class Claims {
       const rows = await this.#cursor.claim(limit, onMore)
       return rows.map((row) => claimOf(row, { waitedSeconds: row.waitedSeconds }))
     }
-    return (await this.#claimOfGroups(limit)).map((job) => claimOf(job, { waitedSeconds: waitedSeconds(job) }))
+    return claimOfGroups(this.#database, this.#boss, this.#operation, limit)
   }
 
   /**
@@ -47,7 +64,7 @@ export class Claims {
   async claimQuarantined(queueId: string): Promise<Claim | undefined> {
     const maxOfGroup = this.#operation.groupConcurrency ?? null
     // pg-boss cannot claim one specific job, so this statement sets the columns that pg-boss would set.
-    const { rows } = await this.#oneAtATime((trx) =>
+    const { rows } = await claimAlone(this.#database, this.#operation, (trx) =>
       sql<ClaimedRow>`
         update ${queueJob} set
           state = 'active', blocked = false, started_on = now(), heartbeat_on = now(),
@@ -66,7 +83,7 @@ export class Claims {
   async complete(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
     if (claims.length === 0) return
     const { numAffectedRows } = await sql`
-      delete from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+      delete from ${queueJobPartition} using ${claimList(claims)} where ${this.#isHeld}`.execute(trx)
     assertAllHeld(Number(numAffectedRows), claims)
   }
 
@@ -86,19 +103,22 @@ export class Claims {
     // pg-boss decides by the queue row: it compares retry_count with retry_limit, and takes the pause from retry_delay.
     const change =
       retryAfterSeconds === 'never'
-        ? sql`retry_limit = retry_count`
+        ? sql`retry_limit = job.retry_count`
         : sql`
-          retry_limit = greatest(retry_limit, retry_count + 1),
+          retry_limit = greatest(job.retry_limit, job.retry_count + 1),
           retry_delay = coalesce(${retryAfterSeconds === undefined ? null : Math.ceil(retryAfterSeconds)}::integer, retry_delay),
           retry_backoff = retry_backoff and ${retryAfterSeconds === undefined}`
-    await sql`
-      update ${queueJob} set ${change} where name = ${this.#operation.name} and ${isHeldIn([claim])}`.execute(trx)
+    await pipeline(trx, (trx) => [
+      sql`update ${queueJobPartition} set ${change} from ${claimList([claim])} where ${this.#isHeld}`.execute(trx),
+      useCustomPlan(trx),
+    ])
     const response = await this.#boss.fail(
       this.#operation.name,
       [claim.queued as Job],
       { ...error },
       { db: bossOn(trx) },
     )
+    await useGenericPlan(trx)
     // `affected` is the number of changed rows. The types of pg-boss do not contain it.
     assertAllHeld((response as object as { affected: number }).affected, [claim])
     if (retryAfterSeconds === 'never') return undefined
@@ -118,11 +138,11 @@ export class Claims {
     const quarantined = claims.filter(({ isQuarantined }) => isQuarantined)
     // Clears started_on, so that the next claim does not count as a retry.
     const { numAffectedRows } = await sql`
-      update ${queueJob} set
-        state = case when retry_count = 0 then 'created' else 'retry' end::${sql.raw(queueSchema)}.job_state,
+      update ${queueJobPartition} set
+        state = case when job.retry_count = 0 then 'created' else 'retry' end::${sql.raw(queueSchema)}.job_state,
         started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds}),
-        blocked = id = any(${quarantined.map(({ queued }) => queued.id)}::uuid[])
-      where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+        blocked = job.id = any(${quarantined.map(({ queued }) => queued.id)}::uuid[])
+      from ${claimList(claims)} where ${this.#isHeld}`.execute(trx)
     assertAllHeld(Number(numAffectedRows), claims)
   }
 
@@ -138,8 +158,8 @@ export class Claims {
     { isOverdue, lockWait }: { isOverdue: boolean; lockWait: LockWait },
   ): Promise<Claim[]> {
     const { heartbeatSeconds } = this.#operation
-    const overdue = isOverdue ? sql`and ${isHeartbeatOlderThan(sql`${heartbeatSeconds}::integer`)}` : sql``
-    return this.#findHeld(trx, claims, sql`${overdue} order by id ${rowLock[lockWait]}`)
+    const overdue = isOverdue ? sql`where ${isHeartbeatOlderThan(sql`${heartbeatSeconds}::integer`)}` : sql``
+    return this.#findHeld(trx, claims, sql`${overdue} order by claim.id ${rowLock[lockWait]}`)
   }
 
   /** Returns the claims that are still active in their attempt. Takes no locks and waits for no lock. */
@@ -150,9 +170,7 @@ export class Claims {
   /** Builds a statement that returns a row when the claim is no longer held, and no row while it is held. */
   notHeldProof(claim: Claim): RawBuilder<unknown> {
     return sql`
-      select where not exists (
-        select from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn([claim])}
-      )`
+      select where not exists (select from ${claimList([claim])} join ${queueJobPartition} on ${this.#isHeld})`
   }
 
   /**
@@ -168,9 +186,9 @@ export class Claims {
   ): Promise<void> {
     if (claims.length === 0) return
     const { numAffectedRows } = await sql`
-      update ${queueJob} set
+      update ${queueJobPartition} set
         state = 'retry', retry_limit = retry_limit + 1, start_after = now(), blocked = ${isQuarantined}
-      where name = ${this.#operation.name} and ${isHeldIn(claims)}`.execute(trx)
+      from ${claimList(claims)} where ${this.#isHeld}`.execute(trx)
     assertAllHeld(Number(numAffectedRows), claims)
   }
 
@@ -178,40 +196,11 @@ export class Claims {
   async #findHeld(trx: AnyTransaction, claims: readonly Claim[], clause: RawBuilder<unknown>): Promise<Claim[]> {
     if (claims.length === 0) return []
     const { rows } = await sql<{ id: string }>`
-      select id from ${queueJob} where name = ${this.#operation.name} and ${isHeldIn(claims)} ${clause}`.execute(trx)
+      select claim.id from ${claimList(claims)} join ${queueJobPartition} on ${this.#isHeld} ${clause}`.execute(trx)
     const held = new Set(rows.map(({ id }) => id))
     return claims.filter(({ queued }) => held.has(queued.id))
   }
-
-  /** Claims through pg-boss, because pg-boss counts the running jobs of each group. */
-  #claimOfGroups(limit: number): Promise<JobWithMetadata<QueueData>[]> {
-    return this.#oneAtATime((trx) =>
-      this.#boss.fetch<QueueData>(this.#operation.name, {
-        batchSize: limit,
-        includeMetadata: true,
-        groupConcurrency: this.#operation.groupConcurrency as number,
-        db: bossOn(trx),
-      }),
-    )
-  }
-
-  /**
-   * Runs one claim of the operation at a time. Otherwise, two claims could count the running jobs of a group at the
-   * same time, and both would take the last free place in the group.
-   */
-  #oneAtATime<Result>(work: (trx: AnyTransaction) => Promise<Result>): Promise<Result> {
-    return this.#database.kysely.transaction().execute(async (trx) => {
-      await sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${this.#operation.name}))`.execute(
-        trx,
-      )
-      return work(trx as unknown as AnyTransaction)
-    })
-  }
 }
-
-// Both times come from the clock of the database, because the clock of this machine may be wrong.
-const waitedSeconds = ({ startAfter, startedOn }: Pick<JobWithMetadata, 'startAfter' | 'startedOn'>) =>
-  startAfter && startedOn && (startedOn.getTime() - startAfter.getTime()) / 1000
 
 function assertAllHeld(affected: number, claims: readonly Claim[]): void {
   if (affected === claims.length) return

@@ -1,13 +1,15 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../db/database.ts'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import { claimOrder, isClaimable } from './claim.ts'
 import { queueJob, queueTable } from './schema.ts'
 
 /** Returns whether at least `maxJobs` jobs wait in the queue. Reads at most that many index entries. */
 export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs: number): Promise<boolean> {
-  const { rows } = await sql`
+  const statement = sql`
     select from ${queueJob} where name = ${queue} and state < 'active' and not blocked
-    offset ${maxJobs - 1} limit 1`.execute(kysely)
+    order by ${claimOrder} offset ${maxJobs - 1} limit 1`
+  const { rows } = await runWithGenericPlan(kysely, statement)
   return rows.length > 0
 }
 
@@ -31,7 +33,7 @@ export interface BacklogSize {
  * Reads the backlog of each operation. No index finds the oldest job, so only the next 1,000 jobs are searched for it.
  */
 export async function readBacklog({ kysely }: Database, operations: readonly string[]): Promise<BacklogSize[]> {
-  const { rows } = await sql<BacklogSize>`
+  const statement = sql<BacklogSize>`
     select
       queue.name as operation, queue.ready_count as ready,
       coalesce(greatest(extract(epoch from now() - oldest.start_after), 0), 0)::float8 as "oldestAgeSeconds"
@@ -43,6 +45,6 @@ export async function readBacklog({ kysely }: Database, operations: readonly str
         where job.name = queue.name and ${isClaimable} order by ${claimOrder} limit 1000
       ) as next
     ) as oldest on true
-    where queue.name = any(${operations})`.execute(kysely)
-  return rows
+    where queue.name = any(${operations})`
+  return (await runWithGenericPlan(kysely, statement)).rows
 }

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
+import { isRow } from '../db/row-lookup.ts'
 import type { AnyTransaction } from '../operation.ts'
-import { queueJob } from './schema.ts'
+import { queueJob, queueJobPartition } from './schema.ts'
 
 /**
  * How the queue row of a pending job disagrees with the job's status:
@@ -41,15 +42,25 @@ export const queuedPayload = sql`(queued.data -> 'payload')::text`
  * A subselect: pending jobs whose queue row was canceled or failed at the time `since` or later. Also includes queue
  * rows without an end time, which were changed by hand. Columns: id, ended_at.
  */
-export const endedInQueueSince = (since: RawBuilder<unknown>, isPending: RawBuilder<boolean>, limit: number) => sql`(
-  select job.id, row.completed_on as ended_at from ${queueJob} row
-  join accepted.job on job.id = row.id
-  where row.state in ('cancelled', 'failed') and (row.completed_on >= ${since} or row.completed_on is null)
-    and ${isPending}
-  order by row.completed_on nulls first limit ${limit}
-)`
+export const endedInQueueSince = (since: RawBuilder<unknown>, isPending: RawBuilder<boolean>, limit: number) => {
+  // The lateral join looks up each job separately. A plain join of the two tables might read the whole status table.
+  const endedWhen = (condition: RawBuilder<unknown>) => sql`(
+    select job.id, row.completed_on as ended_at from ${queueJob} row
+    cross join lateral (select id, status from accepted.job where job.id = row.id limit 1) job
+    where row.state in ('cancelled', 'failed') and ${condition} and ${isPending}
+    order by row.completed_on limit ${limit}
+  )`
+  return sql`(
+    select id, ended_at
+    from (${endedWhen(sql`row.completed_on is null`)} union all ${endedWhen(sql`row.completed_on >= ${since}`)}) as ended
+    order by ended_at nulls first limit ${limit}
+  )`
+}
 
-/** Returns the ids of the jobs whose queue row pg-boss has re-created under another id. */
+/**
+ * Returns the ids of the jobs whose queue row pg-boss has re-created under another id. No index finds such rows, so this
+ * reads all waiting and active rows of the queues. It runs only when rows are missing from the queue.
+ */
 export async function findRecreated(
   trx: AnyTransaction,
   jobs: readonly { id: string; operation: string }[],
@@ -66,7 +77,9 @@ export async function findRecreated(
 export async function unblock(trx: AnyTransaction, jobs: readonly { id: string; operation: string }[]): Promise<void> {
   if (jobs.length === 0) return
   await sql`
-    update ${queueJob} set blocked = false
+    update ${queueJobPartition} set blocked = false
     from unnest(${jobs.map(({ id }) => id)}::uuid[], ${jobs.map(({ operation }) => operation)}::text[]) as ours (id, name)
-    where job.id = ours.id and job.name = ours.name and job.pending_dependencies = 0`.execute(trx)
+    where ${isRow([sql`job.name`, sql`job.id`], [sql`ours.name`, sql`ours.id`])} and job.pending_dependencies = 0`.execute(
+    trx,
+  )
 }

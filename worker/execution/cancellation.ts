@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
+import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { BoundedMap } from '../../src/primitives/bounded-map.ts'
 
@@ -42,8 +43,9 @@ export function createCancellations({ kysely }: Database): Cancellations {
     request,
     async poll() {
       if (watched.size === 0) return
-      const { rows } = await sql<{ id: string }>`
-        select id from accepted.job where ${idIn([...watched.keys()])} and cancel_requested`.execute(kysely)
+      const statement = sql<{ id: string }>`
+        select id from accepted.job where ${idIn([...watched.keys()])} and cancel_requested`
+      const { rows } = await runWithGenericPlan(kysely, statement)
       request(rows.map(({ id }) => id))
     },
   }

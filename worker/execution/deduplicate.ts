@@ -1,5 +1,7 @@
-import { type QueryExecutorProvider, sql } from 'kysely'
+import { sql } from 'kysely'
 import { keyLock, type LockWait, rowLock } from '../../src/db/locks.ts'
+import { type QuerySource, runWithGenericPlan } from '../../src/db/plan-settings.ts'
+import { isRow } from '../../src/db/row-lookup.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { isPendingIn, type PendingJob, pendingColumns } from './pending-jobs.ts'
 
@@ -8,6 +10,13 @@ interface Keyed {
   principal: string
   idempotency_key: string | null
 }
+
+/** A join condition: the row `processed` holds the key of the row `mine`. */
+const isProcessed = ({ name }: Operation) =>
+  isRow(
+    [sql`processed.operation`, sql`processed.principal`, sql`processed.key`],
+    [sql`${name}::text`, sql`mine.principal`, sql`mine.key`],
+  )
 
 /** Jobs that are about to complete and that this transaction has locked. */
 export interface LockedJobs {
@@ -116,19 +125,22 @@ async function findDuplicates(
  * partition is dropped.
  */
 async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: readonly Keyed[]): Promise<void> {
-  await sql`
+  const statement = sql`
     delete from accepted.processed_key processed
     using unnest(
       ${jobs.map(({ principal }) => principal)}::text[],
       ${jobs.map(({ idempotency_key }) => idempotency_key)}::text[]
     ) as mine (principal, key)
-    where processed.operation = ${operation.name} and processed.principal = mine.principal and processed.key = mine.key
-      and not exists (select from accepted.job where job.id = processed.job_id and job.expires_at > now())`.execute(trx)
+    where ${isProcessed(operation)} and not exists (
+      -- With the offset, Postgres looks up each job. Otherwise it may read the whole status table.
+      select from accepted.job where job.id = processed.job_id and job.expires_at > now() offset 0
+    )`
+  await runWithGenericPlan(trx, statement)
 }
 
 /** Finds jobs whose key another job has already processed. Maps the id of each such job to the id of the other job. */
 export async function findProcessed(
-  db: QueryExecutorProvider,
+  db: QuerySource,
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {
@@ -143,26 +155,23 @@ const heldByOthers = (holders: ReadonlyMap<string, string>) =>
  * Ignores holders whose record has expired.
  */
 async function findProcessedHolders(
-  db: QueryExecutorProvider,
+  db: QuerySource,
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {
   const keyed = jobs.filter((job) => job.idempotency_key !== null)
   if (keyed.length === 0) return new Map()
-  const principals = keyed.map(({ principal }) => principal)
-  const keys = keyed.map(({ idempotency_key }) => idempotency_key)
-  const { rows } = await sql<{ id: string; job_id: string }>`
+  const statement = sql<{ id: string; job_id: string }>`
     select mine.id, processed.job_id
     from unnest(
-      ${principals}::text[],
-      ${keys}::text[],
+      ${keyed.map(({ principal }) => principal)}::text[],
+      ${keyed.map(({ idempotency_key }) => idempotency_key)}::text[],
       ${keyed.map(({ id }) => id)}::uuid[]
     ) as mine (principal, key, id)
-    join accepted.processed_key processed
-      on processed.operation = ${operation.name} and processed.principal = any(${principals}::text[])
-      and processed.key = any(${keys}::text[]) and processed.principal = mine.principal and processed.key = mine.key
+    join accepted.processed_key processed on ${isProcessed(operation)}
     cross join lateral (
       select from accepted.job holder where holder.id = processed.job_id and holder.expires_at > now() limit 1
-    ) as kept`.execute(db)
+    ) as kept`
+  const { rows } = await runWithGenericPlan(db, statement)
   return new Map(rows.map(({ id, job_id }) => [id, job_id]))
 }

@@ -52,6 +52,7 @@ export async function finishAttempts(
   const requeued = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { completions, enqueued } = await runSettle(worker, trx, fresh, pending)
+  if (failed.length > 0) await useGenericPlan(trx)
   const failures = await writeFailures(worker, trx, failed, pending)
   const claims = free.map(({ claim }) => claim)
   const completedClaims = completed.map(({ claim }) => claim)
@@ -98,7 +99,14 @@ async function lockJobs(
   lockWait: LockWait,
 ): Promise<LockedJobs> {
   const ids = attempts.map(({ claim }) => claim.jobId)
-  if (areThrown(attempts)) return { pending: await lockPending(trx, ids, lockWait), duplicates: new Map() }
+  if (areThrown(attempts)) {
+    const [, pending] = await pipeline(trx, (trx) => [
+      useGenericPlan(trx),
+      lockPending(trx, ids, lockWait),
+      useDefaultPlan(trx),
+    ])
+    return { pending, duplicates: new Map() }
+  }
   // This timeout also applies to the handler's statements, so that no statement continues long after the handler's
   // timeout.
   const timeoutSeconds = operation.timeoutSeconds + 1

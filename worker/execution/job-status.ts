@@ -40,6 +40,8 @@ export async function writeRunning(
       select from accepted.processed_key processed
       where processed.operation = job.operation and processed.principal = job.principal
         and processed.key = job.idempotency_key and processed.job_id <> job.id
+      -- With the offset, Postgres looks up each key. Otherwise it may read all keys of the operation.
+      offset 0
     ) as is_key_taken`.execute(trx)
   return byId(rows)
 }
@@ -95,7 +97,7 @@ export async function writeDuplicates(
 ): Promise<EndedJob[]> {
   if (duplicates.size === 0) return []
   const { rows } = await sql<{ id: string; result: unknown; resource: string | null }>`
-    select id, result, resource from accepted.job where id = any(${[...duplicates.values()]}::uuid[])`.execute(trx)
+    select id, result, resource from accepted.job where ${idIn([...duplicates.values()])}`.execute(trx)
   const originals = byId(rows)
   const completions = claims.flatMap(({ jobId, attempt }) => {
     const original = duplicates.get(jobId)

@@ -1,6 +1,7 @@
-import { type QueryExecutorProvider, type RawBuilder, sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import { currentTransactionId } from '../../src/db/commit-check.ts'
 import { type LockWait, rowLock } from '../../src/db/locks.ts'
+import { type QuerySource, runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
@@ -47,9 +48,10 @@ export async function lockPending(
 }
 
 /** Returns the ids of the jobs that have not ended. Takes no locks and waits for no lock. */
-export async function findPending(db: QueryExecutorProvider, ids: readonly string[]): Promise<Set<string>> {
+export async function findPending(db: QuerySource, ids: readonly string[]): Promise<Set<string>> {
   if (ids.length === 0) return new Set()
-  const { rows } = await sql<{ id: string }>`select id from accepted.job where ${isPendingIn(ids)}`.execute(db)
+  const statement = sql<{ id: string }>`select id from accepted.job where ${isPendingIn(ids)}`
+  const { rows } = await runWithGenericPlan(db, statement)
   return new Set(rows.map(({ id }) => id))
 }
 

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { useGenericPlan } from '../../src/db/plan-settings.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { writeQueued } from './job-status.ts'
@@ -43,6 +44,7 @@ async function releaseUnlocked(
 ): Promise<readonly Claim[]> {
   const { jobs, locked } = await worker.database.kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
+    await useGenericPlan(trx)
     const found = await lockClaims(worker, trx, claims, { lockWait: 'skip' })
     const others = claims.filter((claim) => !found.claims.includes(claim) && !found.lockedByOthers.includes(claim))
     const jobs = found.claims.map(({ jobId }) => jobId)

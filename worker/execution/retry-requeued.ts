@@ -1,5 +1,7 @@
 import { sql } from 'kysely'
+import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { enqueue } from '../../src/jobs/enqueue.ts'
+import { idIn } from '../../src/jobs/job.ts'
 import { newRetry, type RetryableJob, retryableColumns } from '../../src/jobs/retryable-job.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
@@ -20,9 +22,10 @@ export async function retryRequeued(
 ): Promise<string[]> {
   if (claims.length === 0) return []
   const ids = claims.map(({ jobId }) => jobId)
-  const { rows } = await sql<RetryableJob>`
+  const statement = sql<RetryableJob>`
     select ${retryableColumns} from accepted.job
-    where id = any(${ids}::uuid[]) and operation = ${worker.operation.name} and status = 'failed'`.execute(trx)
+    where ${idIn(ids)} and operation = ${worker.operation.name} and status = 'failed'`
+  const { rows } = await runWithGenericPlan(trx, statement)
   const failed = new Map(rows.map((row) => [row.id, row]))
   const retries = claims.flatMap(({ jobId, payload }) => {
     const job = failed.get(jobId)

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
+import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
 import { compareIntervalMs } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
@@ -30,7 +31,7 @@ export async function pollDueWork(
   operations: readonly string[],
   schedules: readonly string[],
 ): Promise<DueWork> {
-  const { rows } = await sql<DueWork>`
+  const statement = sql<DueWork>`
     select
       ${operationsWithDueJobs(operations)} as operations,
       exists (
@@ -45,6 +46,7 @@ export async function pollDueWork(
       exists (
         select from accepted.reconciliation
         where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
-      ) as "isReconcileDue"`.execute(kysely)
+      ) as "isReconcileDue"`
+  const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0] as DueWork
 }

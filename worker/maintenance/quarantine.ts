@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
+import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { settledWithin } from '../../src/primitives/timeout.ts'
 import { isQuarantinedJobDue } from '../../src/queue/orphans.ts'
@@ -90,7 +91,7 @@ async function reserveNext(
     make_interval(secs => ${maxDrainSeconds}))`
   // Picks one of the operations at random, and then its oldest job. So the many jobs of one operation do not delay the
   // few jobs of another operation.
-  const { rows } = await sql<QuarantinedJob>`
+  const statement = sql<QuarantinedJob>`
     with reserved as materialized (
       select
         count(*) as processes,
@@ -115,10 +116,8 @@ async function reserveNext(
       order by random() limit 1
     )
     returning
-      operation, queue_id, job_id, extract(epoch from ${drainTimeout})::float8 as drain_timeout_seconds`.execute(
-    database.kysely,
-  )
-  return rows[0]
+      operation, queue_id, job_id, extract(epoch from ${drainTimeout})::float8 as drain_timeout_seconds`
+  return (await runWithGenericPlan(database.kysely, statement)).rows[0]
 }
 
 /** @param seconds with 0, any process can reserve the job */
@@ -167,7 +166,9 @@ async function runAlone(
  * turn.
  */
 export async function pruneQuarantine({ kysely }: Database): Promise<void> {
-  await sql`
+  // With the offset, Postgres looks up each job. Otherwise it may read the whole status table.
+  const statement = sql`
     delete from accepted.quarantine
-    where not exists (select from accepted.job where id = job_id and status in ${pendingStatusesSql})`.execute(kysely)
+    where not exists (select from accepted.job where id = job_id and status in ${pendingStatusesSql} offset 0)`
+  await runWithGenericPlan(kysely, statement)
 }

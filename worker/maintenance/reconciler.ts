@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
+import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
@@ -97,7 +98,7 @@ export function createReconciler({ database, boss, notifier, log }: ReconcilerOp
  */
 async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
   const since = sql`greatest(turn.ended_before, now() - ${maxSearchedAge})`
-  const { rows } = await sql<{ found: string[] }>`
+  const statement = sql<{ found: string[] }>`
     with turn as materialized (
       select ended_up_to, position, ended_before from accepted.reconciliation
       where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000}) ${rowLock.skip}
@@ -148,7 +149,8 @@ async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
       returning only_row
     )
     select wrong.ids || array(select id from ended where id <> all(wrong.ids)) as found
-    from wrong, moved`.execute(kysely)
+    from wrong, moved`
+  const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0]?.found ?? []
 }
 
@@ -161,11 +163,12 @@ interface WrongJob {
 }
 
 async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
+  await useGenericPlan(trx)
   // Skips locked jobs. The transaction that has locked a job is about to change that job.
   const { rows } = await sql<WrongJob>`
     select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload
     from accepted.job ${joinQueueRow}
-    where job.id = any(${ids}::uuid[]) and ${isPending} and ${discrepancy} is not null
+    where ${idIn(ids)} and ${isPending} and ${discrepancy} is not null
     order by job.id for update of job skip locked`.execute(trx)
   const missing = rows.filter(({ discrepancy }) => discrepancy === 'missing')
   const recreated = await findRecreated(trx, missing)

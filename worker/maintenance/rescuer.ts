@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
+import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
@@ -84,7 +85,7 @@ interface OrphanRow extends ClaimedRow {
  */
 async function findOrphans({ kysely }: Database, workers: readonly OperationWorker[]): Promise<OrphanRow[]> {
   const names = workers.map(({ operation }) => operation.name)
-  const { rows } = await sql<OrphanRow>`
+  const statement = sql<OrphanRow>`
     with turn as materialized (
       update accepted.rescue set checked_at = now()
       where operation in (
@@ -100,13 +101,12 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
       ${workers.map(({ operation }) => operation.heartbeatSeconds)}::integer[]
     ) as heartbeat (operation, seconds)
     join turn using (operation)
-    cross join lateral ${orphanedJobs(sql`heartbeat.operation`, sql`heartbeat.seconds`, maxBatchSize)} as orphan`.execute(
-    kysely,
-  )
-  return rows
+    cross join lateral ${orphanedJobs(sql`heartbeat.operation`, sql`heartbeat.seconds`, maxBatchSize)} as orphan`
+  return (await runWithGenericPlan(kysely, statement)).rows
 }
 
 async function rescue(worker: OperationWorker, trx: AnyTransaction, found: readonly Claim[]): Promise<CommitResult> {
+  await useGenericPlan(trx)
   const { claims, pending } = await lockClaims(worker, trx, found, { isOverdue: true, lockWait: 'skip' })
   const isCanceled = ({ jobId }: Claim) => pending.get(jobId)?.cancel_requested === true
   const ended = claims.filter(({ jobId }) => !pending.has(jobId))

@@ -3,10 +3,13 @@ import { sql, type Transaction } from 'kysely'
 import { assertBacklog } from '../../accept/backlog.ts'
 import { retryJob } from '../../accept/retry-job.ts'
 import { setLockTimeout, withLockTimeoutError } from '../../db/locks.ts'
+import { pipeline } from '../../db/pipeline.ts'
+import { useGenericPlan } from '../../db/plan-settings.ts'
 import type { Tables } from '../../db/tables.ts'
 import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
 import { cancelJob } from '../../jobs/cancel.ts'
+import type { AnyTransaction } from '../../operation.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
@@ -158,7 +161,10 @@ function runJobTransaction<Result>(
   const timeoutError = (cause?: unknown) => new ProblemError('job-locked', undefined, { retryAfterSeconds: 1, cause })
   return mutex.runExclusive(`job ${id}`, { timeoutMs: lockTimeoutMs, timeoutError }, () =>
     transact(database, async (trx) => {
-      await sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx)
+      await pipeline(trx as unknown as AnyTransaction, (trx) => [
+        sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx),
+        useGenericPlan(trx),
+      ])
       return withLockTimeoutError(() => work(trx), timeoutError)
     }),
   )

@@ -1,0 +1,330 @@
+// Runs every frequent statement with plans that were made for empty tables, and counts what it reads of full tables.
+import { defineOperation } from 'accepted'
+import { sql } from 'kysely'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
+import { createCommitter } from '../src/accept/committer.ts'
+import { retryJob } from '../src/accept/retry-job.ts'
+import { type Database, openDatabase } from '../src/db/database.ts'
+import { commitStatement, pipeline } from '../src/db/pipeline.ts'
+import { useGenericPlan } from '../src/db/plan-settings.ts'
+import { cancelJob } from '../src/jobs/cancel.ts'
+import { readChangePosition, readChanges, readChangesSince } from '../src/jobs/changes.ts'
+import { listJobs } from '../src/jobs/list.ts'
+import { findJob, findJobs, readJob } from '../src/jobs/read.ts'
+import { redrive } from '../src/jobs/redrive.ts'
+import type { AnyTransaction, Operation } from '../src/operation.ts'
+import { createKeyedMutex } from '../src/primitives/keyed-mutex.ts'
+import { prepareQueues, startBoss } from '../src/queue/boss.ts'
+import type { Claim } from '../src/queue/claim.ts'
+import { isBacklogFull, readBacklog } from '../src/queue/due-jobs.ts'
+import { sendHeartbeats } from '../src/queue/heartbeat.ts'
+import { JobFailed } from '../worker/errors.ts'
+import { createCancellations } from '../worker/execution/cancellation.ts'
+import { finishAttempts } from '../worker/execution/finish.ts'
+import { writeRunning } from '../worker/execution/job-status.ts'
+import { findPending, lockPending } from '../worker/execution/pending-jobs.ts'
+import { releaseClaims } from '../worker/execution/release.ts'
+import { pollDueWork } from '../worker/maintenance/poll.ts'
+import { pruneQuarantine } from '../worker/maintenance/quarantine.ts'
+import { createReconciler } from '../worker/maintenance/reconciler.ts'
+import { registerRescues, rescueOrphaned } from '../worker/maintenance/rescuer.ts'
+import { hasDebianPostgres, startDebianPostgres } from './support/debian-postgres.ts'
+import { type Jobs, openJobs } from './support/jobs.ts'
+import { createOperationWorker } from './support/operation-worker.ts'
+
+const note = defineOperation({
+  ...{ name: 'note.create', input: Type.Object({ word: Type.String() }) },
+  // A failed attempt is not claimed again during the test.
+  retry: { limit: 3, delaySeconds: 3_600, maxDelaySeconds: 36_000 },
+})
+const grouped = defineOperation({
+  ...{ name: 'note.group', input: Type.Object({ word: Type.String() }) },
+  ...{ group: () => 'one', groupConcurrency: 5 },
+})
+const operations = [note, grouped]
+
+const loadedRows = 100_000
+/** Maximum number of rows, of index entries and of pages that one action may read. The page of a list reads 100 rows. */
+const maxRead = 1_500
+
+type Action = () => Promise<unknown>
+
+/** One connection runs all actions, so that a plan that was made for empty tables stays in use. */
+async function setUp(t: Test, url?: string) {
+  const jobs = await openJobs(t, operations, url)
+  // Makes Postgres keep the first plan of each prepared statement.
+  await jobs.query(`
+    do $$ begin execute format('alter database %I set plan_cache_mode = force_generic_plan', current_database()); end $$`)
+  const database = openDatabase({ ...jobs.database.options, poolSize: 1 })
+  t.teardown(() => database.close())
+  // Prepares no statements, so that its own plans are made for full tables.
+  const client = new pg.Client({ connectionString: jobs.database.options.url })
+  await client.connect()
+  t.teardown(() => client.end())
+  const query: Jobs['query'] = async (text, values) => (await client.query(text, values)).rows
+  const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
+  t.teardown(() => boss.stop({ graceful: false }))
+  await prepareQueues(boss, operations)
+  const workers = operations.map((operation) => createOperationWorker(t, { database, boss }, operation))
+  await registerRescues(
+    database,
+    operations.map(({ name }) => name),
+  )
+  return { query, database, actions: createActions(t, { jobs, query, database, boss, workers }), add: jobs.add }
+}
+
+type Context = Pick<Jobs, 'database' | 'boss' | 'query'> & {
+  jobs: Jobs
+  workers: ReturnType<typeof createOperationWorker>[]
+}
+
+function createActions(t: Test, { jobs, query, database, boss, workers }: Context): Record<string, Action> {
+  const { kysely } = database
+  const [worker, groupWorker] = workers as [(typeof workers)[0], (typeof workers)[0]]
+  const committer = createCommitter({ database, boss, mutex: createKeyedMutex() })
+  const byName = new Map<string, Operation>(operations.map((operation) => [operation.name, operation]))
+  const transaction = <Result>(work: (trx: AnyTransaction) => Promise<Result>) =>
+    kysely.transaction().execute((trx) => work(trx as unknown as AnyTransaction))
+  const withPlan = <Result>(work: (trx: AnyTransaction) => Promise<Result>) =>
+    transaction(async (trx) => {
+      await useGenericPlan(trx)
+      return work(trx)
+    })
+  const submit = async (key: string | undefined) => {
+    const idempotency = key === undefined ? undefined : { key, fingerprint: Buffer.alloc(32) }
+    const entry = { id: uuid7(), operation: note, input: { word: 'x' }, params: {}, principal: 'ann', idempotency }
+    const outcome = await committer.submit(entry)
+    t.match(outcome, { kind: /accepted|replayed/ })
+    return entry.id
+  }
+  const claim = async (isDuplicate = false): Promise<Claim> => {
+    const idempotencyKey = isDuplicate ? 'processed' : uuid7()
+    const id = await jobs.add(note, { word: 'x' }, { idempotencyKey, priority: 9 })
+    const [claimed] = await worker.claims.claim(1)
+    t.equal(claimed?.jobId, id)
+    return claimed as Claim
+  }
+  const begin = async (claimed: Claim) => {
+    const [, , running] = await kysely
+      .transaction()
+      .execute((trx) =>
+        pipeline(trx as unknown as AnyTransaction, (trx) => [
+          useGenericPlan(trx),
+          lockPending(trx, [claimed.jobId]),
+          writeRunning(trx, note, [claimed]),
+          commitStatement(trx),
+        ]),
+      )
+    t.equal(running.size, 1)
+    return claimed
+  }
+  const finish = async (claimed: Claim, error?: unknown) => {
+    const attempt = error === undefined ? { claim: claimed } : { claim: claimed, error }
+    const result = await transaction((trx) => finishAttempts(worker, trx, [attempt], 'skip'))
+    t.same(result.jobs, [claimed.jobId])
+    return claimed.jobId
+  }
+  const silence = (claimed: Claim) =>
+    query(
+      `update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where name = 'note.create' and id = $1`,
+      [claimed.queued.id],
+    )
+  const cancellations = createCancellations(database)
+  const reconcile = createReconciler({ ...worker, log: worker.log })
+  return {
+    'accept a request': () => submit(uuid7()),
+    'accept a request without a key': () => submit(undefined),
+    'replay a request': async () => submit(`replayed`),
+    'read a job': async () => t.match(await findJob(kysely, await submit(undefined), 'ann'), { job: {} }),
+    'read jobs': async () => {
+      const ids = [await submit(undefined), await submit(undefined)]
+      t.equal((await findJobs(kysely, ids, 'ann')).size, 2)
+    },
+    'read a job for a webhook': async () => t.ok(await readJob(kysely, await submit(undefined))),
+    'list jobs': async () => t.ok((await listJobs(kysely, { principal: 'ann', limit: 20 })).jobs.length > 0),
+    'list jobs of a principal with few': async () => listJobs(kysely, { principal: 'bob', limit: 20 }),
+    'find changes of watched jobs and principals': async () => {
+      const since = await readChangePosition(kysely)
+      const id = await submit(undefined)
+      const old = '01000000-0000-7000-8000-000000000000'
+      const watched = new Map([
+        [id, 0],
+        [old, 0],
+      ])
+      const found = await readChanges(kysely, { watched, notified: [id], principals: ['ann'], since })
+      t.ok(found.jobs.some((job) => job.id === id))
+    },
+    'find missed changes': async () => {
+      const position = await readChangePosition(kysely)
+      await submit(undefined)
+      const found = await readChangesSince(kysely, { principal: 'ann', since: position, limit: 10 })
+      t.equal(found?.jobs.length, 1)
+    },
+    'cancel a job': async () => {
+      const id = await submit(undefined)
+      t.match(await withPlan((trx) => cancelJob(boss, trx, { id, principal: 'ann' })), { kind: 'canceled' })
+    },
+    'retry a job': async () => {
+      const id = await submit(undefined)
+      await withPlan((trx) => cancelJob(boss, trx, { id, principal: 'ann' }))
+      const request = { id: uuid7(), jobId: id, principal: 'ann' }
+      t.match(await withPlan((trx) => retryJob(boss, trx, byName, request)), { kind: 'accepted' })
+    },
+    'redrive a job': async () => {
+      const after = uuid7()
+      const id = await finish(await claim(), new JobFailed('broken', 'Broken'))
+      const options = { after, batchSize: 10, maxRedriven: 10 }
+      t.match(await transaction((trx) => redrive(boss, trx, byName, options)), { redriven: [{ id }] })
+    },
+    'claim a job and release it': async () => {
+      await releaseClaims(worker, [await claim()], 3_600)
+    },
+    'claim a job of a group': async () => {
+      const id = await jobs.add(grouped, { word: 'x' })
+      const [claimed] = await groupWorker.claims.claim(1)
+      t.equal(claimed?.jobId, id)
+      await transaction((trx) => finishAttempts(groupWorker, trx, [{ claim: claimed as Claim }], 'skip'))
+    },
+    'begin and complete a job': async () => finish(await begin(await claim())),
+    'complete a job without begin': async () => finish(await claim()),
+    'complete a duplicate': async () => finish(await claim(true)),
+    'retry a failed attempt': async () => {
+      await finish(await begin(await claim()), new Error('broken'))
+    },
+    'fail a job': async () => finish(await begin(await claim()), new JobFailed('broken', 'Broken')),
+    'send heartbeats': async () => {
+      const claimed = await claim()
+      await sendHeartbeats(database, [{ name: note.name, claims: [claimed] }])
+      t.equal((await withPlan((trx) => worker.claims.findHeld(trx, [claimed]))).length, 1)
+      const { rows } = await withPlan((trx) => worker.claims.notHeldProof(claimed).execute(trx))
+      t.equal(rows.length, 0)
+      t.equal((await findPending(kysely, [claimed.jobId])).size, 1)
+      await finish(claimed)
+    },
+    'rescue a job and run it in quarantine': async () => {
+      const claimed = await claim()
+      await silence(claimed)
+      await sql`update accepted.rescue set checked_at = '-infinity'`.execute(kysely)
+      await rescueOrphaned(database, workers)
+      const quarantined = await worker.claims.claimQuarantined(claimed.queued.id)
+      t.equal(quarantined?.jobId, claimed.jobId)
+      await pruneQuarantine(database)
+      await finish(quarantined as Claim)
+    },
+    'poll for work': () => pollDueWork(database, [...byName.keys()], []),
+    'poll for cancellations': async () => {
+      const stop = cancellations.watch(await submit(undefined), () => {})
+      await cancellations.poll()
+      stop()
+    },
+    'read the backlog': async () => {
+      t.equal((await readBacklog(database, [...byName.keys()])).length, 2)
+      await isBacklogFull(database, note.name, 100)
+    },
+    'correct a job that was failed in the queue': async () => {
+      const id = await submit(undefined)
+      await query(
+        `update accepted_queue.job set state = 'failed', completed_on = now() where name = 'note.create' and id = $1`,
+        [id],
+      )
+      // Compares the newest jobs only.
+      await sql`
+        update accepted.reconciliation set
+          compared_at = '-infinity', position = ${id}::uuid, ended_before = now() - interval '1 minute'`.execute(kysely)
+      await reconcile()
+      t.match(await query('select status from accepted.job where id = $1', [id]), [{ status: 'failed' }])
+    },
+  }
+}
+
+/**
+ * Adds rows of all kinds: ended and deferred jobs of many days and principals, and their keys. Creates no temporary
+ * table, because its schema would be new, and Postgres then discards all plans of all connections.
+ */
+async function load(query: Jobs['query']): Promise<void> {
+  // The ids of the last hours are in the partition of the day, and a tenth of the ids in the default partition.
+  const loaded = `(
+    select
+      case when n % 10 = 0 then '00' || substr(md5(n::text), 3)
+        else substr(accepted.uuid_floor(now() - n * interval '200 ms')::text, 1, 13) || substr(md5(n::text), 13)
+      end::uuid as id,
+      n, n % 3 <> 0 as has_ended
+    from generate_series(1, ${loadedRows}) n
+  ) as loaded`
+  await query(`
+    insert into accepted.job (id, operation, status, principal, max_attempts, error, payload, ended_at, expires_at,
+      retry_of, created_at, updated_at)
+    select id, 'note.create', case when has_ended then 'failed' else 'queued' end::accepted.job_status,
+      case when n % 4 = 0 then 'ann' else 'p' || n % 100 end, 3,
+      case when has_ended then '{"code": "broken"}'::jsonb end, '{}', case when has_ended then now() - interval '1 h' end,
+      now() + interval '1 day', case when n % 5 = 0 then gen_random_uuid() end,
+      now() - interval '1 h', now() - interval '1 h'
+    from ${loaded}`)
+  await query(`
+    insert into accepted_queue.job (id, name, data, state, start_after, completed_on, retry_limit)
+    select id, 'note.create', jsonb_build_object('job', id, 'payload', '{}'::jsonb),
+      case when has_ended then 'failed' else 'created' end::accepted_queue.job_state,
+      now() + interval '1 day', case when has_ended then now() - interval '1 h' end, 0
+    from ${loaded}`)
+  await query(`
+    insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
+    select 'ann', n::text, sha256(n::text::bytea), id from ${loaded}`)
+  await query(`
+    insert into accepted.processed_key (operation, principal, key, job_id)
+    select 'note.create', 'ann', n::text, id from ${loaded}`)
+}
+
+const processedBy = uuid7()
+
+const filledTables = `accepted.job, accepted.idempotency_key, accepted.processed_key, accepted.attempt, accepted.change,
+  accepted.quarantine, accepted_queue.job_common`
+
+const tables = `
+  select oid::regclass as name from pg_class
+  where relkind = 'r' and relnamespace in ('accepted'::regnamespace, 'accepted_queue'::regnamespace)`
+
+/** Counts what was read so far of all tables: rows, index entries and pages. */
+async function countReads({ pool }: Database): Promise<number> {
+  await pool.query('select pg_stat_force_next_flush()')
+  const { rows } = await pool.query(`
+    select (
+      (select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_user_tables) +
+      (select sum(idx_tup_read) from pg_stat_user_indexes) +
+      (select sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit + idx_blks_read, 0)) from pg_statio_user_tables)
+    )::integer as reads`)
+  return rows[0].reads
+}
+
+function testPlans(server: string, getUrl: (t: Test) => Promise<string | undefined>): void {
+  t.test(`on ${server}, no statement reads a whole table, even with plans made for empty tables`, async (t) => {
+    const { query, database, actions, add } = await setUp(t, await getUrl(t))
+    for (const { name } of await query(tables)) await query(`alter table ${name} set (autovacuum_enabled = off)`)
+    const runAll = async () => {
+      await add(note, { word: 'x' }, { runAt: new Date(Date.now() + 86_400_000), id: processedBy })
+      await query("insert into accepted.processed_key values ('note.create', 'ann', 'processed', $1)", [processedBy])
+      for (const action of Object.values(actions)) await action()
+    }
+    // A statement is prepared at its second use.
+    for (let count = 0; count < 3; count++) {
+      await query(`truncate ${filledTables}`)
+      // Truncating discards all plans. Postgres makes new ones at the next use, with the statistics of empty tables.
+      for (const { name } of await query(tables)) await query(`analyze ${name}`)
+      await runAll()
+    }
+    await load(query)
+    await query('select pg_stat_force_next_flush()')
+    for (const [name, action] of Object.entries(actions)) {
+      const before = await countReads(database)
+      await action()
+      const reads = (await countReads(database)) - before
+      t.ok(reads <= maxRead, `to ${name}, ${reads} rows, index entries and pages were read`)
+    }
+  })
+}
+
+testPlans('this server', async () => undefined)
+
+if (hasDebianPostgres(15)) testPlans('Postgres 15', (t) => startDebianPostgres(t, 15))
