@@ -1,13 +1,14 @@
 import { defineOperation } from 'accepted'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
 import { openDatabase } from '../../src/db/database.ts'
 import { findJob, findJobs } from '../../src/jobs/read.ts'
 import { openJobs } from '../support/jobs.ts'
 
 const note = defineOperation({ name: 'note', input: Type.Object({}), result: Type.Unknown() })
 
-/** Adds a job of ann with a large result, and opens a connection of its own to read it. */
+/** Adds a job of ann with a large result, and returns functions that read it through a connection of their own. */
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [note])
   const id = await jobs.add(note, {})
@@ -20,8 +21,43 @@ async function setUp(t: Test) {
   )
   const reader = openDatabase({ ...jobs.database.options, poolSize: 1 })
   t.teardown(() => reader.close())
-  return { id, reader }
+  await findJob(reader.kysely, uuid7(), 'ann')
+
+  /** Counts the blocks of the TOAST table that the work reads. */
+  const toastBlocks = async (work: () => Promise<unknown>): Promise<number> => {
+    const read = async () => {
+      await reader.pool.query('select pg_stat_force_next_flush()')
+      const [row] = await jobs.query(
+        `select sum(toast_blks_read + toast_blks_hit)::int as blocks
+        from pg_statio_all_tables join pg_partition_tree('accepted.job') on pg_partition_tree.relid = pg_statio_all_tables.relid`,
+      )
+      return row.blocks as number
+    }
+    const before = await read()
+    await work()
+    return (await read()) - before
+  }
+  return { id, reader, toastBlocks }
 }
+
+t.test("reading another principal's job reads nothing of its result, as for an id that never existed", async (t) => {
+  const { id, reader, toastBlocks } = await setUp(t)
+  t.ok((await toastBlocks(() => findJob(reader.kysely, id, 'ann'))) > 50, 'the owner reads the result')
+  t.equal(await toastBlocks(() => findJob(reader.kysely, id, 'bob')), 0)
+  t.equal(await findJob(reader.kysely, id, 'bob'), 'unknown')
+  t.equal(await toastBlocks(() => findJobs(reader.kysely, [id], 'bob')), 0)
+  t.same(await findJobs(reader.kysely, [id], 'bob'), new Map([[id, 'unknown']]))
+  t.equal(await findJob(reader.kysely, uuid7(), 'bob'), 'unknown')
+})
+
+t.test("an old id gets the same answer whether it never existed or is another principal's", async (t) => {
+  const jobs = await openJobs(t, [note])
+  const old = () => uuid7({ msecs: 1_000_000 + Math.floor(Math.random() * 1_000_000) })
+  const id = await jobs.add(note, {}, { id: old() })
+  const { kysely } = jobs.database
+  t.match(await findJob(kysely, id, 'ann'), { job: { id } })
+  t.equal(await findJob(kysely, id, 'bob'), await findJob(kysely, old(), 'bob'))
+})
 
 t.test('a large result is left out when several jobs are read, but not when one job is read', async (t) => {
   const { id, reader } = await setUp(t)
