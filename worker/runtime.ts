@@ -7,6 +7,7 @@ import type { Operation } from '../src/operation.ts'
 import { settledWithin } from '../src/primitives/timeout.ts'
 import type { PgBoss } from '../src/queue/boss.ts'
 import { Claims } from '../src/queue/claims.ts'
+import { type ActivityLog, createActivityLog } from './activity.ts'
 import { createCancellations } from './execution/cancellation.ts'
 import { ClaimLoop } from './execution/claim-loop.ts'
 import type { OperationWorker } from './execution/operation-worker.ts'
@@ -48,6 +49,7 @@ export class WorkerRuntime {
   readonly #notifier: Notifier
   readonly #progress: ProgressWriter
   readonly #metrics: Metrics
+  readonly #activity: ActivityLog
   readonly #workers: { worker: OperationWorker; loop: ClaimLoop }[]
   readonly #listener: Listener
   readonly #maintenance: MaintenanceTasks
@@ -62,11 +64,19 @@ export class WorkerRuntime {
     const cancellations = createCancellations(database)
     const runTimes = createRunTimes(database)
     const names = parts.operations.map(({ name }) => name)
-    this.#metrics = createMetrics(database, {
+    this.#activity = createActivityLog(log)
+    const metrics = createMetrics(database, {
       operations: names,
       running: (name) => this.#workers.find(({ worker }) => worker.operation.name === name)?.loop.active().length ?? 0,
       isListening: () => this.#listener.isListening(),
     })
+    this.#metrics = {
+      ...metrics,
+      countOutcomes: (operation, counts) => {
+        metrics.countOutcomes(operation, counts)
+        this.#activity.count(operation, counts)
+      },
+    }
     const context = { progress: this.#progress, cancellations, runTimes, stopping: this.#stopping.signal }
     this.#workers = parts.operations.map((operation) => {
       const worker = this.#operationWorker(operation)
@@ -121,12 +131,16 @@ export class WorkerRuntime {
 
   async #stop(): Promise<void> {
     const { graceSeconds, log } = this.#parts
+    const running = this.#workers.reduce((sum, { loop }) => sum + loop.active().length, 0)
+    log.info({ running, graceSeconds }, 'Worker claims no more jobs; it stops when its running jobs have ended')
     this.#draining.abort()
     // Quarantine stops separately, because a quarantined job that has just been claimed belongs to no loop yet.
     const drained = Promise.all([this.#maintenance.stopQuarantine(), ...this.#workers.map(({ loop }) => loop.drain())])
     if (!(await settledWithin(drained, graceSeconds * 1000))) await this.#interrupt()
-    if (await settledWithin(this.#close(), closeTimeoutMs)) return
-    log.warn(`Worker did not close within ${closeTimeoutMs / 1000} s; some connections may stay open`)
+    const isClosed = await settledWithin(this.#close(), closeTimeoutMs)
+    this.#activity.close()
+    if (isClosed) log.info('Worker has stopped')
+    else log.warn(`Worker did not close within ${closeTimeoutMs / 1000} s; some connections may stay open`)
   }
 
   /** Aborts the jobs that are still running, and releases them. */

@@ -11,6 +11,7 @@ import type { Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import { parseNetworks } from '../src/primitives/networks.ts'
 import { prepareQueues, startBoss } from '../src/queue/boss.ts'
+import { defaultBatchSize, defaultConcurrency } from './execution/claim-loop.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Monitored } from './health.ts'
 import { isolateHandlers } from './isolation/child-pool.ts'
@@ -73,6 +74,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const allOperations = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
   const operations = chooseOperations(allOperations, options.operations)
   const webhookAllow = parseNetworks(options.webhookAllow ?? [])
+  log.info({ operations: [...operations.keys()] }, 'Worker is starting')
   const { database, controlDatabase } = openDatabases(options.database, onIdleError)
   const closing: (() => unknown)[] = [() => database.close(), () => controlDatabase.close()]
   const close = () => closeAll(closing.toReversed())
@@ -98,14 +100,25 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const deliver = createDeliveryHandler({ db: database.kysely, site, allow: webhookAllow })
     const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     const graceSeconds = options.graceSeconds ?? 15
-    return new WorkerRuntime({
+    const runtime = new WorkerRuntime({
       ...{ operations: [...operations.values()], handlers: allHandlers, scheduling, isolation },
       ...{ database, controlDatabase, boss, log, close, graceSeconds },
     })
+    log.info({ operations: describeCapacity(operations.keys(), allHandlers) }, 'Worker is ready')
+    return runtime
   } catch (error) {
     await close().catch((err) => log.error({ err }, 'Worker could not start, and closing its resources failed'))
     throw error
   }
+}
+
+/** Describes how many jobs of each operation this process runs at the same time, or settles in one transaction. */
+function describeCapacity(names: Iterable<string>, handlers: ReadonlyMap<string, Handler>) {
+  const capacityOf = (handler: Handler | undefined) =>
+    handler?.perform === undefined
+      ? { batchSize: handler?.batchSize ?? defaultBatchSize }
+      : { concurrency: handler.concurrency ?? defaultConcurrency }
+  return Object.fromEntries(Array.from(names, (name) => [name, capacityOf(handlers.get(name))]))
 }
 
 function chooseOperations(

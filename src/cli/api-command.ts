@@ -17,7 +17,9 @@ export async function apiCommand(options: { config?: string; withWorker?: boolea
     await app.listen({ host: settings.HOST, port: settings.PORT })
     if (options.withWorker) worker = await startWorker(config, settings)
     await shutdown
+    app.log.info('API stops when its open requests are answered')
   } finally {
     await Promise.all([app.close(), worker?.stop()])
   }
+  app.log.info('API has stopped')
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
+import { formatLogLine } from '../primitives/log-format.ts'
 
 /** A process that `accepted dev` runs. */
 export interface DevProcess {
@@ -55,6 +56,12 @@ function printOutput(name: string, { stdout, stderr }: ChildProcess): void {
     [stdout, process.stdout],
     [stderr, process.stderr],
   ] as const) {
-    if (from) createInterface(from).on('line', (line) => to.write(`${name.padEnd(7)} │ ${line}\n`))
+    if (!from) continue
+    const print = (line: string) => to.write(`${name.padEnd(7)} │ ${line}\n`)
+    createInterface(from).on('line', (line) => {
+      // The process has no terminal, so its log is JSON.
+      const lines = to.isTTY ? formatLogLine(line).trimEnd().split('\n') : [line]
+      lines.forEach(print)
+    })
   }
 }

@@ -49,6 +49,7 @@ export async function startWorker(
   const watchdog = startWatchdog(2 * Math.min(...heartbeats) * 1000)
   let running: Worker | undefined
   const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running)
+  log.info(`Health and metrics are at ${localUrl(settings, health.port)}`)
   const stop = async () => {
     try {
       await running?.stop()

@@ -74,3 +74,31 @@ t.test('when an onShutdown callback throws, stop closes everything else and then
       where datname = current_database() and application_name in ('closing', 'closing control')`)
   await until(async () => (await open()).length === 0)
 })
+
+t.test('a healthy worker logs when it starts, is ready, has run jobs, drains and has stopped', async (t) => {
+  const jobs = await openJobs(t, [say])
+  const lines: { level: number; msg: string }[] = []
+  const log = pino({ level: 'info' }, { write: (line) => void lines.push(JSON.parse(line)) })
+  const worker = await jobs.work(handlersFor(say, { perform: async () => {}, concurrency: 3 }), { log })
+  const ids = [await jobs.add(say, { word: 'a' }), await jobs.add(say, { word: 'b' })]
+  for (const id of ids) await jobs.ended(id)
+  await worker.stop()
+  const operations = { 'word.say': { concurrency: 3 }, 'webhook.deliver': { concurrency: 50 } }
+  t.match(lines, [
+    { level: 30, msg: 'Worker is starting', operations: ['word.say', 'webhook.deliver'] },
+    { level: 30, msg: 'Worker is ready', operations },
+    { level: 30, msg: /^Worker claims no more jobs/, running: 0, graceSeconds: 1 },
+    { level: 30, msg: /^Attempts ended/, succeeded: 2, byOperation: { 'word.say': { succeeded: 2 } } },
+    { level: 30, msg: 'Worker has stopped' },
+  ])
+})
+
+t.test('a worker that runs no job logs no activity', async (t) => {
+  const jobs = await openJobs(t, [say])
+  const lines: string[] = []
+  const log = pino({ level: 'info' }, { write: (line) => void lines.push(JSON.parse(line).msg) })
+  const worker = await jobs.work(handlersFor(say, { perform: async () => {} }), { log })
+  await worker.stop()
+  t.equal(lines.length, 4)
+  t.notOk(lines.some((line) => line.startsWith('Attempts')))
+})

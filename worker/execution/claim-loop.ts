@@ -6,8 +6,8 @@ import { type RunContext, runBatch, runEach } from './executor.ts'
 import type { OperationWorker } from './operation-worker.ts'
 import { releaseClaims } from './release.ts'
 
-const defaultBatchSize = 100
-const defaultConcurrency = 10
+export const defaultBatchSize = 100
+export const defaultConcurrency = 10
 /** While one batch settles, the next batch is claimed. */
 const maxConcurrentBatches = 2
 

@@ -32,7 +32,8 @@ export interface CommitResult {
 }
 
 /** Counts what a committed transaction has changed, and notifies workers and watchers. */
-export function announce({ operation, metrics, notifier }: OperationWorker, result: CommitResult): void {
+export function announce({ operation, metrics, notifier, log }: OperationWorker, result: CommitResult): void {
+  log.debug({ jobs: result.jobs, ...result.outcomes }, 'Attempts ended')
   metrics.countOutcomes(operation.name, result.outcomes)
   notifier.notify('work', result.enqueued)
   notifier.notify('status', result.jobs)

@@ -1,0 +1,59 @@
+import { stripVTControlCharacters, styleText } from 'node:util'
+import type { SerializedError } from './redact.ts'
+
+type Style = Parameters<typeof styleText>[0]
+
+/** The levels of pino, by number. */
+const levels: Readonly<Record<number, readonly [name: string, style: Style]>> = {
+  10: ['TRACE', 'gray'],
+  20: ['DEBUG', 'gray'],
+  30: ['INFO', 'green'],
+  40: ['WARN', 'yellow'],
+  50: ['ERROR', 'red'],
+  60: ['FATAL', ['bgRed', 'white']],
+}
+
+/**
+ * Makes a line of a log readable for people: the time, the level, the message, the other members and the stack. Returns
+ * a line that is no JSON of pino unchanged.
+ */
+export function formatLogLine(line: string): string {
+  const entry = parse(line)
+  if (!entry) return line
+  const { level, time, msg, err, pid: _, hostname: __, ...members } = entry
+  const [name, style] = levels[level] ?? [`${level}`, 'white']
+  const at = styleText('gray', new Date(time).toISOString().slice(11, 23))
+  const rest = Object.entries(members).map(([key, value]) => styleText('gray', ` ${key}=${formatValue(value)}`))
+  return `${at} ${styleText(style, name.padEnd(5))} ${printable(msg ?? '')}${rest.join('')}\n${formatStack(err)}`
+}
+
+interface LogEntry {
+  level: number
+  time: number
+  msg?: string
+  err?: SerializedError
+  [member: string]: unknown
+}
+
+function parse(line: string): LogEntry | undefined {
+  if (!line.startsWith('{')) return undefined
+  try {
+    const { level, time } = JSON.parse(line)
+    return typeof level === 'number' && typeof time === 'number' ? JSON.parse(line) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const formatValue = (value: unknown) =>
+  typeof value === 'string' && /^[\w.:/@+-]+$/.test(value) ? value : printable(JSON.stringify(value))
+
+/** Texts of clients must not control the terminal. */
+const printable = (text: string) => stripVTControlCharacters(`${text}`).replace(/[\p{Cc}\p{Cf}]/gu, ' ')
+
+function formatStack(error: SerializedError | undefined, prefix = ''): string {
+  if (!error) return ''
+  const text = error.stack || `${error.type}: ${error.message}`
+  const lines = `${prefix}${text}`.split('\n').map((line) => `    ${printable(line)}\n`)
+  return lines.join('') + formatStack(error.cause as SerializedError | undefined, 'Caused by: ')
+}

@@ -1,0 +1,35 @@
+import t from 'tap'
+import { formatLogLine } from '../../src/primitives/log-format.ts'
+
+const time = Date.UTC(2027, 1, 14, 12, 0, 1, 250)
+const format = (entry: object) => formatLogLine(JSON.stringify({ level: 30, time, pid: 1, hostname: 'h', ...entry }))
+
+t.test('a line has the time, the level, the message and the other members', async (t) => {
+  t.equal(
+    format({ msg: 'Worker is ready', operation: 'todo.create', jobs: ['a b'] }),
+    '12:00:01.250 INFO  Worker is ready operation=todo.create jobs=["a b"]\n',
+  )
+})
+
+t.test('the stack of an error and of its cause follow on lines of their own', async (t) => {
+  const cause = { type: 'Error', message: 'inner', stack: 'Error: inner\n    at b' }
+  const err = { type: 'Error', message: 'outer', stack: 'Error: outer\n    at a', cause }
+  t.equal(
+    format({ level: 50, msg: 'Failed', err }),
+    [
+      ...['12:00:01.250 ERROR Failed', '    Error: outer', '        at a'],
+      ...['    Caused by: Error: inner', '        at b', ''],
+    ].join('\n'),
+  )
+})
+
+t.test('no text can control the terminal', async (t) => {
+  const text = '\u001b[2Jgone\u0007\nnext\u009b31m'
+  const printed = format({ msg: text, member: text, err: { type: 'E', message: '', stack: text } })
+  t.notMatch(printed.replaceAll('\n', ''), /\p{Cc}/u)
+  t.equal(printed.split('\n').length, 4, 'only a stack has lines of its own')
+})
+
+t.test('a line that is no JSON of a log stays as it is', async (t) => {
+  for (const line of ['error: no', '{"a":1}', '{broken', '[1]', '']) t.equal(formatLogLine(line), line)
+})
