@@ -3,6 +3,7 @@ import type { LockWait } from '../db/locks.ts'
 import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
+import { readable } from '../primitives/thrown.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { assertPayload } from '../validation.ts'
 import { claimKeys, type KeyClaim, setTimeouts } from './idempotency-key.ts'
@@ -109,10 +110,15 @@ async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntr
 
 async function callAccept(operation: Operation, trx: AnyTransaction, entries: readonly AcceptEntry[]) {
   if (!operation.accept) return entries.map(({ input }) => ({ payload: input }))
-  return operation.accept(
-    trx,
-    entries.map(({ id, input, params, principal }) => ({ id, input, params, principal })),
-  )
+  const given = entries.map(({ id, input, params, principal }) => ({ id, input, params, principal }))
+  try {
+    return await operation.accept(trx, given)
+  } catch (error) {
+    const thrown = readable(error)
+    // Only `refuse` declares an answer. An HTTP client of the app may have put the status of another server here.
+    if (Object(thrown).statusCode === undefined) throw thrown
+    throw new Error(`accept of '${operation.name}' failed`, { cause: thrown })
+  }
 }
 
 const isInput = (payload: unknown, { operation: { schemas }, input }: AcceptEntry) =>

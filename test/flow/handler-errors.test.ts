@@ -79,6 +79,18 @@ t.test('clients never see the text of an error that a handler did not declare', 
   t.match(worker.output(), 'db-7.internal')
 })
 
+t.test('an error that is its own cause or cannot be read fails only its job, and the worker goes on', async (t) => {
+  const { api, submit } = await setUp(t)
+  const error = (id: string) => ({ code: 'handler-error', message: `The job failed. Its id is ${id}` })
+  for (const text of ['throw cyclic: leaked', 'throw unreadable']) {
+    const { id, links } = await submit(text)
+    t.same((await ended(links.self)).error, error(id), text)
+  }
+  const { links } = await submit('hello')
+  t.equal((await ended(links.self)).status, 'succeeded')
+  t.notMatch((await get(`${api.url}/jobs`)).body, 'leaked')
+})
+
 t.test('clients see a declared error, whatever its code', async (t) => {
   const { submit } = await setUp(t)
   const { links } = await submit('declare: The printer is out of paper')

@@ -3,6 +3,7 @@ import { commitStatement, pipeline } from '../../src/db/pipeline.ts'
 import { useGenericPlan } from '../../src/db/plan-settings.ts'
 import { withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
+import { readable } from '../../src/primitives/thrown.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { findMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, JobCanceled, SchemaMismatch } from '../errors.ts'
@@ -81,7 +82,10 @@ async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, c
     return
   }
   const startedAt = performance.now()
-  const attempt = await perform(worker, claim, row, context).catch((error: unknown) => ({ claim, error }))
+  const attempt = await perform(worker, claim, row, context).catch((error: unknown) => ({
+    claim,
+    error: readable(error),
+  }))
   const isWholeBatch = await context.completer.finish(attempt)
   // Records no run time for a failed attempt or a bisected batch. Bisecting takes longer than the job itself.
   if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))

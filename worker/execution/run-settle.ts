@@ -1,6 +1,7 @@
 import type { TSchema } from 'typebox'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { readable } from '../../src/primitives/thrown.ts'
 import { withTimeout } from '../../src/primitives/timeout.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import { assertPayload, findMismatch } from '../../src/validation.ts'
@@ -62,7 +63,7 @@ async function callSettle({ handler, log, operation }: OperationWorker, trx: Any
   const { timeoutSeconds } = operation
   const uncaught = Promise.withResolvers<never>()
   const settling = runInHandlerScope({ log, fail: uncaught.reject }, () => handler.settle?.(trx, jobs))
-  const settled = Promise.race([settling, uncaught.promise])
+  const settled = Promise.race([settling, uncaught.promise]).catch((error: unknown) => Promise.reject(readable(error)))
   return withTimeout(settled, timeoutSeconds * 1000, () => new AttemptTimeout(timeoutSeconds))
 }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { isMainThread, parentPort, Worker } from 'node:worker_threads'
 import { pino } from 'pino'
 import { serializeError, toError } from '../../src/primitives/redact.ts'
+import { readable } from '../../src/primitives/thrown.ts'
 import { describeError, JobFailed, RetryAfter } from '../errors.ts'
 import type { FromChild, SentJob, Thrown, ToChild } from './child.ts'
 
@@ -62,7 +63,7 @@ async function perform({ module, logLevel, ...job }: SentJob): Promise<void> {
     })
     send({ type: 'returned', result })
   } catch (error) {
-    send({ type: 'threw', thrown: serializeThrown(error) })
+    send({ type: 'threw', thrown: serializeThrown(readable(error)) })
   }
 }
 
