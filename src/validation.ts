@@ -31,6 +31,11 @@ export function findMismatch(schema: TSchema, value: unknown): string | undefine
   return `${instancePath || 'it'} ${message}${names}`
 }
 
+/** Finds the first violation in a payload from the queue. See {@link findMismatch}. */
+export const findPayloadMismatch = ({ schemas }: Operation, payload: unknown): string | undefined =>
+  // A program or a person may have deleted it from the queue row. A schema may allow it to be missing.
+  payload === undefined ? 'the queue has lost it' : findMismatch(schemas.payload, payload)
+
 /**
  * Checks that a payload matches the schema of its operation.
  *

@@ -97,22 +97,25 @@ for (const input of [null, 0, false, '', {}]) {
 }
 
 t.test(
-  'a failed attempt of a job without a payload keeps none, and its redrive with pg-boss does nothing',
+  'a job whose queue row lost the payload fails without running, and its redrive with pg-boss does nothing',
   async (t) => {
     const jobs = await openJobs(t, [note])
     const id = await jobs.add(note, { word: 'x' }, { runAt: new Date(Date.now() + 3_600_000) })
     await jobs.query("update accepted_queue.job set data = data - 'payload', start_after = now()")
-    const payloads: unknown[] = []
-    const perform = async ({ payload }: { payload: unknown }) => {
-      payloads.push(payload)
-      throw new Error('no')
+    const ran: string[] = []
+    const perform = async (job: { id: string }) => {
+      ran.push(job.id)
     }
     await jobs.work(defineHandlers({ note }, { 'note.create': { perform } }))
-    t.match(await jobs.ended(id), { status: 'failed', payload: null })
+    t.match(await jobs.ended(id), {
+      status: 'failed',
+      payload: null,
+      error: { code: 'invalid-payload', message: /the queue has lost it/ },
+    })
     await jobs.boss.retry(note.name, id)
     const other = await jobs.add(note, { word: 'y' }, { priority: -1 })
     await jobs.ended(other)
     t.equal((await jobs.query('select from accepted.job where retry_of is not null')).length, 0)
-    t.notOk(payloads.includes(null))
+    t.same(ran, [other])
   },
 )

@@ -5,7 +5,7 @@ import { withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { readable } from '../../src/primitives/thrown.ts'
 import type { Claim } from '../../src/queue/claim.ts'
-import { findMismatch } from '../../src/validation.ts'
+import { findPayloadMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, JobCanceled, SchemaMismatch } from '../errors.ts'
 import type { PerformHandler, PerformingJob } from '../handlers.ts'
 import type { Cancellations } from './cancellation.ts'
@@ -140,7 +140,7 @@ async function perform(
 ): Promise<PerformedAttempt> {
   const { operation } = worker
   const handler = worker.handler as PerformHandler<typeof operation>
-  const mismatch = findMismatch(operation.schemas.payload, claim.payload)
+  const mismatch = findPayloadMismatch(operation, claim.payload)
   if (mismatch) throw new SchemaMismatch('payload', operation.name, mismatch)
   const { signal, abort, dispose } = attemptSignal(operation.timeoutSeconds, row.id, context)
   let resource: string | undefined

@@ -29,7 +29,7 @@ export async function retryRequeued(
   const failed = new Map(rows.map((row) => [row.id, row]))
   const retries = claims.flatMap(({ jobId, payload }) => {
     const job = failed.get(jobId)
-    // The queue row has lost its payload if somebody has changed it by hand.
+    // The queue row has lost its payload if a DBA has deleted it.
     return job && payload !== undefined ? [newRetry({ ...job, payload }, worker.operation, uuid7())] : []
   })
   const created = retries.map(({ id }) => id)

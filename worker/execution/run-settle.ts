@@ -4,7 +4,7 @@ import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { readable } from '../../src/primitives/thrown.ts'
 import { withTimeout } from '../../src/primitives/timeout.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
-import { assertPayload, findMismatch } from '../../src/validation.ts'
+import { assertPayload, findMismatch, findPayloadMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, SchemaMismatch } from '../errors.ts'
 import type { SettlingJob } from '../handlers.ts'
 import { runInHandlerScope } from './handler-scope.ts'
@@ -71,10 +71,13 @@ async function callSettle({ handler, log, operation }: OperationWorker, trx: Any
  * Throws for the first mismatch, which fails the whole batch. The batch is then bisected until only the job with the
  * mismatch fails.
  */
-function assertMatch({ name, schemas }: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
+function assertMatch(operation: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
   for (const value of values) {
-    const mismatch = findMismatch(schemas[what] as TSchema, value)
-    if (mismatch) throw new SchemaMismatch(what, name, mismatch)
+    const mismatch =
+      what === 'payload'
+        ? findPayloadMismatch(operation, value)
+        : findMismatch(operation.schemas.result as TSchema, value)
+    if (mismatch) throw new SchemaMismatch(what, operation.name, mismatch)
   }
 }
 
