@@ -154,6 +154,7 @@ function storableDetails(details: readonly unknown[]): readonly unknown[] {
   try {
     const text = JSON.stringify(details, (name, value) => {
       if (typeof value === 'bigint') return `${value}`
+      if (typeof value === 'object' && value !== null) return isSecretName(name) ? '***' : hidePairs(value)
       if (typeof value !== 'string') return value
       return isSecretName(name) ? '***' : redact(value.replaceAll('\0', ''))
     })
@@ -161,6 +162,16 @@ function storableDetails(details: readonly unknown[]): readonly unknown[] {
   } catch {
     return []
   }
+}
+
+/** Replaces the values of pairs such as `{ name: 'password', value: 'x' }` and `['authorization', 'x']`. */
+function hidePairs(value: object): object {
+  if (Array.isArray(value)) {
+    const isPair = value.length === 2 && typeof value[0] === 'string' && isSecretName(value[0])
+    return isPair ? [value[0], '***'] : value
+  }
+  const { name, value: named } = value as { name?: unknown; value?: unknown }
+  return named !== undefined && typeof name === 'string' && isSecretName(name) ? { ...value, value: '***' } : value
 }
 
 function codeOf(error: unknown): string {

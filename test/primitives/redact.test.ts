@@ -47,6 +47,18 @@ const tokens = [
   join('SG.', 'ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc-1s5cr'),
   join('npm_', 'abcdefghijklmnopqrstuvwxyz0123456789'),
   join('accepted_', 'abcdefghijklmnopqrstuvwxyz0123456789'),
+  join('pi_3MtwBwLkdIwHu7ix28a3tqPa', '_secret_', 'YrKJUKribcBjcG8HVhfZluoGH'),
+  join('glrt-', 'abcdefghij-1234567890'),
+  join('xoxe.xoxp-1-', 'Mi0yLTE2MzA3Njk4MDk2MjMtMTY'),
+  join('SK', '0123456789abcdef0123456789abcdef'),
+  join('key-', '0123456789abcdef0123456789abcdef'),
+  join('0123456789abcdef0123456789abcdef', '-us12'),
+  join('sq0csp-', 'ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnop'),
+  join('lin_api_', 'abcdefghijklmnopqrstuvwxyz0123456789'),
+  join('secret_', 'abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG'),
+  join('glsa_', 'abcdefghijklmnopqrstuvwxyz012345_01234567'),
+  join('123456789', ':AAEhBP0av28fNm8jvQhBr9qQm2vRzKRc1Xk'),
+  join('ATATT3', 'xFfGF0abcdefghijklmnopqrstuvwxyz=0123ABCD'),
 ]
 
 t.test('a token with a known beginning is removed wherever it stands', async (t) => {
@@ -106,7 +118,31 @@ const texts: readonly [text: string, expected: string][] = [
   ['user[password]=s3cr3t', 'user[password]=***'],
   ['AWS_SECRET_ACCESS_KEY=s3cr3t', 'AWS_SECRET_ACCESS_KEY=***'],
   ['export SMTP_PASS=s3cr3t', 'export SMTP_PASS=***'],
+  // Names and values apart
+  ['{"name":"password","value":"s3cr3t","n":1}', '{"name":"password","value":***,"n":1}'],
+  ['<input name="password" value="s3cr3t">', '<input name="password" value=***>'],
+  ['name="password"\r\n\r\ns3cr3t word\r\n--x', 'name="password"\r\n\r\n***\r\n--x'],
+  ["new Map([['password', 's3cr3t']])", "new Map([['password', ***]])"],
+  ['Key (token)=(s3cr3t) already exists', 'Key (token)=*** already exists'],
+  ['Key (email, reset_token)=(a@b.c, s3cr3t) already exists', 'Key (email, reset_token)=*** already exists'],
+  ['Key (lower(token))=(s3cr3t) already exists', 'Key (lower(token))=*** already exists'],
+  ['<ns:password type="plain">s3cr3t</ns:password>', '<ns:password type="plain">***</ns:password>'],
+  // Encoded
+  ['%7B%22token%22%3A%22s3cr3t%22%7D', '%7B%22token%22%3A***'],
+  ['password%253Ds3cr3t', 'password%253D***'],
+  ['next=https%3A%2F%2Fann%3As3cr3t%40h%2Fx', 'next=https%3A%2F%2F***%40h%2Fx'],
+  [String.raw`"postgres:\/\/ann:s3cr3t@db\/x"`, String.raw`"postgres:\/\/***@db\/x"`],
+  ['GET https://h/x?flag&key=s3cr3t', 'GET https://h/x?***'],
+  // Sentences
+  ['Invalid API key: s3cr3t', 'Invalid API key: ***'],
+  ['Incorrect API key provided: s3cr3t', 'Incorrect API key provided: ***'],
+  ['the token "s3cr3t-and-more" has expired', 'the token *** has expired'],
+  // Sessions
+  ['session=s3cr3t; theme=dark', 'session=*** theme=dark'],
+  ['csrf=s3cr3t', 'csrf=***'],
   // Commands
+  ['curl -u ann:s3cr3t https://h', 'curl -u *** https://h'],
+  ['curl --user ann:s3cr3t https://h', 'curl --user *** https://h'],
   ['mysql --password s3cr3t -h db', 'mysql --password *** -h db'],
   ["alter role ann password 's3cr3t' valid", 'alter role ann password *** valid'],
   // Cut off
@@ -123,11 +159,27 @@ t.test('a credential is removed, and the text around it stays', async (t) => {
   }
 })
 
+t.test('a credential that stands where a long text is cut is removed', async (t) => {
+  for (const [credential] of texts) {
+    for (const length of [3_980, 3_990, 4_000 - credential.indexOf(secret) - 4]) {
+      t.notMatch(redact(`${'x '.repeat(length / 2)}${credential}`), /s3cr/, credential)
+    }
+  }
+})
+
+t.test('the name and the code of an error are redacted too', async (t) => {
+  const error = Object.assign(new Error('x'), { name: 'token=s3cr3t', code: 'password=s3cr3t' })
+  t.notMatch(JSON.stringify(serializeError(error)), secret)
+})
+
 t.test('a text without credentials stays as it is', async (t) => {
   for (const text of [
     'connect ECONNREFUSED 127.0.0.1:25',
     'password authentication failed for user "ann"',
     `Unexpected token 'a', "abc" is not valid JSON`,
+    'index "key" (a, b) on user ann: 12:30:00, 10.0.0.1:5432, a::b, 12345678:x',
+    '<h1>Bad gateway</h1><p class="error">nginx</p> and {"name":"todo","value":"milk"}',
+    'psql -U ann --user bob and Key (id)=(5) already exists',
     'http://[::1]:3000/users/@ann and http://localhost:3000/users/@bob',
     'duplicate key value violates unique constraint "todo_pkey"',
     'The payload does not match: /title must be string',

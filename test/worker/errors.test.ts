@@ -102,6 +102,33 @@ t.test('credentials are removed from the details of a JobFailed', async (t) => {
   ])
 })
 
+t.test('credentials are removed from details at any depth, and from pairs of a name and a value', async (t) => {
+  const details = [
+    { password: { value: 's3cr3t' }, headers: { cookie: ['s3cr3t'] }, tokens: ['s3cr3t'] },
+    [
+      ['authorization', 's3cr3t'],
+      ['accept', '*/*'],
+    ],
+    [
+      { name: 'password', value: 's3cr3t' },
+      { name: 'todo', value: 'milk' },
+    ],
+    { tokens: 12 },
+  ]
+  t.same(describeError(new JobFailed('x', 'y', { details })).details, [
+    { password: '***', headers: { cookie: '***' }, tokens: '***' },
+    [
+      ['authorization', '***'],
+      ['accept', '*/*'],
+    ],
+    [
+      { name: 'password', value: '***' },
+      { name: 'todo', value: 'milk' },
+    ],
+    { tokens: 12 },
+  ])
+})
+
 t.test('JobFailed and RetryAfter of another copy of the package are recognised', async (t) => {
   t.not(copy.JobFailed, JobFailed)
   const failed = new copy.JobFailed('too-late', 'It is too late', { status: 410 })

@@ -11,8 +11,8 @@ export interface Preferences {
 /** Common proxies and load balancers close a connection that is silent for 60 s. */
 const maxWaitSeconds = 55
 
-const token = /[!#$%&'*+.^_`|~\w-]+/.source
-const quoted = /"(?:[^"\\]|\\.)*"/.source
+const token = "[!#$%&'*+.^_`|~\\w-]+"
+const quoted = '"(?:[^"\\\\]|\\\\.)*"'
 // Ignores parameters after a semicolon, because the supported preferences have none.
 const preferencePattern = new RegExp(`^(${token})(?:\\s*=\\s*(${token}|${quoted}))?\\s*(?:;.*)?$`)
 // Matches each item of a list. Commas separate the items, except in quotes. An unterminated quote extends to the end.
