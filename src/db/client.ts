@@ -1,9 +1,8 @@
 import type pg from 'pg'
-import utils from 'pg/lib/utils.js'
 import { PinnedClient } from './pinned-client.ts'
-import { markPostgresError } from './postgres-error.ts'
-import { errorCode, sqlstate } from './sqlstate.ts'
-import { type Statement, StatementBatch } from './statement-batch.ts'
+import { markPostgresError, markStaleError } from './postgres-error.ts'
+import { errorCode, isStaleFunction, sqlstate } from './sqlstate.ts'
+import { encodeValues, type Statement, StatementBatch } from './statement-batch.ts'
 
 /**
  * Postgres closes a connection whose transaction has been idle for this long. The client has probably stopped or lost
@@ -38,6 +37,8 @@ export class PipelinedClient extends PinnedClient {
   busySince: number | undefined
   /** The process id of the backend, as in `pg_stat_activity`. Behind a pooler, it is an invented number. */
   declare readonly processID: number | null
+  /** Whether a function of the session fails until a new session compiles it. */
+  hasStaleFunction = false
   #statementsInProgress = 0
   /**
    * `pending`: BEGIN will be sent with the next statement. `ending`: COMMIT or ROLLBACK was sent but not yet answered.
@@ -187,6 +188,10 @@ export class PipelinedClient extends PinnedClient {
     const isConsequence = error instanceof Error && error.message.includes('encountered a connection error')
     const original = isConsequence ? (this.#connectionError ?? error) : error
     if (errorCode(original) === sqlstate.readOnlySqlTransaction) this.recordRefusedWrite()
+    if (isStaleFunction(original)) {
+      this.hasStaleFunction = true
+      markStaleError(original)
+    }
     return markPostgresError(original)
   }
 
@@ -202,19 +207,5 @@ export class PipelinedClient extends PinnedClient {
 
   #countAnswered() {
     this.busySince = --this.#statementsInProgress === 0 ? undefined : performance.now()
-  }
-}
-
-/**
- * Encodes the values of a statement before the statement is sent. Otherwise pg would detect an invalid value only after
- * it has written half of the statement.
- *
- * @returns the error of a value that cannot be encoded
- */
-function encodeValues(config: pg.QueryConfig): unknown {
-  try {
-    if (config.values) config.values = config.values.map(utils.prepareValue)
-  } catch (error) {
-    return error
   }
 }

@@ -56,7 +56,8 @@ export function listen(database: Database, options: ListenerOptions): Listener {
     for (const channel of Object.keys(options.channels)) {
       await client.query(`listen ${client.escapeIdentifier(channel)}`)
     }
-    reconnectDelayMs = minReconnectDelayMs
+    // The next connection may lead to the same read-only server.
+    if (!client.isReadOnly()) reconnectDelayMs = minReconnectDelayMs
     isListening = true
     options.onListening()
     await probeUntilEnded(client, ended, closing.signal)

@@ -1,5 +1,6 @@
 import pg from 'pg'
-import { pinSession, startupSettings } from './session-settings.ts'
+import { markConnectError } from './postgres-error.ts'
+import { explainConnectError, pinSession, startupSettings } from './session-settings.ts'
 import { typeParsers } from './type-parsers.ts'
 
 /** The parts of `pg.Client` that its types leave out. */
@@ -47,10 +48,15 @@ export class PinnedClient extends pg.Client {
 
   // biome-ignore lint/suspicious/noExplicitAny: pg's connect returns a promise, or nothing when it gets a callback
   override connect(callback?: any): any {
-    const connecting = super.connect().then((client: unknown) => {
-      this.#pinSession()
-      return client
-    })
+    const connecting = super.connect().then(
+      (client: unknown) => {
+        this.#pinSession()
+        return client
+      },
+      (error: unknown) => {
+        throw markConnectError(explainConnectError(error, this.database ?? ''))
+      },
+    )
     if (!callback) return connecting
     connecting.then(() => callback(null, this), callback)
   }

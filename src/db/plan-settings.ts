@@ -13,6 +13,12 @@ function localSettings(values: Readonly<Record<string, string | null>>) {
 }
 
 /**
+ * Without sequential scans, Postgres 15 to 17 give an enormous cost to the plan for a small table without an index.
+ * Then they compile it to machine code, which takes seconds.
+ */
+const indexScans = { enable_seqscan: 'off', jit: 'off' }
+
+/**
  * Makes Postgres plan each prepared statement once per connection, with index scans. Use it for our own statements,
  * which find their rows by an index at any table size. By default, Postgres may plan a statement at every call, which
  * takes longer than running the statement. Or Postgres may keep a plan that was made for an empty table, and such a
@@ -20,18 +26,18 @@ function localSettings(values: Readonly<Record<string, string | null>>) {
  *
  * Source: PostgreSQL manual, PREPARE, and `plan_cache_mode`.
  */
-export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' })
+export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_plan', ...indexScans })
 
 /**
  * Makes Postgres plan each statement for its parameters and for the present size of the tables. Use it for pg-boss's
  * own statements: Postgres 15 and 16 read the whole queue with the generic plans of some of them.
  */
-export const useCustomPlan = localSettings({ plan_cache_mode: 'force_custom_plan', enable_seqscan: 'off' })
+export const useCustomPlan = localSettings({ plan_cache_mode: 'force_custom_plan', ...indexScans })
 
 /** Restores the default settings. Use it before statements of handlers in the same transaction. */
-export const useDefaultPlan = localSettings({ plan_cache_mode: null, enable_seqscan: null })
+export const useDefaultPlan = localSettings({ plan_cache_mode: null, enable_seqscan: null, jit: null })
 
-const planSettings = ['plan_cache_mode', 'enable_seqscan'] as const
+const planSettings = ['plan_cache_mode', 'enable_seqscan', 'jit'] as const
 
 const execute = (statement: RawBuilder<unknown>) => async (trx: AnyTransaction) => void (await statement.execute(trx))
 

@@ -18,7 +18,7 @@ export class PipelinedPool extends pg.Pool {
   /** The open clients, and when each was opened, by `performance.now()`. */
   readonly #open = new Map<PipelinedClient, number>()
   readonly #inUse = new Set<PipelinedClient>()
-  #isReadOnly = false
+  #newest: PipelinedClient | undefined
 
   constructor(config: pg.PoolConfig & { Client: typeof PipelinedClient }) {
     super(config)
@@ -27,9 +27,8 @@ export class PipelinedPool extends pg.Pool {
     this.on('acquire', (client) => this.#inUse.add(pipelined(client)))
     this.on('release', (_error, client) => {
       this.#inUse.delete(pipelined(client))
-      // Closes a connection whose transaction was left open. The statements of the next caller would become part of
-      // that transaction.
-      if (pipelined(client).isInTransaction() || this.#mustReplace(pipelined(client))) endQuietly(pipelined(client))
+      if (this.#mustReplace(pipelined(client))) endQuietly(pipelined(client))
+      if (pipelined(client).hasStaleFunction) this.#breakIdle(this.idleClients, 'a function is stale')
     })
   }
 
@@ -47,27 +46,35 @@ export class PipelinedPool extends pg.Pool {
     return this.#inUse
   }
 
-  get idleClients(): Iterable<PipelinedClient> {
+  get idleClients(): PipelinedClient[] {
     return [...this.#open.keys()].filter((client) => !this.#inUse.has(client))
   }
 
-  /** Whether the server was read-only when it last reported that, or when the newest connection was opened. */
+  /** Whether the server of the newest connection is read-only. */
   get isReadOnly(): boolean {
-    return this.#isReadOnly
+    return this.#newest?.isReadOnly() ?? false
   }
 
   #add(client: PipelinedClient): void {
     this.#open.set(client, performance.now())
-    this.#isReadOnly = client.isReadOnly()
+    this.#newest = client
     client.onReadOnly = () => {
-      this.#isReadOnly = true
-      for (const idle of this.idleClients) {
-        if (this.#isOld(idle)) idle.breakConnection(new Error('Connection terminated: the server has become read-only'))
-      }
+      this.#breakIdle(
+        this.idleClients.filter((idle) => this.#isOld(idle)),
+        'the server has become read-only',
+      )
     }
   }
 
+  /** Makes the pool open new connections in their place. */
+  #breakIdle(clients: readonly PipelinedClient[], reason: string): void {
+    for (const client of clients) client.breakConnection(new Error(`Connection terminated: ${reason}`))
+  }
+
+  /** Returns whether a released connection must not be used again. */
   #mustReplace(client: PipelinedClient): boolean {
+    // The statements of the next caller would become part of a transaction that was left open.
+    if (client.isInTransaction() || client.hasStaleFunction) return true
     return client.isReadOnly() && this.#isOld(client)
   }
 

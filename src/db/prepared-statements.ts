@@ -1,10 +1,20 @@
 import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { PipelinedClient } from './client.ts'
-import { isStalePlan } from './sqlstate.ts'
+import { markStaleError } from './postgres-error.ts'
+import { isStalePlan, mayBeStaleType } from './sqlstate.ts'
 
 /** Limits the memory that prepared statements take on the server, for apps that keep generating new SQL texts. */
 const maxStatements = 500
+/** A statement that fails again and again gets at most this many names. After that, it is no longer prepared. */
+const maxNamesPerStatement = 5
+
+/** A statement that was used before. */
+interface KnownStatement {
+  name: string | undefined
+  /** How many names it has had. */
+  names: number
+}
 
 /**
  * Creates a client class that uses named prepared statements. A statement with parameters gets a name at its second
@@ -14,20 +24,28 @@ const maxStatements = 500
  * Source: PostgreSQL manual, "Extended Query"; node-postgres, "Prepared statements".
  */
 export function preparingClient(): typeof PipelinedClient {
-  const names = new Map<string, string | undefined>()
+  const statements = new Map<string, KnownStatement>()
   // The prefix is random, so that two processes never use the same name. A pooler that mixes up sessions would confuse
   // their statements.
   const prefix = `accepted_${randomBytes(4).toString('hex')}`
   let preparedCount = 0
 
   const nameOf = (text: string): string | undefined => {
-    if (!names.has(text)) {
-      if (names.size < maxStatements) names.set(text, undefined)
+    const known = statements.get(text)
+    if (!known) {
+      if (statements.size < maxStatements) statements.set(text, { name: undefined, names: 0 })
       return undefined
     }
-    const name = names.get(text) ?? `${prefix}_${++preparedCount}`
-    names.set(text, name)
-    return name
+    if (!known.name && known.names < maxNamesPerStatement) {
+      known.name = `${prefix}_${++preparedCount}`
+      known.names += 1
+    }
+    return known.name
+  }
+
+  const forget = (text: string) => {
+    const known = statements.get(text)
+    if (known) known.name = undefined
   }
 
   return class PreparingClient extends PipelinedClient {
@@ -38,22 +56,25 @@ export function preparingClient(): typeof PipelinedClient {
       }
       const name = nameOf(text)
       if (!name) return super.query(text, values, callback)
-      const answer = this.#queryPrepared({ name, text, values })
+      const answer = this.#queryPrepared(name, text, values)
       if (!callback) return answer
       answer.then((result) => callback(null, result), callback)
     }
 
-    /** Forgets all names when one is stale, so that all statements are prepared again under new names. */
-    async #queryPrepared(config: pg.QueryConfig): Promise<pg.QueryResult> {
+    /** Forgets a name that may be stale, so that the statement is prepared again under a new name. */
+    async #queryPrepared(name: string, text: string, values: unknown[]): Promise<pg.QueryResult> {
       const canRepeat = !this.isInTransaction()
+      const { parsedStatements } = (this as unknown as { connection: { parsedStatements: object } }).connection
+      const wasPrepared = name in parsedStatements
       try {
-        return await super.query(config)
+        return await super.query({ name, text, values })
       } catch (error) {
-        if (!isStalePlan(error)) throw error
-        names.clear()
+        if (isStalePlan(error)) statements.clear()
+        else if (wasPrepared && mayBeStaleType(error)) forget(text)
+        else throw error
         // Postgres has not run the statement. In a transaction, the transaction must run again from its beginning.
-        if (canRepeat) return await super.query({ text: config.text, values: config.values ?? [] })
-        throw error
+        if (canRepeat) return await super.query({ text, values })
+        throw markStaleError(error)
       }
     }
   }

@@ -1,32 +1,46 @@
-import { isFromPostgres } from './postgres-error.ts'
+import { withCauses } from '../primitives/thrown.ts'
+import { isConnectError, isFromPostgres, isMarkedStale } from './postgres-error.ts'
 
 /** The SQLSTATEs that this code handles (PostgreSQL manual, appendix A). */
 export const sqlstate = {
   featureNotSupported: '0A000',
+  numericValueOutOfRange: '22003',
+  invalidDatetimeFormat: '22007',
+  datetimeFieldOverflow: '22008',
   invalidParameterValue: '22023',
+  invalidTextRepresentation: '22P02',
   invalidSqlStatementName: '26000',
   duplicatePreparedStatement: '42P05',
   serializationFailure: '40001',
   deadlockDetected: '40P01',
   checkViolation: '23514',
+  undefinedFunction: '42883',
+  datatypeMismatch: '42804',
+  cannotCoerce: '42846',
   undefinedTable: '42P01',
-  tooManyConnections: '53300',
+  internalError: 'XX000',
+  insufficientResources: '53000',
   diskFull: '53100',
+  outOfMemory: '53200',
+  tooManyConnections: '53300',
   lockNotAvailable: '55P03',
   queryCanceled: '57014',
   adminShutdown: '57P01',
   crashShutdown: '57P02',
   cannotConnectNow: '57P03',
+  databaseDropped: '57P04',
   idleSessionTimeout: '57P05',
+  activeSqlTransaction: '25001',
   readOnlySqlTransaction: '25006',
   idleInTransactionSessionTimeout: '25P03',
   transactionTimeout: '25P04',
   inFailedSqlTransaction: '25P02',
+  ioError: '58030',
 } as const
 
 /** Returns the SQLSTATE or Node error code of an error. If the error has no code, returns the code of its cause. */
 export function errorCode(error: unknown): string | undefined {
-  for (let current = error; current instanceof Error; current = current.cause) {
+  for (const current of withCauses(error)) {
     if ('code' in current && typeof current.code === 'string') return current.code
   }
   return undefined
@@ -36,13 +50,40 @@ const contention: readonly string[] = [
   sqlstate.serializationFailure,
   sqlstate.deadlockDetected,
   sqlstate.lockNotAvailable,
+  // Also the memory for locks. It is not an outage, because a single statement may need too much.
+  sqlstate.outOfMemory,
+]
+
+/** Errors that Postgres gives when the type of a column or a function is no longer that of a prepared parameter. */
+const typeErrors: readonly (string | undefined)[] = [
+  ...[sqlstate.datatypeMismatch, sqlstate.undefinedFunction, sqlstate.cannotCoerce],
+  // The value does not fit the old type.
+  ...[sqlstate.numericValueOutOfRange, sqlstate.invalidTextRepresentation],
+  ...[sqlstate.invalidDatetimeFormat, sqlstate.datetimeFieldOverflow],
+  // The old type was dropped.
+  sqlstate.internalError,
 ]
 
 /**
- * Whether the prepared statement no longer works. The reason is that DDL has changed its result, or that a pooler has
- * switched to another session. Postgres has not run the statement. Our clients prepare it again at its next use.
+ * Whether the error can come from a statement whose parameters keep the types for which it was prepared. Other causes
+ * are possible, for example a wrong value.
+ */
+export const mayBeStaleType = (error: unknown): boolean => typeErrors.includes(errorCode(error))
+
+/**
+ * Whether a PL/pgSQL function fails because DDL changed a type after the session compiled it. Only a new session compiles
+ * it again.
+ */
+export const isStaleFunction = (error: unknown): boolean =>
+  errorCode(error) === sqlstate.datatypeMismatch && `${fieldOf(error, 'routine')}`.startsWith('plpgsql_')
+
+/**
+ * Whether a prepared statement or a function no longer works. The reason is that DDL has changed its result or a type,
+ * or that a pooler has switched to another session. Postgres has not run the statement. Our clients prepare it again at
+ * its next use.
  */
 export function isStalePlan(error: unknown): boolean {
+  if (isMarkedStale(error)) return true
   const code = errorCode(error)
   if (code === sqlstate.featureNotSupported) {
     // Postgres uses this code for many errors. This routine raises it only for a cached plan whose result type has
@@ -55,15 +96,14 @@ export function isStalePlan(error: unknown): boolean {
 
 /** Returns a field of the error that Postgres has sent: of the error itself, or of its cause. */
 function fieldOf(error: unknown, name: 'routine' | 'schema' | 'constraint'): unknown {
-  for (let current = error; current instanceof Error; current = current.cause) {
+  for (const current of withCauses(error)) {
     if (name in current) return (current as Error & Record<typeof name, unknown>)[name]
   }
   return undefined
 }
 
 /**
- * Whether a row of ours no longer belongs into the partition that Postgres had chosen for it, because a partition was
- * created or replaced in the meantime.
+ * Whether Postgres has rejected one of our rows because a partition was created or replaced while the statement ran.
  */
 const isPartitionChange = (error: unknown): boolean =>
   errorCode(error) === sqlstate.checkViolation &&
@@ -97,7 +137,7 @@ interface ErrorKind {
 
 const lostConnection: ErrorKind = {
   codes: [
-    ...[sqlstate.adminShutdown, sqlstate.crashShutdown, sqlstate.idleSessionTimeout],
+    ...[sqlstate.adminShutdown, sqlstate.crashShutdown, sqlstate.databaseDropped, sqlstate.idleSessionTimeout],
     ...['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT'],
     ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN'],
   ],
@@ -109,7 +149,9 @@ const outage: ErrorKind = {
     ...lostConnection.codes,
     sqlstate.cannotConnectNow,
     sqlstate.tooManyConnections,
+    sqlstate.insufficientResources,
     sqlstate.diskFull,
+    sqlstate.ioError,
     sqlstate.readOnlySqlTransaction,
     'ECONNREFUSED',
     'ENOTFOUND',
@@ -145,5 +187,8 @@ export const isLostConnection = (error: unknown): boolean => isOfKind(lostConnec
 export const isReadOnlyServer = (error: unknown): boolean =>
   isFromPostgres(error) && errorCode(error) === sqlstate.readOnlySqlTransaction
 
-/** Whether Postgres is unreachable, read-only, full or out of connections, so that any request or job would fail. */
-export const isOutage = (error: unknown): boolean => isOfKind(outage, error)
+/**
+ * Whether Postgres is unreachable, read-only, full or out of connections, so that any request or job would fail. It also
+ * counts as unreachable when it refuses a connection, for example because a DBA has changed a password.
+ */
+export const isOutage = (error: unknown): boolean => isOfKind(outage, error) || isConnectError(error)

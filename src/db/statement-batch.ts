@@ -1,4 +1,5 @@
 import pg from 'pg'
+import utils from 'pg/lib/utils.js'
 
 /** A statement and the callback that gets its answer. */
 export interface Statement {
@@ -127,3 +128,17 @@ export class StatementBatch implements pg.Submittable {
 /** The error that Postgres gives to a statement in a failed transaction: in_failed_sql_transaction. */
 const skippedError = (cause: Error): Error =>
   Object.assign(new Error('Skipped: a statement sent before it has failed', { cause }), { code: '25P02' })
+
+/**
+ * Encodes the values of a statement before the statement is sent. Otherwise pg would detect an invalid value only after
+ * it has written half of the statement.
+ *
+ * @returns the error of a value that cannot be encoded
+ */
+export function encodeValues(config: pg.QueryConfig): unknown {
+  try {
+    if (config.values) config.values = config.values.map(utils.prepareValue)
+  } catch (error) {
+    return error
+  }
+}

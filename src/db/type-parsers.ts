@@ -1,5 +1,6 @@
 import pg from 'pg'
 import textParsers from 'pg-types/lib/textParsers.js'
+import { parseTimestamp } from './timestamp.ts'
 
 const oids = pg.types.builtins
 
@@ -25,6 +26,7 @@ type Parser = (value: string) => unknown
 const defaults = new Map<number, Parser>()
 textParsers.init((oid, parse) => void defaults.set(oid, parse))
 const ownParsers = new Map(ownTypes.map((oid) => [oid, defaults.get(oid) ?? String]))
+ownParsers.set(oids.TIMESTAMPTZ, parseTimestamp)
 
 /**
  * The type parsers of our connections. The types that our own statements read are always parsed as node-postgres does

@@ -11,31 +11,37 @@ import { markPostgresError } from '../db/postgres-error.ts'
  */
 const settings: Readonly<Record<string, string>> = {
   client_encoding: 'UTF8',
+  jit: 'off',
   datestyle: 'ISO, MDY',
   intervalstyle: 'postgres',
   array_nulls: 'on',
+  quote_all_identifiers: 'off',
   standard_conforming_strings: 'on',
   default_transaction_isolation: 'read committed',
   lock_timeout: '0',
   statement_timeout: '0',
-  // Postgres 17 and later.
-  transaction_timeout: '0',
   idle_session_timeout: '0',
   idle_in_transaction_session_timeout: '0',
 }
 
 /**
- * Sets the settings that this version of Postgres has. The settings of the URL, the database and the role apply to all
- * others, also after a file has changed them.
+ * The settings of the URL, the database and the role apply to all others, also after a file has changed them. Every
+ * name and operator is qualified, because the `search_path` may lead to others of the same name.
  */
 export const applySettings = `
 reset all;
 reset role;
-select pg_catalog.set_config(setting.name, wanted.value, false)
-from pg_catalog.pg_settings as setting
-join (values ${Object.entries(settings)
-  .map(([name, value]) => `('${name}', '${value}')`)
-  .join(', ')}) as wanted (name, value) on pg_catalog.lower(setting.name) = wanted.name;
+${Object.entries(settings)
+  .map(([name, value]) => `set ${name} = '${value}';`)
+  .join('\n')}
+-- Postgres 17 and later.
+select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings
+where name operator(pg_catalog.=) 'transaction_timeout';
+-- The default without this setting is the same, but Postgres refuses to create a partitioned table with it.
+select pg_catalog.set_config('default_tablespace', '', false)
+from pg_catalog.pg_database join pg_catalog.pg_tablespace as space on space.oid operator(pg_catalog.=) dattablespace
+where datname operator(pg_catalog.=) pg_catalog.current_database()
+  and spcname operator(pg_catalog.=) pg_catalog.current_setting('default_tablespace');
 `
 
 /** Hides the tables of the app, and objects with names like those of Postgres. Our own files qualify every name. */

@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { listen } from '../../src/db/listener.ts'
 import { channels, createNotifier, unpack } from '../../src/db/notifier.ts'
-import { openTestDatabase } from '../support/database.ts'
+import { createDatabase, openTestDatabase, queryOnce } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
@@ -49,6 +49,21 @@ t.test('a listener whose connection is killed reports the error and listens agai
   await database.pool.query("notify accepted_work, 'still there'")
   await until(() => payloads.length > 0)
   t.same(payloads, ['still there'])
+})
+
+t.test('a listener on a read-only server reconnects less and less often', async (t) => {
+  const url = await createDatabase(t)
+  const name = new URL(url).pathname.slice(1)
+  await queryOnce(url, `alter database ${name} set default_transaction_read_only = on`)
+  const database = openDatabase({ url })
+  t.teardown(() => database.close())
+  const startedAt: number[] = []
+  const onListening = () => void startedAt.push(performance.now())
+  const listener = listen(database, { channels: {}, onListening, onError: (error) => t.fail(error.message) })
+  t.teardown(() => listener.close())
+  await until(() => startedAt.length >= 5)
+  const [first = 0, second = 0, , fourth = 0, fifth = 0] = startedAt
+  t.ok(fifth - fourth > 2 * (second - first), 'the pauses grow')
 })
 
 t.test('while Postgres is unavailable, a notifier loses its notifications, and flush does not reject', async (t) => {

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import t from 'tap'
 import { pipeline } from '../../src/db/pipeline.ts'
-import { useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
+import { useCustomPlan, useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { openTestDatabase } from '../support/database.ts'
 
@@ -22,4 +22,26 @@ t.test('useGenericPlan applies until useDefaultPlan is called or the transaction
     await useGenericPlan(trx)
   })
   await transaction(async (trx) => t.same(await settings(trx), defaults))
+})
+
+t.test('no statement of ours is compiled, although its plan may seem very expensive', async (t) => {
+  const { kysely } = await openTestDatabase(t)
+  const explain = (trx: AnyTransaction) =>
+    sql<{ 'QUERY PLAN': string }>`explain (analyze) select from accepted.change_expiry`.execute(trx)
+  for (const usePlan of [useGenericPlan, useCustomPlan]) {
+    const plan = await kysely.transaction().execute(async (given) => {
+      const trx = given as unknown as AnyTransaction
+      // The cost of compiling is always exceeded.
+      await sql`set local jit = on`.execute(trx)
+      await sql`set local jit_above_cost = 0`.execute(trx)
+      await usePlan(trx)
+      return (await explain(trx)).rows.map((row) => row['QUERY PLAN'])
+    })
+    t.notMatch(plan.join('\n'), 'JIT')
+  }
+  const { rows } = await sql<{ name: string }>`
+    select proname as name from pg_proc
+    where pronamespace = 'accepted'::regnamespace and 'enable_seqscan=off' = any(proconfig)
+      and not 'jit=off' = any(proconfig)`.execute(kysely)
+  t.same(rows, [])
 })

@@ -1,18 +1,23 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { serveHealth } from 'accepted/worker'
+import pg from 'pg'
 import t, { type Test } from 'tap'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { ended, get, post } from '../support/client.ts'
 import { queryOnce } from '../support/database.ts'
+import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 import { createTables, startApi, startWorker } from './main-flow.ts'
 
 /** Starts a server of its own, because a setting of the whole server would disturb other tests. */
 async function startServer(t: Test): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-read-only-'))
+  // When root runs the tests, Postgres runs as another user. That user needs access.
+  await chmod(directory, 0o755)
   const server = await startEmbeddedPostgres({ dataDir: join(directory, 'data') })
   t.teardown(async () => {
     await server.stop('immediate')
@@ -69,4 +74,83 @@ t.test('when the server becomes read-only, readiness says so; the pools then mov
     )
   await until(async () => (await readOld()).length === 0)
   t.same(await readOld(), [], 'no connection is left from before, the listeners included')
+})
+
+/** Starts API and worker, and returns what tells how they are. */
+async function startBoth(t: Test, databaseUrl: string) {
+  const worker = await startWorker(t, databaseUrl)
+  const health = await serveHealth('127.0.0.1', 0, () => worker)
+  t.teardown(() => health.close())
+  const { url } = await startApi(t, databaseUrl)
+  const readiness = async () => [
+    (await get(`${url}/health/ready`)).status,
+    (await get(`http://127.0.0.1:${health.port}/health/ready`)).body.status,
+  ]
+  const submit = () => post(`${url}/words`, { word: 'x' })
+  const are = (...expected: unknown[]) => until(async () => `${await readiness()}` === `${expected}`)
+  const succeeds = async () => {
+    const { body } = await until(async () => {
+      const answer = await submit()
+      return answer.status === 202 && answer
+    })
+    t.equal((await ended(body.links.self)).status, 'succeeded')
+  }
+  return { submit, are, succeeds }
+}
+
+t.test('when the same server accepts writes again, readiness says so', async (t) => {
+  const databaseUrl = await startServer(t)
+  const { submit, are, succeeds } = await startBoth(t, databaseUrl)
+  await are(200, 'ready')
+  const set = async (change: string) => {
+    const session = new pg.Client({ connectionString: databaseUrl })
+    await session.connect()
+    await session.query('set session characteristics as transaction read write')
+    await session.query(`alter system ${change}`)
+    await session.query('select pg_reload_conf()')
+    await session.end()
+  }
+  await set('set default_transaction_read_only = on')
+  await are(503, 'database-read-only')
+  t.equal((await submit()).status, 503)
+  await set('reset default_transaction_read_only')
+  await are(200, 'ready')
+  await succeeds()
+})
+
+t.test('after a failover to a standby, API and worker wait until it is promoted', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'accepted-failover-'))
+  // When root runs the tests, Postgres runs as another user. That user needs access.
+  await chmod(directory, 0o755)
+  const start = (name: string, settings = {}) => startEmbeddedPostgres({ dataDir: join(directory, name), settings })
+  const first = await start('primary')
+  await migrate({ url: first.url })
+  await queryOnce(first.url, createTables)
+  await first.stop()
+  execFileSync('cp', ['-a', join(directory, 'primary'), join(directory, 'standby')])
+  await writeFile(join(directory, 'standby', 'postgres', 'standby.signal'), '')
+  const primary = await start('primary')
+  const { port, username, password } = new URL(primary.url)
+  const primary_conninfo = `host=127.0.0.1 port=${port} user=${username} password=${password}`
+  const standby = await start('standby', { primary_conninfo })
+  t.teardown(async () => {
+    await Promise.all([primary.stop('immediate'), standby.stop('immediate')])
+    await rm(directory, { recursive: true, force: true })
+  })
+  const proxy = await startProxy(t, primary.url)
+  const { submit, are, succeeds } = await startBoth(t, proxy.url)
+  await are(200, 'ready')
+  await succeeds()
+
+  const [{ lsn }] = await queryOnce(primary.url, 'select pg_current_wal_insert_lsn() as lsn')
+  const hasReplayed = 'select pg_last_wal_replay_lsn() >= $1 as has_replayed'
+  await until(async () => (await queryOnce(standby.url, hasReplayed, [lsn]))[0].has_replayed)
+  await proxy.close()
+  proxy.switchTo(standby.url)
+  await proxy.open()
+  await are(503, 'database-read-only')
+  t.match(await submit(), { status: 503, body: { error: { code: 'database-unavailable' } } })
+  await queryOnce(standby.url, 'select pg_promote()')
+  await are(200, 'ready')
+  await succeeds()
 })

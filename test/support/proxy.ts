@@ -11,11 +11,13 @@ export interface Proxy {
   freeze(): void
   /** Accepts connections again, on the same port. */
   open(): Promise<void>
+  /** Leads new connections to another server, and leaves the others as they are. */
+  switchTo(databaseUrl: string): void
 }
 
 /** Starts a TCP proxy in front of a database. */
 export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
-  const target = new URL(databaseUrl)
+  let target = new URL(databaseUrl)
   const sockets = new Set<Socket>()
   let isFrozen = false
   const server = createServer((client) => {
@@ -54,6 +56,9 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
     async open() {
       server.listen(port, '127.0.0.1')
       await once(server, 'listening')
+    },
+    switchTo(databaseUrl) {
+      target = new URL(databaseUrl)
     },
   }
   t.teardown(() => proxy.close())
