@@ -2,12 +2,14 @@ import { defineOperation } from 'accepted'
 import { createWorker, defineHandlers, JobFailed } from 'accepted/worker'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Transaction } from 'kysely'
+import pg from 'pg'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import Type from 'typebox'
 import type { DatabaseOptions } from '../../src/db/database.ts'
 import { accepted } from '../../src/http/plugin.ts'
 import { ended, get, post } from '../support/client.ts'
+import { queryOnce } from '../support/database.ts'
 
 const Word = Type.Object({ word: Type.String() })
 
@@ -18,7 +20,7 @@ export const write = defineOperation({
   input: Word,
   accept: async (trx: Transaction<Tables>, entries) => {
     await trx
-      .insertInto('said')
+      .insertInto('public.said')
       .values(entries.map(({ id, input }) => ({ id, word: input.word })))
       .execute()
     return entries.map(({ input }) => ({ payload: input }))
@@ -37,15 +39,15 @@ export const wait = defineOperation({ name: 'word.wait', route: { method: 'POST'
 const operations = { write, perform, fail, wait }
 
 interface Tables {
-  said: { id: string; word: string }
-  effect: { id: string; word: string }
+  'public.said': { id: string; word: string }
+  'public.effect': { id: string; word: string }
 }
 
 const handlers = defineHandlers(operations, {
   'word.write': {
     settle: async (trx: Transaction<Tables>, jobs) => {
       await trx
-        .insertInto('effect')
+        .insertInto('public.effect')
         .values(jobs.map(({ id, payload }) => ({ id, word: payload.word })))
         .execute()
     },
@@ -60,15 +62,17 @@ const handlers = defineHandlers(operations, {
 })
 
 /** Characters that quoting, escaping or an encoding could change. */
-const difficultWord = `NULL, {é} "\\" '\\x41' — 日本`
+const difficultWord = `NULL, {é} "\\" '\\x41' — 日本 İı ß 😀`
 
 const silent = pino({ level: 'silent' })
 
+export interface Api {
+  app: FastifyInstance
+  url: string
+}
+
 /** Starts the API in this process. */
-export async function startApi(
-  t: Test,
-  database: string | DatabaseOptions,
-): Promise<{ app: FastifyInstance; url: string }> {
+export async function startApi(t: Test, database: string | DatabaseOptions): Promise<Api> {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(accepted, { operations, database, routes: { health: '/health' } })
@@ -89,23 +93,38 @@ export async function startWorker(t: Test, database: string | DatabaseOptions) {
   return worker
 }
 
+/** The tables have their schema in their name, because the `search_path` may lead anywhere. */
 export const createTables = `
-  create table said (id uuid primary key, word text not null);
-  create table effect (id uuid primary key, word text not null)`
+  create table public.said (id uuid primary key, word text not null);
+  create table public.effect (id uuid primary key, word text not null)`
 
 /** Whether a time that Postgres has chosen arrived unchanged. */
 const isRecent = (time: string) => Math.abs(Date.now() - new Date(time).getTime()) < 60_000
 
-/** Submits, performs, settles, cancels, retries, lists and watches jobs, and checks every answer. */
-export async function checkMainFlow(t: Test, url: string): Promise<void> {
-  await checkWrites(t, url)
+/**
+ * Submits, performs, settles, cancels, retries, lists and watches jobs, and checks every answer.
+ *
+ * @param adminUrl the URL of the database, without odd settings
+ */
+export async function checkMainFlow(t: Test, url: string, adminUrl?: string): Promise<void> {
+  const written = await checkWrites(t, url)
+  if (adminUrl) await checkTables(t, adminUrl, written)
   await checkPerform(t, url)
   await checkRetry(t, url)
   await checkCancel(t, url)
-  await checkReads(t, url)
+  await checkList(t, url)
+  await checkEvents(t, url)
 }
 
-async function checkWrites(t: Test, url: string): Promise<void> {
+/** The effects were written once, without a change of the text. */
+async function checkTables(t: Test, adminUrl: string, id: string): Promise<void> {
+  for (const table of ['said', 'effect']) {
+    t.same(await queryOnce(adminUrl, `select id, word from public.${table}`), [{ id, word: difficultWord }])
+  }
+}
+
+/** @returns the id of the only job that has written */
+async function checkWrites(t: Test, url: string): Promise<string> {
   const headers = { 'idempotency-key': 'once' }
   const first = await post(`${url}/words`, { word: difficultWord }, headers)
   t.equal(first.status, 202, JSON.stringify(first.body))
@@ -120,6 +139,7 @@ async function checkWrites(t: Test, url: string): Promise<void> {
   t.equal(done.status, 'succeeded')
   t.ok(isRecent(done.endedAt), done.endedAt)
   t.ok(isRecent(done.startedAt), done.startedAt)
+  return first.body.id
 }
 
 async function checkPerform(t: Test, url: string): Promise<void> {
@@ -154,13 +174,59 @@ async function checkCancel(t: Test, url: string): Promise<void> {
   t.match(again, { status: 202, body: { retryOf: body.id } })
 }
 
-async function checkReads(t: Test, url: string): Promise<void> {
+async function checkList(t: Test, url: string): Promise<void> {
   const { body } = await get(`${url}/jobs?limit=100`)
   const ids = body.value.map(({ id }: { id: string }) => id)
   t.same(ids, [...ids].sort().reverse(), 'the newest job comes first')
   t.ok(body.value.every((job: { createdAt: string }) => isRecent(job.createdAt)))
+  const pages = []
+  for (let next = `${url}/jobs?limit=3`; next; ) {
+    const page = await get(next)
+    pages.push(...page.body.value)
+    next = page.body.nextLink
+  }
+  t.same(
+    pages.map(({ id }) => id),
+    ids,
+    'pages have the same jobs in the same order',
+  )
+}
+
+async function checkEvents(t: Test, url: string): Promise<void> {
   const succeeded = await get(`${url}/jobs?status=succeeded&limit=1`)
   t.match(succeeded.body.value, [{ status: 'succeeded' }])
   const events = await (await fetch(succeeded.body.value[0].links.events)).text()
   t.match(events, /^event: status\nid: .*\ndata: .*"status":"succeeded"/m)
+  // The listener tells the end of this job while the stream is open.
+  const { body } = await post(`${url}/waiting`, { word: difficultWord })
+  const stream = await fetch(body.links.events)
+  await post(body.links.cancel, {})
+  const statuses = [...(await stream.text()).matchAll(/^data: .*"status":"(\w+)"/gm)].map(([, status]) => status)
+  t.same(statuses, ['queued', 'canceled'])
+}
+
+/** Enqueues a job in a transaction of the app's own connection, to which every setting applies. */
+export async function checkEnqueue(
+  t: Test,
+  { app, url }: Api,
+  databaseUrl: string,
+  Client: typeof pg.Client = pg.Client,
+): Promise<void> {
+  const client = new Client({ connectionString: databaseUrl })
+  // The database may be dropped before the connection has closed.
+  client.on('error', () => {})
+  await client.connect()
+  t.teardown(() => client.end())
+  await client.query('begin')
+  const runAt = new Date(Date.now() + 3_600_000)
+  const job = await app.accepted.enqueue(client, wait, { word: difficultWord }, { runAt })
+  await client.query('commit')
+  t.match(job, { status: 'queued', sequence: '1', attempt: 0, resource: null, principal: 'anonymous' })
+  t.ok(isRecent(job.created_at.toISOString()))
+  t.match(await get(`${url}/jobs/${job.id}`), {
+    status: 200,
+    body: { id: job.id, createdAt: job.created_at.toISOString(), expiresAt: job.expires_at.toISOString() },
+  })
+  const keepMs = 7 * 86_400_000
+  t.ok(Math.abs(job.expires_at.getTime() - runAt.getTime() - keepMs) < 60_000, job.expires_at.toISOString())
 }

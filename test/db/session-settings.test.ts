@@ -1,85 +1,233 @@
 import t, { type Test } from 'tap'
 import { migrate } from '../../src/migrate/migrate.ts'
-import { createDatabase, queryOnce } from '../support/database.ts'
-import { checkMainFlow, createTables, startApi, startWorker } from './main-flow.ts'
+import { messageOf, runMigrate } from '../migrate/support.ts'
+import { queryOnce } from '../support/database.ts'
+import { checkEnqueue, checkMainFlow, createTables, startApi, startWorker } from './main-flow.ts'
+import { createOddDatabase, createRole, type OddDatabase, origins } from './odd-database.ts'
 
-/** Sets a setting that applies to every new connection. */
-const set = (url: string, setting: string) =>
-  queryOnce(url, `alter database ${new URL(url).pathname.slice(1)} set ${setting}`)
+/** Settings that apply together. */
+type Settings = Readonly<Record<string, string>>
 
-/** Creates a database with a setting that applies to every new connection. */
-async function createDatabaseWith(t: Test, setting: string): Promise<string> {
-  const url = await createDatabase(t)
-  await queryOnce(url, createTables)
-  await set(url, setting)
-  return url
+/** With each row, the main flow works: every answer is the same as without it. */
+const harmless: readonly Settings[] = [
+  // How values are written.
+  ...['German, DMY', 'SQL, DMY', 'SQL, MDY', 'Postgres, YMD', 'ISO, DMY'].map((datestyle) => ({ datestyle })),
+  ...['iso_8601', 'sql_standard', 'postgres_verbose'].map((intervalstyle) => ({ intervalstyle })),
+  ...['Pacific/Kiritimati', 'America/St_Johns', '<odd>100:30', '-167:59'].map((timezone) => ({ timezone })),
+  ...['LATIN1', 'WIN1252', 'SJIS', 'SQL_ASCII'].map((client_encoding) => ({ client_encoding })),
+  { bytea_output: 'escape', xmlbinary: 'hex', xmloption: 'document', lc_monetary: 'POSIX', lc_numeric: 'POSIX' },
+  { extra_float_digits: '-15' },
+  // How statements are read.
+  { standard_conforming_strings: 'off' },
+  { standard_conforming_strings: 'off', escape_string_warning: 'off', backslash_quote: 'off' },
+  { array_nulls: 'off' },
+  { transform_null_equals: 'on' },
+  { quote_all_identifiers: 'on' },
+  { row_security: 'off', check_function_bodies: 'off', lo_compat_privileges: 'on' },
+  { timezone_abbreviations: 'India', default_text_search_config: 'german', gin_fuzzy_search_limit: '1' },
+  ...['', 'nowhere', '"$user"', 'pg_temp, public, pg_catalog', 'public, pg_catalog'].map(search_path),
+  // Transactions and timeouts.
+  ...['serializable', 'repeatable read', 'read uncommitted'].map(default_transaction_isolation),
+  { default_transaction_isolation: 'serializable', default_transaction_deferrable: 'on' },
+  { lock_timeout: '200ms', deadlock_timeout: '1ms' },
+  { statement_timeout: '3s' },
+  { transaction_timeout: '3s' },
+  { idle_session_timeout: '300ms' },
+  { idle_in_transaction_session_timeout: '100ms' },
+  ...['off', 'local', 'remote_apply'].map((synchronous_commit) => ({ synchronous_commit, commit_delay: '1000' })),
+  // Where and how tables are stored.
+  { default_tablespace: 'pg_default', temp_tablespaces: 'pg_default' },
+  { default_table_access_method: 'heap_of_test' },
+  { default_toast_compression: 'lz4' },
+  // How statements are planned.
+  ...['force_custom_plan', 'force_generic_plan'].map((plan_cache_mode) => ({ plan_cache_mode })),
+  { jit_above_cost: '0', jit_inline_above_cost: '0', jit_optimize_above_cost: '0' },
+  { enable_seqscan: 'off', enable_sort: 'off', enable_hashagg: 'off', enable_material: 'off', enable_memoize: 'off' },
+  { enable_indexscan: 'off', enable_indexonlyscan: 'off', enable_bitmapscan: 'off', enable_tidscan: 'off' },
+  { enable_nestloop: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off', join_collapse_limit: '1' },
+  { enable_partition_pruning: 'off', constraint_exclusion: 'off' },
+  { enable_partitionwise_join: 'on', enable_partitionwise_aggregate: 'on', constraint_exclusion: 'on' },
+  { geqo_threshold: '2', geqo_effort: '1', from_collapse_limit: '1', cursor_tuple_fraction: '0' },
+  { parallel_setup_cost: '0', parallel_tuple_cost: '0', min_parallel_table_scan_size: '0' },
+  { max_parallel_workers_per_gather: '0', work_mem: '64kB', temp_buffers: '800kB', synchronize_seqscans: 'off' },
+  // Postgres 16 has renamed the setting.
+  ...['on', 'regress'].flatMap((mode) => [{ debug_parallel_query: mode }, { force_parallel_mode: mode }]),
+  // What the server says and logs.
+  ...['debug5', 'error'].map((client_min_messages) => ({ client_min_messages })),
+  { log_statement: 'all', log_min_duration_statement: '0', log_min_messages: 'panic', track_activities: 'off' },
+  { lc_messages: 'de_DE.UTF-8', lc_time: 'tr_TR.UTF-8' },
+  { application_name: `it's; "odd" %s` },
+]
+
+function search_path(path: string): Settings {
+  return { search_path: path }
 }
 
-for (const setting of [
-  "datestyle = 'German, DMY'",
-  "datestyle = 'SQL, DMY'",
-  "datestyle = 'Postgres, MDY'",
-  'standard_conforming_strings = off',
-  "client_encoding = 'LATIN1'",
-  'array_nulls = off',
-  'bytea_output = escape',
-  'intervalstyle = iso_8601',
-  'extra_float_digits = -15',
-  "timezone = 'Pacific/Kiritimati'",
-  "timezone = 'America/St_Johns'",
-  'default_transaction_isolation = serializable',
-  "default_transaction_isolation = 'repeatable read'",
-  'default_transaction_deferrable = on',
-  'transform_null_equals = on',
-  'quote_all_identifiers = on',
-  'xmloption = document',
-  'row_security = off',
-  'search_path = public, pg_catalog',
-  "lock_timeout = '200ms'",
-  "statement_timeout = '3s'",
-  "idle_session_timeout = '300ms'",
-  "idle_in_transaction_session_timeout = '1s'",
-  'synchronous_commit = off',
-  'plan_cache_mode = force_custom_plan',
-  'jit_above_cost = 0',
-  'enable_indexscan = off',
-  'enable_nestloop = off',
-  'client_min_messages = debug1',
-  "backslash_quote = 'off'",
-  'max_parallel_workers_per_gather = 0',
-]) {
-  t.test(`with ${setting}, migrating works, and every answer of the main flow is right`, async (t) => {
-    const databaseUrl = await createDatabase(t, { empty: true })
-    await set(databaseUrl, setting)
-    for (let run = 0; run < 2; run++) await migrate({ url: databaseUrl })
-    await queryOnce(databaseUrl, createTables)
-    await startWorker(t, databaseUrl)
-    const { url } = await startApi(t, databaseUrl)
-    await checkMainFlow(t, url)
+function default_transaction_isolation(level: string): Settings {
+  return { default_transaction_isolation: level }
+}
+
+/** node-postgres always sends its own value, so a plain client does not show the value of the database or the role. */
+const sentByDriver = ['client_encoding']
+
+/** Migrates twice, and runs the main flow. */
+async function checkEverything(t: Test, { url, adminUrl }: OddDatabase) {
+  t.same(await runMigrate({ url }), ['0001_accepted'])
+  t.same(await runMigrate({ url }), [])
+  await queryOnce(url, createTables)
+  await startWorker(t, url)
+  const api = await startApi(t, url)
+  await checkMainFlow(t, api.url, adminUrl)
+  return api
+}
+
+/**
+ * Whether this server has a setting with this value. A setting may be of another version, and a server may lack a
+ * library or a locale.
+ */
+async function isKnown({ adminUrl }: OddDatabase, name: string, value: string): Promise<boolean> {
+  const [isUnknownValue, isUnknownName] = ['22023', '42704']
+  try {
+    await queryOnce(adminUrl, 'select set_config($1, $2, true)', [name, value])
+    return true
+  } catch (error) {
+    const { code } = error as { code?: string }
+    if (code === isUnknownValue || code === isUnknownName) return false
+    throw error
+  }
+}
+
+/** Applies the settings that the server knows, and checks that a plain client gets them. */
+async function apply(t: Test, database: OddDatabase, settings: Settings, firstOrigin: number): Promise<void> {
+  for (const [index, [name, value]] of Object.entries(settings).entries()) {
+    if (!(await isKnown(database, name, value))) {
+      t.comment(`this server has no setting ${name} = ${value}`)
+      continue
+    }
+    const [{ context, setting: before }] = await queryOnce(database.url, readSetting, [name])
+    // Only a superuser may set the others, so the URL cannot.
+    const possible = origins.slice(0, context === 'user' ? 4 : 3)
+    const origin = possible[(firstOrigin + index) % possible.length] as (typeof origins)[number]
+    await database.set(origin, name, value)
+    t.comment(`${name} = ${value} (${origin})`)
+    const [{ setting }] = await queryOnce(database.url, readSetting, [name])
+    if (!sentByDriver.includes(name)) t.not(setting, before, 'a plain client gets the value')
+  }
+}
+
+const readSetting =
+  'select context, setting from pg_catalog.pg_settings where pg_catalog.lower(name) operator(pg_catalog.=) $1'
+
+const describe = (settings: Settings) =>
+  Object.entries(settings)
+    .map(([name, value]) => `${name} = ${value}`)
+    .join(', ')
+
+for (const [index, settings] of harmless.entries()) {
+  t.test(`with ${describe(settings)}, every answer of the main flow is right`, async (t) => {
+    const database = await createOddDatabase(t)
+    if (settings.default_table_access_method) {
+      await queryOnce(database.adminUrl, 'create access method heap_of_test type table handler heap_tableam_handler')
+    }
+    await apply(t, database, settings, index)
+    const api = await checkEverything(t, database)
+    await checkEnqueue(t, api, database.url)
   })
 }
 
-for (const [setting, message] of [
-  ['session_replication_role = replica', /alter role … set session_replication_role = 'origin'/],
-  ['default_transaction_read_only = on', /The server in DATABASE_URL is read-only/],
-] as const) {
-  t.test(`with ${setting}, the API and the worker refuse to start with one sentence`, async (t) => {
-    const databaseUrl = await createDatabaseWith(t, setting)
+/** Objects with the names of those that Postgres and our schemas have. With any of them, an answer would be wrong. */
+const shadows = `
+  create schema shadow;
+  create function shadow.now() returns timestamptz language sql as $$ select '2001-01-01'::timestamptz $$;
+  create function shadow.statement_timestamp() returns timestamptz language sql as 'select shadow.now()';
+  create function shadow.pg_backend_pid() returns integer language sql as 'select 1';
+  create function shadow.set_config(text, text, boolean) returns text language sql as 'select null::text';
+  create function shadow.current_setting(text) returns text language sql as $$ select 'shadow' $$;
+  create function shadow.pg_notify(text, text) returns void language sql as 'select';
+  create function shadow.gen_random_uuid() returns uuid language sql as 'select null::uuid';
+  create function shadow.pg_try_advisory_lock(bigint) returns boolean language sql as 'select false';
+  create function shadow.not_equal(text, text) returns boolean language sql as 'select null::boolean';
+  create function shadow.not_equal(uuid, uuid) returns boolean language sql as 'select null::boolean';
+  create operator shadow.= (function = shadow.not_equal, leftarg = text, rightarg = text);
+  create operator shadow.= (function = shadow.not_equal, leftarg = uuid, rightarg = uuid);
+  create operator shadow.<> (function = shadow.not_equal, leftarg = text, rightarg = text);
+  create table shadow.job (id integer);
+  create table shadow.queue (id integer);
+  create table shadow.version (version integer);
+  create table shadow.pg_class (relname integer);
+  create table shadow.pg_settings (name integer);
+  create type shadow.job_status as enum ('odd');
+  grant usage on schema shadow to public`
+
+t.test('with a search_path that hides objects of Postgres, every answer of the main flow is right', async (t) => {
+  const database = await createOddDatabase(t)
+  await queryOnce(database.adminUrl, shadows)
+  await apply(t, database, { search_path: 'shadow, pg_catalog, public' }, 0)
+  t.same(await queryOnce(database.url, 'select extract(year from now())::text as year'), [{ year: '2001' }])
+  await checkEverything(t, database)
+})
+
+t.test('with a role that sets another role, the other role owns what is created', async (t) => {
+  const database = await createOddDatabase(t)
+  const group = await createRole(t, database.adminUrl)
+  await queryOnce(database.adminUrl, `grant ${group} to ${database.role}`)
+  await queryOnce(database.adminUrl, `alter database ${new URL(database.url).pathname.slice(1)} owner to ${group}`)
+  await database.set('alter role', 'role', group)
+  t.same(await queryOnce(database.url, 'select current_user'), [{ current_user: group }])
+  const api = await checkEverything(t, database)
+  await checkEnqueue(t, api, database.url)
+  const readOwner = "select tableowner from pg_tables where schemaname = 'accepted' and tablename = 'job'"
+  t.same(await queryOnce(database.adminUrl, readOwner), [{ tableowner: group }])
+})
+
+t.test('settings in PGOPTIONS and the other variables of libpq change no answer of the main flow', async (t) => {
+  const variables = {
+    PGOPTIONS: '-c datestyle=German -c array_nulls=off -c client_encoding=LATIN1 -c search_path=nowhere',
+    ...{ PGCLIENTENCODING: 'LATIN1', PGCLIENT_ENCODING: 'LATIN1', PGDATESTYLE: 'German', PGTZ: 'Asia/Kathmandu' },
+  }
+  for (const [name, value] of Object.entries(variables)) {
+    const before = process.env[name]
+    process.env[name] = value
+    t.teardown(() => {
+      if (before === undefined) delete process.env[name]
+      else process.env[name] = before
+    })
+  }
+  const database = await createOddDatabase(t)
+  t.same(await queryOnce(database.url, 'show datestyle'), [{ DateStyle: 'German, DMY' }])
+  await checkEverything(t, database)
+})
+
+/** A setting with which nothing may start, and what each program says. */
+const refused = [
+  {
+    ...{ name: 'session_replication_role', value: 'replica', migrate: undefined },
+    start: /alter role … set session_replication_role = 'origin'/,
+  },
+  {
+    ...{
+      name: 'default_transaction_read_only',
+      value: 'on',
+      migrate: /^The database is read-only\. Set DATABASE_URL /,
+    },
+    start: /^The server in DATABASE_URL is read-only: use /,
+  },
+]
+
+for (const row of refused) {
+  t.test(`with ${row.name} = ${row.value}, the API and the worker refuse to start with one sentence`, async (t) => {
+    const database = await createOddDatabase(t)
+    await migrate({ url: database.url })
+    await database.set('alter role', row.name, row.value)
+    if (row.migrate) t.match(await messageOf(migrate(database)), row.migrate)
+    else await migrate(database)
     for (const start of [startApi, startWorker]) {
-      const error = await start(t, databaseUrl).then(
+      const error = await start(t, database.url).then(
         () => undefined,
         (error: Error) => error,
       )
-      t.match(error, { name: 'ConfigError', message })
+      t.match(error, { name: 'ConfigError', message: row.start })
       t.notMatch(error?.message, '\n')
     }
   })
 }
-
-t.test('options in the URL do not change what the API reads', async (t) => {
-  const databaseUrl = new URL(await createDatabaseWith(t, "datestyle = 'German, DMY'"))
-  databaseUrl.searchParams.set('options', '-c datestyle=SQL,DMY -c standard_conforming_strings=off')
-  await startWorker(t, databaseUrl.href)
-  const { url } = await startApi(t, databaseUrl.href)
-  await checkMainFlow(t, url)
-})

@@ -1,13 +1,35 @@
-import { CamelCasePlugin, Kysely, ParseJSONResultsPlugin, PostgresDialect } from 'kysely'
+import { createRequire } from 'node:module'
+import {
+  CamelCasePlugin,
+  DeduplicateJoinsPlugin,
+  Kysely,
+  type KyselyPlugin,
+  ParseJSONResultsPlugin,
+  PostgresDialect,
+} from 'kysely'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { get } from '../support/client.ts'
 import { createDatabase, queryOnce } from '../support/database.ts'
-import { checkMainFlow, createTables, startApi, startWorker, wait } from './main-flow.ts'
+import { checkEnqueue, checkMainFlow, createTables, startApi, startWorker, wait } from './main-flow.ts'
 
 type Parsers = Readonly<Record<number, (value: string) => unknown>>
 
 const { builtins } = pg.types
+
+const textArray = 1009
+const timestamptzArray = 1185
+const uuidArray = 2951
+
+/** A date as some libraries make it: an instance of Date in the time zone of the process. */
+class LibraryDate extends Date {
+  static fromSql(value: string): LibraryDate {
+    return new LibraryDate(value.replace(/[+-].*$/, ''))
+  }
+  override toISOString(): string {
+    return this.toLocaleString('en-GB')
+  }
+}
 
 /** Type parsers that apps have, or could have. */
 const foreignParsers: Readonly<Record<string, Parsers>> = {
@@ -21,7 +43,25 @@ const foreignParsers: Readonly<Record<string, Parsers>> = {
       .filter((oid) => oid !== builtins.TEXT)
       .map((oid) => [oid, (value: string) => ({ value })]),
   ),
+  'dates of a library': {
+    [builtins.TIMESTAMPTZ]: (value) => LibraryDate.fromSql(value),
+    [timestamptzArray]: (value) => value.slice(1, -1).split(','),
+    [builtins.INTERVAL]: (value) => ({ toISO: () => value }),
+  },
 }
+
+/** With these, an app cannot read its own rows either. */
+const failingParsers: Parsers = Object.fromEntries(
+  [
+    ...[builtins.BOOL, builtins.INT4, builtins.INT8, builtins.UUID, builtins.JSON, builtins.JSONB],
+    ...[builtins.TIMESTAMPTZ, builtins.NUMERIC, builtins.FLOAT8, textArray, uuidArray],
+  ].map((oid) => [
+    oid,
+    (value: string) => {
+      throw new Error(`cannot read ${value}`)
+    },
+  ]),
+)
 
 /** Changes the parsers of this process until the test ends. */
 function setParsers(t: Test, parsers: Parsers): void {
@@ -32,13 +72,25 @@ function setParsers(t: Test, parsers: Parsers): void {
   }
 }
 
+/** A plugin that changes every row. */
+class HideDates implements KyselyPlugin {
+  transformQuery: KyselyPlugin['transformQuery'] = ({ node }) => node
+  transformResult: KyselyPlugin['transformResult'] = async ({ result }) => ({
+    ...result,
+    rows: result.rows.map((row) => Object.fromEntries(Object.keys(row).map((name) => [name, 'hidden']))),
+  })
+}
+
 async function createFlowDatabase(t: Test): Promise<string> {
   const url = await createDatabase(t)
   await queryOnce(url, createTables)
   return url
 }
 
-for (const [what, parsers] of Object.entries(foreignParsers)) {
+for (const [what, parsers] of Object.entries({
+  ...foreignParsers,
+  'failing for every type but text': failingParsers,
+})) {
   t.test(`parsers of the process (${what}) do not change the answers of the main flow`, async (t) => {
     const databaseUrl = await createFlowDatabase(t)
     setParsers(t, parsers)
@@ -46,7 +98,9 @@ for (const [what, parsers] of Object.entries(foreignParsers)) {
     const { url } = await startApi(t, databaseUrl)
     await checkMainFlow(t, url)
   })
+}
 
+for (const [what, parsers] of Object.entries(foreignParsers)) {
   t.test(`parsers of the app's own pool (${what}) do not change a job that the app enqueues`, async (t) => {
     const databaseUrl = await createFlowDatabase(t)
     await queryOnce(databaseUrl, `alter database ${new URL(databaseUrl).pathname.slice(1)} set array_nulls = off`)
@@ -88,14 +142,43 @@ for (const [what, parsers] of Object.entries(foreignParsers)) {
   })
 }
 
-t.test('binary results of the process do not change the answers of the main flow', async (t) => {
-  const databaseUrl = await createFlowDatabase(t)
-  const defaults = pg.defaults as { binary?: boolean }
-  defaults.binary = true
-  t.teardown(() => {
-    defaults.binary = false
+for (const defaults of [
+  { binary: true },
+  { parseInt8: true, parseInputDatesAsUTC: true },
+  { client_encoding: 'LATIN1', application_name: 'app', options: '-c datestyle=German -c array_nulls=off' },
+  { statement_timeout: 2_000, lock_timeout: 200, idle_in_transaction_session_timeout: 100, query_timeout: 5_000 },
+]) {
+  t.test(`defaults of the process (${Object.keys(defaults)}) do not change the answers of the main flow`, async (t) => {
+    const databaseUrl = await createFlowDatabase(t)
+    const before = { ...pg.defaults }
+    Object.assign(pg.defaults, defaults)
+    t.teardown(() => Object.assign(pg.defaults, { binary: false, parseInt8: false, options: undefined }, before))
+    await startWorker(t, databaseUrl)
+    const api = await startApi(t, databaseUrl)
+    await checkMainFlow(t, api.url)
+    await checkEnqueue(t, api, databaseUrl)
   })
-  await startWorker(t, databaseUrl)
-  const { url } = await startApi(t, databaseUrl)
-  await checkMainFlow(t, url)
+}
+
+t.test("a client of the app's own copy of pg enqueues a job", async (t) => {
+  const databaseUrl = await createFlowDatabase(t)
+  const require = createRequire(import.meta.url)
+  for (const path of Object.keys(require.cache)) if (/node_modules.pg(-\w+)?\W/.test(path)) delete require.cache[path]
+  const copy = require('pg') as typeof pg
+  t.not(copy.Client, pg.Client)
+  const api = await startApi(t, databaseUrl)
+  await checkEnqueue(t, api, databaseUrl, copy.Client)
+})
+
+t.test("plugins and a schema of the app's own Kysely instance do not change a job that it enqueues", async (t) => {
+  const databaseUrl = await createFlowDatabase(t)
+  const { app, url } = await startApi(t, databaseUrl)
+  const pool = new pg.Pool({ connectionString: databaseUrl })
+  // The database may be dropped before the last connection has closed.
+  pool.on('error', () => {})
+  t.teardown(() => pool.end())
+  const plugins = [new CamelCasePlugin({ upperCase: true }), new DeduplicateJoinsPlugin(), new HideDates()]
+  const kysely = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }), plugins }).withSchema('nowhere')
+  const job = await kysely.transaction().execute((trx) => app.accepted.enqueue(trx as never, wait, { word: 'x' }))
+  t.match(await get(`${url}/jobs/${job.id}`), { status: 200, body: { createdAt: job.created_at.toISOString() } })
 })

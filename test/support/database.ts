@@ -40,7 +40,10 @@ export async function queryOnce(url: string, text: string, values: unknown[] = [
 export async function createDatabase(t: Test, options: { empty?: boolean } = {}): Promise<string> {
   const name = `test_${randomBytes(6).toString('hex')}`
   // Copying files is several times faster than the default strategy, which writes all pages to the WAL.
-  const template = options.empty ? '' : ` template ${templateName} strategy file_copy`
+  // The server may have another encoding by default.
+  const template = options.empty
+    ? " template template0 encoding 'UTF8'"
+    : ` template ${templateName} strategy file_copy`
   await queryOnce(adminUrl('postgres'), `create database ${name}${template}`)
   const url = adminUrl(name)
   t.teardown(async () => {

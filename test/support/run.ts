@@ -1,11 +1,12 @@
 /**
  * Runs the tests: starts one Postgres for all tests, creates their template database and starts tap. Tap gets the
- * arguments, for example `npm test -- test/db/pool.test.ts`.
+ * arguments, for example `npm test -- test/db/pool.test.ts`. A directory stands for all its tests.
  *
- * With `--database postgres://…`, the tests use this server and do not start their own, except those that crash it. The
- * user of the URL must be a superuser. With --write-schema, it runs no tests, but writes migrations/schema.sql.
+ * With `--database postgres://…`, the tests use this server and do not start their own, except those that crash or
+ * configure it. The user of the URL must be a superuser. With --write-schema, it runs no tests, but writes migrations/schema.sql.
  */
 import { execFileSync, spawn } from 'node:child_process'
+import { globSync, statSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,13 @@ import { adminUrlVariable, queryOnce, templateName } from './database.ts'
 import { describeSchema, schemaFile } from './schema.ts'
 
 const root = join(import.meta.dirname, '../..')
+
+/** So many connections suffice for the pools of all tests that run at the same time. */
+const maxConnections = 400
+
+const readServer = `
+  select current_user as name, rolsuper as is_superuser, current_setting('max_connections')::integer as max_connections
+  from pg_roles where rolname = current_user`
 
 const minMemoryBytes = 4 * 2 ** 30
 
@@ -31,6 +39,8 @@ async function chooseParentDirectory(): Promise<string> {
 interface TestServer {
   /** The URL of the template database. */
   url: string
+  /** Whether the server may have too few connections for several test files at the same time. */
+  hasFewConnections: boolean
   /** @param hasPassed false keeps the databases of failed tests */
   stop(hasPassed: boolean): Promise<void>
 }
@@ -42,11 +52,11 @@ async function startServer(): Promise<TestServer> {
   const postgres = await startEmbeddedPostgres({
     dataDir,
     database: templateName,
-    // Many pools are open at the same time.
-    settings: { max_connections: '400', fsync: 'off' },
+    settings: { max_connections: String(maxConnections), fsync: 'off' },
   })
   return {
     url: postgres.url,
+    hasFewConnections: false,
     async stop(hasPassed) {
       await postgres.stop('immediate')
       if (hasPassed) await rm(dataDir, { recursive: true, force: true })
@@ -57,23 +67,39 @@ async function startServer(): Promise<TestServer> {
 
 /** Uses a running server. Test runs share its template database, so only one may use the server at a time. */
 async function useServer(given: string): Promise<TestServer> {
+  const [server] = await queryOnce(given, readServer)
+  if (!server.is_superuser) throw new Error(`The user ${server.name} in --database must be a superuser`)
   const template = new URL(given)
   template.pathname = `/${templateName}`
   await queryOnce(given, `drop database if exists ${templateName} with (force)`)
   await queryOnce(given, `create database ${templateName} encoding 'UTF8' template template0`)
-  return { url: template.href, stop: async () => {} }
+  return { url: template.href, hasFewConnections: server.max_connections < maxConnections, stop: async () => {} }
+}
+
+/** Replaces a directory by its test files, because tap takes only files and patterns. */
+function findTestFiles(argument: string): string[] {
+  const isDirectory = statSync(argument, { throwIfNoEntry: false })?.isDirectory()
+  return isDirectory ? globSync(join(argument, '**/*.test.ts')) : [argument]
 }
 
 const { values: options, tokens } = parseArgs({
   ...{ strict: false, allowPositionals: true, tokens: true },
-  options: { database: { type: 'string' }, 'write-schema': { type: 'boolean' } },
+  options: { database: { type: 'string' }, 'write-schema': { type: 'boolean' }, help: { type: 'boolean' } },
 })
 const ownArguments = tokens.flatMap((token) => {
   if (token.kind !== 'option' || !(token.name === 'database' || token.name === 'write-schema')) return []
   return token.inlineValue === false ? [token.index, token.index + 1] : [token.index]
 })
-const tapArguments = process.argv.slice(2).filter((_, index) => !ownArguments.includes(index))
-const postgres = await (options.database ? useServer(String(options.database)) : startServer())
+const tapArguments = process.argv
+  .slice(2)
+  .filter((_, index) => !ownArguments.includes(index))
+  .flatMap(findTestFiles)
+
+const help = `Usage: npm test -- [options] [files or directories]
+
+Options of this program; those of tap follow:
+  --database <url>  run the tests on this server, as a superuser, instead of starting one
+`
 
 const tapProgram = join(root, 'node_modules/tap/dist/esm/run.mjs')
 
@@ -85,34 +111,44 @@ async function buildTap(): Promise<void> {
   }
 }
 
-async function runTap(): Promise<number> {
+async function runTap(postgres: TestServer): Promise<number> {
   await buildTap()
-  const tap = spawn(process.execPath, [tapProgram, ...tapArguments], {
-    cwd: root,
-    stdio: 'inherit',
-    env: {
-      ...process.env,
-      [adminUrlVariable]: postgres.url,
-      NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, 'without-hooks.ts'))}`,
-      // The tests start hundreds of processes that load the same modules.
-      NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
+  const tap = spawn(
+    process.execPath,
+    [tapProgram, ...(postgres.hasFewConnections ? ['--jobs=1'] : []), ...tapArguments],
+    {
+      cwd: root,
+      stdio: 'inherit',
+      env: {
+        ...process.env,
+        [adminUrlVariable]: postgres.url,
+        NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, 'without-hooks.ts'))}`,
+        // The tests start hundreds of processes that load the same modules.
+        NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
+      },
     },
-  })
+  )
   // The terminal also sends SIGINT to tap. This process waits until tap has ended, and then stops Postgres.
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => tap.kill('SIGTERM'))
   return new Promise((resolve) => tap.on('close', (code) => resolve(code ?? 1)))
 }
 
-async function run(): Promise<number> {
+async function run(postgres: TestServer): Promise<number> {
   await migrate({ url: postgres.url, appMigrations: join(root, 'examples/todos/migrations') })
-  if (!options['write-schema']) return runTap()
+  if (!options['write-schema']) return runTap(postgres)
   await writeFile(schemaFile, await describeSchema(postgres.url))
   return 0
 }
 
-try {
-  process.exitCode = await run()
-} finally {
-  await postgres.stop(process.exitCode === 0)
+if (options.help) {
+  console.log(help)
+  execFileSync(process.execPath, [tapProgram, '--help'], { cwd: root, stdio: 'inherit' })
+} else {
+  const postgres = await (options.database ? useServer(String(options.database)) : startServer())
+  try {
+    process.exitCode = await run(postgres)
+  } finally {
+    await postgres.stop(process.exitCode === 0)
+  }
 }
