@@ -29,19 +29,26 @@ const readState = `
   select to_regnamespace('accepted')::text as schema,
     (select string_agg(relname, ', ' order by relname) from pg_class
       where relnamespace = to_regnamespace('accepted') and relkind in ('r', 'p', 'v', 'm', 'f')) as tables,
-    (select 'yes' from pg_attribute
-      where attrelid = to_regclass('${tables.app}') and attname = 'checksum') as has_history`
+    (select string_agg(attrelid::regclass::text, ' ') from pg_attribute where attname = 'checksum'
+      and attrelid in (to_regclass('${tables.accepted}'), to_regclass('${tables.app}'))) as history`
 
 /**
  * Finds out how to create our schema with the tables of applied migrations. It does not try to create a schema that
  * exists, because that needs the privilege CREATE on the database.
  *
  * @returns SQL; undefined when the tables exist
- * @throws ConfigError when the schema holds tables of another program
+ * @throws ConfigError when the schema holds tables of another program, or only one of these tables
  */
 export async function planHistory(session: MigrationSession): Promise<string | undefined> {
   const [state] = await session.query(readState)
-  if (state?.has_history) return undefined
+  const history = state?.history?.split(' ') ?? []
+  const lost = Object.values(tables).find((table) => !history.includes(table))
+  if (!lost) return undefined
+  if (history.length > 0) {
+    throw new ConfigError(
+      `The table ${lost} is missing, so it is not known which migrations have run. Restore it from a backup.`,
+    )
+  }
   if (state?.tables) {
     throw new ConfigError(
       `The schema accepted holds tables of another program, or of a version before the first release (${state.tables}). Rename that schema, or use another database.`,

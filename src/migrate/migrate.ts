@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
+import { assertEncoding } from '../db/session-settings.ts'
 import { errorCode, isLostConnection, sqlstate } from '../db/sqlstate.ts'
 import { ProblemError } from '../errors.ts'
 import { planQueueSchema } from '../queue/install.ts'
@@ -60,12 +61,16 @@ export async function migrate(options: MigrateOptions): Promise<void> {
     await assertSuitable(session)
     await session.waitForTurn(onWait)
     const plan = await planMigration(session, options)
-    const isInstalled = plan.every(({ file }) => file?.source === 'app')
-    if (isInstalled) await assertComplete(session)
-    for (const step of plan) {
-      await runStep(session, step)
-      if (step.file) onStep?.({ source: step.file.source, name: step.file.name })
+    const run = async (steps: readonly Step[]) => {
+      for (const step of steps) {
+        await runStep(session, step)
+        if (step.file) onStep?.({ source: step.file.source, name: step.file.name })
+      }
     }
+    const ours = plan.filter(({ file }) => file?.source !== 'app')
+    await run(ours)
+    if (!ours.some(({ file }) => file)) await assertComplete(session)
+    await run(plan.slice(ours.length))
   })
 }
 
@@ -104,11 +109,7 @@ async function assertSuitable(session: MigrationSession): Promise<void> {
       current_setting('server_version') as version, current_setting('server_version_num') as version_number,
       current_setting('transaction_read_only') as read_only`)
   const { database, encoding, version, version_number, read_only } = row as Record<string, string>
-  if (encoding !== 'UTF8') {
-    throw new ConfigError(
-      `The database ${database} has the encoding ${encoding}, but Accepted needs UTF8. Create it with: create database ${database} encoding 'UTF8' template template0.`,
-    )
-  }
+  assertEncoding(database as string, encoding as string)
   if (Number(version_number) < oldestVersion) {
     throw new ConfigError(`Accepted needs PostgreSQL 15 or later; this server has ${version}. Upgrade it.`)
   }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError } from '../config.ts'
 import { findMissingQueueParts } from '../queue/install.ts'
+import { queueSchema } from '../queue/schema.ts'
 import { ownDirectory } from './files.ts'
 import type { MigrationSession } from './session.ts'
 import { splitStatements } from './statements.ts'
@@ -57,6 +58,29 @@ const findExisting = `
   union all
   select 'function', 'accepted.' || proname from pg_proc where pronamespace = to_regnamespace('accepted')`
 
+/** Finds parts that exist but are switched off, and missing parts that {@link schemaFile} does not list. */
+const findUnusable = `
+  select 'enabled trigger ' || tgrelid::regclass || '.' || tgname as part
+  from pg_trigger join pg_class c on c.oid = tgrelid
+  where c.relnamespace = to_regnamespace('accepted') and not tgisinternal and tgenabled = 'D'
+  union all
+  select 'primary key of table ' || c.oid::regclass from pg_class c
+  where (c.relnamespace = to_regnamespace('${queueSchema}') or c.relname ~ '^(app_)?migration$'
+      and c.relnamespace = to_regnamespace('accepted'))
+    and c.relkind in ('r', 'p') and not exists (select from pg_index where indrelid = c.oid and indisprimary)
+  union all
+  select 'valid index ' || indexrelid::regclass from pg_index join pg_class c on c.oid = indrelid
+  where c.relnamespace in (to_regnamespace('accepted'), to_regnamespace('${queueSchema}'))
+    and not (indisvalid and indisready)
+  union all
+  select 'partition accepted.job_default of accepted.job'
+  where to_regclass('accepted.job_default') is not null and not exists (
+    select from pg_partitioned_table where partrelid = to_regclass('accepted.job') and partdefid <> 0
+  )`
+
+/** The tables of one row, which only a migration inserts. */
+const onlyRows = ['accepted.change_expiry', 'accepted.reconciliation']
+
 /**
  * Checks that all parts of the schemas exist. Without this check, the migrations would count as applied although a
  * person or a restored backup has left parts out.
@@ -69,9 +93,18 @@ export async function assertComplete(session: MigrationSession): Promise<void> {
   const expected = splitStatements(await readFile(schemaFile, 'utf8')).flatMap(({ text }) => partsOf(text))
   const ours = expected.map(key).filter((part) => !existing.has(part))
   const queue = await findMissingQueueParts((text) => session.query(text))
+  const unusable = (await session.query(findUnusable)).map(({ part }) => part as string)
+  for (const table of onlyRows.filter((table) => existing.has(`table ${table}`))) {
+    const rows = await session.query(`select from ${table}`)
+    if (rows.length === 0) unusable.push(`row of table ${table}`)
+  }
   // The columns and constraints of a missing table need no mention.
   const tables = ours.filter((part) => part.startsWith('table ')).map((part) => part.slice('table '.length))
-  const missing = [...ours.filter((part) => !tables.some((table) => part.includes(` ${table}.`))), ...queue]
+  const missing = [
+    ...ours.filter((part) => !tables.some((table) => part.includes(` ${table}.`))),
+    ...queue,
+    ...unusable,
+  ]
   if (missing.length === 0) return
   const statements = ours.length > 0 ? ` The statements that create them are in ${schemaFile}.` : ''
   throw new ConfigError(

@@ -1,9 +1,10 @@
 import { ConfigError } from '../config.ts'
-import { isLostConnection } from '../db/sqlstate.ts'
+import { errorCode, isLostConnection, sqlstate } from '../db/sqlstate.ts'
 import type { MigrationFile } from './files.ts'
 import { recordMigration } from './history.ts'
 import { applySettings, type MigrationSession, useEmptySearchPath } from './session.ts'
 import { placeIn, type Statement, splitStatements } from './statements.ts'
+import { assertRunnable, withoutTransaction } from './transaction-control.ts'
 
 /** A part of a migration that has a transaction of its own: a file, or what has to exist before the first file. */
 export interface Step {
@@ -16,10 +17,15 @@ export interface Step {
   file?: MigrationFile
 }
 
-/** Makes the step that runs a file and records it. */
-export const stepOf = (file: MigrationFile): Step => {
+/**
+ * Makes the step that runs a file and records it.
+ *
+ * @throws ConfigError when the file contains a statement that cannot run in a migration
+ */
+export function stepOf(file: MigrationFile): Step {
   const { path: title, text, isTransactional } = file
-  return { title, text, isTransactional, file }
+  if (!isTransactional) assertRunnable(title, text, splitStatements(text))
+  return { title, text: isTransactional ? withoutTransaction(title, text) : text, isTransactional, file }
 }
 
 /** Returns what comes before and after the statements of a step. */
@@ -33,7 +39,7 @@ function frame({ isTransactional, file }: Step): { before: string[]; after: stri
     ],
     after: [
       // A file may leave another role set, to which the table of applied migrations does not belong.
-      ...(file ? ['reset role;', recordMigration(file)] : []),
+      ...(file ? ['reset session authorization;', 'reset role;', recordMigration(file)] : []),
       ...(isTransactional ? ['commit;'] : []),
     ],
   }
@@ -63,7 +69,20 @@ export async function runStep(session: MigrationSession, step: Step): Promise<vo
   }
   for (const text of before) await run(text)
   for (const statement of splitStatements(step.text)) await run(statement.text, statement)
+  if (!step.isTransactional && (await hasOpenTransaction(session))) {
+    throw new ConfigError(
+      `Migration ${step.title} failed: it leaves a transaction open. Its statements since the last BEGIN were not applied. Add COMMIT.`,
+    )
+  }
   for (const text of after) await run(text)
+}
+
+/** Outside a transaction, each statement begins a transaction of its own. */
+async function hasOpenTransaction(session: MigrationSession): Promise<boolean> {
+  const rows = await session.query(
+    'select where pg_catalog.now() operator(pg_catalog.<) pg_catalog.statement_timestamp()',
+  )
+  return rows.length > 0
 }
 
 type PostgresError = Error & Partial<Record<'detail' | 'hint' | 'where' | 'position', string>>
@@ -79,6 +98,9 @@ function stepError(step: Step, error: unknown, statement?: Statement): ConfigErr
   }
   // The first line of `where` is the line of a function or a DO block.
   sentences.push(...[detail, where?.split('\n', 1)[0], hint].filter((sentence) => sentence !== undefined))
+  if (errorCode(error) === sqlstate.activeSqlTransaction) {
+    sentences.push('Put the line `-- accepted: no transaction` at the top of the file.')
+  }
   sentences.push(
     step.file?.isTransactional === false
       ? 'It runs without a transaction, so its statements before that line stay applied.'

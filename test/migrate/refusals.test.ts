@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { ConfigError } from '../../src/config.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { createDatabase, queryOnce } from '../support/database.ts'
-import { migrationsDirectory, openSession, runMigrate } from './support.ts'
+import { messageOf, migrationsDirectory, openSession, runMigrate } from './support.ts'
 
 /** Checks that a run is refused with a message in one line that matches, and that it has changed nothing. */
 async function refuses(t: Test, options: { url: string; appMigrations?: string }, message: RegExp): Promise<void> {
@@ -152,12 +152,33 @@ for (const [statement, part] of [
   ['drop table accepted_queue.warning', 'table accepted_queue.warning'],
   ['drop function accepted_queue.delete_queue', 'function accepted_queue.delete_queue'],
   ['alter table accepted_queue.queue drop column warning_queued', 'column accepted_queue.queue.warning_queued'],
+  ['alter table accepted_queue.warning drop constraint warning_pkey', 'primary key of table accepted_queue.warning'],
+  ['alter table accepted.job disable trigger job_updated', 'enabled trigger accepted.job.job_updated'],
+  ['alter table accepted.job detach partition accepted.job_default', 'partition accepted.job_default of accepted.job'],
+  ['delete from accepted.change_expiry', 'row of table accepted.change_expiry'],
 ] as const) {
   t.test(`after ${statement}, a run names what is missing`, async (t) => {
     const url = await createDatabase(t)
     await queryOnce(url, statement)
     const message = new RegExp(`^Parts of the schema are missing although all migrations have run: ${part}\\. Create`)
     await refuses(t, { url }, message)
+  })
+}
+
+t.test('when the queue had to be installed again, a run names the parts of ours that went with it', async (t) => {
+  const url = await createDatabase(t)
+  await queryOnce(url, 'drop schema accepted_queue cascade')
+  t.match(
+    await messageOf(migrate({ url })),
+    /^Parts of the schema are missing .*index accepted_queue\.accepted_active_idx/,
+  )
+})
+
+for (const table of ['accepted.migration', 'accepted.app_migration']) {
+  t.test(`without the table ${table}, nothing runs`, async (t) => {
+    const url = await createDatabase(t)
+    await queryOnce(url, `drop table ${table}`)
+    await refuses(t, { url }, new RegExp(`^The table ${table} is missing, .* Restore it from a backup\\.$`))
   })
 }
 
