@@ -129,6 +129,7 @@ create function accepted.jobs_changed_since(seen pg_snapshot, principals text[])
  stable
  set enable_seqscan to 'off'
  set enable_bitmapscan to 'off'
+ set jit to 'off'
  set plan_cache_mode to 'force_generic_plan'
 as $function$
 declare
@@ -171,6 +172,7 @@ create function accepted.delete_old_changes(max_rows integer)
  language plpgsql
  set enable_seqscan to 'off'
  set enable_bitmapscan to 'off'
+ set jit to 'off'
 as $function$
 declare
   expiry accepted.change_expiry;
@@ -180,7 +182,13 @@ begin
   if not found then
     return false;
   end if;
-  if expiry.next_at < now() - interval '10 minutes' then
+  -- The snapshots come from another server, which had assigned more transaction ids: this database was restored from a
+  -- dump. They would contain every new change.
+  if pg_snapshot_xmax(expiry.next) > pg_snapshot_xmax(pg_current_snapshot()) then
+    update accepted.change_expiry
+      set deleted = pg_current_snapshot(), next = pg_current_snapshot(), next_at = now()
+      returning * into expiry;
+  elsif expiry.next_at < now() - interval '10 minutes' then
     update accepted.change_expiry set deleted = expiry.next, next = pg_current_snapshot(), next_at = now()
       returning * into expiry;
   end if;
@@ -257,6 +265,7 @@ create function accepted.claim(queue text, max_jobs integer, created_from timest
  set enable_bitmapscan to 'off'
  set enable_sort to 'off'
  set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
 as $function$
 #variable_conflict use_column
 begin
@@ -615,7 +624,7 @@ begin
     return 'validated';
   end if;
   partition := 'job_' || to_char(accepted.uuid_time(bounds[2]::uuid) - interval '1 millisecond', 'YYYYMMDD');
-  -- Renaming an index and creating a table lock no statement out, so they come before the strong lock.
+  -- Renaming an index and creating a table block no other statement, so they come before the strong lock.
   for index_name in
     select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
     where i.indrelid = to_regclass('accepted.job_default')

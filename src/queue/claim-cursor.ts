@@ -57,6 +57,6 @@ export class ClaimCursor {
 
   #callAtNextFullScan(onMore: () => void): void {
     // A timer may fire up to a millisecond early.
-    setTimeout(onMore, Math.ceil(this.#nextFullScanAt - performance.now()) + 1).unref()
+    setTimeout(onMore, Math.max(0, Math.ceil(this.#nextFullScanAt - performance.now())) + 1).unref()
   }
 }
