@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** The signals that end the process. A closed terminal sends SIGHUP. */
+export const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** Exits as if the signal had killed the process. */
 const exit = (signal: NodeJS.Signals) => process.exit(128 + constants.signals[signal])

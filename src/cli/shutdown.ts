@@ -1,5 +1,5 @@
 import { exitGraceSeconds } from '../config.ts'
-import { stopExitingOnSignal } from './exit-on-signal.ts'
+import { signals, stopExitingOnSignal } from './exit-on-signal.ts'
 
 /**
  * A second signal ends the process immediately, but only if more than this time has passed since the first signal. One
@@ -8,7 +8,7 @@ import { stopExitingOnSignal } from './exit-on-signal.ts'
 const minExitDelayMs = 100
 
 /**
- * Resolves when the process must stop: on SIGINT or SIGTERM, or when the IPC channel to the parent process closes.
+ * Resolves when the process must stop: on SIGINT, SIGTERM or SIGHUP, or when the IPC channel to the parent process closes.
  * After that, a second signal ends the process with exit code 1. If the process still runs 5 seconds after the grace
  * period, it also exits with code 1. Call it when there is something to stop; until then, a signal ends the process.
  *
@@ -26,8 +26,7 @@ export function waitForShutdown(graceSeconds: number): Promise<void> {
       if (performance.now() - firstSignalAt > minExitDelayMs) process.exit(1)
       beginShutdown()
     }
-    process.on('SIGINT', onSignal)
-    process.on('SIGTERM', onSignal)
+    for (const signal of signals) process.on(signal, onSignal)
     stopExitingOnSignal()
     // A closed IPC channel does not count as the first signal.
     process.once('disconnect', beginShutdown)

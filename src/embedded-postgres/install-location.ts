@@ -25,6 +25,16 @@ export interface InstallLocation {
  */
 const sharedDirectory = '/var/lib/accepted'
 
+/** pg_ctl starts Postgres through a shell, and puts the path between double quotes. */
+const unusableInPath = process.platform === 'win32' ? /["%]/ : /["$`\\\p{Cc}]/u
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full',
+  EEXIST: 'it is a file',
+  ENOTDIR: 'a directory above it is a file',
+  ENAMETOOLONG: 'the name is too long',
+}
+
 /**
  * Finds a data directory and programs that the server's user can reach. Creates the data directory if it is missing.
  *
@@ -33,11 +43,18 @@ const sharedDirectory = '/var/lib/accepted'
 export async function findInstallLocation(wantedDataDir: string): Promise<InstallLocation> {
   const programs = await findPrograms()
   const wanted = resolve(wantedDataDir)
+  if (unusableInPath.test(wanted)) {
+    throw new EmbeddedPostgresError(
+      'no-permission',
+      `The data directory ${JSON.stringify(wanted)} has a character that Postgres cannot start with ` +
+        '(a double quote, dollar sign, backtick, backslash or control character): set DATA_DIR to another directory.',
+    )
+  }
   try {
     await makeDirectory(wanted)
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    const reason = code === 'ENOSPC' ? 'the disk is full' : code
+    const { code = '' } = error as NodeJS.ErrnoException
+    const reason = reasons[code] ?? code
     throw new EmbeddedPostgresError(
       'no-permission',
       `The data directory ${wanted} cannot be created (${reason}): set DATA_DIR to another directory.`,

@@ -180,6 +180,24 @@ t.test('a cluster of another Postgres version is rejected', async (t) => {
   await t.rejects(startEmbeddedPostgres({ dataDir }), { code: 'other-version', message: /created by PostgreSQL 15/ })
 })
 
+t.test('a path that cannot hold the data directory is rejected with the reason', async (t) => {
+  const parent = await directory(t)
+  await writeFile(join(parent, 'file'), '')
+  for (const [name, reason] of [
+    ['file', /cannot be created \(it is a file\): set DATA_DIR/],
+    ['file/below', /cannot be created \(a directory above it is a file\): set DATA_DIR/],
+    ['long'.repeat(100), /cannot be created \(the name is too long\): set DATA_DIR/],
+    // A shell of pg_ctl would run these.
+    [`$(touch ${parent}/ran)`, /has a character that Postgres cannot start with .*: set DATA_DIR/],
+    ['`id`', /has a character that Postgres cannot start with/],
+    ['a"b', /has a character that Postgres cannot start with/],
+    ['a\nb', /has a character that Postgres cannot start with/],
+  ] as const) {
+    await t.rejects(startEmbeddedPostgres({ dataDir: join(parent, name) }), { message: reason })
+  }
+  t.same(await readdir(parent), ['file'])
+})
+
 t.test('a port that is in use is rejected', async (t) => {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

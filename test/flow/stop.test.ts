@@ -70,7 +70,7 @@ for (const [part, incomplete] of [
   })
 }
 
-for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   t.test(`after a second ${signal}, an API and a worker exit at once with code 1`, async (t) => {
     const { databaseUrl } = await createFixtureDatabase(t)
     const env = { GRACE_SECONDS: '3600', HANG: 'perform' }
