@@ -1,6 +1,7 @@
 import { deliveryName, type Operation } from './operation.ts'
 
-const isOperation = (value: unknown): value is Operation =>
+/** Returns whether a value was made by `defineOperation`. */
+export const isOperation = (value: unknown): value is Operation =>
   typeof value === 'object' && value !== null && 'name' in value && 'schemas' in value && 'retry' in value
 
 /**

@@ -1,8 +1,10 @@
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
-import { isLoopbackHost, parseNetworks } from './primitives/networks.ts'
-import { PostgresUrl, requirementOf } from './setting-types.ts'
+import { isLoopbackHost } from './primitives/networks.ts'
+import { redact } from './primitives/redact.ts'
+import { suggest } from './primitives/suggest.ts'
+import { areNetworks, exampleOf, isHost, PostgresUrl, readValue, requirementOf } from './setting-types.ts'
 
 /** A permission that goes beyond the principal's own jobs. With `admin`, a principal may manage webhook endpoints. */
 export type Scope = 'admin'
@@ -57,15 +59,6 @@ export class ConfigError extends Error {
 const port = (description: string, initial: number) =>
   Type.Integer({ minimum: 0, maximum: 65535, default: initial, description })
 
-function areNetworks(texts: readonly string[]): boolean {
-  try {
-    parseNetworks(texts)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /**
  * Returns whether a text is an http(s) origin: scheme, host and an optional port. The pattern is needed because the URL
  * parser accepts malformed input and corrects it.
@@ -96,11 +89,14 @@ const environment = {
     default: 'on',
     description: 'Use off for a pooler in transaction mode that does not support prepared statements',
   }),
-  HOST: Type.String({
-    minLength: 1,
-    default: '127.0.0.1',
-    description: "Address that the API and the worker's health server listen on",
-  }),
+  HOST: Type.Refine(
+    Type.String({
+      default: '127.0.0.1',
+      description: "Address that the API and the worker's health server listen on",
+    }),
+    isHost,
+    () => 'must be an IP address or a host name, without scheme and port',
+  ),
   PORT: port('Port of the API', 3000),
   WORKER_PORT: port("Port of the worker's health and metrics routes", 3001),
   GRACE_SECONDS: Type.Integer({
@@ -117,7 +113,7 @@ const environment = {
         examples: ['https://api.example.com'],
       }),
       isBaseUrl,
-      () => 'must be an http(s) URL without query',
+      () => 'must be an http(s) URL without credentials, query and fragment',
     ),
   ),
   HOSTS: Type.Optional(
@@ -163,18 +159,22 @@ export type Settings = Static<typeof environmentSchema>
  * @throws ConfigError that names the variable and its value, and says what the value must be
  */
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
-  const given = Object.fromEntries(Object.keys(environment).flatMap((name) => (env[name] ? [[name, env[name]]] : [])))
-  const settings = Value.Convert(environmentSchema, Value.Default(environmentSchema, given))
+  const given = Object.entries(environment).flatMap(([name, schema]) => {
+    const text = env[name]?.trim()
+    return text ? [[name, readValue(text, schema)]] : []
+  })
+  const settings = Value.Default(environmentSchema, Object.fromEntries(given))
   const [violation] = Value.Errors(environmentSchema, settings)
   if (violation) {
     const name = violation.instancePath.slice(1) as keyof typeof environment
+    const text = `${env[name]}`
     // The value of a URL variable is not shown, because it may contain a password.
-    const value = name.endsWith('_URL') ? '' : `='${env[name]}'`
-    const { description, examples } = Object(environment[name])
-    const example = Object(environment[name]).default ?? examples?.[0]
+    const value = name.endsWith('_URL') ? '' : `='${redact(text).replaceAll(/\p{Cc}/gu, ' ')}'`
+    const schema = environment[name]
+    const quotes = /^\s*(["']).*\1\s*$/s.test(text) ? ' Remove the quotes around the value.' : ''
     throw new ConfigError(
-      `${name}${value} is invalid: it ${requirementOf(violation, environment[name])} (${description}). ` +
-        `Example: ${name}=${example}`,
+      `${name}${value} is invalid: it ${requirementOf(violation, schema)} (${Object(schema).description}).${quotes} ` +
+        `Example: ${name}=${exampleOf(text, schema)}`,
     )
   }
   return settings as Settings
@@ -207,9 +207,12 @@ export function databaseOptions(settings: Settings, url: string) {
  *
  * @throws ConfigError when the variable is not set
  */
-export function requireDatabaseUrl(settings: Settings): string {
+export function requireDatabaseUrl(settings: Settings, env: NodeJS.ProcessEnv = process.env): string {
   if (settings.DATABASE_URL) return settings.DATABASE_URL
+  const others = Object.keys(env).filter((name) => !Object.hasOwn(environment, name))
+  const similar = suggest('DATABASE_URL', others)
   throw new ConfigError(
-    'DATABASE_URL is not set. Set it to postgres://user:password@host:5432/database, or run `accepted dev`, which starts its own Postgres.',
+    `DATABASE_URL is not set${similar ? `, but ${similar} is` : ''}. ` +
+      'Set it to postgres://user:password@host:5432/database, or run `accepted dev`, which starts its own Postgres.',
   )
 }

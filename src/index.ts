@@ -1,3 +1,5 @@
+import './primitives/require-node.ts'
+
 export { type Acceptance, type Entry, Refusal, refuse } from './acceptance.ts'
 export { type Authenticate, type Config, defineConfig, type Identity } from './config.ts'
 export type { DatabaseOptions } from './db/database.ts'

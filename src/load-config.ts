@@ -1,7 +1,11 @@
 import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { collectOperations } from './collect-operations.ts'
 import { type Config, ConfigError } from './config.ts'
-import { findModule, findUp, importModule } from './user-module.ts'
+import { findModule, findUp } from './find-module.ts'
+import { suggest } from './primitives/suggest.ts'
+import { collectSchedules } from './schedule.ts'
+import { importModule } from './user-module.ts'
 
 /** Without `--config`, the first of these files that exists in the working directory is loaded. */
 export const configNames = ['accepted.config.ts', 'accepted.config.js', 'accepted.config.mjs'] as const
@@ -9,10 +13,10 @@ export const configNames = ['accepted.config.ts', 'accepted.config.js', 'accepte
 /** The members of a configuration, with what each must be. */
 const members: Readonly<Record<keyof Config, { type: string; example: string }>> = {
   operations: { type: 'object', example: "import * as operations from './operations.ts'" },
-  handlers: { type: 'string', example: "'./handlers.ts'" },
-  routes: { type: 'string', example: "'./routes.ts'" },
-  migrations: { type: 'string', example: "'./migrations'" },
-  authenticate: { type: 'function', example: 'request => request.headers.user ?? null' },
+  handlers: { type: 'string', example: "handlers: './handlers.ts'" },
+  routes: { type: 'string', example: "routes: './routes.ts'" },
+  migrations: { type: 'string', example: "migrations: './migrations'" },
+  authenticate: { type: 'function', example: 'authenticate: request => request.headers.user ?? null' },
 }
 
 /**
@@ -42,21 +46,41 @@ export async function loadConfig(path?: string): Promise<Config & { path: string
 
 /** Checks the members of a configuration. Users of JavaScript have no compiler that does so. */
 function assertConfig(file: string, config: unknown): Config {
-  if (typeof config !== 'object' || config === null || !('operations' in config && 'handlers' in config)) {
+  if (typeof config !== 'object' || config === null || !('operations' in config || 'handlers' in config)) {
     throw new ConfigError(`${file} must export defineConfig({ operations, handlers, … }) as its default export.`)
   }
   for (const [name, value] of Object.entries(config)) {
     const member = Object.hasOwn(members, name) ? members[name as keyof Config] : undefined
     if (!member) {
-      const known = Object.keys(members).join(', ')
-      throw new ConfigError(`${file} has an unknown member '${name}'. Use one of these: ${known}.`)
+      const known = Object.keys(members)
+      const similar = suggest(name, known)
+      const question = similar ? ` Did you mean '${similar}'?` : ''
+      throw new ConfigError(
+        `${file} has an unknown member '${name}'. Use one of these: ${known.join(', ')}.${question}`,
+      )
     }
     const isOptional = name !== 'operations' && name !== 'handlers'
     if ((typeof value === member.type && value !== null && value !== '') || (isOptional && value === undefined))
       continue
-    throw new ConfigError(`${file}: '${name}' must be a ${member.type}, for example ${name}: ${member.example}`)
+    throw new ConfigError(
+      `${file}: '${name}' must be ${member.type === 'object' ? 'an' : 'a'} ${member.type}, for example ${member.example}`,
+    )
   }
+  for (const name of ['operations', 'handlers'] as const) {
+    if (name in config) continue
+    throw new ConfigError(`${file}: '${name}' is missing. Add it, for example ${members[name].example}`)
+  }
+  assertOperations(file, (config as Config).operations)
   return config as Config
+}
+
+function assertOperations(file: string, record: object): void {
+  try {
+    collectSchedules(record, collectOperations(record))
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    throw new ConfigError(`${file}: ${error.message}. Correct the module of the operations.`, { cause: error })
+  }
 }
 
 /** A compiler does not copy `.sql` files, so the directory may also be in a parent of a compiled configuration. */

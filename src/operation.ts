@@ -1,18 +1,15 @@
 import type { Transaction } from 'kysely'
 import type { Static, TSchema } from 'typebox'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
+import { assertOperation, optionNames } from './assert-operation.ts'
 import type { Retry, Route } from './operation-options.ts'
+import { assertOptions } from './primitives/assert-options.ts'
 
 /** How long a job's record is kept after the job is due. When the job ends, this time starts again. */
 export const keepSeconds = 7 * 24 * 60 * 60
 
 /** The name of the built-in operation that delivers webhooks. */
 export const deliveryName = 'webhook.deliver'
-
-/** pg-boss limits a claim to 24 hours. One of these hours is kept for settling. */
-const maxTimeoutSeconds = 23 * 60 * 60
-
-const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 
@@ -145,6 +142,7 @@ export function defineOperation<
 >(
   definition: Definition<Name, Input, Params, Payload, Result> & AcceptProperty<Input, Params, Payload>,
 ): Operation<Name, PayloadOf<Input, Payload>, StaticOr<Result, undefined>> {
+  assertOptions('defineOperation', definition, optionNames)
   const { name, route, retry } = definition
   const operation = {
     name,
@@ -167,40 +165,6 @@ export function defineOperation<
     maxBacklog: definition.maxBacklog,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const
-  validate(operation)
+  assertOperation(operation, definition)
   return operation
-}
-
-function validate(operation: Operation): void {
-  const { name, route, retry, schemas } = operation
-  const ensure = (isValid: boolean, message: string) => {
-    if (!isValid) throw new TypeError(`Operation '${name}': ${message}`)
-  }
-  ensure(
-    namePattern.test(name) && name.length <= 100,
-    `the name must match ${namePattern.source} and have at most 100 characters, for example todo.create`,
-  )
-  ensure(!route || route.url.startsWith('/'), `route.url must start with '/', not '${route?.url}'`)
-  ensure(
-    !(schemas.params || schemas.payload !== schemas.input) || !!operation.accept,
-    'params or a payload schema requires accept',
-  )
-  ensure(!operation.groupConcurrency || !!operation.group, 'groupConcurrency requires group')
-  for (const [option, value, minimum] of [
-    ['retry.limit', retry.limit, 0],
-    ['retry.delaySeconds', retry.delaySeconds, 0],
-    ['retry.maxDelaySeconds', retry.maxDelaySeconds, 1],
-    ['timeoutSeconds', operation.timeoutSeconds, 1],
-    ['heartbeatSeconds', operation.heartbeatSeconds, 10],
-    ['groupConcurrency', operation.groupConcurrency ?? 1, 1],
-    ['maxBacklog', operation.maxBacklog ?? 1, 1],
-    ['bodyLimit', operation.bodyLimit, 1],
-  ] as const) {
-    ensure(
-      Number.isInteger(value) && value >= minimum,
-      `${option} must be an integer of at least ${minimum}, not ${value}`,
-    )
-  }
-  ensure(operation.timeoutSeconds <= maxTimeoutSeconds, `timeoutSeconds must be at most ${maxTimeoutSeconds}`)
-  ensure(Number.isInteger(operation.priority), `priority must be an integer, not ${operation.priority}`)
 }

@@ -1,4 +1,7 @@
+import { isOperation } from './collect-operations.ts'
 import type { Operation, PayloadFor } from './operation.ts'
+import { assertOptions } from './primitives/assert-options.ts'
+import { rememberSite } from './primitives/definition-site.ts'
 
 /**
  * What to do about missed occurrences. An occurrence is missed when it came due more than a minute ago and no worker
@@ -47,6 +50,7 @@ export interface Schedule {
   readonly missed: MissedPolicy
 }
 
+const optionNames = ['name', 'cron', 'rrule', 'timezone', 'operation', 'payload', 'principal', 'missed']
 const namePattern = /^[\w.:-]{1,100}$/
 // Requires five fields. The cron parser would also accept fewer fields and add the missing fields on the left, which is
 // never what the author meant.
@@ -60,6 +64,7 @@ const cronPattern = /^(@\w+|\S+(\s+\S+){4,5})$/
  * @throws TypeError that names the invalid option
  */
 export function defineSchedule<const O extends Operation>(definition: ScheduleDefinition<O>): Schedule {
+  assertOptions('defineSchedule', definition, optionNames)
   const {
     name,
     cron,
@@ -75,12 +80,15 @@ export function defineSchedule<const O extends Operation>(definition: ScheduleDe
   }
   ensure(namePattern.test(name), `the name must match ${namePattern.source}, for example nightly-report`)
   ensure((cron === undefined) !== (rrule === undefined), 'set either cron or rrule')
-  const expression = (cron ?? rrule ?? '').trim()
+  const expression = `${cron ?? rrule}`.trim()
   ensure(cron === undefined || cronPattern.test(expression), `cron must have five or six fields, not '${cron}'`)
   ensure(rrule === undefined || /(^|[;:\s])FREQ=/i.test(expression), `rrule must contain FREQ=, not '${rrule}'`)
   ensure(missed === 'skip' || missed === 'once', `missed must be 'skip' or 'once', not '${missed}'`)
+  ensure(isOperation(operation), 'operation must be the value of defineOperation')
   ensure(principal !== '', 'the principal must not be empty')
-  return { name, expression, timezone, operation, payload, principal, missed }
+  const schedule = { name, expression, timezone, operation, payload, principal, missed }
+  rememberSite(schedule)
+  return schedule
 }
 
 const isSchedule = (value: unknown): value is Schedule =>

@@ -1,4 +1,6 @@
 import { collectOperations } from '../src/collect-operations.ts'
+import type { Operation } from '../src/operation.ts'
+import { atDefinition, rememberSite } from '../src/primitives/definition-site.ts'
 import { collectSchedules } from '../src/schedule.ts'
 import { assertHandler } from './assert-handler.ts'
 import type { Dependencies, Handler, Handlers, HandlersFor } from './handlers.ts'
@@ -19,18 +21,36 @@ export function defineHandlers<const Record extends object>(
   >,
 ): Handlers {
   const operations = collectOperations(record)
+  const site = {}
+  rememberSite(site)
   return {
     operations,
     schedules: collectSchedules(record, operations),
     async load(dependencies) {
-      const created = typeof handlers === 'function' ? await handlers(dependencies) : handlers
-      const byName = new Map(Object.entries(created as object)) as Map<string, Handler>
-      const missing = [...operations.keys()].filter((name) => !byName.has(name))
-      const unknown = [...byName.keys()].filter((name) => !operations.has(name))
-      if (missing.length > 0) throw new TypeError(`No handler is defined for ${missing.join(', ')}`)
-      if (unknown.length > 0) throw new TypeError(`No operation is defined for the handler of ${unknown.join(', ')}`)
-      for (const [name, handler] of byName) assertHandler(name, handler)
-      return byName
+      const created: unknown = typeof handlers === 'function' ? await handlers(dependencies) : handlers
+      try {
+        return assertHandlers(operations, created)
+      } catch (error) {
+        throw atDefinition(error as TypeError, site)
+      }
     },
   }
+}
+
+function assertHandlers(operations: ReadonlyMap<string, Operation>, created: unknown): Map<string, Handler> {
+  if (typeof created !== 'object' || created === null) {
+    throw new TypeError(
+      'defineHandlers requires a record with a handler for each operation, or a function that returns it',
+    )
+  }
+  const byName = new Map<string, Handler>(Object.entries(created))
+  const missing = [...operations.keys()].filter((name) => !byName.has(name))
+  const unknown = [...byName.keys()].filter((name) => !operations.has(name))
+  if (missing.length > 0) {
+    const surplus = unknown.length > 0 ? `; there is a handler for ${unknown.join(', ')}, which is no operation` : ''
+    throw new TypeError(`No handler is defined for ${missing.join(', ')}${surplus}`)
+  }
+  if (unknown.length > 0) throw new TypeError(`No operation is defined for the handler of ${unknown.join(', ')}`)
+  for (const [name, handler] of byName) assertHandler(name, handler)
+  return byName
 }

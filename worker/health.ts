@@ -25,8 +25,8 @@ export interface HealthServer {
 /**
  * Serves the health and metrics of a worker over HTTP:
  * - `GET /health/live` answers 200 while the process responds.
- * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres accepts writes, else 503. The member `status` of
- *   the body is the {@link Health}.
+ * - `GET /health/ready` answers 200 while the worker claims jobs and Postgres accepts writes, else 503. The member
+ *   `status` of the body is the {@link Health}.
  * - `GET /metrics` answers with the metrics in Prometheus' text format.
  *
  * @param port 0 chooses a free port

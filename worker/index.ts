@@ -1,3 +1,5 @@
+import '../src/primitives/require-node.ts'
+
 export { defineHandlers } from './define-handlers.ts'
 export { JobFailed, RetryAfter } from './errors.ts'
 export { failUncaught } from './execution/handler-scope.ts'

@@ -2,7 +2,7 @@ import { readSettings, requireDatabaseUrl, requireHosts } from '../config.ts'
 import { createApiServer } from '../http/server.ts'
 import { loadConfig } from '../load-config.ts'
 import { waitForShutdown } from './shutdown.ts'
-import { startWorker } from './worker-command.ts'
+import { loadHandlers, startWorker } from './worker-command.ts'
 
 /** Runs `accepted api`: serves requests until the process must stop. Requests in progress are still answered. */
 export async function apiCommand(options: { config?: string; withWorker?: boolean }): Promise<void> {
@@ -10,12 +10,13 @@ export async function apiCommand(options: { config?: string; withWorker?: boolea
   requireHosts(settings)
   const url = requireDatabaseUrl(settings)
   const config = await loadConfig(options.config)
+  const handlers = options.withWorker ? await loadHandlers(config) : undefined
   const shutdown = waitForShutdown(settings.GRACE_SECONDS)
   const app = await createApiServer(config, settings, url)
   let worker: Awaited<ReturnType<typeof startWorker>> | undefined
   try {
     await app.listen({ host: settings.HOST, port: settings.PORT })
-    if (options.withWorker) worker = await startWorker(config, settings)
+    if (handlers) worker = await startWorker(handlers, settings)
     await shutdown
     app.log.info('API stops when its open requests are answered')
   } finally {

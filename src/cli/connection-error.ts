@@ -1,10 +1,11 @@
-import { isFromPostgres } from '../db/postgres-error.ts'
+import { isConnectError, isFromPostgres } from '../db/postgres-error.ts'
 
 /** What a failed connection says about itself. */
 interface ConnectionError extends Error {
   code?: string
   hostname?: string
   port?: number
+  path?: string
   /** The failed attempts, if the host has several addresses. */
   errors?: readonly ConnectionError[]
 }
@@ -17,7 +18,10 @@ const unknownHost = ['ENOTFOUND', 'EAI_AGAIN', 'EAI_NODATA']
  * of another service that the app uses.
  */
 export function explainConnectionError(error: ConnectionError): string | undefined {
-  const { code = '', message, hostname, port } = error.errors?.[0] ?? error
+  const { code = '', message, hostname, port, path } = error.errors?.[0] ?? error
+  if (path && urlsOfDatabase().some((url) => [...url.searchParams.values()].includes(path))) {
+    return `The file ${path} in DATABASE_URL cannot be read (${code}). Correct its path.`
+  }
   const isOurs = isFromPostgres(error) || isDatabaseAddress(hostname, port)
   if (isOurs && unknownHost.includes(code)) {
     return `The host '${hostname}' in DATABASE_URL is unknown (${code}). Correct DATABASE_URL.`
@@ -31,21 +35,38 @@ export function explainConnectionError(error: ConnectionError): string | undefin
   if (/server does not support SSL/.test(message) || (isOurs && /SSL|TLS|certificate/i.test(message))) {
     return `There is no TLS connection to Postgres: ${message}. Correct sslmode in DATABASE_URL.`
   }
-  return explainRefusal(code, message)
+  if (/^received invalid response/.test(message)) {
+    return 'The server at the address in DATABASE_URL is not Postgres. Correct the host or the port in DATABASE_URL.'
+  }
+  const advice = adviceFor(code, message) ?? (isConnectError(error) ? 'Correct DATABASE_URL.' : undefined)
+  if (advice) return `Postgres refused the connection: ${message}. ${advice}`
+  // The role of the API and the workers may be another one than the role that migrates.
+  if (code !== '42501' || !isFromPostgres(error)) return undefined
+  return (
+    `Postgres refused access: ${message}. Connect as the role that runs \`accepted migrate\`, or grant the role in ` +
+    'DATABASE_URL access to the schemas accepted and accepted_queue.'
+  )
 }
 
-/** Explains the SQLSTATE with which Postgres refuses a connection. */
-function explainRefusal(code: string, message: string): string | undefined {
-  const refused = `Postgres refused the connection: ${message}.`
-  if (code === '28P01') return `${refused} Correct the user or the password in DATABASE_URL.`
-  if (code.startsWith('28')) return `${refused} Correct the user in DATABASE_URL, or allow it in pg_hba.conf.`
-  if (code === '3D000') return `${refused} Create the database, or correct its name in DATABASE_URL.`
-  if (code === '53300') return `${refused} Close other connections, or raise max_connections.`
-  if (code === '57P03') return `${refused} Try again when Postgres has started.`
+/** Says what to do about the SQLSTATE with which Postgres refuses a connection. */
+function adviceFor(code: string, message: string): string | undefined {
+  if (/is not permitted to log in$/.test(message)) return 'Give the role LOGIN, or correct the user in DATABASE_URL.'
+  if (code === '28P01') return 'Correct the user or the password in DATABASE_URL.'
+  if (code.startsWith('28')) return 'Correct the user in DATABASE_URL, or allow it in pg_hba.conf.'
+  if (code === '3D000') return 'Create the database, or correct its name in DATABASE_URL.'
+  if (/is not currently accepting connections$/.test(message))
+    return 'Correct the name of the database in DATABASE_URL.'
+  if (/^permission denied for database "/.test(message)) return 'Grant the role CONNECT on the database.'
+  if (code === '53300' && / for (?:role|database) "/.test(message)) {
+    return 'Close other connections, or raise the connection limit.'
+  }
+  if (code === '53300') return 'Close other connections, or raise max_connections.'
+  if (code === '57P03') return 'Try again when Postgres has started.'
   return undefined
 }
 
-function isDatabaseAddress(hostname: string | undefined, port: number | undefined): boolean {
-  const urls = ['DATABASE_URL', 'DATABASE_LISTEN_URL'].flatMap((name) => URL.parse(process.env[name] ?? '') ?? [])
-  return urls.some((url) => url.hostname === hostname || Number(url.port || 5432) === port)
-}
+const urlsOfDatabase = () =>
+  ['DATABASE_URL', 'DATABASE_LISTEN_URL'].flatMap((name) => URL.parse(process.env[name] ?? '') ?? [])
+
+const isDatabaseAddress = (hostname: string | undefined, port: number | undefined): boolean =>
+  urlsOfDatabase().some((url) => url.hostname === hostname || Number(url.port || 5432) === port)

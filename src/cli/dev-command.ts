@@ -6,7 +6,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded-postgr
 import { loadConfig } from '../load-config.ts'
 import { assertPortsFree } from './assert-ports-free.ts'
 import { type DevProcess, startDevProcess } from './dev-process.ts'
-import { stopExitingOnSignal } from './exit-on-signal.ts'
+import { signals, stopExitingOnSignal } from './exit-on-signal.ts'
 import { localUrl } from './local-url.ts'
 
 /**
@@ -108,7 +108,7 @@ function listenForStop(): StopSignals {
     if (performance.now() - firstSignalAt > minKillDelayMs) forced.abort()
     requested.abort()
   }
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+  for (const signal of signals) process.on(signal, onSignal)
   stopExitingOnSignal()
   // If the terminal is closed, writing fails. Ignores this error, because the processes must still be stopped.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})

@@ -18,19 +18,38 @@ export function findDisagreement(config: Definitions, handlers: Definitions): st
   return parts.length > 0 ? `${parts.join('; ')}. ${advice}` : undefined
 }
 
-function describe<T>(kind: string, config: ReadonlyMap<string, T>, handlers: ReadonlyMap<string, T>): string[] {
+function describe<T extends object>(
+  kind: string,
+  config: ReadonlyMap<string, T>,
+  handlers: ReadonlyMap<string, T>,
+): string[] {
   const missing = [...config.keys()].filter((name) => !handlers.has(name))
   const surplus = [...handlers.keys()].filter((name) => !config.has(name))
   const different = [...config].flatMap(([name, one]) => {
     const other = handlers.get(name)
-    return other === undefined || one === other || JSON.stringify(one) === JSON.stringify(other) ? [] : [name]
+    const members = other === undefined ? [] : differentMembers(one, other)
+    return members.length > 0 ? [`the ${kind} ${name} is defined differently in both (${members.join(', ')})`] : []
   })
   return [
     ...list(kind, missing, 'only in the configuration'),
     ...list(kind, surplus, 'only in the handlers'),
-    ...list(kind, different, 'defined differently in both'),
+    ...different,
   ]
 }
+
+/** Compares by value, because the configuration and the handlers may import two copies of a module. */
+function differentMembers<T extends object>(one: T, other: T): string[] {
+  if (one === other) return []
+  const names = new Set([...Object.keys(one), ...Object.keys(other)]) as Set<keyof T & string>
+  return [...names].filter((name) => toText(one[name]) !== toText(other[name]))
+}
+
+const toText = (value: unknown) =>
+  JSON.stringify(value, (_, part) => {
+    // Two copies of a function cannot be compared.
+    if (typeof part === 'function') return 'function'
+    return typeof part === 'bigint' ? String(part) : part
+  })
 
 function list(kind: string, names: readonly string[], where: string): string[] {
   if (names.length === 0) return []

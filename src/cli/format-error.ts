@@ -1,7 +1,8 @@
 import { ConfigError } from '../config.ts'
+import { formatLocation, formatStacks, isUsageError, locate, showThrown } from '../error-location.ts'
 import { ProblemError } from '../errors.ts'
 import { redact } from '../primitives/redact.ts'
-import { formatLocation, isUsageError, locate, ModuleError } from '../user-module.ts'
+import { ModuleError } from '../user-module.ts'
 import { explainConnectionError } from './connection-error.ts'
 
 /**
@@ -14,13 +15,13 @@ export function formatError(error: unknown): string {
   if (text !== undefined && !isDebugging) return text
   const place = error instanceof ModuleError ? undefined : locate(error)
   const message = text ?? messageOf(error)
-  const cause = error instanceof ModuleError ? error.cause : error
-  const stack = cause instanceof Error ? `\n${cause.stack}` : ''
-  return redact(`${place ? `${formatLocation(place)}: ` : ''}${message}${stack}`)
+  const stacks = formatStacks(error instanceof ModuleError ? error.cause : error)
+  // Each part is redacted by itself, because a redacted text has a maximum length.
+  return [`${place ? `${formatLocation(place)}: ` : ''}${message}`, ...stacks].map(redact).join('\n')
 }
 
-const messageOf = (error: unknown) => (error instanceof Error ? error.message : `The value ${String(error)} was thrown`)
-
+const messageOf = (error: unknown) =>
+  error instanceof Error ? error.message : `The value ${showThrown(error)} was thrown`
 /** Returns a sentence that says what to do; undefined for an error that is a surprise. */
 function explain(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined
@@ -36,9 +37,18 @@ function explain(error: unknown): string | undefined {
   return explainListenError(error) ?? explainConnectionError(error)
 }
 
+interface ListenError extends NodeJS.ErrnoException {
+  port?: number
+  address?: string
+  hostname?: string
+}
+
 /** Explains why a server cannot listen on its address. */
 function explainListenError(error: Error): string | undefined {
-  const { code, port, address, syscall } = error as NodeJS.ErrnoException & { port?: number; address?: string }
+  const { code, port, address, syscall, hostname } = error as ListenError
+  if (syscall === 'getaddrinfo' && hostname !== undefined && hostname === process.env.HOST?.trim()) {
+    return `HOST=${hostname} is unknown (${code}). Set HOST to an address of this machine, such as HOST=127.0.0.1.`
+  }
   if (syscall !== 'listen' && code !== 'EADDRINUSE') return undefined
   const variables = 'PORT or WORKER_PORT'
   if (code === 'EADDRINUSE') {

@@ -13,6 +13,9 @@ interface AddKeyOptions extends OutputOptions {
 
 /** Runs `accepted keys add`: creates a key and prints it. The key cannot be printed again. */
 export async function addKeyCommand(name: string, options: AddKeyOptions): Promise<void> {
+  if (name.trim() === '' || options.principal?.trim() === '') {
+    throw new ConfigError('The name and the principal of a key must not be empty.')
+  }
   // The prefix lets secret scanners recognize a leaked key.
   const key = `accepted_${randomBytes(32).toString('base64url')}`
   const scopes: Scope[] = options.admin ? ['admin'] : []

@@ -17,7 +17,11 @@ import { workerCommand } from './worker-command.ts'
 
 const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
 const jsonOption = () => new Option('--json', 'Print JSON')
-const parseNames = (list: string) => list.split(',').map((name) => name.trim())
+const parseNames = (list: string) =>
+  list
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '')
 const nameListOption = (flags: string, description: string) => new Option(flags, description).argParser(parseNames)
 
 const oneProcessWarning =

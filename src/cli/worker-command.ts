@@ -9,6 +9,7 @@ import {
   requireDatabaseUrl,
   type Settings,
 } from '../config.ts'
+import { isUsageError, locate, showThrown } from '../error-location.ts'
 import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
 import { collectSchedules } from '../schedule.ts'
@@ -23,8 +24,10 @@ export async function workerCommand(options: { config?: string; operations?: str
   const settings = readSettings()
   requireDatabaseUrl(settings)
   const config = await loadConfig(options.config)
+  // Until the handlers are loaded, a signal ends the process at once.
+  const handlers = await loadHandlers(config)
   const shutdown = waitForShutdown(settings.GRACE_SECONDS)
-  const running = await startWorker(config, settings, options.operations)
+  const running = await startWorker(handlers, settings, options.operations)
   await shutdown
   await running.stop()
 }
@@ -36,12 +39,11 @@ export async function workerCommand(options: { config?: string; operations?: str
  * @returns an object whose `stop` stops the worker, the health server and the watchdog
  */
 export async function startWorker(
-  config: Config,
+  handlers: Handlers,
   settings: Settings,
   operations?: readonly string[],
 ): Promise<{ stop(): Promise<void> }> {
   const url = requireDatabaseUrl(settings)
-  const handlers = await loadHandlers(config)
   const log = createLog({ level: settings.LOG_LEVEL })
   const removeErrorListeners = handleUncaughtErrors(log, failUncaught)
   const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
@@ -82,7 +84,7 @@ export async function startWorker(
  * @throws ConfigError when they and the configuration have different operations or schedules: the jobs of an operation
  *   without a handler would wait forever
  */
-async function loadHandlers(config: Config): Promise<Handlers> {
+export async function loadHandlers(config: Config): Promise<Handlers> {
   const { default: handlers } = (await importModule(config.handlers)) as { default?: Handlers }
   if (typeof handlers?.load !== 'function') {
     throw new ConfigError(`${config.handlers} must export defineHandlers(…) as its default export.`)
@@ -91,5 +93,17 @@ async function loadHandlers(config: Config): Promise<Handlers> {
   const schedules = collectSchedules(config.operations, operations)
   const disagreement = findDisagreement({ operations, schedules }, handlers)
   if (disagreement) throw new ConfigError(`The configuration and ${config.handlers} disagree: ${disagreement}`)
-  return handlers
+  return { ...handlers, load: (dependencies) => nameFile(config.handlers, handlers.load(dependencies)) }
+}
+
+/** Names the file in an error that defineHandlers throws when the handlers are created: its stack does not. */
+async function nameFile<Result>(file: string, created: Promise<Result>): Promise<Result> {
+  try {
+    return await created
+  } catch (error) {
+    if (error instanceof Error && !isUsageError(error)) throw error
+    if (locate(error)) throw error
+    const text = error instanceof Error ? error.message : `creating the handlers threw ${showThrown(error)}`
+    throw new ConfigError(`${file}: ${text}`, { cause: error })
+  }
 }

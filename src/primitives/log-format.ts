@@ -20,10 +20,14 @@ const levels: Readonly<Record<number, readonly [name: string, style: Style]>> = 
 export function formatLogLine(line: string): string {
   const entry = parse(line)
   if (!entry) return line
-  const { level, time, msg, err, pid: _, hostname: __, ...members } = entry
+  const { level, time, msg, err: logged, pid: _, hostname: __, ...members } = entry
+  const err = isError(logged) ? logged : undefined
+  if (!err && logged !== undefined) members.err = logged
   const [name, style] = levels[level] ?? [`${level}`, 'white']
   const at = styleText('gray', new Date(time).toISOString().slice(11, 23))
-  const rest = Object.entries(members).map(([key, value]) => styleText('gray', ` ${key}=${formatValue(value)}`))
+  const rest = Object.entries(members).map(([key, value]) =>
+    styleText('gray', ` ${printable(key)}=${formatValue(value)}`),
+  )
   return `${at} ${styleText(style, name.padEnd(5))} ${printable(msg ?? '')}${rest.join('')}\n${formatStack(err)}`
 }
 
@@ -31,19 +35,25 @@ interface LogEntry {
   level: number
   time: number
   msg?: string
-  err?: SerializedError
+  err?: unknown
   [member: string]: unknown
 }
+
+const isError = (value: unknown): value is SerializedError =>
+  typeof value === 'object' && value !== null && ('stack' in value || 'message' in value)
 
 function parse(line: string): LogEntry | undefined {
   if (!line.startsWith('{')) return undefined
   try {
-    const { level, time } = JSON.parse(line)
-    return typeof level === 'number' && typeof time === 'number' ? JSON.parse(line) : undefined
+    const entry = JSON.parse(line)
+    // An app may log members with these names.
+    return typeof entry.level === 'number' && isTime(entry.time) ? entry : undefined
   } catch {
     return undefined
   }
 }
+
+const isTime = (value: unknown) => typeof value === 'number' && !Number.isNaN(new Date(value).getTime())
 
 const formatValue = (value: unknown) =>
   typeof value === 'string' && /^[\w.:/@+-]+$/.test(value) ? value : printable(JSON.stringify(value))
@@ -53,7 +63,7 @@ const printable = (text: string) => stripVTControlCharacters(`${text}`).replace(
 
 function formatStack(error: SerializedError | undefined, prefix = ''): string {
   if (!error) return ''
-  const text = error.stack || `${error.type}: ${error.message}`
+  const text = error.stack || `${error.type ?? 'Error'}: ${error.message}`
   const lines = `${prefix}${text}`.split('\n').map((line) => `    ${printable(line)}\n`)
   return lines.join('') + formatStack(error.cause as SerializedError | undefined, 'Caused by: ')
 }

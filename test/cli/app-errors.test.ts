@@ -50,6 +50,14 @@ t.test('a mistake in the routes is reported with its file, line and column', asy
   }
 })
 
+t.test('a value that the routes throw is reported with their file', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const directory = await writeApp(t, { 'routes.js': "export default async () => { throw 'no cache' }" })
+  const args = ['api', '--config', join(directory, 'accepted.config.js')]
+  const { code, err } = await run(args, { DATABASE_URL, PORT: String(await freePort()) })
+  t.same([code, err], [1, `error: ${join(directory, 'routes.js')}: the plugin threw no cache. Correct the routes.\n`])
+})
+
 t.test('a mistake in handlers that are created at the start is reported with its place and the stack', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const directory = await writeApp(t, {
@@ -64,6 +72,41 @@ t.test('a mistake in handlers that are created at the start is reported with its
   t.equal(code, 1)
   t.ok(err.startsWith(`error: ${join(directory, 'handlers.js')}:4:15: no mailer\n`), err)
   t.match(err, /\n {4}at /)
+})
+
+t.test('handlers and schedules that are found to be wrong at the start are reported with their place', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const handlers = (record: string) => `import { defineHandlers } from 'accepted/worker'
+    import * as operations from './operations.js'
+    export default defineHandlers(operations, ${record})`
+  const scheduled = `${validApp['operations.js']}
+    import { defineSchedule } from 'accepted'
+    export const daily = defineSchedule({ name: 'daily', cron: '@dayly', operation: say, payload: {} })`
+  for (const [files, start] of [
+    [{ 'handlers.js': handlers('{}') }, 'handlers.js:3:20: No handler is defined for word.say\n'],
+    [
+      { 'handlers.js': handlers("{ 'Word.say': { settle() {} } }") },
+      'handlers.js:3:20: No handler is defined for word.say; there is a handler for Word.say, which is no operation\n',
+    ],
+    [{ 'handlers.js': handlers("{ 'word.say': { settel() {} } }") }, "handlers.js:3:20: The handler of 'word.say'"],
+    [{ 'handlers.js': handlers('async () => undefined') }, 'handlers.js:3:20: defineHandlers requires a record'],
+    [{ 'handlers.js': handlers("() => { throw 'no mailer' }") }, 'handlers.js: creating the handlers threw no mailer'],
+    [{ 'operations.js': scheduled }, "operations.js:6:26: Schedule 'daily': '@dayly' in UTC is invalid"],
+  ] as const) {
+    const directory = await writeApp(t, files as Record<string, string>)
+    const args = ['worker', '--config', join(directory, 'accepted.config.js')]
+    const { code, err } = await run(args, { DATABASE_URL, WORKER_PORT: String(await freePort()), LOG_LEVEL: 'warn' })
+    t.equal(code, 1)
+    t.ok(err.startsWith(`error: ${join(directory, start)}`), err)
+    t.equal(err.trimEnd().split('\n').length, 1, err)
+  }
+})
+
+t.test('SIGTERM ends a worker that is still loading its handlers', async (t) => {
+  const directory = await writeApp(t, {
+    'handlers.js': 'setInterval(() => {}, 1000); process.kill(process.pid, "SIGTERM"); await new Promise(() => {})',
+  })
+  t.match(await fail(directory), { code: 143 })
 })
 
 t.test('a configuration error is one line that names the place, without a stack', async (t) => {
@@ -177,7 +220,7 @@ t.test('a worker does not start if the configuration and the handlers disagree',
         'other.js': validApp['operations.js'].replace('input:', 'timeoutSeconds: 7, input:'),
         'handlers.js': handlersOf('other.js', one),
       },
-      /the operation word\.say is defined differently in both/,
+      /the operation word\.say is defined differently in both \(timeoutSeconds\)/,
     ],
   ] as const) {
     const { code, err } = await fail(await writeApp(t, files))

@@ -58,3 +58,11 @@ t.test('if a key is unknown, the command prints one error line', async (t) => {
   const ran = await run(['keys', 'revoke', 'x'], { DATABASE_URL: await createDatabase(t) })
   t.match(ran, { code: 1, err: 'error: There is no key x. `accepted keys list` shows all keys.\n' })
 })
+
+t.test('a key needs a name and a principal', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  for (const args of [[''], ['phone', '--principal', ' ']]) {
+    const { code, err } = await run(['keys', 'add', ...args], { DATABASE_URL })
+    t.same([code, err], [1, 'error: The name and the principal of a key must not be empty.\n'])
+  }
+})

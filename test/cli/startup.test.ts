@@ -1,11 +1,12 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import ts from 'typescript-5'
+import { readSettings, requireDatabaseUrl } from '../../src/config.ts'
 import { run } from '../support/command.ts'
-import { freePort, todosConfig } from '../support/program.ts'
+import { freePort } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { writeApp } from './app.ts'
 
@@ -27,17 +28,32 @@ t.test('an old version of Node.js gets one sentence', async (t) => {
   t.equal(engines.node, '>=24')
 })
 
+t.test('an old version of Node.js gets the same sentence from the modules of the package', async (t) => {
+  for (const module of ['accepted', 'accepted/worker']) {
+    const code = "Object.defineProperty(process.versions, 'node', { value: '20.11.1' }); await import(process.argv[1])"
+    const args = ['--conditions=accepted-source', '--input-type=module', '--eval', code, module]
+    const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })
+    t.equal(status, 1)
+    t.match(stderr, /\nError: accepted needs Node\.js 24; this is 20\.11\.1\. Install /)
+  }
+})
+
+const loadedBy: Readonly<Record<string, readonly string[]>> = {
+  'cli/main.ts': ['../primitives/node-version.ts', './exit-on-signal.ts', './program.ts'],
+  'cli/exit-on-signal.ts': ['node:os'],
+  'primitives/node-version.ts': [],
+}
+
 t.test('an old version of Node.js can load what checks the version', async (t) => {
   // Before the check, only these files are loaded.
-  for (const file of ['main.ts', 'exit-on-signal.ts']) {
-    const source = await readFile(join(root, 'src/cli', file), 'utf8')
+  for (const file of ['cli/main.ts', 'cli/exit-on-signal.ts', 'primitives/node-version.ts']) {
+    const source = await readFile(join(root, 'src', file), 'utf8')
     const options = { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext }
     const { outputText } = ts.transpileModule(source, { compilerOptions: options })
     const down = ts.transpileModule(source, { compilerOptions: { ...options, target: ts.ScriptTarget.ES2022 } })
     t.equal(down.outputText, outputText, 'the syntax is that of ES2022')
     const imports = [...source.matchAll(/(?:from|import\() ?'([^']+)'/g)].map(([, name]) => name)
-    const loaded = file === 'main.ts' ? ['./exit-on-signal.ts', './program.ts'] : ['node:os']
-    t.same(imports.sort(), loaded.sort())
+    t.same(imports.sort(), loadedBy[file])
   }
 })
 
@@ -100,19 +116,66 @@ t.test('the listener to SIGTERM exists before anything else is loaded', async (t
   t.equal(out, '1\n')
 })
 
+/** Reads the settings from an environment, and returns the message about a wrong one. */
+function messageFor(env: NodeJS.ProcessEnv): string {
+  try {
+    readSettings(env)
+    return ''
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
 t.test('a wrong setting is reported with the possible values and an example', async (t) => {
   for (const [variable, value, message] of [
     ['LOG_LEVEL', 'loud', /must be one of fatal, error, warn, info, debug, trace, silent .*Example: LOG_LEVEL=info/],
+    ['LOG_LEVEL', 'Warning', /Example: LOG_LEVEL=warn$/],
+    ['LOG_LEVEL', '"info"', /Remove the quotes around the value\. Example: LOG_LEVEL=info$/],
     ['PORT', 'http', /must be an integer from 0 to 65535 .*Example: PORT=3000/],
-    ['PORT', '70000', /must be an integer from 0 to 65535 .*Example: PORT=3000/],
+    ['PORT', '70000', /must be an integer from 0 to 65535/],
+    ['PORT', '3000.5', /must be an integer from 0 to 65535/],
+    ['PORT', 'true', /must be an integer from 0 to 65535/],
+    ['PORT', '0x10', /must be an integer from 0 to 65535/],
+    ['GRACE_SECONDS', '1.5', /must be an integer from 0 to 86400/],
+    ['GRACE_SECONDS', '15s', /must be an integer from 0 to 86400/],
     ['RATE_LIMIT', '0', /must be an integer of at least 1 .*Example: RATE_LIMIT=600/],
+    ['RATE_LIMIT', '1.5', /must be an integer of at least 1/],
+    ['HOST', 'http://127.0.0.1', /must be an IP address or a host name, without scheme and port .*HOST=127\.0\.0\.1/],
+    ['HOST', '127.0.0.1:3000', /without scheme and port/],
+    ['HOSTS', 'http://ann:pa55@example.com', /^HOSTS='http:\/\/\*\*\*@example\.com' is invalid/],
     ['WEBHOOK_ALLOW', 'home', /list of IP addresses or networks .*Example: WEBHOOK_ALLOW=10\.1\.2\.3,10\.2\.0\.0\/16/],
+    ['PUBLIC_URL', 'https://ann:pa55@example.com', /without credentials, query and fragment/],
     ['DATABASE_URL', 'localhost/db', /must be a URL that starts with postgres:\/\/.*Example: DATABASE_URL=postgres:/],
-    ['DATABASE_URL', 'postgres://ann:p#w@[db/x', /percent-encoded/],
+    ['DATABASE_URL', 'mysql://ann:pa55@db/x', /starts with postgres:\/\/, not with mysql:\/\//],
+    ['DATABASE_URL', '"postgres://ann:pa55@db/x"', /Remove the quotes around the value/],
+    ['DATABASE_URL', 'postgres://ann:pa55#w@[db/x', /percent-encoded/],
+    ['DATABASE_URL', 'postgres://ann:12/pa55@db/x', /percent-encoded/],
+    ['DATABASE_URL', 'postgres://ann:12#pa55@db/x', /percent-encoded/],
+    ['DATABASE_URL', 'postgres://ann:12?pa55@db/x', /percent-encoded/],
+    ['DATABASE_URL', 'postgres://ann:pa55@db:99999/x', /must have a port from 1 to 65535/],
+    ['DATABASE_URL', 'postgres://ann:pa55@one,two/x', /must name one host/],
+    ['DATABASE_URL', 'postgres://ann:pa55@db/x?sslmode=on', /sslmode: disable, prefer, require, verify-ca/],
   ] as const) {
-    const { code, err } = await run(['api', '--config', todosConfig], { DATABASE_URL, [variable]: value })
-    t.equal(code, 1)
-    t.match(err, message)
-    t.match(err, new RegExp(`^error: ${variable}.*\\n$`))
+    const text = messageFor({ [variable]: value })
+    t.ok(text.startsWith(variable), text)
+    t.match(text, message)
+    t.notMatch(text, /pa55|\n/)
   }
+})
+
+t.test('spaces around a value are ignored, and a blank value is not set', async (t) => {
+  t.match(readSettings({ PORT: ' 4000\n', LOG_LEVEL: ' warn ', HOST: ' ' }), {
+    ...{ PORT: 4000, LOG_LEVEL: 'warn', HOST: '127.0.0.1' },
+  })
+  t.match(readSettings({ DATABASE_URL: 'postgres://ann:p%40@[::1]:5432/db\n' }), {
+    DATABASE_URL: 'postgres://ann:p%40@[::1]:5432/db',
+  })
+  for (const url of ['postgres://ann@/db?host=/tmp', 'postgresql://db/x?user=ann@server', 'POSTGRES://a@b/c']) {
+    t.equal(readSettings({ DATABASE_URL: url }).DATABASE_URL, url)
+  }
+})
+
+t.test('if DATABASE_URL is not set, a variable with a similar name is named', async (t) => {
+  const missing = () => requireDatabaseUrl(readSettings({}), { DATABSE_URL: 'postgres://ann:pa55@db/x' })
+  t.throws(missing, /^DATABASE_URL is not set, but DATABSE_URL is\. Set it to postgres:/)
 })

@@ -25,11 +25,19 @@ t.test('the stack of an error and of its cause follow on lines of their own', as
 
 t.test('no text can control the terminal', async (t) => {
   const text = '\u001b[2Jgone\u0007\nnext\u009b31m'
-  const printed = format({ msg: text, member: text, err: { type: 'E', message: '', stack: text } })
+  const printed = format({ msg: text, member: text, [text]: 1, err: { type: 'E', message: '', stack: text } })
   t.notMatch(printed.replaceAll('\n', ''), /\p{Cc}/u)
   t.equal(printed.split('\n').length, 4, 'only a stack has lines of its own')
 })
 
 t.test('a line that is no JSON of a log stays as it is', async (t) => {
   for (const line of ['error: no', '{"a":1}', '{broken', '[1]', '']) t.equal(formatLogLine(line), line)
+})
+
+t.test('members with the names of the log may have any value', async (t) => {
+  t.match(format({ msg: 'Sent', err: 'no route' }), /^12:00:01\.250 INFO {2}Sent err="no route"\n$/)
+  t.match(format({ msg: 'Sent', err: { message: 'no route' } }), /Sent\n {4}Error: no route\n$/)
+  for (const entry of [{ time: 1e30 }, { time: 'soon' }, { level: 'high' }]) {
+    t.equal(format(entry), JSON.stringify({ level: 30, time, pid: 1, hostname: 'h', ...entry }))
+  }
 })

@@ -1,3 +1,4 @@
+import { atDefinition } from '../../src/primitives/definition-site.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Schedule } from '../../src/schedule.ts'
 
@@ -15,7 +16,8 @@ export function nextOccurrence(boss: PgBoss, schedule: Schedule, after: Date): D
     return boss.previewSchedule(expression, { tz: timezone, from: after, count: 1 })[0] ?? null
   } catch (cause) {
     const reason = (cause as Error).message
-    throw new TypeError(`Schedule '${name}': '${expression}' in ${timezone} is invalid: ${reason}`, { cause })
+    const message = `Schedule '${name}': '${expression}' in ${timezone} is invalid: ${reason}`
+    throw atDefinition(new TypeError(message, { cause }), schedule)
   }
 }
 

@@ -7,6 +7,7 @@ import { isOutage } from '../../src/db/sqlstate.ts'
 import { transact } from '../../src/db/transaction.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { keepSeconds, type Operation } from '../../src/operation.ts'
+import { atDefinition } from '../../src/primitives/definition-site.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Schedule } from '../../src/schedule.ts'
@@ -82,12 +83,12 @@ export async function deleteObsoleteSchedules(
  * @throws TypeError that names the schedule whose payload does not match the schema of its operation
  */
 export function assertSchedulePayloads(schedules: ReadonlyMap<string, Schedule>): void {
-  for (const { name, operation, payload } of schedules.values()) {
+  for (const schedule of schedules.values()) {
+    const { name, operation, payload } = schedule
     const mismatch = typeof payload === 'function' ? undefined : findMismatch(operation.schemas.payload, payload)
     if (mismatch) {
-      throw new TypeError(
-        `Schedule '${name}': its payload does not match the schema of '${operation.name}': ${mismatch}`,
-      )
+      const message = `Schedule '${name}': its payload does not match the schema of '${operation.name}': ${mismatch}`
+      throw atDefinition(new TypeError(message), schedule)
     }
   }
 }
