@@ -1,6 +1,8 @@
 import type { FastifyRequest } from 'fastify'
-import type { Authenticate, Scope } from '../config.ts'
+import type { Authenticate, Identity, Scope } from '../config.ts'
 import { ProblemError } from '../errors.ts'
+import { readable } from '../primitives/thrown.ts'
+import { codeOfStatus } from './protocol/problem.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -18,12 +20,30 @@ declare module 'fastify' {
  */
 export function createAuthenticationHook(identify: Authenticate): (request: FastifyRequest) => Promise<void> {
   return async (request) => {
-    const identity = await identify(request)
-    if (identity === null) throw new ProblemError('unauthenticated')
-    const { principal, scopes } = typeof identity === 'string' ? { principal: identity, scopes: [] } : identity
+    const { principal, scopes } = toIdentity(await callAuthenticate(identify, request))
     request.principal = principal
     request.scopes = scopes
   }
+}
+
+async function callAuthenticate(identify: Authenticate, request: FastifyRequest): Promise<unknown> {
+  try {
+    return await identify(request)
+  } catch (error) {
+    const thrown = readable(error)
+    // For example, @fastify/jwt throws an error with the status 401. Its text may not be for the client.
+    const code = thrown instanceof ProblemError ? undefined : codeOfStatus(Object(thrown).statusCode)
+    throw code ? new ProblemError(code, undefined, { cause: thrown }) : thrown
+  }
+}
+
+/** Checks what `authenticate` returned, because a wrong value could give a caller the jobs or the scopes of others. */
+function toIdentity(identity: unknown): Identity {
+  if (identity === null || identity === undefined) throw new ProblemError('unauthenticated')
+  const given = typeof identity === 'string' ? { principal: identity, scopes: [] } : Object(identity)
+  const { principal, scopes = [] } = given as Partial<Identity>
+  if (typeof principal === 'string' && principal !== '' && Array.isArray(scopes)) return { principal, scopes }
+  throw new TypeError('authenticate must return null, a text that is not empty, or { principal, scopes: [] }')
 }
 
 /**

@@ -115,11 +115,13 @@ Settings.Set({ maxErrors: 100 })
 /**
  * Sets up strict JSON parsing, TypeBox validation, and problem details for every error. The validation does not convert
  * values in bodies to other types.
+ *
+ * @param errorHandler default: the one for the plugin's own routes
  */
-export function useApiConventions(app: FastifyInstance): void {
+export function useApiConventions(app: FastifyInstance, errorHandler = handleError): void {
   // Header schemas are only for the OpenAPI document. The code that reads a header also validates it.
   app.setValidatorCompiler((route) => (route.httpPart === 'headers' ? () => true : TypeBoxValidatorCompiler(route)))
-  app.setErrorHandler(handleError)
+  app.setErrorHandler(errorHandler)
   parseJsonStrictly(app)
 }
 

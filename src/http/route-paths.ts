@@ -81,7 +81,7 @@ export function mountOf(
 }
 
 /** Returns the path of a public URL without its trailing slash. */
-export const publicPathOf = (publicUrl: string | undefined): string =>
+const publicPathOf = (publicUrl: string | undefined): string =>
   publicUrl === undefined ? '' : new URL(publicUrl).pathname.replace(/\/$/, '')
 
 /** Returns whether a value is a path without parameters, wildcards and a trailing slash. */

@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyRequest } from 'fastify'
 import { type Config, ConfigError, databaseOptions, type Settings } from '../config.ts'
+import { showThrown } from '../error-location.ts'
 import { logStream } from '../primitives/log.ts'
 import { redact, serializeError } from '../primitives/redact.ts'
 import { importModule } from '../user-module.ts'
@@ -10,7 +11,8 @@ import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes } from './protocol/openapi.ts'
 import { checkHost, servedHosts } from './protocol/origin.ts'
-import { handleError, handleNotFound, pathOf } from './protocol/problem.ts'
+import { handleError, handleNotFound, handleOwnError } from './protocol/problem.ts'
+import { pathOf, toOriginForm } from './protocol/request-target.ts'
 import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
 
 /** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
@@ -25,6 +27,7 @@ export async function createApiServer(
     return503OnClosing: false,
     // Handles errors that occur before a route is found, for example if the path cannot be decoded.
     frameworkErrors: handleError,
+    rewriteUrl: toOriginForm,
     logger: {
       level: settings.LOG_LEVEL,
       serializers: { err: (error) => serializeError(error), req: serializeRequest },
@@ -39,7 +42,7 @@ export async function createApiServer(
   const problemPaths = problemPathsOf(mount)
   app.decorate('problemPaths', problemPaths)
   answerOtherMethods(app, problemPaths)
-  useApiConventions(app)
+  useApiConventions(app, handleOwnError)
   app.setNotFoundHandler(handleNotFound)
   // The document also describes the app's own routes.
   await documentRoutes(app, mount)
@@ -58,10 +61,21 @@ export async function createApiServer(
     }
     await app.register(async (scope) => {
       scope.addHook('onRequest', app.accepted.authenticate)
-      await scope.register(routes as FastifyPluginAsync)
+      await registerRoutes(scope, config.routes as string, routes as FastifyPluginAsync)
     })
   }
   return app
+}
+
+/** Names the file in an error that does not name it: a thrown value that is no error, or a plugin that never ends. */
+async function registerRoutes(scope: FastifyInstance, file: string, routes: FastifyPluginAsync): Promise<void> {
+  try {
+    await scope.register(routes)
+  } catch (cause) {
+    if (cause instanceof Error && (cause as NodeJS.ErrnoException).code !== 'AVV_ERR_PLUGIN_EXEC_TIMEOUT') throw cause
+    const text = cause instanceof Error ? 'the plugin never ends starting' : `the plugin threw ${showThrown(cause)}`
+    throw new ConfigError(`${file}: ${text}. Correct the routes.`, { cause })
+  }
 }
 
 /** Logs a request without its query, which may contain an access token. */

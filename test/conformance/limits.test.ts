@@ -133,6 +133,65 @@ t.test('two Host headers get 400 on every route, also if PUBLIC_URL makes the AP
   t.same(await service.storedBy('nils'), nothing)
 })
 
+const postChunked = (coding: string) =>
+  `POST /idle HTTP/1.1\r\nHost: 127.0.0.1\r\nX-User: nils\r\nConnection: close\r\nContent-Type: application/json\r\n` +
+  `Transfer-Encoding: ${coding}\r\n\r\nc\r\n{"text":"x"}\r\n0\r\n\r\n`
+
+t.test('a body with another transfer coding than chunked gets 400, and nothing is stored', async (t) => {
+  for (const coding of ['gzip, chunked', 'deflate,chunked', 'br, CHUNKED']) {
+    assertProblem(t, await sendRaw(t, postChunked(coding)), 400, 'bad-request')
+  }
+  t.same(await service.storedBy('nils'), nothing)
+  t.match(await sendRaw(t, postChunked('chunked').replace('nils', 'nele')), /^HTTP\/1\.1 202 /)
+})
+
+t.test('a request that expects more than 100-continue gets 417, and nothing is stored', async (t) => {
+  for (const expect of ['100-continue, a-miracle', 'a-miracle;100-continue', '100-continue\r\nExpect: a-miracle']) {
+    const answer = await sendRaw(t, postIdle(`Host: 127.0.0.1\r\nExpect: ${expect}`))
+    // Node has sent this interim response already.
+    assertProblem(t, answer.replace('HTTP/1.1 100 Continue\r\n\r\n', ''), 417, 'expectation-failed')
+  }
+  t.same(await service.storedBy('nils'), nothing)
+})
+
+t.test('OPTIONS * gets 204 with the methods of the API', async (t) => {
+  const answer = await sendRaw(t, 'OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n')
+  t.match(answer, /^HTTP\/1\.1 204 .*\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n/s)
+})
+
+t.test('a request target in absolute form is that request to that host', async (t) => {
+  const absolute = (host: string, key = '') =>
+    postIdle(`Host: 127.0.0.1\r\nIdempotency-Key: absolute${key}`)
+      .replace('/idle', `http://${host}/idle`)
+      .replace('nils', 'noel')
+  assertProblem(t, await sendRaw(t, absolute('evil.example.com')), 421, 'misdirected-request')
+  assertProblem(t, await sendRaw(t, absolute('user:password@localhost')), 400, 'bad-request')
+  t.same(await service.storedBy('noel'), nothing)
+  const first = await sendRaw(t, absolute('localhost:1'))
+  t.match(first, /^HTTP\/1\.1 202 .*\r\nlocation: http:\/\/localhost:1\/jobs\//s)
+  const noel = service.as('noel')
+  const replay = await noel.post('/idle', { text: 'x' }, { 'idempotency-key': 'absolute' })
+  t.match(replay, { status: 202, headers: { 'idempotent-replayed': 'true' } }, 'the fingerprint is the same')
+  const get = (target: string) =>
+    sendRaw(t, `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-User: noel\r\n\r\n`)
+  t.match(await get('HTTP://localhost/jobs?limit=1'), /^HTTP\/1\.1 200 /)
+  t.match(await get('http://localhost/jobs/x?access_token=leaked'), '"instance":"/jobs/x"')
+})
+
+t.test('a complete request is answered for its job, although what follows is no request', async (t) => {
+  const post = postIdle('Host: 127.0.0.1').replace('Connection: close\r\n', '')
+  for (const [user, request] of [
+    ['nick', post],
+    ['nina', post.replace('X-User', 'Prefer: wait=1\r\nX-User')],
+  ] as const) {
+    const answer = await sendRaw(t, `${request.replace('nils', user)}GARBAGE\r\n\r\n`)
+    const [first = '', second = ''] = answer.split(/(?=HTTP\/1\.1 400 )/)
+    t.match(first, /^HTTP\/1\.1 202 /)
+    assertProblem(t, second, 400, 'bad-request')
+    t.same(await service.storedBy(user), { ...nothing, jobs: 1, notes: 1 })
+  }
+})
+
 t.test('a request with Expect: 100-continue is answered', async (t) => {
   const answer = await sendRaw(t, postIdle('Host: 127.0.0.1\r\nExpect: 100-continue').replace('nils', 'nora'))
   t.match(answer, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 202 /)

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import swagger from '@fastify/swagger'
 import { type AcceptedOptions, accepted, defineOperation } from 'accepted'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { WebSocket } from 'ws'
@@ -23,9 +23,14 @@ const createNote = defineOperation({
 type Mount = (app: FastifyInstance, options: AcceptedOptions) => unknown
 
 /** Serves a host app, to which `mount` adds the plugin. */
-async function serve(t: Test, mount: Mount, build: (app: FastifyInstance) => unknown = () => {}) {
+async function serve(
+  t: Test,
+  mount: Mount,
+  build: (app: FastifyInstance) => unknown = () => {},
+  serverOptions: FastifyServerOptions = {},
+) {
   const database = await createDatabase(t)
-  const app = Fastify()
+  const app = Fastify(serverOptions)
   t.teardown(() => app.close())
   await build(app)
   const asOps = { principal: 'anonymous', scopes: ['admin'] }
@@ -139,6 +144,51 @@ for (const [name, [path, mount]] of Object.entries(mounts)) {
     t.equal((await get(url + type)).status, 200)
   })
 }
+
+const serverOptions: Record<string, FastifyServerOptions> = {
+  'exposeHeadRoutes: false': { exposeHeadRoutes: false },
+  'ignoreTrailingSlash, ignoreDuplicateSlashes and caseSensitive: false': {
+    routerOptions: { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true, caseSensitive: false },
+  },
+  'trustProxy, ids and log of its own': {
+    trustProxy: true,
+    genReqId: () => 'the same',
+    requestIdHeader: 'x-request-id',
+    logger: { level: 'fatal' },
+  },
+  'a strict validator and small limits': {
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
+    bodyLimit: 100,
+    onProtoPoisoning: 'ignore',
+    routerOptions: { maxParamLength: 40 },
+  },
+}
+
+for (const [name, options] of Object.entries(serverOptions)) {
+  t.test(`in an app with ${name}, all links of the plugin lead to its routes`, async (t) => {
+    const mount: Mount = (app, pluginOptions) => app.register(accepted, { ...pluginOptions, prefix: '/api' })
+    const { url } = await serve(t, mount, () => {}, options)
+    const { links } = await followLinks(t, `${url}/api`)
+    const head = await fetch(links.self, { method: 'HEAD' })
+    t.equal(head.status, 200)
+    t.equal(head.headers.get('allow'), null)
+    t.match(
+      await fetch(`${url}/api/jobs`, { method: 'OPTIONS' }).then(({ headers }) => headers.get('allow')),
+      'GET, HEAD',
+    )
+  })
+}
+
+t.test('behind a proxy that the app trusts, links start with the forwarded origin', async (t) => {
+  const mount: Mount = (app, options) => app.register(accepted, { ...options, prefix: '/api' })
+  const forwarded = { 'x-forwarded-host': 'shop.example.com', 'x-forwarded-proto': 'https' }
+  for (const trustProxy of [true, false]) {
+    const { url } = await serve(t, mount, () => {}, { trustProxy })
+    const { headers } = await post(`${url}/api/notes`, { text: 'a' }, forwarded)
+    const origin = trustProxy ? 'https://shop.example.com' : url
+    t.match(headers.get('location'), `${origin}/api/jobs/`)
+  }
+})
 
 t.test('a public URL with a path is in all links, and its path is in the documents', async (t) => {
   const publicUrl = 'https://example.com/shop/'

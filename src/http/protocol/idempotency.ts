@@ -5,7 +5,7 @@ import type { Job } from '../../jobs/job.ts'
 import { findJob } from '../../jobs/read.ts'
 import type { Service } from '../service.ts'
 import { headerLines } from './headers.ts'
-import { pathOf } from './problem.ts'
+import { pathOf, queryOf } from './request-target.ts'
 
 /** The idempotency key of a request and its fingerprint. A repeated request must have the same fingerprint. */
 export interface Idempotency {
@@ -23,13 +23,12 @@ export function idempotencyOf(request: FastifyRequest, options: { includeBody: b
   const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
   if (!key) return undefined
   const mediaType = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
-  const path = pathOf(request)
   return {
     key,
     fingerprint: fingerprint({
       method: request.method,
-      path,
-      query: request.url.slice(path.length + 1),
+      path: pathOf(request),
+      query: queryOf(request),
       ...(options.includeBody ? { mediaType, body: request.body } : { mediaType: '', body: undefined }),
     }),
   }

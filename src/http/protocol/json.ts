@@ -29,7 +29,7 @@ export function parseJsonStrictly(app: FastifyInstance): void {
  *
  * @throws ProblemError malformed-json, invalid-body
  */
-export function parseJson(bytes: Uint8Array): unknown {
+function parseJson(bytes: Uint8Array): unknown {
   const text = decode(bytes)
   const value = parse(text)
   const details = findJsonViolations(text)

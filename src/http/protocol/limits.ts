@@ -2,7 +2,7 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Socket } from 'node:net'
 import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
-import { problemMediaType, toProblem } from './problem.ts'
+import { type ProblemPaths, problemMediaType, toProblem } from './problem.ts'
 
 const maxHeaderFields = 100
 
@@ -26,9 +26,6 @@ export const requestLimits = {
   clientErrorHandler: answerClientError,
 } satisfies FastifyHttpOptions<Server>
 
-// The same pattern as in Node, which has already answered `100 Continue` if it matches.
-const continuePattern = /(?:^|\W)100-continue(?:$|\W)/i
-
 /**
  * Refuses requests whose header section is malformed. Call this function before the routes are added.
  * - With too many header fields, Node's own limit would silently drop some, for example the Idempotency-Key.
@@ -36,13 +33,16 @@ const continuePattern = /(?:^|\W)100-continue(?:$|\W)/i
  */
 export function checkRequestHead(app: FastifyInstance): void {
   app.addHook('onRequest', ({ raw }, _reply, done) => done(findHeadProblem(raw)))
+  app.server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    exchanges.set(request.socket, { request, response })
+  })
   app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
     app.server.emit('request', request, response)
   })
   app.server.on('connect', (_request: IncomingMessage, socket: Socket) => {
     socket.on('error', () => {})
     const allow = 'Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'
-    socket.end(rawProblem('method-not-allowed', [allow]), () => socket.destroy())
+    socket.end(rawProblem('method-not-allowed', [allow], undefined, app.problemPaths), () => socket.destroy())
   })
 }
 
@@ -55,16 +55,40 @@ function findHeadProblem({ rawHeaders, headers, httpVersion }: IncomingMessage):
   if (hosts > 1) return new ProblemError('bad-request', 'The request has more than one Host header')
   if (httpVersion !== '1.1') return undefined
   if (hosts === 0) return new ProblemError('bad-request', 'The request has no Host header')
-  const isMet = headers.expect === undefined || continuePattern.test(headers.expect)
-  return isMet ? undefined : new ProblemError('expectation-failed')
+  if (!isListOf('100-continue', headers.expect)) return new ProblemError('expectation-failed')
+  // Node ignores other codings, so that the body would be misread.
+  if (isListOf('chunked', headers['transfer-encoding'])) return undefined
+  return new ProblemError('bad-request', 'Send the body with no transfer coding other than chunked')
 }
 
-/** Answers a request that Node rejects before Fastify sees it. */
-function answerClientError(error: Error & { code: string }, socket: Socket): void {
-  if (error.code !== 'ECONNRESET' && socket.writable) {
-    socket.write(rawProblem(nodeErrorCodes[error.code] ?? 'bad-request'))
+/** Returns whether each element of a list in a header is the given token. */
+const isListOf = (token: string, header = ''): boolean =>
+  header.split(',').every((element) => ['', token].includes(element.trim().toLowerCase()))
+
+/** The newest request of a connection. Its response is the last that the connection sends. */
+const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>()
+
+/** Connections on which no further request can be read. */
+const failed = new WeakSet<Socket>()
+
+/**
+ * Answers what Node could not read as a request. If it follows requests that are complete, their responses are sent
+ * first: their jobs may already be stored.
+ */
+function answerClientError(this: FastifyInstance, error: Error & { code: string }, socket: Socket): void {
+  if (failed.has(socket)) return
+  failed.add(socket)
+  const { request, response } = exchanges.get(socket) ?? {}
+  const isAnswering = request?.complete === true && response?.closed === false
+  const isStream = response?.headersSent === true && !response.writableEnded
+  if (error.code === 'ECONNRESET' || !socket.writable || (response && !response.closed && isStream)) {
+    socket.destroy()
+    return
   }
-  socket.destroy()
+  const problem = rawProblem(nodeErrorCodes[error.code] ?? 'bad-request', [], undefined, this.problemPaths)
+  const send = () => (socket.writable ? socket.end(problem, () => socket.destroy()) : socket.destroy())
+  if (isAnswering) response.once('close', send)
+  else send()
 }
 
 const nodeErrorCodes: Readonly<Record<string, ProblemCode>> = {
@@ -74,9 +98,14 @@ const nodeErrorCodes: Readonly<Record<string, ProblemCode>> = {
 }
 
 /** Makes a response for a connection that Node no longer handles. */
-function rawProblem(code: ProblemCode, headers: readonly string[] = []): string {
+export function rawProblem(
+  code: ProblemCode,
+  headers: readonly string[] = [],
+  message?: string,
+  paths?: ProblemPaths,
+): string {
   const { status, title } = problems[code]
-  const body = JSON.stringify(toProblem({ code, title, message: title }))
+  const body = JSON.stringify(toProblem({ code, title, message: message ?? title }, paths))
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     `Content-Type: ${problemMediaType}`,

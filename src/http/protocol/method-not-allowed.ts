@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import findMyWay, { type HTTPMethod } from 'find-my-way'
 import { ProblemError } from '../../errors.ts'
-import { type ProblemPaths, pathOf, sendProblem } from './problem.ts'
+import { type ProblemPaths, sendProblem } from './problem.ts'
+import { pathOf } from './request-target.ts'
 
 const methods: readonly HTTPMethod[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
 
@@ -20,6 +21,13 @@ export function answerOtherMethods(scope: FastifyInstance, paths?: ProblemPaths)
   })
   root.addHook('onRequest', (request, reply, done) => {
     if (!request.is404) return done()
+    // Asks about the server as a whole (RFC 9110, section 9.3.7).
+    if (scope === root && request.method === 'OPTIONS' && request.url === '*') {
+      return void reply
+        .code(204)
+        .header('allow', [...methods, 'OPTIONS'].join(', '))
+        .send()
+    }
     const path = pathOf(request)
     const url = patterns.find('GET', path)?.store.url
     const allowed = methods.filter((method) => url !== undefined && root.hasRoute({ method, url }))

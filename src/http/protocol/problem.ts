@@ -4,6 +4,8 @@ import Type, { type Static } from 'typebox'
 import { createErrorReporter } from '../../db/error-reporter.ts'
 import { errorCode, isContention, isOutage, sqlstate } from '../../db/sqlstate.ts'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+import { readable } from '../../primitives/thrown.ts'
+import { pathOf } from './request-target.ts'
 
 /** Problem details (RFC 9457) without the member `status`. Clients that poll could take it for the job's status. */
 export const Problem = Type.Object(
@@ -98,16 +100,27 @@ export function sendProblem(
     )
 }
 
-/** Returns the path of a request. Leaves out the query, because a query may contain secrets. */
-export const pathOf = (request: FastifyRequest): string => request.url.split('?', 1)[0] as string
+/**
+ * Fastify's error handler for the plugin's routes. It answers every error with problem details. The text of an error
+ * that the app's code has thrown does not reach the client: it may contain names of hosts, SQL or other people's data.
+ */
+export function handleError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return answer(asProblem(thrown), thrown, request, reply)
+}
 
-/** Fastify's error handler. It answers every error with problem details. A 5xx response reveals no internals. */
-export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+/**
+ * Fastify's error handler for the app's own routes under `accepted api`. As usual with Fastify, the text of an error
+ * with a `statusCode` from 400 to 499 is for the client.
+ */
+export function handleOwnError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return answer(asProblem(thrown, { isTextPublic: true }), thrown, request, reply)
+}
+
+function answer(problem: ProblemError, thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   // The hook `onError` has already answered, because a job is committed.
   if (reply.sent) return reply
-  const problem = asProblem(error)
   if (problem.code === 'database-unavailable') logUnavailable(request, problem)
-  else if (problem.status >= 500) request.log.error({ err: error }, problem.message)
+  else if (problem.status >= 500) request.log.error({ err: readable(thrown) }, problem.message)
   return sendProblem(request, reply, problem)
 }
 
@@ -140,21 +153,47 @@ const fastifyErrorCodes: Readonly<Record<string, ProblemCode>> = {
   FST_ERR_CTP_INVALID_JSON_BODY: 'malformed-json',
 }
 
-function asProblem(error: unknown): ProblemError {
+/** The problems that stand for the status of an error that Fastify, a plugin or the app has thrown. */
+const codesByStatus: Readonly<Record<number, ProblemCode>> = {
+  401: 'unauthenticated',
+  404: 'not-found',
+  406: 'not-acceptable',
+  408: 'request-timeout',
+  413: 'body-too-large',
+  415: 'unsupported-media-type',
+  429: 'too-many-requests',
+}
+
+/** Returns the code for the `statusCode` of an error. Returns undefined if it is not from 400 to 499. */
+export function codeOfStatus(statusCode: unknown): ProblemCode | undefined {
+  const status = Number(statusCode)
+  return status >= 400 && status < 500 ? (codesByStatus[status] ?? 'bad-request') : undefined
+}
+
+function asProblem(thrown: unknown, { isTextPublic = false } = {}): ProblemError {
+  const error = readable(thrown)
   if (error instanceof ProblemError) return error
   // A DBA may limit how long statements take.
   if (isOutage(error) || isContention(error) || errorCode(error) === sqlstate.queryCanceled) {
     return new ProblemError('database-unavailable', undefined, { retryAfterSeconds: 1, cause: error })
   }
-  const { code, statusCode, validation, validationContext, message } = error as Partial<FastifyError>
-  if (validation) {
+  const { code, statusCode, validation, validationContext, message, expose } = Object(
+    error,
+  ) as Partial<FastifyError> & {
+    expose?: unknown
+  }
+  if (validation && code === 'FST_ERR_VALIDATION') {
     const invalidCode = validationContext === 'body' ? 'invalid-body' : 'invalid-parameter'
     return new ProblemError(invalidCode, undefined, { details: validation.filter(isInformative).map(toViolation) })
   }
-  const problemCode = code && fastifyErrorCodes[code]
-  if (problemCode) return new ProblemError(problemCode, undefined, { cause: error })
-  if (statusCode && statusCode >= 400 && statusCode < 500) return new ProblemError('bad-request', message)
-  return new ProblemError('internal-error', undefined, { cause: error })
+  if (code && Object.hasOwn(fastifyErrorCodes, code)) {
+    return new ProblemError(fastifyErrorCodes[code] as ProblemCode, undefined, { cause: error })
+  }
+  const problemCode = codeOfStatus(statusCode)
+  if (!problemCode) return new ProblemError('internal-error', undefined, { cause: error })
+  // The package http-errors sets `expose` if the text is for the client.
+  const isPublic = isTextPublic || expose === true || `${code}`.startsWith('FST_')
+  return new ProblemError(problemCode, isPublic ? `${message}` : undefined, { cause: error })
 }
 
 interface SchemaViolation {

@@ -6,7 +6,7 @@ import { Monitor } from '../../jobs/monitor.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { monitorOf } from '../protocol/links.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
-import { pathOf } from '../protocol/problem.ts'
+import { queryOf } from '../protocol/request-target.ts'
 import { bodyResponse, problemResponses } from '../protocol/schemas.ts'
 import type { Service } from '../service.ts'
 
@@ -80,7 +80,7 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
 }
 
 function linkToNext(service: Service, request: FastifyRequest, id: string): string {
-  const query = new URLSearchParams(request.url.slice(pathOf(request).length))
+  const query = new URLSearchParams(queryOf(request))
   query.set('cursor', encodePageCursor(id))
   return `${service.siteOf(request).jobs}?${query}`
 }

@@ -84,6 +84,7 @@ function readEndpointRoutes(scope: FastifyInstance, { database, paths }: Service
   scope.get(
     `${paths.webhooks}`,
     {
+      exposeHeadRoute: true,
       schema: webhookSchema('listWebhooks', 'List all endpoints, without their secrets', {
         response: {
           200: bodyResponse('All endpoints', jsonMediaType, Type.Object({ value: Type.Array(Endpoint) })),
@@ -96,6 +97,7 @@ function readEndpointRoutes(scope: FastifyInstance, { database, paths }: Service
   scope.get<WithId>(
     `${paths.webhooks}/:id`,
     {
+      exposeHeadRoute: true,
       schema: webhookSchema('getWebhook', 'Get an endpoint, without its secrets', {
         params,
         response: {
