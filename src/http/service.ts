@@ -23,6 +23,7 @@ import { assertPayload } from '../validation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
+import { LargeAnswers } from './large-answers.ts'
 import type { RateLimit } from './protocol/rate-limit.ts'
 import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
 import { createEventEncoder, type EventEncoder } from './streams/encoder.ts'
@@ -44,8 +45,8 @@ export interface AcceptedOptions {
   /** The prefix of all routes of the plugin, for example `/api`. Default: the prefix of the surrounding scope. */
   prefix?: string
   /**
-   * The paths of the plugin's own routes. Default: no routes for docs, metrics and health. A text is ignored: in a
-   * configuration file, it is the path of the app's own routes.
+   * The paths of the plugin's own routes. Default: no routes for docs, metrics and health. A string is ignored, because
+   * in a configuration file, `routes` is the path of the module with the app's own routes.
    */
   routes?: Partial<RoutePaths> | string
   /** Maximum number of requests of a principal, counted by each process. Others get 429. Default: no limit. */
@@ -102,6 +103,7 @@ export interface Service extends Mount {
   /** Reads the newest jobs of a principal. The snapshot contains all changes that were committed before the call. */
   readSnapshot(principal: string): Promise<Snapshot>
   streams: EventStreams
+  largeAnswers: LargeAnswers
   /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
   draining: AbortSignal
 }
@@ -137,6 +139,7 @@ export async function openService(
     encoder: createEventEncoder(estimates),
     readSnapshot: createSnapshotReader(database),
     streams: new EventStreams(draining),
+    largeAnswers: new LargeAnswers(),
     draining,
     ...mount,
   }
@@ -170,8 +173,8 @@ async function connectDatabase(
     ...(typeof options === 'string' ? { url: options } : options),
   })
   app.addHook('onClose', () => database.close())
-  await assertMigrated(database)
   await assertSessionSettings(database.pool)
+  await assertMigrated(database)
   await assertPreparedStatements(database.options)
   return database
 }

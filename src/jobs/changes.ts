@@ -2,7 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
 import { type ChangePosition, contains } from './change-position.ts'
-import { idIn, type Job, jobColumns, sharedColumns } from './job.ts'
+import { idIn, type Job, markCut, type SharedRow, sharedColumns } from './job.ts'
 
 /** Which changes {@link readChanges} reads. */
 export interface ChangeQuery {
@@ -16,20 +16,18 @@ export interface ChangeQuery {
   since?: ChangePosition | undefined
 }
 
-const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
-
 const selectWatched = (watched: ChangeQuery['watched']) => {
   const ids = [...watched.keys()]
   return sql`
-    select ${columns}
+    select ${sharedColumns}
     from unnest(${ids}::uuid[], ${ids.map((id) => watched.get(id))}::bigint[]) as watched (id, delivered_sequence)
     join accepted.job on job.id = watched.id and ${idIn(ids)}
     where job.sequence > watched.delivered_sequence`
 }
 
 /** Selects jobs by id, and leaves out other principals. Without the offset, a plan may read all jobs of a principal. */
-const selectOf = (principals: readonly string[], hasId: RawBuilder<boolean>, selected = columns) => sql`
-  select * from (select ${selected} from accepted.job where ${hasId} offset 0) as job
+const selectOf = (principals: readonly string[], hasId: RawBuilder<boolean>) => sql`
+  select * from (select ${sharedColumns} from accepted.job where ${hasId} offset 0) as job
   where job.principal = any(${principals}::text[])`
 
 /** Needs {@link withChanged}. */
@@ -48,7 +46,7 @@ export interface Changes {
   position: ChangePosition | undefined
 }
 
-/** Reads the jobs that have changed, in one statement. The result may contain a job twice. */
+/** Reads the jobs that have changed, in one statement. It may contain a job twice. Leaves out large results. */
 export async function readChanges(db: Kysely<Tables>, query: ChangeQuery): Promise<Changes> {
   const { watched, notified, principals, since } = query
   const readsSince = since !== undefined && principals.length > 0
@@ -58,14 +56,16 @@ export async function readChanges(db: Kysely<Tables>, query: ChangeQuery): Promi
     ...(readsSince ? [selectOf(principals, isChanged)] : []),
   ]
   if (parts.length === 0) return { jobs: [], position: undefined }
-  const changed = sql<Job>`${sql.join(parts, sql` union all `)}`
-  if (!readsSince) return { jobs: (await runWithGenericPlan(db, changed)).rows, position: undefined }
-  const statement = sql<Job & { position: ChangePosition }>`
+  const changed = sql<SharedRow>`${sql.join(parts, sql` union all `)}`
+  if (!readsSince) {
+    return { jobs: (await runWithGenericPlan(db, changed)).rows.map(markCut), position: undefined }
+  }
+  const statement = sql<SharedRow & { position: ChangePosition }>`
     with ${withChanged(principals, since)}
     select job.*, position
     from (select pg_current_snapshot()::text as position) as now left join (${changed}) as job on true`
   const { rows } = await runWithGenericPlan(db, statement)
-  return { jobs: rows.filter(({ id }) => id !== null), position: rows[0]?.position }
+  return { jobs: rows.filter(({ id }) => id !== null).map(markCut), position: rows[0]?.position }
 }
 
 /**
@@ -76,17 +76,17 @@ export async function readChangesSince(
   db: Kysely<Tables>,
   { principal, since, limit }: { principal: string; since: ChangePosition; limit: number },
 ): Promise<{ jobs: Job[]; position: ChangePosition } | undefined> {
-  const statement = sql<Job & { position: ChangePosition; deleted: ChangePosition }>`
+  const statement = sql<SharedRow & { position: ChangePosition; deleted: ChangePosition }>`
     with ${withChanged([principal], since)}
     select job.*, position, deleted
     from (select pg_current_snapshot()::text as position, deleted::text from accepted.change_expiry) as now
-    left join (${selectOf([principal], isChanged, sharedColumns)} order by updated_at, id limit ${limit + 1}) as job on true`
+    left join (${selectOf([principal], isChanged)} order by updated_at, id limit ${limit + 1}) as job on true`
   const { rows } = await runWithGenericPlan(db, statement)
   const [first] = rows
   if (!first || rows.length > limit || !contains(since, first.deleted) || !contains(first.position, since)) {
     return undefined
   }
-  return { jobs: rows.filter(({ id }) => id !== null), position: first.position }
+  return { jobs: rows.filter(({ id }) => id !== null).map(markCut), position: first.position }
 }
 
 /** Reads the position of a reader that reads everything from now on. */

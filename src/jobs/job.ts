@@ -1,5 +1,6 @@
 import { type RawBuilder, type Selectable, sql } from 'kysely'
 import type { JobTable } from '../db/tables.ts'
+import { parseTimestamp } from '../db/timestamp.ts'
 
 /** The columns of `accepted.job` from which status documents, lists, events and webhooks are made. */
 export const jobColumns = [
@@ -26,20 +27,47 @@ export const jobColumns = [
   'progress_at',
 ] as const satisfies readonly (keyof JobTable)[]
 
-/** Maximum size of a result that is sent with many other jobs, in bytes of JSON. */
-export const maxSharedResultBytes = 16 * 1024
+/** Maximum size of a result, or of an error with its details, that is read with a job, in bytes of JSON. */
+export const maxSharedBytes = 16 * 1024
+
+/** A value that takes at most this many bytes in the table is small, even if Postgres has compressed it. */
+const maxTinyBytes = 180
+/** A value that takes more bytes in the table has more than {@link maxSharedBytes}. */
+const minLargeBytes = 64 * 1024
+
+/** Decides by the size in the table where it can: measuring the text of a value costs as much as reading it. */
+const isSmall = (column: 'result' | 'error') => {
+  const value = sql.ref(`job.${column}`)
+  return sql`case when pg_column_size(${value}) <= ${sql.lit(maxTinyBytes)} then true
+    when pg_column_size(${value}) > ${sql.lit(minLargeBytes)} then false
+    else octet_length(${value}::text) <= ${sql.lit(maxSharedBytes)} end`
+}
 
 /**
- * The columns of {@link jobColumns} for a statement that reads many jobs at once. A large result is left out, because
- * together such results could exhaust the memory.
+ * The columns of {@link jobColumns} without a large result and without large details of an error. Together, such values
+ * could exhaust the memory, and each takes milliseconds to parse. Pass the rows to {@link markCut}.
  */
-export const sharedColumns = sql.join(
-  jobColumns.map((name) =>
-    name === 'result'
-      ? sql`case when octet_length(job.result::text) <= ${sql.lit(maxSharedResultBytes)} then job.result end as result`
-      : sql.ref(`job.${name}`),
-  ),
-)
+export const sharedColumns = sql.join([
+  ...jobColumns.map((name) => {
+    if (name === 'result') return sql`case when ${isSmall('result')} then job.result end as result`
+    if (name === 'error')
+      return sql`case when ${isSmall('error')} then job.error else job.error - 'details' end as error`
+    return sql.ref(`job.${name}`)
+  }),
+  sql`pg_column_size(job.result) > ${sql.lit(maxTinyBytes)} as may_lack_result`,
+  sql`pg_column_size(job.error) > ${sql.lit(maxTinyBytes)} as may_lack_details`,
+])
+
+/** A row with {@link sharedColumns}. */
+export type SharedRow = Job & { may_lack_result: boolean | null; may_lack_details: boolean | null }
+
+/** Sets `is_cut` of a row with {@link sharedColumns}. */
+export function markCut<Row extends SharedRow>(row: Row): Omit<Row, 'may_lack_result' | 'may_lack_details'> & Job {
+  const { may_lack_result: mayLackResult, may_lack_details: mayLackDetails, ...job } = row
+  const lacksResult = mayLackResult === true && job.result === null
+  const lacksDetails = mayLackDetails === true && job.error?.details === undefined
+  return { ...job, is_cut: lacksResult || lacksDetails }
+}
 
 /** The columns of {@link jobColumns} that are dates. */
 const dateColumns = [
@@ -58,12 +86,15 @@ export const jobAsJson = sql<string>`(
 /** Reads the value of {@link jobAsJson}. */
 export function jobFromJson(text: string): Job {
   const row = JSON.parse(text)
-  for (const name of dateColumns) if (row[name] !== null) row[name] = new Date(row[name])
+  for (const name of dateColumns) if (row[name] !== null) row[name] = parseTimestamp(row[name])
   return { ...row, sequence: String(row.sequence) }
 }
 
 /** A row of `accepted.job` with {@link jobColumns}. */
-export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]>
+export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]> & {
+  /** Whether a large result or large details of the error were left out. See {@link markCut}. */
+  is_cut?: boolean
+}
 
 /**
  * Builds a SQL condition: `job.id` is one of these ids. The condition also contains the smallest and the greatest id.

@@ -2,12 +2,15 @@ import { type Kysely, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
 import { keepSeconds } from '../operation.ts'
-import { idIn, type Job, jobColumns, sharedColumns } from './job.ts'
+import { idIn, type Job, jobColumns, markCut, type SharedRow, sharedColumns } from './job.ts'
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(name)))
+const columnsWithoutResult = sql.join(
+  jobColumns.map((name) => (name === 'result' ? sql`null as result` : sql.ref(name))),
+)
 const isExpired = sql`ended_at is not null and expires_at <= now() as expired`
 
-type Row = Job & { expired: boolean }
+type Row = SharedRow & { expired: boolean }
 
 /**
  * The job, if it was found. `expired` means that the job's record is gone. `unknown` means that the job does not exist,
@@ -19,7 +22,7 @@ export type Found = { job: Job } | 'expired' | 'unknown'
 const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
 /**
- * Finds a job of the principal. If there is no row and the id is older than the retention time, the result is `expired`
+ * Finds a job of the principal. Leaves out a large result: see {@link readWholeJob}. If there is no row and the id is older than the retention time, the result is `expired`
  * for every principal. Without the row, it is unknown whether the job existed and which principal owned it.
  *
  * Another principal's row is not returned, so that reading its result or error takes no time. Otherwise the duration
@@ -28,13 +31,13 @@ const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 export async function findJob(db: Kysely<Tables>, id: string, principal: string): Promise<Found> {
   if (!uuid7Pattern.test(id)) return 'unknown'
   const query = sql<Row>`
-    select ${columns}, ${isExpired} from accepted.job where id = ${id} and principal = ${principal}`
+    select ${sharedColumns}, ${isExpired} from accepted.job where id = ${id} and principal = ${principal}`
   const { rows } = await runWithGenericPlan(db, query)
   return toFound(rows[0], id)
 }
 
 /**
- * Finds several jobs of the principal in one query, with the rules of {@link findJob}. Leaves out large results.
+ * Finds several jobs of the principal in one query, with the rules of {@link findJob}.
  *
  * @param ids the ids in lower case, as Postgres returns them
  */
@@ -59,7 +62,26 @@ export async function findJobs(
 function toFound(row: Row | undefined, id: string): Found {
   if (!row) return olderThanAnyRecord(id) ? 'expired' : 'unknown'
   if (row.expired) return 'expired'
-  return { job: row }
+  return { job: markCut(row) }
+}
+
+/** A job with all details of its error. Its result is JSON that was not parsed. */
+export interface WholeJob {
+  job: Job & { result: null }
+  resultJson: string | null
+}
+
+/**
+ * Reads a job of any principal with its result, however large. Reading the result takes time, but parsing and
+ * serialising it would take ten times as long. Returns undefined when the job has no record.
+ */
+export async function readWholeJob(db: Kysely<Tables>, id: string): Promise<WholeJob | undefined> {
+  const query = sql<Job & { result: null; result_json: string | null }>`
+    select ${columnsWithoutResult}, result::text as result_json from accepted.job where id = ${id}`
+  const { rows } = await runWithGenericPlan(db, query)
+  if (!rows[0]) return undefined
+  const { result_json: resultJson, ...job } = rows[0]
+  return { job, resultJson }
 }
 
 /** Reads a job of any principal. Returns undefined when the job has no record. */

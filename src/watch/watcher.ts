@@ -67,8 +67,8 @@ export class Watcher {
   }
 
   /**
-   * The next poll then reads all changes of the watched principals' jobs since this time, or since an earlier time that
-   * was requested before.
+   * The next poll then reads all changes of the watched principals' jobs since this position, or since an earlier
+   * position that was requested before.
    *
    * @param since read it after `watchPrincipal` is called and before the jobs are read
    */

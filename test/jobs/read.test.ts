@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { openDatabase } from '../../src/db/database.ts'
-import { findJob, findJobs } from '../../src/jobs/read.ts'
+import { findJob, findJobs, readWholeJob } from '../../src/jobs/read.ts'
 import { openJobs } from '../support/jobs.ts'
 
 const note = defineOperation({ name: 'note', input: Type.Object({}), result: Type.Unknown() })
@@ -42,7 +42,8 @@ async function setUp(t: Test) {
 
 t.test("reading another principal's job reads nothing of its result, as for an id that never existed", async (t) => {
   const { id, reader, toastBlocks } = await setUp(t)
-  t.ok((await toastBlocks(() => findJob(reader.kysely, id, 'ann'))) > 50, 'the owner reads the result')
+  t.ok((await toastBlocks(() => readWholeJob(reader.kysely, id))) > 50, 'the result is large')
+  t.equal(await toastBlocks(() => findJob(reader.kysely, id, 'ann')), 0, 'not even the owner reads it at once')
   t.equal(await toastBlocks(() => findJob(reader.kysely, id, 'bob')), 0)
   t.equal(await findJob(reader.kysely, id, 'bob'), 'unknown')
   t.equal(await toastBlocks(() => findJobs(reader.kysely, [id], 'bob')), 0)
@@ -59,8 +60,31 @@ t.test("an old id gets the same answer whether it never existed or is another pr
   t.equal(await findJob(kysely, id, 'bob'), await findJob(kysely, old(), 'bob'))
 })
 
-t.test('a large result is left out when several jobs are read, but not when one job is read', async (t) => {
+t.test('a large result is left out until it is read as JSON text', async (t) => {
   const { id, reader } = await setUp(t)
-  t.match(await findJob(reader.kysely, id, 'ann'), { job: { result: /^[0-9a-f]{640000}$/ } })
-  t.match((await findJobs(reader.kysely, [id], 'ann')).get(id), { job: { id, result: null } })
+  t.match(await findJob(reader.kysely, id, 'ann'), { job: { id, result: null, is_cut: true } })
+  t.match((await findJobs(reader.kysely, [id], 'ann')).get(id), { job: { id, result: null, is_cut: true } })
+  t.match((await readWholeJob(reader.kysely, id))?.resultJson, /^"[0-9a-f]{640000}"$/)
+  t.equal(await readWholeJob(reader.kysely, uuid7()), undefined)
+})
+
+t.test('what is small is read at once, and of an error, only large details are left out', async (t) => {
+  const jobs = await openJobs(t, [note])
+  const { kysely } = jobs.database
+  const id = await jobs.add(note, {})
+  const read = async (assignments: string) => {
+    await jobs.query(`update accepted.job set ${assignments} where id = $1`, [id])
+    const found = await findJob(kysely, id, 'ann')
+    return typeof found === 'string' ? found : found.job
+  }
+  const error = (length: number) => ({ code: 'x', message: 'm', details: ['d'.repeat(length)] })
+  const setError = (length: number) =>
+    `status = 'failed', ended_at = now(), result = null, error = '${JSON.stringify(error(length))}'`
+  t.match(await read(`result = to_jsonb(repeat('x', 16000))`), { result: 'x'.repeat(16_000), is_cut: false })
+  // Compressed, this text takes a few hundred bytes in the table.
+  t.match(await read(`result = to_jsonb(repeat('x', 17000))`), { result: null, is_cut: true })
+  t.match(await read(`result = 'null'`), { result: null, is_cut: false })
+  t.match(await read(setError(16_000)), { error: error(16_000), is_cut: false })
+  t.strictSame(((await read(setError(17_000))) as { error: unknown }).error, { code: 'x', message: 'm' })
+  t.strictSame((await readWholeJob(kysely, id))?.job.error, error(17_000))
 })

@@ -142,7 +142,8 @@ t.test('without notifications, the changes of a slow transaction are delivered a
   await until(() => delivered.length === 1)
   const slow = await beginTransaction(t, set.database, 'update accepted.job set sequence = 2, updated_at = now()')
   // Polls continue while the transaction is open, and read the changes of other transactions once.
-  const others = [await set.add(operation, {}), await set.add(operation, {})]
+  await set.add(operation, {})
+  await set.add(operation, {})
   await until(() => delivered.length === 3)
   await set.polled()
   await set.polled()
@@ -150,7 +151,6 @@ t.test('without notifications, the changes of a slow transaction are delivered a
   await until(() => delivered.length === 4)
   t.same(delivered, ['1', '1', '1', '2'])
   t.equal((await set.read(id)).sequence, '2')
-  t.equal(others.length, 2)
 })
 
 t.test(

@@ -9,6 +9,7 @@ import { recordCommitted } from './committed.ts'
 import { linkToJob, monitorOf } from './links.ts'
 import { longPoll } from './long-poll.ts'
 import { type Preferences, parsePrefer, preferenceApplied } from './prefer.ts'
+import { sendMonitor } from './send-monitor.ts'
 import { sendResult } from './send-result.ts'
 
 /**
@@ -51,17 +52,17 @@ const waitForJobEnd = (service: Service, reply: FastifyReply, job: Job, seconds:
 
 function send202(service: Service, reply: FastifyReply, job: Job, preferences: Preferences): FastifyReply {
   linkToJob(service, reply, job).headers(preferenceApplied(preferences))
-  return preferences.return === 'minimal' ? reply.send() : reply.send(monitorOf(service, reply.request, job))
+  return preferences.return === 'minimal' ? reply.send() : sendMonitor(service, reply, job)
 }
 
 /** Answers for a job that has ended. Ignores `return=minimal`, because the outcome of the job is in the body. */
 function sendEnded(service: Service, reply: FastifyReply, job: Job, { wait, ...rest }: Preferences): FastifyReply {
   const wantsResult = rest.return === 'representation'
-  const hasResult = job.status === 'succeeded' && (job.resource !== null || job.result !== null)
+  const hasResult = job.status === 'succeeded' && (job.resource !== null || job.result !== null || job.is_cut)
   linkToJob(service, reply, job)
     .removeHeader('retry-after')
     .headers(preferenceApplied({ wait, ...(wantsResult && { return: 'representation' }) } as Preferences))
   // Content-Location is the URL of the monitor, but the body is the result.
   if (wantsResult && hasResult) return sendResult(service, reply.removeHeader('content-location'), job)
-  return reply.code(200).send(monitorOf(service, reply.request, job))
+  return sendMonitor(service, reply.code(200), job)
 }

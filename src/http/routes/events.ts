@@ -10,7 +10,7 @@ import type { Service } from '../service.ts'
 import { snapshotSize } from '../streams/snapshot.ts'
 import { streamAllJobs, streamJob } from '../streams/stream-jobs.ts'
 import { upgradesOf } from '../streams/upgrades.ts'
-import { connectSocket, refuseForeignOrigin, socketOptions } from '../streams/websocket.ts'
+import { connectSocket, refuseForeignOrigin, refuseMalformedHandshakes, socketOptions } from '../streams/websocket.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -50,6 +50,7 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
         ...socketOptions,
         options: { ...socketOptions.options, server: server as typeof scope.server },
       })
+      refuseMalformedHandshakes(scope.websocketServer)
     }
     // After a refusal, nothing else reads from the connection.
     scope.addHook('onResponse', async ({ raw }) => {
@@ -84,6 +85,7 @@ function jobEventsRoute(app: FastifyInstance, service: Service): void {
         },
       },
       preValidation: keepFirstLastEventId,
+      exposeHeadRoute: true,
     },
     async (request, reply) => {
       negotiate(request, ['text/event-stream'])
@@ -97,6 +99,7 @@ function allEventsRoute(app: FastifyInstance, service: Service, url: string): vo
     method: 'GET',
     url,
     config: { isWebSocket: true },
+    exposeHeadRoute: true,
     schema: {
       summary: 'Stream the changes of all your jobs',
       description: `Starts with your newest ${snapshotSize} jobs, without results. The stream never ends by itself.`,

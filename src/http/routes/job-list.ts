@@ -46,6 +46,7 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
     service.paths.jobs,
     {
       onRequest: acceptsJson,
+      exposeHeadRoute: true,
       schema: {
         summary: 'List your jobs, newest first',
         description:
@@ -64,17 +65,24 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
       const details = findUnstorable(request.query)
       if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
       const { status, operation, limit, cursor } = request.query
-      const { jobs, next } = await listJobs(service.database.kysely, {
+      const options = {
         principal: request.principal,
         status,
         operation,
         limit: Math.min(Number(limit ?? defaultPageSize), maxPageSize),
         before: cursor === undefined ? undefined : decodePageCursor(cursor),
+      }
+      const text = await service.largeAnswers.make(reply, async () => {
+        const { jobs, next } = await listJobs(service.database.kysely, options)
+        const nextLink = next && linkToNext(service, request, next)
+        if (nextLink) reply.header('link', `<${nextLink}>; rel="next"`)
+        const value = jobs.map((job) => monitorOf(service, request, job))
+        return JSON.stringify({ value, ...(nextLink && { nextLink }) })
       })
-      const nextLink = next && linkToNext(service, request, next)
-      reply.headers({ 'cache-control': 'private, no-cache', vary: 'Accept, Authorization' })
-      if (nextLink) reply.header('link', `<${nextLink}>; rel="next"`)
-      return reply.send({ value: jobs.map((job) => monitorOf(service, request, job)), ...(nextLink && { nextLink }) })
+      return reply
+        .headers({ 'cache-control': 'private, no-cache', vary: 'Accept, Authorization' })
+        .type('application/json; charset=utf-8')
+        .send(text)
     },
   )
 }

@@ -6,12 +6,13 @@ import { isFinal } from '../../jobs/status.ts'
 import { etagOf, matchesWeakly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest } from '../protocol/find-job.ts'
 import { requestHeaders } from '../protocol/headers.ts'
-import { monitorOf, retryAfterOf } from '../protocol/links.ts'
+import { retryAfterOf } from '../protocol/links.ts'
 import { longPoll } from '../protocol/long-poll.ts'
 import { negotiate } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
 import { preferenceApplied, waitSecondsOf } from '../protocol/prefer.ts'
 import { addHeaders, emptyResponse, type HeaderField, monitorResponse, problemResponses } from '../protocol/schemas.ts'
+import { sendMonitor } from '../protocol/send-monitor.ts'
 import type { Service } from '../service.ts'
 import { streamJob } from '../streams/stream-jobs.ts'
 import { sendJobPage } from './job-page.ts'
@@ -45,13 +46,13 @@ const monitorSchema = {
 export function jobMonitorRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
     `${service.paths.jobs}/:id`,
-    { schema: monitorSchema, links: { 200: jobLinks } },
+    { schema: monitorSchema, links: { 200: jobLinks }, exposeHeadRoute: true },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')
       const type = negotiate(request, ['application/json', 'text/html', 'text/event-stream'])
       if (type === 'text/event-stream') return streamJob(service, request, reply)
       if (type === 'text/html') return sendJobPage(service, reply, await findRequestedJob(service, request))
-      return sendMonitor(service, request, reply)
+      return answerWithMonitor(service, request, reply)
     },
   )
 }
@@ -60,7 +61,7 @@ export function jobMonitorRoute(app: FastifyInstance, service: Service): void {
  * Answers with the monitor document of a job. With `Prefer: wait`, first waits until the job ends. If the request also
  * has If-None-Match, waits only until the job changes.
  */
-async function sendMonitor(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function answerWithMonitor(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
   const wait = waitSecondsOf(request)
   const ifNoneMatch = request.headers['if-none-match']
   const isKnown = (job: Job) => ifNoneMatch !== undefined && matchesWeakly(ifNoneMatch, etagOf(job))
@@ -77,5 +78,5 @@ async function sendMonitor(service: Service, request: JobRequest, reply: Fastify
     ...preferenceApplied(wait === undefined ? {} : { wait }),
   })
   if (isKnown(job)) return reply.code(304).send()
-  return reply.send(monitorOf(service, request, job))
+  return sendMonitor(service, reply, job)
 }

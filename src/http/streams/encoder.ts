@@ -12,6 +12,8 @@ export interface SseOptions {
   id: string
   /** Whether a `progress` event contains the job id. A stream of several jobs needs this id. Default: false. */
   includeJobId?: boolean
+  /** The monitor document of the job in JSON, if the job itself is cut. */
+  wholeMonitor?: string | undefined
 }
 
 /** Converts job changes to the events that clients receive. */
@@ -45,9 +47,9 @@ export function createEventEncoder(estimates: Estimates): EventEncoder {
   return {
     encodeCloudEvent: (job, site) =>
       serialiseOnce(job, `cloud event ${site.jobs}`, () => toCloudEvent(job, site, estimates.of(job))),
-    encodeSse(job, lastSent, { site, id, includeJobId = false }) {
+    encodeSse(job, lastSent, { site, id, includeJobId = false, wholeMonitor }) {
       const isProgress = lastSent !== undefined && differsInProgressOnly(lastSent, job)
-      const data = isProgress ? progress(job, includeJobId) : monitor(job, site)
+      const data = isProgress ? progress(job, includeJobId) : (wholeMonitor ?? monitor(job, site))
       return `event: ${isProgress ? 'progress' : 'status'}\nid: ${id}\ndata: ${data}\n\n`
     },
   }

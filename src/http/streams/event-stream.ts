@@ -3,7 +3,6 @@ import type { FastifyReply } from 'fastify'
 import type { ChangePosition } from '../../jobs/change-position.ts'
 import type { Job } from '../../jobs/job.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
-import { lighten } from './lighten.ts'
 import type { SentVersion, SentVersionPool } from './sent-version.ts'
 import { SlowConsumerGuard } from './slow-consumer.ts'
 
@@ -86,15 +85,14 @@ export class EventStream {
 
   /**
    * Sends a change of a job. If the client reads too slowly, the change stays pending. A newer change of the same job
-   * replaces a pending change. If other changes are pending, the change leaves out a large result.
+   * replaces a pending change.
    *
    * @param since every change up to this position has already been passed to this stream
    */
   send(job: Job, since?: ChangePosition): void {
     if (this.#raw.writableEnded || this.#raw.destroyed || this.#isEnding) return
     const pending = this.#pending.get(job.id)
-    const hasOthers = this.#pending.size > (pending ? 1 : 0)
-    this.#pending.set(job.id, { job: hasOthers ? lighten(job) : job, since: pending ? pending.since : since })
+    this.#pending.set(job.id, { job, since: pending ? pending.since : since })
     if (this.#guard.isTooSlow(this.#pending.size)) this.#raw.destroy()
     else this.#flush()
   }

@@ -7,10 +7,10 @@ import type { Job } from '../../jobs/job.ts'
 import { type Found, findJobs } from '../../jobs/read.ts'
 import type { Site } from '../../jobs/site.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
+import { Limiter } from '../../primitives/limiter.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
 import type { Service } from '../service.ts'
 import { closeCodes, closeSocket } from './close-codes.ts'
-import { lighten } from './lighten.ts'
 import { SocketKeepalive } from './socket-keepalive.ts'
 import type { SubscriptionMessage } from './socket-messages.ts'
 import { SocketOutbox } from './socket-outbox.ts'
@@ -19,6 +19,9 @@ import { SocketOutbox } from './socket-outbox.ts'
 const snapshotDelayMs = 100
 const maxSubscriptions = 1_000
 const maxRememberedSequences = 10_000
+
+/** Subscriptions to many jobs are slow to read. The other connections to Postgres are for other requests. */
+const subscriptionReads = new Limiter(2)
 
 /** A watch on all jobs of the client's principal. */
 interface PrincipalWatch {
@@ -134,7 +137,8 @@ export class JobSocket {
     const fallback = this.#watchPrincipal()
     this.#stopPrincipalWatch()
     for (const id of ids) this.#watchJob(id)
-    const found = await findJobs(this.#service.database.kysely, [...ids], this.#principal).catch(() => undefined)
+    const find = () => findJobs(this.#service.database.kysely, [...ids], this.#principal)
+    const found = await subscriptionReads.run(find).catch(() => undefined)
     for (const id of ids) this.#answerSubscription(id, found?.get(id))
     if (this.#subscriptions.size > 0 || !this.#isOpen) return fallback.changes.stop()
     void this.#sendAllJobs(fallback, { withSnapshot: false })
@@ -167,8 +171,7 @@ export class JobSocket {
     this.#outbox.drop(id)
   }
 
-  #sendJob(changed: Job): void {
-    const job = this.#outbox.hasOthersThan(changed.id) ? lighten(changed) : changed
+  #sendJob(job: Job): void {
     // A job without its result counts as a bit older, so that it does not hold back an event with the result.
     const sequence = Number(job.sequence) - (job.status === 'succeeded' && job.result === null ? 0.5 : 0)
     if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return

@@ -1,5 +1,6 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import type { WebSocket } from '@fastify/websocket'
+import { Limiter } from '../../primitives/limiter.ts'
 import { findJsonViolations } from '../protocol/strict-json.ts'
 import { closeCodes, closeSocket } from './close-codes.ts'
 
@@ -8,7 +9,10 @@ const maxIdLength = 255
 /** A client that sends this many invalid messages is disconnected. It does not speak our protocol. */
 const maxInvalidMessages = 16
 
-/** A socket has this much time per second for its messages. A message takes a fixed time, and more for each id. */
+/**
+ * A socket has this much time per second for its messages. A message takes a fixed time, and more for each id. Pings and
+ * pongs take the same time.
+ */
 const messageCostMs = 5
 const idCostMs = 0.5
 /** A socket that was silent may use this much time at once. */
@@ -48,11 +52,11 @@ export interface MessageHandlers {
 
 /**
  * Handles text messages one after another. While messages wait, nothing is read from the socket, so a client that sends
- * too many messages delays only itself. Each message gets a turn of the event loop, and each socket has a share of the
- * time, so that other requests are not delayed.
+ * too many messages delays only itself. Each message of any socket gets a turn of the event loop, and each socket has a
+ * share of the time, so that other requests are not delayed.
  */
 export function handleMessagesInOrder(socket: WebSocket, { handle, refuse, onError }: MessageHandlers): void {
-  const pace = createPace()
+  const pace = new Pace()
   let waiting: (SubscriptionMessage | undefined)[] = []
   let invalidCount = 0
   let isHandling = false
@@ -62,7 +66,7 @@ export function handleMessagesInOrder(socket: WebSocket, { handle, refuse, onErr
     socket.pause()
     for (let index = 0; index < waiting.length && socket.readyState === socket.OPEN; index++) {
       const message = waiting[index]
-      await pace(message)
+      await pace.turnFor(message)
       if (socket.readyState !== socket.OPEN) break
       if (message) await handle(message)
       else refuse()
@@ -72,6 +76,14 @@ export function handleMessagesInOrder(socket: WebSocket, { handle, refuse, onErr
     socket.resume()
   }
 
+  // `ws` answers each ping, and does not wait. So the connection ends if there are too many.
+  const countControlFrame = () => {
+    if (pace.use(messageCostMs) > 0 && socket.readyState === socket.OPEN) {
+      closeSocket(socket, closeCodes.policyViolation, 'Too many pings')
+    }
+  }
+  socket.on('ping', countControlFrame)
+  socket.on('pong', countControlFrame)
   socket.on('message', (data, isBinary) => {
     if (socket.readyState !== socket.OPEN) return
     if (isBinary) return closeSocket(socket, closeCodes.unsupportedData, 'Only text frames are supported')
@@ -85,13 +97,25 @@ export function handleMessagesInOrder(socket: WebSocket, { handle, refuse, onErr
   })
 }
 
-/** Returns a function that waits until a socket may have the time for its next message. */
-function createPace(): (message: SubscriptionMessage | undefined) => Promise<unknown> {
-  let usedUntil = Number.NEGATIVE_INFINITY
-  return (message) => {
-    const ids = message ? message.subscribe.size + message.unsubscribe.size : 0
+/** One turn of the event loop for each message, whichever socket it comes from. */
+const turns = new Limiter(1)
+
+/** Shares out the time of a socket. */
+class Pace {
+  #usedUntil = Number.NEGATIVE_INFINITY
+
+  /** Uses time of the socket. Returns how long to wait before the time may be used, in milliseconds. */
+  use(costMs: number): number {
     const now = performance.now()
-    usedUntil = Math.max(usedUntil, now - maxCreditMs) + messageCostMs + ids * idCostMs
-    return usedUntil <= now ? nextTurn() : delay(usedUntil - now, undefined, { ref: false })
+    this.#usedUntil = Math.max(this.#usedUntil, now - maxCreditMs) + costMs
+    return Math.max(0, this.#usedUntil - now)
+  }
+
+  /** Waits until the socket may have the time for a message, and for its turn. */
+  async turnFor(message: SubscriptionMessage | undefined): Promise<void> {
+    const ids = message ? message.subscribe.size + message.unsubscribe.size : 0
+    const waitMs = this.use(messageCostMs + ids * idCostMs)
+    if (waitMs > 0) await delay(waitMs, undefined, { ref: false })
+    await turns.run(() => nextTurn())
   }
 }

@@ -35,11 +35,6 @@ export class SocketOutbox {
     else this.#flush()
   }
 
-  /** Returns whether events with other subjects are pending, because the client reads slowly. */
-  hasOthersThan(subject: string): boolean {
-    return this.#pending.size > (this.#pending.has(subject) ? 1 : 0)
-  }
-
   drop(subject: string): void {
     this.#pending.delete(subject)
   }

@@ -4,6 +4,7 @@ import type { Job } from '../../jobs/job.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { bufferChanges } from '../../watch/buffer-changes.ts'
 import { findRequestedJob, type JobRequest } from '../protocol/find-job.ts'
+import { makeFromWholeJob, toMonitorJson } from '../protocol/send-monitor.ts'
 import type { Service } from '../service.ts'
 import { decodeEventCursor, type EventCursor, encodeEventCursor } from './cursor.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -28,14 +29,26 @@ export async function streamJob(service: Service, request: JobRequest, reply: Fa
       return sendHeadOnly(reply, hasReceivedEnd ? 204 : 200)
     }
     const site = service.siteOf(request)
+    let wholeMonitor: string | undefined
     const stream = service.streams.open(reply, {
-      encode: (changed, lastSent) => service.encoder.encodeSse(changed, lastSent, { site, id: changed.sequence }),
+      encode: (changed, lastSent) =>
+        service.encoder.encodeSse(changed, lastSent, { site, id: changed.sequence, wholeMonitor }),
       known: isKnown ? [job] : [],
       onClose: changes.stop,
     })
+    const sendEnd = (ended: Job) => {
+      stream.send(ended)
+      stream.end()
+    }
     const send = (changed: Job) => {
-      stream.send(changed)
-      if (isFinal(changed.status)) stream.end()
+      if (!isFinal(changed.status)) return stream.send(changed)
+      if (!changed.is_cut) return sendEnd(changed)
+      makeFromWholeJob(service, reply, changed, toMonitorJson(service, reply))
+        .then((json) => {
+          wholeMonitor = json
+          sendEnd(changed)
+        })
+        .catch(() => stream.closeForReconnect())
     }
     changes.deliverTo(send, [job])
     return reply

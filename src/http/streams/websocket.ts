@@ -1,10 +1,15 @@
+import type { Duplex } from 'node:stream'
 import type { WebSocket, WebsocketPluginOptions } from '@fastify/websocket'
-import type { FastifyRequest } from 'fastify'
-import { ProblemError } from '../../errors.ts'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { errorCode } from '../../db/sqlstate.ts'
+import { ProblemError, problems } from '../../errors.ts'
+import { rawProblem } from '../protocol/limits.ts'
 import type { Service } from '../service.ts'
 import { closeCodes, closeSocket } from './close-codes.ts'
 import { JobSocket } from './job-socket.ts'
 import { handleMessagesInOrder } from './socket-messages.ts'
+
+type WebSocketServer = FastifyInstance['websocketServer']
 
 /** Each text frame contains one event in JSON (CloudEvents WebSocket protocol binding, section 3.1). */
 export const subprotocol = 'cloudevents.json'
@@ -13,9 +18,16 @@ export const subprotocol = 'cloudevents.json'
 export const socketOptions: WebsocketPluginOptions = {
   options: {
     maxPayload: 64 * 1024,
+    maxFragments: 256,
     // A chunk of 64 KiB contains thousands of small frames. Each gets a turn of the event loop.
     allowSynchronousEvents: false,
     handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+  },
+  // `ws` has sent a close frame with the reason. What a client sends is no error of the API.
+  errorHandler: (error, socket, request) => {
+    const isClientError = String(errorCode(error)).startsWith('WS_ERR_')
+    request.log[isClientError ? 'debug' : 'error']({ err: error }, 'WebSocket failed; closing the connection')
+    closeSocket(socket, closeCodes.internalError, problems['internal-error'].title)
   },
   // The plugin must not close the connections, because connectSocket closes them.
   preClose: (done) => done(),
@@ -34,6 +46,14 @@ export function refuseForeignOrigin(service: Service) {
     if (URL.parse(origin)?.host === request.host || origin === URL.parse(service.siteOf(request).url)?.origin) return
     throw new ProblemError('foreign-origin')
   }
+}
+
+/** Answers a malformed opening handshake with problem details. `ws` would answer with plain text. */
+export function refuseMalformedHandshakes(server: WebSocketServer): void {
+  server.on('wsClientError', (error: Error, socket: Duplex) => {
+    // The versions that `ws` supports (RFC 6455, section 4.2.2).
+    socket.end(rawProblem('bad-request', ['Sec-WebSocket-Version: 13, 8'], error.message), () => socket.destroy())
+  })
 }
 
 /** Serves a WebSocket until the client or the process closes it. */

@@ -1,5 +1,7 @@
 import { once } from 'node:events'
+import { get as httpGet, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
+import { json } from 'node:stream/consumers'
 import { defineOperation } from 'accepted'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
@@ -238,4 +240,61 @@ t.test('an invalid message is answered with an error code, and the connection st
   t.match(await answerTo(JSON.stringify({ subscribe: [id] })), { type: 'job.queued', subject: id })
   socket.send(Buffer.from('x'), { binary: true })
   t.equal((await once(socket, 'close'))[0], 1003)
+})
+
+t.test('a malformed opening handshake is answered with problem details', async (t) => {
+  const { url } = await setUp(t)
+  const upgrade = { Upgrade: 'websocket', Connection: 'Upgrade', 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' }
+  for (const headers of [
+    { ...upgrade, 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Protocol': ',,' },
+    { ...upgrade, 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'x' },
+    { ...upgrade, 'Sec-WebSocket-Version': '1' },
+  ]) {
+    const [response] = (await once(httpGet(`${url}/events`, { headers }), 'response')) as [IncomingMessage]
+    t.equal(response.statusCode, 400)
+    t.equal(response.headers['content-type'], 'application/problem+json; charset=utf-8')
+    t.equal(response.headers['sec-websocket-version'], '13, 8')
+    t.match(await json(response), { error: { code: 'bad-request', message: /Sec-WebSocket/ } })
+  }
+})
+
+t.test('a socket that sends thousands of pings or fragments is closed, and one that sends some is not', async (t) => {
+  const { url } = await setUp(t)
+  const open = async () => {
+    const socket = new WebSocket(`${url.replace('http', 'ws')}/events`, 'cloudevents.json')
+    t.teardown(() => socket.terminate())
+    await once(socket, 'open')
+    return socket
+  }
+  const pinging = await open()
+  let pongs = 0
+  pinging.on('pong', () => {
+    pongs += 1
+  })
+  for (let count = 0; count < 100; count++) pinging.ping()
+  await until(() => pongs === 100)
+  const closed = once(pinging, 'close')
+  for (let count = 0; count < 5_000; count++) pinging.ping()
+  t.equal((await closed)[0], 1008)
+  t.ok(pongs < 2_000, `${pongs} pings were answered`)
+  const fragmenting = await open()
+  const refused = once(fragmenting, 'message')
+  for (let count = 0; count < 100; count++) fragmenting.send(' ', { fin: count === 99 })
+  t.match(JSON.parse(String((await refused)[0])), { data: { error: { code: 'invalid-message' } } })
+  const ended = once(fragmenting, 'close')
+  for (let count = 0; count < 1_000; count++) fragmenting.send('', { fin: false })
+  t.equal((await ended)[0], 1008)
+})
+
+t.test('an invalid frame closes the connection with its reason, and the log has no error', async (t) => {
+  const { url, app } = await setUp(t)
+  const logged: unknown[] = []
+  // Fastify's own logger is a silent one. The loggers of requests are made by `child`.
+  app.log.child = () => Object.assign(Object.create(app.log), { error: (...line: unknown[]) => logged.push(line) })
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/events`, 'cloudevents.json')
+  t.teardown(() => socket.terminate())
+  await once(socket, 'open')
+  socket.send(Buffer.from([0xff]), { binary: false })
+  t.equal((await once(socket, 'close'))[0], 1007)
+  t.same(logged, [])
 })

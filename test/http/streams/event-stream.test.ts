@@ -92,37 +92,3 @@ t.test(
     t.ok(open.has('read'))
   },
 )
-
-t.test('changes that wait for a slow client are kept without large results, and small results are sent', async (t) => {
-  const streams = new EventStreams(new AbortController().signal)
-  const app = Fastify({ forceCloseConnections: true })
-  const opened = Promise.withResolvers<EventStream>()
-  app.get('/', (_request, reply) => {
-    const encode = ({ result }: Job) => `data: ${result === null ? 'none' : String(result).length}\n\n`.padEnd(2e6, ':')
-    opened.resolve(streams.open(reply, { encode, known: [], onClose: () => {} }))
-    return reply
-  })
-  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
-  t.teardown(() => app.close())
-  const socket = connect(Number(url.port), url.hostname)
-  t.teardown(() => socket.destroy())
-  socket.on('error', () => {}).pause()
-  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-  const stream = await opened.promise
-  const send = (id: string, result: string) => stream.send({ id, sequence: '1', result } as unknown as Job)
-  for (let id = 1; id <= 20; id++) send(`${id}`, 'x'.repeat(100_000))
-  send('small', 'x')
-  stream.end()
-  let received = ''
-  socket.on('data', (data) => {
-    received += data.toString().replaceAll(':::', '')
-  })
-  socket.resume()
-  const results = await until(() => {
-    const found = received.match(/(?<=data: )\w+(?=\n)/g) ?? []
-    return found.length === 21 && found
-  })
-  t.equal(results.at(0), '100000', 'the first change is sent at once')
-  t.ok(results.filter((result) => result === 'none').length >= 10, `${results}`)
-  t.equal(results.at(-1), '1')
-})
