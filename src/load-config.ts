@@ -75,6 +75,8 @@ function assertConfig(file: string, config: unknown): Config {
 }
 
 function assertOperations(file: string, record: object): void {
+  // A new app can migrate its database before it has operations.
+  if (Object.keys(record).length === 0) return
   try {
     collectSchedules(record, collectOperations(record))
   } catch (error) {

@@ -59,13 +59,8 @@ export function helpOf({ script, args }: ScriptCall): Promise<string> {
   return help
 }
 
-async function readHelp(script: string, words: readonly string[]): Promise<string> {
-  // The test runner passes its arguments to tap, so the help of tap lists its options.
-  const { out } = scripts[script]?.includes('test/support/run.ts')
-    ? await execute(process.execPath, [join(root, 'node_modules/tap/dist/esm/run.mjs'), '--help'])
-    : await runScript(script, [...words, '--help'])
-  return out
-}
+const readHelp = async (script: string, words: readonly string[]): Promise<string> =>
+  (await runScript(script, [...words, '--help'])).out
 
 const execute = (file: string, args: readonly string[]): Promise<ScriptResult> =>
   new Promise((resolve) => {
