@@ -100,6 +100,7 @@ for (const [mistake, makeMistake] of Object.entries(mistakes)) {
 
 t.test('a request that commits nothing still gets the 500 of the failing hook', async (t) => {
   const { url, faults } = await serve(t, mistakes['a hook preSerialization that throws'] as never)
+  const { body } = await post(`${url}/notes`, { text: 'x' })
   faults.areActive = true
-  t.equal((await get(`${url}/jobs`)).status, 500)
+  t.equal((await get(body.links.self)).status, 500)
 })
