@@ -1,7 +1,8 @@
 import { once } from 'node:events'
+import { get as httpGet } from 'node:http'
 import { connect } from 'node:net'
 import { createInterface } from 'node:readline'
-import { text } from 'node:stream/consumers'
+import { json, text } from 'node:stream/consumers'
 import swagger from '@fastify/swagger'
 import { type AcceptedOptions, accepted, defineOperation } from 'accepted'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
@@ -202,6 +203,9 @@ t.test('a public URL with a path is in all links, and its path is in the documen
   t.match((await get(`${url}/api/docs`)).body, 'href="/shop/api/docs/static/swagger-ui.css"')
   const problem = await get(`${url}/api/jobs/x`)
   t.match(problem.body, { type: '/shop/api/docs/problems/not-found', instance: '/shop/api/jobs/x' })
+  const handshake = { Upgrade: 'websocket', Connection: 'Upgrade', 'Sec-WebSocket-Version': '1' }
+  const [refusal] = await once(httpGet(`${url}/api/events`, { headers: handshake }), 'response')
+  t.match(await json(refusal), { type: '/shop/api/docs/problems/bad-request' })
 })
 
 t.test('the resource of a job is below the prefix', async (t) => {

@@ -50,7 +50,7 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
         ...socketOptions,
         options: { ...socketOptions.options, server: server as typeof scope.server },
       })
-      refuseMalformedHandshakes(scope.websocketServer)
+      refuseMalformedHandshakes(scope.websocketServer, scope.problemPaths)
     }
     // After a refusal, nothing else reads from the connection.
     scope.addHook('onResponse', async ({ raw }) => {

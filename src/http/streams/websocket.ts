@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { errorCode } from '../../db/sqlstate.ts'
 import { ProblemError, problems } from '../../errors.ts'
 import { rawProblem } from '../protocol/limits.ts'
+import type { ProblemPaths } from '../protocol/problem.ts'
 import type { Service } from '../service.ts'
 import { closeCodes, closeSocket } from './close-codes.ts'
 import { JobSocket } from './job-socket.ts'
@@ -49,10 +50,11 @@ export function refuseForeignOrigin(service: Service) {
 }
 
 /** Answers a malformed opening handshake with problem details. `ws` would answer with plain text. */
-export function refuseMalformedHandshakes(server: WebSocketServer): void {
+export function refuseMalformedHandshakes(server: WebSocketServer, paths: ProblemPaths): void {
+  // The versions that `ws` supports (RFC 6455, section 4.2.2).
+  const headers = ['Sec-WebSocket-Version: 13, 8']
   server.on('wsClientError', (error: Error, socket: Duplex) => {
-    // The versions that `ws` supports (RFC 6455, section 4.2.2).
-    socket.end(rawProblem('bad-request', ['Sec-WebSocket-Version: 13, 8'], error.message), () => socket.destroy())
+    socket.end(rawProblem('bad-request', headers, error.message, paths), () => socket.destroy())
   })
 }
 
