@@ -2,18 +2,13 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command, Option } from 'commander'
 import { eventTypes } from '../jobs/webhook-endpoint.ts'
-import { apiCommand } from './api-command.ts'
 import { formatError } from './format-error.ts'
-import { listJobsCommand, redriveJobsCommand } from './job-commands.ts'
-import { addKeyCommand, listKeysCommand, revokeKeyCommand } from './key-commands.ts'
-import { migrateCommand } from './migrate-command.ts'
-import {
-  addWebhookCommand,
-  listWebhooksCommand,
-  removeWebhookCommand,
-  rotateWebhookCommand,
-} from './webhook-commands.ts'
-import { workerCommand } from './worker-command.ts'
+
+/** Loads the code of a command only when the command runs, so that the others start sooner. */
+const lazily =
+  <Args extends unknown[]>(load: () => Promise<(...args: Args) => Promise<void>>) =>
+  async (...args: Args) =>
+    (await load())(...args)
 
 const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
 const jsonOption = () => new Option('--json', 'Print JSON')
@@ -56,7 +51,7 @@ program
   .description('Serve the HTTP API')
   .addOption(configOption())
   .option('--with-worker', `Also run a worker in this process (${oneProcessWarning})`)
-  .action(apiCommand)
+  .action(lazily(async () => (await import('./api-command.ts')).apiCommand))
 
 program
   .command('worker')
@@ -65,7 +60,7 @@ program
   .addOption(
     nameListOption('--operations <names>', 'Claim only jobs of these operations, separated by commas (default: all)'),
   )
-  .action(workerCommand)
+  .action(lazily(async () => (await import('./worker-command.ts')).workerCommand))
 
 program
   .command('migrate')
@@ -73,7 +68,7 @@ program
   .addOption(configOption())
   .option('--dry-run', 'Only print the SQL of the pending migrations, for psql, and change nothing')
   .addOption(jsonOption())
-  .action(migrateCommand)
+  .action(lazily(async () => (await import('./migrate-command.ts')).migrateCommand))
 
 const keys = program
   .command('keys')
@@ -84,9 +79,17 @@ keys
   .option('--principal <name>', 'Principal of the requests with this key (default: the name of the key)')
   .option('--admin', 'Give the key the scope admin, which is needed to manage webhook endpoints')
   .addOption(jsonOption())
-  .action(addKeyCommand)
-keys.command('list').description('List API keys, without their secrets').addOption(jsonOption()).action(listKeysCommand)
-keys.command('revoke <id>').description('Revoke an API key').addOption(jsonOption()).action(revokeKeyCommand)
+  .action(lazily(async () => (await import('./key-commands.ts')).addKeyCommand))
+keys
+  .command('list')
+  .description('List API keys, without their secrets')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./key-commands.ts')).listKeysCommand))
+keys
+  .command('revoke <id>')
+  .description('Revoke an API key')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./key-commands.ts')).revokeKeyCommand))
 
 const jobs = program.command('jobs').description('List jobs, and redrive failed jobs')
 jobs
@@ -96,7 +99,7 @@ jobs
   .option('--operation <name>', 'Only jobs of this operation')
   .option('--limit <n>', 'Maximum number of jobs (default: 20)')
   .addOption(jsonOption())
-  .action(listJobsCommand)
+  .action(lazily(async () => (await import('./job-commands.ts')).listJobsCommand))
 jobs
   .command('redrive')
   .description('Run failed jobs again, as new jobs; jobs that already have a retry are skipped')
@@ -107,7 +110,7 @@ jobs
   .option('--limit <n>', 'Maximum number of new jobs; the oldest failed jobs come first (default: unlimited)')
   .option('--dry-run', 'Only count the failed jobs, and do not run them again')
   .addOption(jsonOption())
-  .action(redriveJobsCommand)
+  .action(lazily(async () => (await import('./job-commands.ts')).redriveJobsCommand))
 
 const webhooks = program.command('webhooks').description('Manage webhook endpoints, which are notified when jobs end')
 webhooks
@@ -124,24 +127,24 @@ webhooks
     nameListOption('--operations <names>', 'Send only events of these operations, separated by commas (default: all)'),
   )
   .addOption(jsonOption())
-  .action(addWebhookCommand)
+  .action(lazily(async () => (await import('./webhook-commands.ts')).addWebhookCommand))
 webhooks
   .command('list')
   .description('List webhook endpoints, without their secrets')
   .addOption(jsonOption())
-  .action(listWebhooksCommand)
+  .action(lazily(async () => (await import('./webhook-commands.ts')).listWebhooksCommand))
 webhooks
   .command('rotate <id>')
   .description(
     'Replace the signing secret of an endpoint; for 24 hours, deliveries are also signed with the previous secret',
   )
   .addOption(jsonOption())
-  .action(rotateWebhookCommand)
+  .action(lazily(async () => (await import('./webhook-commands.ts')).rotateWebhookCommand))
 webhooks
   .command('remove <id>')
   .description('Remove an endpoint; its pending deliveries fail')
   .addOption(jsonOption())
-  .action(removeWebhookCommand)
+  .action(lazily(async () => (await import('./webhook-commands.ts')).removeWebhookCommand))
 
 try {
   await program.parseAsync()
