@@ -17,24 +17,19 @@ const harmless: readonly Settings[] = [
   { datestyle: 'Postgres, YMD', timezone: '-167:59', client_encoding: 'SQL_ASCII', extra_float_digits: '-15' },
   { datestyle: 'ISO, DMY', bytea_output: 'escape', xmlbinary: 'hex', xmloption: 'document', lc_numeric: 'POSIX' },
   // How statements are read.
-  { standard_conforming_strings: 'off' },
   { standard_conforming_strings: 'off', escape_string_warning: 'off', backslash_quote: 'off', array_nulls: 'off' },
   { transform_null_equals: 'on', quote_all_identifiers: 'on', row_security: 'off', check_function_bodies: 'off' },
-  { timezone_abbreviations: 'India', default_text_search_config: 'german', gin_fuzzy_search_limit: '1' },
   // Where names are looked up, transactions, plans and messages.
-  { search_path: '', default_transaction_isolation: 'serializable', synchronous_commit: 'off' },
-  { search_path: 'nowhere', default_transaction_isolation: 'repeatable read', synchronous_commit: 'local' },
+  { search_path: '', default_transaction_isolation: 'serializable', default_transaction_deferrable: 'on' },
+  { search_path: 'nowhere', default_transaction_isolation: 'repeatable read', synchronous_commit: 'off' },
   { search_path: '"$user"', default_transaction_isolation: 'read uncommitted', synchronous_commit: 'remote_apply' },
   { search_path: 'pg_temp, public, pg_catalog', plan_cache_mode: 'force_custom_plan', client_min_messages: 'debug5' },
   { search_path: 'public, pg_catalog', plan_cache_mode: 'force_generic_plan', client_min_messages: 'error' },
-  { default_transaction_isolation: 'serializable', default_transaction_deferrable: 'on', commit_delay: '1000' },
-  { lock_timeout: '200ms', deadlock_timeout: '1ms' },
-  { statement_timeout: '3s' },
-  { transaction_timeout: '3s' },
+  { lock_timeout: '200ms', deadlock_timeout: '1ms', statement_timeout: '3s', transaction_timeout: '3s' },
   { idle_session_timeout: '300ms', idle_in_transaction_session_timeout: '100ms' },
   // Where and how tables are stored.
   { default_tablespace: 'pg_default', temp_tablespaces: 'pg_default', default_toast_compression: 'lz4' },
-  { default_table_access_method: 'heap_of_test' },
+  { default_table_access_method: 'heap_of_test', commit_delay: '1000', timezone_abbreviations: 'India' },
   // How statements are planned.
   { jit_above_cost: '0', jit_inline_above_cost: '0', jit_optimize_above_cost: '0' },
   { enable_seqscan: 'off', enable_sort: 'off', enable_hashagg: 'off', enable_material: 'off', enable_memoize: 'off' },
@@ -44,8 +39,7 @@ const harmless: readonly Settings[] = [
   // Postgres 16 has renamed the first.
   { force_parallel_mode: 'on', debug_parallel_query: 'on', parallel_setup_cost: '0', parallel_tuple_cost: '0' },
   // What the server logs.
-  { log_statement: 'all', log_min_duration_statement: '0', log_min_messages: 'panic', track_activities: 'off' },
-  { lc_messages: 'de_DE.UTF-8', lc_time: 'tr_TR.UTF-8', application_name: `it's; "odd" %s` },
+  { log_statement: 'all', log_min_messages: 'panic', lc_messages: 'de_DE.UTF-8', application_name: `it's; "odd" %s` },
 ]
 
 /** node-postgres always sends its own value, so a plain client does not show the value of the database or the role. */

@@ -4,8 +4,8 @@ import { phases } from './phases/index.ts'
 import { formatResult } from './report.ts'
 import { startTarget } from './target.ts'
 
-/** A run of half a minute. `npm run test:hostile` runs the whole, and also limits how long a bystander waits. */
-const size = { requests: 500, scale: 0.02 }
+/** A run of less than a minute. `npm run test:hostile` runs the whole, and also limits how long a bystander waits. */
+const size = { requests: 300, scale: 0.01 }
 /** Without a warm-up, the memory also grows by what is loaded and compiled. */
 const maxMemoryGrowth = 1
 const seed = Math.floor(Math.random() * 2 ** 31)
