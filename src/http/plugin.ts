@@ -6,7 +6,7 @@ import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
 import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
-import { sendCommitted } from './protocol/committed.ts'
+import { allowCommitted, sendCommitted } from './protocol/committed.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes, hideFromOtherDocuments } from './protocol/openapi.ts'
@@ -52,6 +52,7 @@ function decorate(scope: FastifyInstance, service: Service, api: Accepted): void
   scope.decorate('accepted', api)
   if (!scope.hasRequestDecorator('principal')) scope.decorateRequest('principal', '')
   if (!scope.hasRequestDecorator('scopes')) scope.decorateRequest('scopes')
+  allowCommitted(scope)
   scope.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     return sendAccepted(service, this, job)
   })

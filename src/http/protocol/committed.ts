@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http'
-import type { FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
 
 /** A job whose change is committed. Whatever happens to the answer from now on, it must say so. */
@@ -13,11 +13,24 @@ export interface CommittedJob {
   monitor(): unknown
 }
 
-const committedJobs = new WeakMap<FastifyReply, CommittedJob>()
+/** A decorator of replies. A WeakMap with an entry for each request would double the work of the garbage collector. */
+const committedJob = Symbol('accepted.committedJob')
+
+declare module 'fastify' {
+  interface FastifyReply {
+    [committedJob]: CommittedJob | null
+  }
+}
+
+/** Lets {@link recordCommitted} work in a scope. */
+export function allowCommitted(scope: FastifyInstance): void {
+  if (!scope.hasReplyDecorator(committedJob)) scope.decorateReply(committedJob, null)
+}
 
 /** Records that the change of a job is committed. Call it right after the commit. */
-export const recordCommitted = (reply: FastifyReply, committed: CommittedJob): void =>
-  void committedJobs.set(reply, committed)
+export function recordCommitted(reply: FastifyReply, committed: CommittedJob): void {
+  reply[committedJob] = committed
+}
 
 /**
  * Answers for a committed job although building the answer failed, for example in a hook or a serializer of the app. A
@@ -25,7 +38,7 @@ export const recordCommitted = (reply: FastifyReply, committed: CommittedJob): v
  * bypasses the hooks. Does nothing if no job is committed.
  */
 export function sendCommitted(reply: FastifyReply, error: unknown): void {
-  const committed = committedJobs.get(reply)
+  const committed = reply[committedJob]
   if (!committed || reply.sent || reply.raw.headersSent) return
   const { job, status, link, monitor } = committed
   reply.log.error({ err: error, job: job.id }, `Building the answer failed; answering ${status}, as the job is stored`)

@@ -24,6 +24,8 @@ export const requestHeaders = (...names: (keyof typeof requestHeaderTypes)[]) =>
   Type.Object(Object.fromEntries(names.map((name) => [name, Type.Optional(requestHeaderTypes[name])])))
 
 /** Returns the value of each line of a header. In contrast, `request.headers` joins repeated lines into one value. */
-export function headerLines({ raw: { rawHeaders } }: FastifyRequest, name: string): string[] {
-  return rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === name)
+export function headerLines({ raw: { headers, rawHeaders } }: FastifyRequest, name: string): string[] {
+  if (headers[name] === undefined) return []
+  const isNamed = (header = '') => header.length === name.length && header.toLowerCase() === name
+  return rawHeaders.filter((_, index) => index % 2 === 1 && isNamed(rawHeaders[index - 1]))
 }

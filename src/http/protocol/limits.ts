@@ -34,7 +34,7 @@ export const requestLimits = {
 export function checkRequestHead(app: FastifyInstance): void {
   app.addHook('onRequest', ({ raw }, _reply, done) => done(findHeadProblem(raw)))
   app.server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    exchanges.set(request.socket, { request, response })
+    newestResponses.set(request.socket, response)
   })
   app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
     app.server.emit('request', request, response)
@@ -50,7 +50,7 @@ function findHeadProblem({ rawHeaders, headers, httpVersion }: IncomingMessage):
   if (rawHeaders.length > 2 * maxHeaderFields) {
     return new ProblemError('headers-too-large', `The request has more than ${maxHeaderFields} header fields`)
   }
-  const isHost = (name: string, index: number) => index % 2 === 0 && name.length === 4 && /^host$/i.test(name)
+  const isHost = (name: string, index: number) => index % 2 === 0 && name.length === 4 && name.toLowerCase() === 'host'
   const hosts = rawHeaders.filter(isHost).length
   if (hosts > 1) return new ProblemError('bad-request', 'The request has more than one Host header')
   if (httpVersion !== '1.1') return undefined
@@ -62,11 +62,11 @@ function findHeadProblem({ rawHeaders, headers, httpVersion }: IncomingMessage):
 }
 
 /** Returns whether each element of a list in a header is the given token. */
-const isListOf = (token: string, header = ''): boolean =>
-  header.split(',').every((element) => ['', token].includes(element.trim().toLowerCase()))
+const isListOf = (token: string, header: string | undefined): boolean =>
+  header === undefined || header.split(',').every((element) => ['', token].includes(element.trim().toLowerCase()))
 
-/** The newest request of a connection. Its response is the last that the connection sends. */
-const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>()
+/** The response to the newest request of a connection. It is the last that the connection sends. */
+const newestResponses = new WeakMap<Socket, ServerResponse>()
 
 /** Connections on which no further request can be read. */
 const failed = new WeakSet<Socket>()
@@ -78,8 +78,8 @@ const failed = new WeakSet<Socket>()
 function answerClientError(this: FastifyInstance, error: Error & { code: string }, socket: Socket): void {
   if (failed.has(socket)) return
   failed.add(socket)
-  const { request, response } = exchanges.get(socket) ?? {}
-  const isAnswering = request?.complete === true && response?.closed === false
+  const response = newestResponses.get(socket)
+  const isAnswering = response?.req.complete === true && !response.closed
   const isStream = response?.headersSent === true && !response.writableEnded
   if (error.code === 'ECONNRESET' || !socket.writable || (response && !response.closed && isStream)) {
     socket.destroy()

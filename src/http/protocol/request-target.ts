@@ -9,6 +9,7 @@ const absoluteForm = /^https?:\/\/([^/?#]*)/i
  * header of such a request does not count (RFC 9112, section 3.2.2).
  */
 export function toOriginForm({ url = '', headers }: Pick<IncomingMessage, 'url' | 'headers'>): string {
+  if (url.startsWith('/')) return url
   const [origin, authority] = url.match(absoluteForm) ?? []
   if (origin === undefined) return url
   headers.host = authority
@@ -17,8 +18,11 @@ export function toOriginForm({ url = '', headers }: Pick<IncomingMessage, 'url' 
 }
 
 /** Returns the path of a request. Leaves out the query, because a query may contain secrets. */
-export const pathOf = ({ url }: Pick<FastifyRequest, 'url'>): string =>
-  (url.replace(absoluteForm, '').split(/[?#]/, 1)[0] as string) || '/'
+export function pathOf({ url }: Pick<FastifyRequest, 'url'>): string {
+  const target = url.startsWith('/') ? url : url.replace(absoluteForm, '')
+  const end = target.search(/[?#]/)
+  return (end < 0 ? target : target.slice(0, end)) || '/'
+}
 
 /** Returns the query of a request without the question mark. */
 export const queryOf = ({ url }: Pick<FastifyRequest, 'url'>): string =>

@@ -1,5 +1,5 @@
 import websocket from '@fastify/websocket'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 import Type from 'typebox'
 import { ProblemError } from '../../errors.ts'
 import { JobParams } from '../protocol/find-job.ts'
@@ -61,10 +61,9 @@ export function eventRoutes(app: FastifyInstance, service: Service): void {
 }
 
 /** An `onRequest` hook for routes that are no WebSockets, in case the host app has registered @fastify/websocket. */
-export const refuseUpgrade = async (request: FastifyRequest): Promise<void> => {
-  if (request.ws && !request.routeOptions.config.isWebSocket) {
-    throw new ProblemError('bad-request', 'This URL is not a WebSocket')
-  }
+export const refuseUpgrade: onRequestHookHandler = (request, _reply, done) => {
+  const isRefused = request.ws && !request.routeOptions.config.isWebSocket
+  done(isRefused ? new ProblemError('bad-request', 'This URL is not a WebSocket') : undefined)
 }
 
 function jobEventsRoute(app: FastifyInstance, service: Service): void {

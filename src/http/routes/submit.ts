@@ -63,11 +63,10 @@ export function submitRoute(
       acceptsJson,
       ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
     ],
-    preValidation: async (request: FastifyRequest) => {
-      // The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5).
-      if (request.method === 'DELETE') request.body ??= {}
-      if (operation.schemas.params) refuseInexactParams(operation.schemas.params, request.params)
-    },
+    preValidation: [
+      ...(operation.route.method === 'DELETE' ? [defaultBody] : []),
+      ...(operation.schemas.params ? [refuseInexactParams(operation.schemas.params)] : []),
+    ],
     handler: async (request, reply) => {
       const entry = toEntry(operation, request)
       await assertWebhookExists(service, entry)
@@ -91,14 +90,21 @@ export function submitRoute(
 
 const numberPattern = /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i
 
+/** The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5). */
+async function defaultBody(request: FastifyRequest): Promise<void> {
+  request.body ??= {}
+}
+
 /** Refuses numbers in the path that the validation would alter silently when it converts them to doubles. */
-function refuseInexactParams({ properties = {} }: { properties?: Record<string, TSchema> }, params: unknown): void {
-  const details = Object.entries(params as Record<string, string>).flatMap(([name, text]) => {
-    const { type } = (properties[name] ?? {}) as { type?: unknown }
-    const isNumber = (type === 'integer' || type === 'number') && numberPattern.test(text)
-    return isNumber ? findJsonViolations(text).map((violation) => ({ ...violation, pointer: `/${name}` })) : []
-  })
-  if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
+function refuseInexactParams({ properties = {} }: { properties?: Record<string, TSchema> }) {
+  return async ({ params }: FastifyRequest): Promise<void> => {
+    const details = Object.entries(params as Record<string, string>).flatMap(([name, text]) => {
+      const { type } = (properties[name] ?? {}) as { type?: unknown }
+      const isNumber = (type === 'integer' || type === 'number') && numberPattern.test(text)
+      return isNumber ? findJsonViolations(text).map((violation) => ({ ...violation, pointer: `/${name}` })) : []
+    })
+    if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
+  }
 }
 
 function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
