@@ -1,25 +1,28 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import { ProblemError } from '../errors.ts'
 import { Limiter } from '../primitives/limiter.ts'
+import { settledWithin } from '../primitives/timeout.ts'
 
-/** The maximum number of large answers that a process makes at the same time. Other requests use the other connections. */
+/** How many large answers a process makes at the same time. Other requests use the other connections. */
 const maxMaking = 4
 /** The share of one principal, so that it cannot delay the others. */
 const maxMakingOfPrincipal = 2
-/** The maximum size of the answers that wait to be sent, in characters, unless each has another principal. */
-const maxUnsent = 64 * 1024 * 1024
-const maxUnsentOfPrincipal = 16 * 1024 * 1024
-/** While others wait for the room, a client must receive an answer within this time. */
+/**
+ * The maximum size of all unsent answers, in characters. It does not apply to a principal that has none, so that no
+ * principal waits for the clients of another.
+ */
+const maxUnsentChars = 64 * 1024 * 1024
+const maxUnsentCharsOfPrincipal = 16 * 1024 * 1024
+/** A client that takes longer to receive an answer is disconnected if the principal's next answer waits for room. */
 const maxSendMs = 5_000
 const roomCheckIntervalMs = 250
 
 interface UnsentAnswer {
   principal: string
-  size: number
-  socket: Socket
+  chars: number
+  raw: ServerResponse
   since: number
 }
 
@@ -30,27 +33,27 @@ interface UnsentAnswer {
  * only for a few of these answers and not for all.
  */
 export class LargeAnswers {
-  /** The callers that wait for room. */
-  readonly #waiting = new Set<() => void>()
   readonly #ofPrincipals = new Map<string, Limiter>()
   readonly #all = new Limiter(maxMaking)
   readonly #unsent = new Set<UnsentAnswer>()
+  /** Resolves when the next response closes, which makes room. */
+  #nextClose = Promise.withResolvers<void>()
 
   /**
    * Makes the text of an answer when it is its turn. The text counts as unsent until the response has closed.
    *
-   * @throws the error of `make`; ProblemError bad-request if the client has disconnected, so that nobody needs the text
+   * @throws the error of `make`; ProblemError bad-request if the client has disconnected
    */
   async make(reply: Pick<FastifyReply, 'request' | 'raw'>, make: () => Promise<string>): Promise<string> {
     const { raw } = reply
-    const { principal, socket } = reply.request
+    const { principal } = reply.request
     await firstInLine(raw)
     return this.#ofPrincipal(principal, async () => {
       await this.#untilRoom(principal, raw)
       return this.#all.run(async () => {
         if (raw.destroyed) throw new ProblemError('bad-request', 'The client has disconnected')
         const text = await make()
-        this.#remember({ principal, size: text.length, socket, since: performance.now() }, raw)
+        this.#remember({ principal, chars: text.length, raw, since: performance.now() })
         return text
       })
     })
@@ -62,42 +65,39 @@ export class LargeAnswers {
     try {
       return await limiter.run(work)
     } finally {
-      if (limiter.isIdle && this.#ofPrincipals.get(principal) === limiter) this.#ofPrincipals.delete(principal)
+      if (this.#ofPrincipals.get(principal)?.isIdle) this.#ofPrincipals.delete(principal)
     }
   }
 
-  #remember(answer: UnsentAnswer, raw: ServerResponse): void {
-    if (raw.destroyed) return
+  #remember(answer: UnsentAnswer): void {
+    if (answer.raw.destroyed) return
     this.#unsent.add(answer)
-    raw.once('close', () => {
+    answer.raw.once('close', () => {
       this.#unsent.delete(answer)
-      for (const wake of this.#waiting) wake()
+      this.#nextClose.resolve()
+      this.#nextClose = Promise.withResolvers()
     })
   }
 
   async #untilRoom(principal: string, raw: ServerResponse): Promise<void> {
     while (!this.#hasRoom(principal) && !raw.destroyed) {
       this.#cutOffSlow(principal)
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.#waiting.add(resolve)
-      const timer = setTimeout(resolve, roomCheckIntervalMs)
-      await promise
-      clearTimeout(timer)
-      this.#waiting.delete(resolve)
+      await settledWithin(this.#nextClose.promise, roomCheckIntervalMs)
     }
   }
 
   #hasRoom(principal: string): boolean {
-    const sizeOf = (answers: UnsentAnswer[]) => answers.reduce((sum, { size }) => sum + size, 0)
-    const own = sizeOf([...this.#unsent].filter((answer) => answer.principal === principal))
-    return own === 0 || (own < maxUnsentOfPrincipal && sizeOf([...this.#unsent]) < maxUnsent)
+    const sum = (answers: UnsentAnswer[]) => answers.reduce((total, { chars }) => total + chars, 0)
+    const unsent = [...this.#unsent]
+    const own = sum(unsent.filter((answer) => answer.principal === principal))
+    return own === 0 || (own < maxUnsentCharsOfPrincipal && sum(unsent) < maxUnsentChars)
   }
 
-  /** Disconnects the clients that take too long to receive an answer. */
+  /** Disconnects the clients of the principal that take too long to receive an answer. */
   #cutOffSlow(principal: string): void {
-    for (const { socket, since, ...answer } of this.#unsent) {
-      const isSlow = performance.now() - since > maxSendMs
-      if (isSlow && answer.principal === principal) socket.destroy()
+    for (const answer of this.#unsent) {
+      const isSlow = performance.now() - answer.since > maxSendMs
+      if (isSlow && answer.principal === principal) answer.raw.destroy()
     }
   }
 }
