@@ -19,8 +19,8 @@ export interface RoutePaths {
   health: string | false
 }
 
-// An app of one's own often has health, metrics and docs routes already.
-const defaultPaths: RoutePaths = {
+/** The paths without the option `routes`. A host app often has its own health, metrics and docs routes. */
+export const defaultRoutePaths: RoutePaths = {
   jobs: defaultJobsPath,
   events: '/events',
   webhooks: '/webhooks',
@@ -38,15 +38,15 @@ export const servicePaths = { docs: '/docs', metrics: '/metrics', health: '/heal
  * @throws TypeError if a path is invalid
  */
 function resolveRoutePaths(given: Partial<RoutePaths> = {}): RoutePaths {
-  const known = Object.keys(defaultPaths).join(', ')
+  const known = Object.keys(defaultRoutePaths).join(', ')
   for (const [name, path] of Object.entries(given)) {
-    if (!Object.hasOwn(defaultPaths, name)) throw new TypeError(`There is no routes.${name}; routes has ${known}`)
+    if (!Object.hasOwn(defaultRoutePaths, name)) throw new TypeError(`There is no routes.${name}; routes has ${known}`)
     if (path === undefined || isFixedPath(path) || (path === false && name !== 'jobs')) continue
     const orFalse = name === 'jobs' ? '' : ', or false for no such route'
     throw new TypeError(`routes.${name} must be a path like '/accepted/${name}'${orFalse}, not ${JSON.stringify(path)}`)
   }
   const defined = Object.entries(given).filter(([, path]) => path !== undefined)
-  return { ...defaultPaths, ...Object.fromEntries(defined) }
+  return { ...defaultRoutePaths, ...Object.fromEntries(defined) }
 }
 
 /** Where the plugin's routes are, as the app and as clients see it. */

@@ -2,6 +2,7 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Socket } from 'node:net'
 import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+import { defaultRoutePaths } from '../route-paths.ts'
 import { type ProblemPaths, problemMediaType, toProblem } from './problem.ts'
 
 const maxHeaderFields = 100
@@ -20,11 +21,14 @@ export const requestLimits = {
     requireHostHeader: false,
     // The server upgrades a connection only to WebSocket, and only for the events of all jobs. Any other offer of a
     // protocol, such as HTTP/2, is ignored, and the answer is sent over HTTP/1.1 (RFC 9110, section 7.8).
-    shouldUpgradeCallback: ({ method, headers, url }) =>
-      method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket' && url?.split('?', 1)[0] === '/events',
+    shouldUpgradeCallback: (request) => webSocketPathOf(request) === defaultRoutePaths.events,
   },
   clientErrorHandler: answerClientError,
 } satisfies FastifyHttpOptions<Server>
+
+/** Returns the path at which a request asks for a WebSocket. Returns undefined if it does not ask for one. */
+export const webSocketPathOf = ({ method, headers, url }: IncomingMessage): string | undefined =>
+  method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket' ? url?.split('?', 1)[0] : undefined
 
 /**
  * Refuses requests whose header section is malformed. Call this function before the routes are added.

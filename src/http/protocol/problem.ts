@@ -41,7 +41,7 @@ export interface ProblemPaths {
   pages: string
 }
 
-const defaultPaths: ProblemPaths = { publicPath: '', pages: '/docs/problems' }
+const defaultProblemPaths: ProblemPaths = { publicPath: '', pages: '/docs/problems' }
 
 export interface ProblemOptions {
   /** A key of {@link problems}, or a code that the app defines. Codes of the app have no documentation page. */
@@ -56,7 +56,7 @@ export interface ProblemOptions {
 /** Creates problem details. */
 export function toProblem(
   { code, title, message, details, request }: ProblemOptions,
-  { publicPath, pages }: ProblemPaths = request?.server.problemPaths ?? defaultPaths,
+  { publicPath, pages }: ProblemPaths = request?.server.problemPaths ?? defaultProblemPaths,
 ): Problem {
   return {
     type: Object.hasOwn(problems, code) ? `${pages}/${code}` : 'about:blank',

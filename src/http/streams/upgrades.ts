@@ -1,13 +1,14 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { webSocketPathOf } from '../protocol/limits.ts'
 
 /** The paths of our WebSockets, by server. */
 const pathsOf = new WeakMap<Server, Map<string, EventEmitter>>()
 
 /**
- * Returns an emitter of the server's upgrade requests for one path, for @fastify/websocket. With the server itself, that
- * plugin would answer upgrade requests for every route, also of the host app, and leave their connections open.
+ * Returns an emitter of the server's upgrade requests for one path, for @fastify/websocket. With the server itself,
+ * that plugin would answer upgrade requests for every route, also of the host app, and leave their connections open.
  */
 export function upgradesOf(server: Server, path: string): EventEmitter {
   const emitter = new EventEmitter()
@@ -19,10 +20,7 @@ export function upgradesOf(server: Server, path: string): EventEmitter {
 function listenForUpgrades(server: Server): Map<string, EventEmitter> {
   const paths = new Map<string, EventEmitter>()
   pathsOf.set(server, paths)
-  const find = ({ method, headers, url }: IncomingMessage) =>
-    method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket'
-      ? paths.get(`${url?.split('?', 1)[0]}`)
-      : undefined
+  const find = (request: IncomingMessage) => paths.get(webSocketPathOf(request) ?? '')
   const hasOtherListeners = () => server.listenerCount('upgrade') > 1
 
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
