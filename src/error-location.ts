@@ -70,7 +70,7 @@ export function locate(error: unknown, causes = maxCauses): Location | undefined
 
 const maxSnippetLines = 8
 
-/** Reads the place from the lines that Node.js puts before a syntax error: the file, the source and a caret below it. */
+/** Reads the place from the lines that Node.js puts before a syntax error: file, source and a caret below it. */
 export function locateSnippet(text: string): Location | undefined {
   const lines = text.split('\n')
   const start = lines.findIndex((line) => /^(?:file:\/\/\/|\/).*:\d+$/.test(line))

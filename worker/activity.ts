@@ -8,10 +8,10 @@ export interface ActivityLog {
   close(): void
 }
 
-const intervalMs = 60_000
+const reportIntervalMs = 60_000
 
 /** Creates a log that sums up, once a minute, how the attempts ended. A minute without attempts is not logged. */
-export function createActivityLog(log: Logger, everyMs = intervalMs): ActivityLog {
+export function createActivityLog(log: Logger): ActivityLog {
   let totals: OutcomeCounts = {}
   let byOperation: Record<string, OutcomeCounts> = {}
   const write = () => {
@@ -20,7 +20,7 @@ export function createActivityLog(log: Logger, everyMs = intervalMs): ActivityLo
     totals = {}
     byOperation = {}
   }
-  const timer = setInterval(write, everyMs).unref()
+  const timer = setInterval(write, reportIntervalMs).unref()
   return {
     count(operation, counts) {
       for (const [outcome, jobs] of Object.entries(counts) as [keyof OutcomeCounts, number][]) {

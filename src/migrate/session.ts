@@ -93,9 +93,9 @@ export class MigrationSession {
     }
   }
 
-  async query(text: string, values?: readonly string[]): Promise<Row[]> {
+  async query(text: string): Promise<Row[]> {
     try {
-      const { rows } = await this.#client.query<Row>(text, values && [...values])
+      const { rows } = await this.#client.query<Row>(text)
       return rows ?? []
     } catch (error) {
       throw markPostgresError(error)

@@ -1,6 +1,6 @@
 /**
- * The process of the attackers: runs one phase and reports what it saw. The machine is shared with the API and Postgres,
- * and an attacker would have machines of its own. So this process runs at a low priority: it uses what is left.
+ * The process of the attackers: runs one phase and reports what it saw. It shares the machine with the API and
+ * Postgres. A real attacker would have its own machines, so this process runs at a low priority.
  */
 import { getPriority, setPriority } from 'node:os'
 import { Attack, type AttackOptions } from './phase.ts'

@@ -26,7 +26,7 @@ export interface HostileOptions {
   seed: number
   requests: number
   scale: number
-  /** First runs each phase like this. That loads and compiles what the phases use, and fills caches. Default: it does not. */
+  /** First runs each phase in this size, which loads and compiles code, and fills caches. Default: no such run. */
   warmUp?: { scale: number; requests: number }
   /** After a phase, the memory of the API may be larger than before the first phase by this share. */
   maxMemoryGrowth: number
@@ -169,8 +169,8 @@ function sampleRss({ api }: Target): { stop(): number } {
 }
 
 /**
- * Returns the memory in use when it no longer shrinks, or when it is at most `maxBytes`. Some connections end only after
- * a timeout.
+ * Returns the memory in use when it no longer shrinks, or when it is at most `maxBytes`. Some connections end only
+ * after a timeout.
  */
 async function settledBytes({ api }: Target, maxBytes?: number): Promise<number> {
   const deadline = performance.now() + settleTimeoutMs

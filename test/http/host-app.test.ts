@@ -268,7 +268,7 @@ async function buildHost(app: FastifyInstance) {
 t.test(
   'the routes, handlers, parsers and compilers of the host app stay as they are, and do not affect ours',
   async (t) => {
-    const routes = { jobs: '/work/jobs', events: '/work/events', webhooks: '/work/webhooks' }
+    const routes = { jobs: '/background/jobs', events: '/background/events', webhooks: '/background/webhooks' }
     const { app, url } = await serve(t, (app, options) => app.register(accepted, { ...options, routes }), buildHost)
 
     for (const path of ['/metrics', '/health/live', '/docs', '/openapi.json', '/jobs', '/events']) {
@@ -284,15 +284,15 @@ t.test(
 
     const { status, headers, body } = await post(`${url}/notes`, { text: 'a' })
     t.equal(status, 202)
-    t.equal(headers.get('location'), `${url}/work/jobs/${body.id}/result`)
+    t.equal(headers.get('location'), `${url}/background/jobs/${body.id}/result`)
     t.match(await get(body.links.self), { status: 200, body: { id: body.id, status: 'queued' } })
     t.match(await post(`${url}/notes`, { text: 1 }), { status: 400, body: { error: { code: 'invalid-body' } } })
     const csv = await fetch(`${url}/notes`, { method: 'POST', headers: { 'content-type': 'text/csv' }, body: 'a' })
     t.equal(csv.status, 415)
-    t.match(await csv.json(), { type: '/work/jobs/problems/unsupported-media-type' })
-    t.equal((await get(`${url}/work/jobs/problems/unsupported-media-type`)).status, 200)
-    const created = await post(`${url}/work/webhooks`, { url: 'https://example.com/' })
-    t.match(created.headers.get('location'), `${url}/work/webhooks/`)
+    t.match(await csv.json(), { type: '/background/jobs/problems/unsupported-media-type' })
+    t.equal((await get(`${url}/background/jobs/problems/unsupported-media-type`)).status, 200)
+    const created = await post(`${url}/background/webhooks`, { url: 'https://example.com/' })
+    t.match(created.headers.get('location'), `${url}/background/webhooks/`)
     const other = await fetch(`${url}/notes`, { method: 'DELETE' })
     t.match(
       { status: other.status, allow: other.headers.get('allow') },
@@ -301,7 +301,7 @@ t.test(
 
     const { info, paths = {} } = app.swagger() as { info: { title: string }; paths?: object }
     t.equal(info.title, 'Host')
-    t.notOk(Object.keys(paths).some((path) => path.startsWith('/work')))
+    t.notOk(Object.keys(paths).some((path) => path.startsWith('/background')))
     t.same(Object.keys(Object(paths)['/notes']), ['get'])
   },
 )

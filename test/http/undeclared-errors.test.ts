@@ -120,7 +120,7 @@ for (const [name, create] of Object.entries(thrownValues)) {
   })
 }
 
-t.test('a caller whom authenticate identifies as nobody in particular gets no access', async (t) => {
+t.test('a request for which authenticate returns no valid principal gets no access', async (t) => {
   misbehave = undefined
   for (const [returned, code] of [
     [undefined, 'unauthenticated'],

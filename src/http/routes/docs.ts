@@ -30,7 +30,7 @@ export async function docsRoutes(app: FastifyInstance, service: Service): Promis
   if (docs) await documentRoutes(app, service, docs)
 }
 
-// Anybody may request these documents, so each is serialised only once.
+// Requests for these documents need no authentication and have to be cheap. So each document is serialised only once.
 async function documentRoutes(app: FastifyInstance, service: Service, docs: string): Promise<void> {
   const openapi = once(() => createDocument(json, JSON.stringify(readDocument(app))))
   const openapiYaml = once(() => createDocument(yaml, readDocument(app, { yaml: true })))
