@@ -13,19 +13,24 @@ create table accepted.job (
   principal text not null,
   idempotency_key text,
   resource text,
+  group_id text,
   retry_of uuid,
+  parent uuid,
   webhook_endpoint_id uuid,
+  worker_id uuid,
   traceparent text,
   sequence bigint not null default 1,
   attempt integer not null default 0,
   max_attempts integer not null,
   cancel_requested boolean not null default false,
+  cancel_requested_at timestamptz,
   percent smallint,
   message text,
   payload jsonb,
   result jsonb,
   error jsonb,
   created_at timestamptz not null default now(),
+  run_at timestamptz,
   started_at timestamptz,
   attempt_started_at timestamptz,
   progress_at timestamptz,
@@ -46,19 +51,24 @@ comment on column accepted.job.status is 'queued, running, succeeded, failed or 
 comment on column accepted.job.principal is 'The principal that submitted the job. No other principal sees the job over HTTP.';
 comment on column accepted.job.idempotency_key is 'The key by which the worker deduplicates jobs. Handlers also send the key to outside services. If the key is null, handlers send the id of the job instead.';
 comment on column accepted.job.resource is 'Path of the resource that the job creates, for example /todos/1. Once the job has succeeded, the client is redirected to this path.';
+comment on column accepted.job.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job.retry_of is 'The job that this job retries.';
+comment on column accepted.job.parent is 'The job of which this job is a part.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
+comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. See accepted.worker.';
 comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
 comment on column accepted.job.sequence is 'Increases with every visible change. The ETag of the status URL contains it.';
 comment on column accepted.job.attempt is 'Number of the current or last attempt, from 1. 0 until the job is first claimed.';
 comment on column accepted.job.max_attempts is 'The job fails after this many failed attempts.';
 comment on column accepted.job.cancel_requested is 'Whether cancellation has been requested. If the job is running, its worker then cancels the job.';
+comment on column accepted.job.cancel_requested_at is 'When cancellation was requested.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
 comment on column accepted.job.payload is 'The input of the worker. Set only for failed and canceled jobs, so that they can be retried.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
 comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
+comment on column accepted.job.run_at is 'The earliest start that the job was enqueued with. Null: immediately.';
 comment on column accepted.job.started_at is 'When the first attempt started.';
 comment on column accepted.job.attempt_started_at is 'When the current or last attempt started.';
 comment on column accepted.job.progress_at is 'When the current or last attempt last reported the value of percent. Null if this attempt has not reported it. Then percent is from an earlier attempt.';
@@ -79,6 +89,10 @@ create index job_principal_id_idx on accepted.job (principal, id) where principa
 
 comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
 
+create index job_parent_idx on accepted.job (parent) where parent is not null;
+
+comment on index accepted.job_parent_idx is 'accepted.timeline: finds the children of a job.';
+
 -- Redriving looks up the retries of every failed job. Most jobs are not retries, and such jobs have no entry in this
 -- index.
 create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not null;
@@ -87,15 +101,243 @@ comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out 
 
 create function accepted.uuid_floor(at timestamptz) returns uuid
 language sql immutable strict parallel safe
-return (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
+return (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid;
 
-comment on function accepted.uuid_floor is 'The lower bound of all UUIDv7 ids of a millisecond (RFC 9562, section 5.7). Used in conditions on accepted.job.id.';
+comment on function accepted.uuid_floor is 'The lowest UUIDv7 of a millisecond (RFC 9562, section 5.7). Used in conditions on accepted.job.id.';
 
 create function accepted.uuid_time(id uuid) returns timestamptz
 language sql immutable strict parallel safe
 return to_timestamp(('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0);
 
 comment on function accepted.uuid_time is 'The creation time of a UUIDv7, to the millisecond.';
+
+-- Operations and workers
+
+create table accepted.operation (
+  name text not null,
+  summary text not null,
+  retry_limit integer not null,
+  retry_delay_seconds integer not null,
+  retry_backoff boolean not null,
+  retry_max_delay_seconds integer not null,
+  timeout_seconds integer not null,
+  heartbeat_seconds integer not null,
+  priority integer not null,
+  group_concurrency integer,
+  max_backlog integer,
+  keep_seconds integer not null,
+  has_abandon boolean not null default false,
+  payload_schema jsonb,
+  paused_at timestamptz,
+  paused_reason text,
+  defined_at timestamptz not null default now(),
+  constraint operation_pkey primary key (name)
+);
+
+comment on table accepted.operation is 'One row per operation that the app has defined, with its policies. accepted migrate, the API and the worker write the definitions when they start. The row stays when the app no longer defines the operation.';
+comment on column accepted.operation.name is 'For example todo.create. This is also the name of the queue in accepted_queue.queue.';
+comment on column accepted.operation.summary is 'What the operation does, for people.';
+comment on column accepted.operation.retry_limit is 'Number of retries after the first attempt.';
+comment on column accepted.operation.retry_delay_seconds is 'The delay before the first retry.';
+comment on column accepted.operation.retry_backoff is 'Whether the delay doubles with each retry.';
+comment on column accepted.operation.retry_max_delay_seconds is 'The maximum delay when the delay doubles.';
+comment on column accepted.operation.timeout_seconds is 'The time limit of an attempt: once for perform, and once for settle.';
+comment on column accepted.operation.heartbeat_seconds is 'After this time without a heartbeat, a worker counts as dead, and its jobs are rescued.';
+comment on column accepted.operation.priority is 'The priority of new jobs. A job with a higher priority starts first.';
+comment on column accepted.operation.group_concurrency is 'How many jobs of one group may run at the same time. Null: no limit.';
+comment on column accepted.operation.max_backlog is 'While this many jobs wait, new jobs are refused. Null: no limit.';
+comment on column accepted.operation.keep_seconds is 'How long the record of a job is kept after its end.';
+comment on column accepted.operation.has_abandon is 'Whether the app acts when a job fails or is canceled.';
+comment on column accepted.operation.payload_schema is 'The JSON Schema of the payload. The worker checks it. Null if it is not known.';
+comment on column accepted.operation.paused_at is 'Since this time, workers start no jobs of the operation. Requests are still accepted. Use accepted.pause and accepted.resume.';
+comment on column accepted.operation.paused_reason is 'Why the operation is paused, for people.';
+comment on column accepted.operation.defined_at is 'When the definition last changed.';
+
+create function accepted.define_operations(definitions jsonb) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  defined accepted.operation;
+begin
+  -- All processes define operations in the same order, so that they cannot deadlock.
+  for defined in
+    select * from jsonb_populate_recordset(null::accepted.operation, definitions) order by name
+  loop
+    -- Most starts change nothing. Then they write nothing, and wait for no other process.
+    if not exists (
+      select from accepted.operation
+      where name = defined.name
+        and to_jsonb(operation) - '{paused_at,paused_reason,defined_at}'::text[]
+          = to_jsonb(defined) - '{paused_at,paused_reason,defined_at}'::text[]
+    ) then
+      defined.defined_at := now();
+      insert into accepted.operation select defined.*
+      on conflict on constraint operation_pkey do update set
+        summary = excluded.summary, retry_limit = excluded.retry_limit,
+        retry_delay_seconds = excluded.retry_delay_seconds, retry_backoff = excluded.retry_backoff,
+        retry_max_delay_seconds = excluded.retry_max_delay_seconds, timeout_seconds = excluded.timeout_seconds,
+        heartbeat_seconds = excluded.heartbeat_seconds, priority = excluded.priority,
+        group_concurrency = excluded.group_concurrency, max_backlog = excluded.max_backlog,
+        keep_seconds = excluded.keep_seconds, has_abandon = excluded.has_abandon,
+        payload_schema = excluded.payload_schema, defined_at = excluded.defined_at;
+    end if;
+    perform accepted.define_queue(defined);
+  end loop;
+end
+$$;
+
+comment on function accepted.define_operations is 'Writes the definitions of operations, and creates or updates their queues. definitions is an array of objects with the columns of accepted.operation. accepted migrate, the API and the worker call this function when they start.';
+
+create function accepted.define_queue(operation accepted.operation) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  present accepted_queue.queue;
+  wanted accepted_queue.queue;
+begin
+  perform accepted_queue.create_queue(operation.name, '{"policy": "standard"}');
+  select * into present from accepted_queue.queue where name = operation.name;
+  wanted := present;
+  wanted.retry_limit := operation.retry_limit;
+  wanted.retry_delay := operation.retry_delay_seconds;
+  wanted.retry_backoff := operation.retry_backoff;
+  wanted.retry_delay_max := case when operation.retry_backoff then operation.retry_max_delay_seconds end;
+  -- pg-boss then expires an attempt. An attempt gets this old only when a live worker cannot finish it: the jobs of a
+  -- dead worker are rescued much earlier. With an hour after the time limit, an outage of Postgres uses up no attempt.
+  wanted.expire_seconds := operation.timeout_seconds + 3600;
+  -- pg-boss silently deletes a job that has waited for so long. A job may be deferred for years.
+  wanted.retention_seconds := 10 * 366 * 86400;
+  -- How long pg-boss keeps the row of a failed or canceled job. Its status is in accepted.job.
+  wanted.deletion_seconds := 3600;
+  if wanted is distinct from present then
+    update accepted_queue.queue set
+      retry_limit = wanted.retry_limit, retry_delay = wanted.retry_delay, retry_backoff = wanted.retry_backoff,
+      retry_delay_max = wanted.retry_delay_max, expire_seconds = wanted.expire_seconds,
+      retention_seconds = wanted.retention_seconds, deletion_seconds = wanted.deletion_seconds, updated_on = now()
+    where name = operation.name;
+  end if;
+end
+$$;
+
+comment on function accepted.define_queue is 'Creates the queue of an operation in pg-boss, or updates its options.';
+
+create function accepted.find_operation(name text) returns accepted.operation
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_operation accepted.operation;
+begin
+  select * into found_operation from accepted.operation where operation.name = find_operation.name;
+  if not found then
+    raise exception 'there is no operation %', coalesce(quote_literal(find_operation.name), 'null')
+      using errcode = 'undefined_object', hint = coalesce(
+        (select 'Operations: ' || string_agg(operation.name, ', ' order by operation.name) from accepted.operation),
+        'No operation is defined yet. Start the API or a worker, which write the definitions of the app.');
+  end if;
+  return found_operation;
+end
+$$;
+
+comment on function accepted.find_operation is 'Returns the definition of an operation. Raises undefined_object (42704) if there is none.';
+
+create function accepted.is_paused(operation text) returns boolean
+language sql
+stable
+return exists (select from accepted.operation o where o.name = operation and o.paused_at is not null);
+
+comment on function accepted.is_paused is 'Whether workers start no jobs of the operation.';
+
+create table accepted.worker (
+  id uuid not null,
+  host text not null,
+  pid integer not null,
+  version text not null,
+  operations text[] not null,
+  status text not null default 'ready',
+  started_at timestamptz not null default now(),
+  heartbeat_at timestamptz not null default now(),
+  constraint worker_pkey primary key (id),
+  constraint worker_status_known check (status in ('ready', 'draining'))
+);
+
+comment on table accepted.worker is 'One row per worker process. The row is deleted when the process stops. The row of a process that has ended otherwise is deleted after ten minutes.';
+comment on column accepted.worker.id is 'UUIDv7. A process gets a new id each time it starts.';
+comment on column accepted.worker.host is 'The name of the machine.';
+comment on column accepted.worker.pid is 'The process id on this machine.';
+comment on column accepted.worker.version is 'The version of Accepted.';
+comment on column accepted.worker.operations is 'The operations whose jobs the process claims.';
+comment on column accepted.worker.status is 'ready, or draining: the process claims no more jobs, and stops when its running jobs have ended.';
+comment on column accepted.worker.started_at is 'When the process started.';
+comment on column accepted.worker.heartbeat_at is 'The time of the last heartbeat. Workers send one every 3 seconds.';
+
+create function accepted.live_workers() returns setof accepted.worker
+language sql
+stable
+begin atomic
+  select * from accepted.worker where heartbeat_at > now() - interval '15 seconds';
+end;
+
+comment on function accepted.live_workers is 'The workers whose heartbeat is not overdue.';
+
+create function accepted.worker_name(id uuid) returns text
+language sql
+stable
+return coalesce((select w.host || ':' || w.pid from accepted.worker w where w.id = worker_name.id), worker_name.id::text);
+
+comment on function accepted.worker_name is 'The host and the process id of a worker. The id of the worker if its row has been deleted.';
+
+-- Times of ends
+
+-- An index on accepted.job would have to contain a column that changes. Then every update would have to write to every
+-- index. Most jobs succeed within hours, so a view finds them by their id.
+create table accepted.ended_job (
+  ended_at timestamptz not null,
+  job_id uuid not null,
+  status accepted.job_status not null,
+  constraint ended_job_pkey primary key (ended_at, job_id)
+);
+
+comment on table accepted.ended_job is 'An index of the jobs that failed, and of the jobs that ended more than three hours after they were accepted. It finds them by the time of their end. A row is deleted together with the record of its job. A row does not count if the job has another time of its end.';
+comment on column accepted.ended_job.ended_at is 'When the job ended.';
+comment on column accepted.ended_job.job_id is 'The job.';
+comment on column accepted.ended_job.status is 'The final status of the job.';
+
+create function accepted.index_end() returns trigger
+language plpgsql
+-- A role that may write to accepted.job needs no privileges on accepted.ended_job.
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into accepted.ended_job (ended_at, job_id, status) values (new.ended_at, new.id, new.status)
+  on conflict do nothing;
+  return null;
+end
+$$;
+
+comment on function accepted.index_end is 'Trigger function: adds a job that has ended to accepted.ended_job.';
+
+create trigger job_end_indexed after update on accepted.job for each row
+  when (
+    new.ended_at is not null and new.ended_at is distinct from old.ended_at
+    and (new.status = 'failed' or new.ended_at - new.created_at > interval '3 hours')
+  )
+  execute function accepted.index_end();
+
+comment on trigger job_end_indexed on accepted.job is 'Adds jobs to accepted.ended_job when they end.';
+
+create trigger job_inserted_ended after insert on accepted.job for each row
+  when (
+    new.ended_at is not null and (new.status = 'failed' or new.ended_at - new.created_at > interval '3 hours')
+  )
+  execute function accepted.index_end();
+
+comment on trigger job_inserted_ended on accepted.job is 'Adds jobs to accepted.ended_job that are inserted after their end, for example when rows are copied.';
 
 -- Changes
 
@@ -195,6 +437,8 @@ insert into accepted.change_expiry default values;
 
 create function accepted.delete_old_changes(max_rows integer) returns boolean
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 -- Before Postgres 18, a disabled scan seems so expensive that Postgres would compile the plan.
@@ -274,6 +518,7 @@ create table accepted.attempt (
   job_id uuid not null,
   attempt integer not null,
   error jsonb not null,
+  worker_id uuid,
   started_at timestamptz,
   failed_at timestamptz not null default now(),
   constraint attempt_pkey primary key (job_id, attempt)
@@ -283,6 +528,7 @@ comment on table accepted.attempt is 'One row per failed attempt of a job.';
 comment on column accepted.attempt.job_id is 'The job.';
 comment on column accepted.attempt.attempt is 'Number of the failed attempt, from 1.';
 comment on column accepted.attempt.error is 'Why the attempt failed: {code, message, public?, status?, details?}, without credentials.';
+comment on column accepted.attempt.worker_id is 'The worker that ran the attempt. Null if it died before it had started the job.';
 comment on column accepted.attempt.started_at is 'When the attempt started.';
 comment on column accepted.attempt.failed_at is 'When the attempt failed.';
 
@@ -302,6 +548,9 @@ create function accepted.claim(queue text, max_jobs integer, created_from timest
 as $$
 #variable_conflict use_column
 begin
+  if accepted.is_paused(queue) then
+    return;
+  end if;
   return query
   with next as materialized (
     select job.id from accepted_queue.job
@@ -328,7 +577,7 @@ begin
 end
 $$;
 
-comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
+comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue. Claims none while the operation is paused. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
 
 -- The condition on started_on keeps pg-boss from using this index, because the statements with which pg-boss completes
 -- jobs have no such condition. These statements must find the jobs by the primary key. While a transaction holds an old
@@ -406,6 +655,97 @@ comment on column accepted.reconciliation.observed_xmax is 'At observed_at, no t
 
 insert into accepted.reconciliation default values;
 
+-- Audit
+
+create table accepted.audit (
+  id bigint generated always as identity,
+  at timestamptz not null default clock_timestamp(),
+  role text not null,
+  key_id uuid,
+  principal text,
+  action text not null,
+  object text,
+  constraint audit_pkey primary key (id)
+);
+
+comment on table accepted.audit is 'What people and programs have done to jobs, operations, keys, webhook endpoints and schedules. Rows are only added.';
+comment on column accepted.audit.id is 'Increases with time.';
+comment on column accepted.audit.at is 'When it was done. The row exists only if the transaction has committed.';
+comment on column accepted.audit.role is 'The Postgres role that did it. The API has one role for all its requests.';
+comment on column accepted.audit.key_id is 'The API key of the request. Null in SQL, and if the app has authentication of its own.';
+comment on column accepted.audit.principal is 'The principal of the request. Null in SQL. After accepted.forget, a pseudonym.';
+comment on column accepted.audit.action is 'For example cancel, retry, pause, key.created.';
+comment on column accepted.audit.object is 'What it was done to: the id of a job, the name of an operation, or the id of a key.';
+
+create function accepted.record_act(action text, object text) returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into accepted.audit (role, key_id, principal, action, object)
+  values (
+    -- In a function with the rights of its owner, current_user is the owner.
+    coalesce(nullif(current_setting('role'), 'none'), session_user),
+    nullif(current_setting('accepted.key_id', true), '')::uuid,
+    nullif(current_setting('accepted.principal', true), ''),
+    action, object
+  );
+end;
+
+comment on function accepted.record_act is 'Adds a row to accepted.audit. The API tells for whom it acts in the settings accepted.principal and accepted.key_id.';
+
+create function accepted.refuse_audit_change() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'rows of accepted.audit are never changed or deleted'
+    using errcode = 'restrict_violation',
+      hint = 'To replace a person by a pseudonym: select accepted.forget(''principal'').';
+end
+$$;
+
+comment on function accepted.refuse_audit_change is 'Trigger function: keeps accepted.audit append-only, also for a superuser.';
+
+create trigger audit_kept before update on accepted.audit for each row
+  when (
+    (new.id, new.at, new.role, new.key_id, new.action, new.object)
+      is distinct from (old.id, old.at, old.role, old.key_id, old.action, old.object)
+    or new.principal is null or new.principal !~ '^forgotten:'
+  )
+  execute function accepted.refuse_audit_change();
+
+comment on trigger audit_kept on accepted.audit is 'Refuses every change but that of a principal to a pseudonym.';
+
+create trigger audit_not_deleted before delete on accepted.audit for each row
+  execute function accepted.refuse_audit_change();
+
+comment on trigger audit_not_deleted on accepted.audit is 'Refuses to delete rows.';
+
+create trigger audit_not_truncated before truncate on accepted.audit for each statement
+  execute function accepted.refuse_audit_change();
+
+comment on trigger audit_not_truncated on accepted.audit is 'Refuses to empty the table.';
+
+create function accepted.record_administration() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform accepted.record_act(
+    tg_argv[0] || '.' || case
+      when tg_op = 'INSERT' then 'created'
+      when tg_op = 'DELETE' then 'deleted'
+      else tg_argv[1]
+    end,
+    case when tg_op = 'DELETE' then to_jsonb(old) else to_jsonb(new) end ->> coalesce(tg_argv[2], 'id'));
+  return null;
+end
+$$;
+
+comment on function accepted.record_administration is 'Trigger function: records changes of keys, webhook endpoints and schedules in accepted.audit. Its arguments are the kind of the object, what an update does to it, and the column that identifies it.';
+
 -- Schedules
 
 create table accepted.schedule (
@@ -431,6 +771,16 @@ comment on column accepted.schedule.next_at is 'The time of the next occurrence.
 comment on column accepted.schedule.last_at is 'The time of the last occurrence that became a job.';
 comment on column accepted.schedule.last_job_id is 'The job of that occurrence.';
 comment on column accepted.schedule.updated_at is 'When the definition last changed.';
+
+create trigger schedule_pause_audited after update on accepted.schedule for each row
+  when (new.paused and not old.paused) execute function accepted.record_administration('schedule', 'paused', 'name');
+
+comment on trigger schedule_pause_audited on accepted.schedule is 'Records in accepted.audit when a schedule is paused.';
+
+create trigger schedule_resume_audited after update on accepted.schedule for each row
+  when (old.paused and not new.paused) execute function accepted.record_administration('schedule', 'resumed', 'name');
+
+comment on trigger schedule_resume_audited on accepted.schedule is 'Records in accepted.audit when a schedule is resumed.';
 
 -- Run times
 
@@ -476,6 +826,35 @@ comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newes
 comment on column accepted.webhook_endpoint.disabled_at is 'From this time on, nothing is delivered to the endpoint.';
 comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint was disabled, for example because it answered 410.';
 
+create trigger webhook_endpoint_audited after insert or delete on accepted.webhook_endpoint for each row
+  execute function accepted.record_administration('webhook');
+
+comment on trigger webhook_endpoint_audited on accepted.webhook_endpoint is 'Records new and deleted endpoints in accepted.audit.';
+
+create trigger webhook_endpoint_change_audited after update on accepted.webhook_endpoint for each row
+  when (
+    (new.url, new.event_types, new.operations, new.secrets, new.disabled_at)
+      is distinct from (old.url, old.event_types, old.operations, old.secrets, old.disabled_at)
+  )
+  execute function accepted.record_administration('webhook', 'changed');
+
+comment on trigger webhook_endpoint_change_audited on accepted.webhook_endpoint is 'Records changed endpoints in accepted.audit.';
+
+create function accepted.rotate_webhook_secret(endpoint_id uuid, secret text) returns boolean
+language plpgsql
+-- The API may write secrets, but not read them.
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update accepted.webhook_endpoint set secrets = array[secret, secrets[1]], secret_rotated_at = now()
+    where id = endpoint_id;
+  return found;
+end
+$$;
+
+comment on function accepted.rotate_webhook_secret is 'Gives a webhook endpoint a new secret. The previous secret stays its second one. Returns whether there is such an endpoint. The API calls this function.';
+
 -- API keys
 
 create table accepted.api_key (
@@ -500,6 +879,860 @@ comment on column accepted.api_key.scopes is 'What the key permits in addition t
 comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
 comment on column accepted.api_key.created_at is 'When the key was created.';
 comment on column accepted.api_key.revoked_at is 'From this time on, the key is rejected.';
+
+create trigger api_key_audited after insert or delete on accepted.api_key for each row
+  execute function accepted.record_administration('key');
+
+comment on trigger api_key_audited on accepted.api_key is 'Records new and deleted keys in accepted.audit.';
+
+create trigger api_key_change_audited after update on accepted.api_key for each row
+  when ((new.principal, new.scopes, new.revoked_at) is distinct from (old.principal, old.scopes, old.revoked_at))
+  execute function accepted.record_administration('key', 'changed');
+
+comment on trigger api_key_change_audited on accepted.api_key is 'Records changed and revoked keys in accepted.audit.';
+
+-- Functions for people and programs
+--
+-- The settings of these functions keep Postgres from reading whole tables, even if a plan was made while a table was
+-- empty. Before Postgres 18, a disabled scan seems so expensive that Postgres would compile the plan.
+
+create function accepted.uuid7() returns uuid
+language sql volatile parallel safe
+return encode(
+  -- gen_random_uuid() returns version 4, of which the bits 52 and 53 make version 7.
+  set_bit(set_bit(
+    overlay(uuid_send(gen_random_uuid())
+      placing substring(int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+    52, 1), 53, 1),
+  'hex')::uuid;
+
+comment on function accepted.uuid7 is 'A new UUIDv7 (RFC 9562, section 5.7).';
+
+create function accepted.insert_job(
+  id uuid,
+  operation text,
+  payload jsonb,
+  principal text,
+  idempotency_key text default null,
+  run_at timestamptz default null,
+  priority integer default null,
+  resource text default null,
+  group_id text default null,
+  retry_of uuid default null,
+  webhook_endpoint_id uuid default null,
+  traceparent text default null
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  policy accepted.operation := accepted.find_operation(operation);
+  options accepted_queue.queue;
+  due timestamptz := coalesce(run_at, now());
+begin
+  select q.* into options from accepted_queue.queue q where q.name = operation;
+  if not found then
+    raise exception 'the operation % has no queue', quote_literal(operation)
+      using errcode = 'undefined_object', hint = 'Start the API or a worker: it creates the queues of its operations.';
+  end if;
+  insert into accepted.job (
+    id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
+    webhook_endpoint_id, run_at, updated_at, expires_at
+  ) values (
+    id, operation, principal, idempotency_key, resource, group_id, policy.retry_limit + 1, retry_of, traceparent,
+    webhook_endpoint_id, run_at, statement_timestamp(),
+    greatest(due, now()) + make_interval(secs => policy.keep_seconds)
+  );
+  insert into accepted_queue.job (
+    id, name, data, priority, group_id, start_after, created_on, keep_until, policy, retry_limit, retry_delay,
+    retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, dead_letter, heartbeat_seconds
+  ) values (
+    id, operation, jsonb_build_object('job', id, 'payload', payload), coalesce(priority, policy.priority), group_id,
+    due, accepted_queue.job_now(), due + make_interval(secs => options.retention_seconds), options.policy,
+    options.retry_limit, options.retry_delay, options.retry_backoff, options.retry_delay_max, options.expire_seconds,
+    options.deletion_seconds, options.dead_letter, options.heartbeat_seconds
+  );
+end
+$$;
+
+comment on function accepted.insert_job is 'Inserts the status row and the queue row of a new job, with the policies of its operation. Other functions call it after their checks.';
+
+create function accepted.notify_workers(operation text) returns void
+language sql
+return pg_notify('accepted_work', operation);
+
+comment on function accepted.notify_workers is 'Tells the workers, when the transaction commits, that jobs of the operation are due.';
+
+create function accepted.notify_watchers(job_id uuid) returns void
+language sql
+return pg_notify('accepted_status', job_id::text);
+
+comment on function accepted.notify_watchers is 'Tells the API, when the transaction commits, that a job has changed.';
+
+create function accepted.is_backlog_full(operation text, max_jobs integer) returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+begin
+  -- This order is that of the index in which jobs are claimed.
+  return exists (
+    select from accepted_queue.job where name = operation and state < 'active' and not blocked
+    order by priority desc, created_on offset max_jobs - 1 limit 1
+  );
+end
+$$;
+
+comment on function accepted.is_backlog_full is 'Whether at least max_jobs jobs of the operation wait, including deferred jobs. Reads at most that many index entries.';
+
+create function accepted.take_key(principal text, key text, fingerprint bytea, job_id uuid) returns uuid
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  holder accepted.idempotency_key;
+begin
+  -- The API takes the same lock. A second transaction with this key waits here for the end of the first.
+  perform pg_advisory_xact_lock(hashtextextended(key, hashtextextended(principal, 0)));
+  insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
+    values (principal, key, fingerprint, job_id)
+    on conflict on constraint idempotency_key_pkey do nothing;
+  if found then
+    return job_id;
+  end if;
+  select * into holder from accepted.idempotency_key k where k.principal = principal and k.key = key;
+  if exists (select from accepted.job j where j.id = holder.job_id and (j.ended_at is null or j.expires_at > now())) then
+    if holder.fingerprint <> fingerprint then
+      raise exception 'the idempotency key % was used for another request of %', quote_literal(key),
+          quote_literal(principal)
+        using errcode = 'unique_violation',
+          hint = format('Use a new key. The other request created job %s.', holder.job_id);
+    end if;
+    return holder.job_id;
+  end if;
+  -- The record of the job has expired, so the key is free again.
+  update accepted.idempotency_key k set fingerprint = fingerprint, job_id = job_id, created_at = now()
+    where k.principal = principal and k.key = key;
+  return job_id;
+end
+$$;
+
+comment on function accepted.take_key is 'Takes an idempotency key for a job. Returns the job that holds the key: this job, or an earlier job of the same request. Raises unique_violation (23505) if another request has used the key.';
+
+create function accepted.enqueue(
+  operation text,
+  payload jsonb default '{}',
+  idempotency_key text default null,
+  principal text default 'anonymous',
+  run_at timestamptz default null,
+  priority integer default null,
+  resource text default null,
+  group_id text default null
+) returns uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  policy accepted.operation := accepted.find_operation(operation);
+  new_id uuid := accepted.uuid7();
+  holder uuid;
+begin
+  if payload is null then
+    raise exception 'the payload is null' using errcode = 'invalid_parameter_value',
+      hint = 'Pass the JSON value null as ''null''::jsonb, or leave the payload out.';
+  elsif idempotency_key is not null and length(idempotency_key) not between 1 and 255 then
+    raise exception 'the idempotency key has % characters', length(idempotency_key)
+      using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
+  elsif coalesce(principal, '') = '' then
+    raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
+      hint = 'Pass the owner of the job, or leave the principal out for anonymous.';
+  elsif not isfinite(run_at) then
+    raise exception 'run_at is infinite' using errcode = 'invalid_parameter_value',
+      hint = 'Pass a time, or leave run_at out to run the job now.';
+  end if;
+  if idempotency_key is not null then
+    holder := accepted.take_key(principal, idempotency_key,
+      sha256(convert_to(jsonb_build_array('sql', operation, payload)::text, 'UTF8')), new_id);
+    if holder <> new_id then
+      return holder;
+    end if;
+  end if;
+  if policy.max_backlog is not null and accepted.is_backlog_full(operation, policy.max_backlog) then
+    raise exception '% jobs of % wait already', policy.max_backlog, quote_literal(operation)
+      using errcode = 'configuration_limit_exceeded', hint = 'Try again later, or raise maxBacklog of the operation.';
+  end if;
+  perform accepted.insert_job(new_id, operation, payload, principal, idempotency_key, run_at, priority, resource,
+    group_id);
+  perform accepted.notify_watchers(new_id);
+  if coalesce(run_at <= now(), true) then
+    perform accepted.notify_workers(operation);
+  end if;
+  return new_id;
+end
+$$;
+
+comment on function accepted.enqueue is 'Enqueues a job in the current transaction, and returns its id. The job runs once the transaction has committed. If the principal has used the idempotency key before, for the same operation and payload, returns the id of that first job instead. The worker checks the payload against the schema of the operation. Errors: undefined_object (42704) for an unknown operation, unique_violation (23505) for a key of another request, configuration_limit_exceeded (53400) for a full backlog, invalid_parameter_value (22023).';
+
+create function accepted.lock_job(job_id uuid) returns accepted.job
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  found_job accepted.job;
+begin
+  select * into found_job from accepted.job where id = job_id and (ended_at is null or expires_at > now()) for update;
+  if not found then
+    raise exception 'there is no job %', job_id
+      using errcode = 'no_data_found', hint = 'Its record may have expired. To find jobs: select * from accepted.job_overview order by id desc limit 20.';
+  end if;
+  return found_job;
+end
+$$;
+
+comment on function accepted.lock_job is 'Locks a job and returns its row. Raises no_data_found (P0002) if there is no such job, or if its record has expired.';
+
+create function accepted.lock_own_job(job_id uuid, principal text) returns setof accepted.job
+language plpgsql
+-- To lock a row takes the privilege UPDATE, which the API does not have.
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal for update;
+end
+$$;
+
+comment on function accepted.lock_own_job is 'Locks a job of a principal and returns its row. Returns no row if the principal has no such job. The API calls this function before it cancels or retries the job.';
+
+create function accepted.enqueue_deliveries(job_id uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  endpoint uuid;
+begin
+  for endpoint in
+    select e.id from accepted.webhook_endpoint e, accepted.job j
+    where j.id = enqueue_deliveries.job_id and j.operation <> 'webhook.deliver'
+      and e.disabled_at is null and 'job.' || j.status = any(e.event_types)
+      and (e.operations is null or j.operation = any(e.operations))
+      and (j.webhook_endpoint_id is null or j.webhook_endpoint_id = e.id)
+  loop
+    perform accepted.insert_job(accepted.uuid7(), 'webhook.deliver',
+      jsonb_build_object('endpointId', endpoint, 'jobId', enqueue_deliveries.job_id), 'webhook:' || endpoint);
+    perform accepted.notify_workers('webhook.deliver');
+  end loop;
+end
+$$;
+
+comment on function accepted.enqueue_deliveries is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
+
+create function accepted.cancel(job_id uuid) returns accepted.job_status
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  target accepted.job := accepted.lock_job(cancel.job_id);
+begin
+  if target.status = 'canceled' then
+    return target.status;
+  elsif target.ended_at is not null then
+    raise exception 'job % has already %', target.id, target.status
+      using errcode = 'object_not_in_prerequisite_state', hint = case
+        when target.status = 'failed' then format('To run the job again: select accepted.retry(%L)', target.id)
+        else 'Its effects are committed. To reverse them, enqueue a job that does so.'
+      end;
+  end if;
+  perform accepted.record_act('cancel', target.id::text);
+  perform accepted.notify_watchers(target.id);
+  if target.status = 'queued' then
+    update accepted_queue.job set state = 'cancelled', completed_on = now()
+      where name = target.operation and id = target.id and state < 'active';
+    -- A worker may have claimed the job without having started it. Then the worker cancels the job.
+    if found or not exists (
+      select from accepted_queue.job where name = target.operation and id = target.id and state = 'active'
+    ) then
+      update accepted.job set
+        status = 'canceled', cancel_requested = true,
+        cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+        sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(),
+        expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
+        payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
+      where id = target.id;
+      perform accepted.enqueue_deliveries(target.id);
+      return 'canceled';
+    end if;
+  end if;
+  if not target.cancel_requested then
+    update accepted.job set
+      cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
+      updated_at = clock_timestamp()
+    where id = target.id;
+  end if;
+  perform pg_notify('accepted_cancel', target.id::text);
+  return target.status;
+end
+$$;
+
+comment on function accepted.cancel is 'Cancels a job and returns its status. A queued job is canceled immediately, and its handler never runs. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
+
+create function accepted.create_retry(job_id uuid, new_id uuid, traceparent text default null) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ended accepted.job := accepted.lock_job(job_id);
+begin
+  if ended.status not in ('failed', 'canceled') then
+    raise exception 'job % is %; only a failed or canceled job can be retried', ended.id, ended.status
+      using errcode = 'object_not_in_prerequisite_state', hint = case
+        when ended.ended_at is null then 'A pending job retries by itself, as its operation defines.'
+        else format('To do its work once more: select accepted.enqueue(%L, …)', ended.operation)
+      end;
+  elsif ended.payload is null then
+    raise exception 'the payload of job % was lost with its row in the queue, so the job cannot run again', ended.id
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = format('Enqueue a new job: select accepted.enqueue(%L, …)', ended.operation);
+  end if;
+  perform accepted.insert_job(create_retry.new_id, ended.operation, ended.payload, ended.principal,
+    -- Outside services have seen this key. A service that has processed it can recognize the repetition.
+    coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
+    retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent);
+  perform accepted.record_act('retry', ended.id::text);
+  perform accepted.notify_watchers(create_retry.new_id);
+  perform accepted.notify_workers(ended.operation);
+end
+$$;
+
+comment on function accepted.create_retry is 'Retries a failed or canceled job as a new job with a given id. The API calls this function, and accepted.retry.';
+
+create function accepted.retry(job_id uuid) returns uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  new_id uuid := accepted.uuid7();
+begin
+  perform accepted.create_retry(job_id, new_id);
+  return new_id;
+end
+$$;
+
+comment on function accepted.retry is 'Runs a failed or canceled job again, as a new job with retry_of. Returns the id of the new job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has not failed and was not canceled, or if its payload is lost.';
+
+create function accepted.is_retried(job_id uuid) returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return exists (
+    with recursive retry (id, status, payload) as (
+      select id, status, payload from accepted.job where retry_of = is_retried.job_id
+      union all
+      select job.id, job.status, job.payload from retry join accepted.job on job.retry_of = retry.id
+    )
+    select from retry where status <> 'canceled' and not (status = 'failed' and payload is null)
+  );
+end
+$$;
+
+comment on function accepted.is_retried is 'Whether a job has a retry, or a retry of a retry. A canceled retry does not count, and neither does a failed retry without a payload, because it cannot be retried in place of the job.';
+
+create function accepted.redrive_batch(
+  operation text,
+  error_code text,
+  failed_since timestamptz,
+  known_operations text[],
+  after_at timestamptz,
+  after_id uuid,
+  batch_size integer,
+  max_redriven integer,
+  dry_run boolean,
+  out job_id uuid,
+  out job_operation text,
+  out failed_at timestamptz,
+  out outcome text,
+  out retry_id uuid
+) returns setof record
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ids uuid[];
+  failed accepted.job;
+  redriven integer := 0;
+begin
+  ids := array(
+    select e.job_id from accepted.ended_job e join accepted.job j on j.id = e.job_id and j.ended_at = e.ended_at
+    where e.status = 'failed' and e.ended_at >= failed_since and (e.ended_at, e.job_id) > (after_at, after_id)
+      and j.status = 'failed' and j.expires_at > now()
+      and (redrive_batch.operation is null or j.operation = redrive_batch.operation)
+      and (redrive_batch.error_code is null or j.error ->> 'code' = redrive_batch.error_code)
+    order by e.ended_at, e.job_id limit batch_size
+  );
+  if not dry_run then
+    -- A later statement sees the retries that were committed during the wait for a lock.
+    perform from accepted.job where id = any(ids) order by id for update;
+  end if;
+  for failed in select * from accepted.job where id = any(ids) order by ended_at, id loop
+    exit when redriven = max_redriven;
+    job_id := failed.id;
+    job_operation := failed.operation;
+    failed_at := failed.ended_at;
+    retry_id := null;
+    if accepted.is_retried(failed.id) then
+      outcome := 'already-retried';
+    elsif not (known_operations is null or failed.operation = any(known_operations))
+      or not exists (select from accepted.operation o where o.name = failed.operation)
+    then
+      outcome := 'unknown-operation';
+    elsif failed.payload is null then
+      outcome := 'missing-payload';
+    else
+      outcome := 'redriven';
+      redriven := redriven + 1;
+      if not dry_run then
+        retry_id := accepted.retry(failed.id);
+      end if;
+    end if;
+    return next;
+  end loop;
+end
+$$;
+
+comment on function accepted.redrive_batch is 'Retries the next batch of failed jobs, the oldest failure first. Returns a row for each job: redriven, or why it was skipped. The next batch starts after the last row. accepted.redrive and accepted jobs redrive call this function.';
+
+create function accepted.redrive(
+  operation text default null,
+  error_code text default null,
+  since interval default '24 hours',
+  max_jobs integer default 1000
+) returns setof uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  failed record;
+  batch_size constant integer := 100;
+  was_full boolean := true;
+  after_at timestamptz := '-infinity';
+  after_id uuid := '00000000-0000-0000-0000-000000000000';
+  redriven integer := 0;
+begin
+  if operation is not null then
+    perform accepted.find_operation(operation);
+  end if;
+  if since is null or since < interval '0' then
+    raise exception 'since must be an interval that is not negative' using errcode = 'invalid_parameter_value',
+      hint = 'For the failures of the last hour: since => ''1 hour''.';
+  elsif max_jobs is null or max_jobs < 1 then
+    raise exception 'max_jobs must be at least 1' using errcode = 'invalid_parameter_value',
+      hint = 'Leave max_jobs out for at most 1000 jobs.';
+  end if;
+  perform accepted.record_act('redrive', operation);
+  while was_full and redriven < max_jobs loop
+    was_full := false;
+    for failed in
+      select *, row_number() over () as number from accepted.redrive_batch(operation, error_code, now() - since, null,
+        after_at, after_id, batch_size, max_jobs - redriven, false)
+    loop
+      after_at := failed.failed_at;
+      after_id := failed.job_id;
+      was_full := failed.number = batch_size;
+      if failed.outcome = 'redriven' then
+        redriven := redriven + 1;
+        return next failed.retry_id;
+      end if;
+    end loop;
+  end loop;
+end
+$$;
+
+comment on function accepted.redrive is 'Retries the jobs that failed within since, the oldest failure first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+
+create function accepted.pause(operation text, reason text default null) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform accepted.find_operation(pause.operation);
+  update accepted.operation set paused_at = coalesce(paused_at, now()), paused_reason = pause.reason
+    where name = pause.operation;
+  perform accepted.record_act('pause', pause.operation);
+end
+$$;
+
+comment on function accepted.pause is 'Pauses an operation: workers start none of its jobs until accepted.resume. Requests are still accepted, and running jobs continue. Errors: undefined_object (42704).';
+
+create function accepted.resume(operation text) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform accepted.find_operation(resume.operation);
+  update accepted.operation set paused_at = null, paused_reason = null where name = resume.operation;
+  perform accepted.record_act('resume', resume.operation);
+  perform accepted.notify_workers(resume.operation);
+end
+$$;
+
+comment on function accepted.resume is 'Lets workers start the jobs of a paused operation again. Errors: undefined_object (42704).';
+
+create function accepted.lock_queued_job(job_id uuid) returns accepted.job
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  queued accepted.job := accepted.lock_job(job_id);
+begin
+  if queued.status = 'queued' then
+    perform from accepted_queue.job where name = queued.operation and id = queued.id and state < 'active' for update;
+    if found then
+      return queued;
+    end if;
+  end if;
+  raise exception 'job % is not waiting in the queue: %', queued.id,
+      case when queued.status = 'queued' then 'a worker has just claimed it' else 'it is ' || queued.status end
+    using errcode = 'object_not_in_prerequisite_state',
+      hint = 'To see where a job is: select * from accepted.timeline where job_id = …';
+end
+$$;
+
+comment on function accepted.lock_queued_job is 'Locks a queued job and its row in the queue. Raises object_not_in_prerequisite_state (55000) if the job is not queued.';
+
+create function accepted.reschedule(job_id uuid, run_at timestamptz) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  queued accepted.job;
+  keep_seconds integer;
+begin
+  if reschedule.run_at is null or not isfinite(reschedule.run_at) then
+    raise exception 'run_at must be a time' using errcode = 'invalid_parameter_value',
+      hint = 'To run the job now: select accepted.reschedule(…, now()). To stop an operation: select accepted.pause(…).';
+  end if;
+  queued := accepted.lock_queued_job(reschedule.job_id);
+  select o.keep_seconds into keep_seconds from accepted.operation o where o.name = queued.operation;
+  update accepted_queue.job set
+    start_after = reschedule.run_at,
+    keep_until = reschedule.run_at + (keep_until - start_after)
+  where name = queued.operation and id = queued.id;
+  update accepted.job set
+    run_at = reschedule.run_at, sequence = sequence + 1, updated_at = clock_timestamp(),
+    expires_at = greatest(reschedule.run_at, now()) + make_interval(secs => keep_seconds)
+  where id = queued.id;
+  perform accepted.record_act('reschedule', queued.id::text);
+  perform accepted.notify_watchers(queued.id);
+  if reschedule.run_at <= now() then
+    perform accepted.notify_workers(queued.operation);
+  end if;
+end
+$$;
+
+comment on function accepted.reschedule is 'Changes when a queued job is due. A job that waits for its retry is also queued. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job is not queued, invalid_parameter_value (22023).';
+
+create function accepted.prioritize(job_id uuid, priority integer) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  queued accepted.job;
+begin
+  if prioritize.priority is null then
+    raise exception 'the priority is null' using errcode = 'invalid_parameter_value',
+      hint = 'Pass an integer. A job with a higher priority starts first.';
+  end if;
+  queued := accepted.lock_queued_job(prioritize.job_id);
+  update accepted_queue.job set priority = prioritize.priority where name = queued.operation and id = queued.id;
+  perform accepted.record_act('prioritize', queued.id::text);
+  perform accepted.notify_workers(queued.operation);
+end
+$$;
+
+comment on function accepted.prioritize is 'Changes the priority of a queued job. A job with a higher priority starts first. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job is not queued, invalid_parameter_value (22023).';
+
+create function accepted.forget(principal text, cancel_pending boolean default false) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  pseudonym constant text := 'forgotten:' || gen_random_uuid();
+  pending uuid;
+  pending_count bigint;
+  ids uuid[];
+  operations text[];
+begin
+  if coalesce(forget.principal, '') = '' then
+    raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
+      hint = 'Pass the owner of the jobs to delete.';
+  end if;
+  perform from accepted.job where principal = forget.principal order by id for update;
+  select count(*) into pending_count from accepted.job where principal = forget.principal and ended_at is null;
+  if pending_count > 0 and not coalesce(cancel_pending, false) then
+    raise exception '% jobs of % have not ended', pending_count, quote_literal(forget.principal)
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
+  end if;
+  for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
+    perform accepted.cancel(pending);
+  end loop;
+  ids := array(select id from accepted.job where principal = forget.principal and ended_at is not null);
+  operations := array(
+    select name from accepted.operation union select distinct operation from accepted.job where id = any(ids)
+  );
+  -- Only rows of jobs that still run are kept: their worker needs them.
+  delete from accepted.idempotency_key k
+    where k.principal = forget.principal
+      and not exists (select from accepted.job j where j.id = k.job_id and j.ended_at is null);
+  delete from accepted.processed_key k
+    where k.operation = any(operations) and k.principal = forget.principal
+      and not exists (select from accepted.job j where j.id = k.job_id and j.ended_at is null);
+  delete from accepted.attempt where job_id = any(ids);
+  delete from accepted.quarantine where job_id = any(ids);
+  delete from accepted.ended_job e
+    using accepted.job j where j.id = any(ids) and e.ended_at = j.ended_at and e.job_id = j.id;
+  delete from accepted_queue.job q using accepted.job j where j.id = any(ids) and q.name = j.operation and q.id = j.id;
+  delete from accepted.job where id = any(ids);
+  update accepted.audit set principal = pseudonym where principal = forget.principal;
+  perform accepted.record_act('forget', pseudonym);
+  return cardinality(ids);
+end
+$$;
+
+comment on function accepted.forget is 'Deletes the jobs of a person, with their payloads, results, messages, attempts and keys. Returns the number of jobs. In the audit, a pseudonym replaces the principal. With cancel_pending, cancels queued jobs and deletes them, and asks running jobs to cancel: call the function again when they have ended. Errors: object_not_in_prerequisite_state (55000) if jobs have not ended, invalid_parameter_value (22023).';
+
+create function accepted.expire(before timestamptz, operation text default null) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  batch_size constant integer := 10000;
+  ids uuid[];
+  last_id uuid := '00000000-0000-0000-0000-000000000000';
+  expired bigint := 0;
+begin
+  if before is null then
+    raise exception 'before is null' using errcode = 'invalid_parameter_value',
+      hint = 'For the jobs that ended more than a day ago: select accepted.expire(now() - interval ''1 day'').';
+  end if;
+  if expire.operation is not null then
+    perform accepted.find_operation(expire.operation);
+  end if;
+  loop
+    ids := array(
+      select id from accepted.job
+      where id > last_id and ended_at < before and expires_at > now()
+        and (expire.operation is null or operation = expire.operation)
+      order by id limit batch_size
+    );
+    exit when cardinality(ids) = 0;
+    update accepted.job set expires_at = now(), sequence = sequence + 1, updated_at = clock_timestamp()
+      where id = any(ids) and id between ids[1] and ids[cardinality(ids)];
+    expired := expired + cardinality(ids);
+    last_id := ids[cardinality(ids)];
+  end loop;
+  perform accepted.record_act('expire', expire.operation);
+  return expired;
+end
+$$;
+
+comment on function accepted.expire is 'Lets the records of jobs expire that ended before a time: clients get 410 from now on. Returns the number of jobs. The rows stay until all jobs of their day have expired. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+
+-- Guards
+
+create function accepted.refuse_change() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    raise exception 'the id % is no UUIDv7, so the job would get into the wrong partition', new.id
+      using errcode = 'restrict_violation',
+        hint = 'To enqueue a job: select accepted.enqueue(''operation'', ''{}''). It returns the id of the job.';
+  end if;
+  if tg_op = 'DELETE' then
+    raise exception 'job % is %, and a pending job cannot be deleted', old.id, old.status
+      using errcode = 'restrict_violation', hint = format('To end the job: select accepted.cancel(%L)', old.id);
+  end if;
+  if old.ended_at is not null and new.status <> old.status then
+    raise exception 'job % has already %, and a final status never changes', old.id, old.status
+      using errcode = 'restrict_violation', hint = format('To run the job again: select accepted.retry(%L)', old.id);
+  end if;
+  raise exception 'the % of job % cannot change', case
+      when new.id <> old.id then 'id' when new.operation <> old.operation then 'operation' else 'time of creation' end,
+      old.id
+    using errcode = 'restrict_violation',
+      hint = 'To enqueue other work: select accepted.enqueue(''operation'', ''{}''). To start a queued job at another time: select accepted.reschedule(''job'', ''time'').';
+end
+$$;
+
+comment on function accepted.refuse_change is 'Trigger function: refuses changes of accepted.job that would damage it, and names the function to use instead.';
+
+create trigger job_id_kept before insert on accepted.job for each row
+  when (get_byte(uuid_send(new.id), 6) >> 4 <> 7)
+  execute function accepted.refuse_change();
+
+comment on trigger job_id_kept on accepted.job is 'Refuses ids that are no UUIDv7.';
+
+create trigger job_final before update on accepted.job for each row
+  when (
+    (old.ended_at is not null and new.status <> old.status)
+    or new.id <> old.id or new.operation <> old.operation or new.created_at <> old.created_at
+  )
+  execute function accepted.refuse_change();
+
+comment on trigger job_final on accepted.job is 'Refuses changes of a final status, and of the id, the operation and the time of creation.';
+
+create trigger job_pending_kept before delete on accepted.job for each row
+  when (old.ended_at is null)
+  execute function accepted.refuse_change();
+
+comment on trigger job_pending_kept on accepted.job is 'Refuses to delete a job that has not ended.';
+
+create function accepted.refuse_direct_change() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'the role % may not change accepted.job itself', current_user
+    using errcode = 'insufficient_privilege', hint = case tg_op
+      when 'INSERT' then 'To enqueue a job: select accepted.enqueue(''operation'', ''{}'').'
+      when 'DELETE' then 'To end a job: select accepted.cancel(''job''). To let records expire: select accepted.expire(''time''). To delete the jobs of a person: select accepted.forget(''principal'').'
+      else 'Use accepted.cancel(job), accepted.retry(job), accepted.reschedule(job, time) or accepted.prioritize(job, priority).'
+    end;
+end
+$$;
+
+comment on function accepted.refuse_direct_change is 'Trigger function: tells an operator which function to use. Operators have privileges on columns of accepted.job only so that they read this message and not "permission denied".';
+
+-- The API and the worker have these privileges on the whole table. For a trigger on each statement, the condition costs
+-- microseconds.
+create trigger job_not_inserted before insert on accepted.job for each statement
+  when (not has_table_privilege('accepted.job'::regclass, 'insert'))
+  execute function accepted.refuse_direct_change();
+
+comment on trigger job_not_inserted on accepted.job is 'Refuses direct inserts by operators.';
+
+create trigger job_not_changed before update on accepted.job for each statement
+  when (not has_table_privilege('accepted.job'::regclass, 'update'))
+  execute function accepted.refuse_direct_change();
+
+comment on trigger job_not_changed on accepted.job is 'Refuses direct updates by operators.';
+
+create trigger job_not_deleted before delete on accepted.job for each statement
+  when (not has_table_privilege('accepted.job'::regclass, 'update'))
+  execute function accepted.refuse_direct_change();
+
+comment on trigger job_not_deleted on accepted.job is 'Refuses direct deletes by operators.';
+
+create function accepted.advance_sequence() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.sequence := old.sequence + 1;
+  new.updated_at := clock_timestamp();
+  return new;
+end
+$$;
+
+comment on function accepted.advance_sequence is 'Trigger function: makes a change visible to clients that compare the sequence or the ETag.';
+
+create trigger job_sequence before update on accepted.job for each row
+  when (
+    new.sequence <= old.sequence and (
+      new.status, new.principal, new.resource, new.percent, new.message, new.attempt, new.max_attempts, new.result,
+      new.error, new.cancel_requested, new.started_at, new.ended_at, new.expires_at
+    ) is distinct from (
+      old.status, old.principal, old.resource, old.percent, old.message, old.attempt, old.max_attempts, old.result,
+      old.error, old.cancel_requested, old.started_at, old.ended_at, old.expires_at
+    )
+  )
+  execute function accepted.advance_sequence();
+
+comment on trigger job_sequence on accepted.job is 'Increases the sequence when a statement changes what clients see, but does not increase the sequence itself.';
+
+create function accepted.refuse_foreign_job() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'a job without a row in accepted.job cannot enter the queue %', quote_literal(new.name)
+    using errcode = 'restrict_violation',
+      hint = format('To enqueue a job: select accepted.enqueue(%L, %L)', new.name, coalesce(new.data, '{}'));
+end
+$$;
+
+comment on function accepted.refuse_foreign_job is 'Trigger function: refuses rows that another program inserts into the queue of an operation, for example with pg-boss. A worker would find no status for such a job.';
+
+create trigger accepted_foreign_job before insert on accepted_queue.job for each row
+  when (new.name !~ '^__pgboss__' and (new.data -> 'job') is null)
+  execute function accepted.refuse_foreign_job();
+
+comment on trigger accepted_foreign_job on accepted_queue.job is 'Refuses jobs that have no row in accepted.job.';
 
 -- Partitions
 
@@ -545,6 +1778,28 @@ return to_regclass('accepted.job_' || to_char(day, 'YYYYMMDD')) is not null or e
 
 comment on function accepted.has_partition is 'Whether a partition of accepted.job holds jobs of a day (UTC), or a detached table has the name of that partition.';
 
+create function accepted.is_day_kept(id uuid) returns boolean
+language plpgsql
+stable
+-- The API needs no privileges on the default partition.
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  day constant date := accepted.uuid_time(is_day_kept.id)::date;
+begin
+  return exists (
+    select from accepted.job_partitions() part where part.first_id <= is_day_kept.id and part.end_id > is_day_kept.id
+  ) or exists (
+    select from accepted.job_default kept
+    where kept.id >= accepted.uuid_floor(day::timestamptz) and kept.id < accepted.uuid_floor((day + 1)::timestamptz)
+  );
+end
+$$;
+
+comment on function accepted.is_day_kept is 'Whether the records of the day (UTC) on which an id was made are kept. If not, a job with this id may have existed.';
+
 -- Attaching a partition reads the default partition while all other statements wait. So the default partition must be
 -- small. This is about two thousand jobs.
 create function accepted.is_default_partition_small() returns boolean
@@ -570,6 +1825,9 @@ comment on function accepted.lock_default_partition is 'Keeps autovacuum away fr
 
 create function accepted.create_job_partitions(days_ahead integer default 3) returns setof text
 language plpgsql
+-- Only the owner of a table may create, attach and drop partitions.
+security definer
+set search_path = pg_catalog, pg_temp
 -- While another transaction has locked accepted.job, attaching a partition must wait. All other statements on
 -- accepted.job then wait too. 100 ms is shorter than the timeout of any of these statements.
 set lock_timeout = '100ms'
@@ -601,9 +1859,12 @@ begin
     -- attaching the partition fails.
     lock table accepted.job_default in access exclusive mode;
     execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
+    -- The trigger refuses to delete pending jobs. No other transaction can delete any while this one holds the lock.
+    alter table accepted.job_default disable trigger job_pending_kept;
     execute format(
       'with moved as (delete from accepted.job_default where id >= %L and id < %L returning *) insert into accepted.%I select * from moved',
       lower_bound, upper_bound, partition);
+    alter table accepted.job_default enable trigger job_pending_kept;
     execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)',
       partition, lower_bound, upper_bound);
     return next partition;
@@ -661,6 +1922,8 @@ comment on function accepted.restrict_default_partition is 'Restricts the defaul
 -- partition as it is. Each step is a transaction of its own, because a lock lasts until the end of its transaction.
 create function accepted.replace_default_partition() returns text
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
 set timezone = 'UTC'
 as $$
@@ -758,6 +2021,8 @@ comment on column accepted.expiry.next_page is 'The first page that has not been
 
 create function accepted.begin_expiry() returns date
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 declare
@@ -795,6 +2060,8 @@ comment on function accepted.begin_expiry is 'Returns the day (UTC) whose jobs a
 -- contains rows of all days, and each lookup would read the whole table.
 create function accepted.delete_keys_of_day(day date, max_pages integer) returns boolean
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 -- These settings force a scan by page. An index on job ids may seem better to the planner, but every call would then
 -- read the rows of the whole day.
@@ -828,10 +2095,13 @@ begin
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.attempt
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.ended_job
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   return next_page * current_setting('block_size')::bigint < greatest(
     pg_relation_size('accepted.idempotency_key'),
     pg_relation_size('accepted.processed_key'),
-    pg_relation_size('accepted.attempt')
+    pg_relation_size('accepted.attempt'),
+    pg_relation_size('accepted.ended_job')
   );
 end
 $$;
@@ -840,6 +2110,8 @@ comment on function accepted.delete_keys_of_day is 'Deletes keys and attempts of
 
 create function accepted.delete_jobs_of_day(day date, max_jobs integer) returns boolean
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 -- Dropping a partition waits for the same locks as attaching a partition (see accepted.create_job_partitions). It
 -- blocks all other statements on accepted.job until the end of the transaction. Therefore each call drops only one
 -- partition.
@@ -879,64 +2151,449 @@ $$;
 comment on function accepted.delete_jobs_of_day is 'Drops the partition of an expired day (UTC). If the day never had a partition, deletes at most max_jobs jobs of the day. Returns whether jobs may be left. Returns null when another worker is deleting, or when a job of the day has changed, so that the day is no longer expired. The worker calls this function after it has deleted the keys of the day.';
 
 -- Views for people
+--
+-- Each view reads a bounded number of rows, also of tables with millions of jobs. Its comment names the bound.
 
 create view accepted.job_overview as
 select
-  j.id,
-  j.operation,
-  j.status,
-  j.principal,
-  j.percent,
-  j.message,
-  j.attempt || ' of ' || j.max_attempts as attempt,
-  coalesce(j.ended_at, now()) - j.created_at as age,
-  coalesce(j.ended_at, now()) - j.started_at as running_for,
-  j.error ->> 'code' as error_code,
-  j.error ->> 'message' as error_message,
-  j.resource,
-  j.created_at,
-  j.ended_at,
-  q.state::text as queue_state,
-  q.start_after as due_at
-from accepted.job j
-left join accepted_queue.job q on q.name = j.operation and q.id = j.id;
+  job.id,
+  job.operation,
+  job.status,
+  job.principal,
+  job.percent,
+  job.message,
+  job.attempt,
+  job.max_attempts,
+  accepted.worker_name(job.worker_id) as worker,
+  queued.start_after as due_at,
+  queued.priority,
+  coalesce(job.error, last.error) ->> 'code' as error_code,
+  coalesce(job.error, last.error) ->> 'message' as error_message,
+  job.cancel_requested,
+  operation.paused_at is not null as paused,
+  operation.paused_reason,
+  job.resource,
+  job.idempotency_key,
+  job.group_id,
+  job.parent,
+  job.retry_of,
+  job.created_at,
+  job.started_at,
+  job.ended_at,
+  job.expires_at,
+  coalesce(job.ended_at, now()) - job.created_at as age,
+  coalesce(job.ended_at, now()) - job.started_at as running_for,
+  queued.state::text as queue_state
+from accepted.job
+left join accepted_queue.job queued on queued.name = job.operation and queued.id = job.id
+left join accepted.operation on operation.name = job.operation
+left join lateral (
+  select attempt.error from accepted.attempt where attempt.job_id = job.id order by attempt.attempt desc limit 1
+) last on job.error is null;
 
-comment on view accepted.job_overview is 'All jobs at a glance, with their state in the queue. To see the newest jobs first, use: order by id desc.';
+comment on view accepted.job_overview is 'All jobs at a glance. For the newest jobs: order by id desc limit 50. Reads the rows that the query selects, with up to three lookups each.';
 comment on column accepted.job_overview.id is 'The job.';
 comment on column accepted.job_overview.operation is 'The kind of work.';
 comment on column accepted.job_overview.status is 'The status that the client sees.';
 comment on column accepted.job_overview.principal is 'The principal that submitted the job.';
 comment on column accepted.job_overview.percent is 'Progress from 0 to 100.';
 comment on column accepted.job_overview.message is 'The latest progress message.';
-comment on column accepted.job_overview.attempt is 'The attempt and the maximum, for example 1 of 4. 0 before the first attempt.';
+comment on column accepted.job_overview.attempt is 'Number of the current or last attempt. 0 before the first attempt.';
+comment on column accepted.job_overview.max_attempts is 'The job fails after this many failed attempts.';
+comment on column accepted.job_overview.worker is 'The host and process id of the worker that has the job, or last had it.';
+comment on column accepted.job_overview.due_at is 'From this time on, workers may start the job. Null once the job is no longer in the queue.';
+comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job is no longer in the queue.';
+comment on column accepted.job_overview.error_code is 'Why the job or its last attempt failed, for programs. Also set while the job waits for its retry.';
+comment on column accepted.job_overview.error_message is 'Why the job or its last attempt failed, for people.';
+comment on column accepted.job_overview.cancel_requested is 'Whether cancellation has been requested.';
+comment on column accepted.job_overview.paused is 'Whether the operation is paused, so that workers start none of its jobs.';
+comment on column accepted.job_overview.paused_reason is 'Why the operation is paused.';
+comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
+comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
+comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
+comment on column accepted.job_overview.parent is 'The job of which this job is a part.';
+comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
+comment on column accepted.job_overview.created_at is 'When the request was accepted.';
+comment on column accepted.job_overview.started_at is 'When the first attempt started.';
+comment on column accepted.job_overview.ended_at is 'When the job ended.';
+comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.age is 'Time from acceptance to the end of the job, or to now if the job has not ended.';
 comment on column accepted.job_overview.running_for is 'Time from the start of the first attempt to the end of the job, or to now if the job has not ended.';
-comment on column accepted.job_overview.error_code is 'Why the job failed, for programs.';
-comment on column accepted.job_overview.error_message is 'Why the job failed, for people.';
-comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
-comment on column accepted.job_overview.created_at is 'When the request was accepted.';
-comment on column accepted.job_overview.ended_at is 'When the job ended.';
 comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
-comment on column accepted.job_overview.due_at is 'From this time on, workers may claim the job.';
+
+create view accepted.timeline as
+select job.id as job_id, event.at, event.event, event.attempt, event.worker, event.detail
+from accepted.job
+left join accepted_queue.job queued on queued.name = job.operation and queued.id = job.id
+cross join lateral (
+  select
+    job.created_at as at, 'accepted' as event, null::integer as attempt, null::text as worker,
+    concat_ws(', ', 'by ' || job.principal, 'a retry of ' || job.retry_of, 'to run at ' || job.run_at) as detail
+  union all
+  select
+    queued.start_after as at, 'due' as event, null::integer as attempt, null::text as worker,
+    case
+      when accepted.is_paused(job.operation) then 'the operation is paused'
+      when queued.blocked then 'waits to run alone'
+      when queued.start_after > now() and job.attempt > 0 then 'waits for its next attempt'
+      when queued.start_after > now() then 'deferred'
+      else 'waits for a worker'
+    end as detail
+  where queued.state < 'active'
+  union all
+  select
+    attempt.started_at as at, 'started' as event, attempt.attempt as attempt,
+    accepted.worker_name(attempt.worker_id) as worker, null::text as detail
+  from accepted.attempt where attempt.job_id = job.id and attempt.started_at is not null
+  union all
+  select
+    attempt.failed_at as at, 'attempt failed' as event, attempt.attempt as attempt,
+    accepted.worker_name(attempt.worker_id) as worker,
+    (attempt.error ->> 'code') || ': ' || (attempt.error ->> 'message') as detail
+  from accepted.attempt where attempt.job_id = job.id
+  union all
+  select
+    coalesce(job.attempt_started_at, job.started_at) as at, 'started' as event, job.attempt as attempt,
+    accepted.worker_name(job.worker_id) as worker, null::text as detail
+  where job.started_at is not null and job.status <> 'queued'
+    and not exists (select from accepted.attempt where attempt.job_id = job.id and attempt.attempt = job.attempt)
+  union all
+  select
+    job.progress_at as at, 'progress' as event, job.attempt as attempt, accepted.worker_name(job.worker_id) as worker,
+    concat_ws(' ', job.percent || '%', job.message) as detail
+  where job.progress_at is not null
+  union all
+  select
+    queued.heartbeat_on as at, 'heartbeat' as event, queued.retry_count + 1 as attempt,
+    accepted.worker_name(job.worker_id) as worker, null::text as detail
+  where queued.state = 'active'
+  union all
+  select
+    job.cancel_requested_at as at, 'cancel requested' as event, null::integer as attempt, null::text as worker,
+    null::text as detail
+  where job.cancel_requested_at is not null
+  union all
+  select
+    quarantine.crashed_at as at, 'quarantined' as event, null::integer as attempt, null::text as worker,
+    format('its worker died; rescued %s times, %s of them count as crashes', quarantine.rescues, quarantine.crashes)
+      as detail
+  from accepted.quarantine where quarantine.job_id = job.id
+  union all
+  select
+    job.ended_at as at, job.status::text as event, nullif(job.attempt, 0) as attempt,
+    accepted.worker_name(job.worker_id) as worker, (job.error ->> 'code') || ': ' || (job.error ->> 'message') as detail
+  where job.ended_at is not null
+  union all
+  select
+    retry.created_at as at, 'retried' as event, null::integer as attempt, null::text as worker,
+    format('as job %s, which is %s', retry.id, retry.status) as detail
+  from accepted.job retry where retry.retry_of = job.id
+  union all
+  select
+    child.created_at as at, 'child' as event, null::integer as attempt, null::text as worker,
+    format('job %s, which is %s', child.id, child.status) as detail
+  from accepted.job child where child.parent = job.id
+) event;
+
+comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
+comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
+comment on column accepted.timeline.at is 'When it happened, or for due, from when on workers may start the job.';
+comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, quarantined, the final status, retried, child.';
+comment on column accepted.timeline.attempt is 'Number of the attempt.';
+comment on column accepted.timeline.worker is 'The host and process id of the worker.';
+comment on column accepted.timeline.detail is 'The principal, the error, the progress message, or the other job.';
 
 create view accepted.backlog as
 select
-  q.name as operation,
-  count(j.id) filter (where j.state < 'active' and j.start_after <= now()) as ready,
-  count(j.id) filter (where j.state < 'active' and j.start_after > now()) as deferred,
-  count(j.id) filter (where j.state = 'active') as running,
-  now() - min(j.start_after) filter (where j.state < 'active' and j.start_after <= now()) as oldest
-from accepted_queue.queue q
-left join accepted_queue.job j on j.name = q.name and j.state <= 'active'
-where q.name !~ '^__pgboss__'
-group by q.name;
+  operation.name as operation,
+  case when waiting.jobs > 10000 then greatest(queue.ready_count, waiting.ready) else waiting.ready end as ready,
+  case when waiting.jobs > 10000 then greatest(queue.deferred_count, waiting.deferred) else waiting.deferred end as deferred,
+  quarantined.jobs as quarantined,
+  active.jobs as running,
+  waiting.oldest,
+  operation.paused_at is not null as paused,
+  operation.paused_at,
+  operation.paused_reason,
+  (select count(*) from accepted.live_workers() worker where operation.name = any(worker.operations)) as workers
+from accepted.operation
+left join accepted_queue.queue on queue.name = operation.name
+cross join lateral (
+  select
+    count(*) as jobs,
+    count(*) filter (where next.start_after <= now()) as ready,
+    count(*) filter (where next.start_after > now()) as deferred,
+    now() - min(next.start_after) filter (where next.start_after <= now()) as oldest
+  from (
+    select job.start_after from accepted_queue.job
+    where job.name = operation.name and job.state < 'active' and not job.blocked
+    order by job.priority desc, job.created_on limit 10001
+  ) next
+) waiting
+cross join lateral (
+  select count(*) as jobs from accepted_queue.job
+  where job.name = operation.name and job.state = 'active' and job.started_on is not null
+) active
+cross join lateral (select count(*) as jobs from accepted.quarantine where quarantine.operation = operation.name) quarantined;
 
-comment on view accepted.backlog is 'How many jobs wait and run, per operation.';
+comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 waiting jobs of an operation. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
 comment on column accepted.backlog.operation is 'The operation.';
 comment on column accepted.backlog.ready is 'Jobs that are due and could start now.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';
+comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
 comment on column accepted.backlog.running is 'Jobs that workers have claimed.';
-comment on column accepted.backlog.oldest is 'How long the oldest ready job has been waiting.';
+comment on column accepted.backlog.oldest is 'For how long the oldest ready job has been due. Of more than 10,000 waiting jobs, only the next 10,000 count.';
+comment on column accepted.backlog.paused is 'Whether the operation is paused.';
+comment on column accepted.backlog.paused_at is 'Since when it is paused.';
+comment on column accepted.backlog.paused_reason is 'Why it is paused.';
+comment on column accepted.backlog.workers is 'Number of live workers that claim jobs of the operation.';
+
+create view accepted.stuck as
+select
+  job.id as job_id,
+  job.operation,
+  problem.why,
+  problem.what_to_do,
+  problem.since
+from accepted.operation
+cross join lateral (
+  select * from accepted_queue.job queued
+  where queued.name = operation.name and queued.state = 'active' and queued.started_on is not null limit 10000
+) queued
+cross join lateral (
+  select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0
+) job
+cross join lateral (
+  select
+    'its worker is silent: ' || coalesce(accepted.worker_name(job.worker_id), 'unknown') as why,
+    case when exists (select from accepted.live_workers() worker where operation.name = any(worker.operations))
+      then 'Nothing: a worker rescues the job within seconds. If the row stays, read the logs of the workers.'
+      else 'Start a worker that claims ' || operation.name || '. It rescues the job.' end as what_to_do,
+    queued.heartbeat_on as since
+  where queued.heartbeat_on < now() - make_interval(secs => operation.heartbeat_seconds)
+  union all
+  select
+    'its handler has not stopped since the job was asked to cancel' as why,
+    'Let the handler watch job.signal, or restart the worker ' || coalesce(accepted.worker_name(job.worker_id), '') || '.'
+      as what_to_do,
+    coalesce(job.cancel_requested_at, job.updated_at) as since
+  where job.cancel_requested and queued.heartbeat_on >= now() - make_interval(secs => operation.heartbeat_seconds)
+    and coalesce(job.cancel_requested_at, job.updated_at) < now() - interval '10 seconds'
+  union all
+  select
+    format('it has run for longer than its timeout of %s s', operation.timeout_seconds) as why,
+    format('Find out what the worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)', accepted.worker_name(job.worker_id), job.id)
+      as what_to_do,
+    queued.started_on + make_interval(secs => operation.timeout_seconds) as since
+  -- A job has this time once to perform and once to settle.
+  where queued.started_on < now() - make_interval(secs => 2 * operation.timeout_seconds + 5)
+    and queued.heartbeat_on >= now() - make_interval(secs => operation.heartbeat_seconds)
+    and not job.cancel_requested
+) problem
+union all
+select
+  quarantine.job_id,
+  quarantine.operation,
+  format('a worker died while it held the job (%s times); it waits to run alone', quarantine.rescues) as why,
+  format('Read the logs of the worker. If the job crashes workers, cancel it: select accepted.cancel(%L)', quarantine.job_id)
+    as what_to_do,
+  quarantine.crashed_at as since
+from (select * from accepted.quarantine order by quarantine.crashed_at limit 1000) quarantine
+union all
+select
+  waiting.id as job_id,
+  operation.name as operation,
+  case
+    when operation.paused_at is null then 'it has been due for more than an hour, and no worker takes ' || operation.name
+    else concat_ws(': ', 'its operation is paused, and jobs wait', operation.paused_reason)
+  end as why,
+  case
+    when operation.paused_at is null then 'Start a worker that claims ' || operation.name || '.'
+    else format('When the reason is gone: select accepted.resume(%L)', operation.name)
+  end as what_to_do,
+  case when operation.paused_at is null then waiting.start_after else operation.paused_at end as since
+from accepted.operation
+cross join lateral (
+  select next.id, next.start_after
+  from (
+    select job.id, job.start_after from accepted_queue.job
+    where job.name = operation.name and job.state < 'active' and not job.blocked
+    order by job.priority desc, job.created_on limit 10000
+  ) next
+  where next.start_after <= case when operation.paused_at is null then now() - interval '1 hour' else now() end
+  order by next.start_after
+  limit case when operation.paused_at is null then 100 else 1 end
+) waiting
+where operation.paused_at is not null
+  or not exists (select from accepted.live_workers() worker where operation.name = any(worker.operations));
+
+comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs and 10,000 waiting jobs of an operation, and returns up to 100 waiting jobs of an operation without workers, and one job of a paused operation.';
+comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
+comment on column accepted.stuck.operation is 'The operation.';
+comment on column accepted.stuck.why is 'What is wrong.';
+comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
+comment on column accepted.stuck.since is 'Since when.';
+
+create view accepted.failure as
+select
+  failed.operation,
+  failed.error ->> 'code' as error_code,
+  count(*) as jobs,
+  min(failed.ended_at) as first_at,
+  max(failed.ended_at) as last_at,
+  (array_agg(failed.id order by failed.ended_at desc))[1] as example_id,
+  (array_agg(failed.error ->> 'message' order by failed.ended_at desc))[1] as example_message,
+  count(*) filter (where failed.is_retried) as retried,
+  count(*) filter (where failed.payload is null) as not_retryable
+from (
+  select job.id, job.operation, job.error, job.ended_at, job.payload,
+    exists (select from accepted.job retry where retry.retry_of = job.id) as is_retried
+  from (
+    select ended_job.job_id, ended_job.ended_at from accepted.ended_job
+    where ended_job.ended_at >= now() - interval '24 hours' and ended_job.status = 'failed'
+    order by ended_job.ended_at desc limit 10000
+  ) recent
+  cross join lateral (select * from accepted.job where job.id = recent.job_id and job.ended_at = recent.ended_at and job.status = 'failed' offset 0) job
+) failed
+group by failed.operation, failed.error ->> 'code';
+
+comment on view accepted.failure is 'The failures of the last 24 hours, by operation and error code. Reads the newest 10,000 failures. To run them again: select accepted.redrive(operation, error_code).';
+comment on column accepted.failure.operation is 'The operation.';
+comment on column accepted.failure.error_code is 'The code of the error, for example handler-error.';
+comment on column accepted.failure.jobs is 'Number of jobs that failed.';
+comment on column accepted.failure.first_at is 'When the first of them failed.';
+comment on column accepted.failure.last_at is 'When the last of them failed.';
+comment on column accepted.failure.example_id is 'The job that failed last.';
+comment on column accepted.failure.example_message is 'The message of its error.';
+comment on column accepted.failure.retried is 'How many of the jobs have a retry.';
+comment on column accepted.failure.not_retryable is 'How many of the jobs have lost their payload, so that they cannot be retried.';
+
+create view accepted.throughput as
+select
+  date_trunc('minute', ended.ended_at) as minute,
+  ended.operation,
+  count(*) filter (where ended.status = 'succeeded') as succeeded,
+  count(*) filter (where ended.status = 'failed') as failed,
+  count(*) filter (where ended.status = 'canceled') as canceled,
+  percentile_cont(0.5) within group (order by ended.wait) as wait_p50,
+  percentile_cont(0.99) within group (order by ended.wait) as wait_p99,
+  percentile_cont(0.5) within group (order by ended.run) as run_p50,
+  percentile_cont(0.99) within group (order by ended.run) as run_p99
+from (
+  select job.operation, job.status, job.ended_at,
+    extract(epoch from job.started_at - least(greatest(job.run_at, job.created_at), job.started_at))::float8 as wait,
+    extract(epoch from job.ended_at - coalesce(job.attempt_started_at, job.started_at))::float8 as run
+  from (
+    select recent.* from accepted.job recent
+    -- One hour for the ends, three hours from acceptance to the end, and one hour for clocks that differ.
+    where recent.id >= accepted.uuid_floor(now() - interval '5 hours')
+      and recent.ended_at >= now() - interval '1 hour' and recent.ended_at - recent.created_at <= interval '3 hours'
+    union all
+    select late.* from accepted.ended_job
+    cross join lateral (select * from accepted.job where job.id = ended_job.job_id and job.ended_at = ended_job.ended_at offset 0) late
+    where ended_job.ended_at >= now() - interval '1 hour' and late.ended_at - late.created_at > interval '3 hours'
+  ) job
+) ended
+group by 1, 2;
+
+comment on view accepted.throughput is 'What has ended in the last hour, per minute and operation. Reads the jobs of the last five hours, and through accepted.ended_job those that were accepted earlier.';
+comment on column accepted.throughput.minute is 'The minute.';
+comment on column accepted.throughput.operation is 'The operation.';
+comment on column accepted.throughput.succeeded is 'Number of jobs that succeeded in this minute.';
+comment on column accepted.throughput.failed is 'Number of jobs that failed.';
+comment on column accepted.throughput.canceled is 'Number of jobs that were canceled.';
+comment on column accepted.throughput.wait_p50 is 'The median time from when a job was due to the start of its first attempt, in seconds.';
+comment on column accepted.throughput.wait_p99 is 'The 99th percentile of this time, in seconds.';
+comment on column accepted.throughput.run_p50 is 'The median time from the start of the last attempt to the end of the job, in seconds.';
+comment on column accepted.throughput.run_p99 is 'The 99th percentile of this time, in seconds.';
+
+create view accepted.storage as
+select
+  relation.oid::regclass::text as relation,
+  accepted.uuid_time(part.first_id)::date as day,
+  coalesce(nullif(stats.n_live_tup, 0), greatest(relation.reltuples, 0)::bigint) as rows,
+  pg_table_size(relation.oid) as heap_bytes,
+  pg_indexes_size(relation.oid) as index_bytes,
+  stats.n_dead_tup as dead_rows,
+  greatest(stats.last_vacuum, stats.last_autovacuum) as last_vacuum,
+  accepted.uuid_time(part.end_id) + make_interval(secs => (select max(keep_seconds) from accepted.operation)) as drops_after
+from pg_class relation
+join pg_stat_all_tables stats on stats.relid = relation.oid
+left join accepted.job_partitions() part on part.partition = relation.oid
+where relation.relkind = 'r' and (
+  relation.relnamespace = 'accepted'::regnamespace or relation.oid = 'accepted_queue.job_common'::regclass
+);
+
+comment on view accepted.storage is 'The tables with their sizes: a partition of accepted.job per day, and the others. Reads only the catalog and the statistics.';
+comment on column accepted.storage.relation is 'The table.';
+comment on column accepted.storage.day is 'The first day (UTC) whose jobs are in the partition. Null for other tables.';
+comment on column accepted.storage.rows is 'Number of rows, as estimated by Postgres.';
+comment on column accepted.storage.heap_bytes is 'Size of the rows, with long values that are stored separately.';
+comment on column accepted.storage.index_bytes is 'Size of the indexes.';
+comment on column accepted.storage.dead_rows is 'Number of rows that vacuum has not removed yet.';
+comment on column accepted.storage.last_vacuum is 'When the table was last vacuumed.';
+comment on column accepted.storage.drops_after is 'The partition is dropped at the earliest at this time: when the longest kept jobs of its last day have expired. A pending job keeps it.';
+
+create view accepted.worker_overview as
+select
+  worker.id,
+  worker.host || ':' || worker.pid as worker,
+  worker.status,
+  worker.heartbeat_at <= now() - interval '15 seconds' as silent,
+  worker.version,
+  worker.operations,
+  held.running,
+  held.oldest_since,
+  held.job_ids,
+  worker.started_at,
+  worker.heartbeat_at
+from accepted.worker
+left join (
+  select
+    job.worker_id,
+    count(*) as running,
+    min(queued.started_on) as oldest_since,
+    (array_agg(job.id order by queued.started_on))[1:10] as job_ids
+  from (
+    select active.id, active.started_on from accepted_queue.job active
+    where active.state = 'active' and active.started_on is not null limit 10000
+  ) queued
+  cross join lateral (select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0) job
+  group by job.worker_id
+) held on held.worker_id = worker.id;
+
+comment on view accepted.worker_overview is 'The worker processes, and what each holds. Reads up to 10,000 running jobs. A job without perform is not counted: it is running only while its transaction is open.';
+comment on column accepted.worker_overview.id is 'The id of the process.';
+comment on column accepted.worker_overview.worker is 'Its host and process id.';
+comment on column accepted.worker_overview.status is 'ready, or draining: it claims no more jobs.';
+comment on column accepted.worker_overview.silent is 'Whether its heartbeat is overdue.';
+comment on column accepted.worker_overview.version is 'Its version of Accepted.';
+comment on column accepted.worker_overview.operations is 'The operations whose jobs it claims.';
+comment on column accepted.worker_overview.running is 'Number of jobs that it runs. Null for none.';
+comment on column accepted.worker_overview.oldest_since is 'When the first of these jobs was claimed.';
+comment on column accepted.worker_overview.job_ids is 'The ten jobs that it has held for the longest time.';
+comment on column accepted.worker_overview.started_at is 'When it started.';
+comment on column accepted.worker_overview.heartbeat_at is 'Its last heartbeat.';
+
+create view accepted.held_key as
+select
+  held.principal,
+  held.key,
+  held.job_id,
+  job.operation,
+  job.status,
+  held.created_at,
+  case when job.id is null then held.created_at when job.ended_at is null then null else job.expires_at end as free_at
+from accepted.idempotency_key held
+left join accepted.job on job.id = held.job_id;
+
+comment on view accepted.held_key is 'The idempotency keys that clients have sent: where principal = … and key = …. Reads the rows that the query selects, with one lookup each.';
+comment on column accepted.held_key.principal is 'The principal that sent the key.';
+comment on column accepted.held_key.key is 'The key.';
+comment on column accepted.held_key.job_id is 'The job that the key belongs to.';
+comment on column accepted.held_key.operation is 'The operation of the job.';
+comment on column accepted.held_key.status is 'The status of the job. Null if its record is gone.';
+comment on column accepted.held_key.created_at is 'When the job took the key.';
+comment on column accepted.held_key.free_at is 'From this time on, the key may be used for another request. Null while the job has not ended.';
 
 -- First partitions
 

@@ -4,6 +4,9 @@ import { assertOptions } from './primitives/assert-options.ts'
 /** pg-boss limits a claim to 24 hours. One of these hours is kept for settling. */
 const maxTimeoutSeconds = 23 * 60 * 60
 
+/** The greatest value of an `integer` in Postgres. */
+const maxInteger = 2 ** 31 - 1
+
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
 const methods = ['POST', 'PUT', 'PATCH', 'DELETE']
 const schemaOptions: readonly string[] = ['params', 'input', 'payload', 'result']
@@ -11,7 +14,8 @@ const schemaOptions: readonly string[] = ['params', 'input', 'payload', 'result'
 /** The options of defineOperation. */
 export const optionNames = [
   ...['name', 'summary', 'route', 'params', 'input', 'payload', 'result', 'accept', 'idempotencyKey', 'retry'],
-  ...['timeoutSeconds', 'heartbeatSeconds', 'priority', 'group', 'groupConcurrency', 'maxBacklog', 'bodyLimit'],
+  ...['timeoutSeconds', 'heartbeatSeconds', 'priority', 'group', 'groupConcurrency', 'maxBacklog', 'keepSeconds'],
+  'bodyLimit',
 ]
 
 /**
@@ -44,15 +48,20 @@ export function assertOperation(operation: CheckedOperation, definition: object)
     ['heartbeatSeconds', operation.heartbeatSeconds, 10],
     ['groupConcurrency', operation.groupConcurrency ?? 1, 1],
     ['maxBacklog', operation.maxBacklog ?? 1, 1],
+    ['keepSeconds', operation.keepSeconds, 1],
     ['bodyLimit', operation.bodyLimit, 1],
   ] as const) {
     ensure(
-      Number.isInteger(value) && value >= minimum,
-      `${option} must be an integer of at least ${minimum}, not ${value}`,
+      Number.isInteger(value) && value >= minimum && value <= maxInteger,
+      `${option} must be an integer from ${minimum} to ${maxInteger}, not ${value}`,
     )
   }
   ensure(operation.timeoutSeconds <= maxTimeoutSeconds, `timeoutSeconds must be at most ${maxTimeoutSeconds}`)
-  ensure(Number.isInteger(operation.priority), `priority must be an integer, not ${operation.priority}`)
+  const { priority } = operation
+  ensure(
+    Number.isInteger(priority) && Math.abs(priority) <= maxInteger,
+    `priority must be an integer from -${maxInteger} to ${maxInteger}, not ${priority}`,
+  )
 }
 
 interface CheckedOperation {
@@ -67,6 +76,7 @@ interface CheckedOperation {
   priority: number
   groupConcurrency: number | undefined
   maxBacklog: number | undefined
+  keepSeconds: number
   bodyLimit: number
 }
 

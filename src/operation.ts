@@ -5,8 +5,8 @@ import { assertOperation, optionNames } from './assert-operation.ts'
 import type { Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
-/** How long a job's record is kept after the job is due. When the job ends, this time starts again. */
-export const keepSeconds = 7 * 24 * 60 * 60
+/** The default of {@link Operation.keepSeconds}: seven days. */
+export const defaultKeepSeconds = 7 * 24 * 60 * 60
 
 /** The name of the built-in operation that delivers webhooks. */
 export const deliveryName = 'webhook.deliver'
@@ -58,6 +58,11 @@ interface Definition<
   groupConcurrency?: number
   /** While this many jobs wait, including deferred jobs, new requests get 503 `backlog-full`. Default: unlimited. */
   maxBacklog?: number
+  /**
+   * How long the record of a job is kept after its end, in seconds. After that, clients get 410. Default: 604,800 (7
+   * days).
+   */
+  keepSeconds?: number
   /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
@@ -117,6 +122,8 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly group: ((payload: unknown) => string) | undefined
   readonly groupConcurrency: number | undefined
   readonly maxBacklog: number | undefined
+  /** How long the record of a job is kept, in seconds: after the job is due, and again after it has ended. */
+  readonly keepSeconds: number
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
@@ -163,6 +170,7 @@ export function defineOperation<
     group: definition.group as Operation['group'],
     groupConcurrency: definition.groupConcurrency,
     maxBacklog: definition.maxBacklog,
+    keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const
   assertOperation(operation, definition)

@@ -17,8 +17,9 @@ import { findJob, findJobs, readJob } from '../src/jobs/read.ts'
 import { redrive } from '../src/jobs/redrive.ts'
 import type { AnyTransaction, Operation } from '../src/operation.ts'
 import { createKeyedMutex } from '../src/primitives/keyed-mutex.ts'
-import { prepareQueues, startBoss } from '../src/queue/boss.ts'
+import { startBoss } from '../src/queue/boss.ts'
 import type { Claim } from '../src/queue/claim.ts'
+import { prepareQueues } from '../src/queue/define-operations.ts'
 import { isBacklogFull, readBacklog } from '../src/queue/due-jobs.ts'
 import { sendHeartbeats } from '../src/queue/heartbeat.ts'
 import { JobFailed } from '../worker/errors.ts'
@@ -67,7 +68,7 @@ async function setUp(t: Test, url?: string) {
   const query: Jobs['query'] = async (text, values) => (await client.query(text, values)).rows
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(boss, operations)
+  await prepareQueues(database, boss, operations)
   const workers = operations.map((operation) => createOperationWorker(t, { database, boss }, operation))
   await registerRescues(
     database,
@@ -114,7 +115,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
         pipeline(trx as unknown as AnyTransaction, (trx) => [
           useGenericPlan(trx),
           lockPending(trx, [claimed.jobId]),
-          writeRunning(trx, note, [claimed]),
+          writeRunning(trx, worker, [claimed]),
           commitStatement(trx),
         ]),
       )
@@ -165,19 +166,19 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     },
     'cancel a job': async () => {
       const id = await submit(undefined)
-      t.match(await withPlan((trx) => cancelJob(boss, trx, { id, principal: 'ann' })), { kind: 'canceled' })
+      t.match(await withPlan((trx) => cancelJob(trx, { id, principal: 'ann' })), { kind: 'canceled' })
     },
     'retry a job': async () => {
       const id = await submit(undefined)
-      await withPlan((trx) => cancelJob(boss, trx, { id, principal: 'ann' }))
+      await withPlan((trx) => cancelJob(trx, { id, principal: 'ann' }))
       const request = { id: uuid7(), jobId: id, principal: 'ann' }
-      t.match(await withPlan((trx) => retryJob(boss, trx, byName, request)), { kind: 'accepted' })
+      t.match(await withPlan((trx) => retryJob(trx, byName, request)), { kind: 'accepted' })
     },
     'redrive a job': async () => {
-      const after = uuid7()
+      const { now } = (await jobs.query('select now()'))[0]
       const id = await finish(await claim(), new JobFailed('broken', 'Broken'))
-      const options = { after, batchSize: 10, maxRedriven: 10 }
-      t.match(await transaction((trx) => redrive(boss, trx, byName, options)), { redriven: [{ id }] })
+      const options = { since: now, batchSize: 10, maxRedriven: 10 }
+      t.match(await transaction((trx) => redrive(trx, byName.keys(), options)), [{ id, outcome: 'redriven' }])
     },
     'claim a job and release it': async () => {
       await releaseClaims(worker, [await claim()], 3_600)
@@ -248,9 +249,11 @@ async function load(query: Jobs['query']): Promise<void> {
   // The ids of the last hours are in the partition of the day, and a tenth of the ids in the default partition.
   const loaded = `(
     select
-      case when n % 10 = 0 then '00' || substr(md5(n::text), 3)
-        else substr(accepted.uuid_floor(now() - n * interval '200 ms')::text, 1, 13) || substr(md5(n::text), 13)
-      end::uuid as id,
+      overlay(
+        case when n % 10 = 0 then '00' || substr(md5(n::text), 3)
+          else replace(substr(accepted.uuid_floor(now() - n * interval '200 ms')::text, 1, 13), '-', '') || substr(md5(n::text), 13)
+        end placing '7' from 13
+      )::uuid as id,
       n, n % 3 <> 0 as has_ended
     from generate_series(1, ${loadedRows}) n
   ) as loaded`

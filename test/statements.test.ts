@@ -12,8 +12,9 @@ import { type Database, openDatabase } from '../src/db/database.ts'
 import { createNotifier } from '../src/db/notifier.ts'
 import { enqueue } from '../src/jobs/enqueue.ts'
 import { createKeyedMutex } from '../src/primitives/keyed-mutex.ts'
-import { prepareQueues, startBoss } from '../src/queue/boss.ts'
+import { startBoss } from '../src/queue/boss.ts'
 import { Claims } from '../src/queue/claims.ts'
+import { prepareQueues } from '../src/queue/define-operations.ts'
 import { sendHeartbeats } from '../src/queue/heartbeat.ts'
 import { createCancellations } from '../worker/execution/cancellation.ts'
 import { ClaimLoop } from '../worker/execution/claim-loop.ts'
@@ -152,7 +153,7 @@ async function createCountedLoop(t: Test, handler: Handler) {
   const { database, statements, countRoundTrips } = openCounted(t, jobs.database)
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(boss, [note])
+  await prepareQueues(database, boss, [note])
   // Notifications use other connections, which are not counted.
   const notifier = createNotifier(jobs.database)
   t.teardown(() => notifier.flush())

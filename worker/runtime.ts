@@ -17,6 +17,7 @@ import { createRunTimes } from './execution/run-times.ts'
 import type { Handler } from './handlers.ts'
 import type { Health } from './health.ts'
 import type { Isolation } from './isolation/child-pool.ts'
+import type { Registration } from './maintenance/registration.ts'
 import type { SchedulerContext } from './maintenance/scheduler.ts'
 import { MaintenanceTasks } from './maintenance/tasks.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
@@ -27,6 +28,7 @@ export interface RuntimeParts {
   handlers: ReadonlyMap<string, Handler>
   scheduling: SchedulerContext
   isolation: Isolation
+  registration: Registration
   database: Database
   /** For heartbeats and polls, which must not wait until a handler frees a connection. */
   controlDatabase: Database
@@ -92,7 +94,7 @@ export class WorkerRuntime {
       onError: (error) => report(error, 'Notifications are not received; polling until the connection is back'),
     })
     this.#maintenance = new MaintenanceTasks({
-      ...{ workers: this.#workers, scheduling, cancellations, runTimes, wake },
+      ...{ workers: this.#workers, scheduling, cancellations, runTimes, wake, registration: parts.registration },
       ...{ database, controlDatabase, boss, notifier: this.#notifier, report, log, draining: this.#draining.signal },
     })
   }
@@ -115,9 +117,10 @@ export class WorkerRuntime {
   }
 
   #operationWorker(operation: Operation): OperationWorker {
-    const { handlers, database, boss, log } = this.#parts
+    const { handlers, database, boss, log, registration } = this.#parts
     return {
       operation,
+      workerId: registration.id,
       handler: handlers.get(operation.name) as Handler,
       claims: new Claims(database, boss, operation),
       ...{ database, boss, notifier: this.#notifier, metrics: this.#metrics },
@@ -134,6 +137,7 @@ export class WorkerRuntime {
     const running = this.#workers.reduce((sum, { loop }) => sum + loop.active().length, 0)
     log.info({ running, graceSeconds }, 'Worker claims no more jobs; it stops when its running jobs have ended')
     this.#draining.abort()
+    void this.#parts.registration.write('draining').catch(() => {})
     // Quarantine stops separately, because a quarantined job that has just been claimed belongs to no loop yet.
     const drained = Promise.all([this.#maintenance.stopQuarantine(), ...this.#workers.map(({ loop }) => loop.drain())])
     if (!(await settledWithin(drained, graceSeconds * 1000))) await this.#interrupt()
@@ -158,6 +162,8 @@ export class WorkerRuntime {
   async #close(): Promise<void> {
     try {
       await this.#maintenance.stop()
+      // While Postgres is unavailable, the row stays. Another worker deletes it after ten minutes.
+      await this.#parts.registration.delete().catch(() => {})
       await this.#listener.close()
       await this.#progress.close()
       await this.#notifier.flush()

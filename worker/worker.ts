@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { applicationName } from '../src/db/application-name.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
@@ -10,11 +11,14 @@ import { assertMigrated } from '../src/migrate/migrate.ts'
 import type { Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import { parseNetworks } from '../src/primitives/networks.ts'
-import { prepareQueues, startBoss } from '../src/queue/boss.ts'
+import { uuid7 } from '../src/primitives/uuid.ts'
+import { startBoss } from '../src/queue/boss.ts'
+import { prepareQueues } from '../src/queue/define-operations.ts'
 import { defaultBatchSize, defaultConcurrency } from './execution/claim-loop.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Monitored } from './health.ts'
 import { isolateHandlers } from './isolation/child-pool.ts'
+import { Registration } from './maintenance/registration.ts'
 import { registerRescues } from './maintenance/rescuer.ts'
 import { assertSchedulePayloads, deleteObsoleteSchedules, writeSchedules } from './maintenance/scheduler.ts'
 import { WorkerRuntime } from './runtime.ts'
@@ -89,7 +93,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const boss = await startBoss(database, { supervise: true, onError: onQueueError })
     closing.push(() => boss.stop({ graceful: false }))
     // Prepares the queues of all operations, because a handler may enqueue jobs that another worker runs.
-    await prepareQueues(boss, allOperations.values())
+    await prepareQueues(database, boss, allOperations.values())
     await retryOnContention(() => registerRescues(database, [...operations.keys()]))
     const scheduling = { database, boss, schedules: options.handlers.schedules, log }
     assertSchedulePayloads(scheduling.schedules)
@@ -100,8 +104,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const deliver = createDeliveryHandler({ db: database.kysely, site, allow: webhookAllow })
     const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     const graceSeconds = options.graceSeconds ?? 15
+    const registration = new Registration(controlDatabase, uuid7(), [...operations.keys()])
+    await retryOnContention(() => registration.write('ready'))
     const runtime = new WorkerRuntime({
-      ...{ operations: [...operations.values()], handlers: allHandlers, scheduling, isolation },
+      ...{ operations: [...operations.values()], handlers: allHandlers, scheduling, isolation, registration },
       ...{ database, controlDatabase, boss, log, close, graceSeconds },
     })
     log.info({ operations: describeCapacity(operations.keys(), allHandlers) }, 'Worker is ready')
@@ -137,7 +143,8 @@ function chooseOperations(
 /** Handlers may use all connections of the pool, so heartbeats and polls have a pool of their own. */
 function openDatabases(given: WorkerOptions['database'], onIdleError: (error: Error) => void) {
   const options = typeof given === 'string' ? { url: given } : given
-  const database = openDatabase({ applicationName: 'accepted worker', poolSize, onIdleError, ...options })
+  const defaults = { applicationName: applicationName('worker'), poolSize, onIdleError }
+  const database = openDatabase({ ...defaults, ...options })
   const controlDatabase: Database = openDatabase({
     ...database.options,
     applicationName: `${database.options.applicationName} control`,

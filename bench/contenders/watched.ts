@@ -138,8 +138,8 @@ async function measureStreams(
 async function connectionsIn(url: string): Promise<Sample> {
   const [row] = await query<{ pool: string; others: string }>(
     url,
-    `select count(*) filter (where application_name = 'accepted api') as pool,
-      count(*) filter (where application_name <> 'accepted api') as others
+    `select count(*) filter (where application_name ~ '^accepted api [^ ]+$') as pool,
+      count(*) filter (where application_name !~ '^accepted api [^ ]+$') as others
     from pg_stat_activity
     where datname = current_database() and application_name not like 'accepted worker%' and pid <> pg_backend_pid()`,
   )

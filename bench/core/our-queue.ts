@@ -1,6 +1,7 @@
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import type { Operation } from '../../src/operation.ts'
-import { type PgBoss, prepareQueues, startBoss } from '../../src/queue/boss.ts'
+import { type PgBoss, startBoss } from '../../src/queue/boss.ts'
+import { prepareQueues } from '../../src/queue/define-operations.ts'
 
 /** The database and the queue, as our `enqueue` needs them. */
 export interface OurQueue {
@@ -16,7 +17,7 @@ export async function openQueue(
 ): Promise<OurQueue & { close(): Promise<void> }> {
   const database = openDatabase({ url, applicationName: 'bench', ...(poolSize !== undefined && { poolSize }) })
   const boss = await startBoss(database, { supervise: false, onError: (error) => console.error(error) })
-  await prepareQueues(boss, operations)
+  await prepareQueues(database, boss, operations)
   return {
     database,
     boss,

@@ -1,9 +1,9 @@
+import { sql } from 'kysely'
+import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
+import type { JobStatus } from '../db/tables.ts'
 import { ProblemError } from '../errors.ts'
-import { enqueue } from '../jobs/enqueue.ts'
-import type { Job } from '../jobs/job.ts'
-import { findRetryable, newRetry, type RetryableJob, retryableStatuses } from '../jobs/retryable-job.ts'
+import { type Job, jobColumns } from '../jobs/job.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
-import type { PgBoss } from '../queue/boss.ts'
 import type { AcceptOutcome } from './accept.ts'
 import { claimKeys } from './idempotency-key.ts'
 
@@ -19,14 +19,17 @@ export interface RetryRequest {
   traceparent?: string | undefined
 }
 
+/** The statuses in which a job can be retried. */
+const retryableStatuses: readonly JobStatus[] = ['failed', 'canceled']
+
 /**
- * Retries a failed or canceled job within the transaction: enqueues a new job with the same payload.
+ * Retries a failed or canceled job within the transaction, with the function `accepted.create_retry`: enqueues a new job
+ * with the same payload.
  *
  * @throws ProblemError not-found or job-not-retryable. The caller must then roll back the transaction, so that the
  *   idempotency key stays unused.
  */
 export async function retryJob(
-  boss: PgBoss,
   trx: AnyTransaction,
   operations: ReadonlyMap<string, Operation>,
   { id, jobId, principal, idempotency, traceparent }: RetryRequest,
@@ -38,27 +41,48 @@ export async function retryJob(
       return isSame ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
     }
   }
-  const failed = await findRetryable(trx, { id: jobId, principal })
-  if (!failed) throw new ProblemError('not-found', 'There is no such job, or it is not yours')
-  const operation = retryableOperation(failed, operations)
-  const [job] = await enqueue(boss, trx, [{ ...newRetry(failed, operation, id), traceparent }])
-  return { kind: 'accepted', job: job as Job }
+  assertRetryable(await findEnded(trx, { id: jobId, principal }), operations)
+  await sql`select accepted.create_retry(${jobId}, ${id}, ${traceparent ?? null})`.execute(trx)
+  const { rows } = await sql<Job & { transaction_id: string }>`
+    select ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentTransactionId} as transaction_id
+    from accepted.job where id = ${id}`.execute(trx)
+  registerCommitCheck(trx, {
+    transactionId: rows[0]?.transaction_id,
+    commitProof: sql`select from accepted.job where id = ${id}`,
+  })
+  return { kind: 'accepted', job: rows[0] as Job }
 }
 
-function retryableOperation(job: RetryableJob, operations: ReadonlyMap<string, Operation>): Operation {
+interface EndedJob {
+  operation: string
+  status: JobStatus
+  /** False when the queue lost the payload. A payload may also be null; then this is true. */
+  has_payload: boolean
+}
+
+/** Reads the job to retry, if it belongs to the principal. Locks the row, so that it does not change in the meantime. */
+async function findEnded(trx: AnyTransaction, { id, principal }: { id: string; principal: string }) {
+  const { rows } = await sql<EndedJob>`
+    select operation, status, payload is not null as has_payload
+    from accepted.lock_own_job(${id}, ${principal})`.execute(trx)
+  return rows[0]
+}
+
+function assertRetryable(job: EndedJob | undefined, operations: ReadonlyMap<string, Operation>): void {
+  if (!job) throw new ProblemError('not-found', 'There is no such job, or it is not yours')
   if (!retryableStatuses.includes(job.status)) {
     throw new ProblemError(
       'job-not-retryable',
       `The job is ${job.status}; only a failed or canceled job can be retried`,
     )
   }
-  const operation = operations.get(job.operation)
-  if (!operation) throw new ProblemError('job-not-retryable', `The operation '${job.operation}' no longer exists`)
+  if (!operations.has(job.operation)) {
+    throw new ProblemError('job-not-retryable', `The operation '${job.operation}' no longer exists`)
+  }
   if (!job.has_payload) {
     throw new ProblemError(
       'job-not-retryable',
       'The payload of the job was lost with its row in the queue, so the job cannot run again; send the request again',
     )
   }
-  return operation
 }

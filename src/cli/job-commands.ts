@@ -2,16 +2,15 @@ import { sql } from 'kysely'
 import { collectOperations } from '../collect-operations.ts'
 import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
-import { createNotifier } from '../db/notifier.ts'
 import type { JobStatus } from '../db/tables.ts'
 import { transact } from '../db/transaction.ts'
-import { type RedriveFilter, redrive } from '../jobs/redrive.ts'
+import { type RedriveFilter, type RedrivenJob, redrive } from '../jobs/redrive.ts'
 import { transitions } from '../jobs/status.ts'
 import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import { loadConfig } from '../load-config.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { Operation } from '../operation.ts'
-import { prepareQueues, startBoss } from '../queue/boss.ts'
+import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
 
@@ -65,13 +64,16 @@ interface RedriveReport {
   missingPayload: string[]
 }
 
+/** The greatest value of an `integer` in Postgres. */
+const maxInteger = 2 ** 31 - 1
+
 /** The maximum number of failed jobs that one transaction reads. */
 const batchSize = 100
 
 /** Runs `accepted jobs redrive`: creates a new job for each failed job that the options select. */
 export async function redriveJobsCommand(options: RedriveJobsOptions): Promise<void> {
   const { operation, error, dryRun = false } = options
-  const maxRedriven = parseLimit(options.limit) ?? Number.POSITIVE_INFINITY
+  const maxRedriven = parseLimit(options.limit) ?? maxInteger
   const since = parseSince(options.since)
   const config = await loadConfig(options.config)
   // Failed webhook deliveries can be redriven as well.
@@ -96,31 +98,28 @@ async function redriveAll(
   filter: RedriveFilter,
   { maxRedriven, dryRun }: { maxRedriven: number; dryRun: boolean },
 ): Promise<RedriveReport> {
-  const boss = await startBoss(database, { supervise: false, onError: ({ message }) => console.error(message) })
-  const notifier = createNotifier(database)
   const report: RedriveReport = { redriven: 0, alreadyRetried: 0, unknownOperation: {}, missingPayload: [] }
   try {
-    if (!dryRun) await prepareQueues(boss, operations.values())
-    let after: string | undefined
+    if (!dryRun) await defineOperations(database, operations.values())
+    let after: RedrivenJob | undefined
     do {
       const options = { ...filter, after, batchSize, maxRedriven: maxRedriven - report.redriven, dryRun }
-      const batch = await transact(database, (trx) => redrive(boss, trx, operations, options))
-      after = batch.last
-      report.redriven += batch.redriven.length
-      report.alreadyRetried += batch.alreadyRetried.length
-      for (const job of batch.unknownOperation) {
-        report.unknownOperation[job.operation] = (report.unknownOperation[job.operation] ?? 0) + 1
-      }
-      report.missingPayload.push(...batch.missingPayload.map(({ id }) => id))
-      if (!dryRun) notifier.notify('work', new Set(batch.redriven.map((job) => job.operation)))
+      const jobs = await transact(database, (trx) => redrive(trx, operations.keys(), options))
+      for (const job of jobs) addTo(report, job)
+      after = jobs.at(-1)
       if (process.stderr.isTTY) process.stderr.write(`\r${report.redriven} so far`)
     } while (after && report.redriven < maxRedriven)
   } finally {
     if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
-    await notifier.flush()
-    await boss.stop({ graceful: false })
   }
   return report
+}
+
+function addTo(report: RedriveReport, { id, operation, outcome }: RedrivenJob): void {
+  if (outcome === 'redriven') report.redriven += 1
+  else if (outcome === 'already-retried') report.alreadyRetried += 1
+  else if (outcome === 'missing-payload') report.missingPayload.push(id)
+  else report.unknownOperation[operation] = (report.unknownOperation[operation] ?? 0) + 1
 }
 
 const isEmpty = ({ redriven, alreadyRetried, unknownOperation, missingPayload }: RedriveReport) =>
@@ -147,7 +146,9 @@ const formatCount = (count: number) => `${count} ${count === 1 ? 'job' : 'jobs'}
 function parseLimit(text: string | undefined): number | undefined {
   if (text === undefined) return undefined
   const limit = Number(text)
-  if (!Number.isSafeInteger(limit) || limit < 1) throw new ConfigError(`--limit must be 1 or more, not '${text}'.`)
+  if (!Number.isInteger(limit) || limit < 1 || limit > maxInteger) {
+    throw new ConfigError(`--limit must be an integer from 1 to ${maxInteger}, not '${text}'.`)
+  }
   return limit
 }
 

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { Command, Option } from 'commander'
 import { eventTypes } from '../jobs/webhook-endpoint.ts'
+import { packageVersion } from '../primitives/version.ts'
+import { flushOutput } from './flush-output.ts'
 import { formatError } from './format-error.ts'
 
 /** Loads the code of a command only when the command runs, so that the others start sooner. */
@@ -22,16 +22,11 @@ const nameListOption = (flags: string, description: string) => new Option(flags,
 const oneProcessWarning =
   'not recommended: a handler that blocks the event loop delays every request, and a crash stops API and worker'
 
-function readVersion(): string {
-  const manifest = readFileSync(fileURLToPath(import.meta.resolve('accepted/package.json')), 'utf8')
-  return JSON.parse(manifest).version
-}
-
 const program = new Command('accepted')
   .description(
     'Postgres-native job system for HTTP APIs. Settings are environment variables, such as DATABASE_URL and PORT.',
   )
-  .version(readVersion(), '-v, --version', 'Show the version')
+  .version(packageVersion(), '-v, --version', 'Show the version')
   .helpOption('-h, --help', 'Show help')
   .helpCommand('help [command]', 'Show help for a command')
 
@@ -152,5 +147,6 @@ try {
   console.error(`error: ${formatError(error)}`)
   process.exitCode = 1
 }
+await flushOutput()
 // A connection or timer that the app left open must not keep the process alive.
 process.exit()

@@ -1,5 +1,6 @@
 import { Kysely, PostgresDialect } from 'kysely'
 import type pg from 'pg'
+import { withoutApplicationName } from './application-name.ts'
 import { PipelinedClient } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
 import { enablePipeline } from './pipeline.ts'
@@ -61,7 +62,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     ...options,
   }
   const connection = {
-    connectionString: withDefaults.url,
+    connectionString: withoutApplicationName(withDefaults.url),
     application_name: withDefaults.applicationName,
     connectionTimeoutMillis: connectTimeoutMs,
     keepAlive: true,

@@ -1,8 +1,6 @@
-import type { ColumnType, Generated } from 'kysely'
-
-type Timestamp = ColumnType<Date, Date | string | undefined, Date | string>
-type RequiredTimestamp = ColumnType<Date, Date | string, Date | string>
-type OptionalTimestamp = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>
+import type { Generated } from 'kysely'
+import type { OptionalTimestamp, RequiredTimestamp, Timestamp } from './column-types.ts'
+import type { UpkeepTables } from './upkeep-tables.ts'
 
 /** `accepted.job_status`. */
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
@@ -25,9 +23,14 @@ export interface JobTable {
   error: JobErrorColumn | null
   payload: unknown
   cancel_requested: Generated<boolean>
+  cancel_requested_at: OptionalTimestamp
+  group_id: string | null
   retry_of: string | null
+  parent: string | null
+  worker_id: string | null
   traceparent: string | null
   created_at: Timestamp
+  run_at: OptionalTimestamp
   started_at: OptionalTimestamp
   updated_at: Timestamp
   ended_at: OptionalTimestamp
@@ -68,6 +71,7 @@ export interface AttemptTable {
   job_id: string
   attempt: number
   error: JobErrorColumn
+  worker_id: string | null
   started_at: OptionalTimestamp
   failed_at: Timestamp
 }
@@ -95,43 +99,52 @@ export interface WebhookEndpointTable {
   secret_rotated_at: OptionalTimestamp
 }
 
-/** A day whose expired jobs are being deleted. */
-export interface ExpiryTable {
-  day: Date
-  /** A bigint, which the driver returns as a string. */
-  next_page: string
+export interface OperationTable {
+  name: string
+  summary: string
+  retry_limit: number
+  retry_delay_seconds: number
+  retry_backoff: boolean
+  retry_max_delay_seconds: number
+  timeout_seconds: number
+  heartbeat_seconds: number
+  priority: number
+  group_concurrency: number | null
+  max_backlog: number | null
+  keep_seconds: number
+  has_abandon: Generated<boolean>
+  payload_schema: unknown
+  paused_at: OptionalTimestamp
+  paused_reason: string | null
+  defined_at: Timestamp
 }
 
-export interface RunTimeTable {
-  operation: string
-  seconds: number
-  updated_at: Timestamp
+export interface WorkerTable {
+  id: string
+  host: string
+  pid: number
+  version: string
+  operations: string[]
+  status: Generated<string>
+  started_at: Timestamp
+  heartbeat_at: Timestamp
 }
 
-export interface QuarantineTable {
+export interface EndedJobTable {
+  ended_at: RequiredTimestamp
   job_id: string
-  operation: string
-  queue_id: string
-  crashes: number
-  rescues: Generated<number>
-  crashed_at: Timestamp
-  reserved_until: Timestamp
+  status: JobStatus
 }
 
-export interface RescueTable {
-  operation: string
-  checked_at: Timestamp
-}
-
-export interface ReconciliationTable {
-  only_row: Generated<boolean>
-  ended_up_to: Generated<string>
-  position: Generated<string>
-  compared_at: Timestamp
-  ended_before: Timestamp
-  observed_at: Timestamp
-  /** An xid8, which the driver returns as a string. */
-  observed_xmax: Generated<string>
+export interface AuditTable {
+  /** A bigint, which the driver returns as a string. */
+  id: string
+  at: Timestamp
+  role: string
+  key_id: string | null
+  principal: string | null
+  action: string
+  object: string | null
 }
 
 export interface ScheduleTable {
@@ -146,35 +159,16 @@ export interface ScheduleTable {
   updated_at: Timestamp
 }
 
-export interface ChangeTable {
-  /** An xid8, which the driver returns as a string. */
-  xid: string
-  id: string
-  job_ids: string[]
-  principal_hashes: number[]
-}
-
-export interface ChangeExpiryTable {
-  only_row: Generated<boolean>
-  /** The text of a pg_snapshot, like `next`. */
-  deleted: Generated<string>
-  next: Generated<string>
-  next_at: Timestamp
-}
-
-export interface Tables {
+export interface Tables extends UpkeepTables {
   'accepted.job': JobTable
+  'accepted.operation': OperationTable
+  'accepted.worker': WorkerTable
+  'accepted.ended_job': EndedJobTable
+  'accepted.audit': AuditTable
   'accepted.idempotency_key': IdempotencyKeyTable
   'accepted.processed_key': ProcessedKeyTable
   'accepted.attempt': AttemptTable
   'accepted.api_key': ApiKeyTable
   'accepted.webhook_endpoint': WebhookEndpointTable
-  'accepted.run_time': RunTimeTable
   'accepted.schedule': ScheduleTable
-  'accepted.quarantine': QuarantineTable
-  'accepted.rescue': RescueTable
-  'accepted.reconciliation': ReconciliationTable
-  'accepted.expiry': ExpiryTable
-  'accepted.change': ChangeTable
-  'accepted.change_expiry': ChangeExpiryTable
 }

@@ -4,6 +4,7 @@ import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
+import { applicationName } from '../db/application-name.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../db/database.ts'
 import { createErrorReporter, type ReportError } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
@@ -18,7 +19,8 @@ import { assertMigrated } from '../migrate/migrate.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { uuid7 } from '../primitives/uuid.ts'
-import { type PgBoss, prepareQueues, startBoss } from '../queue/boss.ts'
+import { type PgBoss, startBoss } from '../queue/boss.ts'
+import { prepareQueues } from '../queue/define-operations.ts'
 import { assertPayload } from '../validation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
@@ -168,7 +170,7 @@ async function connectDatabase(
   report: ReportError,
 ): Promise<Database> {
   const database = openDatabase({
-    applicationName: 'accepted api',
+    applicationName: applicationName('api'),
     onIdleError: (error) => report(error, 'An idle connection to Postgres failed; the pool replaces it'),
     ...(typeof options === 'string' ? { url: options } : options),
   })
@@ -189,7 +191,7 @@ async function connectQueue(
     report(error, 'pg-boss could not reload its list of queues; it tries again in a minute')
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
-  await prepareQueues(boss, [...operations.values(), deliverWebhook])
+  await prepareQueues(database, boss, [...operations.values(), deliverWebhook])
   return boss
 }
 

@@ -2,7 +2,6 @@ import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
 import { pipeline } from '../db/pipeline.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
-import { keepSeconds } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
@@ -60,19 +59,22 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   // A plugin of the app's own Kysely instance may rename columns or parse values.
   const trx = givenTrx.withoutPlugins()
   // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
-  const rows = JSON.stringify(jobs.map(toRow))
+  const entries = jobs.map((job) => ({ ...job, groupId: job.operation.group?.(job.payload) }))
+  const rows = JSON.stringify(entries.map(toRow))
   const inserting = sql<{ job: string; transaction_id: string }>`
     insert into accepted.job
-      (id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id,
-      updated_at, expires_at)
+      (id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
+      webhook_endpoint_id, run_at, updated_at, expires_at)
     select
-      id, operation, principal, idempotency_key, resource, max_attempts, retry_of, traceparent, webhook_endpoint_id,
-      statement_timestamp(), greatest(run_at, now()) + make_interval(secs => ${keepSeconds})
+      id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
+      webhook_endpoint_id, run_at, statement_timestamp(),
+      greatest(run_at, now()) + make_interval(secs => keep_seconds)
     from json_to_recordset(${rows}::json) as new
-      (id uuid, operation text, principal text, idempotency_key text, resource text, max_attempts integer,
-      retry_of uuid, traceparent text, webhook_endpoint_id uuid, run_at timestamptz)
+      (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
+      max_attempts integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, run_at timestamptz,
+      keep_seconds integer)
     returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
-  const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, jobs)])
+  const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
   registerCommitCheck(givenTrx, {
     transactionId: made[0]?.transaction_id,
     commitProof: sql`select from accepted.job where id = ${jobs[0]?.id}`,
@@ -81,15 +83,17 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   return jobs.map((job) => byId.get(job.id) as Job)
 }
 
-const toRow = (job: NewJob) => ({
+const toRow = (job: NewJob & { groupId: string | undefined }) => ({
   id: job.id,
   operation: job.operation.name,
   principal: job.principal,
   idempotency_key: job.idempotencyKey,
   resource: job.resource,
+  group_id: job.groupId,
   max_attempts: job.operation.retry.limit + 1,
   retry_of: job.retryOf,
   traceparent: job.traceparent,
   webhook_endpoint_id: job.webhookEndpointId,
   run_at: job.runAt,
+  keep_seconds: job.operation.keepSeconds,
 })

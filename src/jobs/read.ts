@@ -1,7 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
-import { keepSeconds } from '../operation.ts'
 import { idIn, type Job, jobColumns, markCut, type SharedRow, sharedColumns } from './job.ts'
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(name)))
@@ -22,8 +21,10 @@ export type Found = { job: Job } | 'expired' | 'unknown'
 const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
 /**
- * Finds a job of the principal. Leaves out a large result: see {@link readWholeJob}. If there is no row and the id is older than the retention time, the result is `expired`
- * for every principal. Without the row, it is unknown whether the job existed and which principal owned it.
+ * Finds a job of the principal. Leaves out a large result: see {@link readWholeJob}.
+ *
+ * If there is no row and the id is older than the retention time, the answer is `expired` for every principal. Without
+ * the row, it is unknown whether the job existed and which principal owned it.
  *
  * Another principal's row is not returned, so that reading its result or error takes no time. Otherwise the duration
  * would reveal that the job exists.
@@ -33,7 +34,7 @@ export async function findJob(db: Kysely<Tables>, id: string, principal: string)
   const query = sql<Row>`
     select ${sharedColumns}, ${isExpired} from accepted.job where id = ${id} and principal = ${principal}`
   const { rows } = await runWithGenericPlan(db, query)
-  return toFound(rows[0], id)
+  return rows[0] ? toFound(rows[0]) : ((await findDeleted(db, [id])).get(id) ?? 'unknown')
 }
 
 /**
@@ -55,14 +56,21 @@ export async function findJobs(
     where ${idIn(wellFormed)} and (principal = ${principal}) is true`
   const { rows } = await runWithGenericPlan(db, query)
   const rowOf = new Map(rows.map((row) => [row.id, row]))
-  for (const id of wellFormed) found.set(id, toFound(rowOf.get(id), id))
+  for (const [id, row] of rowOf) found.set(id, toFound(row))
+  const missing = wellFormed.filter((id) => !rowOf.has(id))
+  for (const [id, outcome] of await findDeleted(db, missing)) found.set(id, outcome)
   return found
 }
 
-function toFound(row: Row | undefined, id: string): Found {
-  if (!row) return olderThanAnyRecord(id) ? 'expired' : 'unknown'
-  if (row.expired) return 'expired'
-  return { job: markCut(row) }
+const toFound = (row: Row): Found => (row.expired ? 'expired' : { job: markCut(row) })
+
+/** Finds the ids without a row whose record may have been deleted together with all records of its day. */
+async function findDeleted(db: Kysely<Tables>, ids: readonly string[]): Promise<Map<string, 'expired'>> {
+  const earlier = ids.filter(isOfEarlierDay)
+  if (earlier.length === 0) return new Map()
+  const { rows } = await sql<{ id: string }>`
+    select id from unnest(${earlier}::uuid[]) as missing (id) where not accepted.is_day_kept(id)`.execute(db)
+  return new Map(rows.map(({ id }) => [id, 'expired']))
 }
 
 /** A job with all details of its error. Its result is JSON that was not parsed. */
@@ -90,7 +98,10 @@ export async function readJob(db: Kysely<Tables>, id: string): Promise<Job | und
   return rows[0]
 }
 
-function olderThanAnyRecord(id: string): boolean {
+const msPerDay = 86_400_000
+
+/** The records of a day (UTC) are deleted on a later day. */
+function isOfEarlierDay(id: string): boolean {
   const createdAt = Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16)
-  return createdAt < Date.now() - keepSeconds * 1000
+  return Math.floor(createdAt / msPerDay) < Math.floor(Date.now() / msPerDay)
 }

@@ -1,10 +1,5 @@
 import { sql } from 'kysely'
-import { useGenericPlan } from '../db/plan-settings.ts'
-import type { AnyTransaction, Operation } from '../operation.ts'
-import { uuid7 } from '../primitives/uuid.ts'
-import type { PgBoss } from '../queue/boss.ts'
-import { enqueue } from './enqueue.ts'
-import { newRetry, type RetryableJob, retryableColumns } from './retryable-job.ts'
+import type { AnyTransaction } from '../operation.ts'
 
 /** Which failed jobs to redrive. */
 export interface RedriveFilter {
@@ -16,8 +11,8 @@ export interface RedriveFilter {
 }
 
 export interface RedriveOptions extends RedriveFilter {
-  /** Redrives only jobs with a greater id. Pass the `last` of the previous batch. */
-  after?: string | undefined
+  /** The last job of the previous batch. */
+  after?: RedrivenJob | undefined
   /** Maximum number of failed jobs to read. */
   batchSize: number
   /** Maximum number of new jobs. */
@@ -26,87 +21,44 @@ export interface RedriveOptions extends RedriveFilter {
   dryRun?: boolean
 }
 
-/** A batch of failed jobs, grouped by what was done with them. */
-export interface RedriveBatch {
-  /** The jobs that run again. With `dryRun`, the jobs that would run again. */
-  redriven: RetryableJob[]
-  /** Skipped: a retry of the job is pending, has succeeded, or has failed and can be redriven itself. */
-  alreadyRetried: RetryableJob[]
-  /** Skipped: the operation is no longer defined. */
-  unknownOperation: RetryableJob[]
-  /** Skipped: the payload was lost, because the row of the job was deleted or emptied directly in the queue's table. */
-  missingPayload: RetryableJob[]
-  /** The id of the last job in this batch. Undefined when no failed jobs are left. */
-  last: string | undefined
+/**
+ * What was done with a failed job:
+ * - `redriven`: it runs again as a new job. With `dryRun`, it would run again.
+ * - `already-retried`: skipped, because a retry of the job is pending, has succeeded, or can be redriven itself.
+ * - `unknown-operation`: skipped, because the operation is no longer defined.
+ * - `missing-payload`: skipped, because the job was deleted from the queue by hand, and its payload with it.
+ */
+export type RedriveOutcome = 'redriven' | 'already-retried' | 'unknown-operation' | 'missing-payload'
+
+/** A failed job, and what was done with it. */
+export interface RedrivenJob {
+  id: string
+  operation: string
+  /** When the job failed, as text: a Date has no microseconds. */
+  failedAt: string
+  outcome: RedriveOutcome
 }
 
 const minId = '00000000-0000-0000-0000-000000000000'
 
 /**
- * Runs a batch of failed jobs again, oldest first. Within the transaction, it enqueues a new job with `retry_of` for
- * each failed job. Repeated or concurrent calls create only one retry per job, because the rows of the failed jobs are
- * locked, and jobs that already have a retry are skipped.
+ * Runs a batch of failed jobs again, with the function `accepted.redrive_batch`: the oldest failure first, each as a new
+ * job with `retry_of`. Repeated or concurrent calls create only one retry per job.
+ *
+ * @param operations the operations that the app defines
+ * @returns one element per failed job; empty when no failed jobs are left
  */
 export async function redrive(
-  boss: PgBoss,
   trx: AnyTransaction,
-  operations: ReadonlyMap<string, Operation>,
-  options: RedriveOptions,
-): Promise<RedriveBatch> {
-  await useGenericPlan(trx)
-  const failed = await findFailed(trx, options)
-  // This must be a separate statement. The statement that waited for the locks sees the jobs as they were before the
-  // wait.
-  const retriedIds = await findRetried(trx, failed)
-  const batch: RedriveBatch = {
-    redriven: [],
-    alreadyRetried: [],
-    unknownOperation: [],
-    missingPayload: [],
-    last: undefined,
-  }
-  for (const job of failed) {
-    if (batch.redriven.length === options.maxRedriven) break
-    batch.last = job.id
-    if (retriedIds.has(job.id)) batch.alreadyRetried.push(job)
-    else if (!operations.has(job.operation)) batch.unknownOperation.push(job)
-    else if (!job.has_payload) batch.missingPayload.push(job)
-    else batch.redriven.push(job)
-  }
-  if (!options.dryRun && batch.redriven.length > 0) {
-    const retries = batch.redriven.map((job) => newRetry(job, operations.get(job.operation) as Operation, uuid7()))
-    await enqueue(boss, trx, retries)
-  }
-  return batch
-}
-
-async function findFailed(trx: AnyTransaction, options: RedriveOptions): Promise<RetryableJob[]> {
-  const { operation = null, since = null, error = null, after = minId, batchSize, dryRun } = options
-  const { rows } = await sql<RetryableJob>`
-    select ${retryableColumns} from accepted.job
-    where status = 'failed' and id > ${after} and expires_at > now()
-      and (${operation}::text is null or operation = ${operation})
-      and (${since}::timestamptz is null or ended_at >= ${since})
-      and (${error}::text is null or error ->> 'code' = ${error})
-    order by id limit ${batchSize} ${dryRun ? sql`` : sql`for update`}`.execute(trx)
+  operations: Iterable<string>,
+  { operation, since, error, after, batchSize, maxRedriven, dryRun = false }: RedriveOptions,
+): Promise<RedrivenJob[]> {
+  const { rows } = await sql<RedrivenJob>`
+    select job_id as id, job_operation as operation, failed_at::text as "failedAt", outcome
+    from accepted.redrive_batch(
+      ${operation ?? null}, ${error ?? null}, coalesce(${since ?? null}::timestamptz, '-infinity'),
+      ${[...operations]}::text[], ${after?.failedAt ?? '-infinity'}::timestamptz, ${after?.id ?? minId}::uuid,
+      ${batchSize}::integer, ${maxRedriven}::integer, ${dryRun}
+    )`.execute(trx)
   return rows
-}
-
-/**
- * Finds the failed jobs that already have a retry, or a retry of a retry. A canceled retry does not count. A failed
- * retry without a payload does not count either, because it cannot be redriven in place of the job.
- */
-async function findRetried(trx: AnyTransaction, failed: readonly RetryableJob[]): Promise<Set<string>> {
-  if (failed.length === 0) return new Set()
-  const { rows } = await sql<{ first: string }>`
-    with recursive retry (first, id, status, payload) as (
-      select retry_of, id, status, payload from accepted.job where retry_of = any(${failed.map(({ id }) => id)}::uuid[])
-      union all
-      select retry.first, job.id, job.status, job.payload
-      -- Without the offset, a plan that was made for an empty table may read all retries instead of looking them up.
-      from retry cross join lateral (select * from accepted.job where job.retry_of = retry.id offset 0) as job
-    )
-    select distinct first from retry
-    where status <> 'canceled' and not (status = 'failed' and payload is null)`.execute(trx)
-  return new Set(rows.map(({ first }) => first))
 }

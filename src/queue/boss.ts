@@ -1,8 +1,7 @@
-import { type Db, fromKysely, PgBoss, type Queue } from 'pg-boss'
+import { type Db, fromKysely, PgBoss } from 'pg-boss'
 import type { Database } from '../db/database.ts'
 import { markPostgresError } from '../db/postgres-error.ts'
-import { retryOnContention } from '../db/transaction-retry.ts'
-import { type AnyTransaction, keepSeconds, type Operation } from '../operation.ts'
+import type { AnyTransaction, Operation } from '../operation.ts'
 import { queueSchema } from './schema.ts'
 
 /**
@@ -21,18 +20,6 @@ export interface BossOptions {
   supervise: boolean
   onError: (error: Error) => void
 }
-
-/**
- * How long after the operation's timeout pg-boss expires an attempt, in seconds. An attempt gets this old only when a
- * live worker cannot finish it: the jobs of a dead worker are rescued much earlier. The value is an hour, so that an
- * outage of Postgres uses up no attempt.
- */
-const settleGraceSeconds = 3600
-
-/**
- * How long pg-boss keeps the queue row of a failed or canceled job, in seconds. The job's status is in `accepted.job`.
- */
-const deleteEndedAfterSeconds = 3600
 
 /**
  * Starts pg-boss on our connection pool. So pg-boss opens no pool of its own, and it uses prepared statements as we do.
@@ -65,41 +52,6 @@ export async function startBoss(database: Database, options: BossOptions): Promi
 const toError = (error: Error): Error =>
   error instanceof Error ? error : markPostgresError(Object.assign(new Error(), error))
 
-function queueOptions(operation: Operation): Omit<Queue, 'name' | 'policy'> {
-  const { retry } = operation
-  return {
-    retryLimit: retry.limit,
-    retryDelay: retry.delaySeconds,
-    retryBackoff: retry.backoff,
-    ...(retry.backoff && { retryDelayMax: retry.maxDelaySeconds }),
-    expireInSeconds: operation.timeoutSeconds + settleGraceSeconds,
-    // pg-boss silently deletes a job that waits longer than this. Our own retention must end before that.
-    retentionSeconds: 2 * keepSeconds,
-    deleteAfterSeconds: deleteEndedAfterSeconds,
-  }
-}
-
-/**
- * Creates the queues of the operations, or updates their options. Also fills pg-boss's queue cache. On a cache miss in
- * a transaction, pg-boss would take a second connection, and would deadlock if the pool had none left.
- */
-export async function prepareQueues(boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
-  for (const operation of operations) {
-    await retryOnContention(() => prepareQueue(boss, operation))
-    await boss.findJobs(operation.name, { id: '00000000-0000-0000-0000-000000000000' })
-  }
-}
-
-async function prepareQueue(boss: PgBoss, operation: Operation): Promise<void> {
-  const wanted = queueOptions(operation)
-  const found = await boss.getQueue(operation.name)
-  if (!found) {
-    await boss.createQueue(operation.name, wanted)
-  } else if (Object.entries(wanted).some(([option, value]) => found[option as keyof Queue] !== value)) {
-    await boss.updateQueue(operation.name, wanted)
-  }
-}
-
 /** Makes pg-boss use the connection of a transaction. */
 export const bossOn = (trx: AnyTransaction): Db => fromKysely(trx)
 
@@ -110,6 +62,7 @@ export interface QueueEntry {
   payload: unknown
   runAt?: Date | undefined
   priority?: number | undefined
+  groupId?: string | undefined
 }
 
 /**
@@ -120,13 +73,13 @@ export interface QueueEntry {
  */
 export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
-    const jobs = ofOperation.map(({ id, payload, runAt, priority }) => ({
+    const jobs = ofOperation.map(({ id, payload, runAt, priority, groupId }) => ({
       id,
       // JSON drops undefined members. A queue row without a payload would count as damaged.
       data: { job: id, payload: payload ?? null } satisfies QueueData,
       priority: priority ?? operation.priority,
       ...(runAt && { startAfter: runAt.toISOString() }),
-      ...(operation.group && { group: { id: operation.group(payload) } }),
+      ...(groupId !== undefined && { group: { id: groupId } }),
     }))
     const taken = await boss.insert(operation.name, jobs, { db: bossOn(trx), returnId: true })
     if (taken?.length !== jobs.length) {

@@ -70,6 +70,7 @@ export class Claims {
           state = 'active', blocked = false, started_on = now(), heartbeat_on = now(),
           retry_count = case when started_on is null then retry_count else retry_count + 1 end
         where name = ${this.#operation.name} and id = ${queueId} and blocked and ${isDue}
+          and not accepted.is_paused(name)
           and (${maxOfGroup}::integer is null or group_id is null or ${maxOfGroup} > (
             select count(*) from ${queueJob} other
             where other.name = ${this.#operation.name} and other.group_id = job.group_id and other.state = 'active'

@@ -6,11 +6,8 @@ import { queueJob, queueTable } from './schema.ts'
 
 /** Returns whether at least `maxJobs` jobs wait in the queue. Reads at most that many index entries. */
 export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs: number): Promise<boolean> {
-  const statement = sql`
-    select from ${queueJob} where name = ${queue} and state < 'active' and not blocked
-    order by ${claimOrder} offset ${maxJobs - 1} limit 1`
-  const { rows } = await runWithGenericPlan(kysely, statement)
-  return rows.length > 0
+  const statement = sql<{ is_full: boolean }>`select accepted.is_backlog_full(${queue}, ${maxJobs}::integer) as is_full`
+  return (await statement.execute(kysely)).rows[0]?.is_full === true
 }
 
 /** Builds an array expression of the operations that have a claimable job. Reads only the first job of each queue. */
@@ -19,6 +16,7 @@ export const operationsWithDueJobs = (operations: readonly string[]): RawBuilder
   cross join lateral (
     select from ${queueJob} where job.name = queue.name and ${isClaimable} order by ${claimOrder} limit 1
   ) as next
+  where not accepted.is_paused(queue.name)
 )`
 
 export interface BacklogSize {

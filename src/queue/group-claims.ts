@@ -14,14 +14,15 @@ export async function claimOfGroups(
   operation: Operation,
   limit: number,
 ): Promise<Claim[]> {
-  const jobs: JobWithMetadata<QueueData>[] = await claimAlone(database, operation, (trx) =>
-    boss.fetch<QueueData>(operation.name, {
+  const jobs: JobWithMetadata<QueueData>[] = await claimAlone(database, operation, async (trx, isPaused) => {
+    if (isPaused) return []
+    return boss.fetch<QueueData>(operation.name, {
       batchSize: limit,
       includeMetadata: true,
       groupConcurrency: operation.groupConcurrency as number,
       db: bossOn(trx),
-    }),
-  )
+    })
+  })
   return jobs.map((job) => claimOf(job, { waitedSeconds: waitedSeconds(job) }))
 }
 
@@ -32,13 +33,14 @@ export async function claimOfGroups(
 export function claimAlone<Result>(
   database: Database,
   { name }: Operation,
-  claim: (trx: AnyTransaction) => Promise<Result>,
+  claim: (trx: AnyTransaction, isPaused: boolean) => Promise<Result>,
 ): Promise<Result> {
   return database.kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
     const lock = sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${name}))`
-    await pipeline(trx, (trx) => [lock.execute(trx), useCustomPlan(trx)])
-    return claim(trx)
+    const readPause = sql<{ is_paused: boolean }>`select accepted.is_paused(${name})`
+    const [, { rows }] = await pipeline(trx, (trx) => [lock.execute(trx), readPause.execute(trx), useCustomPlan(trx)])
+    return claim(trx, rows[0]?.is_paused === true)
   })
 }
 

@@ -24,7 +24,12 @@ t.test('`jobs list` and `jobs redrive` print text or JSON', async (t) => {
       payload = jsonb_build_object('todoId', id);
     delete from accepted_queue.job`)
   const [gone, bare, retried, ...good] = ids as [string, string, string, string, string]
-  await database.pool.query(`update accepted.job set operation = 'todo.gone' where id = $1`, [gone])
+  await database.pool.query(
+    `with gone as (delete from accepted.job where id = $1 returning *)
+    insert into accepted.job
+    select (jsonb_populate_record(null::accepted.job, to_jsonb(gone) || '{"operation": "todo.gone"}')).* from gone`,
+    [gone],
+  )
   await database.pool.query('update accepted.job set payload = null where id = $1', [bare])
   t.equal((await post(`${api.url}/jobs/${retried}/retry`, undefined)).status, 202)
 
@@ -78,7 +83,7 @@ t.test(
     const DATABASE_URL = database.options.url
     await database.pool.query(`
     insert into accepted.job (id, operation, principal, status, error, max_attempts, payload, ended_at, expires_at)
-    select gen_random_uuid(), 'todo.create', 'ann', 'failed', '{"code": "x", "message": "x"}', 1,
+    select accepted.uuid7(), 'todo.create', 'ann', 'failed', '{"code": "x", "message": "x"}', 1,
       '{"todoId": "x"}', now(), now() + interval '1 day'
     from generate_series(1, 250)`)
     const both = await Promise.all([1, 2].map(() => run(['jobs', 'redrive', ...config, '--json'], { DATABASE_URL })))
@@ -97,7 +102,7 @@ t.test('if an option is invalid, the command prints one error line', async (t) =
   const { options } = await openTestDatabase(t)
   for (const [args, sentence] of [
     [['list', '--status', 'lost'], /^error: --status must be one of queued, running, .*, not 'lost'\.\n$/],
-    [['list', '--limit', '0'], /^error: --limit must be 1 or more, not '0'\.\n$/],
+    [['list', '--limit', '0'], /^error: --limit must be an integer from 1 to 2147483647, not '0'\.\n$/],
     [['redrive', ...config, '--since', 'noon'], /^error: --since must be a duration like 24h .*, not 'noon'\.\n$/],
     [
       ['redrive', ...config, '--operation', 'todo.crate'],

@@ -388,7 +388,7 @@ t.test(
     const { id: oldest } = await kay.submit('/idle', { text: 'the first' })
     await service.pool.query(
       `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
-    select gen_random_uuid(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour'
+    select accepted.uuid7(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour'
     from accepted.job, generate_series(1, 3000) where id = $1`,
       [oldest],
     )

@@ -80,11 +80,11 @@ t.test('the comparison finds a table, a column, a nullability and a default that
     databaseUrl,
     `create table accepted.added (id integer not null);
     alter table accepted.run_time add added text, alter seconds drop not null, alter updated_at drop default;
-    alter table accepted.api_key drop revoked_at`,
+    alter table accepted.expiry drop next_page`,
   )
   t.same(compare(before, await readSchema(databaseUrl)), {
     onlyInInterfaces: [
-      'accepted.api_key.revoked_at, nullable, optional',
+      'accepted.expiry.next_page',
       'accepted.run_time.seconds',
       'accepted.run_time.updated_at, optional',
     ],

@@ -338,7 +338,7 @@ const cancel = (n: number, isNotified: boolean): Command =>
     async (job, model, real) => {
       const { kind } = await real.database.kysely
         .transaction()
-        .execute((trx) => cancelJob(real.boss, trx as never, { id: job.id, principal: 'ann' }))
+        .execute((trx) => cancelJob(trx as never, { id: job.id, principal: 'ann' }))
       const expected =
         { queued: 'canceled', running: 'requested', canceled: 'canceled' }[job.status as string] ?? 'too-late'
       if (kind !== expected) throw new Error(`Cancel of a ${job.status} job returned ${kind}`)
@@ -374,7 +374,7 @@ const retry = (n: number): Command =>
       const isRetryable = job.status === 'failed' || job.status === 'canceled'
       const retried = await real.database.kysely
         .transaction()
-        .execute((trx) => retryJob(real.boss, trx as never, operations, { id, jobId: job.id, principal: 'ann' }))
+        .execute((trx) => retryJob(trx as never, operations, { id, jobId: job.id, principal: 'ann' }))
         .then(
           () => true,
           ({ code }) => (code === 'job-not-retryable' ? false : Promise.reject(code)),

@@ -41,7 +41,7 @@ t.test(
     t.equal(await answer, 'no response')
     await until(async () => {
       const { rows } = await database.pool.query(
-        "select from pg_stat_activity where application_name = 'accepted api' and datname = current_database()",
+        "select from pg_stat_activity where application_name ~ '^accepted api [^ ]+$' and datname = current_database()",
       )
       return rows.length === 0
     })

@@ -1,7 +1,8 @@
 import t from 'tap'
 import { v7 as uuid7 } from 'uuid'
 import { enqueue } from '../../src/jobs/enqueue.ts'
-import { prepareQueues, startBoss } from '../../src/queue/boss.ts'
+import { startBoss } from '../../src/queue/boss.ts'
+import { prepareQueues } from '../../src/queue/define-operations.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { config, createFixtureDatabase } from './fixtures/database.ts'
@@ -12,7 +13,7 @@ for (const operation of [createNote, performNote]) {
     const { databaseUrl, database } = await createFixtureDatabase(t)
     const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
     t.teardown(() => boss.stop({ graceful: false }))
-    await prepareQueues(boss, [operation])
+    await prepareQueues(database, boss, [operation])
 
     const job = (principal: string, resource: string) => ({
       ...{ id: uuid7(), operation, payload: { text: 'once' } },

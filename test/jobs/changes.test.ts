@@ -113,7 +113,7 @@ t.test('a bulk change, a change by a trigger and a rolled back change', async (t
   t.same((await poll(later)).ids, [])
   await query(`
     insert into accepted.job (id, operation, principal, max_attempts, expires_at)
-    select gen_random_uuid(), operation, principal, max_attempts, expires_at
+    select accepted.uuid7(), operation, principal, max_attempts, expires_at
     from accepted.job, generate_series(1, 5000) where principal = 'ann'`)
   t.equal((await poll(shorten(later))).ids.length, 5000)
 })

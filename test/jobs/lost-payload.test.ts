@@ -6,8 +6,8 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { createNotifier } from '../../src/db/notifier.ts'
 import { redrive } from '../../src/jobs/redrive.ts'
-import type { Operation } from '../../src/operation.ts'
-import { prepareQueues, startBoss } from '../../src/queue/boss.ts'
+import { startBoss } from '../../src/queue/boss.ts'
+import { prepareQueues } from '../../src/queue/define-operations.ts'
 import { createReconciler } from '../../worker/maintenance/reconciler.ts'
 import { serve } from '../support/api.ts'
 import { openJobs } from '../support/jobs.ts'
@@ -22,7 +22,7 @@ async function setUp(t: Test) {
   const { url, database } = await serve(t, { operations: { note } })
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(boss, [note])
+  await prepareQueues(database, boss, [note])
   const notifier = createNotifier(database)
   t.teardown(() => notifier.flush())
   const reconcile = createReconciler({ database, boss, notifier, log: pino({ level: 'silent' }) })
@@ -42,11 +42,7 @@ async function setUp(t: Test) {
       await reconcile()
     },
     redrive: () =>
-      database.kysely.transaction().execute((trx) =>
-        redrive(boss, trx, new Map<string, Operation>([[note.name, note]]), {
-          ...{ batchSize: 100, maxRedriven: 100 },
-        }),
-      ),
+      database.kysely.transaction().execute((trx) => redrive(trx, [note.name], { batchSize: 100, maxRedriven: 100 })),
   }
 }
 
@@ -68,7 +64,7 @@ for (const [loss, statement] of Object.entries({
     const { status, body } = await post(`/jobs/${id}/retry`)
     t.match({ status, body }, { status: 409, body: { error: { code: 'job-not-retryable' } } })
     t.match(body.error.message, /payload of the job was lost .* send the request again/)
-    t.match(await redrive(), { redriven: [], missingPayload: [{ id }] })
+    t.match(await redrive(), [{ id, outcome: 'missing-payload' }])
     t.equal((await query('select from accepted.job')).length, 1)
   })
 }
@@ -89,7 +85,7 @@ for (const input of [null, 0, false, '', {}]) {
     t.match(await post(`/jobs/${canceled}/retry`), { status: 202, body: { retryOf: canceled } })
     await query(`${asFailed} where state = 'created'`)
     await reconcile()
-    t.match(await redrive(), { redriven: { length: 1 }, missingPayload: [] })
+    t.match(await redrive(), [{ outcome: 'redriven' }])
     t.same(await query("select data -> 'payload' as payload from accepted_queue.job where state = 'created'"), [
       { payload: input },
     ])

@@ -3,7 +3,7 @@ import { defineHandlers, JobFailed } from 'accepted/worker'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
-import { type RedriveOptions, redrive } from '../../src/jobs/redrive.ts'
+import { type RedriveOptions, type RedriveOutcome, redrive } from '../../src/jobs/redrive.ts'
 import type { Operation } from '../../src/operation.ts'
 import { openJobs } from '../support/jobs.ts'
 
@@ -38,12 +38,19 @@ async function setUp(t: Test) {
       await jobs.ended(id)
       return id
     },
-    redrive: (options: Partial<RedriveOptions> = {}, defined = all) =>
-      jobs.database.kysely
+    async redrive(options: Partial<RedriveOptions> = {}, defined = all) {
+      const found = await jobs.database.kysely
         .transaction()
-        .execute((trx) =>
-          redrive(jobs.boss, trx, defined, { batchSize: 100, maxRedriven: Number.POSITIVE_INFINITY, ...options }),
-        ),
+        .execute((trx) => redrive(trx, defined.keys(), { batchSize: 100, maxRedriven: 1_000, ...options }))
+      const having = (outcome: RedriveOutcome) => found.filter((job) => job.outcome === outcome)
+      return {
+        redriven: having('redriven'),
+        alreadyRetried: having('already-retried'),
+        unknownOperation: having('unknown-operation'),
+        missingPayload: having('missing-payload'),
+        last: found.at(-1),
+      }
+    },
     retriesOf: (id: string) => jobs.query('select * from accepted.job where retry_of = $1 order by id', [id]),
   }
 }
@@ -95,11 +102,11 @@ t.test('redrive retries a failed retry instead of the original job, and ignores 
   await redrive()
   const [second] = (await retriesOf(first)) as [{ id: string }]
   t.match(await jobs.ended(second.id), { status: 'failed' })
+  await jobs.query(`select accepted.pause('word.write')`)
   t.match(await redrive(), { redriven: [{ id: second.id }], alreadyRetried: [{ id: first }] })
   const [third] = (await retriesOf(second.id)) as [{ id: string }]
-  await jobs.ended(third.id)
+  await jobs.query('select accepted.cancel($1)', [third.id])
   t.same(await retriesOf(first), [await jobs.read(second.id)])
-  await jobs.query(`update accepted.job set status = 'canceled', error = null where id = $1`, [third.id])
   t.match(await redrive({ dryRun: true }), { redriven: [{ id: second.id }], alreadyRetried: [{ id: first }] })
 })
 
@@ -115,10 +122,12 @@ t.test(
     t.same(ids((await redrive({ dryRun, error: 'odd' })).redriven), [all[1]])
     const since = new Date(Date.now() - 60 * 60 * 1000)
     t.same(ids((await redrive({ dryRun, since })).redriven), [all[1], all[2]])
-    t.match(await redrive({ dryRun, maxRedriven: 1 }), { redriven: [{ id: all[0] }], last: all[0] })
-    t.match(await redrive({ dryRun, batchSize: 2 }), { redriven: { length: 2 }, last: all[1] })
-    t.match(await redrive({ dryRun, batchSize: 2, after: all[1] }), { redriven: [{ id: all[2] }], last: all[2] })
-    t.match(await redrive({ dryRun, after: all[2] }), { redriven: [], last: undefined })
+    t.match(await redrive({ dryRun, maxRedriven: 1 }), { redriven: [{ id: all[0] }], last: { id: all[0] } })
+    t.match(await redrive({ dryRun, batchSize: 2 }), { redriven: { length: 2 }, last: { id: all[1] } })
+    const { last: second } = await redrive({ dryRun, batchSize: 2 })
+    const rest = await redrive({ dryRun, batchSize: 2, after: second })
+    t.match(rest, { redriven: [{ id: all[2] }], last: { id: all[2] } })
+    t.match(await redrive({ dryRun, after: rest.last }), { redriven: [], last: undefined })
     t.equal((await jobs.query('select from accepted.job')).length, 3)
   },
 )

@@ -37,7 +37,7 @@ t.test('Postgres has the same statuses, and ended_at is set if and only if the s
   const insert = (status: JobStatus, endedAt: Date | null) =>
     pool.query(
       `insert into accepted.job (id, operation, principal, max_attempts, expires_at, status, ended_at, error)
-       values (gen_random_uuid(), 'x', 'ann', 1, now(), $1, $2, $3)`,
+       values (accepted.uuid7(), 'x', 'ann', 1, now(), $1, $2, $3)`,
       [status, endedAt, status === 'failed' ? '{}' : null],
     )
   for (const status of statuses) {

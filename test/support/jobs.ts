@@ -7,7 +7,8 @@ import { v7 as uuid7 } from 'uuid'
 import { type Database, openDatabase } from '../../src/db/database.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
-import { type PgBoss, prepareQueues, startBoss } from '../../src/queue/boss.ts'
+import { type PgBoss, startBoss } from '../../src/queue/boss.ts'
+import { prepareQueues } from '../../src/queue/define-operations.ts'
 import { createDatabase } from './database.ts'
 import { until } from './until.ts'
 
@@ -59,7 +60,7 @@ export async function openJobs(t: Test, operations: readonly Operation[], givenU
   t.teardown(() => database.close())
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(boss, [...operations, deliverWebhook])
+  await prepareQueues(database, boss, [...operations, deliverWebhook])
   await database.pool.query('create table effect (job_id uuid not null, word text)')
   const query: Jobs['query'] = async (text, values) => (await database.pool.query(text, values)).rows
   const read = async (id: string) => (await query('select * from accepted.job where id = $1', [id]))[0]

@@ -1,6 +1,7 @@
 import type { Operation } from 'accepted'
 import { pino } from 'pino'
 import type { Test } from 'tap'
+import { v7 as uuid7 } from 'uuid'
 import { createNotifier } from '../../src/db/notifier.ts'
 import { Claims } from '../../src/queue/claims.ts'
 import type { OperationWorker } from '../../worker/execution/operation-worker.ts'
@@ -18,7 +19,7 @@ export function createOperationWorker(
   const notifier = createNotifier(database)
   t.teardown(() => notifier.flush())
   return {
-    ...{ operation, handler, database, boss, notifier },
+    ...{ operation, handler, database, boss, notifier, workerId: uuid7() },
     claims: new Claims(database, boss, operation),
     metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
     log: pino({ level: 'silent' }),

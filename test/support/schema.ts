@@ -15,6 +15,22 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.uuid_floor',
     'function accepted.uuid_time',
   ],
+  'Operations and workers': [
+    'table accepted.operation',
+    'function accepted.define_operations',
+    'function accepted.define_queue',
+    'function accepted.find_operation',
+    'function accepted.is_paused',
+    'table accepted.worker',
+    'function accepted.live_workers',
+    'function accepted.worker_name',
+  ],
+  'Times of ends': [
+    'table accepted.ended_job',
+    'function accepted.index_end',
+    'trigger accepted.job_end_indexed',
+    'trigger accepted.job_inserted_ended',
+  ],
   Changes: [
     'table accepted.change',
     'function accepted.record_change',
@@ -33,14 +49,72 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'settings accepted_queue.job_common',
   ],
   'Dead workers': ['table accepted.rescue', 'table accepted.quarantine', 'table accepted.reconciliation'],
-  Schedules: ['table accepted.schedule'],
+  Audit: [
+    'table accepted.audit',
+    'function accepted.record_act',
+    'function accepted.refuse_audit_change',
+    'trigger accepted.audit_kept',
+    'trigger accepted.audit_not_deleted',
+    'trigger accepted.audit_not_truncated',
+    'function accepted.record_administration',
+  ],
+  Schedules: [
+    'table accepted.schedule',
+    'trigger accepted.schedule_pause_audited',
+    'trigger accepted.schedule_resume_audited',
+  ],
   'Run times': ['table accepted.run_time'],
-  Webhooks: ['table accepted.webhook_endpoint'],
-  'API keys': ['table accepted.api_key'],
+  Webhooks: [
+    'table accepted.webhook_endpoint',
+    'trigger accepted.webhook_endpoint_audited',
+    'trigger accepted.webhook_endpoint_change_audited',
+    'function accepted.rotate_webhook_secret',
+  ],
+  'API keys': ['table accepted.api_key', 'trigger accepted.api_key_audited', 'trigger accepted.api_key_change_audited'],
+  'Functions for people and programs': [
+    'function accepted.uuid7',
+    'function accepted.insert_job',
+    'function accepted.notify_workers',
+    'function accepted.notify_watchers',
+    'function accepted.is_backlog_full',
+    'function accepted.take_key',
+    'function accepted.enqueue',
+    'function accepted.lock_job',
+    'function accepted.lock_own_job',
+    'function accepted.enqueue_deliveries',
+    'function accepted.cancel',
+    'function accepted.create_retry',
+    'function accepted.retry',
+    'function accepted.is_retried',
+    'function accepted.redrive_batch',
+    'function accepted.redrive',
+    'function accepted.pause',
+    'function accepted.resume',
+    'function accepted.lock_queued_job',
+    'function accepted.reschedule',
+    'function accepted.prioritize',
+    'function accepted.forget',
+    'function accepted.expire',
+  ],
+  Guards: [
+    'function accepted.refuse_change',
+    'trigger accepted.job_id_kept',
+    'trigger accepted.job_final',
+    'trigger accepted.job_pending_kept',
+    'function accepted.refuse_direct_change',
+    'trigger accepted.job_not_inserted',
+    'trigger accepted.job_not_changed',
+    'trigger accepted.job_not_deleted',
+    'function accepted.advance_sequence',
+    'trigger accepted.job_sequence',
+    'function accepted.refuse_foreign_job',
+    'trigger accepted_queue.accepted_foreign_job',
+  ],
   Partitions: [
     'function accepted.job_partitions',
     'function accepted.partition_of_day',
     'function accepted.has_partition',
+    'function accepted.is_day_kept',
     'function accepted.is_default_partition_small',
     'function accepted.lock_default_partition',
     'function accepted.create_job_partitions',
@@ -54,7 +128,17 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.delete_keys_of_day',
     'function accepted.delete_jobs_of_day',
   ],
-  'Views for people': ['view accepted.job_overview', 'view accepted.backlog'],
+  'Views for people': [
+    'view accepted.job_overview',
+    'view accepted.timeline',
+    'view accepted.backlog',
+    'view accepted.stuck',
+    'view accepted.failure',
+    'view accepted.throughput',
+    'view accepted.storage',
+    'view accepted.worker_overview',
+    'view accepted.held_key',
+  ],
 }
 
 /** One object of the database: its name in {@link outline}, and the SQL that creates the object and its comments. */
@@ -185,11 +269,11 @@ const functions = `
   from pg_proc p where p.pronamespace = ${ours}`
 
 const triggers = `
-  select 'trigger accepted.' || t.tgname as object,
+  select format('trigger %s.%s', c.relnamespace::regnamespace, t.tgname) as object,
     format(E'%s;\\ncomment on trigger %I on %s is %L;', pg_get_triggerdef(t.oid, true), t.tgname, t.tgrelid::regclass,
       obj_description(t.oid, 'pg_trigger')) as text
   from pg_trigger t join pg_class c on c.oid = t.tgrelid
-  where c.relnamespace = ${ours} and not c.relispartition and not t.tgisinternal`
+  where (c.relnamespace = ${ours} or t.tgname ~ '^accepted_') and not c.relispartition and not t.tgisinternal`
 
 const queueSettings = `
   select 'settings accepted_queue.' || c.relname as object,

@@ -122,7 +122,7 @@ t.test('without notifications, a poll finds a change of a job, even if thousands
   const oldest = await set.add(operation, {})
   await set.query(`
     insert into accepted.job (id, operation, principal, max_attempts, expires_at)
-    select gen_random_uuid(), operation, principal, max_attempts, expires_at
+    select accepted.uuid7(), operation, principal, max_attempts, expires_at
     from accepted.job, generate_series(1, 3000)`)
   await set.query("update accepted.job set updated_at = updated_at - interval '1 hour'")
   const delivered: string[] = []
@@ -236,7 +236,7 @@ t.test('while a transaction is open, each of 12,000 changes is delivered once', 
   const id = await set.add(operation, {})
   await set.query(`
     insert into accepted.job (id, operation, principal, max_attempts, expires_at)
-    select gen_random_uuid(), operation, principal, max_attempts, expires_at
+    select accepted.uuid7(), operation, principal, max_attempts, expires_at
     from accepted.job, generate_series(1, 12000)`)
   await until(() => deliveries.size === 12_001)
   await set.polled()

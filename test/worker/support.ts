@@ -14,9 +14,9 @@ export function handlersFor<O extends Operation>(operation: O, handler: NoInfer<
   return defineHandlers(record, { [operation.name]: handler as unknown as Handler })
 }
 
-/** Cancels a job of `ann` without a notification, so a worker that runs the job finds the request in its next poll. */
-export const cancel = ({ database, boss }: Pick<Jobs, 'database' | 'boss'>, id: string): Promise<CancelOutcome> =>
-  database.kysely.transaction().execute((trx) => cancelJob(boss, trx, { id, principal: 'ann' }))
+/** Cancels a job of `ann`, as the API does. */
+export const cancel = ({ database }: Pick<Jobs, 'database'>, id: string): Promise<CancelOutcome> =>
+  database.kysely.transaction().execute((trx) => cancelJob(trx, { id, principal: 'ann' }))
 
 /** Waits until a job is running. */
 export const untilRunning = (jobs: Jobs, id: string): Promise<boolean> =>

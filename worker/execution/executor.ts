@@ -114,7 +114,7 @@ async function begin(
       // Locks the jobs in a separate statement: a statement that waits for a lock reads the queue as it was before the
       // wait.
       lockPending(trx, ids, lockWait),
-      writeRunning(trx, operation, claims),
+      writeRunning(trx, worker, claims),
       commitStatement(trx),
     ])
   const beginOnce = async () => {

@@ -36,21 +36,22 @@ export async function writeFailures(
 }
 
 async function writeFailure(
-  { claims }: OperationWorker,
+  worker: OperationWorker,
   trx: AnyTransaction,
   { claim, outcome }: FailedAttempt,
   pending: ReadonlyMap<string, PendingJob>,
 ): Promise<Pick<WrittenFailure, 'delaySeconds' | 'ended'>> {
+  const { claims } = worker
   const { error } = outcome
   if (outcome.kind === 'failed') {
-    await writeAttempts(trx, [claim], pending, error)
-    const ended = await writeFailed(trx, [claim], error)
+    await writeAttempts(trx, worker, [claim], pending, error)
+    const ended = await writeFailed(trx, worker, [claim], error)
     await claims.fail(trx, claim, error, 'never')
     return { delaySeconds: undefined, ended }
   }
   if (outcome.isCounted) {
-    await writeAttempts(trx, [claim], pending, error)
-    await writeRetried(trx, [claim], { extraAttempts: 0 })
+    await writeAttempts(trx, worker, [claim], pending, error)
+    await writeRetried(trx, worker, [claim], { extraAttempts: 0 })
     return { delaySeconds: await claims.fail(trx, claim, error, outcome.delaySeconds), ended: [] }
   }
   await writeQueued(trx, [claim.jobId])

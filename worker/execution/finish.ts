@@ -42,7 +42,7 @@ export async function finishAttempts(
   attempts: EndedAttempts,
   lockWait: LockWait,
 ): Promise<FinishResult> {
-  const { operation, boss } = worker
+  const { boss } = worker
   const jobs = await lockJobs(worker, trx, attempts, lockWait)
   const { pending, duplicates } = jobs
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
@@ -58,9 +58,9 @@ export async function finishAttempts(
   const completedClaims = completed.map(({ claim }) => claim)
   const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
-    writeSucceeded(trx, operation, completions),
-    writeDuplicates(trx, operation, completedClaims, duplicates),
-    writeCanceled(trx, canceled),
+    writeSucceeded(trx, worker, completions),
+    writeDuplicates(trx, worker, completedClaims, duplicates),
+    writeCanceled(trx, worker, canceled),
     worker.claims.complete(trx, [...completedClaims, ...canceled, ...ended]),
     removeFromQuarantine(trx, claims),
     // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.

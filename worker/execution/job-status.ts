@@ -3,11 +3,18 @@ import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
-import { type AnyTransaction, keepSeconds, type Operation } from '../../src/operation.ts'
+import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { heldJobIds } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
 import { byId, isLockedByUs, type PendingJob, pendingColumns } from './pending-jobs.ts'
+
+/** What the statements need to know of a worker. */
+export interface StatusWriter {
+  operation: Operation
+  /** The id of the worker in `accepted.worker`; null when the jobs belong to another worker, which is dead. */
+  workerId: string | null
+}
 
 const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
 
@@ -25,7 +32,7 @@ export interface RunningJobRow extends PendingJob {
  */
 export async function writeRunning(
   trx: AnyTransaction,
-  operation: Operation,
+  { operation, workerId }: StatusWriter,
   claims: readonly Claim[],
 ): Promise<Map<string, RunningJobRow>> {
   const attempts = Object.fromEntries(claims.map(({ jobId, attempt }) => [jobId, attempt]))
@@ -33,7 +40,7 @@ export async function writeRunning(
     update accepted.job set
       status = 'running', attempt = (${JSON.stringify(attempts)}::jsonb -> job.id::text)::integer,
       started_at = coalesce(started_at, statement_timestamp()), attempt_started_at = statement_timestamp(),
-      progress_at = null, updated_at = statement_timestamp(), sequence = sequence + 1
+      worker_id = ${workerId}, progress_at = null, updated_at = statement_timestamp(), sequence = sequence + 1
     where ${idIn(jobIds(claims))} and ${isLockedByUs} and job.id = any(${heldJobIds(operation.name, claims)})
       and job.operation = ${operation.name} and job.status in ${pendingStatusesSql} and not job.cancel_requested
     returning ${pendingColumns}, exists (
@@ -57,7 +64,7 @@ export interface JobCompletion {
 /** @throws LostClaim when one of the jobs is no longer pending */
 export async function writeSucceeded(
   trx: AnyTransaction,
-  operation: Operation,
+  { operation, workerId }: StatusWriter,
   completions: readonly JobCompletion[],
 ): Promise<EndedJob[]> {
   if (completions.length === 0) return []
@@ -66,8 +73,8 @@ export async function writeSucceeded(
     update accepted.job set
       status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
       resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
-      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
-      expires_at = now() + make_interval(secs => ${keepSeconds})
+      worker_id = ${workerId}, ended_at = statement_timestamp(), updated_at = statement_timestamp(),
+      sequence = sequence + 1, expires_at = now() + make_interval(secs => ${operation.keepSeconds})
     from unnest(
       ${ids}::uuid[],
       ${completions.map(({ attempt }) => attempt)}::integer[],
@@ -91,7 +98,7 @@ const toJson = (value: unknown): string | null => (value === undefined || value 
  */
 export async function writeDuplicates(
   trx: AnyTransaction,
-  operation: Operation,
+  worker: StatusWriter,
   claims: readonly Claim[],
   duplicates: ReadonlyMap<string, string>,
 ): Promise<EndedJob[]> {
@@ -105,24 +112,34 @@ export async function writeDuplicates(
     const { result, resource } = originals.get(original) ?? {}
     return [{ id: jobId, attempt, result, resource: resource ?? undefined }]
   })
-  return writeSucceeded(trx, operation, completions)
+  return writeSucceeded(trx, worker, completions)
 }
 
 /** Ends locked jobs as canceled. Keeps the payload for a retry, if the claim has one. */
-export function writeCanceled(trx: AnyTransaction, claims: readonly Claim[]): Promise<EndedJob[]> {
-  return writeUnsuccessful(trx, claims, sql`status = 'canceled'`)
+export function writeCanceled(
+  trx: AnyTransaction,
+  worker: StatusWriter,
+  claims: readonly Claim[],
+): Promise<EndedJob[]> {
+  return writeUnsuccessful(trx, worker, claims, sql`status = 'canceled'`)
 }
 
 /** Ends locked jobs as failed. Keeps the payload for a retry, if the claim has one. */
-export function writeFailed(trx: AnyTransaction, claims: readonly Claim[], error: JobErrorColumn): Promise<EndedJob[]> {
+export function writeFailed(
+  trx: AnyTransaction,
+  worker: StatusWriter,
+  claims: readonly Claim[],
+  error: JobErrorColumn,
+): Promise<EndedJob[]> {
   const change = sql`
     status = 'failed', attempt = ended.attempt, error = ${JSON.stringify(error)},
     started_at = coalesce(started_at, now())`
-  return writeUnsuccessful(trx, claims, change)
+  return writeUnsuccessful(trx, worker, claims, change)
 }
 
 async function writeUnsuccessful(
   trx: AnyTransaction,
+  { operation, workerId }: StatusWriter,
   claims: readonly Claim[],
   change: RawBuilder<unknown>,
 ): Promise<EndedJob[]> {
@@ -130,9 +147,9 @@ async function writeUnsuccessful(
   const ids = jobIds(claims)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      ${change}, payload = ended.payload,
+      ${change}, payload = ended.payload, worker_id = coalesce(${workerId}, worker_id),
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
-      expires_at = now() + make_interval(secs => ${keepSeconds})
+      expires_at = now() + make_interval(secs => ${operation.keepSeconds})
     from unnest(
       ${ids}::uuid[],
       ${claims.map(({ attempt }) => attempt)}::integer[],
@@ -158,6 +175,7 @@ export async function writeQueued(trx: AnyTransaction, ids: readonly string[]): 
  */
 export async function writeRetried(
   trx: AnyTransaction,
+  { workerId }: StatusWriter,
   claims: readonly Claim[],
   { extraAttempts }: { extraAttempts: 0 | 1 },
 ): Promise<void> {
@@ -166,7 +184,7 @@ export async function writeRetried(
   await sql`
     update accepted.job set
       status = 'queued', attempt = failed.attempt, max_attempts = max_attempts + ${extraAttempts},
-      started_at = coalesce(started_at, now()), updated_at = statement_timestamp(), sequence = sequence + 1
+      worker_id = coalesce(${workerId}, worker_id), started_at = coalesce(started_at, now()), updated_at = statement_timestamp(), sequence = sequence + 1
     from unnest(${ids}::uuid[], ${claims.map(({ attempt }) => attempt)}::integer[]) as failed (id, attempt)
     where job.id = failed.id and ${idIn(ids)}`.execute(trx)
 }
@@ -174,19 +192,21 @@ export async function writeRetried(
 /** Records failed attempts of locked jobs. */
 export async function writeAttempts(
   trx: AnyTransaction,
+  { workerId }: StatusWriter,
   claims: readonly Claim[],
   pending: ReadonlyMap<string, PendingJob>,
   error: JobErrorColumn,
 ): Promise<void> {
   if (claims.length === 0) return
   await sql`
-    insert into accepted.attempt (job_id, attempt, error, started_at)
-    select job_id, attempt, ${JSON.stringify(error)}, started_at
+    insert into accepted.attempt (job_id, attempt, error, worker_id, started_at)
+    select job_id, attempt, ${JSON.stringify(error)}, worker_id, started_at
     from unnest(
       ${jobIds(claims)}::uuid[],
       ${claims.map(({ attempt }) => attempt)}::integer[],
+      ${claims.map(({ jobId }) => workerId ?? pending.get(jobId)?.worker_id ?? null)}::uuid[],
       ${claims.map(({ jobId }) => pending.get(jobId)?.attempt_started_at ?? null)}::timestamptz[]
-    ) as ended (job_id, attempt, started_at)
+    ) as ended (job_id, attempt, worker_id, started_at)
     on conflict on constraint attempt_pkey do nothing`.execute(trx)
 }
 

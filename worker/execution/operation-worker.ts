@@ -13,6 +13,8 @@ import type { PendingJob } from './pending-jobs.ts'
 /** One operation of a worker process, with everything that is needed to run its jobs. */
 export interface OperationWorker {
   operation: Operation
+  /** The id of the process in `accepted.worker`. */
+  workerId: string
   handler: Handler
   claims: Claims
   database: Database

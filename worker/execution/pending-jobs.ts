@@ -15,6 +15,7 @@ export interface PendingJob {
   attempt: number
   max_attempts: number
   attempt_started_at: Date | null
+  worker_id: string | null
   cancel_requested: boolean
   /** Seconds until the record expires. */
   kept_seconds: number
@@ -25,7 +26,7 @@ export interface PendingJob {
 /** The select list for a {@link PendingJob}. */
 export const pendingColumns = sql`
   job.id, job.principal, job.idempotency_key, job.traceparent, job.attempt, job.max_attempts, job.attempt_started_at,
-  job.cancel_requested, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
+  job.worker_id, job.cancel_requested, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
   ${currentTransactionId} as transaction_id`
 
 /** Indexes rows by their id. */

@@ -1,12 +1,19 @@
 import { sql } from 'kysely'
 import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
-import { enqueue } from '../../src/jobs/enqueue.ts'
+import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { idIn } from '../../src/jobs/job.ts'
-import { newRetry, type RetryableJob, retryableColumns } from '../../src/jobs/retryable-job.ts'
-import type { AnyTransaction } from '../../src/operation.ts'
+import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
+
+interface FailedJob {
+  id: string
+  principal: string
+  resource: string | null
+  idempotency_key: string | null
+  webhook_endpoint_id: string | null
+}
 
 /**
  * Retries failed jobs whose queue row was put back into the queue, for example with pg-boss's own redrive. A final
@@ -22,15 +29,15 @@ export async function retryRequeued(
 ): Promise<string[]> {
   if (claims.length === 0) return []
   const ids = claims.map(({ jobId }) => jobId)
-  const statement = sql<RetryableJob>`
-    select ${retryableColumns} from accepted.job
+  const statement = sql<FailedJob>`
+    select id, principal, resource, idempotency_key, webhook_endpoint_id from accepted.job
     where ${idIn(ids)} and operation = ${worker.operation.name} and status = 'failed'`
   const { rows } = await runWithGenericPlan(trx, statement)
   const failed = new Map(rows.map((row) => [row.id, row]))
   const retries = claims.flatMap(({ jobId, payload }) => {
     const job = failed.get(jobId)
     // The queue row has lost its payload if a DBA has deleted it.
-    return job && payload !== undefined ? [newRetry({ ...job, payload }, worker.operation, uuid7())] : []
+    return job && payload !== undefined ? [newRetry(job, payload, worker.operation)] : []
   })
   const created = retries.map(({ id }) => id)
   worker.log.warn({ jobs: ids, retries: created }, 'Claimed jobs had already ended; failed jobs run again as new jobs')
@@ -38,3 +45,15 @@ export async function retryRequeued(
   await enqueue(worker.boss, trx, retries)
   return [worker.operation.name]
 }
+
+/** Makes the retry of a job, like the function `accepted.create_retry`, but with the payload of the queue row. */
+const newRetry = (job: FailedJob, payload: unknown, operation: Operation): NewJob => ({
+  id: uuid7(),
+  operation,
+  payload,
+  principal: job.principal,
+  idempotencyKey: job.idempotency_key ?? job.id,
+  resource: job.resource ?? undefined,
+  retryOf: job.id,
+  webhookEndpointId: job.webhook_endpoint_id ?? undefined,
+})

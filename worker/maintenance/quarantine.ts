@@ -95,10 +95,7 @@ async function reserveNext(
     with reserved as materialized (
       select
         count(*) as processes,
-        (
-          select greatest(count(*) / 2, 1) from pg_stat_activity
-          where datname = current_database() and application_name = ${`${database.options.applicationName} listen`}
-        ) as max_processes
+        (select greatest(count(*) / 2, 1) from accepted.live_workers()) as max_processes
       from accepted.quarantine where reserved_until > now()
     )
     update accepted.quarantine set reserved_until = now() + ${drainTimeout}
@@ -107,7 +104,7 @@ async function reserveNext(
       from reserved, unnest(${workers.map(({ worker }) => worker.operation.name)}::text[]) as ours (name)
       cross join lateral (
         select job_id from accepted.quarantine
-        where operation = name and reserved_until <= now()
+        where operation = name and reserved_until <= now() and not accepted.is_paused(name)
           and crashed_at <= now() - processes * make_interval(secs => ${secondsPerProcess})
           and ${isQuarantinedJobDue(sql`ours.name`, sql`queue_id`)}
         order by crashed_at limit 1 ${rowLock.skip}

@@ -8,7 +8,7 @@ import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { type EndedJob, enqueueDeliveries, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
-import { type AnyTransaction, keepSeconds } from '../../src/operation.ts'
+import { type AnyTransaction, defaultKeepSeconds } from '../../src/operation.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import {
   type Discrepancy,
@@ -192,7 +192,8 @@ async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<
     update accepted.job set
       status = ended.status::accepted.job_status, error = ended.error, payload = ended.payload,
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
-      expires_at = now() + make_interval(secs => ${keepSeconds})
+      expires_at = now() + make_interval(secs => coalesce(
+        (select keep_seconds from accepted.operation where name = job.operation), ${defaultKeepSeconds}))
     from unnest(
       ${ids}::uuid[],
       ${column(({ discrepancy }) => (discrepancy === 'cancelled' ? 'canceled' : 'failed'))}::text[],

@@ -116,11 +116,15 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
   const hasFailed = ({ jobId }: Claim) => crashes.get(jobId)?.isFatal === true
   const failed = orphaned.filter(hasFailed)
   const rescued = orphaned.filter((claim) => !hasFailed(claim))
-  await writeAttempts(trx, orphaned, pending, workerLost)
-  const endedJobs = [...(await writeCanceled(trx, canceled)), ...(await writeFailed(trx, failed, workerCrashed))]
+  const ofDeadWorker = { operation: worker.operation, workerId: null }
+  await writeAttempts(trx, ofDeadWorker, orphaned, pending, workerLost)
+  const endedJobs = [
+    ...(await writeCanceled(trx, ofDeadWorker, canceled)),
+    ...(await writeFailed(trx, ofDeadWorker, failed, workerCrashed)),
+  ]
   for (const claim of failed) await worker.claims.fail(trx, claim, workerCrashed, 'never')
   await worker.claims.complete(trx, [...canceled, ...ended])
-  await writeRetried(trx, rescued, { extraAttempts: 1 })
+  await writeRetried(trx, ofDeadWorker, rescued, { extraAttempts: 1 })
   const isQuarantined = crashes.size > 0
   await worker.claims.rescue(trx, rescued, { isQuarantined })
   return {

@@ -6,7 +6,7 @@ import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import { transact } from '../../src/db/transaction.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
-import { keepSeconds, type Operation } from '../../src/operation.ts'
+import { defaultKeepSeconds, type Operation } from '../../src/operation.ts'
 import { atDefinition } from '../../src/primitives/definition-site.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
@@ -74,7 +74,7 @@ export async function deleteObsoleteSchedules(
     delete from accepted.schedule
     where name <> all(${[...schedules.keys()]}::text[])
       and (operation = any(${[...operations.keys()]}::text[]) and not paused
-        or next_at < now() - make_interval(secs => ${keepSeconds}))`.execute(database.kysely)
+        or next_at < now() - make_interval(secs => ${defaultKeepSeconds}))`.execute(database.kysely)
 }
 
 /**

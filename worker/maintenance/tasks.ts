@@ -16,12 +16,14 @@ import { maintainPartitions } from './partitions.ts'
 import { pollDueWork } from './poll.ts'
 import { createQuarantine, pruneQuarantine } from './quarantine.ts'
 import { createReconciler } from './reconciler.ts'
+import { deleteSilentWorkers, type Registration } from './registration.ts'
 import { rescueOrphaned } from './rescuer.ts'
 import { createScheduler, type SchedulerContext, writeSchedules } from './scheduler.ts'
 
 export interface MaintenanceContext {
   workers: readonly { worker: OperationWorker; loop: ClaimLoop }[]
   scheduling: SchedulerContext
+  registration: Registration
   cancellations: Cancellations
   runTimes: RunTimes
   database: Database
@@ -86,6 +88,7 @@ export class MaintenanceTasks {
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
       this.#every('delete-old-changes', oldChangesIntervalMs, () => deleteOldChanges(database, draining), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
+      this.#every('delete-silent-workers', pruneIntervalMs, () => deleteSilentWorkers(database)),
     ]
   }
 
@@ -131,9 +134,10 @@ export class MaintenanceTasks {
   }
 
   async #sendHeartbeats(): Promise<void> {
-    const { controlDatabase, workers } = this.#context
+    const { controlDatabase, workers, registration, draining } = this.#context
     const active = workers.map(({ worker, loop }) => ({ name: worker.operation.name, claims: loop.active() }))
     await sendHeartbeats(controlDatabase, active)
     this.#connection.recordHeartbeat()
+    await registration.write(draining.aborted ? 'draining' : 'ready')
   }
 }

@@ -91,7 +91,7 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
   const cancellation = await runJobTransaction(service, id, (trx) =>
-    cancelJob(service.boss, trx, { id, principal: request.principal }, isExpected),
+    cancelJob(trx, { id, principal: request.principal }, isExpected),
   )
   if (cancellation.kind === 'unknown') throw jobNotFound()
   const { job } = cancellation
@@ -108,14 +108,10 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
     case 'too-late':
       throw new ProblemError('job-ended', `The job has already ${job.status} and cannot be canceled`)
     case 'requested':
-      service.notifier.notify('cancel', [id])
-      service.notifier.notify('status', [id])
       return linkToJob(service, reply, job)
         .header('etag', etagOf(job))
         .send(monitorOf(service, request, job))
     case 'canceled':
-      service.notifier.notify('status', [id])
-      service.notifier.notify('work', cancellation.enqueued)
       return reply
         .headers({ etag: etagOf(job), 'cache-control': 'private, no-cache' })
         .send(monitorOf(service, request, job))
@@ -123,7 +119,7 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
 }
 
 async function handleRetry(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const { database, boss, operations } = service
+  const { database, operations } = service
   const { principal } = request
   const job = await findRequestedJob(service, request)
   const operation = operations.get(job.operation)
@@ -135,7 +131,7 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
     traceparent: traceparentOf(request),
   }
   const outcome = await runJobTransaction(service, job.id, (trx) =>
-    retryJob(boss, trx, operations, { ...retry, id: uuid7() }),
+    retryJob(trx, operations, { ...retry, id: uuid7() }),
   )
   switch (outcome.kind) {
     case 'accepted':

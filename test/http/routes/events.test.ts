@@ -159,7 +159,7 @@ t.test(
     const id = await add()
     await database.pool.query(`
     insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
-    select gen_random_uuid(), operation, principal, max_attempts, expires_at, updated_at
+    select accepted.uuid7(), operation, principal, max_attempts, expires_at, updated_at
     from accepted.job, generate_series(1, 5000)`)
     await database.pool.query("update accepted.job set updated_at = updated_at - interval '10 seconds'")
     const stream = await read(`${url}/events`)

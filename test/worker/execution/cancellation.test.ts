@@ -56,7 +56,7 @@ for (const source of ['a notification', 'a poll'] as const) {
       await hasBegun.promise
       const notifier = createNotifier(jobs.database)
       await jobs.database.kysely.transaction().execute(async (trx) => {
-        const canceled = await cancelJob(jobs.boss, trx, { id, principal: 'ann' })
+        const canceled = await cancelJob(trx, { id, principal: 'ann' })
         t.match(canceled, { kind: 'requested', job: { status: 'running', cancel_requested: true } })
         if (source !== 'a notification') return
         // Before the commit, a poll cannot find the request.

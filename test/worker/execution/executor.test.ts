@@ -45,7 +45,8 @@ t.test('a queue row without a job in accepted.job is deleted and never runs', as
   const jobs = await openJobs(t, [say])
   let runCount = 0
   await jobs.query(
-    `insert into accepted_queue.job (name, data) values ('word.say', null), ('word.say', '{"payload": {}}')`,
+    `insert into accepted_queue.job (name, data)
+    select 'word.say', jsonb_build_object('job', accepted.uuid7(), 'payload', '{}'::jsonb) from generate_series(1, 2)`,
   )
   await jobs.work(
     handlersFor(say, {

@@ -1,5 +1,4 @@
 import { RetryAfter } from 'accepted/worker'
-import pg from 'pg'
 import t from 'tap'
 import { createQuarantine, type PausableWorker, pruneQuarantine } from '../../../worker/maintenance/quarantine.ts'
 import { type Jobs, openJobs } from '../../support/jobs.ts'
@@ -89,15 +88,9 @@ t.test('the longer quarantined jobs wait, the more processes run them, up to hal
   await jobs.query("update accepted.quarantine set crashed_at = now() - interval '10 seconds'")
   await runQuarantined()
   t.same(ran, [], 'with so few processes, only one process may run quarantined jobs')
-  // Each LISTEN connection counts as a process.
-  for (let n = 0; n < 4; n++) {
-    const listener = new pg.Client({
-      connectionString: jobs.database.options.url,
-      application_name: `${jobs.database.options.applicationName} listen`,
-    })
-    await listener.connect()
-    t.teardown(() => listener.end())
-  }
+  await jobs.query(`
+    insert into accepted.worker (id, host, pid, version, operations)
+    select accepted.uuid7(), 'host', n, '0', '{}' from generate_series(1, 4) n`)
   await runQuarantined()
   t.same(ran, [waiting])
 })

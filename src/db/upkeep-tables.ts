@@ -1,0 +1,68 @@
+import type { Generated } from 'kysely'
+import type { Timestamp } from './column-types.ts'
+
+/** A day whose expired jobs are being deleted. */
+export interface ExpiryTable {
+  day: Date
+  /** A bigint, which the driver returns as a string. */
+  next_page: string
+}
+
+export interface RunTimeTable {
+  operation: string
+  seconds: number
+  updated_at: Timestamp
+}
+
+export interface QuarantineTable {
+  job_id: string
+  operation: string
+  queue_id: string
+  crashes: number
+  rescues: Generated<number>
+  crashed_at: Timestamp
+  reserved_until: Timestamp
+}
+
+export interface RescueTable {
+  operation: string
+  checked_at: Timestamp
+}
+
+export interface ReconciliationTable {
+  only_row: Generated<boolean>
+  ended_up_to: Generated<string>
+  position: Generated<string>
+  compared_at: Timestamp
+  ended_before: Timestamp
+  observed_at: Timestamp
+  /** An xid8, which the driver returns as a string. */
+  observed_xmax: Generated<string>
+}
+
+export interface ChangeTable {
+  /** An xid8, which the driver returns as a string. */
+  xid: string
+  id: string
+  job_ids: string[]
+  principal_hashes: number[]
+}
+
+export interface ChangeExpiryTable {
+  only_row: Generated<boolean>
+  /** The text of a pg_snapshot, like `next`. */
+  deleted: Generated<string>
+  next: Generated<string>
+  next_at: Timestamp
+}
+
+/** The tables with which the workers look after the jobs. Only they read and write them. */
+export interface UpkeepTables {
+  'accepted.run_time': RunTimeTable
+  'accepted.quarantine': QuarantineTable
+  'accepted.rescue': RescueTable
+  'accepted.reconciliation': ReconciliationTable
+  'accepted.expiry': ExpiryTable
+  'accepted.change': ChangeTable
+  'accepted.change_expiry': ChangeExpiryTable
+}

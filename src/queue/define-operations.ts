@@ -1,0 +1,49 @@
+import { sql } from 'kysely'
+import type { Database } from '../db/database.ts'
+import { retryOnContention } from '../db/transaction-retry.ts'
+import type { Operation } from '../operation.ts'
+import type { PgBoss } from './boss.ts'
+
+/** Writes the operations to `accepted.operation`, and creates or updates their queues. */
+export async function defineOperations({ kysely }: Database, operations: Iterable<Operation>): Promise<void> {
+  const definitions = JSON.stringify(Array.from(operations, toRow))
+  await retryOnContention(() => sql`select accepted.define_operations(${definitions}::jsonb)`.execute(kysely))
+}
+
+/**
+ * Defines the operations, and fills pg-boss's queue cache. On a cache miss in a transaction, pg-boss would take a second
+ * connection, and would deadlock if the pool had none left.
+ */
+export async function prepareQueues(database: Database, boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
+  const defined = [...operations]
+  await defineOperations(database, defined)
+  for (const { name } of defined) await boss.findJobs(name, { id: '00000000-0000-0000-0000-000000000000' })
+}
+
+/** A row of `accepted.operation`. */
+const toRow = ({ name, summary, retry, priority, schemas, ...operation }: Operation) => ({
+  name,
+  summary,
+  retry_limit: retry.limit,
+  retry_delay_seconds: retry.delaySeconds,
+  retry_backoff: retry.backoff,
+  retry_max_delay_seconds: retry.maxDelaySeconds,
+  timeout_seconds: operation.timeoutSeconds,
+  heartbeat_seconds: operation.heartbeatSeconds,
+  priority,
+  group_concurrency: operation.groupConcurrency ?? null,
+  max_backlog: operation.maxBacklog ?? null,
+  keep_seconds: operation.keepSeconds,
+  has_abandon: false,
+  payload_schema: toJson(schemas.payload),
+})
+
+/** Returns the schema as JSON, or null if Postgres cannot store it: a schema may contain functions or NUL characters. */
+function toJson(schema: unknown): unknown {
+  try {
+    const text = JSON.stringify(schema)
+    return text.includes('\\u0000') ? null : JSON.parse(text)
+  } catch {
+    return null
+  }
+}
