@@ -299,13 +299,17 @@ create table accepted.ended_job (
   ended_at timestamptz not null,
   job_id uuid not null,
   status accepted.job_status not null,
-  constraint ended_job_pkey primary key (ended_at, job_id)
+  constraint ended_job_pkey primary key (job_id, ended_at)
 );
 
 comment on table accepted.ended_job is 'An index of the jobs that failed, and of the jobs that ended more than three hours after they were accepted. It finds them by the time of their end. A row is deleted together with the record of its job. A row does not count if the job has another time of its end.';
 comment on column accepted.ended_job.ended_at is 'When the job ended.';
 comment on column accepted.ended_job.job_id is 'The job.';
 comment on column accepted.ended_job.status is 'The final status of the job.';
+
+create index ended_job_ended_at_idx on accepted.ended_job (ended_at);
+
+comment on index accepted.ended_job_ended_at_idx is 'accepted.failure and accepted.throughput: finds what has ended since a time.';
 
 create function accepted.index_end() returns trigger
 language plpgsql
@@ -1276,14 +1280,12 @@ create function accepted.redrive_batch(
   error_code text,
   failed_since timestamptz,
   known_operations text[],
-  after_at timestamptz,
   after_id uuid,
   batch_size integer,
   max_redriven integer,
   dry_run boolean,
   out job_id uuid,
   out job_operation text,
-  out failed_at timestamptz,
   out outcome text,
   out retry_id uuid
 ) returns setof record
@@ -1303,21 +1305,20 @@ declare
 begin
   ids := array(
     select e.job_id from accepted.ended_job e join accepted.job j on j.id = e.job_id and j.ended_at = e.ended_at
-    where e.status = 'failed' and e.ended_at >= failed_since and (e.ended_at, e.job_id) > (after_at, after_id)
+    where e.status = 'failed' and e.ended_at >= failed_since and e.job_id > after_id
       and j.status = 'failed' and j.expires_at > now()
       and (redrive_batch.operation is null or j.operation = redrive_batch.operation)
       and (redrive_batch.error_code is null or j.error ->> 'code' = redrive_batch.error_code)
-    order by e.ended_at, e.job_id limit batch_size
+    order by e.job_id limit batch_size
   );
   if not dry_run then
     -- A later statement sees the retries that were committed during the wait for a lock.
     perform from accepted.job where id = any(ids) order by id for update;
   end if;
-  for failed in select * from accepted.job where id = any(ids) order by ended_at, id loop
+  for failed in select * from accepted.job where id = any(ids) order by id loop
     exit when redriven = max_redriven;
     job_id := failed.id;
     job_operation := failed.operation;
-    failed_at := failed.ended_at;
     retry_id := null;
     if accepted.is_retried(failed.id) then
       outcome := 'already-retried';
@@ -1339,7 +1340,7 @@ begin
 end
 $$;
 
-comment on function accepted.redrive_batch is 'Retries the next batch of failed jobs, the oldest failure first. Returns a row for each job: redriven, or why it was skipped. The next batch starts after the last row. accepted.redrive and accepted jobs redrive call this function.';
+comment on function accepted.redrive_batch is 'Retries the next batch of failed jobs, in the order of their ids. Returns a row for each job: redriven, or why it was skipped. The next batch starts after the last row. accepted.redrive and accepted jobs redrive call this function.';
 
 create function accepted.redrive(
   operation text default null,
@@ -1355,7 +1356,6 @@ declare
   failed record;
   batch_size constant integer := 100;
   was_full boolean := true;
-  after_at timestamptz := '-infinity';
   after_id uuid := '00000000-0000-0000-0000-000000000000';
   redriven integer := 0;
 begin
@@ -1374,9 +1374,8 @@ begin
     was_full := false;
     for failed in
       select *, row_number() over () as number from accepted.redrive_batch(operation, error_code, now() - since, null,
-        after_at, after_id, batch_size, max_jobs - redriven, false)
+        after_id, batch_size, max_jobs - redriven, false)
     loop
-      after_at := failed.failed_at;
       after_id := failed.job_id;
       was_full := failed.number = batch_size;
       if failed.outcome = 'redriven' then
@@ -1388,7 +1387,7 @@ begin
 end
 $$;
 
-comment on function accepted.redrive is 'Retries the jobs that failed within since, the oldest failure first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+comment on function accepted.redrive is 'Retries the jobs that failed within since, the oldest job first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
 create function accepted.pause(operation text, reason text default null) returns void
 language plpgsql
@@ -1552,8 +1551,8 @@ begin
     using accepted.job j where j.id = any(ids) and e.ended_at = j.ended_at and e.job_id = j.id;
   delete from accepted_queue.job q using accepted.job j where j.id = any(ids) and q.name = j.operation and q.id = j.id;
   delete from accepted.job where id = any(ids);
-  update accepted.audit set principal = pseudonym where principal = forget.principal;
   perform accepted.record_act('forget', pseudonym);
+  update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
 end
 $$;

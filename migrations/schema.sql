@@ -292,12 +292,14 @@ create table accepted.ended_job (
   ended_at timestamp with time zone not null,
   job_id uuid not null,
   status accepted.job_status not null,
-  constraint ended_job_pkey primary key (ended_at, job_id)
+  constraint ended_job_pkey primary key (job_id, ended_at)
 );
 comment on table accepted.ended_job is 'An index of the jobs that failed, and of the jobs that ended more than three hours after they were accepted. It finds them by the time of their end. A row is deleted together with the record of its job. A row does not count if the job has another time of its end.';
 comment on column accepted.ended_job.ended_at is 'When the job ended.';
 comment on column accepted.ended_job.job_id is 'The job.';
 comment on column accepted.ended_job.status is 'The final status of the job.';
+create index ended_job_ended_at_idx on accepted.ended_job using btree (ended_at);
+comment on index accepted.ended_job_ended_at_idx is 'accepted.failure and accepted.throughput: finds what has ended since a time.';
 
 create function accepted.index_end()
  returns trigger
@@ -1141,7 +1143,7 @@ end
 $function$;
 comment on function accepted.is_retried(uuid) is 'Whether a job has a retry, or a retry of a retry. A canceled retry does not count, and neither does a failed retry without a payload, because it cannot be retried in place of the job.';
 
-create function accepted.redrive_batch(operation text, error_code text, failed_since timestamp with time zone, known_operations text[], after_at timestamp with time zone, after_id uuid, batch_size integer, max_redriven integer, dry_run boolean, out job_id uuid, out job_operation text, out failed_at timestamp with time zone, out outcome text, out retry_id uuid)
+create function accepted.redrive_batch(operation text, error_code text, failed_since timestamp with time zone, known_operations text[], after_id uuid, batch_size integer, max_redriven integer, dry_run boolean, out job_id uuid, out job_operation text, out outcome text, out retry_id uuid)
  returns setof record
  language plpgsql
  security definer
@@ -1159,21 +1161,20 @@ declare
 begin
   ids := array(
     select e.job_id from accepted.ended_job e join accepted.job j on j.id = e.job_id and j.ended_at = e.ended_at
-    where e.status = 'failed' and e.ended_at >= failed_since and (e.ended_at, e.job_id) > (after_at, after_id)
+    where e.status = 'failed' and e.ended_at >= failed_since and e.job_id > after_id
       and j.status = 'failed' and j.expires_at > now()
       and (redrive_batch.operation is null or j.operation = redrive_batch.operation)
       and (redrive_batch.error_code is null or j.error ->> 'code' = redrive_batch.error_code)
-    order by e.ended_at, e.job_id limit batch_size
+    order by e.job_id limit batch_size
   );
   if not dry_run then
     -- A later statement sees the retries that were committed during the wait for a lock.
     perform from accepted.job where id = any(ids) order by id for update;
   end if;
-  for failed in select * from accepted.job where id = any(ids) order by ended_at, id loop
+  for failed in select * from accepted.job where id = any(ids) order by id loop
     exit when redriven = max_redriven;
     job_id := failed.id;
     job_operation := failed.operation;
-    failed_at := failed.ended_at;
     retry_id := null;
     if accepted.is_retried(failed.id) then
       outcome := 'already-retried';
@@ -1194,7 +1195,7 @@ begin
   end loop;
 end
 $function$;
-comment on function accepted.redrive_batch(text,text,timestamp with time zone,text[],timestamp with time zone,uuid,integer,integer,boolean) is 'Retries the next batch of failed jobs, the oldest failure first. Returns a row for each job: redriven, or why it was skipped. The next batch starts after the last row. accepted.redrive and accepted jobs redrive call this function.';
+comment on function accepted.redrive_batch(text,text,timestamp with time zone,text[],uuid,integer,integer,boolean) is 'Retries the next batch of failed jobs, in the order of their ids. Returns a row for each job: redriven, or why it was skipped. The next batch starts after the last row. accepted.redrive and accepted jobs redrive call this function.';
 
 create function accepted.redrive(operation text default null::text, error_code text default null::text, since interval default '24:00:00'::interval, max_jobs integer default 1000)
  returns setof uuid
@@ -1206,7 +1207,6 @@ declare
   failed record;
   batch_size constant integer := 100;
   was_full boolean := true;
-  after_at timestamptz := '-infinity';
   after_id uuid := '00000000-0000-0000-0000-000000000000';
   redriven integer := 0;
 begin
@@ -1225,9 +1225,8 @@ begin
     was_full := false;
     for failed in
       select *, row_number() over () as number from accepted.redrive_batch(operation, error_code, now() - since, null,
-        after_at, after_id, batch_size, max_jobs - redriven, false)
+        after_id, batch_size, max_jobs - redriven, false)
     loop
-      after_at := failed.failed_at;
       after_id := failed.job_id;
       was_full := failed.number = batch_size;
       if failed.outcome = 'redriven' then
@@ -1238,7 +1237,7 @@ begin
   end loop;
 end
 $function$;
-comment on function accepted.redrive(text,text,interval,integer) is 'Retries the jobs that failed within since, the oldest failure first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+comment on function accepted.redrive(text,text,interval,integer) is 'Retries the jobs that failed within since, the oldest job first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
 create function accepted.pause(operation text, reason text default null::text)
  returns void
@@ -1403,8 +1402,8 @@ begin
     using accepted.job j where j.id = any(ids) and e.ended_at = j.ended_at and e.job_id = j.id;
   delete from accepted_queue.job q using accepted.job j where j.id = any(ids) and q.name = j.operation and q.id = j.id;
   delete from accepted.job where id = any(ids);
-  update accepted.audit set principal = pseudonym where principal = forget.principal;
   perform accepted.record_act('forget', pseudonym);
+  update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
 end
 $function$;

@@ -101,12 +101,12 @@ async function redriveAll(
   const report: RedriveReport = { redriven: 0, alreadyRetried: 0, unknownOperation: {}, missingPayload: [] }
   try {
     if (!dryRun) await defineOperations(database, operations.values())
-    let after: RedrivenJob | undefined
+    let after: string | undefined
     do {
       const options = { ...filter, after, batchSize, maxRedriven: maxRedriven - report.redriven, dryRun }
       const jobs = await transact(database, (trx) => redrive(trx, operations.keys(), options))
       for (const job of jobs) addTo(report, job)
-      after = jobs.at(-1)
+      after = jobs.at(-1)?.id
       if (process.stderr.isTTY) process.stderr.write(`\r${report.redriven} so far`)
     } while (after && report.redriven < maxRedriven)
   } finally {

@@ -11,8 +11,8 @@ export interface RedriveFilter {
 }
 
 export interface RedriveOptions extends RedriveFilter {
-  /** The last job of the previous batch. */
-  after?: RedrivenJob | undefined
+  /** The id of the last job of the previous batch. */
+  after?: string | undefined
   /** Maximum number of failed jobs to read. */
   batchSize: number
   /** Maximum number of new jobs. */
@@ -34,16 +34,14 @@ export type RedriveOutcome = 'redriven' | 'already-retried' | 'unknown-operation
 export interface RedrivenJob {
   id: string
   operation: string
-  /** When the job failed, as text: a Date has no microseconds. */
-  failedAt: string
   outcome: RedriveOutcome
 }
 
 const minId = '00000000-0000-0000-0000-000000000000'
 
 /**
- * Runs a batch of failed jobs again, with the function `accepted.redrive_batch`: the oldest failure first, each as a new
- * job with `retry_of`. Repeated or concurrent calls create only one retry per job.
+ * Runs a batch of failed jobs again, with the function `accepted.redrive_batch`: the oldest job first, each as a new job
+ * with `retry_of`. Repeated or concurrent calls create only one retry per job.
  *
  * @param operations the operations that the app defines
  * @returns one element per failed job; empty when no failed jobs are left
@@ -54,11 +52,10 @@ export async function redrive(
   { operation, since, error, after, batchSize, maxRedriven, dryRun = false }: RedriveOptions,
 ): Promise<RedrivenJob[]> {
   const { rows } = await sql<RedrivenJob>`
-    select job_id as id, job_operation as operation, failed_at::text as "failedAt", outcome
+    select job_id as id, job_operation as operation, outcome
     from accepted.redrive_batch(
       ${operation ?? null}, ${error ?? null}, coalesce(${since ?? null}::timestamptz, '-infinity'),
-      ${[...operations]}::text[], ${after?.failedAt ?? '-infinity'}::timestamptz, ${after?.id ?? minId}::uuid,
-      ${batchSize}::integer, ${maxRedriven}::integer, ${dryRun}
+      ${[...operations]}::text[], ${after ?? minId}::uuid, ${batchSize}::integer, ${maxRedriven}::integer, ${dryRun}
     )`.execute(trx)
   return rows
 }
