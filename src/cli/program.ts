@@ -86,7 +86,7 @@ keys
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./key-commands.ts')).revokeKeyCommand))
 
-const jobs = program.command('jobs').description('List jobs, and redrive failed jobs')
+const jobs = program.command('jobs').description('List, cancel and retry jobs')
 jobs
   .command('list')
   .description('List the jobs of all principals, newest first')
@@ -106,6 +106,35 @@ jobs
   .option('--dry-run', 'Only count the failed jobs, and do not run them again')
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./job-commands.ts')).redriveJobsCommand))
+
+jobs
+  .command('cancel <id>')
+  .description('Cancel a job: a queued job immediately, a running job as soon as its handler stops')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./act-on-job.ts')).cancelJobCommand))
+jobs
+  .command('retry <id>')
+  .description('Run a failed or canceled job again, and print the id of the new job')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./act-on-job.ts')).retryJobCommand))
+
+const operations = program.command('operations').description('List, pause and resume operations')
+operations
+  .command('list')
+  .description('List the operations, with their waiting and running jobs, workers and pauses')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./operation-commands.ts')).listOperationsCommand))
+operations
+  .command('pause <name>')
+  .description('Let workers start no jobs of an operation; requests are still accepted')
+  .option('--reason <text>', 'Why, for others who see the pause')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./operation-commands.ts')).pauseOperationCommand))
+operations
+  .command('resume <name>')
+  .description('Let workers start the jobs of a paused operation again')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./operation-commands.ts')).resumeOperationCommand))
 
 const webhooks = program.command('webhooks').description('Manage webhook endpoints, which are notified when jobs end')
 webhooks
