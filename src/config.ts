@@ -15,6 +15,8 @@ export interface Identity {
   principal: string
   /** With `admin`, the principal may manage webhook endpoints. Any other scope has no effect. */
   scopes: readonly string[]
+  /** The id of the API key, a UUID, for `accepted.audit`. */
+  keyId?: string
 }
 
 type AuthenticateResult = string | Identity | null

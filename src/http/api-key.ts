@@ -42,10 +42,10 @@ export function authenticateByApiKey(database: Database): Authenticate {
 
 async function identify({ kysely }: Database, hash: Buffer | null): Promise<Identity | 'anonymous' | null> {
   const { rows } = await sql<Partial<Identity> & { keys: boolean }>`
-    select principal, scopes, exists (select from accepted.api_key) as keys
+    select principal, scopes, api_key.id as "keyId", exists (select from accepted.api_key) as keys
     from (values (${hash}::bytea)) as given (hash)
     left join accepted.api_key on api_key.hash = given.hash and revoked_at is null`.execute(kysely)
-  const [{ principal, scopes, keys: anyKeyExists }] = rows as [Partial<Identity> & { keys: boolean }]
-  if (principal && scopes) return { principal, scopes }
+  const [{ principal, scopes, keyId, keys: anyKeyExists }] = rows as [Partial<Identity> & { keys: boolean }]
+  if (principal && scopes && keyId) return { principal, scopes, keyId }
   return hash || anyKeyExists ? null : 'anonymous'
 }

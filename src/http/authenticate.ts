@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { validate as isUuid } from 'uuid'
 import type { Authenticate, Identity, Scope } from '../config.ts'
 import { ProblemError } from '../errors.ts'
 import { readable } from '../primitives/thrown.ts'
@@ -10,19 +11,22 @@ declare module 'fastify' {
     principal: string
     /** The caller's scopes. A principal needs no scope to access its own jobs. */
     scopes: readonly string[]
+    /** The id of the API key, if the caller has sent one. */
+    keyId: string | undefined
   }
 }
 
 /**
- * Creates an `onRequest` hook that sets `request.principal` and `request.scopes`.
+ * Creates an `onRequest` hook that sets `request.principal`, `request.scopes` and `request.keyId`.
  *
  * @throws ProblemError unauthenticated
  */
 export function createAuthenticationHook(identify: Authenticate): (request: FastifyRequest) => Promise<void> {
   return async (request) => {
-    const { principal, scopes } = toIdentity(await callAuthenticate(identify, request))
+    const { principal, scopes, keyId } = toIdentity(await callAuthenticate(identify, request))
     request.principal = principal
     request.scopes = scopes
+    request.keyId = keyId
   }
 }
 
@@ -41,8 +45,11 @@ async function callAuthenticate(identify: Authenticate, request: FastifyRequest)
 function toIdentity(identity: unknown): Identity {
   if (identity === null || identity === undefined) throw new ProblemError('unauthenticated')
   const given = typeof identity === 'string' ? { principal: identity, scopes: [] } : Object(identity)
-  const { principal, scopes = [] } = given as Partial<Identity>
-  if (typeof principal === 'string' && principal !== '' && Array.isArray(scopes)) return { principal, scopes }
+  const { principal, scopes = [], keyId } = given as Partial<Identity>
+  const isKeyId = keyId === undefined || isUuid(keyId)
+  if (typeof principal === 'string' && principal !== '' && Array.isArray(scopes) && isKeyId) {
+    return { principal, scopes, ...(keyId !== undefined && { keyId }) }
+  }
   throw new TypeError('authenticate must return null, a text that is not empty, or { principal, scopes: [] }')
 }
 

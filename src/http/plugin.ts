@@ -52,6 +52,7 @@ function decorate(scope: FastifyInstance, service: Service, api: Accepted): void
   scope.decorate('accepted', api)
   if (!scope.hasRequestDecorator('principal')) scope.decorateRequest('principal', '')
   if (!scope.hasRequestDecorator('scopes')) scope.decorateRequest('scopes')
+  if (!scope.hasRequestDecorator('keyId')) scope.decorateRequest('keyId')
   allowCommitted(scope)
   scope.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     return sendAccepted(service, this, job)

@@ -11,6 +11,7 @@ import { ProblemError } from '../../errors.ts'
 import { cancelJob } from '../../jobs/cancel.ts'
 import type { AnyTransaction } from '../../operation.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
+import { setActor } from '../protocol/actor.ts'
 import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
@@ -90,7 +91,7 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   const { id } = await findRequestedJob(service, request)
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
-  const cancellation = await runJobTransaction(service, id, (trx) =>
+  const cancellation = await runJobTransaction(service, request, id, (trx) =>
     cancelJob(trx, { id, principal: request.principal }, isExpected),
   )
   if (cancellation.kind === 'unknown') throw jobNotFound()
@@ -130,7 +131,7 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
     idempotency: idempotencyOf(request, { includeBody: false }),
     traceparent: traceparentOf(request),
   }
-  const outcome = await runJobTransaction(service, job.id, (trx) =>
+  const outcome = await runJobTransaction(service, request, job.id, (trx) =>
     retryJob(trx, operations, { ...retry, id: uuid7() }),
   )
   switch (outcome.kind) {
@@ -151,6 +152,7 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
  */
 function runJobTransaction<Result>(
   { database, mutex }: Service,
+  request: JobRequest,
   id: string,
   work: (trx: Transaction<Tables>) => Promise<Result>,
 ): Promise<Result> {
@@ -158,7 +160,7 @@ function runJobTransaction<Result>(
   return mutex.runExclusive(`job ${id}`, { timeoutMs: lockTimeoutMs, timeoutError }, () =>
     transact(database, async (trx) => {
       await pipeline(trx as unknown as AnyTransaction, (trx) => [
-        sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx),
+        sql`select ${setLockTimeout(lockTimeoutMs)}, ${setActor(request)}`.execute(trx),
         useGenericPlan(trx),
       ])
       return withLockTimeoutError(() => work(trx), timeoutError)

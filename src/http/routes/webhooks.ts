@@ -12,6 +12,7 @@ import {
   rotateSecret,
 } from '../../jobs/webhook-endpoint.ts'
 import { requireScope } from '../authenticate.ts'
+import { transactFor } from '../protocol/actor.ts'
 import { ignoreBodies } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { bodyResponse, emptyResponse, problemResponses } from '../protocol/schemas.ts'
@@ -71,7 +72,7 @@ function createEndpointRoute(scope: FastifyInstance, { database, operations, pat
     async (request, reply) => {
       const violation = findEndpointViolation(request.body, operations)
       if (violation) throw new ProblemError('invalid-body', undefined, { details: [violation] })
-      const endpoint = await database.kysely.transaction().execute((trx) => createEndpoint(trx, request.body))
+      const endpoint = await transactFor(request, database, (trx) => createEndpoint(trx, request.body))
       return reply
         .code(201)
         .header('location', `${siteOf(request).url}${paths.webhooks}/${endpoint.id}`)
@@ -123,8 +124,8 @@ function removeEndpointRoute(scope: FastifyInstance, { database, paths }: Servic
         response: { 204: emptyResponse('The endpoint is removed'), ...problemResponses('forbidden', 'not-found') },
       }),
     },
-    async ({ params: { id } }, reply) => {
-      const removed = await database.kysely.transaction().execute((trx) => removeEndpoint(trx, id))
+    async (request, reply) => {
+      const removed = await transactFor(request, database, (trx) => removeEndpoint(trx, request.params.id))
       if (!removed) throw endpointNotFound()
       return reply.code(204).send()
     },
@@ -147,8 +148,8 @@ function rotateSecretRoute(scope: FastifyInstance, { database, paths }: Service)
         },
       ),
     },
-    async ({ params: { id } }) => {
-      const endpoint = await database.kysely.transaction().execute((trx) => rotateSecret(trx, id))
+    async (request) => {
+      const endpoint = await transactFor(request, database, (trx) => rotateSecret(trx, request.params.id))
       if (!endpoint) throw endpointNotFound()
       return endpoint
     },
