@@ -1368,8 +1368,10 @@ declare
   pseudonym constant text := 'forgotten:' || gen_random_uuid();
   pending uuid;
   pending_count bigint;
-  ids uuid[];
-  operations text[];
+  running uuid[];
+  ended accepted.job;
+  ids uuid[] := '{}';
+  operation_name text;
 begin
   if coalesce(forget.principal, '') = '' then
     raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
@@ -1385,23 +1387,23 @@ begin
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
     perform accepted.cancel(pending);
   end loop;
-  ids := array(select id from accepted.job where principal = forget.principal and ended_at is not null);
-  operations := array(
-    select name from accepted.operation union select distinct operation from accepted.job where id = any(ids)
-  );
-  -- Only rows of jobs that still run are kept: their worker needs them.
-  delete from accepted.idempotency_key k
-    where k.principal = forget.principal
-      and not exists (select from accepted.job j where j.id = k.job_id and j.ended_at is null);
-  delete from accepted.processed_key k
-    where k.operation = any(operations) and k.principal = forget.principal
-      and not exists (select from accepted.job j where j.id = k.job_id and j.ended_at is null);
+  -- The worker of a job that still runs needs its keys.
+  running := array(select id from accepted.job where principal = forget.principal and ended_at is null);
+  delete from accepted.idempotency_key where principal = forget.principal and job_id <> all(running);
+  for ended in select * from accepted.job where principal = forget.principal and ended_at is not null loop
+    ids := ids || ended.id;
+    delete from accepted_queue.job where name = ended.operation and id = ended.id;
+  end loop;
+  for operation_name in
+    select name from accepted.operation union select distinct job.operation from accepted.job where id = any(ids)
+  loop
+    delete from accepted.processed_key k
+      where k.operation = operation_name and k.principal = forget.principal and job_id <> all(running);
+  end loop;
   delete from accepted.attempt where job_id = any(ids);
   delete from accepted.quarantine where job_id = any(ids);
-  delete from accepted.ended_job e
-    using accepted.job j where j.id = any(ids) and e.ended_at = j.ended_at and e.job_id = j.id;
-  delete from accepted_queue.job q using accepted.job j where j.id = any(ids) and q.name = j.operation and q.id = j.id;
-  delete from accepted.job where id = any(ids);
+  delete from accepted.ended_job where job_id = any(ids);
+  delete from accepted.job where id = any(ids) and principal = forget.principal;
   perform accepted.record_act('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
@@ -1592,6 +1594,8 @@ create function accepted.is_day_kept(id uuid)
  stable security definer
  set search_path to 'pg_catalog', 'pg_temp'
  set "TimeZone" to 'UTC'
+ set enable_seqscan to 'off'
+ set jit to 'off'
 as $function$
 declare
   day constant date := accepted.uuid_time(is_day_kept.id)::date;

@@ -180,6 +180,20 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       const options = { since: now, batchSize: 10, maxRedriven: 10 }
       t.match(await transaction((trx) => redrive(trx, byName.keys(), options)), [{ id, outcome: 'redriven' }])
     },
+    'act on a job in SQL': async () => {
+      const { rows } = await sql<{ id: string }>`
+        select accepted.enqueue('note.create', '{"word": "x"}', ${uuid7()}, 'eve') as id`.execute(kysely)
+      const id = rows[0]?.id
+      await sql`select accepted.reschedule(${id}, now() + interval '1 day')`.execute(kysely)
+      await sql`select accepted.prioritize(${id}, 1)`.execute(kysely)
+      await sql`select accepted.cancel(${id}), accepted.retry(${id})`.execute(kysely)
+      await sql`select accepted.pause('note.group'), accepted.resume('note.group')`.execute(kysely)
+    },
+    'forget a person': async () => {
+      await sql`select accepted.enqueue('note.create', '{"word": "x"}', ${uuid7()}, 'eve')`.execute(kysely)
+      await sql`select accepted.forget('eve', true)`.execute(kysely)
+    },
+    'look for an old job': async () => findJob(kysely, '01000000-0000-7000-8000-000000000000', 'ann'),
     'claim a job and release it': async () => {
       await releaseClaims(worker, [await claim()], 3_600)
     },
