@@ -2,12 +2,13 @@
 import { cp, mkdir, readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { bundleDependencies } from '../test/support/bundles.ts'
 import { measureBaselineLatency } from './core/baseline-latency.ts'
 import { parseOrExit } from './core/command-line.ts'
 import { describeGoal } from './core/goal.ts'
 import { describeMachine } from './core/machine.ts'
 import { startPressure } from './core/pressure.ts'
-import { stopProcesses } from './core/process.ts'
+import { cacheDirectory, stopProcesses } from './core/process.ts'
 import { log } from './core/progress.ts'
 import { mergeRun, type Run, readRuns, writeReport, writeRuns } from './core/report.ts'
 import type { Bench, Scenario } from './core/scenario.ts'
@@ -65,6 +66,8 @@ async function run({ quick, rounds, soakMinutes, out, selected }: Arguments): Pr
   const machine = describeMachine()
   const earlier = await readRuns(join(out, 'results.json'))
   await mkdir(out, { recursive: true })
+  // Most of a quick run is the start of processes. They inherit the variable.
+  if (quick) process.env.NODE_OPTIONS = `--import=${await bundleDependencies(cacheDirectory)}`
   return withWorkspace(async ({ directory, onClose }) => {
     const server = await startServer(join(directory, 'server'), join(import.meta.dirname, 'app/migrations'))
     onClose(() => server.stop())

@@ -1,6 +1,10 @@
 import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
+import { Settings } from 'typebox/system'
 import type { Operation } from './operation.ts'
+
+// The default limit of TypeBox is 8 violations. Without a limit, the response could be much larger than the request.
+Settings.Set({ maxErrors: 100 })
 
 // The API compiles its request schemas with the same compiler, so both check formats in the same way.
 const validators = new WeakMap<TSchema, Validator>()

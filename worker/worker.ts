@@ -7,6 +7,7 @@ import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
+import { assertGrants } from '../src/migrate/assert-grants.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import type { Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
@@ -88,6 +89,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const isolation = isolateHandlers(handlers, log)
     closing.push(() => isolation.close())
     await assertSessionSettings(database.pool)
+    await assertGrants(database, 'worker')
     await assertMigrated(database)
     await assertPreparedStatements(database.options)
     const boss = await startBoss(database, { supervise: true, onError: onQueueError })

@@ -20,6 +20,9 @@ export interface Process {
 const root = join(import.meta.dirname, '../..')
 const appConfig = join(root, 'bench/app/accepted.config.ts')
 
+/** The bench starts the same programs many times, so the compiled code is kept here. */
+export const cacheDirectory = join(root, 'node_modules/.cache/accepted-bench')
+
 const startTimeoutMs = 60_000
 const stopTimeoutMs = 60_000
 const receiveTimeoutMs = 60_000
@@ -63,8 +66,7 @@ const outputFile = (directory: string, name: string) => join(directory, `${name.
 const options = (env: NodeJS.ProcessEnv) => ({
   // A process is idle while other contenders are measured. By default, V8 would discard its compiled code meanwhile.
   execArgv: ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning', '--no-flush-bytecode'],
-  // The cache saves compile time: the bench starts the same programs many times.
-  env: { NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-bench'), ...process.env, ...env },
+  env: { NODE_COMPILE_CACHE: cacheDirectory, ...process.env, ...env },
   stdio: ['ignore', 'pipe', 'pipe', 'ipc'] as ['ignore', 'pipe', 'pipe', 'ipc'],
 })
 

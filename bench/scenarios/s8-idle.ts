@@ -29,7 +29,7 @@ export const idling: Scenario = {
   title: 'Idle API and worker',
   run: (bench) =>
     withContenders<IdleLoad, ScenarioResult>(bench, [idle], async (opened) => {
-      const seconds = bench.quick ? 3 : 60
+      const seconds = bench.quick ? 1 : 60
       let last: Listing = listStatements([], seconds)
       const onStatements = (statements: readonly StatementCount[], seconds: number) => {
         last = listStatements(statements, seconds)

@@ -30,7 +30,7 @@ export const watchers: Scenario = {
       bench,
       [watched(principal), watched(singleJobs), bare],
       async (opened) => {
-        const streams = bench.quick ? 200 : 10_000
+        const streams = bench.quick ? 100 : 10_000
         const client = startModule('bench/load/watchers.ts', bench.directory, {})
         try {
           const series = await interleave(bench, opened, metrics, { watchers: client, streams })

@@ -1,18 +1,21 @@
 import { readSettings, requireDatabaseUrl } from '../config.ts'
 import { loadConfig } from '../load-config.ts'
 import { migrate, printMigration } from '../migrate/migrate.ts'
+import { rolesForDba } from '../migrate/roles.ts'
 import type { OutputOptions } from './output-options.ts'
 
 interface MigrateCommandOptions extends OutputOptions {
   config?: string
   dryRun?: boolean
+  roles?: boolean
 }
 
 /**
  * Runs `accepted migrate`: applies the pending migrations and prints the name of each one that is committed. With
- * `--dry-run`, prints their SQL instead.
+ * `--dry-run`, prints their SQL instead. With `--roles`, prints the SQL that creates the roles.
  */
 export async function migrateCommand(options: MigrateCommandOptions): Promise<void> {
+  if (options.roles) return console.log(options.json ? JSON.stringify({ sql: rolesForDba() }) : rolesForDba().trim())
   const settings = readSettings()
   const url = requireDatabaseUrl(settings)
   const { migrations } = await loadConfig(options.config)
@@ -31,6 +34,7 @@ export async function migrateCommand(options: MigrateCommandOptions): Promise<vo
         if (!options.json) console.log(`${source === 'app' ? 'app     ' : 'accepted'} ${name}`)
       },
       // Standard output is for the migrations.
+      onNote: (note) => console.error(note),
       onWait: (holder) => console.error(`Waiting for another migration, in the session with process id ${holder}…`),
     })
   } finally {

@@ -62,6 +62,7 @@ program
   .description('Apply all pending migrations: first of the queue, then of Accepted, then of the app')
   .addOption(configOption())
   .option('--dry-run', 'Only print the SQL of the pending migrations, for psql, and change nothing')
+  .option('--roles', 'Only print the SQL with which a DBA creates the roles and schemas; needs no database')
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./migrate-command.ts')).migrateCommand))
 

@@ -17,6 +17,7 @@ export const sqlstate = {
   undefinedFunction: '42883',
   datatypeMismatch: '42804',
   cannotCoerce: '42846',
+  insufficientPrivilege: '42501',
   undefinedTable: '42P01',
   internalError: 'XX000',
   insufficientResources: '53000',

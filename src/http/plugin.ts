@@ -1,7 +1,5 @@
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import plugin from 'fastify-plugin'
-import { Settings } from 'typebox/system'
 import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
 import type { Operation } from '../operation.ts'
@@ -28,7 +26,8 @@ import { submitRoute } from './routes/submit.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 import { type Accepted, type AcceptedOptions, createAccepted, openService, type Service } from './service.ts'
 
-async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
+/** Registers the routes of the plugin, with the connections and the watcher that they use. */
+export async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const service = await openService(app, collectOperations(options.operations), options)
   const api = createAccepted(service, options.authenticate)
   // If the app registers the plugin twice in one scope, the scope keeps the decorators of the first.
@@ -111,9 +110,6 @@ function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics
   }
 }
 
-// The default limit of TypeBox is 8 violations. Without a limit, the response could be much larger than the request.
-Settings.Set({ maxErrors: 100 })
-
 /**
  * Sets up strict JSON parsing, TypeBox validation, and problem details for every error. The validation does not convert
  * values in bodies to other types.
@@ -126,9 +122,3 @@ export function useApiConventions(app: FastifyInstance, errorHandler = handleErr
   app.setErrorHandler(errorHandler)
   parseJsonStrictly(app)
 }
-
-/**
- * The Fastify plugin. It adds the routes of the operations, of their jobs and of webhook endpoints and, with the option
- * `routes`, for health, metrics and documentation. Run `accepted migrate` first.
- */
-export const accepted = plugin(register, { name: 'accepted', fastify: '5.x' })

@@ -15,6 +15,7 @@ import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
 import { deliverWebhook } from '../jobs/webhook-delivery.ts'
+import { assertGrants } from '../migrate/assert-grants.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
@@ -176,6 +177,7 @@ async function connectDatabase(
   })
   app.addHook('onClose', () => database.close())
   await assertSessionSettings(database.pool)
+  await assertGrants(database, 'api')
   await assertMigrated(database)
   await assertPreparedStatements(database.options)
   return database

@@ -98,7 +98,10 @@ function findUrlViolation({ protocol, username, password, href }: URL): string |
 // The format of Standard Webhooks: this prefix, then 24 to 64 bytes in base64.
 const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`
 
-type Row = Pick<Tables['accepted.webhook_endpoint'], 'id' | 'url' | 'operations' | 'secrets' | 'disabled_reason'> & {
+// Without the secrets, which the API may write, but not read.
+const columns = sql`id, url, event_types, operations, created_at, disabled_at, disabled_reason`
+
+type Row = Pick<Tables['accepted.webhook_endpoint'], 'id' | 'url' | 'operations' | 'disabled_reason'> & {
   event_types: EventType[]
   created_at: Date
   disabled_at: Date | null
@@ -110,19 +113,20 @@ type Row = Pick<Tables['accepted.webhook_endpoint'], 'id' | 'url' | 'operations'
  * @returns the endpoint with its secret, which cannot be read again
  */
 export async function createEndpoint(trx: AnyTransaction, endpoint: NewEndpoint): Promise<EndpointWithSecret> {
+  const secret = newSecret()
   const { rows } = await sql<Row>`
     insert into accepted.webhook_endpoint (id, url, event_types, operations, secrets)
     values (
       ${uuid7()}, ${new URL(endpoint.url).href}, ${endpoint.eventTypes ?? eventTypes}::text[],
-      ${endpoint.operations ?? null}::text[], ${[newSecret()]}::text[]
+      ${endpoint.operations ?? null}::text[], ${[secret]}::text[]
     )
-    returning *`.execute(trx)
-  return withSecret(rows[0] as Row)
+    returning ${columns}`.execute(trx)
+  return { ...toEndpoint(rows[0] as Row), secret }
 }
 
 /** Lists every endpoint, oldest first, without secrets. */
 export async function listEndpoints(db: Kysely<Tables>): Promise<Endpoint[]> {
-  const { rows } = await sql<Row>`select * from accepted.webhook_endpoint order by id`.execute(db)
+  const { rows } = await sql<Row>`select ${columns} from accepted.webhook_endpoint order by id`.execute(db)
   return rows.map(toEndpoint)
 }
 
@@ -139,9 +143,13 @@ export async function endpointExists(db: Kysely<Tables>, id: string): Promise<bo
  */
 export async function rotateSecret(trx: AnyTransaction, id: string): Promise<EndpointWithSecret | undefined> {
   const { rows } = await sql<Row>`
-    update accepted.webhook_endpoint set secrets = array[${newSecret()}, secrets[1]], secret_rotated_at = now()
-    where id::text = ${id.toLowerCase()} returning *`.execute(trx)
-  return rows[0] && withSecret(rows[0])
+    select ${columns} from accepted.webhook_endpoint where id::text = ${id.toLowerCase()}`.execute(trx)
+  const [row] = rows
+  if (!row) return undefined
+  const secret = newSecret()
+  const rotation = sql<{ found: boolean }>`select accepted.rotate_webhook_secret(${row.id}, ${secret}) as found`
+  const { rows: rotated } = await rotation.execute(trx)
+  return rotated[0]?.found ? { ...toEndpoint(row), secret } : undefined
 }
 
 /**
@@ -178,8 +186,6 @@ export async function findDeliveryTarget(db: Kysely<Tables>, id: string): Promis
     from accepted.webhook_endpoint where id = ${id}`.execute(db)
   return rows[0]
 }
-
-const withSecret = (row: Row): EndpointWithSecret => ({ ...toEndpoint(row), secret: row.secrets[0] as string })
 
 const toEndpoint = (row: Row): Endpoint => ({
   id: row.id,

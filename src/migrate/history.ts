@@ -26,15 +26,13 @@ comment on column ${table}.applied_at is 'When the migration ran.';
   .join('')
 
 const readState = `
-  select to_regnamespace('accepted')::text as schema,
-    (select string_agg(relname, ', ' order by relname) from pg_class
+  select (select string_agg(relname, ', ' order by relname) from pg_class
       where relnamespace = to_regnamespace('accepted') and relkind in ('r', 'p', 'v', 'm', 'f')) as tables,
     (select string_agg(attrelid::regclass::text, ' ') from pg_attribute where attname = 'checksum'
       and attrelid in (to_regclass('${tables.accepted}'), to_regclass('${tables.app}'))) as history`
 
 /**
- * Finds out how to create our schema with the tables of applied migrations. It does not try to create a schema that
- * exists, because that needs the privilege CREATE on the database.
+ * Finds out how to create the tables of applied migrations in our schema, which must exist when the SQL runs.
  *
  * @returns SQL; undefined when the tables exist
  * @throws ConfigError when the schema holds tables of another program, or only one of these tables
@@ -54,7 +52,7 @@ export async function planHistory(session: MigrationSession): Promise<string | u
       `The schema accepted holds tables of another program, or of a version before the first release (${state.tables}). Rename that schema, or use another database.`,
     )
   }
-  return state?.schema ? createTables : `create schema accepted;\n${createTables}`
+  return createTables
 }
 
 /** Returns the statement that records that a migration has run. */

@@ -7,7 +7,8 @@ import { ProblemError } from '../errors.ts'
 import { planQueueSchema } from '../queue/install.ts'
 import { type MigrationFile, migrationNames, ownDirectory, readMigrations } from './files.ts'
 import { findPending, planHistory } from './history.ts'
-import { assertComplete } from './missing-parts.ts'
+import { assertComplete, planMissingParts } from './missing-parts.ts'
+import { planGrants, planRoles } from './plan-roles.ts'
 import { MigrationSession } from './session.ts'
 import { lostConnectionError, printStep, runStep, type Step, stepOf } from './step.ts'
 
@@ -44,10 +45,13 @@ export interface MigrateOptions {
   onStep?: (step: MigrationStep) => void
   /** Called when another process is migrating, with the process id of its session. Then this process waits for it. */
   onWait?: (holder: string) => void
+  /** Called with a sentence about roles and privileges: what the role may not do and who may, or what was repaired. */
+  onNote?: (note: string) => void
 }
 
 /**
- * Installs the schema of pg-boss, then migrates our own schema, and then the app's schema. Each migration runs in a
+ * Creates the group roles if it may, installs the schema of pg-boss, migrates our own schema, grants the privileges of
+ * the group roles, and then migrates the app's schema. Each migration runs in a
  * transaction of its own, except for files that start with `-- accepted: no transaction`. Several processes may call
  * this function at the same time: each waits until the others have finished.
  *
@@ -56,21 +60,24 @@ export interface MigrateOptions {
  *   a pooler in transaction mode.
  */
 export async function migrate(options: MigrateOptions): Promise<void> {
-  const { onStep, onWait } = options
+  const { onStep, onWait, onNote } = options
   await withSession(options, async (session) => {
     await assertSuitable(session)
     await session.waitForTurn(onWait)
-    const plan = await planMigration(session, options)
+    const { creating, granting, ofApp, notes, owner } = await planMigration(session, options)
+    for (const note of notes) onNote?.(note)
     const run = async (steps: readonly Step[]) => {
       for (const step of steps) {
         await runStep(session, step)
         if (step.file) onStep?.({ source: step.file.source, name: step.file.name })
       }
     }
-    const ours = plan.filter(({ file }) => file?.source !== 'app')
-    await run(ours)
-    if (!ours.some(({ file }) => file)) await assertComplete(session)
-    await run(plan.slice(ours.length))
+    await run(creating)
+    if (!creating.some(({ file }) => file)) {
+      await becomeOwner(session, owner)
+      await assertComplete(session)
+    }
+    await run([...granting, ...ofApp])
   })
 }
 
@@ -81,7 +88,9 @@ export async function migrate(options: MigrateOptions): Promise<void> {
 export function printMigration(options: MigrateOptions): Promise<string> {
   return withSession(options, async (session) => {
     await assertSuitable(session)
-    return (await planMigration(session, options)).map(printStep).join('\n\n')
+    const { creating, granting, ofApp, notes } = await planMigration(session, options)
+    const steps = [...creating, ...granting, ...ofApp]
+    return [...notes.map((note) => `-- ${note}`), ...steps.map(printStep)].join('\n\n')
   })
 }
 
@@ -120,22 +129,53 @@ async function assertSuitable(session: MigrationSession): Promise<void> {
   }
 }
 
-/**
- * Returns the steps that are still to run.
- *
- * @throws ConfigError when a schema or a file is unsuitable
- */
-async function planMigration(session: MigrationSession, { appMigrations }: MigrateOptions): Promise<Step[]> {
+interface MigrationPlan {
+  /** The steps that create roles, schemas, and what is in our schemas. */
+  creating: Step[]
+  /** The step that grants privileges, or none. */
+  granting: Step[]
+  /** The migrations of the app. */
+  ofApp: Step[]
+  /** Sentences about roles and privileges. */
+  notes: string[]
+  /** The owner of our schemas, as SQL; undefined for the role of the connection. */
+  owner: string | undefined
+}
+
+const becomeOwner = (session: MigrationSession, owner: string | undefined) =>
+  session.query(owner === undefined ? 'reset role' : `set role ${owner}`)
+
+const incompletePrivileges = 'Privileges of the group roles are missing, or PUBLIC has some; the defaults are restored.'
+
+/** @throws ConfigError when a schema, a role or a file is unsuitable */
+async function planMigration(session: MigrationSession, { appMigrations }: MigrateOptions): Promise<MigrationPlan> {
   const own = await readMigrations('accepted', ownDirectory)
   const app = appMigrations ? await readMigrations('app', appMigrations) : []
+  const { owner, steps: preparing, hasSchemas, groupRoles, notes } = await planRoles(session)
+  if (hasSchemas) await becomeOwner(session, owner)
   const queue = await planQueueSchema((text) => session.query(text))
   const history = await planHistory(session)
-  return [
-    ...(history ? [{ title: 'schema accepted', text: history, isTransactional: true }] : []),
+  const pendingOwn = history ? own : await findPending(session, 'accepted', own)
+  // Without a directory, earlier migrations of the app do not matter.
+  const pendingApp = history || !appMigrations ? app : await findPending(session, 'app', app)
+  // The database was restored from a backup without the schema of the queue.
+  const parts = queue && pendingOwn.length === 0 ? await planMissingParts(session) : undefined
+  const creating = [
+    ...preparing,
+    ...(history ? [{ title: 'schema accepted', text: history, isTransactional: true, owner }] : []),
     // pg-boss's plans contain BEGIN and COMMIT.
-    ...(queue ? [{ title: 'schema accepted_queue', text: queue, isTransactional: false }] : []),
-    ...(history ? own : await findPending(session, 'accepted', own)).map(stepOf),
-    // Without a directory, earlier migrations of the app do not matter.
-    ...(history || !appMigrations ? app : await findPending(session, 'app', app)).map(stepOf),
+    ...(queue ? [{ title: 'schema accepted_queue', text: queue, isTransactional: false, owner }] : []),
+    ...(parts
+      ? [{ title: 'parts of schema accepted that need the queue', text: parts, isTransactional: true, owner }]
+      : []),
+    ...pendingOwn.map((file) => stepOf(file, owner)),
   ]
+  const privileges = await planGrants(session, groupRoles, creating.length > 0)
+  return {
+    creating,
+    granting: privileges ? [{ title: 'privileges', text: privileges, isTransactional: true, owner }] : [],
+    ofApp: pendingApp.map((file) => stepOf(file, owner)),
+    notes: privileges && creating.length === 0 ? [...notes, incompletePrivileges] : notes,
+    owner,
+  }
 }

@@ -78,6 +78,30 @@ const findUnusable = `
     select from pg_partitioned_table where partrelid = to_regclass('accepted.job') and partdefid <> 0
   )`
 
+/** Tables and types are not created again: their rows are missing too. */
+const restorable: readonly Part['kind'][] = ['view', 'index', 'function', 'trigger']
+
+/**
+ * Returns the SQL that creates missing views, functions, indexes and triggers, and repeats the settings of the queue's
+ * tables. A backup without the schema of the queue lacks all that depends on that schema.
+ */
+export async function planMissingParts(session: MigrationSession): Promise<string> {
+  const existing = new Set((await session.query(findExisting)).map(({ kind, name }) => `${kind} ${name}`))
+  const isNeeded = (statement: string) => {
+    const [part] = partsOf(statement)
+    if (!part) return statement.startsWith(`alter table ${queueSchema}.`)
+    return restorable.includes(part.kind) && !existing.has(`${part.kind} ${part.name}`)
+  }
+  const needed: string[] = []
+  let isPartNeeded = false
+  for (const { text } of splitStatements(await readFile(schemaFile, 'utf8'))) {
+    // The comments on a part follow it.
+    if (!text.startsWith('comment on ')) isPartNeeded = isNeeded(text)
+    if (isPartNeeded) needed.push(`${text};`)
+  }
+  return needed.join('\n')
+}
+
 /** The tables of one row, which only a migration inserts. */
 const onlyRows = ['accepted.change_expiry', 'accepted.reconciliation']
 

@@ -13,6 +13,8 @@ export interface Step {
   text: string
   /** Whether the statements run in one transaction. False if they contain BEGIN and COMMIT, or cannot run in one. */
   isTransactional: boolean
+  /** The role that owns our schemas, as SQL. The step runs as this role, except for a file of the app. */
+  owner?: string | undefined
   /** The file that becomes an applied migration. */
   file?: MigrationFile
 }
@@ -22,24 +24,25 @@ export interface Step {
  *
  * @throws ConfigError when the file contains a statement that cannot run in a migration
  */
-export function stepOf(file: MigrationFile): Step {
+export function stepOf(file: MigrationFile, owner: string | undefined): Step {
   const { path: title, text, isTransactional } = file
   if (!isTransactional) assertRunnable(title, text, splitStatements(text))
-  return { title, text: isTransactional ? withoutTransaction(title, text) : text, isTransactional, file }
+  return { title, text: isTransactional ? withoutTransaction(title, text) : text, isTransactional, owner, file }
 }
 
 /** Returns what comes before and after the statements of a step. */
-function frame({ isTransactional, file }: Step): { before: string[]; after: string[] } {
+function frame({ isTransactional, owner, file }: Step): { before: string[]; after: string[] } {
+  const becomeOwner = owner === undefined ? [] : [`set role ${owner};`]
   return {
     before: [
       applySettings,
       // The app's own files find the app's tables by the search_path that the database and the role set.
-      ...(file?.source === 'app' ? [] : [useEmptySearchPath]),
+      ...(file?.source === 'app' ? [] : [useEmptySearchPath, ...becomeOwner]),
       ...(isTransactional ? ['begin;'] : []),
     ],
     after: [
       // A file may leave another role set, to which the table of applied migrations does not belong.
-      ...(file ? ['reset session authorization;', 'reset role;', recordMigration(file)] : []),
+      ...(file ? ['reset session authorization;', 'reset role;', ...becomeOwner, recordMigration(file)] : []),
       ...(isTransactional ? ['commit;'] : []),
     ],
   }

@@ -11,15 +11,14 @@ const neededVersion = /INSERT INTO \S+version\(version\) VALUES \('(\d+)'\)/.exe
 )?.[1] as string
 
 const readState = `
-  select to_regnamespace('${queueSchema}')::text as schema,
-    (select string_agg(relname, ', ' order by relname) from pg_class
+  select (select string_agg(relname, ', ' order by relname) from pg_class
       where relnamespace = to_regnamespace('${queueSchema}') and relkind in ('r', 'p', 'v', 'm', 'f')) as tables,
     (select 'yes' from pg_attribute where attrelid = to_regclass('${queueSchema}.version') and attname = 'version')
       as has_version,
     (select 'yes' from pg_class where oid = to_regclass('${queueSchema}.queue')) as has_queues`
 
 /**
- * Finds out how to install pg-boss's schema.
+ * Finds out how to install pg-boss's tables into its schema, which must exist when the SQL runs.
  *
  * @returns the SQL from pg-boss's published plans, which has its own BEGIN and COMMIT; undefined when the schema is
  *   installed
@@ -27,7 +26,7 @@ const readState = `
  */
 export async function planQueueSchema(query: Query): Promise<string | undefined> {
   const [state] = await query(readState)
-  if (!state?.tables) return getConstructionPlans(queueSchema, { createSchema: !state?.schema })
+  if (!state?.tables) return getConstructionPlans(queueSchema, { createSchema: false })
   if (!state.has_version || !state.has_queues) {
     throw new ConfigError(
       `The schema ${queueSchema} holds tables of another program (${state.tables}). Rename that schema, or use another database.`,

@@ -1,14 +1,14 @@
 import { createServer } from 'node:net'
 import t from 'tap'
 import { run } from '../support/command.ts'
-import { createDatabase, queryOnce } from '../support/database.ts'
+import { asRole, createDatabase, queryOnce } from '../support/database.ts'
 import { freePort, todosConfig } from '../support/program.ts'
 
 /** A name that is too long for the DNS, so no query leaves this machine. */
 const unknownHost = 'x'.repeat(64)
 
 t.test('if Postgres refuses the connection, the message names DATABASE_URL and what to correct', async (t) => {
-  const url = new URL(await createDatabase(t))
+  const url = new URL(asRole(await createDatabase(t), 'api'))
   const changed = (change: (url: URL) => void) => {
     const other = new URL(url)
     change(other)

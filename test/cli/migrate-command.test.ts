@@ -21,7 +21,8 @@ t.test('migrate --dry-run prints SQL that psql can run, and changes nothing', as
   const { code, out, err } = await run(['migrate', ...config, '--dry-run'], { DATABASE_URL })
   t.same({ code, err }, { code: 0, err: '' })
   for (const text of [
-    'create schema accepted;',
+    'create schema accepted authorization accepted_owner;',
+    'grant execute on function accepted.enqueue',
     'accepted_queue.version',
     'create table accepted.job (',
     'create table todo (',

@@ -38,6 +38,28 @@ t.test('an old version of Node.js gets the same sentence from the modules of the
   }
 })
 
+t.test('a module that defines operations loads no HTTP server', async (t) => {
+  const code = `import module from 'node:module'
+    const urls = []
+    module.registerHooks({
+      resolve(specifier, context, next) {
+        const resolved = next(specifier, context)
+        urls.push(resolved.url)
+        return resolved
+      },
+    })
+    await import('accepted')
+    console.log(JSON.stringify(urls))`
+  const args = ['--conditions=accepted-source', '--input-type=module', '--eval', code]
+  const { stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })
+  const urls: string[] = JSON.parse(stdout)
+  t.ok(urls.some((url) => url.endsWith('/src/index.ts')))
+  t.same(
+    urls.filter((url) => /\/src\/(http|accept|watch|jobs|db)\//.test(url)).map((url) => url.replace(/^.*\/src\//, '')),
+    ['http/accepted.ts'],
+  )
+})
+
 const loadedBy: Readonly<Record<string, readonly string[]>> = {
   'cli/main.ts': ['../primitives/node-version.ts', './exit-on-signal.ts', './program.ts'],
   'cli/exit-on-signal.ts': ['node:os'],

@@ -7,9 +7,11 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import Type from 'typebox'
 import type { DatabaseOptions } from '../../src/db/database.ts'
-import { accepted } from '../../src/http/plugin.ts'
+import { accepted } from '../../src/http/accepted.ts'
 import { ended, get, post } from '../support/client.ts'
-import { queryOnce } from '../support/database.ts'
+import { asRole, queryOnce } from '../support/database.ts'
+// Loaded before it registers, because Fastify limits the time in which a plugin registers.
+import '../../src/http/plugin.ts'
 
 const Word = Type.Object({ word: Type.String() })
 
@@ -75,7 +77,7 @@ export interface Api {
 export async function startApi(t: Test, database: string | DatabaseOptions): Promise<Api> {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(accepted, { operations, database, routes: { health: '/health' } })
+  await app.register(accepted, { operations, database: asRole(database, 'api'), routes: { health: '/health' } })
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }) }
 }
 
@@ -84,7 +86,7 @@ export async function startWorker(t: Test, database: string | DatabaseOptions) {
   const names = ['word.write', 'word.perform', 'word.fail']
   const worker = await createWorker({
     handlers,
-    database,
+    database: asRole(database, 'worker'),
     log: silent,
     operations: names,
     graceSeconds: 1,

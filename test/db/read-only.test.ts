@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { ended, get, post } from '../support/client.ts'
-import { queryOnce } from '../support/database.ts'
+import { asRole, createTestRoles, queryOnce } from '../support/database.ts'
 import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 import { createTables, startApi, startWorker } from './main-flow.ts'
@@ -23,7 +23,8 @@ async function startServer(t: Test): Promise<string> {
     await server.stop('immediate')
     await rm(directory, { recursive: true, force: true })
   })
-  await migrate({ url: server.url })
+  await createTestRoles(server.url)
+  await migrate({ url: asRole(server.url, 'migrate') })
   await queryOnce(server.url, createTables)
   return server.url
 }
@@ -124,7 +125,8 @@ t.test('after a failover to a standby, API and worker wait until it is promoted'
   await chmod(directory, 0o755)
   const start = (name: string, settings = {}) => startEmbeddedPostgres({ dataDir: join(directory, name), settings })
   const first = await start('primary')
-  await migrate({ url: first.url })
+  await createTestRoles(first.url)
+  await migrate({ url: asRole(first.url, 'migrate') })
   await queryOnce(first.url, createTables)
   await first.stop()
   execFileSync('cp', ['-a', join(directory, 'primary'), join(directory, 'standby')])

@@ -23,12 +23,11 @@ for (const [what, begin, end] of [
     admin.pathname = '/postgres'
     const asAdmin = (text: string) => queryOnce(admin.href, text.replace('$name', name).replace('$role', role))
     await queryOnce(url, createTables)
-    await asAdmin("create role $role login password 'secret' in role pg_read_all_data, pg_write_all_data")
+    await asAdmin("create role $role login password 'secret' in role accepted_api")
     t.teardown(async () => {
       await queryOnce(url, `drop owned by ${role}`)
       await asAdmin('drop role $role')
     })
-    await queryOnce(url, `grant all on schema accepted_queue to ${role}`)
     asRole.username = role
     asRole.password = 'wrong'
     const ignoresPasswords = await queryOnce(asRole.href, 'select').then(

@@ -14,6 +14,7 @@ export const root = join(import.meta.dirname, '../..')
  * | `run` | run the commands, and compare their output with the output shown |
  * | `start` | start a program, and wait for the output shown or until the program is ready |
  * | `restart` | stop the programs of the page with Ctrl-C, then start a program like `start` |
+ * | `source=<path>` | check that the block is a part of this file |
  * | `output` | wait until the program that was started last has printed the text of the block |
  * | `illustration` | do not run the block |
  *
@@ -21,8 +22,9 @@ export const root = join(import.meta.dirname, '../..')
  */
 const markersOf: Readonly<Record<string, readonly string[]>> = {
   ts: ['file', 'check', 'illustration'],
-  js: ['file', 'illustration'],
-  sql: ['file', 'illustration'],
+  js: ['file', 'source', 'illustration'],
+  py: ['source'],
+  sql: ['file', 'source', 'illustration'],
   sh: ['run', 'start', 'restart', 'illustration'],
   console: ['run', 'start', 'restart', 'output', 'illustration'],
 }
@@ -36,7 +38,7 @@ export interface Block {
   place: string
   language: string
   marker: string
-  /** The path in the marker `file=<path>`. */
+  /** The path in the marker `file=<path>` or `source=<path>`. */
   file: string | undefined
   text: string
 }
@@ -59,20 +61,21 @@ export function readPages(): Page[] {
 /** Finds the code blocks of a page. */
 export function parsePage(name: string, text: string): Page {
   const blocks: Block[] = []
-  let open: (Omit<Block, 'text'> & { lines: string[]; fence: string }) | undefined
+  let open: (Omit<Block, 'text'> & { lines: string[]; indent: string; fence: string }) | undefined
   for (const [index, line] of text.split('\n').entries()) {
-    const [, fence = '', info = ''] = line.match(/^ {0,3}(`{3,}|~{3,})(.*)$/) ?? []
+    const [, indent = '', fence = '', info = ''] = line.match(/^( {0,3})(`{3,}|~{3,})(.*)$/) ?? []
     if (!open) {
       if (!fence) continue
       const [language = '', word = ''] = info.trim().split(/\s+/)
       const [marker = '', file] = word.split('=')
-      open = { place: `${name}:${index + 1}`, language, marker, file, fence, lines: [] }
+      open = { place: `${name}:${index + 1}`, language, marker, file, indent, fence, lines: [] }
     } else if (fence.startsWith(open.fence) && info.trim() === '') {
-      const { lines, fence: _, ...block } = open
+      const { lines, indent: _indent, fence: _fence, ...block } = open
       blocks.push({ ...block, text: lines.map((one) => `${one}\n`).join('') })
       open = undefined
     } else {
-      open.lines.push(line)
+      // A block in a list is indented as its fence is.
+      open.lines.push(line.startsWith(open.indent) ? line.slice(open.indent.length) : line)
     }
   }
   if (open) throw new Error(`${open.place}: the code block is not closed`)
@@ -88,8 +91,8 @@ export function findViolation({ language, marker, file }: Block): string | undef
     return `the language must be one of ${known}, not '${language}'`
   }
   if (!allowed.includes(marker)) return `the language '${language}' must be followed by one of: ${allowed.join(', ')}`
-  if ((marker === 'file') !== Boolean(file))
-    return 'the marker file needs a path (file=examples/words/operations.ts), and other markers must have none'
+  if ((marker === 'file' || marker === 'source') !== Boolean(file))
+    return 'the markers file and source need a path (file=examples/words/operations.ts), and others must have none'
   return undefined
 }
 

@@ -6,6 +6,12 @@ const placeholders = {
   time: /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00)/,
   /** An interval of Postgres. */
   duration: /\d\d:\d\d:\d\d(?:\.\d+)?/,
+  /** A size, as pg_size_pretty shows it. */
+  size: /\d+ (?:bytes|kB|MB|GB)\b/,
+  /** The name of a partition. */
+  partition: /\bjob_\d{8}\b/,
+  /** A number with at least three decimals. */
+  decimal: /\b\d+\.\d{3,}\b/,
   /** A word whose end is unknown, for example `whsec_…`. On one page, it always stands for the same real word. */
   word: /(?<=^|[\s=])[\w:/]+…(?=\s|$)/,
   /** Any text within a line. */
@@ -62,6 +68,9 @@ export function createMeanings(known: Readonly<Record<string, string>> = {}): Me
     if (groups.anything) return '.*?'
     if (groups.time) return placeholders.time.source
     if (groups.duration) return placeholders.duration.source
+    if (groups.size) return placeholders.size.source
+    if (groups.partition) return placeholders.partition.source
+    if (groups.decimal) return placeholders.decimal.source
     const meaning = meanings.get(text)
     if (meaning !== undefined) return quote(meaning)
     const seen = captured.indexOf(text)

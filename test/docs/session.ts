@@ -28,16 +28,26 @@ interface Session {
   programs: Program[]
   /** The environment of the programs. */
   env: NodeJS.ProcessEnv
+  /** The role of the statements at the prompt `=>`. */
+  role: string | undefined
+}
+
+interface PageOptions {
+  /** Whether a program of the page starts a Postgres. If not, there is an empty database. */
+  startsPostgres: boolean
+  /** Prepares the database before the page is played. */
+  prepare?: ((t: Test, databaseUrl: string) => Promise<void>) | undefined
+  /** The role of the statements at the prompt `=>`. Default: that of the database URL, as at the prompt `=#`. */
+  role?: string
 }
 
 /**
  * Does what a page says, from top to bottom: writes its files, starts its programs and runs its commands. Compares
  * their output with the output shown. Uses free ports instead of the ports shown.
- *
- * @param options.startsPostgres whether a program of the page starts a Postgres; if not, there is an empty database
  */
-export async function playPage(t: Test, page: Page, options: { startsPostgres: boolean }): Promise<void> {
+export async function playPage(t: Test, page: Page, options: PageOptions): Promise<void> {
   const databaseUrl = options.startsPostgres ? undefined : await createDatabase(t, { empty: true })
+  if (databaseUrl) await options.prepare?.(t, databaseUrl)
   const project = await createProject(t)
   const ports = new Map<string, string>()
   for (const shown of ['3000', '3001', '8080']) ports.set(shown, String(await freePort()))
@@ -57,6 +67,7 @@ export async function playPage(t: Test, page: Page, options: { startsPostgres: b
       WORKER_PORT: ports.get('3001'),
       ...(databaseUrl && { DATABASE_URL: databaseUrl }),
     },
+    role: options.role,
   }
   t.teardown(() => stopAll(session))
   for (const block of page.blocks) {
@@ -99,17 +110,20 @@ interface Step {
   shown?: string
 }
 
-/** Splits a terminal session into commands with their outputs. The prompt is `$` in the shell and `=>` in psql. */
+/**
+ * Splits a terminal session into commands with their outputs. The prompt is `$` in the shell, and `=>` in psql, or `=#`
+ * for a superuser.
+ */
 function parseConsole(text: string): Step[] {
   const steps: Required<Step>[] = []
   let isOpen = false
   for (const line of text.split('\n').slice(0, -1)) {
-    const [, prompt, begun] = line.match(/^(\$|=>) (.*)$/) ?? []
+    const [, prompt, begun] = line.match(/^(\$|=>|=#) (.*)$/) ?? []
     const step = steps.at(-1)
     if (prompt && begun !== undefined) {
       steps.push({ prompt, command: begun, shown: '' })
     } else if (!step) {
-      throw new Error(`A terminal session must begin with the prompt $ or =>, not with: ${line}`)
+      throw new Error(`A terminal session must begin with the prompt $, => or =#, not with: ${line}`)
     } else if (isOpen) {
       step.command += `\n${line}`
     } else {
@@ -117,22 +131,29 @@ function parseConsole(text: string): Step[] {
       continue
     }
     const { prompt: asked, command } = steps.at(-1) as Step
-    isOpen = asked === '$' ? command.endsWith('\\') : !command.includes(';')
+    isOpen = asked === '$' ? command.endsWith('\\') : !isComplete(command)
   }
   return steps
 }
 
+/** Returns whether a statement ends here. The body of a function contains semicolons between `$$` and `$$`. */
+const isComplete = (statement: string) => /;\s*$/.test(statement) && statement.split('$$').length % 2 === 1
+
+const acts = /\baccepted\.(enqueue|cancel|retry|redrive|pause|resume|reschedule|prioritize|forget|expire)\(/
+
 /** Returns whether a command only reads. It may run too early, so the test repeats it, as a reader would. */
 const isRead = (command: string) =>
-  /^(select|accepted jobs list)\b/.test(command) || (/^curl\b/.test(command) && !/ (-d|-X) /.test(command))
+  (/^(select|accepted jobs list)\b/.test(command) && !acts.test(command)) ||
+  (/^curl\b/.test(command) && !/ (-d|-X) /.test(command))
 
 async function runStep(session: Session, block: Block, { prompt, command, shown }: Step): Promise<boolean> {
   const { t, meanings, shell } = session
   const filled = meanings.fill(command)
   if (/\bnpm (ci|i|install)\b/.test(filled))
     throw new Error(`${block.place}: '${filled}' would change the checkout; mark the block as an illustration`)
-  const isSql = prompt === '=>'
-  const execute = () => (isSql ? query(session, filled) : shell.run(filled))
+  const isSql = prompt !== '$'
+  const role = prompt === '=>' ? session.role : undefined
+  const execute = () => (isSql ? query(session, filled, role) : shell.run(filled))
   const expected = isSql && shown !== undefined ? unaligned(shown) : shown
   let found = await execute()
   const matches = () => (expected === undefined ? found.code === 0 : meanings.learn(expected, found.output))
@@ -146,26 +167,36 @@ async function runStep(session: Session, block: Block, { prompt, command, shown 
   return t.ok(isMatch, `${block.place}: ${command}`, { expected, found: found.output, code: found.code })
 }
 
-/** Runs a statement. Returns the result as psql would show it, unaligned. */
-async function query({ meanings }: Session, statement: string): Promise<{ output: string; code: number }> {
-  const client = new pg.Client({
-    connectionString: meanings.fill('postgres://…'),
-    options: '-c timezone=UTC',
-    types: { getTypeParser: () => String },
-  })
+/** Runs statements. Returns the last result as psql would show it, unaligned, or the error. */
+async function query({ meanings }: Session, statement: string, role?: string): Promise<Result> {
+  const url = new URL(meanings.fill('postgres://…'))
+  url.searchParams.set('options', `-c timezone=UTC${role ? ` -c role=${role}` : ''}`)
+  const client = new pg.Client({ connectionString: url.href, types: { getTypeParser: () => String } })
   await client.connect()
   try {
-    const { command, rowCount, fields, rows } = await client.query({ text: statement, rowMode: 'array' })
-    if (command !== 'SELECT') return { output: `${command} ${rowCount}`, code: 0 }
-    const lines = [fields.map(({ name }) => name), ...rows.map((row: unknown[]) => row.map((cell) => cell ?? ''))]
-    return { output: lines.map((cells) => cells.join('|')).join('\n'), code: 0 }
+    const results = await client.query({ text: statement, rowMode: 'array' })
+    return { output: [results].flat().map(showResult).at(-1) ?? '', code: 0 }
+  } catch (error) {
+    const { message, hint } = error as { message: string; hint?: string }
+    return { output: [`ERROR:  ${message}`, ...(hint ? [`HINT:  ${hint}`] : [])].join('\n'), code: 1 }
   } finally {
     await client.end()
   }
 }
 
+interface Result {
+  output: string
+  code: number
+}
+
+function showResult({ command, rowCount, fields, rows }: pg.QueryArrayResult): string {
+  if (fields.length === 0) return [command, ...(command === 'INSERT' ? [0] : []), rowCount ?? []].flat().join(' ')
+  const lines = [fields.map(({ name }) => name), ...rows.map((row) => row.map((cell) => cell ?? ''))]
+  return lines.map((cells) => cells.join('|')).join('\n')
+}
+
 interface Shell {
-  run(command: string): Promise<{ output: string; code: number }>
+  run(command: string): Promise<Result>
 }
 
 /** Opens a shell that keeps its variables between commands. */
@@ -287,9 +318,12 @@ const withPorts = (text: string, ports: Ports): string =>
     (_, before, port) => before + ports.get(port),
   )
 
-/** Returns the environment of a reader's terminal, without the variables that npm and the test runner have added. */
+/**
+ * Returns the environment of a reader's terminal, without the variables that npm and the test runner have added. It keeps
+ * NODE_OPTIONS, with which processes load the bundles of support/bundles.ts.
+ */
 function withoutTestRunner(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const added = /^(npm_|tap|NODE_OPTIONS$|NODE_V8|INIT_CWD$|DATABASE_|PORT$|WORKER_PORT$|LOG_LEVEL$|DATA_DIR$)/i
+  const added = /^(npm_|tap|NODE_V8|INIT_CWD$|DATABASE_|PORT$|WORKER_PORT$|LOG_LEVEL$|DATA_DIR$)/i
   const kept = Object.entries(env).filter(([name]) => !added.test(name))
   const path = (env.PATH ?? '').split(delimiter).filter((entry) => !entry.endsWith(`node_modules${sep}.bin`))
   return { ...Object.fromEntries(kept), PATH: path.join(delimiter), npm_config_update_notifier: 'false' }

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { asRole } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 import type { ProbeAnswer, ProbeQuestion } from './probe.ts'
 
@@ -47,7 +48,7 @@ export async function startProcess(
     env: {
       ...process.env,
       NODE_OPTIONS: nodeOptions[command],
-      DATABASE_URL: databaseUrl,
+      DATABASE_URL: asRole(databaseUrl, command),
       [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port),
       LOG_LEVEL: 'info',
     },

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
-import { queryOnce } from '../support/database.ts'
+import { asRole, createTestRoles, queryOnce } from '../support/database.ts'
 import { type HostedProcess, startProcess } from './process.ts'
 
 /** What is attacked: a Postgres, an API and a worker, all on loopback. */
@@ -27,7 +27,8 @@ export async function startTarget(): Promise<Target> {
     for (const stop of stops.toReversed()) await stop()
   }
   try {
-    await migrate({ url: databaseUrl })
+    await createTestRoles(databaseUrl)
+    await migrate({ url: asRole(databaseUrl, 'migrate') })
     const worker = await startProcess('worker', { databaseUrl, directory })
     stops.push(() => worker.stop())
     const api = await startProcess('api', { databaseUrl, directory })

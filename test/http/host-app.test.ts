@@ -11,7 +11,7 @@ import Type from 'typebox'
 import { WebSocket } from 'ws'
 import { servicePaths } from '../../src/http/route-paths.ts'
 import { get, post } from '../support/client.ts'
-import { createDatabase } from '../support/database.ts'
+import { asRole, createDatabase, queryOnce } from '../support/database.ts'
 
 const createNote = defineOperation({
   name: 'note.create',
@@ -30,13 +30,14 @@ async function serve(
   build: (app: FastifyInstance) => unknown = () => {},
   serverOptions: FastifyServerOptions = {},
 ) {
-  const database = await createDatabase(t)
+  const databaseUrl = await createDatabase(t)
+  const database = asRole(databaseUrl, 'api')
   const app = Fastify(serverOptions)
   t.teardown(() => app.close())
   await build(app)
   const asOps = { principal: 'anonymous', scopes: ['admin'] }
   await mount(app, { operations: { createNote }, database, authenticate: () => asOps })
-  return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }) }
+  return { app, databaseUrl, url: await app.listen({ host: '127.0.0.1', port: 0 }) }
 }
 
 /** Requests every URL that the plugin hands out, starting with a POST. */
@@ -212,13 +213,12 @@ t.test('a public URL with a path is in all links, and its path is in the documen
 })
 
 t.test('the resource of a job is below the prefix', async (t) => {
-  const { app, url } = await serve(t, (app, options) => app.register(accepted, { ...options, prefix: '/api' }))
+  const mount: Mount = (app, options) => app.register(accepted, { ...options, prefix: '/api' })
+  const { databaseUrl, url } = await serve(t, mount)
   const { body } = await post(`${url}/api/notes`, { text: 'a' })
-  await app.accepted.db
-    .updateTable('accepted.job')
-    .set({ status: 'succeeded', ended_at: new Date() })
-    .where('id', '=', body.id)
-    .execute()
+  await queryOnce(databaseUrl, "update accepted.job set status = 'succeeded', ended_at = now() where id = $1", [
+    body.id,
+  ])
   const resource = `${url}/api/notes/${body.id}`
   t.equal((await get(body.links.self)).body.resourceLocation, resource)
   const result = await get(body.links.result)
@@ -228,8 +228,13 @@ t.test('the resource of a job is below the prefix', async (t) => {
 t.test('an app can have the plugin twice, with two prefixes', async (t) => {
   const { app, url } = await serve(t, async (app, options) => {
     await app.register(accepted, { ...options, prefix: '/a' })
-    await app.register(accepted, { ...options, database: await createDatabase(t), prefix: '/b', routes: servicePaths })
-    const third = { ...options, database: await createDatabase(t) }
+    await app.register(accepted, {
+      ...options,
+      database: asRole(await createDatabase(t), 'api'),
+      prefix: '/b',
+      routes: servicePaths,
+    })
+    const third = { ...options, database: asRole(await createDatabase(t), 'api') }
     await app.register(async (scope) => void (await scope.register(accepted, third)), { prefix: '/c' })
   })
   const { id } = await followLinks(t, `${url}/a`)
@@ -358,7 +363,7 @@ for (const [name, options, message] of [
     const app = Fastify()
     t.teardown(() => app.close())
     app.get('/jobs', async () => 'jobs of the host')
-    const database = await createDatabase(t)
+    const database = asRole(await createDatabase(t), 'api')
     await t.rejects(
       async () => {
         await app.register(accepted, { operations: { createNote }, database, ...options })

@@ -5,6 +5,7 @@ import Type from 'typebox'
 import { problems } from '../../src/errors.ts'
 import { serve } from '../support/api.ts'
 import { get, post } from '../support/client.ts'
+import { asRole } from '../support/database.ts'
 import { startProxy } from '../support/proxy.ts'
 
 const operation = defineOperation({
@@ -32,7 +33,11 @@ t.test(
     const { accepted } = await import('accepted')
     const app = Fastify()
     t.teardown(() => app.close())
-    await app.register(accepted, { operations: { operation }, database: proxy.url, routes: { health: '/health' } })
+    await app.register(accepted, {
+      operations: { operation },
+      database: asRole(proxy.url, 'api'),
+      routes: { health: '/health' },
+    })
     const url = await app.listen({ host: '127.0.0.1', port: 0 })
     await proxy.close()
     const { status, headers, body } = await post(`${url}/notes`, { text: 'x' })
@@ -96,7 +101,7 @@ t.test('the routes of the host app keep their parsers, validators and error hand
   const { database } = await setUp(t)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(accepted, { operations: { operation }, database: database.options.url })
+  await app.register(accepted, { operations: { operation }, database: asRole(database.options.url, 'api') })
   app.post('/text', async (request) => ({ got: request.body }))
   app.get('/broken', async () => {
     throw new Error('error of the app')

@@ -2,8 +2,10 @@ import { defineOperation } from 'accepted'
 import Fastify from 'fastify'
 import t from 'tap'
 import Type from 'typebox'
-import { accepted } from '../../src/http/plugin.ts'
-import { createDatabase } from '../support/database.ts'
+import { accepted } from '../../src/http/accepted.ts'
+import { asRole, createDatabase } from '../support/database.ts'
+// Loaded before it registers, because Fastify limits the time in which a plugin registers.
+import '../../src/http/plugin.ts'
 
 const secret = 'relation "leaked" on db-7.internal'
 
@@ -77,7 +79,7 @@ await app.register(accepted, {
       },
     }),
   },
-  database: await createDatabase(t),
+  database: asRole(await createDatabase(t), 'api'),
   authenticate: () => {
     misbehaveIn('authenticate')
     return identity as string

@@ -1,8 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { type MigrationStep, migrate } from '../../src/migrate/migrate.ts'
+import { type MigrationStep, migrate, printMigration } from '../../src/migrate/migrate.ts'
 import { createDatabase, findBlockedBackends, queryOnce } from '../support/database.ts'
+import { describeSchema } from '../support/schema.ts'
 import { until } from '../support/until.ts'
 import { messageOf, migrationsDirectory, openSession, runMigrate } from './support.ts'
 
@@ -151,4 +152,20 @@ t.test('a byte order mark and the line ends of Windows make no difference', asyn
   const without = await migrationsDirectory(t, { '0001_todos.sql': 'create table thing\n(id integer);\n' })
   t.same(await runMigrate({ url, appMigrations: withMark }), ['0001_todos'])
   t.same(await runMigrate({ url, appMigrations: without }), [])
+})
+
+t.test('when the queue had to be installed again, a run creates what a backup without its schema lacks', async (t) => {
+  const url = await createDatabase(t)
+  const before = await describeSchema(url)
+  await queryOnce(url, 'drop schema accepted_queue cascade')
+  t.match(await printMigration({ url }), /create view accepted\.backlog/)
+  t.same(await runMigrate({ url }), [])
+  t.equal(await describeSchema(url), before)
+  t.same(await runMigrate({ url }), [])
+})
+
+t.test('when the queue had to be installed again, a run still names a table that is missing', async (t) => {
+  const url = await createDatabase(t)
+  await queryOnce(url, 'drop schema accepted_queue cascade; drop table accepted.run_time')
+  t.match(await messageOf(migrate({ url })), /^Parts of the schema are missing .*: table accepted\.run_time\. Create/)
 })

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { ConfigError } from '../../src/config.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { createDatabase, queryOnce } from '../support/database.ts'
-import { messageOf, migrationsDirectory, openSession, runMigrate } from './support.ts'
+import { migrationsDirectory, openSession, runMigrate } from './support.ts'
 
 /** Checks that a run is refused with a message in one line that matches, and that it has changed nothing. */
 async function refuses(t: Test, options: { url: string; appMigrations?: string }, message: RegExp): Promise<void> {
@@ -164,15 +164,6 @@ for (const [statement, part] of [
     await refuses(t, { url }, message)
   })
 }
-
-t.test('when the queue had to be installed again, a run names the parts of ours that went with it', async (t) => {
-  const url = await createDatabase(t)
-  await queryOnce(url, 'drop schema accepted_queue cascade')
-  t.match(
-    await messageOf(migrate({ url })),
-    /^Parts of the schema are missing .*index accepted_queue\.accepted_active_idx/,
-  )
-})
 
 for (const table of ['accepted.migration', 'accepted.app_migration']) {
   t.test(`without the table ${table}, nothing runs`, async (t) => {

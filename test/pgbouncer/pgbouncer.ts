@@ -15,7 +15,7 @@ import { checkMainFlow, createTables, startApi, startWorker } from '../db/main-f
 import { schema } from '../flow/fixtures/operations.ts'
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
-import { createDatabase, queryOnce } from '../support/database.ts'
+import { createDatabase, queryOnce, usersOf } from '../support/database.ts'
 import { hasProgram, installPackage } from '../support/debian-package.ts'
 import { freePort, start } from '../support/program.ts'
 import { until } from '../support/until.ts'
@@ -33,7 +33,12 @@ async function startPooler(t: Test, databaseUrl: string): Promise<string> {
   await chmod(directory, 0o755)
   const port = await freePort()
   const [users, settings] = [join(directory, 'users'), join(directory, 'pgbouncer.ini')]
-  await writeFile(users, `"${target.username}" "${target.password}"\n`)
+  await writeFile(
+    users,
+    usersOf(databaseUrl)
+      .map(({ username, password }) => `"${username}" "${password}"\n`)
+      .join(''),
+  )
   await writeFile(
     settings,
     `[databases]
@@ -167,6 +172,17 @@ t.test(
     }
   },
 )
+
+t.test('doctor names DATABASE_LISTEN_URL if notifications do not pass through the pooler', async (t) => {
+  const { databaseUrl, pooled } = await setUp(t)
+  const env = { DATABASE_URL: pooled, DATABASE_PREPARED_STATEMENTS: 'off' }
+  const findings = async (more: NodeJS.ProcessEnv): Promise<{ code: string }[]> =>
+    JSON.parse((await run(['doctor', '--json'], { ...env, ...more })).out)
+  const codes = async (more: NodeJS.ProcessEnv) =>
+    (await findings(more)).map(({ code }) => code).filter((code) => /listen|notification/.test(code))
+  t.same(await codes({}), ['listen-through-pooler'])
+  t.same(await codes({ DATABASE_LISTEN_URL: databaseUrl }), [])
+})
 
 t.test('migrations fail through the pooler, and succeed with DATABASE_LISTEN_URL', async (t) => {
   const databaseUrl = await createDatabase(t, { empty: true })

@@ -2,11 +2,13 @@ import type { AcceptedOptions } from 'accepted'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { type Database, openDatabase } from '../../src/db/database.ts'
+import { accepted } from '../../src/http/accepted.ts'
 import { closeGracefully } from '../../src/http/graceful-close.ts'
-import { accepted } from '../../src/http/plugin.ts'
 import { handleNotFound } from '../../src/http/protocol/problem.ts'
 import { servicePaths } from '../../src/http/route-paths.ts'
-import { createDatabase } from './database.ts'
+import { asRole, createDatabase } from './database.ts'
+// Loaded before it registers, because Fastify limits the time in which a plugin registers.
+import '../../src/http/plugin.ts'
 
 export interface TestApi {
   app: FastifyInstance
@@ -22,7 +24,7 @@ export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>)
   t.teardown(() => app.close())
   closeGracefully(app)
   app.setNotFoundHandler(handleNotFound)
-  await app.register(accepted, { routes: servicePaths, ...options, database: databaseUrl })
+  await app.register(accepted, { routes: servicePaths, ...options, database: asRole(databaseUrl, 'api') })
   const database = openDatabase({ url: databaseUrl })
   t.teardown(() => database.close())
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), database }

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { asRole } from './database.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
 
@@ -11,10 +12,15 @@ export interface CommandResult {
   err: string
 }
 
-/** Runs an `accepted` command and waits until it exits. */
+/** Runs an `accepted` command as its role, and waits until it exits. */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<CommandResult> {
   const child = spawn(process.execPath, ['--conditions=accepted-source', main, ...args], {
-    env: { ...process.env, ...env },
+    env: {
+      ...process.env,
+      ...env,
+      ...(env.DATABASE_URL && { DATABASE_URL: asRole(env.DATABASE_URL, `${args[0]}`) }),
+      ...(env.DATABASE_LISTEN_URL && { DATABASE_LISTEN_URL: asRole(env.DATABASE_LISTEN_URL, `${args[0]}`) }),
+    },
   })
   const result: CommandResult = { code: null, out: '', err: '' }
   child.stdout.on('data', (chunk) => {

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { type Database, openDatabase } from '../../src/db/database.ts'
+import { type Database, type DatabaseOptions, openDatabase } from '../../src/db/database.ts'
+import { roles } from '../../src/migrate/grants.ts'
+import { rolesForDba } from '../../src/migrate/roles.ts'
 
 export const adminUrlVariable = 'ACCEPTED_TEST_DATABASE_URL'
 
@@ -15,6 +17,76 @@ function adminUrl(database: string): string {
   const url = new URL(template)
   url.pathname = `/${database}`
   return url.href
+}
+
+/** The roles under which the tests run the commands. None is a superuser. */
+const testRoles = {
+  api: 'accepted_test_api',
+  worker: 'accepted_test_worker',
+  'api --with-worker': 'accepted_test_both',
+  migrate: 'accepted_test_migrator',
+} as const
+
+const groupsOf: Readonly<Record<keyof typeof testRoles, string>> = {
+  api: roles.api,
+  worker: roles.worker,
+  'api --with-worker': `${roles.api}, ${roles.worker}`,
+  migrate: roles.owner,
+}
+
+const testPassword = 'accepted'
+
+/**
+ * Returns the URL, or the options, with the role of a command such as `api` instead of the superuser. Leaves other users
+ * as they are. On a server that a test has started itself, the test calls {@link createTestRoles} first.
+ */
+export function asRole<Given extends string | DatabaseOptions>(given: Given, command: string): Given {
+  if (typeof given !== 'string') {
+    const { url, listenUrl } = given as DatabaseOptions
+    return {
+      ...(given as object),
+      url: asRole(url, command),
+      ...(listenUrl && { listenUrl: asRole(listenUrl, command) }),
+    } as Given
+  }
+  if (!URL.canParse(given) || !Object.hasOwn(testRoles, command)) return given
+  const url = new URL(given)
+  const admin = process.env[adminUrlVariable]
+  if (url.username !== (admin ? new URL(admin).username : 'postgres')) return given
+  url.username = testRoles[command as keyof typeof testRoles]
+  url.password = testPassword
+  return url.href as Given
+}
+
+/** The users of all roles, for a pooler. */
+export const usersOf = (url: string): { username: string; password: string }[] =>
+  ['none', ...Object.keys(testRoles)].map((command) => new URL(asRole(url, command)))
+
+/**
+ * Creates the group roles and the roles of the tests, and lets them use a database.
+ *
+ * @param url the URL of the database, as a superuser
+ */
+export async function createTestRoles(url: string): Promise<void> {
+  await queryOnce(url, rolesForDba())
+  for (const command of Object.keys(testRoles) as (keyof typeof testRoles)[]) {
+    const [name, groups] = [testRoles[command], groupsOf[command]]
+    const [existing] = await queryOnce(url, 'select from pg_roles where rolname = $1', [name])
+    if (!existing) await queryOnce(url, `create role ${name} login password '${testPassword}' in role ${groups}`)
+  }
+  await allowTestRoles(url)
+}
+
+/** Lets the roles of the tests use a database: the migrator creates tables, and the others use the tables of tests. */
+async function allowTestRoles(url: string): Promise<void> {
+  const name = new URL(url).pathname.slice(1)
+  await queryOnce(
+    url,
+    `grant create on database ${name} to ${testRoles.migrate};
+    grant create on schema public to ${testRoles.migrate};
+    alter default privileges in schema public grant all on tables to ${roles.api}, ${roles.worker};
+    alter default privileges in schema public grant all on sequences to ${roles.api}, ${roles.worker}`,
+  )
 }
 
 /** Runs one statement over a new connection and returns the rows. */
@@ -46,6 +118,7 @@ export async function createDatabase(t: Test, options: { empty?: boolean } = {})
     : ` template ${templateName} strategy file_copy`
   await queryOnce(adminUrl('postgres'), `create database ${name}${template}`)
   const url = adminUrl(name)
+  if (options.empty) await allowTestRoles(url)
   t.teardown(async () => {
     if (t.passing()) await queryOnce(adminUrl('postgres'), `drop database ${name} with (force)`)
     else t.comment(`kept the database of this failed test: ${name}`)

@@ -9,7 +9,7 @@ import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type PgBoss, startBoss } from '../../src/queue/boss.ts'
 import { prepareQueues } from '../../src/queue/define-operations.ts'
-import { createDatabase } from './database.ts'
+import { asRole, createDatabase } from './database.ts'
 import { until } from './until.ts'
 
 /** The table that the handlers of tests write to. */
@@ -76,7 +76,11 @@ export async function openJobs(t: Test, operations: readonly Operation[], givenU
     },
     async work(handlers, options) {
       const log = pino({ level: process.env.LOG_LEVEL ?? 'silent' })
-      const worker = await createWorker({ handlers, database: url, log, graceSeconds: 1, ...options })
+      const worker = await createWorker({
+        ...{ handlers, log, graceSeconds: 1 },
+        ...options,
+        database: asRole(options?.database ?? url, 'worker'),
+      })
       t.teardown(() => worker.stop())
       return worker
     },

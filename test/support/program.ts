@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
+import { asRole } from './database.ts'
 import { until } from './until.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -54,15 +55,19 @@ export async function freePort(): Promise<number> {
 /** Starts `accepted api` or `accepted worker` and waits until it is ready. The process is killed when the test ends. */
 export async function start(t: Test, command: 'api' | 'worker', options: ProgramOptions): Promise<Program> {
   const port = await freePort()
+  const role = options.args?.includes('--with-worker') ? 'api --with-worker' : command
   const args = [command, '--config', options.config ?? todosConfig, ...(options.args ?? [])]
   const child = spawn(process.execPath, ['--conditions=accepted-source', main, ...args], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env: {
       ...process.env,
-      DATABASE_URL: options.databaseUrl,
+      DATABASE_URL: asRole(options.databaseUrl, role),
       [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port),
       LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
       ...options.env,
+      ...(options.env?.DATABASE_LISTEN_URL && {
+        DATABASE_LISTEN_URL: asRole(options.env.DATABASE_LISTEN_URL, role),
+      }),
     },
   })
   const lines: string[] = []

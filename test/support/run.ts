@@ -3,7 +3,8 @@
  * arguments, for example `npm test -- test/db/pool.test.ts`. A directory stands for all its tests.
  *
  * With `--database postgres://…`, the tests use this server and do not start their own, except those that crash or
- * configure it. The user of the URL must be a superuser. With --write-schema, it runs no tests, but writes migrations/schema.sql.
+ * configure it. The user of the URL must be a superuser. With --write-schema, it runs no tests, but writes what is
+ * generated from the schema: migrations/schema.sql and the reference in docs/sql.md.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { globSync, statSync } from 'node:fs'
@@ -14,10 +15,14 @@ import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
-import { adminUrlVariable, queryOnce, templateName } from './database.ts'
+import { bundleDependencies } from './bundles.ts'
+import { adminUrlVariable, asRole, createTestRoles, queryOnce, templateName } from './database.ts'
 import { describeSchema, schemaFile } from './schema.ts'
+import { writeReference } from './sql-reference.ts'
 
 const root = join(import.meta.dirname, '../..')
+
+const cache = join(root, 'node_modules/.cache/accepted-test')
 
 /** So many connections suffice for the pools of all tests that run at the same time. */
 const maxConnections = 400
@@ -103,16 +108,18 @@ Options of this program; those of tap follow:
 
 const tapProgram = join(root, 'node_modules/tap/dist/esm/run.mjs')
 
-/** Rebuilds tap without the plugin that .taprc disables. This is needed once after each install. */
+/** Rebuilds tap without the plugins that .taprc disables. This is needed once after each install. */
 async function buildTap(): Promise<void> {
   const built = await readFile(join(root, 'node_modules/@tapjs/test/test-built/dist/esm/index.js'), 'utf8')
-  if (built.includes('@tapjs/typescript')) {
+  if (/@tapjs\/(typescript|mock)\b/.test(built)) {
     execFileSync(process.execPath, [tapProgram, 'build'], { cwd: root, stdio: 'inherit' })
   }
 }
 
 async function runTap(postgres: TestServer): Promise<number> {
   await buildTap()
+  const bundles = await bundleDependencies(cache)
+  const withoutHooks = pathToFileURL(join(import.meta.dirname, 'without-hooks.ts')).href
   const tap = spawn(
     process.execPath,
     [tapProgram, ...(postgres.hasFewConnections ? ['--jobs=1'] : []), ...tapArguments],
@@ -121,10 +128,10 @@ async function runTap(postgres: TestServer): Promise<number> {
       stdio: 'inherit',
       env: {
         ...process.env,
-        [adminUrlVariable]: postgres.url,
-        NODE_OPTIONS: `--import=${pathToFileURL(join(import.meta.dirname, 'without-hooks.ts'))}`,
+        NODE_OPTIONS: `--import=${withoutHooks} --import=${bundles}`,
+        ACCEPTED_TEST_BUNDLES: bundles,
         // The tests start hundreds of processes that load the same modules.
-        NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/accepted-test'),
+        NODE_COMPILE_CACHE: cache,
       },
     },
   )
@@ -135,9 +142,12 @@ async function runTap(postgres: TestServer): Promise<number> {
 }
 
 async function run(postgres: TestServer): Promise<number> {
-  await migrate({ url: postgres.url, appMigrations: join(root, 'examples/todos/migrations') })
+  process.env[adminUrlVariable] = postgres.url
+  await createTestRoles(postgres.url)
+  await migrate({ url: asRole(postgres.url, 'migrate'), appMigrations: join(root, 'examples/todos/migrations') })
   if (!options['write-schema']) return runTap(postgres)
   await writeFile(schemaFile, await describeSchema(postgres.url))
+  await writeReference(postgres.url)
   return 0
 }
 

@@ -10,5 +10,5 @@ const { registerHooks } = module
 const noHooks = { deregister() {} }
 module.registerHooks = (hooks) => (new Error().stack?.includes('/@tapjs/') ? noHooks : registerHooks(hooks))
 module.syncBuiltinESMExports()
-// Only test files need this file. The processes that a test file starts do not load it.
-if (process.env.TAP_CHILD_ID) delete process.env.NODE_OPTIONS
+// Only test files need this file. The processes that a test file starts load the bundles of bundles.ts and nothing else.
+if (process.env.TAP_CHILD_ID) process.env.NODE_OPTIONS = `--import=${process.env.ACCEPTED_TEST_BUNDLES}`

@@ -10,6 +10,7 @@ import { v7 as uuid7 } from 'uuid'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
+import { asRole, createTestRoles } from '../support/database.ts'
 import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -24,7 +25,8 @@ t.test('while thousands of jobs run, Postgres logs nothing', async (t) => {
   t.teardown(() => rm(dataDir, { recursive: true, force: true }))
   const postgres = await startEmbeddedPostgres({ dataDir, settings: { fsync: 'off', log_checkpoints: 'off' } })
   t.teardown(() => postgres.stop('immediate'))
-  await migrate({ url: postgres.url })
+  await createTestRoles(postgres.url)
+  await migrate({ url: asRole(postgres.url, 'migrate') })
   const jobs = await openJobs(t, [note], postgres.url)
   await jobs.work(defineHandlers({ note }, { 'note.create': { settle: async () => {} } }))
   const before = (await readFile(postgres.logFile, 'utf8')).length

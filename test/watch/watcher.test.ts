@@ -158,16 +158,13 @@ t.test(
   async (t) => {
     const set = await setUp(t)
     const role = `watcher_${randomBytes(6).toString('hex')}`
-    await set.query(`
-    create role ${role} login password 'secret';
-    grant usage on schema accepted to ${role};
-    grant select on all tables in schema accepted to ${role}`)
+    await set.query(`create role ${role} login password 'secret' in role accepted_api`)
     const url = new URL(set.database.options.url)
     Object.assign(url, { username: role, password: 'secret' })
     const database = openDatabase({ ...set.database.options, url: url.href, listenUrl: url.href })
     t.teardown(async () => {
       await database.close()
-      await set.query(`drop owned by ${role}; drop role ${role}`)
+      await set.query(`drop role ${role}`)
     })
     const watcher = new Watcher(database, { onError: (error) => t.fail(error.message) })
     t.teardown(() => watcher.close())

@@ -2,7 +2,7 @@ import { defineOperation } from 'accepted'
 import { createWorker, defineHandlers } from 'accepted/worker'
 import { pino } from 'pino'
 import t from 'tap'
-import { beginTransaction, findBlockedBackends } from '../support/database.ts'
+import { asRole, beginTransaction, findBlockedBackends } from '../support/database.ts'
 import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { handlersFor, Word } from './support.ts'
@@ -62,7 +62,7 @@ t.test('when an onShutdown callback throws, stop closes everything else and then
       })
       return { 'word.say': { perform: async () => {} } }
     }),
-    database: { url: jobs.database.options.url, applicationName: 'closing' },
+    database: asRole({ url: jobs.database.options.url, applicationName: 'closing' }, 'worker'),
     log: pino({ level: 'silent' }),
     graceSeconds: 1,
   })

@@ -23,3 +23,13 @@ create table reminder (
 
 comment on table reminder is 'E-mail reminders for todos.';
 comment on column reminder.message_id is 'Message-ID of the e-mail. Null until it is sent.';
+
+-- API and worker may run under roles of their own (see "Roles" in the docs). Without these roles, this does nothing.
+do $$
+begin
+  if to_regrole('accepted_api') is not null and to_regrole('accepted_worker') is not null then
+    grant select, insert on todo, reminder to accepted_api;
+    grant select, insert, update on todo, reminder to accepted_worker;
+  end if;
+end
+$$;

@@ -39,6 +39,8 @@ async function writeEffects(
   await trx
     .insertInto('effect')
     .values(jobs.map(({ id, payload }) => ({ job_id: id, token: payload.token })))
+    // The prepared plan becomes stale when a column is added.
+    .returningAll()
     .execute()
   // The test may pause or kill the process here, in the middle of the transaction.
   if (process.env.HANG === 'settle') await hang()

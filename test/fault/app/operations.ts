@@ -41,6 +41,8 @@ async function accept(
   await trx
     .insertInto('domain')
     .values(entries.map(({ id, input }) => ({ job_id: id, token: input.token })))
+    // The prepared plan becomes stale when a column is added.
+    .returningAll()
     .execute()
   return entries.map(({ input }) => ({ payload: input }))
 }

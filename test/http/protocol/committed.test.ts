@@ -3,9 +3,11 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { type Database, openDatabase } from '../../../src/db/database.ts'
-import { accepted } from '../../../src/http/plugin.ts'
+import { accepted } from '../../../src/http/accepted.ts'
 import { get, post } from '../../support/client.ts'
-import { createDatabase } from '../../support/database.ts'
+import { asRole, createDatabase } from '../../support/database.ts'
+// Loaded before it registers, because Fastify limits the time in which a plugin registers.
+import '../../../src/http/plugin.ts'
 
 const note = defineOperation({
   name: 'note.create',
@@ -59,7 +61,7 @@ async function serve(t: Test, makeMistake: (app: FastifyInstance, faults: Faults
   makeMistake(app, faults)
   // An app without our conventions: its own error handler answers 500.
   app.setErrorHandler((_error, _request, reply) => reply.code(500).send({ own: 'handler' }))
-  await app.register(accepted, { operations: { note }, database: databaseUrl })
+  await app.register(accepted, { operations: { note }, database: asRole(databaseUrl, 'api') })
   app.post('/own', async (_request: FastifyRequest, reply: FastifyReply) => {
     const job = await app.accepted.db.transaction().execute((trx) => app.accepted.enqueue(trx, note, { text: 'own' }))
     return reply.accepted(job)

@@ -6,7 +6,7 @@ t.test('the build contains the program that child processes and threads run', as
   const root = join(import.meta.dirname, '../../..')
   const outDir = t.testdir()
   const tsc = join(root, 'node_modules/typescript/lib/tsc.js')
-  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', outDir], { cwd: root })
+  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir], { cwd: root })
   const { startProcess, startThread } = await import(join(outDir, 'worker/isolation/child.js'))
   for (const start of [startProcess, startThread]) {
     const child = start()

@@ -7,7 +7,7 @@ import { isContention } from '../../../src/db/sqlstate.ts'
 import { maintainPartitions } from '../../../worker/maintenance/partitions.ts'
 import { serve } from '../../support/api.ts'
 import { get, post } from '../../support/client.ts'
-import { beginTransaction, findBlockedBackends } from '../../support/database.ts'
+import { asRole, beginTransaction, findBlockedBackends } from '../../support/database.ts'
 import { until } from '../../support/until.ts'
 
 const operation = defineOperation({
@@ -61,7 +61,11 @@ async function setUp(t: Test) {
     names: async () => (await query('select name from accepted.job_partitions() order by 1')).map(({ name }) => name),
     async work(perform: () => Promise<void>) {
       const handlers = defineHandlers({ operation }, { 'note.create': { perform } })
-      const worker = await createWorker({ handlers, database: database.options.url, log: pino({ level: 'silent' }) })
+      const worker = await createWorker({
+        handlers,
+        database: asRole(database.options.url, 'worker'),
+        log: pino({ level: 'silent' }),
+      })
       t.teardown(() => worker.stop())
     },
   }

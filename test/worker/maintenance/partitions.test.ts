@@ -33,6 +33,7 @@ function setUpOn(database: Database) {
       await query(`
         create table accepted.job_${name} partition of accepted.job
           for values from (accepted.uuid_floor(${day})) to (accepted.uuid_floor(${day} + interval '1 day'));
+        alter table accepted.job_${name} owner to accepted_owner;
         insert into accepted.job (id, operation, status, principal, max_attempts, created_at, ended_at, expires_at)
           values (accepted.uuid_floor(${day}), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day} + interval '7 days');
         insert into accepted.idempotency_key values ('ann', '${key}', sha256('x'), accepted.uuid_floor(${day}));
@@ -239,6 +240,7 @@ t.test('workers that delete expired days at the same time share the work, and no
   await createExpiredDay('20250103', 'other')
   await query(`
     create table deleted (count bigint);
+    grant insert on deleted to accepted_owner;
     create function note_deleted() returns trigger language plpgsql as $$
     begin
       insert into public.deleted select count(*) from gone;

@@ -41,3 +41,6 @@ comment on column counter.id is 'The number of the counter.';
 comment on column counter.count is 'How often the row was updated.';
 
 insert into counter (id) select generate_series(1, 3);
+
+grant select, insert, update, delete on domain, effect, permission, unawaited_write, counter
+  to accepted_api, accepted_worker;
