@@ -9,6 +9,9 @@ const retryPauseMs = 100
 /** After the load has stopped, intents with a key are retried for this time. By then, every process is up again. */
 const maxRetryAfterStopMs = 60_000
 
+/** Ends the reason of a 503 that does not say when to try again. */
+export const withoutRetryAfter = 'without Retry-After'
+
 export interface LoadOptions {
   journal: Journal
   /** Returns the base URL of the next request. */
@@ -107,9 +110,10 @@ export async function sendRequest(url: string, body: object, key?: string): Prom
     const answer: any = await response.json()
     if (response.status === 202) return { event: 'acknowledged', job: answer.id, reason: '202' }
     const code: string = answer.error?.code
+    const hint = response.status === 503 && !response.headers.has('retry-after') ? ` ${withoutRetryAfter}` : ''
     // Only this error code leaves it open whether the server has stored the intent.
     const event = code === 'database-unavailable' ? 'unknown' : 'refused'
-    return { event, reason: `${response.status} ${code}` }
+    return { event, reason: `${response.status} ${code}${hint}` }
   } catch (error) {
     const { name, cause } = error as Error & { cause?: { code?: string } }
     const reason = cause?.code ?? name

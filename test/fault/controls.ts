@@ -1,5 +1,6 @@
-import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { copySources } from '../support/next-release.ts'
 import type { Violation } from './checker.ts'
 import type { Row } from './row.ts'
 import { duplicateKey } from './rows/duplicate-key.ts'
@@ -106,9 +107,6 @@ export const controls: readonly Control[] = [
   },
 ]
 
-/** The files and directories that a copy of the sources needs to run. */
-const copiedPaths = ['src', 'worker', 'migrations', 'assets', 'package.json', 'test/fault/app']
-
 /**
  * Copies the sources and removes the guards of a control from the copy.
  *
@@ -116,11 +114,7 @@ const copiedPaths = ['src', 'worker', 'migrations', 'assets', 'package.json', 't
  * @throws Error if the text of a cut does not occur exactly once in its file
  */
 export async function copyWithoutGuards({ cuts }: Control, root: string, copy: string): Promise<void> {
-  for (const path of copiedPaths) {
-    await mkdir(join(copy, path, '..'), { recursive: true })
-    await cp(join(root, path), join(copy, path), { recursive: true })
-  }
-  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
+  await copySources(root, copy)
   for (const { file, from, to } of cuts) {
     const path = join(copy, file)
     const pieces = (await readFile(path, 'utf8')).split(from)

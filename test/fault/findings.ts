@@ -1,9 +1,14 @@
+import { withoutRetryAfter } from './client.ts'
 import type { RowContext } from './row.ts'
 
-/** Reports the requests that were answered with 500. Refusals such as 503 are no findings: clients can handle them. */
-export const findServerErrors = (refusals: ReadonlyMap<string, number>): string[] =>
-  [...refusals]
-    .filter(([reason]) => reason.startsWith('500'))
+/**
+ * Reports the requests that were answered with 500, or with 503 but without Retry-After. Other refusals are no findings:
+ * clients can handle them.
+ */
+export const findServerErrors = (...outcomes: readonly ReadonlyMap<string, number>[]): string[] =>
+  outcomes
+    .flatMap((counts) => [...counts])
+    .filter(([reason]) => reason.startsWith('500') || reason.endsWith(withoutRetryAfter))
     .map(([reason, count]) => `${count} requests were answered with ${reason}`)
 
 /** Lists the outcomes of requests with their counts. */

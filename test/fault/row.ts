@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { until } from '../support/until.ts'
 import type { CheckResult } from './checker.ts'
 import type { Load, LoadOptions } from './client.ts'
 import type { Journal } from './journal.ts'
@@ -103,4 +104,28 @@ export async function waitForAcknowledgements(load: Load, count: number, timeout
     await delay(10)
   }
   return true
+}
+
+/**
+ * Waits until `count` more intents have been acknowledged, and the handlers have had `count` more effects.
+ *
+ * @returns one finding for each that does not happen in time
+ */
+export async function findStandstill(context: RowContext, load: Load, count: number): Promise<string[]> {
+  const countEffects = async () => Number((await context.query('select count(*) from effect'))[0].count)
+  const goal = (await countEffects()) + count
+  if (!(await waitForAcknowledgements(load, count))) return [nothingAccepted]
+  const areSettled = until(async () => (await countEffects()) >= goal)
+  return areSettled.then(
+    () => [],
+    () => ['No more jobs were settled'],
+  )
+}
+
+/** Reports attempts that a fault has used up. */
+export async function findSpentAttempts({ query }: Pick<RowContext, 'query'>): Promise<string[]> {
+  const [{ spent }] = await query(
+    'select (select count(*) from accepted.attempt) + (select count(*) from accepted.job where attempt > 1) as spent',
+  )
+  return Number(spent) > 0 ? [`${spent} attempts were spent`] : []
 }

@@ -4,6 +4,7 @@ import { appendFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
+import { asRole } from '../support/database.ts'
 import { freePort } from '../support/program.ts'
 
 /** An `accepted api` or `accepted worker` that is restarted on the same port whenever it exits. */
@@ -118,7 +119,7 @@ function spawnProgram(
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env: {
       ...process.env,
-      DATABASE_URL: databaseUrl(),
+      DATABASE_URL: asRole(databaseUrl(), command),
       [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port),
       LOG_LEVEL: 'warn',
       EXECUTIONS: join(directory, 'executions'),

@@ -1,4 +1,5 @@
 import type { Row } from '../row.ts'
+import { backup } from './backup.ts'
 import { badInput } from './bad-input.ts'
 import { clockSkew } from './clock-skew.ts'
 import { duplicateKey } from './duplicate-key.ts'
@@ -14,7 +15,10 @@ import { contentionRows, postgresCrash, terminatedBackends } from './postgres.ts
 import { apiKills, processKills } from './process-kills.ts'
 import { redrive } from './redrive.ts'
 import { rollingDeploy } from './rolling-deploy.ts'
+import { rollingUpgrade } from './rolling-upgrade.ts'
 import { schedule } from './schedule.ts'
+import { tableLocks } from './table-locks.ts'
+import { tableMaintenance } from './table-maintenance.ts'
 import { workerDeaths } from './worker-deaths.ts'
 
 /**
@@ -23,6 +27,7 @@ import { workerDeaths } from './worker-deaths.ts'
  */
 export const rows: readonly Row[] = [
   rollingDeploy,
+  rollingUpgrade,
   processKills,
   apiKills,
   ...workerDeaths,
@@ -37,6 +42,9 @@ export const rows: readonly Row[] = [
   ...contentionRows,
   ...networkRows,
   ...limits,
+  tableLocks,
+  tableMaintenance,
+  backup,
   clockSkew,
   ...pgbouncerRows,
   badInput,

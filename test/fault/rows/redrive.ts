@@ -45,7 +45,7 @@ async function redriveTwiceAtOnce(context: RowContext): Promise<number> {
   // An access exclusive lock blocks every read of the table, even a read that takes no row locks.
   await using lock = await holdLock(context, 'lock table accepted.job in access exclusive mode')
   const counts = Promise.all([runRedrive(context), runRedrive(context)])
-  const findsFailedJobs = "%from accepted.job%status = 'failed' and id >%"
+  const findsFailedJobs = '%from accepted.redrive_batch(%'
   // If a redrive fails before it reaches the lock, the race rejects at once.
   await Promise.race([counts, untilBlocked(context, findsFailedJobs, 2)])
   await lock.release()

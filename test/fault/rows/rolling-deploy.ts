@@ -1,5 +1,5 @@
 import { countOutcomes } from '../findings.ts'
-import { type Row, waitForAcknowledgements, waitUntilDrained } from '../row.ts'
+import { findSpentAttempts, type Row, waitForAcknowledgements, waitUntilDrained } from '../row.ts'
 
 export const rollingDeploy: Row = {
   name: 'rolling-deploy',
@@ -31,14 +31,11 @@ export const rollingDeploy: Row = {
     }
     await Promise.all([load.stop(), slowLoad.stop()])
     await waitUntilDrained(context, 60)
-    const [{ spent }] = await context.query(
-      'select (select count(*) from accepted.attempt) + (select count(*) from accepted.job where attempt > 1) as spent',
-    )
     const dropped = countOutcomes(load.unknownOutcomes, load.refusals, slowLoad.unknownOutcomes, slowLoad.refusals)
     return {
       faultCount: exitCodes.length,
       findings: [
-        ...(Number(spent) > 0 ? [`${spent} attempts were spent`] : []),
+        ...(await findSpentAttempts(context)),
         ...dropped.map((outcome) => `Requests were dropped: ${outcome}`),
         ...exitCodes.filter((code) => code !== 0).map((code) => `A process exited with code ${code}`),
       ],
