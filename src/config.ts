@@ -4,7 +4,7 @@ import { Value } from 'typebox/value'
 import { isLoopbackHost } from './primitives/networks.ts'
 import { redact } from './primitives/redact.ts'
 import { suggest } from './primitives/suggest.ts'
-import { areNetworks, exampleOf, isHost, PostgresUrl, readValue, requirementOf } from './setting-types.ts'
+import { areNetworks, exampleOf, Host, PoolSize, PostgresUrl, readValue, requirementOf } from './setting-types.ts'
 
 /** A permission that goes beyond the principal's own jobs. With `admin`, a principal may manage webhook endpoints. */
 export type Scope = 'admin'
@@ -91,14 +91,8 @@ const environment = {
     default: 'on',
     description: 'Use off for a pooler in transaction mode that does not support prepared statements',
   }),
-  HOST: Type.Refine(
-    Type.String({
-      default: '127.0.0.1',
-      description: "Address that the API and the worker's health server listen on",
-    }),
-    isHost,
-    () => 'must be an IP address or a host name, without scheme and port',
-  ),
+  POOL_SIZE: PoolSize('Maximum number of connections in the pool of each API process and each worker process'),
+  HOST: Host("Address that the API and the worker's health server listen on", '127.0.0.1'),
   PORT: port('Port of the API', 3000),
   WORKER_PORT: port("Port of the worker's health and metrics routes", 3001),
   GRACE_SECONDS: Type.Integer({
@@ -201,6 +195,7 @@ export function databaseOptions(settings: Settings, url: string) {
     url,
     ...(settings.DATABASE_LISTEN_URL && { listenUrl: settings.DATABASE_LISTEN_URL }),
     preparedStatements: settings.DATABASE_PREPARED_STATEMENTS === 'on',
+    ...(settings.POOL_SIZE && { poolSize: settings.POOL_SIZE }),
   }
 }
 

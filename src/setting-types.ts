@@ -48,8 +48,20 @@ export const PostgresUrl = (description: string) =>
     ),
   )
 
+/** The schema of a setting that limits the connections of a pool. A request that waits for a lock needs a second one. */
+export const PoolSize = (description: string) =>
+  Type.Optional(Type.Integer({ minimum: 2, maximum: 1_000, description, examples: [10] }))
+
 /** Returns whether a text is the name or the IP address of a host, without a scheme and a port. */
-export const isHost = (text: string): boolean => isIP(text) !== 0 || /^[\w.-]+$/.test(text)
+const isHost = (text: string): boolean => isIP(text) !== 0 || /^[\w.-]+$/.test(text)
+
+/** The schema of a setting that is the address of a host. */
+export const Host = (description: string, initial: string) =>
+  Type.Refine(
+    Type.String({ default: initial, description }),
+    isHost,
+    () => 'must be an IP address or a host name, without scheme and port',
+  )
 
 /** Returns whether all texts are IP addresses or networks in CIDR notation. */
 export function areNetworks(texts: readonly string[]): boolean {

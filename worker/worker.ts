@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import { applicationName } from '../src/db/application-name.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { createErrorReporter } from '../src/db/error-reporter.ts'
+import { controlPoolSize, workerPoolSize } from '../src/db/pool-sizes.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
@@ -59,10 +60,6 @@ export interface Worker extends Monitored {
    */
   stop(): Promise<void>
 }
-
-/** One connection for heartbeats, and one for polls and rescues. These tasks must not wait for handlers. */
-const controlPoolSize = 2
-const poolSize = 20
 
 /**
  * Starts a worker. It claims jobs with SKIP LOCKED, performs them and settles them. Run `accepted migrate` first.
@@ -145,7 +142,7 @@ function chooseOperations(
 /** Handlers may use all connections of the pool, so heartbeats and polls have a pool of their own. */
 function openDatabases(given: WorkerOptions['database'], onIdleError: (error: Error) => void) {
   const options = typeof given === 'string' ? { url: given } : given
-  const defaults = { applicationName: applicationName('worker'), poolSize, onIdleError }
+  const defaults = { applicationName: applicationName('worker'), poolSize: workerPoolSize, onIdleError }
   const database = openDatabase({ ...defaults, ...options })
   const controlDatabase: Database = openDatabase({
     ...database.options,

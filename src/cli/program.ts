@@ -66,6 +66,14 @@ program
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./migrate-command.ts')).migrateCommand))
 
+program
+  .command('doctor')
+  .description('Find problems of the server, the schema and the jobs; the exit code is 1 if there are errors')
+  .addOption(new Option('--config <file>', 'Configuration file, to check also the migrations of the app'))
+  .option('--verbose', 'Also print what was checked')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./doctor-command.ts')).doctorCommand))
+
 const keys = program
   .command('keys')
   .description('Manage API keys; while no key exists, all requests have the principal anonymous')

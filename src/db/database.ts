@@ -5,6 +5,7 @@ import { PipelinedClient } from './client.ts'
 import { breakDeadConnections } from './dead-connections.ts'
 import { enablePipeline } from './pipeline.ts'
 import { connectOutsidePool, PipelinedPool } from './pool.ts'
+import { apiPoolSize } from './pool-sizes.ts'
 import { markIdleError } from './postgres-error.ts'
 import { preparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
@@ -55,7 +56,7 @@ const keepAliveDelayMs = 10_000
 /** Creates a pool. The pool opens a connection when the first statement is sent. */
 export function openDatabase(options: DatabaseOptions): Database {
   const withDefaults = {
-    poolSize: 10,
+    poolSize: apiPoolSize,
     preparedStatements: true,
     applicationName: 'accepted',
     listenUrl: options.url,
