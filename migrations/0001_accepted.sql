@@ -1387,7 +1387,7 @@ begin
 end
 $$;
 
-comment on function accepted.redrive is 'Retries the jobs that failed within since, the oldest job first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+comment on function accepted.redrive is 'Retries the jobs that failed in the last 24 hours, or in the interval since. Retries at most max_jobs jobs, the oldest first, and returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
 create function accepted.pause(operation text, reason text default null) returns void
 language plpgsql
@@ -1600,7 +1600,7 @@ begin
 end
 $$;
 
-comment on function accepted.expire is 'Lets the records of jobs expire that ended before a time: clients get 410 from now on. Returns the number of jobs. The rows stay until all jobs of their day have expired. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+comment on function accepted.expire is 'Expires the records of the jobs that ended before a time. Clients get 410 for them from now on. Returns the number of jobs. The rows stay until all jobs of their day have expired. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
 -- Guards
 
@@ -1658,7 +1658,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception 'the role % may not change accepted.job itself', current_user
+  raise exception 'the role % may not change %.% itself', current_user, tg_table_schema, tg_table_name
     using errcode = 'insufficient_privilege', hint = case tg_op
       when 'INSERT' then 'To enqueue a job: select accepted.enqueue(''operation'', ''{}'').'
       when 'DELETE' then 'To end a job: select accepted.cancel(''job''). To let records expire: select accepted.expire(''time''). To delete the jobs of a person: select accepted.forget(''principal'').'
@@ -1667,7 +1667,7 @@ begin
 end
 $$;
 
-comment on function accepted.refuse_direct_change is 'Trigger function: tells an operator which function to use. Operators have privileges on columns of accepted.job only so that they read this message and not "permission denied".';
+comment on function accepted.refuse_direct_change is 'Trigger function: tells an operator which function to use. Operators have privileges on columns of accepted.job and accepted_queue.job only so that they read this message and not "permission denied".';
 
 -- The API and the worker have these privileges on the whole table. For a trigger on each statement, the condition costs
 -- microseconds.
@@ -1688,6 +1688,12 @@ create trigger job_not_deleted before delete on accepted.job for each statement
   execute function accepted.refuse_direct_change();
 
 comment on trigger job_not_deleted on accepted.job is 'Refuses direct deletes by operators.';
+
+create trigger accepted_not_inserted before insert on accepted_queue.job for each statement
+  when (not has_table_privilege('accepted_queue.job'::regclass, 'insert'))
+  execute function accepted.refuse_direct_change();
+
+comment on trigger accepted_not_inserted on accepted_queue.job is 'Refuses direct inserts by operators.';
 
 create function accepted.advance_sequence() returns trigger
 language plpgsql
@@ -1730,7 +1736,7 @@ $$;
 comment on function accepted.refuse_foreign_job is 'Trigger function: refuses rows that another program inserts into the queue of an operation, for example with pg-boss. A worker would find no status for such a job.';
 
 create trigger accepted_foreign_job before insert on accepted_queue.job for each row
-  when (new.name !~ '^__pgboss__' and (new.data -> 'job') is null)
+  when ((new.data -> 'job') is null and new.name !~ '^__pgboss__')
   execute function accepted.refuse_foreign_job();
 
 comment on trigger accepted_foreign_job on accepted_queue.job is 'Refuses jobs that have no row in accepted.job.';
@@ -1778,30 +1784,6 @@ return to_regclass('accepted.job_' || to_char(day, 'YYYYMMDD')) is not null or e
 );
 
 comment on function accepted.has_partition is 'Whether a partition of accepted.job holds jobs of a day (UTC), or a detached table has the name of that partition.';
-
-create function accepted.is_day_kept(id uuid) returns boolean
-language plpgsql
-stable
--- The API needs no privileges on the default partition.
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set enable_seqscan = off
-set jit = off
-as $$
-declare
-  day constant date := accepted.uuid_time(is_day_kept.id)::date;
-begin
-  return exists (
-    select from accepted.job_partitions() part where part.first_id <= is_day_kept.id and part.end_id > is_day_kept.id
-  ) or exists (
-    select from accepted.job_default kept
-    where kept.id >= accepted.uuid_floor(day::timestamptz) and kept.id < accepted.uuid_floor((day + 1)::timestamptz)
-  );
-end
-$$;
-
-comment on function accepted.is_day_kept is 'Whether the records of the day (UTC) on which an id was made are kept. If not, a job with this id may have existed.';
 
 -- Attaching a partition reads the default partition while all other statements wait. So the default partition must be
 -- small. This is about two thousand jobs.
@@ -2022,6 +2004,32 @@ comment on table accepted.expiry is 'One row per day whose jobs have all expired
 comment on column accepted.expiry.day is 'The day (UTC).';
 comment on column accepted.expiry.next_page is 'The first page that has not been read yet, in the tables of keys and attempts.';
 
+-- The record of a job is deleted with its partition. After that, only this table tells an id of such a job from one that
+-- never existed.
+create table accepted.deleted_day (
+  day date not null,
+  deleted_at timestamptz not null default now(),
+  constraint deleted_day_pkey primary key (day)
+);
+
+comment on table accepted.deleted_day is 'One row per day whose jobs were deleted. Clients that ask for one of these jobs get 410 instead of 404.';
+comment on column accepted.deleted_day.day is 'The day (UTC).';
+comment on column accepted.deleted_day.deleted_at is 'When the jobs were deleted.';
+
+create function accepted.may_be_deleted(id uuid) returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+begin atomic
+  select accepted.uuid_time(id) < now() - make_interval(secs => coalesce(max(keep_seconds), 7 * 86400))
+    or exists (select from accepted.deleted_day where day = accepted.uuid_time(id)::date)
+  from accepted.operation;
+end;
+
+comment on function accepted.may_be_deleted is 'Whether a job with this id, which has no row, may have existed and was deleted: all jobs of its day were deleted, or no record is kept for so long.';
+
 create function accepted.begin_expiry() returns date
 language plpgsql
 security definer
@@ -2135,6 +2143,7 @@ begin
       return null;
     end if;
     execute format('drop table %s', partition);
+    insert into accepted.deleted_day (day) values (day) on conflict do nothing;
     return false;
   end if;
   delete from accepted.job_default where id in (
@@ -2146,6 +2155,7 @@ begin
   get diagnostics deleted = row_count;
   if deleted < max_jobs then
     delete from accepted.expiry where expiry.day = $1;
+    insert into accepted.deleted_day (day) values (day) on conflict do nothing;
   end if;
   return deleted = max_jobs;
 end
@@ -2155,7 +2165,196 @@ comment on function accepted.delete_jobs_of_day is 'Drops the partition of an ex
 
 -- Views for people
 --
--- Each view reads a bounded number of rows, also of tables with millions of jobs. Its comment names the bound.
+-- Each view reads a bounded number of rows, also of tables with millions of jobs. Its comment names the bound. A view
+-- cannot have settings, so the views read large tables through functions that have. Without these settings, Postgres may
+-- read and sort a whole queue if it has no statistics, and before Postgres 18 it may compile the query for seconds. The
+-- functions return neither payloads nor results.
+
+create function accepted.due_jobs(operation text, due_before timestamptz, max_jobs integer)
+returns table (id uuid, due_at timestamptz)
+language plpgsql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  -- This order is that of the index in which jobs are claimed.
+  return query
+    select job.id, job.start_after from accepted_queue.job
+    where job.name = due_jobs.operation and job.state < 'active' and not job.blocked and job.start_after <= due_before
+    order by job.priority desc, job.created_on limit max_jobs;
+end
+$$;
+
+comment on function accepted.due_jobs is 'The first max_jobs waiting jobs of an operation that have been due since due_before, in the order in which they are claimed. Views call this function.';
+
+create function accepted.count_waiting(
+  operation text, max_jobs integer, out ready bigint, out deferred bigint, out oldest_due_at timestamptz
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+begin
+  -- Both statements read only an index, if the table was vacuumed recently.
+  select count(*), min(start_after) into ready, oldest_due_at from (
+    select start_after from accepted_queue.job
+    where name = operation and state < 'active' and not blocked and start_after <= now()
+    order by priority desc, created_on limit max_jobs
+  ) due;
+  select count(*) into deferred from (
+    select from accepted_queue.job
+    where name = operation and state < 'active' and not blocked and start_after > now()
+    order by priority desc, created_on limit max_jobs
+  ) later;
+end
+$$;
+
+comment on function accepted.count_waiting is 'Counts up to max_jobs jobs of an operation that are due, and as many that are due later. Views call this function.';
+
+create function accepted.held_jobs(max_jobs integer)
+returns table (
+  job_id uuid,
+  operation text,
+  worker_id uuid,
+  claimed_at timestamptz,
+  heartbeat_at timestamptz,
+  cancel_requested_at timestamptz
+)
+language plpgsql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select job.id, job.operation, job.worker_id, queued.started_on, queued.heartbeat_on,
+      case when job.cancel_requested then coalesce(job.cancel_requested_at, job.updated_at) end
+    from (
+      select * from accepted_queue.job active
+      where active.state = 'active' and active.started_on is not null limit max_jobs
+    ) queued
+    -- With the offset, Postgres looks up each job.
+    cross join lateral (select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0) job;
+end
+$$;
+
+comment on function accepted.held_jobs is 'Up to max_jobs jobs that workers have claimed and that have not ended. Views call this function.';
+
+create function accepted.failed_jobs(max_jobs integer)
+returns table (
+  job_id uuid,
+  operation text,
+  ended_at timestamptz,
+  error_code text,
+  error_message text,
+  is_retried boolean,
+  has_payload boolean
+)
+language plpgsql
+stable
+security definer
+rows 100
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    with recent as materialized (
+      select ended_job.job_id, ended_job.ended_at from accepted.ended_job
+      where ended_job.ended_at >= now() - interval '24 hours' and ended_job.status = 'failed'
+      order by ended_job.ended_at desc limit max_jobs
+    ), retried as materialized (
+      select distinct retry.retry_of as job_id from accepted.job retry
+      -- A retry is newer than the failure. The hour is for clocks that differ. So Postgres opens no older partition.
+      where retry.retry_of = any(array(select recent.job_id from recent))
+        and retry.id >= accepted.uuid_floor(now() - interval '25 hours')
+    )
+    select job.id, job.operation, job.ended_at, job.error ->> 'code', job.error ->> 'message',
+      job.id in (select retried.job_id from retried), job.payload is not null
+    from recent
+    -- With the offset, Postgres looks up each job.
+    cross join lateral (
+      select * from accepted.job
+      where job.id = recent.job_id and job.ended_at = recent.ended_at and job.status = 'failed' offset 0
+    ) job;
+end
+$$;
+
+comment on function accepted.failed_jobs is 'The newest max_jobs failures of the last 24 hours. Views call this function.';
+
+create function accepted.ended_jobs(max_jobs integer)
+returns table (
+  operation text,
+  status accepted.job_status,
+  ended_at timestamptz,
+  wait_seconds double precision,
+  run_seconds double precision
+)
+language plpgsql
+stable
+security definer
+rows 1000
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_sort = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+    select job.operation, job.status, job.ended_at,
+      extract(epoch from job.started_at - least(greatest(job.run_at, job.created_at), job.started_at))::float8,
+      extract(epoch from job.ended_at - coalesce(job.attempt_started_at, job.started_at))::float8
+    from (
+      select recent.* from (
+        select * from accepted.job
+        -- One hour for the ends, three hours from acceptance to the end, and one hour for clocks that differ.
+        where job.id >= accepted.uuid_floor(now() - interval '5 hours')
+        order by job.id desc limit max_jobs
+      ) recent
+      where recent.ended_at >= now() - interval '1 hour' and recent.ended_at - recent.created_at <= interval '3 hours'
+      union all
+      select late.* from (
+        select ended_job.job_id, ended_job.ended_at from accepted.ended_job
+        where ended_job.ended_at >= now() - interval '1 hour' order by ended_job.ended_at desc limit max_jobs
+      ) ended
+      cross join lateral (
+        select * from accepted.job
+        where job.id = ended.job_id and job.ended_at = ended.ended_at
+          and job.ended_at - job.created_at > interval '3 hours' offset 0
+      ) late
+    ) job;
+end
+$$;
+
+comment on function accepted.ended_jobs is 'The jobs that ended in the last hour. Reads the newest max_jobs jobs of the last five hours, and through accepted.ended_job as many that were accepted earlier. Views call this function.';
 
 create view accepted.job_overview as
 select
@@ -2168,34 +2367,34 @@ select
   job.attempt,
   job.max_attempts,
   accepted.worker_name(job.worker_id) as worker,
-  queued.start_after as due_at,
-  queued.priority,
+  case when job.ended_at is null then queued.start_after end as due_at,
   coalesce(job.error, last.error) ->> 'code' as error_code,
   coalesce(job.error, last.error) ->> 'message' as error_message,
-  job.cancel_requested,
-  operation.paused_at is not null as paused,
-  operation.paused_reason,
   job.resource,
-  job.idempotency_key,
-  job.group_id,
   job.parent,
-  job.retry_of,
   job.created_at,
   job.started_at,
   job.ended_at,
+  date_trunc('milliseconds', coalesce(job.ended_at, now()) - job.created_at) as age,
+  date_trunc('milliseconds', coalesce(job.ended_at, now()) - job.started_at) as running_for,
+  job.cancel_requested,
+  operation.paused_at is not null as paused,
+  operation.paused_reason,
+  case when job.ended_at is null then queued.priority end as priority,
+  job.group_id,
+  job.idempotency_key,
+  job.retry_of,
   job.expires_at,
-  coalesce(job.ended_at, now()) - job.created_at as age,
-  coalesce(job.ended_at, now()) - job.started_at as running_for,
   queued.state::text as queue_state
 from accepted.job
 left join accepted_queue.job queued on queued.name = job.operation and queued.id = job.id
 left join accepted.operation on operation.name = job.operation
 left join lateral (
   select attempt.error from accepted.attempt where attempt.job_id = job.id order by attempt.attempt desc limit 1
-) last on job.error is null;
+) last on job.ended_at is null;
 
-comment on view accepted.job_overview is 'All jobs at a glance. For the newest jobs: order by id desc limit 50. Reads the rows that the query selects, with up to three lookups each.';
-comment on column accepted.job_overview.id is 'The job.';
+comment on view accepted.job_overview is 'All jobs at a glance. For the newest jobs: order by id desc limit 50. Reads the rows that the query selects, with up to four lookups each. The tables have indexes for conditions on id, on principal and on parent. To find failed jobs: accepted.failure and accepted.ended_job.';
+comment on column accepted.job_overview.id is 'The job. Later jobs have higher ids.';
 comment on column accepted.job_overview.operation is 'The kind of work.';
 comment on column accepted.job_overview.status is 'The status that the client sees.';
 comment on column accepted.job_overview.principal is 'The principal that submitted the job.';
@@ -2204,24 +2403,24 @@ comment on column accepted.job_overview.message is 'The latest progress message.
 comment on column accepted.job_overview.attempt is 'Number of the current or last attempt. 0 before the first attempt.';
 comment on column accepted.job_overview.max_attempts is 'The job fails after this many failed attempts.';
 comment on column accepted.job_overview.worker is 'The host and process id of the worker that has the job, or last had it.';
-comment on column accepted.job_overview.due_at is 'From this time on, workers may start the job. Null once the job is no longer in the queue.';
-comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job is no longer in the queue.';
-comment on column accepted.job_overview.error_code is 'Why the job or its last attempt failed, for programs. Also set while the job waits for its retry.';
+comment on column accepted.job_overview.due_at is 'From this time on, workers may start the job, or its next attempt. Null once the job has ended.';
+comment on column accepted.job_overview.error_code is 'Why the job failed, for programs. While the job has not ended: why its last attempt failed.';
 comment on column accepted.job_overview.error_message is 'Why the job or its last attempt failed, for people.';
-comment on column accepted.job_overview.cancel_requested is 'Whether cancellation has been requested.';
-comment on column accepted.job_overview.paused is 'Whether the operation is paused, so that workers start none of its jobs.';
-comment on column accepted.job_overview.paused_reason is 'Why the operation is paused.';
 comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
-comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
-comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job_overview.parent is 'The job of which this job is a part.';
-comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
 comment on column accepted.job_overview.created_at is 'When the request was accepted.';
 comment on column accepted.job_overview.started_at is 'When the first attempt started.';
 comment on column accepted.job_overview.ended_at is 'When the job ended.';
-comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.age is 'Time from acceptance to the end of the job, or to now if the job has not ended.';
 comment on column accepted.job_overview.running_for is 'Time from the start of the first attempt to the end of the job, or to now if the job has not ended.';
+comment on column accepted.job_overview.cancel_requested is 'Whether cancellation has been requested.';
+comment on column accepted.job_overview.paused is 'Whether the operation is paused, so that workers start none of its jobs.';
+comment on column accepted.job_overview.paused_reason is 'Why the operation is paused.';
+comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job has ended.';
+comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
+comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
+comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
+comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
 
 create view accepted.timeline as
@@ -2243,6 +2442,9 @@ cross join lateral (
       else 'waits for a worker'
     end as detail
   where queued.state < 'active'
+  union all
+  select job.run_at as at, 'due' as event, null::integer as attempt, null::text as worker, null::text as detail
+  where job.run_at is not null and not coalesce(queued.state < 'active', false)
   union all
   select
     attempt.started_at as at, 'started' as event, attempt.attempt as attempt,
@@ -2278,8 +2480,8 @@ cross join lateral (
   union all
   select
     quarantine.crashed_at as at, 'quarantined' as event, null::integer as attempt, null::text as worker,
-    format('its worker died; rescued %s times, %s of them count as crashes', quarantine.rescues, quarantine.crashes)
-      as detail
+    format('workers that died while they held the job: %s; of these, count as crashes of the job: %s',
+      quarantine.rescues, quarantine.crashes) as detail
   from accepted.quarantine where quarantine.job_id = job.id
   union all
   select
@@ -2300,7 +2502,7 @@ cross join lateral (
 
 comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
 comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
-comment on column accepted.timeline.at is 'When it happened, or for due, from when on workers may start the job.';
+comment on column accepted.timeline.at is 'When it happened. For due: from this time on, workers may start the job.';
 comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, quarantined, the final status, retried, child.';
 comment on column accepted.timeline.attempt is 'Number of the attempt.';
 comment on column accepted.timeline.worker is 'The host and process id of the worker.';
@@ -2309,166 +2511,154 @@ comment on column accepted.timeline.detail is 'The principal, the error, the pro
 create view accepted.backlog as
 select
   operation.name as operation,
-  case when waiting.jobs > 10000 then greatest(queue.ready_count, waiting.ready) else waiting.ready end as ready,
-  case when waiting.jobs > 10000 then greatest(queue.deferred_count, waiting.deferred) else waiting.deferred end as deferred,
-  quarantined.jobs as quarantined,
-  active.jobs as running,
-  waiting.oldest,
+  greatest(waiting.ready, case when waiting.ready = 10000 then queue.ready_count end) as ready,
+  greatest(waiting.deferred, case when waiting.deferred = 10000 then queue.deferred_count end) as deferred,
+  (
+    select count(*) from accepted_queue.job
+    where job.name = operation.name and job.state = 'active' and job.started_on is not null
+  ) as running,
+  date_trunc('seconds', now() - waiting.oldest_due_at) as oldest,
   operation.paused_at is not null as paused,
   operation.paused_at,
   operation.paused_reason,
-  (select count(*) from accepted.live_workers() worker where operation.name = any(worker.operations)) as workers
+  (
+    select count(*) from accepted.live_workers() worker
+    where worker.status = 'ready' and operation.name = any(worker.operations)
+  ) as workers,
+  (select count(*) from accepted.quarantine where quarantine.operation = operation.name) as quarantined
 from accepted.operation
 left join accepted_queue.queue on queue.name = operation.name
-cross join lateral (
-  select
-    count(*) as jobs,
-    count(*) filter (where next.start_after <= now()) as ready,
-    count(*) filter (where next.start_after > now()) as deferred,
-    now() - min(next.start_after) filter (where next.start_after <= now()) as oldest
-  from (
-    select job.start_after from accepted_queue.job
-    where job.name = operation.name and job.state < 'active' and not job.blocked
-    order by job.priority desc, job.created_on limit 10001
-  ) next
-) waiting
-cross join lateral (
-  select count(*) as jobs from accepted_queue.job
-  where job.name = operation.name and job.state = 'active' and job.started_on is not null
-) active
-cross join lateral (select count(*) as jobs from accepted.quarantine where quarantine.operation = operation.name) quarantined;
+cross join lateral accepted.count_waiting(operation.name, 10000) waiting
+order by operation.name;
 
-comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 waiting jobs of an operation. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
+comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
 comment on column accepted.backlog.operation is 'The operation.';
 comment on column accepted.backlog.ready is 'Jobs that are due and could start now.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';
-comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
 comment on column accepted.backlog.running is 'Jobs that workers have claimed.';
-comment on column accepted.backlog.oldest is 'For how long the oldest ready job has been due. Of more than 10,000 waiting jobs, only the next 10,000 count.';
+comment on column accepted.backlog.oldest is 'For how long the oldest ready job has been due. Of more than 10,000 ready jobs, only the next 10,000 count.';
 comment on column accepted.backlog.paused is 'Whether the operation is paused.';
-comment on column accepted.backlog.paused_at is 'Since when it is paused.';
+comment on column accepted.backlog.paused_at is 'When it was paused.';
 comment on column accepted.backlog.paused_reason is 'Why it is paused.';
 comment on column accepted.backlog.workers is 'Number of live workers that claim jobs of the operation.';
+comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
 
 create view accepted.stuck as
 select
-  job.id as job_id,
-  job.operation,
+  held.job_id,
+  held.operation,
   problem.why,
   problem.what_to_do,
   problem.since
-from accepted.operation
-cross join lateral (
-  select * from accepted_queue.job queued
-  where queued.name = operation.name and queued.state = 'active' and queued.started_on is not null limit 10000
-) queued
-cross join lateral (
-  select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0
-) job
+from accepted.held_jobs(10000) held
+join accepted.operation on operation.name = held.operation
+left join accepted.worker on worker.id = held.worker_id
 cross join lateral (
   select
-    'its worker is silent: ' || coalesce(accepted.worker_name(job.worker_id), 'unknown') as why,
-    case when exists (select from accepted.live_workers() worker where operation.name = any(worker.operations))
-      then 'Nothing: a worker rescues the job within seconds. If the row stays, read the logs of the workers.'
-      else 'Start a worker that claims ' || operation.name || '. It rescues the job.' end as what_to_do,
-    queued.heartbeat_on as since
-  where queued.heartbeat_on < now() - make_interval(secs => operation.heartbeat_seconds)
+    coalesce(worker.host || ':' || worker.pid, held.worker_id::text) as worker,
+    held.heartbeat_at < now() - make_interval(secs => operation.heartbeat_seconds) as is_silent
+) known
+cross join lateral (
+  select
+    concat_ws(': ', 'its worker is silent', known.worker) as why,
+    case
+      when exists (
+        select from accepted.live_workers() live where live.status = 'ready' and operation.name = any(live.operations)
+      ) then 'Nothing: another worker rescues the job within seconds. If this row stays, read the logs of the workers.'
+      else format('Start a worker that claims %s. It rescues the job.', operation.name)
+    end as what_to_do,
+    held.heartbeat_at as since
+  where known.is_silent
   union all
   select
-    'its handler has not stopped since the job was asked to cancel' as why,
-    'Let the handler watch job.signal, or restart the worker ' || coalesce(accepted.worker_name(job.worker_id), '') || '.'
-      as what_to_do,
-    coalesce(job.cancel_requested_at, job.updated_at) as since
-  where job.cancel_requested and queued.heartbeat_on >= now() - make_interval(secs => operation.heartbeat_seconds)
-    and coalesce(job.cancel_requested_at, job.updated_at) < now() - interval '10 seconds'
+    'its handler still runs, though the job was asked to cancel' as why,
+    concat_ws(' ', 'Let the handler watch job.signal. To end the job now, restart its worker', known.worker) as what_to_do,
+    held.cancel_requested_at as since
+  -- Workers find a cancel request within two seconds.
+  where not known.is_silent and held.cancel_requested_at < now() - interval '10 seconds'
   union all
   select
     format('it has run for longer than its timeout of %s s', operation.timeout_seconds) as why,
-    format('Find out what the worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)', accepted.worker_name(job.worker_id), job.id)
-      as what_to_do,
-    queued.started_on + make_interval(secs => operation.timeout_seconds) as since
+    format(
+      'Find out what its worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)',
+      coalesce(known.worker, ''), held.job_id
+    ) as what_to_do,
+    held.claimed_at + make_interval(secs => operation.timeout_seconds) as since
   -- A job has this time once to perform and once to settle.
-  where queued.started_on < now() - make_interval(secs => 2 * operation.timeout_seconds + 5)
-    and queued.heartbeat_on >= now() - make_interval(secs => operation.heartbeat_seconds)
-    and not job.cancel_requested
+  where not known.is_silent and held.cancel_requested_at is null
+    and held.claimed_at < now() - make_interval(secs => 2 * operation.timeout_seconds + 5)
 ) problem
 union all
 select
   quarantine.job_id,
   quarantine.operation,
-  format('a worker died while it held the job (%s times); it waits to run alone', quarantine.rescues) as why,
-  format('Read the logs of the worker. If the job crashes workers, cancel it: select accepted.cancel(%L)', quarantine.job_id)
-    as what_to_do,
+  case
+    when quarantine.rescues = 1 then 'a worker died while it held the job; the job waits to run alone'
+    else format('%s workers died while they held the job; the job waits to run alone', quarantine.rescues)
+  end as why,
+  format('Read the logs of the worker that died. If the job crashes workers, cancel it: select accepted.cancel(%L)',
+    quarantine.job_id) as what_to_do,
   quarantine.crashed_at as since
 from (select * from accepted.quarantine order by quarantine.crashed_at limit 1000) quarantine
+-- A job that was canceled stays in this table for some minutes.
+where exists (select from accepted.job where job.id = quarantine.job_id and job.ended_at is null offset 0)
 union all
 select
   waiting.id as job_id,
   operation.name as operation,
   case
-    when operation.paused_at is null then 'it has been due for more than an hour, and no worker takes ' || operation.name
+    when operation.paused_at is null then 'it has been due for more than an hour, and no worker claims ' || operation.name
     else concat_ws(': ', 'its operation is paused, and jobs wait', operation.paused_reason)
   end as why,
   case
-    when operation.paused_at is null then 'Start a worker that claims ' || operation.name || '.'
+    when operation.paused_at is null then format('Start a worker that claims %s.', operation.name)
     else format('When the reason is gone: select accepted.resume(%L)', operation.name)
   end as what_to_do,
-  case when operation.paused_at is null then waiting.start_after else operation.paused_at end as since
+  case when operation.paused_at is null then waiting.due_at else operation.paused_at end as since
 from accepted.operation
 cross join lateral (
-  select next.id, next.start_after
-  from (
-    select job.id, job.start_after from accepted_queue.job
-    where job.name = operation.name and job.state < 'active' and not job.blocked
-    order by job.priority desc, job.created_on limit 10000
-  ) next
-  where next.start_after <= case when operation.paused_at is null then now() - interval '1 hour' else now() end
-  order by next.start_after
-  limit case when operation.paused_at is null then 100 else 1 end
+  select * from accepted.due_jobs(
+    operation.name, case when operation.paused_at is null then now() - interval '1 hour' else now() end, 10000
+  ) due
+  order by due.due_at limit case when operation.paused_at is null then 100 else 1 end
 ) waiting
-where operation.paused_at is not null
-  or not exists (select from accepted.live_workers() worker where operation.name = any(worker.operations));
+where operation.paused_at is not null or not exists (
+  select from accepted.live_workers() live where live.status = 'ready' and operation.name = any(live.operations)
+)
+order by since;
 
-comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs and 10,000 waiting jobs of an operation, and returns up to 100 waiting jobs of an operation without workers, and one job of a paused operation.';
+comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
 comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
 comment on column accepted.stuck.operation is 'The operation.';
 comment on column accepted.stuck.why is 'What is wrong.';
 comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
-comment on column accepted.stuck.since is 'Since when.';
+comment on column accepted.stuck.since is 'When the problem began.';
 
 create view accepted.failure as
 select
   failed.operation,
-  failed.error ->> 'code' as error_code,
+  failed.error_code,
   count(*) as jobs,
+  count(*) filter (where failed.is_retried) as retried,
+  count(*) filter (where not failed.has_payload) as not_retryable,
   min(failed.ended_at) as first_at,
   max(failed.ended_at) as last_at,
-  (array_agg(failed.id order by failed.ended_at desc))[1] as example_id,
-  (array_agg(failed.error ->> 'message' order by failed.ended_at desc))[1] as example_message,
-  count(*) filter (where failed.is_retried) as retried,
-  count(*) filter (where failed.payload is null) as not_retryable
-from (
-  select job.id, job.operation, job.error, job.ended_at, job.payload,
-    exists (select from accepted.job retry where retry.retry_of = job.id) as is_retried
-  from (
-    select ended_job.job_id, ended_job.ended_at from accepted.ended_job
-    where ended_job.ended_at >= now() - interval '24 hours' and ended_job.status = 'failed'
-    order by ended_job.ended_at desc limit 10000
-  ) recent
-  cross join lateral (select * from accepted.job where job.id = recent.job_id and job.ended_at = recent.ended_at and job.status = 'failed' offset 0) job
-) failed
-group by failed.operation, failed.error ->> 'code';
+  (array_agg(failed.job_id order by failed.ended_at desc))[1] as example_id,
+  (array_agg(failed.error_message order by failed.ended_at desc))[1] as example_message
+from accepted.failed_jobs(10000) failed
+group by failed.operation, failed.error_code
+order by jobs desc, last_at desc;
 
 comment on view accepted.failure is 'The failures of the last 24 hours, by operation and error code. Reads the newest 10,000 failures. To run them again: select accepted.redrive(operation, error_code).';
 comment on column accepted.failure.operation is 'The operation.';
 comment on column accepted.failure.error_code is 'The code of the error, for example handler-error.';
 comment on column accepted.failure.jobs is 'Number of jobs that failed.';
+comment on column accepted.failure.retried is 'How many of the jobs have a retry.';
+comment on column accepted.failure.not_retryable is 'How many of the jobs have lost their payload, so that they cannot be retried.';
 comment on column accepted.failure.first_at is 'When the first of them failed.';
 comment on column accepted.failure.last_at is 'When the last of them failed.';
 comment on column accepted.failure.example_id is 'The job that failed last.';
 comment on column accepted.failure.example_message is 'The message of its error.';
-comment on column accepted.failure.retried is 'How many of the jobs have a retry.';
-comment on column accepted.failure.not_retryable is 'How many of the jobs have lost their payload, so that they cannot be retried.';
 
 create view accepted.throughput as
 select
@@ -2477,42 +2667,29 @@ select
   count(*) filter (where ended.status = 'succeeded') as succeeded,
   count(*) filter (where ended.status = 'failed') as failed,
   count(*) filter (where ended.status = 'canceled') as canceled,
-  percentile_cont(0.5) within group (order by ended.wait) as wait_p50,
-  percentile_cont(0.99) within group (order by ended.wait) as wait_p99,
-  percentile_cont(0.5) within group (order by ended.run) as run_p50,
-  percentile_cont(0.99) within group (order by ended.run) as run_p99
-from (
-  select job.operation, job.status, job.ended_at,
-    extract(epoch from job.started_at - least(greatest(job.run_at, job.created_at), job.started_at))::float8 as wait,
-    extract(epoch from job.ended_at - coalesce(job.attempt_started_at, job.started_at))::float8 as run
-  from (
-    select recent.* from accepted.job recent
-    -- One hour for the ends, three hours from acceptance to the end, and one hour for clocks that differ.
-    where recent.id >= accepted.uuid_floor(now() - interval '5 hours')
-      and recent.ended_at >= now() - interval '1 hour' and recent.ended_at - recent.created_at <= interval '3 hours'
-    union all
-    select late.* from accepted.ended_job
-    cross join lateral (select * from accepted.job where job.id = ended_job.job_id and job.ended_at = ended_job.ended_at offset 0) late
-    where ended_job.ended_at >= now() - interval '1 hour' and late.ended_at - late.created_at > interval '3 hours'
-  ) job
-) ended
-group by 1, 2;
+  round(percentile_cont(0.5) within group (order by ended.wait_seconds)::numeric, 3)::float8 as wait_p50,
+  round(percentile_cont(0.99) within group (order by ended.wait_seconds)::numeric, 3)::float8 as wait_p99,
+  round(percentile_cont(0.5) within group (order by ended.run_seconds)::numeric, 3)::float8 as run_p50,
+  round(percentile_cont(0.99) within group (order by ended.run_seconds)::numeric, 3)::float8 as run_p99
+from accepted.ended_jobs(100000) ended
+group by 1, 2
+order by minute desc, operation;
 
-comment on view accepted.throughput is 'What has ended in the last hour, per minute and operation. Reads the jobs of the last five hours, and through accepted.ended_job those that were accepted earlier.';
+comment on view accepted.throughput is 'What has ended in the last hour, per minute and operation. Reads the newest 100,000 jobs of the last five hours, and the newest 100,000 ends of jobs that were accepted earlier. If there are more, the numbers of the first minutes are too low.';
 comment on column accepted.throughput.minute is 'The minute.';
 comment on column accepted.throughput.operation is 'The operation.';
 comment on column accepted.throughput.succeeded is 'Number of jobs that succeeded in this minute.';
 comment on column accepted.throughput.failed is 'Number of jobs that failed.';
 comment on column accepted.throughput.canceled is 'Number of jobs that were canceled.';
-comment on column accepted.throughput.wait_p50 is 'The median time from when a job was due to the start of its first attempt, in seconds.';
+comment on column accepted.throughput.wait_p50 is 'The median time from when a job was due to the start of its first attempt, in seconds. Null if none of the jobs started.';
 comment on column accepted.throughput.wait_p99 is 'The 99th percentile of this time, in seconds.';
-comment on column accepted.throughput.run_p50 is 'The median time from the start of the last attempt to the end of the job, in seconds.';
+comment on column accepted.throughput.run_p50 is 'The median time from the start of the last attempt to the end of the job, in seconds. Null if none of the jobs started.';
 comment on column accepted.throughput.run_p99 is 'The 99th percentile of this time, in seconds.';
 
 create view accepted.storage as
 select
   relation.oid::regclass::text as relation,
-  accepted.uuid_time(part.first_id)::date as day,
+  (accepted.uuid_time(part.first_id) at time zone 'UTC')::date as day,
   coalesce(nullif(stats.n_live_tup, 0), greatest(relation.reltuples, 0)::bigint) as rows,
   pg_table_size(relation.oid) as heap_bytes,
   pg_indexes_size(relation.oid) as index_bytes,
@@ -2524,7 +2701,8 @@ join pg_stat_all_tables stats on stats.relid = relation.oid
 left join accepted.job_partitions() part on part.partition = relation.oid
 where relation.relkind = 'r' and (
   relation.relnamespace = 'accepted'::regnamespace or relation.oid = 'accepted_queue.job_common'::regclass
-);
+)
+order by day, relation;
 
 comment on view accepted.storage is 'The tables with their sizes: a partition of accepted.job per day, and the others. Reads only the catalog and the statistics.';
 comment on column accepted.storage.relation is 'The table.';
@@ -2542,38 +2720,35 @@ select
   worker.host || ':' || worker.pid as worker,
   worker.status,
   worker.heartbeat_at <= now() - interval '15 seconds' as silent,
-  worker.version,
-  worker.operations,
-  held.running,
+  coalesce(held.running, 0) as running,
   held.oldest_since,
   held.job_ids,
+  worker.operations,
+  worker.version,
   worker.started_at,
   worker.heartbeat_at
 from accepted.worker
 left join (
   select
-    job.worker_id,
+    worker_id,
     count(*) as running,
-    min(queued.started_on) as oldest_since,
-    (array_agg(job.id order by queued.started_on))[1:10] as job_ids
-  from (
-    select active.id, active.started_on from accepted_queue.job active
-    where active.state = 'active' and active.started_on is not null limit 10000
-  ) queued
-  cross join lateral (select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0) job
-  group by job.worker_id
-) held on held.worker_id = worker.id;
+    min(claimed_at) as oldest_since,
+    (array_agg(job_id order by claimed_at))[1:10] as job_ids
+  from accepted.held_jobs(10000)
+  group by worker_id
+) held on held.worker_id = worker.id
+order by worker;
 
 comment on view accepted.worker_overview is 'The worker processes, and what each holds. Reads up to 10,000 running jobs. A job without perform is not counted: it is running only while its transaction is open.';
 comment on column accepted.worker_overview.id is 'The id of the process.';
 comment on column accepted.worker_overview.worker is 'Its host and process id.';
 comment on column accepted.worker_overview.status is 'ready, or draining: it claims no more jobs.';
 comment on column accepted.worker_overview.silent is 'Whether its heartbeat is overdue.';
-comment on column accepted.worker_overview.version is 'Its version of Accepted.';
-comment on column accepted.worker_overview.operations is 'The operations whose jobs it claims.';
-comment on column accepted.worker_overview.running is 'Number of jobs that it runs. Null for none.';
+comment on column accepted.worker_overview.running is 'Number of jobs that it runs.';
 comment on column accepted.worker_overview.oldest_since is 'When the first of these jobs was claimed.';
 comment on column accepted.worker_overview.job_ids is 'The ten jobs that it has held for the longest time.';
+comment on column accepted.worker_overview.operations is 'The operations whose jobs it claims.';
+comment on column accepted.worker_overview.version is 'Its version of Accepted.';
 comment on column accepted.worker_overview.started_at is 'When it started.';
 comment on column accepted.worker_overview.heartbeat_at is 'Its last heartbeat.';
 

@@ -1237,7 +1237,7 @@ begin
   end loop;
 end
 $function$;
-comment on function accepted.redrive(text,text,interval,integer) is 'Retries the jobs that failed within since, the oldest job first, and at most max_jobs of them. Returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+comment on function accepted.redrive(text,text,interval,integer) is 'Retries the jobs that failed in the last 24 hours, or in the interval since. Retries at most max_jobs jobs, the oldest first, and returns the ids of the new jobs. Leaves out jobs that have a retry already, and jobs whose payload is lost. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
 create function accepted.pause(operation text, reason text default null::text)
  returns void
@@ -1450,7 +1450,7 @@ begin
   return expired;
 end
 $function$;
-comment on function accepted.expire(timestamp with time zone,text) is 'Lets the records of jobs expire that ended before a time: clients get 410 from now on. Returns the number of jobs. The rows stay until all jobs of their day have expired. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
+comment on function accepted.expire(timestamp with time zone,text) is 'Expires the records of the jobs that ended before a time. Clients get 410 for them from now on. Returns the number of jobs. The rows stay until all jobs of their day have expired. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
 -- Guards
 
@@ -1497,7 +1497,7 @@ create function accepted.refuse_direct_change()
  set search_path to 'pg_catalog', 'pg_temp'
 as $function$
 begin
-  raise exception 'the role % may not change accepted.job itself', current_user
+  raise exception 'the role % may not change %.% itself', current_user, tg_table_schema, tg_table_name
     using errcode = 'insufficient_privilege', hint = case tg_op
       when 'INSERT' then 'To enqueue a job: select accepted.enqueue(''operation'', ''{}'').'
       when 'DELETE' then 'To end a job: select accepted.cancel(''job''). To let records expire: select accepted.expire(''time''). To delete the jobs of a person: select accepted.forget(''principal'').'
@@ -1505,7 +1505,7 @@ begin
     end;
 end
 $function$;
-comment on function accepted.refuse_direct_change() is 'Trigger function: tells an operator which function to use. Operators have privileges on columns of accepted.job only so that they read this message and not "permission denied".';
+comment on function accepted.refuse_direct_change() is 'Trigger function: tells an operator which function to use. Operators have privileges on columns of accepted.job and accepted_queue.job only so that they read this message and not "permission denied".';
 
 create trigger job_not_inserted before insert on accepted.job for each statement when (not has_table_privilege('accepted.job'::regclass::oid, 'insert'::text)) execute function accepted.refuse_direct_change();
 comment on trigger job_not_inserted on accepted.job is 'Refuses direct inserts by operators.';
@@ -1515,6 +1515,9 @@ comment on trigger job_not_changed on accepted.job is 'Refuses direct updates by
 
 create trigger job_not_deleted before delete on accepted.job for each statement when (not has_table_privilege('accepted.job'::regclass::oid, 'update'::text)) execute function accepted.refuse_direct_change();
 comment on trigger job_not_deleted on accepted.job is 'Refuses direct deletes by operators.';
+
+create trigger accepted_not_inserted before insert on accepted_queue.job for each statement when (not has_table_privilege('accepted_queue.job'::regclass::oid, 'insert'::text)) execute function accepted.refuse_direct_change();
+comment on trigger accepted_not_inserted on accepted_queue.job is 'Refuses direct inserts by operators.';
 
 create function accepted.advance_sequence()
  returns trigger
@@ -1545,7 +1548,7 @@ end
 $function$;
 comment on function accepted.refuse_foreign_job() is 'Trigger function: refuses rows that another program inserts into the queue of an operation, for example with pg-boss. A worker would find no status for such a job.';
 
-create trigger accepted_foreign_job before insert on accepted_queue.job for each row when (new.name !~ '^__pgboss__'::text and (new.data -> 'job'::text) is null) execute function accepted.refuse_foreign_job();
+create trigger accepted_foreign_job before insert on accepted_queue.job for each row when ((new.data -> 'job'::text) is null and new.name !~ '^__pgboss__'::text) execute function accepted.refuse_foreign_job();
 comment on trigger accepted_foreign_job on accepted_queue.job is 'Refuses jobs that have no row in accepted.job.';
 
 -- Partitions
@@ -1587,28 +1590,6 @@ create function accepted.has_partition(day date)
  set "TimeZone" to 'UTC'
 return ((to_regclass(('accepted.job_'::text || to_char((day)::timestamp with time zone, 'YYYYMMDD'::text))) is not null) or (exists (select from accepted.job_partitions() job_partitions(partition, name, first_id, end_id) where ((job_partitions.first_id < accepted.uuid_floor(((has_partition.day + 1))::timestamp with time zone)) and (job_partitions.end_id > accepted.uuid_floor((has_partition.day)::timestamp with time zone))))));
 comment on function accepted.has_partition(date) is 'Whether a partition of accepted.job holds jobs of a day (UTC), or a detached table has the name of that partition.';
-
-create function accepted.is_day_kept(id uuid)
- returns boolean
- language plpgsql
- stable security definer
- set search_path to 'pg_catalog', 'pg_temp'
- set "TimeZone" to 'UTC'
- set enable_seqscan to 'off'
- set jit to 'off'
-as $function$
-declare
-  day constant date := accepted.uuid_time(is_day_kept.id)::date;
-begin
-  return exists (
-    select from accepted.job_partitions() part where part.first_id <= is_day_kept.id and part.end_id > is_day_kept.id
-  ) or exists (
-    select from accepted.job_default kept
-    where kept.id >= accepted.uuid_floor(day::timestamptz) and kept.id < accepted.uuid_floor((day + 1)::timestamptz)
-  );
-end
-$function$;
-comment on function accepted.is_day_kept(uuid) is 'Whether the records of the day (UTC) on which an id was made are kept. If not, a job with this id may have existed.';
 
 create function accepted.is_default_partition_small()
  returns boolean
@@ -1815,6 +1796,29 @@ comment on table accepted.expiry is 'One row per day whose jobs have all expired
 comment on column accepted.expiry.day is 'The day (UTC).';
 comment on column accepted.expiry.next_page is 'The first page that has not been read yet, in the tables of keys and attempts.';
 
+create table accepted.deleted_day (
+  day date not null,
+  deleted_at timestamp with time zone default now() not null,
+  constraint deleted_day_pkey primary key (day)
+);
+comment on table accepted.deleted_day is 'One row per day whose jobs were deleted. Clients that ask for one of these jobs get 410 instead of 404.';
+comment on column accepted.deleted_day.day is 'The day (UTC).';
+comment on column accepted.deleted_day.deleted_at is 'When the jobs were deleted.';
+
+create function accepted.may_be_deleted(id uuid)
+ returns boolean
+ language sql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set "TimeZone" to 'UTC'
+begin atomic
+ select ((accepted.uuid_time(may_be_deleted.id) < (now() - make_interval(secs => (coalesce(max(operation.keep_seconds), (7 * 86400)))::double precision))) or (exists ( select
+            from accepted.deleted_day
+           where (deleted_day.day = (accepted.uuid_time(may_be_deleted.id))::date))))
+    from accepted.operation;
+end;
+comment on function accepted.may_be_deleted(uuid) is 'Whether a job with this id, which has no row, may have existed and was deleted: all jobs of its day were deleted, or no record is kept for so long.';
+
 create function accepted.begin_expiry()
  returns date
  language plpgsql
@@ -1919,6 +1923,7 @@ begin
       return null;
     end if;
     execute format('drop table %s', partition);
+    insert into accepted.deleted_day (day) values (day) on conflict do nothing;
     return false;
   end if;
   delete from accepted.job_default where id in (
@@ -1930,6 +1935,7 @@ begin
   get diagnostics deleted = row_count;
   if deleted < max_jobs then
     delete from accepted.expiry where expiry.day = $1;
+    insert into accepted.deleted_day (day) values (day) on conflict do nothing;
   end if;
   return deleted = max_jobs;
 end
@@ -1937,6 +1943,156 @@ $function$;
 comment on function accepted.delete_jobs_of_day(date,integer) is 'Drops the partition of an expired day (UTC). If the day never had a partition, deletes at most max_jobs jobs of the day. Returns whether jobs may be left. Returns null when another worker is deleting, or when a job of the day has changed, so that the day is no longer expired. The worker calls this function after it has deleted the keys of the day.';
 
 -- Views for people
+
+create function accepted.due_jobs(operation text, due_before timestamp with time zone, max_jobs integer)
+ returns table(id uuid, due_at timestamp with time zone)
+ language plpgsql
+ stable security definer rows 100
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  -- This order is that of the index in which jobs are claimed.
+  return query
+    select job.id, job.start_after from accepted_queue.job
+    where job.name = due_jobs.operation and job.state < 'active' and not job.blocked and job.start_after <= due_before
+    order by job.priority desc, job.created_on limit max_jobs;
+end
+$function$;
+comment on function accepted.due_jobs(text,timestamp with time zone,integer) is 'The first max_jobs waiting jobs of an operation that have been due since due_before, in the order in which they are claimed. Views call this function.';
+
+create function accepted.count_waiting(operation text, max_jobs integer, out ready bigint, out deferred bigint, out oldest_due_at timestamp with time zone)
+ returns record
+ language plpgsql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+begin
+  -- Both statements read only an index, if the table was vacuumed recently.
+  select count(*), min(start_after) into ready, oldest_due_at from (
+    select start_after from accepted_queue.job
+    where name = operation and state < 'active' and not blocked and start_after <= now()
+    order by priority desc, created_on limit max_jobs
+  ) due;
+  select count(*) into deferred from (
+    select from accepted_queue.job
+    where name = operation and state < 'active' and not blocked and start_after > now()
+    order by priority desc, created_on limit max_jobs
+  ) later;
+end
+$function$;
+comment on function accepted.count_waiting(text,integer) is 'Counts up to max_jobs jobs of an operation that are due, and as many that are due later. Views call this function.';
+
+create function accepted.held_jobs(max_jobs integer)
+ returns table(job_id uuid, operation text, worker_id uuid, claimed_at timestamp with time zone, heartbeat_at timestamp with time zone, cancel_requested_at timestamp with time zone)
+ language plpgsql
+ stable security definer rows 100
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  return query
+    select job.id, job.operation, job.worker_id, queued.started_on, queued.heartbeat_on,
+      case when job.cancel_requested then coalesce(job.cancel_requested_at, job.updated_at) end
+    from (
+      select * from accepted_queue.job active
+      where active.state = 'active' and active.started_on is not null limit max_jobs
+    ) queued
+    -- With the offset, Postgres looks up each job.
+    cross join lateral (select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0) job;
+end
+$function$;
+comment on function accepted.held_jobs(integer) is 'Up to max_jobs jobs that workers have claimed and that have not ended. Views call this function.';
+
+create function accepted.failed_jobs(max_jobs integer)
+ returns table(job_id uuid, operation text, ended_at timestamp with time zone, error_code text, error_message text, is_retried boolean, has_payload boolean)
+ language plpgsql
+ stable security definer rows 100
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  return query
+    with recent as materialized (
+      select ended_job.job_id, ended_job.ended_at from accepted.ended_job
+      where ended_job.ended_at >= now() - interval '24 hours' and ended_job.status = 'failed'
+      order by ended_job.ended_at desc limit max_jobs
+    ), retried as materialized (
+      select distinct retry.retry_of as job_id from accepted.job retry
+      -- A retry is newer than the failure. The hour is for clocks that differ. So Postgres opens no older partition.
+      where retry.retry_of = any(array(select recent.job_id from recent))
+        and retry.id >= accepted.uuid_floor(now() - interval '25 hours')
+    )
+    select job.id, job.operation, job.ended_at, job.error ->> 'code', job.error ->> 'message',
+      job.id in (select retried.job_id from retried), job.payload is not null
+    from recent
+    -- With the offset, Postgres looks up each job.
+    cross join lateral (
+      select * from accepted.job
+      where job.id = recent.job_id and job.ended_at = recent.ended_at and job.status = 'failed' offset 0
+    ) job;
+end
+$function$;
+comment on function accepted.failed_jobs(integer) is 'The newest max_jobs failures of the last 24 hours. Views call this function.';
+
+create function accepted.ended_jobs(max_jobs integer)
+ returns table(operation text, status accepted.job_status, ended_at timestamp with time zone, wait_seconds double precision, run_seconds double precision)
+ language plpgsql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  return query
+    select job.operation, job.status, job.ended_at,
+      extract(epoch from job.started_at - least(greatest(job.run_at, job.created_at), job.started_at))::float8,
+      extract(epoch from job.ended_at - coalesce(job.attempt_started_at, job.started_at))::float8
+    from (
+      select recent.* from (
+        select * from accepted.job
+        -- One hour for the ends, three hours from acceptance to the end, and one hour for clocks that differ.
+        where job.id >= accepted.uuid_floor(now() - interval '5 hours')
+        order by job.id desc limit max_jobs
+      ) recent
+      where recent.ended_at >= now() - interval '1 hour' and recent.ended_at - recent.created_at <= interval '3 hours'
+      union all
+      select late.* from (
+        select ended_job.job_id, ended_job.ended_at from accepted.ended_job
+        where ended_job.ended_at >= now() - interval '1 hour' order by ended_job.ended_at desc limit max_jobs
+      ) ended
+      cross join lateral (
+        select * from accepted.job
+        where job.id = ended.job_id and job.ended_at = ended.ended_at
+          and job.ended_at - job.created_at > interval '3 hours' offset 0
+      ) late
+    ) job;
+end
+$function$;
+comment on function accepted.ended_jobs(integer) is 'The jobs that ended in the last hour. Reads the newest max_jobs jobs of the last five hours, and through accepted.ended_job as many that were accepted earlier. Views call this function.';
 
 create view accepted.job_overview as
  select job.id,
@@ -1948,24 +2104,30 @@ create view accepted.job_overview as
     job.attempt,
     job.max_attempts,
     accepted.worker_name(job.worker_id) as worker,
-    queued.start_after as due_at,
-    queued.priority,
+        case
+            when job.ended_at is null then queued.start_after
+            else null::timestamp with time zone
+        end as due_at,
     coalesce(job.error, last.error) ->> 'code'::text as error_code,
     coalesce(job.error, last.error) ->> 'message'::text as error_message,
-    job.cancel_requested,
-    operation.paused_at is not null as paused,
-    operation.paused_reason,
     job.resource,
-    job.idempotency_key,
-    job.group_id,
     job.parent,
-    job.retry_of,
     job.created_at,
     job.started_at,
     job.ended_at,
+    date_trunc('milliseconds'::text, coalesce(job.ended_at, now()) - job.created_at) as age,
+    date_trunc('milliseconds'::text, coalesce(job.ended_at, now()) - job.started_at) as running_for,
+    job.cancel_requested,
+    operation.paused_at is not null as paused,
+    operation.paused_reason,
+        case
+            when job.ended_at is null then queued.priority
+            else null::integer
+        end as priority,
+    job.group_id,
+    job.idempotency_key,
+    job.retry_of,
     job.expires_at,
-    coalesce(job.ended_at, now()) - job.created_at as age,
-    coalesce(job.ended_at, now()) - job.started_at as running_for,
     queued.state::text as queue_state
    from accepted.job
      left join accepted_queue.job queued on queued.name = job.operation and queued.id = job.id
@@ -1974,9 +2136,9 @@ create view accepted.job_overview as
            from accepted.attempt
           where attempt.job_id = job.id
           order by attempt.attempt desc
-         limit 1) last on job.error is null;
-comment on view accepted.job_overview is 'All jobs at a glance. For the newest jobs: order by id desc limit 50. Reads the rows that the query selects, with up to three lookups each.';
-comment on column accepted.job_overview.id is 'The job.';
+         limit 1) last on job.ended_at is null;
+comment on view accepted.job_overview is 'All jobs at a glance. For the newest jobs: order by id desc limit 50. Reads the rows that the query selects, with up to four lookups each. The tables have indexes for conditions on id, on principal and on parent. To find failed jobs: accepted.failure and accepted.ended_job.';
+comment on column accepted.job_overview.id is 'The job. Later jobs have higher ids.';
 comment on column accepted.job_overview.operation is 'The kind of work.';
 comment on column accepted.job_overview.status is 'The status that the client sees.';
 comment on column accepted.job_overview.principal is 'The principal that submitted the job.';
@@ -1985,24 +2147,24 @@ comment on column accepted.job_overview.message is 'The latest progress message.
 comment on column accepted.job_overview.attempt is 'Number of the current or last attempt. 0 before the first attempt.';
 comment on column accepted.job_overview.max_attempts is 'The job fails after this many failed attempts.';
 comment on column accepted.job_overview.worker is 'The host and process id of the worker that has the job, or last had it.';
-comment on column accepted.job_overview.due_at is 'From this time on, workers may start the job. Null once the job is no longer in the queue.';
-comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job is no longer in the queue.';
-comment on column accepted.job_overview.error_code is 'Why the job or its last attempt failed, for programs. Also set while the job waits for its retry.';
+comment on column accepted.job_overview.due_at is 'From this time on, workers may start the job, or its next attempt. Null once the job has ended.';
+comment on column accepted.job_overview.error_code is 'Why the job failed, for programs. While the job has not ended: why its last attempt failed.';
 comment on column accepted.job_overview.error_message is 'Why the job or its last attempt failed, for people.';
-comment on column accepted.job_overview.cancel_requested is 'Whether cancellation has been requested.';
-comment on column accepted.job_overview.paused is 'Whether the operation is paused, so that workers start none of its jobs.';
-comment on column accepted.job_overview.paused_reason is 'Why the operation is paused.';
 comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
-comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
-comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job_overview.parent is 'The job of which this job is a part.';
-comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
 comment on column accepted.job_overview.created_at is 'When the request was accepted.';
 comment on column accepted.job_overview.started_at is 'When the first attempt started.';
 comment on column accepted.job_overview.ended_at is 'When the job ended.';
-comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.age is 'Time from acceptance to the end of the job, or to now if the job has not ended.';
 comment on column accepted.job_overview.running_for is 'Time from the start of the first attempt to the end of the job, or to now if the job has not ended.';
+comment on column accepted.job_overview.cancel_requested is 'Whether cancellation has been requested.';
+comment on column accepted.job_overview.paused is 'Whether the operation is paused, so that workers start none of its jobs.';
+comment on column accepted.job_overview.paused_reason is 'Why the operation is paused.';
+comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job has ended.';
+comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
+comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
+comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
+comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
 
 create view accepted.timeline as
@@ -2032,6 +2194,13 @@ create view accepted.timeline as
                     else 'waits for a worker'::text
                 end as detail
           where queued.state < 'active'::accepted_queue.job_state
+        union all
+         select job.run_at as at,
+            'due'::text as event,
+            null::integer as attempt,
+            null::text as worker,
+            null::text as detail
+          where job.run_at is not null and not coalesce(queued.state < 'active'::accepted_queue.job_state, false)
         union all
          select attempt.started_at as at,
             'started'::text as event,
@@ -2083,7 +2252,7 @@ create view accepted.timeline as
             'quarantined'::text as event,
             null::integer as attempt,
             null::text as worker,
-            format('its worker died; rescued %s times, %s of them count as crashes'::text, quarantine.rescues, quarantine.crashes) as detail
+            format('workers that died while they held the job: %s; of these, count as crashes of the job: %s'::text, quarantine.rescues, quarantine.crashes) as detail
            from accepted.quarantine
           where quarantine.job_id = job.id
         union all
@@ -2111,7 +2280,7 @@ create view accepted.timeline as
           where child.parent = job.id) event;
 comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
 comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
-comment on column accepted.timeline.at is 'When it happened, or for due, from when on workers may start the job.';
+comment on column accepted.timeline.at is 'When it happened. For due: from this time on, workers may start the job.';
 comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, quarantined, the final status, retried, child.';
 comment on column accepted.timeline.attempt is 'Number of the attempt.';
 comment on column accepted.timeline.worker is 'The host and process id of the worker.';
@@ -2119,154 +2288,83 @@ comment on column accepted.timeline.detail is 'The principal, the error, the pro
 
 create view accepted.backlog as
  select operation.name as operation,
+    greatest(waiting.ready,
         case
-            when waiting.jobs > 10000 then greatest(queue.ready_count::bigint, waiting.ready)
-            else waiting.ready
-        end as ready,
+            when waiting.ready = 10000 then queue.ready_count
+            else null::integer
+        end::bigint) as ready,
+    greatest(waiting.deferred,
         case
-            when waiting.jobs > 10000 then greatest(queue.deferred_count::bigint, waiting.deferred)
-            else waiting.deferred
-        end as deferred,
-    quarantined.jobs as quarantined,
-    active.jobs as running,
-    waiting.oldest,
+            when waiting.deferred = 10000 then queue.deferred_count
+            else null::integer
+        end::bigint) as deferred,
+    ( select count(*) as count
+           from accepted_queue.job
+          where job.name = operation.name and job.state = 'active'::accepted_queue.job_state and job.started_on is not null) as running,
+    date_trunc('seconds'::text, now() - waiting.oldest_due_at) as oldest,
     operation.paused_at is not null as paused,
     operation.paused_at,
     operation.paused_reason,
     ( select count(*) as count
            from accepted.live_workers() worker(id, host, pid, version, operations, status, started_at, heartbeat_at)
-          where operation.name = any (worker.operations)) as workers
+          where worker.status = 'ready'::text and (operation.name = any (worker.operations))) as workers,
+    ( select count(*) as count
+           from accepted.quarantine
+          where quarantine.operation = operation.name) as quarantined
    from accepted.operation
      left join accepted_queue.queue on queue.name = operation.name
-     cross join lateral ( select count(*) as jobs,
-            count(*) filter (where next.start_after <= now()) as ready,
-            count(*) filter (where next.start_after > now()) as deferred,
-            now() - min(next.start_after) filter (where next.start_after <= now()) as oldest
-           from ( select job.start_after
-                   from accepted_queue.job
-                  where job.name = operation.name and job.state < 'active'::accepted_queue.job_state and not job.blocked
-                  order by job.priority desc, job.created_on
-                 limit 10001) next) waiting
-     cross join lateral ( select count(*) as jobs
-           from accepted_queue.job
-          where job.name = operation.name and job.state = 'active'::accepted_queue.job_state and job.started_on is not null) active
-     cross join lateral ( select count(*) as jobs
-           from accepted.quarantine
-          where quarantine.operation = operation.name) quarantined;
-comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 waiting jobs of an operation. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
+     cross join lateral accepted.count_waiting(operation.name, 10000) waiting(ready, deferred, oldest_due_at)
+  order by operation.name;
+comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
 comment on column accepted.backlog.operation is 'The operation.';
 comment on column accepted.backlog.ready is 'Jobs that are due and could start now.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';
-comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
 comment on column accepted.backlog.running is 'Jobs that workers have claimed.';
-comment on column accepted.backlog.oldest is 'For how long the oldest ready job has been due. Of more than 10,000 waiting jobs, only the next 10,000 count.';
+comment on column accepted.backlog.oldest is 'For how long the oldest ready job has been due. Of more than 10,000 ready jobs, only the next 10,000 count.';
 comment on column accepted.backlog.paused is 'Whether the operation is paused.';
-comment on column accepted.backlog.paused_at is 'Since when it is paused.';
+comment on column accepted.backlog.paused_at is 'When it was paused.';
 comment on column accepted.backlog.paused_reason is 'Why it is paused.';
 comment on column accepted.backlog.workers is 'Number of live workers that claim jobs of the operation.';
+comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
 
 create view accepted.stuck as
- select job.id as job_id,
-    job.operation,
+ select held.job_id,
+    held.operation,
     problem.why,
     problem.what_to_do,
     problem.since
-   from accepted.operation
-     cross join lateral ( select queued_1.id,
-            queued_1.name,
-            queued_1.priority,
-            queued_1.data,
-            queued_1.state,
-            queued_1.retry_limit,
-            queued_1.retry_count,
-            queued_1.retry_delay,
-            queued_1.retry_backoff,
-            queued_1.retry_delay_max,
-            queued_1.expire_seconds,
-            queued_1.deletion_seconds,
-            queued_1.singleton_key,
-            queued_1.singleton_on,
-            queued_1.group_id,
-            queued_1.group_tier,
-            queued_1.start_after,
-            queued_1.created_on,
-            queued_1.started_on,
-            queued_1.completed_on,
-            queued_1.keep_until,
-            queued_1.output,
-            queued_1.dead_letter,
-            queued_1.policy,
-            queued_1.heartbeat_on,
-            queued_1.heartbeat_seconds,
-            queued_1.blocked,
-            queued_1.blocking,
-            queued_1.pending_dependencies,
-            queued_1.source_name,
-            queued_1.source_id,
-            queued_1.source_created_on,
-            queued_1.source_retry_count,
-            queued_1.source_output,
-            queued_1.source_root_id
-           from accepted_queue.job queued_1
-          where queued_1.name = operation.name and queued_1.state = 'active'::accepted_queue.job_state and queued_1.started_on is not null
-         limit 10000) queued
-     cross join lateral ( select job_1.id,
-            job_1.operation,
-            job_1.status,
-            job_1.principal,
-            job_1.idempotency_key,
-            job_1.resource,
-            job_1.group_id,
-            job_1.retry_of,
-            job_1.parent,
-            job_1.webhook_endpoint_id,
-            job_1.worker_id,
-            job_1.traceparent,
-            job_1.sequence,
-            job_1.attempt,
-            job_1.max_attempts,
-            job_1.cancel_requested,
-            job_1.cancel_requested_at,
-            job_1.percent,
-            job_1.message,
-            job_1.payload,
-            job_1.result,
-            job_1.error,
-            job_1.created_at,
-            job_1.run_at,
-            job_1.started_at,
-            job_1.attempt_started_at,
-            job_1.progress_at,
-            job_1.updated_at,
-            job_1.ended_at,
-            job_1.expires_at
-           from accepted.job job_1
-          where job_1.id = queued.id and job_1.ended_at is null
-         offset 0) job
-     cross join lateral ( select 'its worker is silent: '::text || coalesce(accepted.worker_name(job.worker_id), 'unknown'::text) as why,
+   from accepted.held_jobs(10000) held(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
+     join accepted.operation on operation.name = held.operation
+     left join accepted.worker on worker.id = held.worker_id
+     cross join lateral ( select coalesce((worker.host || ':'::text) || worker.pid, held.worker_id::text) as worker,
+            held.heartbeat_at < (now() - make_interval(secs => operation.heartbeat_seconds::double precision)) as is_silent) known
+     cross join lateral ( select concat_ws(': '::text, 'its worker is silent', known.worker) as why,
                 case
                     when (exists ( select
-                       from accepted.live_workers() worker(id, host, pid, version, operations, status, started_at, heartbeat_at)
-                      where operation.name = any (worker.operations))) then 'Nothing: a worker rescues the job within seconds. If the row stays, read the logs of the workers.'::text
-                    else ('Start a worker that claims '::text || operation.name) || '. It rescues the job.'::text
+                       from accepted.live_workers() live(id, host, pid, version, operations, status, started_at, heartbeat_at)
+                      where live.status = 'ready'::text and (operation.name = any (live.operations)))) then 'Nothing: another worker rescues the job within seconds. If this row stays, read the logs of the workers.'::text
+                    else format('Start a worker that claims %s. It rescues the job.'::text, operation.name)
                 end as what_to_do,
-            queued.heartbeat_on as since
-          where queued.heartbeat_on < (now() - make_interval(secs => operation.heartbeat_seconds::double precision))
+            held.heartbeat_at as since
+          where known.is_silent
         union all
-         select 'its handler has not stopped since the job was asked to cancel'::text as why,
-            ('Let the handler watch job.signal, or restart the worker '::text || coalesce(accepted.worker_name(job.worker_id), ''::text)) || '.'::text as what_to_do,
-            coalesce(job.cancel_requested_at, job.updated_at) as since
-          where job.cancel_requested and queued.heartbeat_on >= (now() - make_interval(secs => operation.heartbeat_seconds::double precision)) and coalesce(job.cancel_requested_at, job.updated_at) < (now() - '00:00:10'::interval)
+         select 'its handler still runs, though the job was asked to cancel'::text as why,
+            concat_ws(' '::text, 'Let the handler watch job.signal. To end the job now, restart its worker', known.worker) as what_to_do,
+            held.cancel_requested_at as since
+          where not known.is_silent and held.cancel_requested_at < (now() - '00:00:10'::interval)
         union all
          select format('it has run for longer than its timeout of %s s'::text, operation.timeout_seconds) as why,
-            format('Find out what the worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)'::text, accepted.worker_name(job.worker_id), job.id) as what_to_do,
-            queued.started_on + make_interval(secs => operation.timeout_seconds::double precision) as since
-          where queued.started_on < (now() - make_interval(secs => (2 * operation.timeout_seconds + 5)::double precision)) and queued.heartbeat_on >= (now() - make_interval(secs => operation.heartbeat_seconds::double precision)) and not job.cancel_requested) problem
+            format('Find out what its worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)'::text, coalesce(known.worker, ''::text), held.job_id) as what_to_do,
+            held.claimed_at + make_interval(secs => operation.timeout_seconds::double precision) as since
+          where not known.is_silent and held.cancel_requested_at is null and held.claimed_at < (now() - make_interval(secs => (2 * operation.timeout_seconds + 5)::double precision))) problem
 union all
  select quarantine.job_id,
     quarantine.operation,
-    format('a worker died while it held the job (%s times); it waits to run alone'::text, quarantine.rescues) as why,
-    format('Read the logs of the worker. If the job crashes workers, cancel it: select accepted.cancel(%L)'::text, quarantine.job_id) as what_to_do,
+        case
+            when quarantine.rescues = 1 then 'a worker died while it held the job; the job waits to run alone'::text
+            else format('%s workers died while they held the job; the job waits to run alone'::text, quarantine.rescues)
+        end as why,
+    format('Read the logs of the worker that died. If the job crashes workers, cancel it: select accepted.cancel(%L)'::text, quarantine.job_id) as what_to_do,
     quarantine.crashed_at as since
    from ( select quarantine_1.job_id,
             quarantine_1.operation,
@@ -2278,119 +2376,73 @@ union all
            from accepted.quarantine quarantine_1
           order by quarantine_1.crashed_at
          limit 1000) quarantine
+  where (exists ( select
+           from accepted.job
+          where job.id = quarantine.job_id and job.ended_at is null
+         offset 0))
 union all
  select waiting.id as job_id,
     operation.name as operation,
         case
-            when operation.paused_at is null then 'it has been due for more than an hour, and no worker takes '::text || operation.name
+            when operation.paused_at is null then 'it has been due for more than an hour, and no worker claims '::text || operation.name
             else concat_ws(': '::text, 'its operation is paused, and jobs wait', operation.paused_reason)
         end as why,
         case
-            when operation.paused_at is null then ('Start a worker that claims '::text || operation.name) || '.'::text
+            when operation.paused_at is null then format('Start a worker that claims %s.'::text, operation.name)
             else format('When the reason is gone: select accepted.resume(%L)'::text, operation.name)
         end as what_to_do,
         case
-            when operation.paused_at is null then waiting.start_after
+            when operation.paused_at is null then waiting.due_at
             else operation.paused_at
         end as since
    from accepted.operation
-     cross join lateral ( select next.id,
-            next.start_after
-           from ( select job.id,
-                    job.start_after
-                   from accepted_queue.job
-                  where job.name = operation.name and job.state < 'active'::accepted_queue.job_state and not job.blocked
-                  order by job.priority desc, job.created_on
-                 limit 10000) next
-          where next.start_after <=
+     cross join lateral ( select due.id,
+            due.due_at
+           from accepted.due_jobs(operation.name,
                 case
                     when operation.paused_at is null then now() - '01:00:00'::interval
                     else now()
-                end
-          order by next.start_after
+                end, 10000) due(id, due_at)
+          order by due.due_at
          limit
                 case
                     when operation.paused_at is null then 100
                     else 1
                 end) waiting
   where operation.paused_at is not null or not (exists ( select
-           from accepted.live_workers() worker(id, host, pid, version, operations, status, started_at, heartbeat_at)
-          where operation.name = any (worker.operations)));
-comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs and 10,000 waiting jobs of an operation, and returns up to 100 waiting jobs of an operation without workers, and one job of a paused operation.';
+           from accepted.live_workers() live(id, host, pid, version, operations, status, started_at, heartbeat_at)
+          where live.status = 'ready'::text and (operation.name = any (live.operations))))
+  order by 5;
+comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
 comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
 comment on column accepted.stuck.operation is 'The operation.';
 comment on column accepted.stuck.why is 'What is wrong.';
 comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
-comment on column accepted.stuck.since is 'Since when.';
+comment on column accepted.stuck.since is 'When the problem began.';
 
 create view accepted.failure as
  select operation,
-    error ->> 'code'::text as error_code,
+    error_code,
     count(*) as jobs,
+    count(*) filter (where is_retried) as retried,
+    count(*) filter (where not has_payload) as not_retryable,
     min(ended_at) as first_at,
     max(ended_at) as last_at,
-    (array_agg(id order by ended_at desc))[1] as example_id,
-    (array_agg(error ->> 'message'::text order by ended_at desc))[1] as example_message,
-    count(*) filter (where is_retried) as retried,
-    count(*) filter (where payload is null) as not_retryable
-   from ( select job.id,
-            job.operation,
-            job.error,
-            job.ended_at,
-            job.payload,
-            (exists ( select
-                   from accepted.job retry
-                  where retry.retry_of = job.id)) as is_retried
-           from ( select ended_job.job_id,
-                    ended_job.ended_at
-                   from accepted.ended_job
-                  where ended_job.ended_at >= (now() - '24:00:00'::interval) and ended_job.status = 'failed'::accepted.job_status
-                  order by ended_job.ended_at desc
-                 limit 10000) recent
-             cross join lateral ( select job_1.id,
-                    job_1.operation,
-                    job_1.status,
-                    job_1.principal,
-                    job_1.idempotency_key,
-                    job_1.resource,
-                    job_1.group_id,
-                    job_1.retry_of,
-                    job_1.parent,
-                    job_1.webhook_endpoint_id,
-                    job_1.worker_id,
-                    job_1.traceparent,
-                    job_1.sequence,
-                    job_1.attempt,
-                    job_1.max_attempts,
-                    job_1.cancel_requested,
-                    job_1.cancel_requested_at,
-                    job_1.percent,
-                    job_1.message,
-                    job_1.payload,
-                    job_1.result,
-                    job_1.error,
-                    job_1.created_at,
-                    job_1.run_at,
-                    job_1.started_at,
-                    job_1.attempt_started_at,
-                    job_1.progress_at,
-                    job_1.updated_at,
-                    job_1.ended_at,
-                    job_1.expires_at
-                   from accepted.job job_1
-                  where job_1.id = recent.job_id and job_1.ended_at = recent.ended_at and job_1.status = 'failed'::accepted.job_status
-                 offset 0) job) failed
-  group by operation, (error ->> 'code'::text);
+    (array_agg(job_id order by ended_at desc))[1] as example_id,
+    (array_agg(error_message order by ended_at desc))[1] as example_message
+   from accepted.failed_jobs(10000) failed(job_id, operation, ended_at, error_code, error_message, is_retried, has_payload)
+  group by operation, error_code
+  order by (count(*)) desc, (max(ended_at)) desc;
 comment on view accepted.failure is 'The failures of the last 24 hours, by operation and error code. Reads the newest 10,000 failures. To run them again: select accepted.redrive(operation, error_code).';
 comment on column accepted.failure.operation is 'The operation.';
 comment on column accepted.failure.error_code is 'The code of the error, for example handler-error.';
 comment on column accepted.failure.jobs is 'Number of jobs that failed.';
+comment on column accepted.failure.retried is 'How many of the jobs have a retry.';
+comment on column accepted.failure.not_retryable is 'How many of the jobs have lost their payload, so that they cannot be retried.';
 comment on column accepted.failure.first_at is 'When the first of them failed.';
 comment on column accepted.failure.last_at is 'When the last of them failed.';
 comment on column accepted.failure.example_id is 'The job that failed last.';
 comment on column accepted.failure.example_message is 'The message of its error.';
-comment on column accepted.failure.retried is 'How many of the jobs have a retry.';
-comment on column accepted.failure.not_retryable is 'How many of the jobs have lost their payload, so that they cannot be retried.';
 
 create view accepted.throughput as
  select date_trunc('minute'::text, ended_at) as minute,
@@ -2398,128 +2450,27 @@ create view accepted.throughput as
     count(*) filter (where status = 'succeeded'::accepted.job_status) as succeeded,
     count(*) filter (where status = 'failed'::accepted.job_status) as failed,
     count(*) filter (where status = 'canceled'::accepted.job_status) as canceled,
-    percentile_cont(0.5::double precision) within group (order by wait) as wait_p50,
-    percentile_cont(0.99::double precision) within group (order by wait) as wait_p99,
-    percentile_cont(0.5::double precision) within group (order by run) as run_p50,
-    percentile_cont(0.99::double precision) within group (order by run) as run_p99
-   from ( select job.operation,
-            job.status,
-            job.ended_at,
-            extract(epoch from job.started_at - least(greatest(job.run_at, job.created_at), job.started_at))::double precision as wait,
-            extract(epoch from job.ended_at - coalesce(job.attempt_started_at, job.started_at))::double precision as run
-           from ( select recent.id,
-                    recent.operation,
-                    recent.status,
-                    recent.principal,
-                    recent.idempotency_key,
-                    recent.resource,
-                    recent.group_id,
-                    recent.retry_of,
-                    recent.parent,
-                    recent.webhook_endpoint_id,
-                    recent.worker_id,
-                    recent.traceparent,
-                    recent.sequence,
-                    recent.attempt,
-                    recent.max_attempts,
-                    recent.cancel_requested,
-                    recent.cancel_requested_at,
-                    recent.percent,
-                    recent.message,
-                    recent.payload,
-                    recent.result,
-                    recent.error,
-                    recent.created_at,
-                    recent.run_at,
-                    recent.started_at,
-                    recent.attempt_started_at,
-                    recent.progress_at,
-                    recent.updated_at,
-                    recent.ended_at,
-                    recent.expires_at
-                   from accepted.job recent
-                  where recent.id >= accepted.uuid_floor(now() - '05:00:00'::interval) and recent.ended_at >= (now() - '01:00:00'::interval) and (recent.ended_at - recent.created_at) <= '03:00:00'::interval
-                union all
-                 select late.id,
-                    late.operation,
-                    late.status,
-                    late.principal,
-                    late.idempotency_key,
-                    late.resource,
-                    late.group_id,
-                    late.retry_of,
-                    late.parent,
-                    late.webhook_endpoint_id,
-                    late.worker_id,
-                    late.traceparent,
-                    late.sequence,
-                    late.attempt,
-                    late.max_attempts,
-                    late.cancel_requested,
-                    late.cancel_requested_at,
-                    late.percent,
-                    late.message,
-                    late.payload,
-                    late.result,
-                    late.error,
-                    late.created_at,
-                    late.run_at,
-                    late.started_at,
-                    late.attempt_started_at,
-                    late.progress_at,
-                    late.updated_at,
-                    late.ended_at,
-                    late.expires_at
-                   from accepted.ended_job
-                     cross join lateral ( select job_1.id,
-                            job_1.operation,
-                            job_1.status,
-                            job_1.principal,
-                            job_1.idempotency_key,
-                            job_1.resource,
-                            job_1.group_id,
-                            job_1.retry_of,
-                            job_1.parent,
-                            job_1.webhook_endpoint_id,
-                            job_1.worker_id,
-                            job_1.traceparent,
-                            job_1.sequence,
-                            job_1.attempt,
-                            job_1.max_attempts,
-                            job_1.cancel_requested,
-                            job_1.cancel_requested_at,
-                            job_1.percent,
-                            job_1.message,
-                            job_1.payload,
-                            job_1.result,
-                            job_1.error,
-                            job_1.created_at,
-                            job_1.run_at,
-                            job_1.started_at,
-                            job_1.attempt_started_at,
-                            job_1.progress_at,
-                            job_1.updated_at,
-                            job_1.ended_at,
-                            job_1.expires_at
-                           from accepted.job job_1
-                          where job_1.id = ended_job.job_id and job_1.ended_at = ended_job.ended_at
-                         offset 0) late
-                  where ended_job.ended_at >= (now() - '01:00:00'::interval) and (late.ended_at - late.created_at) > '03:00:00'::interval) job) ended
-  group by (date_trunc('minute'::text, ended_at)), operation;
-comment on view accepted.throughput is 'What has ended in the last hour, per minute and operation. Reads the jobs of the last five hours, and through accepted.ended_job those that were accepted earlier.';
+    round(percentile_cont(0.5::double precision) within group (order by wait_seconds)::numeric, 3)::double precision as wait_p50,
+    round(percentile_cont(0.99::double precision) within group (order by wait_seconds)::numeric, 3)::double precision as wait_p99,
+    round(percentile_cont(0.5::double precision) within group (order by run_seconds)::numeric, 3)::double precision as run_p50,
+    round(percentile_cont(0.99::double precision) within group (order by run_seconds)::numeric, 3)::double precision as run_p99
+   from accepted.ended_jobs(100000) ended(operation, status, ended_at, wait_seconds, run_seconds)
+  group by (date_trunc('minute'::text, ended_at)), operation
+  order by (date_trunc('minute'::text, ended_at)) desc, operation;
+comment on view accepted.throughput is 'What has ended in the last hour, per minute and operation. Reads the newest 100,000 jobs of the last five hours, and the newest 100,000 ends of jobs that were accepted earlier. If there are more, the numbers of the first minutes are too low.';
 comment on column accepted.throughput.minute is 'The minute.';
 comment on column accepted.throughput.operation is 'The operation.';
 comment on column accepted.throughput.succeeded is 'Number of jobs that succeeded in this minute.';
 comment on column accepted.throughput.failed is 'Number of jobs that failed.';
 comment on column accepted.throughput.canceled is 'Number of jobs that were canceled.';
-comment on column accepted.throughput.wait_p50 is 'The median time from when a job was due to the start of its first attempt, in seconds.';
+comment on column accepted.throughput.wait_p50 is 'The median time from when a job was due to the start of its first attempt, in seconds. Null if none of the jobs started.';
 comment on column accepted.throughput.wait_p99 is 'The 99th percentile of this time, in seconds.';
-comment on column accepted.throughput.run_p50 is 'The median time from the start of the last attempt to the end of the job, in seconds.';
+comment on column accepted.throughput.run_p50 is 'The median time from the start of the last attempt to the end of the job, in seconds. Null if none of the jobs started.';
 comment on column accepted.throughput.run_p99 is 'The 99th percentile of this time, in seconds.';
 
 create view accepted.storage as
  select relation.oid::regclass::text as relation,
-    accepted.uuid_time(part.first_id)::date as day,
+    (accepted.uuid_time(part.first_id) at time zone 'UTC'::text)::date as day,
     coalesce(nullif(stats.n_live_tup, 0), greatest(relation.reltuples, 0::real)::bigint) as rows,
     pg_table_size(relation.oid::regclass) as heap_bytes,
     pg_indexes_size(relation.oid::regclass) as index_bytes,
@@ -2530,7 +2481,8 @@ create view accepted.storage as
    from pg_class relation
      join pg_stat_all_tables stats on stats.relid = relation.oid
      left join accepted.job_partitions() part(partition, name, first_id, end_id) on part.partition::oid = relation.oid
-  where relation.relkind = 'r'::"char" and (relation.relnamespace = 'accepted'::regnamespace::oid or relation.oid = 'accepted_queue.job_common'::regclass::oid);
+  where relation.relkind = 'r'::"char" and (relation.relnamespace = 'accepted'::regnamespace::oid or relation.oid = 'accepted_queue.job_common'::regclass::oid)
+  order by ((accepted.uuid_time(part.first_id) at time zone 'UTC'::text)::date), (relation.oid::regclass::text);
 comment on view accepted.storage is 'The tables with their sizes: a partition of accepted.job per day, and the others. Reads only the catalog and the statistics.';
 comment on column accepted.storage.relation is 'The table.';
 comment on column accepted.storage.day is 'The first day (UTC) whose jobs are in the partition. Null for other tables.';
@@ -2546,67 +2498,31 @@ create view accepted.worker_overview as
     (worker.host || ':'::text) || worker.pid as worker,
     worker.status,
     worker.heartbeat_at <= (now() - '00:00:15'::interval) as silent,
-    worker.version,
-    worker.operations,
-    held.running,
+    coalesce(held.running, 0::bigint) as running,
     held.oldest_since,
     held.job_ids,
+    worker.operations,
+    worker.version,
     worker.started_at,
     worker.heartbeat_at
    from accepted.worker
-     left join ( select job.worker_id,
+     left join ( select held_jobs.worker_id,
             count(*) as running,
-            min(queued.started_on) as oldest_since,
-            (array_agg(job.id order by queued.started_on))[1:10] as job_ids
-           from ( select active.id,
-                    active.started_on
-                   from accepted_queue.job active
-                  where active.state = 'active'::accepted_queue.job_state and active.started_on is not null
-                 limit 10000) queued
-             cross join lateral ( select job_1.id,
-                    job_1.operation,
-                    job_1.status,
-                    job_1.principal,
-                    job_1.idempotency_key,
-                    job_1.resource,
-                    job_1.group_id,
-                    job_1.retry_of,
-                    job_1.parent,
-                    job_1.webhook_endpoint_id,
-                    job_1.worker_id,
-                    job_1.traceparent,
-                    job_1.sequence,
-                    job_1.attempt,
-                    job_1.max_attempts,
-                    job_1.cancel_requested,
-                    job_1.cancel_requested_at,
-                    job_1.percent,
-                    job_1.message,
-                    job_1.payload,
-                    job_1.result,
-                    job_1.error,
-                    job_1.created_at,
-                    job_1.run_at,
-                    job_1.started_at,
-                    job_1.attempt_started_at,
-                    job_1.progress_at,
-                    job_1.updated_at,
-                    job_1.ended_at,
-                    job_1.expires_at
-                   from accepted.job job_1
-                  where job_1.id = queued.id and job_1.ended_at is null
-                 offset 0) job
-          group by job.worker_id) held on held.worker_id = worker.id;
+            min(held_jobs.claimed_at) as oldest_since,
+            (array_agg(held_jobs.job_id order by held_jobs.claimed_at))[1:10] as job_ids
+           from accepted.held_jobs(10000) held_jobs(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
+          group by held_jobs.worker_id) held on held.worker_id = worker.id
+  order by ((worker.host || ':'::text) || worker.pid);
 comment on view accepted.worker_overview is 'The worker processes, and what each holds. Reads up to 10,000 running jobs. A job without perform is not counted: it is running only while its transaction is open.';
 comment on column accepted.worker_overview.id is 'The id of the process.';
 comment on column accepted.worker_overview.worker is 'Its host and process id.';
 comment on column accepted.worker_overview.status is 'ready, or draining: it claims no more jobs.';
 comment on column accepted.worker_overview.silent is 'Whether its heartbeat is overdue.';
-comment on column accepted.worker_overview.version is 'Its version of Accepted.';
-comment on column accepted.worker_overview.operations is 'The operations whose jobs it claims.';
-comment on column accepted.worker_overview.running is 'Number of jobs that it runs. Null for none.';
+comment on column accepted.worker_overview.running is 'Number of jobs that it runs.';
 comment on column accepted.worker_overview.oldest_since is 'When the first of these jobs was claimed.';
 comment on column accepted.worker_overview.job_ids is 'The ten jobs that it has held for the longest time.';
+comment on column accepted.worker_overview.operations is 'The operations whose jobs it claims.';
+comment on column accepted.worker_overview.version is 'Its version of Accepted.';
 comment on column accepted.worker_overview.started_at is 'When it started.';
 comment on column accepted.worker_overview.heartbeat_at is 'Its last heartbeat.';
 

@@ -15,8 +15,8 @@ t.test('the name of an operation consists of lower-case words joined by dots', a
 
 t.test('an invalid option is rejected, and the message names the option', async (t) => {
   for (const [wrong, message] of [
-    [{ timeoutSeconds: 0 }, /timeoutSeconds must be an integer of at least 1, not 0/],
-    [{ heartbeatSeconds: 9 }, /heartbeatSeconds must be an integer of at least 10/],
+    [{ timeoutSeconds: 0 }, /timeoutSeconds must be an integer from 1 to 2147483647, not 0/],
+    [{ heartbeatSeconds: 9 }, /heartbeatSeconds must be an integer from 10 to/],
     [{ retry: { limit: -1 } }, /retry\.limit/],
     [{ priority: 1.5 }, /priority/],
     [{ groupConcurrency: 2 }, /groupConcurrency requires group/],

@@ -8,6 +8,11 @@ export interface ExpiryTable {
   next_page: string
 }
 
+export interface DeletedDayTable {
+  day: Date
+  deleted_at: Timestamp
+}
+
 export interface RunTimeTable {
   operation: string
   seconds: number
@@ -63,6 +68,7 @@ export interface UpkeepTables {
   'accepted.rescue': RescueTable
   'accepted.reconciliation': ReconciliationTable
   'accepted.expiry': ExpiryTable
+  'accepted.deleted_day': DeletedDayTable
   'accepted.change': ChangeTable
   'accepted.change_expiry': ChangeExpiryTable
 }

@@ -69,7 +69,7 @@ async function findDeleted(db: Kysely<Tables>, ids: readonly string[]): Promise<
   const earlier = ids.filter(isOfEarlierDay)
   if (earlier.length === 0) return new Map()
   const { rows } = await sql<{ id: string }>`
-    select id from unnest(${earlier}::uuid[]) as missing (id) where not accepted.is_day_kept(id)`.execute(db)
+    select id from unnest(${earlier}::uuid[]) as missing (id) where accepted.may_be_deleted(id)`.execute(db)
   return new Map(rows.map(({ id }) => [id, 'expired']))
 }
 

@@ -60,7 +60,7 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
     functions: [
       'accepted.define_operations',
       'accepted.jobs_changed_since',
-      'accepted.is_day_kept',
+      'accepted.may_be_deleted',
       'accepted.is_backlog_full',
       'accepted.lock_own_job',
       'accepted.cancel',
@@ -131,14 +131,16 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.live_workers',
       'accepted.worker_name',
       'accepted.job_partitions',
+      ...['due_jobs', 'count_waiting', 'held_jobs', 'failed_jobs', 'ended_jobs'].map((name) => `accepted.${name}`),
     ],
   },
   operator: {
-    schemas: ['accepted'],
+    schemas: ['accepted', queueSchema],
     tables: {
       'accepted.schedule': 'update (paused, next_at)',
       // With these, a trigger answers a direct change, and names the function to use.
       'accepted.job': `insert (${readableJobColumns}, payload, result), update (${readableJobColumns}, payload, result), delete`,
+      [queue('job')]: 'insert (id, name, data, state, priority, group_id, start_after, created_on, keep_until, policy)',
     },
     functions: [
       ...['enqueue', 'cancel', 'retry', 'redrive', 'pause', 'resume', 'reschedule', 'prioritize', 'forget', 'expire'],

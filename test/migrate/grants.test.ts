@@ -188,6 +188,7 @@ const sentences: Readonly<Record<string, RegExp>> = {
   "update accepted.job set status = 'succeeded'": /accepted\.cancel.*accepted\.retry/,
   'delete from accepted.job': /accepted\.cancel.*accepted\.expire.*accepted\.forget/,
   [`insert into accepted.job (id) values (${job})`]: /accepted\.enqueue/,
+  "insert into accepted_queue.job (name, data) values ('note.create', '{}')": /accepted\.enqueue/,
 }
 
 const operation = defineOperation({ name: 'note.create', summary: 'Create a note', input: Type.Object({}) })

@@ -1,9 +1,11 @@
 import { defineOperation } from 'accepted'
 import { defineHandlers, JobFailed } from 'accepted/worker'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { findJob } from '../../src/jobs/read.ts'
 import { createEndpoint } from '../../src/jobs/webhook-endpoint.ts'
+import { maintainPartitions } from '../../worker/maintenance/partitions.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { sqlError } from './support.ts'
@@ -279,12 +281,18 @@ t.test('a record is gone (410) when its day was deleted, and unknown (404) while
     const [{ id }] = await query('select accepted.uuid_floor($1::timestamptz) as id', [at])
     return findJob(jobs.database.kysely, id, 'ann')
   }
-  await query(`create table accepted.job_20250102 partition of accepted.job
-    for values from (accepted.uuid_floor('2025-01-02 00:00Z')) to (accepted.uuid_floor('2025-01-03 00:00Z'))`)
-  t.equal(await find('2025-01-02 12:00Z'), 'unknown')
-  t.equal(await find('2025-01-01 12:00Z'), 'expired')
-  await query('drop table accepted.job_20250102')
-  t.equal(await find('2025-01-02 12:00Z'), 'expired')
+  const day = new Date(Date.now() - 2 * 86_400_000).toISOString().slice(0, 10)
+  const name = `accepted.job_${day.replaceAll('-', '')}`
+  await query(`create table ${name} partition of accepted.job for values
+    from (accepted.uuid_floor('${day} 00:00Z')) to (accepted.uuid_floor('${day}T23:59:59.999Z'))`)
+  await query(`alter table ${name} owner to accepted_owner`)
+  t.equal(await find(`${day}T12:00Z`), 'unknown')
+  await maintainPartitions(jobs.database, pino({ level: 'silent' }))
+  t.equal(await find(`${day}T12:00Z`), 'expired', 'no job of the day was left')
+  t.equal(await find(new Date(Date.now() - 6 * 86_400_000).toISOString()), 'unknown')
+  t.equal(await find('2025-01-01 12:00Z'), 'expired', 'no record is kept for so long')
+  await query(`update accepted.operation set keep_seconds = 2000000000 where name = 'note.once'`)
+  t.equal(await find('2025-01-01 12:00Z'), 'unknown', 'one operation keeps its records for 63 years')
   t.equal(await find(new Date().toISOString()), 'unknown')
   t.equal(await find('2100-01-01 00:00Z'), 'unknown')
 })

@@ -93,12 +93,12 @@ t.test('every response matches the OpenAPI document', async (t) => {
   await read('/jobs/{id}', id)
   await act('POST', '/jobs/{id}/cancel', id)
 
-  // A job that has ended. It gets each outcome in turn.
+  // Jobs that have ended.
   await set(id, `status = 'succeeded', ended_at = now(), result = '{"length":1}'`)
-  await read('/jobs/{id}', id)
+  const { sequence } = (await read('/jobs/{id}', id)).body
   await read('/jobs/{id}/result', id)
   await read('/jobs/{id}/events', id)
-  await read('/jobs/{id}/events', id, { 'last-event-id': '2' })
+  await read('/jobs/{id}/events', id, { 'last-event-id': String(sequence) })
   await act('DELETE', '/jobs/{id}', id)
   await set(id, 'result = null')
   await read('/jobs/{id}/result', id)
@@ -106,12 +106,16 @@ t.test('every response matches the OpenAPI document', async (t) => {
   await read('/jobs/{id}/result', id)
   await create({ 'idempotency-key': 'k', prefer: 'wait=1, return=representation' })
   await create({ 'idempotency-key': 'k', prefer: 'wait=1' })
-  await set(id, `status = 'failed', error = '{"code":"c","message":"m","public":true,"details":[1]}', payload = '{}'`)
-  await read('/jobs/{id}', id)
-  await read('/jobs/{id}/result', id)
-  await set(id, `error = '{"code":"c","message":"m","public":true,"status":422}'`)
-  await read('/jobs/{id}/result', id)
-  const { body: again } = await act('POST', '/jobs/{id}/retry', id)
+  const { id: failed } = (await create()).body
+  await set(
+    failed,
+    `status = 'failed', ended_at = now(), error = '{"code":"c","message":"m","public":true,"details":[1]}', payload = '{}'`,
+  )
+  await read('/jobs/{id}', failed)
+  await read('/jobs/{id}/result', failed)
+  await set(failed, `error = '{"code":"c","message":"m","public":true,"status":422}'`)
+  await read('/jobs/{id}/result', failed)
+  const { body: again } = await act('POST', '/jobs/{id}/retry', failed)
   await act('POST', '/jobs/{id}/cancel', again.id)
   await read('/jobs/{id}/result', again.id)
   await act('DELETE', '/jobs/{id}', again.id)
