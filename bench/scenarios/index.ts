@@ -11,6 +11,7 @@ import { watchers } from './s9-watchers.ts'
 import { partitionDrops } from './s10-partition-drop.ts'
 import { heldSnapshot } from './s11-held-snapshot.ts'
 import { soaking } from './s12-soak.ts'
+import { views } from './s13-views.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -25,4 +26,5 @@ export const scenarios: readonly Scenario[] = [
   partitionDrops,
   heldSnapshot,
   soaking,
+  views,
 ]

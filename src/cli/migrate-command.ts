@@ -1,4 +1,6 @@
+import { isOperation } from '../collect-operations.ts'
 import { readSettings, requireDatabaseUrl } from '../config.ts'
+import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import { loadConfig } from '../load-config.ts'
 import { migrate, printMigration } from '../migrate/migrate.ts'
 import { rolesForDba } from '../migrate/roles.ts'
@@ -18,8 +20,12 @@ export async function migrateCommand(options: MigrateCommandOptions): Promise<vo
   if (options.roles) return console.log(options.json ? JSON.stringify({ sql: rolesForDba() }) : rolesForDba().trim())
   const settings = readSettings()
   const url = requireDatabaseUrl(settings)
-  const { migrations } = await loadConfig(options.config)
-  const database = { url: settings.DATABASE_LISTEN_URL ?? url, ...(migrations && { appMigrations: migrations }) }
+  const { migrations, operations } = await loadConfig(options.config)
+  const database = {
+    url: settings.DATABASE_LISTEN_URL ?? url,
+    operations: [...Object.values(operations).filter(isOperation), deliverWebhook],
+    ...(migrations && { appMigrations: migrations }),
+  }
   if (options.dryRun) {
     const sql = await printMigration(database)
     console.log(options.json ? JSON.stringify({ sql }) : sql || '-- The database is already up to date.')

@@ -4,6 +4,8 @@ import type { Database } from '../db/database.ts'
 import { assertEncoding } from '../db/session-settings.ts'
 import { errorCode, isLostConnection, sqlstate } from '../db/sqlstate.ts'
 import { ProblemError } from '../errors.ts'
+import type { Operation } from '../operation.ts'
+import { defineOperationsText } from '../queue/define-operations.ts'
 import { planQueueSchema } from '../queue/install.ts'
 import { type MigrationFile, migrationNames, ownDirectory, readMigrations } from './files.ts'
 import { findPending, planHistory } from './history.ts'
@@ -41,6 +43,8 @@ export interface MigrateOptions {
    * database or the role sets.
    */
   appMigrations?: string
+  /** Written to `accepted.operation`, before the app's own files run. */
+  operations?: readonly Operation[]
   /** Called after each migration has been committed. */
   onStep?: (step: MigrationStep) => void
   /** Called when another process is migrating, with the process id of its session. Then this process waits for it. */
@@ -51,9 +55,9 @@ export interface MigrateOptions {
 
 /**
  * Creates the group roles if it may, installs the schema of pg-boss, migrates our own schema, grants the privileges of
- * the group roles, and then migrates the app's schema. Each migration runs in a
- * transaction of its own, except for files that start with `-- accepted: no transaction`. Several processes may call
- * this function at the same time: each waits until the others have finished.
+ * the group roles, writes the app's operations, and then migrates the app's schema. Each migration runs in a transaction
+ * of its own, except for files that start with `-- accepted: no transaction`. Several processes may call this function at
+ * the same time: each waits until the others have finished.
  *
  * @throws ConfigError when a migration fails: the message names its file and the line. Earlier migrations stay applied.
  *   Also when the connection is lost, when the database, a schema or a file is unsuitable, and when the URL leads through
@@ -64,7 +68,7 @@ export async function migrate(options: MigrateOptions): Promise<void> {
   await withSession(options, async (session) => {
     await assertSuitable(session)
     await session.waitForTurn(onWait)
-    const { creating, granting, ofApp, notes, owner } = await planMigration(session, options)
+    const { creating, granting, defining, ofApp, notes, owner } = await planMigration(session, options)
     for (const note of notes) onNote?.(note)
     const run = async (steps: readonly Step[]) => {
       for (const step of steps) {
@@ -77,7 +81,7 @@ export async function migrate(options: MigrateOptions): Promise<void> {
       await becomeOwner(session, owner)
       await assertComplete(session)
     }
-    await run([...granting, ...ofApp])
+    await run([...granting, ...defining, ...ofApp])
   })
 }
 
@@ -88,8 +92,8 @@ export async function migrate(options: MigrateOptions): Promise<void> {
 export function printMigration(options: MigrateOptions): Promise<string> {
   return withSession(options, async (session) => {
     await assertSuitable(session)
-    const { creating, granting, ofApp, notes } = await planMigration(session, options)
-    const steps = [...creating, ...granting, ...ofApp]
+    const { creating, granting, defining, ofApp, notes } = await planMigration(session, options)
+    const steps = [...creating, ...granting, ...(creating.length > 0 ? defining : []), ...ofApp]
     return [...notes.map((note) => `-- ${note}`), ...steps.map(printStep)].join('\n\n')
   })
 }
@@ -134,6 +138,8 @@ interface MigrationPlan {
   creating: Step[]
   /** The step that grants privileges, or none. */
   granting: Step[]
+  /** The step that writes the operations of the app, or none. It changes nothing if they are written. */
+  defining: Step[]
   /** The migrations of the app. */
   ofApp: Step[]
   /** Sentences about roles and privileges. */
@@ -148,7 +154,10 @@ const becomeOwner = (session: MigrationSession, owner: string | undefined) =>
 const incompletePrivileges = 'Privileges of the group roles are missing, or PUBLIC has some; the defaults are restored.'
 
 /** @throws ConfigError when a schema, a role or a file is unsuitable */
-async function planMigration(session: MigrationSession, { appMigrations }: MigrateOptions): Promise<MigrationPlan> {
+async function planMigration(
+  session: MigrationSession,
+  { appMigrations, operations }: MigrateOptions,
+): Promise<MigrationPlan> {
   const own = await readMigrations('accepted', ownDirectory)
   const app = appMigrations ? await readMigrations('app', appMigrations) : []
   const { owner, steps: preparing, hasSchemas, groupRoles, notes } = await planRoles(session)
@@ -174,6 +183,9 @@ async function planMigration(session: MigrationSession, { appMigrations }: Migra
   return {
     creating,
     granting: privileges ? [{ title: 'privileges', text: privileges, isTransactional: true, owner }] : [],
+    defining: operations
+      ? [{ title: 'operations', text: defineOperationsText(operations), isTransactional: true, owner }]
+      : [],
     ofApp: pendingApp.map((file) => stepOf(file, owner)),
     notes: privileges && creating.length === 0 ? [...notes, incompletePrivileges] : notes,
     owner,

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import pg from 'pg'
 import type { Database } from '../db/database.ts'
 import { retryOnContention } from '../db/transaction-retry.ts'
 import type { Operation } from '../operation.ts'
@@ -6,9 +7,15 @@ import type { PgBoss } from './boss.ts'
 
 /** Writes the operations to `accepted.operation`, and creates or updates their queues. */
 export async function defineOperations({ kysely }: Database, operations: Iterable<Operation>): Promise<void> {
-  const definitions = JSON.stringify(Array.from(operations, toRow))
+  const definitions = definitionsOf(operations)
   await retryOnContention(() => sql`select accepted.define_operations(${definitions}::jsonb)`.execute(kysely))
 }
+
+/** Returns the statement of {@link defineOperations} as text, for a migration. */
+export const defineOperationsText = (operations: Iterable<Operation>): string =>
+  `select accepted.define_operations(${pg.escapeLiteral(definitionsOf(operations))}::jsonb);`
+
+const definitionsOf = (operations: Iterable<Operation>) => JSON.stringify(Array.from(operations, toRow))
 
 /**
  * Defines the operations, and fills pg-boss's queue cache. On a cache miss in a transaction, pg-boss would take a second

@@ -252,7 +252,9 @@ t.test('the snapshot of /events consists of full monitors', async (t) => {
   const cleo = service.as('cleo')
   const id = await cleo.running()
   const { data } = await (await openAllStream(t, 'cleo')).event(isOf(id))
-  t.same(data, await cleo.monitor(id))
+  // The estimate appears when a worker has written the run time of another job of this operation.
+  const withoutEstimate = ({ estimatedCompletionAt: _, ...monitor }: Record<string, unknown>) => monitor
+  t.same(withoutEstimate(data), withoutEstimate(await cleo.monitor(id)))
 })
 
 t.test('the snapshot of /events leaves out results; the stream of one job does not', async (t) => {
