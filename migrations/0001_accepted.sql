@@ -1295,6 +1295,8 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+-- Reads the failures in the order of their ids, and stops at the limit.
+set enable_sort = off
 set jit = off
 as $$
 #variable_conflict use_column

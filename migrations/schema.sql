@@ -1151,6 +1151,7 @@ create function accepted.redrive_batch(operation text, error_code text, failed_s
  set enable_seqscan to 'off'
  set enable_hashjoin to 'off'
  set enable_mergejoin to 'off'
+ set enable_sort to 'off'
  set jit to 'off'
 as $function$
 #variable_conflict use_column
