@@ -64,7 +64,7 @@ comment on column accepted.job.cancel_requested is 'Whether cancellation has bee
 comment on column accepted.job.cancel_requested_at is 'When cancellation was requested.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
-comment on column accepted.job.payload is 'The input of the worker. Set only for failed and canceled jobs, so that they can be retried.';
+comment on column accepted.job.payload is 'The payload of the job. Set only for failed and canceled jobs, so that they can be retried.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
 comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
@@ -237,7 +237,7 @@ begin
     raise exception 'there is no operation %', coalesce(quote_literal(find_operation.name), 'null')
       using errcode = 'undefined_object', hint = coalesce(
         (select 'Operations: ' || string_agg(operation.name, ', ' order by operation.name) from accepted.operation),
-        'No operation is defined yet. Start the API or a worker, which write the definitions of the app.');
+        'No operation is defined yet. Run accepted migrate with the configuration of the app, which writes its operations.');
   end if;
   return found_operation;
 end
@@ -302,7 +302,7 @@ create table accepted.ended_job (
   constraint ended_job_pkey primary key (job_id, ended_at)
 );
 
-comment on table accepted.ended_job is 'An index of the jobs that failed, and of the jobs that ended more than three hours after they were accepted. It finds them by the time of their end. A row is deleted together with the record of its job. A row does not count if the job has another time of its end.';
+comment on table accepted.ended_job is 'An index of the jobs that failed, and of the jobs that ended more than three hours after they were accepted. It finds them by the time of their end. A row is deleted together with the record of its job. Ignore rows whose ended_at differs from that of the job.';
 comment on column accepted.ended_job.ended_at is 'When the job ended.';
 comment on column accepted.ended_job.job_id is 'The job.';
 comment on column accepted.ended_job.status is 'The final status of the job.';
@@ -672,7 +672,7 @@ create table accepted.audit (
   constraint audit_pkey primary key (id)
 );
 
-comment on table accepted.audit is 'What people and programs have done to jobs, operations, keys, webhook endpoints and schedules. Rows are only added.';
+comment on table accepted.audit is 'Log of what people and programs have done to jobs, operations, keys, webhook endpoints and schedules. Rows are only added.';
 comment on column accepted.audit.id is 'Increases with time.';
 comment on column accepted.audit.at is 'When it was done. The row exists only if the transaction has committed.';
 comment on column accepted.audit.role is 'The Postgres role that did it. The API has one role for all its requests.';
@@ -696,7 +696,7 @@ begin atomic
   );
 end;
 
-comment on function accepted.record_act is 'Adds a row to accepted.audit. The API tells for whom it acts in the settings accepted.principal and accepted.key_id.';
+comment on function accepted.record_act is 'Adds a row to accepted.audit. The API sets accepted.principal and accepted.key_id in its transactions.';
 
 create function accepted.refuse_audit_change() returns trigger
 language plpgsql
@@ -968,13 +968,13 @@ create function accepted.notify_workers(operation text) returns void
 language sql
 return pg_notify('accepted_work', operation);
 
-comment on function accepted.notify_workers is 'Tells the workers, when the transaction commits, that jobs of the operation are due.';
+comment on function accepted.notify_workers is 'Notifies the workers, when the transaction commits, that jobs of the operation are due.';
 
 create function accepted.notify_watchers(job_id uuid) returns void
 language sql
 return pg_notify('accepted_status', job_id::text);
 
-comment on function accepted.notify_watchers is 'Tells the API, when the transaction commits, that a job has changed.';
+comment on function accepted.notify_watchers is 'Notifies the API, when the transaction commits, that a job has changed.';
 
 create function accepted.is_backlog_full(operation text, max_jobs integer) returns boolean
 language plpgsql
@@ -1612,7 +1612,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
-    raise exception 'the id % is no UUIDv7, so the job would get into the wrong partition', new.id
+    raise exception 'the id % is not a UUIDv7, so the job would go to the wrong partition', new.id
       using errcode = 'restrict_violation',
         hint = 'To enqueue a job: select accepted.enqueue(''operation'', ''{}''). It returns the id of the job.';
   end if;
@@ -1660,7 +1660,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception 'the role % may not change %.% itself', current_user, tg_table_schema, tg_table_name
+  raise exception 'the role % may not change %.% directly', current_user, tg_table_schema, tg_table_name
     using errcode = 'insufficient_privilege', hint = case tg_op
       when 'INSERT' then 'To enqueue a job: select accepted.enqueue(''operation'', ''{}'').'
       when 'DELETE' then 'To end a job: select accepted.cancel(''job''). To let records expire: select accepted.expire(''time''). To delete the jobs of a person: select accepted.forget(''principal'').'
@@ -1671,8 +1671,8 @@ $$;
 
 comment on function accepted.refuse_direct_change is 'Trigger function: tells an operator which function to use. Operators have privileges on columns of accepted.job and accepted_queue.job only so that they read this message and not "permission denied".';
 
--- The API and the worker have these privileges on the whole table. For a trigger on each statement, the condition costs
--- microseconds.
+-- Operators have INSERT and UPDATE only on columns, so a test of the whole table tells them from the API and the worker.
+-- DELETE cannot be granted on columns, so its trigger tests UPDATE. The condition costs microseconds per statement.
 create trigger job_not_inserted before insert on accepted.job for each statement
   when (not has_table_privilege('accepted.job'::regclass, 'insert'))
   execute function accepted.refuse_direct_change();
@@ -2004,7 +2004,7 @@ create table accepted.expiry (
 
 comment on table accepted.expiry is 'One row per day whose jobs have all expired and are being deleted.';
 comment on column accepted.expiry.day is 'The day (UTC).';
-comment on column accepted.expiry.next_page is 'The first page that has not been read yet, in the tables of keys and attempts.';
+comment on column accepted.expiry.next_page is 'The first page that has not been read yet, in the tables of keys, attempts and ended jobs.';
 
 -- The record of a job is deleted with its partition. After that, only this table tells an id of such a job from one that
 -- never existed.
@@ -2119,7 +2119,7 @@ begin
 end
 $$;
 
-comment on function accepted.delete_keys_of_day is 'Deletes keys and attempts of the jobs of an expired day (UTC). Each call reads the next max_pages pages of the tables. Returns whether pages are left. Returns null when another worker is deleting, or has already deleted the day. The worker calls this function.';
+comment on function accepted.delete_keys_of_day is 'Deletes the keys, the attempts and the rows of accepted.ended_job of an expired day (UTC). Each call reads the next max_pages pages of the tables. Returns whether pages are left. Returns null when another worker is deleting, or has already deleted the day. The worker calls this function.';
 
 create function accepted.delete_jobs_of_day(day date, max_jobs integer) returns boolean
 language plpgsql
@@ -2655,7 +2655,7 @@ comment on view accepted.failure is 'The failures of the last 24 hours, by opera
 comment on column accepted.failure.operation is 'The operation.';
 comment on column accepted.failure.error_code is 'The code of the error, for example handler-error.';
 comment on column accepted.failure.jobs is 'Number of jobs that failed.';
-comment on column accepted.failure.retried is 'How many of the jobs have a retry.';
+comment on column accepted.failure.retried is 'How many of the jobs have a retry, also a canceled one. accepted.redrive retries a job again if its retry was canceled.';
 comment on column accepted.failure.not_retryable is 'How many of the jobs have lost their payload, so that they cannot be retried.';
 comment on column accepted.failure.first_at is 'When the first of them failed.';
 comment on column accepted.failure.last_at is 'When the last of them failed.';
@@ -2714,7 +2714,7 @@ comment on column accepted.storage.heap_bytes is 'Size of the rows, with long va
 comment on column accepted.storage.index_bytes is 'Size of the indexes.';
 comment on column accepted.storage.dead_rows is 'Number of rows that vacuum has not removed yet.';
 comment on column accepted.storage.last_vacuum is 'When the table was last vacuumed.';
-comment on column accepted.storage.drops_after is 'The partition is dropped at the earliest at this time: when the longest kept jobs of its last day have expired. A pending job keeps it.';
+comment on column accepted.storage.drops_after is 'An estimate: the end of the last day of the partition, plus the longest time for which an operation keeps records. The partition is dropped when all its jobs have ended and expired.';
 
 create view accepted.worker_overview as
 select

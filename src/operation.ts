@@ -122,7 +122,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly group: ((payload: unknown) => string) | undefined
   readonly groupConcurrency: number | undefined
   readonly maxBacklog: number | undefined
-  /** How long the record of a job is kept, in seconds: after the job is due, and again after it has ended. */
+  /** How long the record of a job is kept after its end, in seconds. */
   readonly keepSeconds: number
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */

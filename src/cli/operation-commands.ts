@@ -20,7 +20,8 @@ export async function listOperationsCommand(options: OutputOptions): Promise<voi
     sql<BacklogRow>`select * from accepted.backlog order by operation`.execute(db),
   )
   if (options.json) return console.log(JSON.stringify(rows))
-  if (rows.length === 0) return console.log('No operations are defined yet: start the API or a worker.')
+  if (rows.length === 0)
+    return console.log('No operations are defined yet: run `accepted migrate` with the configuration of the app.')
   printTable(
     ['OPERATION', 'READY', 'DEFERRED', 'RUNNING', 'WORKERS', 'PAUSED SINCE', 'REASON'],
     rows.map((row) => [

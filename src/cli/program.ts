@@ -136,7 +136,7 @@ operations
 operations
   .command('pause <name>')
   .description('Let workers start no jobs of an operation; requests are still accepted')
-  .option('--reason <text>', 'Why, for others who see the pause')
+  .option('--reason <text>', 'The reason, which `operations list` shows')
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./operation-commands.ts')).pauseOperationCommand))
 operations

@@ -95,7 +95,7 @@ const createSchema = (name: string, owner: string | undefined) =>
   `create schema ${name}${owner === undefined ? '' : ` authorization ${owner}`};`
 
 const rolesMissing = (lacking: readonly string[], session: Row[string] | undefined) =>
-  `These roles do not exist, and ${session} may not create them: ${lacking.join(', ')}. To run without them is possible; \`accepted migrate --roles\` prints the SQL with which a DBA creates them.`
+  `These roles do not exist, and ${session} may not create them: ${lacking.join(', ')}. Accepted also works without them. \`accepted migrate --roles\` prints the SQL that creates them.`
 
 function assertOneOwner([first, second]: readonly Row[], session: Row[string] | undefined): void {
   if (!first) return

@@ -3,7 +3,7 @@ import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { Database } from '../../db/database.ts'
 import type { Tables } from '../../db/tables.ts'
 
-/** Builds expressions that tell the transaction for whom it acts. `accepted.audit` then names the principal and the key. */
+/** Builds expressions that set the principal and the API key that `accepted.audit` records. */
 export const setActor = ({ principal, keyId }: FastifyRequest): RawBuilder<unknown> => sql`
   set_config('accepted.principal', ${principal}, true), set_config('accepted.key_id', ${keyId ?? ''}, true)`
 
