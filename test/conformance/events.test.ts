@@ -389,8 +389,10 @@ t.test(
     const kay = service.as('kay')
     const { id: oldest } = await kay.submit('/idle', { text: 'the first' })
     await service.pool.query(
-      `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at)
-    select accepted.uuid7(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour'
+      // They have ended. Otherwise the reconciler fails them, because they are not in the queue.
+      `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at, status, ended_at)
+    select accepted.uuid7(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour',
+      'succeeded', updated_at
     from accepted.job, generate_series(1, 3000) where id = $1`,
       [oldest],
     )
