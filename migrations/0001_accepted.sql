@@ -1033,6 +1033,13 @@ $$;
 
 comment on function accepted.take_key is 'Takes an idempotency key for a job. Returns the job that holds the key: this job, or an earlier job of the same request. Raises unique_violation (23505) if another request has used the key.';
 
+create function accepted.is_writable_time(at timestamptz) returns boolean
+language sql
+stable
+return at between '0001-01-01 00:00Z'::timestamptz and '9900-01-01 00:00Z'::timestamptz;
+
+comment on function accepted.is_writable_time is 'Whether a time has a year of four digits, also after the longest keep time. Other years cannot be written as ISO 8601 (RFC 3339).';
+
 create function accepted.enqueue(
   operation text,
   payload jsonb default '{}',
@@ -1065,6 +1072,9 @@ begin
   elsif not isfinite(run_at) then
     raise exception 'run_at is infinite' using errcode = 'invalid_parameter_value',
       hint = 'Pass a time, or leave run_at out to run the job now.';
+  elsif not accepted.is_writable_time(run_at) then
+    raise exception 'run_at is not between the years 1 and 9900' using errcode = 'invalid_parameter_value',
+      hint = 'Pass a time in these years, or leave run_at out to run the job now.';
   end if;
   if idempotency_key is not null then
     holder := accepted.take_key(principal, idempotency_key,
@@ -1398,7 +1408,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform accepted.find_operation(pause.operation);
-  update accepted.operation set paused_at = coalesce(paused_at, now()), paused_reason = pause.reason
+  update accepted.operation set paused_at = coalesce(paused_at, now()), paused_reason = coalesce(pause.reason, paused_reason)
     where name = pause.operation;
   perform accepted.record_act('pause', pause.operation);
 end
@@ -1457,8 +1467,8 @@ declare
   queued accepted.job;
   keep_seconds integer;
 begin
-  if reschedule.run_at is null or not isfinite(reschedule.run_at) then
-    raise exception 'run_at must be a time' using errcode = 'invalid_parameter_value',
+  if not coalesce(accepted.is_writable_time(reschedule.run_at), false) then
+    raise exception 'run_at must be a time between the years 1 and 9900' using errcode = 'invalid_parameter_value',
       hint = 'To run the job now: select accepted.reschedule(…, now()). To stop an operation: select accepted.pause(…).';
   end if;
   queued := accepted.lock_queued_job(reschedule.job_id);

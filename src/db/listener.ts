@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { withoutApplicationName } from './application-name.ts'
 import type { Database } from './database.ts'
 import { PinnedClient } from './pinned-client.ts'
 import { sharesSession } from './pooler.ts'
@@ -94,7 +95,7 @@ interface ListenerConnection {
 
 function createConnection({ options }: Database, { channels, onError }: ListenerOptions): ListenerConnection {
   const client = new PinnedClient({
-    connectionString: options.listenUrl,
+    connectionString: withoutApplicationName(options.listenUrl),
     application_name: `${options.applicationName} listen`,
     connectionTimeoutMillis: answerTimeoutMs,
     query_timeout: answerTimeoutMs,

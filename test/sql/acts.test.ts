@@ -149,6 +149,7 @@ t.test('workers start nothing of a paused operation, whether it has groups or qu
   await call(`pause('note.create', 'the mail server is down')`)
   await call(`pause('note.grouped')`)
   await call(`pause('note.create', 'the mail server is still down')`)
+  await call(`pause('note.create')`)
   const waiting = await add('x')
   const inGroup = (await query(`select accepted.enqueue('note.grouped', '{"word": "g"}', group_id => 'g') as id`))[0].id
   const quarantined = await add('x', `, run_at => now() + interval '1 hour'`)
@@ -204,7 +205,12 @@ t.test('reschedule and prioritize change a queued job, and refuse any other', as
     t.match(await sqlError(call(call_(`'${hanging}'`))), { code: '55000', message: /running/ })
     t.match(await sqlError(call(call_(`'${noJob}'`))), missing)
   }
-  for (const wrong of [`reschedule('${id}', null)`, `reschedule('${id}', 'infinity')`, `prioritize('${id}', null)`]) {
+  for (const wrong of [
+    `reschedule('${id}', '280000-01-01')`,
+    `reschedule('${id}', null)`,
+    `reschedule('${id}', 'infinity')`,
+    `prioritize('${id}', null)`,
+  ]) {
     t.match(await sqlError(call(wrong)), { code: '22023', hint: /./ }, wrong)
   }
   const retried = await add('break')

@@ -103,6 +103,8 @@ t.test('SQL refuses a wrong job with a code and a way out, and keeps nothing of 
     invalid(`enqueue('note.create', principal => null)`, /principal is empty/),
     invalid(`enqueue('note.create', run_at => 'infinity')`, /infinite/),
     invalid(`enqueue('note.create', run_at => '-infinity')`, /infinite/),
+    invalid(`enqueue('note.create', run_at => '280000-01-01')`, /9900/),
+    invalid(`enqueue('note.create', run_at => '0044-03-15 BC')`, /9900/),
   ]) {
     t.match(await sqlError(query(`select accepted.${call}`)), expected, call)
   }

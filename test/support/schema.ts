@@ -78,6 +78,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.notify_watchers',
     'function accepted.is_backlog_full',
     'function accepted.take_key',
+    'function accepted.is_writable_time',
     'function accepted.enqueue',
     'function accepted.lock_job',
     'function accepted.lock_own_job',
