@@ -142,13 +142,16 @@ export async function addExpiredDay(
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
-    const { rows } = await client.query<{ lower: string; upper: string }>(
-      'select accepted.uuid_floor($1) as lower, accepted.uuid_floor($2) as upper',
+    const { rows } = await client.query<{ lower: string; upper: string; owner: string }>(
+      `select accepted.uuid_floor($1) as lower, accepted.uuid_floor($2) as upper, relowner::regrole::text as owner
+      from pg_class where oid = 'accepted.job'::regclass`,
       [from, to],
     )
-    const { lower, upper } = rows[0] as { lower: string; upper: string }
+    const { lower, upper, owner } = rows[0] as { lower: string; upper: string; owner: string }
     // Does the same as accepted.create_job_partitions, which creates no partitions for past days.
     await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 50)`)
+    // Only the owner can drop it.
+    await client.query(`alter table accepted.${partition} owner to ${owner}`)
     await client.query(
       `alter table accepted.job attach partition accepted.${partition} for values from ('${lower}') to ('${upper}')`,
     )
