@@ -275,14 +275,31 @@ comment on column accepted.worker.status is 'ready, or draining: the process cla
 comment on column accepted.worker.started_at is 'When the process started.';
 comment on column accepted.worker.heartbeat_at is 'The time of the last heartbeat. Workers send one every 3 seconds.';
 
+create function accepted.is_overdue(heartbeat_at timestamptz) returns boolean
+language sql
+stable
+return heartbeat_at <= now() - interval '15 seconds';
+
+comment on function accepted.is_overdue is 'Whether the heartbeat of a worker is overdue: five heartbeats are missing.';
+
 create function accepted.live_workers() returns setof accepted.worker
 language sql
 stable
 begin atomic
-  select * from accepted.worker where heartbeat_at > now() - interval '15 seconds';
+  select * from accepted.worker where not accepted.is_overdue(heartbeat_at);
 end;
 
 comment on function accepted.live_workers is 'The workers whose heartbeat is not overdue.';
+
+create function accepted.count_workers(operation text) returns bigint
+language sql
+stable
+begin atomic
+  select count(*) from accepted.live_workers() live
+  where live.status = 'ready' and count_workers.operation = any(live.operations);
+end;
+
+comment on function accepted.count_workers is 'Number of live workers that claim jobs of the operation.';
 
 create function accepted.worker_name(id uuid) returns text
 language sql
@@ -681,22 +698,25 @@ comment on column accepted.audit.principal is 'The principal of the request. Nul
 comment on column accepted.audit.action is 'For example cancel, retry, pause, key.created.';
 comment on column accepted.audit.object is 'What it was done to: the id of a job, the name of an operation, or the id of a key.';
 
-create function accepted.record_act(action text, object text) returns void
+create function accepted.record_action(action text, object text) returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
   insert into accepted.audit (role, key_id, principal, action, object)
-  values (
-    -- In a function with the rights of its owner, current_user is the owner.
-    coalesce(nullif(current_setting('role'), 'none'), session_user),
-    nullif(current_setting('accepted.key_id', true), '')::uuid,
-    nullif(current_setting('accepted.principal', true), ''),
+  select
+    session.role,
+    case when session.is_api then nullif(current_setting('accepted.key_id', true), '')::uuid end,
+    case when session.is_api then nullif(current_setting('accepted.principal', true), '') end,
     action, object
-  );
+  from (
+    -- In a function with the rights of its owner, current_user is the owner.
+    select known.role, has_table_privilege(known.role, 'accepted.job'::regclass, 'insert') as is_api
+    from (select coalesce(nullif(current_setting('role'), 'none'), session_user)::name as role) known
+  ) session;
 end;
 
-comment on function accepted.record_act is 'Adds a row to accepted.audit. The API sets accepted.principal and accepted.key_id in its transactions.';
+comment on function accepted.record_action is 'Adds a row to accepted.audit. The API sets accepted.principal and accepted.key_id in its transactions. These settings of an operator are ignored.';
 
 create function accepted.refuse_audit_change() returns trigger
 language plpgsql
@@ -711,15 +731,16 @@ $$;
 
 comment on function accepted.refuse_audit_change is 'Trigger function: keeps accepted.audit append-only, also for a superuser.';
 
-create trigger audit_kept before update on accepted.audit for each row
+create trigger audit_not_changed before update on accepted.audit for each row
   when (
     (new.id, new.at, new.role, new.key_id, new.action, new.object)
       is distinct from (old.id, old.at, old.role, old.key_id, old.action, old.object)
     or new.principal is null or new.principal !~ '^forgotten:'
+    or old.principal is null or old.principal ~ '^forgotten:'
   )
   execute function accepted.refuse_audit_change();
 
-comment on trigger audit_kept on accepted.audit is 'Refuses every change but that of a principal to a pseudonym.';
+comment on trigger audit_not_changed on accepted.audit is 'Refuses every change but that of a principal to a pseudonym.';
 
 create trigger audit_not_deleted before delete on accepted.audit for each row
   execute function accepted.refuse_audit_change();
@@ -737,7 +758,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform accepted.record_act(
+  perform accepted.record_action(
     tg_argv[0] || '.' || case
       when tg_op = 'INSERT' then 'created'
       when tg_op = 'DELETE' then 'deleted'
@@ -1162,16 +1183,15 @@ $$;
 
 comment on function accepted.enqueue_deliveries is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
-create function accepted.cancel(job_id uuid) returns accepted.job_status
+create function accepted.cancel_job(job_id uuid, notifies_webhooks boolean) returns accepted.job_status
 language plpgsql
-security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
 as $$
 #variable_conflict use_column
 declare
-  target accepted.job := accepted.lock_job(cancel.job_id);
+  target accepted.job := accepted.lock_job(cancel_job.job_id);
 begin
   if target.status = 'canceled' then
     return target.status;
@@ -1182,7 +1202,7 @@ begin
         else 'Its effects are committed. To reverse them, enqueue a job that does so.'
       end;
   end if;
-  perform accepted.record_act('cancel', target.id::text);
+  perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
   if target.status = 'queued' then
     update accepted_queue.job set state = 'cancelled', completed_on = now()
@@ -1198,7 +1218,9 @@ begin
         expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
         payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
       where id = target.id;
-      perform accepted.enqueue_deliveries(target.id);
+      if notifies_webhooks then
+        perform accepted.enqueue_deliveries(target.id);
+      end if;
       return 'canceled';
     end if;
   end if;
@@ -1212,6 +1234,14 @@ begin
   return target.status;
 end
 $$;
+
+comment on function accepted.cancel_job is 'Cancels a job. accepted.cancel and accepted.forget call this function.';
+
+create function accepted.cancel(job_id uuid) returns accepted.job_status
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+return accepted.cancel_job(job_id, true);
 
 comment on function accepted.cancel is 'Cancels a job and returns its status. A queued job is canceled immediately, and its handler never runs. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
 
@@ -1238,7 +1268,7 @@ begin
     -- Outside services have seen this key. A service that has processed it can recognize the repetition.
     coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
     retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent);
-  perform accepted.record_act('retry', ended.id::text);
+  perform accepted.record_action('retry', ended.id::text);
   perform accepted.notify_watchers(create_retry.new_id);
   perform accepted.notify_workers(ended.operation);
 end
@@ -1324,8 +1354,10 @@ begin
     order by e.job_id limit batch_size
   );
   if not dry_run then
-    -- A later statement sees the retries that were committed during the wait for a lock.
+    -- A later statement sees the retries that were committed during the wait for a lock. With a snapshot for the whole
+    -- transaction, it would not. Then the update fails with serialization_failure.
     perform from accepted.job where id = any(ids) order by id for update;
+    update accepted.ended_job set status = status where job_id = any(ids);
   end if;
   for failed in select * from accepted.job where id = any(ids) order by id loop
     exit when redriven = max_redriven;
@@ -1374,14 +1406,14 @@ begin
   if operation is not null then
     perform accepted.find_operation(operation);
   end if;
-  if since is null or since < interval '0' then
-    raise exception 'since must be an interval that is not negative' using errcode = 'invalid_parameter_value',
+  if since is null or since < interval '0' or since > interval '1000 years' then
+    raise exception 'since must be an interval of 0 to 1000 years' using errcode = 'invalid_parameter_value',
       hint = 'For the failures of the last hour: since => ''1 hour''.';
   elsif max_jobs is null or max_jobs < 1 then
     raise exception 'max_jobs must be at least 1' using errcode = 'invalid_parameter_value',
       hint = 'Leave max_jobs out for at most 1000 jobs.';
   end if;
-  perform accepted.record_act('redrive', operation);
+  perform accepted.record_action('redrive', operation);
   while was_full and redriven < max_jobs loop
     was_full := false;
     for failed in
@@ -1410,7 +1442,7 @@ begin
   perform accepted.find_operation(pause.operation);
   update accepted.operation set paused_at = coalesce(paused_at, now()), paused_reason = coalesce(pause.reason, paused_reason)
     where name = pause.operation;
-  perform accepted.record_act('pause', pause.operation);
+  perform accepted.record_action('pause', pause.operation);
 end
 $$;
 
@@ -1424,7 +1456,7 @@ as $$
 begin
   perform accepted.find_operation(resume.operation);
   update accepted.operation set paused_at = null, paused_reason = null where name = resume.operation;
-  perform accepted.record_act('resume', resume.operation);
+  perform accepted.record_action('resume', resume.operation);
   perform accepted.notify_workers(resume.operation);
 end
 $$;
@@ -1481,7 +1513,7 @@ begin
     run_at = reschedule.run_at, sequence = sequence + 1, updated_at = clock_timestamp(),
     expires_at = greatest(reschedule.run_at, now()) + make_interval(secs => keep_seconds)
   where id = queued.id;
-  perform accepted.record_act('reschedule', queued.id::text);
+  perform accepted.record_action('reschedule', queued.id::text);
   perform accepted.notify_watchers(queued.id);
   if reschedule.run_at <= now() then
     perform accepted.notify_workers(queued.operation);
@@ -1508,7 +1540,7 @@ begin
   end if;
   queued := accepted.lock_queued_job(prioritize.job_id);
   update accepted_queue.job set priority = prioritize.priority where name = queued.operation and id = queued.id;
-  perform accepted.record_act('prioritize', queued.id::text);
+  perform accepted.record_action('prioritize', queued.id::text);
   perform accepted.notify_workers(queued.operation);
 end
 $$;
@@ -1546,7 +1578,7 @@ begin
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
-    perform accepted.cancel(pending);
+    perform accepted.cancel_job(pending, false);
   end loop;
   -- The worker of a job that still runs needs its keys.
   running := array(select id from accepted.job where principal = forget.principal and ended_at is null);
@@ -1565,7 +1597,7 @@ begin
   delete from accepted.quarantine where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
-  perform accepted.record_act('forget', pseudonym);
+  perform accepted.record_action('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
 end
@@ -1607,7 +1639,7 @@ begin
     expired := expired + cardinality(ids);
     last_id := ids[cardinality(ids)];
   end loop;
-  perform accepted.record_act('expire', expire.operation);
+  perform accepted.record_action('expire', expire.operation);
   return expired;
 end
 $$;
@@ -1644,11 +1676,11 @@ $$;
 
 comment on function accepted.refuse_change is 'Trigger function: refuses changes of accepted.job that would damage it, and names the function to use instead.';
 
-create trigger job_id_kept before insert on accepted.job for each row
+create trigger job_id_is_uuid7 before insert on accepted.job for each row
   when (get_byte(uuid_send(new.id), 6) >> 4 <> 7)
   execute function accepted.refuse_change();
 
-comment on trigger job_id_kept on accepted.job is 'Refuses ids that are no UUIDv7.';
+comment on trigger job_id_is_uuid7 on accepted.job is 'Refuses ids that are no UUIDv7.';
 
 create trigger job_final before update on accepted.job for each row
   when (
@@ -1659,11 +1691,11 @@ create trigger job_final before update on accepted.job for each row
 
 comment on trigger job_final on accepted.job is 'Refuses changes of a final status, and of the id, the operation and the time of creation.';
 
-create trigger job_pending_kept before delete on accepted.job for each row
+create trigger job_pending_not_deleted before delete on accepted.job for each row
   when (old.ended_at is null)
   execute function accepted.refuse_change();
 
-comment on trigger job_pending_kept on accepted.job is 'Refuses to delete a job that has not ended.';
+comment on trigger job_pending_not_deleted on accepted.job is 'Refuses to delete a job that has not ended.';
 
 create function accepted.refuse_direct_change() returns trigger
 language plpgsql
@@ -1712,8 +1744,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  new.sequence := old.sequence + 1;
-  new.updated_at := clock_timestamp();
+  new.sequence := greatest(new.sequence, old.sequence + 1);
+  new.updated_at := greatest(clock_timestamp(), old.updated_at);
   return new;
 end
 $$;
@@ -1722,24 +1754,37 @@ comment on function accepted.advance_sequence is 'Trigger function: makes a chan
 
 create trigger job_sequence before update on accepted.job for each row
   when (
-    new.sequence <= old.sequence and (
+    new.sequence < old.sequence or (new.sequence = old.sequence or new.updated_at < old.updated_at) and (
       new.status, new.principal, new.resource, new.percent, new.message, new.attempt, new.max_attempts, new.result,
-      new.error, new.cancel_requested, new.started_at, new.ended_at, new.expires_at
+      new.error, new.cancel_requested, new.retry_of, new.parent, new.started_at, new.ended_at, new.expires_at
     ) is distinct from (
       old.status, old.principal, old.resource, old.percent, old.message, old.attempt, old.max_attempts, old.result,
-      old.error, old.cancel_requested, old.started_at, old.ended_at, old.expires_at
+      old.error, old.cancel_requested, old.retry_of, old.parent, old.started_at, old.ended_at, old.expires_at
     )
   )
   execute function accepted.advance_sequence();
 
-comment on trigger job_sequence on accepted.job is 'Increases the sequence when a statement changes what clients see, but does not increase the sequence itself.';
+comment on trigger job_sequence on accepted.job is 'Increases the sequence and the time of the change when a statement changes what clients see without doing so. Never lets them decrease.';
 
 create function accepted.refuse_foreign_job() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 begin
-  raise exception 'a job without a row in accepted.job cannot enter the queue %', quote_literal(new.name)
+  -- pg-boss may enter a job that has failed once more under another id. The worker then retries it as a new job.
+  if new.data ->> 'job' ~ '^[0-9a-f-]{36}$' and exists (
+    select from accepted.job where job.id = (new.data ->> 'job')::uuid and job.operation = new.name and (
+      job.ended_at is not null or not exists (
+        select from accepted_queue.job queued
+        where queued.name = new.name and queued.id = (new.data ->> 'job')::uuid and queued.state <= 'active'
+      )
+    )
+  ) then
+    return new;
+  end if;
+  raise exception 'a job without a row of its own in accepted.job cannot enter the queue %', quote_literal(new.name)
     using errcode = 'restrict_violation',
       hint = format('To enqueue a job: select accepted.enqueue(%L, %L)', new.name, coalesce(new.data, '{}'));
 end
@@ -1748,7 +1793,7 @@ $$;
 comment on function accepted.refuse_foreign_job is 'Trigger function: refuses rows that another program inserts into the queue of an operation, for example with pg-boss. A worker would find no status for such a job.';
 
 create trigger accepted_foreign_job before insert on accepted_queue.job for each row
-  when ((new.data -> 'job') is null and new.name !~ '^__pgboss__')
+  when (new.data ->> 'job' is distinct from new.id::text and new.name !~ '^__pgboss__')
   execute function accepted.refuse_foreign_job();
 
 comment on trigger accepted_foreign_job on accepted_queue.job is 'Refuses jobs that have no row in accepted.job.';
@@ -1857,11 +1902,11 @@ begin
     lock table accepted.job_default in access exclusive mode;
     execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
     -- The trigger refuses to delete pending jobs. No other transaction can delete any while this one holds the lock.
-    alter table accepted.job_default disable trigger job_pending_kept;
+    alter table accepted.job_default disable trigger job_pending_not_deleted;
     execute format(
       'with moved as (delete from accepted.job_default where id >= %L and id < %L returning *) insert into accepted.%I select * from moved',
       lower_bound, upper_bound, partition);
-    alter table accepted.job_default enable trigger job_pending_kept;
+    alter table accepted.job_default enable trigger job_pending_not_deleted;
     execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)',
       partition, lower_bound, upper_bound);
     return next partition;
@@ -2533,10 +2578,7 @@ select
   operation.paused_at is not null as paused,
   operation.paused_at,
   operation.paused_reason,
-  (
-    select count(*) from accepted.live_workers() worker
-    where worker.status = 'ready' and operation.name = any(worker.operations)
-  ) as workers,
+  accepted.count_workers(operation.name) as workers,
   (select count(*) from accepted.quarantine where quarantine.operation = operation.name) as quarantined
 from accepted.operation
 left join accepted_queue.queue on queue.name = operation.name
@@ -2561,31 +2603,32 @@ select
   held.operation,
   problem.why,
   problem.what_to_do,
-  problem.since
+  problem.since,
+  problem.code
 from accepted.held_jobs(10000) held
 join accepted.operation on operation.name = held.operation
 left join accepted.worker on worker.id = held.worker_id
 cross join lateral (
   select
-    coalesce(worker.host || ':' || worker.pid, held.worker_id::text) as worker,
+    accepted.worker_name(held.worker_id) as worker,
     held.heartbeat_at < now() - make_interval(secs => operation.heartbeat_seconds) as is_silent
 ) known
 cross join lateral (
   select
     concat_ws(': ', 'its worker is silent', known.worker) as why,
     case
-      when exists (
-        select from accepted.live_workers() live where live.status = 'ready' and operation.name = any(live.operations)
-      ) then 'Nothing: another worker rescues the job within seconds. If this row stays, read the logs of the workers.'
+      when accepted.count_workers(operation.name) > 0 then 'Nothing: another worker rescues the job within seconds. If this row stays, read the logs of the workers.'
       else format('Start a worker that claims %s. It rescues the job.', operation.name)
     end as what_to_do,
-    held.heartbeat_at as since
+    held.heartbeat_at as since,
+    'worker-silent' as code
   where known.is_silent
   union all
   select
-    'its handler still runs, though the job was asked to cancel' as why,
+    'its handler still runs although cancellation was requested' as why,
     concat_ws(' ', 'Let the handler watch job.signal. To end the job now, restart its worker', known.worker) as what_to_do,
-    held.cancel_requested_at as since
+    held.cancel_requested_at as since,
+    'cancel-ignored' as code
   -- Workers find a cancel request within two seconds.
   where not known.is_silent and held.cancel_requested_at < now() - interval '10 seconds'
   union all
@@ -2595,7 +2638,8 @@ cross join lateral (
       'Find out what its worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)',
       coalesce(known.worker, ''), held.job_id
     ) as what_to_do,
-    held.claimed_at + make_interval(secs => operation.timeout_seconds) as since
+    held.claimed_at + make_interval(secs => operation.timeout_seconds) as since,
+    'timed-out' as code
   -- A job has this time once to perform and once to settle.
   where not known.is_silent and held.cancel_requested_at is null
     and held.claimed_at < now() - make_interval(secs => 2 * operation.timeout_seconds + 5)
@@ -2610,7 +2654,8 @@ select
   end as why,
   format('Read the logs of the worker that died. If the job crashes workers, cancel it: select accepted.cancel(%L)',
     quarantine.job_id) as what_to_do,
-  quarantine.crashed_at as since
+  quarantine.crashed_at as since,
+  'quarantined' as code
 from (select * from accepted.quarantine order by quarantine.crashed_at limit 1000) quarantine
 -- A job that was canceled stays in this table for some minutes.
 where exists (select from accepted.job where job.id = quarantine.job_id and job.ended_at is null offset 0)
@@ -2626,7 +2671,8 @@ select
     when operation.paused_at is null then format('Start a worker that claims %s.', operation.name)
     else format('When the reason is gone: select accepted.resume(%L)', operation.name)
   end as what_to_do,
-  case when operation.paused_at is null then waiting.due_at else operation.paused_at end as since
+  case when operation.paused_at is null then waiting.due_at else operation.paused_at end as since,
+  case when operation.paused_at is null then 'no-worker' else 'paused' end as code
 from accepted.operation
 cross join lateral (
   select * from accepted.due_jobs(
@@ -2634,16 +2680,15 @@ cross join lateral (
   ) due
   order by due.due_at limit case when operation.paused_at is null then 100 else 1 end
 ) waiting
-where operation.paused_at is not null or not exists (
-  select from accepted.live_workers() live where live.status = 'ready' and operation.name = any(live.operations)
-)
+where operation.paused_at is not null or accepted.count_workers(operation.name) = 0
 order by since;
 
-comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
+comment on view accepted.stuck is 'Jobs and operations that need intervention. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
 comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
 comment on column accepted.stuck.operation is 'The operation.';
 comment on column accepted.stuck.why is 'What is wrong.';
 comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
+comment on column accepted.stuck.code is 'What is wrong, for programs: worker-silent, cancel-ignored, timed-out, quarantined, no-worker or paused.';
 comment on column accepted.stuck.since is 'When the problem began.';
 
 create view accepted.failure as
@@ -2729,9 +2774,9 @@ comment on column accepted.storage.drops_after is 'An estimate: the end of the l
 create view accepted.worker_overview as
 select
   worker.id,
-  worker.host || ':' || worker.pid as worker,
+  accepted.worker_name(worker.id) as worker,
   worker.status,
-  worker.heartbeat_at <= now() - interval '15 seconds' as silent,
+  accepted.is_overdue(worker.heartbeat_at) as silent,
   coalesce(held.running, 0) as running,
   held.oldest_since,
   held.job_ids,

@@ -261,6 +261,13 @@ comment on column accepted.worker.status is 'ready, or draining: the process cla
 comment on column accepted.worker.started_at is 'When the process started.';
 comment on column accepted.worker.heartbeat_at is 'The time of the last heartbeat. Workers send one every 3 seconds.';
 
+create function accepted.is_overdue(heartbeat_at timestamp with time zone)
+ returns boolean
+ language sql
+ stable
+return (heartbeat_at <= (now() - '00:00:15'::interval));
+comment on function accepted.is_overdue(timestamp with time zone) is 'Whether the heartbeat of a worker is overdue: five heartbeats are missing.';
+
 create function accepted.live_workers()
  returns setof accepted.worker
  language sql
@@ -275,9 +282,20 @@ begin atomic
      worker.started_at,
      worker.heartbeat_at
     from accepted.worker
-   where (worker.heartbeat_at > (now() - '00:00:15'::interval));
+   where (not accepted.is_overdue(worker.heartbeat_at));
 end;
 comment on function accepted.live_workers() is 'The workers whose heartbeat is not overdue.';
+
+create function accepted.count_workers(operation text)
+ returns bigint
+ language sql
+ stable
+begin atomic
+ select count(*) as count
+    from accepted.live_workers() live(id, host, pid, version, operations, status, started_at, heartbeat_at)
+   where ((live.status = 'ready'::text) and (count_workers.operation = any (live.operations)));
+end;
+comment on function accepted.count_workers(text) is 'Number of live workers that claim jobs of the operation.';
 
 create function accepted.worker_name(id uuid)
  returns text
@@ -619,16 +637,28 @@ comment on column accepted.audit.principal is 'The principal of the request. Nul
 comment on column accepted.audit.action is 'For example cancel, retry, pause, key.created.';
 comment on column accepted.audit.object is 'What it was done to: the id of a job, the name of an operation, or the id of a key.';
 
-create function accepted.record_act(action text, object text)
+create function accepted.record_action(action text, object text)
  returns void
  language sql
  security definer
  set search_path to 'pg_catalog', 'pg_temp'
 begin atomic
- insert into accepted.audit (role, key_id, principal, action, object)
-   values (coalesce(nullif(current_setting('role'::text), 'none'::text), (session_user)::text), (nullif(current_setting('accepted.key_id'::text, true), ''::text))::uuid, nullif(current_setting('accepted.principal'::text, true), ''::text), record_act.action, record_act.object);
+ insert into accepted.audit (role, key_id, principal, action, object)  select session.role,
+                 case
+                     when session.is_api then (nullif(current_setting('accepted.key_id'::text, true), ''::text))::uuid
+                     else null::uuid
+                 end as "case",
+                 case
+                     when session.is_api then nullif(current_setting('accepted.principal'::text, true), ''::text)
+                     else null::text
+                 end as "case",
+             record_action.action as action,
+             record_action.object as object
+            from ( select known.role,
+                     has_table_privilege(known.role, ('accepted.job'::regclass)::oid, 'insert'::text) as is_api
+                    from ( select (coalesce(nullif(current_setting('role'::text), 'none'::text), (session_user)::text))::name as role) known) session;
 end;
-comment on function accepted.record_act(text,text) is 'Adds a row to accepted.audit. The API sets accepted.principal and accepted.key_id in its transactions.';
+comment on function accepted.record_action(text,text) is 'Adds a row to accepted.audit. The API sets accepted.principal and accepted.key_id in its transactions. These settings of an operator are ignored.';
 
 create function accepted.refuse_audit_change()
  returns trigger
@@ -643,8 +673,8 @@ end
 $function$;
 comment on function accepted.refuse_audit_change() is 'Trigger function: keeps accepted.audit append-only, also for a superuser.';
 
-create trigger audit_kept before update on accepted.audit for each row when (new.id is distinct from old.id or new.at is distinct from old.at or new.role is distinct from old.role or new.key_id is distinct from old.key_id or new.action is distinct from old.action or new.object is distinct from old.object or new.principal is null or new.principal !~ '^forgotten:'::text) execute function accepted.refuse_audit_change();
-comment on trigger audit_kept on accepted.audit is 'Refuses every change but that of a principal to a pseudonym.';
+create trigger audit_not_changed before update on accepted.audit for each row when (new.id is distinct from old.id or new.at is distinct from old.at or new.role is distinct from old.role or new.key_id is distinct from old.key_id or new.action is distinct from old.action or new.object is distinct from old.object or new.principal is null or new.principal !~ '^forgotten:'::text or old.principal is null or old.principal ~ '^forgotten:'::text) execute function accepted.refuse_audit_change();
+comment on trigger audit_not_changed on accepted.audit is 'Refuses every change but that of a principal to a pseudonym.';
 
 create trigger audit_not_deleted before delete on accepted.audit for each row execute function accepted.refuse_audit_change();
 comment on trigger audit_not_deleted on accepted.audit is 'Refuses to delete rows.';
@@ -659,7 +689,7 @@ create function accepted.record_administration()
  set search_path to 'pg_catalog', 'pg_temp'
 as $function$
 begin
-  perform accepted.record_act(
+  perform accepted.record_action(
     tg_argv[0] || '.' || case
       when tg_op = 'INSERT' then 'created'
       when tg_op = 'DELETE' then 'deleted'
@@ -1030,17 +1060,16 @@ end
 $function$;
 comment on function accepted.enqueue_deliveries(uuid) is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
-create function accepted.cancel(job_id uuid)
+create function accepted.cancel_job(job_id uuid, notifies_webhooks boolean)
  returns accepted.job_status
  language plpgsql
- security definer
  set search_path to 'pg_catalog', 'pg_temp'
  set enable_seqscan to 'off'
  set jit to 'off'
 as $function$
 #variable_conflict use_column
 declare
-  target accepted.job := accepted.lock_job(cancel.job_id);
+  target accepted.job := accepted.lock_job(cancel_job.job_id);
 begin
   if target.status = 'canceled' then
     return target.status;
@@ -1051,7 +1080,7 @@ begin
         else 'Its effects are committed. To reverse them, enqueue a job that does so.'
       end;
   end if;
-  perform accepted.record_act('cancel', target.id::text);
+  perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
   if target.status = 'queued' then
     update accepted_queue.job set state = 'cancelled', completed_on = now()
@@ -1067,7 +1096,9 @@ begin
         expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
         payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
       where id = target.id;
-      perform accepted.enqueue_deliveries(target.id);
+      if notifies_webhooks then
+        perform accepted.enqueue_deliveries(target.id);
+      end if;
       return 'canceled';
     end if;
   end if;
@@ -1081,6 +1112,14 @@ begin
   return target.status;
 end
 $function$;
+comment on function accepted.cancel_job(uuid,boolean) is 'Cancels a job. accepted.cancel and accepted.forget call this function.';
+
+create function accepted.cancel(job_id uuid)
+ returns accepted.job_status
+ language sql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+return accepted.cancel_job(job_id, true);
 comment on function accepted.cancel(uuid) is 'Cancels a job and returns its status. A queued job is canceled immediately, and its handler never runs. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
 
 create function accepted.create_retry(job_id uuid, new_id uuid, traceparent text default null::text)
@@ -1107,7 +1146,7 @@ begin
     -- Outside services have seen this key. A service that has processed it can recognize the repetition.
     coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
     retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent);
-  perform accepted.record_act('retry', ended.id::text);
+  perform accepted.record_action('retry', ended.id::text);
   perform accepted.notify_watchers(create_retry.new_id);
   perform accepted.notify_workers(ended.operation);
 end
@@ -1179,8 +1218,10 @@ begin
     order by e.job_id limit batch_size
   );
   if not dry_run then
-    -- A later statement sees the retries that were committed during the wait for a lock.
+    -- A later statement sees the retries that were committed during the wait for a lock. With a snapshot for the whole
+    -- transaction, it would not. Then the update fails with serialization_failure.
     perform from accepted.job where id = any(ids) order by id for update;
+    update accepted.ended_job set status = status where job_id = any(ids);
   end if;
   for failed in select * from accepted.job where id = any(ids) order by id loop
     exit when redriven = max_redriven;
@@ -1224,14 +1265,14 @@ begin
   if operation is not null then
     perform accepted.find_operation(operation);
   end if;
-  if since is null or since < interval '0' then
-    raise exception 'since must be an interval that is not negative' using errcode = 'invalid_parameter_value',
+  if since is null or since < interval '0' or since > interval '1000 years' then
+    raise exception 'since must be an interval of 0 to 1000 years' using errcode = 'invalid_parameter_value',
       hint = 'For the failures of the last hour: since => ''1 hour''.';
   elsif max_jobs is null or max_jobs < 1 then
     raise exception 'max_jobs must be at least 1' using errcode = 'invalid_parameter_value',
       hint = 'Leave max_jobs out for at most 1000 jobs.';
   end if;
-  perform accepted.record_act('redrive', operation);
+  perform accepted.record_action('redrive', operation);
   while was_full and redriven < max_jobs loop
     was_full := false;
     for failed in
@@ -1260,7 +1301,7 @@ begin
   perform accepted.find_operation(pause.operation);
   update accepted.operation set paused_at = coalesce(paused_at, now()), paused_reason = coalesce(pause.reason, paused_reason)
     where name = pause.operation;
-  perform accepted.record_act('pause', pause.operation);
+  perform accepted.record_action('pause', pause.operation);
 end
 $function$;
 comment on function accepted.pause(text,text) is 'Pauses an operation: workers start none of its jobs until accepted.resume. Requests are still accepted, and running jobs continue. Errors: undefined_object (42704).';
@@ -1274,7 +1315,7 @@ as $function$
 begin
   perform accepted.find_operation(resume.operation);
   update accepted.operation set paused_at = null, paused_reason = null where name = resume.operation;
-  perform accepted.record_act('resume', resume.operation);
+  perform accepted.record_action('resume', resume.operation);
   perform accepted.notify_workers(resume.operation);
 end
 $function$;
@@ -1331,7 +1372,7 @@ begin
     run_at = reschedule.run_at, sequence = sequence + 1, updated_at = clock_timestamp(),
     expires_at = greatest(reschedule.run_at, now()) + make_interval(secs => keep_seconds)
   where id = queued.id;
-  perform accepted.record_act('reschedule', queued.id::text);
+  perform accepted.record_action('reschedule', queued.id::text);
   perform accepted.notify_watchers(queued.id);
   if reschedule.run_at <= now() then
     perform accepted.notify_workers(queued.operation);
@@ -1358,7 +1399,7 @@ begin
   end if;
   queued := accepted.lock_queued_job(prioritize.job_id);
   update accepted_queue.job set priority = prioritize.priority where name = queued.operation and id = queued.id;
-  perform accepted.record_act('prioritize', queued.id::text);
+  perform accepted.record_action('prioritize', queued.id::text);
   perform accepted.notify_workers(queued.operation);
 end
 $function$;
@@ -1396,7 +1437,7 @@ begin
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
-    perform accepted.cancel(pending);
+    perform accepted.cancel_job(pending, false);
   end loop;
   -- The worker of a job that still runs needs its keys.
   running := array(select id from accepted.job where principal = forget.principal and ended_at is null);
@@ -1415,7 +1456,7 @@ begin
   delete from accepted.quarantine where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
-  perform accepted.record_act('forget', pseudonym);
+  perform accepted.record_action('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
 end
@@ -1457,7 +1498,7 @@ begin
     expired := expired + cardinality(ids);
     last_id := ids[cardinality(ids)];
   end loop;
-  perform accepted.record_act('expire', expire.operation);
+  perform accepted.record_action('expire', expire.operation);
   return expired;
 end
 $function$;
@@ -1493,14 +1534,14 @@ end
 $function$;
 comment on function accepted.refuse_change() is 'Trigger function: refuses changes of accepted.job that would damage it, and names the function to use instead.';
 
-create trigger job_id_kept before insert on accepted.job for each row when ((get_byte(uuid_send(new.id), 6) >> 4) <> 7) execute function accepted.refuse_change();
-comment on trigger job_id_kept on accepted.job is 'Refuses ids that are no UUIDv7.';
+create trigger job_id_is_uuid7 before insert on accepted.job for each row when ((get_byte(uuid_send(new.id), 6) >> 4) <> 7) execute function accepted.refuse_change();
+comment on trigger job_id_is_uuid7 on accepted.job is 'Refuses ids that are no UUIDv7.';
 
 create trigger job_final before update on accepted.job for each row when (old.ended_at is not null and new.status <> old.status or new.id <> old.id or new.operation <> old.operation or new.created_at <> old.created_at) execute function accepted.refuse_change();
 comment on trigger job_final on accepted.job is 'Refuses changes of a final status, and of the id, the operation and the time of creation.';
 
-create trigger job_pending_kept before delete on accepted.job for each row when (old.ended_at is null) execute function accepted.refuse_change();
-comment on trigger job_pending_kept on accepted.job is 'Refuses to delete a job that has not ended.';
+create trigger job_pending_not_deleted before delete on accepted.job for each row when (old.ended_at is null) execute function accepted.refuse_change();
+comment on trigger job_pending_not_deleted on accepted.job is 'Refuses to delete a job that has not ended.';
 
 create function accepted.refuse_direct_change()
  returns trigger
@@ -1536,30 +1577,43 @@ create function accepted.advance_sequence()
  set search_path to 'pg_catalog', 'pg_temp'
 as $function$
 begin
-  new.sequence := old.sequence + 1;
-  new.updated_at := clock_timestamp();
+  new.sequence := greatest(new.sequence, old.sequence + 1);
+  new.updated_at := greatest(clock_timestamp(), old.updated_at);
   return new;
 end
 $function$;
 comment on function accepted.advance_sequence() is 'Trigger function: makes a change visible to clients that compare the sequence or the ETag.';
 
-create trigger job_sequence before update on accepted.job for each row when (new.sequence <= old.sequence and (new.status is distinct from old.status or new.principal is distinct from old.principal or new.resource is distinct from old.resource or new.percent is distinct from old.percent or new.message is distinct from old.message or new.attempt is distinct from old.attempt or new.max_attempts is distinct from old.max_attempts or new.result is distinct from old.result or new.error is distinct from old.error or new.cancel_requested is distinct from old.cancel_requested or new.started_at is distinct from old.started_at or new.ended_at is distinct from old.ended_at or new.expires_at is distinct from old.expires_at)) execute function accepted.advance_sequence();
-comment on trigger job_sequence on accepted.job is 'Increases the sequence when a statement changes what clients see, but does not increase the sequence itself.';
+create trigger job_sequence before update on accepted.job for each row when (new.sequence < old.sequence or (new.sequence = old.sequence or new.updated_at < old.updated_at) and (new.status is distinct from old.status or new.principal is distinct from old.principal or new.resource is distinct from old.resource or new.percent is distinct from old.percent or new.message is distinct from old.message or new.attempt is distinct from old.attempt or new.max_attempts is distinct from old.max_attempts or new.result is distinct from old.result or new.error is distinct from old.error or new.cancel_requested is distinct from old.cancel_requested or new.retry_of is distinct from old.retry_of or new.parent is distinct from old.parent or new.started_at is distinct from old.started_at or new.ended_at is distinct from old.ended_at or new.expires_at is distinct from old.expires_at)) execute function accepted.advance_sequence();
+comment on trigger job_sequence on accepted.job is 'Increases the sequence and the time of the change when a statement changes what clients see without doing so. Never lets them decrease.';
 
 create function accepted.refuse_foreign_job()
  returns trigger
  language plpgsql
  set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
 as $function$
 begin
-  raise exception 'a job without a row in accepted.job cannot enter the queue %', quote_literal(new.name)
+  -- pg-boss may enter a job that has failed once more under another id. The worker then retries it as a new job.
+  if new.data ->> 'job' ~ '^[0-9a-f-]{36}$' and exists (
+    select from accepted.job where job.id = (new.data ->> 'job')::uuid and job.operation = new.name and (
+      job.ended_at is not null or not exists (
+        select from accepted_queue.job queued
+        where queued.name = new.name and queued.id = (new.data ->> 'job')::uuid and queued.state <= 'active'
+      )
+    )
+  ) then
+    return new;
+  end if;
+  raise exception 'a job without a row of its own in accepted.job cannot enter the queue %', quote_literal(new.name)
     using errcode = 'restrict_violation',
       hint = format('To enqueue a job: select accepted.enqueue(%L, %L)', new.name, coalesce(new.data, '{}'));
 end
 $function$;
 comment on function accepted.refuse_foreign_job() is 'Trigger function: refuses rows that another program inserts into the queue of an operation, for example with pg-boss. A worker would find no status for such a job.';
 
-create trigger accepted_foreign_job before insert on accepted_queue.job for each row when ((new.data -> 'job'::text) is null and new.name !~ '^__pgboss__'::text) execute function accepted.refuse_foreign_job();
+create trigger accepted_foreign_job before insert on accepted_queue.job for each row when ((new.data ->> 'job'::text) is distinct from new.id::text and new.name !~ '^__pgboss__'::text) execute function accepted.refuse_foreign_job();
 comment on trigger accepted_foreign_job on accepted_queue.job is 'Refuses jobs that have no row in accepted.job.';
 
 -- Partitions
@@ -1655,11 +1709,11 @@ begin
     lock table accepted.job_default in access exclusive mode;
     execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
     -- The trigger refuses to delete pending jobs. No other transaction can delete any while this one holds the lock.
-    alter table accepted.job_default disable trigger job_pending_kept;
+    alter table accepted.job_default disable trigger job_pending_not_deleted;
     execute format(
       'with moved as (delete from accepted.job_default where id >= %L and id < %L returning *) insert into accepted.%I select * from moved',
       lower_bound, upper_bound, partition);
-    alter table accepted.job_default enable trigger job_pending_kept;
+    alter table accepted.job_default enable trigger job_pending_not_deleted;
     execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)',
       partition, lower_bound, upper_bound);
     return next partition;
@@ -2316,9 +2370,7 @@ create view accepted.backlog as
     operation.paused_at is not null as paused,
     operation.paused_at,
     operation.paused_reason,
-    ( select count(*) as count
-           from accepted.live_workers() worker(id, host, pid, version, operations, status, started_at, heartbeat_at)
-          where worker.status = 'ready'::text and (operation.name = any (worker.operations))) as workers,
+    accepted.count_workers(operation.name) as workers,
     ( select count(*) as count
            from accepted.quarantine
           where quarantine.operation = operation.name) as quarantined
@@ -2343,30 +2395,32 @@ create view accepted.stuck as
     held.operation,
     problem.why,
     problem.what_to_do,
-    problem.since
+    problem.since,
+    problem.code
    from accepted.held_jobs(10000) held(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
      join accepted.operation on operation.name = held.operation
      left join accepted.worker on worker.id = held.worker_id
-     cross join lateral ( select coalesce((worker.host || ':'::text) || worker.pid, held.worker_id::text) as worker,
+     cross join lateral ( select accepted.worker_name(held.worker_id) as worker,
             held.heartbeat_at < (now() - make_interval(secs => operation.heartbeat_seconds::double precision)) as is_silent) known
      cross join lateral ( select concat_ws(': '::text, 'its worker is silent', known.worker) as why,
                 case
-                    when (exists ( select
-                       from accepted.live_workers() live(id, host, pid, version, operations, status, started_at, heartbeat_at)
-                      where live.status = 'ready'::text and (operation.name = any (live.operations)))) then 'Nothing: another worker rescues the job within seconds. If this row stays, read the logs of the workers.'::text
+                    when accepted.count_workers(operation.name) > 0 then 'Nothing: another worker rescues the job within seconds. If this row stays, read the logs of the workers.'::text
                     else format('Start a worker that claims %s. It rescues the job.'::text, operation.name)
                 end as what_to_do,
-            held.heartbeat_at as since
+            held.heartbeat_at as since,
+            'worker-silent'::text as code
           where known.is_silent
         union all
-         select 'its handler still runs, though the job was asked to cancel'::text as why,
+         select 'its handler still runs although cancellation was requested'::text as why,
             concat_ws(' '::text, 'Let the handler watch job.signal. To end the job now, restart its worker', known.worker) as what_to_do,
-            held.cancel_requested_at as since
+            held.cancel_requested_at as since,
+            'cancel-ignored'::text as code
           where not known.is_silent and held.cancel_requested_at < (now() - '00:00:10'::interval)
         union all
          select format('it has run for longer than its timeout of %s s'::text, operation.timeout_seconds) as why,
             format('Find out what its worker %s waits for: select * from pg_stat_activity where application_name like ''accepted worker%%''. Or cancel the job: select accepted.cancel(%L)'::text, coalesce(known.worker, ''::text), held.job_id) as what_to_do,
-            held.claimed_at + make_interval(secs => operation.timeout_seconds::double precision) as since
+            held.claimed_at + make_interval(secs => operation.timeout_seconds::double precision) as since,
+            'timed-out'::text as code
           where not known.is_silent and held.cancel_requested_at is null and held.claimed_at < (now() - make_interval(secs => (2 * operation.timeout_seconds + 5)::double precision))) problem
 union all
  select quarantine.job_id,
@@ -2376,7 +2430,8 @@ union all
             else format('%s workers died while they held the job; the job waits to run alone'::text, quarantine.rescues)
         end as why,
     format('Read the logs of the worker that died. If the job crashes workers, cancel it: select accepted.cancel(%L)'::text, quarantine.job_id) as what_to_do,
-    quarantine.crashed_at as since
+    quarantine.crashed_at as since,
+    'quarantined'::text as code
    from ( select quarantine_1.job_id,
             quarantine_1.operation,
             quarantine_1.queue_id,
@@ -2405,7 +2460,11 @@ union all
         case
             when operation.paused_at is null then waiting.due_at
             else operation.paused_at
-        end as since
+        end as since,
+        case
+            when operation.paused_at is null then 'no-worker'::text
+            else 'paused'::text
+        end as code
    from accepted.operation
      cross join lateral ( select due.id,
             due.due_at
@@ -2420,16 +2479,15 @@ union all
                     when operation.paused_at is null then 100
                     else 1
                 end) waiting
-  where operation.paused_at is not null or not (exists ( select
-           from accepted.live_workers() live(id, host, pid, version, operations, status, started_at, heartbeat_at)
-          where live.status = 'ready'::text and (operation.name = any (live.operations))))
+  where operation.paused_at is not null or accepted.count_workers(operation.name) = 0
   order by 5;
-comment on view accepted.stuck is 'What needs a person. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
+comment on view accepted.stuck is 'Jobs and operations that need intervention. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
 comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
 comment on column accepted.stuck.operation is 'The operation.';
 comment on column accepted.stuck.why is 'What is wrong.';
 comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
 comment on column accepted.stuck.since is 'When the problem began.';
+comment on column accepted.stuck.code is 'What is wrong, for programs: worker-silent, cancel-ignored, timed-out, quarantined, no-worker or paused.';
 
 create view accepted.failure as
  select operation,
@@ -2506,9 +2564,9 @@ comment on column accepted.storage.drops_after is 'An estimate: the end of the l
 
 create view accepted.worker_overview as
  select worker.id,
-    (worker.host || ':'::text) || worker.pid as worker,
+    accepted.worker_name(worker.id) as worker,
     worker.status,
-    worker.heartbeat_at <= (now() - '00:00:15'::interval) as silent,
+    accepted.is_overdue(worker.heartbeat_at) as silent,
     coalesce(held.running, 0::bigint) as running,
     held.oldest_since,
     held.job_ids,
@@ -2523,7 +2581,7 @@ create view accepted.worker_overview as
             (array_agg(held_jobs.job_id order by held_jobs.claimed_at))[1:10] as job_ids
            from accepted.held_jobs(10000) held_jobs(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
           group by held_jobs.worker_id) held on held.worker_id = worker.id
-  order by ((worker.host || ':'::text) || worker.pid);
+  order by (accepted.worker_name(worker.id));
 comment on view accepted.worker_overview is 'The worker processes, and what each holds. Reads up to 10,000 running jobs. A job without perform is not counted: it is running only while its transaction is open.';
 comment on column accepted.worker_overview.id is 'The id of the process.';
 comment on column accepted.worker_overview.worker is 'Its host and process id.';

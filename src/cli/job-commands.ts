@@ -100,7 +100,7 @@ async function redriveAll(
 ): Promise<RedriveReport> {
   const report: RedriveReport = { redriven: 0, alreadyRetried: 0, unknownOperation: {}, missingPayload: [] }
   try {
-    if (!dryRun) await defineOperations(database, operations.values())
+    if (!dryRun) await defineIfAllowed(database, operations)
     let after: string | undefined
     do {
       const options = { ...filter, after, batchSize, maxRedriven: maxRedriven - report.redriven, dryRun }
@@ -113,6 +113,15 @@ async function redriveAll(
     if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
   }
   return report
+}
+
+/** An operator may not define operations. The API, the worker or `accepted migrate` has defined them then. */
+async function defineIfAllowed(database: Database, operations: ReadonlyMap<string, Operation>): Promise<void> {
+  const { rows } = await sql<{ is_allowed: boolean }>`
+    select has_function_privilege('accepted.define_operations(jsonb)', 'execute') as is_allowed`.execute(
+    database.kysely,
+  )
+  if (rows[0]?.is_allowed) await defineOperations(database, operations.values())
 }
 
 function addTo(report: RedriveReport, { id, operation, outcome }: RedrivenJob): void {

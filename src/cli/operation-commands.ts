@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
+import { callFunction } from './call-function.ts'
 import type { OutputOptions } from './output-options.ts'
 import { printTable } from './print-table.ts'
-import { runAct } from './run-act.ts'
 import { withDatabase } from './with-database.ts'
 
 interface BacklogRow {
@@ -37,13 +37,13 @@ interface PauseOptions extends OutputOptions {
 
 /** Runs `accepted operations pause`: workers start no jobs of the operation until it is resumed. */
 export async function pauseOperationCommand(name: string, options: PauseOptions): Promise<void> {
-  await runAct(sql`select accepted.pause(${name}, ${options.reason ?? null})`)
+  await callFunction(sql`select accepted.pause(${name}, ${options.reason ?? null})`)
   if (options.json) return console.log(JSON.stringify({ name, paused: true, reason: options.reason }))
   console.log(`Paused ${name}. To resume it: accepted operations resume ${name}`)
 }
 
 /** Runs `accepted operations resume`. */
 export async function resumeOperationCommand(name: string, options: OutputOptions): Promise<void> {
-  await runAct(sql`select accepted.resume(${name})`)
+  await callFunction(sql`select accepted.resume(${name})`)
   console.log(options.json ? JSON.stringify({ name, paused: false }) : `Resumed ${name}.`)
 }

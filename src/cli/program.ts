@@ -120,12 +120,12 @@ jobs
   .command('cancel <id>')
   .description('Cancel a job: a queued job immediately, a running job as soon as its handler stops')
   .addOption(jsonOption())
-  .action(lazily(async () => (await import('./act-on-job.ts')).cancelJobCommand))
+  .action(lazily(async () => (await import('./cancel-and-retry.ts')).cancelJobCommand))
 jobs
   .command('retry <id>')
   .description('Run a failed or canceled job again, and print the id of the new job')
   .addOption(jsonOption())
-  .action(lazily(async () => (await import('./act-on-job.ts')).retryJobCommand))
+  .action(lazily(async () => (await import('./cancel-and-retry.ts')).retryJobCommand))
 
 const operations = program.command('operations').description('List, pause and resume operations')
 operations

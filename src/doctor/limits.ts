@@ -13,7 +13,7 @@ export const defaultLimits = {
   transactionAge: 500_000_000,
   /** Smaller indexes are not reported, however bloated. */
   indexBytes: 64 * 2 ** 20,
-  /** An index is bloated if it is so many times larger than its rows need. */
+  /** How many times larger than its rows need an index must be to count as bloated. */
   bloatFactor: 4,
   /** Counters of index scans that were reset more recently say nothing. */
   unusedIndexDays: 7,

@@ -19,7 +19,7 @@ interface Backlog {
   paused_reason: string | null
 }
 
-/** `accepted.backlog` counts up to this number of jobs, and one more if there are more. */
+/** Above this number, `accepted.backlog` has the number that pg-boss counted in the last 15 seconds. */
 const maxCounted = 10_000
 
 async function backlog({ query, note }: CheckContext): Promise<Finding[]> {
@@ -89,7 +89,7 @@ async function stuckJobs({ query, limits }: CheckContext): Promise<Finding[]> {
     select operation, why, (array_agg(what_to_do order by since))[1] as what_to_do, count(*)::int as jobs,
       (array_agg(job_id::text order by since))[1] as job_id, min(since) as since
     from accepted.stuck
-    where why not like 'its operation is paused%' and why not like 'it has been due for%'
+    where code not in ('paused', 'no-worker')
     group by operation, why order by min(since) limit ${limits.findings}`)
   return rows.map(({ operation, why, what_to_do, jobs, job_id, since }) => ({
     code: 'job-stuck',

@@ -66,7 +66,10 @@ interface KeptDay {
   due_at: Date | null
 }
 
-/** A pending job keeps its whole day. It has a row in the queue, whose primary key finds it. */
+/**
+ * A pending job keeps its whole day. It has a row in the queue, whose primary key finds it. A day is no finding while the
+ * record of an ended job has not expired.
+ */
 async function keptDays({ query, limits }: CheckContext): Promise<Finding[]> {
   const rows = await query(sql<KeptDay>`
     select part.relation as partition, extract(epoch from now() - part.drops_after)::float8 as seconds,
@@ -88,6 +91,9 @@ async function keptDays({ query, limits }: CheckContext): Promise<Finding[]> {
       ) queued
       order by queued.id limit 1
     ) pending on true
+    where pending.id is not null or not exists (
+      select from accepted.job where job.id >= part.first_id and job.id < part.end_id and job.expires_at > now()
+    )
     order by part.drops_after`)
   return rows.map(({ partition, seconds, job_id, operation, due_at }) => ({
     code: 'partition-kept',

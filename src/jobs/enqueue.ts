@@ -27,6 +27,14 @@ export interface EnqueueOptions {
   resource?: string
 }
 
+/** A time outside these years cannot be written as ISO 8601 once the keep time is added. */
+const [minRunAt, maxRunAt] = [new Date('0001-01-01T00:00:00Z'), new Date('9900-01-01T00:00:00Z')]
+
+function assertRunAt(runAt: Date | undefined): void {
+  if (runAt === undefined || (runAt >= minRunAt && runAt <= maxRunAt)) return
+  throw new TypeError(`runAt must be a Date between the years 1 and 9900, not ${runAt}`)
+}
+
 /** A job to enqueue. */
 export interface NewJob {
   /** UUIDv7. */
@@ -54,11 +62,13 @@ export interface NewJob {
  * rows, and one statement per operation for the queue rows.
  *
  * @returns the jobs, in the given order
+ * @throws TypeError when `runAt` is not a Date between the years 1 and 9900
  */
 export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
   // A plugin of the app's own Kysely instance may rename columns or parse values.
   const trx = givenTrx.withoutPlugins()
   // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
+  for (const { runAt } of jobs) assertRunAt(runAt)
   const entries = jobs.map((job) => ({ ...job, groupId: job.operation.group?.(job.payload) }))
   const rows = JSON.stringify(entries.map(toRow))
   const inserting = sql<{ job: string; transaction_id: string }>`

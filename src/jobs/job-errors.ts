@@ -10,7 +10,7 @@ export const jobErrors: Readonly<Record<string, string>> = {
   'worker-lost': 'The worker that ran the job died',
   'completed-elsewhere': 'Another program marked the job as completed in the queue; the work of the job was not done',
   'failed-elsewhere': 'Another program marked the job as failed in the queue',
-  'queue-lost': 'The job was deleted from the queue before it could run; send the request again',
+  'queue-lost': 'The job has no row in the queue, so it could not run; send the request again',
   'address-refused': 'The endpoint has an address that webhooks may not call',
   'endpoint-refused': 'The endpoint refused the delivery',
   'endpoint-timeout': 'The endpoint did not answer in time',

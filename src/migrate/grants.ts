@@ -94,6 +94,7 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
     functions: [
       'accepted.define_operations',
       'accepted.is_paused',
+      'accepted.is_overdue',
       'accepted.live_workers',
       'accepted.uuid_floor',
       'accepted.claim',
@@ -128,7 +129,9 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.uuid_floor',
       'accepted.uuid_time',
       'accepted.is_paused',
+      'accepted.is_overdue',
       'accepted.live_workers',
+      'accepted.count_workers',
       'accepted.worker_name',
       'accepted.job_partitions',
       ...['due_jobs', 'count_waiting', 'held_jobs', 'failed_jobs', 'ended_jobs'].map((name) => `accepted.${name}`),
@@ -145,7 +148,7 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
     functions: [
       ...['enqueue', 'cancel', 'retry', 'redrive', 'pause', 'resume', 'reschedule', 'prioritize', 'forget', 'expire'],
       // accepted jobs redrive
-      ...['redrive_batch', 'define_operations'],
+      'redrive_batch',
     ].map((name) => `accepted.${name}`),
   },
 }

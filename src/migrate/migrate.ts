@@ -49,7 +49,7 @@ export interface MigrateOptions {
   onStep?: (step: MigrationStep) => void
   /** Called when another process is migrating, with the process id of its session. Then this process waits for it. */
   onWait?: (holder: string) => void
-  /** Called with a sentence about roles and privileges: what the role may not do and who may, or what was repaired. */
+  /** Called with a sentence about roles and privileges: what the role may not do and which role may, or what was repaired. */
   onNote?: (note: string) => void
 }
 

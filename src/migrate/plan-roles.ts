@@ -15,7 +15,7 @@ export interface RolePlan {
   hasSchemas: boolean
   /** The names of the group roles that exist once the steps have run. */
   groupRoles: string[]
-  /** Sentences about what the role of the connection may not do, and who may. */
+  /** Sentences about what the role of the connection may not do, and which role may. */
   notes: string[]
 }
 

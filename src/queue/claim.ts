@@ -3,7 +3,7 @@ import type { Job } from 'pg-boss'
 import { validate as isUuid } from 'uuid'
 import { isRow } from '../db/row-lookup.ts'
 import type { QueueData } from './boss.ts'
-import { queueJobPartition } from './schema.ts'
+import { queueJob, queueJobPartition } from './schema.ts'
 
 /** A job that this worker holds: no other worker can claim it until it is completed, failed, released or rescued. */
 export interface Claim {
@@ -62,6 +62,14 @@ export const isHeldBy = (queue: RawBuilder<unknown>): RawBuilder<boolean> => sql
 
 /** The name of a queue as an expression, for {@link isHeldBy}. */
 export const queueName = (queue: string): RawBuilder<string> => sql`${queue}::text`
+
+/**
+ * An expression: the payload in a queue row. Unlike the payload of a {@link Claim}, it has exactly the numbers that were
+ * enqueued.
+ */
+export const payloadInQueue = (queue: RawBuilder<unknown>, id: RawBuilder<unknown>): RawBuilder<unknown> => sql`(
+  select row.data -> 'payload' from ${queueJob} row where row.name = ${queue} and row.id = ${id}
+)`
 
 /** A condition on a queue row: its heartbeat is older than `seconds`. */
 export const isHeartbeatOlderThan = (seconds: RawBuilder<unknown>): RawBuilder<boolean> =>

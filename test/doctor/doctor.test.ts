@@ -81,13 +81,17 @@ t.test('settings that hurt are found, of the database and of roles', async (t) =
   ownRoles.add(role)
   await queryOnce(url, `grant accepted_worker to ${role}`)
   await checkCondition(t, url, {
-    make: `alter role ${role} set statement_timeout = '2s'`,
+    // Only in this database: the tests of other files use the same server.
+    make: `alter role ${role} in database ${name} set statement_timeout = '2s'`,
     ...{ code: 'setting-statement-timeout', severity: 'warning', message: new RegExp(`is 2 s for the role ${role}:`) },
     action: `alter role ${role} in database ${name} set statement_timeout = '0'`,
   })
   // The settings of a person's role do not concern the API and the workers.
   const person = await createRole(t, url)
-  await queryOnce(url, `grant accepted_operator to ${person}; alter role ${person} set statement_timeout = '2s'`)
+  await queryOnce(
+    url,
+    `grant accepted_operator to ${person}; alter role ${person} in database ${name} set statement_timeout = '2s'`,
+  )
   t.same(
     codesOf(await findingsAt({ url: asRole(url, person) })).filter((code) => code !== 'not-visible'),
     [],
@@ -104,9 +108,9 @@ t.test('a schema that is not as the migrations made it is found, and the way out
       end: 'create index job_parent_idx on accepted.job (parent) where parent is not null',
     },
     {
-      make: 'alter table accepted.audit disable trigger audit_kept',
-      ...{ code: 'trigger-disabled', message: /audit_kept on accepted\.audit/ },
-      action: 'alter table accepted.audit enable trigger audit_kept',
+      make: 'alter table accepted.audit disable trigger audit_not_changed',
+      ...{ code: 'trigger-disabled', message: /audit_not_changed on accepted\.audit/ },
+      action: 'alter table accepted.audit enable trigger audit_not_changed',
     },
     {
       make: 'alter table accepted_queue.job_common enable replica trigger accepted_foreign_job',

@@ -68,7 +68,7 @@ t.test('conditions of jobs, operations and workers are found, and the way out wo
     },
     {
       make: `insert into accepted_queue.job (id, name, data) values
-        ('01a1fd26-7f02-73f8-a267-000000000000', 'mail.send', '{"job": "none", "payload": {}}')`,
+        ('01a1fd26-7f02-73f8-a267-000000000000', 'mail.send', '{"job": "01a1fd26-7f02-73f8-a267-000000000000"}')`,
       ...{ code: 'queue-row-without-job', message: /accepted\.job has no such job/ },
       action:
         /delete from accepted_queue\.job where name = 'mail\.send' and id = '01a1fd26-7f02-73f8-a267-000000000000'$/,

@@ -97,7 +97,8 @@ t.test('autovacuum runs without delays on the table of queued jobs', async (t) =
   const { pool } = await openTestDatabase(t)
   await pool.query(`
     select accepted_queue.create_queue('note.create', '{"policy": "standard"}');
-    insert into accepted_queue.job (name, data) values ('note.create', '{"job": null}')`)
+    insert into accepted_queue.job (id, name, data)
+      select id, 'note.create', jsonb_build_object('job', id) from accepted.uuid7() id`)
   const { rows } = await pool.query(
     'select reloptions from accepted_queue.job join pg_class on pg_class.oid = job.tableoid',
   )

@@ -21,6 +21,8 @@ t.test('moves that would damage a job are refused, with the function to use inst
   await jobs.ended(failed)
   const before = await query('select * from accepted.job order by id')
   const set = (change: string, id: string) => `update accepted.job set ${change} where id = '${id}'`
+  const queueRow = (name: string, data: string) =>
+    `insert into accepted_queue.job (name, data) values ('${name}', '${data}')`
   const insert = (id: string) =>
     `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
     values ('${id}', 'note.create', 'ann', 1, now())`
@@ -36,6 +38,10 @@ t.test('moves that would damage a job are refused, with the function to use inst
     [`insert into accepted_queue.job (name, data) values ('note.create', '{"a": 1}')`, /accepted\.enqueue\('note/],
     [`insert into accepted_queue.job (name) values ('note.create')`, /accepted\.enqueue/],
     [`insert into accepted_queue.job_common (name) values ('note.create')`, /accepted\.enqueue/],
+    [queueRow('note.create', '{"job": "garbage"}'), /accepted\.enqueue/],
+    [queueRow('note.create', '{"job": "01a00000-0000-7000-8000-000000000000"}'), /accepted\.enqueue/],
+    [queueRow('note.create', `{"job": "${queued}"}`), /accepted\.enqueue/],
+    [queueRow('webhook.deliver', `{"job": "${failed}"}`), /accepted\.enqueue/],
   ] as const) {
     t.match(await sqlError(query(statement)), { code: '23001', hint }, statement)
   }
@@ -61,6 +67,12 @@ t.test('a change that clients see always moves the sequence and the time of the 
   const before = await read(id)
   await query(`update accepted.job set message = 'by hand', traceparent = 'x' where id = $1`, [id])
   t.equal((await read(id)).sequence, before.sequence, 'nothing that clients see has changed')
+  for (const change of ['sequence = 1', `message = 'x', sequence = sequence + 1, updated_at = '2000-01-01'`]) {
+    const { sequence, updated_at } = await read(id)
+    await query(`update accepted.job set ${change} where id = $1`, [id])
+    const after = await read(id)
+    t.ok(Number(after.sequence) > Number(sequence) && after.updated_at >= updated_at, `never back: ${change}`)
+  }
 })
 
 t.test('a job without a row in the queue fails visibly, and is never completed in silence', async (t) => {

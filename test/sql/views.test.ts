@@ -181,7 +181,7 @@ t.test('job_overview and timeline tell the life of a job, with its worker and it
 
 const byEvent = (a: { event: string }, b: { event: string }) => a.event.localeCompare(b.event)
 
-t.test('stuck names each job that needs a person, and what it says helps', async (t) => {
+t.test('stuck names each job that needs intervention, and what it says helps', async (t) => {
   const { jobs, query, add, read, ended, timeline } = await setUp(t)
   const stuck = async (id: string) => (await query('select * from accepted.stuck where job_id = $1', [id]))[0]
   const claim = (operation: Operation) => new Claims(jobs.database, jobs.boss, operation).claim(10)
@@ -208,6 +208,7 @@ t.test('stuck names each job that needs a person, and what it says helps', async
   const since = new Date('2026-01-01 00:00Z')
   t.same(await stuck(silent), {
     ...{ job_id: silent, operation: 'note.once', why: 'its worker is silent', what_to_do: start, since },
+    code: 'worker-silent',
   })
   await query('update accepted.job set worker_id = $2 where id = $1', [silent, worker])
   t.match(await stuck(silent), { why: 'its worker is silent: host1:7', what_to_do: start })
@@ -217,7 +218,11 @@ t.test('stuck names each job that needs a person, and what it says helps', async
   await setClaim(slow, "started_on = '2026-01-01 00:00Z'")
   await query('update accepted.job set worker_id = $2 where id = $1', [slow, worker])
   const { what_to_do, ...overdue } = await stuck(slow)
-  t.match(overdue, { why: 'it has run for longer than its timeout of 60 s', since: new Date('2026-01-01 00:01Z') })
+  t.match(overdue, {
+    code: 'timed-out',
+    why: 'it has run for longer than its timeout of 60 s',
+    since: new Date('2026-01-01 00:01Z'),
+  })
   t.match(what_to_do, /host1:7 .*pg_stat_activity/)
   await runAdvice(jobs, what_to_do)
   t.equal((await read(slow)).cancel_requested, true)
@@ -226,7 +231,8 @@ t.test('stuck names each job that needs a person, and what it says helps', async
   await query(`update accepted.job set cancel_requested_at = '2026-01-01 00:00Z' where id = $1`, [slow])
   t.match(await stuck(slow), {
     ...{
-      why: /^its handler still runs, though the job was asked to cancel$/,
+      why: /^its handler still runs although cancellation was requested$/,
+      code: 'cancel-ignored',
       what_to_do: /job\.signal.* host1:7$/,
       since,
     },
@@ -241,7 +247,11 @@ t.test('stuck names each job that needs a person, and what it says helps', async
     { event: 'due', detail: 'waits to run alone' },
   ])
   const suspect = await stuck(quarantined)
-  t.match(suspect, { why: /^a worker died while it held the job; the job waits to run alone$/, since })
+  t.match(suspect, {
+    code: 'quarantined',
+    why: /^a worker died while it held the job; the job waits to run alone$/,
+    since,
+  })
   await runAdvice(jobs, suspect.what_to_do)
   t.equal((await read(quarantined)).status, 'canceled')
   t.equal(await stuck(quarantined), undefined)
@@ -251,7 +261,7 @@ t.test('stuck names each job that needs a person, and what it says helps', async
   const oldest = await add(batch, 'x', ", run_at => now() - interval '2 hours'")
   await add(batch, 'x')
   const [paused, ...others] = await query(`select * from accepted.stuck where operation = 'note.batch'`)
-  t.match(paused, { job_id: oldest, why: 'its operation is paused, and jobs wait: the bank is down' })
+  t.match(paused, { code: 'paused', job_id: oldest, why: 'its operation is paused, and jobs wait: the bank is down' })
   t.same(
     [paused.since],
     (await query(`select paused_at from accepted.operation where paused_at is not null`)).flatMap(Object.values),
@@ -267,7 +277,7 @@ t.test('stuck names each job that needs a person, and what it says helps', async
       operation: 'note.late',
       why: 'it has been due for more than an hour, and no worker claims note.late',
     },
-    ...{ what_to_do: 'Start a worker that claims note.late.', since },
+    ...{ what_to_do: 'Start a worker that claims note.late.', since, code: 'no-worker' },
   })
   await jobs.work(handlers)
   for (const id of [silent, oldest, waiting]) t.match(await ended(id), { status: 'succeeded' })
@@ -387,7 +397,9 @@ t.test('backlog counts up to its bound, and storage and worker_overview show wha
 
   const fill = (count: number) =>
     query(
-      `insert into accepted_queue.job (name, data, policy) select 'note.once', '{"job": null}', 'standard' from generate_series(1, $1)`,
+      `insert into accepted_queue.job (id, name, data, policy)
+      select id, 'note.once', jsonb_build_object('job', id), 'standard'
+      from (select accepted.uuid7() as id from generate_series(1, $1)) made`,
       [count],
     )
   const count = (ready: number) =>

@@ -13,7 +13,7 @@ import { removeFromQuarantine, writeCanceled, writeDuplicates, writeSucceeded } 
 import type { CommitResult, OperationWorker } from './operation-worker.ts'
 import { outcomeOf, type PerformedAttempt, type ThrownAttempt } from './outcome.ts'
 import { findPending, lockPending } from './pending-jobs.ts'
-import { retryRequeued } from './retry-requeued.ts'
+import { failUnknown, retryRequeued } from './retry-requeued.ts'
 import { runSettle } from './run-settle.ts'
 
 /** Attempts that finish in one transaction. An attempt that threw finishes in a transaction of its own. */
@@ -49,11 +49,13 @@ export async function finishAttempts(
   const free = attempts.filter(({ claim }) => !locked.has(claim.jobId))
   if (free.length === 0) return { jobs: [], enqueued: [], outcomes: {}, failures: [], canceled: [], locked }
   const { completed, failed, canceled, ended } = groupByOutcome(free, jobs)
-  const requeued = await retryRequeued(worker, trx, ended)
+  const { enqueued: requeued, unknown } = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { completions, enqueued } = await runSettle(worker, trx, fresh, pending)
-  if (failed.length > 0) await useGenericPlan(trx)
+  if (failed.length + unknown.length > 0) await useGenericPlan(trx)
   const failures = await writeFailures(worker, trx, failed, pending)
+  await failUnknown(worker, trx, unknown)
+  const known = ended.filter((claim) => !unknown.includes(claim))
   const claims = free.map(({ claim }) => claim)
   const completedClaims = completed.map(({ claim }) => claim)
   const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
@@ -61,7 +63,7 @@ export async function finishAttempts(
     writeSucceeded(trx, worker, completions),
     writeDuplicates(trx, worker, completedClaims, duplicates),
     writeCanceled(trx, worker, canceled),
-    worker.claims.complete(trx, [...completedClaims, ...canceled, ...ended]),
+    worker.claims.complete(trx, [...completedClaims, ...canceled, ...known]),
     removeFromQuarantine(trx, claims),
     // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.
     sql`set constraints all immediate`.execute(trx),

@@ -5,7 +5,7 @@ import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
-import { heldJobIds } from '../../src/queue/claim.ts'
+import { heldJobIds, payloadInQueue } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
 import { byId, isLockedByUs, type PendingJob, pendingColumns } from './pending-jobs.ts'
 
@@ -115,7 +115,7 @@ export async function writeDuplicates(
   return writeSucceeded(trx, worker, completions)
 }
 
-/** Ends locked jobs as canceled. Keeps the payload for a retry, if the claim has one. */
+/** Ends locked jobs as canceled. Keeps the payload for a retry, if the queue has it. */
 export function writeCanceled(
   trx: AnyTransaction,
   worker: StatusWriter,
@@ -124,7 +124,7 @@ export function writeCanceled(
   return writeUnsuccessful(trx, worker, claims, sql`status = 'canceled'`)
 }
 
-/** Ends locked jobs as failed. Keeps the payload for a retry, if the claim has one. */
+/** Ends locked jobs as failed. Keeps the payload for a retry, if the queue has it. */
 export function writeFailed(
   trx: AnyTransaction,
   worker: StatusWriter,
@@ -147,14 +147,14 @@ async function writeUnsuccessful(
   const ids = jobIds(claims)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      ${change}, payload = ended.payload, worker_id = coalesce(${workerId}, worker_id),
+      ${change}, payload = ${payloadInQueue(sql`${operation.name}::text`, sql`ended.queue_id`)}, worker_id = coalesce(${workerId}, worker_id),
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${operation.keepSeconds})
     from unnest(
       ${ids}::uuid[],
       ${claims.map(({ attempt }) => attempt)}::integer[],
-      ${claims.map(({ payload }) => (payload === undefined ? null : JSON.stringify(payload)))}::jsonb[]
-    ) as ended (id, attempt, payload)
+      ${claims.map(({ queued }) => queued.id)}::uuid[]
+    ) as ended (id, attempt, queue_id)
     where job.id = ended.id and ${idIn(ids)}
     returning job.id, ${matchingEndpoints}`.execute(trx)
   return rows

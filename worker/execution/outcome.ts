@@ -81,7 +81,7 @@ function outcomeOfError({ claim, error }: ThrownAttempt, row: PendingJob): Attem
     isCounted: true,
     error: described,
     // With undefined, pg-boss computes the pause from the `retry` options of the operation. These options are stored
-    // with the queue (queueOptions in boss.ts).
+    // with the queue (accepted.define_queue).
     delaySeconds: error instanceof AttemptFailed ? error.retryAfterSeconds : undefined,
   }
 }

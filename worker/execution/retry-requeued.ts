@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
+import type { JobErrorColumn, JobStatus } from '../../src/db/tables.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
@@ -7,12 +8,21 @@ import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
 
-interface FailedJob {
+interface EndedJob {
   id: string
+  status: JobStatus
   principal: string
   resource: string | null
   idempotency_key: string | null
   webhook_endpoint_id: string | null
+}
+
+/** What {@link retryRequeued} has found. */
+export interface Requeued {
+  /** The operations that have new jobs. Notify their workers after the commit. */
+  enqueued: string[]
+  /** Claims without a job in `accepted.job`. */
+  unknown: Claim[]
 }
 
 /**
@@ -20,34 +30,54 @@ interface FailedJob {
  * status never changes. So each of these jobs runs again as a new job, like any other retry.
  *
  * @param claims claims of jobs that have ended or have no record
- * @returns the operations that have new jobs; notify their workers after the commit
  */
 export async function retryRequeued(
   worker: OperationWorker,
   trx: AnyTransaction,
   claims: readonly Claim[],
-): Promise<string[]> {
-  if (claims.length === 0) return []
+): Promise<Requeued> {
+  if (claims.length === 0) return { enqueued: [], unknown: [] }
   const ids = claims.map(({ jobId }) => jobId)
-  const statement = sql<FailedJob>`
-    select id, principal, resource, idempotency_key, webhook_endpoint_id from accepted.job
-    where ${idIn(ids)} and operation = ${worker.operation.name} and status = 'failed'`
+  const statement = sql<EndedJob>`
+    select id, status, principal, resource, idempotency_key, webhook_endpoint_id from accepted.job
+    where ${idIn(ids)} and operation = ${worker.operation.name}`
   const { rows } = await runWithGenericPlan(trx, statement)
-  const failed = new Map(rows.map((row) => [row.id, row]))
+  const found = new Map(rows.map((row) => [row.id, row]))
   const retries = claims.flatMap(({ jobId, payload }) => {
-    const job = failed.get(jobId)
+    const job = found.get(jobId)
     // The queue row has lost its payload if a DBA has deleted it.
-    return job && payload !== undefined ? [newRetry(job, payload, worker.operation)] : []
+    return job?.status === 'failed' && payload !== undefined ? [newRetry(job, payload, worker.operation)] : []
   })
   const created = retries.map(({ id }) => id)
-  worker.log.warn({ jobs: ids, retries: created }, 'Claimed jobs had already ended; failed jobs run again as new jobs')
-  if (retries.length === 0) return []
+  if (found.size > 0) {
+    const jobs = [...found.keys()]
+    worker.log.warn({ jobs, retries: created }, 'Claimed jobs had already ended; failed jobs run again as new jobs')
+  }
+  const unknown = claims.filter(({ jobId }) => !found.has(jobId))
+  if (retries.length === 0) return { enqueued: [], unknown }
   await enqueue(worker.boss, trx, retries)
-  return [worker.operation.name]
+  return { enqueued: [worker.operation.name], unknown }
+}
+
+const unknownJob: JobErrorColumn = {
+  code: 'unknown-job',
+  message: 'The row in the queue has no job in accepted.job, so it did not run; enqueue jobs with accepted.enqueue',
+}
+
+/** Marks queue rows without a job as failed. Deleting them would hide that their work was not done. */
+export async function failUnknown(
+  { claims, log }: OperationWorker,
+  trx: AnyTransaction,
+  unknown: readonly Claim[],
+): Promise<void> {
+  for (const claim of unknown) {
+    await claims.fail(trx, claim, unknownJob, 'never')
+    log.error({ job: claim.jobId, queueId: claim.queued.id, error: unknownJob }, 'A row in the queue has no job')
+  }
 }
 
 /** Makes the retry of a job, like the function `accepted.create_retry`, but with the payload of the queue row. */
-const newRetry = (job: FailedJob, payload: unknown, operation: Operation): NewJob => ({
+const newRetry = (job: EndedJob, payload: unknown, operation: Operation): NewJob => ({
   id: uuid7(),
   operation,
   payload,

@@ -33,7 +33,7 @@ const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn
   },
   missing: {
     code: 'queue-lost',
-    message: 'The job was deleted from the queue before it could run; send the request again',
+    message: 'The job has no row in the queue, so it could not run; send the request again',
   },
 }
 

@@ -41,12 +41,13 @@ t.test('a job with an invalid payload is not performed', async (t) => {
   t.same(performed, ['a'])
 })
 
-t.test('a queue row without a job in accepted.job is deleted and never runs', async (t) => {
+t.test('a queue row without a job in accepted.job never runs, and is marked as failed in the queue', async (t) => {
   const jobs = await openJobs(t, [say])
   let runCount = 0
   await jobs.query(
-    `insert into accepted_queue.job (name, data)
-    select 'word.say', jsonb_build_object('job', accepted.uuid7(), 'payload', '{}'::jsonb) from generate_series(1, 2)`,
+    `insert into accepted_queue.job (id, name, data)
+    select id, 'word.say', jsonb_build_object('job', id, 'payload', '{}'::jsonb)
+    from (select accepted.uuid7() as id from generate_series(1, 2)) made`,
   )
   await jobs.work(
     handlersFor(say, {
@@ -55,7 +56,10 @@ t.test('a queue row without a job in accepted.job is deleted and never runs', as
       },
     }),
   )
-  await until(async () => (await jobs.query('select from accepted_queue.job')).length === 0)
+  const inQueue = `select state::text, output ->> 'code' as code from accepted_queue.job where name = 'word.say'`
+  await until(async () => (await jobs.query(inQueue)).every(({ state }) => state === 'failed'))
+  const failed = { state: 'failed', code: 'unknown-job' }
+  t.same(await jobs.query(inQueue), [failed, failed])
   t.equal(runCount, 0)
 })
 

@@ -11,7 +11,7 @@ const refusals: readonly (string | undefined)[] = ['42704', 'P0002', '55000', '2
  *
  * @throws ConfigError with the message and the hint of Postgres, when the function refuses
  */
-export function runAct<Row>(statement: RawBuilder<Row>): Promise<Row[]> {
+export function callFunction<Row>(statement: RawBuilder<Row>): Promise<Row[]> {
   return withDatabase(async (db) => {
     try {
       return (await statement.execute(db)).rows

@@ -6,6 +6,7 @@ import Type from 'typebox'
 import { findJob } from '../../src/jobs/read.ts'
 import { createEndpoint } from '../../src/jobs/webhook-endpoint.ts'
 import { maintainPartitions } from '../../worker/maintenance/partitions.ts'
+import { beginTransaction } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { sqlError } from './support.ts'
@@ -132,6 +133,7 @@ t.test('redrive retries what failed within the time, the oldest first, and each 
   t.same(await redrive(`since => '7 days'`), [failed[3]])
   for (const [given, code] of [
     [`'note.none'`, '42704'],
+    [`since => '400000 years'`, '22023'],
     [`since => '-1 second'`, '22023'],
     ['since => null', '22023'],
     ['max_jobs => 0', '22023'],
@@ -139,6 +141,33 @@ t.test('redrive retries what failed within the time, the oldest first, and each 
   ]) {
     t.match(await sqlError(call(`redrive(${given})`)), { code, hint: /./ }, String(given))
   }
+})
+
+t.test('two redrives create one retry of a job, also if one reads by a snapshot of its transaction', async (t) => {
+  const { jobs, query, call, add } = await setUp(t)
+  await jobs.work(handlers)
+  const failed = await add('fail')
+  await jobs.ended(failed)
+  await call(`pause('note.create')`)
+  const snapshot = await beginTransaction(t, jobs.database, 'set transaction isolation level repeatable read')
+  await snapshot.client.query('select from accepted.operation')
+  await query('select accepted.redrive()')
+  t.match(await sqlError(snapshot.client.query('select accepted.redrive()')), { code: '40001' })
+  await snapshot.client.query('rollback')
+  t.equal((await query('select from accepted.job where retry_of = $1', [failed])).length, 1)
+})
+
+t.test('a retry has exactly the numbers that were enqueued', async (t) => {
+  const { jobs, query, call } = await setUp(t)
+  const payload = '{"n": 9007199254740993, "word": "fail"}'
+  await jobs.work(handlers)
+  const [{ id }] = await query(`select accepted.enqueue('note.create', '${payload}') as id`)
+  await jobs.ended(id)
+  await call(`pause('note.create')`)
+  const retry = await call(`retry('${id}')`)
+  t.same(await query(`select data ->> 'payload' as payload from accepted_queue.job where id = $1`, [retry]), [
+    { payload },
+  ])
 })
 
 t.test('workers start nothing of a paused operation, whether it has groups or quarantined jobs', async (t) => {
@@ -254,6 +283,12 @@ t.test('forget deletes everything of a person, and asks before it cancels', asyn
   }
   t.notOk(JSON.stringify(await audit()).includes('"ann"'), 'in the audit, a pseudonym replaces the principal')
   t.match((await audit()).at(-1), { action: 'forget', object: /^forgotten:/ })
+  const { id: endpoint } = await jobs.database.kysely
+    .transaction()
+    .execute((trx) => createEndpoint(trx as never, { url: 'http://127.0.0.1:11999/' }))
+  await add('x', of('ann'))
+  t.equal(await call(`forget('ann', cancel_pending => true)`), '1')
+  t.same(await query('select from accepted.job where principal = $1', [`webhook:${endpoint}`]), [], 'delivers nothing')
   t.match(await sqlError(call(`forget('')`)), { code: '22023' })
   t.match(await sqlError(call('forget(null)')), { code: '22023' })
   t.equal(await call(`forget('nobody')`), '0')
@@ -316,8 +351,9 @@ t.test('the audit records each act with its role, and is append-only for a super
   await call('expire(now())')
   const client = await jobs.database.pool.connect()
   try {
-    await client.query(`begin; set local role pg_monitor`)
-    await client.query('rollback')
+    await client.query(`begin; set local role accepted_operator; set local accepted.principal = 'boss'`)
+    await client.query(`select accepted.pause('note.create')`)
+    await client.query('commit')
     await client.query(`begin; select set_config('accepted.principal', 'ann', true)`)
     await client.query('select accepted.cancel($1)', [retry])
     await client.query('commit')
@@ -325,16 +361,30 @@ t.test('the audit records each act with its role, and is append-only for a super
     client.release()
   }
   const [{ role }] = await query('select current_user as role')
-  const acts = ['prioritize', 'reschedule', 'pause', 'resume', 'cancel', 'retry', 'redrive', 'expire', 'cancel']
+  const acts = [
+    'prioritize',
+    'reschedule',
+    'pause',
+    'resume',
+    'cancel',
+    'retry',
+    'redrive',
+    'expire',
+    'pause',
+    'cancel',
+  ]
   t.match(
     await audit(),
-    acts.map((action) => ({ role, action })),
+    acts.map((action, index) => ({ role: index === 8 ? 'accepted_operator' : role, action })),
   )
+  t.equal((await audit())[8].principal, null, 'an operator cannot name another principal')
   t.match((await audit()).at(-1), { principal: 'ann', object: retry })
   for (const wrong of [
     `update accepted.audit set action = 'x'`,
     `update accepted.audit set principal = 'eve'`,
     `update accepted.audit set principal = 'forgotten:x', role = 'x'`,
+    `with one as (select id from accepted.audit where principal is null limit 1)
+    update accepted.audit set principal = 'forgotten:x' where id = (select id from one)`,
     'delete from accepted.audit',
     'truncate accepted.audit',
   ]) {
