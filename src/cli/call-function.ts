@@ -1,10 +1,13 @@
 import type { RawBuilder } from 'kysely'
 import { ConfigError } from '../config.ts'
-import { errorCode } from '../db/sqlstate.ts'
+import { errorCode, sqlstate } from '../db/sqlstate.ts'
 import { withDatabase } from './with-database.ts'
 
 /** The SQLSTATEs of refusals: of our functions in SQL, of an id that is no UUID, and of a missing privilege. */
-const refusals: readonly (string | undefined)[] = ['42704', 'P0002', '55000', '22023', '22P02', '42501']
+const refusals: readonly (string | undefined)[] = [
+  ...[sqlstate.undefinedObject, sqlstate.noDataFound, sqlstate.objectNotInPrerequisiteState],
+  ...[sqlstate.invalidParameterValue, sqlstate.invalidTextRepresentation, sqlstate.insufficientPrivilege],
+]
 
 /**
  * Runs a statement that calls one of the functions in SQL, and returns its rows.

@@ -1,4 +1,5 @@
 import { isConnectError, isFromPostgres } from '../db/postgres-error.ts'
+import { sqlstate } from '../db/sqlstate.ts'
 
 /** What a failed connection says about itself. */
 interface ConnectionError extends Error {
@@ -41,7 +42,7 @@ export function explainConnectionError(error: ConnectionError): string | undefin
   const advice = adviceFor(code, message) ?? (isConnectError(error) ? 'Correct DATABASE_URL.' : undefined)
   if (advice) return `Postgres refused the connection: ${message}. ${advice}`
   // The role of the API and the workers may be another one than the role that migrates.
-  if (code !== '42501' || !isFromPostgres(error)) return undefined
+  if (code !== sqlstate.insufficientPrivilege || !isFromPostgres(error)) return undefined
   return (
     `Postgres refused access: ${message}. Connect as the role that runs \`accepted migrate\`, or grant the role in ` +
     'DATABASE_URL access to the schemas accepted and accepted_queue.'

@@ -10,6 +10,7 @@ import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import { loadConfig } from '../load-config.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { Operation } from '../operation.ts'
+import { formatCount } from '../primitives/format-count.ts'
 import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
@@ -141,16 +142,14 @@ function formatReport(report: RedriveReport, dryRun: boolean): string {
   const { redriven, alreadyRetried, unknownOperation, missingPayload } = report
   const ids = missingPayload.slice(0, maxPrintedIds).join(', ') + (missingPayload.length > maxPrintedIds ? ', …' : '')
   return [
-    `${dryRun ? 'Would redrive' : 'Redrove'} ${formatCount(redriven)}.`,
-    ...(alreadyRetried > 0 ? [`Skipped ${formatCount(alreadyRetried)}: already retried.`] : []),
+    `${dryRun ? 'Would redrive' : 'Redrove'} ${formatCount(redriven, 'job')}.`,
+    ...(alreadyRetried > 0 ? [`Skipped ${formatCount(alreadyRetried, 'job')}: already retried.`] : []),
     ...Object.entries(unknownOperation).map(
-      ([name, count]) => `Skipped ${formatCount(count)} of ${name}: the operation no longer exists.`,
+      ([name, count]) => `Skipped ${formatCount(count, 'job')} of ${name}: the operation no longer exists.`,
     ),
-    ...(ids ? [`Skipped ${formatCount(missingPayload.length)}: the payload was not kept (${ids}).`] : []),
+    ...(ids ? [`Skipped ${formatCount(missingPayload.length, 'job')}: the payload was not kept (${ids}).`] : []),
   ].join('\n')
 }
-
-const formatCount = (count: number) => `${count} ${count === 1 ? 'job' : 'jobs'}`
 
 function parseLimit(text: string | undefined): number | undefined {
   if (text === undefined) return undefined

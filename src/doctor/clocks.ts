@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
+import { formatNumber } from '../primitives/format-count.ts'
 import { type Check, findingsOf } from './check.ts'
-import { formatNumber } from './format.ts'
 
 /** Compares the clock of the database with that of this machine. */
 export const clock: Check = {

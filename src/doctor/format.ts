@@ -1,3 +1,6 @@
+import pg from 'pg'
+import { formatNumber } from '../primitives/format-count.ts'
+
 const units = [
   [86_400, 'd'],
   [3_600, 'h'],
@@ -13,15 +16,8 @@ export function formatSeconds(seconds: number): string {
 /** Formats a size in megabytes. */
 export const formatBytes = (bytes: number): string => `${formatNumber(Math.round(bytes / 2 ** 20))} MB`
 
-/** Formats a number with thousands separators. */
-export const formatNumber = (value: number): string => Math.round(value).toLocaleString('en-US')
-
-/** Formats a number with its noun. */
-export const formatCount = (count: number, noun: string): string =>
-  `${formatNumber(count)} ${noun}${count === 1 ? '' : 's'}`
-
 /** Formats a text as a literal of SQL. */
-export const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
+export const literal = pg.escapeLiteral
 
 /** Formats a name as an identifier of SQL. */
 export const identifier = (name: string): string =>

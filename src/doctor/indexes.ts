@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import { sql } from 'kysely'
 import { errorCode, sqlstate } from '../db/sqlstate.ts'
 import { ownDirectory } from '../migrate/files.ts'
+import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import { queueSchema } from '../queue/schema.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatBytes, formatCount, formatNumber } from './format.ts'
+import { formatBytes } from './format.ts'
 
 interface Index {
   index: string

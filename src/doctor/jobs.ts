@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
+import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import { queueSchema } from '../queue/schema.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatCount, formatNumber, literal } from './format.ts'
+import { literal } from './format.ts'
 
 /** Whether each pending job has a row in the queue, and the reverse. Reads a bounded number of jobs. */
 export const jobs: readonly Check[] = [

@@ -4,9 +4,9 @@ import { sql } from 'kysely'
 import type pg from 'pg'
 import { connectOutsidePool } from '../db/pool.ts'
 import { sharesSession } from '../db/pooler.ts'
+import { formatNumber } from '../primitives/format-count.ts'
 import { redact } from '../primitives/redact.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatNumber } from './format.ts'
 
 const channel = 'accepted_doctor'
 

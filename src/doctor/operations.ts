@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
+import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatCount, formatNumber, formatSeconds, literal } from './format.ts'
+import { formatSeconds, literal } from './format.ts'
 
 /** Operations that no worker runs, silent workers, stuck jobs, paused operations, disabled webhook endpoints. */
 export const operations: readonly Check[] = [

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
+import { formatCount } from '../primitives/format-count.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatBytes, formatCount, literal } from './format.ts'
+import { formatBytes, literal } from './format.ts'
 
 interface Slot {
   name: string

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
+import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import { queueSchema } from '../queue/schema.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatCount, formatNumber } from './format.ts'
 
 interface Table {
   relation: string

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
+import { formatCount } from '../primitives/format-count.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
-import { formatCount, formatSeconds, literal } from './format.ts'
+import { formatSeconds, literal } from './format.ts'
 
 interface Session {
   pid: number

@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { MAX, NIL } from 'uuid'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { JobStatus, Tables } from '../db/tables.ts'
 import { type Job, jobColumns } from './job.ts'
@@ -33,9 +34,6 @@ const maxPageBytes = 1024 * 1024
 /** An upper bound for the members of a monitor that are not measured: ids, times, numbers and links. */
 const fixedBytes = 4 * 1024
 
-const minId = '00000000-0000-0000-0000-000000000000'
-const maxId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
-
 const columns = sql.join(
   jobColumns.map((name) => (name === 'result' ? sql`null::jsonb as result` : sql.ref(`job.${name}`))),
 )
@@ -51,14 +49,14 @@ const monitorBytes = sql`
  * many requests for large jobs do not exhaust the memory.
  */
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
-  const { principal, status = null, operation = null, limit, before = maxId } = options
+  const { principal, status = null, operation = null, limit, before = MAX } = options
   const scanLimit = status || operation ? maxScannedRows : limit + 1
   // The row comparisons and the order match only the index on both columns, for which `principal >= …` proves that the
   // principal is not null. With `principal = …`, a plan may read all jobs in the order of the primary key instead.
   const statement = sql<JobSummary & { last_scanned_id: string; scanned_rows: number; is_cut: boolean }>`
     with scanned as materialized (
       select id, status, operation from accepted.job
-      where principal >= ${principal}::text and (principal, id) >= (${principal}::text, ${minId}::uuid)
+      where principal >= ${principal}::text and (principal, id) >= (${principal}::text, ${NIL}::uuid)
         and (principal, id) < (${principal}::text, ${before}::uuid)
         and (ended_at is null or expires_at > now())
       order by principal desc, id desc limit ${scanLimit}

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { NIL } from 'uuid'
 import type { AnyTransaction } from '../operation.ts'
 
 /** Which failed jobs to redrive. */
@@ -37,8 +38,6 @@ export interface RedrivenJob {
   outcome: RedriveOutcome
 }
 
-const minId = '00000000-0000-0000-0000-000000000000'
-
 /**
  * Runs a batch of failed jobs again, with the function `accepted.redrive_batch`: the oldest job first, each as a new job
  * with `retry_of`. Repeated or concurrent calls create only one retry per job.
@@ -55,7 +54,7 @@ export async function redrive(
     select job_id as id, job_operation as operation, outcome
     from accepted.redrive_batch(
       ${operation ?? null}, ${error ?? null}, coalesce(${since ?? null}::timestamptz, '-infinity'),
-      ${[...operations]}::text[], ${after ?? minId}::uuid, ${batchSize}::integer, ${maxRedriven}::integer, ${dryRun}
+      ${[...operations]}::text[], ${after ?? NIL}::uuid, ${batchSize}::integer, ${maxRedriven}::integer, ${dryRun}
     )`.execute(trx)
   return rows
 }

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import pg from 'pg'
+import { NIL } from 'uuid'
 import type { Database } from '../db/database.ts'
 import { retryOnContention } from '../db/transaction-retry.ts'
 import type { Operation } from '../operation.ts'
@@ -24,7 +25,7 @@ const definitionsOf = (operations: Iterable<Operation>) => JSON.stringify(Array.
 export async function prepareQueues(database: Database, boss: PgBoss, operations: Iterable<Operation>): Promise<void> {
   const defined = [...operations]
   await defineOperations(database, defined)
-  for (const { name } of defined) await boss.findJobs(name, { id: '00000000-0000-0000-0000-000000000000' })
+  for (const { name } of defined) await boss.findJobs(name, { id: NIL })
 }
 
 /** A row of `accepted.operation`. */
