@@ -82,7 +82,7 @@ comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of 
 create index job_retry_of_idx on accepted.job using btree (retry_of) where (retry_of is not null);
 comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
 
-create table accepted.job_default partition of accepted.job default with (fillfactor=50);
+create table accepted.job_default partition of accepted.job default with (fillfactor=45);
 comment on table accepted.job_default is 'Holds the jobs of days that have no partition yet. Empty while a worker runs, because workers create partitions ahead of time.';
 
 create function accepted.uuid_floor(at timestamp with time zone)
@@ -1707,7 +1707,7 @@ begin
     -- Rows that were inserted while no worker ran are in the default partition. They must be moved first. Otherwise
     -- attaching the partition fails.
     lock table accepted.job_default in access exclusive mode;
-    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', partition);
+    execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 45)', partition);
     -- The trigger refuses to delete pending jobs. No other transaction can delete any while this one holds the lock.
     alter table accepted.job_default disable trigger job_pending_not_deleted;
     execute format(
@@ -1806,7 +1806,7 @@ begin
   loop
     execute format('alter index accepted.%I rename to %I', index_name, replace(index_name, 'job_default', partition));
   end loop;
-  create table accepted.job_next (like accepted.job including all) with (fillfactor = 50);
+  create table accepted.job_next (like accepted.job including all) with (fillfactor = 45);
   for index_name in
     select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
     where i.indrelid = to_regclass('accepted.job_next')

@@ -31,7 +31,7 @@ const createPartitions = `
     for day in select current_date - n from generate_series(1, ${daysOfWeek}) n loop
       name := 'job_' || to_char(day, 'YYYYMMDD');
       continue when to_regclass('accepted.' || name) is not null;
-      execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 50)', name);
+      execute format('create table accepted.%I (like accepted.job including all) with (fillfactor = 45)', name);
       execute format('alter table accepted.job attach partition accepted.%I for values from (%L) to (%L)', name,
         accepted.uuid_floor(day::timestamptz), accepted.uuid_floor((day + 1)::timestamptz));
     end loop;

@@ -149,7 +149,7 @@ export async function addExpiredDay(
     )
     const { lower, upper, owner } = rows[0] as { lower: string; upper: string; owner: string }
     // Does the same as accepted.create_job_partitions, which creates no partitions for past days.
-    await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 50)`)
+    await client.query(`create table accepted.${partition} (like accepted.job including all) with (fillfactor = 45)`)
     // Only the owner can drop it.
     await client.query(`alter table accepted.${partition} owner to ${owner}`)
     await client.query(
