@@ -308,7 +308,7 @@ return coalesce((select w.host || ':' || w.pid from accepted.worker w where w.id
 
 comment on function accepted.worker_name is 'The host and the process id of a worker. The id of the worker if its row has been deleted.';
 
--- Times of ends
+-- The index of failed and late jobs
 
 -- An index on accepted.job would have to contain a column that changes. Then every update would have to write to every
 -- index. Most jobs succeed within hours, so a view finds them by their id.
@@ -328,7 +328,7 @@ create index ended_job_ended_at_idx on accepted.ended_job (ended_at);
 
 comment on index accepted.ended_job_ended_at_idx is 'accepted.failure and accepted.throughput: finds what has ended since a time.';
 
-create function accepted.index_end() returns trigger
+create function accepted.add_ended_job() returns trigger
 language plpgsql
 -- A role that may write to accepted.job needs no privileges on accepted.ended_job.
 security definer
@@ -341,14 +341,14 @@ begin
 end
 $$;
 
-comment on function accepted.index_end is 'Trigger function: adds a job that has ended to accepted.ended_job.';
+comment on function accepted.add_ended_job is 'Trigger function: adds a job that has ended to accepted.ended_job.';
 
 create trigger job_end_indexed after update on accepted.job for each row
   when (
     new.ended_at is not null and new.ended_at is distinct from old.ended_at
     and (new.status = 'failed' or new.ended_at - new.created_at > interval '3 hours')
   )
-  execute function accepted.index_end();
+  execute function accepted.add_ended_job();
 
 comment on trigger job_end_indexed on accepted.job is 'Adds jobs to accepted.ended_job when they end.';
 
@@ -356,7 +356,7 @@ create trigger job_inserted_ended after insert on accepted.job for each row
   when (
     new.ended_at is not null and (new.status = 'failed' or new.ended_at - new.created_at > interval '3 hours')
   )
-  execute function accepted.index_end();
+  execute function accepted.add_ended_job();
 
 comment on trigger job_inserted_ended on accepted.job is 'Adds jobs to accepted.ended_job that are inserted after their end, for example when rows are copied.';
 
@@ -2280,7 +2280,7 @@ $$;
 
 comment on function accepted.count_waiting is 'Counts up to max_jobs jobs of an operation that are due, and as many that are due later. Views call this function.';
 
-create function accepted.held_jobs(max_jobs integer)
+create function accepted.claimed_jobs(max_jobs integer)
 returns table (
   job_id uuid,
   operation text,
@@ -2314,7 +2314,7 @@ begin
 end
 $$;
 
-comment on function accepted.held_jobs is 'Up to max_jobs jobs that workers have claimed and that have not ended. Views call this function.';
+comment on function accepted.claimed_jobs is 'Up to max_jobs jobs that workers have claimed and that have not ended. Views call this function.';
 
 create function accepted.failed_jobs(max_jobs integer)
 returns table (
@@ -2605,7 +2605,7 @@ select
   problem.what_to_do,
   problem.since,
   problem.code
-from accepted.held_jobs(10000) held
+from accepted.claimed_jobs(10000) held
 join accepted.operation on operation.name = held.operation
 left join accepted.worker on worker.id = held.worker_id
 cross join lateral (
@@ -2791,7 +2791,7 @@ left join (
     count(*) as running,
     min(claimed_at) as oldest_since,
     (array_agg(job_id order by claimed_at))[1:10] as job_ids
-  from accepted.held_jobs(10000)
+  from accepted.claimed_jobs(10000)
   group by worker_id
 ) held on held.worker_id = worker.id
 order by worker;

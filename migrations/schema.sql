@@ -319,7 +319,7 @@ comment on column accepted.ended_job.status is 'The final status of the job.';
 create index ended_job_ended_at_idx on accepted.ended_job using btree (ended_at);
 comment on index accepted.ended_job_ended_at_idx is 'accepted.failure and accepted.throughput: finds what has ended since a time.';
 
-create function accepted.index_end()
+create function accepted.add_ended_job()
  returns trigger
  language plpgsql
  security definer
@@ -331,12 +331,12 @@ begin
   return null;
 end
 $function$;
-comment on function accepted.index_end() is 'Trigger function: adds a job that has ended to accepted.ended_job.';
+comment on function accepted.add_ended_job() is 'Trigger function: adds a job that has ended to accepted.ended_job.';
 
-create trigger job_end_indexed after update on accepted.job for each row when (new.ended_at is not null and new.ended_at is distinct from old.ended_at and (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval)) execute function accepted.index_end();
+create trigger job_end_indexed after update on accepted.job for each row when (new.ended_at is not null and new.ended_at is distinct from old.ended_at and (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval)) execute function accepted.add_ended_job();
 comment on trigger job_end_indexed on accepted.job is 'Adds jobs to accepted.ended_job when they end.';
 
-create trigger job_inserted_ended after insert on accepted.job for each row when (new.ended_at is not null and (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval)) execute function accepted.index_end();
+create trigger job_inserted_ended after insert on accepted.job for each row when (new.ended_at is not null and (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval)) execute function accepted.add_ended_job();
 comment on trigger job_inserted_ended on accepted.job is 'Adds jobs to accepted.ended_job that are inserted after their end, for example when rows are copied.';
 
 -- Changes
@@ -2056,7 +2056,7 @@ end
 $function$;
 comment on function accepted.count_waiting(text,integer) is 'Counts up to max_jobs jobs of an operation that are due, and as many that are due later. Views call this function.';
 
-create function accepted.held_jobs(max_jobs integer)
+create function accepted.claimed_jobs(max_jobs integer)
  returns table(job_id uuid, operation text, worker_id uuid, claimed_at timestamp with time zone, heartbeat_at timestamp with time zone, cancel_requested_at timestamp with time zone)
  language plpgsql
  stable security definer rows 100
@@ -2080,7 +2080,7 @@ begin
     cross join lateral (select * from accepted.job where job.id = queued.id and job.ended_at is null offset 0) job;
 end
 $function$;
-comment on function accepted.held_jobs(integer) is 'Up to max_jobs jobs that workers have claimed and that have not ended. Views call this function.';
+comment on function accepted.claimed_jobs(integer) is 'Up to max_jobs jobs that workers have claimed and that have not ended. Views call this function.';
 
 create function accepted.failed_jobs(max_jobs integer)
  returns table(job_id uuid, operation text, ended_at timestamp with time zone, error_code text, error_message text, is_retried boolean, has_payload boolean)
@@ -2397,7 +2397,7 @@ create view accepted.stuck as
     problem.what_to_do,
     problem.since,
     problem.code
-   from accepted.held_jobs(10000) held(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
+   from accepted.claimed_jobs(10000) held(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
      join accepted.operation on operation.name = held.operation
      left join accepted.worker on worker.id = held.worker_id
      cross join lateral ( select accepted.worker_name(held.worker_id) as worker,
@@ -2575,12 +2575,12 @@ create view accepted.worker_overview as
     worker.started_at,
     worker.heartbeat_at
    from accepted.worker
-     left join ( select held_jobs.worker_id,
+     left join ( select claimed_jobs.worker_id,
             count(*) as running,
-            min(held_jobs.claimed_at) as oldest_since,
-            (array_agg(held_jobs.job_id order by held_jobs.claimed_at))[1:10] as job_ids
-           from accepted.held_jobs(10000) held_jobs(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
-          group by held_jobs.worker_id) held on held.worker_id = worker.id
+            min(claimed_jobs.claimed_at) as oldest_since,
+            (array_agg(claimed_jobs.job_id order by claimed_jobs.claimed_at))[1:10] as job_ids
+           from accepted.claimed_jobs(10000) claimed_jobs(job_id, operation, worker_id, claimed_at, heartbeat_at, cancel_requested_at)
+          group by claimed_jobs.worker_id) held on held.worker_id = worker.id
   order by (accepted.worker_name(worker.id));
 comment on view accepted.worker_overview is 'The worker processes, and what each holds. Reads up to 10,000 running jobs. A job without perform is not counted: it is running only while its transaction is open.';
 comment on column accepted.worker_overview.id is 'The id of the process.';

@@ -25,6 +25,8 @@ export interface CommitterOptions {
   database: Database
   boss: PgBoss
   mutex: KeyedMutex
+  /** How long the work of a transaction may take: of a batch (`skip`), of a request that is accepted alone (`wait`). */
+  workTimeoutMs?: Readonly<Record<LockWait, number>>
 }
 
 /** Maximum number of requests in one transaction. */
@@ -39,15 +41,15 @@ const maxConcurrentSingles = 4
 const maxWaiting = 10_000
 /** How long a request may wait for its transaction to start. */
 const waitTimeoutMs = 5_000
-/** How long the work of a transaction may take. `skip` is for a batch, `wait` for a request that is accepted alone. */
-const workTimeoutMs: Readonly<Record<LockWait, number>> = { skip: 2_000, wait: 30_000 }
+const defaultWorkTimeoutMs = { skip: 2_000, wait: 30_000 }
 
 /**
  * Creates the committer of a process. Requests that arrive while earlier requests are being committed share the next
  * transaction, so they need only one commit. A request that would make the others wait for a key or a lock is accepted
  * alone. A batch that fails is bisected, so that only the bad request fails.
  */
-export function createCommitter({ database, boss, mutex }: CommitterOptions): Committer {
+export function createCommitter(options: CommitterOptions): Committer {
+  const { database, boss, mutex, workTimeoutMs = defaultWorkTimeoutMs } = options
   const acceptTogether = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
     const unanswered = requests.filter(({ isAnswered }) => !isAnswered)
     if (unanswered.length === 0) return
@@ -155,11 +157,13 @@ class PendingRequest {
 }
 
 /** Thrown when the `accept` of an operation takes too long. */
-class AcceptTimeout extends Error {
-  override name = 'AcceptTimeout'
+class AcceptTimeout extends ProblemError {
+  constructor() {
+    super('database-unavailable', 'The request could not be stored in time', { retryAfterSeconds: 1 })
+  }
 }
 
-const acceptTimeout = () => new AcceptTimeout('accept did not finish in time')
+const acceptTimeout = () => new AcceptTimeout()
 
 const overloaded = () =>
   new ProblemError('database-unavailable', 'Too many requests are waiting to be stored', { retryAfterSeconds: 1 })

@@ -23,8 +23,8 @@ const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 /**
  * Finds a job of the principal. Leaves out a large result: see {@link readWholeJob}.
  *
- * If there is no row and the id is older than the retention time, the answer is `expired` for every principal. Without
- * the row, it is unknown whether the job existed and which principal owned it.
+ * If there is no row and the jobs of the day of the id have been deleted, the answer is `expired` for every principal.
+ * Without the row, it is unknown whether the job existed and which principal owned it.
  *
  * Another principal's row is not returned, so that reading its result or error takes no time. Otherwise the duration
  * would reveal that the job exists.

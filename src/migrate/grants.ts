@@ -134,7 +134,7 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.count_workers',
       'accepted.worker_name',
       'accepted.job_partitions',
-      ...['due_jobs', 'count_waiting', 'held_jobs', 'failed_jobs', 'ended_jobs'].map((name) => `accepted.${name}`),
+      ...['due_jobs', 'count_waiting', 'claimed_jobs', 'failed_jobs', 'ended_jobs'].map((name) => `accepted.${name}`),
     ],
   },
   operator: {

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { type AcceptEntry, accept } from '../../src/accept/accept.ts'
-import { createCommitter } from '../../src/accept/committer.ts'
+import { type CommitterOptions, createCommitter } from '../../src/accept/committer.ts'
 import { openDatabase } from '../../src/db/database.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createKeyedMutex } from '../../src/primitives/keyed-mutex.ts'
@@ -41,13 +41,15 @@ let terminations = 0
 /** A request with the word `hangs` waits for this promise. */
 let hanging = Promise.withResolvers<void>()
 
+type CommitterTestOptions = { url?: string } & Pick<CommitterOptions, 'workTimeoutMs'>
+
 async function setUp(t: Test) {
   const jobs = await openJobs(t, [note])
   await jobs.query('create table account (balance integer not null); insert into account values (0)')
-  const openCommitter = (url = jobs.database.options.url) => {
+  const openCommitter = ({ url = jobs.database.options.url, ...options }: CommitterTestOptions = {}) => {
     const database = openDatabase({ url })
     t.teardown(() => database.close())
-    return createCommitter({ database, boss: jobs.boss, mutex: createKeyedMutex() })
+    return createCommitter({ database, boss: jobs.boss, mutex: createKeyedMutex(), ...options })
   }
   const committer = openCommitter()
   const readEffects = async () => (await jobs.query('select word from effect order by word')).map(({ word }) => word)
@@ -220,6 +222,17 @@ t.test('a request that waits too long behind hanging requests gets a 503', async
   t.equal((await readEffects()).length, 5)
 })
 
+t.test('a request that cannot be stored in time gets a 503 and leaves nothing', async (t) => {
+  const { jobs, openCommitter, readEffects } = await setUp(t)
+  hanging = Promise.withResolvers()
+  const committer = openCommitter({ workTimeoutMs: { skip: 100, wait: 200 } })
+  await t.rejects(committer.submit(entryOf('hangs')), { status: 503, code: 'database-unavailable' })
+  hanging.resolve()
+  t.match(await committer.submit(entryOf('x')), { kind: 'accepted' })
+  t.same(await readEffects(), ['x'])
+  t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 1 }])
+})
+
 t.test('a batch whose connection breaks runs again, and each request gets one job', async (t) => {
   const { jobs, committer, readEffects } = await setUp(t)
   terminations = 1
@@ -232,7 +245,7 @@ t.test('a batch whose connection breaks runs again, and each request gets one jo
 t.test('when the reply to the COMMIT of a batch is lost, each request is accepted once', async (t) => {
   const { jobs, openCommitter, readEffects } = await setUp(t)
   const breaker = await startCommitBreaker(t, jobs.database.options.url, 'insert into accepted.job')
-  const committer = openCommitter(breaker.url)
+  const committer = openCommitter({ url: breaker.url })
   const outcomes = await Promise.all(Array.from({ length: 20 }, () => committer.submit(entryOf('x'))))
   t.same(kinds(outcomes), Array(20).fill('accepted'))
   t.ok(breaker.hasBroken())
@@ -242,7 +255,7 @@ t.test('when the reply to the COMMIT of a batch is lost, each request is accepte
 
 t.test('while Postgres is down, all 10,300 waiting requests are rejected', async (t) => {
   const { openCommitter } = await setUp(t)
-  const committer = openCommitter('postgres://127.0.0.1:1/missing')
+  const committer = openCommitter({ url: 'postgres://127.0.0.1:1/missing' })
   const outcomes = await Promise.allSettled(Array.from({ length: 10_300 }, () => committer.submit(entryOf('x'))))
   const reasons = outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason.code : 'accepted'))
   t.same(new Set(reasons), new Set(['ECONNREFUSED', 'database-unavailable']))

@@ -29,7 +29,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   ],
   'Times of ends': [
     'table accepted.ended_job',
-    'function accepted.index_end',
+    'function accepted.add_ended_job',
     'trigger accepted.job_end_indexed',
     'trigger accepted.job_inserted_ended',
   ],
@@ -137,7 +137,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   'Views for people': [
     'function accepted.due_jobs',
     'function accepted.count_waiting',
-    'function accepted.held_jobs',
+    'function accepted.claimed_jobs',
     'function accepted.failed_jobs',
     'function accepted.ended_jobs',
     'view accepted.job_overview',
