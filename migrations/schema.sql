@@ -64,7 +64,7 @@ comment on column accepted.job.cancel_requested is 'Whether cancellation has bee
 comment on column accepted.job.cancel_requested_at is 'When cancellation was requested.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
-comment on column accepted.job.payload is 'The payload of the job. Set only for failed and canceled jobs, so that they can be retried.';
+comment on column accepted.job.payload is 'The payload of the job. Set for failed and canceled jobs, so that they can be retried, and for pending jobs whose operation has an abandon function. The payload of any other job is in its row in accepted_queue.job.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
 comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
@@ -134,7 +134,7 @@ comment on column accepted.operation.priority is 'The priority of new jobs. A jo
 comment on column accepted.operation.group_concurrency is 'How many jobs of one group may run at the same time. Null: no limit.';
 comment on column accepted.operation.max_backlog is 'While this many jobs wait, new jobs are refused. Null: no limit.';
 comment on column accepted.operation.keep_seconds is 'How long the record of a job is kept after its end.';
-comment on column accepted.operation.has_abandon is 'Whether the app acts when a job fails or is canceled.';
+comment on column accepted.operation.has_abandon is 'Whether the app has an abandon function, which runs in the transaction in which a job fails or is canceled.';
 comment on column accepted.operation.payload_schema is 'The JSON Schema of the payload. The worker checks it. Null if it is not known.';
 comment on column accepted.operation.paused_at is 'Since this time, workers start no jobs of the operation. Requests are still accepted. Use accepted.pause and accepted.resume.';
 comment on column accepted.operation.paused_reason is 'Why the operation is paused, for people.';
@@ -304,7 +304,7 @@ create function accepted.worker_name(id uuid)
 return coalesce((select ((w.host || ':'::text) || w.pid) from accepted.worker w where (w.id = worker_name.id)), (id)::text);
 comment on function accepted.worker_name(uuid) is 'The host and the process id of a worker. The id of the worker if its row has been deleted.';
 
--- Times of ends
+-- The index of failed and late jobs
 
 create table accepted.ended_job (
   ended_at timestamp with time zone not null,
@@ -511,6 +511,117 @@ comment on column accepted.attempt.error is 'Why the attempt failed: {code, mess
 comment on column accepted.attempt.worker_id is 'The worker that ran the attempt. Null if it died before it had started the job.';
 comment on column accepted.attempt.started_at is 'When the attempt started.';
 comment on column accepted.attempt.failed_at is 'When the attempt failed.';
+
+-- Ends that are decided
+
+create table accepted.ending (
+  job_id uuid not null,
+  operation text not null,
+  status accepted.job_status not null,
+  error jsonb,
+  decided_at timestamp with time zone default now() not null,
+  failures integer default 0 not null,
+  last_error text,
+  due_at timestamp with time zone default now() not null,
+  constraint ending_pkey primary key (job_id),
+  constraint ending_error_when_failed check ((status = 'failed'::accepted.job_status) = (error is not null)),
+  constraint ending_status_unsuccessful check (status = any (array['failed'::accepted.job_status, 'canceled'::accepted.job_status]))
+);
+comment on table accepted.ending is 'Jobs whose end is decided, but not committed. Their operations have an abandon function, which the app runs in the transaction of the end. A worker or the API does so within a second or two. Empty most of the time.';
+comment on column accepted.ending.job_id is 'The job. No worker claims it any more.';
+comment on column accepted.ending.operation is 'The operation of the job.';
+comment on column accepted.ending.status is 'The status that the job will get: failed or canceled.';
+comment on column accepted.ending.error is 'Why the job fails, as in accepted.job.error.';
+comment on column accepted.ending.decided_at is 'When the end was decided.';
+comment on column accepted.ending.failures is 'How often abandon has failed.';
+comment on column accepted.ending.last_error is 'Why abandon last failed, without credentials.';
+comment on column accepted.ending.due_at is 'When abandon runs next. The pause doubles with each failure, up to a minute.';
+create index ending_operation_due_at_idx on accepted.ending using btree (operation, due_at);
+comment on index accepted.ending_operation_due_at_idx is 'Workers and API: finds the jobs to end.';
+
+create function accepted.decide_ends(decided jsonb, failure text default null::text)
+ returns void
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+begin
+  with ending as (
+    insert into accepted.ending (job_id, operation, status, error, failures, last_error, due_at)
+    select
+      job.id, job.operation, one.status, nullif(one.error, 'null'), case when failure is null then 0 else 1 end, failure,
+      now() + case when failure is null then interval '0' else interval '1 second' end
+    from jsonb_to_recordset(decided) as one (id uuid, status accepted.job_status, error jsonb)
+    cross join lateral (select id, operation from accepted.job where id = one.id and ended_at is null limit 1) job
+    order by job.id
+    on conflict on constraint ending_pkey do nothing
+    returning job_id, operation
+  )
+  -- The row in the queue may be deleted before the end. A retry, and abandon, need the payload.
+  update accepted.job set payload = (
+    select data -> 'payload' from accepted_queue.job queued where queued.name = job.operation and queued.id = job.id
+  )
+  from ending where job.id = ending.job_id and job.payload is null;
+  perform pg_notify('accepted_end', operation)
+  from (select distinct operation from accepted.ending where job_id in (
+    select (one ->> 'id')::uuid from jsonb_array_elements(decided) one
+  )) notified;
+end
+$function$;
+comment on function accepted.decide_ends(jsonb,text) is 'Decides the ends of locked jobs whose operation has an abandon function. decided is an array of objects: id, status, error. failure is why abandon has just failed, if it has. accepted.cancel calls this function, and the worker.';
+
+create function accepted.lock_endings(job_ids uuid[])
+ returns table(id uuid, principal text, resource text, payload jsonb, status accepted.job_status, error jsonb, transaction_id xid8)
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  -- Something else has ended these jobs, for example a worker to which another program had given the job.
+  delete from accepted.ending where job_id = any(job_ids) and not exists (
+    select from accepted.job where job.id = job_id and job.ended_at is null offset 0
+  );
+  return query
+    select job.id, job.principal, job.resource, job.payload, ending.status, ending.error, pg_current_xact_id()
+    from (select * from accepted.ending where job_id = any(job_ids) order by job_id) ending
+    cross join lateral (
+      -- Another process that ends the same job has locked it.
+      select * from accepted.job where id = ending.job_id and ended_at is null for update skip locked
+    ) job;
+end
+$function$;
+comment on function accepted.lock_endings(uuid[]) is 'Locks the jobs of these ids whose end is decided, in the order of their ids. Leaves out jobs that another transaction has locked. The app then runs abandon and calls accepted.complete_ends.';
+
+create function accepted.postpone_ending(job_id uuid, failure text)
+ returns integer
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_variable
+declare
+  postponed accepted.ending;
+begin
+  update accepted.ending e set
+    failures = e.failures + 1, last_error = failure,
+    due_at = clock_timestamp() + make_interval(secs => least(power(2, e.failures), 60))
+  where e.job_id = job_id
+  returning * into postponed;
+  return postponed.failures;
+end
+$function$;
+comment on function accepted.postpone_ending(uuid,text) is 'Records that abandon has failed, and when it runs next. Returns how often it has failed.';
 
 -- Claiming, with our indexes and settings on the tables of pg-boss
 
@@ -853,10 +964,10 @@ begin
   end if;
   insert into accepted.job (
     id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-    webhook_endpoint_id, run_at, updated_at, expires_at
+    webhook_endpoint_id, payload, run_at, updated_at, expires_at
   ) values (
     id, operation, principal, idempotency_key, resource, group_id, policy.retry_limit + 1, retry_of, traceparent,
-    webhook_endpoint_id, run_at, statement_timestamp(),
+    webhook_endpoint_id, case when policy.has_abandon then nullif(payload, 'null') end, run_at, statement_timestamp(),
     greatest(due, now()) + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted_queue.job (
@@ -1060,6 +1171,36 @@ end
 $function$;
 comment on function accepted.enqueue_deliveries(uuid) is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
+create function accepted.complete_ends(job_ids uuid[])
+ returns void
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+declare
+  ended record;
+begin
+  for ended in
+    with done as (
+      delete from accepted.ending where job_id = any(job_ids) returning job_id, operation, status, error
+    )
+    update accepted.job set
+      status = done.status, error = done.error, sequence = sequence + 1, updated_at = clock_timestamp(),
+      ended_at = clock_timestamp(),
+      expires_at = now() + make_interval(secs => (accepted.find_operation(done.operation)).keep_seconds)
+    from done where job.id = done.job_id and job.ended_at is null
+    returning job.id
+  loop
+    perform accepted.enqueue_deliveries(ended.id);
+  end loop;
+end
+$function$;
+comment on function accepted.complete_ends(uuid[]) is 'Ends jobs as accepted.ending says. The app calls this function after accepted.lock_endings and abandon, in the same transaction.';
+
 create function accepted.cancel_job(job_id uuid, notifies_webhooks boolean)
  returns accepted.job_status
  language plpgsql
@@ -1070,6 +1211,7 @@ as $function$
 #variable_conflict use_column
 declare
   target accepted.job := accepted.lock_job(cancel_job.job_id);
+  is_held boolean := true;
 begin
   if target.status = 'canceled' then
     return target.status;
@@ -1086,27 +1228,32 @@ begin
     update accepted_queue.job set state = 'cancelled', completed_on = now()
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
-    if found or not exists (
+    is_held := not found and exists (
       select from accepted_queue.job where name = target.operation and id = target.id and state = 'active'
-    ) then
-      update accepted.job set
-        status = 'canceled', cancel_requested = true,
-        cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-        sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(),
-        expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
-        payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
-      where id = target.id;
-      if notifies_webhooks then
-        perform accepted.enqueue_deliveries(target.id);
-      end if;
-      return 'canceled';
+    );
+  end if;
+  if not is_held and not (accepted.find_operation(target.operation)).has_abandon then
+    update accepted.job set
+      status = 'canceled', cancel_requested = true,
+      cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+      sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(),
+      expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
+      payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
+    where id = target.id;
+    if notifies_webhooks then
+      perform accepted.enqueue_deliveries(target.id);
     end if;
+    return 'canceled';
   end if;
   if not target.cancel_requested then
     update accepted.job set
       cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
       updated_at = clock_timestamp()
     where id = target.id;
+  end if;
+  if not is_held then
+    perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
+    return target.status;
   end if;
   perform pg_notify('accepted_cancel', target.id::text);
   return target.status;
@@ -1120,7 +1267,7 @@ create function accepted.cancel(job_id uuid)
  security definer
  set search_path to 'pg_catalog', 'pg_temp'
 return accepted.cancel_job(job_id, true);
-comment on function accepted.cancel(uuid) is 'Cancels a job and returns its status. A queued job is canceled immediately, and its handler never runs. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
+comment on function accepted.cancel(uuid) is 'Cancels a job and returns its status. The handler of a queued job never runs, and the job is canceled immediately. If its operation has an abandon function, the status is still queued: a worker or the API runs this function and cancels the job, within two seconds. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
 
 create function accepted.create_retry(job_id uuid, new_id uuid, traceparent text default null::text)
  returns void
@@ -2313,6 +2460,18 @@ create view accepted.timeline as
             null::text as detail
           where job.cancel_requested_at is not null
         union all
+         select ending.decided_at as at,
+            'end decided'::text as event,
+            null::integer as attempt,
+            null::text as worker,
+            concat_ws(', '::text, ending.status || ' when abandon has committed'::text,
+                case
+                    when ending.failures > 0 then format('abandon has failed %s times: %s'::text, ending.failures, ending.last_error)
+                    else null::text
+                end) as detail
+           from accepted.ending
+          where ending.job_id = job.id
+        union all
          select quarantine.crashed_at as at,
             'quarantined'::text as event,
             null::integer as attempt,
@@ -2346,7 +2505,7 @@ create view accepted.timeline as
 comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
 comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
 comment on column accepted.timeline.at is 'When it happened. For due: from this time on, workers may start the job.';
-comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, quarantined, the final status, retried, child.';
+comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, end decided, quarantined, the final status, retried, child.';
 comment on column accepted.timeline.attempt is 'Number of the attempt.';
 comment on column accepted.timeline.worker is 'The host and process id of the worker.';
 comment on column accepted.timeline.detail is 'The principal, the error, the progress message, or the other job.';
@@ -2447,6 +2606,34 @@ union all
           where job.id = quarantine.job_id and job.ended_at is null
          offset 0))
 union all
+ select ending.job_id,
+    ending.operation,
+        case
+            when ending.failures > 0 then format('abandon has failed %s times: %s'::text, ending.failures, ending.last_error)
+            else 'its end is decided, but no process runs abandon'::text
+        end as why,
+        case
+            when ending.failures > 0 then format('Mend the abandon function of %s, or what it needs. It runs again by itself, next at %s.'::text, ending.operation, ending.due_at)
+            else format('Start a worker or an API that has the operation %s.'::text, ending.operation)
+        end as what_to_do,
+    ending.decided_at as since,
+        case
+            when ending.failures > 0 then 'abandon-failed'::text
+            else 'abandon-waits'::text
+        end as code
+   from ( select ending_1.job_id,
+            ending_1.operation,
+            ending_1.status,
+            ending_1.error,
+            ending_1.decided_at,
+            ending_1.failures,
+            ending_1.last_error,
+            ending_1.due_at
+           from accepted.ending ending_1
+          where ending_1.failures > 0 or ending_1.decided_at < (now() - '00:00:10'::interval)
+          order by ending_1.decided_at
+         limit 1000) ending
+union all
  select waiting.id as job_id,
     operation.name as operation,
         case
@@ -2481,13 +2668,13 @@ union all
                 end) waiting
   where operation.paused_at is not null or accepted.count_workers(operation.name) = 0
   order by 5;
-comment on view accepted.stuck is 'Jobs and operations that need intervention. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
+comment on view accepted.stuck is 'Jobs and operations that need intervention. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, all jobs whose end is decided, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
 comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
 comment on column accepted.stuck.operation is 'The operation.';
 comment on column accepted.stuck.why is 'What is wrong.';
 comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
 comment on column accepted.stuck.since is 'When the problem began.';
-comment on column accepted.stuck.code is 'What is wrong, for programs: worker-silent, cancel-ignored, timed-out, quarantined, no-worker or paused.';
+comment on column accepted.stuck.code is 'What is wrong, for programs: worker-silent, cancel-ignored, timed-out, quarantined, abandon-failed, abandon-waits, no-worker or paused.';
 
 create view accepted.failure as
  select operation,

@@ -13,8 +13,17 @@ const schemaOptions: readonly string[] = ['params', 'input', 'payload', 'result'
 
 /** The options of defineOperation. */
 export const optionNames = [
-  ...['name', 'summary', 'route', 'params', 'input', 'payload', 'result', 'accept', 'idempotencyKey', 'retry'],
-  ...['timeoutSeconds', 'heartbeatSeconds', 'priority', 'group', 'groupConcurrency', 'maxBacklog', 'keepSeconds'],
+  ...['name', 'summary', 'route', 'params', 'input', 'payload', 'result', 'accept', 'abandon', 'idempotencyKey'],
+  ...[
+    'retry',
+    'timeoutSeconds',
+    'heartbeatSeconds',
+    'priority',
+    'group',
+    'groupConcurrency',
+    'maxBacklog',
+    'keepSeconds',
+  ],
   'bodyLimit',
 ]
 
@@ -86,7 +95,7 @@ function assertTypes(ensure: Ensure, definition: object): void {
   const options = definition as Record<string, unknown>
   for (const [names, type] of [
     [['params', 'input', 'payload', 'result'], 'object'],
-    [['accept', 'group'], 'function'],
+    [['accept', 'abandon', 'group'], 'function'],
     [['summary'], 'string'],
     [['route', 'retry'], 'object'],
   ] as const) {

@@ -1,5 +1,6 @@
 import './primitives/require-node.ts'
 
+export type { AbandonedJob, AbandonedJobError } from './abandonment.ts'
 export { type Acceptance, type Entry, Refusal, refuse } from './acceptance.ts'
 export { type Authenticate, type Config, defineConfig, type Identity } from './config.ts'
 export type { DatabaseOptions } from './db/database.ts'

@@ -1,5 +1,6 @@
 import type { Transaction } from 'kysely'
 import type { Static, TSchema } from 'typebox'
+import type { AbandonedJob } from './abandonment.ts'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
 import { assertOperation, optionNames } from './assert-operation.ts'
 import type { Retry, Route } from './operation-options.ts'
@@ -63,6 +64,15 @@ interface Definition<
    * days).
    */
   keepSeconds?: number
+  /**
+   * The counterpart of `accept`: undoes or completes the domain rows of jobs that will never succeed. Called with all
+   * jobs of the operation that fail for good or are canceled in the transaction, whatever the cause is. Its writes commit
+   * together with the new status. If it throws, the jobs do not end, and it is called again later. The database role of
+   * the API and that of the worker both need privileges for its writes.
+   *
+   * @param trx the transaction in which the jobs end
+   */
+  abandon?: (trx: AnyTransaction, jobs: AbandonedJob<PayloadOf<Input, Payload>>[]) => Promise<unknown>
   /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
@@ -114,6 +124,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly accept:
     | ((trx: AnyTransaction, entries: Entry<unknown, unknown>[]) => Promise<(Acceptance<unknown> | Refusal)[]>)
     | undefined
+  readonly abandon: ((trx: AnyTransaction, jobs: AbandonedJob[]) => Promise<unknown>) | undefined
   readonly idempotencyKey: 'optional' | 'required'
   readonly retry: Retry
   readonly timeoutSeconds: number
@@ -162,6 +173,7 @@ export function defineOperation<
       result: definition.result,
     },
     accept: definition.accept as Operation['accept'],
+    abandon: definition.abandon as Operation['abandon'],
     idempotencyKey: definition.idempotencyKey ?? 'optional',
     retry: { limit: 3, delaySeconds: 1, backoff: true, maxDelaySeconds: 60, ...retry },
     timeoutSeconds: definition.timeoutSeconds ?? 60,

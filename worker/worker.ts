@@ -106,7 +106,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const registration = new Registration(controlDatabase, uuid7(), [...operations.keys()])
     await retryOnContention(() => registration.write('ready'))
     const runtime = new WorkerRuntime({
-      ...{ operations: [...operations.values()], handlers: allHandlers, scheduling, isolation, registration },
+      ...{
+        operations: [...operations.values()],
+        allOperations,
+        handlers: allHandlers,
+        scheduling,
+        isolation,
+        registration,
+      },
       ...{ database, controlDatabase, boss, log, close, graceSeconds },
     })
     log.info({ operations: describeCapacity(operations.keys(), allHandlers) }, 'Worker is ready')

@@ -130,6 +130,17 @@ export interface WorkerTable {
   heartbeat_at: Timestamp
 }
 
+export interface EndingTable {
+  job_id: string
+  operation: string
+  status: 'failed' | 'canceled'
+  error: JobErrorColumn | null
+  decided_at: Timestamp
+  failures: Generated<number>
+  last_error: string | null
+  due_at: Timestamp
+}
+
 export interface EndedJobTable {
   ended_at: RequiredTimestamp
   job_id: string
@@ -165,6 +176,7 @@ export interface Tables extends UpkeepTables {
   'accepted.worker': WorkerTable
   'accepted.ended_job': EndedJobTable
   'accepted.audit': AuditTable
+  'accepted.ending': EndingTable
   'accepted.idempotency_key': IdempotencyKeyTable
   'accepted.processed_key': ProcessedKeyTable
   'accepted.attempt': AttemptTable

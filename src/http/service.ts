@@ -11,6 +11,7 @@ import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { assertPreparedStatements } from '../db/pooler.ts'
 import { assertSessionSettings } from '../db/session-settings.ts'
 import { transactionOn } from '../db/transaction-on.ts'
+import type { Endings } from '../jobs/endings.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
@@ -26,6 +27,7 @@ import { assertPayload } from '../validation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
+import { openEndings } from './complete-ends.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { RateLimit } from './protocol/rate-limit.ts'
 import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
@@ -96,6 +98,8 @@ export interface Service extends Mount {
   boss: PgBoss
   operations: ReadonlyMap<string, Operation>
   committer: Committer
+  /** Ends canceled jobs whose operation has `abandon`. */
+  endings: Endings
   /** Serialises requests with the same idempotency key, and requests that lock the same job. */
   mutex: KeyedMutex
   /** Notifies workers and watchers of changes. Call it after the commit. */
@@ -135,6 +139,7 @@ export async function openService(
     boss,
     operations,
     committer: createCommitter({ database, boss, mutex }),
+    endings: openEndings(app, report, { database, operations, notifier, log: app.log }),
     mutex,
     notifier,
     watcher,

@@ -74,15 +74,15 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   const inserting = sql<{ job: string; transaction_id: string }>`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-      webhook_endpoint_id, run_at, updated_at, expires_at)
+      webhook_endpoint_id, payload, run_at, updated_at, expires_at)
     select
       id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-      webhook_endpoint_id, run_at, statement_timestamp(),
+      webhook_endpoint_id, payload, run_at, statement_timestamp(),
       greatest(run_at, now()) + make_interval(secs => keep_seconds)
     from json_to_recordset(${rows}::json) as new
       (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
-      max_attempts integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, run_at timestamptz,
-      keep_seconds integer)
+      max_attempts integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, payload jsonb,
+      run_at timestamptz, keep_seconds integer)
     returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
   const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
   registerCommitCheck(givenTrx, {
@@ -104,6 +104,8 @@ const toRow = (job: NewJob & { groupId: string | undefined }) => ({
   retry_of: job.retryOf,
   traceparent: job.traceparent,
   webhook_endpoint_id: job.webhookEndpointId,
+  // abandon needs the payload, even if the queue loses it.
+  payload: job.operation.abandon && job.payload,
   run_at: job.runAt,
   keep_seconds: job.operation.keepSeconds,
 })

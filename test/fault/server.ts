@@ -90,6 +90,8 @@ async function supervise(start: (port?: number) => Promise<RunningServer>): Prom
     createDatabase(name) {
       lastCreation = lastCreation.then(async () => {
         await createTestRoles(url)
+        // The row `deadlocks` sets it, which otherwise only a superuser may do.
+        await queryOnce(url, 'grant set on parameter deadlock_timeout to public')
         await migrate({ url: asRole(url, 'migrate'), appMigrations })
         await queryOnce(urlOf('postgres'), `create database ${name} template ${template}`)
       })

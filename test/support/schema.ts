@@ -27,7 +27,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.count_workers',
     'function accepted.worker_name',
   ],
-  'Times of ends': [
+  'The index of failed and late jobs': [
     'table accepted.ended_job',
     'function accepted.add_ended_job',
     'trigger accepted.job_end_indexed',
@@ -44,6 +44,12 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   ],
   'Idempotency keys': ['table accepted.idempotency_key', 'table accepted.processed_key'],
   Attempts: ['table accepted.attempt'],
+  'Ends that are decided': [
+    'table accepted.ending',
+    'function accepted.decide_ends',
+    'function accepted.lock_endings',
+    'function accepted.postpone_ending',
+  ],
   'Claiming, with our indexes and settings on the tables of pg-boss': [
     'function accepted.claim',
     'index accepted_queue.accepted_active_idx',
@@ -85,6 +91,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.lock_job',
     'function accepted.lock_own_job',
     'function accepted.enqueue_deliveries',
+    'function accepted.complete_ends',
     'function accepted.cancel_job',
     'function accepted.cancel',
     'function accepted.create_retry',

@@ -71,7 +71,7 @@ export async function writeSucceeded(
   const ids = completions.map(({ id }) => id)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
+      status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result, payload = null,
       resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
       worker_id = ${workerId}, ended_at = statement_timestamp(), updated_at = statement_timestamp(),
       sequence = sequence + 1, expires_at = now() + make_interval(secs => ${operation.keepSeconds})
@@ -147,7 +147,8 @@ async function writeUnsuccessful(
   const ids = jobIds(claims)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      ${change}, payload = ${payloadInQueue(sql`${operation.name}::text`, sql`ended.queue_id`)}, worker_id = coalesce(${workerId}, worker_id),
+      ${change}, payload = coalesce(${payloadInQueue(sql`${operation.name}::text`, sql`ended.queue_id`)}, job.payload),
+      worker_id = coalesce(${workerId}, worker_id),
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${operation.keepSeconds})
     from unnest(

@@ -17,6 +17,8 @@ export interface DueWork {
   isRescueDue: boolean
   /** Whether it is time to reconcile. If several workers find this, only the first worker reconciles. */
   isReconcileDue: boolean
+  /** Whether the end of a job is decided. Its operation may be unknown to this worker. */
+  hasEndings: boolean
 }
 
 /**
@@ -46,7 +48,8 @@ export async function pollDueWork(
       exists (
         select from accepted.reconciliation
         where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
-      ) as "isReconcileDue"`
+      ) as "isReconcileDue",
+      exists (select from accepted.ending where due_at <= now()) as "hasEndings"`
   const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0] as DueWork
 }

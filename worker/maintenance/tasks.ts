@@ -3,6 +3,7 @@ import type { Database } from '../../src/db/database.ts'
 import type { ReportError } from '../../src/db/error-reporter.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
+import type { Endings } from '../../src/jobs/endings.ts'
 import { type BackgroundTask, every, type SingleFlight, singleFlight } from '../../src/primitives/periodic.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import { heartbeatIntervalMs, sendHeartbeats } from '../../src/queue/heartbeat.ts'
@@ -26,6 +27,7 @@ export interface MaintenanceContext {
   registration: Registration
   cancellations: Cancellations
   runTimes: RunTimes
+  endings: Endings
   database: Database
   /** For heartbeats and polls, which must not wait until a handler frees a connection. */
   controlDatabase: Database
@@ -63,6 +65,7 @@ export class MaintenanceTasks {
   readonly #rescuer: SingleFlight<void>
   readonly #reconciler: SingleFlight<void>
   readonly #scheduler: SingleFlight<void>
+  readonly #endings: SingleFlight<void>
   readonly #periodic: BackgroundTask[]
   /**
    * The start time of the poll that still waits for its answer, by `performance.now()`; undefined when no poll waits.
@@ -79,6 +82,7 @@ export class MaintenanceTasks {
     const reconcile = createReconciler({ database, boss, notifier, log })
     this.#reconciler = singleFlight(reconcile, this.#onError('reconcile'))
     this.#scheduler = singleFlight(createScheduler(scheduling, notifier), this.#onError('fire-schedules'))
+    this.#endings = singleFlight(() => context.endings.completeDue(), this.#onError('complete-ends'))
     this.#periodic = [
       this.#every('poll', pollIntervalMs, () => this.#poll(), maxPollShare),
       this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
@@ -98,6 +102,11 @@ export class MaintenanceTasks {
     return since !== undefined && performance.now() - since > pollTimeoutMs
   }
 
+  /** Ends the jobs whose end is decided. */
+  completeEnds(): void {
+    this.#endings.run()
+  }
+
   /** Stops claiming quarantined jobs. Resolves when no quarantined job is running. */
   stopQuarantine(): Promise<void> {
     return this.#quarantine.stop()
@@ -105,7 +114,7 @@ export class MaintenanceTasks {
 
   /** Stops all tasks. Resolves when their current runs have ended. */
   async stop(): Promise<void> {
-    const onDemand = [this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler]
+    const onDemand = [this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler, this.#endings]
     await Promise.all([...this.#periodic, ...onDemand].map((task) => task.stop()))
   }
 
@@ -131,6 +140,7 @@ export class MaintenanceTasks {
     if (due.hasQuarantined) this.#quarantine.run()
     if (due.isRescueDue && this.#connection.isStable()) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
+    if (due.hasEndings) this.#endings.run()
   }
 
   async #sendHeartbeats(): Promise<void> {
