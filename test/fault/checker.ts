@@ -14,6 +14,8 @@ export const violations = {
   partial: 'partially written jobs',
   /** Jobs that have not ended, or whose status does not match their effect or their queue row. */
   wrongStatus: 'wrong statuses',
+  /** Domain rows whose state does not follow from the status of their job. */
+  disagreeing: 'disagreeing domain rows',
 } as const
 
 export type Violation = keyof typeof violations
@@ -37,6 +39,10 @@ interface TokenRow {
   job_id: string
 }
 
+interface DomainRow extends TokenRow {
+  state: string
+}
+
 interface JobRow {
   id: string
   status: string
@@ -58,31 +64,30 @@ export interface CheckOptions {
   databaseUrl: string
   /** Selects the intents whose jobs have to fail. Every other intent has to succeed and to have an effect. */
   isExpectedToFail?: (token: string) => boolean
+  /** Whether any job may fail or be canceled. */
+  mayEndUnsuccessfully?: boolean
 }
 
 /** Compares the journal with Postgres. Call it after the faults have stopped and every job has ended. */
-export async function check({
-  journal,
-  executions,
-  databaseUrl,
-  isExpectedToFail,
-}: CheckOptions): Promise<CheckResult> {
+export async function check(options: CheckOptions): Promise<CheckResult> {
+  const { journal, executions, databaseUrl } = options
   const intents = Map.groupBy(await journal.read(), ({ token }) => token)
   const database = await readDatabase(databaseUrl)
   const result: CheckResult = {
     ...{ invoked: intents.size, acknowledged: 0, recovered: 0 },
-    ...{ lost: 0, unexpected: 0, duplicated: 0, partial: 0, wrongStatus: 0 },
+    ...{ lost: 0, unexpected: 0, duplicated: 0, partial: 0, wrongStatus: 0, disagreeing: 0 },
     ...{ repeatedExecutions: await countRepeatedExecutions(executions), findings: [] },
   }
   const report = (violation: Violation, finding: string, count = 1) => {
     result[violation] += count
     if (result.findings.length < maxFindings) result.findings.push(`${violations[violation]}: ${finding}`)
   }
-  for (const [token, entries] of intents) checkIntent(token, entries, database, { result, report, isExpectedToFail })
+  for (const [token, entries] of intents) checkIntent(token, entries, database, { result, report, options })
   for (const { token, job_id } of [...database.domain, ...database.effects]) {
     if (!intents.has(token)) report('unexpected', `${token} (${job_id}) was never invoked`)
   }
   checkJobs(database, report)
+  checkDomain(database, report)
   return result
 }
 
@@ -92,11 +97,7 @@ function checkIntent(
   token: string,
   entries: readonly JournalEntry[],
   database: DatabaseContents,
-  {
-    result,
-    report,
-    isExpectedToFail,
-  }: { result: CheckResult; report: Report; isExpectedToFail: CheckOptions['isExpectedToFail'] },
+  { result, report, options }: { result: CheckResult; report: Report; options: CheckOptions },
 ): void {
   const acknowledgedJobs = new Set(entries.flatMap(({ job }) => job ?? []))
   const has = (event: JournalEvent) => entries.some((entry) => entry.event === event)
@@ -109,7 +110,10 @@ function checkIntent(
   if (effectCount > 1) report('duplicated', `${token} has ${effectCount} effects`, effectCount - 1)
   for (const id of acknowledgedJobs) {
     const status = database.jobs.get(id)?.status
-    const isAsExpected = isExpectedToFail?.(token) ? status === 'failed' : effectCount > 0
+    const isUnsuccessful = status === 'failed' || status === 'canceled'
+    const isAsExpected = options.isExpectedToFail?.(token)
+      ? status === 'failed'
+      : effectCount > 0 || (options.mayEndUnsuccessfully && isUnsuccessful)
     if (!isAsExpected) report('lost', `${token} was acknowledged as ${id}, whose status is ${status ?? 'missing'}`)
   }
   if (has('unknown') && isStored) result.recovered += 1
@@ -146,6 +150,17 @@ function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report):
   }
 }
 
+/** Checks that the state of each domain row is the outcome of its job, or of the last retry of its job. */
+function checkDomain({ domain, jobs }: DatabaseContents, report: Report): void {
+  const chains = Map.groupBy(jobs.values(), ({ root }) => root)
+  for (const { job_id, state } of domain) {
+    // Ids are in the order of creation.
+    const chain = (chains.get(job_id) ?? []).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    const expected = chain.some(({ status }) => status === 'succeeded') ? 'succeeded' : chain.at(-1)?.status
+    if (state !== expected) report('disagreeing', `the row of ${job_id} is ${state}, but the job is ${expected}`)
+  }
+}
+
 function findStatusProblem(
   { status, queue_state }: JobRow,
   { hasEffect, isProcessed }: { hasEffect: boolean; isProcessed: boolean },
@@ -170,9 +185,9 @@ async function countRepeatedExecutions(executions: string): Promise<number> {
 }
 
 interface DatabaseContents {
-  domain: TokenRow[]
+  domain: DomainRow[]
   effects: TokenRow[]
-  domainByToken: Map<string, TokenRow[]>
+  domainByToken: Map<string, DomainRow[]>
   effectsByToken: Map<string, TokenRow[]>
   jobs: Map<string, JobRow>
 }
@@ -181,7 +196,7 @@ async function readDatabase(databaseUrl: string): Promise<DatabaseContents> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {
-    const { rows: domain } = await client.query<TokenRow>('select token, job_id from domain')
+    const { rows: domain } = await client.query<DomainRow>('select token, job_id, state from domain')
     const { rows: effects } = await client.query<TokenRow>('select token, job_id from effect')
     const { rows: jobs } = await client.query<JobRow>(`
       with recursive lineage (id, root) as (

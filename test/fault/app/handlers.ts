@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { defineHandlers, JobFailed, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
 import * as operations from './operations.ts'
-import { contend, type Tables } from './operations.ts'
+import { contend, setStates, type Tables } from './operations.ts'
 
 // Executions are recorded in a file: they count even if Postgres rolls them back or is down.
 const executionsFile = process.env.EXECUTIONS as string
@@ -42,6 +42,7 @@ async function writeEffects(
     // The prepared plan becomes stale when a column is added.
     .returningAll()
     .execute()
+  await setStates(trx, 'succeeded', jobs)
   // The test may pause or kill the process here, in the middle of the transaction.
   if (process.env.HANG === 'settle') await hang()
 }

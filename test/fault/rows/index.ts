@@ -1,4 +1,5 @@
 import type { Row } from '../row.ts'
+import { abandonRow } from './abandon.ts'
 import { backup } from './backup.ts'
 import { badInput } from './bad-input.ts'
 import { clockSkew } from './clock-skew.ts'
@@ -36,6 +37,7 @@ export const rows: readonly Row[] = [
   duplicateKey,
   groupConcurrency,
   schedule,
+  abandonRow,
   redrive,
   postgresCrash,
   terminatedBackends,
