@@ -16,6 +16,9 @@ create table accepted.job (
   group_id text,
   retry_of uuid,
   parent uuid,
+  children jsonb,
+  waiting_for uuid[],
+  batch jsonb,
   webhook_endpoint_id uuid,
   worker_id uuid,
   traceparent text,
@@ -53,7 +56,10 @@ comment on column accepted.job.idempotency_key is 'The key by which the worker d
 comment on column accepted.job.resource is 'Path of the resource that the job creates, for example /todos/1. Once the job has succeeded, the client is redirected to this path.';
 comment on column accepted.job.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job.retry_of is 'The job that this job retries.';
-comment on column accepted.job.parent is 'The job of which this job is a part.';
+comment on column accepted.job.parent is 'The job of which this job is a child: a batch, or the job whose settle enqueued this job. The parent ends when all its children have ended.';
+comment on column accepted.job.children is 'How many children the job has: {total, succeeded, failed, canceled}. A child that is retried counts once. While the job is running, the numbers may be some seconds old. Null: the job has no children.';
+comment on column accepted.job.waiting_for is 'The jobs that must end before this job starts. Null: none, or all of them have ended.';
+comment on column accepted.job.batch is 'The batch whose end enqueued this job: {id, total, succeeded, failed, canceled}. Null for any other job.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
 comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. See accepted.worker.';
 comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
@@ -89,9 +95,9 @@ create index job_principal_id_idx on accepted.job (principal, id) where principa
 
 comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
 
-create index job_parent_idx on accepted.job (parent) where parent is not null;
+create index job_parent_idx on accepted.job (parent, id) where parent is not null;
 
-comment on index accepted.job_parent_idx is 'accepted.timeline: finds the children of a job.';
+comment on index accepted.job_parent_idx is 'Finds the children of a job.';
 
 -- Redriving looks up the retries of every failed job. Most jobs are not retries, and such jobs have no entry in this
 -- index.
@@ -670,6 +676,39 @@ $$;
 
 comment on function accepted.postpone_ending is 'Records that abandon has failed, and when it runs next. Returns how often it has failed.';
 
+-- Jobs that wait for other jobs
+
+create table accepted.parent (
+  job_id uuid not null,
+  allow_failures boolean not null default false,
+  on_end jsonb,
+  first_pending uuid not null default '00000000-0000-0000-0000-000000000000',
+  constraint parent_pkey primary key (job_id)
+);
+
+comment on table accepted.parent is 'Jobs that run until their children have ended: batches, and jobs whose settle enqueued children. The row is deleted when the job ends.';
+comment on column accepted.parent.job_id is 'The job. Its own work is done: it has no row in the queue.';
+comment on column accepted.parent.allow_failures is 'Whether the job succeeds although children fail or are canceled.';
+comment on column accepted.parent.on_end is 'The job to enqueue when the batch ends: {operation, payload}. Null: none.';
+comment on column accepted.parent.first_pending is 'All children with a lower id have ended, so the search for a pending child can start here.';
+
+create table accepted.dependency (
+  job_id uuid not null,
+  awaited_id uuid not null,
+  on_failure text not null default 'cancel',
+  constraint dependency_pkey primary key (job_id, awaited_id),
+  constraint dependency_on_failure_known check (on_failure in ('cancel', 'run'))
+);
+
+comment on table accepted.dependency is 'Which jobs wait for the end of other jobs. A row is deleted when the awaited job ends.';
+comment on column accepted.dependency.job_id is 'The job that waits. Until all awaited jobs have ended, its row in accepted_queue.job is blocked.';
+comment on column accepted.dependency.awaited_id is 'The job that must end first.';
+comment on column accepted.dependency.on_failure is 'What happens if the awaited job fails or is canceled. cancel: the waiting job is canceled. run: it runs all the same.';
+
+create index dependency_awaited_id_idx on accepted.dependency (awaited_id);
+
+comment on index accepted.dependency_awaited_id_idx is 'Finds the jobs that wait for a job that ends.';
+
 -- Claiming
 
 create function accepted.claim(queue text, max_jobs integer, created_from timestamptz)
@@ -1062,7 +1101,9 @@ create function accepted.insert_job(
   group_id text default null,
   retry_of uuid default null,
   webhook_endpoint_id uuid default null,
-  traceparent text default null
+  traceparent text default null,
+  parent uuid default null,
+  batch jsonb default null
 ) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -1082,10 +1123,11 @@ begin
   end if;
   insert into accepted.job (
     id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-    webhook_endpoint_id, payload, run_at, updated_at, expires_at
+    webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at
   ) values (
     id, operation, principal, idempotency_key, resource, group_id, policy.retry_limit + 1, retry_of, traceparent,
-    webhook_endpoint_id, case when policy.has_abandon then nullif(payload, 'null') end, run_at, statement_timestamp(),
+    webhook_endpoint_id, parent, batch, case when policy.has_abandon then nullif(payload, 'null') end, run_at,
+    statement_timestamp(),
     greatest(due, now()) + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted_queue.job (
@@ -1311,6 +1353,7 @@ set jit = off
 as $$
 declare
   ended record;
+  ids uuid[] := '{}';
 begin
   for ended in
     with done as (
@@ -1318,17 +1361,536 @@ begin
     )
     update accepted.job set
       status = done.status, error = done.error, sequence = sequence + 1, updated_at = clock_timestamp(),
-      ended_at = clock_timestamp(),
+      ended_at = clock_timestamp(), waiting_for = null,
       expires_at = now() + make_interval(secs => (accepted.find_operation(done.operation)).keep_seconds)
     from done where job.id = done.job_id and job.ended_at is null
     returning job.id
   loop
     perform accepted.enqueue_deliveries(ended.id);
+    ids := ids || ended.id;
   end loop;
+  perform accepted.notify_relatives(ids);
 end
 $$;
 
 comment on function accepted.complete_ends is 'Ends jobs as accepted.ending says. The app calls this function after accepted.lock_endings and abandon, in the same transaction.';
+
+create function accepted.cancel_unclaimed(target accepted.job, reason text default null) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  policy accepted.operation := accepted.find_operation(target.operation);
+begin
+  update accepted_queue.job set state = 'cancelled', completed_on = now()
+    where name = target.operation and id = target.id and state < 'active';
+  if policy.has_abandon then
+    update accepted.job set
+      cancel_requested = true, cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+      message = coalesce(reason, message), sequence = sequence + 1, updated_at = clock_timestamp()
+    where id = target.id and (not cancel_requested or reason is not null);
+    perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
+    return false;
+  end if;
+  update accepted.job set
+    status = 'canceled', cancel_requested = true,
+    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()), message = coalesce(reason, message),
+    sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(), waiting_for = null,
+    expires_at = now() + make_interval(secs => policy.keep_seconds),
+    payload = coalesce(
+      (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id), payload)
+  where id = target.id;
+  delete from accepted.dependency where job_id = target.id;
+  return true;
+end
+$$;
+
+comment on function accepted.cancel_unclaimed is 'Cancels a locked job that no worker has claimed. Returns false if its operation has an abandon function: then the end is only decided. reason becomes the message of the job.';
+
+create function accepted.lock_children(parent uuid) returns void
+language sql
+return pg_advisory_xact_lock(hashtextextended('accepted children ' || parent, 0));
+
+comment on function accepted.lock_children is 'Waits until no other transaction counts, ends or adds children of a job, and keeps others from it until the end of the transaction.';
+
+create function accepted.share_children(parent uuid) returns void
+language sql
+return pg_advisory_xact_lock_shared(hashtextextended('accepted children ' || parent, 0));
+
+comment on function accepted.share_children is 'Keeps accepted.lock_children waiting until the end of the transaction. Many transactions can do so at the same time.';
+
+create function accepted.has_unclaimed_child(parent uuid) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+  -- Children are claimed about in the order of their ids, so the newest are claimed last.
+  return exists (
+    select from (
+      select id, operation from accepted.job where job.parent = has_unclaimed_child.parent order by id desc limit 20
+    ) newest
+    cross join lateral (
+      select from accepted_queue.job
+      where job.name = newest.operation and job.id = newest.id and job.state < 'active' limit 1
+    ) unclaimed
+  );
+end
+$$;
+
+comment on function accepted.has_unclaimed_child is 'Whether one of the 20 newest children of a job waits in the queue.';
+
+create function accepted.count_children(parent uuid) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+  return (
+    select jsonb_build_object(
+      'total', count(*), 'succeeded', count(*) filter (where child.status = 'succeeded'),
+      'failed', count(*) filter (where child.status = 'failed'),
+      'canceled', count(*) filter (where child.status = 'canceled')
+    )
+    from accepted.job child
+    -- A retry counts in place of the child.
+    where child.parent = count_children.parent and not (child.status in ('failed', 'canceled') and exists (
+      select from accepted.job retry where retry.retry_of = child.id and retry.parent = child.parent
+    ))
+  );
+end
+$$;
+
+comment on function accepted.count_children is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
+
+create function accepted.await_children(job_ids uuid[]) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  insert into accepted.parent (job_id) select unnest(job_ids);
+  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
+end
+$$;
+
+comment on function accepted.await_children is 'Makes jobs run until their children have ended. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
+
+create function accepted.end_parent(job_id uuid) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  target accepted.job;
+  waiting accepted.parent;
+  policy accepted.operation;
+  counts jsonb := accepted.count_children(job_id);
+  unsuccessful bigint := (counts ->> 'failed')::bigint + (counts ->> 'canceled')::bigint;
+  outcome accepted.job_status;
+  reason jsonb;
+begin
+  select * into target from accepted.job j where j.id = job_id for update;
+  delete from accepted.parent p where p.job_id = job_id returning * into waiting;
+  if not found or target.ended_at is not null then
+    return false;
+  end if;
+  policy := accepted.find_operation(target.operation);
+  if target.cancel_requested then
+    outcome := 'canceled';
+  elsif unsuccessful > 0 and not waiting.allow_failures then
+    outcome := 'failed';
+    reason := jsonb_build_object('code', 'children-failed', 'public', true, 'message',
+      format('%s of %s children failed or were canceled', unsuccessful, counts ->> 'total'));
+  else
+    outcome := 'succeeded';
+  end if;
+  if policy.has_abandon and outcome <> 'succeeded' then
+    update accepted.job j set
+      children = counts, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
+    where j.id = job_id;
+    perform accepted.decide_ends(jsonb_build_array(
+      jsonb_build_object('id', job_id, 'status', outcome, 'error', reason)));
+    return false;
+  end if;
+  update accepted.job j set
+    status = outcome, error = reason, children = counts,
+    percent = case when outcome = 'succeeded' then 100 else j.percent end,
+    result = case when j.operation = 'batch' then counts when outcome = 'succeeded' then j.result end,
+    payload = case when outcome <> 'succeeded' then j.payload end, sequence = j.sequence + 1,
+    updated_at = clock_timestamp(), ended_at = clock_timestamp(),
+    expires_at = now() + make_interval(secs => policy.keep_seconds)
+  where j.id = job_id;
+  if waiting.on_end is not null then
+    perform accepted.insert_job(accepted.uuid7(), waiting.on_end ->> 'operation', waiting.on_end -> 'payload',
+      target.principal, traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
+  end if;
+  perform accepted.enqueue_deliveries(job_id);
+  return true;
+end
+$$;
+
+comment on function accepted.end_parent is 'Ends a job whose children have all ended, and enqueues the job that follows a batch. Returns false if the operation of the job has an abandon function that must run first.';
+
+create function accepted.resolve_dependent(dependent uuid, ended uuid[], out has_ended boolean, out enqueued text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  target accepted.job;
+  failed accepted.job;
+  remaining uuid[];
+begin
+  has_ended := false;
+  select * into target from accepted.job where id = dependent for update;
+  select awaited.* into failed from accepted.dependency d
+    cross join lateral (select * from accepted.job where id = d.awaited_id limit 1) awaited
+    where d.job_id = dependent and d.awaited_id = any(ended)
+      and d.on_failure = 'cancel' and awaited.status <> 'succeeded'
+    order by awaited.id limit 1;
+  delete from accepted.dependency d where d.job_id = dependent
+    and (d.awaited_id = any(ended) or failed.id is not null or target.ended_at is not null);
+  if target.ended_at is not null then
+    return;
+  elsif failed.id is not null then
+    has_ended := accepted.cancel_unclaimed(target, format('Canceled because the job %s %s', failed.id,
+      case failed.status when 'failed' then 'failed' else 'was canceled' end));
+    if has_ended then
+      perform accepted.enqueue_deliveries(dependent);
+    end if;
+    return;
+  end if;
+  remaining := array(select d.awaited_id from accepted.dependency d where d.job_id = dependent order by 1);
+  update accepted.job set
+    waiting_for = nullif(remaining, '{}'), sequence = sequence + 1, updated_at = clock_timestamp()
+  where id = dependent;
+  if remaining = '{}' then
+    update accepted_queue.job set blocked = false where name = target.operation and id = dependent;
+    enqueued := target.operation;
+  end if;
+end
+$$;
+
+comment on function accepted.resolve_dependent is 'Cancels a waiting job if a job that it needs has failed, or lets it start if it waits for nothing more. Returns whether it has ended, and its operation if it may start.';
+
+create function accepted.resolve_parent(parent_id uuid, are_claimed boolean, out is_changed boolean, out has_ended boolean)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  no_more constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  next_pending uuid;
+begin
+  is_changed := false;
+  has_ended := false;
+  -- While a child is unclaimed, the transaction that ends this child is still to come. Then this transaction need not
+  -- count, and does not wait for the others. It only keeps that last transaction waiting until it has committed. With a
+  -- snapshot for the whole transaction, it could not see whether a child has been claimed in the meantime.
+  if are_claimed and current_setting('transaction_isolation') = 'read committed'
+    and accepted.has_unclaimed_child(parent_id)
+  then
+    perform accepted.share_children(parent_id);
+    if accepted.has_unclaimed_child(parent_id) then
+      return;
+    end if;
+    -- Waiting for the lock of the last transaction could be a deadlock, because others may hold the shared lock too.
+    raise exception 'the last children of job % were claimed in the meantime', parent_id
+      using errcode = 'serialization_failure', hint = 'Run the transaction again.';
+  end if;
+  perform accepted.lock_children(parent_id);
+  -- With a snapshot for the whole transaction, this update fails if another transaction has counted since.
+  update accepted.parent p set first_pending = coalesce((
+    select j.id from accepted.job j
+    where j.parent = parent_id and j.id >= p.first_pending and j.ended_at is null order by j.id limit 1
+  ), no_more)
+  where p.job_id = parent_id
+  returning p.first_pending into next_pending;
+  if next_pending = no_more then
+    has_ended := accepted.end_parent(parent_id);
+    is_changed := true;
+  end if;
+end
+$$;
+
+comment on function accepted.resolve_parent is 'Ends a parent if its last child ends in this transaction. are_claimed: workers have claimed all children that end in this transaction.';
+
+create function accepted.resolve_ends(ended uuid[], are_claimed boolean default false)
+  returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  resolved uuid[] := ended;
+  next_resolved uuid[];
+  related uuid;
+  has_ended boolean;
+  is_changed boolean;
+  follow_up text;
+begin
+  while cardinality(resolved) > 0 loop
+    next_resolved := '{}';
+    for related in
+      select distinct d.job_id from accepted.dependency d where d.awaited_id = any(resolved) order by 1
+    loop
+      select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, resolved) r;
+      if has_ended then
+        next_resolved := next_resolved || related;
+      end if;
+      changed := related;
+      return next;
+    end loop;
+    -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
+    for related, follow_up in
+      select p.job_id, p.on_end ->> 'operation' from accepted.parent p
+      where p.job_id in (select j.parent from accepted.job j where j.id = any(resolved) and j.parent is not null)
+      order by 1 desc
+    loop
+      select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(related, are_claimed) r;
+      continue when not is_changed;
+      if has_ended then
+        next_resolved := next_resolved || related;
+      end if;
+      changed := related;
+      enqueued := follow_up;
+      return next;
+    end loop;
+    resolved := next_resolved;
+    are_claimed := false;
+  end loop;
+end
+$$;
+
+comment on function accepted.resolve_ends is 'Does what follows from the end of jobs, in the transaction that ends them: starts or cancels the jobs that wait for them, and ends a parent whose last child has ended. Returns the jobs that have changed, and the operations that have new due jobs. are_claimed: workers have claimed all of these jobs. Then transactions that end children of the same parent do not wait for each other.';
+
+create function accepted.resolve_missed() returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.resolve_missed')) then
+    return;
+  end if;
+  return query select * from accepted.resolve_ends(array(
+    select known.awaited_id from (select distinct awaited_id from accepted.dependency limit 10000) known
+    where not exists (select from accepted.job where id = known.awaited_id and ended_at is null offset 0)
+    union all
+    -- Any child stands for all of them.
+    select (select job.id from accepted.job where job.parent = p.job_id order by job.id limit 1)
+    from accepted.parent p
+    where not exists (
+      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
+    )
+  ));
+end
+$$;
+
+comment on function accepted.resolve_missed is 'Calls accepted.resolve_ends for jobs whose end has been missed: another program has ended them, in a transaction with an old snapshot or without this function. A job whose record was deleted counts as succeeded. The worker calls this function.';
+
+create function accepted.notify_relatives(ended uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
+  from accepted.resolve_ends(ended) resolved;
+end
+$$;
+
+comment on function accepted.notify_relatives is 'Calls accepted.resolve_ends, and notifies workers and watchers when the transaction commits.';
+
+create function accepted.add_dependencies(job_id uuid, after uuid[], on_failure text default 'cancel') returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  target accepted.job;
+  awaited uuid[] := array(select distinct one from unnest(after) one where one is not null order by 1);
+  unknown uuid;
+begin
+  if on_failure is null or on_failure not in ('cancel', 'run') then
+    raise exception 'on_failure is %', coalesce(quote_literal(on_failure), 'null')
+      using errcode = 'invalid_parameter_value', hint = 'Pass cancel or run.';
+  elsif cardinality(awaited) > 100 then
+    raise exception 'the job waits for % jobs', cardinality(awaited) using errcode = 'invalid_parameter_value',
+      hint = 'A job can wait for at most 100 jobs. To wait for more, use a batch with on_end.';
+  elsif cardinality(awaited) = 0 then
+    return;
+  end if;
+  select * into target from accepted.job j where j.id = job_id;
+  -- The transaction that ends one of these jobs waits for this lock, and then finds the dependency.
+  perform from accepted.job j where j.id = any(awaited) order by j.id for share;
+  unknown := (
+    select one from unnest(awaited) one where not exists (select from accepted.job j where j.id = one offset 0) limit 1
+  );
+  if unknown is not null then
+    raise exception 'there is no job % to wait for', unknown
+      using errcode = 'no_data_found', hint = 'Its record may have expired.';
+  end if;
+  -- The parent waits for this job. So this job must not wait for the parent, or for a job that waits for the parent.
+  if target.parent is not null and exists (
+    with recursive waiting (id) as (
+      select target.parent
+      union
+      select next.id from waiting cross join lateral (
+        select j.parent as id from accepted.job j where j.id = waiting.id and j.parent is not null
+        union all
+        select d.job_id from accepted.dependency d where d.awaited_id = waiting.id
+      ) next
+    )
+    select from waiting where id = any(awaited)
+  ) then
+    raise exception 'job % would wait for a job that waits for it', job_id
+      using errcode = 'invalid_parameter_value',
+        hint = 'A child cannot wait for its parent, or for a job that waits for its parent.';
+  end if;
+  insert into accepted.dependency (job_id, awaited_id, on_failure)
+    select job_id, one, on_failure from unnest(awaited) one;
+  update accepted.job j set waiting_for = awaited where j.id = job_id;
+  update accepted_queue.job q set blocked = true where q.name = target.operation and q.id = job_id;
+  -- Some may have ended already.
+  perform accepted.notify_relatives(array(
+    select j.id from accepted.job j where j.id = any(awaited) and j.ended_at is not null
+  ));
+end
+$$;
+
+comment on function accepted.add_dependencies is 'Makes a new job wait for the end of other jobs. Errors: no_data_found (P0002) for an unknown job, invalid_parameter_value (22023) for a cycle.';
+
+create function accepted.report_children() returns setof uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  parent_id uuid;
+  counts jsonb;
+begin
+  -- If two processes counted at the same time, the older counts could be written last.
+  if not pg_try_advisory_xact_lock(hashtext('accepted.report_children')) then
+    return;
+  end if;
+  for parent_id in select job_id from accepted.parent order by job_id loop
+    counts := accepted.count_children(parent_id);
+    -- The transaction that ends the parent has locked it.
+    perform from accepted.job where id = parent_id and ended_at is null for update skip locked;
+    continue when not found;
+    update accepted.job set
+      children = counts, sequence = sequence + 1, updated_at = clock_timestamp(), progress_at = clock_timestamp(),
+      percent = greatest(percent, least(99, 100
+        * ((counts ->> 'succeeded')::bigint + (counts ->> 'failed')::bigint + (counts ->> 'canceled')::bigint)
+        / greatest((counts ->> 'total')::bigint, 1)))
+    where id = parent_id and ended_at is null and children is distinct from counts;
+    if found then
+      return next parent_id;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function accepted.report_children is 'Writes how many children of each running parent have ended. Returns the parents that have changed. The worker calls this function several times a second while there are parents.';
+
+create function accepted.cancel_family(root uuid, notifies_webhooks boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  descendants uuid[] := '{}';
+  found_ids uuid[];
+  target accepted.job;
+  ended uuid[] := '{}';
+begin
+  -- Children are locked before their parents, as when they end. A child that settles during the wait may add children.
+  loop
+    found_ids := array(
+      with recursive descendant (id) as (
+        select id from accepted.job where parent = root and ended_at is null
+        union all
+        select job.id from descendant join accepted.job on job.parent = descendant.id and job.ended_at is null
+      )
+      select id from descendant order by id desc
+    );
+    exit when found_ids <@ descendants;
+    perform from accepted.job where id = any(found_ids) order by id desc for update;
+    descendants := found_ids;
+  end loop;
+  perform from accepted.job where id = root for update;
+  update accepted.job set
+    cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
+    updated_at = clock_timestamp()
+  where id = root and ended_at is null and not cancel_requested;
+  for target in
+    select * from accepted.job where id = any(descendants) and ended_at is null order by id desc
+  loop
+    if target.status = 'queued' and not exists (
+      select from accepted_queue.job where name = target.operation and id = target.id and state = 'active'
+    ) then
+      if accepted.cancel_unclaimed(target) then
+        if notifies_webhooks then
+          perform accepted.enqueue_deliveries(target.id);
+        end if;
+        ended := ended || target.id;
+      end if;
+    else
+      update accepted.job set
+        cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
+        updated_at = clock_timestamp()
+      where id = target.id and not cancel_requested;
+      perform pg_notify('accepted_cancel', target.id::text);
+    end if;
+    perform accepted.notify_watchers(target.id);
+  end loop;
+  perform accepted.notify_relatives(ended);
+end
+$$;
+
+comment on function accepted.cancel_family is 'Cancels a job that waits for its children: cancels the children, and their children. The job ends when the last of them has ended.';
 
 create function accepted.cancel_job(job_id uuid, notifies_webhooks boolean) returns accepted.job_status
 language plpgsql
@@ -1338,9 +1900,15 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  target accepted.job := accepted.lock_job(cancel_job.job_id);
-  is_held boolean := true;
+  target accepted.job;
 begin
+  if exists (select from accepted.parent p where p.job_id = cancel_job.job_id) then
+    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
+    perform accepted.record_action('cancel', cancel_job.job_id::text);
+    perform accepted.notify_watchers(cancel_job.job_id);
+    return (select status from accepted.job where id = cancel_job.job_id);
+  end if;
+  target := accepted.lock_job(cancel_job.job_id);
   if target.status = 'canceled' then
     return target.status;
   elsif target.ended_at is not null then
@@ -1356,32 +1924,24 @@ begin
     update accepted_queue.job set state = 'cancelled', completed_on = now()
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
-    is_held := not found and exists (
+    if found or not exists (
       select from accepted_queue.job where name = target.operation and id = target.id and state = 'active'
-    );
-  end if;
-  if not is_held and not (accepted.find_operation(target.operation)).has_abandon then
-    update accepted.job set
-      status = 'canceled', cancel_requested = true,
-      cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-      sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(),
-      expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
-      payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
-    where id = target.id;
-    if notifies_webhooks then
-      perform accepted.enqueue_deliveries(target.id);
+    ) then
+      if not accepted.cancel_unclaimed(target) then
+        return target.status;
+      end if;
+      if notifies_webhooks then
+        perform accepted.enqueue_deliveries(target.id);
+      end if;
+      perform accepted.notify_relatives(array[target.id]);
+      return 'canceled';
     end if;
-    return 'canceled';
   end if;
   if not target.cancel_requested then
     update accepted.job set
       cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
       updated_at = clock_timestamp()
     where id = target.id;
-  end if;
-  if not is_held then
-    perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
-    return target.status;
   end if;
   perform pg_notify('accepted_cancel', target.id::text);
   return target.status;
@@ -1412,15 +1972,35 @@ begin
         when ended.ended_at is null then 'A pending job retries by itself, as its operation defines.'
         else format('To do its work once more: select accepted.enqueue(%L, …)', ended.operation)
       end;
+  elsif ended.operation = 'batch' then
+    raise exception 'job % is a batch, and a batch cannot be retried', ended.id
+      using errcode = 'object_not_in_prerequisite_state', hint = format(
+        'Retry its children: select accepted.retry(id) from accepted.job where parent = %L and status <> %L',
+        ended.id, 'succeeded');
   elsif ended.payload is null then
     raise exception 'the payload of job % was lost with its row in the queue, so the job cannot run again', ended.id
       using errcode = 'object_not_in_prerequisite_state',
         hint = format('Enqueue a new job: select accepted.enqueue(%L, …)', ended.operation);
   end if;
+  if ended.parent is not null then
+    -- The retry counts for the parent, if the parent has not ended.
+    perform accepted.lock_children(ended.parent);
+    if not exists (
+      select from accepted.parent p cross join lateral (
+        select from accepted.job where id = p.job_id and not cancel_requested limit 1
+      ) open
+      where p.job_id = ended.parent
+    ) then
+      ended.parent := null;
+    end if;
+    update accepted.parent p set first_pending = least(p.first_pending, create_retry.new_id)
+      where p.job_id = ended.parent;
+  end if;
   perform accepted.insert_job(create_retry.new_id, ended.operation, ended.payload, ended.principal,
     -- Outside services have seen this key. A service that has processed it can recognize the repetition.
     coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
-    retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent);
+    retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent,
+    parent => ended.parent, batch => ended.batch);
   perform accepted.record_action('retry', ended.id::text);
   perform accepted.notify_watchers(create_retry.new_id);
   perform accepted.notify_workers(ended.operation);
@@ -1615,6 +2195,99 @@ end
 $$;
 
 comment on function accepted.resume is 'Lets workers start the jobs of a paused operation again. Errors: undefined_object (42704).';
+
+create function accepted.insert_batch(
+  id uuid,
+  principal text,
+  total integer,
+  allow_failures boolean,
+  on_end jsonb,
+  idempotency_key text default null,
+  traceparent text default null,
+  webhook_endpoint_id uuid default null
+) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  policy accepted.operation := accepted.find_operation('batch');
+begin
+  insert into accepted.job (
+    id, operation, status, principal, idempotency_key, max_attempts, traceparent, webhook_endpoint_id, percent, children,
+    started_at, updated_at, expires_at
+  ) values (
+    id, 'batch', 'running', principal, idempotency_key, 1, traceparent, webhook_endpoint_id, 0,
+    jsonb_build_object('total', total, 'succeeded', 0, 'failed', 0, 'canceled', 0),
+    now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
+  );
+  insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
+end
+$$;
+
+comment on function accepted.insert_batch is 'Inserts the job of a batch. The caller inserts its children in the same transaction.';
+
+create function accepted.enqueue_batch(
+  items jsonb,
+  on_end jsonb default null,
+  allow_failures boolean default false,
+  principal text default 'anonymous',
+  idempotency_key text default null
+) returns uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  new_id uuid := accepted.uuid7();
+  holder uuid;
+  item jsonb;
+begin
+  if coalesce(jsonb_typeof(items), 'null') <> 'array' or jsonb_array_length(items) not between 1 and 10000 then
+    raise exception 'items is not an array of 1 to 10,000 objects' using errcode = 'invalid_parameter_value',
+      hint = 'For example: [{"operation": "todo.create", "payload": {"title": "…"}}]';
+  elsif coalesce(principal, '') = '' then
+    raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
+      hint = 'Pass the owner of the jobs, or leave the principal out for anonymous.';
+  elsif idempotency_key is not null and length(idempotency_key) not between 1 and 255 then
+    raise exception 'the idempotency key has % characters', length(idempotency_key)
+      using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
+  elsif on_end is not null and (jsonb_typeof(on_end) <> 'object' or on_end ->> 'operation' is null) then
+    raise exception 'on_end is not an object with an operation' using errcode = 'invalid_parameter_value',
+      hint = 'For example: {"operation": "report.send", "payload": {}}';
+  end if;
+  for item in select one from jsonb_array_elements(items) one loop
+    if jsonb_typeof(item) <> 'object' or item ->> 'operation' is null then
+      raise exception 'an item is not an object with an operation: %', left(item::text, 100)
+        using errcode = 'invalid_parameter_value',
+          hint = 'For example: {"operation": "todo.create", "payload": {"title": "…"}, "key": "…"}';
+    end if;
+  end loop;
+  if on_end is not null then
+    perform accepted.find_operation(on_end ->> 'operation');
+    on_end := jsonb_build_object('operation', on_end -> 'operation', 'payload', coalesce(on_end -> 'payload', '{}'));
+  end if;
+  if idempotency_key is not null then
+    holder := accepted.take_key(principal, idempotency_key, sha256(convert_to(
+      jsonb_build_array('sql', 'batch', items, on_end, coalesce(allow_failures, false))::text, 'UTF8')), new_id);
+    if holder <> new_id then
+      return holder;
+    end if;
+  end if;
+  perform accepted.insert_batch(new_id, principal, jsonb_array_length(items), allow_failures, on_end, idempotency_key);
+  for item in select one from jsonb_array_elements(items) one loop
+    perform accepted.insert_job(accepted.uuid7(), item ->> 'operation', coalesce(item -> 'payload', '{}'), principal,
+      item ->> 'key', parent => new_id);
+  end loop;
+  perform accepted.notify_watchers(new_id);
+  perform accepted.notify_workers(enqueued.operation)
+    from (select distinct one ->> 'operation' as operation from jsonb_array_elements(items) one) enqueued;
+  return new_id;
+end
+$$;
+
+comment on function accepted.enqueue_batch is 'Enqueues a batch: a job that ends when its children have ended. items is an array of objects: operation, payload, key. on_end is the job to enqueue when the batch ends, whatever its end is: an object with operation and payload. The batch fails with children-failed if a child fails or is canceled, unless allow_failures. Errors: like accepted.enqueue.';
 
 create function accepted.lock_queued_job(job_id uuid) returns accepted.job
 language plpgsql
@@ -1909,10 +2582,12 @@ create trigger job_sequence before update on accepted.job for each row
   when (
     new.sequence < old.sequence or (new.sequence = old.sequence or new.updated_at < old.updated_at) and (
       new.status, new.principal, new.resource, new.percent, new.message, new.attempt, new.max_attempts, new.result,
-      new.error, new.cancel_requested, new.retry_of, new.parent, new.started_at, new.ended_at, new.expires_at
+      new.error, new.cancel_requested, new.retry_of, new.parent, new.children,
+      new.waiting_for, new.started_at, new.ended_at, new.expires_at
     ) is distinct from (
       old.status, old.principal, old.resource, old.percent, old.message, old.attempt, old.max_attempts, old.result,
-      old.error, old.cancel_requested, old.retry_of, old.parent, old.started_at, old.ended_at, old.expires_at
+      old.error, old.cancel_requested, old.retry_of, old.parent, old.children,
+      old.waiting_for, old.started_at, old.ended_at, old.expires_at
     )
   )
   execute function accepted.advance_sequence();
@@ -2197,7 +2872,13 @@ begin
     'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
     coalesce(place.partition::text, 'accepted.job_default'))
     into is_alive using place.first_id, place.end_id;
-  return not is_alive;
+  -- A parent counts its children when it ends.
+  return not is_alive and not exists (
+    select from accepted.parent cross join lateral (
+      select from accepted.job
+      where job.parent = parent.job_id and job.id >= place.first_id and job.id < place.end_id limit 1
+    ) child
+  );
 end
 $$;
 

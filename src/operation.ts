@@ -12,6 +12,9 @@ export const defaultKeepSeconds = 7 * 24 * 60 * 60
 /** The name of the built-in operation that delivers webhooks. */
 export const deliveryName = 'webhook.deliver'
 
+/** The name of the built-in operation of batches. */
+export const batchName = 'batch'
+
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 
 /** The type of the worker's input: it follows the `payload` schema or, without that schema, the `input` schema. */

@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
+import type { BatchOutcome } from '../src/db/tables.ts'
 import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation, PayloadFor, ResultFor } from '../src/operation.ts'
 import type { Schedule } from '../src/schedule.ts'
@@ -21,6 +22,8 @@ export interface RunningJob<O extends Operation = Operation> {
   idempotencyKey: string
   /** The `traceparent` header of the request (W3C Trace Context). Pass it on to services that are traced. */
   traceparent: string | undefined
+  /** If the end of a batch has enqueued this job (`onEnd`): the batch, and how its children have ended. */
+  batch: BatchOutcome | undefined
   /** A logger whose lines name the job, the attempt and the traceparent. */
   log: Logger
   /**
@@ -56,13 +59,23 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
    *
    * @returns the id of the follow-up job
    * @throws TypeError when the payload does not match the operation's schema
+   * @throws Error when `after` names an unknown job, or a job that waits for this job
    */
   enqueue<Next extends Operation>(
     trx: AnyTransaction,
     operation: Next,
     payload: PayloadFor<Next>,
-    options?: EnqueueOptions,
+    options?: FollowUpOptions,
   ): Promise<string>
+}
+
+/** Options of a follow-up job. */
+export interface FollowUpOptions extends EnqueueOptions {
+  /**
+   * Whether the follow-up job is a child of this job. This job then ends when its children have ended, and fails with
+   * `children-failed` if one of them fails or is canceled. Default: false.
+   */
+  child?: boolean
 }
 
 /**

@@ -27,6 +27,9 @@ export interface JobTable {
   group_id: string | null
   retry_of: string | null
   parent: string | null
+  children: ChildCounts | null
+  waiting_for: string[] | null
+  batch: BatchOutcome | null
   worker_id: string | null
   traceparent: string | null
   created_at: Timestamp
@@ -38,6 +41,20 @@ export interface JobTable {
   attempt_started_at: OptionalTimestamp
   progress_at: OptionalTimestamp
   webhook_endpoint_id: string | null
+}
+
+/** How many children a job has. */
+export interface ChildCounts {
+  total: number
+  succeeded: number
+  failed: number
+  canceled: number
+}
+
+/** How a batch has ended. */
+export interface BatchOutcome extends ChildCounts {
+  /** The id of the batch. */
+  id: string
 }
 
 /** The value of `accepted.job.error`. The text is for operators and contains no credentials. */
@@ -141,6 +158,19 @@ export interface EndingTable {
   due_at: Timestamp
 }
 
+export interface ParentTable {
+  job_id: string
+  allow_failures: Generated<boolean>
+  on_end: unknown
+  first_pending: Generated<string>
+}
+
+export interface DependencyTable {
+  job_id: string
+  awaited_id: string
+  on_failure: Generated<string>
+}
+
 export interface EndedJobTable {
   ended_at: RequiredTimestamp
   job_id: string
@@ -177,6 +207,8 @@ export interface Tables extends UpkeepTables {
   'accepted.ended_job': EndedJobTable
   'accepted.audit': AuditTable
   'accepted.ending': EndingTable
+  'accepted.parent': ParentTable
+  'accepted.dependency': DependencyTable
   'accepted.idempotency_key': IdempotencyKeyTable
   'accepted.processed_key': ProcessedKeyTable
   'accepted.attempt': AttemptTable

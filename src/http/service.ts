@@ -11,11 +11,11 @@ import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { assertPreparedStatements } from '../db/pooler.ts'
 import { assertSessionSettings } from '../db/session-settings.ts'
 import { transactionOn } from '../db/transaction-on.ts'
+import { withBuiltIn } from '../jobs/built-in.ts'
 import type { Endings } from '../jobs/endings.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
-import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import { assertGrants } from '../migrate/assert-grants.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
@@ -198,7 +198,7 @@ async function connectQueue(
     report(error, 'pg-boss could not reload its list of queues; it tries again in a minute')
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
-  await prepareQueues(database, boss, [...operations.values(), deliverWebhook])
+  await prepareQueues(database, boss, withBuiltIn(operations).values())
   return boss
 }
 

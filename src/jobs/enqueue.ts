@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
 import { pipeline } from '../db/pipeline.ts'
+import type { BatchOutcome } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
@@ -25,6 +26,16 @@ export interface EnqueueOptions {
    * Path of the resource that the job creates, for example `/todos/1`. On success, clients are redirected to this path.
    */
   resource?: string
+  /**
+   * The ids of jobs that must end before this job starts; at most 100. The job has the status `queued` until then.
+   * Default: none.
+   */
+  after?: readonly string[]
+  /**
+   * What happens if a job of `after` fails or is canceled. `cancel`: this job is canceled. `run`: it runs all the same.
+   * Default: `cancel`.
+   */
+  onFailure?: 'cancel' | 'run'
 }
 
 /** A time outside these years cannot be written as ISO 8601 once the keep time is added. */
@@ -55,6 +66,13 @@ export interface NewJob {
   traceparent?: string | undefined
   /** The only webhook endpoint to notify of the outcome. Default: all matching endpoints. */
   webhookEndpointId?: string | undefined
+  /** The id of the job of which this job is a child. */
+  parent?: string | undefined
+  /** The batch whose end enqueued this job, if it is a retry of such a job. */
+  batch?: BatchOutcome | null | undefined
+  /** The ids of jobs that must end before this job starts. */
+  after?: readonly string[] | undefined
+  onFailure?: 'cancel' | 'run' | undefined
 }
 
 /**
@@ -74,17 +92,21 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   const inserting = sql<{ job: string; transaction_id: string }>`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-      webhook_endpoint_id, payload, run_at, updated_at, expires_at)
+      webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
     select
       id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-      webhook_endpoint_id, payload, run_at, statement_timestamp(),
+      webhook_endpoint_id, parent, batch, payload, run_at, statement_timestamp(),
       greatest(run_at, now()) + make_interval(secs => keep_seconds)
     from json_to_recordset(${rows}::json) as new
       (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
-      max_attempts integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, payload jsonb,
-      run_at timestamptz, keep_seconds integer)
+      max_attempts integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, parent uuid,
+      batch jsonb, payload jsonb, run_at timestamptz, keep_seconds integer)
     returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
   const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
+  for (const { id, after = [], onFailure = 'cancel' } of jobs) {
+    if (after.length === 0) continue
+    await sql`select accepted.add_dependencies(${id}, ${after}::uuid[], ${onFailure})`.execute(trx)
+  }
   registerCommitCheck(givenTrx, {
     transactionId: made[0]?.transaction_id,
     commitProof: sql`select from accepted.job where id = ${jobs[0]?.id}`,
@@ -104,6 +126,8 @@ const toRow = (job: NewJob & { groupId: string | undefined }) => ({
   retry_of: job.retryOf,
   traceparent: job.traceparent,
   webhook_endpoint_id: job.webhookEndpointId,
+  parent: job.parent,
+  batch: job.batch,
   // abandon needs the payload, even if the queue loses it.
   payload: job.operation.abandon && job.payload,
   run_at: job.runAt,

@@ -21,14 +21,16 @@ interface RolePrivileges {
 
 const queue = (name: string) => `${queueSchema}.${name}`
 
+const inAccepted = (name: string) => `accepted.${name}`
+
 const endpointColumns = 'id, url, event_types, operations, created_at, secret_rotated_at, disabled_at, disabled_reason'
 
 /** The API and the workers end jobs whose operation has `abandon`. */
 const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'accepted.postpone_ending']
 
 const readableJobColumns = [
-  'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, webhook_endpoint_id',
-  'worker_id, traceparent, sequence, attempt, max_attempts, cancel_requested, cancel_requested_at, percent, message',
+  'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, children',
+  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, sequence, attempt, max_attempts, cancel_requested, cancel_requested_at, percent, message',
   'error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
 ].join(', ')
 
@@ -60,6 +62,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.cancel',
       ...endingFunctions,
       'accepted.create_retry',
+      ...['add_dependencies', 'insert_batch'].map(inAccepted),
       'accepted.enqueue',
       'accepted.rotate_webhook_secret',
       queue('job_now'),
@@ -74,6 +77,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.worker': 'select, insert, update, delete',
       'accepted.attempt': 'select, insert',
       'accepted.ending': 'select',
+      'accepted.parent': 'select',
+      'accepted.dependency': 'select',
       'accepted.processed_key': 'select, insert, delete',
       'accepted.rescue': 'select, insert, update',
       'accepted.quarantine': 'select, insert, update, delete',
@@ -95,7 +100,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.uuid_floor',
       'accepted.claim',
       'accepted.enqueue',
-      'accepted.decide_ends',
+      ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed'].map(inAccepted),
+      ...['add_dependencies', 'insert_batch'].map(inAccepted),
       ...endingFunctions,
       'accepted.delete_old_changes',
       'accepted.create_job_partitions',
@@ -115,7 +121,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.api_key': 'select (id, name, principal, scopes, created_at, revoked_at)',
       ...Object.fromEntries(
         [
-          ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'ended_job', 'processed_key', 'attempt'],
+          ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'parent', 'dependency', 'ended_job'],
+          ...['processed_key', 'attempt'],
           ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
           'held_key',
@@ -144,7 +151,19 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       [queue('job')]: 'insert (id, name, data, state, priority, group_id, start_after, created_on, keep_until, policy)',
     },
     functions: [
-      ...['enqueue', 'cancel', 'retry', 'redrive', 'pause', 'resume', 'reschedule', 'prioritize', 'forget', 'expire'],
+      ...[
+        'enqueue',
+        'enqueue_batch',
+        'cancel',
+        'retry',
+        'redrive',
+        'pause',
+        'resume',
+        'reschedule',
+        'prioritize',
+        'forget',
+        'expire',
+      ],
       // accepted jobs redrive
       'redrive_batch',
     ].map((name) => `accepted.${name}`),

@@ -12,7 +12,17 @@ const id = '019b7d2e-0000-7000-8000-000000000000'
 const row = (more: Partial<Job> = {}): Job => ({
   ...{ id, operation: 'todo.create', status: 'queued', principal: 'ann', resource: null, percent: null, message: null },
   ...{ attempt: 0, max_attempts: 4, sequence: '1', result: null, error: null, cancel_requested: false },
-  ...{ retry_of: null, created_at: at, started_at: null, updated_at: at, ended_at: null, expires_at: at },
+  ...{
+    retry_of: null,
+    parent: null,
+    children: null,
+    waiting_for: null,
+    created_at: at,
+    started_at: null,
+    updated_at: at,
+    ended_at: null,
+    expires_at: at,
+  },
   progress_at: null,
   attempt_started_at: null,
   ...more,

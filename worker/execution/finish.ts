@@ -2,11 +2,12 @@ import { sql } from 'kysely'
 import type { LockWait } from '../../src/db/locks.ts'
 import { pipeline } from '../../src/db/pipeline.ts'
 import { useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
-import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
+import { followEnds } from '../../src/jobs/relatives.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
 import { abandonClaimed, type DecidedEnd, decideEnds } from './abandon.ts'
+import { writeAwaiting } from './children.ts'
 import { type LockedJobs, lockAndClaimKeys } from './deduplicate.ts'
 import { type FailedAttempt, type WrittenFailure, writeFailures } from './fail.ts'
 import { registerFinishCheck } from './finish-check.ts'
@@ -55,7 +56,7 @@ export async function finishAttempts(
   const { completed, failed, canceled, ended } = groupByOutcome(free, jobs)
   const { enqueued: requeued, unknown } = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
-  const { completions, enqueued } = await runSettle(worker, trx, fresh, pending)
+  const { completions, enqueued, parents } = await runSettle(worker, trx, fresh, pending)
   const unsuccessful = decidedEnds(failed, canceled)
   const isPostponed = abandonFailure !== undefined && unsuccessful.length > 0
   if (isPostponed) await decideEnds(trx, unsuccessful, abandonFailure)
@@ -65,10 +66,16 @@ export async function finishAttempts(
   await failUnknown(worker, trx, unknown)
   const known = ended.filter((claim) => !unknown.includes(claim))
   const claims = free.map(({ claim }) => claim)
+  const awaiting = completions.filter(({ id }) => parents.has(id))
+  await writeAwaiting(trx, worker, awaiting, claims)
   const completedClaims = completed.map(({ claim }) => claim)
   const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
-    writeSucceeded(trx, worker, completions),
+    writeSucceeded(
+      trx,
+      worker,
+      completions.filter(({ id }) => !parents.has(id)),
+    ),
     writeDuplicates(trx, worker, completedClaims, duplicates),
     writeCanceled(trx, worker, isPostponed ? [] : canceled),
     worker.claims.complete(trx, [...completedClaims, ...canceled, ...known]),
@@ -78,13 +85,13 @@ export async function finishAttempts(
   ])
   const failedJobs = failures.flatMap(({ ended }) => ended)
   const notified = [...succeeded, ...duplicated, ...canceledJobs, ...failedJobs]
-  const deliveries = await enqueueDeliveries(boss, trx, notified)
+  const followed = await followEnds(boss, trx, notified, { areClaimed: true })
   await registerFinishCheck(worker, trx, claims, pending)
   return {
-    jobs: free.map(({ claim }) => claim.jobId),
-    enqueued: [...enqueued, ...requeued, ...deliveries],
+    jobs: [...free.map(({ claim }) => claim.jobId), ...followed.jobs],
+    enqueued: [...enqueued, ...requeued, ...followed.enqueued],
     outcomes: {
-      succeeded: succeeded.length + duplicated.length,
+      succeeded: succeeded.length + duplicated.length + awaiting.length,
       canceled: canceledJobs.length,
       failed: failedJobs.length,
       retried: failures.filter(({ outcome }) => outcome.kind === 'retry').length,

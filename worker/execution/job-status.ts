@@ -1,8 +1,9 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
+import { endedColumns } from '../../src/jobs/relatives.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
-import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
+import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { heldJobIds, payloadInQueue } from '../../src/queue/claim.ts'
@@ -83,12 +84,13 @@ export async function writeSucceeded(
     ) as ended (id, attempt, result, resource)
     where job.id = ended.id and ${idIn(ids)}
       and job.operation = ${operation.name} and job.status in ${pendingStatusesSql}
-    returning job.id, ${matchingEndpoints}`.execute(trx)
+    returning job.id, ${endedColumns}`.execute(trx)
   if (rows.length !== completions.length) throw new LostClaim(`Another transaction has ended one of ${ids}`)
   return rows
 }
 
-const toJson = (value: unknown): string | null => (value === undefined || value === null ? null : JSON.stringify(value))
+export const toJson = (value: unknown): string | null =>
+  value === undefined || value === null ? null : JSON.stringify(value)
 
 /**
  * Ends duplicates as succeeded, with the result and resource of the job that had the effect.
@@ -157,7 +159,7 @@ async function writeUnsuccessful(
       ${claims.map(({ queued }) => queued.id)}::uuid[]
     ) as ended (id, attempt, queue_id)
     where job.id = ended.id and ${idIn(ids)}
-    returning job.id, ${matchingEndpoints}`.execute(trx)
+    returning job.id, ${endedColumns}`.execute(trx)
   return rows
 }
 

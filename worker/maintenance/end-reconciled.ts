@@ -1,7 +1,8 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
-import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
+import { endedColumns } from '../../src/jobs/relatives.ts'
+import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, defaultKeepSeconds } from '../../src/operation.ts'
 import type { Discrepancy } from '../../src/queue/reconciliation.ts'
 
@@ -62,6 +63,6 @@ export async function endJobs(trx: AnyTransaction, found: readonly WrongJob[]): 
       ${column(({ payload }) => payload)}::jsonb[]
     ) as ended (id, status, error, payload)
     where ${idIn(ids)} and job.id = ended.id
-    returning job.id, ${matchingEndpoints}`.execute(trx)
+    returning job.id, ${endedColumns}`.execute(trx)
   return rows
 }

@@ -19,6 +19,8 @@ export interface DueWork {
   isReconcileDue: boolean
   /** Whether the end of a job is decided. Its operation may be unknown to this worker. */
   hasEndings: boolean
+  /** Whether a job waits for its children. */
+  hasParents: boolean
 }
 
 /**
@@ -49,7 +51,8 @@ export async function pollDueWork(
         select from accepted.reconciliation
         where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
       ) as "isReconcileDue",
-      exists (select from accepted.ending where due_at <= now()) as "hasEndings"`
+      exists (select from accepted.ending where due_at <= now()) as "hasEndings",
+      exists (select from accepted.parent) as "hasParents"`
   const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0] as DueWork
 }

@@ -5,8 +5,8 @@ import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { idIn } from '../../src/jobs/job.ts'
+import { followEnds } from '../../src/jobs/relatives.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
-import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import {
@@ -50,8 +50,12 @@ const haveEnded = sql<boolean>`pg_snapshot_xmin(pg_current_snapshot()) >= reconc
 
 const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
 
-/** A condition on `job`. The queue row of a job whose end is decided has ended already. */
-const isUndecided = sql<boolean>`not exists (select from accepted.ending where job_id = job.id offset 0)`
+/**
+ * A condition on `job`: its end is not decided, and it does not run until its children have ended. Other jobs rightly
+ * have no pending row in the queue.
+ */
+const isUndecided = sql<boolean>`not exists (select from accepted.ending where job_id = job.id offset 0)
+  and not exists (select from accepted.parent where job_id = job.id offset 0)`
 
 export interface ReconcilerOptions {
   database: Database
@@ -160,5 +164,6 @@ async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]
   )
   await unblock(trx, having('blocked'))
   const ended = await endJobs(trx, having('failed', 'completed', 'missing', 'cancelled'))
-  return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
+  const followed = await followEnds(boss, trx, ended, { areClaimed: false })
+  return { changed: [...jobs.map(({ id }) => id), ...followed.jobs], enqueued: followed.enqueued }
 }

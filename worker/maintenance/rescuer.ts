@@ -4,7 +4,8 @@ import { rowLock } from '../../src/db/locks.ts'
 import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
-import { type EndedJob, enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
+import { followEnds } from '../../src/jobs/relatives.ts'
+import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, deliveryName } from '../../src/operation.ts'
 import { type Claim, type ClaimedRow, claimedColumns, claimOf } from '../../src/queue/claim.ts'
 import { isAnotherHeartbeatMissing, orphanedJobs } from '../../src/queue/orphans.ts'
@@ -142,9 +143,10 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
   await writeRetried(trx, ofDeadWorker, rescued, { extraAttempts: 1 })
   const isQuarantined = crashes.size > 0
   await worker.claims.rescue(trx, rescued, { isQuarantined })
+  const followed = await followEnds(worker.boss, trx, endedJobs, { areClaimed: true })
   return {
-    jobs: claims.map(({ jobId }) => jobId),
-    enqueued: [worker.operation.name, ...(await enqueueDeliveries(worker.boss, trx, endedJobs))],
+    jobs: [...claims.map(({ jobId }) => jobId), ...followed.jobs],
+    enqueued: [operation.name, ...followed.enqueued],
     outcomes: {
       rescued: rescued.length,
       ...(!operation.abandon && { failed: failed.length, canceled: canceled.length }),
