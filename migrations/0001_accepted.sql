@@ -242,7 +242,8 @@ begin
   if not found then
     raise exception 'there is no operation %', coalesce(quote_literal(find_operation.name), 'null')
       using errcode = 'undefined_object', hint = coalesce(
-        (select 'Operations: ' || string_agg(operation.name, ', ' order by operation.name) from accepted.operation),
+        (select 'Operations: ' || string_agg(operation.name, ', ' order by operation.name) from accepted.operation
+          where operation.name <> 'batch'),
         'No operation is defined yet. Run accepted migrate with the configuration of the app, which writes its operations.');
   end if;
   return found_operation;
@@ -1117,7 +1118,10 @@ declare
   due timestamptz := coalesce(run_at, now());
 begin
   select q.* into options from accepted_queue.queue q where q.name = operation;
-  if not found then
+  if operation = 'batch' then
+    raise exception 'a batch has no payload of its own' using errcode = 'invalid_parameter_value',
+      hint = 'To enqueue a batch: select accepted.enqueue_batch(''[{"operation": "…", "payload": {}}]'').';
+  elsif not found then
     raise exception 'the operation % has no queue', quote_literal(operation)
       using errcode = 'undefined_object', hint = 'Start the API or a worker: it creates the queues of its operations.';
   end if;
