@@ -818,6 +818,7 @@ create table accepted.reconciliation (
   ended_before timestamptz not null default now(),
   observed_at timestamptz not null default now(),
   observed_xmax xid8 not null default pg_snapshot_xmax(pg_current_snapshot()),
+  children_due_at timestamptz not null default now(),
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -830,6 +831,7 @@ comment on column accepted.reconciliation.compared_at is 'When the last range wa
 comment on column accepted.reconciliation.ended_before is 'Jobs that ended in the queue before this time have been compared.';
 comment on column accepted.reconciliation.observed_at is 'A later value of ended_before. It becomes valid when all transactions before observed_xmax have ended.';
 comment on column accepted.reconciliation.observed_xmax is 'At observed_at, no transaction had this id or a higher id.';
+comment on column accepted.reconciliation.children_due_at is 'When a worker next counts the children of running parents.';
 
 insert into accepted.reconciliation default values;
 
@@ -1811,8 +1813,9 @@ declare
   parent_id uuid;
   counts jsonb;
 begin
-  -- If two processes counted at the same time, the older counts could be written last.
-  if not pg_try_advisory_xact_lock(hashtext('accepted.report_children')) then
+  -- The workers take turns. Older counts are never written after newer ones.
+  perform from accepted.reconciliation where children_due_at <= clock_timestamp() for update skip locked;
+  if not found then
     return;
   end if;
   for parent_id in select job_id from accepted.parent order by job_id loop
@@ -1830,10 +1833,13 @@ begin
       return next parent_id;
     end if;
   end loop;
+  -- Counting takes at most 2 % of the time.
+  update accepted.reconciliation set children_due_at = clock_timestamp()
+    + greatest(interval '240 milliseconds', 50 * (clock_timestamp() - statement_timestamp()));
 end
 $$;
 
-comment on function accepted.report_children is 'Writes how many children of each running parent have ended. Returns the parents that have changed. The worker calls this function several times a second while there are parents.';
+comment on function accepted.report_children is 'Writes how many children of each running parent have ended, up to four times a second. Returns the parents that have changed. The worker calls this function while there are parents.';
 
 create function accepted.cancel_family(root uuid, notifies_webhooks boolean) returns void
 language plpgsql

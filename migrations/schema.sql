@@ -751,6 +751,7 @@ create table accepted.reconciliation (
   ended_before timestamp with time zone default now() not null,
   observed_at timestamp with time zone default now() not null,
   observed_xmax xid8 default pg_snapshot_xmax(pg_current_snapshot()) not null,
+  children_due_at timestamp with time zone default now() not null,
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -762,6 +763,7 @@ comment on column accepted.reconciliation.compared_at is 'When the last range wa
 comment on column accepted.reconciliation.ended_before is 'Jobs that ended in the queue before this time have been compared.';
 comment on column accepted.reconciliation.observed_at is 'A later value of ended_before. It becomes valid when all transactions before observed_xmax have ended.';
 comment on column accepted.reconciliation.observed_xmax is 'At observed_at, no transaction had this id or a higher id.';
+comment on column accepted.reconciliation.children_due_at is 'When a worker next counts the children of running parents.';
 
 -- Audit
 
@@ -1676,8 +1678,9 @@ declare
   parent_id uuid;
   counts jsonb;
 begin
-  -- If two processes counted at the same time, the older counts could be written last.
-  if not pg_try_advisory_xact_lock(hashtext('accepted.report_children')) then
+  -- The workers take turns. Older counts are never written after newer ones.
+  perform from accepted.reconciliation where children_due_at <= clock_timestamp() for update skip locked;
+  if not found then
     return;
   end if;
   for parent_id in select job_id from accepted.parent order by job_id loop
@@ -1695,9 +1698,12 @@ begin
       return next parent_id;
     end if;
   end loop;
+  -- Counting takes at most 2 % of the time.
+  update accepted.reconciliation set children_due_at = clock_timestamp()
+    + greatest(interval '240 milliseconds', 50 * (clock_timestamp() - statement_timestamp()));
 end
 $function$;
-comment on function accepted.report_children() is 'Writes how many children of each running parent have ended. Returns the parents that have changed. The worker calls this function several times a second while there are parents.';
+comment on function accepted.report_children() is 'Writes how many children of each running parent have ended, up to four times a second. Returns the parents that have changed. The worker calls this function while there are parents.';
 
 create function accepted.cancel_family(root uuid, notifies_webhooks boolean)
  returns void

@@ -43,6 +43,7 @@ export interface ReconciliationTable {
   observed_at: Timestamp
   /** An xid8, which the driver returns as a string. */
   observed_xmax: Generated<string>
+  children_due_at: Timestamp
 }
 
 export interface ChangeTable {
