@@ -36,8 +36,8 @@ const endpointColumns = 'id, url, event_types, operations, created_at, secret_ro
 
 const readableJobColumns = [
   'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, webhook_endpoint_id',
-  'worker_id, traceparent, sequence, attempt, max_attempts, cancel_requested, cancel_requested_at, percent, message',
-  'error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
+  'worker_id, traceparent, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent',
+  'message, error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
 ].join(', ')
 
 const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
@@ -62,7 +62,7 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.jobs_changed_since',
       'accepted.may_be_deleted',
       'accepted.is_backlog_full',
-      'accepted.lock_own_job',
+      ...['lock_own_job', 'take_coalescing_keys', 'coalesce_requests'].map((name) => `accepted.${name}`),
       'accepted.cancel',
       'accepted.create_retry',
       'accepted.enqueue',
@@ -118,7 +118,7 @@ const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       ...Object.fromEntries(
         [
           ...['migration', 'app_migration', 'operation', 'worker', 'ended_job', 'processed_key', 'attempt', 'rescue'],
-          ...['quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
+          ...['coalesced_key', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
           'held_key',
         ].map((name) => [`accepted.${name}`, 'select']),

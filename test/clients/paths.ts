@@ -404,6 +404,8 @@ export interface components {
                 message: string;
                 details?: unknown[];
             };
+            /** @description How many further requests share the job, if its operation coalesces requests */
+            coalesced?: number;
             /**
              * Format: uuid
              * @description The id of the job that this job retries
@@ -532,6 +534,8 @@ export interface components {
                 message: string;
                 details?: unknown[];
             };
+            /** @description How many further requests share the job, if its operation coalesces requests */
+            coalesced?: number;
             /**
              * Format: uuid
              * @description The id of the job that this job retries
