@@ -25,6 +25,7 @@ create table accepted.job (
   sequence bigint not null default 1,
   attempt integer not null default 0,
   max_attempts integer not null,
+  coalesced integer not null default 0,
   cancel_requested boolean not null default false,
   cancel_requested_at timestamptz,
   percent smallint,
@@ -66,6 +67,7 @@ comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
 comment on column accepted.job.sequence is 'Increases with every visible change. The ETag of the status URL contains it.';
 comment on column accepted.job.attempt is 'Number of the current or last attempt, from 1. 0 until the job is first claimed.';
 comment on column accepted.job.max_attempts is 'The job fails after this many failed attempts.';
+comment on column accepted.job.coalesced is 'Number of further requests that share the job, because its operation coalesces requests. See accepted.coalesced_key.';
 comment on column accepted.job.cancel_requested is 'Whether cancellation has been requested. If the job is running, its worker then cancels the job.';
 comment on column accepted.job.cancel_requested_at is 'When cancellation was requested.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
@@ -539,6 +541,25 @@ comment on column accepted.processed_key.principal is 'The principal that sent t
 comment on column accepted.processed_key.key is 'The idempotency key of the job.';
 comment on column accepted.processed_key.job_id is 'The job that had the effect.';
 comment on column accepted.processed_key.processed_at is 'When the job that had the effect was settled.';
+
+-- Coalescing
+
+create table accepted.coalesced_key (
+  operation text not null,
+  principal text not null,
+  key text not null,
+  job_id uuid not null,
+  ends_at timestamptz not null,
+  constraint coalesced_key_pkey primary key (operation, principal, key),
+  constraint coalesced_key_length check (length(key) between 1 and 255)
+);
+
+comment on table accepted.coalesced_key is 'One row per coalescing key: the last window in which requests with this key share a job. Only for operations with the option coalesce. The row is deleted together with the record of this job.';
+comment on column accepted.coalesced_key.operation is 'The operation of the requests.';
+comment on column accepted.coalesced_key.principal is 'The principal that sent the requests. Requests of other principals never share the job.';
+comment on column accepted.coalesced_key.key is 'What the key function of the operation returned for the requests.';
+comment on column accepted.coalesced_key.job_id is 'The job that the requests share. The first request of the window created it.';
+comment on column accepted.coalesced_key.ends_at is 'When the window ends. A later request creates a new job and starts a new window.';
 
 -- Attempts
 
@@ -1218,6 +1239,144 @@ end
 $$;
 
 comment on function accepted.take_key is 'Takes an idempotency key for a job. Returns the job that holds the key: this job, or an earlier job of the same request. Raises unique_violation (23505) if another request has used the key.';
+
+create function accepted.take_coalescing_keys(
+  operations text[],
+  principals text[],
+  keys text[],
+  new_ids uuid[],
+  window_seconds integer[],
+  replace_payload boolean[],
+  wait_for_locks boolean
+) returns table (is_locked boolean, job_id uuid, ends_at timestamptz, payload jsonb)
+language plpgsql
+-- To lock a row takes the privilege UPDATE, which the API does not have.
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  n integer;
+  lock_id bigint;
+  held record;
+  target record;
+  locked boolean[] := array_fill(true, array[cardinality(keys)]);
+  shared uuid[] := array_fill(null::uuid, array[cardinality(keys)]);
+  window_ends timestamptz[] := array_fill(null::timestamptz, array[cardinality(keys)]);
+  payloads jsonb[] := array_fill(null::jsonb, array[cardinality(keys)]);
+begin
+  for n in 1 .. cardinality(keys) loop
+    lock_id := hashtextextended(keys[n], hashtextextended(principals[n], hashtextextended(operations[n], 1)));
+    if wait_for_locks then
+      perform pg_advisory_xact_lock(lock_id);
+    elsif not pg_try_advisory_xact_lock(lock_id) then
+      locked[n] := false;
+      continue;
+    end if;
+    -- The clock, because this transaction may have waited for a lock since it began.
+    select k.job_id, k.ends_at into held from accepted.coalesced_key k
+      where k.operation = operations[n] and k.principal = principals[n] and k.key = keys[n]
+        and k.ends_at > clock_timestamp();
+    shared[n] := held.job_id;
+    window_ends[n] := held.ends_at;
+  end loop;
+  -- Every transaction locks jobs in the order of their ids, and the rows in the queue after that.
+  for n in select i from generate_subscripts(shared, 1) i where shared[i] is not null order by shared[i] loop
+    if wait_for_locks then
+      select j.id, j.status, j.attempt, j.started_at, j.ended_at, j.expires_at, j.cancel_requested into target
+        from accepted.job j where j.id = shared[n] for update;
+    else
+      select j.id, j.status, j.attempt, j.started_at, j.ended_at, j.expires_at, j.cancel_requested into target
+        from accepted.job j where j.id = shared[n] for update skip locked;
+      if not found and exists (select from accepted.job j where j.id = shared[n]) then
+        locked[n] := false;
+        continue;
+      end if;
+    end if;
+    if replace_payload[n] then
+      -- A job that has begun once may have sent its payload to an outside service.
+      if target.status = 'queued' and target.attempt = 0 and target.started_at is null and not target.cancel_requested
+      then
+        -- A claim locks only this row. This statement waits for a claim, and then does not find the row.
+        select q.data -> 'payload' as payload into held from accepted_queue.job q
+          where q.name = operations[n] and q.id = shared[n] and q.state < 'active' for update;
+        payloads[n] := held.payload;
+      end if;
+      if payloads[n] is null then
+        shared[n] := null;
+      end if;
+    -- A cancellation that is only requested will probably end the job without its work being done.
+    elsif not coalesce(
+      target.status = 'succeeded' and target.expires_at > now()
+        or target.ended_at is null and not target.cancel_requested,
+      false
+    ) then
+      shared[n] := null;
+    end if;
+  end loop;
+  for n in 1 .. cardinality(keys) loop
+    if locked[n] and shared[n] is null then
+      shared[n] := new_ids[n];
+      -- With whole milliseconds, JavaScript has the same time.
+      window_ends[n] := date_trunc('milliseconds', clock_timestamp()) + make_interval(secs => window_seconds[n]);
+      insert into accepted.coalesced_key (operation, principal, key, job_id, ends_at)
+        values (operations[n], principals[n], keys[n], new_ids[n], window_ends[n])
+        on conflict on constraint coalesced_key_pkey do update set
+          job_id = excluded.job_id, ends_at = excluded.ends_at;
+    end if;
+  end loop;
+  return query select * from unnest(locked, shared, window_ends, payloads);
+end
+$$;
+
+comment on function accepted.take_coalescing_keys is 'For each coalescing key, in the given order: locks and returns the job that the requests of the current window share, or starts a new window with a new job. The caller must then create the job new_ids[n]. With replace_payload, a job is shared only until a worker claims it, and its payload is returned. Without wait_for_locks, is_locked is false if another transaction has locked the key or the job. The API calls this function.';
+
+create function accepted.coalesce_requests(shared_jobs jsonb) returns setof accepted.job
+language plpgsql
+-- The API may not update jobs.
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  shared record;
+begin
+  for shared in
+    select * from jsonb_to_recordset(shared_jobs) as given (
+      id uuid, operation text, requests integer, webhook_endpoint_id uuid, replaces boolean, payload jsonb,
+      resource text, group_id text
+    )
+    order by id
+  loop
+    if shared.replaces then
+      update accepted_queue.job set
+        -- JSON null becomes null in the record.
+        data = jsonb_build_object('job', shared.id, 'payload', coalesce(shared.payload, 'null')),
+        group_id = shared.group_id
+      where name = shared.operation and id = shared.id and state < 'active';
+      if not found then
+        raise exception 'job % is no longer in the queue', shared.id using errcode = 'serialization_failure';
+      end if;
+    end if;
+    return query
+      update accepted.job set
+        coalesced = coalesced + shared.requests, sequence = sequence + 1, updated_at = clock_timestamp(),
+        resource = case when shared.replaces then shared.resource else resource end,
+        payload = case when shared.replaces and payload is not null then shared.payload else payload end,
+        group_id = case when shared.replaces then shared.group_id else group_id end,
+        -- Requests that name different endpoints must all be notified.
+        webhook_endpoint_id = case when webhook_endpoint_id = shared.webhook_endpoint_id then webhook_endpoint_id end
+      where id = shared.id and operation = shared.operation
+      returning job.*;
+  end loop;
+end
+$$;
+
+comment on function accepted.coalesce_requests is 'Adds requests to the jobs that they share: counts them and, with replaces, replaces the payload, the resource and the group of a queued job. The transaction must have locked the jobs with accepted.take_coalescing_keys. The API calls this function.';
 
 create function accepted.is_writable_time(at timestamptz) returns boolean
 language sql
@@ -2428,6 +2587,8 @@ begin
   loop
     delete from accepted.processed_key k
       where k.operation = operation_name and k.principal = forget.principal and job_id <> all(running);
+    delete from accepted.coalesced_key k
+      where k.operation = operation_name and k.principal = forget.principal and job_id <> all(running);
   end loop;
   delete from accepted.attempt where job_id = any(ids);
   delete from accepted.quarantine where job_id = any(ids);
@@ -2592,11 +2753,11 @@ create trigger job_sequence before update on accepted.job for each row
   when (
     new.sequence < old.sequence or (new.sequence = old.sequence or new.updated_at < old.updated_at) and (
       new.status, new.principal, new.resource, new.percent, new.message, new.attempt, new.max_attempts, new.result,
-      new.error, new.cancel_requested, new.retry_of, new.parent, new.children,
+      new.error, new.coalesced, new.cancel_requested, new.retry_of, new.parent, new.children,
       new.waiting_for, new.started_at, new.ended_at, new.expires_at
     ) is distinct from (
       old.status, old.principal, old.resource, old.percent, old.message, old.attempt, old.max_attempts, old.result,
-      old.error, old.cancel_requested, old.retry_of, old.parent, old.children,
+      old.error, old.coalesced, old.cancel_requested, old.retry_of, old.parent, old.children,
       old.waiting_for, old.started_at, old.ended_at, old.expires_at
     )
   )
@@ -3005,6 +3166,8 @@ begin
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.processed_key
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.coalesced_key
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.attempt
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.ended_job
@@ -3012,6 +3175,7 @@ begin
   return next_page * current_setting('block_size')::bigint < greatest(
     pg_relation_size('accepted.idempotency_key'),
     pg_relation_size('accepted.processed_key'),
+    pg_relation_size('accepted.coalesced_key'),
     pg_relation_size('accepted.attempt'),
     pg_relation_size('accepted.ended_job')
   );
@@ -3285,6 +3449,7 @@ select
   job.group_id,
   job.idempotency_key,
   job.retry_of,
+  job.coalesced,
   job.expires_at,
   queued.state::text as queue_state
 from accepted.job
@@ -3321,6 +3486,7 @@ comment on column accepted.job_overview.priority is 'A job with a higher priorit
 comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
 comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
+comment on column accepted.job_overview.coalesced is 'Number of further requests that share the job.';
 comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
 

@@ -3,7 +3,7 @@ import type { Static, TSchema } from 'typebox'
 import type { AbandonedJob } from './abandonment.ts'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
 import { assertOperation, optionNames } from './assert-operation.ts'
-import type { Retry, Route } from './operation-options.ts'
+import type { Coalesce, Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
 /** The default of {@link Operation.keepSeconds}: seven days. */
@@ -76,6 +76,8 @@ interface Definition<
    * @param trx the transaction in which the jobs end
    */
   abandon?: (trx: AnyTransaction, jobs: AbandonedJob<PayloadOf<Input, Payload>>[]) => Promise<unknown>
+  /** Lets requests that ask for the same work within a time share one job. Requires `route`. Default: each gets a job. */
+  coalesce?: Coalesce<Static<Input>, StaticOr<Params, undefined>>
   /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
@@ -86,7 +88,7 @@ export type AnyTransaction = Transaction<any>
 
 type Accept<Input extends TSchema, Params extends TSchema | undefined, Payload extends TSchema | undefined> = (
   trx: AnyTransaction,
-  entries: Entry<Static<Input>, StaticOr<Params, undefined>>[],
+  entries: Entry<Static<Input>, StaticOr<Params, undefined>, PayloadOf<Input, Payload>>[],
 ) => Promise<(Acceptance<PayloadOf<Input, Payload>> | Refusal)[]>
 
 interface OptionalAccept<
@@ -138,6 +140,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly maxBacklog: number | undefined
   /** How long the record of a job is kept after its end, in seconds. */
   readonly keepSeconds: number
+  readonly coalesce: Coalesce | undefined
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
@@ -186,6 +189,7 @@ export function defineOperation<
     groupConcurrency: definition.groupConcurrency,
     maxBacklog: definition.maxBacklog,
     keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,
+    coalesce: definition.coalesce as Coalesce | undefined,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const
   assertOperation(operation, definition)

@@ -45,7 +45,11 @@ const grouped = defineOperation({
   ...{ name: 'note.group', input: Type.Object({ word: Type.String() }) },
   ...{ group: () => 'one', groupConcurrency: 5 },
 })
-const operations = [note, grouped]
+const shared = defineOperation({
+  ...{ name: 'note.share', input: Type.Object({ word: Type.String() }), route: { method: 'POST', url: '/notes' } },
+  coalesce: { key: ({ word }) => word, forSeconds: 3_600, mode: 'last' },
+})
+const operations = [note, grouped, shared]
 
 const loadedRows = 100_000
 /** Maximum number of rows, of index entries and of pages that one action may read. The page of a list reads 100 rows. */
@@ -94,11 +98,11 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       await useGenericPlan(trx)
       return work(trx)
     })
-  const submit = async (key: string | undefined) => {
+  const submit = async (key: string | undefined, operation: Operation = note) => {
     const idempotency = key === undefined ? undefined : { key, fingerprint: Buffer.alloc(32) }
-    const entry = { id: uuid7(), operation: note, input: { word: 'x' }, params: {}, principal: 'ann', idempotency }
+    const entry = { id: uuid7(), operation, input: { word: 'x' }, params: {}, principal: 'ann', idempotency }
     const outcome = await committer.submit(entry)
-    t.match(outcome, { kind: /accepted|replayed/ })
+    t.match(outcome, { kind: /accepted|coalesced|replayed/ })
     return entry.id
   }
   const claim = async (isDuplicate = false): Promise<Claim> => {
@@ -139,6 +143,10 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     'accept a request': () => submit(uuid7()),
     'accept a request without a key': () => submit(undefined),
     'replay a request': async () => submit(`replayed`),
+    'share a job': async () => {
+      await submit(uuid7(), shared)
+      await submit(uuid7(), shared)
+    },
     'read a job': async () => t.match(await findJob(kysely, await submit(undefined), 'ann'), { job: {} }),
     'read jobs': async () => {
       const ids = [await submit(undefined), await submit(undefined)]
@@ -237,7 +245,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       stop()
     },
     'read the backlog': async () => {
-      t.equal((await readBacklog(database, [...byName.keys()])).length, 2)
+      t.equal((await readBacklog(database, [...byName.keys()])).length, operations.length)
       await isBacklogFull(database, note.name, 100)
     },
     'correct a job that was failed in the queue': async () => {
@@ -293,12 +301,15 @@ async function load(query: Jobs['query']): Promise<void> {
   await query(`
     insert into accepted.processed_key (operation, principal, key, job_id)
     select 'note.create', 'ann', n::text, id from ${loaded}`)
+  await query(`
+    insert into accepted.coalesced_key (operation, principal, key, job_id, ends_at)
+    select 'note.share', 'ann', n::text, id, now() + interval '1 h' from ${loaded}`)
 }
 
 const processedBy = uuid7()
 
-const filledTables = `accepted.job, accepted.idempotency_key, accepted.processed_key, accepted.attempt, accepted.change,
-  accepted.quarantine, accepted_queue.job_common`
+const filledTables = `accepted.job, accepted.idempotency_key, accepted.processed_key, accepted.coalesced_key, accepted.attempt,
+  accepted.change, accepted.quarantine, accepted_queue.job_common`
 
 const tables = `
   select oid::regclass as name from pg_class

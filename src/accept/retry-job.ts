@@ -33,7 +33,7 @@ export async function retryJob(
   trx: AnyTransaction,
   operations: ReadonlyMap<string, Operation>,
   { id, jobId, principal, idempotency, traceparent }: RetryRequest,
-): Promise<AcceptOutcome> {
+): Promise<Exclude<AcceptOutcome, { kind: 'coalesced' }>> {
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
     if (holder && holder.jobId !== id) {

@@ -17,6 +17,7 @@ export interface JobTable {
   message: string | null
   attempt: Generated<number>
   max_attempts: number
+  coalesced: Generated<number>
   /** A bigint, which the driver returns as a string. */
   sequence: Generated<string>
   result: unknown
@@ -82,6 +83,14 @@ export interface ProcessedKeyTable {
   key: string
   job_id: string
   processed_at: Timestamp
+}
+
+export interface CoalescedKeyTable {
+  operation: string
+  principal: string
+  key: string
+  job_id: string
+  ends_at: RequiredTimestamp
 }
 
 export interface AttemptTable {
@@ -211,6 +220,7 @@ export interface Tables extends UpkeepTables {
   'accepted.dependency': DependencyTable
   'accepted.idempotency_key': IdempotencyKeyTable
   'accepted.processed_key': ProcessedKeyTable
+  'accepted.coalesced_key': CoalescedKeyTable
   'accepted.attempt': AttemptTable
   'accepted.api_key': ApiKeyTable
   'accepted.webhook_endpoint': WebhookEndpointTable

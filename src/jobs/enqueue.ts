@@ -62,6 +62,8 @@ export interface NewJob {
   priority?: number | undefined
   /** The id of the job that this job retries. */
   retryOf?: string | undefined
+  /** Number of further requests that share the job. Default: 0. */
+  coalesced?: number | undefined
   /** W3C traceparent. */
   traceparent?: string | undefined
   /** The only webhook endpoint to notify of the outcome. Default: all matching endpoints. */
@@ -91,15 +93,15 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   const rows = JSON.stringify(entries.map(toRow))
   const inserting = sql<{ job: string; transaction_id: string }>`
     insert into accepted.job
-      (id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
+      (id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
       webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
     select
-      id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
+      id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
       webhook_endpoint_id, parent, batch, payload, run_at, statement_timestamp(),
       greatest(run_at, now()) + make_interval(secs => keep_seconds)
     from json_to_recordset(${rows}::json) as new
       (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
-      max_attempts integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, parent uuid,
+      max_attempts integer, coalesced integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, parent uuid,
       batch jsonb, payload jsonb, run_at timestamptz, keep_seconds integer)
     returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
   const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
@@ -123,6 +125,7 @@ const toRow = (job: NewJob & { groupId: string | undefined }) => ({
   resource: job.resource,
   group_id: job.groupId,
   max_attempts: job.operation.retry.limit + 1,
+  coalesced: job.coalesced ?? 0,
   retry_of: job.retryOf,
   traceparent: job.traceparent,
   webhook_endpoint_id: job.webhookEndpointId,

@@ -16,6 +16,7 @@ export const jobColumns = [
   'sequence',
   'result',
   'error',
+  'coalesced',
   'cancel_requested',
   'retry_of',
   'parent',

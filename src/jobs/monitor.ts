@@ -46,6 +46,12 @@ export const Monitor = Type.Object(
         { description: 'Once failed' },
       ),
     ),
+    coalesced: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description: 'How many further requests share the job, if its operation coalesces requests',
+      }),
+    ),
     retryOf: Type.Optional(Type.String({ format: 'uuid', description: 'The id of the job that this job retries' })),
     parent: Type.Optional(
       Type.String({ format: 'uuid', description: 'The id of the batch or job of which this job is a child' }),
@@ -114,6 +120,7 @@ export function toMonitor(job: Job, site: Site, estimate?: Date): Monitor {
     ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, site) }),
     ...(succeeded && job.result !== null && { result: job.result }),
     ...(job.error && { error: publicError(job.id, job.error) }),
+    ...(job.coalesced > 0 && { coalesced: job.coalesced }),
     ...(job.retry_of && { retryOf: job.retry_of }),
     ...(job.parent && { parent: job.parent }),
     ...(job.children && { children: job.children }),

@@ -30,7 +30,7 @@ const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'acc
 
 const readableJobColumns = [
   'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, children',
-  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, sequence, attempt, max_attempts, cancel_requested, cancel_requested_at, percent, message',
+  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
   'error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
 ].join(', ')
 
@@ -58,7 +58,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.jobs_changed_since',
       'accepted.may_be_deleted',
       'accepted.is_backlog_full',
-      'accepted.lock_own_job',
+      ...['lock_own_job', 'take_coalescing_keys', 'coalesce_requests'].map(inAccepted),
       'accepted.cancel',
       ...endingFunctions,
       'accepted.create_retry',
@@ -122,7 +122,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       ...Object.fromEntries(
         [
           ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'parent', 'dependency', 'ended_job'],
-          ...['processed_key', 'attempt'],
+          ...['processed_key', 'attempt', 'coalesced_key'],
           ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
           'held_key',

@@ -404,11 +404,27 @@ export interface components {
                 message: string;
                 details?: unknown[];
             };
+            /** @description How many further requests share the job, if its operation coalesces requests */
+            coalesced?: number;
             /**
              * Format: uuid
              * @description The id of the job that this job retries
              */
             retryOf?: string;
+            /**
+             * Format: uuid
+             * @description The id of the batch or job of which this job is a child
+             */
+            parent?: string;
+            /** @description How many children the job has. A child that is retried counts once. */
+            children?: {
+                total: number;
+                succeeded: number;
+                failed: number;
+                canceled: number;
+            };
+            /** @description The jobs that must end before this job starts */
+            waitingFor?: string[];
             links: {
                 /**
                  * Format: uri
@@ -435,6 +451,11 @@ export interface components {
                  * @description POST to run the job again as a new job, once it has failed or been canceled
                  */
                 retry: string;
+                /**
+                 * Format: uri
+                 * @description The list of the children, if the job has any
+                 */
+                children?: string;
             };
         };
         /** Problem */
@@ -532,11 +553,27 @@ export interface components {
                 message: string;
                 details?: unknown[];
             };
+            /** @description How many further requests share the job, if its operation coalesces requests */
+            coalesced?: number;
             /**
              * Format: uuid
              * @description The id of the job that this job retries
              */
             retryOf?: string;
+            /**
+             * Format: uuid
+             * @description The id of the batch or job of which this job is a child
+             */
+            parent?: string;
+            /** @description How many children the job has. A child that is retried counts once. */
+            children?: {
+                total: number;
+                succeeded: number;
+                failed: number;
+                canceled: number;
+            };
+            /** @description The jobs that must end before this job starts */
+            waitingFor?: string[];
             links: {
                 /**
                  * Format: uri
@@ -563,6 +600,11 @@ export interface components {
                  * @description POST to run the job again as a new job, once it has failed or been canceled
                  */
                 retry: string;
+                /**
+                 * Format: uri
+                 * @description The list of the children, if the job has any
+                 */
+                children?: string;
             };
         };
         /** Jobs */
@@ -1531,6 +1573,8 @@ export interface operations {
                 status?: "queued" | "running" | "succeeded" | "failed" | "canceled";
                 /** @description The name of an operation */
                 operation?: string;
+                /** @description The id of a batch or job: lists only its children */
+                parent?: string;
                 /** @description Jobs per page: at most 100, by default 20 */
                 limit?: string;
                 /** @description The cursor from the nextLink of a page */

@@ -43,6 +43,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.delete_old_changes',
   ],
   'Idempotency keys': ['table accepted.idempotency_key', 'table accepted.processed_key'],
+  Coalescing: ['table accepted.coalesced_key'],
   Attempts: ['table accepted.attempt'],
   'Ends that are decided': [
     'table accepted.ending',
@@ -87,6 +88,8 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.notify_watchers',
     'function accepted.is_backlog_full',
     'function accepted.take_key',
+    'function accepted.take_coalescing_keys',
+    'function accepted.coalesce_requests',
     'function accepted.is_writable_time',
     'function accepted.enqueue',
     'function accepted.lock_job',

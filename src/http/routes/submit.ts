@@ -54,6 +54,7 @@ export function submitRoute(
           'unknown-webhook',
           ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
           ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
+          ...(operation.coalesce ? (['job-locked'] as const) : []),
         ),
         '4xx': bodyResponse('The operation refused the request', 'application/problem+json', Problem),
       },
@@ -74,6 +75,9 @@ export function submitRoute(
       switch (outcome.kind) {
         case 'accepted':
           metrics.countAccepted(operation.name, 'accepted')
+          return reply.accepted(outcome.job)
+        case 'coalesced':
+          metrics.countAccepted(operation.name, 'coalesced')
           return reply.accepted(outcome.job)
         case 'replayed':
           metrics.countAccepted(operation.name, 'replayed')

@@ -59,4 +59,5 @@ const differsInProgressOnly = (lastSent: SentVersion, job: Job): boolean =>
   job.status === 'running' &&
   lastSent.status === job.status &&
   lastSent.attempt === job.attempt &&
+  lastSent.coalesced === job.coalesced &&
   lastSent.cancel_requested === job.cancel_requested
