@@ -1,6 +1,15 @@
 import type { Generated } from 'kysely'
-import type { OptionalTimestamp, RequiredTimestamp, Timestamp } from './column-types.ts'
+import type {
+  BatchOutcome,
+  ChildCounts,
+  JobErrorColumn,
+  OptionalTimestamp,
+  RequiredTimestamp,
+  Timestamp,
+} from './column-types.ts'
 import type { UpkeepTables } from './upkeep-tables.ts'
+
+export type { BatchOutcome, ChildCounts, JobErrorColumn } from './column-types.ts'
 
 /** `accepted.job_status`. */
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
@@ -42,31 +51,6 @@ export interface JobTable {
   attempt_started_at: OptionalTimestamp
   progress_at: OptionalTimestamp
   webhook_endpoint_id: string | null
-}
-
-/** How many children a job has. */
-export interface ChildCounts {
-  total: number
-  succeeded: number
-  failed: number
-  canceled: number
-}
-
-/** How a batch has ended. */
-export interface BatchOutcome extends ChildCounts {
-  /** The id of the batch. */
-  id: string
-}
-
-/** The value of `accepted.job.error`. The text is for operators and contains no credentials. */
-export interface JobErrorColumn {
-  code: string
-  message: string
-  /** The handler has thrown `JobFailed`: clients see the code, the message and the details. */
-  public?: true
-  /** The HTTP status (4xx) that the result URL answers with, if the handler has set a status. */
-  status?: number
-  details?: readonly unknown[]
 }
 
 export interface IdempotencyKeyTable {
@@ -156,30 +140,6 @@ export interface WorkerTable {
   heartbeat_at: Timestamp
 }
 
-export interface EndingTable {
-  job_id: string
-  operation: string
-  status: 'failed' | 'canceled'
-  error: JobErrorColumn | null
-  decided_at: Timestamp
-  failures: Generated<number>
-  last_error: string | null
-  due_at: Timestamp
-}
-
-export interface ParentTable {
-  job_id: string
-  allow_failures: Generated<boolean>
-  on_end: unknown
-  first_pending: Generated<string>
-}
-
-export interface DependencyTable {
-  job_id: string
-  awaited_id: string
-  on_failure: Generated<string>
-}
-
 export interface EndedJobTable {
   ended_at: RequiredTimestamp
   job_id: string
@@ -215,9 +175,6 @@ export interface Tables extends UpkeepTables {
   'accepted.worker': WorkerTable
   'accepted.ended_job': EndedJobTable
   'accepted.audit': AuditTable
-  'accepted.ending': EndingTable
-  'accepted.parent': ParentTable
-  'accepted.dependency': DependencyTable
   'accepted.idempotency_key': IdempotencyKeyTable
   'accepted.processed_key': ProcessedKeyTable
   'accepted.coalesced_key': CoalescedKeyTable
