@@ -3449,6 +3449,8 @@ select
   job.group_id,
   job.idempotency_key,
   job.retry_of,
+  job.children,
+  job.waiting_for,
   job.coalesced,
   job.expires_at,
   queued.state::text as queue_state
@@ -3473,7 +3475,7 @@ comment on column accepted.job_overview.due_at is 'From this time on, workers ma
 comment on column accepted.job_overview.error_code is 'Why the job failed, for programs. While the job has not ended: why its last attempt failed.';
 comment on column accepted.job_overview.error_message is 'Why the job or its last attempt failed, for people.';
 comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
-comment on column accepted.job_overview.parent is 'The job of which this job is a part.';
+comment on column accepted.job_overview.parent is 'The job of which this job is a child.';
 comment on column accepted.job_overview.created_at is 'When the request was accepted.';
 comment on column accepted.job_overview.started_at is 'When the first attempt started.';
 comment on column accepted.job_overview.ended_at is 'When the job ended.';
@@ -3485,6 +3487,8 @@ comment on column accepted.job_overview.paused_reason is 'Why the operation is p
 comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job has ended.';
 comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
+comment on column accepted.job_overview.children is 'How many children the job has: {total, succeeded, failed, canceled}.';
+comment on column accepted.job_overview.waiting_for is 'The jobs that must end before this job starts.';
 comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
 comment on column accepted.job_overview.coalesced is 'Number of further requests that share the job.';
 comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
@@ -3503,6 +3507,7 @@ cross join lateral (
     queued.start_after as at, 'due' as event, null::integer as attempt, null::text as worker,
     case
       when accepted.is_paused(job.operation) then 'the operation is paused'
+      when job.waiting_for is not null then 'waits for other jobs: ' || array_to_string(job.waiting_for, ', ')
       when queued.blocked then 'waits to run alone'
       when queued.start_after > now() and job.attempt > 0 then 'waits for its next attempt'
       when queued.start_after > now() then 'deferred'

@@ -3159,6 +3159,8 @@ create view accepted.job_overview as
     job.group_id,
     job.idempotency_key,
     job.retry_of,
+    job.children,
+    job.waiting_for,
     job.coalesced,
     job.expires_at,
     queued.state::text as queue_state
@@ -3184,7 +3186,7 @@ comment on column accepted.job_overview.due_at is 'From this time on, workers ma
 comment on column accepted.job_overview.error_code is 'Why the job failed, for programs. While the job has not ended: why its last attempt failed.';
 comment on column accepted.job_overview.error_message is 'Why the job or its last attempt failed, for people.';
 comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
-comment on column accepted.job_overview.parent is 'The job of which this job is a part.';
+comment on column accepted.job_overview.parent is 'The job of which this job is a child.';
 comment on column accepted.job_overview.created_at is 'When the request was accepted.';
 comment on column accepted.job_overview.started_at is 'When the first attempt started.';
 comment on column accepted.job_overview.ended_at is 'When the job ended.';
@@ -3197,6 +3199,8 @@ comment on column accepted.job_overview.priority is 'A job with a higher priorit
 comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
 comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
+comment on column accepted.job_overview.children is 'How many children the job has: {total, succeeded, failed, canceled}.';
+comment on column accepted.job_overview.waiting_for is 'The jobs that must end before this job starts.';
 comment on column accepted.job_overview.coalesced is 'Number of further requests that share the job.';
 comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
@@ -3222,6 +3226,7 @@ create view accepted.timeline as
             null::text as worker,
                 case
                     when accepted.is_paused(job.operation) then 'the operation is paused'::text
+                    when job.waiting_for is not null then 'waits for other jobs: '::text || array_to_string(job.waiting_for, ', '::text)
                     when queued.blocked then 'waits to run alone'::text
                     when queued.start_after > now() and job.attempt > 0 then 'waits for its next attempt'::text
                     when queued.start_after > now() then 'deferred'::text
