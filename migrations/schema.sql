@@ -1329,11 +1329,17 @@ create function accepted.lock_own_job(job_id uuid, principal text)
 as $function$
 #variable_conflict use_column
 begin
-  return query
-    select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal for update;
+  -- Children are locked before their parents, so a parent is locked only when its children are.
+  if exists (select from accepted.parent p where p.job_id = lock_own_job.job_id) then
+    return query
+      select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal;
+  else
+    return query
+      select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal for update;
+  end if;
 end
 $function$;
-comment on function accepted.lock_own_job(uuid,text) is 'Locks a job of a principal and returns its row. Returns no row if the principal has no such job. The API calls this function before it cancels or retries the job.';
+comment on function accepted.lock_own_job(uuid,text) is 'Locks a job of a principal and returns its row. Does not lock a job that waits for its children. Returns no row if the principal has no such job. The API calls this function before it cancels or retries the job.';
 
 create function accepted.enqueue_deliveries(job_id uuid)
  returns void
@@ -1538,6 +1544,12 @@ begin
       format('%s of %s children failed or were canceled', unsuccessful, counts ->> 'total'));
   else
     outcome := 'succeeded';
+  end if;
+  if outcome <> 'succeeded' then
+    -- The job has settled, so its key is in the table. A retry must not count as a duplicate of a job that has failed.
+    delete from accepted.processed_key k
+      where k.operation = target.operation and k.principal = target.principal and k.key = target.idempotency_key
+        and k.job_id = job_id;
   end if;
   if policy.has_abandon and outcome <> 'succeeded' then
     update accepted.job j set
@@ -2385,7 +2397,8 @@ begin
     raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
       hint = 'Pass the owner of the jobs to delete.';
   end if;
-  perform from accepted.job where principal = forget.principal order by id for update;
+  -- Children are locked before their parents.
+  perform from accepted.job where principal = forget.principal order by id desc for update;
   select count(*) into pending_count from accepted.job where principal = forget.principal and ended_at is null;
   if pending_count > 0 and not coalesce(cancel_pending, false) then
     raise exception '% jobs of % have not ended', pending_count, quote_literal(forget.principal)

@@ -98,6 +98,14 @@ t.test('a parent whose child fails for good fails with children-failed once all 
   t.match(abandoned, [{ id, status: 'failed', error: { code: 'children-failed' } }])
 })
 
+t.test('the retry of a parent settles again, also with an idempotency key', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(tree, { words: ['fail'] }, { idempotencyKey: 'k' })
+  t.match(await jobs.ended(id), { status: 'failed', error: { code: 'children-failed' } })
+  const [{ retry }] = await jobs.query('select accepted.retry($1) as retry', [id])
+  t.match(await jobs.ended(retry), { status: 'failed', children: { total: 1, failed: 1 }, idempotency_key: 'k' })
+})
+
 t.test('the retry of a child counts in place of the child while the parent has not ended', async (t) => {
   const jobs = await setUp(t)
   const id = await jobs.add(tree, { words: ['fail', 'idle'] })

@@ -5,6 +5,7 @@ import { retryJob } from '../../accept/retry-job.ts'
 import { setLockTimeout, withLockTimeoutError } from '../../db/locks.ts'
 import { pipeline } from '../../db/pipeline.ts'
 import { useGenericPlan } from '../../db/plan-settings.ts'
+import { errorCode, sqlstate } from '../../db/sqlstate.ts'
 import type { Tables } from '../../db/tables.ts'
 import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
@@ -95,9 +96,13 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   const { id } = await findRequestedJob(service, request)
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
-  const requested = await runJobTransaction(service, request, id, (trx) =>
-    cancelJob(trx, { id, principal: request.principal }, isExpected),
-  )
+  const cancel = () =>
+    runJobTransaction(service, request, id, (trx) => cancelJob(trx, { id, principal: request.principal }, isExpected))
+  // A job that waits for its children is not locked while its status is checked, so it may have ended after the check.
+  const requested = await cancel().catch((error: unknown) => {
+    if (errorCode(error) === sqlstate.objectNotInPrerequisiteState) return cancel()
+    throw error
+  })
   const cancellation = await abandonCanceled(service, request, requested)
   if (cancellation.kind === 'unknown') throw jobNotFound()
   const { job } = cancellation
