@@ -85,8 +85,12 @@ async function claimAll(
   return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }
 
-/** Calls the `accept` of each operation once, with all entries of the operation. Returns the jobs to enqueue. */
-async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
+/**
+ * Calls the `accept` of each operation once, with all entries of the operation. Returns the jobs to enqueue.
+ *
+ * @throws EntriesRefused when an operation refused an entry
+ */
+export async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
   const jobs: NewJob[] = []
   const refusals = new Map<string, Refusal>()
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
 import type pg from 'pg'
+import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batch.ts'
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
 import { applicationName } from '../db/application-name.ts'
@@ -98,6 +99,7 @@ export interface Service extends Mount {
   boss: PgBoss
   operations: ReadonlyMap<string, Operation>
   committer: Committer
+  batches: BatchCommitter
   /** Ends canceled jobs whose operation has `abandon`. */
   endings: Endings
   /** Serialises requests with the same idempotency key, and requests that lock the same job. */
@@ -139,6 +141,7 @@ export async function openService(
     boss,
     operations,
     committer: createCommitter({ database, boss, mutex }),
+    batches: createBatchCommitter({ database, boss, mutex }),
     endings: openEndings(app, report, { database, operations, notifier, log: app.log }),
     mutex,
     notifier,
