@@ -3,7 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import { channels } from '../db/notifier.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
-import { enqueue, type NewJob } from './enqueue.ts'
+import { enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** A job to enqueue as a child of a batch. */
@@ -41,7 +41,7 @@ export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch:
       null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
-    await enqueue(
+    await enqueueUnread(
       boss,
       trx,
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
