@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib'
-import { defineOperation, refuse } from 'accepted'
+import { type Batch, defineOperation, refuse } from 'accepted'
+import type { Transaction } from 'kysely'
 import t from 'tap'
 import Type from 'typebox'
 import { serve } from '../../support/api.ts'
@@ -41,7 +42,7 @@ const inner = defineOperation({ name: 'note.inner', input: Type.Object({}) })
 const operations = { note, move, remove, bounded, anything, inner }
 
 const authenticate = (request: { headers: Record<string, unknown> }) => `${request.headers['x-user'] ?? 'ann'}`
-const { url, database } = await serve(t, { operations, authenticate })
+const { app, url, database } = await serve(t, { operations, authenticate })
 const rows = async (text: string, ...values: unknown[]) => (await database.pool.query(text, values)).rows
 
 const item = (text = 'x') => ({ operation: 'note.create', input: { text } })
@@ -348,4 +349,72 @@ t.test('the route can be moved or left out', async (t) => {
   const moved = await serve(t, { operations: { batches, note }, routes: { batches: '/accepted/batches' } })
   t.match(await post(`${moved.url}/accepted/batches`, { items: [item()] }), { body: { operation: 'batch' } })
   t.match(await post(`${moved.url}/batches`, {}), { body: { operation: 'b' } })
+})
+
+t.test('code enqueues a batch in its transaction, with the checks of enqueue', async (t) => {
+  const { accepted } = app
+  const before = await counts()
+  const transact = <Result>(work: (trx: Transaction<unknown>) => Promise<Result>) =>
+    accepted.db.transaction().execute(work)
+  const other = defineOperation({ name: 'note.inner', input: Type.Object({}) })
+  for (const [batch, message] of [
+    [{ items: [] }, /1 to 10000 items, not 0/],
+    [{ items: Array(10_001).fill({ operation: inner, payload: {} }) }, /not 10001/],
+    [{ items: [{ operation: other, payload: {} }] }, /'note\.inner' is not registered/],
+    [{ items: [{ operation: note, payload: { text: 5 } }] }, /payload does not match.*\/text must be string/],
+    [{ items: [{ operation: inner, payload: {} }], onEnd: { operation: other, payload: {} } }, /not registered/],
+    [{ items: [{ operation: inner, payload: {} }], onEnd: { operation: note, payload: {} } }, /does not match/],
+  ] as [Batch, RegExp][]) {
+    await t.rejects(
+      transact((trx) => accepted.enqueueBatch(trx, batch)),
+      { name: 'TypeError', message },
+    )
+  }
+  await t.rejects(accepted.enqueueBatch(accepted.db as never, { items: [{ operation: inner, payload: {} }] }), {
+    message: /needs a transaction/,
+  })
+  t.same(await counts(), before)
+  const job = await transact((trx) =>
+    accepted.enqueueBatch(trx, {
+      ...{ allowFailures: true, principal: 'ann', onEnd: { operation: inner, payload: {} } },
+      items: [
+        { operation: inner, payload: {}, key: 'k' },
+        { operation: move, payload: { id: 5 } },
+      ],
+    }),
+  )
+  t.match(job, { operation: 'batch', status: 'running', children: { total: 2 } })
+  t.match((await get(`${url}/jobs?parent=${job.id}`)).body.value, [
+    { operation: 'note.move', parent: job.id },
+    { operation: 'note.inner', parent: job.id },
+  ])
+  const client = await database.pool.connect()
+  await client.query('begin')
+  await accepted.enqueueBatch(client, { items: [{ operation: inner, payload: {} }] })
+  await client.query('rollback')
+  client.release()
+  t.equal((await counts()).batches, before.batches + 1)
+})
+
+t.test('a list of children has pages, and strangers see nothing', async (t) => {
+  const { body: batch } = await submit({ items: Array.from({ length: 5 }, (_, index) => item(`${index}`)) })
+  await submit({ items: [item()] })
+  const ids = (await rows('select id from accepted.job where parent = $1 order by id desc', batch.id)).map(
+    ({ id }) => id,
+  )
+  const pages: string[][] = []
+  for (let next: string | undefined = `${batch.links.children}&limit=2`; next; ) {
+    const { body } = await get(next)
+    pages.push(body.value.map(({ id }: { id: string }) => id))
+    next = body.nextLink
+  }
+  t.same(pages, [ids.slice(0, 2), ids.slice(2, 4), ids.slice(4)])
+  await rows('select accepted.cancel($1)', ids[1])
+  const list = async (query: string, user = 'ann') =>
+    (await get(`${batch.links.children}${query}`, { 'x-user': user })).body.value.map(({ id }: { id: string }) => id)
+  t.same(await list('&status=canceled'), [ids[1]])
+  t.same(await list('&operation=note.move'), [])
+  t.same(await list('', 'bob'), [])
+  t.same((await get(`${url}/jobs?parent=${ids[0]}`)).body, { value: [] }, 'a job without children')
+  t.match(await get(`${url}/jobs?parent=x`), { status: 400, body: { error: { details: [{ pointer: '/parent' }] } } })
 })
