@@ -1,7 +1,9 @@
 import Type, { type TSchema } from 'typebox'
+import { Value } from 'typebox/value'
 import { batchOperation } from '../jobs/batch.ts'
 import { maxBatchItems } from '../jobs/enqueue-batch.ts'
 import type { Operation } from '../operation.ts'
+import { findViolations } from '../validation.ts'
 import { ndjsonMediaType } from './batch-body.ts'
 import { Key } from './batch-check.ts'
 import { requestHeaders } from './protocol/headers.ts'
@@ -30,8 +32,7 @@ export function batchSchema(operations: ReadonlyMap<string, Operation>) {
     ),
   }
   const items = Type.Array(item, { minItems: 1, maxItems: maxBatchItems })
-  const [first] = routed
-  const example = first && { items: [{ operation: first.name, input: {} }] }
+  const example = exampleOf(routed.map(toItem))
   return {
     summary: 'Submit many jobs in one request',
     description:
@@ -53,9 +54,7 @@ export function batchSchema(operations: ReadonlyMap<string, Operation>) {
         [ndjsonMediaType]: {
           schema: Type.String({
             description: 'Lines of JSON: each is an item of a Batch. A first line without `operation` holds the rest.',
-            ...(first && {
-              examples: [`${JSON.stringify({ allowFailures: true })}\n${JSON.stringify(example?.items[0])}\n`],
-            }),
+            ...(example && { examples: [`{"allowFailures":true}\n${JSON.stringify(example.items[0])}\n`] }),
           }),
         },
       },
@@ -71,6 +70,18 @@ export function batchSchema(operations: ReadonlyMap<string, Operation>) {
       ),
       '4xx': bodyResponse('An operation refused an item', 'application/problem+json', Problem),
     },
+  }
+}
+
+/** Makes an example with the first operation for which a valid input can be made. */
+function exampleOf(items: readonly TSchema[]): { items: [unknown] } | undefined {
+  for (const schema of items) {
+    try {
+      const value = Value.Create(schema)
+      if (findViolations(schema, value).length === 0) return { items: [value] }
+    } catch {
+      // There is no value for a pattern, for example.
+    }
   }
 }
 
