@@ -34,7 +34,7 @@ const OnEnd = Type.Omit(Item, ['key'], closed)
 const Rest = Type.Object({ onEnd: Type.Optional(Type.Unknown()), allowFailures: Type.Optional(Type.Boolean()) }, closed)
 
 /** What the jobs of a batch have in common. */
-export type BatchRequest = Pick<AcceptedBatch, 'principal' | 'idempotency' | 'traceparent' | 'webhookEndpointId'>
+export type BatchRequest = Pick<AcceptedBatch, 'principal' | 'traceparent' | 'webhookEndpointId'>
 
 /**
  * Checks each item of a batch as the route of its operation would check it. Lets the event loop do other work between
@@ -98,8 +98,7 @@ class Checker {
     else this.#checkInput(`${pointer}/input`, operation, input, bytes)
     const { params, violations } = checkParams(operation, item.params)
     this.violations.addAll(`${pointer}/params`, violations)
-    const { idempotency: _, ...request } = this.#request
-    return { ...request, id: uuid7(), operation, input, params, key: item.key }
+    return { ...this.#request, id: uuid7(), operation, input, params, key: item.key }
   }
 
   #findOperation(pointer: string, name: string): (Operation & { route: Route }) | undefined {

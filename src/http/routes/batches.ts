@@ -3,10 +3,8 @@ import { EntriesRefused } from '../../accept/accept.ts'
 import { type AcceptedBatch, assertBatchBacklog } from '../../accept/accept-batch.ts'
 import { ProblemError } from '../../errors.ts'
 import { batchOperation } from '../../jobs/batch.ts'
-import { createTimeSlice } from '../../primitives/time-slice.ts'
-import { ndjsonMediaType, parseBatch } from '../batch-body.ts'
-import { checkBatch } from '../batch-check.ts'
-import { digestOf } from '../batch-fingerprint.ts'
+import { ndjsonMediaType } from '../batch-body.ts'
+import { type ReceivedBatch, readBatch } from '../batch-read.ts'
 import { refusalOf } from '../batch-refusal.ts'
 import { limitBatches, maxBatchBytes } from '../batch-room.ts'
 import { batchSchema } from '../batch-schema.ts'
@@ -26,7 +24,7 @@ export function batchRoute(app: FastifyInstance, service: Service, path: string,
       scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, (request, body, done) => {
         try {
           refuseContentEncoding(request)
-          done(null, { isNdjson: mediaType === ndjsonMediaType, text: body as Buffer } satisfies ReceivedBody)
+          done(null, { isNdjson: mediaType === ndjsonMediaType, text: body as Buffer } satisfies ReceivedBatch)
         } catch (error) {
           done(error as Error)
         }
@@ -47,19 +45,13 @@ export function batchRoute(app: FastifyInstance, service: Service, path: string,
   })
 }
 
-/** A body that has not been parsed. */
-interface ReceivedBody {
-  isNdjson: boolean
-  text: Uint8Array
-}
-
 async function handleBatch(
   service: Service,
   request: FastifyRequest,
   reply: FastifyReply,
   metrics: RequestMetrics,
 ): Promise<FastifyReply> {
-  const batch = await readBatch(service, request)
+  const batch = await readRequest(service, request)
   await assertWebhookExists(service, batch)
   await assertBatchBacklog(service.database, batch)
   try {
@@ -82,18 +74,15 @@ async function handleBatch(
   }
 }
 
-async function readBatch({ operations }: Service, request: FastifyRequest): Promise<AcceptedBatch> {
-  const { isNdjson, text } = (request.body ?? { isNdjson: false, text: new Uint8Array() }) as ReceivedBody
-  const pause = createTimeSlice()
-  const maxInputBytes = Math.max(...[...operations.values()].map(({ bodyLimit }) => bodyLimit))
-  const body = await parseBatch(text, { isNdjson, maxInputBytes, pause })
+function readRequest({ operations }: Service, request: FastifyRequest): Promise<AcceptedBatch> {
+  const received = (request.body ?? { isNdjson: false, text: new Uint8Array() }) as ReceivedBatch
   const common = {
     principal: request.principal,
     traceparent: traceparentOf(request),
     webhookEndpointId: webhookIdOf(request),
   }
-  const batch = await checkBatch(body, common, { operations, pause })
-  const hasKey = request.headers['idempotency-key'] !== undefined
-  const digest = hasKey ? await digestOf(body, pause) : undefined
-  return { ...batch, idempotency: idempotencyOf(request, { includeBody: true, body: digest }) }
+  return readBatch(received, common, operations, async (makeDigest) => {
+    const hasKey = request.headers['idempotency-key'] !== undefined
+    return idempotencyOf(request, { includeBody: true, body: hasKey ? await makeDigest() : undefined })
+  })
 }
