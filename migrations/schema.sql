@@ -662,7 +662,7 @@ create table accepted.parent (
 comment on table accepted.parent is 'Jobs that run until their children have ended: batches, and jobs whose settle enqueued children. The row is deleted when the job ends.';
 comment on column accepted.parent.job_id is 'The job. Its own work is done: it has no row in the queue.';
 comment on column accepted.parent.allow_failures is 'Whether the job succeeds although children fail or are canceled.';
-comment on column accepted.parent.on_end is 'The job to enqueue when the batch ends: {operation, payload}. Null: none.';
+comment on column accepted.parent.on_end is 'The job to enqueue when the batch ends: {operation, payload, id, resource, group_id}. Null: none.';
 comment on column accepted.parent.first_pending is 'All children with a lower id have ended, so the search for a pending child can start here.';
 
 create table accepted.dependency (
@@ -1568,8 +1568,11 @@ begin
     expires_at = now() + make_interval(secs => policy.keep_seconds)
   where j.id = job_id;
   if waiting.on_end is not null then
-    perform accepted.insert_job(accepted.uuid7(), waiting.on_end ->> 'operation', waiting.on_end -> 'payload',
-      target.principal, traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
+    -- The accept of the operation may have written domain rows for this id.
+    perform accepted.insert_job(coalesce((waiting.on_end ->> 'id')::uuid, accepted.uuid7()),
+      waiting.on_end ->> 'operation', waiting.on_end -> 'payload', target.principal,
+      resource => waiting.on_end ->> 'resource', group_id => waiting.on_end ->> 'group_id',
+      traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
   end if;
   perform accepted.enqueue_deliveries(job_id);
   return true;

@@ -160,6 +160,21 @@ export async function app(): Promise<void> {
       await app.accepted.enqueue(trx, createTodo, { title: 'x' })
       return app.accepted.enqueue(trx, createTodo, { todoId: 'x' }, { principal: 'ann', runAt: new Date() })
     })
+    await app.accepted.db.transaction().execute(async (trx) => {
+      const reminders = ['x', 'y'].map((title) => ({ operation: sendReminder, payload: { title } }))
+      await app.accepted.enqueueBatch(trx, { items: reminders })
+      return app.accepted.enqueueBatch(trx, {
+        items: [
+          { operation: createTodo, payload: { todoId: 'x' }, key: 'k' },
+          { operation: sendReminder, payload: { title: 'x' } },
+          // @ts-expect-error a payload of another operation
+          { operation: sendReminder, payload: { todoId: 'x' } },
+        ],
+        // @ts-expect-error a payload of another operation
+        onEnd: { operation: createTodo, payload: { title: 'x' } },
+        ...{ allowFailures: true, principal: 'ann' },
+      })
+    })
     return reply.accepted(job)
   })
 }

@@ -89,6 +89,20 @@ async function writeJobs(
   return new Map(jobs.map((job) => [job.id, job]))
 }
 
+/**
+ * Calls the `accept` of each operation once, with all of its entries. Returns the jobs to enqueue, in the same order. No
+ * entry shares a job.
+ *
+ * @throws EntriesRefused when an operation refused an entry
+ */
+export async function acceptSeparately(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
+  const groups = entries.map((entry): Group => {
+    return { jobId: entry.id, operation: entry.operation, entries: [entry], exists: false }
+  })
+  const acceptances = await writeDomainRows(trx, groups)
+  return groups.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
+}
+
 /** The job belongs to the first request. A later request decides only what the job does. */
 function newJob({ entries, runAt }: Group, { payload, resource }: Acceptance<unknown>): NewJob {
   const [first] = entries as readonly [AcceptEntry]

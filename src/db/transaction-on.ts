@@ -15,3 +15,10 @@ export function transactionOn(client: pg.ClientBase): AnyTransaction {
   const pool = { connect: async () => connection, end: async () => {} }
   return new Kysely({ dialect: new PostgresDialect({ pool: pool as unknown as pg.Pool }) }) as unknown as AnyTransaction
 }
+
+/** @throws TypeError when the value is neither a Kysely transaction nor a `pg` client with an open transaction */
+export function asTransaction(trx: AnyTransaction | pg.ClientBase): AnyTransaction {
+  if ('getTransactionStatus' in trx) return transactionOn(trx)
+  if (trx.isTransaction) return trx
+  throw new TypeError('enqueue needs a transaction: db.transaction().execute(async (trx) => …)')
+}

@@ -1,8 +1,9 @@
 import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
-import type { AnyTransaction, Operation } from '../operation.ts'
+import { channels } from '../db/notifier.ts'
+import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
-import { enqueue, type NewJob } from './enqueue.ts'
+import { enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** A job to enqueue as a child of a batch. */
@@ -16,8 +17,8 @@ export interface NewBatch {
   principal: string
   /** At least one. */
   children: readonly NewChild[]
-  /** The job to enqueue when the batch ends, whatever its end is. */
-  onEnd?: { operation: Operation; payload: unknown } | undefined
+  /** The job to enqueue when the batch ends, whatever its end is. Default for its id: a new one. */
+  onEnd?: (Pick<NewJob, 'operation' | 'payload' | 'resource'> & { id?: string }) | undefined
   /** Whether the batch succeeds although children fail or are canceled. Default: false. */
   allowFailures?: boolean | undefined
   /** W3C traceparent. */
@@ -34,22 +35,37 @@ const maxInsertedTogether = 1_000
 export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
-  const next = onEnd ? JSON.stringify({ operation: onEnd.operation.name, payload: onEnd.payload ?? null }) : null
+  const next = onEnd ? JSON.stringify(toFollowing(onEnd)) : null
   await sql`
     select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
       null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
-    await enqueue(
+    await enqueueUnread(
       boss,
       trx,
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
     )
   }
+  await notifyWorkers(trx, children)
   const { rows } = await sql<{ job: string; transaction_id: string }>`
     select ${jobAsJson} as job, ${currentTransactionId} as transaction_id
     from accepted.job where id = ${id}`.execute(trx)
   const commitProof = sql`select from accepted.job where id = ${id}`
   registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof })
   return jobFromJson(rows[0]?.job as string)
+}
+
+const toFollowing = ({ operation, payload, id, resource }: NonNullable<NewBatch['onEnd']>) => ({
+  operation: operation.name,
+  payload: payload ?? null,
+  id,
+  resource,
+  group_id: operation.group?.(payload),
+})
+
+/** Notifies the workers when the transaction commits. A caller that has the job of the batch cannot do so later. */
+async function notifyWorkers(trx: AnyTransaction, children: readonly NewChild[]): Promise<void> {
+  const names = [...new Set(children.map(({ operation }) => operation.name))]
+  await sql`select pg_notify(${channels.work}, name) from unnest(${names}::text[]) as due (name)`.execute(trx)
 }

@@ -85,25 +85,9 @@ export interface NewJob {
  * @throws TypeError when `runAt` is not a Date between the years 1 and 9900
  */
 export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
-  // A plugin of the app's own Kysely instance may rename columns or parse values.
-  const trx = givenTrx.withoutPlugins()
-  // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
-  for (const { runAt } of jobs) assertRunAt(runAt)
-  const entries = jobs.map((job) => ({ ...job, groupId: job.operation.group?.(job.payload) }))
-  const rows = JSON.stringify(entries.map(toRow))
+  const { trx, statement, entries } = prepareInsert(givenTrx, jobs)
   const inserting = sql<{ job: string; transaction_id: string }>`
-    insert into accepted.job
-      (id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
-      webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
-    select
-      id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
-      webhook_endpoint_id, parent, batch, payload, run_at, statement_timestamp(),
-      greatest(run_at, now()) + make_interval(secs => keep_seconds)
-    from json_to_recordset(${rows}::json) as new
-      (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
-      max_attempts integer, coalesced integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, parent uuid,
-      batch jsonb, payload jsonb, run_at timestamptz, keep_seconds integer)
-    returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
+    ${statement} returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
   const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
   for (const { id, after = [], onFailure = 'cancel' } of jobs) {
     if (after.length === 0) continue
@@ -115,6 +99,38 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   })
   const byId = new Map(made.map(({ job }) => jobFromJson(job)).map((job) => [job.id, job]))
   return jobs.map((job) => byId.get(job.id) as Job)
+}
+
+/** Inserts jobs like {@link enqueue}, without reading them: that would take a third of the time. */
+export async function enqueueUnread(
+  boss: PgBoss,
+  givenTrx: AnyTransaction,
+  jobs: readonly Omit<NewJob, 'after' | 'onFailure'>[],
+): Promise<void> {
+  const { trx, statement, entries } = prepareInsert(givenTrx, jobs)
+  await pipeline(trx, (trx) => [statement.execute(trx), enqueueAll(boss, trx, entries)])
+}
+
+function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[]) {
+  // A plugin of the app's own Kysely instance may rename columns or parse values.
+  const trx = givenTrx.withoutPlugins()
+  // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
+  for (const { runAt } of jobs) assertRunAt(runAt)
+  const entries = jobs.map((job) => ({ ...job, groupId: job.operation.group?.(job.payload) }))
+  const rows = JSON.stringify(entries.map(toRow))
+  const statement = sql`
+    insert into accepted.job
+      (id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
+      webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
+    select
+      id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
+      webhook_endpoint_id, parent, batch, payload, run_at, statement_timestamp(),
+      greatest(run_at, now()) + make_interval(secs => keep_seconds)
+    from json_to_recordset(${rows}::json) as new
+      (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
+      max_attempts integer, coalesced integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, parent uuid,
+      batch jsonb, payload jsonb, run_at timestamptz, keep_seconds integer)`
+  return { trx, statement, entries }
 }
 
 const toRow = (job: NewJob & { groupId: string | undefined }) => ({
