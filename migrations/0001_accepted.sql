@@ -1389,7 +1389,7 @@ as $$
 declare
   policy accepted.operation := accepted.find_operation(target.operation);
 begin
-  update accepted_queue.job set state = 'cancelled', completed_on = now()
+  update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
     where name = target.operation and id = target.id and state < 'active';
   if policy.has_abandon then
     update accepted.job set
@@ -1925,7 +1925,7 @@ begin
   perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
   if target.status = 'queued' then
-    update accepted_queue.job set state = 'cancelled', completed_on = now()
+    update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
     if found or not exists (
