@@ -1770,6 +1770,14 @@ begin
     raise exception 'there is no job % to wait for', unknown
       using errcode = 'no_data_found', hint = 'Its record may have expired.';
   end if;
+  -- Two transactions could close a cycle together, because neither would see the dependency of the other. The parent
+  -- waits for its other children already, so a dependency between them adds no cycle.
+  if target.parent is not null and exists (
+    select from accepted.job j
+    where j.id = any(awaited) and j.ended_at is null and j.parent is distinct from target.parent
+  ) then
+    perform pg_advisory_xact_lock(hashtext('accepted.dependency'));
+  end if;
   -- The parent waits for this job. So this job must not wait for the parent, or for a job that waits for the parent.
   if target.parent is not null and exists (
     with recursive waiting (id) as (

@@ -3,8 +3,10 @@ import { defineHandlers, JobFailed } from 'accepted/worker'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
+import { enqueue } from '../../src/jobs/enqueue.ts'
 import { insertBatch, type NewBatch } from '../../src/jobs/enqueue-batch.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
+import { findBlockedBackends } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -202,6 +204,31 @@ t.test('an unknown job and a cycle are refused', async (t) => {
     message: /waits for it/,
   })
   await t.rejects(jobs.add(say, { word: 'a' }, { parent, after: [parent] }), { code: '22023', message: /waits for it/ })
+})
+
+t.test('two transactions cannot close a cycle together', async (t) => {
+  const jobs = await setUp(t, { works: false })
+  const [a, b] = [await jobs.add(idle, { word: 'a' }), await jobs.add(idle, { word: 'b' })]
+  const afterA = await jobs.add(idle, { word: 'after a' }, { after: [a] })
+  const afterB = await jobs.add(idle, { word: 'after b' }, { after: [b] })
+  const added = Promise.withResolvers<void>()
+  const commit = Promise.withResolvers<void>()
+  const first = jobs.database.kysely.transaction().execute(async (trx) => {
+    const childOfA = { id: uuid7(), operation: say, payload: { word: 'x' }, principal: 'ann', parent: a }
+    await enqueue(jobs.boss, trx as unknown as AnyTransaction, [{ ...childOfA, after: [afterB] }])
+    added.resolve()
+    await commit.promise
+  })
+  await added.promise
+  let isDone = false
+  const second = jobs.add(say, { word: 'y' }, { parent: b, after: [afterA] }).finally(() => {
+    isDone = true
+  })
+  second.catch(() => {})
+  await until(async () => isDone || (await findBlockedBackends(jobs.query)).length > 0)
+  commit.resolve()
+  await first
+  await t.rejects(second, { code: '22023', message: /waits for it/ })
 })
 
 t.test('SQL enqueues batches', async (t) => {
