@@ -1477,21 +1477,6 @@ $$;
 
 comment on function accepted.count_children is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
 
-create function accepted.await_children(job_ids uuid[]) returns void
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-set jit = off
-as $$
-begin
-  insert into accepted.parent (job_id) select unnest(job_ids);
-  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
-end
-$$;
-
-comment on function accepted.await_children is 'Makes jobs run until their children have ended. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
-
 create function accepted.end_parent(job_id uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -1694,6 +1679,58 @@ $$;
 
 comment on function accepted.resolve_ends is 'Does what follows from the end of jobs, in the transaction that ends them: starts or cancels the jobs that wait for them, and ends a parent whose last child has ended. Returns the jobs that have changed, and the operations that have new due jobs. are_claimed: workers have claimed all of these jobs. Then transactions that end children of the same parent do not wait for each other.';
 
+create function accepted.resolve_parents(job_ids uuid[]) returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ended uuid[] := '{}';
+  has_ended boolean;
+  is_changed boolean;
+begin
+  for changed, enqueued in
+    select p.job_id, p.on_end ->> 'operation' from accepted.parent p
+    where p.job_id = any(job_ids) and not exists (
+      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
+    )
+    order by 1 desc
+  loop
+    select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(changed, false) r;
+    continue when not is_changed;
+    if has_ended then
+      ended := ended || changed;
+    end if;
+    return next;
+  end loop;
+  return query select * from accepted.resolve_ends(ended);
+end
+$$;
+
+comment on function accepted.resolve_parents is 'Ends those of these parents that have no pending child, and does what follows. The end of a child does the same for its parent.';
+
+create function accepted.await_children(job_ids uuid[]) returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  insert into accepted.parent (job_id) select unnest(job_ids);
+  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
+  -- A child that waits for a failed job has been canceled in this transaction.
+  return query select * from accepted.resolve_parents(job_ids);
+end
+$$;
+
+comment on function accepted.await_children is 'Makes jobs run until their children have ended. Returns the same as accepted.resolve_ends. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
+
 create function accepted.resolve_missed() returns table (changed uuid, enqueued text)
 language plpgsql
 security definer
@@ -1711,14 +1748,8 @@ begin
   return query select * from accepted.resolve_ends(array(
     select known.awaited_id from (select distinct awaited_id from accepted.dependency limit 10000) known
     where not exists (select from accepted.job where id = known.awaited_id and ended_at is null offset 0)
-    union all
-    -- Any child stands for all of them.
-    select (select job.id from accepted.job where job.parent = p.job_id order by job.id limit 1)
-    from accepted.parent p
-    where not exists (
-      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
-    )
   ));
+  return query select * from accepted.resolve_parents(array(select job_id from accepted.parent));
 end
 $$;
 
@@ -2234,10 +2265,15 @@ begin
     now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
+  -- Children that wait for a failed job have been canceled in this transaction.
+  if exists (select from accepted.job j where j.parent = insert_batch.id) then
+    perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
+      from accepted.resolve_parents(array[insert_batch.id]) resolved;
+  end if;
 end
 $$;
 
-comment on function accepted.insert_batch is 'Inserts the job of a batch. The caller inserts its children in the same transaction.';
+comment on function accepted.insert_batch is 'Inserts the job of a batch. The caller inserts its children in the same transaction: before the batch, if they may be canceled at once.';
 
 create function accepted.enqueue_batch(
   items jsonb,

@@ -35,9 +35,6 @@ export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch:
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
   const next = onEnd ? JSON.stringify({ operation: onEnd.operation.name, payload: onEnd.payload ?? null }) : null
-  await sql`
-    select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
-      null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
     await enqueue(
@@ -46,6 +43,10 @@ export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch:
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
     )
   }
+  // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
+  await sql`
+    select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
+      null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   const { rows } = await sql<{ job: string; transaction_id: string }>`
     select ${jobAsJson} as job, ${currentTransactionId} as transaction_id
     from accepted.job where id = ${id}`.execute(trx)

@@ -43,6 +43,7 @@ const handlers = defineHandlers(operations, {
         for (const word of payload.words) {
           if (word.startsWith('idle')) await enqueue(trx, idle, { word }, { child: true })
           else if (word.startsWith('tree')) await enqueue(trx, tree, { words: ['leaf'] }, { child: true })
+          else if (word.startsWith('after ')) await enqueue(trx, say, { word }, { child: true, after: [word.slice(6)] })
           else await enqueue(trx, say, { word }, { child: true })
         }
       }
@@ -204,6 +205,24 @@ t.test('an unknown job and a cycle are refused', async (t) => {
     message: /waits for it/,
   })
   await t.rejects(jobs.add(say, { word: 'a' }, { parent, after: [parent] }), { code: '22023', message: /waits for it/ })
+})
+
+t.test('a parent ends although its children end before it waits for them', async (t) => {
+  const jobs = await setUp(t)
+  // The test checks the commit of each end, so the task that finds missed ends must not run.
+  await jobs.query("select pg_advisory_lock(hashtext('accepted.resolve_missed'))")
+  const failed = await jobs.add(say, { word: 'fail' })
+  await jobs.ended(failed)
+  const id = await jobs.add(tree, { words: [`after ${failed}`, `after ${failed}`] })
+  t.match(await jobs.ended(id), { status: 'failed', children: { total: 2, succeeded: 0, failed: 0, canceled: 2 } })
+  const waiting = () => ({ ...child(say, 'x'), after: [failed] })
+  const onEnd = { operation: finish, payload: { word: 'done' } }
+  const batch = await addBatch(jobs, { children: [waiting(), waiting()], onEnd })
+  t.match(await jobs.read(batch), { status: 'failed', children: { total: 2, canceled: 2 } })
+  await until(() => finished.length === 1)
+  const children = [waiting(), ...Array.from({ length: 1_000 }, () => child(say, 'x'))]
+  const large = await addBatch(jobs, { children, allowFailures: true })
+  t.match(await jobs.ended(large), { status: 'succeeded', children: { total: 1_001, succeeded: 1_000, canceled: 1 } })
 })
 
 t.test('two transactions cannot close a cycle together', async (t) => {

@@ -67,7 +67,7 @@ export async function finishAttempts(
   const known = ended.filter((claim) => !unknown.includes(claim))
   const claims = free.map(({ claim }) => claim)
   const awaiting = completions.filter(({ id }) => parents.has(id))
-  await writeAwaiting(trx, worker, awaiting, claims)
+  const resolved = await writeAwaiting(trx, worker, awaiting, claims)
   const completedClaims = completed.map(({ claim }) => claim)
   const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
@@ -88,8 +88,8 @@ export async function finishAttempts(
   const followed = await followEnds(boss, trx, notified, { areClaimed: true })
   await registerFinishCheck(worker, trx, claims, pending)
   return {
-    jobs: [...free.map(({ claim }) => claim.jobId), ...followed.jobs],
-    enqueued: [...enqueued, ...requeued, ...followed.enqueued],
+    jobs: [...free.map(({ claim }) => claim.jobId), ...resolved.jobs, ...followed.jobs],
+    enqueued: [...enqueued, ...requeued, ...resolved.enqueued, ...followed.enqueued],
     outcomes: {
       succeeded: succeeded.length + duplicated.length + awaiting.length,
       canceled: canceledJobs.length,
