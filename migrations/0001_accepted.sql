@@ -1346,6 +1346,25 @@ $$;
 
 comment on function accepted.enqueue_deliveries is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
+create function accepted.release_key(job_id uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ended accepted.job;
+begin
+  select * into ended from accepted.job where id = release_key.job_id and status <> 'succeeded' and children is not null;
+  delete from accepted.processed_key k
+    where k.operation = ended.operation and k.principal = ended.principal and k.key = ended.idempotency_key
+      and k.job_id = ended.id;
+end
+$$;
+
+comment on function accepted.release_key is 'Deletes the idempotency key of a parent that has not succeeded, so that a retry runs. The key was inserted when the parent settled.';
+
 create function accepted.complete_ends(job_ids uuid[]) returns void
 language plpgsql
 security definer
@@ -1371,6 +1390,7 @@ begin
     returning job.id
   loop
     perform accepted.enqueue_deliveries(ended.id);
+    perform accepted.release_key(ended.id);
     ids := ids || ended.id;
   end loop;
   perform accepted.notify_relatives(ids);
@@ -1524,6 +1544,7 @@ begin
     updated_at = clock_timestamp(), ended_at = clock_timestamp(),
     expires_at = now() + make_interval(secs => policy.keep_seconds)
   where j.id = job_id;
+  perform accepted.release_key(job_id);
   if waiting.on_end is not null then
     perform accepted.insert_job(accepted.uuid7(), waiting.on_end ->> 'operation', waiting.on_end -> 'payload',
       target.principal, traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);

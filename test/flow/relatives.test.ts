@@ -225,6 +225,23 @@ t.test('a parent ends although its children end before it waits for them', async
   t.match(await jobs.ended(large), { status: 'succeeded', children: { total: 1_001, succeeded: 1_000, canceled: 1 } })
 })
 
+t.test('the key of a parent is free again when its children have failed, and its duplicate waits for it', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(tree, { words: ['idle'] }, { idempotencyKey: 'k' })
+  await until(async () => (await jobs.read(id)).children)
+  const duplicate = await jobs.add(tree, { words: ['a'] }, { idempotencyKey: 'k' })
+  await until(
+    async () =>
+      (await jobs.query("select from accepted_queue.job where state = 'retry' or start_after > now()")).length,
+  )
+  await jobs.query('select accepted.cancel(id) from accepted.job where parent = $1', [id])
+  t.match(await jobs.ended(id), { status: 'failed' })
+  await jobs.query('select accepted.reschedule($1, now())', [duplicate])
+  t.match(await jobs.ended(duplicate), { status: 'succeeded', children: { total: 1, succeeded: 1 } })
+  const [{ retry }] = await jobs.query('select accepted.retry($1) as retry', [id])
+  t.match(await jobs.ended(retry), { status: 'succeeded', children: null }, 'a duplicate of the job that succeeded')
+})
+
 t.test('two transactions cannot close a cycle together', async (t) => {
   const jobs = await setUp(t, { works: false })
   const [a, b] = [await jobs.add(idle, { word: 'a' }), await jobs.add(idle, { word: 'b' })]

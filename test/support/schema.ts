@@ -92,6 +92,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.lock_job',
     'function accepted.lock_own_job',
     'function accepted.enqueue_deliveries',
+    'function accepted.release_key',
     'function accepted.complete_ends',
     'function accepted.cancel_unclaimed',
     'function accepted.lock_children',
