@@ -1513,6 +1513,25 @@ $$;
 
 comment on function accepted.enqueue_deliveries is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
+create function accepted.release_key(job_id uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ended accepted.job;
+begin
+  select * into ended from accepted.job where id = release_key.job_id and status <> 'succeeded' and children is not null;
+  delete from accepted.processed_key k
+    where k.operation = ended.operation and k.principal = ended.principal and k.key = ended.idempotency_key
+      and k.job_id = ended.id;
+end
+$$;
+
+comment on function accepted.release_key is 'Deletes the idempotency key of a parent that has not succeeded, so that a retry runs. The key was inserted when the parent settled.';
+
 create function accepted.complete_ends(job_ids uuid[]) returns void
 language plpgsql
 security definer
@@ -1538,6 +1557,7 @@ begin
     returning job.id
   loop
     perform accepted.enqueue_deliveries(ended.id);
+    perform accepted.release_key(ended.id);
     ids := ids || ended.id;
   end loop;
   perform accepted.notify_relatives(ids);
@@ -1556,7 +1576,7 @@ as $$
 declare
   policy accepted.operation := accepted.find_operation(target.operation);
 begin
-  update accepted_queue.job set state = 'cancelled', completed_on = now()
+  update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
     where name = target.operation and id = target.id and state < 'active';
   if policy.has_abandon then
     update accepted.job set
@@ -1644,21 +1664,6 @@ $$;
 
 comment on function accepted.count_children is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
 
-create function accepted.await_children(job_ids uuid[]) returns void
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-set jit = off
-as $$
-begin
-  insert into accepted.parent (job_id) select unnest(job_ids);
-  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
-end
-$$;
-
-comment on function accepted.await_children is 'Makes jobs run until their children have ended. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
-
 create function accepted.end_parent(job_id uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -1690,12 +1695,6 @@ begin
   else
     outcome := 'succeeded';
   end if;
-  if outcome <> 'succeeded' then
-    -- The job has settled, so its key is in the table. A retry must not count as a duplicate of a job that has failed.
-    delete from accepted.processed_key k
-      where k.operation = target.operation and k.principal = target.principal and k.key = target.idempotency_key
-        and k.job_id = job_id;
-  end if;
   if policy.has_abandon and outcome <> 'succeeded' then
     update accepted.job j set
       children = counts, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
@@ -1712,6 +1711,7 @@ begin
     updated_at = clock_timestamp(), ended_at = clock_timestamp(),
     expires_at = now() + make_interval(secs => policy.keep_seconds)
   where j.id = job_id;
+  perform accepted.release_key(job_id);
   if waiting.on_end is not null then
     -- The accept of the operation may have written domain rows for this id.
     perform accepted.insert_job(coalesce((waiting.on_end ->> 'id')::uuid, accepted.uuid7()),
@@ -1870,6 +1870,58 @@ $$;
 
 comment on function accepted.resolve_ends is 'Does what follows from the end of jobs, in the transaction that ends them: starts or cancels the jobs that wait for them, and ends a parent whose last child has ended. Returns the jobs that have changed, and the operations that have new due jobs. are_claimed: workers have claimed all of these jobs. Then transactions that end children of the same parent do not wait for each other.';
 
+create function accepted.resolve_parents(job_ids uuid[]) returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ended uuid[] := '{}';
+  has_ended boolean;
+  is_changed boolean;
+begin
+  for changed, enqueued in
+    select p.job_id, p.on_end ->> 'operation' from accepted.parent p
+    where p.job_id = any(job_ids) and not exists (
+      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
+    )
+    order by 1 desc
+  loop
+    select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(changed, false) r;
+    continue when not is_changed;
+    if has_ended then
+      ended := ended || changed;
+    end if;
+    return next;
+  end loop;
+  return query select * from accepted.resolve_ends(ended);
+end
+$$;
+
+comment on function accepted.resolve_parents is 'Ends those of these parents that have no pending child, and does what follows. The end of a child does the same for its parent.';
+
+create function accepted.await_children(job_ids uuid[]) returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  insert into accepted.parent (job_id) select unnest(job_ids);
+  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
+  -- A child that waits for a failed job has been canceled in this transaction.
+  return query select * from accepted.resolve_parents(job_ids);
+end
+$$;
+
+comment on function accepted.await_children is 'Makes jobs run until their children have ended. Returns the same as accepted.resolve_ends. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
+
 create function accepted.resolve_missed() returns table (changed uuid, enqueued text)
 language plpgsql
 security definer
@@ -1887,14 +1939,8 @@ begin
   return query select * from accepted.resolve_ends(array(
     select known.awaited_id from (select distinct awaited_id from accepted.dependency limit 10000) known
     where not exists (select from accepted.job where id = known.awaited_id and ended_at is null offset 0)
-    union all
-    -- Any child stands for all of them.
-    select (select job.id from accepted.job where job.parent = p.job_id order by job.id limit 1)
-    from accepted.parent p
-    where not exists (
-      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
-    )
   ));
+  return query select * from accepted.resolve_parents(array(select job_id from accepted.parent));
 end
 $$;
 
@@ -1945,6 +1991,14 @@ begin
   if unknown is not null then
     raise exception 'there is no job % to wait for', unknown
       using errcode = 'no_data_found', hint = 'Its record may have expired.';
+  end if;
+  -- Two transactions could close a cycle together, because neither would see the dependency of the other. The parent
+  -- waits for its other children already, so a dependency between them adds no cycle.
+  if target.parent is not null and exists (
+    select from accepted.job j
+    where j.id = any(awaited) and j.ended_at is null and j.parent is distinct from target.parent
+  ) then
+    perform pg_advisory_xact_lock(hashtext('accepted.dependency'));
   end if;
   -- The parent waits for this job. So this job must not wait for the parent, or for a job that waits for the parent.
   if target.parent is not null and exists (
@@ -2105,7 +2159,7 @@ begin
   perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
   if target.status = 'queued' then
-    update accepted_queue.job set state = 'cancelled', completed_on = now()
+    update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
     if found or not exists (
@@ -2406,10 +2460,15 @@ begin
     now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
+  -- Children that wait for a failed job have been canceled in this transaction.
+  if exists (select from accepted.job j where j.parent = insert_batch.id) then
+    perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
+      from accepted.resolve_parents(array[insert_batch.id]) resolved;
+  end if;
 end
 $$;
 
-comment on function accepted.insert_batch is 'Inserts the job of a batch. The caller inserts its children in the same transaction.';
+comment on function accepted.insert_batch is 'Inserts the job of a batch. The caller inserts its children in the same transaction: before the batch, if they may be canceled at once.';
 
 create function accepted.enqueue_batch(
   items jsonb,

@@ -3,7 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import { channels } from '../db/notifier.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
-import { enqueueUnread, type NewJob } from './enqueue.ts'
+import { enqueue, enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** A job to enqueue as a child of a batch. */
@@ -36,17 +36,20 @@ export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch:
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
   const next = onEnd ? JSON.stringify(toFollowing(onEnd)) : null
-  await sql`
-    select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
-      null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
-    await enqueueUnread(
+    // Only a few batches have jobs that wait for others.
+    const write = some.some(({ after = [] }) => after.length > 0) ? enqueue : enqueueUnread
+    await write(
       boss,
       trx,
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
     )
   }
+  // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
+  await sql`
+    select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
+      null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   await notifyWorkers(trx, children)
   const { rows } = await sql<{ job: string; transaction_id: string }>`
     select ${jobAsJson} as job, ${currentTransactionId} as transaction_id

@@ -21,6 +21,8 @@ export interface Followed {
   enqueued: string[]
 }
 
+export const nothingFollowed: Followed = { jobs: [], enqueued: [] }
+
 /**
  * Does what follows from jobs that end in the transaction: enqueues their webhook deliveries, starts or cancels the jobs
  * that wait for them, and ends the parents whose last child has ended.

@@ -3,8 +3,10 @@ import { defineHandlers, JobFailed } from 'accepted/worker'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
+import { enqueue } from '../../src/jobs/enqueue.ts'
 import { insertBatch, type NewBatch } from '../../src/jobs/enqueue-batch.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
+import { findBlockedBackends } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
@@ -41,6 +43,7 @@ const handlers = defineHandlers(operations, {
         for (const word of payload.words) {
           if (word.startsWith('idle')) await enqueue(trx, idle, { word }, { child: true })
           else if (word.startsWith('tree')) await enqueue(trx, tree, { words: ['leaf'] }, { child: true })
+          else if (word.startsWith('after ')) await enqueue(trx, say, { word }, { child: true, after: [word.slice(6)] })
           else await enqueue(trx, say, { word }, { child: true })
         }
       }
@@ -210,6 +213,66 @@ t.test('an unknown job and a cycle are refused', async (t) => {
     message: /waits for it/,
   })
   await t.rejects(jobs.add(say, { word: 'a' }, { parent, after: [parent] }), { code: '22023', message: /waits for it/ })
+})
+
+t.test('a parent ends although its children end before it waits for them', async (t) => {
+  const jobs = await setUp(t)
+  // The test checks the commit of each end, so the task that finds missed ends must not run.
+  await jobs.query("select pg_advisory_lock(hashtext('accepted.resolve_missed'))")
+  const failed = await jobs.add(say, { word: 'fail' })
+  await jobs.ended(failed)
+  const id = await jobs.add(tree, { words: [`after ${failed}`, `after ${failed}`] })
+  t.match(await jobs.ended(id), { status: 'failed', children: { total: 2, succeeded: 0, failed: 0, canceled: 2 } })
+  const waiting = () => ({ ...child(say, 'x'), after: [failed] })
+  const onEnd = { operation: finish, payload: { word: 'done' } }
+  const batch = await addBatch(jobs, { children: [waiting(), waiting()], onEnd })
+  t.match(await jobs.read(batch), { status: 'failed', children: { total: 2, canceled: 2 } })
+  await until(() => finished.length === 1)
+  const children = [waiting(), ...Array.from({ length: 1_000 }, () => child(say, 'x'))]
+  const large = await addBatch(jobs, { children, allowFailures: true })
+  t.match(await jobs.ended(large), { status: 'succeeded', children: { total: 1_001, succeeded: 1_000, canceled: 1 } })
+})
+
+t.test('the key of a parent is free again when its children have failed, and its duplicate waits for it', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(tree, { words: ['idle'] }, { idempotencyKey: 'k' })
+  await until(async () => (await jobs.read(id)).children)
+  const duplicate = await jobs.add(tree, { words: ['a'] }, { idempotencyKey: 'k' })
+  await until(
+    async () =>
+      (await jobs.query("select from accepted_queue.job where state = 'retry' or start_after > now()")).length,
+  )
+  await jobs.query('select accepted.cancel(id) from accepted.job where parent = $1', [id])
+  t.match(await jobs.ended(id), { status: 'failed' })
+  await jobs.query('select accepted.reschedule($1, now())', [duplicate])
+  t.match(await jobs.ended(duplicate), { status: 'succeeded', children: { total: 1, succeeded: 1 } })
+  const [{ retry }] = await jobs.query('select accepted.retry($1) as retry', [id])
+  t.match(await jobs.ended(retry), { status: 'succeeded', children: null }, 'a duplicate of the job that succeeded')
+})
+
+t.test('two transactions cannot close a cycle together', async (t) => {
+  const jobs = await setUp(t, { works: false })
+  const [a, b] = [await jobs.add(idle, { word: 'a' }), await jobs.add(idle, { word: 'b' })]
+  const afterA = await jobs.add(idle, { word: 'after a' }, { after: [a] })
+  const afterB = await jobs.add(idle, { word: 'after b' }, { after: [b] })
+  const added = Promise.withResolvers<void>()
+  const commit = Promise.withResolvers<void>()
+  const first = jobs.database.kysely.transaction().execute(async (trx) => {
+    const childOfA = { id: uuid7(), operation: say, payload: { word: 'x' }, principal: 'ann', parent: a }
+    await enqueue(jobs.boss, trx as unknown as AnyTransaction, [{ ...childOfA, after: [afterB] }])
+    added.resolve()
+    await commit.promise
+  })
+  await added.promise
+  let isDone = false
+  const second = jobs.add(say, { word: 'y' }, { parent: b, after: [afterA] }).finally(() => {
+    isDone = true
+  })
+  second.catch(() => {})
+  await until(async () => isDone || (await findBlockedBackends(jobs.query)).length > 0)
+  commit.resolve()
+  await first
+  await t.rejects(second, { code: '22023', message: /waits for it/ })
 })
 
 t.test('SQL enqueues batches', async (t) => {

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { type Followed, nothingFollowed, type ResolvedRow, toFollowed } from '../../src/jobs/relatives.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { type Claim, payloadInQueue } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
@@ -8,6 +9,7 @@ import { type JobCompletion, type StatusWriter, toJson } from './job-status.ts'
  * Writes the results of jobs that have enqueued children. The jobs run until their children have ended. Keeps their
  * payloads for a retry, because their queue rows are deleted now.
  *
+ * @returns what has followed, if all children of a job have ended already: they waited for a failed job
  * @throws LostClaim when one of the jobs is no longer pending
  */
 export async function writeAwaiting(
@@ -15,8 +17,8 @@ export async function writeAwaiting(
   { operation, workerId }: StatusWriter,
   completions: readonly JobCompletion[],
   claims: readonly Claim[],
-): Promise<void> {
-  if (completions.length === 0) return
+): Promise<Followed> {
+  if (completions.length === 0) return nothingFollowed
   const queueIds = new Map(claims.map(({ jobId, queued }) => [jobId, queued.id]))
   const ids = completions.map(({ id }) => id)
   const { numAffectedRows } = await sql`
@@ -34,5 +36,6 @@ export async function writeAwaiting(
     ) as done (id, attempt, result, resource, queue_id)
     where job.id = done.id and job.operation = ${operation.name} and job.ended_at is null`.execute(trx)
   if (Number(numAffectedRows) !== completions.length) throw new LostClaim(`Another transaction has ended one of ${ids}`)
-  await sql`select accepted.await_children(${ids}::uuid[])`.execute(trx)
+  const { rows } = await sql<ResolvedRow>`select * from accepted.await_children(${ids}::uuid[])`.execute(trx)
+  return toFollowed(rows)
 }

@@ -6,9 +6,10 @@ import { followEnds } from '../../src/jobs/relatives.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
+import { RetryAfter } from '../errors.ts'
 import { abandonClaimed, type DecidedEnd, decideEnds } from './abandon.ts'
 import { writeAwaiting } from './children.ts'
-import { type LockedJobs, lockAndClaimKeys } from './deduplicate.ts'
+import { type LockedJobs, lockAndClaimKeys, originalPauseSeconds } from './deduplicate.ts'
 import { type FailedAttempt, type WrittenFailure, writeFailures } from './fail.ts'
 import { registerFinishCheck } from './finish-check.ts'
 import { removeFromQuarantine, writeCanceled, writeDuplicates, writeSucceeded } from './job-status.ts'
@@ -57,6 +58,7 @@ export async function finishAttempts(
   const { enqueued: requeued, unknown } = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
   const { completions, enqueued, parents } = await runSettle(worker, trx, fresh, pending)
+  if ([...duplicates.values()].some((id) => parents.has(id))) throw new RetryAfter(originalPauseSeconds)
   const unsuccessful = decidedEnds(failed, canceled)
   const isPostponed = abandonFailure !== undefined && unsuccessful.length > 0
   if (isPostponed) await decideEnds(trx, unsuccessful, abandonFailure)
@@ -67,7 +69,7 @@ export async function finishAttempts(
   const known = ended.filter((claim) => !unknown.includes(claim))
   const claims = free.map(({ claim }) => claim)
   const awaiting = completions.filter(({ id }) => parents.has(id))
-  await writeAwaiting(trx, worker, awaiting, claims)
+  const resolved = await writeAwaiting(trx, worker, awaiting, claims)
   const completedClaims = completed.map(({ claim }) => claim)
   const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
@@ -88,8 +90,8 @@ export async function finishAttempts(
   const followed = await followEnds(boss, trx, notified, { areClaimed: true })
   await registerFinishCheck(worker, trx, claims, pending)
   return {
-    jobs: [...free.map(({ claim }) => claim.jobId), ...followed.jobs],
-    enqueued: [...enqueued, ...requeued, ...followed.enqueued],
+    jobs: [...free.map(({ claim }) => claim.jobId), ...resolved.jobs, ...followed.jobs],
+    enqueued: [...enqueued, ...requeued, ...resolved.enqueued, ...followed.enqueued],
     outcomes: {
       succeeded: succeeded.length + duplicated.length + awaiting.length,
       canceled: canceledJobs.length,
