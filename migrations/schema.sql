@@ -576,27 +576,28 @@ create function accepted.decide_ends(decided jsonb, failure text default null::t
  set enable_mergejoin to 'off'
  set jit to 'off'
 as $function$
+declare
+  one record;
+  name text;
 begin
-  with ending as (
+  for one in
+    select * from jsonb_to_recordset(decided) as given (id uuid, status accepted.job_status, error jsonb) order by id
+  loop
+    select operation into name from accepted.job where id = one.id and ended_at is null;
+    continue when not found;
     insert into accepted.ending (job_id, operation, status, error, failures, last_error, due_at)
-    select
-      job.id, job.operation, one.status, nullif(one.error, 'null'), case when failure is null then 0 else 1 end, failure,
+    values (
+      one.id, name, one.status, nullif(one.error, 'null'), case when failure is null then 0 else 1 end, failure,
       now() + case when failure is null then interval '0' else interval '1 second' end
-    from jsonb_to_recordset(decided) as one (id uuid, status accepted.job_status, error jsonb)
-    cross join lateral (select id, operation from accepted.job where id = one.id and ended_at is null limit 1) job
-    order by job.id
-    on conflict on constraint ending_pkey do nothing
-    returning job_id, operation
-  )
-  -- The row in the queue may be deleted before the end. A retry, and abandon, need the payload.
-  update accepted.job set payload = (
-    select data -> 'payload' from accepted_queue.job queued where queued.name = job.operation and queued.id = job.id
-  )
-  from ending where job.id = ending.job_id and job.payload is null;
-  perform pg_notify('accepted_end', operation)
-  from (select distinct operation from accepted.ending where job_id in (
-    select (one ->> 'id')::uuid from jsonb_array_elements(decided) one
-  )) notified;
+    )
+    on conflict on constraint ending_pkey do nothing;
+    -- The row in the queue may be deleted before the end. A retry, and abandon, need the payload.
+    update accepted.job set payload = (
+      select data -> 'payload' from accepted_queue.job queued where queued.name = job.operation and queued.id = job.id
+    )
+    where id = one.id and payload is null;
+    perform pg_notify('accepted_end', name);
+  end loop;
 end
 $function$;
 comment on function accepted.decide_ends(jsonb,text) is 'Decides the ends of locked jobs whose operation has an abandon function. decided is an array of objects: id, status, error. failure is why abandon has just failed, if it has. accepted.cancel calls this function, and the worker.';
@@ -1408,7 +1409,7 @@ begin
       status = done.status, error = done.error, sequence = sequence + 1, updated_at = clock_timestamp(),
       ended_at = clock_timestamp(), waiting_for = null,
       expires_at = now() + make_interval(secs => (accepted.find_operation(done.operation)).keep_seconds)
-    from done where job.id = done.job_id and job.ended_at is null
+    from done where job.id = done.job_id and job.id = any(job_ids) and job.ended_at is null
     returning job.id
   loop
     perform accepted.enqueue_deliveries(ended.id);
@@ -1433,10 +1434,11 @@ declare
 begin
   update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
     where name = target.operation and id = target.id and state < 'active';
+  delete from accepted.dependency where job_id = target.id;
   if policy.has_abandon then
     update accepted.job set
       cancel_requested = true, cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-      message = coalesce(reason, message), sequence = sequence + 1, updated_at = clock_timestamp()
+      message = coalesce(reason, message), waiting_for = null, sequence = sequence + 1, updated_at = clock_timestamp()
     where id = target.id and (not cancel_requested or reason is not null);
     perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
     return false;
@@ -1449,7 +1451,6 @@ begin
     payload = coalesce(
       (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id), payload)
   where id = target.id;
-  delete from accepted.dependency where job_id = target.id;
   return true;
 end
 $function$;
@@ -1467,6 +1468,86 @@ create function accepted.share_children(parent uuid)
 return pg_advisory_xact_lock_shared(hashtextextended(('accepted children '::text || parent), (0)::bigint));
 comment on function accepted.share_children(uuid) is 'Keeps accepted.lock_children waiting until the end of the transaction. Many transactions can do so at the same time.';
 
+create function accepted.first_pending_child(parent uuid, from_id uuid)
+ returns uuid
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  return (
+    select id from accepted.job
+    where parent >= first_pending_child.parent and (parent, id) >= (first_pending_child.parent, from_id)
+      and (parent, id) <= (first_pending_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and ended_at is null
+    order by parent, id limit 1
+  );
+end
+$function$;
+comment on function accepted.first_pending_child(uuid,uuid) is 'The pending child of a job with the lowest id, from from_id. Null if there is none.';
+
+create function accepted.pending_descendants(root uuid)
+ returns uuid[]
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  parents uuid[] := array[root];
+  next_parents uuid[];
+  descendants uuid[] := '{}';
+  one uuid;
+begin
+  while cardinality(parents) > 0 loop
+    next_parents := '{}';
+    foreach one in array parents loop
+      next_parents := next_parents || array(
+        select id from accepted.job
+        where parent >= one and (parent, id) >= (one, '00000000-0000-0000-0000-000000000000')
+          and (parent, id) <= (one, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and ended_at is null
+        order by parent, id
+      );
+    end loop;
+    descendants := descendants || next_parents;
+    -- Only a job that waits for its children has any.
+    parents := array(
+      select p.job_id from unnest(next_parents) known (id)
+      cross join lateral (select job_id from accepted.parent where job_id = known.id limit 1) p
+    );
+  end loop;
+  return descendants;
+end
+$function$;
+comment on function accepted.pending_descendants(uuid) is 'The ids of the pending children of a job, of their children, and so on.';
+
+create function accepted.has_child(parent uuid)
+ returns boolean
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  return exists (
+    select from accepted.job
+    where parent >= has_child.parent and (parent, id) >= (has_child.parent, '00000000-0000-0000-0000-000000000000')
+      and (parent, id) <= (has_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  );
+end
+$function$;
+comment on function accepted.has_child(uuid) is 'Whether a job has children, ended or not.';
+
 create function accepted.has_unclaimed_child(parent uuid)
  returns boolean
  language plpgsql
@@ -1477,11 +1558,16 @@ create function accepted.has_unclaimed_child(parent uuid)
  set enable_mergejoin to 'off'
  set jit to 'off'
 as $function$
+#variable_conflict use_column
 begin
   -- Children are claimed about in the order of their ids, so the newest are claimed last.
   return exists (
     select from (
-      select id, operation from accepted.job where job.parent = has_unclaimed_child.parent order by id desc limit 20
+      select id, operation from accepted.job
+      where parent >= has_unclaimed_child.parent
+        and (parent, id) >= (has_unclaimed_child.parent, '00000000-0000-0000-0000-000000000000')
+        and (parent, id) <= (has_unclaimed_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      order by parent desc, id desc limit 20
     ) newest
     cross join lateral (
       select from accepted_queue.job
@@ -1497,10 +1583,12 @@ create function accepted.count_children(parent uuid)
  language plpgsql
  set search_path to 'pg_catalog', 'pg_temp'
  set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
  set enable_hashjoin to 'off'
  set enable_mergejoin to 'off'
  set jit to 'off'
 as $function$
+#variable_conflict use_column
 begin
   return (
     select jsonb_build_object(
@@ -1510,9 +1598,14 @@ begin
     )
     from accepted.job child
     -- A retry counts in place of the child.
-    where child.parent = count_children.parent and not (child.status in ('failed', 'canceled') and exists (
-      select from accepted.job retry where retry.retry_of = child.id and retry.parent = child.parent
-    ))
+    where child.parent >= count_children.parent
+      and (child.parent, child.id) >= (count_children.parent, '00000000-0000-0000-0000-000000000000')
+      and (child.parent, child.id) <= (count_children.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      and not (child.status in ('failed', 'canceled') and exists (
+        -- With the offset, Postgres looks up the retries, and not all children of the parent.
+        select from (select parent from accepted.job where retry_of = child.id offset 0) retry
+        where retry.parent = child.parent
+      ))
   );
 end
 $function$;
@@ -1656,10 +1749,8 @@ begin
   end if;
   perform accepted.lock_children(parent_id);
   -- With a snapshot for the whole transaction, this update fails if another transaction has counted since.
-  update accepted.parent p set first_pending = coalesce((
-    select j.id from accepted.job j
-    where j.parent = parent_id and j.id >= p.first_pending and j.ended_at is null order by j.id limit 1
-  ), no_more)
+  update accepted.parent p set
+    first_pending = coalesce(accepted.first_pending_child(parent_id, p.first_pending), no_more)
   where p.job_id = parent_id
   returning p.first_pending into next_pending;
   if next_pending = no_more then
@@ -1692,7 +1783,9 @@ begin
   while cardinality(resolved) > 0 loop
     next_resolved := '{}';
     for related in
-      select distinct d.job_id from accepted.dependency d where d.awaited_id = any(resolved) order by 1
+      select distinct d.job_id from unnest(resolved) known (id)
+      cross join lateral (select job_id from accepted.dependency where awaited_id = known.id offset 0) d
+      order by 1
     loop
       select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, resolved) r;
       if has_ended then
@@ -1703,8 +1796,9 @@ begin
     end loop;
     -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
     for related, follow_up in
-      select p.job_id, p.on_end ->> 'operation' from accepted.parent p
-      where p.job_id in (select j.parent from accepted.job j where j.id = any(resolved) and j.parent is not null)
+      select p.job_id, p.on_end ->> 'operation'
+      from (select distinct parent from accepted.job where id = any(resolved) and parent is not null) known
+      cross join lateral (select * from accepted.parent where job_id = known.parent limit 1) p
       order by 1 desc
     loop
       select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(related, are_claimed) r;
@@ -1741,9 +1835,7 @@ declare
 begin
   for changed, enqueued in
     select p.job_id, p.on_end ->> 'operation' from accepted.parent p
-    where p.job_id = any(job_ids) and not exists (
-      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
-    )
+    where p.job_id = any(job_ids) and accepted.first_pending_child(p.job_id, p.first_pending) is null
     order by 1 desc
   loop
     select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(changed, false) r;
@@ -1791,8 +1883,16 @@ begin
     return;
   end if;
   return query select * from accepted.resolve_ends(array(
-    select known.awaited_id from (select distinct awaited_id from accepted.dependency limit 10000) known
-    where not exists (select from accepted.job where id = known.awaited_id and ended_at is null offset 0)
+    with recursive awaited (id) as (
+      -- Finds each id by one lookup, although many jobs may wait for it.
+      (select awaited_id from accepted.dependency order by awaited_id limit 1)
+      union all
+      select (
+        select d.awaited_id from accepted.dependency d where d.awaited_id > awaited.id order by d.awaited_id limit 1
+      ) from awaited where awaited.id is not null
+    )
+    select known.id from (select id from awaited where id is not null limit 1000) known
+    where not exists (select from accepted.job where id = known.id and ended_at is null offset 0)
   ));
   return query select * from accepted.resolve_parents(array(select job_id from accepted.parent));
 end
@@ -1860,9 +1960,9 @@ begin
       select target.parent
       union
       select next.id from waiting cross join lateral (
-        select j.parent as id from accepted.job j where j.id = waiting.id and j.parent is not null
+        (select j.parent as id from accepted.job j where j.id = waiting.id and j.parent is not null limit 1)
         union all
-        select d.job_id from accepted.dependency d where d.awaited_id = waiting.id
+        (select d.job_id from accepted.dependency d where d.awaited_id = waiting.id offset 0)
       ) next
     )
     select from waiting where id = any(awaited)
@@ -1940,14 +2040,7 @@ declare
 begin
   -- Children are locked before their parents, as when they end. A child that settles during the wait may add children.
   loop
-    found_ids := array(
-      with recursive descendant (id) as (
-        select id from accepted.job where parent = root and ended_at is null
-        union all
-        select job.id from descendant join accepted.job on job.parent = descendant.id and job.ended_at is null
-      )
-      select id from descendant order by id desc
-    );
+    found_ids := accepted.pending_descendants(root);
     exit when found_ids <@ descendants;
     perform from accepted.job where id = any(found_ids) order by id desc for update;
     descendants := found_ids;
@@ -2159,7 +2252,11 @@ begin
   ids := array(
     select e.job_id from accepted.ended_job e join accepted.job j on j.id = e.job_id and j.ended_at = e.ended_at
     where e.status = 'failed' and e.ended_at >= failed_since and e.job_id > after_id
-      and j.status = 'failed' and j.expires_at > now()
+      and j.status = 'failed' and j.expires_at > now() and j.operation <> 'batch'
+      -- The retry of a failed parent enqueues children again.
+      and not exists (
+        select from accepted.job p where p.id = j.parent and p.operation <> 'batch' and p.status <> 'succeeded' offset 0
+      )
       and (redrive_batch.operation is null or j.operation = redrive_batch.operation)
       and (redrive_batch.error_code is null or j.error ->> 'code' = redrive_batch.error_code)
     order by e.job_id limit batch_size
@@ -2287,7 +2384,7 @@ begin
   );
   insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
   -- Children that wait for a failed job have been canceled in this transaction.
-  if exists (select from accepted.job j where j.parent = insert_batch.id) then
+  if accepted.has_child(id) then
     perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
       from accepted.resolve_parents(array[insert_batch.id]) resolved;
   end if;
@@ -2316,8 +2413,10 @@ begin
   elsif idempotency_key is not null and length(idempotency_key) not between 1 and 255 then
     raise exception 'the idempotency key has % characters', length(idempotency_key)
       using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
-  elsif on_end is not null and (jsonb_typeof(on_end) <> 'object' or on_end ->> 'operation' is null) then
-    raise exception 'on_end is not an object with an operation' using errcode = 'invalid_parameter_value',
+  elsif on_end is not null and (
+    jsonb_typeof(on_end) <> 'object' or coalesce(on_end ->> 'operation', 'batch') = 'batch'
+  ) then
+    raise exception 'on_end is not an object with an operation, or the operation is batch' using errcode = 'invalid_parameter_value',
       hint = 'For example: {"operation": "report.send", "payload": {}}';
   end if;
   for item in select one from jsonb_array_elements(items) one loop

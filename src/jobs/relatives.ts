@@ -10,7 +10,7 @@ import { type EndedJob, enqueueDeliveries, matchingEndpoints } from './webhook-d
 export const endedColumns = sql`
   ${matchingEndpoints},
   job.parent is not null or (select exists (select from accepted.dependency)) and exists (
-    select from accepted.dependency where awaited_id = job.id
+    select from accepted.dependency where awaited_id = job.id offset 0
   ) as has_relatives`
 
 /** What has followed from the end of jobs. */
