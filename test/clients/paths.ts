@@ -112,7 +112,7 @@ export interface paths {
                             /** Format: date */
                             dueBy?: string;
                             /** @enum {unknown} */
-                            status: "pending" | "ready";
+                            status: "pending" | "ready" | "failed" | "canceled";
                         }[];
                     };
                 };
@@ -286,7 +286,7 @@ export interface paths {
                             /** Format: date */
                             dueBy?: string;
                             /** @enum {unknown} */
-                            status: "pending" | "ready";
+                            status: "pending" | "ready" | "failed" | "canceled";
                         };
                     };
                 };
