@@ -1,16 +1,17 @@
-/** A job that will never succeed, as an operation's `abandon` gets it. */
+/** A job that will never succeed. An operation's `abandon` gets such jobs. */
 export interface AbandonedJob<Payload = unknown> {
+  /** A UUIDv7. A retry of the job has another id. */
   id: string
   /**
-   * The payload as it was accepted. Not checked against the schema: with the error `invalid-payload`, it does not match.
-   * With the error `queue-lost`, it may be null, if the job was accepted before its operation had `abandon`.
+   * The payload. It is not checked against the schema, and a job that was enqueued with SQL may have any payload. It is
+   * null if the error is `queue-lost` and the job was accepted before its operation had `abandon`.
    */
   payload: Payload
   /** The principal that submitted the job. */
   principal: string
   /** The path of the resource that `accept` returned. */
   resource: string | undefined
-  /** The status that the job gets in the same transaction. */
+  /** The status that the job gets in this transaction. */
   status: 'failed' | 'canceled'
   /** Why the job failed; undefined when it was canceled. */
   error: AbandonedJobError | undefined
@@ -18,9 +19,12 @@ export interface AbandonedJob<Payload = unknown> {
 
 /** Why a job failed. */
 export interface AbandonedJobError {
-  /** The code that the status URL shows, for example `handler-error`, or the code of a `JobFailed`. */
+  /** The code that the monitor shows: that of a `JobFailed`, or for example `handler-error` or `children-failed`. */
   code: string
-  /** The message of the error that the handler threw, without credentials. Clients may see a more general sentence. */
+  /**
+   * Why the job failed, without credentials. For `handler-error`, the message of the error that the handler threw.
+   * Clients see only a general sentence, unless the handler threw a `JobFailed`.
+   */
   message: string
   /** The HTTP status of a `JobFailed`. */
   status?: number

@@ -68,12 +68,13 @@ interface Definition<
    */
   keepSeconds?: number
   /**
-   * The counterpart of `accept`: undoes or completes the domain rows of jobs that will never succeed. Called with all
-   * jobs of the operation that fail for good or are canceled in the transaction, whatever the cause is. Its writes commit
-   * together with the new status. If it throws, the jobs do not end, and it is called again later. The database role of
-   * the API and that of the worker both need privileges for its writes.
+   * The counterpart of `accept`: completes or undoes the domain rows of jobs that will never succeed. It is called in
+   * the transaction in which jobs of the operation fail for good or are canceled, whatever the cause. Its writes commit
+   * together with the new status. If it throws, these jobs do not end, and it is called again later. It runs in workers
+   * and in the API, so the database roles of both need privileges for what it reads and writes. Default: none.
    *
    * @param trx the transaction in which the jobs end
+   * @param jobs all jobs of the operation that end unsuccessfully in this transaction
    */
   abandon?: (trx: AnyTransaction, jobs: AbandonedJob<PayloadOf<Input, Payload>>[]) => Promise<unknown>
   /** Lets requests that ask for the same work within a time share one job. Requires `route`. Default: each gets a job. */

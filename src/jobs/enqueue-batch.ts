@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
 import { channels } from '../db/notifier.ts'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { enqueue, enqueueUnread, type NewJob } from './enqueue.ts'
@@ -51,9 +52,9 @@ export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch:
     select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
       null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
   await notifyWorkers(trx, children)
-  const { rows } = await sql<{ job: string; transaction_id: string }>`
-    select ${jobAsJson} as job, ${currentTransactionId} as transaction_id
-    from accepted.job where id = ${id}`.execute(trx)
+  const statement = sql<{ job: string; transaction_id: string }>`
+    select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`
+  const { rows } = await runWithGenericPlan(trx, statement)
   const commitProof = sql`select from accepted.job where id = ${id}`
   registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof })
   return jobFromJson(rows[0]?.job as string)

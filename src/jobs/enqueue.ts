@@ -27,13 +27,13 @@ export interface EnqueueOptions {
    */
   resource?: string
   /**
-   * The ids of jobs that must end before this job starts; at most 100. The job has the status `queued` until then.
-   * Default: none.
+   * The ids of jobs that must end before this job starts; at most 100. This job is `queued` until then. Jobs of any
+   * operation and principal are allowed, also batches and jobs that have ended. Default: none.
    */
   after?: readonly string[]
   /**
-   * What happens if a job of `after` fails or is canceled. `cancel`: this job is canceled. `run`: it runs all the same.
-   * Default: `cancel`.
+   * What happens if one of the jobs in `after` fails or is canceled. `cancel`: this job is canceled at once. `run`: this
+   * job starts as if that job had succeeded. Default: `cancel`.
    */
   onFailure?: 'cancel' | 'run'
 }

@@ -112,7 +112,7 @@ export interface paths {
                             /** Format: date */
                             dueBy?: string;
                             /** @enum {unknown} */
-                            status: "pending" | "ready";
+                            status: "pending" | "ready" | "failed" | "canceled";
                         }[];
                     };
                 };
@@ -306,7 +306,7 @@ export interface paths {
                             /** Format: date */
                             dueBy?: string;
                             /** @enum {unknown} */
-                            status: "pending" | "ready";
+                            status: "pending" | "ready" | "failed" | "canceled";
                         };
                     };
                 };
