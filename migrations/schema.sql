@@ -1797,7 +1797,11 @@ begin
     -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
     for related, follow_up in
       select p.job_id, p.on_end ->> 'operation'
-      from (select distinct parent from accepted.job where id = any(resolved) and parent is not null) known
+      from (
+        select distinct child.parent from unnest(resolved) known (id)
+        -- Without a condition on parent, Postgres looks up each job by its id.
+        cross join lateral (select parent from accepted.job where id = known.id limit 1) child
+      ) known
       cross join lateral (select * from accepted.parent where job_id = known.parent limit 1) p
       order by 1 desc
     loop

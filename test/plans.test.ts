@@ -172,6 +172,12 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     },
     'read a job for a webhook': async () => t.ok(await readJob(kysely, await submit(undefined))),
     'list jobs': async () => t.ok((await listJobs(kysely, { principal: 'ann', limit: 20 })).jobs.length > 0),
+    'list children': async () => {
+      const { jobs } = await listJobs(kysely, { principal: 'ann', parent: manyChildren, limit: 20 })
+      t.ok(jobs.every(({ parent }) => parent === manyChildren))
+    },
+    'list the children of a job of somebody else': async () =>
+      t.same((await listJobs(kysely, { principal: 'bob', parent: manyChildren, limit: 20 })).jobs, []),
     'list jobs of a principal with few': async () => listJobs(kysely, { principal: 'bob', limit: 20 }),
     'find changes of watched jobs and principals': async () => {
       const since = await readChangePosition(kysely)
@@ -335,6 +341,13 @@ async function load(query: Jobs['query']): Promise<void> {
       now() + interval '1 day', case when n % 5 = 0 then gen_random_uuid() end,
       now() - interval '1 h', now() - interval '1 h'
     from ${loaded}`)
+  await query(
+    `insert into accepted.job (id, operation, principal, parent, max_attempts, expires_at)
+    select $1::uuid, 'note.create', 'ann', null::uuid, 3, now() + interval '1 day'
+    union all
+    select accepted.uuid7(), 'note.create', 'ann', $1, 3, now() + interval '1 day' from generate_series(1, 10000)`,
+    [manyChildren],
+  )
   await query(`
     insert into accepted_queue.job (id, name, data, state, start_after, completed_on, retry_limit)
     select id, 'note.create', jsonb_build_object('job', id, 'payload', '{}'::jsonb),
@@ -356,6 +369,9 @@ async function load(query: Jobs['query']): Promise<void> {
 }
 
 const processedBy = uuid7()
+
+/** A job of `ann` with 10,000 children. */
+const manyChildren = uuid7()
 
 const filledTables = `accepted.job, accepted.idempotency_key, accepted.processed_key, accepted.coalesced_key, accepted.attempt,
   accepted.change, accepted.quarantine, accepted.ending, accepted.parent, accepted.dependency, accepted_queue.job_common`

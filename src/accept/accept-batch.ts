@@ -2,7 +2,7 @@ import type { Database } from '../db/database.ts'
 import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import type { NewJob } from '../jobs/enqueue.ts'
-import { insertBatch } from '../jobs/enqueue-batch.ts'
+import { insertBatch, type NewBatch } from '../jobs/enqueue-batch.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { Limiter } from '../primitives/limiter.ts'
@@ -110,7 +110,7 @@ async function acceptBatch(boss: PgBoss, trx: AnyTransaction, batch: AcceptedBat
     await setTimeouts(trx, 'wait')
   }
   const children = await writeAll(trx, entries)
-  const [next] = onEnd ? await acceptSeparately(trx, [onEnd]) : []
+  const next = onEnd && (await writeFollowing(trx, onEnd))
   return { kind: 'accepted', job: await insertBatch(boss, trx, { ...batch, children, onEnd: next }) }
 }
 
@@ -124,4 +124,11 @@ async function writeAll(trx: AnyTransaction, entries: readonly BatchEntry[]): Pr
     }
   }
   return entries.map(({ id, key }) => ({ ...(jobs.get(id) as NewJob), idempotencyKey: key }))
+}
+
+/** Only domain rows need an id that is older than the job. With a new id, the job is among the newest in lists. */
+async function writeFollowing(trx: AnyTransaction, onEnd: BatchEntry): Promise<NonNullable<NewBatch['onEnd']>> {
+  const [job] = (await acceptSeparately(trx, [onEnd])) as [NewJob]
+  const { id, operation, payload, resource } = job
+  return { operation, payload, resource, ...(operation.accept && { id }) }
 }

@@ -96,5 +96,7 @@ const isOlderOf = (column: 'principal' | 'parent', value: string, before: string
     and (${name}, id) < (${value}::${type}, ${before}::uuid)`
 }
 
-const isChildOf = (parent: string, principal: string, before: string): RawBuilder<boolean> =>
-  sql`${isOlderOf('parent', parent, before)} and principal = ${principal}`
+/** For the parent of another principal, no child is read. */
+const isChildOf = (parent: string, principal: string, before: string): RawBuilder<boolean> => sql`
+  (select exists (select from accepted.job where id = ${parent} and principal = ${principal} offset 0))
+  and ${isOlderOf('parent', parent, before)} and principal = ${principal}`

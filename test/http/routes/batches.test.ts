@@ -1,10 +1,14 @@
+import { once } from 'node:events'
+import { request } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { type Batch, defineOperation, refuse } from 'accepted'
 import type { Transaction } from 'kysely'
 import t from 'tap'
 import Type from 'typebox'
+import { readBatch } from '../../../src/http/batch-read.ts'
 import { serve } from '../../support/api.ts'
 import { get, type JsonResponse, post } from '../../support/client.ts'
+import { until } from '../../support/until.ts'
 
 /** The sizes of the arrays that `accept` has received. */
 let acceptedTogether: number[] = []
@@ -341,6 +345,47 @@ t.test('a batch has at most 10,000 items and 16 MiB, and no Content-Encoding', a
   const answer = await send(`{"allowFailures":true}\n${`${move}\n`.repeat(10_000)}`)
   t.match(answer, { status: 202, body: { children: { total: 10_000 } } })
   t.equal(Math.max(...acceptedTogether), 128, 'accept gets no more entries than from single requests')
+})
+
+t.test('a large batch does not keep other requests waiting', async (t) => {
+  const large = { operation: 'any.thing', input: Array(600).fill({ number: 12345.678 }) }
+  const operations = new Map([['any.thing', anything]])
+  for (const [text, isNdjson] of [
+    [JSON.stringify({ items: Array(1_000).fill(large) }), false],
+    [`${JSON.stringify(large)}\n`.repeat(1_000), true],
+    [`{"items": [${'"\\""'.repeat(4 * 1024 * 1024)}]}`, false],
+    ['\n'.repeat(16 * 1024 * 1024), true],
+  ] as const) {
+    const received = { text: Buffer.from(text), isNdjson }
+    let turns = 0
+    const counter = setInterval(() => turns++, 1)
+    await readBatch(received, { principal: 'ann' }, operations, async (makeDigest) => {
+      await makeDigest()
+      return undefined
+    }).catch(() => {})
+    clearInterval(counter)
+    t.ok(turns > 2, `${turns} turns of the event loop: ${text.slice(0, 30)}`)
+  }
+})
+
+t.test('the batches that a principal sends at the same time have a maximum size', async (t) => {
+  const begin = async () => {
+    const headers = { 'content-type': 'application/json', 'content-length': 16 * 1024 * 1024, 'x-user': 'max' }
+    const sent = request(`${url}/batches`, {
+      ...{ method: 'POST', agent: false, headers: { ...headers, expect: '100-continue' } },
+    })
+    sent.on('error', () => {})
+    sent.flushHeaders()
+    await once(sent, 'continue')
+    return sent
+  }
+  const open = [await begin(), await begin()]
+  const refused = await submit({ items: [item()] }, { 'x-user': 'max' })
+  t.match(refused, { status: 429, body: { error: { code: 'too-many-requests' } } })
+  t.equal(refused.headers.get('retry-after'), '1')
+  t.equal((await submit({ items: [item()] })).status, 202, 'another principal')
+  for (const sent of open) sent.destroy()
+  await until(async () => (await submit({ items: [item()] }, { 'x-user': 'max' })).status === 202)
 })
 
 t.test('the route can be moved or left out', async (t) => {
