@@ -1578,8 +1578,9 @@ begin
       and d.on_failure = 'cancel' and awaited.status <> 'succeeded'
     order by awaited.id limit 1;
   delete from accepted.dependency d where d.job_id = dependent
-    and (d.awaited_id = any(ended) or failed.id is not null or target.ended_at is not null);
-  if target.ended_at is not null then
+    and (d.awaited_id = any(ended) or failed.id is not null or target.id is null or target.ended_at is not null);
+  -- The record of a job that has ended may have been deleted.
+  if target.id is null or target.ended_at is not null then
     return;
   elsif failed.id is not null then
     has_ended := accepted.cancel_unclaimed(target, format('Canceled because the job %s %s', failed.id,
@@ -2473,6 +2474,8 @@ begin
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
+    -- The end of a child or of an awaited job may have ended this job.
+    continue when exists (select from accepted.job where id = pending and ended_at is not null);
     perform accepted.cancel_job(pending, false);
   end loop;
   -- The worker of a job that still runs needs its keys.
@@ -2490,6 +2493,7 @@ begin
   end loop;
   delete from accepted.attempt where job_id = any(ids);
   delete from accepted.quarantine where job_id = any(ids);
+  delete from accepted.dependency where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);

@@ -1,0 +1,58 @@
+import { defineOperation } from 'accepted'
+import { defineHandlers } from 'accepted/worker'
+import t from 'tap'
+import Type from 'typebox'
+import { v7 as uuid7 } from 'uuid'
+import { batchOperation } from '../../src/jobs/batch.ts'
+import { insertBatch, type NewChild } from '../../src/jobs/enqueue-batch.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import { beginTransaction, findBlockedBackends } from '../support/database.ts'
+import { openJobs } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
+
+// Children and dependencies, where transactions meet or other programs interfere.
+const Word = Type.Object({ word: Type.String() })
+const say = defineOperation({ name: 'word.say', input: Word })
+const kept = defineOperation({ name: 'word.keep', input: Word, abandon: async () => {} })
+
+const jobs = await openJobs(t, [say, kept, batchOperation])
+const { query } = jobs
+const payload = { word: 'x' }
+// The tests check what the commit of an end does, so the task that finds missed ends must not run.
+await query("select pg_advisory_lock(hashtext('accepted.resolve_missed'))")
+
+const addBatch = async (children: readonly NewChild[], principal = 'ann') => {
+  const id = uuid7()
+  await jobs.database.kysely
+    .transaction()
+    .execute((trx) => insertBatch(jobs.boss, trx as unknown as AnyTransaction, { id, principal, children }))
+  return id
+}
+
+const child = (more: Partial<NewChild> = {}): NewChild => ({ id: uuid7(), operation: say, payload, ...more })
+
+/** Makes a job wait for children, as its settle does, within an open transaction. */
+const awaitChildren = async (run: (text: string, values: unknown[]) => Promise<unknown>, id: string) => {
+  await run("update accepted.job set status = 'running' where id = $1", [id])
+  await run("delete from accepted_queue.job where name = 'word.say' and id = $1", [id])
+  await run('select accepted.await_children(array[$1::uuid])', [id])
+}
+
+t.test('forget deletes a batch, although the end of its children ends it', async (t) => {
+  await addBatch([child(), child()], 'forgotten')
+  t.match(await query("select accepted.forget('forgotten', true) as count"), [{ count: '3' }])
+})
+
+t.test('a job ends although a job that waited for it was deleted', async (t) => {
+  const awaited = await jobs.add(say, payload)
+  const waiting = await jobs.add(kept, payload, { after: [awaited], principal: 'gone' })
+  await query("select accepted.forget('gone', true)")
+  await query('select accepted.complete_ends(array[$1::uuid])', [waiting])
+  await query('insert into accepted.dependency (job_id, awaited_id) values ($1, $2) on conflict do nothing', [
+    waiting,
+    awaited,
+  ])
+  await query('delete from accepted.job where id = $1', [waiting])
+  t.match(await query('select accepted.cancel($1)::text as status', [awaited]), [{ status: 'canceled' }])
+  t.same(await query('select from accepted.dependency'), [])
+})
