@@ -1393,6 +1393,7 @@ begin
     perform accepted.release_key(ended.id);
     ids := ids || ended.id;
   end loop;
+  delete from accepted.dependency where job_id = any(ids);
   perform accepted.notify_relatives(ids);
 end
 $$;

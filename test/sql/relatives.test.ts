@@ -56,3 +56,12 @@ t.test('a job ends although a job that waited for it was deleted', async (t) => 
   t.match(await query('select accepted.cancel($1)::text as status', [awaited]), [{ status: 'canceled' }])
   t.same(await query('select from accepted.dependency'), [])
 })
+
+t.test('a job that is canceled while it waits for others waits for nothing, also if it has abandon', async (t) => {
+  const awaited = await jobs.add(say, payload)
+  const waiting = await jobs.add(kept, payload, { after: [awaited] })
+  await query('select accepted.cancel($1)', [waiting])
+  await query('select accepted.complete_ends(array[$1::uuid])', [waiting])
+  t.match(await jobs.read(waiting), { status: 'canceled', waiting_for: null })
+  t.same(await query('select from accepted.dependency'), [])
+})
