@@ -1967,15 +1967,22 @@ as $$
 #variable_conflict use_column
 declare
   target accepted.job;
+  is_parent boolean := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
 begin
-  if exists (select from accepted.parent p where p.job_id = cancel_job.job_id) then
-    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
-    perform accepted.record_action('cancel', cancel_job.job_id::text);
-    perform accepted.notify_watchers(cancel_job.job_id);
-    return (select status from accepted.job where id = cancel_job.job_id);
+  if not is_parent then
+    target := accepted.lock_job(cancel_job.job_id);
+    -- The job may have settled, and enqueued children, during the wait for the lock.
+    is_parent := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
   end if;
-  target := accepted.lock_job(cancel_job.job_id);
+  if is_parent then
+    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
+    target := accepted.lock_job(cancel_job.job_id);
+  end if;
   if target.status = 'canceled' then
+    if is_parent then
+      perform accepted.record_action('cancel', target.id::text);
+      perform accepted.notify_watchers(target.id);
+    end if;
     return target.status;
   elsif target.ended_at is not null then
     raise exception 'job % has already %', target.id, target.status
@@ -1986,7 +1993,9 @@ begin
   end if;
   perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
-  if target.status = 'queued' then
+  if is_parent then
+    return target.status;
+  elsif target.status = 'queued' then
     update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.

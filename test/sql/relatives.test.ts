@@ -65,3 +65,17 @@ t.test('a job that is canceled while it waits for others waits for nothing, also
   t.match(await jobs.read(waiting), { status: 'canceled', waiting_for: null })
   t.same(await query('select from accepted.dependency'), [])
 })
+
+t.test('a cancel that waits for the settle of a parent cancels its children too', async (t) => {
+  const id = await jobs.add(say, payload)
+  const settle = await beginTransaction(t, jobs.database, `select from accepted.job where id = '${id}' for update`)
+  const canceling = query('select accepted.cancel($1)', [id])
+  await until(async () => (await findBlockedBackends(query, '%accepted.cancel%')).length === 1)
+  const childId = uuid7()
+  await settle.client.query("select accepted.insert_job($1, 'word.say', '{}', 'ann', parent => $2)", [childId, id])
+  await awaitChildren((text, values) => settle.client.query(text, values), id)
+  await settle.commit()
+  await canceling
+  t.match(await jobs.read(childId), { status: 'canceled' })
+  t.match(await jobs.read(id), { status: 'canceled', children: { total: 1, canceled: 1 } })
+})
