@@ -1911,6 +1911,7 @@ declare
   found_ids uuid[];
   target accepted.job;
   ended uuid[] := '{}';
+  is_closed boolean := false;
 begin
   -- Children are locked before their parents, as when they end. A child that settles during the wait may add children.
   loop
@@ -1922,9 +1923,17 @@ begin
       )
       select id from descendant order by id desc
     );
-    exit when found_ids <@ descendants;
-    perform from accepted.job where id = any(found_ids) order by id desc for update;
-    descendants := found_ids;
+    if not found_ids <@ descendants then
+      perform from accepted.job where id = any(found_ids) order by id desc for update;
+      descendants := found_ids;
+    elsif not is_closed then
+      -- The retry of a child waits for this lock, and then finds the cancel request.
+      perform accepted.lock_children(p.job_id)
+        from (select job_id from accepted.parent where job_id = root or job_id = any(descendants) order by 1 desc) p;
+      is_closed := true;
+    else
+      exit;
+    end if;
   end loop;
   perform from accepted.job where id = root for update;
   update accepted.job set

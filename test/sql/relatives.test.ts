@@ -79,3 +79,20 @@ t.test('a cancel that waits for the settle of a parent cancels its children too'
   t.match(await jobs.read(childId), { status: 'canceled' })
   t.match(await jobs.read(id), { status: 'canceled', children: { total: 1, canceled: 1 } })
 })
+
+t.test('a retry that meets the cancel of its parent does not run as a child', async (t) => {
+  const [first, second] = [child(), child()]
+  const id = await addBatch([first, second])
+  await query('select accepted.cancel($1)', [first.id])
+  const retry = await beginTransaction(t, jobs.database, 'select 1')
+  const { rows } = await retry.client.query('select accepted.retry($1) as id', [first.id])
+  let isDone = false
+  const canceling = query('select accepted.cancel($1)', [id]).finally(() => {
+    isDone = true
+  })
+  await until(async () => isDone || (await findBlockedBackends(query, '%accepted.cancel%')).length === 1)
+  await retry.commit()
+  await canceling
+  t.match(await jobs.read(rows[0].id), { status: 'canceled', parent: id })
+  t.match(await jobs.read(id), { status: 'canceled' })
+})
