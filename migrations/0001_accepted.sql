@@ -1460,12 +1460,15 @@ begin
   -- Children are claimed about in the order of their ids, so the newest are claimed last.
   return exists (
     select from (
-      select id, operation from accepted.job where job.parent = has_unclaimed_child.parent order by id desc limit 20
+      select id, operation, ended_at from accepted.job
+      where job.parent = has_unclaimed_child.parent order by id desc limit 20
     ) newest
     cross join lateral (
       select from accepted_queue.job
       where job.name = newest.operation and job.id = newest.id and job.state < 'active' limit 1
     ) unclaimed
+    -- Another program may have put the row of an ended job back into the queue.
+    where newest.ended_at is null
   );
 end
 $$;

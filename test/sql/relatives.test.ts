@@ -96,3 +96,22 @@ t.test('a retry that meets the cancel of its parent does not run as a child', as
   t.match(await jobs.read(rows[0].id), { status: 'canceled', parent: id })
   t.match(await jobs.read(id), { status: 'canceled' })
 })
+
+t.test('the row of an ended child that another program revives does not keep its parent from ending', async (t) => {
+  const [first, second] = [child(), child()]
+  const id = await addBatch([first, second])
+  await query('select accepted.cancel($1)', [second.id])
+  await query("update accepted_queue.job set state = 'created', start_after = 'infinity' where id = $1", [second.id])
+  const handlers = defineHandlers(
+    { say, kept },
+    { 'word.say': { settle: async () => {} }, 'word.keep': { settle: async () => {} } },
+  )
+  const worker = await jobs.work(handlers)
+  t.match(await jobs.ended(id), { status: 'failed', children: { total: 2, succeeded: 1, canceled: 1 } })
+  const [{ together }] = await query(
+    'select parent.xmin = child.xmin as together from accepted.job parent, accepted.job child where parent.id = $1 and child.id = $2',
+    [id, first.id],
+  )
+  t.ok(together, 'in the commit of the last child')
+  await worker.stop()
+})
