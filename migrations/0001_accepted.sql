@@ -1665,23 +1665,33 @@ as $$
 declare
   resolved uuid[] := ended;
   next_resolved uuid[];
+  newest uuid[];
+  canceled uuid[];
   related uuid;
   has_ended boolean;
   is_changed boolean;
   follow_up text;
 begin
   while cardinality(resolved) > 0 loop
-    next_resolved := '{}';
-    for related in
-      select distinct d.job_id from accepted.dependency d where d.awaited_id = any(resolved) order by 1
-    loop
-      select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, resolved) r;
-      if has_ended then
-        next_resolved := next_resolved || related;
-      end if;
-      changed := related;
-      return next;
+    newest := resolved;
+    while cardinality(newest) > 0 loop
+      canceled := '{}';
+      for related in
+        select distinct d.job_id from accepted.dependency d where d.awaited_id = any(newest) order by 1
+      loop
+        select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, newest) r;
+        if has_ended then
+          canceled := canceled || related;
+          -- A transaction that takes the shared lock of a parent first, and then the exclusive lock, may deadlock.
+          are_claimed := false;
+        end if;
+        changed := related;
+        return next;
+      end loop;
+      resolved := resolved || canceled;
+      newest := canceled;
     end loop;
+    next_resolved := '{}';
     -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
     for related, follow_up in
       select p.job_id, p.on_end ->> 'operation' from accepted.parent p

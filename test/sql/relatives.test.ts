@@ -115,3 +115,19 @@ t.test('the row of an ended child that another program revives does not keep its
   t.ok(together, 'in the commit of the last child')
   await worker.stop()
 })
+
+t.test('a transaction that ends a child and cancels another takes one lock of their parent', async (t) => {
+  const first = child()
+  await addBatch([first, child({ after: [first.id] }), child()])
+  const end = await beginTransaction(t, jobs.database, 'select 1')
+  await end.client.query("update accepted_queue.job set state = 'active' where id = $1", [first.id])
+  await end.client.query(
+    `update accepted.job set status = 'failed', error = '{"code": "x", "message": ""}', ended_at = now() where id = $1`,
+    [first.id],
+  )
+  await end.client.query('select accepted.resolve_ends(array[$1::uuid], true)', [first.id])
+  const { rows } = await end.client.query(
+    "select from pg_locks where pid = pg_backend_pid() and locktype = 'advisory' and mode = 'ShareLock'",
+  )
+  t.same(rows, [], 'two transactions with the shared lock could not both take the exclusive lock')
+})
