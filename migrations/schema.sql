@@ -1416,6 +1416,7 @@ begin
     perform accepted.release_key(ended.id);
     ids := ids || ended.id;
   end loop;
+  delete from accepted.dependency where job_id = any(ids);
   perform accepted.notify_relatives(ids);
 end
 $function$;
@@ -1563,7 +1564,7 @@ begin
   -- Children are claimed about in the order of their ids, so the newest are claimed last.
   return exists (
     select from (
-      select id, operation from accepted.job
+      select id, operation, ended_at from accepted.job
       where parent >= has_unclaimed_child.parent
         and (parent, id) >= (has_unclaimed_child.parent, '00000000-0000-0000-0000-000000000000')
         and (parent, id) <= (has_unclaimed_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
@@ -1573,6 +1574,8 @@ begin
       select from accepted_queue.job
       where job.name = newest.operation and job.id = newest.id and job.state < 'active' limit 1
     ) unclaimed
+    -- Another program may have put the row of an ended job back into the queue.
+    where newest.ended_at is null
   );
 end
 $function$;
@@ -1696,8 +1699,9 @@ begin
       and d.on_failure = 'cancel' and awaited.status <> 'succeeded'
     order by awaited.id limit 1;
   delete from accepted.dependency d where d.job_id = dependent
-    and (d.awaited_id = any(ended) or failed.id is not null or target.ended_at is not null);
-  if target.ended_at is not null then
+    and (d.awaited_id = any(ended) or failed.id is not null or target.id is null or target.ended_at is not null);
+  -- The record of a job that has ended may have been deleted.
+  if target.id is null or target.ended_at is not null then
     return;
   elsif failed.id is not null then
     has_ended := accepted.cancel_unclaimed(target, format('Canceled because the job %s %s', failed.id,
@@ -1775,25 +1779,35 @@ as $function$
 declare
   resolved uuid[] := ended;
   next_resolved uuid[];
+  newest uuid[];
+  canceled uuid[];
   related uuid;
   has_ended boolean;
   is_changed boolean;
   follow_up text;
 begin
   while cardinality(resolved) > 0 loop
-    next_resolved := '{}';
-    for related in
-      select distinct d.job_id from unnest(resolved) known (id)
-      cross join lateral (select job_id from accepted.dependency where awaited_id = known.id offset 0) d
-      order by 1
-    loop
-      select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, resolved) r;
-      if has_ended then
-        next_resolved := next_resolved || related;
-      end if;
-      changed := related;
-      return next;
+    newest := resolved;
+    while cardinality(newest) > 0 loop
+      canceled := '{}';
+      for related in
+        select distinct d.job_id from unnest(newest) known (id)
+        cross join lateral (select job_id from accepted.dependency where awaited_id = known.id offset 0) d
+        order by 1
+      loop
+        select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, newest) r;
+        if has_ended then
+          canceled := canceled || related;
+          -- A transaction that takes the shared lock of a parent first, and then the exclusive lock, may deadlock.
+          are_claimed := false;
+        end if;
+        changed := related;
+        return next;
+      end loop;
+      resolved := resolved || canceled;
+      newest := canceled;
     end loop;
+    next_resolved := '{}';
     -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
     for related, follow_up in
       select p.job_id, p.on_end ->> 'operation'
@@ -2041,13 +2055,22 @@ declare
   found_ids uuid[];
   target accepted.job;
   ended uuid[] := '{}';
+  is_closed boolean := false;
 begin
   -- Children are locked before their parents, as when they end. A child that settles during the wait may add children.
   loop
     found_ids := accepted.pending_descendants(root);
-    exit when found_ids <@ descendants;
-    perform from accepted.job where id = any(found_ids) order by id desc for update;
-    descendants := found_ids;
+    if not found_ids <@ descendants then
+      perform from accepted.job where id = any(found_ids) order by id desc for update;
+      descendants := found_ids;
+    elsif not is_closed then
+      -- The retry of a child waits for this lock, and then finds the cancel request.
+      perform accepted.lock_children(p.job_id)
+        from (select job_id from accepted.parent where job_id = root or job_id = any(descendants) order by 1 desc) p;
+      is_closed := true;
+    else
+      exit;
+    end if;
   end loop;
   perform from accepted.job where id = root for update;
   update accepted.job set
@@ -2090,15 +2113,22 @@ as $function$
 #variable_conflict use_column
 declare
   target accepted.job;
+  is_parent boolean := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
 begin
-  if exists (select from accepted.parent p where p.job_id = cancel_job.job_id) then
-    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
-    perform accepted.record_action('cancel', cancel_job.job_id::text);
-    perform accepted.notify_watchers(cancel_job.job_id);
-    return (select status from accepted.job where id = cancel_job.job_id);
+  if not is_parent then
+    target := accepted.lock_job(cancel_job.job_id);
+    -- The job may have settled, and enqueued children, during the wait for the lock.
+    is_parent := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
   end if;
-  target := accepted.lock_job(cancel_job.job_id);
+  if is_parent then
+    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
+    target := accepted.lock_job(cancel_job.job_id);
+  end if;
   if target.status = 'canceled' then
+    if is_parent then
+      perform accepted.record_action('cancel', target.id::text);
+      perform accepted.notify_watchers(target.id);
+    end if;
     return target.status;
   elsif target.ended_at is not null then
     raise exception 'job % has already %', target.id, target.status
@@ -2109,7 +2139,9 @@ begin
   end if;
   perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
-  if target.status = 'queued' then
+  if is_parent then
+    return target.status;
+  elsif target.status = 'queued' then
     update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
@@ -2571,6 +2603,8 @@ begin
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
+    -- The end of a child or of an awaited job may have ended this job.
+    continue when exists (select from accepted.job where id = pending and ended_at is not null);
     perform accepted.cancel_job(pending, false);
   end loop;
   -- The worker of a job that still runs needs its keys.
@@ -2590,6 +2624,7 @@ begin
   end loop;
   delete from accepted.attempt where job_id = any(ids);
   delete from accepted.quarantine where job_id = any(ids);
+  delete from accepted.dependency where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
