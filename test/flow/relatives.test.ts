@@ -109,6 +109,20 @@ t.test('the retry of a parent settles again, also with an idempotency key', asyn
   t.match(await jobs.ended(retry), { status: 'failed', children: { total: 1, failed: 1 }, idempotency_key: 'k' })
 })
 
+t.test('redrive retries a failed parent without its children, and the failed children of a batch', async (t) => {
+  const jobs = await setUp(t)
+  const parent = await jobs.add(tree, { words: ['fail'] })
+  await jobs.ended(parent)
+  const failing = child(say, 'fail')
+  await jobs.ended(await addBatch(jobs, { children: [child(say, 'a'), failing] }))
+  await jobs.query('select accepted.redrive()')
+  const retried = await jobs.query('select retry_of from accepted.job where retry_of is not null order by retry_of')
+  t.same(
+    retried.map(({ retry_of }) => retry_of),
+    [parent, failing.id].toSorted(),
+  )
+})
+
 t.test('the retry of a child counts in place of the child while the parent has not ended', async (t) => {
   const jobs = await setUp(t)
   const id = await jobs.add(tree, { words: ['fail', 'idle'] })
