@@ -2,12 +2,11 @@ import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
 import { channels } from '../db/notifier.ts'
 import type { AnyTransaction } from '../operation.ts'
-import type { PgBoss } from '../queue/boss.ts'
 import { enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** A job to enqueue as a child of a batch. */
-export type NewChild = Omit<NewJob, 'principal' | 'parent'>
+export type NewChild = Omit<NewJob, 'principal' | 'parent' | 'runAt' | 'priority' | 'after' | 'onFailure'>
 
 /** A batch to enqueue. */
 export interface NewBatch {
@@ -32,7 +31,7 @@ export const maxBatchItems = 10_000
 const maxInsertedTogether = 1_000
 
 /** Inserts the job of a batch and its children within the transaction. */
-export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
+export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
   const next = onEnd ? JSON.stringify(toFollowing(onEnd)) : null
@@ -42,7 +41,6 @@ export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch:
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
     await enqueueUnread(
-      boss,
       trx,
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
     )

@@ -4,6 +4,7 @@ import { pipeline } from '../db/pipeline.ts'
 import type { BatchOutcome } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
+import { insertMany } from '../queue/insert-many.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** Options of a job that is enqueued from code. */
@@ -99,14 +100,13 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
   return jobs.map((job) => byId.get(job.id) as Job)
 }
 
-/** Inserts jobs like {@link enqueue}, without reading them: that would take a third of the time. */
+/** Inserts due jobs like {@link enqueue}, without reading them: that would take half of the time. */
 export async function enqueueUnread(
-  boss: PgBoss,
   givenTrx: AnyTransaction,
-  jobs: readonly Omit<NewJob, 'after' | 'onFailure'>[],
+  jobs: readonly Omit<NewJob, 'runAt' | 'priority' | 'after' | 'onFailure'>[],
 ): Promise<void> {
   const { trx, statement, entries } = prepareInsert(givenTrx, jobs)
-  await pipeline(trx, (trx) => [statement.execute(trx), enqueueAll(boss, trx, entries)])
+  await pipeline(trx, (trx) => [statement.execute(trx), insertMany(trx, entries)])
 }
 
 function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[]) {
