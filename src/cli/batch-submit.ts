@@ -50,7 +50,7 @@ async function receive(file: string): Promise<ReceivedBatch> {
       `The batch has ${text.length} bytes; split it into batches of at most ${maxBatchBytes} bytes.`,
     )
   }
-  const { elements } = await splitArray(text, 'items', 0, async () => {})
+  const { elements } = await splitArray(text, 'items', 0, () => undefined)
   return { text, isNdjson: elements === undefined }
 }
 
