@@ -151,7 +151,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     const children = Array.from({ length: size }, () => {
       return { id: uuid7(), operation: note, payload: { word: 'x' }, priority: 9 }
     })
-    await transaction((trx) => insertBatch(boss, trx, { id, principal: 'ann', children }))
+    await transaction((trx) => insertBatch(trx, { id, principal: 'ann', children }))
     return id
   }
   const endings = createEndings({ database, operations: byName, notifier: worker.notifier, log: worker.log })

@@ -104,7 +104,7 @@ export const fill = (
     })
     const transact = (work: (trx: AnyTransaction) => Promise<unknown>) =>
       database.kysely.transaction().execute((trx) => work(trx as unknown as AnyTransaction))
-    if (isBatch) await transact((trx) => insertBatch(boss, trx, { id: uuid7(), principal: 'ann', children: all }))
+    if (isBatch) await transact((trx) => insertBatch(trx, { id: uuid7(), principal: 'ann', children: all }))
     else {
       for (let from = 0; from < jobs; from += jobsPerTransaction) {
         await transact((trx) => enqueue(boss, trx, all.slice(from, from + jobsPerTransaction)))

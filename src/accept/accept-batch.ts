@@ -7,7 +7,6 @@ import type { AnyTransaction } from '../operation.ts'
 import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { Limiter } from '../primitives/limiter.ts'
 import { withTimeout } from '../primitives/timeout.ts'
-import type { PgBoss } from '../queue/boss.ts'
 import { type AcceptEntry, type AcceptOutcome, acceptSeparately } from './accept.ts'
 import { assertRoom } from './backlog.ts'
 import { claimKeys, keyLocked, keyLockTimeoutMs, setTimeouts } from './idempotency-key.ts'
@@ -56,12 +55,11 @@ export interface BatchCommitter {
 
 export interface BatchCommitterOptions {
   database: Database
-  boss: PgBoss
   mutex: KeyedMutex
 }
 
 /** Creates the batch committer of a process. */
-export function createBatchCommitter({ database, boss, mutex }: BatchCommitterOptions): BatchCommitter {
+export function createBatchCommitter({ database, mutex }: BatchCommitterOptions): BatchCommitter {
   const limiter = new Limiter(maxConcurrentBatches)
   let waiting = 0
   const commit = async (batch: AcceptedBatch) => {
@@ -74,7 +72,7 @@ export function createBatchCommitter({ database, boss, mutex }: BatchCommitterOp
     }
   }
   const work = (trx: AnyTransaction, batch: AcceptedBatch) =>
-    withTimeout(acceptBatch(boss, trx, batch), workTimeoutMs, () => overloaded('The batch could not be stored in time'))
+    withTimeout(acceptBatch(trx, batch), workTimeoutMs, () => overloaded('The batch could not be stored in time'))
   return {
     submit(batch) {
       if (!batch.idempotency) return commit(batch)
@@ -98,7 +96,7 @@ export async function assertBatchBacklog(database: Database, { entries }: Accept
 const overloaded = (detail: string) => new ProblemError('database-unavailable', detail, { retryAfterSeconds: 1 })
 
 /** Accepts a batch within the transaction. See {@link BatchCommitter.submit}. */
-async function acceptBatch(boss: PgBoss, trx: AnyTransaction, batch: AcceptedBatch): Promise<BatchAcceptOutcome> {
+async function acceptBatch(trx: AnyTransaction, batch: AcceptedBatch): Promise<BatchAcceptOutcome> {
   const { id, principal, entries, onEnd, idempotency } = batch
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
@@ -111,7 +109,7 @@ async function acceptBatch(boss: PgBoss, trx: AnyTransaction, batch: AcceptedBat
   }
   const children = await writeAll(trx, entries)
   const next = onEnd && (await writeFollowing(trx, onEnd))
-  return { kind: 'accepted', job: await insertBatch(boss, trx, { ...batch, children, onEnd: next }) }
+  return { kind: 'accepted', job: await insertBatch(trx, { ...batch, children, onEnd: next }) }
 }
 
 /** Calls the `accept` of the operations, and returns the jobs in the order of the entries. */

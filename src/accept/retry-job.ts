@@ -77,7 +77,10 @@ function assertRetryable(job: EndedJob | undefined, operations: ReadonlyMap<stri
     )
   }
   if (job.operation === batchName) {
-    throw new ProblemError('job-not-retryable', 'A batch cannot be retried; retry those of its children that failed')
+    throw new ProblemError(
+      'job-not-retryable',
+      'A batch cannot be retried; retry its jobs, which its links.children lists',
+    )
   }
   if (!operations.has(job.operation)) {
     throw new ProblemError('job-not-retryable', `The operation '${job.operation}' no longer exists`)

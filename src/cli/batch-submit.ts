@@ -17,8 +17,7 @@ import { assertMigrated } from '../migrate/migrate.ts'
 import type { Operation } from '../operation.ts'
 import { formatCount } from '../primitives/format-count.ts'
 import { createKeyedMutex } from '../primitives/keyed-mutex.ts'
-import { startBoss } from '../queue/boss.ts'
-import { prepareQueues } from '../queue/define-operations.ts'
+import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
 
@@ -51,7 +50,7 @@ async function receive(file: string): Promise<ReceivedBatch> {
       `The batch has ${text.length} bytes; split it into batches of at most ${maxBatchBytes} bytes.`,
     )
   }
-  const { elements } = await splitArray(text, 'items', 0, async () => {})
+  const { elements } = await splitArray(text, 'items', 0, () => undefined)
   return { text, isNdjson: elements === undefined }
 }
 
@@ -82,19 +81,16 @@ async function submit(
   batch: AcceptedBatch,
 ): Promise<string> {
   await assertMigrated(database)
-  const boss = await startBoss(database, { supervise: false, onError: (error) => console.error(error.message) })
+  await defineOperations(database, withBuiltIn(operations).values())
   try {
-    await prepareQueues(database, boss, withBuiltIn(operations).values())
     await assertBatchBacklog(database, batch)
-    const outcome = await createBatchCommitter({ database, boss, mutex: createKeyedMutex() }).submit(batch)
+    const outcome = await createBatchCommitter({ database, mutex: createKeyedMutex() }).submit(batch)
     if (outcome.kind === 'key-reused') throw new ProblemError('idempotency-key-reused')
     return outcome.kind === 'accepted' ? outcome.job.id : outcome.jobId
   } catch (error) {
     if (!(error instanceof EntriesRefused)) throw error
     const { refusal, details } = refusalOf(batch, error)
     throw new ProblemError('bad-request', refusal.message, { details, cause: error })
-  } finally {
-    await boss.stop({ graceful: false })
   }
 }
 

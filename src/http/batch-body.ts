@@ -45,7 +45,8 @@ export async function parseBatch(given: Uint8Array, options: ParseOptions): Prom
   const items: BatchItem[] = []
   for (const [index, item] of texts.entries()) {
     items.push({ value: parser.parseItem(item, index), bytes: item.length })
-    await pause()
+    const turn = pause()
+    if (turn) await turn
   }
   parser.violations.throwIfAny()
   return { items, rest }

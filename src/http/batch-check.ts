@@ -54,7 +54,8 @@ export async function checkBatch(
   for (const [index, { value, bytes }] of items.entries()) {
     const entry = checker.checkItem(`/items/${index}`, value, bytes)
     if (entry) entries.push(entry)
-    await pause()
+    const turn = pause()
+    if (turn) await turn
   }
   checker.violations.throwIfAny()
   return { ...request, id, entries, onEnd, allowFailures }

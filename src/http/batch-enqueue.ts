@@ -4,7 +4,6 @@ import { insertBatch, maxBatchItems } from '../jobs/enqueue-batch.ts'
 import type { Job } from '../jobs/job.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { uuid7 } from '../primitives/uuid.ts'
-import type { PgBoss } from '../queue/boss.ts'
 import { assertPayload } from '../validation.ts'
 
 /** A job of a batch. */
@@ -41,13 +40,8 @@ export type EnqueueBatch = <const Operations extends readonly Operation[], Next 
   batch: Batch<Operations, Next>,
 ) => Promise<Job>
 
-interface EnqueueBatchContext {
-  boss: PgBoss
-  operations: ReadonlyMap<string, Operation>
-}
-
 /** Creates `app.accepted.enqueueBatch`. */
-export function createEnqueueBatch({ boss, operations }: EnqueueBatchContext): EnqueueBatch {
+export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>): EnqueueBatch {
   return async (trx, { items, onEnd, allowFailures, principal = 'anonymous' }) => {
     const jobs = items as readonly BatchItem[]
     if (jobs.length === 0 || jobs.length > maxBatchItems) {
@@ -64,7 +58,7 @@ export function createEnqueueBatch({ boss, operations }: EnqueueBatchContext): E
       payload,
       idempotencyKey: key,
     }))
-    return insertBatch(boss, asTransaction(trx), { id, principal, children, onEnd, allowFailures })
+    return insertBatch(asTransaction(trx), { id, principal, children, onEnd, allowFailures })
   }
 }
 

@@ -11,7 +11,8 @@ export async function digestOf({ items, rest }: BatchBody, pause: TimeSlice): Pr
   const hashes: string[] = []
   for (const { value } of items) {
     hashes.push(hash('sha256', canonicalize(value) ?? ''))
-    await pause()
+    const turn = pause()
+    if (turn) await turn
   }
   return { ...(rest as object), items: hashes }
 }

@@ -20,6 +20,7 @@ export function checkParams(
 ): { params: Params; violations: BodyViolation[] } {
   const params = given as Params
   const names = namesIn(`${route?.url}`)
+  if (names.size === 0 && Object.keys(params).length === 0) return { params, violations: [] }
   const violations: BodyViolation[] = []
   for (const name of Object.keys(params)) {
     if (names.has(name)) continue
@@ -53,8 +54,16 @@ function convert(schema: TSchema, given: Params): { params: Params; violations: 
   return { params, violations }
 }
 
+const namesByUrl = new Map<string, ReadonlyMap<string, boolean>>()
+
 /** Finds the parameters of a path in Fastify's syntax. The value is whether the parameter is optional. */
 function namesIn(url: string): ReadonlyMap<string, boolean> {
+  const names = namesByUrl.get(url) ?? findNames(url)
+  namesByUrl.set(url, names)
+  return names
+}
+
+function findNames(url: string): ReadonlyMap<string, boolean> {
   const withoutPatterns = url.replaceAll('::', '').replace(/\((?:[^()\\]|\\.|\([^()]*\))*\)/g, '')
   const named = [...withoutPatterns.matchAll(/:(\w+)(\??)/g)].map(
     ([, name, mark]) => [name as string, mark === '?'] as const,

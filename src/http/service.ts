@@ -148,7 +148,7 @@ export async function openService(
     boss,
     operations,
     committer: createCommitter({ database, boss, mutex }),
-    batches: createBatchCommitter({ database, boss, mutex }),
+    batches: createBatchCommitter({ database, mutex }),
     endings: openEndings(app, report, { database, operations, notifier, log: app.log }),
     mutex,
     notifier,
@@ -175,7 +175,7 @@ export function createAccepted(service: Service, authenticate: Authenticate | un
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
       return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
     },
-    enqueueBatch: createEnqueueBatch(service),
+    enqueueBatch: createEnqueueBatch(operations),
   }
 }
 

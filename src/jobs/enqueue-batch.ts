@@ -3,8 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import { channels } from '../db/notifier.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
-import type { PgBoss } from '../queue/boss.ts'
-import { enqueue, enqueueUnread, type NewJob } from './enqueue.ts'
+import { addDependencies, enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** A job to enqueue as a child of a batch. */
@@ -33,20 +32,18 @@ export const maxBatchItems = 10_000
 const maxInsertedTogether = 1_000
 
 /** Inserts the job of a batch and its children within the transaction. */
-export async function insertBatch(boss: PgBoss, givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
+export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
   const next = onEnd ? JSON.stringify(toFollowing(onEnd)) : null
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
-    // Only a few batches have jobs that wait for others.
-    const write = some.some(({ after = [] }) => after.length > 0) ? enqueue : enqueueUnread
-    await write(
-      boss,
+    await enqueueUnread(
       trx,
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
     )
   }
+  await addDependencies(trx, children)
   // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
   await sql`
     select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,

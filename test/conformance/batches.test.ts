@@ -63,7 +63,7 @@ t.test('canceling a batch cancels its jobs', async (t) => {
   t.match(stream.events().at(-1), { event: 'status', data: { status: 'canceled' } })
   t.equal((await ann.get(`/jobs/${batch.id}/result`)).status, 409)
   const { status, body } = await ann.post(`/jobs/${batch.id}/retry`, undefined)
-  t.match({ status, code: body.error.code }, { status: 409, code: 'job-not-retryable' })
+  t.match({ status, ...body.error }, { status: 409, code: 'job-not-retryable', message: /retry its jobs/ })
 })
 
 t.test('Prefer: wait waits for the whole batch', async (t) => {

@@ -223,7 +223,7 @@ async function enqueueRoots({ database, boss }: Jobs, roots: readonly Root[]): P
           know(item.id, id, item.payload, after)
           return { ...item, after, onFailure: item.payload.onFailure }
         })
-        await insertBatch(boss, trx, { id, principal: 'ann', children, onEnd, allowFailures })
+        await insertBatch(trx, { id, principal: 'ann', children, onEnd, allowFailures })
       } else if (batch === 'sql' && items.length > 0) {
         const list = items.map(({ operation, payload }) => ({ operation: operation.name, payload }))
         const end = onEnd ? JSON.stringify({ operation: onEnd.operation.name }) : null

@@ -64,11 +64,11 @@ async function setUp(t: Test, { works = true } = {}): Promise<Jobs> {
 
 const startWorker = (jobs: Jobs) => jobs.work(handlers, { operations: ['word.say', 'word.tree', 'word.finish'] })
 
-const addBatch = async ({ database, boss }: Jobs, batch: Partial<NewBatch> & Pick<NewBatch, 'children'>) => {
+const addBatch = async ({ database }: Jobs, batch: Partial<NewBatch> & Pick<NewBatch, 'children'>) => {
   const id = uuid7()
   await database.kysely
     .transaction()
-    .execute((trx) => insertBatch(boss, trx as unknown as AnyTransaction, { id, principal: 'ann', ...batch }))
+    .execute((trx) => insertBatch(trx as unknown as AnyTransaction, { id, principal: 'ann', ...batch }))
   return id
 }
 

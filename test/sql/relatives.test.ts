@@ -25,7 +25,7 @@ const addBatch = async (children: readonly NewChild[], principal = 'ann') => {
   const id = uuid7()
   await jobs.database.kysely
     .transaction()
-    .execute((trx) => insertBatch(jobs.boss, trx as unknown as AnyTransaction, { id, principal, children }))
+    .execute((trx) => insertBatch(trx as unknown as AnyTransaction, { id, principal, children }))
   return id
 }
 
