@@ -5,6 +5,7 @@ import { batchName, defineOperation } from '../operation.ts'
 export const batchOperation = defineOperation({
   name: batchName,
   summary: 'Jobs that belong together',
+  retry: { limit: 0 },
   input: Type.Object({}),
   result: Type.Object({
     total: Type.Integer(),
