@@ -1412,10 +1412,11 @@ declare
 begin
   update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
     where name = target.operation and id = target.id and state < 'active';
+  delete from accepted.dependency where job_id = target.id;
   if policy.has_abandon then
     update accepted.job set
       cancel_requested = true, cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-      message = coalesce(reason, message), sequence = sequence + 1, updated_at = clock_timestamp()
+      message = coalesce(reason, message), waiting_for = null, sequence = sequence + 1, updated_at = clock_timestamp()
     where id = target.id and (not cancel_requested or reason is not null);
     perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
     return false;
@@ -1428,7 +1429,6 @@ begin
     payload = coalesce(
       (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id), payload)
   where id = target.id;
-  delete from accepted.dependency where job_id = target.id;
   return true;
 end
 $$;
