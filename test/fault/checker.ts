@@ -152,10 +152,13 @@ function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report):
     const hasEffect = withEffect.has(id)
     // A retry inherits the key only to pass the key on to other systems. It needs no row in idempotency_key.
     const needsIdempotencyKeyRow = !job.is_scheduled && job.root === id && job.idempotency_key !== null
+    // The key of a parent whose children have failed is free again.
+    const needsProcessedKey =
+      job.idempotency_key !== null && hasEffect && (!job.is_parent || job.status === 'succeeded')
     const missing = [
       !job.is_scheduled && !withDomainRow.has(job.root) && 'its domain row',
       needsIdempotencyKeyRow && !job.has_idempotency_key_row && 'its idempotency key',
-      job.idempotency_key !== null && hasEffect && job.processed_by === null && 'its processed key',
+      needsProcessedKey && job.processed_by === null && 'its processed key',
     ].filter(Boolean)
     if (missing.length > 0) report('partial', `${id} (${job.status}) lacks ${missing.join(', ')}`)
     // The duplicate of a job succeeds without an effect of its own.
