@@ -1211,6 +1211,25 @@ end
 $function$;
 comment on function accepted.enqueue_deliveries(uuid) is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
+create function accepted.release_key(job_id uuid)
+ returns void
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  ended accepted.job;
+begin
+  select * into ended from accepted.job where id = release_key.job_id and status <> 'succeeded' and children is not null;
+  delete from accepted.processed_key k
+    where k.operation = ended.operation and k.principal = ended.principal and k.key = ended.idempotency_key
+      and k.job_id = ended.id;
+end
+$function$;
+comment on function accepted.release_key(uuid) is 'Deletes the idempotency key of a parent that has not succeeded, so that a retry runs. The key was inserted when the parent settled.';
+
 create function accepted.complete_ends(job_ids uuid[])
  returns void
  language plpgsql
@@ -1237,8 +1256,10 @@ begin
     returning job.id
   loop
     perform accepted.enqueue_deliveries(ended.id);
+    perform accepted.release_key(ended.id);
     ids := ids || ended.id;
   end loop;
+  delete from accepted.dependency where job_id = any(ids);
   perform accepted.notify_relatives(ids);
 end
 $function$;
@@ -1255,12 +1276,13 @@ as $function$
 declare
   policy accepted.operation := accepted.find_operation(target.operation);
 begin
-  update accepted_queue.job set state = 'cancelled', completed_on = now()
+  update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
     where name = target.operation and id = target.id and state < 'active';
+  delete from accepted.dependency where job_id = target.id;
   if policy.has_abandon then
     update accepted.job set
       cancel_requested = true, cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-      message = coalesce(reason, message), sequence = sequence + 1, updated_at = clock_timestamp()
+      message = coalesce(reason, message), waiting_for = null, sequence = sequence + 1, updated_at = clock_timestamp()
     where id = target.id and (not cancel_requested or reason is not null);
     perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
     return false;
@@ -1273,7 +1295,6 @@ begin
     payload = coalesce(
       (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id), payload)
   where id = target.id;
-  delete from accepted.dependency where job_id = target.id;
   return true;
 end
 $function$;
@@ -1305,12 +1326,15 @@ begin
   -- Children are claimed about in the order of their ids, so the newest are claimed last.
   return exists (
     select from (
-      select id, operation from accepted.job where job.parent = has_unclaimed_child.parent order by id desc limit 20
+      select id, operation, ended_at from accepted.job
+      where job.parent = has_unclaimed_child.parent order by id desc limit 20
     ) newest
     cross join lateral (
       select from accepted_queue.job
       where job.name = newest.operation and job.id = newest.id and job.state < 'active' limit 1
     ) unclaimed
+    -- Another program may have put the row of an ended job back into the queue.
+    where newest.ended_at is null
   );
 end
 $function$;
@@ -1341,21 +1365,6 @@ begin
 end
 $function$;
 comment on function accepted.count_children(uuid) is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
-
-create function accepted.await_children(job_ids uuid[])
- returns void
- language plpgsql
- security definer
- set search_path to 'pg_catalog', 'pg_temp'
- set enable_seqscan to 'off'
- set jit to 'off'
-as $function$
-begin
-  insert into accepted.parent (job_id) select unnest(job_ids);
-  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
-end
-$function$;
-comment on function accepted.await_children(uuid[]) is 'Makes jobs run until their children have ended. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
 
 create function accepted.end_parent(job_id uuid)
  returns boolean
@@ -1405,6 +1414,7 @@ begin
     updated_at = clock_timestamp(), ended_at = clock_timestamp(),
     expires_at = now() + make_interval(secs => policy.keep_seconds)
   where j.id = job_id;
+  perform accepted.release_key(job_id);
   if waiting.on_end is not null then
     perform accepted.insert_job(accepted.uuid7(), waiting.on_end ->> 'operation', waiting.on_end -> 'payload',
       target.principal, traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
@@ -1438,8 +1448,9 @@ begin
       and d.on_failure = 'cancel' and awaited.status <> 'succeeded'
     order by awaited.id limit 1;
   delete from accepted.dependency d where d.job_id = dependent
-    and (d.awaited_id = any(ended) or failed.id is not null or target.ended_at is not null);
-  if target.ended_at is not null then
+    and (d.awaited_id = any(ended) or failed.id is not null or target.id is null or target.ended_at is not null);
+  -- The record of a job that has ended may have been deleted.
+  if target.id is null or target.ended_at is not null then
     return;
   elsif failed.id is not null then
     has_ended := accepted.cancel_unclaimed(target, format('Canceled because the job %s %s', failed.id,
@@ -1519,23 +1530,33 @@ as $function$
 declare
   resolved uuid[] := ended;
   next_resolved uuid[];
+  newest uuid[];
+  canceled uuid[];
   related uuid;
   has_ended boolean;
   is_changed boolean;
   follow_up text;
 begin
   while cardinality(resolved) > 0 loop
-    next_resolved := '{}';
-    for related in
-      select distinct d.job_id from accepted.dependency d where d.awaited_id = any(resolved) order by 1
-    loop
-      select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, resolved) r;
-      if has_ended then
-        next_resolved := next_resolved || related;
-      end if;
-      changed := related;
-      return next;
+    newest := resolved;
+    while cardinality(newest) > 0 loop
+      canceled := '{}';
+      for related in
+        select distinct d.job_id from accepted.dependency d where d.awaited_id = any(newest) order by 1
+      loop
+        select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, newest) r;
+        if has_ended then
+          canceled := canceled || related;
+          -- A transaction that takes the shared lock of a parent first, and then the exclusive lock, may deadlock.
+          are_claimed := false;
+        end if;
+        changed := related;
+        return next;
+      end loop;
+      resolved := resolved || canceled;
+      newest := canceled;
     end loop;
+    next_resolved := '{}';
     -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
     for related, follow_up in
       select p.job_id, p.on_end ->> 'operation' from accepted.parent p
@@ -1558,6 +1579,58 @@ end
 $function$;
 comment on function accepted.resolve_ends(uuid[],boolean) is 'Does what follows from the end of jobs, in the transaction that ends them: starts or cancels the jobs that wait for them, and ends a parent whose last child has ended. Returns the jobs that have changed, and the operations that have new due jobs. are_claimed: workers have claimed all of these jobs. Then transactions that end children of the same parent do not wait for each other.';
 
+create function accepted.resolve_parents(job_ids uuid[])
+ returns table(changed uuid, enqueued text)
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  ended uuid[] := '{}';
+  has_ended boolean;
+  is_changed boolean;
+begin
+  for changed, enqueued in
+    select p.job_id, p.on_end ->> 'operation' from accepted.parent p
+    where p.job_id = any(job_ids) and not exists (
+      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
+    )
+    order by 1 desc
+  loop
+    select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(changed, false) r;
+    continue when not is_changed;
+    if has_ended then
+      ended := ended || changed;
+    end if;
+    return next;
+  end loop;
+  return query select * from accepted.resolve_ends(ended);
+end
+$function$;
+comment on function accepted.resolve_parents(uuid[]) is 'Ends those of these parents that have no pending child, and does what follows. The end of a child does the same for its parent.';
+
+create function accepted.await_children(job_ids uuid[])
+ returns table(changed uuid, enqueued text)
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+begin
+  insert into accepted.parent (job_id) select unnest(job_ids);
+  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
+  -- A child that waits for a failed job has been canceled in this transaction.
+  return query select * from accepted.resolve_parents(job_ids);
+end
+$function$;
+comment on function accepted.await_children(uuid[]) is 'Makes jobs run until their children have ended. Returns the same as accepted.resolve_ends. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
+
 create function accepted.resolve_missed()
  returns table(changed uuid, enqueued text)
  language plpgsql
@@ -1576,14 +1649,8 @@ begin
   return query select * from accepted.resolve_ends(array(
     select known.awaited_id from (select distinct awaited_id from accepted.dependency limit 10000) known
     where not exists (select from accepted.job where id = known.awaited_id and ended_at is null offset 0)
-    union all
-    -- Any child stands for all of them.
-    select (select job.id from accepted.job where job.parent = p.job_id order by job.id limit 1)
-    from accepted.parent p
-    where not exists (
-      select from accepted.job where job.parent = p.job_id and job.id >= p.first_pending and job.ended_at is null offset 0
-    )
   ));
+  return query select * from accepted.resolve_parents(array(select job_id from accepted.parent));
 end
 $function$;
 comment on function accepted.resolve_missed() is 'Calls accepted.resolve_ends for jobs whose end has been missed: another program has ended them, in a transaction with an old snapshot or without this function. A job whose record was deleted counts as succeeded. The worker calls this function.';
@@ -1634,6 +1701,14 @@ begin
   if unknown is not null then
     raise exception 'there is no job % to wait for', unknown
       using errcode = 'no_data_found', hint = 'Its record may have expired.';
+  end if;
+  -- Two transactions could close a cycle together, because neither would see the dependency of the other. The parent
+  -- waits for its other children already, so a dependency between them adds no cycle.
+  if target.parent is not null and exists (
+    select from accepted.job j
+    where j.id = any(awaited) and j.ended_at is null and j.parent is distinct from target.parent
+  ) then
+    perform pg_advisory_xact_lock(hashtext('accepted.dependency'));
   end if;
   -- The parent waits for this job. So this job must not wait for the parent, or for a job that waits for the parent.
   if target.parent is not null and exists (
@@ -1714,6 +1789,7 @@ declare
   found_ids uuid[];
   target accepted.job;
   ended uuid[] := '{}';
+  is_closed boolean := false;
 begin
   -- Children are locked before their parents, as when they end. A child that settles during the wait may add children.
   loop
@@ -1725,9 +1801,17 @@ begin
       )
       select id from descendant order by id desc
     );
-    exit when found_ids <@ descendants;
-    perform from accepted.job where id = any(found_ids) order by id desc for update;
-    descendants := found_ids;
+    if not found_ids <@ descendants then
+      perform from accepted.job where id = any(found_ids) order by id desc for update;
+      descendants := found_ids;
+    elsif not is_closed then
+      -- The retry of a child waits for this lock, and then finds the cancel request.
+      perform accepted.lock_children(p.job_id)
+        from (select job_id from accepted.parent where job_id = root or job_id = any(descendants) order by 1 desc) p;
+      is_closed := true;
+    else
+      exit;
+    end if;
   end loop;
   perform from accepted.job where id = root for update;
   update accepted.job set
@@ -1770,15 +1854,22 @@ as $function$
 #variable_conflict use_column
 declare
   target accepted.job;
+  is_parent boolean := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
 begin
-  if exists (select from accepted.parent p where p.job_id = cancel_job.job_id) then
-    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
-    perform accepted.record_action('cancel', cancel_job.job_id::text);
-    perform accepted.notify_watchers(cancel_job.job_id);
-    return (select status from accepted.job where id = cancel_job.job_id);
+  if not is_parent then
+    target := accepted.lock_job(cancel_job.job_id);
+    -- The job may have settled, and enqueued children, during the wait for the lock.
+    is_parent := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
   end if;
-  target := accepted.lock_job(cancel_job.job_id);
+  if is_parent then
+    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
+    target := accepted.lock_job(cancel_job.job_id);
+  end if;
   if target.status = 'canceled' then
+    if is_parent then
+      perform accepted.record_action('cancel', target.id::text);
+      perform accepted.notify_watchers(target.id);
+    end if;
     return target.status;
   elsif target.ended_at is not null then
     raise exception 'job % has already %', target.id, target.status
@@ -1789,8 +1880,10 @@ begin
   end if;
   perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
-  if target.status = 'queued' then
-    update accepted_queue.job set state = 'cancelled', completed_on = now()
+  if is_parent then
+    return target.status;
+  elsif target.status = 'queued' then
+    update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
     if found or not exists (
@@ -2063,9 +2156,14 @@ begin
     now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
+  -- Children that wait for a failed job have been canceled in this transaction.
+  if exists (select from accepted.job j where j.parent = insert_batch.id) then
+    perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
+      from accepted.resolve_parents(array[insert_batch.id]) resolved;
+  end if;
 end
 $function$;
-comment on function accepted.insert_batch(uuid,text,integer,boolean,jsonb,text,text,uuid) is 'Inserts the job of a batch. The caller inserts its children in the same transaction.';
+comment on function accepted.insert_batch(uuid,text,integer,boolean,jsonb,text,text,uuid) is 'Inserts the job of a batch. The caller inserts its children in the same transaction: before the batch, if they may be canceled at once.';
 
 create function accepted.enqueue_batch(items jsonb, on_end jsonb default null::jsonb, allow_failures boolean default false, principal text default 'anonymous'::text, idempotency_key text default null::text)
  returns uuid
@@ -2239,6 +2337,8 @@ begin
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
+    -- The end of a child or of an awaited job may have ended this job.
+    continue when exists (select from accepted.job where id = pending and ended_at is not null);
     perform accepted.cancel_job(pending, false);
   end loop;
   -- The worker of a job that still runs needs its keys.
@@ -2256,6 +2356,7 @@ begin
   end loop;
   delete from accepted.attempt where job_id = any(ids);
   delete from accepted.quarantine where job_id = any(ids);
+  delete from accepted.dependency where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
