@@ -11,13 +11,15 @@ const stormSize = 10
 /** What a row with a storm of cancel requests does besides. */
 interface Storm extends Pick<Row, 'name' | 'summary'> {
   paths: readonly string[]
+  /** The number of rounds of faults in the long version. Default: 16. */
+  maxRounds?: number
   /** Causes more work at intervals, between the storms. It may fail, because processes and Postgres are down at times. */
   also?(context: RowContext): Promise<void>
   checkAfterDrain?(context: RowContext): Promise<string[]>
 }
 
 /** Creates a row in which jobs fail and are canceled while processes are killed, Postgres crashes and abandon fails. */
-export const stormRow = ({ paths, also = async () => {}, checkAfterDrain, ...row }: Storm): Row => ({
+export const stormRow = ({ paths, maxRounds = 16, also = async () => {}, checkAfterDrain, ...row }: Storm): Row => ({
   ...row,
   apiCount: 2,
   workerCount: 2,
@@ -27,7 +29,7 @@ export const stormRow = ({ paths, also = async () => {}, checkAfterDrain, ...row
   async run(context) {
     const load = context.startLoad({ paths })
     const storm = startCancelStorm(context, also)
-    const roundCount = context.isShort ? 4 : 16
+    const roundCount = context.isShort ? 4 : maxRounds
     let faultCount = 0
     let isStuck = false
     for (let round = 0; round < roundCount && !isStuck; round++) {

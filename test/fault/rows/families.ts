@@ -92,6 +92,7 @@ export const families: Row = stormRow({
   summary:
     'Jobs enqueue children and jobs that wait for others, some of which fail, are canceled and retried, while processes are killed, Postgres crashes and abandon fails. Each job ends once, for its own reason or that of another.',
   paths: ['/families'],
+  maxRounds: 8,
   also: retryMembers,
   checkAfterDrain: findViolations,
 })
@@ -101,6 +102,7 @@ export const batches: Row = stormRow({
   summary:
     'Batches are enqueued in SQL, and their jobs fail, are canceled and retried, while processes are killed, Postgres crashes and abandon fails. Each batch ends with its last child, and enqueues one job.',
   paths: ['/settled', '/performed'],
+  maxRounds: 8,
   async also(context) {
     await enqueueBatch(context)
     await retryMembers(context)
