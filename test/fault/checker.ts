@@ -49,8 +49,10 @@ interface JobRow {
   idempotency_key: string | null
   /** The first job in the chain of retries. If the job is not a retry, this is the job itself. */
   root: string
-  /** Whether a schedule has created the job, without a request and without `accept`. */
+  /** Whether a schedule or the end of a batch has created the job, without a request and without `accept`. */
   is_scheduled: boolean
+  /** Whether the job has settled and waited for its children. Its effect remains when they fail. */
+  is_parent: boolean
   has_idempotency_key_row: boolean
   /** The job that has processed the idempotency key. */
   processed_by: string | null
@@ -84,11 +86,24 @@ export async function check(options: CheckOptions): Promise<CheckResult> {
   }
   for (const [token, entries] of intents) checkIntent(token, entries, database, { result, report, options })
   for (const { token, job_id } of [...database.domain, ...database.effects]) {
-    if (!intents.has(token)) report('unexpected', `${token} (${job_id}) was never invoked`)
+    if (!intents.has(rootOf(token))) report('unexpected', `${token} (${job_id}) was never invoked`)
   }
+  checkMembers(database, report)
   checkJobs(database, report)
   checkDomain(database, report)
   return result
+}
+
+/** The token of the intent that has caused a job. The tokens of the jobs that `settle` enqueues contain a slash. */
+const rootOf = (token: string) => token.split('/')[0] as string
+
+/** Checks the jobs that no request has enqueued: each of them has one domain row and at most one effect. */
+function checkMembers({ domainByToken, effectsByToken }: DatabaseContents, report: Report): void {
+  for (const [kind, byToken] of Object.entries({ 'domain rows': domainByToken, effects: effectsByToken })) {
+    for (const [token, { length }] of byToken) {
+      if (token.includes('/') && length > 1) report('duplicated', `${token} has ${length} ${kind}`, length - 1)
+    }
+  }
 }
 
 type Report = (violation: Violation, finding: string, count?: number) => void
@@ -137,10 +152,13 @@ function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report):
     const hasEffect = withEffect.has(id)
     // A retry inherits the key only to pass the key on to other systems. It needs no row in idempotency_key.
     const needsIdempotencyKeyRow = !job.is_scheduled && job.root === id && job.idempotency_key !== null
+    // The key of a parent whose children have failed is free again.
+    const needsProcessedKey =
+      job.idempotency_key !== null && hasEffect && (!job.is_parent || job.status === 'succeeded')
     const missing = [
       !job.is_scheduled && !withDomainRow.has(job.root) && 'its domain row',
       needsIdempotencyKeyRow && !job.has_idempotency_key_row && 'its idempotency key',
-      job.idempotency_key !== null && hasEffect && job.processed_by === null && 'its processed key',
+      needsProcessedKey && job.processed_by === null && 'its processed key',
     ].filter(Boolean)
     if (missing.length > 0) report('partial', `${id} (${job.status}) lacks ${missing.join(', ')}`)
     // The duplicate of a job succeeds without an effect of its own.
@@ -162,7 +180,7 @@ function checkDomain({ domain, jobs }: DatabaseContents, report: Report): void {
 }
 
 function findStatusProblem(
-  { status, queue_state }: JobRow,
+  { status, queue_state, is_parent }: JobRow,
   { hasEffect, isProcessed }: { hasEffect: boolean; isProcessed: boolean },
 ): string | undefined {
   const isPendingInQueue = ['created', 'retry', 'active'].includes(queue_state ?? '')
@@ -173,7 +191,7 @@ function findStatusProblem(
       return isProcessed ? undefined : 'without its effect'
     case 'failed':
     case 'canceled':
-      return hasEffect ? 'but has an effect' : undefined
+      return hasEffect && !is_parent ? 'but has an effect' : undefined
     default:
       return 'and its queue row is not pending'
   }
@@ -205,7 +223,8 @@ async function readDatabase(databaseUrl: string): Promise<DatabaseContents> {
         select job.id, root from lineage join accepted.job on job.retry_of = lineage.id
       )
       select
-        job.id, job.status, job.idempotency_key, lineage.root, job.principal = 'schedule' as is_scheduled,
+        job.id, job.status, job.idempotency_key, lineage.root, 
+        job.principal = 'schedule' or job.batch is not null as is_scheduled, job.children is not null as is_parent,
         key.job_id is not null as has_idempotency_key_row, processed.job_id as processed_by,
         queue.state::text as queue_state
       from accepted.job

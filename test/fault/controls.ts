@@ -5,6 +5,7 @@ import type { Violation } from './checker.ts'
 import type { Row } from './row.ts'
 import { abandonRow } from './rows/abandon.ts'
 import { duplicateKey } from './rows/duplicate-key.ts'
+import { familiesWithoutLock } from './rows/families.ts'
 import { unawaitedStatements } from './rows/handlers.ts'
 import { workerPausedInPerform } from './rows/paused-workers.ts'
 import { apiKills } from './rows/process-kills.ts'
@@ -109,6 +110,20 @@ export const controls: readonly Control[] = [
             await kysely.transaction().execute((other) => abandon(other as never, jobs.map(toAbandonedJob)))
           }, 50)
         })`,
+      },
+    ],
+  },
+  {
+    name: 'without-lock-of-children',
+    summary:
+      'transactions that end children of the same parent do not wait for each other, and nothing finds the parent',
+    row: familiesWithoutLock,
+    expectedViolation: 'wrongStatus',
+    cuts: [
+      {
+        file: 'worker/maintenance/children.ts',
+        from: 'sql<ResolvedRow>`select * from accepted.resolve_missed()`',
+        to: 'sql<ResolvedRow>`select null as changed, null as enqueued where false`',
       },
     ],
   },

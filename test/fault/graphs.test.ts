@@ -17,7 +17,7 @@ import { checkGraphs, type Doing, type Known, type KnownBatch, type Outcome } fr
 // Runs random graphs of jobs while random jobs are canceled and retried, connections are cut and workers are stopped.
 // Then every job must have ended for a stated reason. With GRAPH_SECONDS, runs
 // further seeds for so long.
-const runCount = Number(process.env.GRAPH_RUNS ?? 4)
+const runCount = Number(process.env.GRAPH_RUNS ?? 3)
 const seed = Number(process.env.GRAPH_SEED ?? Date.now() % 2 ** 31)
 const seconds = Number(process.env.GRAPH_SECONDS ?? 0)
 

@@ -158,6 +158,33 @@ export const failing = defineOperation({
   abandon,
 })
 
+/**
+ * Its `settle` enqueues children and a job that waits for the family. The token of each such job begins with the token of
+ * the family and a slash.
+ */
+export const family = defineOperation({
+  name: 'intent.family',
+  route: { method: 'POST', url: '/families' },
+  input: Intent,
+  ...manyAttempts,
+  accept,
+  abandon,
+})
+
+/** A child of a family or a batch. Some members fail for good. */
+export const member = defineOperation({ name: 'intent.member', input: Intent, ...manyAttempts, abandon })
+
+/** The job that follows the end of a batch. */
+export const ending = defineOperation({ name: 'intent.ending', input: Intent, ...manyAttempts })
+
+/** Inserts the domain rows of jobs that no request has enqueued. */
+export async function addDomainRows(
+  trx: Transaction<Tables>,
+  rows: readonly { job_id: string; token: string }[],
+): Promise<void> {
+  await trx.insertInto('domain').values(rows).execute()
+}
+
 /** Only the schedule creates its jobs. */
 export const scheduledTick = defineOperation({ name: 'intent.tick', input: Intent, ...manyAttempts })
 

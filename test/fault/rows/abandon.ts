@@ -8,19 +8,28 @@ const stormPauseMs = 100
 /** The number of jobs in each storm. */
 const stormSize = 10
 
-export const abandonRow: Row = {
-  name: 'abandon',
-  summary:
-    'Jobs fail, and SQL and HTTP cancel others, while processes are killed, Postgres crashes and abandon fails. Each domain row has the state of its job.',
+/** What a row with a storm of cancel requests does besides. */
+interface Storm extends Pick<Row, 'name' | 'summary'> {
+  paths: readonly string[]
+  /** The number of rounds of faults in the long version. Default: 16. */
+  maxRounds?: number
+  /** Causes more work at intervals, between the storms. It may fail, because processes and Postgres are down at times. */
+  also?(context: RowContext): Promise<void>
+  checkAfterDrain?(context: RowContext): Promise<string[]>
+}
+
+/** Creates a row in which jobs fail and are canceled while processes are killed, Postgres crashes and abandon fails. */
+export const stormRow = ({ paths, maxRounds = 16, also = async () => {}, checkAfterDrain, ...row }: Storm): Row => ({
+  ...row,
   apiCount: 2,
   workerCount: 2,
   mayEndUnsuccessfully: true,
   processOptions: { env: { ABANDON_FAILS: '1' } },
   startServer: (directory) => startServer({ dataDir: join(directory, 'server') }),
   async run(context) {
-    const load = context.startLoad({ paths: ['/settled', '/performed', '/failing'] })
-    const storm = startCancelStorm(context)
-    const roundCount = context.isShort ? 4 : 16
+    const load = context.startLoad({ paths })
+    const storm = startCancelStorm(context, also)
+    const roundCount = context.isShort ? 4 : maxRounds
     let faultCount = 0
     let isStuck = false
     for (let round = 0; round < roundCount && !isStuck; round++) {
@@ -50,12 +59,23 @@ export const abandonRow: Row = {
         ...(isStuck ? [nothingAccepted] : []),
         ...(failed > 0 && canceled > 0 ? [] : ['No job failed or none was canceled, so nothing was tested']),
       ],
+      ...(checkAfterDrain && { checkAfterDrain: () => checkAfterDrain(context) }),
     }
   },
-}
+})
+
+export const abandonRow = stormRow({
+  name: 'abandon',
+  summary:
+    'Jobs fail, and SQL and HTTP cancel others, while processes are killed, Postgres crashes and abandon fails. Each domain row has the state of its job.',
+  paths: ['/settled', '/performed', '/failing'],
+})
 
 /** Cancels random pending jobs at intervals, half of them in SQL and half over HTTP. */
-function startCancelStorm(context: RowContext): { stop(): Promise<number> } {
+function startCancelStorm(
+  context: RowContext,
+  also: (context: RowContext) => Promise<void>,
+): { stop(): Promise<number> } {
   let isStopped = false
   let count = 0
   const cancelSome = async () => {
@@ -74,6 +94,7 @@ function startCancelStorm(context: RowContext): { stop(): Promise<number> } {
     while (!isStopped) {
       // A process or Postgres may be down, and a job may have ended.
       await cancelSome().catch(() => {})
+      await also(context).catch(() => {})
       await delay(stormPauseMs)
     }
   }

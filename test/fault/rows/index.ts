@@ -5,6 +5,7 @@ import { badInput } from './bad-input.ts'
 import { clockSkew } from './clock-skew.ts'
 import { duplicateKey } from './duplicate-key.ts'
 import { failover } from './failover.ts'
+import { batches, families } from './families.ts'
 import { groupConcurrency } from './group-concurrency.ts'
 import { blockedEventLoop, unawaitedStatements } from './handlers.ts'
 import { limits } from './limits.ts'
@@ -38,6 +39,8 @@ export const rows: readonly Row[] = [
   groupConcurrency,
   schedule,
   abandonRow,
+  families,
+  batches,
   redrive,
   postgresCrash,
   terminatedBackends,
