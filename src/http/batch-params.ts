@@ -64,9 +64,24 @@ function namesIn(url: string): ReadonlyMap<string, boolean> {
 }
 
 function findNames(url: string): ReadonlyMap<string, boolean> {
-  const withoutPatterns = url.replaceAll('::', '').replace(/\((?:[^()\\]|\\.|\([^()]*\))*\)/g, '')
+  const withoutPatterns = removePatterns(url.replaceAll('::', ''))
   const named = [...withoutPatterns.matchAll(/:(\w+)(\??)/g)].map(
     ([, name, mark]) => [name as string, mark === '?'] as const,
   )
   return new Map([...named, ...(withoutPatterns.includes('*') ? [['*', false] as const] : [])])
+}
+
+/** Removes the regular expressions of parameters, which are in parentheses. */
+function removePatterns(url: string): string {
+  let depth = 0
+  let kept = ''
+  for (let index = 0; index < url.length; index++) {
+    const character = url[index]
+    if (character === '(') depth += 1
+    if (depth === 0) kept += character
+    // A parenthesis after a backslash is part of the expression.
+    if (character === '\\' && depth > 0) index += 1
+    if (character === ')' && depth > 0) depth -= 1
+  }
+  return kept
 }
