@@ -99,4 +99,5 @@ const isOlderOf = (column: 'principal' | 'parent', value: string, before: string
 /** For the parent of another principal, no child is read. */
 const isChildOf = (parent: string, principal: string, before: string): RawBuilder<boolean> => sql`
   (select exists (select from accepted.job where id = ${parent} and principal = ${principal} offset 0))
-  and ${isOlderOf('parent', parent, before)} and principal = ${principal}`
+  -- A plain column would match the index on the principal, and a plan may then read all of the principal's jobs.
+  and ${isOlderOf('parent', parent, before)} and principal || '' = ${principal}`
