@@ -44,7 +44,7 @@ const profiled: ProfiledProcess[] = [
   {
     command: 'worker',
     title: `Worker, drain of ${drainedJobs.toLocaleString('en-US')} jobs`,
-    prepare: (databaseUrl) => fill(databaseUrl, createNote, drainedJobs, new Date(Date.now() + 86_400_000)),
+    prepare: (databaseUrl) => fill(databaseUrl, createNote, drainedJobs, { runAt: new Date(Date.now() + 86_400_000) }),
     load: async (_url, databaseUrl) => {
       await query(databaseUrl, "update accepted_queue.job set start_after = now() where name = 'note.create'")
       await waitUntilEmpty(

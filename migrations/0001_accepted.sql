@@ -16,12 +16,16 @@ create table accepted.job (
   group_id text,
   retry_of uuid,
   parent uuid,
+  children jsonb,
+  waiting_for uuid[],
+  batch jsonb,
   webhook_endpoint_id uuid,
   worker_id uuid,
   traceparent text,
   sequence bigint not null default 1,
   attempt integer not null default 0,
   max_attempts integer not null,
+  coalesced integer not null default 0,
   cancel_requested boolean not null default false,
   cancel_requested_at timestamptz,
   percent smallint,
@@ -53,18 +57,22 @@ comment on column accepted.job.idempotency_key is 'The key by which the worker d
 comment on column accepted.job.resource is 'Path of the resource that the job creates, for example /todos/1. Once the job has succeeded, the client is redirected to this path.';
 comment on column accepted.job.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job.retry_of is 'The job that this job retries.';
-comment on column accepted.job.parent is 'The job of which this job is a part.';
+comment on column accepted.job.parent is 'The job of which this job is a child: a batch, or the job whose settle enqueued this job. The parent ends when all its children have ended.';
+comment on column accepted.job.children is 'How many children the job has: {total, succeeded, failed, canceled}. A child that is retried counts once. While the job is running, the numbers may be some seconds old. Null: the job has no children.';
+comment on column accepted.job.waiting_for is 'The jobs that must end before this job starts. Null: none, or all of them have ended.';
+comment on column accepted.job.batch is 'The batch whose end enqueued this job: {id, total, succeeded, failed, canceled}. Null for any other job.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
 comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. See accepted.worker.';
 comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
 comment on column accepted.job.sequence is 'Increases with every visible change. The ETag of the status URL contains it.';
 comment on column accepted.job.attempt is 'Number of the current or last attempt, from 1. 0 until the job is first claimed.';
 comment on column accepted.job.max_attempts is 'The job fails after this many failed attempts.';
+comment on column accepted.job.coalesced is 'Number of further requests that share the job, because its operation coalesces requests. See accepted.coalesced_key.';
 comment on column accepted.job.cancel_requested is 'Whether cancellation has been requested. If the job is running, its worker then cancels the job.';
 comment on column accepted.job.cancel_requested_at is 'When cancellation was requested.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
-comment on column accepted.job.payload is 'The payload of the job. Set only for failed and canceled jobs, so that they can be retried.';
+comment on column accepted.job.payload is 'The payload of the job. Set for failed and canceled jobs, so that they can be retried, and for pending jobs whose operation has an abandon function. The payload of any other job is in its row in accepted_queue.job.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
 comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
@@ -89,9 +97,9 @@ create index job_principal_id_idx on accepted.job (principal, id) where principa
 
 comment on index accepted.job_principal_id_idx is 'GET /jobs: lists the jobs of a principal, newest first.';
 
-create index job_parent_idx on accepted.job (parent) where parent is not null;
+create index job_parent_idx on accepted.job (parent, id) where parent is not null;
 
-comment on index accepted.job_parent_idx is 'accepted.timeline: finds the children of a job.';
+comment on index accepted.job_parent_idx is 'Finds the children of a job.';
 
 -- Redriving looks up the retries of every failed job. Most jobs are not retries, and such jobs have no entry in this
 -- index.
@@ -147,7 +155,7 @@ comment on column accepted.operation.priority is 'The priority of new jobs. A jo
 comment on column accepted.operation.group_concurrency is 'How many jobs of one group may run at the same time. Null: no limit.';
 comment on column accepted.operation.max_backlog is 'While this many jobs wait, new jobs are refused. Null: no limit.';
 comment on column accepted.operation.keep_seconds is 'How long the record of a job is kept after its end.';
-comment on column accepted.operation.has_abandon is 'Whether the app acts when a job fails or is canceled.';
+comment on column accepted.operation.has_abandon is 'Whether the app has an abandon function, which runs in the transaction in which a job fails or is canceled.';
 comment on column accepted.operation.payload_schema is 'The JSON Schema of the payload. The worker checks it. Null if it is not known.';
 comment on column accepted.operation.paused_at is 'Since this time, workers start no jobs of the operation. Requests are still accepted. Use accepted.pause and accepted.resume.';
 comment on column accepted.operation.paused_reason is 'Why the operation is paused, for people.';
@@ -236,7 +244,8 @@ begin
   if not found then
     raise exception 'there is no operation %', coalesce(quote_literal(find_operation.name), 'null')
       using errcode = 'undefined_object', hint = coalesce(
-        (select 'Operations: ' || string_agg(operation.name, ', ' order by operation.name) from accepted.operation),
+        (select 'Operations: ' || string_agg(operation.name, ', ' order by operation.name) from accepted.operation
+          where operation.name <> 'batch'),
         'No operation is defined yet. Run accepted migrate with the configuration of the app, which writes its operations.');
   end if;
   return found_operation;
@@ -533,6 +542,25 @@ comment on column accepted.processed_key.key is 'The idempotency key of the job.
 comment on column accepted.processed_key.job_id is 'The job that had the effect.';
 comment on column accepted.processed_key.processed_at is 'When the job that had the effect was settled.';
 
+-- Coalescing
+
+create table accepted.coalesced_key (
+  operation text not null,
+  principal text not null,
+  key text not null,
+  job_id uuid not null,
+  ends_at timestamptz not null,
+  constraint coalesced_key_pkey primary key (operation, principal, key),
+  constraint coalesced_key_length check (length(key) between 1 and 255)
+);
+
+comment on table accepted.coalesced_key is 'One row per coalescing key: the last window in which requests with this key share a job. Only for operations with the option coalesce. The row is deleted together with the record of this job.';
+comment on column accepted.coalesced_key.operation is 'The operation of the requests.';
+comment on column accepted.coalesced_key.principal is 'The principal that sent the requests. Requests of other principals never share the job.';
+comment on column accepted.coalesced_key.key is 'What the key function of the operation returned for the requests.';
+comment on column accepted.coalesced_key.job_id is 'The job that the requests share. The first request of the window created it.';
+comment on column accepted.coalesced_key.ends_at is 'When the window ends. A later request creates a new job and starts a new window.';
+
 -- Attempts
 
 create table accepted.attempt (
@@ -552,6 +580,157 @@ comment on column accepted.attempt.error is 'Why the attempt failed: {code, mess
 comment on column accepted.attempt.worker_id is 'The worker that ran the attempt. Null if it died before it had started the job.';
 comment on column accepted.attempt.started_at is 'When the attempt started.';
 comment on column accepted.attempt.failed_at is 'When the attempt failed.';
+
+-- Ends that are decided
+
+create table accepted.ending (
+  job_id uuid not null,
+  operation text not null,
+  status accepted.job_status not null,
+  error jsonb,
+  decided_at timestamptz not null default now(),
+  failures integer not null default 0,
+  last_error text,
+  due_at timestamptz not null default now(),
+  constraint ending_pkey primary key (job_id),
+  constraint ending_status_unsuccessful check (status in ('failed', 'canceled')),
+  constraint ending_error_when_failed check ((status = 'failed') = (error is not null))
+);
+
+comment on table accepted.ending is 'Jobs whose end is decided, but not committed. Their operations have an abandon function, which the app runs in the transaction of the end. A worker or the API does so within a second or two. Empty most of the time.';
+comment on column accepted.ending.job_id is 'The job. No worker claims it any more.';
+comment on column accepted.ending.operation is 'The operation of the job.';
+comment on column accepted.ending.status is 'The status that the job will get: failed or canceled.';
+comment on column accepted.ending.error is 'Why the job fails, as in accepted.job.error.';
+comment on column accepted.ending.decided_at is 'When the end was decided.';
+comment on column accepted.ending.failures is 'How often abandon has failed.';
+comment on column accepted.ending.last_error is 'Why abandon last failed, without credentials.';
+comment on column accepted.ending.due_at is 'When abandon runs next. The pause doubles with each failure, up to a minute.';
+
+create index ending_operation_due_at_idx on accepted.ending (operation, due_at);
+
+comment on index accepted.ending_operation_due_at_idx is 'Workers and API: finds the jobs to end.';
+
+create function accepted.decide_ends(decided jsonb, failure text default null) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  one record;
+  name text;
+begin
+  for one in
+    select * from jsonb_to_recordset(decided) as given (id uuid, status accepted.job_status, error jsonb) order by id
+  loop
+    select operation into name from accepted.job where id = one.id and ended_at is null;
+    continue when not found;
+    insert into accepted.ending (job_id, operation, status, error, failures, last_error, due_at)
+    values (
+      one.id, name, one.status, nullif(one.error, 'null'), case when failure is null then 0 else 1 end, failure,
+      now() + case when failure is null then interval '0' else interval '1 second' end
+    )
+    on conflict on constraint ending_pkey do nothing;
+    -- The row in the queue may be deleted before the end. A retry, and abandon, need the payload.
+    update accepted.job set payload = (
+      select data -> 'payload' from accepted_queue.job queued where queued.name = job.operation and queued.id = job.id
+    )
+    where id = one.id and payload is null;
+    perform pg_notify('accepted_end', name);
+  end loop;
+end
+$$;
+
+comment on function accepted.decide_ends is 'Decides the ends of locked jobs whose operation has an abandon function. decided is an array of objects: id, status, error. failure is why abandon has just failed, if it has. accepted.cancel calls this function, and the worker.';
+
+create function accepted.lock_endings(job_ids uuid[])
+  returns table (
+    id uuid, principal text, resource text, payload jsonb, status accepted.job_status, error jsonb, transaction_id xid8
+  )
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  -- Something else has ended these jobs, for example a worker to which another program had given the job.
+  delete from accepted.ending where job_id = any(job_ids) and not exists (
+    select from accepted.job where job.id = job_id and job.ended_at is null offset 0
+  );
+  return query
+    select job.id, job.principal, job.resource, job.payload, ending.status, ending.error, pg_current_xact_id()
+    from (select * from accepted.ending where job_id = any(job_ids) order by job_id) ending
+    cross join lateral (
+      -- Another process that ends the same job has locked it.
+      select * from accepted.job where id = ending.job_id and ended_at is null for update skip locked
+    ) job;
+end
+$$;
+
+comment on function accepted.lock_endings is 'Locks the jobs of these ids whose end is decided, in the order of their ids. Leaves out jobs that another transaction has locked. The app then runs abandon and calls accepted.complete_ends.';
+
+create function accepted.postpone_ending(job_id uuid, failure text) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  postponed accepted.ending;
+begin
+  update accepted.ending e set
+    failures = e.failures + 1, last_error = failure,
+    due_at = clock_timestamp() + make_interval(secs => least(power(2, e.failures), 60))
+  where e.job_id = job_id
+  returning * into postponed;
+  return postponed.failures;
+end
+$$;
+
+comment on function accepted.postpone_ending is 'Records that abandon has failed, and when it runs next. Returns how often it has failed.';
+
+-- Jobs that wait for other jobs
+
+create table accepted.parent (
+  job_id uuid not null,
+  allow_failures boolean not null default false,
+  on_end jsonb,
+  first_pending uuid not null default '00000000-0000-0000-0000-000000000000',
+  constraint parent_pkey primary key (job_id)
+);
+
+comment on table accepted.parent is 'Jobs that run until their children have ended: batches, and jobs whose settle enqueued children. The row is deleted when the job ends.';
+comment on column accepted.parent.job_id is 'The job. Its own work is done: it has no row in the queue.';
+comment on column accepted.parent.allow_failures is 'Whether the job succeeds although children fail or are canceled.';
+comment on column accepted.parent.on_end is 'The job to enqueue when the batch ends: {operation, payload, id, resource, group_id}. Null: none.';
+comment on column accepted.parent.first_pending is 'All children with a lower id have ended, so the search for a pending child can start here.';
+
+create table accepted.dependency (
+  job_id uuid not null,
+  awaited_id uuid not null,
+  on_failure text not null default 'cancel',
+  constraint dependency_pkey primary key (job_id, awaited_id),
+  constraint dependency_on_failure_known check (on_failure in ('cancel', 'run'))
+);
+
+comment on table accepted.dependency is 'Which jobs wait for the end of other jobs. A row is deleted when the awaited job ends.';
+comment on column accepted.dependency.job_id is 'The job that waits. Until all awaited jobs have ended, its row in accepted_queue.job is blocked.';
+comment on column accepted.dependency.awaited_id is 'The job that must end first.';
+comment on column accepted.dependency.on_failure is 'What happens if the awaited job fails or is canceled. cancel: the waiting job is canceled. run: it runs all the same.';
+
+create index dependency_awaited_id_idx on accepted.dependency (awaited_id);
+
+comment on index accepted.dependency_awaited_id_idx is 'Finds the jobs that wait for a job that ends.';
 
 -- Claiming
 
@@ -661,6 +840,7 @@ create table accepted.reconciliation (
   ended_before timestamptz not null default now(),
   observed_at timestamptz not null default now(),
   observed_xmax xid8 not null default pg_snapshot_xmax(pg_current_snapshot()),
+  children_due_at timestamptz not null default now(),
   constraint reconciliation_pkey primary key (only_row),
   constraint reconciliation_only_row check (only_row)
 );
@@ -673,6 +853,7 @@ comment on column accepted.reconciliation.compared_at is 'When the last range wa
 comment on column accepted.reconciliation.ended_before is 'Jobs that ended in the queue before this time have been compared.';
 comment on column accepted.reconciliation.observed_at is 'A later value of ended_before. It becomes valid when all transactions before observed_xmax have ended.';
 comment on column accepted.reconciliation.observed_xmax is 'At observed_at, no transaction had this id or a higher id.';
+comment on column accepted.reconciliation.children_due_at is 'When a worker next counts the children of running parents.';
 
 insert into accepted.reconciliation default values;
 
@@ -945,7 +1126,9 @@ create function accepted.insert_job(
   group_id text default null,
   retry_of uuid default null,
   webhook_endpoint_id uuid default null,
-  traceparent text default null
+  traceparent text default null,
+  parent uuid default null,
+  batch jsonb default null
 ) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -959,16 +1142,20 @@ declare
   due timestamptz := coalesce(run_at, now());
 begin
   select q.* into options from accepted_queue.queue q where q.name = operation;
-  if not found then
+  if operation = 'batch' then
+    raise exception 'a batch has no payload of its own' using errcode = 'invalid_parameter_value',
+      hint = 'To enqueue a batch: select accepted.enqueue_batch(''[{"operation": "…", "payload": {}}]'').';
+  elsif not found then
     raise exception 'the operation % has no queue', quote_literal(operation)
       using errcode = 'undefined_object', hint = 'Start the API or a worker: it creates the queues of its operations.';
   end if;
   insert into accepted.job (
     id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-    webhook_endpoint_id, run_at, updated_at, expires_at
+    webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at
   ) values (
     id, operation, principal, idempotency_key, resource, group_id, policy.retry_limit + 1, retry_of, traceparent,
-    webhook_endpoint_id, run_at, statement_timestamp(),
+    webhook_endpoint_id, parent, batch, case when policy.has_abandon then nullif(payload, 'null') end, run_at,
+    statement_timestamp(),
     greatest(due, now()) + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted_queue.job (
@@ -1053,6 +1240,144 @@ end
 $$;
 
 comment on function accepted.take_key is 'Takes an idempotency key for a job. Returns the job that holds the key: this job, or an earlier job of the same request. Raises unique_violation (23505) if another request has used the key.';
+
+create function accepted.take_coalescing_keys(
+  operations text[],
+  principals text[],
+  keys text[],
+  new_ids uuid[],
+  window_seconds integer[],
+  replace_payload boolean[],
+  wait_for_locks boolean
+) returns table (is_locked boolean, job_id uuid, ends_at timestamptz, payload jsonb)
+language plpgsql
+-- To lock a row takes the privilege UPDATE, which the API does not have.
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  n integer;
+  lock_id bigint;
+  held record;
+  target record;
+  locked boolean[] := array_fill(true, array[cardinality(keys)]);
+  shared uuid[] := array_fill(null::uuid, array[cardinality(keys)]);
+  window_ends timestamptz[] := array_fill(null::timestamptz, array[cardinality(keys)]);
+  payloads jsonb[] := array_fill(null::jsonb, array[cardinality(keys)]);
+begin
+  for n in 1 .. cardinality(keys) loop
+    lock_id := hashtextextended(keys[n], hashtextextended(principals[n], hashtextextended(operations[n], 1)));
+    if wait_for_locks then
+      perform pg_advisory_xact_lock(lock_id);
+    elsif not pg_try_advisory_xact_lock(lock_id) then
+      locked[n] := false;
+      continue;
+    end if;
+    -- The clock, because this transaction may have waited for a lock since it began.
+    select k.job_id, k.ends_at into held from accepted.coalesced_key k
+      where k.operation = operations[n] and k.principal = principals[n] and k.key = keys[n]
+        and k.ends_at > clock_timestamp();
+    shared[n] := held.job_id;
+    window_ends[n] := held.ends_at;
+  end loop;
+  -- Every transaction locks jobs in the order of their ids, and the rows in the queue after that.
+  for n in select i from generate_subscripts(shared, 1) i where shared[i] is not null order by shared[i] loop
+    if wait_for_locks then
+      select j.id, j.status, j.attempt, j.started_at, j.ended_at, j.expires_at, j.cancel_requested into target
+        from accepted.job j where j.id = shared[n] for update;
+    else
+      select j.id, j.status, j.attempt, j.started_at, j.ended_at, j.expires_at, j.cancel_requested into target
+        from accepted.job j where j.id = shared[n] for update skip locked;
+      if not found and exists (select from accepted.job j where j.id = shared[n]) then
+        locked[n] := false;
+        continue;
+      end if;
+    end if;
+    if replace_payload[n] then
+      -- A job that has begun once may have sent its payload to an outside service.
+      if target.status = 'queued' and target.attempt = 0 and target.started_at is null and not target.cancel_requested
+      then
+        -- A claim locks only this row. This statement waits for a claim, and then does not find the row.
+        select q.data -> 'payload' as payload into held from accepted_queue.job q
+          where q.name = operations[n] and q.id = shared[n] and q.state < 'active' for update;
+        payloads[n] := held.payload;
+      end if;
+      if payloads[n] is null then
+        shared[n] := null;
+      end if;
+    -- A cancellation that is only requested will probably end the job without its work being done.
+    elsif not coalesce(
+      target.status = 'succeeded' and target.expires_at > now()
+        or target.ended_at is null and not target.cancel_requested,
+      false
+    ) then
+      shared[n] := null;
+    end if;
+  end loop;
+  for n in 1 .. cardinality(keys) loop
+    if locked[n] and shared[n] is null then
+      shared[n] := new_ids[n];
+      -- With whole milliseconds, JavaScript has the same time.
+      window_ends[n] := date_trunc('milliseconds', clock_timestamp()) + make_interval(secs => window_seconds[n]);
+      insert into accepted.coalesced_key (operation, principal, key, job_id, ends_at)
+        values (operations[n], principals[n], keys[n], new_ids[n], window_ends[n])
+        on conflict on constraint coalesced_key_pkey do update set
+          job_id = excluded.job_id, ends_at = excluded.ends_at;
+    end if;
+  end loop;
+  return query select * from unnest(locked, shared, window_ends, payloads);
+end
+$$;
+
+comment on function accepted.take_coalescing_keys is 'For each coalescing key, in the given order: locks and returns the job that the requests of the current window share, or starts a new window with a new job. The caller must then create the job new_ids[n]. With replace_payload, a job is shared only until a worker claims it, and its payload is returned. Without wait_for_locks, is_locked is false if another transaction has locked the key or the job. The API calls this function.';
+
+create function accepted.coalesce_requests(shared_jobs jsonb) returns setof accepted.job
+language plpgsql
+-- The API may not update jobs.
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  shared record;
+begin
+  for shared in
+    select * from jsonb_to_recordset(shared_jobs) as given (
+      id uuid, operation text, requests integer, webhook_endpoint_id uuid, replaces boolean, payload jsonb,
+      resource text, group_id text
+    )
+    order by id
+  loop
+    if shared.replaces then
+      update accepted_queue.job set
+        -- JSON null becomes null in the record.
+        data = jsonb_build_object('job', shared.id, 'payload', coalesce(shared.payload, 'null')),
+        group_id = shared.group_id
+      where name = shared.operation and id = shared.id and state < 'active';
+      if not found then
+        raise exception 'job % is no longer in the queue', shared.id using errcode = 'serialization_failure';
+      end if;
+    end if;
+    return query
+      update accepted.job set
+        coalesced = coalesced + shared.requests, sequence = sequence + 1, updated_at = clock_timestamp(),
+        resource = case when shared.replaces then shared.resource else resource end,
+        payload = case when shared.replaces and payload is not null then shared.payload else payload end,
+        group_id = case when shared.replaces then shared.group_id else group_id end,
+        -- Requests that name different endpoints must all be notified.
+        webhook_endpoint_id = case when webhook_endpoint_id = shared.webhook_endpoint_id then webhook_endpoint_id end
+      where id = shared.id and operation = shared.operation
+      returning job.*;
+  end loop;
+end
+$$;
+
+comment on function accepted.coalesce_requests is 'Adds requests to the jobs that they share: counts them and, with replaces, replaces the payload, the resource and the group of a queued job. The transaction must have locked the jobs with accepted.take_coalescing_keys. The API calls this function.';
 
 create function accepted.is_writable_time(at timestamptz) returns boolean
 language sql
@@ -1150,12 +1475,18 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
-  return query
-    select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal for update;
+  -- Children are locked before their parents, so a parent is locked only when its children are.
+  if exists (select from accepted.parent p where p.job_id = lock_own_job.job_id) then
+    return query
+      select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal;
+  else
+    return query
+      select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal for update;
+  end if;
 end
 $$;
 
-comment on function accepted.lock_own_job is 'Locks a job of a principal and returns its row. Returns no row if the principal has no such job. The API calls this function before it cancels or retries the job.';
+comment on function accepted.lock_own_job is 'Locks a job of a principal and returns its row. Does not lock a job that waits for its children. Returns no row if the principal has no such job. The API calls this function before it cancels or retries the job.';
 
 create function accepted.enqueue_deliveries(job_id uuid) returns void
 language plpgsql
@@ -1183,6 +1514,751 @@ $$;
 
 comment on function accepted.enqueue_deliveries is 'Enqueues the webhook deliveries of a job that ends in the transaction.';
 
+create function accepted.release_key(job_id uuid) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ended accepted.job;
+begin
+  select * into ended from accepted.job where id = release_key.job_id and status <> 'succeeded' and children is not null;
+  delete from accepted.processed_key k
+    where k.operation = ended.operation and k.principal = ended.principal and k.key = ended.idempotency_key
+      and k.job_id = ended.id;
+end
+$$;
+
+comment on function accepted.release_key is 'Deletes the idempotency key of a parent that has not succeeded, so that a retry runs. The key was inserted when the parent settled.';
+
+create function accepted.complete_ends(job_ids uuid[]) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  ended record;
+  ids uuid[] := '{}';
+begin
+  for ended in
+    with done as (
+      delete from accepted.ending where job_id = any(job_ids) returning job_id, operation, status, error
+    )
+    update accepted.job set
+      status = done.status, error = done.error, sequence = sequence + 1, updated_at = clock_timestamp(),
+      ended_at = clock_timestamp(), waiting_for = null,
+      expires_at = now() + make_interval(secs => (accepted.find_operation(done.operation)).keep_seconds)
+    from done where job.id = done.job_id and job.id = any(job_ids) and job.ended_at is null
+    returning job.id
+  loop
+    perform accepted.enqueue_deliveries(ended.id);
+    perform accepted.release_key(ended.id);
+    ids := ids || ended.id;
+  end loop;
+  delete from accepted.dependency where job_id = any(ids);
+  perform accepted.notify_relatives(ids);
+end
+$$;
+
+comment on function accepted.complete_ends is 'Ends jobs as accepted.ending says. The app calls this function after accepted.lock_endings and abandon, in the same transaction.';
+
+create function accepted.cancel_unclaimed(target accepted.job, reason text default null) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  policy accepted.operation := accepted.find_operation(target.operation);
+begin
+  update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
+    where name = target.operation and id = target.id and state < 'active';
+  delete from accepted.dependency where job_id = target.id;
+  if policy.has_abandon then
+    update accepted.job set
+      cancel_requested = true, cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+      message = coalesce(reason, message), waiting_for = null, sequence = sequence + 1, updated_at = clock_timestamp()
+    where id = target.id and (not cancel_requested or reason is not null);
+    perform accepted.decide_ends(jsonb_build_array(jsonb_build_object('id', target.id, 'status', 'canceled')));
+    return false;
+  end if;
+  update accepted.job set
+    status = 'canceled', cancel_requested = true,
+    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()), message = coalesce(reason, message),
+    sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(), waiting_for = null,
+    expires_at = now() + make_interval(secs => policy.keep_seconds),
+    payload = coalesce(
+      (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id), payload)
+  where id = target.id;
+  return true;
+end
+$$;
+
+comment on function accepted.cancel_unclaimed is 'Cancels a locked job that no worker has claimed. Returns false if its operation has an abandon function: then the end is only decided. reason becomes the message of the job.';
+
+create function accepted.lock_children(parent uuid) returns void
+language sql
+return pg_advisory_xact_lock(hashtextextended('accepted children ' || parent, 0));
+
+comment on function accepted.lock_children is 'Waits until no other transaction counts, ends or adds children of a job, and keeps others from it until the end of the transaction.';
+
+create function accepted.share_children(parent uuid) returns void
+language sql
+return pg_advisory_xact_lock_shared(hashtextextended('accepted children ' || parent, 0));
+
+comment on function accepted.share_children is 'Keeps accepted.lock_children waiting until the end of the transaction. Many transactions can do so at the same time.';
+
+-- The row comparisons and the order match only the index on parent and id, for which the first condition proves that the
+-- parent is not null. With an equation, a plan may read all jobs in the order of the primary key.
+
+create function accepted.first_pending_child(parent uuid, from_id uuid) returns uuid
+language plpgsql
+-- Each call sees what was committed before the call.
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return (
+    select id from accepted.job
+    where parent >= first_pending_child.parent and (parent, id) >= (first_pending_child.parent, from_id)
+      and (parent, id) <= (first_pending_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and ended_at is null
+    order by parent, id limit 1
+  );
+end
+$$;
+
+comment on function accepted.first_pending_child is 'The pending child of a job with the lowest id, from from_id. Null if there is none.';
+
+create function accepted.pending_descendants(root uuid) returns uuid[]
+language plpgsql
+-- Each call sees what was committed before the call.
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  parents uuid[] := array[root];
+  next_parents uuid[];
+  descendants uuid[] := '{}';
+  one uuid;
+begin
+  while cardinality(parents) > 0 loop
+    next_parents := '{}';
+    foreach one in array parents loop
+      next_parents := next_parents || array(
+        select id from accepted.job
+        where parent >= one and (parent, id) >= (one, '00000000-0000-0000-0000-000000000000')
+          and (parent, id) <= (one, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and ended_at is null
+        order by parent, id
+      );
+    end loop;
+    descendants := descendants || next_parents;
+    -- Only a job that waits for its children has any.
+    parents := array(
+      select p.job_id from unnest(next_parents) known (id)
+      cross join lateral (select job_id from accepted.parent where job_id = known.id limit 1) p
+    );
+  end loop;
+  return descendants;
+end
+$$;
+
+comment on function accepted.pending_descendants is 'The ids of the pending children of a job, of their children, and so on.';
+
+create function accepted.has_child(parent uuid) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return exists (
+    select from accepted.job
+    where parent >= has_child.parent and (parent, id) >= (has_child.parent, '00000000-0000-0000-0000-000000000000')
+      and (parent, id) <= (has_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  );
+end
+$$;
+
+comment on function accepted.has_child is 'Whether a job has children, ended or not.';
+
+create function accepted.has_unclaimed_child(parent uuid) returns boolean
+language plpgsql
+-- Each call sees what was committed before the call.
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  -- Children are claimed about in the order of their ids, so the newest are claimed last.
+  return exists (
+    select from (
+      select id, operation, ended_at from accepted.job
+      where parent >= has_unclaimed_child.parent
+        and (parent, id) >= (has_unclaimed_child.parent, '00000000-0000-0000-0000-000000000000')
+        and (parent, id) <= (has_unclaimed_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      order by parent desc, id desc limit 20
+    ) newest
+    cross join lateral (
+      select from accepted_queue.job
+      where job.name = newest.operation and job.id = newest.id and job.state < 'active' limit 1
+    ) unclaimed
+    -- Another program may have put the row of an ended job back into the queue.
+    where newest.ended_at is null
+  );
+end
+$$;
+
+comment on function accepted.has_unclaimed_child is 'Whether one of the 20 newest children of a job waits in the queue.';
+
+create function accepted.count_children(parent uuid) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return (
+    select jsonb_build_object(
+      'total', count(*), 'succeeded', count(*) filter (where child.status = 'succeeded'),
+      'failed', count(*) filter (where child.status = 'failed'),
+      'canceled', count(*) filter (where child.status = 'canceled')
+    )
+    from accepted.job child
+    -- A retry counts in place of the child.
+    where child.parent >= count_children.parent
+      and (child.parent, child.id) >= (count_children.parent, '00000000-0000-0000-0000-000000000000')
+      and (child.parent, child.id) <= (count_children.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      and not (child.status in ('failed', 'canceled') and exists (
+        -- With the offset, Postgres looks up the retries, and not all children of the parent.
+        select from (select parent from accepted.job where retry_of = child.id offset 0) retry
+        where retry.parent = child.parent
+      ))
+  );
+end
+$$;
+
+comment on function accepted.count_children is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
+
+create function accepted.end_parent(job_id uuid) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  target accepted.job;
+  waiting accepted.parent;
+  policy accepted.operation;
+  counts jsonb := accepted.count_children(job_id);
+  unsuccessful bigint := (counts ->> 'failed')::bigint + (counts ->> 'canceled')::bigint;
+  outcome accepted.job_status;
+  reason jsonb;
+begin
+  select * into target from accepted.job j where j.id = job_id for update;
+  delete from accepted.parent p where p.job_id = job_id returning * into waiting;
+  if not found or target.ended_at is not null then
+    return false;
+  end if;
+  policy := accepted.find_operation(target.operation);
+  if target.cancel_requested then
+    outcome := 'canceled';
+  elsif unsuccessful > 0 and not waiting.allow_failures then
+    outcome := 'failed';
+    reason := jsonb_build_object('code', 'children-failed', 'public', true, 'message',
+      format('%s of %s children failed or were canceled', unsuccessful, counts ->> 'total'));
+  else
+    outcome := 'succeeded';
+  end if;
+  if policy.has_abandon and outcome <> 'succeeded' then
+    update accepted.job j set
+      children = counts, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
+    where j.id = job_id;
+    perform accepted.decide_ends(jsonb_build_array(
+      jsonb_build_object('id', job_id, 'status', outcome, 'error', reason)));
+    return false;
+  end if;
+  update accepted.job j set
+    status = outcome, error = reason, children = counts,
+    percent = case when outcome = 'succeeded' then 100 else j.percent end,
+    result = case when j.operation = 'batch' then counts when outcome = 'succeeded' then j.result end,
+    payload = case when outcome <> 'succeeded' then j.payload end, sequence = j.sequence + 1,
+    updated_at = clock_timestamp(), ended_at = clock_timestamp(),
+    expires_at = now() + make_interval(secs => policy.keep_seconds)
+  where j.id = job_id;
+  perform accepted.release_key(job_id);
+  if waiting.on_end is not null then
+    -- The accept of the operation may have written domain rows for this id.
+    perform accepted.insert_job(coalesce((waiting.on_end ->> 'id')::uuid, accepted.uuid7()),
+      waiting.on_end ->> 'operation', waiting.on_end -> 'payload', target.principal,
+      resource => waiting.on_end ->> 'resource', group_id => waiting.on_end ->> 'group_id',
+      traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
+  end if;
+  perform accepted.enqueue_deliveries(job_id);
+  return true;
+end
+$$;
+
+comment on function accepted.end_parent is 'Ends a job whose children have all ended, and enqueues the job that follows a batch. Returns false if the operation of the job has an abandon function that must run first.';
+
+create function accepted.resolve_dependent(dependent uuid, ended uuid[], out has_ended boolean, out enqueued text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  target accepted.job;
+  failed accepted.job;
+  remaining uuid[];
+begin
+  has_ended := false;
+  select * into target from accepted.job where id = dependent for update;
+  select awaited.* into failed from accepted.dependency d
+    cross join lateral (select * from accepted.job where id = d.awaited_id limit 1) awaited
+    where d.job_id = dependent and d.awaited_id = any(ended)
+      and d.on_failure = 'cancel' and awaited.status <> 'succeeded'
+    order by awaited.id limit 1;
+  delete from accepted.dependency d where d.job_id = dependent
+    and (d.awaited_id = any(ended) or failed.id is not null or target.id is null or target.ended_at is not null);
+  -- The record of a job that has ended may have been deleted.
+  if target.id is null or target.ended_at is not null then
+    return;
+  elsif failed.id is not null then
+    has_ended := accepted.cancel_unclaimed(target, format('Canceled because the job %s %s', failed.id,
+      case failed.status when 'failed' then 'failed' else 'was canceled' end));
+    if has_ended then
+      perform accepted.enqueue_deliveries(dependent);
+    end if;
+    return;
+  end if;
+  remaining := array(select d.awaited_id from accepted.dependency d where d.job_id = dependent order by 1);
+  update accepted.job set
+    waiting_for = nullif(remaining, '{}'), sequence = sequence + 1, updated_at = clock_timestamp()
+  where id = dependent;
+  if remaining = '{}' then
+    update accepted_queue.job set blocked = false where name = target.operation and id = dependent;
+    enqueued := target.operation;
+  end if;
+end
+$$;
+
+comment on function accepted.resolve_dependent is 'Cancels a waiting job if a job that it needs has failed, or lets it start if it waits for nothing more. Returns whether it has ended, and its operation if it may start.';
+
+create function accepted.resolve_parent(parent_id uuid, are_claimed boolean, out is_changed boolean, out has_ended boolean)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  no_more constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  next_pending uuid;
+begin
+  is_changed := false;
+  has_ended := false;
+  -- While a child is unclaimed, the transaction that ends this child is still to come. Then this transaction need not
+  -- count, and does not wait for the others. It only keeps that last transaction waiting until it has committed. With a
+  -- snapshot for the whole transaction, it could not see whether a child has been claimed in the meantime.
+  if are_claimed and current_setting('transaction_isolation') = 'read committed'
+    and accepted.has_unclaimed_child(parent_id)
+  then
+    perform accepted.share_children(parent_id);
+    if accepted.has_unclaimed_child(parent_id) then
+      return;
+    end if;
+    -- Waiting for the lock of the last transaction could be a deadlock, because others may hold the shared lock too.
+    raise exception 'the last children of job % were claimed in the meantime', parent_id
+      using errcode = 'serialization_failure', hint = 'Run the transaction again.';
+  end if;
+  perform accepted.lock_children(parent_id);
+  -- With a snapshot for the whole transaction, this update fails if another transaction has counted since.
+  update accepted.parent p set
+    first_pending = coalesce(accepted.first_pending_child(parent_id, p.first_pending), no_more)
+  where p.job_id = parent_id
+  returning p.first_pending into next_pending;
+  if next_pending = no_more then
+    has_ended := accepted.end_parent(parent_id);
+    is_changed := true;
+  end if;
+end
+$$;
+
+comment on function accepted.resolve_parent is 'Ends a parent if its last child ends in this transaction. are_claimed: workers have claimed all children that end in this transaction.';
+
+create function accepted.resolve_ends(ended uuid[], are_claimed boolean default false)
+  returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  resolved uuid[] := ended;
+  next_resolved uuid[];
+  newest uuid[];
+  canceled uuid[];
+  related uuid;
+  has_ended boolean;
+  is_changed boolean;
+  follow_up text;
+begin
+  while cardinality(resolved) > 0 loop
+    newest := resolved;
+    while cardinality(newest) > 0 loop
+      canceled := '{}';
+      for related in
+        select distinct d.job_id from unnest(newest) known (id)
+        cross join lateral (select job_id from accepted.dependency where awaited_id = known.id offset 0) d
+        order by 1
+      loop
+        select r.has_ended, r.enqueued into has_ended, enqueued from accepted.resolve_dependent(related, newest) r;
+        if has_ended then
+          canceled := canceled || related;
+          -- A transaction that takes the shared lock of a parent first, and then the exclusive lock, may deadlock.
+          are_claimed := false;
+        end if;
+        changed := related;
+        return next;
+      end loop;
+      resolved := resolved || canceled;
+      newest := canceled;
+    end loop;
+    next_resolved := '{}';
+    -- A child has a higher id than its parent, so all transactions lock the children of several parents in this order.
+    for related, follow_up in
+      select p.job_id, p.on_end ->> 'operation'
+      from (
+        select distinct child.parent from unnest(resolved) known (id)
+        -- Without a condition on parent, Postgres looks up each job by its id.
+        cross join lateral (select parent from accepted.job where id = known.id limit 1) child
+      ) known
+      cross join lateral (select * from accepted.parent where job_id = known.parent limit 1) p
+      order by 1 desc
+    loop
+      select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(related, are_claimed) r;
+      continue when not is_changed;
+      if has_ended then
+        next_resolved := next_resolved || related;
+      end if;
+      changed := related;
+      enqueued := follow_up;
+      return next;
+    end loop;
+    resolved := next_resolved;
+    are_claimed := false;
+  end loop;
+end
+$$;
+
+comment on function accepted.resolve_ends is 'Does what follows from the end of jobs, in the transaction that ends them: starts or cancels the jobs that wait for them, and ends a parent whose last child has ended. Returns the jobs that have changed, and the operations that have new due jobs. are_claimed: workers have claimed all of these jobs. Then transactions that end children of the same parent do not wait for each other.';
+
+create function accepted.resolve_parents(job_ids uuid[]) returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ended uuid[] := '{}';
+  has_ended boolean;
+  is_changed boolean;
+begin
+  for changed, enqueued in
+    select p.job_id, p.on_end ->> 'operation' from accepted.parent p
+    where p.job_id = any(job_ids) and accepted.first_pending_child(p.job_id, p.first_pending) is null
+    order by 1 desc
+  loop
+    select r.is_changed, r.has_ended into is_changed, has_ended from accepted.resolve_parent(changed, false) r;
+    continue when not is_changed;
+    if has_ended then
+      ended := ended || changed;
+    end if;
+    return next;
+  end loop;
+  return query select * from accepted.resolve_ends(ended);
+end
+$$;
+
+comment on function accepted.resolve_parents is 'Ends those of these parents that have no pending child, and does what follows. The end of a child does the same for its parent.';
+
+create function accepted.await_children(job_ids uuid[]) returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  insert into accepted.parent (job_id) select unnest(job_ids);
+  update accepted.job set children = accepted.count_children(id) where id = any(job_ids);
+  -- A child that waits for a failed job has been canceled in this transaction.
+  return query select * from accepted.resolve_parents(job_ids);
+end
+$$;
+
+comment on function accepted.await_children is 'Makes jobs run until their children have ended. Returns the same as accepted.resolve_ends. The worker calls this function when a job has enqueued children, in the transaction of its settle.';
+
+create function accepted.resolve_missed() returns table (changed uuid, enqueued text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.resolve_missed')) then
+    return;
+  end if;
+  return query select * from accepted.resolve_ends(array(
+    with recursive awaited (id) as (
+      -- Finds each id by one lookup, although many jobs may wait for it.
+      (select awaited_id from accepted.dependency order by awaited_id limit 1)
+      union all
+      select (
+        select d.awaited_id from accepted.dependency d where d.awaited_id > awaited.id order by d.awaited_id limit 1
+      ) from awaited where awaited.id is not null
+    )
+    select known.id from (select id from awaited where id is not null limit 1000) known
+    where not exists (select from accepted.job where id = known.id and ended_at is null offset 0)
+  ));
+  return query select * from accepted.resolve_parents(array(select job_id from accepted.parent));
+end
+$$;
+
+comment on function accepted.resolve_missed is 'Calls accepted.resolve_ends for jobs whose end has been missed: another program has ended them, in a transaction with an old snapshot or without this function. A job whose record was deleted counts as succeeded. The worker calls this function.';
+
+create function accepted.notify_relatives(ended uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
+  from accepted.resolve_ends(ended) resolved;
+end
+$$;
+
+comment on function accepted.notify_relatives is 'Calls accepted.resolve_ends, and notifies workers and watchers when the transaction commits.';
+
+create function accepted.add_dependencies(job_id uuid, after uuid[], on_failure text default 'cancel') returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  target accepted.job;
+  awaited uuid[] := array(select distinct one from unnest(after) one where one is not null order by 1);
+  unknown uuid;
+begin
+  if on_failure is null or on_failure not in ('cancel', 'run') then
+    raise exception 'on_failure is %', coalesce(quote_literal(on_failure), 'null')
+      using errcode = 'invalid_parameter_value', hint = 'Pass cancel or run.';
+  elsif cardinality(awaited) > 100 then
+    raise exception 'the job waits for % jobs', cardinality(awaited) using errcode = 'invalid_parameter_value',
+      hint = 'A job can wait for at most 100 jobs. To wait for more, use a batch with on_end.';
+  elsif cardinality(awaited) = 0 then
+    return;
+  end if;
+  select * into target from accepted.job j where j.id = job_id;
+  -- The transaction that ends one of these jobs waits for this lock, and then finds the dependency.
+  perform from accepted.job j where j.id = any(awaited) order by j.id for share;
+  unknown := (
+    select one from unnest(awaited) one where not exists (select from accepted.job j where j.id = one offset 0) limit 1
+  );
+  if unknown is not null then
+    raise exception 'there is no job % to wait for', unknown
+      using errcode = 'no_data_found', hint = 'Its record may have expired.';
+  end if;
+  -- Two transactions could close a cycle together, because neither would see the dependency of the other. The parent
+  -- waits for its other children already, so a dependency between them adds no cycle.
+  if target.parent is not null and exists (
+    select from accepted.job j
+    where j.id = any(awaited) and j.ended_at is null and j.parent is distinct from target.parent
+  ) then
+    perform pg_advisory_xact_lock(hashtext('accepted.dependency'));
+  end if;
+  -- The parent waits for this job. So this job must not wait for the parent, or for a job that waits for the parent.
+  if target.parent is not null and exists (
+    with recursive waiting (id) as (
+      select target.parent
+      union
+      select next.id from waiting cross join lateral (
+        (select j.parent as id from accepted.job j where j.id = waiting.id and j.parent is not null limit 1)
+        union all
+        (select d.job_id from accepted.dependency d where d.awaited_id = waiting.id offset 0)
+      ) next
+    )
+    select from waiting where id = any(awaited)
+  ) then
+    raise exception 'job % would wait for a job that waits for it', job_id
+      using errcode = 'invalid_parameter_value',
+        hint = 'A child cannot wait for its parent, or for a job that waits for its parent.';
+  end if;
+  insert into accepted.dependency (job_id, awaited_id, on_failure)
+    select job_id, one, on_failure from unnest(awaited) one;
+  update accepted.job j set waiting_for = awaited where j.id = job_id;
+  update accepted_queue.job q set blocked = true where q.name = target.operation and q.id = job_id;
+  -- Some may have ended already.
+  perform accepted.notify_relatives(array(
+    select j.id from accepted.job j where j.id = any(awaited) and j.ended_at is not null
+  ));
+end
+$$;
+
+comment on function accepted.add_dependencies is 'Makes a new job wait for the end of other jobs. Errors: no_data_found (P0002) for an unknown job, invalid_parameter_value (22023) for a cycle.';
+
+create function accepted.report_children() returns setof uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  parent_id uuid;
+  counts jsonb;
+begin
+  -- The workers take turns. Older counts are never written after newer ones.
+  perform from accepted.reconciliation where children_due_at <= clock_timestamp() for update skip locked;
+  if not found then
+    return;
+  end if;
+  for parent_id in select job_id from accepted.parent order by job_id loop
+    counts := accepted.count_children(parent_id);
+    -- The transaction that ends the parent has locked it.
+    perform from accepted.job where id = parent_id and ended_at is null for update skip locked;
+    continue when not found;
+    update accepted.job set
+      children = counts, sequence = sequence + 1, updated_at = clock_timestamp(), progress_at = clock_timestamp(),
+      percent = greatest(percent, least(99, 100
+        * ((counts ->> 'succeeded')::bigint + (counts ->> 'failed')::bigint + (counts ->> 'canceled')::bigint)
+        / greatest((counts ->> 'total')::bigint, 1)))
+    where id = parent_id and ended_at is null and children is distinct from counts;
+    if found then
+      return next parent_id;
+    end if;
+  end loop;
+  -- Counting takes at most 2 % of the time.
+  update accepted.reconciliation set children_due_at = clock_timestamp()
+    + greatest(interval '240 milliseconds', 50 * (clock_timestamp() - statement_timestamp()));
+end
+$$;
+
+comment on function accepted.report_children is 'Writes how many children of each running parent have ended, up to four times a second. Returns the parents that have changed. The worker calls this function while there are parents.';
+
+create function accepted.cancel_family(root uuid, notifies_webhooks boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  descendants uuid[] := '{}';
+  found_ids uuid[];
+  target accepted.job;
+  ended uuid[] := '{}';
+  is_closed boolean := false;
+begin
+  -- Children are locked before their parents, as when they end. A child that settles during the wait may add children.
+  loop
+    found_ids := accepted.pending_descendants(root);
+    if not found_ids <@ descendants then
+      perform from accepted.job where id = any(found_ids) order by id desc for update;
+      descendants := found_ids;
+    elsif not is_closed then
+      -- The retry of a child waits for this lock, and then finds the cancel request.
+      perform accepted.lock_children(p.job_id)
+        from (select job_id from accepted.parent where job_id = root or job_id = any(descendants) order by 1 desc) p;
+      is_closed := true;
+    else
+      exit;
+    end if;
+  end loop;
+  perform from accepted.job where id = root for update;
+  update accepted.job set
+    cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
+    updated_at = clock_timestamp()
+  where id = root and ended_at is null and not cancel_requested;
+  for target in
+    select * from accepted.job where id = any(descendants) and ended_at is null order by id desc
+  loop
+    if target.status = 'queued' and not exists (
+      select from accepted_queue.job where name = target.operation and id = target.id and state = 'active'
+    ) then
+      if accepted.cancel_unclaimed(target) then
+        if notifies_webhooks then
+          perform accepted.enqueue_deliveries(target.id);
+        end if;
+        ended := ended || target.id;
+      end if;
+    else
+      update accepted.job set
+        cancel_requested = true, cancel_requested_at = clock_timestamp(), sequence = sequence + 1,
+        updated_at = clock_timestamp()
+      where id = target.id and not cancel_requested;
+      perform pg_notify('accepted_cancel', target.id::text);
+    end if;
+    perform accepted.notify_watchers(target.id);
+  end loop;
+  perform accepted.notify_relatives(ended);
+end
+$$;
+
+comment on function accepted.cancel_family is 'Cancels a job that waits for its children: cancels the children, and their children. The job ends when the last of them has ended.';
+
 create function accepted.cancel_job(job_id uuid, notifies_webhooks boolean) returns accepted.job_status
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -1191,9 +2267,23 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  target accepted.job := accepted.lock_job(cancel_job.job_id);
+  target accepted.job;
+  is_parent boolean := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
 begin
+  if not is_parent then
+    target := accepted.lock_job(cancel_job.job_id);
+    -- The job may have settled, and enqueued children, during the wait for the lock.
+    is_parent := exists (select from accepted.parent p where p.job_id = cancel_job.job_id);
+  end if;
+  if is_parent then
+    perform accepted.cancel_family(cancel_job.job_id, notifies_webhooks);
+    target := accepted.lock_job(cancel_job.job_id);
+  end if;
   if target.status = 'canceled' then
+    if is_parent then
+      perform accepted.record_action('cancel', target.id::text);
+      perform accepted.notify_watchers(target.id);
+    end if;
     return target.status;
   elsif target.ended_at is not null then
     raise exception 'job % has already %', target.id, target.status
@@ -1204,23 +2294,22 @@ begin
   end if;
   perform accepted.record_action('cancel', target.id::text);
   perform accepted.notify_watchers(target.id);
-  if target.status = 'queued' then
-    update accepted_queue.job set state = 'cancelled', completed_on = now()
+  if is_parent then
+    return target.status;
+  elsif target.status = 'queued' then
+    update accepted_queue.job set state = 'cancelled', completed_on = now(), blocked = false
       where name = target.operation and id = target.id and state < 'active';
     -- A worker may have claimed the job without having started it. Then the worker cancels the job.
     if found or not exists (
       select from accepted_queue.job where name = target.operation and id = target.id and state = 'active'
     ) then
-      update accepted.job set
-        status = 'canceled', cancel_requested = true,
-        cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
-        sequence = sequence + 1, updated_at = clock_timestamp(), ended_at = clock_timestamp(),
-        expires_at = now() + make_interval(secs => (accepted.find_operation(target.operation)).keep_seconds),
-        payload = (select data -> 'payload' from accepted_queue.job where name = target.operation and id = target.id)
-      where id = target.id;
+      if not accepted.cancel_unclaimed(target) then
+        return target.status;
+      end if;
       if notifies_webhooks then
         perform accepted.enqueue_deliveries(target.id);
       end if;
+      perform accepted.notify_relatives(array[target.id]);
       return 'canceled';
     end if;
   end if;
@@ -1243,7 +2332,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 return accepted.cancel_job(job_id, true);
 
-comment on function accepted.cancel is 'Cancels a job and returns its status. A queued job is canceled immediately, and its handler never runs. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
+comment on function accepted.cancel is 'Cancels a job and returns its status. The handler of a queued job never runs, and the job is canceled immediately. If its operation has an abandon function, the status is still queued: a worker or the API runs this function and cancels the job, within two seconds. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
 
 create function accepted.create_retry(job_id uuid, new_id uuid, traceparent text default null) returns void
 language plpgsql
@@ -1259,15 +2348,35 @@ begin
         when ended.ended_at is null then 'A pending job retries by itself, as its operation defines.'
         else format('To do its work once more: select accepted.enqueue(%L, …)', ended.operation)
       end;
+  elsif ended.operation = 'batch' then
+    raise exception 'job % is a batch, and a batch cannot be retried', ended.id
+      using errcode = 'object_not_in_prerequisite_state', hint = format(
+        'Retry its children: select accepted.retry(id) from accepted.job where parent = %L and status <> %L',
+        ended.id, 'succeeded');
   elsif ended.payload is null then
     raise exception 'the payload of job % was lost with its row in the queue, so the job cannot run again', ended.id
       using errcode = 'object_not_in_prerequisite_state',
         hint = format('Enqueue a new job: select accepted.enqueue(%L, …)', ended.operation);
   end if;
+  if ended.parent is not null then
+    -- The retry counts for the parent, if the parent has not ended.
+    perform accepted.lock_children(ended.parent);
+    if not exists (
+      select from accepted.parent p cross join lateral (
+        select from accepted.job where id = p.job_id and not cancel_requested limit 1
+      ) open
+      where p.job_id = ended.parent
+    ) then
+      ended.parent := null;
+    end if;
+    update accepted.parent p set first_pending = least(p.first_pending, create_retry.new_id)
+      where p.job_id = ended.parent;
+  end if;
   perform accepted.insert_job(create_retry.new_id, ended.operation, ended.payload, ended.principal,
     -- Outside services have seen this key. A service that has processed it can recognize the repetition.
     coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
-    retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent);
+    retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent,
+    parent => ended.parent, batch => ended.batch);
   perform accepted.record_action('retry', ended.id::text);
   perform accepted.notify_watchers(create_retry.new_id);
   perform accepted.notify_workers(ended.operation);
@@ -1348,7 +2457,11 @@ begin
   ids := array(
     select e.job_id from accepted.ended_job e join accepted.job j on j.id = e.job_id and j.ended_at = e.ended_at
     where e.status = 'failed' and e.ended_at >= failed_since and e.job_id > after_id
-      and j.status = 'failed' and j.expires_at > now()
+      and j.status = 'failed' and j.expires_at > now() and j.operation <> 'batch'
+      -- The retry of a failed parent enqueues children again.
+      and not exists (
+        select from accepted.job p where p.id = j.parent and p.operation <> 'batch' and p.status <> 'succeeded' offset 0
+      )
       and (redrive_batch.operation is null or j.operation = redrive_batch.operation)
       and (redrive_batch.error_code is null or j.error ->> 'code' = redrive_batch.error_code)
     order by e.job_id limit batch_size
@@ -1463,6 +2576,106 @@ $$;
 
 comment on function accepted.resume is 'Lets workers start the jobs of a paused operation again. Errors: undefined_object (42704).';
 
+create function accepted.insert_batch(
+  id uuid,
+  principal text,
+  total integer,
+  allow_failures boolean,
+  on_end jsonb,
+  idempotency_key text default null,
+  traceparent text default null,
+  webhook_endpoint_id uuid default null
+) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  policy accepted.operation := accepted.find_operation('batch');
+begin
+  insert into accepted.job (
+    id, operation, status, principal, idempotency_key, max_attempts, traceparent, webhook_endpoint_id, percent, children,
+    started_at, updated_at, expires_at
+  ) values (
+    id, 'batch', 'running', principal, idempotency_key, 1, traceparent, webhook_endpoint_id, 0,
+    jsonb_build_object('total', total, 'succeeded', 0, 'failed', 0, 'canceled', 0),
+    now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
+  );
+  insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
+  -- Children that wait for a failed job have been canceled in this transaction.
+  if accepted.has_child(id) then
+    perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
+      from accepted.resolve_parents(array[insert_batch.id]) resolved;
+  end if;
+end
+$$;
+
+comment on function accepted.insert_batch is 'Inserts the job of a batch. The caller inserts its children in the same transaction: before the batch, if they may be canceled at once.';
+
+create function accepted.enqueue_batch(
+  items jsonb,
+  on_end jsonb default null,
+  allow_failures boolean default false,
+  principal text default 'anonymous',
+  idempotency_key text default null
+) returns uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  new_id uuid := accepted.uuid7();
+  holder uuid;
+  item jsonb;
+begin
+  if coalesce(jsonb_typeof(items), 'null') <> 'array' or jsonb_array_length(items) not between 1 and 10000 then
+    raise exception 'items is not an array of 1 to 10,000 objects' using errcode = 'invalid_parameter_value',
+      hint = 'For example: [{"operation": "todo.create", "payload": {"title": "…"}}]';
+  elsif coalesce(principal, '') = '' then
+    raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
+      hint = 'Pass the owner of the jobs, or leave the principal out for anonymous.';
+  elsif idempotency_key is not null and length(idempotency_key) not between 1 and 255 then
+    raise exception 'the idempotency key has % characters', length(idempotency_key)
+      using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
+  elsif on_end is not null and (
+    jsonb_typeof(on_end) <> 'object' or coalesce(on_end ->> 'operation', 'batch') = 'batch'
+  ) then
+    raise exception 'on_end is not an object with an operation, or the operation is batch' using errcode = 'invalid_parameter_value',
+      hint = 'For example: {"operation": "report.send", "payload": {}}';
+  end if;
+  for item in select one from jsonb_array_elements(items) one loop
+    if jsonb_typeof(item) <> 'object' or item ->> 'operation' is null then
+      raise exception 'an item is not an object with an operation: %', left(item::text, 100)
+        using errcode = 'invalid_parameter_value',
+          hint = 'For example: {"operation": "todo.create", "payload": {"title": "…"}, "key": "…"}';
+    end if;
+  end loop;
+  if on_end is not null then
+    perform accepted.find_operation(on_end ->> 'operation');
+    on_end := jsonb_build_object('operation', on_end -> 'operation', 'payload', coalesce(on_end -> 'payload', '{}'));
+  end if;
+  if idempotency_key is not null then
+    holder := accepted.take_key(principal, idempotency_key, sha256(convert_to(
+      jsonb_build_array('sql', 'batch', items, on_end, coalesce(allow_failures, false))::text, 'UTF8')), new_id);
+    if holder <> new_id then
+      return holder;
+    end if;
+  end if;
+  perform accepted.insert_batch(new_id, principal, jsonb_array_length(items), allow_failures, on_end, idempotency_key);
+  for item in select one from jsonb_array_elements(items) one loop
+    perform accepted.insert_job(accepted.uuid7(), item ->> 'operation', coalesce(item -> 'payload', '{}'), principal,
+      item ->> 'key', parent => new_id);
+  end loop;
+  perform accepted.notify_watchers(new_id);
+  perform accepted.notify_workers(enqueued.operation)
+    from (select distinct one ->> 'operation' as operation from jsonb_array_elements(items) one) enqueued;
+  return new_id;
+end
+$$;
+
+comment on function accepted.enqueue_batch is 'Enqueues a batch: a job that ends when its children have ended. items is an array of objects: operation, payload, key. on_end is the job to enqueue when the batch ends, whatever its end is: an object with operation and payload. The batch fails with children-failed if a child fails or is canceled, unless allow_failures. Errors: like accepted.enqueue.';
+
 create function accepted.lock_queued_job(job_id uuid) returns accepted.job
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -1570,7 +2783,8 @@ begin
     raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
       hint = 'Pass the owner of the jobs to delete.';
   end if;
-  perform from accepted.job where principal = forget.principal order by id for update;
+  -- Children are locked before their parents.
+  perform from accepted.job where principal = forget.principal order by id desc for update;
   select count(*) into pending_count from accepted.job where principal = forget.principal and ended_at is null;
   if pending_count > 0 and not coalesce(cancel_pending, false) then
     raise exception '% jobs of % have not ended', pending_count, quote_literal(forget.principal)
@@ -1578,6 +2792,8 @@ begin
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
+    -- The end of a child or of an awaited job may have ended this job.
+    continue when exists (select from accepted.job where id = pending and ended_at is not null);
     perform accepted.cancel_job(pending, false);
   end loop;
   -- The worker of a job that still runs needs its keys.
@@ -1592,9 +2808,12 @@ begin
   loop
     delete from accepted.processed_key k
       where k.operation = operation_name and k.principal = forget.principal and job_id <> all(running);
+    delete from accepted.coalesced_key k
+      where k.operation = operation_name and k.principal = forget.principal and job_id <> all(running);
   end loop;
   delete from accepted.attempt where job_id = any(ids);
   delete from accepted.quarantine where job_id = any(ids);
+  delete from accepted.dependency where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
@@ -1756,10 +2975,12 @@ create trigger job_sequence before update on accepted.job for each row
   when (
     new.sequence < old.sequence or (new.sequence = old.sequence or new.updated_at < old.updated_at) and (
       new.status, new.principal, new.resource, new.percent, new.message, new.attempt, new.max_attempts, new.result,
-      new.error, new.cancel_requested, new.retry_of, new.parent, new.started_at, new.ended_at, new.expires_at
+      new.error, new.coalesced, new.cancel_requested, new.retry_of, new.parent, new.children,
+      new.waiting_for, new.started_at, new.ended_at, new.expires_at
     ) is distinct from (
       old.status, old.principal, old.resource, old.percent, old.message, old.attempt, old.max_attempts, old.result,
-      old.error, old.cancel_requested, old.retry_of, old.parent, old.started_at, old.ended_at, old.expires_at
+      old.error, old.coalesced, old.cancel_requested, old.retry_of, old.parent, old.children,
+      old.waiting_for, old.started_at, old.ended_at, old.expires_at
     )
   )
   execute function accepted.advance_sequence();
@@ -2044,7 +3265,13 @@ begin
     'select exists (select from %s where id >= $1 and id < $2 and (ended_at is null or expires_at > now()))',
     coalesce(place.partition::text, 'accepted.job_default'))
     into is_alive using place.first_id, place.end_id;
-  return not is_alive;
+  -- A parent counts its children when it ends.
+  return not is_alive and not exists (
+    select from accepted.parent cross join lateral (
+      select from accepted.job
+      where job.parent = parent.job_id and job.id >= place.first_id and job.id < place.end_id limit 1
+    ) child
+  );
 end
 $$;
 
@@ -2161,6 +3388,8 @@ begin
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.processed_key
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
+  delete from accepted.coalesced_key
+    where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.attempt
     where ctid >= first_row and ctid < next_row and job_id >= first_id and job_id < next_id;
   delete from accepted.ended_job
@@ -2168,6 +3397,7 @@ begin
   return next_page * current_setting('block_size')::bigint < greatest(
     pg_relation_size('accepted.idempotency_key'),
     pg_relation_size('accepted.processed_key'),
+    pg_relation_size('accepted.coalesced_key'),
     pg_relation_size('accepted.attempt'),
     pg_relation_size('accepted.ended_job')
   );
@@ -2441,6 +3671,9 @@ select
   job.group_id,
   job.idempotency_key,
   job.retry_of,
+  job.children,
+  job.waiting_for,
+  job.coalesced,
   job.expires_at,
   queued.state::text as queue_state
 from accepted.job
@@ -2464,7 +3697,7 @@ comment on column accepted.job_overview.due_at is 'From this time on, workers ma
 comment on column accepted.job_overview.error_code is 'Why the job failed, for programs. While the job has not ended: why its last attempt failed.';
 comment on column accepted.job_overview.error_message is 'Why the job or its last attempt failed, for people.';
 comment on column accepted.job_overview.resource is 'Path of the resource that the job creates.';
-comment on column accepted.job_overview.parent is 'The job of which this job is a part.';
+comment on column accepted.job_overview.parent is 'The job of which this job is a child.';
 comment on column accepted.job_overview.created_at is 'When the request was accepted.';
 comment on column accepted.job_overview.started_at is 'When the first attempt started.';
 comment on column accepted.job_overview.ended_at is 'When the job ended.';
@@ -2476,7 +3709,10 @@ comment on column accepted.job_overview.paused_reason is 'Why the operation is p
 comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job has ended.';
 comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
 comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
+comment on column accepted.job_overview.children is 'How many children the job has: {total, succeeded, failed, canceled}.';
+comment on column accepted.job_overview.waiting_for is 'The jobs that must end before this job starts.';
 comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
+comment on column accepted.job_overview.coalesced is 'Number of further requests that share the job.';
 comment on column accepted.job_overview.expires_at is 'From this time on, the record counts as gone.';
 comment on column accepted.job_overview.queue_state is 'The state of the job in accepted_queue.job, which pg-boss maintains. Null if that table has no row for the job.';
 
@@ -2493,6 +3729,7 @@ cross join lateral (
     queued.start_after as at, 'due' as event, null::integer as attempt, null::text as worker,
     case
       when accepted.is_paused(job.operation) then 'the operation is paused'
+      when job.waiting_for is not null then 'waits for other jobs: ' || array_to_string(job.waiting_for, ', ')
       when queued.blocked then 'waits to run alone'
       when queued.start_after > now() and job.attempt > 0 then 'waits for its next attempt'
       when queued.start_after > now() then 'deferred'
@@ -2536,6 +3773,12 @@ cross join lateral (
   where job.cancel_requested_at is not null
   union all
   select
+    ending.decided_at as at, 'end decided' as event, null::integer as attempt, null::text as worker,
+    concat_ws(', ', ending.status || ' when abandon has committed', case when ending.failures > 0 then
+      format('abandon has failed %s times: %s', ending.failures, ending.last_error) end) as detail
+  from accepted.ending where ending.job_id = job.id
+  union all
+  select
     quarantine.crashed_at as at, 'quarantined' as event, null::integer as attempt, null::text as worker,
     format('workers that died while they held the job: %s; of these, count as crashes of the job: %s',
       quarantine.rescues, quarantine.crashes) as detail
@@ -2560,7 +3803,7 @@ cross join lateral (
 comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
 comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
 comment on column accepted.timeline.at is 'When it happened. For due: from this time on, workers may start the job.';
-comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, quarantined, the final status, retried, child.';
+comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, end decided, quarantined, the final status, retried, child.';
 comment on column accepted.timeline.attempt is 'Number of the attempt.';
 comment on column accepted.timeline.worker is 'The host and process id of the worker.';
 comment on column accepted.timeline.detail is 'The principal, the error, the progress message, or the other job.';
@@ -2661,6 +3904,24 @@ from (select * from accepted.quarantine order by quarantine.crashed_at limit 100
 where exists (select from accepted.job where job.id = quarantine.job_id and job.ended_at is null offset 0)
 union all
 select
+  ending.job_id,
+  ending.operation,
+  case
+    when ending.failures > 0 then format('abandon has failed %s times: %s', ending.failures, ending.last_error)
+    else 'its end is decided, but no process runs abandon'
+  end as why,
+  case
+    when ending.failures > 0 then format('Mend the abandon function of %s, or what it needs. It runs again by itself, next at %s.', ending.operation, ending.due_at)
+    else format('Start a worker or an API that has the operation %s.', ending.operation)
+  end as what_to_do,
+  ending.decided_at as since,
+  case when ending.failures > 0 then 'abandon-failed' else 'abandon-waits' end as code
+from (
+  select * from accepted.ending where failures > 0 or decided_at < now() - interval '10 seconds'
+  order by decided_at limit 1000
+) ending
+union all
+select
   waiting.id as job_id,
   operation.name as operation,
   case
@@ -2683,12 +3944,12 @@ cross join lateral (
 where operation.paused_at is not null or accepted.count_workers(operation.name) = 0
 order by since;
 
-comment on view accepted.stuck is 'Jobs and operations that need intervention. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
+comment on view accepted.stuck is 'Jobs and operations that need intervention. Reads up to 10,000 running jobs, 1,000 jobs in quarantine, all jobs whose end is decided, and 10,000 due jobs of each operation that is paused or has no worker. Returns up to 100 due jobs of an operation without workers, and one of a paused operation.';
 comment on column accepted.stuck.job_id is 'The job. For a paused operation, the job that has been due for the longest time.';
 comment on column accepted.stuck.operation is 'The operation.';
 comment on column accepted.stuck.why is 'What is wrong.';
 comment on column accepted.stuck.what_to_do is 'What a person can do about it.';
-comment on column accepted.stuck.code is 'What is wrong, for programs: worker-silent, cancel-ignored, timed-out, quarantined, no-worker or paused.';
+comment on column accepted.stuck.code is 'What is wrong, for programs: worker-silent, cancel-ignored, timed-out, quarantined, abandon-failed, abandon-waits, no-worker or paused.';
 comment on column accepted.stuck.since is 'When the problem began.';
 
 create view accepted.failure as

@@ -1,7 +1,7 @@
 import { brand } from './primitives/brand.ts'
 
 /** A request that an operation's `accept` turns into a job. */
-export interface Entry<Input, Params> {
+export interface Entry<Input, Params, Payload = unknown> {
   /** The id of the future job, a UUIDv7. It can also be the id of the row that `accept` inserts. */
   id: string
   /** The request's body. */
@@ -10,6 +10,11 @@ export interface Entry<Input, Params> {
   params: Params
   /** The principal that sent the request, as returned by `authenticate`. */
   principal: string
+  /**
+   * The payload of the job with this id, which an earlier request has created and which still waits in the queue. What
+   * `accept` returns replaces it. Only for an operation that coalesces requests with the mode `last`.
+   */
+  replaces?: Payload
 }
 
 /** What `accept` returns for an entry that becomes a job. */

@@ -1,4 +1,4 @@
-import type { Retry, Route } from './operation-options.ts'
+import type { Coalesce, Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
 /** pg-boss limits a claim to 24 hours. One of these hours is kept for settling. */
@@ -7,14 +7,30 @@ const maxTimeoutSeconds = 23 * 60 * 60
 /** The greatest value of an `integer` in Postgres. */
 const maxInteger = 2 ** 31 - 1
 
+/**
+ * Maximum length of a window in which requests share a job: a leap year. A job that waits keeps the records of all jobs
+ * of its day, and pg-boss deletes a job that waits for more than ten years.
+ */
+const maxCoalesceSeconds = 366 * 24 * 60 * 60
+
 const namePattern = /^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)*$/
 const methods = ['POST', 'PUT', 'PATCH', 'DELETE']
 const schemaOptions: readonly string[] = ['params', 'input', 'payload', 'result']
 
 /** The options of defineOperation. */
 export const optionNames = [
-  ...['name', 'summary', 'route', 'params', 'input', 'payload', 'result', 'accept', 'idempotencyKey', 'retry'],
-  ...['timeoutSeconds', 'heartbeatSeconds', 'priority', 'group', 'groupConcurrency', 'maxBacklog', 'keepSeconds'],
+  ...['name', 'summary', 'route', 'params', 'input', 'payload', 'result', 'accept', 'abandon', 'idempotencyKey'],
+  ...[
+    'retry',
+    'timeoutSeconds',
+    'heartbeatSeconds',
+    'priority',
+    'group',
+    'groupConcurrency',
+    'maxBacklog',
+    'keepSeconds',
+  ],
+  'coalesce',
   'bodyLimit',
 ]
 
@@ -35,6 +51,7 @@ export function assertOperation(operation: CheckedOperation, definition: object)
   )
   assertTypes(ensure, definition)
   assertRoute(ensure, route)
+  assertCoalesce(ensure, operation)
   ensure(
     !(schemas.params || schemas.payload !== schemas.input) || !!operation.accept,
     'params or a payload schema requires accept',
@@ -77,6 +94,7 @@ interface CheckedOperation {
   groupConcurrency: number | undefined
   maxBacklog: number | undefined
   keepSeconds: number
+  coalesce: Coalesce | undefined
   bodyLimit: number
 }
 
@@ -86,9 +104,9 @@ function assertTypes(ensure: Ensure, definition: object): void {
   const options = definition as Record<string, unknown>
   for (const [names, type] of [
     [['params', 'input', 'payload', 'result'], 'object'],
-    [['accept', 'group'], 'function'],
+    [['accept', 'abandon', 'group'], 'function'],
     [['summary'], 'string'],
-    [['route', 'retry'], 'object'],
+    [['route', 'retry', 'coalesce'], 'object'],
   ] as const) {
     for (const option of names) {
       const value = options[option]
@@ -114,4 +132,22 @@ function assertRoute(ensure: Ensure, route: Route | undefined): void {
   ensure(isUrl, `route.url must start with '/', for example '/todos', not ${show(url)}`)
   const isMethod = typeof method === 'string' && methods.includes(method.toUpperCase())
   ensure(isMethod, `route.method must be one of ${methods.join(', ')}, not ${show(method)}`)
+}
+
+function assertCoalesce(ensure: Ensure, { coalesce, route, keepSeconds }: CheckedOperation): void {
+  if (!coalesce) return
+  assertOptions('coalesce', coalesce, ['key', 'forSeconds', 'mode'])
+  const { key, forSeconds, mode } = coalesce as Partial<Record<keyof Coalesce, unknown>>
+  ensure(typeof key === 'function', `coalesce.key must be of type function, not ${show(key)}`)
+  ensure(
+    Number.isInteger(forSeconds) && (forSeconds as number) >= 1 && (forSeconds as number) <= maxCoalesceSeconds,
+    `coalesce.forSeconds must be an integer from 1 to ${maxCoalesceSeconds}, not ${show(forSeconds)}`,
+  )
+  ensure(mode === 'first' || mode === 'last', `coalesce.mode must be 'first' or 'last', not ${show(mode)}`)
+  ensure(!!route, 'coalesce requires route, because only requests are coalesced')
+  // Later requests of the window could not get a job whose record has expired.
+  ensure(
+    mode === 'last' || (forSeconds as number) <= keepSeconds,
+    `coalesce.forSeconds must be at most keepSeconds, ${keepSeconds}, with the mode 'first'`,
+  )
 }

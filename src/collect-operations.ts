@@ -1,4 +1,4 @@
-import { deliveryName, type Operation } from './operation.ts'
+import { batchName, deliveryName, type Operation } from './operation.ts'
 
 /** Returns whether a value was made by `defineOperation`. */
 export const isOperation = (value: unknown): value is Operation =>
@@ -9,15 +9,15 @@ export const isOperation = (value: unknown): value is Operation =>
  *
  * @returns the operations by name
  * @throws TypeError when there is no operation, when two operations have the same name, or when an operation has the
- *   name of the built-in operation
+ *   name of a built-in operation
  */
 export function collectOperations(record: object): Map<string, Operation> {
   const operations = new Map<string, Operation>()
   for (const value of Object.values(record)) {
     if (!isOperation(value)) continue
-    if (value.name === deliveryName) {
+    if (value.name === deliveryName || value.name === batchName) {
       throw new TypeError(
-        `Operation '${value.name}': this name is reserved for the built-in operation; choose another name`,
+        `Operation '${value.name}': this name is reserved for a built-in operation; choose another name`,
       )
     }
     const other = operations.get(value.name)

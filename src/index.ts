@@ -1,9 +1,11 @@
 import './primitives/require-node.ts'
 
+export type { AbandonedJob, AbandonedJobError } from './abandonment.ts'
 export { type Acceptance, type Entry, Refusal, refuse } from './acceptance.ts'
 export { type Authenticate, type Config, defineConfig, type Identity } from './config.ts'
 export type { DatabaseOptions } from './db/database.ts'
 export { accepted } from './http/accepted.ts'
+export type { Batch, BatchItem } from './http/batch-enqueue.ts'
 export type { Accepted, AcceptedOptions } from './http/service.ts'
 export type { EnqueueOptions } from './jobs/enqueue.ts'
 export type { Job } from './jobs/job.ts'

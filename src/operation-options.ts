@@ -10,6 +10,22 @@ export interface Retry {
   maxDelaySeconds: number
 }
 
+/** How requests that ask for the same work share one job. */
+export interface Coalesce<Input = unknown, Params = unknown> {
+  /**
+   * Returns the coalescing key of a request: 1 to 255 characters. Requests of the same principal for the same operation
+   * share a job if they have the same key.
+   */
+  key: (input: Input, params: Params) => string
+  /** How long requests share a job, in seconds, from the first request on. At most 31,622,400 (366 days). */
+  forSeconds: number
+  /**
+   * With `first`, the job of the first request runs at once, and later requests only get this job. With `last`, the job
+   * runs at the end of the window, with the payload of the last request.
+   */
+  mode: 'first' | 'last'
+}
+
 /** The HTTP route that accepts an operation. */
 export interface Route {
   method: 'POST' | 'PUT' | 'PATCH' | 'DELETE'

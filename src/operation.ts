@@ -1,8 +1,9 @@
 import type { Transaction } from 'kysely'
 import type { Static, TSchema } from 'typebox'
+import type { AbandonedJob } from './abandonment.ts'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
 import { assertOperation, optionNames } from './assert-operation.ts'
-import type { Retry, Route } from './operation-options.ts'
+import type { Coalesce, Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
 /** The default of {@link Operation.keepSeconds}: seven days. */
@@ -10,6 +11,9 @@ export const defaultKeepSeconds = 7 * 24 * 60 * 60
 
 /** The name of the built-in operation that delivers webhooks. */
 export const deliveryName = 'webhook.deliver'
+
+/** The name of the built-in operation of batches. */
+export const batchName = 'batch'
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 
@@ -63,6 +67,18 @@ interface Definition<
    * days).
    */
   keepSeconds?: number
+  /**
+   * The counterpart of `accept`: completes or undoes the domain rows of jobs that will never succeed. It is called in
+   * the transaction in which jobs of the operation fail for good or are canceled, whatever the cause. Its writes commit
+   * together with the new status. If it throws, these jobs do not end, and it is called again later. It runs in workers
+   * and in the API, so the database roles of both need privileges for what it reads and writes. Default: none.
+   *
+   * @param trx the transaction in which the jobs end
+   * @param jobs all jobs of the operation that end unsuccessfully in this transaction
+   */
+  abandon?: (trx: AnyTransaction, jobs: AbandonedJob<PayloadOf<Input, Payload>>[]) => Promise<unknown>
+  /** Lets requests that ask for the same work within a time share one job. Requires `route`. Default: each gets a job. */
+  coalesce?: Coalesce<Static<Input>, StaticOr<Params, undefined>>
   /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
@@ -73,7 +89,7 @@ export type AnyTransaction = Transaction<any>
 
 type Accept<Input extends TSchema, Params extends TSchema | undefined, Payload extends TSchema | undefined> = (
   trx: AnyTransaction,
-  entries: Entry<Static<Input>, StaticOr<Params, undefined>>[],
+  entries: Entry<Static<Input>, StaticOr<Params, undefined>, PayloadOf<Input, Payload>>[],
 ) => Promise<(Acceptance<PayloadOf<Input, Payload>> | Refusal)[]>
 
 interface OptionalAccept<
@@ -114,6 +130,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly accept:
     | ((trx: AnyTransaction, entries: Entry<unknown, unknown>[]) => Promise<(Acceptance<unknown> | Refusal)[]>)
     | undefined
+  readonly abandon: ((trx: AnyTransaction, jobs: AbandonedJob[]) => Promise<unknown>) | undefined
   readonly idempotencyKey: 'optional' | 'required'
   readonly retry: Retry
   readonly timeoutSeconds: number
@@ -124,6 +141,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly maxBacklog: number | undefined
   /** How long the record of a job is kept after its end, in seconds. */
   readonly keepSeconds: number
+  readonly coalesce: Coalesce | undefined
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
@@ -162,6 +180,7 @@ export function defineOperation<
       result: definition.result,
     },
     accept: definition.accept as Operation['accept'],
+    abandon: definition.abandon as Operation['abandon'],
     idempotencyKey: definition.idempotencyKey ?? 'optional',
     retry: { limit: 3, delaySeconds: 1, backoff: true, maxDelaySeconds: 60, ...retry },
     timeoutSeconds: definition.timeoutSeconds ?? 60,
@@ -171,6 +190,7 @@ export function defineOperation<
     groupConcurrency: definition.groupConcurrency,
     maxBacklog: definition.maxBacklog,
     keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,
+    coalesce: definition.coalesce as Coalesce | undefined,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const
   assertOperation(operation, definition)

@@ -35,6 +35,12 @@ export function findMismatch(schema: TSchema, value: unknown): string | undefine
   return `${instancePath || 'it'} ${message}${names}`
 }
 
+/** Finds the violations of a schema in a value, at most 100. */
+export function findViolations(schema: TSchema, value: unknown): ReturnType<Validator['Errors']> {
+  const validator = validatorOf(schema)
+  return validator.Check(value) ? [] : validator.Errors(value)
+}
+
 /** Finds the first violation in a payload from the queue. See {@link findMismatch}. */
 export const findPayloadMismatch = ({ schemas }: Operation, payload: unknown): string | undefined =>
   // A program or a person may have deleted it from the queue row. A schema may allow it to be missing.

@@ -25,6 +25,31 @@ t.test('an invalid option is rejected, and the message names the option', async 
   }
 })
 
+t.test('an invalid option of coalesce is rejected, and the message names the option', async (t) => {
+  const route = { method: 'POST', url: '/x' } as const
+  const valid = { key: () => 'k', forSeconds: 60, mode: 'first' } as const
+  const define = (coalesce: unknown, more = {}) =>
+    defineOperation({ ...{ name: 'x', input, route, coalesce: coalesce as typeof valid }, ...more })
+  t.equal(define(valid).coalesce, valid)
+  t.equal(named('x').coalesce, undefined)
+  for (const [wrong, message] of [
+    [null, /Operation 'x': coalesce must be of type object, not null/],
+    [{ ...valid, key: 'k' }, /coalesce\.key must be of type function, not 'k'/],
+    [{ ...valid, forSeconds: 0 }, /coalesce\.forSeconds must be an integer from 1 to 31622400, not 0/],
+    [{ ...valid, forSeconds: 1.5 }, /forSeconds must be an integer/],
+    [{ ...valid, forSeconds: '60' }, /forSeconds must be an integer .*, not '60'/],
+    [{ ...valid, forSeconds: 31_622_401 }, /forSeconds must be an integer/],
+    [{ ...valid, mode: 'both' }, /coalesce\.mode must be 'first' or 'last', not 'both'/],
+    [{ key: valid.key, forSeconds: 60 }, /coalesce\.mode must be .*, not undefined/],
+    [{ ...valid, forSecond: 60 }, /no option 'forSecond'. Did you mean 'forSeconds'/],
+  ] as const) {
+    t.throws(() => define(wrong), { name: 'TypeError', message })
+  }
+  t.throws(() => define(valid, { route: undefined }), { message: /coalesce requires route/ })
+  t.throws(() => define(valid, { keepSeconds: 59 }), { message: /forSeconds must be at most keepSeconds, 59/ })
+  t.equal(define({ ...valid, mode: 'last' }, { keepSeconds: 59 }).keepSeconds, 59)
+})
+
 t.test('collectOperations ignores other exports and rejects two operations with the same name', async (t) => {
   const [a, b] = [named('a'), named('b')]
   t.same([...collectOperations({ a, b, again: a, text: 'x', none: null, schema: input }).keys()], ['a', 'b'])

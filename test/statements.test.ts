@@ -45,6 +45,21 @@ function describe(text: string): string {
   return `${verb.toLowerCase()} ${table ?? calledFunction ?? ''}`.trim()
 }
 
+const shared = defineOperation({
+  name: 'note.share',
+  route: { method: 'POST', url: '/notes' },
+  input: Type.Object({ word: Type.String() }),
+  coalesce: { key: ({ word }) => word, forSeconds: 3_600, mode: 'last' },
+})
+
+const shareStatements = [
+  'begin',
+  'with accepted.idempotency_key',
+  'select accepted.take_coalescing_keys',
+  'select accepted.coalesce_requests',
+  'insert accepted.idempotency_key',
+  'commit',
+]
 const acceptStatements = [
   'begin',
   'with accepted.idempotency_key',
@@ -71,7 +86,7 @@ const settleStatements = [
   'commit',
 ]
 
-const roundTrips = { accept: 4, begin: 1, settle: 4 }
+const roundTrips = { accept: 4, share: 5, begin: 1, settle: 4 }
 
 interface CountedDatabase {
   database: Database
@@ -130,6 +145,26 @@ for (const count of [1, 100]) {
     t.equal(committed.filter(({ kind }) => kind === 'accepted').length, count)
     t.same(statements, acceptStatements)
     t.equal(countRoundTrips() - before, roundTrips.accept)
+  })
+
+  t.test(`adding ${count} requests to jobs that they share takes ${shareStatements.length} statements`, async (t) => {
+    const jobs = await openJobs(t, [shared])
+    const { database, statements, countRoundTrips } = openCounted(t, jobs.database)
+    const committer = createCommitter({ database, boss: jobs.boss, mutex: createKeyedMutex() })
+    const submit = (key: string) =>
+      Array.from({ length: count }, (_, index) =>
+        committer.submit({
+          ...{ id: uuid7(), operation: shared, input: { word: `${index}` }, params: {}, principal: 'ann' },
+          idempotency: { key: `${key}${index}`, fingerprint: Buffer.alloc(32) },
+        }),
+      )
+    await Promise.all(submit('first'))
+    statements.length = 0
+    const before = countRoundTrips()
+    const committed = await Promise.all(submit('second'))
+    t.equal(committed.filter(({ kind }) => kind === 'coalesced').length, count)
+    t.same(statements, shareStatements)
+    t.equal(countRoundTrips() - before, roundTrips.share)
   })
 
   t.test(`settling ${subject} takes ${settleStatements.length} statements`, async (t) => {

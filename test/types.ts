@@ -28,6 +28,23 @@ const createTodo = defineOperation({
   },
 })
 const sendReminder = defineOperation({ name: 'reminder.send', input: Input, result: Result })
+export const saveTodo = defineOperation({
+  name: 'todo.save',
+  route: { method: 'PUT', url: '/todos/:id' },
+  params: Type.Object({ id: Type.String() }),
+  input: Input,
+  payload: Payload,
+  coalesce: { key: ({ title }, { id }) => `${id} ${title.length}`, forSeconds: 60, mode: 'last' },
+  accept: async (_trx, entries) =>
+    entries.map(({ params, replaces }) => {
+      replaces?.todoId satisfies string | undefined
+      // @ts-expect-error the payload that is replaced has no title
+      replaces?.title
+      return { payload: { todoId: params.id } }
+    }),
+})
+// @ts-expect-error an unknown mode
+defineOperation({ name: 'x', input: Input, coalesce: { key: () => 'k', forSeconds: 60, mode: 'all' } })
 const operations = { createTodo, sendReminder, version: 1 }
 
 const settleTodo = { settle: async () => {} }
@@ -142,6 +159,21 @@ export async function app(): Promise<void> {
       // @ts-expect-error a wrong payload
       await app.accepted.enqueue(trx, createTodo, { title: 'x' })
       return app.accepted.enqueue(trx, createTodo, { todoId: 'x' }, { principal: 'ann', runAt: new Date() })
+    })
+    await app.accepted.db.transaction().execute(async (trx) => {
+      const reminders = ['x', 'y'].map((title) => ({ operation: sendReminder, payload: { title } }))
+      await app.accepted.enqueueBatch(trx, { items: reminders })
+      return app.accepted.enqueueBatch(trx, {
+        items: [
+          { operation: createTodo, payload: { todoId: 'x' }, key: 'k' },
+          { operation: sendReminder, payload: { title: 'x' } },
+          // @ts-expect-error a payload of another operation
+          { operation: sendReminder, payload: { todoId: 'x' } },
+        ],
+        // @ts-expect-error a payload of another operation
+        onEnd: { operation: createTodo, payload: { title: 'x' } },
+        ...{ allowFailures: true, principal: 'ann' },
+      })
     })
     return reply.accepted(job)
   })

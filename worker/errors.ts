@@ -1,6 +1,7 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { brand } from '../src/primitives/brand.ts'
 import { isSecretName } from '../src/primitives/credentials.ts'
+import { messageOf, storableMessage } from '../src/primitives/error-text.ts'
 import { redact } from '../src/primitives/redact.ts'
 
 /**
@@ -117,16 +118,13 @@ export class JobCanceled extends Error {
   }
 }
 
-/** In characters. Longer messages are cut. */
-const maxErrorMessageLength = 500
-
 /**
  * Describes an error for storage: a code, and the message without anything that looks like a credential. A
  * {@link JobFailed} is marked as public, and keeps its status and details. Of any other error, clients see only what its
  * code means (`publicError` in monitor.ts). Leaves out the stack and all other properties.
  */
 export function describeError(error: unknown): JobErrorColumn {
-  const message = shorten(redact(storable(textOf(error))))
+  const message = storableMessage(messageOf(error, error instanceof Error || error instanceof JobFailed))
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
   return {
     code: error.code,
@@ -136,19 +134,6 @@ export function describeError(error: unknown): JobErrorColumn {
     ...(error.details && { details: storableDetails(error.details) }),
   }
 }
-
-function textOf(error: unknown): string {
-  try {
-    const text = error instanceof Error || error instanceof JobFailed ? error.message : error
-    if (typeof text === 'string') return text
-  } catch {
-    // `message` may be a getter that throws.
-  }
-  return 'The handler threw a value that is not an Error'
-}
-
-// Postgres cannot store NUL characters. In jsonb, it also cannot store lone surrogates.
-const storable = (text: string) => text.replaceAll('\0', '').toWellFormed()
 
 function storableDetails(details: readonly unknown[]): readonly unknown[] {
   try {
@@ -180,6 +165,3 @@ function codeOf(error: unknown): string {
   }
   return error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error'
 }
-
-const shorten = (text: string) =>
-  text.length > maxErrorMessageLength ? `${text.slice(0, maxErrorMessageLength)}…`.toWellFormed() : text

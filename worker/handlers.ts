@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely'
 import type { Logger } from 'pino'
+import type { BatchOutcome } from '../src/db/tables.ts'
 import type { EnqueueOptions } from '../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation, PayloadFor, ResultFor } from '../src/operation.ts'
 import type { Schedule } from '../src/schedule.ts'
@@ -21,6 +22,11 @@ export interface RunningJob<O extends Operation = Operation> {
   idempotencyKey: string
   /** The `traceparent` header of the request (W3C Trace Context). Pass it on to services that are traced. */
   traceparent: string | undefined
+  /**
+   * For a job that a batch has enqueued at its end (`onEnd`): the id of the batch, and how many of its children have
+   * succeeded, failed or were canceled. Undefined for any other job.
+   */
+  batch: BatchOutcome | undefined
   /** A logger whose lines name the job, the attempt and the traceparent. */
   log: Logger
   /**
@@ -56,13 +62,23 @@ export interface SettlingJob<O extends Operation = Operation> extends RunningJob
    *
    * @returns the id of the follow-up job
    * @throws TypeError when the payload does not match the operation's schema
+   * @throws Error when `after` names an unknown job, more than 100 jobs, or a job that would wait for the follow-up job
    */
   enqueue<Next extends Operation>(
     trx: AnyTransaction,
     operation: Next,
     payload: PayloadFor<Next>,
-    options?: EnqueueOptions,
+    options?: FollowUpOptions,
   ): Promise<string>
+}
+
+/** Options of a follow-up job. */
+export interface FollowUpOptions extends EnqueueOptions {
+  /**
+   * Whether the follow-up job is a child of this job. This job then stays `running` until all its children have ended.
+   * It fails with `children-failed` if one of them fails or is canceled. Default: false.
+   */
+  child?: boolean
 }
 
 /**

@@ -27,6 +27,8 @@ export interface Metrics {
    * each half of the batch.
    */
   countRetry(operation: string, reason: 'contention' | 'outage' | 'bisected'): void
+  /** Counts a job that could not end, because `abandon` failed. */
+  countAbandonFailure(operation: string): void
   /** Returns all metrics in Prometheus' text format. */
   text(): Promise<string>
 }
@@ -64,6 +66,11 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     'Transactions that ran again, after contention or an outage, or in halves after a batch failed',
     ['operation', 'reason'],
   )
+  const abandonFailures = counter(
+    'accepted_abandon_failures_total',
+    'Calls of abandon that failed for a job, so that the job does not end yet',
+    ['operation'],
+  )
   registry.labeledGauge('accepted_jobs_running', 'Jobs that this process holds', ['operation'], function () {
     for (const operation of operations) this.set({ operation }, options.running(operation))
   })
@@ -81,6 +88,7 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     },
     observeWait: (operation, seconds) => waits.observe({ operation }, seconds),
     countRetry: (operation, reason) => retries.inc({ operation, reason }),
+    countAbandonFailure: (operation) => abandonFailures.inc({ operation }),
     async text() {
       await updateBacklog()
       return registry.text()

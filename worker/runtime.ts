@@ -3,6 +3,7 @@ import type { Database } from '../src/db/database.ts'
 import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { type Listener, listen } from '../src/db/listener.ts'
 import { channels, createNotifier, type Notifier, unpack } from '../src/db/notifier.ts'
+import { createEndings, type Endings } from '../src/jobs/endings.ts'
 import type { Operation } from '../src/operation.ts'
 import { settledWithin } from '../src/primitives/timeout.ts'
 import type { PgBoss } from '../src/queue/boss.ts'
@@ -23,7 +24,10 @@ import { MaintenanceTasks } from './maintenance/tasks.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 
 export interface RuntimeParts {
+  /** The operations whose jobs this process claims. */
   operations: readonly Operation[]
+  /** All operations of the app, by name. */
+  allOperations: ReadonlyMap<string, Operation>
   /** The handlers, by the name of their operation. */
   handlers: ReadonlyMap<string, Handler>
   scheduling: SchedulerContext
@@ -85,16 +89,26 @@ export class WorkerRuntime {
       return { worker, loop: new ClaimLoop(worker, context) }
     })
     const wake = (operations: readonly string[]) => this.#wake(operations)
+    const endings = this.#endings()
     this.#listener = listen(database, {
       channels: {
         [channels.work]: (payload) => wake(unpack(payload)),
         [channels.cancel]: (payload) => cancellations.request(unpack(payload)),
+        [channels.end]: () => this.#maintenance.completeEnds(),
       },
       onListening: () => wake(names),
       onError: (error) => report(error, 'Notifications are not received; polling until the connection is back'),
     })
     this.#maintenance = new MaintenanceTasks({
-      ...{ workers: this.#workers, scheduling, cancellations, runTimes, wake, registration: parts.registration },
+      ...{
+        workers: this.#workers,
+        scheduling,
+        cancellations,
+        runTimes,
+        endings,
+        wake,
+        registration: parts.registration,
+      },
       ...{ database, controlDatabase, boss, notifier: this.#notifier, report, log, draining: this.#draining.signal },
     })
   }
@@ -126,6 +140,18 @@ export class WorkerRuntime {
       ...{ database, boss, notifier: this.#notifier, metrics: this.#metrics },
       log: log.child({ operation: operation.name }),
     }
+  }
+
+  #endings(): Endings {
+    const { database, allOperations, log } = this.#parts
+    return createEndings({
+      ...{ database, operations: allOperations, notifier: this.#notifier, log },
+      onEnded: ({ name }, jobs) => {
+        const failed = jobs.filter(({ status }) => status === 'failed').length
+        this.#metrics.countOutcomes(name, { failed, canceled: jobs.length - failed })
+      },
+      onFailure: ({ name }) => this.#metrics.countAbandonFailure(name),
+    })
   }
 
   #wake(operations: readonly string[]): void {

@@ -6,11 +6,12 @@ import { controlPoolSize, workerPoolSize } from '../src/db/pool-sizes.ts'
 import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
+import { withBuiltIn } from '../src/jobs/built-in.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { assertGrants } from '../src/migrate/assert-grants.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
-import type { Operation } from '../src/operation.ts'
+import { batchName, type Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import { parseNetworks } from '../src/primitives/networks.ts'
 import { uuid7 } from '../src/primitives/uuid.ts'
@@ -73,7 +74,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const report = createErrorReporter(log)
   const onIdleError = (error: Error) => report(error, 'An idle connection to Postgres failed; the pool replaces it')
   const onQueueError = (error: Error) => report(error, 'pg-boss could not maintain the queue; it tries again')
-  const allOperations = new Map([...options.handlers.operations, [deliverWebhook.name, deliverWebhook]])
+  const allOperations = withBuiltIn(options.handlers.operations)
   const operations = chooseOperations(allOperations, options.operations)
   const webhookAllow = parseNetworks(options.webhookAllow ?? [])
   log.info({ operations: [...operations.keys()] }, 'Worker is starting')
@@ -106,7 +107,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     const registration = new Registration(controlDatabase, uuid7(), [...operations.keys()])
     await retryOnContention(() => registration.write('ready'))
     const runtime = new WorkerRuntime({
-      ...{ operations: [...operations.values()], handlers: allHandlers, scheduling, isolation, registration },
+      ...{
+        operations: [...operations.values()],
+        allOperations,
+        handlers: allHandlers,
+        scheduling,
+        isolation,
+        registration,
+      },
       ...{ database, controlDatabase, boss, log, close, graceSeconds },
     })
     log.info({ operations: describeCapacity(operations.keys(), allHandlers) }, 'Worker is ready')
@@ -130,13 +138,15 @@ function chooseOperations(
   operations: ReadonlyMap<string, Operation>,
   names: readonly string[] | undefined,
 ): Map<string, Operation> {
-  const unknown = names?.filter((name) => !operations.has(name)) ?? []
+  // No worker claims batches: they have no row in the queue.
+  const claimable = new Map([...operations].filter(([name]) => name !== batchName))
+  const unknown = names?.filter((name) => !claimable.has(name)) ?? []
   if (unknown.length > 0) {
     const list = unknown.map((name) => `'${name}'`).join(', ')
-    throw new TypeError(`There is no operation ${list}. Choose among these: ${[...operations.keys()].join(', ')}`)
+    throw new TypeError(`There is no operation ${list}. Choose among these: ${[...claimable.keys()].join(', ')}`)
   }
   if (names?.length === 0) throw new TypeError('operations is empty: leave it out to claim the jobs of every operation')
-  return new Map([...operations].filter(([name]) => names?.includes(name) ?? true))
+  return new Map([...claimable].filter(([name]) => names?.includes(name) ?? true))
 }
 
 /** Handlers may use all connections of the pool, so heartbeats and polls have a pool of their own. */

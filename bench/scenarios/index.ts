@@ -12,6 +12,7 @@ import { partitionDrops } from './s10-partition-drop.ts'
 import { heldSnapshot } from './s11-held-snapshot.ts'
 import { soaking } from './s12-soak.ts'
 import { views } from './s13-views.ts'
+import { drainBatch } from './s14-drain-batch.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -27,4 +28,5 @@ export const scenarios: readonly Scenario[] = [
   heldSnapshot,
   soaking,
   views,
+  drainBatch,
 ]

@@ -1,19 +1,23 @@
 import { defineHandlers } from 'accepted/worker'
-import type { Generated, Transaction } from 'kysely'
+import type { Kysely, Transaction } from 'kysely'
 import * as operations from './operations.ts'
+import { charge } from './payment.ts'
+import type { Tables } from './tables.ts'
 
-interface Tables {
-  orders: { id: Generated<number>; customer: string; total: string; confirmed_at: Date | null }
-  invoice: { order_id: number }
-}
-
-export default defineHandlers(operations, {
+export default defineHandlers(operations, ({ db }: { db: Kysely<Tables> }) => ({
   'order.confirm': {
+    // The customer may have entered another card since the first try, so perform reads the order each time.
+    perform: async ({ payload, idempotencyKey }) => {
+      const orders = db.selectFrom('orders').select(['card', 'total']).where('id', '=', payload.orderId)
+      const order = await orders.executeTakeFirstOrThrow()
+      await charge({ ...order, idempotencyKey })
+    },
+    // A retry finds the order as abandon left it: declined, failed or canceled. So settle requires no status.
     settle: async (trx: Transaction<Tables>, jobs) => {
       const ids = jobs.map((job) => job.payload.orderId)
-      await trx.updateTable('orders').set({ confirmed_at: new Date() }).where('id', 'in', ids).execute()
+      const confirmed = { status: 'confirmed' as const, confirmed_at: new Date() }
+      await trx.updateTable('orders').set(confirmed).where('id', 'in', ids).execute()
     },
-    batchSize: 100,
   },
   'invoice.create': {
     settle: async (trx: Transaction<Tables>, jobs) => {
@@ -22,4 +26,4 @@ export default defineHandlers(operations, {
     },
     batchSize: 100,
   },
-})
+}))

@@ -12,6 +12,7 @@ export default defineHandlers(operations, ({ onShutdown }) => {
   return {
     'todo.create': {
       settle: async (trx: Transaction<Tables>, jobs) => {
+        // If the job is a retry, the todo is failed or canceled until now, as abandon left it.
         const ids = jobs.map((job) => job.payload.todoId)
         await trx.updateTable('todo').set({ status: 'ready' }).where('id', 'in', ids).execute()
       },
@@ -32,7 +33,7 @@ export default defineHandlers(operations, ({ onShutdown }) => {
         for (const { payload, result } of jobs) {
           await trx
             .updateTable('reminder')
-            .set({ message_id: result.messageId, sent_at: new Date() })
+            .set({ status: 'sent', message_id: result.messageId, sent_at: new Date() })
             .where('id', '=', payload.reminderId)
             .execute()
         }

@@ -1,7 +1,15 @@
 import { defineOperation, refuse } from 'accepted'
 import type { Transaction } from 'kysely'
 import Type from 'typebox'
+import { Check } from 'typebox/value'
 import type { Tables } from './tables.ts'
+
+const TodoPayload = Type.Object({ todoId: Type.String({ format: 'uuid' }) })
+const ReminderPayload = Type.Object({
+  reminderId: Type.String({ format: 'uuid' }),
+  email: Type.String(),
+  title: Type.String(),
+})
 
 /** Writes only to Postgres: the request inserts the todo as pending, and the worker sets it to ready. */
 export const createTodo = defineOperation({
@@ -16,7 +24,7 @@ export const createTodo = defineOperation({
     },
     { additionalProperties: false },
   ),
-  payload: Type.Object({ todoId: Type.String() }),
+  payload: TodoPayload,
   accept: async (trx: Transaction<Tables>, entries) => {
     await trx
       .insertInto('todo')
@@ -25,6 +33,16 @@ export const createTodo = defineOperation({
       )
       .execute()
     return entries.map(({ id }) => ({ payload: { todoId: id }, resource: `/todos/${id}` }))
+  },
+  // The todo of a job that fails or is canceled does not stay pending. Both commit together.
+  abandon: async (trx: Transaction<Tables>, jobs) => {
+    for (const { payload, status } of jobs) {
+      // A payload that does not match was written with SQL. It belongs to no todo.
+      if (!Check(TodoPayload, payload)) continue
+      const todo = trx.updateTable('todo').where('id', '=', payload.todoId)
+      // A retry of a failed job has the same todo, and may have made it ready.
+      await todo.where('status', '<>', 'ready').set({ status }).execute()
+    }
   },
 })
 
@@ -35,7 +53,7 @@ export const sendReminder = defineOperation({
   route: { method: 'POST', url: '/todos/:id/reminders' },
   params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
   input: Type.Object({ email: Type.String({ format: 'email' }) }, { additionalProperties: false }),
-  payload: Type.Object({ reminderId: Type.String(), email: Type.String(), title: Type.String() }),
+  payload: ReminderPayload,
   result: Type.Object({ messageId: Type.String() }),
   retry: { limit: 2, delaySeconds: 1 },
   accept: async (trx: Transaction<Tables>, entries) => {
@@ -56,5 +74,12 @@ export const sendReminder = defineOperation({
       if (title === undefined) return refuse(404, 'todo-not-found', `There is no todo ${entry.params.id}`)
       return { payload: { reminderId: entry.id, email: entry.input.email, title } }
     })
+  },
+  abandon: async (trx: Transaction<Tables>, jobs) => {
+    for (const { payload, status } of jobs) {
+      if (!Check(ReminderPayload, payload)) continue
+      const reminder = trx.updateTable('reminder').where('id', '=', payload.reminderId)
+      await reminder.where('status', '<>', 'sent').set({ status }).execute()
+    }
   },
 })

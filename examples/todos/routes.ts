@@ -1,13 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Kysely } from 'kysely'
 import Type from 'typebox'
-import type { Tables } from './tables.ts'
+import type { Tables, TodoTable } from './tables.ts'
 
 const Todo = Type.Object({
   id: Type.String({ format: 'uuid' }),
   title: Type.String(),
   dueBy: Type.Optional(Type.String({ format: 'date' })),
-  status: Type.Enum(['pending', 'ready']),
+  status: Type.Enum(['pending', 'ready', 'failed', 'canceled']),
 })
 
 const NotFound = Type.Object({ error: Type.Object({ code: Type.String(), message: Type.String() }) })
@@ -27,7 +27,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   }: {
     id: string
     title: string
-    status: 'pending' | 'ready'
+    status: TodoTable['status']
     dueBy: string | null
   }) => ({
     ...todo,

@@ -1,57 +1,33 @@
-import { Refusal } from '../acceptance.ts'
+import type { Acceptance } from '../acceptance.ts'
 import type { LockWait } from '../db/locks.ts'
 import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
-import type { AnyTransaction, Operation } from '../operation.ts'
-import { readable } from '../primitives/thrown.ts'
+import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
-import { assertPayload } from '../validation.ts'
-import { claimKeys, type KeyClaim, setTimeouts } from './idempotency-key.ts'
+import { groupRequests, sharedEndpoint, shareJobs } from './coalesce.ts'
+import { type Acceptances, type Group, writeDomainRows } from './domain-rows.ts'
+import type { AcceptEntry } from './entry.ts'
+import { claimKeys, type KeyClaim, setTimeouts, takeOver } from './idempotency-key.ts'
 
-/** A request that has passed all checks that do not need the database. */
-export interface AcceptEntry {
-  /** UUIDv7: the id of the new job. */
-  id: string
-  operation: Operation
-  input: unknown
-  params: unknown
-  principal: string
-  idempotency?: { key: string; fingerprint: Buffer } | undefined
-  /** W3C traceparent. */
-  traceparent?: string | undefined
-  /** The only webhook endpoint to notify. Default: every endpoint that matches. */
-  webhookEndpointId?: string | undefined
-}
+export { type AcceptEntry, EntriesRefused } from './entry.ts'
 
 /** The outcome of an entry. */
 export type AcceptOutcome =
   | { kind: 'accepted'; job: Job }
+  /** The request shares the job of an earlier request. */
+  | { kind: 'coalesced'; job: Job }
   /** An earlier request had the same key and the same fingerprint. */
   | { kind: 'replayed'; jobId: string }
   /** An earlier request had the same key and another fingerprint. */
   | { kind: 'key-reused' }
 
 /**
- * Thrown when operations refuse one or more entries. The transaction must then be rolled back, because a refused
- * request must not write anything.
- */
-export class EntriesRefused extends Error {
-  override name = 'EntriesRefused'
-  /** Maps the id of each refused entry to its refusal. */
-  readonly refusals: ReadonlyMap<string, Refusal>
-
-  constructor(refusals: ReadonlyMap<string, Refusal>) {
-    super(`${refusals.size} entries refused`)
-    this.refusals = refusals
-  }
-}
-
-/**
  * Accepts requests within the transaction. Their keys, domain rows, status rows and queue rows commit together or not
  * at all. Returns one outcome for each entry, in the same order. The outcomes are valid only after the transaction has
  * committed.
  *
- * @param lockWait with `skip`, the outcome of an entry is undefined while another open transaction has its key locked
+ * @param lockWait with `skip`, the outcome of an entry is undefined while another open transaction has locked its key,
+ *   its coalescing key or the job that it would share
  * @throws EntriesRefused when an operation refused an entry
  * @throws TypeError when the `accept` of an operation returned a payload that does not match the operation's schema
  */
@@ -64,10 +40,23 @@ export async function accept(
   const holders = await claimAll(trx, entries, lockWait)
   const isFresh = ({ id, idempotency }: AcceptEntry) => !idempotency || holders.get(id)?.jobId === id
   const fresh = entries.filter(isFresh)
-  const jobs = fresh.length > 0 ? await writeDomainRows(trx, fresh) : []
-  const accepted = new Map((jobs.length > 0 ? await enqueue(boss, trx, jobs) : []).map((job) => [job.id, job]))
-  return entries.map((entry) => toOutcome(entry, holders.get(entry.id), accepted.get(entry.id)))
+  const groups = await groupRequests(trx, fresh, lockWait)
+  const acceptances = await writeDomainRows(trx, groups)
+  const jobs = await writeJobs(boss, trx, groups, acceptances)
+  await moveKeys(trx, groups)
+  const groupOf = new Map(groups.flatMap((group) => group.entries.map(({ id }) => [id, group] as const)))
+  // The idempotency key of a locked entry counts as unused, because its job does not exist.
+  const locked = new Set(fresh.filter(({ id }) => !groupOf.has(id)).map(({ id }) => id))
+  return entries.map((entry) => {
+    const group = groupOf.get(entry.id)
+    if (group) return { kind: isFirst(group, entry) ? 'accepted' : 'coalesced', job: jobs.get(group.jobId) as Job }
+    const holder = holders.get(entry.id)
+    if (!holder || locked.has(holder.jobId)) return undefined
+    return toReplay(entry, { ...holder, jobId: groupOf.get(holder.jobId)?.jobId ?? holder.jobId })
+  })
 }
+
+const isFirst = ({ exists, jobId }: Group, { id }: AcceptEntry) => !exists && jobId === id
 
 async function claimAll(
   trx: AnyTransaction,
@@ -85,59 +74,63 @@ async function claimAll(
   return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }
 
-/** Calls the `accept` of each operation once, with all entries of the operation. Returns the jobs to enqueue. */
-async function writeDomainRows(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
-  const jobs: NewJob[] = []
-  const refusals = new Map<string, Refusal>()
-  for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
-    const answers = await callAccept(operation, trx, ofOperation)
-    for (const [index, entry] of ofOperation.entries()) {
-      const answer = answers[index]
-      if (!answer)
-        throw new Error(`accept of '${operation.name}' must return one result for each entry, in the same order`)
-      if (answer instanceof Refusal) {
-        refusals.set(entry.id, answer)
-        continue
-      }
-      // If the payload is the unchanged input, it was already validated together with the request.
-      if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
-      jobs.push(newJob(entry, answer))
-    }
-  }
-  if (refusals.size > 0) throw new EntriesRefused(refusals)
-  return jobs
+/** Enqueues the new jobs, and adds requests to existing jobs. Returns all of them by their ids. */
+async function writeJobs(
+  boss: PgBoss,
+  trx: AnyTransaction,
+  groups: readonly Group[],
+  acceptances: Acceptances,
+): Promise<Map<string, Job>> {
+  const existing = groups.filter(({ exists }) => exists)
+  const shared = existing.map((group) => ({ group, replacement: acceptances.get(group) }))
+  const created = groups.filter(({ exists }) => !exists)
+  const newJobs = created.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
+  const jobs = [...(await shareJobs(trx, shared)), ...(newJobs.length > 0 ? await enqueue(boss, trx, newJobs) : [])]
+  return new Map(jobs.map((job) => [job.id, job]))
 }
 
-async function callAccept(operation: Operation, trx: AnyTransaction, entries: readonly AcceptEntry[]) {
-  if (!operation.accept) return entries.map(({ input }) => ({ payload: input }))
-  const given = entries.map(({ id, input, params, principal }) => ({ id, input, params, principal }))
-  try {
-    return await operation.accept(trx, given)
-  } catch (error) {
-    const thrown = readable(error)
-    // Only `refuse` declares an answer. An HTTP client of the app may have put the status of another server here.
-    if (Object(thrown).statusCode === undefined) throw thrown
-    throw new Error(`accept of '${operation.name}' failed`, { cause: thrown })
+/**
+ * Calls the `accept` of each operation once, with all of its entries. Returns the jobs to enqueue, in the same order. No
+ * entry shares a job.
+ *
+ * @throws EntriesRefused when an operation refused an entry
+ */
+export async function acceptSeparately(trx: AnyTransaction, entries: readonly AcceptEntry[]): Promise<NewJob[]> {
+  const groups = entries.map((entry): Group => {
+    return { jobId: entry.id, operation: entry.operation, entries: [entry], exists: false }
+  })
+  const acceptances = await writeDomainRows(trx, groups)
+  return groups.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
+}
+
+/** The job belongs to the first request. A later request decides only what the job does. */
+function newJob({ entries, runAt }: Group, { payload, resource }: Acceptance<unknown>): NewJob {
+  const [first] = entries as readonly [AcceptEntry]
+  return {
+    id: first.id,
+    operation: first.operation,
+    payload,
+    resource,
+    runAt,
+    principal: first.principal,
+    idempotencyKey: first.idempotency?.key,
+    traceparent: first.traceparent,
+    webhookEndpointId: sharedEndpoint(entries),
+    coalesced: entries.length - 1,
   }
 }
 
-const isInput = (payload: unknown, { operation: { schemas }, input }: AcceptEntry) =>
-  payload === input && schemas.payload === schemas.input
+/** Binds the idempotency keys of requests that share the job of another request to this job. */
+async function moveKeys(trx: AnyTransaction, groups: readonly Group[]): Promise<void> {
+  const claims = groups.flatMap(({ jobId, entries }) =>
+    entries.flatMap(({ id, principal, idempotency }) =>
+      idempotency && id !== jobId ? [{ principal, ...idempotency, jobId }] : [],
+    ),
+  )
+  await takeOver(trx, claims)
+}
 
-const newJob = (entry: AcceptEntry, { payload, resource }: { payload: unknown; resource?: string }): NewJob => ({
-  id: entry.id,
-  operation: entry.operation,
-  payload,
-  resource,
-  principal: entry.principal,
-  idempotencyKey: entry.idempotency?.key,
-  traceparent: entry.traceparent,
-  webhookEndpointId: entry.webhookEndpointId,
-})
-
-function toOutcome(entry: AcceptEntry, holder: KeyClaim | undefined, job: Job | undefined): AcceptOutcome | undefined {
-  if (job) return { kind: 'accepted', job }
-  if (!holder) return undefined
+function toReplay(entry: AcceptEntry, holder: KeyClaim): AcceptOutcome {
   const isSame = entry.idempotency?.fingerprint.equals(holder.fingerprint)
   return isSame ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
 }

@@ -26,3 +26,26 @@ export async function assertBacklog(database: Database, operation: Operation): P
   }
   if (await answer.isFull) throw new ProblemError('backlog-full', undefined, { retryAfterSeconds: 5 })
 }
+
+/**
+ * Checks that, with the new jobs of a batch, no more than `maxBacklog` jobs of the operation would wait.
+ *
+ * @throws ProblemError backlog-full
+ */
+export async function assertRoom(database: Database, operation: Operation, newJobs: number): Promise<void> {
+  const { name, maxBacklog } = operation
+  if (maxBacklog === undefined) return
+  if (newJobs > maxBacklog) {
+    throw new ProblemError('invalid-body', undefined, {
+      details: [
+        {
+          pointer: '/items',
+          keyword: 'maxBacklog',
+          message: `must have at most ${maxBacklog} items of ${name}, as no more of its jobs may wait`,
+        },
+      ],
+    })
+  }
+  if (!(await isBacklogFull(database, name, maxBacklog - newJobs + 1))) return
+  throw new ProblemError('backlog-full', undefined, { retryAfterSeconds: 5 })
+}

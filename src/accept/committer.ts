@@ -5,19 +5,25 @@ import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.
 import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
-import { createBatcher } from '../primitives/batcher.ts'
+import { type Batcher, createBatcher } from '../primitives/batcher.ts'
 import { runBisecting } from '../primitives/bisect.ts'
 import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { withTimeout } from '../primitives/timeout.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { type AcceptEntry, type AcceptOutcome, accept, EntriesRefused } from './accept.ts'
+import { windowOf } from './coalesce.ts'
+import { withCoalescingKey } from './coalescing-key.ts'
 import { keyLocked, keyLockTimeoutMs } from './idempotency-key.ts'
+import { WindowGate } from './window-gate.ts'
 
 export type Committed = AcceptOutcome | { kind: 'refused'; refusal: Refusal }
 
 /** Accepts requests. Answers each request only after its transaction has committed. */
 export interface Committer {
-  /** @throws ProblemError idempotency-key-locked, or database-unavailable when too many requests are waiting */
+  /**
+   * @throws ProblemError idempotency-key-locked, job-locked, invalid-body when the coalescing key is empty or too long, or
+   *   database-unavailable when too many requests are waiting
+   */
   submit(entry: AcceptEntry): Promise<Committed>
 }
 
@@ -46,7 +52,7 @@ const defaultWorkTimeoutMs = { skip: 2_000, wait: 30_000 }
 /**
  * Creates the committer of a process. Requests that arrive while earlier requests are being committed share the next
  * transaction, so they need only one commit. A request that would make the others wait for a key or a lock is accepted
- * alone. A batch that fails is bisected, so that only the bad request fails.
+ * alone, or with the requests that share its job. A batch that fails is bisected, so that only the bad request fails.
  */
 export function createCommitter(options: CommitterOptions): Committer {
   const { database, boss, mutex, workTimeoutMs = defaultWorkTimeoutMs } = options
@@ -58,12 +64,9 @@ export function createCommitter(options: CommitterOptions): Committer {
       withTimeout(accept(boss, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)
     try {
       const outcomes = await transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) })
-      for (const [index, request] of unanswered.entries()) {
-        const outcome = outcomes[index]
-        // There is no outcome if another transaction has locked the key.
-        if (outcome) request.resolve(outcome)
-        else singleQueue.push(request.startWaiting())
-      }
+      for (const [index, outcome] of outcomes.entries()) if (outcome) unanswered[index]?.resolve(outcome)
+      // There is no outcome if another transaction has locked the key.
+      acceptAlone(unanswered.filter(({ isAnswered }) => !isAnswered))
     } catch (error) {
       if (!(error instanceof EntriesRefused)) throw error
       for (const request of unanswered) request.refuse(error)
@@ -79,32 +82,41 @@ export function createCommitter(options: CommitterOptions): Committer {
         // The outcome of a lost COMMIT is unknown, so nothing in the batch may be retried.
         canSplit: (error) => !isTimeout(error) && !isOutage(error) && !isLostConnection(error),
         onFailure: (some, error) => {
-          const retryAlone = lockWait === 'skip' && isTimeout(error)
-          for (const request of some.filter(({ isAnswered }) => !isAnswered)) {
-            if (retryAlone) singleQueue.push(request.startWaiting())
-            else request.reject(error)
-          }
+          const failed = some.filter(({ isAnswered }) => !isAnswered)
+          if (lockWait === 'skip' && isTimeout(error)) acceptAlone(failed)
+          else for (const request of failed) request.reject(error)
         },
       },
     )
 
-  const batchQueue = createBatcher<PendingRequest>({
+  const batchQueue: Batcher<PendingRequest> = createBatcher({
     ...{ maxBatchSize, maxConcurrentBatches },
-    run: (batch) => run(batch, 'skip'),
+    run: (batch) => run(gate.admit(batch), 'skip'),
   })
-  const singleQueue = createBatcher<PendingRequest>({
+  const gate = new WindowGate<PendingRequest>(
+    ({ entry }) => windowOf(entry),
+    (request) => batchQueue.push(request),
+  )
+  const singleQueue = createBatcher<readonly PendingRequest[]>({
     ...{ maxBatchSize: 1, maxConcurrentBatches: maxConcurrentSingles },
-    run: (batch) => run(batch, 'wait'),
+    run: ([requests = []]) => run(requests, 'wait'),
   })
+  /** Requests of one window would wait for each other, so they stay together. */
+  const acceptAlone = (requests: readonly PendingRequest[]) => {
+    for (const together of Map.groupBy(requests, ({ entry }) => windowOf(entry) ?? entry.id).values()) {
+      singleQueue.push(together.map((request) => request.startWaiting()))
+    }
+  }
 
   const enter = (entry: AcceptEntry) =>
     new Promise<Committed>((resolve, reject) => {
-      if (batchQueue.waiting() >= maxWaiting) return reject(overloaded())
+      if (batchQueue.waiting() + gate.waiting >= maxWaiting) return reject(overloaded())
       batchQueue.push(new PendingRequest(entry, resolve, reject).startWaiting())
     })
 
   return {
-    submit(entry) {
+    async submit(given) {
+      const entry = withCoalescingKey(given)
       const { principal, idempotency } = entry
       if (!idempotency) return enter(entry)
       const key = `key ${principal}\0${idempotency.key}`
@@ -117,6 +129,8 @@ export function createCommitter(options: CommitterOptions): Committer {
 class PendingRequest {
   readonly entry: AcceptEntry
   isAnswered = false
+  /** Called once, when the request is answered. */
+  onAnswered: (() => void) | undefined
   readonly #resolve: (committed: Committed) => void
   readonly #reject: (error: unknown) => void
   #timer: NodeJS.Timeout | undefined
@@ -140,13 +154,19 @@ class PendingRequest {
   }
 
   resolve(committed: Committed): void {
-    this.isAnswered = true
+    this.#end()
     this.#resolve(committed)
   }
 
   reject(error: unknown): void {
-    this.isAnswered = true
+    this.#end()
     this.#reject(error)
+  }
+
+  #end(): void {
+    if (this.isAnswered) return
+    this.isAnswered = true
+    this.onAnswered?.()
   }
 
   /** Answers the request if it was refused. */

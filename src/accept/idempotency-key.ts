@@ -180,7 +180,8 @@ async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Pr
   })
 }
 
-async function takeOver(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<void> {
+/** Gives keys to other jobs. The transaction must have locked the keys. */
+export async function takeOver(trx: AnyTransaction, claims: readonly KeyClaim[]): Promise<void> {
   if (claims.length === 0) return
   await sql`
     insert into accepted.idempotency_key (principal, key, fingerprint, job_id)

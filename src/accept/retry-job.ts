@@ -3,7 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import type { JobStatus } from '../db/tables.ts'
 import { ProblemError } from '../errors.ts'
 import { type Job, jobColumns } from '../jobs/job.ts'
-import type { AnyTransaction, Operation } from '../operation.ts'
+import { type AnyTransaction, batchName, type Operation } from '../operation.ts'
 import type { AcceptOutcome } from './accept.ts'
 import { claimKeys } from './idempotency-key.ts'
 
@@ -33,7 +33,7 @@ export async function retryJob(
   trx: AnyTransaction,
   operations: ReadonlyMap<string, Operation>,
   { id, jobId, principal, idempotency, traceparent }: RetryRequest,
-): Promise<AcceptOutcome> {
+): Promise<Exclude<AcceptOutcome, { kind: 'coalesced' }>> {
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
     if (holder && holder.jobId !== id) {
@@ -74,6 +74,12 @@ function assertRetryable(job: EndedJob | undefined, operations: ReadonlyMap<stri
     throw new ProblemError(
       'job-not-retryable',
       `The job is ${job.status}; only a failed or canceled job can be retried`,
+    )
+  }
+  if (job.operation === batchName) {
+    throw new ProblemError(
+      'job-not-retryable',
+      'A batch cannot be retried; retry its jobs, which its links.children lists',
     )
   }
   if (!operations.has(job.operation)) {

@@ -4,9 +4,9 @@ import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { JobStatus } from '../db/tables.ts'
 import { transact } from '../db/transaction.ts'
+import { withBuiltIn } from '../jobs/built-in.ts'
 import { type RedriveFilter, type RedrivenJob, redrive } from '../jobs/redrive.ts'
 import { transitions } from '../jobs/status.ts'
-import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import { loadConfig } from '../load-config.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { Operation } from '../operation.ts'
@@ -78,7 +78,7 @@ export async function redriveJobsCommand(options: RedriveJobsOptions): Promise<v
   const since = parseSince(options.since)
   const config = await loadConfig(options.config)
   // Failed webhook deliveries can be redriven as well.
-  const operations = new Map([...collectOperations(config.operations), [deliverWebhook.name, deliverWebhook]])
+  const operations = withBuiltIn(collectOperations(config.operations))
   const report = await withDatabase(async (_db, database) => {
     await assertMigrated(database)
     const filter = { operation, error, since: since === undefined ? since : await toTime(database, since) }

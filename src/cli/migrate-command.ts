@@ -1,6 +1,6 @@
 import { isOperation } from '../collect-operations.ts'
 import { readSettings, requireDatabaseUrl } from '../config.ts'
-import { deliverWebhook } from '../jobs/webhook-delivery.ts'
+import { builtInOperations } from '../jobs/built-in.ts'
 import { loadConfig } from '../load-config.ts'
 import { migrate, printMigration } from '../migrate/migrate.ts'
 import { rolesForDba } from '../migrate/roles.ts'
@@ -23,7 +23,7 @@ export async function migrateCommand(options: MigrateCommandOptions): Promise<vo
   const { migrations, operations } = await loadConfig(options.config)
   const database = {
     url: settings.DATABASE_LISTEN_URL ?? url,
-    operations: [...Object.values(operations).filter(isOperation), deliverWebhook],
+    operations: [...Object.values(operations).filter(isOperation), ...builtInOperations],
     ...(migrations && { appMigrations: migrations }),
   }
   if (options.dryRun) {

@@ -127,6 +127,26 @@ jobs
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./cancel-and-retry.ts')).retryJobCommand))
 
+const batches = program.command('batches').description('Submit and watch batches: jobs that belong together')
+batches
+  .command('submit <file>')
+  .description('Enqueue the batch in a file of JSON or NDJSON, or in the standard input (-), and print its id')
+  .addOption(configOption())
+  .option('--principal <name>', 'Owner of the batch and of its jobs (default: anonymous)')
+  .option('--key <key>', 'Idempotency key: a batch that is submitted twice with the same key is enqueued once')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./batch-submit.ts')).submitBatchCommand))
+batches
+  .command('show <id>')
+  .description('Show how many jobs of a batch have ended, and which have failed')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./batch-show.ts')).showBatchCommand))
+batches
+  .command('watch <id>')
+  .description('Show the progress of a batch until it ends; the exit code is 1 if it does not succeed')
+  .addOption(new Option('--json', 'Print a line of JSON for each change'))
+  .action(lazily(async () => (await import('./batch-watch.ts')).watchBatchCommand))
+
 const operations = program.command('operations').description('List, pause and resume operations')
 operations
   .command('list')

@@ -9,6 +9,8 @@ export const channels = {
   status: 'accepted_status',
   /** Ids of running jobs that must be canceled. The workers listen. */
   cancel: 'accepted_cancel',
+  /** The names of operations with jobs in `accepted.ending`. The workers listen. */
+  end: 'accepted_end',
 } as const
 
 export type Channel = keyof typeof channels

@@ -1,6 +1,15 @@
 import type { Generated } from 'kysely'
-import type { OptionalTimestamp, RequiredTimestamp, Timestamp } from './column-types.ts'
+import type {
+  BatchOutcome,
+  ChildCounts,
+  JobErrorColumn,
+  OptionalTimestamp,
+  RequiredTimestamp,
+  Timestamp,
+} from './column-types.ts'
 import type { UpkeepTables } from './upkeep-tables.ts'
+
+export type { BatchOutcome, ChildCounts, JobErrorColumn } from './column-types.ts'
 
 /** `accepted.job_status`. */
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'
@@ -17,6 +26,7 @@ export interface JobTable {
   message: string | null
   attempt: Generated<number>
   max_attempts: number
+  coalesced: Generated<number>
   /** A bigint, which the driver returns as a string. */
   sequence: Generated<string>
   result: unknown
@@ -27,6 +37,9 @@ export interface JobTable {
   group_id: string | null
   retry_of: string | null
   parent: string | null
+  children: ChildCounts | null
+  waiting_for: string[] | null
+  batch: BatchOutcome | null
   worker_id: string | null
   traceparent: string | null
   created_at: Timestamp
@@ -38,17 +51,6 @@ export interface JobTable {
   attempt_started_at: OptionalTimestamp
   progress_at: OptionalTimestamp
   webhook_endpoint_id: string | null
-}
-
-/** The value of `accepted.job.error`. The text is for operators and contains no credentials. */
-export interface JobErrorColumn {
-  code: string
-  message: string
-  /** The handler has thrown `JobFailed`: clients see the code, the message and the details. */
-  public?: true
-  /** The HTTP status (4xx) that the result URL answers with, if the handler has set a status. */
-  status?: number
-  details?: readonly unknown[]
 }
 
 export interface IdempotencyKeyTable {
@@ -65,6 +67,14 @@ export interface ProcessedKeyTable {
   key: string
   job_id: string
   processed_at: Timestamp
+}
+
+export interface CoalescedKeyTable {
+  operation: string
+  principal: string
+  key: string
+  job_id: string
+  ends_at: RequiredTimestamp
 }
 
 export interface AttemptTable {
@@ -167,6 +177,7 @@ export interface Tables extends UpkeepTables {
   'accepted.audit': AuditTable
   'accepted.idempotency_key': IdempotencyKeyTable
   'accepted.processed_key': ProcessedKeyTable
+  'accepted.coalesced_key': CoalescedKeyTable
   'accepted.attempt': AttemptTable
   'accepted.api_key': ApiKeyTable
   'accepted.webhook_endpoint': WebhookEndpointTable

@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, PostgresDialect, Transaction } from 'kysely'
 import type pg from 'pg'
 import type { AnyTransaction } from '../operation.ts'
 
@@ -13,5 +13,17 @@ export function transactionOn(client: pg.ClientBase): AnyTransaction {
   }
   const connection = { query: client.query.bind(client), release: () => {} }
   const pool = { connect: async () => connection, end: async () => {} }
-  return new Kysely({ dialect: new PostgresDialect({ pool: pool as unknown as pg.Pool }) }) as unknown as AnyTransaction
+  const dialect = new PostgresDialect({ pool: pool as unknown as pg.Pool })
+  // An instance that is not marked as a transaction would begin and commit transactions of its own on the client.
+  return new Transaction({
+    ...{ config: { dialect }, dialect, driver: dialect.createDriver() },
+    executor: new Kysely({ dialect }).getExecutor(),
+  })
+}
+
+/** @throws TypeError when the value is neither a Kysely transaction nor a `pg` client with an open transaction */
+export function asTransaction(trx: AnyTransaction | pg.ClientBase): AnyTransaction {
+  if ('getTransactionStatus' in trx) return transactionOn(trx)
+  if (trx.isTransaction) return trx
+  throw new TypeError('enqueue needs a transaction: db.transaction().execute(async (trx) => …)')
 }

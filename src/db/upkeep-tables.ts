@@ -1,5 +1,5 @@
 import type { Generated } from 'kysely'
-import type { Timestamp } from './column-types.ts'
+import type { JobErrorColumn, Timestamp } from './column-types.ts'
 
 /** A day whose expired jobs are being deleted. */
 export interface ExpiryTable {
@@ -43,6 +43,7 @@ export interface ReconciliationTable {
   observed_at: Timestamp
   /** An xid8, which the driver returns as a string. */
   observed_xmax: Generated<string>
+  children_due_at: Timestamp
 }
 
 export interface ChangeTable {
@@ -61,8 +62,35 @@ export interface ChangeExpiryTable {
   next_at: Timestamp
 }
 
+export interface EndingTable {
+  job_id: string
+  operation: string
+  status: 'failed' | 'canceled'
+  error: JobErrorColumn | null
+  decided_at: Timestamp
+  failures: Generated<number>
+  last_error: string | null
+  due_at: Timestamp
+}
+
+export interface ParentTable {
+  job_id: string
+  allow_failures: Generated<boolean>
+  on_end: unknown
+  first_pending: Generated<string>
+}
+
+export interface DependencyTable {
+  job_id: string
+  awaited_id: string
+  on_failure: Generated<string>
+}
+
 /** The tables with which the workers look after the jobs. Only they read and write them. */
 export interface UpkeepTables {
+  'accepted.ending': EndingTable
+  'accepted.parent': ParentTable
+  'accepted.dependency': DependencyTable
   'accepted.run_time': RunTimeTable
   'accepted.quarantine': QuarantineTable
   'accepted.rescue': RescueTable

@@ -32,6 +32,8 @@ async function withoutQueueRow({ query, limits, note }: CheckContext): Promise<F
     ) job
     where job.status in ('queued', 'running')
       and (job.queue_state is null or job.queue_state in ('failed', 'completed', 'cancelled'))
+      and not exists (select from accepted.parent where job_id = job.id)
+      and not exists (select from accepted.ending where job_id = job.id)
     order by job.id`)
   note(`compared the newest and the oldest pending jobs, ${formatNumber(limits.comparedJobs)} each`)
   return summarize(rows, ({ queue_state }) => queue_state ?? '').map(([state, ofState]) => {

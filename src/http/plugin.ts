@@ -14,6 +14,7 @@ import { limitRate } from './protocol/rate-limit.ts'
 import { sendAccepted } from './protocol/send-accepted.ts'
 import { problemPathsOf } from './route-paths.ts'
 import { apiHealthRoutes } from './routes/api-health.ts'
+import { batchRoute } from './routes/batches.ts'
 import { cancelAndRetryRoutes } from './routes/cancel-and-retry.ts'
 import { docsRoutes } from './routes/docs.ts'
 import { eventRoutes, refuseUpgrade } from './routes/events.ts'
@@ -105,6 +106,7 @@ function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics
   cancelAndRetryRoutes(scope, service)
   eventRoutes(scope, service)
   if (service.paths.webhooks) webhookRoutes(scope, service)
+  if (service.paths.batches) batchRoute(scope, service, service.paths.batches, metrics)
   for (const operation of service.operations.values()) {
     if (operation.route) submitRoute(scope, service, operation as Operation & { route: Route }, metrics)
   }

@@ -11,6 +11,8 @@ export interface RoutePaths {
   events: string | false
   /** The routes that manage webhook endpoints. */
   webhooks: string | false
+  /** The route that accepts batches. */
+  batches: string | false
   /** The documentation page and the pages of problem codes. `openapi.json` and `asyncapi.json` are beside it. */
   docs: string | false
   /** The metrics of the process, for Prometheus. */
@@ -24,6 +26,7 @@ export const defaultRoutePaths: RoutePaths = {
   jobs: defaultJobsPath,
   events: '/events',
   webhooks: '/webhooks',
+  batches: '/batches',
   docs: false,
   metrics: false,
   health: false,

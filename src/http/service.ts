@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
 import type pg from 'pg'
+import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batch.ts'
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
 import { applicationName } from '../db/application-name.ts'
@@ -10,11 +11,12 @@ import { createErrorReporter, type ReportError } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { assertPreparedStatements } from '../db/pooler.ts'
 import { assertSessionSettings } from '../db/session-settings.ts'
-import { transactionOn } from '../db/transaction-on.ts'
+import { asTransaction } from '../db/transaction-on.ts'
+import { withBuiltIn } from '../jobs/built-in.ts'
+import type { Endings } from '../jobs/endings.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
-import { deliverWebhook } from '../jobs/webhook-delivery.ts'
 import { assertGrants } from '../migrate/assert-grants.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
@@ -26,6 +28,8 @@ import { assertPayload } from '../validation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
+import { assertRegistered, createEnqueueBatch, type EnqueueBatch } from './batch-enqueue.ts'
+import { openEndings } from './complete-ends.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { RateLimit } from './protocol/rate-limit.ts'
 import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
@@ -76,6 +80,12 @@ export interface Accepted {
     payload: PayloadFor<O>,
     options?: EnqueueOptions,
   ): Promise<Job>
+  /**
+   * Enqueues jobs that belong together, and the job `batch` that ends with the last of them. Otherwise like `enqueue`.
+   *
+   * @throws TypeError like `enqueue`, or if there are no items or more than 10,000
+   */
+  enqueueBatch: EnqueueBatch
   /** An `onRequest` hook for the app's own routes. It sets `request.principal`, or answers 401. */
   authenticate(request: FastifyRequest): Promise<void>
 }
@@ -96,6 +106,9 @@ export interface Service extends Mount {
   boss: PgBoss
   operations: ReadonlyMap<string, Operation>
   committer: Committer
+  batches: BatchCommitter
+  /** Ends canceled jobs whose operation has `abandon`. */
+  endings: Endings
   /** Serialises requests with the same idempotency key, and requests that lock the same job. */
   mutex: KeyedMutex
   /** Notifies workers and watchers of changes. Call it after the commit. */
@@ -135,6 +148,8 @@ export async function openService(
     boss,
     operations,
     committer: createCommitter({ database, boss, mutex }),
+    batches: createBatchCommitter({ database, mutex }),
+    endings: openEndings(app, report, { database, operations, notifier, log: app.log }),
     mutex,
     notifier,
     watcher,
@@ -155,13 +170,12 @@ export function createAccepted(service: Service, authenticate: Authenticate | un
     db: database.kysely,
     authenticate: createAuthenticationHook(authenticate ?? authenticateByApiKey(database)),
     async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
-      if (operations.get(operation.name) !== operation) {
-        throw new TypeError(`Operation '${operation.name}' is not registered`)
-      }
+      assertRegistered(operations, operation)
       assertPayload(operation, payload)
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
       return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
     },
+    enqueueBatch: createEnqueueBatch(operations),
   }
 }
 
@@ -193,7 +207,7 @@ async function connectQueue(
     report(error, 'pg-boss could not reload its list of queues; it tries again in a minute')
   const boss = await startBoss(database, { supervise: false, onError })
   app.addHook('onClose', () => boss.stop({ graceful: false }))
-  await prepareQueues(database, boss, [...operations.values(), deliverWebhook])
+  await prepareQueues(database, boss, withBuiltIn(operations).values())
   return boss
 }
 
@@ -203,10 +217,4 @@ function createDrainingSignal(app: FastifyInstance): AbortSignal {
   setMaxListeners(0, draining.signal)
   app.addHook('preClose', async () => draining.abort())
   return draining.signal
-}
-
-function asTransaction(trx: AnyTransaction | pg.ClientBase): AnyTransaction {
-  if ('getTransactionStatus' in trx) return transactionOn(trx)
-  if (trx.isTransaction) return trx
-  throw new TypeError('enqueue needs a transaction: db.transaction().execute(async (trx) => …)')
 }

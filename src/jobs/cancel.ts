@@ -8,7 +8,10 @@ import { isFinal } from './status.ts'
 export type CancelOutcome =
   /** The job is canceled and had no effects. */
   | { kind: 'canceled'; job: Job }
-  /** The job is running. Its worker aborts the handler's signal, and then cancels the job. */
+  /**
+   * The job is running: its worker aborts the handler's signal, and then cancels the job. Or the job is queued and its
+   * operation has `abandon`: then endings.ts cancels the job.
+   */
   | { kind: 'requested'; job: Job }
   /** The job has already succeeded or failed. */
   | { kind: 'too-late'; job: Job }
@@ -20,7 +23,7 @@ const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
 
 /**
  * Cancels a job within the transaction, with the function `accepted.cancel`. A queued job is canceled immediately, and
- * its handler never runs. A running job only gets a cancel request. Canceling and settling both lock the job's row. The
+ * its handler never runs. A running job, or a job whose operation has `abandon`, only gets a cancel request. Canceling and settling both lock the job's row. The
  * transaction that locks the row first decides the outcome.
  *
  * @param isExpected returns whether the caller accepts this sequence of the job (If-Match). Default: accepts every

@@ -8,6 +8,7 @@ export const jobErrors: Readonly<Record<string, string>> = {
   'invalid-result': 'The result of the job does not match the schema of its operation',
   'worker-crashed': 'Several workers crashed while they ran the job',
   'worker-lost': 'The worker that ran the job died',
+  'children-failed': 'Children of the job failed or were canceled',
   'completed-elsewhere': 'Another program marked the job as completed in the queue; the work of the job was not done',
   'failed-elsewhere': 'Another program marked the job as failed in the queue',
   'queue-lost': 'The job has no row in the queue, so it could not run; send the request again',

@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { MAX, NIL } from 'uuid'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { JobStatus, Tables } from '../db/tables.ts'
@@ -9,6 +9,8 @@ export interface ListOptions {
   principal: string
   status?: JobStatus | undefined
   operation?: string | undefined
+  /** Lists only the children of this job. */
+  parent?: string | undefined
   /** Maximum number of jobs on the page. */
   limit: number
   /** Lists only jobs with a smaller id. A job with a smaller id is older. */
@@ -49,17 +51,14 @@ const monitorBytes = sql`
  * many requests for large jobs do not exhaust the memory.
  */
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
-  const { principal, status = null, operation = null, limit, before = MAX } = options
+  const { principal, status = null, operation = null, parent, limit, before = MAX } = options
   const scanLimit = status || operation ? maxScannedRows : limit + 1
-  // The row comparisons and the order match only the index on both columns, for which `principal >= …` proves that the
-  // principal is not null. With `principal = …`, a plan may read all jobs in the order of the primary key instead.
   const statement = sql<JobSummary & { last_scanned_id: string; scanned_rows: number; is_cut: boolean }>`
     with scanned as materialized (
       select id, status, operation from accepted.job
-      where principal >= ${principal}::text and (principal, id) >= (${principal}::text, ${NIL}::uuid)
-        and (principal, id) < (${principal}::text, ${before}::uuid)
+      where ${parent === undefined ? isOlderOf('principal', principal, before) : isChildOf(parent, principal, before)}
         and (ended_at is null or expires_at > now())
-      order by principal desc, id desc limit ${scanLimit}
+      order by ${sql.ref(parent === undefined ? 'principal' : 'parent')} desc, id desc limit ${scanLimit}
     ), page as materialized (
       select id from scanned
       where (${status}::accepted.job_status is null or status = ${status}::accepted.job_status)
@@ -85,3 +84,20 @@ export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promis
   const hasReachedLimit = first?.scanned_rows === scanLimit
   return { jobs, next: hasReachedLimit ? first?.last_scanned_id : undefined }
 }
+
+/**
+ * A condition on a job: the column has the value, and the id is lower than `before`. The row comparisons, together with
+ * the order by both columns, match only the index on both columns, for which `principal >= …` proves that the value is
+ * not null. With an equation, a plan may read all jobs in the order of the primary key instead.
+ */
+const isOlderOf = (column: 'principal' | 'parent', value: string, before: string): RawBuilder<boolean> => {
+  const [name, type] = [sql.ref(column), sql.raw(column === 'principal' ? 'text' : 'uuid')]
+  return sql`${name} >= ${value}::${type} and (${name}, id) >= (${value}::${type}, ${NIL}::uuid)
+    and (${name}, id) < (${value}::${type}, ${before}::uuid)`
+}
+
+/** For the parent of another principal, no child is read. */
+const isChildOf = (parent: string, principal: string, before: string): RawBuilder<boolean> => sql`
+  (select exists (select from accepted.job where id = ${parent} and principal = ${principal} offset 0))
+  -- A plain column would match the index on the principal, and a plan may then read all of the principal's jobs.
+  and ${isOlderOf('parent', parent, before)} and principal || '' = ${principal}`

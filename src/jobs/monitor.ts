@@ -1,7 +1,7 @@
 import Type, { type Static } from 'typebox'
 import type { Job } from './job.ts'
 import { jobErrors } from './job-errors.ts'
-import { monitorUrl, resultUrl, type Site } from './site.ts'
+import { childrenUrl, monitorUrl, resultUrl, type Site } from './site.ts'
 import { isFinal } from './status.ts'
 
 const Timestamp = (description: string) => Type.String({ format: 'date-time', description })
@@ -46,13 +46,32 @@ export const Monitor = Type.Object(
         { description: 'Once failed' },
       ),
     ),
+    coalesced: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description: 'How many further requests share the job, if its operation coalesces requests',
+      }),
+    ),
     retryOf: Type.Optional(Type.String({ format: 'uuid', description: 'The id of the job that this job retries' })),
+    parent: Type.Optional(
+      Type.String({ format: 'uuid', description: 'The id of the batch or job of which this job is a child' }),
+    ),
+    children: Type.Optional(
+      Type.Object(
+        { total: Type.Integer(), succeeded: Type.Integer(), failed: Type.Integer(), canceled: Type.Integer() },
+        { description: 'How many children the job has. A child that is retried counts once.' },
+      ),
+    ),
+    waitingFor: Type.Optional(
+      Type.Array(Type.String({ format: 'uuid' }), { description: 'The jobs that must end before this job starts' }),
+    ),
     links: Type.Object({
       self: Url('The status URL'),
       result: Url('The result URL'),
       events: Url('Server-sent events: every change until the job ends'),
       cancel: Url('POST to cancel the job'),
       retry: Url('POST to run the job again as a new job, once it has failed or been canceled'),
+      children: Type.Optional(Url('The list of the children, if the job has any')),
     }),
   },
   { title: 'Job', description: 'The status of a job' },
@@ -65,7 +84,7 @@ export const Progress = Type.Pick(Monitor, ['percentComplete', 'message', 'estim
 
 export type Progress = Static<typeof Progress>
 
-function linksOf(id: string, site: Site): Monitor['links'] {
+function linksOf({ id, children }: Job, site: Site): Monitor['links'] {
   const self = monitorUrl(site, id)
   return {
     self,
@@ -73,6 +92,7 @@ function linksOf(id: string, site: Site): Monitor['links'] {
     events: `${self}/events`,
     cancel: `${self}/cancel`,
     retry: `${self}/retry`,
+    ...(children && { children: childrenUrl(site, id) }),
   }
 }
 
@@ -100,8 +120,12 @@ export function toMonitor(job: Job, site: Site, estimate?: Date): Monitor {
     ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, site) }),
     ...(succeeded && job.result !== null && { result: job.result }),
     ...(job.error && { error: publicError(job.id, job.error) }),
+    ...(job.coalesced > 0 && { coalesced: job.coalesced }),
     ...(job.retry_of && { retryOf: job.retry_of }),
-    links: linksOf(job.id, site),
+    ...(job.parent && { parent: job.parent }),
+    ...(job.children && { children: job.children }),
+    ...(job.waiting_for && { waitingFor: job.waiting_for }),
+    links: linksOf(job, site),
   }
 }
 

@@ -22,5 +22,8 @@ export function siteAt(url: string, jobsPath: string = defaultJobsPath): Site {
 /** Returns the status URL of a job. It answers 200 as long as the record exists. */
 export const monitorUrl = ({ jobs }: Site, id: string): string => `${jobs}/${id}`
 
+/** Returns the URL of the list of a job's children. */
+export const childrenUrl = ({ jobs }: Site, id: string): string => `${jobs}?parent=${id}`
+
 /** Returns the result URL of a job. It answers 202 while the job is pending, and then with the outcome. */
 export const resultUrl = (site: Site, id: string): string => `${monitorUrl(site, id)}/result`

@@ -18,11 +18,13 @@ export const deliverWebhook = defineOperation({
 export interface EndedJob {
   id: string
   endpoints: string[] | null
+  /** Whether the job has a parent, or other jobs wait for it. */
+  has_relatives: boolean
 }
 
 /**
- * The column `endpoints` of {@link EndedJob}. Add it to the `returning` list of the statement that ends the jobs.
- * Finding the endpoints then needs no round trip of its own.
+ * The column `endpoints` of {@link EndedJob}. In the `returning` list of the statement that ends the jobs, it needs no
+ * round trip of its own.
  */
 export const matchingEndpoints = sql<string[] | null>`(
   select array_agg(endpoint.id) from accepted.webhook_endpoint endpoint

@@ -82,10 +82,10 @@ export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: rea
       ...(groupId !== undefined && { group: { id: groupId } }),
     }))
     const taken = await boss.insert(operation.name, jobs, { db: bossOn(trx), returnId: true })
-    if (taken?.length !== jobs.length) {
-      throw new Error(
-        `The queue '${operation.name}' is missing or rejected a job. Restart the API to create missing queues.`,
-      )
-    }
+    if (taken?.length !== jobs.length) throw missingQueue(operation.name)
   }
 }
+
+/** Creates the error for a queue that did not take all jobs. */
+export const missingQueue = (name: string): Error =>
+  new Error(`The queue '${name}' is missing or rejected a job. Restart the API to create missing queues.`)

@@ -42,7 +42,7 @@ const toRow = ({ name, summary, retry, priority, schemas, ...operation }: Operat
   group_concurrency: operation.groupConcurrency ?? null,
   max_backlog: operation.maxBacklog ?? null,
   keep_seconds: operation.keepSeconds,
-  has_abandon: false,
+  has_abandon: operation.abandon !== undefined,
   payload_schema: toJson(schemas.payload),
 })
 

@@ -8,7 +8,7 @@ import { queueJob, queueJobPartition } from './schema.ts'
  * - `failed`, `completed`, `cancelled`: the queue row has ended.
  * - `missing`: there is no queue row.
  * - `waiting`: the queue row waits, although the job's status is `running`.
- * - `blocked`: the queue row is blocked, although the job is not in quarantine.
+ * - `blocked`: the queue row is blocked, although the job neither is in quarantine nor waits for another job.
  */
 export type Discrepancy = 'failed' | 'completed' | 'cancelled' | 'missing' | 'waiting' | 'blocked'
 
@@ -29,7 +29,8 @@ export const discrepancy: RawBuilder<Discrepancy | null> = sql`
     when queued.state in ('failed', 'completed', 'cancelled') then queued.state::text
     when queued.state < 'active' and job.status = 'running' and queued.retry_count >= job.attempt - 1 then 'waiting'
     when queued.blocked and queued.pending_dependencies = 0
-      and not exists (select from accepted.quarantine where job_id = job.id) then 'blocked'
+      and not exists (select from accepted.quarantine where job_id = job.id)
+      and not exists (select from accepted.dependency where job_id = job.id) then 'blocked'
   end`
 
 /**

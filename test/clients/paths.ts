@@ -112,7 +112,7 @@ export interface paths {
                             /** Format: date */
                             dueBy?: string;
                             /** @enum {unknown} */
-                            status: "pending" | "ready";
+                            status: "pending" | "ready" | "failed" | "canceled";
                         }[];
                     };
                 };
@@ -254,6 +254,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Submit many jobs in one request
+         * @description Up to 10000 jobs, of any operations that have a route. All of them are stored, or none. The batch is a job itself. It ends when its last job has ended, and fails with `children-failed` if a job fails or is canceled, unless `allowFailures`. Canceling it cancels its jobs. `links.children` lists its jobs. In `application/x-ndjson`, each line is an item; `onEnd` and `allowFailures` may precede them in a line of their own. Pointers in errors count the items from 0.
+         */
+        post: operations["submitBatch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/todos/{id}": {
         parameters: {
             query?: never;
@@ -286,7 +306,7 @@ export interface paths {
                             /** Format: date */
                             dueBy?: string;
                             /** @enum {unknown} */
-                            status: "pending" | "ready";
+                            status: "pending" | "ready" | "failed" | "canceled";
                         };
                     };
                 };
@@ -404,11 +424,27 @@ export interface components {
                 message: string;
                 details?: unknown[];
             };
+            /** @description How many further requests share the job, if its operation coalesces requests */
+            coalesced?: number;
             /**
              * Format: uuid
              * @description The id of the job that this job retries
              */
             retryOf?: string;
+            /**
+             * Format: uuid
+             * @description The id of the batch or job of which this job is a child
+             */
+            parent?: string;
+            /** @description How many children the job has. A child that is retried counts once. */
+            children?: {
+                total: number;
+                succeeded: number;
+                failed: number;
+                canceled: number;
+            };
+            /** @description The jobs that must end before this job starts */
+            waitingFor?: string[];
             links: {
                 /**
                  * Format: uri
@@ -435,6 +471,11 @@ export interface components {
                  * @description POST to run the job again as a new job, once it has failed or been canceled
                  */
                 retry: string;
+                /**
+                 * Format: uri
+                 * @description The list of the children, if the job has any
+                 */
+                children?: string;
             };
         };
         /** Problem */
@@ -532,11 +573,27 @@ export interface components {
                 message: string;
                 details?: unknown[];
             };
+            /** @description How many further requests share the job, if its operation coalesces requests */
+            coalesced?: number;
             /**
              * Format: uuid
              * @description The id of the job that this job retries
              */
             retryOf?: string;
+            /**
+             * Format: uuid
+             * @description The id of the batch or job of which this job is a child
+             */
+            parent?: string;
+            /** @description How many children the job has. A child that is retried counts once. */
+            children?: {
+                total: number;
+                succeeded: number;
+                failed: number;
+                canceled: number;
+            };
+            /** @description The jobs that must end before this job starts */
+            waitingFor?: string[];
             links: {
                 /**
                  * Format: uri
@@ -563,6 +620,11 @@ export interface components {
                  * @description POST to run the job again as a new job, once it has failed or been canceled
                  */
                 retry: string;
+                /**
+                 * Format: uri
+                 * @description The list of the children, if the job has any
+                 */
+                children?: string;
             };
         };
         /** Jobs */
@@ -1531,6 +1593,8 @@ export interface operations {
                 status?: "queued" | "running" | "succeeded" | "failed" | "canceled";
                 /** @description The name of an operation */
                 operation?: string;
+                /** @description The id of a batch or job: lists only its children */
+                parent?: string;
                 /** @description Jobs per page: at most 100, by default 20 */
                 limit?: string;
                 /** @description The cursor from the nextLink of a page */
@@ -4305,6 +4369,358 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before the next request */
                     "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    submitBatch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
+                prefer?: string;
+                /** @description A repeated request with the same key gets the same job */
+                "idempotency-key"?: string;
+                /** @description The id of a webhook endpoint; only this endpoint is notified when the job ends */
+                "accepted-webhook"?: string;
+                /** @description W3C trace context */
+                traceparent?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "items": [
+                 *         {
+                 *           "operation": "todo.create",
+                 *           "input": {
+                 *             "title": " "
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": {
+                    items: ({
+                        /** @enum {string} */
+                        operation: "todo.create";
+                        input: {
+                            title: string;
+                            /** Format: date */
+                            dueBy?: string;
+                        };
+                        /** @description Among the jobs of an operation and a principal with the same key, only the first that succeeds has an effect. 1 to 255 printable ASCII characters. */
+                        key?: string;
+                    } | {
+                        /** @enum {string} */
+                        operation: "reminder.send";
+                        input: {
+                            /** Format: email */
+                            email: string;
+                        };
+                        params: {
+                            /** Format: uuid */
+                            id: string;
+                        };
+                        /** @description Among the jobs of an operation and a principal with the same key, only the first that succeeds has an effect. 1 to 255 printable ASCII characters. */
+                        key?: string;
+                    })[];
+                    /** @description The job to enqueue when the batch ends, whatever its end is */
+                    onEnd?: {
+                        /** @enum {unknown} */
+                        operation: "todo.create" | "reminder.send";
+                        /** @description The input of the operation */
+                        input?: unknown;
+                        /** @description The path parameters of the operation */
+                        params?: Record<string, never>;
+                    };
+                    /**
+                     * @description Whether the batch succeeds although jobs fail or are canceled
+                     * @default false
+                     */
+                    allowFailures?: boolean;
+                };
+                /**
+                 * @example {"allowFailures":true}
+                 *     {"operation":"todo.create","input":{"title":" "}}
+                 */
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
+            200: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"] | {
+                        total: number;
+                        succeeded: number;
+                        failed: number;
+                        canceled: number;
+                    };
+                };
+            };
+            /** @description The batch and its jobs are committed */
+            202: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description `malformed-json`: The body is not valid JSON; `invalid-body`: The body does not match the schema; `invalid-idempotency-key`: The Idempotency-Key is invalid; `unknown-webhook`: Accepted-Webhook does not name a webhook endpoint; `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-locked`: A request with this Idempotency-Key is still being accepted */
+            409: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body-too-large`: The body is too large */
+            413: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type of the body is not supported */
+            415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
+            422: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: This principal has sent too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An operation refused an item */
+            "4XX": {
+                headers: {
                     "Cache-Control"?: string;
                     /** @description The number of requests left in the quota, and the seconds until the quota is reset */
                     RateLimit?: string;

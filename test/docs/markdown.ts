@@ -21,7 +21,7 @@ export const root = join(import.meta.dirname, '../..')
  * Every npm script and every option that a page names has to exist, in blocks and in sentences.
  */
 const markersOf: Readonly<Record<string, readonly string[]>> = {
-  ts: ['file', 'check', 'illustration'],
+  ts: ['file', 'check', 'source', 'illustration'],
   js: ['file', 'source', 'illustration'],
   py: ['source'],
   sql: ['file', 'source', 'illustration'],

@@ -139,7 +139,8 @@ function parseConsole(text: string): Step[] {
 /** Returns whether a statement ends here. The body of a function contains semicolons between `$$` and `$$`. */
 const isComplete = (statement: string) => /;\s*$/.test(statement) && statement.split('$$').length % 2 === 1
 
-const acts = /\baccepted\.(enqueue|cancel|retry|redrive|pause|resume|reschedule|prioritize|forget|expire)\(/
+const acts =
+  /\baccepted\.(enqueue|enqueue_batch|cancel|retry|redrive|pause|resume|reschedule|prioritize|forget|expire)\(/
 
 /** Returns whether a command only reads. It may run too early, so the test repeats it, as a reader would. */
 const isRead = (command: string) =>

@@ -73,6 +73,10 @@ async function prepareShop(t: Test, url: string): Promise<void> {
     `insert into accepted.schedule (name, operation, expression, timezone, next_at)
     values ('nightly-report', 'report.build', '0 2 * * *', 'Europe/Berlin', now() + interval '5 hours')`,
   )
+  const [{ id: synced }] = await jobs.query(
+    `select id from accepted.job where operation = 'stock.sync' order by id limit 1`,
+  )
+  await jobs.add(report, {}, { principal: 'dan', after: [synced] })
   const running = await enqueueReport(jobs)
   await jobs.query(`update accepted_queue.job set started_on = now() - interval '10 minutes' where id = $1`, [running])
   await until(async () => (await jobs.query(`select from accepted.job where status = 'succeeded'`)).length === 4)

@@ -159,3 +159,20 @@ t.test('conditions of partitions are found, and the way out works', async (t) =>
     sendHeartbeat,
   )
 })
+
+t.test('a batch, and a job whose end is decided, need no row in the queue', async (t) => {
+  const url = await createDatabase(t)
+  for (const statement of [
+    define.replaceAll('mail.send', 'batch'),
+    define.replace('"has_abandon": false', '"has_abandon": true'),
+    addWorker,
+    `select accepted.enqueue_batch('[{"operation": "mail.send"}]')`,
+    "select accepted.cancel(accepted.enqueue('mail.send'))",
+  ]) {
+    await queryOnce(url, statement)
+  }
+  const pending = await queryOnce(url, 'select operation from accepted.job where ended_at is null order by operation')
+  t.same(pending, [{ operation: 'batch' }, { operation: 'mail.send' }, { operation: 'mail.send' }])
+  await queryOnce(url, sendHeartbeat)
+  t.same(await findingsAt({ url }), [])
+})

@@ -34,6 +34,44 @@ async function setUp(t: Test): Promise<{ url: string; shopUrl: string }> {
   return { url, shopUrl: shop.href }
 }
 
+t.test('an order gets the state of its job: declined, confirmed by the retry, or canceled', async (t) => {
+  const { url, shopUrl } = await setUp(t)
+  const jobs = await openJobs(t, Object.values(operations), url)
+  const place = async (card: string) => {
+    const insert = 'insert into orders (customer, total, card) values ($1, 1, $2) returning id'
+    const [{ id }] = await queryOnce(shopUrl, insert, ['eve', card])
+    const [job] = await jobs.query('select id from accepted.job where resource = $1', [`/orders/${id}`])
+    return { id, job: job.id as string }
+  }
+  const statusOf = async (id: string) =>
+    (await jobs.query('select status from orders where id = $1', [id]))[0].status as string
+
+  const canceled = await place('visa')
+  await jobs.query('select accepted.cancel($1)', [canceled.job])
+  t.equal(await statusOf(canceled.id), 'pending', 'neither the job nor its order has ended')
+  const declined = await place('declined')
+  const [{ invalid }] = await jobs.query(`select accepted.enqueue('order.confirm', '{"orderId": "x"}') as invalid`)
+  await jobs.query('select accepted.cancel($1)', [invalid])
+  await jobs.work(handlers)
+  t.match(await jobs.ended(invalid), { status: 'canceled' }, 'an invalid payload does not make abandon fail')
+  t.match(await jobs.ended(canceled.job), { status: 'canceled' })
+  t.equal(await statusOf(canceled.id), 'canceled')
+  t.match(await jobs.ended(declined.job), { status: 'failed', error: { code: 'card-declined' } })
+  t.equal(await statusOf(declined.id), 'declined')
+
+  await jobs.query(`update orders set card = 'visa' where id = $1`, [declined.id])
+  const [{ retry }] = await jobs.query('select accepted.retry($1) as retry', [declined.job])
+  t.equal(await statusOf(declined.id), 'declined', 'until the retry has settled, the order is as abandon left it')
+  t.match(await jobs.ended(retry), { status: 'succeeded' })
+  t.equal(await statusOf(declined.id), 'confirmed')
+
+  await jobs.query(`select accepted.pause('order.confirm')`)
+  const [{ second }] = await jobs.query('select accepted.retry($1) as second', [declined.job])
+  await jobs.query('select accepted.cancel($1)', [second])
+  t.match(await jobs.ended(second), { status: 'canceled' })
+  t.equal(await statusOf(declined.id), 'confirmed', 'the end of a later retry does not change a confirmed order')
+})
+
 t.test('a trigger, psql, Python and a plain pg script enqueue jobs, as a role that may do only that', async (t) => {
   const { url, shopUrl } = await setUp(t)
   const jobs = await openJobs(t, Object.values(operations), url)

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { get, post } from '../support/client.ts'
-import { createDatabase } from '../support/database.ts'
+import { createDatabase, queryOnce } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
@@ -65,6 +65,24 @@ t.test('every request of todos.http gets the status that the file states', async
     [variables['create.response.body.id']],
     'neither the replay nor the refused requests created a todo',
   )
+})
+
+t.test('a todo and a reminder get the status of their job when it is canceled, whatever its payload', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const api = await start(t, 'api', { databaseUrl })
+  const todo = await post(`${api.url}/todos`, { title: 'x' })
+  const reminder = await post(`${api.url}/todos/${todo.body.id}/reminders`, { email: 'ann@example.com' })
+  for (const { body } of [reminder, todo]) {
+    t.match(await post(body.links.cancel, {}), { status: 200, body: { status: 'canceled' } })
+  }
+  t.match(await get(`${api.url}/todos/${todo.body.id}`), { status: 200, body: { status: 'canceled' } })
+  t.same(await queryOnce(databaseUrl, 'select status from reminder'), [{ status: 'canceled' }])
+  const invalid = ['todo.create', 'reminder.send'].map(async (operation) => {
+    const [{ id }] = await queryOnce(databaseUrl, `select accepted.enqueue($1, '{"todoId": "x"}') as id`, [operation])
+    const url = `${api.url}/jobs/${id}`
+    t.match(await post(`${url}/cancel`, {}), { status: 200, body: { status: 'canceled' } }, operation)
+  })
+  await Promise.all(invalid)
 })
 
 t.test('an impossible date gets a 400, an invalid URL encoding gets a 404, and an upper-case id works', async (t) => {

@@ -14,6 +14,8 @@ export const violations = {
   partial: 'partially written jobs',
   /** Jobs that have not ended, or whose status does not match their effect or their queue row. */
   wrongStatus: 'wrong statuses',
+  /** Domain rows whose state does not follow from the status of their job. */
+  disagreeing: 'disagreeing domain rows',
 } as const
 
 export type Violation = keyof typeof violations
@@ -37,14 +39,20 @@ interface TokenRow {
   job_id: string
 }
 
+interface DomainRow extends TokenRow {
+  state: string
+}
+
 interface JobRow {
   id: string
   status: string
   idempotency_key: string | null
   /** The first job in the chain of retries. If the job is not a retry, this is the job itself. */
   root: string
-  /** Whether a schedule has created the job, without a request and without `accept`. */
+  /** Whether a schedule or the end of a batch has created the job, without a request and without `accept`. */
   is_scheduled: boolean
+  /** Whether the job has settled and waited for its children. Its effect remains when they fail. */
+  is_parent: boolean
   has_idempotency_key_row: boolean
   /** The job that has processed the idempotency key. */
   processed_by: string | null
@@ -58,32 +66,44 @@ export interface CheckOptions {
   databaseUrl: string
   /** Selects the intents whose jobs have to fail. Every other intent has to succeed and to have an effect. */
   isExpectedToFail?: (token: string) => boolean
+  /** Whether any job may fail or be canceled. */
+  mayEndUnsuccessfully?: boolean
 }
 
 /** Compares the journal with Postgres. Call it after the faults have stopped and every job has ended. */
-export async function check({
-  journal,
-  executions,
-  databaseUrl,
-  isExpectedToFail,
-}: CheckOptions): Promise<CheckResult> {
+export async function check(options: CheckOptions): Promise<CheckResult> {
+  const { journal, executions, databaseUrl } = options
   const intents = Map.groupBy(await journal.read(), ({ token }) => token)
   const database = await readDatabase(databaseUrl)
   const result: CheckResult = {
     ...{ invoked: intents.size, acknowledged: 0, recovered: 0 },
-    ...{ lost: 0, unexpected: 0, duplicated: 0, partial: 0, wrongStatus: 0 },
+    ...{ lost: 0, unexpected: 0, duplicated: 0, partial: 0, wrongStatus: 0, disagreeing: 0 },
     ...{ repeatedExecutions: await countRepeatedExecutions(executions), findings: [] },
   }
   const report = (violation: Violation, finding: string, count = 1) => {
     result[violation] += count
     if (result.findings.length < maxFindings) result.findings.push(`${violations[violation]}: ${finding}`)
   }
-  for (const [token, entries] of intents) checkIntent(token, entries, database, { result, report, isExpectedToFail })
+  for (const [token, entries] of intents) checkIntent(token, entries, database, { result, report, options })
   for (const { token, job_id } of [...database.domain, ...database.effects]) {
-    if (!intents.has(token)) report('unexpected', `${token} (${job_id}) was never invoked`)
+    if (!intents.has(rootOf(token))) report('unexpected', `${token} (${job_id}) was never invoked`)
   }
+  checkMembers(database, report)
   checkJobs(database, report)
+  checkDomain(database, report)
   return result
+}
+
+/** The token of the intent that has caused a job. The tokens of the jobs that `settle` enqueues contain a slash. */
+const rootOf = (token: string) => token.split('/')[0] as string
+
+/** Checks the jobs that no request has enqueued: each of them has one domain row and at most one effect. */
+function checkMembers({ domainByToken, effectsByToken }: DatabaseContents, report: Report): void {
+  for (const [kind, byToken] of Object.entries({ 'domain rows': domainByToken, effects: effectsByToken })) {
+    for (const [token, { length }] of byToken) {
+      if (token.includes('/') && length > 1) report('duplicated', `${token} has ${length} ${kind}`, length - 1)
+    }
+  }
 }
 
 type Report = (violation: Violation, finding: string, count?: number) => void
@@ -92,11 +112,7 @@ function checkIntent(
   token: string,
   entries: readonly JournalEntry[],
   database: DatabaseContents,
-  {
-    result,
-    report,
-    isExpectedToFail,
-  }: { result: CheckResult; report: Report; isExpectedToFail: CheckOptions['isExpectedToFail'] },
+  { result, report, options }: { result: CheckResult; report: Report; options: CheckOptions },
 ): void {
   const acknowledgedJobs = new Set(entries.flatMap(({ job }) => job ?? []))
   const has = (event: JournalEvent) => entries.some((entry) => entry.event === event)
@@ -109,7 +125,10 @@ function checkIntent(
   if (effectCount > 1) report('duplicated', `${token} has ${effectCount} effects`, effectCount - 1)
   for (const id of acknowledgedJobs) {
     const status = database.jobs.get(id)?.status
-    const isAsExpected = isExpectedToFail?.(token) ? status === 'failed' : effectCount > 0
+    const isUnsuccessful = status === 'failed' || status === 'canceled'
+    const isAsExpected = options.isExpectedToFail?.(token)
+      ? status === 'failed'
+      : effectCount > 0 || (options.mayEndUnsuccessfully && isUnsuccessful)
     if (!isAsExpected) report('lost', `${token} was acknowledged as ${id}, whose status is ${status ?? 'missing'}`)
   }
   if (has('unknown') && isStored) result.recovered += 1
@@ -133,10 +152,13 @@ function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report):
     const hasEffect = withEffect.has(id)
     // A retry inherits the key only to pass the key on to other systems. It needs no row in idempotency_key.
     const needsIdempotencyKeyRow = !job.is_scheduled && job.root === id && job.idempotency_key !== null
+    // The key of a parent whose children have failed is free again.
+    const needsProcessedKey =
+      job.idempotency_key !== null && hasEffect && (!job.is_parent || job.status === 'succeeded')
     const missing = [
       !job.is_scheduled && !withDomainRow.has(job.root) && 'its domain row',
       needsIdempotencyKeyRow && !job.has_idempotency_key_row && 'its idempotency key',
-      job.idempotency_key !== null && hasEffect && job.processed_by === null && 'its processed key',
+      needsProcessedKey && job.processed_by === null && 'its processed key',
     ].filter(Boolean)
     if (missing.length > 0) report('partial', `${id} (${job.status}) lacks ${missing.join(', ')}`)
     // The duplicate of a job succeeds without an effect of its own.
@@ -146,8 +168,19 @@ function checkJobs({ domain, effects, jobs }: DatabaseContents, report: Report):
   }
 }
 
+/** Checks that the state of each domain row is the outcome of its job, or of the last retry of its job. */
+function checkDomain({ domain, jobs }: DatabaseContents, report: Report): void {
+  const chains = Map.groupBy(jobs.values(), ({ root }) => root)
+  for (const { job_id, state } of domain) {
+    // Ids are in the order of creation.
+    const chain = (chains.get(job_id) ?? []).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    const expected = chain.some(({ status }) => status === 'succeeded') ? 'succeeded' : chain.at(-1)?.status
+    if (state !== expected) report('disagreeing', `the row of ${job_id} is ${state}, but the job is ${expected}`)
+  }
+}
+
 function findStatusProblem(
-  { status, queue_state }: JobRow,
+  { status, queue_state, is_parent }: JobRow,
   { hasEffect, isProcessed }: { hasEffect: boolean; isProcessed: boolean },
 ): string | undefined {
   const isPendingInQueue = ['created', 'retry', 'active'].includes(queue_state ?? '')
@@ -158,7 +191,7 @@ function findStatusProblem(
       return isProcessed ? undefined : 'without its effect'
     case 'failed':
     case 'canceled':
-      return hasEffect ? 'but has an effect' : undefined
+      return hasEffect && !is_parent ? 'but has an effect' : undefined
     default:
       return 'and its queue row is not pending'
   }
@@ -170,9 +203,9 @@ async function countRepeatedExecutions(executions: string): Promise<number> {
 }
 
 interface DatabaseContents {
-  domain: TokenRow[]
+  domain: DomainRow[]
   effects: TokenRow[]
-  domainByToken: Map<string, TokenRow[]>
+  domainByToken: Map<string, DomainRow[]>
   effectsByToken: Map<string, TokenRow[]>
   jobs: Map<string, JobRow>
 }
@@ -181,7 +214,7 @@ async function readDatabase(databaseUrl: string): Promise<DatabaseContents> {
   const client = new pg.Client({ connectionString: databaseUrl })
   await client.connect()
   try {
-    const { rows: domain } = await client.query<TokenRow>('select token, job_id from domain')
+    const { rows: domain } = await client.query<DomainRow>('select token, job_id, state from domain')
     const { rows: effects } = await client.query<TokenRow>('select token, job_id from effect')
     const { rows: jobs } = await client.query<JobRow>(`
       with recursive lineage (id, root) as (
@@ -190,7 +223,8 @@ async function readDatabase(databaseUrl: string): Promise<DatabaseContents> {
         select job.id, root from lineage join accepted.job on job.retry_of = lineage.id
       )
       select
-        job.id, job.status, job.idempotency_key, lineage.root, job.principal = 'schedule' as is_scheduled,
+        job.id, job.status, job.idempotency_key, lineage.root, 
+        job.principal = 'schedule' or job.batch is not null as is_scheduled, job.children is not null as is_parent,
         key.job_id is not null as has_idempotency_key_row, processed.job_id as processed_by,
         queue.state::text as queue_state
       from accepted.job

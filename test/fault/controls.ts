@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { copySources } from '../support/next-release.ts'
 import type { Violation } from './checker.ts'
 import type { Row } from './row.ts'
+import { abandonRow } from './rows/abandon.ts'
 import { duplicateKey } from './rows/duplicate-key.ts'
+import { familiesWithoutLock } from './rows/families.ts'
 import { unawaitedStatements } from './rows/handlers.ts'
 import { workerPausedInPerform } from './rows/paused-workers.ts'
 import { apiKills } from './rows/process-kills.ts'
@@ -89,6 +91,39 @@ export const controls: readonly Control[] = [
         file: 'worker/execution/job-status.ts',
         from: 'if (rows.length !== completions.length) throw new LostClaim',
         to: 'if (rows.length > completions.length) throw new LostClaim',
+      },
+    ],
+  },
+  {
+    name: 'abandon-after-commit',
+    summary: 'abandon runs after the commit of the end, in a transaction of its own, and processes are killed',
+    row: abandonRow,
+    expectedViolation: 'disagreeing',
+    cuts: [
+      {
+        file: 'src/jobs/abandon.ts',
+        from: '.then(() => abandon(trx, jobs.map(toAbandonedJob)))',
+        to: `.then(() => {
+          setTimeout(async () => {
+            const { openDatabase } = await import('../db/database.ts')
+            const { kysely } = openDatabase({ url: process.env.DATABASE_URL as string, poolSize: 1 })
+            await kysely.transaction().execute((other) => abandon(other as never, jobs.map(toAbandonedJob)))
+          }, 50)
+        })`,
+      },
+    ],
+  },
+  {
+    name: 'without-lock-of-children',
+    summary:
+      'transactions that end children of the same parent do not wait for each other, and nothing finds the parent',
+    row: familiesWithoutLock,
+    expectedViolation: 'wrongStatus',
+    cuts: [
+      {
+        file: 'worker/maintenance/children.ts',
+        from: 'sql<ResolvedRow>`select * from accepted.resolve_missed()`',
+        to: 'sql<ResolvedRow>`select null as changed, null as enqueued where false`',
       },
     ],
   },

@@ -1,13 +1,15 @@
-import { defineOperation } from 'accepted'
+import { defineOperation, type Operation } from 'accepted'
 import { JobFailed, RetryAfter } from 'accepted/worker'
 import fc from 'fast-check'
 
+import type { Transaction } from 'kysely'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { retryJob } from '../../src/accept/retry-job.ts'
 
 import { cancelJob } from '../../src/jobs/cancel.ts'
+import { createEndings, type Endings } from '../../src/jobs/endings.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 
 import { createCancellations } from '../../worker/execution/cancellation.ts'
@@ -19,25 +21,36 @@ import { createRunTimes } from '../../worker/execution/run-times.ts'
 import type { PerformHandler, PerformingJob } from '../../worker/handlers.ts'
 import { registerRescues, rescueOrphaned } from '../../worker/maintenance/rescuer.ts'
 
-import { type Jobs, openJobs, writeEffects } from '../support/jobs.ts'
+import { type EffectTables, type Jobs, openJobs, writeEffects } from '../support/jobs.ts'
 import { createOperationWorker } from '../support/operation-worker.ts'
 import { until } from '../support/until.ts'
 
 // Runs random commands on jobs, and compares Postgres with a model after every command.
-const runCount = Number(process.env.MODEL_RUNS ?? 10)
+const runCount = Number(process.env.MODEL_RUNS ?? 5)
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 2 ** 31)
 
-const operation = defineOperation({
-  name: 'word.write',
-  input: Type.Object({ word: Type.String() }),
+const common = {
+  input: Type.Object({ word: Type.String(), childCount: Type.Integer() }),
   retry: { limit: 1, delaySeconds: 0, backoff: false },
   heartbeatSeconds: 10,
   timeoutSeconds: 600,
+}
+const plain = defineOperation({ ...common, name: 'word.write' })
+const withAbandon = defineOperation({
+  ...common,
+  name: 'word.keep',
+  abandon: (trx: Transaction<EffectTables>, jobs) =>
+    writeEffects(
+      trx,
+      jobs.map(({ id }) => ({ id, payload: { word: abandoned } })),
+    ),
 })
-const maxAttempts = operation.retry.limit + 1
+/** What `abandon` writes. */
+const abandoned = 'abandoned'
+const maxAttempts = common.retry.limit + 1
 /** A job fails when this number of workers have died while they ran it. */
 const maxCrashes = 3
-const operations = new Map([[operation.name, operation]])
+const operations = new Map<string, Operation>([plain, withAbandon].map((one) => [one.name, one]))
 
 /** The expected state of a job. */
 interface ModelJob {
@@ -54,6 +67,17 @@ interface ModelJob {
   isCancelRequested: boolean
   hasEffect: boolean
   isExpired: boolean
+  /** How many children its settle enqueues. */
+  childCount: number
+  parent: string | null
+  retryOf: string | undefined
+  /** Whether the job has settled and waits for its children. */
+  isAwaiting: boolean
+  /** The status that the job gets when `abandon` has committed. */
+  decided: 'failed' | 'canceled' | undefined
+  /** The jobs that must end before the job starts. */
+  waitsFor: Set<string>
+  onFailure: 'cancel' | 'run'
 }
 
 /** An execution whose handler has not returned. */
@@ -66,6 +90,7 @@ interface ModelExecution {
 }
 
 interface Model {
+  hasAbandon: boolean
   jobs: Map<string, ModelJob>
   /** The job that has written the effect, by idempotency key. */
   processed: Map<string, string>
@@ -81,7 +106,9 @@ interface Execution {
 }
 
 interface RealSystem extends Jobs {
+  operation: Operation
   worker: OperationWorker
+  endings: Endings
   context: RunContext
   /** By the id of the job and the number of the attempt. */
   executions: Map<string, Execution>
@@ -98,11 +125,11 @@ interface ClaimResult {
 
 const isEnded = ({ status }: ModelJob) => status !== 'queued' && status !== 'running'
 
-async function setUp(t: Test): Promise<RealSystem> {
-  const jobs = await openJobs(t, [operation])
+async function setUp(t: Test, operation: typeof plain | typeof withAbandon): Promise<RealSystem> {
+  const jobs = await openJobs(t, [...operations.values()])
   const { database } = jobs
   const executions = new Map<string, Execution>()
-  const handler: PerformHandler<typeof operation> = {
+  const handler: PerformHandler<typeof plain> = {
     perform: async (job) => {
       const handlerEnd = Promise.withResolvers<void>()
       // After a lost claim, the worker may have stopped awaiting this promise.
@@ -111,7 +138,14 @@ async function setUp(t: Test): Promise<RealSystem> {
       executions.set(name, { job, handlerEnd, ended: Promise.resolve() })
       await handlerEnd.promise
     },
-    settle: writeEffects,
+    settle: async (trx, settling) => {
+      await writeEffects(trx, settling)
+      for (const { payload, enqueue } of settling) {
+        for (let n = 0; n < payload.childCount; n++) {
+          await enqueue(trx, operation, { word: 'x', childCount: 0 }, { child: true })
+        }
+      }
+    },
   }
   const worker = createOperationWorker(t, jobs, operation, handler as OperationWorker['handler'])
   await registerRescues(database, [operation.name])
@@ -142,7 +176,8 @@ async function setUp(t: Test): Promise<RealSystem> {
     return { claimed: claims.map(({ jobId }) => jobId), performing }
   }
   return {
-    ...{ ...jobs, worker, context, executions },
+    ...{ ...jobs, operation, worker, context, executions },
+    endings: createEndings({ database, operations, notifier: worker.notifier, log: worker.log }),
     claim: async (limit) => run(await worker.claims.claim(limit)),
     async claimQuarantined(id) {
       const claim = await worker.claims.claimQuarantined(id)
@@ -204,13 +239,80 @@ async function endExecution(
   job.crashes = 0
   if (job.isCancelRequested) job.status = 'canceled'
   else change(job, model)
+  if (job.isAwaiting) await addChildren(model, real, job)
+  resolve(model)
+}
+
+/** Adds the children that the settle of a job has enqueued. */
+async function addChildren(model: Model, real: RealSystem, parent: ModelJob): Promise<void> {
+  const rows = await real.query('select id from accepted.job where parent = $1 and retry_of is null', [parent.id])
+  if (rows.length !== parent.childCount) throw new Error(`${parent.id} has ${rows.length} children`)
+  for (const { id } of rows) model.jobs.set(id, { ...newJob(id, undefined), parent: parent.id })
+}
+
+/** Ends a job that no worker holds. With `abandon`, the end is only decided. */
+function endUnclaimed(model: Model, job: ModelJob, status: 'failed' | 'canceled'): void {
+  if (model.hasAbandon) job.decided ??= status
+  else job.status = status
+}
+
+/** Does what follows from ends: starts or cancels the jobs that wait, and ends parents. Repeats until nothing changes. */
+function resolve(model: Model): void {
+  let hasChanged: boolean
+  do {
+    hasChanged = false
+    for (const job of model.jobs.values()) {
+      if (isEnded(job) || job.decided) continue
+      const ended = [...job.waitsFor].map((id) => model.jobs.get(id) as ModelJob).filter(isEnded)
+      for (const { id } of ended) job.waitsFor.delete(id)
+      if (job.onFailure === 'cancel' && ended.some(({ status }) => status !== 'succeeded')) {
+        cancelUnclaimed(model, job)
+        hasChanged = true
+      } else if (job.isAwaiting && childrenOf(model, job).every(isEnded)) {
+        endParent(model, job)
+        hasChanged = true
+      }
+    }
+  } while (hasChanged)
+}
+
+const childrenOf = (model: Model, { id }: ModelJob) => [...model.jobs.values()].filter(({ parent }) => parent === id)
+
+/** The children that count: a retry counts in place of the child. */
+const countedChildren = (model: Model, job: ModelJob) => {
+  const children = childrenOf(model, job)
+  const retried = new Set(children.map(({ retryOf }) => retryOf))
+  return children.filter(({ id, status }) => !(retried.has(id) && (status === 'failed' || status === 'canceled')))
+}
+
+function endParent(model: Model, job: ModelJob): void {
+  job.isAwaiting = false
+  const hasFailed = countedChildren(model, job).some(({ status }) => status !== 'succeeded')
+  if (job.isCancelRequested) endUnclaimed(model, job, 'canceled')
+  else if (hasFailed) endUnclaimed(model, job, 'failed')
+  else Object.assign(job, { status: 'succeeded', percent: 100 })
+  if (isEnded(job)) freeKey(model, job)
+}
+
+/** The key of a parent that has not succeeded is free again. */
+function freeKey(model: Model, { status, childCount, key, id }: ModelJob): void {
+  if (status === 'succeeded' || childCount === 0 || key === undefined) return
+  if (model.processed.get(key) === id) model.processed.delete(key)
+}
+
+function cancelUnclaimed(model: Model, job: ModelJob): void {
+  job.isCancelRequested = true
+  job.waitsFor.clear()
+  endUnclaimed(model, job, 'canceled')
 }
 
 function succeed(model: Model, job: ModelJob): void {
   const first = job.key === undefined ? undefined : model.processed.get(job.key)
-  job.status = 'succeeded'
-  job.percent = 100
-  if (first !== undefined && first !== job.id && !model.jobs.get(first)?.isExpired) return
+  const isDuplicate = first !== undefined && first !== job.id && !model.jobs.get(first)?.isExpired
+  job.isAwaiting = job.childCount > 0 && !isDuplicate
+  job.status = job.isAwaiting ? 'running' : 'succeeded'
+  job.percent = job.isAwaiting ? (job.percent ?? 0) : 100
+  if (isDuplicate) return
   job.hasEffect = true
   if (job.key !== undefined) model.processed.set(job.key, job.id)
 }
@@ -220,30 +322,50 @@ function spend(job: ModelJob): void {
   job.status = job.spentAttempts >= maxAttempts ? 'failed' : 'queued'
 }
 
-const submit = (key: string | undefined): Command => ({
+interface Submitted {
+  key: string | undefined
+  childCount: number
+  /** Chooses the jobs that it waits for. */
+  after: number[]
+  onFailure: 'cancel' | 'run'
+}
+
+const submit = ({ after, onFailure, ...given }: Submitted): Command => ({
   check: () => true,
   async run(model, real) {
-    const id = await real.add(operation, { word: 'x' }, { idempotencyKey: key })
-    model.jobs.set(id, newJob(id, key))
+    // A duplicate of a job that waits for its children would run again some seconds later.
+    const childCount = given.key === undefined ? given.childCount : 0
+    const ids = [...model.jobs.keys()]
+    const awaited = new Set(ids.length === 0 ? [] : after.map((n) => pick(ids, n)))
+    const more = { idempotencyKey: given.key, after: [...awaited], onFailure }
+    const id = await real.add(real.operation, { word: 'x', childCount }, more)
+    model.jobs.set(id, { ...newJob(id, given.key), childCount, waitsFor: awaited, onFailure })
+    resolve(model)
     await compare(model, real)
   },
-  toString: () => `submit(${key})`,
+  toString: () => `submit(${JSON.stringify({ ...given, after, onFailure })})`,
 })
 
 const newJob = (id: string, key: string | undefined): ModelJob => ({
   ...{ id, key, status: 'queued', spentAttempts: 0, lostAttempts: 0, crashes: 0, percent: null },
   ...{ isCancelRequested: false, hasEffect: false, isExpired: false },
+  ...{ childCount: 0, parent: null, retryOf: undefined, isAwaiting: false, decided: undefined },
+  ...{ waitsFor: new Set<string>(), onFailure: 'cancel' as const },
 })
 
 const claim = (limit: number): Command => ({
   check: () => true,
   async run(model, real) {
-    const due = jobsWhere(({ status, crashes }) => status === 'queued' && crashes === 0)(model)
+    const due = jobsWhere(
+      ({ status, crashes, decided, waitsFor }) =>
+        status === 'queued' && crashes === 0 && !decided && waitsFor.size === 0,
+    )(model)
     const result = await real.claim(limit)
     if (result.claimed.length !== Math.min(limit, due.length)) {
       throw new Error(`Claimed ${result.claimed.length} of ${due.length} due jobs with a limit of ${limit}`)
     }
     for (const id of result.claimed) begin(model, id, result)
+    resolve(model)
     await compare(model, real)
   },
   toString: () => `claim(${limit})`,
@@ -253,11 +375,12 @@ const claimQuarantined = (n: number): Command =>
   commandOn(
     'claim quarantined',
     n,
-    jobsWhere(({ status, crashes }) => status === 'queued' && crashes > 0),
+    jobsWhere(({ status, crashes, decided }) => status === 'queued' && crashes > 0 && !decided),
     async ({ id }, model, real) => {
       const result = await real.claimQuarantined(id)
       if (result.claimed.length !== 1) throw new Error(`${id} is in quarantine and could not be claimed`)
       begin(model, id, result)
+      resolve(model)
     },
   )
 
@@ -339,18 +462,42 @@ const cancel = (n: number, isNotified: boolean): Command =>
       const { kind } = await real.database.kysely
         .transaction()
         .execute((trx) => cancelJob(trx as never, { id: job.id, principal: 'ann' }))
+      const before = job.status
+      const isRunning = before === 'running' && !job.isAwaiting && !job.decided
+      if (!isEnded(job)) cancelInModel(model, job)
+      resolve(model)
       const expected =
-        { queued: 'canceled', running: 'requested', canceled: 'canceled' }[job.status as string] ?? 'too-late'
-      if (kind !== expected) throw new Error(`Cancel of a ${job.status} job returned ${kind}`)
-      if (job.status === 'queued') {
-        job.status = 'canceled'
-        job.isCancelRequested = true
-      } else if (job.status === 'running') {
-        job.isCancelRequested = true
-        if (isNotified) await abort(job, model, real)
-      }
+        { succeeded: 'too-late', failed: 'too-late', canceled: 'canceled' }[before as string] ??
+        (job.status === 'canceled' ? 'canceled' : 'requested')
+      if (kind !== expected) throw new Error(`Cancel of a ${before} job returned ${kind}, expected ${expected}`)
+      if (isRunning && isNotified) await abort(job, model, real)
     },
   )
+
+/** Cancels a job and its children. */
+function cancelInModel(model: Model, job: ModelJob): void {
+  job.isCancelRequested = true
+  if (job.isAwaiting) {
+    for (const child of childrenOf(model, job)) if (!isEnded(child)) cancelInModel(model, child)
+  } else if (job.status === 'queued' && !job.decided) cancelUnclaimed(model, job)
+}
+
+const completeEnds = (): Command => ({
+  check: ({ jobs }) => [...jobs.values()].some(({ decided }) => decided),
+  async run(model, real) {
+    await real.endings.completeDue()
+    // The end of a job can decide the ends of others, which are completed next time.
+    for (const job of [...model.jobs.values()].filter(({ decided }) => decided)) {
+      job.status = job.decided as 'failed' | 'canceled'
+      job.decided = undefined
+      freeKey(model, job)
+    }
+    resolve(model)
+    runCounts.set('complete ends', (runCounts.get('complete ends') ?? 0) + 1)
+    await compare(model, real)
+  },
+  toString: () => 'complete ends',
+})
 
 async function abort(job: ModelJob, model: Model, real: RealSystem): Promise<void> {
   const execution = model.executions.find(({ holdsClaim, job: id }) => holdsClaim && id === job.id)
@@ -368,7 +515,12 @@ const retry = (n: number): Command =>
   commandOn(
     'retry',
     n,
-    jobsWhere((job) => !job.isExpired),
+    // The second retry of a parent would wait for the first retry, because both have the same key.
+    (model) =>
+      jobsWhere(
+        (job) =>
+          !job.isExpired && (job.childCount === 0 || [...model.jobs.values()].every(({ key }) => key !== job.id)),
+      )(model),
     async (job, model, real) => {
       const id = uuid7()
       const isRetryable = job.status === 'failed' || job.status === 'canceled'
@@ -380,7 +532,11 @@ const retry = (n: number): Command =>
           ({ code }) => (code === 'job-not-retryable' ? false : Promise.reject(code)),
         )
       if (retried !== isRetryable) throw new Error(`A ${job.status} job was ${retried ? '' : 'not '}retried`)
-      if (retried) model.jobs.set(id, newJob(id, job.key ?? job.id))
+      if (!retried) return
+      const parent = model.jobs.get(job.parent ?? '')
+      const counts = parent?.isAwaiting && !parent.isCancelRequested
+      const more = { childCount: job.childCount, retryOf: job.id, parent: counts ? job.parent : null }
+      model.jobs.set(id, { ...newJob(id, job.key ?? job.id), ...more })
     },
   )
 
@@ -400,7 +556,7 @@ const loseWorker = (n: number): Command =>
   commandOn('lose worker', n, claimHolders, async (execution, model, real) => {
     await real.query(
       `update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where name = $1 and id = $2 and state = 'active'`,
-      [operation.name, execution.job],
+      [real.operation.name, execution.job],
     )
     // A crash counts only if no other heartbeat is overdue and no other job has crashed a worker recently.
     await real.query(`
@@ -410,23 +566,41 @@ const loseWorker = (n: number): Command =>
     await rescueOrphaned(real.database, [real.worker])
     execution.holdsClaim = false
     const job = model.jobs.get(execution.job) as ModelJob
-    if (job.isCancelRequested) {
-      job.status = 'canceled'
-      return
+    if (job.isCancelRequested) endUnclaimed(model, job, 'canceled')
+    else {
+      job.crashes += 1
+      job.lostAttempts += 1
+      if (job.crashes === maxCrashes) endUnclaimed(model, job, 'failed')
+      else job.status = 'queued'
     }
-    job.crashes += 1
-    job.lostAttempts += 1
-    job.status = job.crashes === maxCrashes ? 'failed' : 'queued'
+    resolve(model)
   })
 
-/** The states that the queue row of a job may have, by the status of the job. */
-const queueStates: Record<ModelJob['status'], readonly string[]> = {
-  queued: ['created', 'retry'],
-  running: ['active'],
-  succeeded: ['deleted'],
-  failed: ['failed'],
-  // If the worker cancels the job, it deletes the row. A cancel of a queued job keeps the row.
-  canceled: ['cancelled', 'deleted'],
+/** The states that the queue row of a job may have. */
+function queueStatesOf({ status, decided, isAwaiting, childCount, waitsFor }: ModelJob): readonly string[] {
+  if (isAwaiting) return ['deleted']
+  const states = {
+    queued: [waitsFor.size > 0 ? 'created blocked' : 'created', 'retry', 'retry blocked'],
+    running: ['active'],
+    succeeded: ['deleted'],
+    // The row of a parent was deleted when it settled.
+    failed: ['failed', ...(childCount > 0 ? ['deleted'] : [])],
+    // If the worker cancels the job, it deletes the row. A cancel of a queued job keeps the row.
+    canceled: ['cancelled', 'deleted'],
+  }
+  return states[decided ?? status]
+}
+
+const describe = ({ total, succeeded, failed, canceled }: Record<string, number>) =>
+  `${total}: ${succeeded} succeeded, ${failed} failed, ${canceled} canceled`
+
+function countChildren(model: Model, job: ModelJob): Record<string, number> {
+  const counted = countedChildren(model, job)
+  const having = (status: ModelJob['status']) => counted.filter((child) => child.status === status).length
+  return {
+    ...{ total: counted.length, succeeded: having('succeeded') },
+    ...{ failed: having('failed'), canceled: having('canceled') },
+  }
 }
 
 /** @throws Error if Postgres differs from the model */
@@ -434,21 +608,32 @@ async function compare(model: Model, real: RealSystem): Promise<void> {
   const rows = await real.query(`
     select
       job.id, job.status, job.attempt, job.max_attempts, job.percent, job.cancel_requested,
-      coalesce(queue.state::text, 'deleted') as queue_state,
-      (select count(*)::int from effect where job_id = job.id) as effects,
+      coalesce(queue.state::text || case when queue.blocked then ' blocked' else '' end, 'deleted') as queue_state,
+      job.parent, job.waiting_for, job.children, ending.status::text as decided,
+      exists (select from accepted.parent where job_id = job.id) as is_awaiting,
+      (select count(*)::int from effect where job_id = job.id and word <> '${abandoned}') as effects,
+      (select count(*)::int from effect where job_id = job.id and word = '${abandoned}') as abandons,
       (select count(*)::int from accepted.attempt where job_id = job.id) as failures
-    from accepted.job left join accepted_queue.job queue on queue.name = job.operation and queue.id = job.id`)
+    from accepted.job left join accepted_queue.job queue on queue.name = job.operation and queue.id = job.id
+    left join accepted.ending on ending.job_id = job.id`)
   if (rows.length !== model.jobs.size) throw new Error(`Postgres has ${rows.length} jobs, the model ${model.jobs.size}`)
   for (const row of rows) {
     const job = model.jobs.get(row.id) as ModelJob
     const { spentAttempts, lostAttempts } = job
     const actual = {
       ...{ status: row.status, effects: row.effects, percent: row.percent },
-      ...{ failedAttempts: row.failures, isCancelRequested: row.cancel_requested },
+      ...{ failedAttempts: row.failures, isCancelRequested: row.cancel_requested, abandons: row.abandons },
+      ...{ parent: row.parent, waitsFor: String(row.waiting_for ?? ''), decided: row.decided ?? undefined },
+      ...{ isAwaiting: row.is_awaiting, children: row.children && !row.is_awaiting ? describe(row.children) : '' },
     }
+    const isAbandoned = model.hasAbandon && ['failed', 'canceled'].includes(job.status)
+    const hasChildren = !job.isAwaiting && row.children !== null
     const expected = {
       ...{ status: job.status, effects: Number(job.hasEffect), percent: job.percent },
       ...{ failedAttempts: spentAttempts + lostAttempts, isCancelRequested: job.isCancelRequested },
+      ...{ abandons: Number(isAbandoned), parent: job.parent, waitsFor: String([...job.waitsFor].sort()) },
+      ...{ decided: job.decided, isAwaiting: job.isAwaiting },
+      children: hasChildren ? describe(countChildren(model, job)) : '',
     }
     const differences = [
       ...Object.keys(expected)
@@ -458,18 +643,24 @@ async function compare(model: Model, real: RealSystem): Promise<void> {
       row.attempt > row.max_attempts && `attempt ${row.attempt} exceeds max_attempts ${row.max_attempts}`,
       row.max_attempts > maxAttempts + lostAttempts &&
         `max_attempts is ${row.max_attempts} after ${lostAttempts} lost attempts`,
-      !queueStates[job.status].includes(row.queue_state) &&
-        `the queue row of a ${job.status} job is ${row.queue_state}`,
+      !queueStatesOf(job).includes(row.queue_state) && `the queue row of a ${job.status} job is ${row.queue_state}`,
     ].filter(Boolean)
     if (differences.length > 0) throw new Error(`${row.id}: ${differences.join('; ')}`)
   }
 }
 
 const nat = fc.nat(20)
+const submitted = {
+  key: fc.constantFrom('a', 'a', 'b', undefined, undefined, undefined),
+  childCount: fc.constantFrom(0, 0, 1, 2),
+  after: fc.oneof({ weight: 2, arbitrary: fc.constant<number[]>([]) }, fc.array(nat, { maxLength: 2 })),
+  onFailure: fc.constantFrom('cancel' as const, 'run' as const),
+}
 // Commands that advance jobs are listed several times. Without this, few jobs would end.
 const commands = fc.commands(
   [
-    ...Array.from({ length: 3 }, () => fc.constantFrom('a', 'a', 'b', undefined).map(submit)),
+    ...Array.from({ length: 3 }, () => fc.record(submitted).map(submit)),
+    ...Array.from({ length: 2 }, () => fc.constant(completeEnds())),
     ...Array.from({ length: 3 }, () => fc.integer({ min: 1, max: 3 }).map(claim)),
     ...Array.from({ length: 4 }, () => nat.map(settle)),
     fc.tuple(nat, fc.integer({ min: 0, max: 100 })).map(([n, percent]) => progress(n, percent)),
@@ -485,20 +676,27 @@ const commands = fc.commands(
   { maxCommands: 100, size: 'max' },
 )
 
-t.test(`after every step of a random sequence, Postgres matches the model (seed ${seed})`, async (t) => {
-  const real = await setUp(t)
-  const property = fc.asyncProperty(commands, async (chosen) => {
-    const model: Model = { jobs: new Map(), processed: new Map(), executions: [] }
-    try {
-      await fc.asyncModelRun(() => ({ model, real }), chosen)
-    } finally {
-      for (const { handlerEnd } of real.executions.values()) handlerEnd.resolve()
-      await Promise.all([...real.executions.values()].map(({ ended }) => ended))
-      real.executions.clear()
-      await real.query('truncate accepted.job, accepted.attempt, accepted.processed_key, accepted.quarantine, effect')
-      await real.query('delete from accepted_queue.job where name = $1', [operation.name])
-    }
-  })
-  await t.resolves(fc.assert(property, { numRuns: runCount, seed }))
-  t.comment([...runCounts].map(([name, count]) => `${count} × ${name}`).join(', '))
-})
+for (const operation of [plain, withAbandon]) {
+  t.test(
+    `after every step of a random sequence, Postgres matches the model (${operation.name}, seed ${seed})`,
+    async (t) => {
+      const real = await setUp(t, operation)
+      const hasAbandon = operation === withAbandon
+      const property = fc.asyncProperty(commands, async (chosen) => {
+        const model: Model = { hasAbandon, jobs: new Map(), processed: new Map(), executions: [] }
+        try {
+          await fc.asyncModelRun(() => ({ model, real }), chosen)
+        } finally {
+          for (const { handlerEnd } of real.executions.values()) handlerEnd.resolve()
+          await Promise.all([...real.executions.values()].map(({ ended }) => ended))
+          real.executions.clear()
+          await real.query(`truncate accepted.job, accepted.attempt, accepted.processed_key, accepted.quarantine,
+          accepted.parent, accepted.dependency, accepted.ending, effect`)
+          await real.query('delete from accepted_queue.job where name = $1', [operation.name])
+        }
+      })
+      await t.resolves(fc.assert(property, { numRuns: runCount, seed }))
+      t.comment([...runCounts].map(([name, count]) => `${count} × ${name}`).join(', '))
+    },
+  )
+}

@@ -25,6 +25,8 @@ export interface Row {
   mayCrash?: boolean
   /** Selects the intents whose jobs have to fail. Every other intent has to succeed. */
   isExpectedToFail?: (token: string) => boolean
+  /** Whether any job may fail or be canceled. */
+  mayEndUnsuccessfully?: boolean
   /** Starts and stops the load, and causes the faults. */
   run(context: RowContext): Promise<RowOutcome>
 }

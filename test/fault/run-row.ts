@@ -75,6 +75,7 @@ export async function runRow(row: Row, options: RunRowOptions): Promise<RowResul
       executions: join(directory, 'executions'),
       databaseUrl: currentServer.urlOf(databaseName),
       ...(row.isExpectedToFail && { isExpectedToFail: row.isExpectedToFail }),
+      mayEndUnsuccessfully: row.mayEndUnsuccessfully ?? false,
     })
     const crashes = processes.reduce((sum, process) => sum + process.crashCount(), 0)
     if (crashes > 0 && !row.mayCrash) findings.push(`${crashes} processes crashed`)

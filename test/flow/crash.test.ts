@@ -89,6 +89,57 @@ for (const [subject, path] of [
   })
 }
 
+for (const [moment, message] of [
+  ['perform', 'performing'],
+  ['abandon', 'abandoning'],
+] as const) {
+  t.test(`when a worker is killed in ${moment} of a job that fails, abandon takes effect once`, async (t) => {
+    const { databaseUrl, database } = await createFixtureDatabase(t)
+    const api = await start(t, 'api', { config, databaseUrl })
+    const doomed = await start(t, 'worker', { config, databaseUrl, env: { HANG: moment } })
+    const reached = untilMessage(doomed, message)
+    const { body } = await post(`${api.url}/notes/doomed`, { text: 'x' })
+    await reached
+    await doomed.end('SIGKILL')
+    const effects = async () => (await database.pool.query('select job_id, text from effect')).rows
+    t.same(await effects(), [], 'abandon was rolled back')
+    t.notOk((await get(body.links.self)).body.endedAt)
+
+    const second = await start(t, 'worker', { config, databaseUrl })
+    t.match(await ended(body.links.self), { status: 'failed', error: { code: 'doomed' } })
+    await second.end('SIGKILL')
+    await start(t, 'worker', { config, databaseUrl })
+    const later = await post(`${api.url}/notes/performed`, { text: 'after the end' })
+    await ended(later.body.links.self)
+    t.match(
+      (await effects()).filter(({ job_id }) => job_id === body.id),
+      [{ text: 'failed' }],
+      'a worker that was killed after the end changes nothing',
+    )
+  })
+}
+
+t.test(
+  'when an API is killed in the middle of a cancel, a worker cancels the job, and abandon takes effect once',
+  async (t) => {
+    const { databaseUrl, database } = await createFixtureDatabase(t)
+    const api = await start(t, 'api', { config, databaseUrl, env: { HANG: 'abandon' } })
+    const { body } = await post(`${api.url}/notes/doomed`, { text: 'x' })
+    const abandoning = untilMessage(api, 'abandoning')
+    const answer = post(`${api.url}/jobs/${body.id}/cancel`, {}).then(
+      ({ status }) => status,
+      () => 'no response',
+    )
+    await abandoning
+    await api.end('SIGKILL')
+    t.equal(await answer, 'no response')
+    await start(t, 'worker', { config, databaseUrl })
+    const another = await start(t, 'api', { config, databaseUrl })
+    t.match(await ended(`${another.url}/jobs/${body.id}`), { status: 'canceled' })
+    t.same((await database.pool.query('select job_id, text from effect')).rows, [{ job_id: body.id, text: 'canceled' }])
+  },
+)
+
 t.test('a job that kills every worker that runs it fails with worker-crashed, and another job succeeds', async (t) => {
   const { databaseUrl, database } = await createFixtureDatabase(t)
   const api = await start(t, 'api', { config, databaseUrl })

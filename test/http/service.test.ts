@@ -67,8 +67,8 @@ t.test('the OpenAPI document describes the routes of operations and jobs, and /d
   const { body } = await get(`${url}/openapi.json`)
   t.match(body.openapi, /^3\.1\./)
   t.same(Object.keys(body.paths).sort(), [
-    ...['/events', '/jobs', '/jobs/{id}', '/jobs/{id}/cancel', '/jobs/{id}/events', '/jobs/{id}/result'],
-    ...['/jobs/{id}/retry', '/notes', '/webhooks', '/webhooks/{id}', '/webhooks/{id}/rotate'],
+    ...['/batches', '/events', '/jobs', '/jobs/{id}', '/jobs/{id}/cancel', '/jobs/{id}/events'],
+    ...['/jobs/{id}/result', '/jobs/{id}/retry', '/notes', '/webhooks', '/webhooks/{id}', '/webhooks/{id}/rotate'],
   ])
   const { post: create } = body.paths['/notes']
   t.match(create, { operationId: 'note.create', summary: 'Create a note' })

@@ -11,8 +11,18 @@ const id = '019b7d2e-0000-7000-8000-000000000000'
 
 const row = (more: Partial<Job> = {}): Job => ({
   ...{ id, operation: 'todo.create', status: 'queued', principal: 'ann', resource: null, percent: null, message: null },
-  ...{ attempt: 0, max_attempts: 4, sequence: '1', result: null, error: null, cancel_requested: false },
-  ...{ retry_of: null, created_at: at, started_at: null, updated_at: at, ended_at: null, expires_at: at },
+  ...{ attempt: 0, max_attempts: 4, sequence: '1', result: null, error: null, coalesced: 0, cancel_requested: false },
+  ...{
+    retry_of: null,
+    parent: null,
+    children: null,
+    waiting_for: null,
+    created_at: at,
+    started_at: null,
+    updated_at: at,
+    ended_at: null,
+    expires_at: at,
+  },
   progress_at: null,
   attempt_started_at: null,
   ...more,
@@ -50,6 +60,12 @@ t.test('the monitor shows result and resource only after the job has succeeded',
 t.test("the monitor shows an inline result of false, 0 or '', and a percentage of 0", async (t) => {
   for (const result of [false, 0, '']) t.equal(toMonitor(row({ status: 'succeeded', result }), site).result, result)
   t.equal(toMonitor(row({ percent: 0 }), site).percentComplete, 0)
+})
+
+t.test('the monitor shows how many further requests share the job, if there are any', async (t) => {
+  const monitor = toMonitor(row({ coalesced: 3 }), site)
+  t.equal(monitor.coalesced, 3)
+  t.ok(Value.Check(Monitor, monitor))
 })
 
 t.test('the monitor shows the error without its HTTP status, which only the result URL uses', async (t) => {

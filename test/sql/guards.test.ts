@@ -57,7 +57,14 @@ t.test('moves that would damage a job are refused, with the function to use inst
 t.test('a change that clients see always moves the sequence and the time of the change', async (t) => {
   const { query, read } = await openJobs(t, [note])
   const [{ id }] = await query(`select accepted.enqueue('note.create') as id`)
-  for (const change of [`message = 'by hand'`, 'percent = 5', `status = 'running'`, `resource = '/x'`, 'attempt = 1']) {
+  for (const change of [
+    `message = 'by hand'`,
+    'percent = 5',
+    `status = 'running'`,
+    `resource = '/x'`,
+    'attempt = 1',
+    'coalesced = 1',
+  ]) {
     const before = await read(id)
     await query(`update accepted.job set ${change} where id = $1`, [id])
     const after = await read(id)

@@ -12,8 +12,16 @@ export interface CommandResult {
   err: string
 }
 
-/** Runs an `accepted` command as its role, and waits until it exits. */
-export async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<CommandResult> {
+/**
+ * Runs an `accepted` command as its role, and waits until it exits.
+ *
+ * @param input the standard input of the command
+ */
+export async function run(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  input?: string,
+): Promise<CommandResult> {
   const child = spawn(process.execPath, ['--conditions=accepted-source', main, ...args], {
     env: {
       ...process.env,
@@ -22,6 +30,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}):
       ...(env.DATABASE_LISTEN_URL && { DATABASE_LISTEN_URL: asRole(env.DATABASE_LISTEN_URL, `${args[0]}`) }),
     },
   })
+  if (input !== undefined) child.stdin.end(input)
   const result: CommandResult = { code: null, out: '', err: '' }
   child.stdout.on('data', (chunk) => {
     result.out += chunk

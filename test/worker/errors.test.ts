@@ -59,7 +59,7 @@ t.test('every thrown value is described by a short text that Postgres can store'
   ]) {
     t.same(describeError(thrown), {
       code: 'handler-error',
-      message: 'The handler threw a value that is not an Error',
+      message: 'A value that is not an Error was thrown',
     })
   }
   t.equal(describeError('text').message, 'text')

@@ -16,7 +16,7 @@ t.test('a worker listens for work and cancel requests on one connection', async 
     return rows.length > 0 && rows
   })
   t.equal(listening.length, 1)
-  t.same(Object.keys(channels), ['work', 'status', 'cancel'])
+  t.same(Object.keys(channels), ['work', 'status', 'cancel', 'end'])
 })
 
 t.test('a stopping worker waits until its running jobs have ended, and claims no more jobs', async (t) => {

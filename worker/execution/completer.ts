@@ -1,8 +1,10 @@
 import type { LockWait } from '../../src/db/locks.ts'
 import { type TransactionPolicy, transact } from '../../src/db/transaction.ts'
+import { abandonFailed } from '../../src/jobs/endings.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createBatcher } from '../../src/primitives/batcher.ts'
 import { runBisecting } from '../../src/primitives/bisect.ts'
+import { messageOf, storableMessage } from '../../src/primitives/error-text.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
 import { logFailure } from './fail.ts'
@@ -91,32 +93,42 @@ async function finishThrown(
   { claim, error }: ThrownAttempt,
   { stopping }: { stopping: AbortSignal },
 ): Promise<void> {
-  // A stopping worker finishes nothing more. It releases every claim that it still holds.
-  if (stopping.aborted) return
   if (error instanceof LostClaim) {
-    reportLost(worker, claim)
+    if (!stopping.aborted) reportLost(worker, claim)
     return
   }
-  const { maxRetries, ...policy } = transactionPolicy(worker, stopping)
-  // Contention and a full disk are retried without limit: no handler code runs in this transaction, so both are
+  const policy = transactionPolicy(worker, stopping)
+  // Contention and a full disk are retried without limit. Where no code of the app runs in the transaction, both are
   // temporary.
-  const endless = { ...policy, maxRetries: { ...maxRetries, contention: Infinity, 'disk-full': Infinity } }
-  for (const cause of [error, errorNotStored]) {
+  const endless = { ...policy, maxRetries: { ...policy.maxRetries, contention: Infinity, 'disk-full': Infinity } }
+  const job = { job: claim.jobId, attempt: claim.attempt }
+  /** @returns the error of the transaction, or undefined when nothing is left to do */
+  const finish = async (cause: unknown, usedPolicy: TransactionPolicy, abandonFailure?: string) => {
+    // A stopping worker finishes nothing more. It releases every claim that it still holds.
+    if (stopping.aborted) return
     try {
-      await finishTogether(worker, [{ claim, error: cause }], 'wait', endless)
-      return
+      await finishTogether(worker, [{ claim, error: cause }], 'wait', usedPolicy, abandonFailure)
     } catch (err) {
       if (stopping.aborted) return
-      if (err instanceof LostClaim) {
-        reportLost(worker, claim)
-        return
-      }
-      const next =
-        cause === errorNotStored
-          ? 'The failure could not be recorded; the job is rescued when its heartbeat is overdue'
-          : 'The error of the attempt could not be stored; recording the failure without that error'
-      worker.log.error({ err, job: claim.jobId, attempt: claim.attempt }, next)
+      if (!(err instanceof LostClaim)) return err as Error
+      reportLost(worker, claim)
     }
+  }
+  let abandonFailure: string | undefined
+  if (worker.operation.abandon) {
+    const err = await finish(error, policy)
+    if (!err) return
+    worker.metrics.countAbandonFailure(worker.operation.name)
+    worker.log.error({ err, ...job }, abandonFailed)
+    abandonFailure = storableMessage(messageOf(err))
+  }
+  for (const [cause, next] of [
+    [error, 'The error of the attempt could not be stored; recording the failure without that error'],
+    [errorNotStored, 'The failure could not be recorded; the job is rescued when its heartbeat is overdue'],
+  ] as const) {
+    const err = await finish(cause, endless, abandonFailure)
+    if (!err) return
+    worker.log.error({ err, ...job }, next)
   }
 }
 
@@ -131,8 +143,9 @@ async function finishTogether(
   attempts: EndedAttempts,
   lockWait: LockWait,
   policy: TransactionPolicy,
+  abandonFailure?: string,
 ): Promise<FinishResult> {
-  const work = (trx: unknown) => finishAttempts(worker, trx as AnyTransaction, attempts, lockWait)
+  const work = (trx: unknown) => finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, abandonFailure)
   const result = await transact(worker.database, work, policy)
   announce(worker, result)
   for (const failure of result.failures) logFailure(worker, failure)

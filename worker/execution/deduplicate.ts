@@ -3,6 +3,7 @@ import { keyLock, type LockWait, rowLock } from '../../src/db/locks.ts'
 import { type QuerySource, runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import { isRow } from '../../src/db/row-lookup.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { RetryAfter } from '../errors.ts'
 import { isPendingIn, type PendingJob, pendingColumns } from './pending-jobs.ts'
 
 interface Keyed {
@@ -17,6 +18,9 @@ const isProcessed = ({ name }: Operation) =>
     [sql`processed.operation`, sql`processed.principal`, sql`processed.key`],
     [sql`${name}::text`, sql`mine.principal`, sql`mine.key`],
   )
+
+/** How long a duplicate waits for a job that has settled and waits for its children, in seconds. */
+export const originalPauseSeconds = 5
 
 /** Jobs that are about to complete and that this transaction has locked. */
 export interface LockedJobs {
@@ -92,6 +96,8 @@ async function findKeyLocked(trx: AnyTransaction, { name }: Operation, losers: r
  * Maps the id of each duplicate to the id of the job that holds its key. If the holder no longer has a record, takes
  * over the key instead. A job may already hold its own key, if a row was restored or written by hand. Such a job is no
  * duplicate.
+ *
+ * @throws RetryAfter when the holder of a key has not ended
  */
 async function findDuplicates(
   trx: AnyTransaction,
@@ -99,7 +105,9 @@ async function findDuplicates(
   losers: readonly Keyed[],
 ): Promise<Map<string, string>> {
   if (losers.length === 0) return new Map()
-  const holders = await findProcessedHolders(trx, operation, losers)
+  const found = await findProcessedHolders(trx, operation, losers)
+  if (found.some(({ is_awaited }) => is_awaited)) throw new RetryAfter(originalPauseSeconds)
+  const holders = holderIds(found)
   const duplicates = heldByOthers(holders)
   const stale = losers.filter(({ id }) => !holders.has(id))
   if (stale.length === 0) return duplicates
@@ -133,7 +141,8 @@ async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: read
     ) as mine (principal, key)
     where ${isProcessed(operation)} and not exists (
       -- With the offset, Postgres looks up each job. Otherwise it may read the whole status table.
-      select from accepted.job where job.id = processed.job_id and job.expires_at > now() offset 0
+      select from accepted.job
+      where job.id = processed.job_id and (job.ended_at is null or job.expires_at > now()) offset 0
     )`
   await runWithGenericPlan(trx, statement)
 }
@@ -144,25 +153,32 @@ export async function findProcessed(
   operation: Operation,
   jobs: readonly Keyed[],
 ): Promise<Map<string, string>> {
-  return heldByOthers(await findProcessedHolders(db, operation, jobs))
+  return heldByOthers(holderIds(await findProcessedHolders(db, operation, jobs)))
 }
+
+const holderIds = (holders: readonly Holder[]) => new Map(holders.map(({ id, job_id }) => [id, job_id]))
 
 const heldByOthers = (holders: ReadonlyMap<string, string>) =>
   new Map([...holders].filter(([id, holder]) => holder !== id))
 
-/**
- * Finds jobs whose key is in the dedup table. Maps the id of each such job to the id of the job that holds the key.
- * Ignores holders whose record has expired.
- */
-async function findProcessedHolders(
-  db: QuerySource,
-  operation: Operation,
-  jobs: readonly Keyed[],
-): Promise<Map<string, string>> {
+/** A job whose key is in the dedup table. */
+interface Holder {
+  id: string
+  /** The job that holds the key. */
+  job_id: string
+  /** Whether that job has settled, but has not ended. It may still fail, and then its key is deleted. */
+  is_awaited: boolean
+}
+
+/** Finds jobs whose key is in the dedup table. Ignores holders whose record has expired. */
+async function findProcessedHolders(db: QuerySource, operation: Operation, jobs: readonly Keyed[]): Promise<Holder[]> {
   const keyed = jobs.filter((job) => job.idempotency_key !== null)
-  if (keyed.length === 0) return new Map()
-  const statement = sql<{ id: string; job_id: string }>`
-    select mine.id, processed.job_id
+  if (keyed.length === 0) return []
+  const statement = sql<Holder>`
+    select mine.id, processed.job_id, processed.job_id <> mine.id and (
+      exists (select from accepted.parent where job_id = processed.job_id offset 0)
+      or exists (select from accepted.ending where job_id = processed.job_id offset 0)
+    ) as is_awaited
     from unnest(
       ${keyed.map(({ principal }) => principal)}::text[],
       ${keyed.map(({ idempotency_key }) => idempotency_key)}::text[],
@@ -170,8 +186,8 @@ async function findProcessedHolders(
     ) as mine (principal, key, id)
     join accepted.processed_key processed on ${isProcessed(operation)}
     cross join lateral (
-      select from accepted.job holder where holder.id = processed.job_id and holder.expires_at > now() limit 1
+      select from accepted.job holder
+      where holder.id = processed.job_id and (holder.ended_at is null or holder.expires_at > now()) limit 1
     ) as kept`
-  const { rows } = await runWithGenericPlan(db, statement)
-  return new Map(rows.map(({ id, job_id }) => [id, job_id]))
+  return (await runWithGenericPlan(db, statement)).rows
 }

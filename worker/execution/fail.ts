@@ -20,17 +20,23 @@ export interface WrittenFailure extends FailedAttempt {
   ended: readonly EndedJob[]
 }
 
+interface WriteOptions {
+  /** Whether the ends of the jobs are only decided. Then the status of a job that fails for good stays as it is. */
+  isPostponed: boolean
+}
+
 /** Writes failed attempts and the status of their jobs, within the transaction that has locked the jobs. */
 export async function writeFailures(
   worker: OperationWorker,
   trx: AnyTransaction,
   failed: readonly FailedAttempt[],
   pending: ReadonlyMap<string, PendingJob>,
+  options: WriteOptions,
 ): Promise<WrittenFailure[]> {
   const written: WrittenFailure[] = []
   for (const one of failed) {
     const maxAttempts = pending.get(one.claim.jobId)?.max_attempts as number
-    written.push({ ...one, maxAttempts, ...(await writeFailure(worker, trx, one, pending)) })
+    written.push({ ...one, maxAttempts, ...(await writeFailure(worker, trx, one, pending, options)) })
   }
   return written
 }
@@ -40,12 +46,13 @@ async function writeFailure(
   trx: AnyTransaction,
   { claim, outcome }: FailedAttempt,
   pending: ReadonlyMap<string, PendingJob>,
+  { isPostponed }: WriteOptions,
 ): Promise<Pick<WrittenFailure, 'delaySeconds' | 'ended'>> {
   const { claims } = worker
   const { error } = outcome
   if (outcome.kind === 'failed') {
     await writeAttempts(trx, worker, [claim], pending, error)
-    const ended = await writeFailed(trx, worker, [claim], error)
+    const ended = isPostponed ? [] : await writeFailed(trx, worker, [claim], error)
     await claims.fail(trx, claim, error, 'never')
     return { delaySeconds: undefined, ended }
   }
@@ -71,6 +78,8 @@ export function logFailure({ log }: OperationWorker, { claim, error, outcome, ..
     const message = outcome.isCounted ? `Attempt failed; ${pause}` : `Attempt ended and does not count; ${pause}`
     log.info({ ...job, error: outcome.error }, message)
     log.debug({ ...job, err: error }, 'Stack of the failed attempt')
+  } else if (written.ended.length === 0) {
+    log.info({ ...job, error: outcome.error }, 'Job fails when abandon has committed')
   } else if (error instanceof JobFailed) {
     log.info({ ...job, error: outcome.error }, 'Job failed, as its handler decided')
   } else {

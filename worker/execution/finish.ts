@@ -2,11 +2,14 @@ import { sql } from 'kysely'
 import type { LockWait } from '../../src/db/locks.ts'
 import { pipeline } from '../../src/db/pipeline.ts'
 import { useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
-import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
+import { followEnds } from '../../src/jobs/relatives.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
-import { type LockedJobs, lockAndClaimKeys } from './deduplicate.ts'
+import { RetryAfter } from '../errors.ts'
+import { abandonClaimed, type DecidedEnd, decideEnds } from './abandon.ts'
+import { writeAwaiting } from './children.ts'
+import { type LockedJobs, lockAndClaimKeys, originalPauseSeconds } from './deduplicate.ts'
 import { type FailedAttempt, type WrittenFailure, writeFailures } from './fail.ts'
 import { registerFinishCheck } from './finish-check.ts'
 import { removeFromQuarantine, writeCanceled, writeDuplicates, writeSucceeded } from './job-status.ts'
@@ -34,6 +37,8 @@ export interface FinishResult extends CommitResult {
  * Finishing and canceling take locks in the same order: `accepted.job` by id, keys, the handler's rows, the queue.
  *
  * @param lockWait `skip` leaves out jobs that another transaction has locked, and returns them as `locked`
+ * @param abandonFailure why the `abandon` of the operation has failed. Then jobs that fail or are canceled do not end:
+ *   their end is decided (`accepted.ending`), and they end later.
  * @throws LostClaim when this worker no longer holds one of the claims
  */
 export async function finishAttempts(
@@ -41,8 +46,9 @@ export async function finishAttempts(
   trx: AnyTransaction,
   attempts: EndedAttempts,
   lockWait: LockWait,
+  abandonFailure?: string,
 ): Promise<FinishResult> {
-  const { boss } = worker
+  const { boss, operation } = worker
   const jobs = await lockJobs(worker, trx, attempts, lockWait)
   const { pending, duplicates } = jobs
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
@@ -51,18 +57,29 @@ export async function finishAttempts(
   const { completed, failed, canceled, ended } = groupByOutcome(free, jobs)
   const { enqueued: requeued, unknown } = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
-  const { completions, enqueued } = await runSettle(worker, trx, fresh, pending)
+  const { completions, enqueued, parents } = await runSettle(worker, trx, fresh, pending)
+  if ([...duplicates.values()].some((id) => parents.has(id))) throw new RetryAfter(originalPauseSeconds)
+  const unsuccessful = decidedEnds(failed, canceled)
+  const isPostponed = abandonFailure !== undefined && unsuccessful.length > 0
+  if (isPostponed) await decideEnds(trx, unsuccessful, abandonFailure)
+  else await abandonClaimed(trx, operation, unsuccessful)
   if (failed.length + unknown.length > 0) await useGenericPlan(trx)
-  const failures = await writeFailures(worker, trx, failed, pending)
+  const failures = await writeFailures(worker, trx, failed, pending, { isPostponed })
   await failUnknown(worker, trx, unknown)
   const known = ended.filter((claim) => !unknown.includes(claim))
   const claims = free.map(({ claim }) => claim)
+  const awaiting = completions.filter(({ id }) => parents.has(id))
+  const resolved = await writeAwaiting(trx, worker, awaiting, claims)
   const completedClaims = completed.map(({ claim }) => claim)
   const [, succeeded, duplicated, canceledJobs] = await pipeline(trx, (trx) => [
     useGenericPlan(trx),
-    writeSucceeded(trx, worker, completions),
+    writeSucceeded(
+      trx,
+      worker,
+      completions.filter(({ id }) => !parents.has(id)),
+    ),
     writeDuplicates(trx, worker, completedClaims, duplicates),
-    writeCanceled(trx, worker, canceled),
+    writeCanceled(trx, worker, isPostponed ? [] : canceled),
     worker.claims.complete(trx, [...completedClaims, ...canceled, ...known]),
     removeFromQuarantine(trx, claims),
     // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.
@@ -70,22 +87,30 @@ export async function finishAttempts(
   ])
   const failedJobs = failures.flatMap(({ ended }) => ended)
   const notified = [...succeeded, ...duplicated, ...canceledJobs, ...failedJobs]
-  const deliveries = await enqueueDeliveries(boss, trx, notified)
+  const followed = await followEnds(boss, trx, notified, { areClaimed: true })
   await registerFinishCheck(worker, trx, claims, pending)
   return {
-    jobs: free.map(({ claim }) => claim.jobId),
-    enqueued: [...enqueued, ...requeued, ...deliveries],
+    jobs: [...free.map(({ claim }) => claim.jobId), ...resolved.jobs, ...followed.jobs],
+    enqueued: [...enqueued, ...requeued, ...resolved.enqueued, ...followed.enqueued],
     outcomes: {
-      succeeded: succeeded.length + duplicated.length,
+      succeeded: succeeded.length + duplicated.length + awaiting.length,
       canceled: canceledJobs.length,
       failed: failedJobs.length,
-      retried: failures.length - failedJobs.length,
+      retried: failures.filter(({ outcome }) => outcome.kind === 'retry').length,
     },
     failures,
-    canceled,
+    canceled: isPostponed ? [] : canceled,
     locked,
   }
 }
+
+/** The jobs that end unsuccessfully. A failed attempt that is retried ends no job. */
+const decidedEnds = (failed: readonly FailedAttempt[], canceled: readonly Claim[]): DecidedEnd[] => [
+  ...failed.flatMap(({ claim, outcome }) =>
+    outcome.kind === 'failed' ? [{ claim, status: 'failed' as const, error: outcome.error }] : [],
+  ),
+  ...canceled.map((claim) => ({ claim, status: 'canceled' as const })),
+]
 
 const areThrown = (attempts: EndedAttempts): attempts is readonly ThrownAttempt[] =>
   attempts.some((attempt) => 'error' in attempt)

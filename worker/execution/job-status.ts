@@ -1,8 +1,9 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
+import { endedColumns } from '../../src/jobs/relatives.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
-import { type EndedJob, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
+import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { heldJobIds, payloadInQueue } from '../../src/queue/claim.ts'
@@ -71,7 +72,7 @@ export async function writeSucceeded(
   const ids = completions.map(({ id }) => id)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result,
+      status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result, payload = null,
       resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
       worker_id = ${workerId}, ended_at = statement_timestamp(), updated_at = statement_timestamp(),
       sequence = sequence + 1, expires_at = now() + make_interval(secs => ${operation.keepSeconds})
@@ -83,12 +84,13 @@ export async function writeSucceeded(
     ) as ended (id, attempt, result, resource)
     where job.id = ended.id and ${idIn(ids)}
       and job.operation = ${operation.name} and job.status in ${pendingStatusesSql}
-    returning job.id, ${matchingEndpoints}`.execute(trx)
+    returning job.id, ${endedColumns}`.execute(trx)
   if (rows.length !== completions.length) throw new LostClaim(`Another transaction has ended one of ${ids}`)
   return rows
 }
 
-const toJson = (value: unknown): string | null => (value === undefined || value === null ? null : JSON.stringify(value))
+export const toJson = (value: unknown): string | null =>
+  value === undefined || value === null ? null : JSON.stringify(value)
 
 /**
  * Ends duplicates as succeeded, with the result and resource of the job that had the effect.
@@ -147,7 +149,8 @@ async function writeUnsuccessful(
   const ids = jobIds(claims)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
-      ${change}, payload = ${payloadInQueue(sql`${operation.name}::text`, sql`ended.queue_id`)}, worker_id = coalesce(${workerId}, worker_id),
+      ${change}, payload = coalesce(${payloadInQueue(sql`${operation.name}::text`, sql`ended.queue_id`)}, job.payload),
+      worker_id = coalesce(${workerId}, worker_id),
       ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => ${operation.keepSeconds})
     from unnest(
@@ -156,7 +159,7 @@ async function writeUnsuccessful(
       ${claims.map(({ queued }) => queued.id)}::uuid[]
     ) as ended (id, attempt, queue_id)
     where job.id = ended.id and ${idIn(ids)}
-    returning job.id, ${matchingEndpoints}`.execute(trx)
+    returning job.id, ${endedColumns}`.execute(trx)
   return rows
 }
 

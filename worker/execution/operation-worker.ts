@@ -70,6 +70,7 @@ export function describeJob(worker: OperationWorker, claim: Claim, row: PendingJ
     maxAttempts: row.max_attempts,
     idempotencyKey: row.idempotency_key ?? row.id,
     traceparent: traceparent ?? undefined,
+    batch: row.batch ?? undefined,
     log: worker.log.child({ job: row.id, attempt: claim.attempt, ...(traceparent && { traceparent }) }),
   }
 }

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { currentTransactionId } from '../../src/db/commit-check.ts'
 import { type LockWait, rowLock } from '../../src/db/locks.ts'
 import { type QuerySource, runWithGenericPlan } from '../../src/db/plan-settings.ts'
+import type { BatchOutcome } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
@@ -17,6 +18,7 @@ export interface PendingJob {
   attempt_started_at: Date | null
   worker_id: string | null
   cancel_requested: boolean
+  batch: BatchOutcome | null
   /** Seconds until the record expires. */
   kept_seconds: number
   /** The id of the transaction that read the row. */
@@ -26,7 +28,7 @@ export interface PendingJob {
 /** The select list for a {@link PendingJob}. */
 export const pendingColumns = sql`
   job.id, job.principal, job.idempotency_key, job.traceparent, job.attempt, job.max_attempts, job.attempt_started_at,
-  job.worker_id, job.cancel_requested, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
+  job.worker_id, job.cancel_requested, job.batch, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
   ${currentTransactionId} as transaction_id`
 
 /** Indexes rows by their id. */

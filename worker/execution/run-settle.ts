@@ -13,10 +13,17 @@ import { describeJob, type OperationWorker } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
+interface Settled {
+  completions: JobCompletion[]
+  enqueued: Set<string>
+  parents: Set<string>
+}
+
 /**
  * Runs the handler's `settle` for a batch of jobs, within the transaction.
  *
- * @returns what to write for each job, and the operations for which the handler has enqueued jobs
+ * @returns what to write for each job, the operations for which the handler has enqueued jobs, and the jobs that have
+ *   enqueued children
  * @throws AttemptTimeout when `settle` takes longer than the operation's timeout
  * @throws SchemaMismatch when a payload or a result does not match its schema
  */
@@ -25,18 +32,19 @@ export async function runSettle(
   trx: AnyTransaction,
   performed: readonly PerformedAttempt[],
   pending: ReadonlyMap<string, PendingJob>,
-): Promise<{ completions: JobCompletion[]; enqueued: Set<string> }> {
+): Promise<Settled> {
   const { operation, handler } = worker
   const payloads = performed.map(({ claim }) => claim.payload)
   // Checks the payloads, because they may come from SQL or from another release of the app. If the handler has a
   // `perform`, the executor has already checked them.
   if (!handler.perform) assertMatch(operation, 'payload', payloads)
   const enqueued = new Set<string>()
+  const parents = new Set<string>()
   const resources = new Map<string, string>()
   const jobs = performed.map((job) => {
     const row = pending.get(job.claim.jobId) as PendingJob
     const setResource = (path: string) => void resources.set(row.id, path)
-    return { ...settlingJob(worker, job, row, enqueued), setResource }
+    return { ...settlingJob(worker, job, row, { enqueued, parents }), setResource }
   })
   const results = jobs.length > 0 && handler.settle ? await callSettle(worker, trx, jobs) : undefined
   if (results && results.length !== jobs.length) {
@@ -56,7 +64,7 @@ export async function runSettle(
       completions.map(({ result }) => result),
     )
   }
-  return { completions, enqueued }
+  return { completions, enqueued, parents }
 }
 
 async function callSettle({ handler, log, operation }: OperationWorker, trx: AnyTransaction, jobs: SettlingJob[]) {
@@ -85,16 +93,18 @@ function settlingJob(
   worker: OperationWorker,
   { claim, result }: PerformedAttempt,
   row: PendingJob,
-  enqueued: Set<string>,
+  { enqueued, parents }: Pick<Settled, 'enqueued' | 'parents'>,
 ): Omit<SettlingJob, 'setResource'> {
   return {
     ...describeJob(worker, claim, row),
     result,
-    async enqueue(trx, next, payload, { key, principal = row.principal, ...rest } = {}) {
+    async enqueue(trx, next, payload, { key, principal = row.principal, child = false, ...rest } = {}) {
       assertPayload(next, payload)
-      const job = { ...rest, id: uuid7(), operation: next, payload, principal, idempotencyKey: key }
+      const parent = child ? row.id : undefined
+      const job = { ...rest, id: uuid7(), operation: next, payload, principal, parent, idempotencyKey: key }
       await enqueue(worker.boss, trx, [job])
       enqueued.add(next.name)
+      if (child) parents.add(row.id)
       return job.id
     },
   }

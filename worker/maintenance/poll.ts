@@ -17,6 +17,10 @@ export interface DueWork {
   isRescueDue: boolean
   /** Whether it is time to reconcile. If several workers find this, only the first worker reconciles. */
   isReconcileDue: boolean
+  /** Whether the end of a job is decided. Its operation may be unknown to this worker. */
+  hasEndings: boolean
+  /** Whether a job waits for its children. */
+  hasParents: boolean
 }
 
 /**
@@ -46,7 +50,9 @@ export async function pollDueWork(
       exists (
         select from accepted.reconciliation
         where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
-      ) as "isReconcileDue"`
+      ) as "isReconcileDue",
+      exists (select from accepted.ending where due_at <= now()) as "hasEndings",
+      exists (select from accepted.parent) as "hasParents"`
   const { rows } = await runWithGenericPlan(kysely, statement)
   return rows[0] as DueWork
 }

@@ -1,14 +1,13 @@
-import { type RawBuilder, sql } from 'kysely'
+import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
-import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
+import { followEnds } from '../../src/jobs/relatives.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
-import { type EndedJob, enqueueDeliveries, matchingEndpoints } from '../../src/jobs/webhook-delivery.ts'
-import { type AnyTransaction, defaultKeepSeconds } from '../../src/operation.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import {
   type Discrepancy,
@@ -20,22 +19,7 @@ import {
   unblock,
 } from '../../src/queue/reconciliation.ts'
 import { writeQueued } from '../execution/job-status.ts'
-
-/** The errors of jobs whose queue row another program, not a worker, has failed, completed or deleted. */
-const errors: Readonly<Record<'failed' | 'completed' | 'missing', JobErrorColumn>> = {
-  failed: {
-    code: 'failed-elsewhere',
-    message: 'Another program, or pg-boss after the time limit, marked the job as failed in the queue',
-  },
-  completed: {
-    code: 'completed-elsewhere',
-    message: 'Another program marked the job as completed in the queue; the work of the job was not done',
-  },
-  missing: {
-    code: 'queue-lost',
-    message: 'The job has no row in the queue, so it could not run; send the request again',
-  },
-}
+import { endJobs, type WrongJob } from './end-reconciled.ts'
 
 /** How often a part of the jobs is compared with the queue, in milliseconds. */
 export const compareIntervalMs = 5_000
@@ -65,6 +49,13 @@ const maxIdDelay = sql`interval '1 second'`
 const haveEnded = sql<boolean>`pg_snapshot_xmin(pg_current_snapshot()) >= reconciliation.observed_xmax`
 
 const isPending = sql<boolean>`job.status in ${pendingStatusesSql}`
+
+/**
+ * A condition on `job`: its end is not decided, and it does not run until its children have ended. Other jobs rightly
+ * have no pending row in the queue.
+ */
+const isUndecided = sql<boolean>`not exists (select from accepted.ending where job_id = job.id offset 0)
+  and not exists (select from accepted.parent where job_id = job.id offset 0)`
 
 export interface ReconcilerOptions {
   database: Database
@@ -111,11 +102,11 @@ async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
       select job.id, ${discrepancy} as discrepancy from job ${joinQueueRow} where ${isPending} order by job.id
     ), wrong as materialized (
       select array(
-        select id from pending where discrepancy is not null order by id limit ${maxCorrectedJobs}
+        select id from pending job where discrepancy is not null and ${isUndecided} order by id limit ${maxCorrectedJobs}
       ) as ids
     ), ended as materialized (
       select recent.* from turn
-      cross join lateral ${endedInQueueSince(since, isPending, maxCorrectedJobs)} as recent
+      cross join lateral ${endedInQueueSince(since, sql`${isPending} and ${isUndecided}`, maxCorrectedJobs)} as recent
     ), part as (
       select
         -- The last id of this part; null when this part reaches the newest job.
@@ -154,21 +145,14 @@ async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
   return rows[0]?.found ?? []
 }
 
-interface WrongJob {
-  id: string
-  operation: string
-  discrepancy: Discrepancy
-  /** JSON; null when the queue has lost the payload. Then the job cannot be retried. */
-  payload: string | null
-}
-
 async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]) {
   await useGenericPlan(trx)
   // Skips locked jobs. The transaction that has locked a job is about to change that job.
   const { rows } = await sql<WrongJob>`
-    select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload
+    select job.id, job.operation, ${discrepancy} as discrepancy, ${queuedPayload} as payload,
+      exists (select from accepted.operation where name = job.operation and has_abandon) as has_abandon
     from accepted.job ${joinQueueRow}
-    where ${idIn(ids)} and ${isPending} and ${discrepancy} is not null
+    where ${idIn(ids)} and ${isPending} and ${discrepancy} is not null and ${isUndecided}
     order by job.id for update of job skip locked`.execute(trx)
   const missing = rows.filter(({ discrepancy }) => discrepancy === 'missing')
   const recreated = await findRecreated(trx, missing)
@@ -180,27 +164,6 @@ async function correct(boss: PgBoss, trx: AnyTransaction, ids: readonly string[]
   )
   await unblock(trx, having('blocked'))
   const ended = await endJobs(trx, having('failed', 'completed', 'missing', 'cancelled'))
-  return { changed: jobs.map(({ id }) => id), enqueued: await enqueueDeliveries(boss, trx, ended) }
-}
-
-/** Ends jobs with the outcome that the queue shows. Keeps the payload for a retry, if the queue still has it. */
-async function endJobs(trx: AnyTransaction, jobs: readonly WrongJob[]): Promise<EndedJob[]> {
-  if (jobs.length === 0) return []
-  const ids = jobs.map(({ id }) => id)
-  const column = (value: (job: WrongJob) => string | null): RawBuilder<unknown> => sql`${jobs.map(value)}`
-  const { rows } = await sql<EndedJob>`
-    update accepted.job set
-      status = ended.status::accepted.job_status, error = ended.error, payload = ended.payload,
-      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
-      expires_at = now() + make_interval(secs => coalesce(
-        (select keep_seconds from accepted.operation where name = job.operation), ${defaultKeepSeconds}))
-    from unnest(
-      ${ids}::uuid[],
-      ${column(({ discrepancy }) => (discrepancy === 'cancelled' ? 'canceled' : 'failed'))}::text[],
-      ${column(({ discrepancy }) => JSON.stringify(errors[discrepancy as keyof typeof errors]) ?? null)}::jsonb[],
-      ${column(({ payload }) => payload)}::jsonb[]
-    ) as ended (id, status, error, payload)
-    where ${idIn(ids)} and job.id = ended.id
-    returning job.id, ${matchingEndpoints}`.execute(trx)
-  return rows
+  const followed = await followEnds(boss, trx, ended, { areClaimed: false })
+  return { changed: [...jobs.map(({ id }) => id), ...followed.jobs], enqueued: followed.enqueued }
 }

@@ -4,11 +4,13 @@ import { rowLock } from '../../src/db/locks.ts'
 import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
-import { enqueueDeliveries } from '../../src/jobs/webhook-delivery.ts'
+import { followEnds } from '../../src/jobs/relatives.ts'
+import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import { type AnyTransaction, deliveryName } from '../../src/operation.ts'
 import { type Claim, type ClaimedRow, claimedColumns, claimOf } from '../../src/queue/claim.ts'
 import { isAnotherHeartbeatMissing, orphanedJobs } from '../../src/queue/orphans.ts'
-import { writeAttempts, writeCanceled, writeFailed, writeRetried } from '../execution/job-status.ts'
+import { decideEnds } from '../execution/abandon.ts'
+import { type StatusWriter, writeAttempts, writeCanceled, writeFailed, writeRetried } from '../execution/job-status.ts'
 import { lockClaims } from '../execution/lock-claims.ts'
 import { announce, type CommitResult, type OperationWorker } from '../execution/operation-worker.ts'
 
@@ -105,6 +107,22 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
   return (await runWithGenericPlan(kysely, statement)).rows
 }
 
+/** Ends jobs. If their operation has `abandon`, only decides their ends, because the next task calls `abandon`. */
+async function endOrDecide(
+  trx: AnyTransaction,
+  writer: StatusWriter,
+  { canceled, failed }: Record<'canceled' | 'failed', readonly Claim[]>,
+): Promise<EndedJob[]> {
+  if (writer.operation.abandon) {
+    await decideEnds(trx, [
+      ...canceled.map((claim) => ({ claim, status: 'canceled' as const })),
+      ...failed.map((claim) => ({ claim, status: 'failed' as const, error: workerCrashed })),
+    ])
+    return []
+  }
+  return [...(await writeCanceled(trx, writer, canceled)), ...(await writeFailed(trx, writer, failed, workerCrashed))]
+}
+
 async function rescue(worker: OperationWorker, trx: AnyTransaction, found: readonly Claim[]): Promise<CommitResult> {
   await useGenericPlan(trx)
   const { claims, pending } = await lockClaims(worker, trx, found, { isOverdue: true, lockWait: 'skip' })
@@ -116,21 +134,23 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
   const hasFailed = ({ jobId }: Claim) => crashes.get(jobId)?.isFatal === true
   const failed = orphaned.filter(hasFailed)
   const rescued = orphaned.filter((claim) => !hasFailed(claim))
-  const ofDeadWorker = { operation: worker.operation, workerId: null }
+  const { operation } = worker
+  const ofDeadWorker = { operation, workerId: null }
   await writeAttempts(trx, ofDeadWorker, orphaned, pending, workerLost)
-  const endedJobs = [
-    ...(await writeCanceled(trx, ofDeadWorker, canceled)),
-    ...(await writeFailed(trx, ofDeadWorker, failed, workerCrashed)),
-  ]
+  const endedJobs = await endOrDecide(trx, ofDeadWorker, { canceled, failed })
   for (const claim of failed) await worker.claims.fail(trx, claim, workerCrashed, 'never')
   await worker.claims.complete(trx, [...canceled, ...ended])
   await writeRetried(trx, ofDeadWorker, rescued, { extraAttempts: 1 })
   const isQuarantined = crashes.size > 0
   await worker.claims.rescue(trx, rescued, { isQuarantined })
+  const followed = await followEnds(worker.boss, trx, endedJobs, { areClaimed: true })
   return {
-    jobs: claims.map(({ jobId }) => jobId),
-    enqueued: [worker.operation.name, ...(await enqueueDeliveries(worker.boss, trx, endedJobs))],
-    outcomes: { rescued: rescued.length, failed: failed.length, canceled: canceled.length },
+    jobs: [...claims.map(({ jobId }) => jobId), ...followed.jobs],
+    enqueued: [operation.name, ...followed.enqueued],
+    outcomes: {
+      rescued: rescued.length,
+      ...(!operation.abandon && { failed: failed.length, canceled: canceled.length }),
+    },
   }
 }
 

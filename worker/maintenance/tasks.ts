@@ -3,6 +3,7 @@ import type { Database } from '../../src/db/database.ts'
 import type { ReportError } from '../../src/db/error-reporter.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
+import type { Endings } from '../../src/jobs/endings.ts'
 import { type BackgroundTask, every, type SingleFlight, singleFlight } from '../../src/primitives/periodic.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import { heartbeatIntervalMs, sendHeartbeats } from '../../src/queue/heartbeat.ts'
@@ -10,6 +11,7 @@ import type { Cancellations } from '../execution/cancellation.ts'
 import type { ClaimLoop } from '../execution/claim-loop.ts'
 import type { OperationWorker } from '../execution/operation-worker.ts'
 import type { RunTimes } from '../execution/run-times.ts'
+import { reportChildren, resolveMissed } from './children.ts'
 import { createConnectionHealth } from './connection-health.ts'
 import { deleteOldChanges } from './old-changes.ts'
 import { maintainPartitions } from './partitions.ts'
@@ -26,6 +28,7 @@ export interface MaintenanceContext {
   registration: Registration
   cancellations: Cancellations
   runTimes: RunTimes
+  endings: Endings
   database: Database
   /** For heartbeats and polls, which must not wait until a handler frees a connection. */
   controlDatabase: Database
@@ -50,6 +53,7 @@ const cancellationPollIntervalMs = 2_000
 const runTimesIntervalMs = 1_000
 const schedulesIntervalMs = 60_000
 const partitionsIntervalMs = 60 * 60 * 1_000
+const missedIntervalMs = 10_000
 const pruneIntervalMs = 10 * 60 * 1_000
 const oldChangesIntervalMs = 60_000
 /** The worker is unhealthy when a poll has waited this long for its answer. */
@@ -63,6 +67,8 @@ export class MaintenanceTasks {
   readonly #rescuer: SingleFlight<void>
   readonly #reconciler: SingleFlight<void>
   readonly #scheduler: SingleFlight<void>
+  readonly #endings: SingleFlight<void>
+  readonly #children: SingleFlight<void>
   readonly #periodic: BackgroundTask[]
   /**
    * The start time of the poll that still waits for its answer, by `performance.now()`; undefined when no poll waits.
@@ -79,6 +85,9 @@ export class MaintenanceTasks {
     const reconcile = createReconciler({ database, boss, notifier, log })
     this.#reconciler = singleFlight(reconcile, this.#onError('reconcile'))
     this.#scheduler = singleFlight(createScheduler(scheduling, notifier), this.#onError('fire-schedules'))
+    this.#endings = singleFlight(() => context.endings.completeDue(), this.#onError('complete-ends'))
+    const report = () => reportChildren(controlDatabase, notifier, draining)
+    this.#children = singleFlight(report, this.#onError('report-children'))
     this.#periodic = [
       this.#every('poll', pollIntervalMs, () => this.#poll(), maxPollShare),
       this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
@@ -88,6 +97,7 @@ export class MaintenanceTasks {
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
       this.#every('delete-old-changes', oldChangesIntervalMs, () => deleteOldChanges(database, draining), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
+      this.#every('resolve-missed', missedIntervalMs, () => resolveMissed(database, notifier)),
       this.#every('delete-silent-workers', pruneIntervalMs, () => deleteSilentWorkers(database)),
     ]
   }
@@ -98,6 +108,11 @@ export class MaintenanceTasks {
     return since !== undefined && performance.now() - since > pollTimeoutMs
   }
 
+  /** Ends the jobs whose end is decided. */
+  completeEnds(): void {
+    this.#endings.run()
+  }
+
   /** Stops claiming quarantined jobs. Resolves when no quarantined job is running. */
   stopQuarantine(): Promise<void> {
     return this.#quarantine.stop()
@@ -105,7 +120,7 @@ export class MaintenanceTasks {
 
   /** Stops all tasks. Resolves when their current runs have ended. */
   async stop(): Promise<void> {
-    const onDemand = [this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler]
+    const onDemand = [this.#quarantine, this.#rescuer, this.#reconciler, this.#scheduler, this.#endings, this.#children]
     await Promise.all([...this.#periodic, ...onDemand].map((task) => task.stop()))
   }
 
@@ -131,6 +146,8 @@ export class MaintenanceTasks {
     if (due.hasQuarantined) this.#quarantine.run()
     if (due.isRescueDue && this.#connection.isStable()) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
+    if (due.hasEndings) this.#endings.run()
+    if (due.hasParents) this.#children.run()
   }
 
   async #sendHeartbeats(): Promise<void> {

@@ -17,9 +17,13 @@ export interface Idempotency {
  * Reads the Idempotency-Key of a request and computes its fingerprint. Returns undefined if there is no key.
  *
  * @param options.includeBody whether the fingerprint includes the body
+ * @param options.body the parsed body; default: `request.body`
  * @throws ProblemError invalid-idempotency-key
  */
-export function idempotencyOf(request: FastifyRequest, options: { includeBody: boolean }): Idempotency | undefined {
+export function idempotencyOf(
+  request: FastifyRequest,
+  options: { includeBody: boolean; body?: unknown },
+): Idempotency | undefined {
   const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
   if (!key) return undefined
   const mediaType = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
@@ -29,7 +33,7 @@ export function idempotencyOf(request: FastifyRequest, options: { includeBody: b
       method: request.method,
       path: pathOf(request),
       query: queryOf(request),
-      ...(options.includeBody ? { mediaType, body: request.body } : { mediaType: '', body: undefined }),
+      ...(options.includeBody ? { mediaType, body: options.body ?? request.body } : { mediaType: '', body: undefined }),
     }),
   }
 }

@@ -27,12 +27,13 @@ export function parseJsonStrictly(app: FastifyInstance): void {
 /**
  * Parses a JSON text in UTF-8.
  *
+ * @param outerLevels see {@link findJsonViolations}
  * @throws ProblemError malformed-json, invalid-body
  */
-function parseJson(bytes: Uint8Array): unknown {
+export function parseJson(bytes: Uint8Array, outerLevels = 0): unknown {
   const text = decode(bytes)
   const value = parse(text)
-  const details = findJsonViolations(text)
+  const details = findJsonViolations(text, outerLevels)
   if (details.length === 0) return value
   const isPrototype = details.some(({ keyword }) => keyword === 'prototype')
   throw new ProblemError(isPrototype ? 'malformed-json' : 'invalid-body', undefined, { details })
@@ -55,7 +56,7 @@ function parse(text: string): unknown {
 }
 
 /** Refuses compressed bodies. Their bytes would not be JSON. */
-function refuseContentEncoding(request: FastifyRequest): void {
+export function refuseContentEncoding(request: FastifyRequest): void {
   if (request.headers['content-encoding'] === undefined) return
   const codings = headerLines(request, 'content-encoding').join(',').split(',')
   if (codings.every((coding) => /^\s*(identity\s*)?$/i.test(coding))) return

@@ -196,7 +196,7 @@ function asProblem(thrown: unknown, { isTextPublic = false } = {}): ProblemError
   return new ProblemError(problemCode, isPublic ? `${message}` : undefined, { cause: error })
 }
 
-interface SchemaViolation {
+export interface SchemaViolation {
   instancePath: string
   keyword: string
   message?: string
@@ -205,13 +205,13 @@ interface SchemaViolation {
 
 // TypeBox reports an unexpected member twice. The second report says only that its value does not match the schema
 // `false`, and is left out.
-const isInformative = ({ keyword }: SchemaViolation) => keyword !== 'boolean'
+export const isInformative = ({ keyword }: SchemaViolation) => keyword !== 'boolean'
 
 /**
  * Converts a violation for the response. The pointer (RFC 6901) leads to the invalid value. For a missing or unexpected
  * member, the pointer leads to the object, and the message contains the name of the member.
  */
-function toViolation({ instancePath, keyword, message, params }: SchemaViolation) {
+export function toViolation({ instancePath, keyword, message, params }: SchemaViolation) {
   const names = (params.requiredProperties ?? params.additionalProperties) as string[] | undefined
   return { pointer: instancePath, keyword, message: names ? `${message}: ${names.join(', ')}` : message }
 }

@@ -34,12 +34,15 @@ interface Level {
  * - values that are nested too deeply
  *
  * @param text valid JSON in well-formed Unicode. `JSON.parse` must have accepted it, so this function checks no syntax.
+ * @param outerLevels the objects and arrays around the values whose depth counts
  */
-export const findJsonViolations = (text: string): JsonViolation[] => new Scanner(text).scan()
+export const findJsonViolations = (text: string, outerLevels = 0): JsonViolation[] =>
+  new Scanner(text, maxDepth + outerLevels).scan()
 
 /** Reads a text once, and decodes only what it must compare. So it costs less than `JSON.parse`. */
 class Scanner {
   readonly #text: string
+  readonly #maxDepth: number
   readonly #violations: JsonViolation[] = []
   #pointersLength = 0
   #level: Level | undefined
@@ -49,8 +52,9 @@ class Scanner {
   /** The position of the first backslash that has not been passed. */
   #nextBackslash = -1
 
-  constructor(text: string) {
+  constructor(text: string, maxDepth: number) {
     this.#text = text
+    this.#maxDepth = maxDepth
   }
 
   scan(): JsonViolation[] {
@@ -63,7 +67,7 @@ class Scanner {
         if (code !== char.colon && code !== char.space) this.#passPunctuation(code)
         position += 1
       }
-      if (this.#isFull || this.#depth > maxDepth) break
+      if (this.#isFull || this.#depth > this.#maxDepth) break
     }
     return this.#violations
   }
@@ -92,7 +96,7 @@ class Scanner {
 
   #open(names: Set<string> | undefined): void {
     this.#depth += 1
-    if (this.#depth > maxDepth) this.#report('storable', `must not be nested deeper than ${maxDepth}`)
+    if (this.#depth > this.#maxDepth) this.#report('storable', `must not be nested deeper than ${maxDepth}`)
     this.#level = { parent: this.#level, names, current: names ? '' : 0 }
     this.#expectsName = names !== undefined
   }

@@ -5,11 +5,14 @@ import { retryJob } from '../../accept/retry-job.ts'
 import { setLockTimeout, withLockTimeoutError } from '../../db/locks.ts'
 import { pipeline } from '../../db/pipeline.ts'
 import { useGenericPlan } from '../../db/plan-settings.ts'
+import { errorCode, sqlstate } from '../../db/sqlstate.ts'
 import type { Tables } from '../../db/tables.ts'
 import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
-import { cancelJob } from '../../jobs/cancel.ts'
+import { type CancelOutcome, cancelJob } from '../../jobs/cancel.ts'
+import { isFinal } from '../../jobs/status.ts'
 import type { AnyTransaction } from '../../operation.ts'
+import { settledWithin } from '../../primitives/timeout.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { setActor } from '../protocol/actor.ts'
 import { recordCommitted } from '../protocol/committed.ts'
@@ -32,6 +35,8 @@ import type { Service } from '../service.ts'
 
 /** How long a request waits while another transaction locks the job. */
 const lockTimeoutMs = 5_000
+/** How long a request waits for `abandon`. Then the answer is 202. */
+const maxAbandonMs = 5_000
 
 const cancelSchema = (operationId: string) => ({
   summary: 'Cancel a job',
@@ -91,9 +96,14 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   const { id } = await findRequestedJob(service, request)
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
-  const cancellation = await runJobTransaction(service, request, id, (trx) =>
-    cancelJob(trx, { id, principal: request.principal }, isExpected),
-  )
+  const cancel = () =>
+    runJobTransaction(service, request, id, (trx) => cancelJob(trx, { id, principal: request.principal }, isExpected))
+  // A job that waits for its children is not locked while its status is checked, so it may have ended after the check.
+  const requested = await cancel().catch((error: unknown) => {
+    if (errorCode(error) === sqlstate.objectNotInPrerequisiteState) return cancel()
+    throw error
+  })
+  const cancellation = await abandonCanceled(service, request, requested)
   if (cancellation.kind === 'unknown') throw jobNotFound()
   const { job } = cancellation
   if (cancellation.kind === 'requested' || cancellation.kind === 'canceled') {
@@ -117,6 +127,29 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
         .headers({ etag: etagOf(job), 'cache-control': 'private, no-cache' })
         .send(monitorOf(service, request, job))
   }
+}
+
+/**
+ * Ends a queued job whose operation has `abandon`, after its cancellation was requested. If `abandon` fails or takes too
+ * long, the job ends later.
+ */
+async function abandonCanceled(
+  service: Service,
+  request: JobRequest,
+  cancellation: CancelOutcome,
+): Promise<CancelOutcome> {
+  if (cancellation.kind !== 'requested' || cancellation.job.status !== 'queued') return cancellation
+  const { id } = cancellation.job
+  const operation = service.operations.get(cancellation.job.operation)
+  if (!operation?.abandon) return cancellation
+  const completed = service.endings.complete(operation, [id]).catch((err) => {
+    request.log.warn({ err, job: id }, 'The cancellation is requested, but not committed; it is committed later')
+  })
+  await settledWithin(completed, maxAbandonMs)
+  // The request is committed, so an outage now must not turn its answer into an error.
+  const job = await findRequestedJob(service, request).catch(() => undefined)
+  if (job?.status === 'canceled') return { kind: 'canceled', job }
+  return job && isFinal(job.status) ? { kind: 'too-late', job } : cancellation
 }
 
 async function handleRetry(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {

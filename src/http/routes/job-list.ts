@@ -16,6 +16,9 @@ const defaultPageSize = 20
 const JobListQuery = Type.Object({
   status: Type.Optional(Type.Enum(['queued', 'running', 'succeeded', 'failed', 'canceled'])),
   operation: Type.Optional(Type.String({ description: 'The name of an operation' })),
+  parent: Type.Optional(
+    Type.String({ format: 'uuid', description: 'The id of a batch or job: lists only its children' }),
+  ),
   limit: Type.Optional(
     Type.String({
       pattern: '^[1-9][0-9]{0,5}$',
@@ -64,11 +67,12 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
     async (request, reply) => {
       const details = findUnstorable(request.query)
       if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
-      const { status, operation, limit, cursor } = request.query
+      const { status, operation, parent, limit, cursor } = request.query
       const options = {
         principal: request.principal,
         status,
         operation,
+        parent,
         limit: Math.min(Number(limit ?? defaultPageSize), maxPageSize),
         before: cursor === undefined ? undefined : decodePageCursor(cursor),
       }

@@ -5,8 +5,8 @@ import type { Service } from '../service.ts'
 export interface RequestMetrics {
   /** Measures the duration of every request to the routes of a scope. */
   measure(scope: FastifyInstance): void
-  /** Counts a request that created a job (accepted) or repeated an earlier request (replayed). */
-  countAccepted(operation: string, outcome: 'accepted' | 'replayed'): void
+  /** Counts a request that created a job (accepted), shares a job (coalesced) or repeated an earlier request (replayed). */
+  countAccepted(operation: string, outcome: 'accepted' | 'coalesced' | 'replayed'): void
 }
 
 /** Adds the metrics route, which answers in the text format of Prometheus. */
@@ -20,7 +20,7 @@ export function requestMetrics(app: FastifyInstance, { database, watcher, stream
   )
   const accepted = counter(
     'accepted_requests_total',
-    'Requests that created a job (accepted) or repeated an earlier request (replayed)',
+    'Requests that created a job (accepted), share a job (coalesced) or repeated an earlier request (replayed)',
     ['operation', 'outcome'],
   )
   gauge('accepted_event_streams', 'Open streams of server-sent events', () => streams.size)

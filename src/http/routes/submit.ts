@@ -11,6 +11,7 @@ import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
 import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { findInexactParams } from '../protocol/inexact-params.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
@@ -23,7 +24,6 @@ import {
   problemResponses,
   resourceResponse,
 } from '../protocol/schemas.ts'
-import { findJsonViolations } from '../protocol/strict-json.ts'
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 
@@ -54,6 +54,7 @@ export function submitRoute(
           'unknown-webhook',
           ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
           ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
+          ...(operation.coalesce ? (['job-locked'] as const) : []),
         ),
         '4xx': bodyResponse('The operation refused the request', 'application/problem+json', Problem),
       },
@@ -75,6 +76,9 @@ export function submitRoute(
         case 'accepted':
           metrics.countAccepted(operation.name, 'accepted')
           return reply.accepted(outcome.job)
+        case 'coalesced':
+          metrics.countAccepted(operation.name, 'coalesced')
+          return reply.accepted(outcome.job)
         case 'replayed':
           metrics.countAccepted(operation.name, 'replayed')
           reply.header('idempotent-replayed', 'true')
@@ -88,21 +92,15 @@ export function submitRoute(
   })
 }
 
-const numberPattern = /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i
-
 /** The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5). */
 async function defaultBody(request: FastifyRequest): Promise<void> {
   request.body ??= {}
 }
 
 /** Refuses numbers in the path that the validation would alter silently when it converts them to doubles. */
-function refuseInexactParams({ properties = {} }: { properties?: Record<string, TSchema> }) {
+function refuseInexactParams(schema: TSchema) {
   return async ({ params }: FastifyRequest): Promise<void> => {
-    const details = Object.entries(params as Record<string, string>).flatMap(([name, text]) => {
-      const { type } = (properties[name] ?? {}) as { type?: unknown }
-      const isNumber = (type === 'integer' || type === 'number') && numberPattern.test(text)
-      return isNumber ? findJsonViolations(text).map((violation) => ({ ...violation, pointer: `/${name}` })) : []
-    })
+    const details = findInexactParams(schema, params)
     if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
   }
 }
@@ -125,22 +123,32 @@ function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
 }
 
 /** Reads the header Accepted-Webhook. It limits the webhook deliveries for this job to one endpoint. */
-function webhookIdOf(request: FastifyRequest): string | undefined {
+export function webhookIdOf(request: FastifyRequest): string | undefined {
   const [id, ...more] = headerLines(request, 'accepted-webhook')
   if (more.length > 0)
     throw new ProblemError('unknown-webhook', 'The request has more than one Accepted-Webhook header')
   return id?.trim()
 }
 
-async function assertWebhookExists({ database }: Service, { webhookEndpointId: id }: AcceptEntry): Promise<void> {
+/** @throws ProblemError unknown-webhook */
+export async function assertWebhookExists(
+  { database }: Service,
+  { webhookEndpointId: id }: Pick<AcceptEntry, 'webhookEndpointId'>,
+): Promise<void> {
   if (id === undefined || (await endpointExists(database.kysely, id))) return
   throw new ProblemError('unknown-webhook')
 }
 
-function sendRefusal(request: FastifyRequest, reply: FastifyReply, { status, code, message }: Refusal): FastifyReply {
+/** Answers with the refusal of an operation. */
+export function sendRefusal(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { status, code, message }: Refusal,
+  details?: readonly unknown[],
+): FastifyReply {
   return reply
     .code(status)
     .header('cache-control', 'no-store')
     .type(problemMediaType)
-    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, request }))
+    .send(toProblem({ code, title: STATUS_CODES[status] ?? code, message, details, request }))
 }

@@ -57,6 +57,9 @@ export function createEventEncoder(estimates: Estimates): EventEncoder {
 
 const differsInProgressOnly = (lastSent: SentVersion, job: Job): boolean =>
   job.status === 'running' &&
+  // A progress event does not contain the numbers of children.
+  job.children === null &&
   lastSent.status === job.status &&
   lastSent.attempt === job.attempt &&
+  lastSent.coalesced === job.coalesced &&
   lastSent.cancel_requested === job.cancel_requested

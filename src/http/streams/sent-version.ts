@@ -2,7 +2,7 @@ import type { Job } from '../../jobs/job.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 
 /** The members of a sent job that a stream remembers. They are few, because every stream remembers many jobs. */
-export type SentVersion = Pick<Job, 'id' | 'sequence' | 'status' | 'attempt' | 'cancel_requested'> & {
+export type SentVersion = Pick<Job, 'id' | 'sequence' | 'status' | 'attempt' | 'coalesced' | 'cancel_requested'> & {
   /** False for a job in a snapshot, and for a job that has no result. */
   hasResult: boolean
 }
@@ -13,11 +13,11 @@ const maxSharedVersions = 20_000
 export class SentVersionPool {
   readonly #versions = new BoundedMap<SentVersion>(maxSharedVersions)
 
-  versionOf({ id, sequence, status, attempt, cancel_requested, result }: Job): SentVersion {
+  versionOf({ id, sequence, status, attempt, coalesced, cancel_requested, result }: Job): SentVersion {
     const shared = this.#versions.get(id)
     const hasResult = result !== null
     if (shared?.sequence === sequence && shared.hasResult === hasResult) return shared
-    const version = { id, sequence, status, attempt, cancel_requested, hasResult }
+    const version = { id, sequence, status, attempt, coalesced, cancel_requested, hasResult }
     this.#versions.set(id, version)
     return version
   }

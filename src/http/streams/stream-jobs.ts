@@ -7,6 +7,7 @@ import { findRequestedJob, type JobRequest } from '../protocol/find-job.ts'
 import { makeFromWholeJob, toMonitorJson } from '../protocol/send-monitor.ts'
 import type { Service } from '../service.ts'
 import { decodeEventCursor, type EventCursor, encodeEventCursor } from './cursor.ts'
+import { paceParent } from './pace-parent.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /** A client that has missed more changes than this gets a snapshot instead of the changes. */
@@ -30,11 +31,15 @@ export async function streamJob(service: Service, request: JobRequest, reply: Fa
     }
     const site = service.siteOf(request)
     let wholeMonitor: string | undefined
+    const pace = paceParent((changed) => send(changed))
     const stream = service.streams.open(reply, {
       encode: (changed, lastSent) =>
         service.encoder.encodeSse(changed, lastSent, { site, id: changed.sequence, wholeMonitor }),
       known: isKnown ? [job] : [],
-      onClose: changes.stop,
+      onClose: () => {
+        pace.stop()
+        changes.stop()
+      },
     })
     const sendEnd = (ended: Job) => {
       stream.send(ended)
@@ -50,7 +55,7 @@ export async function streamJob(service: Service, request: JobRequest, reply: Fa
         })
         .catch(() => stream.closeForReconnect())
     }
-    changes.deliverTo(send, [job])
+    changes.deliverTo(pace.send, [job])
     return reply
   } catch (error) {
     changes.stop()

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { defineHandlers, JobFailed, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
 import * as operations from './operations.ts'
-import { contend, type Tables } from './operations.ts'
+import { addDomainRows, contend, setStates, type Tables } from './operations.ts'
 
 // Executions are recorded in a file: they count even if Postgres rolls them back or is down.
 const executionsFile = process.env.EXECUTIONS as string
@@ -42,6 +42,7 @@ async function writeEffects(
     // The prepared plan becomes stale when a column is added.
     .returningAll()
     .execute()
+  await setStates(trx, 'succeeded', jobs)
   // The test may pause or kill the process here, in the middle of the transaction.
   if (process.env.HANG === 'settle') await hang()
 }
@@ -152,7 +153,54 @@ async function settleUnawaited(trx: Transaction<Tables>, job: UnawaitedJob): Pro
   else await settleAwaited(trx, job)
 }
 
+/** A fifth of the members fail. */
+const fails = (token: string) => Number.parseInt(token.replaceAll(/[^0-9a-f]/g, '').slice(-2), 16) % 5 === 0
+
+/**
+ * Enqueues the members of a family: three children, of which the second waits for the first and the third is a family
+ * too, and a job that waits for the family.
+ */
+async function foundFamily(trx: Transaction<Tables>, job: SettlingJob<typeof operations.family>): Promise<void> {
+  const { id, payload, enqueue } = job
+  const tokenOf = (name: string) => ({ token: `${payload.token}/${name}` })
+  const first = await enqueue(trx, operations.member, tokenOf('a1'), { child: true })
+  const onFailure = fails(tokenOf('b2').token) ? 'cancel' : 'run'
+  const second = await enqueue(trx, operations.member, tokenOf('b2'), { child: true, after: [first], onFailure })
+  const isNested = payload.token.includes('/')
+  const last = isNested ? operations.member : operations.family
+  const third = await enqueue(trx, last, tokenOf('c3'), { child: true })
+  const next = await enqueue(trx, operations.member, tokenOf('d4'), { after: [id] })
+  const ids = { a1: first, b2: second, c3: third, d4: next }
+  await addDomainRows(
+    trx,
+    Object.entries(ids).map(([name, job_id]) => ({ job_id, ...tokenOf(name) })),
+  )
+}
+
 export default defineHandlers(operations, {
+  'intent.family': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      recordExecutions(jobs)
+      await writeEffects(trx, jobs)
+      for (const job of jobs) await foundFamily(trx, job)
+    },
+    batchSize: 5,
+  },
+  'intent.member': {
+    perform: async (job) => {
+      recordExecutions([job])
+      // The retry of a member succeeds.
+      if (fails(job.payload.token) && job.idempotencyKey === job.id) throw new JobFailed('member-fails', 'It fails')
+      await delay(2)
+    },
+    settle: writeEffects,
+  },
+  'intent.ending': {
+    settle: async (trx: Transaction<Tables>, jobs) => {
+      recordExecutions(jobs)
+      await writeEffects(trx, jobs)
+    },
+  },
   'intent.settle': {
     settle: async (trx: Transaction<Tables>, jobs) => {
       recordExecutions(jobs)

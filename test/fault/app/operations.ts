@@ -1,10 +1,9 @@
-import { defineOperation, defineSchedule } from 'accepted'
-import type { Transaction } from 'kysely'
-import { sql } from 'kysely'
+import { type AbandonedJob, defineOperation, defineSchedule } from 'accepted'
+import { type Generated, sql, type Transaction } from 'kysely'
 import Type, { type Static } from 'typebox'
 
 export interface Tables {
-  domain: { job_id: string; token: string }
+  domain: { job_id: string; token: string; state: Generated<string> }
   effect: { job_id: string; token: string }
   permission: { token: string }
   unawaited_write: { job_id: string }
@@ -34,6 +33,29 @@ const Intent = Type.Object({
 // No fault may use up 30 attempts. A job that uses up 30 attempts has spent some of them wrongly.
 const manyAttempts = { heartbeatSeconds: 10, retry: { limit: 30, delaySeconds: 0, backoff: false } }
 
+/** Sets the state of the domain rows of jobs that end in the transaction. */
+export async function setStates(
+  trx: Transaction<Tables>,
+  state: 'succeeded' | 'failed' | 'canceled',
+  jobs: readonly { payload: { token: string } }[],
+): Promise<void> {
+  if (jobs.length === 0) return
+  const tokens = jobs.map(({ payload }) => payload.token).toSorted()
+  await trx.updateTable('domain').set({ state }).where('token', 'in', tokens).execute()
+}
+
+async function abandon(trx: Transaction<Tables>, jobs: AbandonedJob<Static<typeof Intent>>[]): Promise<void> {
+  for (const status of ['failed', 'canceled'] as const) {
+    await setStates(
+      trx,
+      status,
+      jobs.filter((job) => job.status === status),
+    )
+  }
+  // Some calls fail after their writes. These writes must be rolled back.
+  if (process.env.ABANDON_FAILS && Math.random() < 0.2) throw new Error('abandon fails')
+}
+
 async function accept(
   trx: Transaction<Tables>,
   entries: readonly { id: string; input: Static<typeof Intent> }[],
@@ -54,6 +76,7 @@ export const settled = defineOperation({
   input: Intent,
   ...manyAttempts,
   accept,
+  abandon,
 })
 
 /** Works in `perform`, then writes an effect in `settle`. */
@@ -63,6 +86,7 @@ export const performed = defineOperation({
   input: Intent,
   ...manyAttempts,
   accept,
+  abandon,
 })
 
 /** Updates rows in random order in `accept` and `settle`, so that transactions contend. */
@@ -76,6 +100,7 @@ export const contended = defineOperation({
     await contend(trx)
     return accepted
   },
+  abandon,
 })
 
 /** Its jobs fail, hang, or crash their worker. */
@@ -87,6 +112,7 @@ export const poisoned = defineOperation({
   timeoutSeconds: 5,
   retry: { limit: 2, delaySeconds: 0, backoff: false },
   accept,
+  abandon,
 })
 
 /** Limits how many jobs of a group run at once. */
@@ -98,6 +124,7 @@ export const grouped = defineOperation({
   group: ({ group = '' }) => group,
   groupConcurrency: 2,
   accept,
+  abandon,
 })
 
 /** Its `settle` does not await the statements that it sends. */
@@ -108,6 +135,7 @@ export const unawaited = defineOperation({
   heartbeatSeconds: 10,
   retry: { limit: 2, delaySeconds: 0, backoff: false },
   accept,
+  abandon,
 })
 
 /** Blocks the event loop of one worker per phase. */
@@ -117,6 +145,7 @@ export const blocking = defineOperation({
   input: Intent,
   ...manyAttempts,
   accept,
+  abandon,
 })
 
 /** Its job fails for good, unless the table `permission` holds the token of the intent. */
@@ -126,7 +155,35 @@ export const failing = defineOperation({
   input: Intent,
   ...manyAttempts,
   accept,
+  abandon,
 })
+
+/**
+ * Its `settle` enqueues children and a job that waits for the family. The token of each such job begins with the token of
+ * the family and a slash.
+ */
+export const family = defineOperation({
+  name: 'intent.family',
+  route: { method: 'POST', url: '/families' },
+  input: Intent,
+  ...manyAttempts,
+  accept,
+  abandon,
+})
+
+/** A child of a family or a batch. Some members fail for good. */
+export const member = defineOperation({ name: 'intent.member', input: Intent, ...manyAttempts, abandon })
+
+/** The job that follows the end of a batch. */
+export const ending = defineOperation({ name: 'intent.ending', input: Intent, ...manyAttempts })
+
+/** Inserts the domain rows of jobs that no request has enqueued. */
+export async function addDomainRows(
+  trx: Transaction<Tables>,
+  rows: readonly { job_id: string; token: string }[],
+): Promise<void> {
+  await trx.insertInto('domain').values(rows).execute()
+}
 
 /** Only the schedule creates its jobs. */
 export const scheduledTick = defineOperation({ name: 'intent.tick', input: Intent, ...manyAttempts })

@@ -1,9 +1,11 @@
 import type { Row } from '../row.ts'
+import { abandonRow } from './abandon.ts'
 import { backup } from './backup.ts'
 import { badInput } from './bad-input.ts'
 import { clockSkew } from './clock-skew.ts'
 import { duplicateKey } from './duplicate-key.ts'
 import { failover } from './failover.ts'
+import { batches, families } from './families.ts'
 import { groupConcurrency } from './group-concurrency.ts'
 import { blockedEventLoop, unawaitedStatements } from './handlers.ts'
 import { limits } from './limits.ts'
@@ -36,6 +38,9 @@ export const rows: readonly Row[] = [
   duplicateKey,
   groupConcurrency,
   schedule,
+  abandonRow,
+  families,
+  batches,
   redrive,
   postgresCrash,
   terminatedBackends,

@@ -96,7 +96,7 @@ async function countHangingSettles({ query }: RowContext): Promise<number> {
   const [{ count }] = await query(`
     select count(*)::integer as count from pg_stat_activity
     where datname = current_database() and application_name ~ '^accepted worker [^ ]+$'
-      and state = 'idle in transaction' and query like 'insert into "effect"%'`)
+      and state = 'idle in transaction' and query like 'update "domain"%'`)
   return count
 }
 

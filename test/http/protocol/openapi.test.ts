@@ -77,6 +77,17 @@ t.test('every response matches the OpenAPI document', async (t) => {
   const removal = await send('DELETE', `${url}/notes/1`, { 'content-type': 'application/json' }, '{}')
   check('DELETE', '/notes/{id}', removal)
 
+  const batch = { items: [{ operation: 'note.create', input: { text: 'x' } }] }
+  for (const body of [batch, batch, { items: [] }, { ...batch, allowFailures: true }]) {
+    check('POST', '/batches', await post(`${url}/batches`, body, { 'idempotency-key': 'batch' }))
+  }
+  check('POST', '/batches', await send('POST', `${url}/batches`, { 'content-type': 'text/plain' }, 'x'))
+  const { body: family } = await post(`${url}/batches`, batch)
+  await read('/jobs/{id}', family.id)
+  await database.pool.query('select accepted.cancel($1)', [family.id])
+  await read('/jobs/{id}', family.id)
+  await read('/jobs/{id}/result', family.id)
+
   // A pending job.
   await read('/jobs/{id}', id)
   await read('/jobs/{id}', id, { 'if-none-match': '"1"' })

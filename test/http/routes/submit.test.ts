@@ -32,7 +32,22 @@ const bounded = defineOperation({
   bodyLimit: 50,
 })
 
-const operations = { createNote, strict, bounded, other: 'no operation' }
+const shared = defineOperation({
+  name: 'note.share',
+  route: { method: 'POST', url: '/shared/:id' },
+  params: Type.Object({ id: Type.String() }),
+  input: Type.Object({ part: Type.String() }),
+  accept: async (_trx, entries) => entries.map(({ input }) => ({ payload: input })),
+  coalesce: {
+    key: ({ part }, { id }) => {
+      if (part === 'breaks') throw Object.assign(new Error('secret'), { statusCode: 404 })
+      return id === 'none' ? '' : `${id} ${part}`
+    },
+    ...{ forSeconds: 3_600, mode: 'first' },
+  },
+})
+
+const operations = { createNote, strict, bounded, shared, other: 'no operation' }
 const setUp = (t: Parameters<typeof serve>[0]) =>
   serve(t, { operations, authenticate: (request) => request.headers['x-user']?.toString() ?? 'ann' })
 
@@ -103,6 +118,45 @@ t.test('an operation can set its body limit, and a request gets 503 while the ba
   })
   t.equal(full.body.error.code, 'backlog-full')
   t.match(full.headers.get('retry-after'), /^[1-9]/)
+})
+
+t.test('requests with one coalescing key get 202 with the same job, and its watchers see how many', async (t) => {
+  const { url } = await setUp(t)
+  const first = await post(`${url}/shared/1`, { part: 'a' })
+  const monitorUrl = first.headers.get('operation-location') as string
+  const { headers } = await get(monitorUrl)
+  const waiting = get(monitorUrl, { prefer: 'wait=30', 'if-none-match': headers.get('etag') as string })
+  const later = await post(`${url}/shared/1`, { part: 'a' }, { 'idempotency-key': 'k' })
+  t.equal(later.status, 202)
+  t.same(later.body, { ...first.body, coalesced: 1, sequence: 2, updatedAt: later.body.updatedAt })
+  for (const name of ['operation-location', 'content-location', 'location', 'retry-after', 'cache-control']) {
+    t.equal(later.headers.get(name), first.headers.get(name), name)
+  }
+  t.equal(later.headers.get('idempotent-replayed'), null)
+  t.same((await waiting).body, later.body)
+  t.not((await waiting).headers.get('etag'), headers.get('etag'))
+  const replay = await post(`${url}/shared/1`, { part: 'a' }, { 'idempotency-key': 'k' })
+  t.match(replay, { status: 202, body: later.body })
+  t.equal(replay.headers.get('idempotent-replayed'), 'true')
+  t.match((await post(`${url}/shared/2`, { part: 'a' })).body, { coalesced: undefined, sequence: 1 })
+  const { body: metrics } = await get(`${url}/metrics`)
+  for (const [outcome, count] of Object.entries({ accepted: 2, coalesced: 1, replayed: 1 })) {
+    t.match(metrics, `accepted_requests_total{operation="note.share",outcome="${outcome}"} ${count}`)
+  }
+})
+
+t.test('a request whose coalescing key is empty or too long gets 400, and 500 if there is none', async (t) => {
+  const { database, url } = await setUp(t)
+  for (const [path, part, status, code, message] of [
+    ['none', 'a', 400, 'invalid-body', /coalescing key of 0 characters; allowed are 1 to 255/],
+    ['1', 'a'.repeat(254), 400, 'invalid-body', /coalescing key of 256 characters/],
+    ['1', 'breaks', 500, 'internal-error', /^Internal error/],
+  ] as const) {
+    const answer = await post(`${url}/shared/${path}`, { part })
+    t.match(answer, { status, body: { error: { code, message } } })
+  }
+  t.match((await database.pool.query('select from accepted.job')).rows, [])
+  t.equal((await post(`${url}/shared/1`, { part: 'a'.repeat(253) })).status, 202)
 })
 
 t.test('a surplus member is reported as one violation that contains its name', async (t) => {

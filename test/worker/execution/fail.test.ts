@@ -186,7 +186,7 @@ t.test('a failure is recorded for any thrown value, even if its details cannot b
   )
   for (const word of ['nothing', 'object', 'no text']) {
     const { status, error } = await jobs.ended(ids.get(word) as string)
-    t.same([status, error.message], ['failed', 'The handler threw a value that is not an Error'])
+    t.same([status, error.message], ['failed', 'A value that is not an Error was thrown'])
   }
   t.match(await jobs.ended(ids.get('not for jsonb') as string), {
     ...{ status: 'failed', attempt: 1 },

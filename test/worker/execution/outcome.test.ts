@@ -11,7 +11,14 @@ const claim = {
 
 const row: PendingJob = {
   ...{ id: 'j', principal: 'ann', idempotency_key: null, traceparent: null, attempt: 2, max_attempts: 4 },
-  ...{ attempt_started_at: null, worker_id: null, cancel_requested: false, kept_seconds: 3600, transaction_id: '1' },
+  ...{
+    attempt_started_at: null,
+    worker_id: null,
+    cancel_requested: false,
+    batch: null,
+    kept_seconds: 3600,
+    transaction_id: '1',
+  },
 }
 
 const outcomeOfError = (error: unknown, attempt = claim, locked: PendingJob | undefined = row): AttemptOutcome =>

@@ -38,6 +38,7 @@ function setUpOn(database: Database) {
           values (accepted.uuid_floor(${day}), 'x', 'succeeded', 'ann', 1, ${day}, ${day}, ${day} + interval '7 days');
         insert into accepted.idempotency_key values ('ann', '${key}', sha256('x'), accepted.uuid_floor(${day}));
         insert into accepted.processed_key values ('x', 'ann', '${key}', accepted.uuid_floor(${day}));
+        insert into accepted.coalesced_key values ('x', 'ann', '${key}', accepted.uuid_floor(${day}), ${day});
         insert into accepted.attempt values (accepted.uuid_floor(${day}), 1, '{}');
         insert into accepted.idempotency_key values ('ann', 'younger', sha256('x'), accepted.uuid_floor(now()))
           on conflict do nothing;`)
@@ -88,8 +89,9 @@ t.test(
     await maintain()
     t.notOk((await partitions()).includes('job_20250102'))
     t.same(await query('select key from accepted.idempotency_key'), [{ key: 'younger' }])
-    t.same(await query('select from accepted.processed_key'), [])
-    t.same(await query('select from accepted.attempt'), [])
+    for (const table of ['processed_key', 'coalesced_key', 'attempt']) {
+      t.same(await query(`select from accepted.${table}`), [], table)
+    }
   },
 )
 

@@ -1,4 +1,4 @@
-import { defineOperation } from 'accepted'
+import { defineOperation, type Operation } from 'accepted'
 import { defineHandlers } from 'accepted/worker'
 import { Claims } from '../../../src/queue/claims.ts'
 import type { Jobs } from '../../support/jobs.ts'
@@ -8,7 +8,7 @@ export const once = defineOperation({ name: 'word.once', input: Word, retry: { l
 export const often = defineOperation({ name: 'word.often', input: Word })
 
 /** Claims jobs and makes their heartbeats overdue, as if their worker had died. */
-export async function claimAndDie(jobs: Jobs, operation: typeof once | typeof often, count: number) {
+export async function claimAndDie(jobs: Jobs, operation: Operation, count: number) {
   const claims = new Claims(jobs.database, jobs.boss, operation)
   const claimed = await claims.claim(count)
   if (claimed.length !== count) throw new Error(`Claimed ${claimed.length} jobs instead of ${count}`)

@@ -1,11 +1,16 @@
 create table domain (
   job_id uuid not null,
-  token text not null
+  token text not null,
+  state text not null default 'pending'
 );
+
+create index domain_token_idx on domain (token);
 
 comment on table domain is 'What accept writes: one row per accepted request.';
 comment on column domain.job_id is 'The job of the request.';
 comment on column domain.token is 'The token of the intent.';
+comment on column domain.state is 'pending, or the status with which the job ended. settle and abandon set it.';
+comment on index domain_token_idx is 'settle and abandon: finds the row of a job. A retry finds the row of the job that it retries.';
 
 create table effect (
   job_id uuid not null,

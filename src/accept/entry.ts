@@ -1,0 +1,34 @@
+import type { Refusal } from '../acceptance.ts'
+import type { Operation } from '../operation.ts'
+
+/** A request that has passed all checks that do not need the database. */
+export interface AcceptEntry {
+  /** UUIDv7: the id of the new job. */
+  id: string
+  operation: Operation
+  input: unknown
+  params: unknown
+  principal: string
+  idempotency?: { key: string; fingerprint: Buffer } | undefined
+  /** The committer sets it, with {@link withCoalescingKey}. */
+  coalescingKey?: string | undefined
+  /** W3C traceparent. */
+  traceparent?: string | undefined
+  /** The only webhook endpoint to notify. Default: every endpoint that matches. */
+  webhookEndpointId?: string | undefined
+}
+
+/**
+ * Thrown when operations refuse one or more entries. The transaction must then be rolled back, because a refused
+ * request must not write anything.
+ */
+export class EntriesRefused extends Error {
+  override name = 'EntriesRefused'
+  /** Maps the id of each refused entry to its refusal. */
+  readonly refusals: ReadonlyMap<string, Refusal>
+
+  constructor(refusals: ReadonlyMap<string, Refusal>) {
+    super(`${refusals.size} entries refused`)
+    this.refusals = refusals
+  }
+}

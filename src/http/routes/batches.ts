@@ -1,0 +1,88 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { EntriesRefused } from '../../accept/accept.ts'
+import { type AcceptedBatch, assertBatchBacklog } from '../../accept/accept-batch.ts'
+import { ProblemError } from '../../errors.ts'
+import { batchOperation } from '../../jobs/batch.ts'
+import { ndjsonMediaType } from '../batch-body.ts'
+import { type ReceivedBatch, readBatch } from '../batch-read.ts'
+import { refusalOf } from '../batch-refusal.ts'
+import { limitBatches, maxBatchBytes } from '../batch-room.ts'
+import { batchSchema } from '../batch-schema.ts'
+import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { refuseContentEncoding } from '../protocol/json.ts'
+import { acceptsJson } from '../protocol/negotiate.ts'
+import { jobLinks } from '../protocol/openapi.ts'
+import type { Service } from '../service.ts'
+import type { RequestMetrics } from './request-metrics.ts'
+import { assertWebhookExists, sendRefusal, webhookIdOf } from './submit.ts'
+
+/** Adds the route that accepts many jobs in one request: all of them, or none. */
+export function batchRoute(app: FastifyInstance, service: Service, path: string, metrics: RequestMetrics): void {
+  app.register(async (scope) => {
+    scope.removeAllContentTypeParsers()
+    for (const mediaType of ['application/json', ndjsonMediaType]) {
+      scope.addContentTypeParser(mediaType, { parseAs: 'buffer' }, (request, body, done) => {
+        try {
+          refuseContentEncoding(request)
+          done(null, { isNdjson: mediaType === ndjsonMediaType, text: body as Buffer } satisfies ReceivedBatch)
+        } catch (error) {
+          done(error as Error)
+        }
+      })
+    }
+    scope.post(
+      path,
+      {
+        bodyLimit: maxBatchBytes,
+        schema: batchSchema(service.operations),
+        links: { 202: jobLinks },
+        // The body is checked in slices, by the handler.
+        validatorCompiler: () => () => true,
+        onRequest: [acceptsJson, limitBatches()],
+      },
+      (request, reply) => handleBatch(service, request, reply, metrics),
+    )
+  })
+}
+
+async function handleBatch(
+  service: Service,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  metrics: RequestMetrics,
+): Promise<FastifyReply> {
+  const batch = await readRequest(service, request)
+  await assertWebhookExists(service, batch)
+  await assertBatchBacklog(service.database, batch)
+  try {
+    const outcome = await service.batches.submit(batch)
+    switch (outcome.kind) {
+      case 'accepted':
+        metrics.countAccepted(batchOperation.name, 'accepted')
+        return reply.accepted(outcome.job)
+      case 'replayed':
+        metrics.countAccepted(batchOperation.name, 'replayed')
+        reply.header('idempotent-replayed', 'true')
+        return reply.accepted(await findReplayedJob(service, outcome.jobId, batch.principal))
+      case 'key-reused':
+        throw new ProblemError('idempotency-key-reused')
+    }
+  } catch (error) {
+    if (!(error instanceof EntriesRefused)) throw error
+    const { refusal, details } = refusalOf(batch, error)
+    return sendRefusal(request, reply, refusal, details)
+  }
+}
+
+function readRequest({ operations }: Service, request: FastifyRequest): Promise<AcceptedBatch> {
+  const received = (request.body ?? { isNdjson: false, text: new Uint8Array() }) as ReceivedBatch
+  const common = {
+    principal: request.principal,
+    traceparent: traceparentOf(request),
+    webhookEndpointId: webhookIdOf(request),
+  }
+  return readBatch(received, common, operations, async (makeDigest) => {
+    const hasKey = request.headers['idempotency-key'] !== undefined
+    return idempotencyOf(request, { includeBody: true, body: hasKey ? await makeDigest() : undefined })
+  })
+}

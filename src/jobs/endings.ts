@@ -1,0 +1,155 @@
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import { registerCommitCheck } from '../db/commit-check.ts'
+import type { Database } from '../db/database.ts'
+import type { Notifier } from '../db/notifier.ts'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
+import { isLostConnection, isOutage } from '../db/sqlstate.ts'
+import { transact } from '../db/transaction.ts'
+import type { AnyTransaction, Operation } from '../operation.ts'
+import { runBisecting } from '../primitives/bisect.ts'
+import { messageOf, storableMessage } from '../primitives/error-text.ts'
+import { abandonJobs, type EndingJob } from './abandon.ts'
+
+export interface EndingsOptions {
+  database: Database
+  /** All operations of the app, by name. */
+  operations: ReadonlyMap<string, Operation>
+  notifier: Notifier
+  log: Pick<Logger, 'error'>
+  /** Called after the commit that ends jobs of an operation. */
+  onEnded?(operation: Operation, jobs: readonly EndingJob[]): void
+  /** Called when the `abandon` of an operation has failed for a job. */
+  onFailure?(operation: Operation): void
+}
+
+/** Ends the jobs in `accepted.ending`: the jobs whose end is decided, and whose operation has `abandon`. */
+export interface Endings {
+  /** Ends all jobs that are due. The jobs for which `abandon` fails are due again after a pause. */
+  completeDue(): Promise<void>
+  /** Ends these jobs, if their end is decided. */
+  complete(operation: Operation, jobIds: readonly string[]): Promise<void>
+}
+
+/** Maximum number of jobs that end in one transaction. */
+const maxBatchSize = 100
+/** Maximum number of jobs that one search returns. */
+const maxFound = 1_000
+
+/** Several processes may call the methods for the same jobs. Each job ends in one of them. */
+export function createEndings(options: EndingsOptions): Endings {
+  return {
+    complete: async (operation, ids) => void (await completeOrPostpone(options, operation, ids)),
+    async completeDue() {
+      let found: DueEnding[]
+      let completed: number
+      do {
+        completed = 0
+        found = await findDue(options)
+        for (const [name, rows] of Map.groupBy(found, ({ operation }) => operation)) {
+          const ids = rows.map(({ job_id }) => job_id)
+          completed += await completeOrPostpone(options, options.operations.get(name) as Operation, ids)
+        }
+        // If another process has locked all of these jobs, it completes them.
+      } while (found.length === maxFound && completed > 0)
+    },
+  }
+}
+
+/**
+ * Ends jobs in transactions of up to {@link maxBatchSize} jobs. If a transaction fails, bisects it, so that only the
+ * jobs for which `abandon` fails are postponed.
+ *
+ * @returns the number of jobs that have ended or were postponed
+ * @throws the error of an outage, after which the next search tries again
+ */
+async function completeOrPostpone(
+  options: EndingsOptions,
+  operation: Operation,
+  ids: readonly string[],
+): Promise<number> {
+  let completed = 0
+  let outage: unknown
+  for (let first = 0; first < ids.length && !outage; first += maxBatchSize) {
+    await runBisecting(ids.slice(first, first + maxBatchSize), {
+      async run(some) {
+        if (!outage) completed += await completeTogether(options, operation, some)
+      },
+      canSplit: (error) => !isInfrastructure(error),
+      async onFailure([id], error) {
+        if (isInfrastructure(error)) outage = error
+        else
+          completed += await postpone(options, operation, id as string, error).catch((err) => {
+            outage = err
+            return 0
+          })
+      },
+    })
+  }
+  if (outage) throw outage
+  return completed
+}
+
+/** These errors say nothing about `abandon`. */
+const isInfrastructure = (error: unknown) => isOutage(error) || isLostConnection(error)
+
+interface DueEnding {
+  operation: string
+  job_id: string
+}
+
+async function findDue({ database, operations }: EndingsOptions): Promise<DueEnding[]> {
+  const statement = sql<DueEnding>`
+    select ending.operation, ending.job_id from unnest(${[...operations.keys()]}::text[]) as known (name)
+    cross join lateral (
+      select operation, job_id from accepted.ending where operation = known.name and due_at <= now()
+      order by due_at limit ${maxFound}
+    ) ending
+    limit ${maxFound}`
+  return (await runWithGenericPlan(database.kysely, statement)).rows
+}
+
+async function completeTogether(
+  options: EndingsOptions,
+  operation: Operation,
+  ids: readonly string[],
+): Promise<number> {
+  const { database, notifier, onEnded } = options
+  const ended = await transact(database, async (kyselyTrx) => {
+    const trx = kyselyTrx as unknown as AnyTransaction
+    const { rows } = await sql<EndingJob & { transaction_id: string }>`
+      select * from accepted.lock_endings(${ids}::uuid[])`.execute(trx)
+    const [first] = rows
+    if (!first) return []
+    const jobs = rows.map(({ transaction_id: _, ...job }) => job)
+    await abandonJobs(trx, operation, jobs)
+    await sql`select accepted.complete_ends(${jobs.map(({ id }) => id)}::uuid[])`.execute(trx)
+    // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.
+    await sql`set constraints all immediate`.execute(trx)
+    const commitProof = sql`select from accepted.job where id = ${first.id} and ended_at is not null`
+    registerCommitCheck(trx, { transactionId: first.transaction_id, commitProof })
+    return jobs
+  })
+  notifier.notify(
+    'status',
+    ended.map(({ id }) => id),
+  )
+  if (ended.length > 0) onEnded?.(operation, ended)
+  return ended.length
+}
+
+async function postpone(options: EndingsOptions, operation: Operation, id: string, error: unknown): Promise<number> {
+  const { database, log, onFailure } = options
+  const message = storableMessage(messageOf(error))
+  const { rows } = await sql<{ failures: number | null }>`
+    select accepted.postpone_ending(${id}, ${message}) as failures`.execute(database.kysely)
+  const failures = rows[0]?.failures
+  // Another process has ended the job in the meantime.
+  if (typeof failures !== 'number') return 0
+  log.error({ err: error, job: id, operation: operation.name, failures }, abandonFailed)
+  onFailure?.(operation)
+  return 1
+}
+
+/** The message of the log. */
+export const abandonFailed = 'abandon failed, so the job does not end; trying again'

@@ -1,0 +1,72 @@
+import { sql } from 'kysely'
+import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
+import { channels } from '../db/notifier.ts'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
+import type { AnyTransaction } from '../operation.ts'
+import { addDependencies, enqueueUnread, type NewJob } from './enqueue.ts'
+import { type Job, jobAsJson, jobFromJson } from './job.ts'
+
+/** A job to enqueue as a child of a batch. */
+export type NewChild = Omit<NewJob, 'principal' | 'parent'>
+
+/** A batch to enqueue. */
+export interface NewBatch {
+  /** UUIDv7. */
+  id: string
+  /** The owner of the batch and of its children. */
+  principal: string
+  /** At least one. */
+  children: readonly NewChild[]
+  /** The job to enqueue when the batch ends, whatever its end is. Default for its id: a new one. */
+  onEnd?: (Pick<NewJob, 'operation' | 'payload' | 'resource'> & { id?: string }) | undefined
+  /** Whether the batch succeeds although children fail or are canceled. Default: false. */
+  allowFailures?: boolean | undefined
+  /** W3C traceparent. */
+  traceparent?: string | undefined
+  webhookEndpointId?: string | undefined
+}
+
+/** Maximum number of jobs in a batch. */
+export const maxBatchItems = 10_000
+/** Maximum number of jobs that one statement inserts. */
+const maxInsertedTogether = 1_000
+
+/** Inserts the job of a batch and its children within the transaction. */
+export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
+  const trx = givenTrx.withoutPlugins()
+  const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
+  const next = onEnd ? JSON.stringify(toFollowing(onEnd)) : null
+  for (let first = 0; first < children.length; first += maxInsertedTogether) {
+    const some = children.slice(first, first + maxInsertedTogether)
+    await enqueueUnread(
+      trx,
+      some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
+    )
+  }
+  await addDependencies(trx, children)
+  // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
+  await sql`
+    select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
+      null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
+  await notifyWorkers(trx, children)
+  const statement = sql<{ job: string; transaction_id: string }>`
+    select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`
+  const { rows } = await runWithGenericPlan(trx, statement)
+  const commitProof = sql`select from accepted.job where id = ${id}`
+  registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof })
+  return jobFromJson(rows[0]?.job as string)
+}
+
+const toFollowing = ({ operation, payload, id, resource }: NonNullable<NewBatch['onEnd']>) => ({
+  operation: operation.name,
+  payload: payload ?? null,
+  id,
+  resource,
+  group_id: operation.group?.(payload),
+})
+
+/** Notifies the workers when the transaction commits. A caller that has the job of the batch cannot do so later. */
+async function notifyWorkers(trx: AnyTransaction, children: readonly NewChild[]): Promise<void> {
+  const names = [...new Set(children.map(({ operation }) => operation.name))]
+  await sql`select pg_notify(${channels.work}, name) from unnest(${names}::text[]) as due (name)`.execute(trx)
+}

@@ -1,0 +1,171 @@
+import { queueSchema } from '../queue/schema.ts'
+
+/** The group roles. An app's login roles are members of them. A single role that owns everything works too. */
+export const roles = {
+  owner: 'accepted_owner',
+  api: 'accepted_api',
+  worker: 'accepted_worker',
+  reader: 'accepted_reader',
+  operator: 'accepted_operator',
+} as const
+
+/** A role with privileges. The owner needs none. */
+export type GrantedRole = Exclude<keyof typeof roles, 'owner'>
+
+interface RolePrivileges {
+  schemas: readonly string[]
+  /** By table: the privileges, each with the columns in parentheses unless it is for the whole table. */
+  tables: Readonly<Record<string, string>>
+  functions: readonly string[]
+}
+
+const queue = (name: string) => `${queueSchema}.${name}`
+
+const inAccepted = (name: string) => `accepted.${name}`
+
+const endpointColumns = 'id, url, event_types, operations, created_at, secret_rotated_at, disabled_at, disabled_reason'
+
+/** The API and the workers end jobs whose operation has `abandon`. */
+const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'accepted.postpone_ending']
+
+const readableJobColumns = [
+  'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, children',
+  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
+  'error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
+].join(', ')
+
+/** The privileges of each role. `accepted migrate` grants them. */
+export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
+  api: {
+    schemas: ['accepted', queueSchema],
+    tables: {
+      'accepted.migration': 'select',
+      'accepted.job': 'select, insert',
+      'accepted.change': 'select',
+      'accepted.change_expiry': 'select',
+      'accepted.ending': 'select',
+      'accepted.idempotency_key': 'select, insert, update (fingerprint, job_id, created_at)',
+      'accepted.run_time': 'select',
+      'accepted.webhook_endpoint': `select (${endpointColumns}), insert (id, url, event_types, operations, secrets), delete`,
+      'accepted.api_key': 'select',
+      [queue('version')]: 'select',
+      [queue('queue')]: 'select',
+      [queue('job')]: 'select',
+      [queue('job_common')]: 'select, insert',
+    },
+    functions: [
+      'accepted.define_operations',
+      'accepted.jobs_changed_since',
+      'accepted.may_be_deleted',
+      'accepted.is_backlog_full',
+      ...['lock_own_job', 'take_coalescing_keys', 'coalesce_requests'].map(inAccepted),
+      'accepted.cancel',
+      ...endingFunctions,
+      'accepted.create_retry',
+      ...['add_dependencies', 'insert_batch'].map(inAccepted),
+      'accepted.enqueue',
+      'accepted.rotate_webhook_secret',
+      queue('job_now'),
+    ],
+  },
+  worker: {
+    schemas: ['accepted', queueSchema],
+    tables: {
+      'accepted.migration': 'select',
+      'accepted.job': 'select, insert, update',
+      'accepted.operation': 'select',
+      'accepted.worker': 'select, insert, update, delete',
+      'accepted.attempt': 'select, insert',
+      'accepted.ending': 'select',
+      'accepted.parent': 'select',
+      'accepted.dependency': 'select',
+      'accepted.processed_key': 'select, insert, delete',
+      'accepted.rescue': 'select, insert, update',
+      'accepted.quarantine': 'select, insert, update, delete',
+      'accepted.reconciliation': 'select, update',
+      'accepted.schedule': 'select, insert, update, delete',
+      'accepted.run_time': 'select, insert, update',
+      'accepted.webhook_endpoint': 'select, update (disabled_at, disabled_reason)',
+      [queue('version')]: 'select, update',
+      [queue('queue')]: 'select, update',
+      [queue('job')]: 'select, insert, update, delete',
+      [queue('job_common')]: 'select, insert, update, delete',
+      [queue('job_dependency')]: 'select, delete',
+    },
+    functions: [
+      'accepted.define_operations',
+      'accepted.is_paused',
+      'accepted.is_overdue',
+      'accepted.live_workers',
+      'accepted.uuid_floor',
+      'accepted.claim',
+      'accepted.enqueue',
+      ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed'].map(inAccepted),
+      ...['add_dependencies', 'insert_batch'].map(inAccepted),
+      ...endingFunctions,
+      'accepted.delete_old_changes',
+      'accepted.create_job_partitions',
+      'accepted.replace_default_partition',
+      'accepted.begin_expiry',
+      'accepted.delete_keys_of_day',
+      'accepted.delete_jobs_of_day',
+      queue('job_now'),
+    ],
+  },
+  reader: {
+    schemas: ['accepted'],
+    tables: {
+      'accepted.job': `select (${readableJobColumns})`,
+      'accepted.idempotency_key': 'select (principal, key, job_id, created_at)',
+      'accepted.webhook_endpoint': `select (${endpointColumns})`,
+      'accepted.api_key': 'select (id, name, principal, scopes, created_at, revoked_at)',
+      ...Object.fromEntries(
+        [
+          ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'parent', 'dependency', 'ended_job'],
+          ...['processed_key', 'attempt', 'coalesced_key'],
+          ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
+          ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
+          'held_key',
+        ].map((name) => [`accepted.${name}`, 'select']),
+      ),
+    },
+    // The views call these functions.
+    functions: [
+      'accepted.uuid_floor',
+      'accepted.uuid_time',
+      'accepted.is_paused',
+      'accepted.is_overdue',
+      'accepted.live_workers',
+      'accepted.count_workers',
+      'accepted.worker_name',
+      'accepted.job_partitions',
+      ...['due_jobs', 'count_waiting', 'claimed_jobs', 'failed_jobs', 'ended_jobs'].map((name) => `accepted.${name}`),
+    ],
+  },
+  operator: {
+    schemas: ['accepted', queueSchema],
+    tables: {
+      'accepted.schedule': 'update (paused, next_at)',
+      // With these, a trigger answers a direct change, and names the function to use.
+      'accepted.job': `insert (${readableJobColumns}, payload, result), update (${readableJobColumns}, payload, result), delete`,
+      [queue('job')]: 'insert (id, name, data, state, priority, group_id, start_after, created_on, keep_until, policy)',
+    },
+    functions: [
+      ...[
+        'enqueue',
+        'enqueue_batch',
+        'cancel',
+        'retry',
+        'redrive',
+        'pause',
+        'resume',
+        'reschedule',
+        'prioritize',
+        'forget',
+        'expire',
+      ],
+      // accepted jobs redrive
+      'redrive_batch',
+    ].map((name) => `accepted.${name}`),
+  },
+}
