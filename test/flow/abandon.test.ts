@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { serve } from '../support/api.ts'
 import { post } from '../support/client.ts'
+import { run } from '../support/command.ts'
 import { asRole } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
@@ -192,6 +193,32 @@ t.test('whatever ends a job without success, abandon commits once with the end',
       async act() {
         const id = await submit('/waiting-deeds', 'canceled in SQL')
         t.same(await query('select accepted.cancel($1)::text as status', [id]), [{ status: 'queued' }])
+        return id
+      },
+    },
+    'queued and canceled on the command line': {
+      async act() {
+        const id = await submit('/waiting-deeds', 'canceled on the command line')
+        const { code } = await run(['jobs', 'cancel', id], { DATABASE_URL: stage.database.options.url })
+        t.equal(code, 0)
+        return id
+      },
+    },
+    'canceled with its batch': {
+      async act() {
+        const [{ batch }] = await query(`
+          select accepted.enqueue_batch('[{"operation": "deed.wait", "payload": {"deed": "of a batch"}}]') as batch`)
+        const [{ id }] = await query('select id from accepted.job where parent = $1', [batch])
+        await query('insert into deed (job_id) values ($1)', [id])
+        await query('select accepted.cancel($1)', [batch])
+        return id
+      },
+    },
+    'canceled because a job that it waits for has failed': {
+      async act() {
+        const after = [await submit('/settled-deeds', 'fails')]
+        const id = await stage.add(waiting, { deed: 'waits' }, { after })
+        await query('insert into deed (job_id) values ($1)', [id])
         return id
       },
     },
