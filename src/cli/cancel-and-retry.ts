@@ -7,7 +7,9 @@ export async function cancelJobCommand(id: string, options: OutputOptions): Prom
   const [row] = await callFunction(sql<{ status: string }>`select accepted.cancel(${id}::uuid) as status`)
   const status = row?.status as string
   if (options.json) return console.log(JSON.stringify({ id, status }))
-  console.log(status === 'canceled' ? `Canceled ${id}.` : `Asked the worker to cancel ${id}, which is ${status}.`)
+  console.log(
+    status === 'canceled' ? `Canceled ${id}.` : `Requested the cancellation of ${id}, which is still ${status}.`,
+  )
 }
 
 /** Runs `accepted jobs retry`: runs a failed or canceled job of any principal again, as a new job. */
