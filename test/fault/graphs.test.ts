@@ -352,6 +352,8 @@ async function runRound(stage: Stage, { roots, faults }: Round): Promise<void> {
     await cause(fault, stage, canceled)
   }
   await hasEnded(Number.POSITIVE_INFINITY)
+  // If a worker ends a job whose end is decided, the decision is deleted some time later.
+  await until(async () => (await stage.control('select from accepted.ending')).length === 0)
   const findings = await checkGraphs(stage.control, {
     ...{ canceled, endedBefore: new Set(known.ended), jobs: known.jobs, batches: known.batches },
   })
