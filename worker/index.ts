@@ -1,10 +1,12 @@
 import '../src/primitives/require-node.ts'
 
+export type { BatchOutcome } from '../src/db/tables.ts'
 export { defineHandlers } from './define-handlers.ts'
 export { JobFailed, RetryAfter } from './errors.ts'
 export { failUncaught } from './execution/handler-scope.ts'
 export type {
   Dependencies,
+  FollowUpOptions,
   Handler,
   Handlers,
   HandlersFor,
