@@ -13,6 +13,7 @@ import { heldSnapshot } from './s11-held-snapshot.ts'
 import { soaking } from './s12-soak.ts'
 import { views } from './s13-views.ts'
 import { drainBatch } from './s14-drain-batch.ts'
+import { acceptBatch } from './s15-accept-batch.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -29,4 +30,5 @@ export const scenarios: readonly Scenario[] = [
   soaking,
   views,
   drainBatch,
+  acceptBatch,
 ]
