@@ -647,7 +647,7 @@ $$;
 
 comment on function accepted.decide_ends is 'Decides the ends of locked jobs whose operation has an abandon function. decided is an array of objects: id, status, error. failure is why abandon has just failed, if it has. accepted.cancel calls this function, and the worker.';
 
-create function accepted.lock_endings(job_ids uuid[])
+create function accepted.lock_endings(job_ids uuid[], waits boolean default false)
   returns table (
     id uuid, principal text, resource text, payload jsonb, status accepted.job_status, error jsonb, transaction_id xid8
   )
@@ -661,6 +661,9 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
+  if waits then
+    perform from accepted.job where id = any(job_ids) order by id for update;
+  end if;
   -- Something else has ended these jobs, for example a worker to which another program had given the job.
   delete from accepted.ending where job_id = any(job_ids) and not exists (
     select from accepted.job where job.id = job_id and job.ended_at is null offset 0
@@ -675,7 +678,7 @@ begin
 end
 $$;
 
-comment on function accepted.lock_endings is 'Locks the jobs of these ids whose end is decided, in the order of their ids. Leaves out jobs that another transaction has locked. The app then runs abandon and calls accepted.complete_ends.';
+comment on function accepted.lock_endings is 'Locks the jobs of these ids whose end is decided, in the order of their ids. Leaves out jobs that another transaction has locked, or waits for its end. The app then runs abandon and calls accepted.complete_ends.';
 
 create function accepted.postpone_ending(job_id uuid, failure text) returns integer
 language plpgsql

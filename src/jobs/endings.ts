@@ -2,10 +2,11 @@ import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import { registerCommitCheck } from '../db/commit-check.ts'
 import type { Database } from '../db/database.ts'
+import { type LockWait, setLockTimeout } from '../db/locks.ts'
 import type { Notifier } from '../db/notifier.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
-import { isLostConnection, isOutage } from '../db/sqlstate.ts'
-import { transact } from '../db/transaction.ts'
+import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
+import { requestPolicy, transact } from '../db/transaction.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { runBisecting } from '../primitives/bisect.ts'
 import { messageOf, storableMessage } from '../primitives/error-text.ts'
@@ -27,19 +28,25 @@ export interface EndingsOptions {
 export interface Endings {
   /** Ends all jobs that are due. The jobs for which `abandon` fails are due again after a pause. */
   completeDue(): Promise<void>
-  /** Ends these jobs, if their end is decided. */
-  complete(operation: Operation, jobIds: readonly string[]): Promise<void>
+  /**
+   * Ends a job, if its end is decided. If another process is ending the job, waits for it.
+   *
+   * @throws Error when the job stays locked for more than 5 seconds
+   */
+  complete(operation: Operation, jobId: string): Promise<void>
 }
 
 /** Maximum number of jobs that end in one transaction. */
 const maxBatchSize = 100
+/** How long to wait for another process that ends a job. */
+const lockTimeoutMs = 5_000
 /** Maximum number of jobs that one search returns. */
 const maxFound = 1_000
 
 /** Several processes may call the methods for the same jobs. Each job ends in one of them. */
 export function createEndings(options: EndingsOptions): Endings {
   return {
-    complete: async (operation, ids) => void (await completeOrPostpone(options, operation, ids)),
+    complete: async (operation, id) => void (await completeOrPostpone(options, operation, [id], 'wait')),
     async completeDue() {
       let found: DueEnding[]
       let completed: number
@@ -48,7 +55,7 @@ export function createEndings(options: EndingsOptions): Endings {
         found = await findDue(options)
         for (const [name, rows] of Map.groupBy(found, ({ operation }) => operation)) {
           const ids = rows.map(({ job_id }) => job_id)
-          completed += await completeOrPostpone(options, options.operations.get(name) as Operation, ids)
+          completed += await completeOrPostpone(options, options.operations.get(name) as Operation, ids, 'skip')
         }
         // If another process has locked all of these jobs, it completes them.
       } while (found.length === maxFound && completed > 0)
@@ -67,13 +74,14 @@ async function completeOrPostpone(
   options: EndingsOptions,
   operation: Operation,
   ids: readonly string[],
+  lockWait: LockWait,
 ): Promise<number> {
   let completed = 0
   let outage: unknown
   for (let first = 0; first < ids.length && !outage; first += maxBatchSize) {
     await runBisecting(ids.slice(first, first + maxBatchSize), {
       async run(some) {
-        if (!outage) completed += await completeTogether(options, operation, some)
+        if (!outage) completed += await completeTogether(options, operation, some, lockWait)
       },
       canSplit: (error) => !isInfrastructure(error),
       async onFailure([id], error) {
@@ -91,7 +99,7 @@ async function completeOrPostpone(
 }
 
 /** These errors say nothing about `abandon`. */
-const isInfrastructure = (error: unknown) => isOutage(error) || isLostConnection(error)
+const isInfrastructure = (error: unknown) => isOutage(error) || isLostConnection(error) || isContention(error)
 
 interface DueEnding {
   operation: string
@@ -113,12 +121,14 @@ async function completeTogether(
   options: EndingsOptions,
   operation: Operation,
   ids: readonly string[],
+  lockWait: LockWait,
 ): Promise<number> {
   const { database, notifier, onEnded } = options
-  const ended = await transact(database, async (kyselyTrx) => {
-    const trx = kyselyTrx as unknown as AnyTransaction
+  const work = async (kyselyTrx: unknown) => {
+    const trx = kyselyTrx as AnyTransaction
+    if (lockWait === 'wait') await sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx)
     const { rows } = await sql<EndingJob & { transaction_id: string }>`
-      select * from accepted.lock_endings(${ids}::uuid[])`.execute(trx)
+      select * from accepted.lock_endings(${ids}::uuid[], ${lockWait === 'wait'})`.execute(trx)
     const [first] = rows
     if (!first) return []
     const jobs = rows.map(({ transaction_id: _, ...job }) => job)
@@ -129,7 +139,9 @@ async function completeTogether(
     const commitProof = sql`select from accepted.job where id = ${first.id} and ended_at is not null`
     registerCommitCheck(trx, { transactionId: first.transaction_id, commitProof })
     return jobs
-  })
+  }
+  const isRetryable = (error: unknown) => errorCode(error) !== sqlstate.lockNotAvailable
+  const ended = await transact(database, work, { ...requestPolicy, isRetryable })
   notifier.notify(
     'status',
     ended.map(({ id }) => id),

@@ -142,7 +142,7 @@ async function abandonCanceled(
   const { id } = cancellation.job
   const operation = service.operations.get(cancellation.job.operation)
   if (!operation?.abandon) return cancellation
-  const completed = service.endings.complete(operation, [id]).catch((err) => {
+  const completed = service.endings.complete(operation, id).catch((err) => {
     request.log.warn({ err, job: id }, 'The cancellation is requested, but not committed; it is committed later')
   })
   await settledWithin(completed, maxAbandonMs)
