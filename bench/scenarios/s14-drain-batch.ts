@@ -1,13 +1,12 @@
 import { drainMetrics } from '../contenders/drain.ts'
 import { batchOfJobs, batchPerform, separateJobs, separatePerform } from '../contenders/drain-accepted.ts'
-import { floor } from '../contenders/drain-pgbench.ts'
 import type { DrainLoad } from '../contenders/drain-process.ts'
 import { format } from '../core/format.ts'
 import { atLeast } from '../core/goal.ts'
 import { interleave, type Scenario, type ScenarioResult, withContenders } from '../core/scenario.ts'
 import { medianOf } from '../core/series.ts'
 
-const contenders = [separateJobs, batchOfJobs, separatePerform, batchPerform, floor]
+const contenders = [separateJobs, batchOfJobs, separatePerform, batchPerform]
 
 export const drainBatch: Scenario = {
   name: 'S14',
