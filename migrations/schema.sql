@@ -1180,7 +1180,8 @@ begin
     -- A cancellation that is only requested will probably end the job without its work being done.
     elsif not coalesce(
       target.status = 'succeeded' and target.expires_at > now()
-        or target.ended_at is null and not target.cancel_requested,
+        or target.ended_at is null and not target.cancel_requested
+          and not exists (select from accepted.ending where job_id = target.id),
       false
     ) then
       shared[n] := null;
@@ -1460,6 +1461,27 @@ end
 $function$;
 comment on function accepted.cancel_unclaimed(accepted.job,text) is 'Cancels a locked job that no worker has claimed. Returns false if its operation has an abandon function: then the end is only decided. reason becomes the message of the job.';
 
+create function accepted.is_ancestor(ancestor uuid, job_id uuid)
+ returns boolean
+ language plpgsql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+declare
+  current_id uuid := job_id;
+begin
+  loop
+    select parent into current_id from accepted.job where id = current_id;
+    if current_id is null or current_id = ancestor then
+      return current_id is not null;
+    end if;
+  end loop;
+end
+$function$;
+comment on function accepted.is_ancestor(uuid,uuid) is 'Whether a job is the parent of another job, or the parent of its parent, and so on.';
+
 create function accepted.lock_children(parent uuid)
  returns void
  language sql
@@ -1612,6 +1634,11 @@ begin
         select from (select parent from accepted.job where retry_of = child.id offset 0) retry
         where retry.parent = child.parent
       ))
+      -- Of several retries of a child, the last counts.
+      and not (child.retry_of is not null and exists (
+        select from (select id, parent from accepted.job where retry_of = child.retry_of offset 0) other
+        where other.parent = child.parent and other.id > child.id
+      ))
   );
 end
 $function$;
@@ -1659,7 +1686,7 @@ begin
   end if;
   update accepted.job j set
     status = outcome, error = reason, children = counts,
-    percent = case when outcome = 'succeeded' then 100 else j.percent end,
+    percent = 100,
     result = case when j.operation = 'batch' then counts when outcome = 'succeeded' then j.result end,
     payload = case when outcome <> 'succeeded' then j.payload end, sequence = j.sequence + 1,
     updated_at = clock_timestamp(), ended_at = clock_timestamp(),
@@ -1912,8 +1939,9 @@ begin
         select d.awaited_id from accepted.dependency d where d.awaited_id > awaited.id order by d.awaited_id limit 1
       ) from awaited where awaited.id is not null
     )
-    select known.id from (select id from awaited where id is not null limit 1000) known
-    where not exists (select from accepted.job where id = known.id and ended_at is null offset 0)
+    select awaited.id from awaited where awaited.id is not null
+      and not exists (select from accepted.job where job.id = awaited.id and job.ended_at is null offset 0)
+    limit 1000
   ));
   return query select * from accepted.resolve_parents(array(select job_id from accepted.parent));
 end
@@ -2043,6 +2071,25 @@ end
 $function$;
 comment on function accepted.report_children() is 'Writes how many children of each running parent have ended, up to four times a second. Returns the parents that have changed. The worker calls this function while there are parents.';
 
+create function accepted.lock_family(job_ids uuid[])
+ returns void
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set jit to 'off'
+as $function$
+declare
+  parents uuid[] := array(select job_id from accepted.parent where job_id = any(job_ids));
+begin
+  -- The transaction that ends a job then locks the jobs that wait for it, which are newer, and then its parent.
+  perform from accepted.job where id = any(job_ids) and id <> all(parents) order by id for update;
+  perform from accepted.job where id = any(parents) order by id desc for update;
+end
+$function$;
+comment on function accepted.lock_family(uuid[]) is 'Locks jobs in the order in which they end: children before their parents.';
+
 create function accepted.cancel_family(root uuid, notifies_webhooks boolean)
  returns void
  language plpgsql
@@ -2064,7 +2111,7 @@ begin
   loop
     found_ids := accepted.pending_descendants(root);
     if not found_ids <@ descendants then
-      perform from accepted.job where id = any(found_ids) order by id desc for update;
+      perform accepted.lock_family(found_ids);
       descendants := found_ids;
     elsif not is_closed then
       -- The retry of a child waits for this lock, and then finds the cancel request.
@@ -2442,6 +2489,8 @@ declare
   new_id uuid := accepted.uuid7();
   holder uuid;
   item jsonb;
+  full_operation text;
+  max_jobs integer;
 begin
   if coalesce(jsonb_typeof(items), 'null') <> 'array' or jsonb_array_length(items) not between 1 and 10000 then
     raise exception 'items is not an array of 1 to 10,000 objects' using errcode = 'invalid_parameter_value',
@@ -2463,6 +2512,13 @@ begin
       raise exception 'an item is not an object with an operation: %', left(item::text, 100)
         using errcode = 'invalid_parameter_value',
           hint = 'For example: {"operation": "todo.create", "payload": {"title": "…"}, "key": "…"}';
+    elsif item - array['operation', 'payload', 'key'] <> '{}' then
+      raise exception 'an item has an unknown member: %', (select min(name) from jsonb_object_keys(item) name
+          where name <> all(array['operation', 'payload', 'key']))
+        using errcode = 'invalid_parameter_value', hint = 'The members are operation, payload and key.';
+    elsif length(item ->> 'key') not between 1 and 255 then
+      raise exception 'the key of an item has % characters', length(item ->> 'key')
+        using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or leave the key out.';
     end if;
   end loop;
   if on_end is not null then
@@ -2476,6 +2532,17 @@ begin
       return holder;
     end if;
   end if;
+  for full_operation, max_jobs in
+    select o.name, o.max_backlog from accepted.operation o
+    join (select one ->> 'operation' as name, count(*) as jobs from jsonb_array_elements(items) one group by 1) given
+      using (name)
+    where o.max_backlog is not null
+      and (given.jobs > o.max_backlog or accepted.is_backlog_full(o.name, o.max_backlog - given.jobs::integer + 1))
+  loop
+    raise exception 'the jobs do not fit into the backlog of %: at most % jobs may wait', quote_literal(full_operation),
+        max_jobs
+      using errcode = 'configuration_limit_exceeded', hint = 'Try again later, or raise maxBacklog of the operation.';
+  end loop;
   perform accepted.insert_batch(new_id, principal, jsonb_array_length(items), allow_failures, on_end, idempotency_key);
   for item in select one from jsonb_array_elements(items) one loop
     perform accepted.insert_job(accepted.uuid7(), item ->> 'operation', coalesce(item -> 'payload', '{}'), principal,
@@ -2597,14 +2664,17 @@ begin
     raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
       hint = 'Pass the owner of the jobs to delete.';
   end if;
-  -- Children are locked before their parents.
-  perform from accepted.job where principal = forget.principal order by id desc for update;
+  perform accepted.lock_family(array(select id from accepted.job where principal = forget.principal));
   select count(*) into pending_count from accepted.job where principal = forget.principal and ended_at is null;
   if pending_count > 0 and not coalesce(cancel_pending, false) then
     raise exception '% jobs of % have not ended', pending_count, quote_literal(forget.principal)
       using errcode = 'object_not_in_prerequisite_state',
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;
+  -- The end of a batch must not enqueue another job of the person.
+  update accepted.parent set on_end = null where job_id in (
+    select id from accepted.job where principal = forget.principal and ended_at is null
+  );
   for pending in select id from accepted.job where principal = forget.principal and ended_at is null loop
     -- The end of a child or of an awaited job may have ended this job.
     continue when exists (select from accepted.job where id = pending and ended_at is not null);

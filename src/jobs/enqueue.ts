@@ -1,11 +1,12 @@
 import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
 import { pipeline } from '../db/pipeline.ts'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { BatchOutcome } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { insertMany } from '../queue/insert-many.ts'
-import { type Job, jobAsJson, jobFromJson } from './job.ts'
+import { idIn, type Job, jobAsJson, jobFromJson } from './job.ts'
 
 /** Options of a job that is enqueued from code. */
 export interface EnqueueOptions {
@@ -95,7 +96,10 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
     transactionId: made[0]?.transaction_id,
     commitProof: sql`select from accepted.job where id = ${jobs[0]?.id}`,
   })
-  const byId = new Map(made.map(({ job }) => jobFromJson(job)).map((job) => [job.id, job]))
+  // A job that waits for others has changed since it was inserted.
+  const waiting = jobs.filter(({ after = [] }) => after.length > 0).map(({ id }) => id)
+  const changed = waiting.length > 0 ? await readJobs(trx, waiting) : []
+  const byId = new Map([...made, ...changed].map(({ job }) => jobFromJson(job)).map((job) => [job.id, job]))
   return jobs.map((job) => byId.get(job.id) as Job)
 }
 
@@ -103,6 +107,11 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
 export async function enqueueUnread(givenTrx: AnyTransaction, jobs: readonly NewJob[]): Promise<void> {
   const { trx, statement, entries } = prepareInsert(givenTrx, jobs)
   await pipeline(trx, (trx) => [statement.execute(trx), insertMany(trx, entries)])
+}
+
+async function readJobs(trx: AnyTransaction, ids: readonly string[]): Promise<{ job: string }[]> {
+  const statement = sql<{ job: string }>`select ${jobAsJson} as job from accepted.job where ${idIn(ids)}`
+  return (await runWithGenericPlan(trx, statement)).rows
 }
 
 /** Makes those of the new jobs wait that have `after`. */

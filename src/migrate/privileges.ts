@@ -100,7 +100,9 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.uuid_floor',
       'accepted.claim',
       'accepted.enqueue',
-      ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed'].map(inAccepted),
+      ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
+        inAccepted,
+      ),
       ...['add_dependencies', 'insert_batch'].map(inAccepted),
       ...endingFunctions,
       'accepted.delete_old_changes',

@@ -41,7 +41,8 @@ const handlers = defineHandlers(operations, {
     settle: async (trx, jobs) => {
       for (const { payload, enqueue } of jobs) {
         for (const word of payload.words) {
-          if (word.startsWith('idle')) await enqueue(trx, idle, { word }, { child: true })
+          if (word === 'same key') await enqueue(trx, tree, { words: [] }, { child: true, key: 'k' })
+          else if (word.startsWith('idle')) await enqueue(trx, idle, { word }, { child: true })
           else if (word.startsWith('tree')) await enqueue(trx, tree, { words: ['leaf'] }, { child: true })
           else if (word.startsWith('after ')) await enqueue(trx, say, { word }, { child: true, after: [word.slice(6)] })
           else await enqueue(trx, say, { word }, { child: true })
@@ -287,6 +288,54 @@ t.test('two transactions cannot close a cycle together', async (t) => {
   commit.resolve()
   await first
   await t.rejects(second, { code: '22023', message: /waits for it/ })
+})
+
+t.test('of several retries of a child, one counts', async (t) => {
+  const jobs = await setUp(t)
+  const id = await addBatch(jobs, { children: [child(say, 'fail'), child(idle, 'waits')] })
+  const failed = await until(async () => {
+    const rows = await jobs.query("select id from accepted.job where parent = $1 and status = 'failed'", [id])
+    return rows[0]?.id
+  })
+  const retries = await jobs.query('select accepted.retry($1) as id from generate_series(1, 2)', [failed])
+  for (const retry of retries) await jobs.ended(retry.id)
+  await jobs.query('select accepted.cancel(id) from accepted.job where parent = $1 and ended_at is null', [id])
+  t.match(await jobs.ended(id), { percent: 100, children: { total: 2, succeeded: 0, failed: 1, canceled: 1 } })
+})
+
+t.test('a child with the key of its parent does not wait for the parent', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(tree, { words: ['same key'] }, { idempotencyKey: 'k' })
+  t.match(await jobs.ended(id), { status: 'succeeded', children: { total: 1, succeeded: 1 } })
+})
+
+t.test('forget leaves no follow-up of a batch', async (t) => {
+  const jobs = await setUp(t, { works: false })
+  await addBatch(jobs, { children: [child(idle, 'a')], onEnd: { operation: finish, payload: { word: 'x' } } })
+  await jobs.query("select accepted.forget('ann', true)")
+  t.same(await jobs.query("select from accepted.job where principal = 'ann'"), [])
+})
+
+t.test('a new job shows what it waits for', async (t) => {
+  const { database, boss, add } = await setUp(t, { works: false })
+  const after = [await add(idle, { word: 'first' })]
+  const job = { id: uuid7(), operation: say, payload: { word: 'x' }, principal: 'ann', after }
+  const [made] = await database.kysely.transaction().execute((trx) => enqueue(boss, trx, [job]))
+  t.match(made, { status: 'queued', waiting_for: after })
+})
+
+t.test('SQL refuses batches like single jobs', async (t) => {
+  const jobs = await setUp(t, { works: false })
+  const refused = (items: unknown, code: string, message: RegExp) =>
+    t.rejects(jobs.query('select accepted.enqueue_batch($1::jsonb)', [JSON.stringify(items)]), { code, message })
+  const operation = 'word.say'
+  await refused([{ operation, input: {} }], '22023', /unknown member: input/)
+  await refused([{ operation, key: '' }], '22023', /the key of an item has 0 characters/)
+  await refused([{ operation: 'word.nothing' }], '42704', /there is no operation/)
+  await jobs.query("update accepted.operation set max_backlog = 2 where name = 'word.say'")
+  await refused([{ operation }, { operation }, { operation }], '53400', /do not fit into the backlog of 'word.say'/)
+  await jobs.query('select accepted.enqueue_batch($1::jsonb)', [JSON.stringify([{ operation }])])
+  await refused([{ operation }, { operation }], '53400', /do not fit/)
 })
 
 t.test('SQL enqueues batches', async (t) => {

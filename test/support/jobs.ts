@@ -5,8 +5,8 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { v7 as uuid7 } from 'uuid'
 import { type Database, openDatabase } from '../../src/db/database.ts'
+import { builtInOperations } from '../../src/jobs/built-in.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
-import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type PgBoss, startBoss } from '../../src/queue/boss.ts'
 import { prepareQueues } from '../../src/queue/define-operations.ts'
 import { asRole, createDatabase } from './database.ts'
@@ -60,7 +60,7 @@ export async function openJobs(t: Test, operations: readonly Operation[], givenU
   t.teardown(() => database.close())
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(database, boss, [...operations, deliverWebhook])
+  await prepareQueues(database, boss, [...operations, ...builtInOperations])
   await database.pool.query('create table effect (job_id uuid not null, word text)')
   const query: Jobs['query'] = async (text, values) => (await database.pool.query(text, values)).rows
   const read = async (id: string) => (await query('select * from accepted.job where id = $1', [id]))[0]

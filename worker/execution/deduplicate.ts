@@ -178,7 +178,8 @@ async function findProcessedHolders(db: QuerySource, operation: Operation, jobs:
     select mine.id, processed.job_id, processed.job_id <> mine.id and (
       exists (select from accepted.parent where job_id = processed.job_id offset 0)
       or exists (select from accepted.ending where job_id = processed.job_id offset 0)
-    ) as is_awaited
+    -- A child with the key of its parent would wait for itself.
+    ) and not accepted.is_ancestor(processed.job_id, mine.id) as is_awaited
     from unnest(
       ${keyed.map(({ principal }) => principal)}::text[],
       ${keyed.map(({ idempotency_key }) => idempotency_key)}::text[],
