@@ -23,8 +23,9 @@ const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
 
 /**
  * Cancels a job within the transaction, with the function `accepted.cancel`. A queued job is canceled immediately, and
- * its handler never runs. A running job, or a job whose operation has `abandon`, only gets a cancel request. Canceling and settling both lock the job's row. The
- * transaction that locks the row first decides the outcome.
+ * its handler never runs. Three kinds of jobs only get a cancel request: a running job, a job whose operation has
+ * `abandon`, and a job that waits for its children. Canceling and settling lock the job's row, so the transaction that
+ * locks the row first decides the outcome.
  *
  * @param isExpected returns whether the caller accepts this sequence of the job (If-Match). Default: accepts every
  *   sequence.
