@@ -1789,11 +1789,6 @@ begin
         select from (select parent from accepted.job where retry_of = child.id offset 0) retry
         where retry.parent = child.parent
       ))
-      -- Of several retries of a child, the last counts.
-      and not (child.retry_of is not null and exists (
-        select from (select id, parent from accepted.job where retry_of = child.retry_of offset 0) other
-        where other.parent = child.parent and other.id > child.id
-      ))
   );
 end
 $$;
@@ -2410,13 +2405,16 @@ begin
         hint = format('Enqueue a new job: select accepted.enqueue(%L, …)', ended.operation);
   end if;
   if ended.parent is not null then
-    -- The retry counts for the parent, if the parent has not ended.
+    -- The retry counts for the parent, if the parent has not ended, and if no other retry of this job counts for it.
     perform accepted.lock_children(ended.parent);
     if not exists (
       select from accepted.parent p cross join lateral (
         select from accepted.job where id = p.job_id and not cancel_requested limit 1
       ) open
       where p.job_id = ended.parent
+    ) or exists (
+      select from (select parent from accepted.job where retry_of = ended.id offset 0) retry
+      where retry.parent = ended.parent
     ) then
       ended.parent := null;
     end if;

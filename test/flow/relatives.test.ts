@@ -290,7 +290,7 @@ t.test('two transactions cannot close a cycle together', async (t) => {
   await t.rejects(second, { code: '22023', message: /waits for it/ })
 })
 
-t.test('of several retries of a child, one counts', async (t) => {
+t.test('only the first of several retries of a child counts', async (t) => {
   const jobs = await setUp(t)
   const id = await addBatch(jobs, { children: [child(say, 'fail'), child(idle, 'waits')] })
   const failed = await until(async () => {
