@@ -13,7 +13,6 @@ import { assertPreparedStatements } from '../db/pooler.ts'
 import { assertSessionSettings } from '../db/session-settings.ts'
 import { asTransaction } from '../db/transaction-on.ts'
 import { withBuiltIn } from '../jobs/built-in.ts'
-import type { Endings } from '../jobs/endings.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
@@ -29,7 +28,7 @@ import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
 import { assertRegistered, createEnqueueBatch, type EnqueueBatch } from './batch-enqueue.ts'
-import { openEndings } from './complete-ends.ts'
+import { type ApiEndings, openEndings } from './complete-ends.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { RateLimit } from './protocol/rate-limit.ts'
 import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
@@ -108,7 +107,7 @@ export interface Service extends Mount {
   committer: Committer
   batches: BatchCommitter
   /** Ends canceled jobs whose operation has `abandon`. */
-  endings: Endings
+  endings: ApiEndings
   /** Serialises requests with the same idempotency key, and requests that lock the same job. */
   mutex: KeyedMutex
   /** Notifies workers and watchers of changes. Call it after the commit. */

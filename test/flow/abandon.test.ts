@@ -4,7 +4,7 @@ import { sql, type Transaction } from 'kysely'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { serve } from '../support/api.ts'
-import { post } from '../support/client.ts'
+import { get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
 import { asRole } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
@@ -283,6 +283,7 @@ t.test('while abandon fails, the job does not end; other jobs end, and the view 
     ...[{ event: 'accepted' }, { event: 'cancel requested' }],
     { event: 'end decided', detail: /^canceled when abandon has committed, abandon has failed/ },
   ])
+  t.match((await get(`${url}/metrics`)).body, /accepted_abandon_failures_total\{operation="deed.wait"\} [1-9]/)
   t.match(await worker.metrics(), /accepted_abandon_failures_total\{operation="deed.perform"\} [1-9]/)
   failing.clear()
   for (const id of [inPerform, inSettle]) {

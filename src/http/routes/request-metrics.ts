@@ -10,7 +10,8 @@ export interface RequestMetrics {
 }
 
 /** Adds the metrics route, which answers in the text format of Prometheus. */
-export function requestMetrics(app: FastifyInstance, { database, watcher, streams, paths }: Service): RequestMetrics {
+export function requestMetrics(app: FastifyInstance, service: Service): RequestMetrics {
+  const { database, watcher, streams, paths, endings } = service
   const { counter, histogram, gauge, text } = createRegistry(database.pool)
   const durations = histogram(
     'accepted_http_request_duration_seconds',
@@ -23,6 +24,12 @@ export function requestMetrics(app: FastifyInstance, { database, watcher, stream
     'Requests that created a job (accepted), share a job (coalesced) or repeated an earlier request (replayed)',
     ['operation', 'outcome'],
   )
+  const abandonFailures = counter(
+    'accepted_abandon_failures_total',
+    'Calls of abandon that failed for a job, so that the job does not end yet',
+    ['operation'],
+  )
+  endings.onFailure = ({ name }) => abandonFailures.inc({ operation: name })
   gauge('accepted_event_streams', 'Open streams of server-sent events', () => streams.size)
   gauge('accepted_watched_jobs', 'Jobs that at least one client of this process watches', () => watcher.size.jobs)
   gauge(
