@@ -388,14 +388,16 @@ t.test(
   async (t) => {
     const kay = service.as('kay')
     const { id: oldest } = await kay.submit('/idle', { text: 'the first' })
-    await service.pool.query(
-      // They have ended. Otherwise the reconciler fails them, because they are not in the queue.
-      `insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at, status, ended_at)
-    select accepted.uuid7(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour',
-      'succeeded', updated_at
-    from accepted.job, generate_series(1, 3000) where id = $1`,
-      [oldest],
-    )
+    // They have ended. Otherwise the reconciler fails them, because they are not in the queue. Without triggers, the
+    // insert is not in accepted.change. Otherwise the cursor may be from before it, and then all of them are missed.
+    await service.pool.query(`
+      begin;
+      set local session_replication_role = replica;
+      insert into accepted.job (id, operation, principal, max_attempts, expires_at, updated_at, status, ended_at)
+      select accepted.uuid7(), operation, principal, max_attempts, expires_at, updated_at - interval '1 hour',
+        'succeeded', updated_at
+      from accepted.job, generate_series(1, 3000) where id = '${oldest}';
+      commit`)
     const first = await openAllStream(t, 'kay')
     const { id: newest } = await kay.submit('/idle', { text: 'the last' })
     const { id: cursor } = await first.event(isOf(newest))
