@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
-import type { JobErrorColumn, JobStatus } from '../../src/db/tables.ts'
+import type { BatchOutcome, JobErrorColumn, JobStatus } from '../../src/db/tables.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
@@ -15,6 +15,7 @@ interface EndedJob {
   resource: string | null
   idempotency_key: string | null
   webhook_endpoint_id: string | null
+  batch: BatchOutcome | null
 }
 
 /** What {@link retryRequeued} has found. */
@@ -39,7 +40,7 @@ export async function retryRequeued(
   if (claims.length === 0) return { enqueued: [], unknown: [] }
   const ids = claims.map(({ jobId }) => jobId)
   const statement = sql<EndedJob>`
-    select id, status, principal, resource, idempotency_key, webhook_endpoint_id from accepted.job
+    select id, status, principal, resource, idempotency_key, webhook_endpoint_id, batch from accepted.job
     where ${idIn(ids)} and operation = ${worker.operation.name}`
   const { rows } = await runWithGenericPlan(trx, statement)
   const found = new Map(rows.map((row) => [row.id, row]))
@@ -85,5 +86,6 @@ const newRetry = (job: EndedJob, payload: unknown, operation: Operation): NewJob
   idempotencyKey: job.idempotency_key ?? job.id,
   resource: job.resource ?? undefined,
   retryOf: job.id,
+  batch: job.batch,
   webhookEndpointId: job.webhook_endpoint_id ?? undefined,
 })

@@ -53,7 +53,7 @@ export async function endJobs(trx: AnyTransaction, found: readonly WrongJob[]): 
   const { rows } = await sql<EndedJob>`
     update accepted.job set
       status = ended.status::accepted.job_status, error = ended.error, payload = ended.payload,
-      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
+      waiting_for = null,      ended_at = statement_timestamp(), updated_at = statement_timestamp(), sequence = sequence + 1,
       expires_at = now() + make_interval(secs => coalesce(
         (select keep_seconds from accepted.operation where name = job.operation), ${defaultKeepSeconds}))
     from unnest(

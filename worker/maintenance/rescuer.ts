@@ -107,7 +107,7 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
   return (await runWithGenericPlan(kysely, statement)).rows
 }
 
-/** Ends jobs. If their operation has `abandon`, only decides their ends, because the next task calls `abandon`. */
+/** Ends jobs. If their operation has `abandon`, only decides their ends: they end in the transaction of `abandon`. */
 async function endOrDecide(
   trx: AnyTransaction,
   writer: StatusWriter,

@@ -1,7 +1,7 @@
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { AcceptOutcome } from '../../accept/accept.ts'
 import { fingerprint, parseIdempotencyKey } from '../../accept/idempotency-key.ts'
 import { ProblemError } from '../../errors.ts'
-import type { Job } from '../../jobs/job.ts'
 import { findJob } from '../../jobs/read.ts'
 import type { Service } from '../service.ts'
 import { headerLines } from './headers.ts'
@@ -39,18 +39,26 @@ export function idempotencyOf(
 }
 
 /**
- * Reads the job that an earlier request with the same idempotency key created.
+ * Answers a request with its job: a new job, or the job of an earlier request.
  *
- * @throws ProblemError idempotency-key-locked, if the record of the job expired after the key was looked up
+ * @throws ProblemError idempotency-key-reused, or idempotency-key-locked if the record of the job expired after the key
+ *   was looked up
  */
-export async function findReplayedJob({ database }: Service, id: string, principal: string): Promise<Job> {
-  const found = await findJob(database.kysely, id, principal)
+export async function sendAccepted(
+  { database }: Service,
+  reply: FastifyReply,
+  outcome: AcceptOutcome,
+  principal: string,
+): Promise<FastifyReply> {
+  if (outcome.kind === 'key-reused') throw new ProblemError('idempotency-key-reused')
+  if (outcome.kind !== 'replayed') return reply.accepted(outcome.job)
+  const found = await findJob(database.kysely, outcome.jobId, principal)
   if (typeof found === 'string') {
     throw new ProblemError('idempotency-key-locked', 'The job for this Idempotency-Key has just expired', {
       retryAfterSeconds: 1,
     })
   }
-  return found.job
+  return reply.header('idempotent-replayed', 'true').accepted(found.job)
 }
 
 // W3C Trace Context, section 3.2.2.

@@ -1,14 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { EntriesRefused } from '../../accept/accept.ts'
 import { type AcceptedBatch, assertBatchBacklog } from '../../accept/accept-batch.ts'
-import { ProblemError } from '../../errors.ts'
 import { batchOperation } from '../../jobs/batch.ts'
-import { ndjsonMediaType } from '../batch-body.ts'
-import { type ReceivedBatch, readBatch } from '../batch-read.ts'
-import { refusalOf } from '../batch-refusal.ts'
-import { limitBatches, maxBatchBytes } from '../batch-room.ts'
-import { batchSchema } from '../batch-schema.ts'
-import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { ndjsonMediaType } from '../batches/body.ts'
+import { limitBatches, maxBatchBytes } from '../batches/limit.ts'
+import { type ReceivedBatch, readBatch } from '../batches/read.ts'
+import { refusalOf } from '../batches/refusal.ts'
+import { batchSchema } from '../batches/schema.ts'
+import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { refuseContentEncoding } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
@@ -56,17 +55,8 @@ async function handleBatch(
   await assertBatchBacklog(service.database, batch)
   try {
     const outcome = await service.batches.submit(batch)
-    switch (outcome.kind) {
-      case 'accepted':
-        metrics.countAccepted(batchOperation.name, 'accepted')
-        return reply.accepted(outcome.job)
-      case 'replayed':
-        metrics.countAccepted(batchOperation.name, 'replayed')
-        reply.header('idempotent-replayed', 'true')
-        return reply.accepted(await findReplayedJob(service, outcome.jobId, batch.principal))
-      case 'key-reused':
-        throw new ProblemError('idempotency-key-reused')
-    }
+    if (outcome.kind !== 'key-reused') metrics.countAccepted(batchOperation.name, outcome.kind)
+    return await sendAccepted(service, reply, outcome, batch.principal)
   } catch (error) {
     if (!(error instanceof EntriesRefused)) throw error
     const { refusal, details } = refusalOf(batch, error)

@@ -19,7 +19,7 @@ import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
 import { requestHeaders } from '../protocol/headers.ts'
-import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { ignoreBodies } from '../protocol/json.ts'
 import { linkToJob, monitorOf } from '../protocol/links.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
@@ -167,15 +167,7 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
   const outcome = await runJobTransaction(service, request, job.id, (trx) =>
     retryJob(trx, operations, { ...retry, id: uuid7() }),
   )
-  switch (outcome.kind) {
-    case 'accepted':
-      return reply.accepted(outcome.job)
-    case 'replayed':
-      reply.header('idempotent-replayed', 'true')
-      return reply.accepted(await findReplayedJob(service, outcome.jobId, principal))
-    case 'key-reused':
-      throw new ProblemError('idempotency-key-reused')
-  }
+  return sendAccepted(service, reply, outcome, principal)
 }
 
 /**

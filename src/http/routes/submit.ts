@@ -10,7 +10,7 @@ import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
-import { findReplayedJob, idempotencyOf, traceparentOf } from '../protocol/idempotency.ts'
+import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { findInexactParams } from '../protocol/inexact-params.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
@@ -72,22 +72,9 @@ export function submitRoute(
       const entry = toEntry(operation, request)
       await assertWebhookExists(service, entry)
       const outcome = await service.committer.submit(entry)
-      switch (outcome.kind) {
-        case 'accepted':
-          metrics.countAccepted(operation.name, 'accepted')
-          return reply.accepted(outcome.job)
-        case 'coalesced':
-          metrics.countAccepted(operation.name, 'coalesced')
-          return reply.accepted(outcome.job)
-        case 'replayed':
-          metrics.countAccepted(operation.name, 'replayed')
-          reply.header('idempotent-replayed', 'true')
-          return reply.accepted(await findReplayedJob(service, outcome.jobId, entry.principal))
-        case 'key-reused':
-          throw new ProblemError('idempotency-key-reused')
-        case 'refused':
-          return sendRefusal(request, reply, outcome.refusal)
-      }
+      if (outcome.kind === 'refused') return sendRefusal(request, reply, outcome.refusal)
+      if (outcome.kind !== 'key-reused') metrics.countAccepted(operation.name, outcome.kind)
+      return sendAccepted(service, reply, outcome, entry.principal)
     },
   })
 }

@@ -1,9 +1,9 @@
-import { ProblemError } from '../errors.ts'
-import { maxBatchItems } from '../jobs/enqueue-batch.ts'
-import type { TimeSlice } from '../primitives/time-slice.ts'
-import { splitArray, splitLines } from './batch-split.ts'
-import { BatchViolations } from './batch-violations.ts'
-import { parseJson } from './protocol/json.ts'
+import { ProblemError } from '../../errors.ts'
+import { maxBatchItems } from '../../jobs/enqueue-batch.ts'
+import type { TimeSlice } from '../../primitives/time-slice.ts'
+import { parseJson } from '../protocol/json.ts'
+import { splitArray, splitLines } from './split.ts'
+import { BatchViolations } from './violations.ts'
 
 export const ndjsonMediaType = 'application/x-ndjson'
 

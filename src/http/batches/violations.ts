@@ -1,4 +1,4 @@
-import { ProblemError } from '../errors.ts'
+import { ProblemError } from '../../errors.ts'
 
 /** A violation in a body. The pointer (RFC 6901) leads to the value. */
 export interface BodyViolation {

@@ -1,9 +1,9 @@
-import type { AcceptedBatch } from '../accept/accept-batch.ts'
-import type { Operation } from '../operation.ts'
-import { createTimeSlice } from '../primitives/time-slice.ts'
-import { parseBatch } from './batch-body.ts'
-import { type BatchRequest, checkBatch } from './batch-check.ts'
-import { digestOf } from './batch-fingerprint.ts'
+import type { AcceptedBatch } from '../../accept/accept-batch.ts'
+import type { Operation } from '../../operation.ts'
+import { createTimeSlice } from '../../primitives/time-slice.ts'
+import { parseBatch } from './body.ts'
+import { type BatchRequest, checkBatch } from './check.ts'
+import { digestOf } from './fingerprint.ts'
 
 /** A batch that has not been parsed. */
 export interface ReceivedBatch {

@@ -1,10 +1,10 @@
 import type pg from 'pg'
-import { asTransaction } from '../db/transaction-on.ts'
-import { insertBatch, maxBatchItems } from '../jobs/enqueue-batch.ts'
-import type { Job } from '../jobs/job.ts'
-import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
-import { uuid7 } from '../primitives/uuid.ts'
-import { assertPayload } from '../validation.ts'
+import { asTransaction } from '../../db/transaction-on.ts'
+import { insertBatch, maxBatchItems } from '../../jobs/enqueue-batch.ts'
+import type { Job } from '../../jobs/job.ts'
+import type { AnyTransaction, Operation, PayloadFor } from '../../operation.ts'
+import { uuid7 } from '../../primitives/uuid.ts'
+import { assertPayload } from '../../validation.ts'
 
 /** A job of a batch. */
 export interface BatchItem<O extends Operation = Operation> {

@@ -1,7 +1,7 @@
-import type { EntriesRefused } from '../accept/accept.ts'
-import type { AcceptedBatch } from '../accept/accept-batch.ts'
-import type { Refusal } from '../acceptance.ts'
-import type { BodyViolation } from './batch-violations.ts'
+import type { EntriesRefused } from '../../accept/accept.ts'
+import type { AcceptedBatch } from '../../accept/accept-batch.ts'
+import type { Refusal } from '../../acceptance.ts'
+import type { BodyViolation } from './violations.ts'
 
 const maxDetails = 100
 

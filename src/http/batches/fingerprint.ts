@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
-import type { TimeSlice } from '../primitives/time-slice.ts'
-import type { BatchBody } from './batch-body.ts'
+import type { TimeSlice } from '../../primitives/time-slice.ts'
+import type { BatchBody } from './body.ts'
 
 /**
  * Makes a value that is the same for two batches only if they have the same content. It takes the place of the body in

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { ProblemError } from '../errors.ts'
+import { ProblemError } from '../../errors.ts'
 
 /** Maximum size of the body of a batch, in bytes. */
 export const maxBatchBytes = 16 * 1024 * 1024

@@ -1,10 +1,10 @@
 import type { TSchema } from 'typebox'
 import { Value } from 'typebox/value'
-import type { Operation } from '../operation.ts'
-import { findViolations } from '../validation.ts'
-import type { BodyViolation } from './batch-violations.ts'
-import { findInexactParams } from './protocol/inexact-params.ts'
-import { isInformative, type SchemaViolation, toViolation } from './protocol/problem.ts'
+import type { Operation } from '../../operation.ts'
+import { findViolations } from '../../validation.ts'
+import { findInexactParams } from '../protocol/inexact-params.ts'
+import { isInformative, type SchemaViolation, toViolation } from '../protocol/problem.ts'
+import type { BodyViolation } from './violations.ts'
 
 type Params = Readonly<Record<string, unknown>>
 

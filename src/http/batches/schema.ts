@@ -1,14 +1,14 @@
 import Type, { type TSchema } from 'typebox'
 import { Value } from 'typebox/value'
-import { batchOperation } from '../jobs/batch.ts'
-import { maxBatchItems } from '../jobs/enqueue-batch.ts'
-import type { Operation } from '../operation.ts'
-import { findViolations } from '../validation.ts'
-import { ndjsonMediaType } from './batch-body.ts'
-import { Key } from './batch-check.ts'
-import { requestHeaders } from './protocol/headers.ts'
-import { Problem } from './protocol/problem.ts'
-import { acceptedHeaders, bodyResponse, endedResponse, monitorResponse, problemResponses } from './protocol/schemas.ts'
+import { batchOperation } from '../../jobs/batch.ts'
+import { maxBatchItems } from '../../jobs/enqueue-batch.ts'
+import type { Operation } from '../../operation.ts'
+import { findViolations } from '../../validation.ts'
+import { requestHeaders } from '../protocol/headers.ts'
+import { Problem } from '../protocol/problem.ts'
+import { acceptedHeaders, bodyResponse, endedResponse, monitorResponse, problemResponses } from '../protocol/schemas.ts'
+import { ndjsonMediaType } from './body.ts'
+import { Key } from './check.ts'
 
 const closed = { additionalProperties: false }
 

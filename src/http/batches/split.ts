@@ -1,4 +1,4 @@
-import type { TimeSlice } from '../primitives/time-slice.ts'
+import type { TimeSlice } from '../../primitives/time-slice.ts'
 
 /** A JSON text, of which the elements of one member have been taken out. */
 export interface SplitJson {
