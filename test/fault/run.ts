@@ -32,7 +32,7 @@ no acknowledged job is lost and that every effect happens once. Each control run
 the sources, and the checker must find the violation. Prints one line per row or control. Exits with code 1 if one of
 them fails.
 
-The whole matrix takes 17 minutes on a machine with two cores. A row takes between a few seconds and some minutes.
+The whole matrix takes 19 minutes on a machine with two cores. A row takes between a few seconds and some minutes.
 disk-full needs root. clock-skew, pg-dump and the pgbouncer rows install a missing Debian package, which needs root too.
 
   --short          run the short version of each row, with fewer faults

