@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
+import { problemOfKeys } from './primitives/key-ring.ts'
 import { isLoopbackHost } from './primitives/networks.ts'
 import { redact } from './primitives/redact.ts'
 import { suggest } from './primitives/suggest.ts'
@@ -139,6 +140,26 @@ const environment = {
       () => 'must be a list of IP addresses or networks',
     ),
   ),
+  ALLOW_ANONYMOUS: Type.Optional(
+    Type.Enum(['1'], { description: 'Serves requests without a credential on addresses of other machines too' }),
+  ),
+  ENCRYPTION_KEYS: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description: 'Keys that encrypt secrets and sealed members, newest first, separated by commas',
+        examples: ['2027:<base64 of 32 bytes>'],
+      }),
+      (text) => problemOfKeys(text) === undefined,
+      (text) => problemOfKeys(text) ?? '',
+    ),
+  ),
+  METRICS_TOKEN: Type.Optional(
+    Type.String({
+      minLength: 16,
+      description: 'Token that Prometheus sends as Authorization: Bearer to read the metrics',
+      examples: ['<at least 16 characters>'],
+    }),
+  ),
   LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
     description: 'The lowest level that is logged',
@@ -164,8 +185,9 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
   if (violation) {
     const name = violation.instancePath.slice(1) as keyof typeof environment
     const text = `${env[name]}`
-    // The value of a URL variable is not shown, because it may contain a password.
-    const value = name.endsWith('_URL') ? '' : `='${redact(text).replaceAll(/\p{Cc}/gu, ' ')}'`
+    // A URL may contain a password.
+    const isSecret = name.endsWith('_URL') || name === 'ENCRYPTION_KEYS' || name === 'METRICS_TOKEN'
+    const value = isSecret ? '' : `='${redact(text).replaceAll(/\p{Cc}/gu, ' ')}'`
     const schema = environment[name]
     const quotes = /^\s*(["']).*\1\s*$/s.test(text) ? ' Remove the quotes around the value.' : ''
     throw new ConfigError(

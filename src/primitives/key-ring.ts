@@ -1,0 +1,94 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+
+const algorithm = 'aes-256-gcm'
+const keyBytes = 32
+/** NIST SP 800-38D recommends 96 bits. With random values, one key may encrypt 2^32 texts. */
+const ivBytes = 12
+const tagBytes = 16
+
+const prefix = 'sealed'
+const idPattern = /^[\w-]{1,32}$/
+
+/** Thrown when a text cannot be decrypted: its key is missing, or the text or its context was changed. */
+export class DecryptionError extends Error {
+  override name = 'DecryptionError'
+}
+
+/** The keys in ENCRYPTION_KEYS. The first key encrypts, and every key decrypts what it has encrypted. */
+export interface KeyRing {
+  /** The id of the key that encrypts. */
+  readonly newestId: string
+  /**
+   * Encrypts a text with AES-256-GCM.
+   *
+   * @param context what the text belongs to; {@link decrypt} must get the same value
+   * @returns `sealed.<key id>.<base64url>`
+   */
+  encrypt(text: string, context: string): string
+  /** @throws DecryptionError */
+  decrypt(encrypted: string, context: string): string
+}
+
+/** Returns whether a text has the form of an encrypted text. */
+export const isEncrypted = (text: string): boolean => /^sealed\.[\w-]{1,32}\.[\w-]{38,}$/.test(text)
+
+/** Returns the id of the key that has encrypted a text. */
+export const keyIdOf = (encrypted: string): string | undefined =>
+  isEncrypted(encrypted) ? encrypted.split('.')[1] : undefined
+
+/** Says what is wrong with the value of ENCRYPTION_KEYS. Returns undefined if it is valid. */
+export function problemOfKeys(list: string): string | undefined {
+  const ids = new Set<string>()
+  for (const entry of list.split(',')) {
+    const [id = '', key = '', ...more] = entry.trim().split(':')
+    if (!idPattern.test(id) || more.length > 0)
+      return 'must be a list of <id>:<base64 of 32 bytes>, separated by commas'
+    if (!/^[A-Za-z0-9+/]{43}=$/.test(key)) return `must have a key of 32 bytes in base64 after ${id}:`
+    if (ids.has(id)) return `must have different ids; ${id} occurs twice`
+    ids.add(id)
+  }
+  return undefined
+}
+
+/**
+ * Reads the value of ENCRYPTION_KEYS.
+ *
+ * @throws TypeError if {@link problemOfKeys} finds a problem
+ */
+export function parseKeyRing(list: string): KeyRing {
+  const problem = problemOfKeys(list)
+  if (problem) throw new TypeError(`ENCRYPTION_KEYS ${problem}`)
+  const keys = new Map(
+    list.split(',').map((entry) => {
+      const [id, key] = entry.trim().split(':') as [string, string]
+      return [id, Buffer.from(key, 'base64')]
+    }),
+  )
+  const [newestId, newestKey] = [...keys][0] as [string, Buffer]
+  return {
+    newestId,
+    encrypt(text, context) {
+      const iv = randomBytes(ivBytes)
+      const cipher = createCipheriv(algorithm, newestKey, iv).setAAD(Buffer.from(context))
+      const bytes = Buffer.concat([iv, cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])
+      return `${prefix}.${newestId}.${bytes.toString('base64url')}`
+    },
+    decrypt(encrypted, context) {
+      if (!isEncrypted(encrypted)) throw new DecryptionError('The text is not encrypted')
+      const [, id, encoded] = encrypted.split('.') as [string, string, string]
+      const key = keys.get(id)
+      if (!key) throw new DecryptionError(`ENCRYPTION_KEYS has no key ${id}`)
+      const bytes = Buffer.from(encoded, 'base64url')
+      const decipher = createDecipheriv(algorithm, key, bytes.subarray(0, ivBytes), { authTagLength: tagBytes })
+      decipher.setAAD(Buffer.from(context)).setAuthTag(bytes.subarray(-tagBytes))
+      try {
+        return Buffer.concat([decipher.update(bytes.subarray(ivBytes, -tagBytes)), decipher.final()]).toString('utf8')
+      } catch (cause) {
+        throw new DecryptionError(`The text was not encrypted with this key ${id}, or it was changed`, { cause })
+      }
+    },
+  }
+}
+
+/** Creates an entry for ENCRYPTION_KEYS. */
+export const newEncryptionKey = (id: string): string => `${id}:${randomBytes(keyBytes).toString('base64')}`
