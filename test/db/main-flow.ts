@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 import Type from 'typebox'
 import type { DatabaseOptions } from '../../src/db/database.ts'
 import { accepted } from '../../src/http/accepted.ts'
+import { maxRegistrationMs } from '../support/api.ts'
 import { ended, get, post } from '../support/client.ts'
 import { asRole, queryOnce } from '../support/database.ts'
 // Loaded before it registers, because Fastify limits the time in which a plugin registers.
@@ -75,7 +76,7 @@ export interface Api {
 
 /** Starts the API in this process. */
 export async function startApi(t: Test, database: string | DatabaseOptions): Promise<Api> {
-  const app = Fastify()
+  const app = Fastify({ pluginTimeout: maxRegistrationMs })
   t.teardown(() => app.close())
   await app.register(accepted, { operations, database: asRole(database, 'api'), routes: { health: '/health' } })
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }) }

@@ -10,6 +10,7 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { WebSocket } from 'ws'
 import { servicePaths } from '../../src/http/route-paths.ts'
+import { maxRegistrationMs } from '../support/api.ts'
 import { get, post } from '../support/client.ts'
 import { asRole, createDatabase, queryOnce } from '../support/database.ts'
 
@@ -32,7 +33,7 @@ async function serve(
 ) {
   const databaseUrl = await createDatabase(t)
   const database = asRole(databaseUrl, 'api')
-  const app = Fastify(serverOptions)
+  const app = Fastify({ pluginTimeout: maxRegistrationMs, ...serverOptions })
   t.teardown(() => app.close())
   await build(app)
   const asOps = { principal: 'anonymous', scopes: ['admin'] }

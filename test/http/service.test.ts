@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { problems } from '../../src/errors.ts'
-import { serve } from '../support/api.ts'
+import { maxRegistrationMs, serve } from '../support/api.ts'
 import { get, post } from '../support/client.ts'
 import { asRole } from '../support/database.ts'
 import { startProxy } from '../support/proxy.ts'
@@ -31,7 +31,7 @@ t.test(
     const { database } = await setUp(t)
     const proxy = await startProxy(t, database.options.url)
     const { accepted } = await import('accepted')
-    const app = Fastify()
+    const app = Fastify({ pluginTimeout: maxRegistrationMs })
     t.teardown(() => app.close())
     await app.register(accepted, {
       operations: { operation },
@@ -99,7 +99,7 @@ t.test('a request for an unknown route gets problem details', async (t) => {
 t.test('the routes of the host app keep their parsers, validators and error handlers', async (t) => {
   const { accepted } = await import('accepted')
   const { database } = await setUp(t)
-  const app = Fastify()
+  const app = Fastify({ pluginTimeout: maxRegistrationMs })
   t.teardown(() => app.close())
   await app.register(accepted, { operations: { operation }, database: asRole(database.options.url, 'api') })
   app.post('/text', async (request) => ({ got: request.body }))

@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import t from 'tap'
 import Type from 'typebox'
 import { accepted } from '../../src/http/accepted.ts'
+import { maxRegistrationMs } from '../support/api.ts'
 import { asRole, createDatabase } from '../support/database.ts'
 // Loaded before it registers, because Fastify limits the time in which a plugin registers.
 import '../../src/http/plugin.ts'
@@ -65,7 +66,7 @@ const misbehaveIn = (place: 'accept' | 'authenticate') => {
 
 let identity: unknown
 
-const app = Fastify()
+const app = Fastify({ pluginTimeout: maxRegistrationMs })
 t.teardown(() => app.close())
 await app.register(accepted, {
   operations: {

@@ -7,10 +7,13 @@
  * generated from the schema: migrations/schema.sql and the reference in docs/sql.md.
  */
 import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { globSync, statSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
@@ -125,7 +128,7 @@ async function runTap(postgres: TestServer): Promise<number> {
     [tapProgram, ...(postgres.hasFewConnections ? ['--jobs=1'] : []), ...tapArguments],
     {
       cwd: root,
-      stdio: 'inherit',
+      stdio: ['inherit', process.stdout.isTTY ? 'inherit' : 'pipe', 'inherit'],
       env: {
         ...process.env,
         NODE_OPTIONS: `--import=${withoutHooks} --import=${bundles}`,
@@ -138,7 +141,20 @@ async function runTap(postgres: TestServer): Promise<number> {
   // The terminal also sends SIGINT to tap. This process waits until tap has ended, and then stops Postgres.
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => tap.kill('SIGTERM'))
-  return new Promise((resolve) => tap.on('close', (code) => resolve(code ?? 1)))
+  const ended = once(tap, 'close')
+  if (tap.stdout) await printWithFailures(tap.stdout)
+  const [code] = await ended
+  return code ?? 1
+}
+
+/** Prints the output of tap, and at its end all failures again, because a log may keep only the end. */
+async function printWithFailures(output: Readable): Promise<void> {
+  const failures: string[] = []
+  for await (const line of createInterface(output)) {
+    console.log(line)
+    if (/^\s*not ok (?!.*# (TODO|SKIP))/.test(line)) failures.push(line)
+  }
+  if (failures.length > 0) console.log(`# Failures:\n${failures.join('\n').replaceAll(/^/gm, '# ')}`)
 }
 
 async function run(postgres: TestServer): Promise<number> {

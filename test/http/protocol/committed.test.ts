@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { type Database, openDatabase } from '../../../src/db/database.ts'
 import { accepted } from '../../../src/http/accepted.ts'
+import { maxRegistrationMs } from '../../support/api.ts'
 import { get, post } from '../../support/client.ts'
 import { asRole, createDatabase } from '../../support/database.ts'
 // Loaded before it registers, because Fastify limits the time in which a plugin registers.
@@ -56,7 +57,7 @@ const mistakes: Readonly<Record<string, (app: FastifyInstance, faults: Faults) =
 async function serve(t: Test, makeMistake: (app: FastifyInstance, faults: Faults) => void) {
   const faults = { areActive: false }
   const databaseUrl = await createDatabase(t)
-  const app = Fastify()
+  const app = Fastify({ pluginTimeout: maxRegistrationMs })
   t.teardown(() => app.close())
   makeMistake(app, faults)
   // An app without our conventions: its own error handler answers 500.
