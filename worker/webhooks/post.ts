@@ -1,4 +1,4 @@
-import { lookup } from 'node:dns'
+import { lookup as dnsLookup } from 'node:dns'
 import http, { type IncomingHttpHeaders } from 'node:http'
 import https from 'node:https'
 import { type BlockList, isIP, type LookupFunction } from 'node:net'
@@ -17,6 +17,8 @@ export interface PostRequest {
   /** Private addresses that the request may go to. */
   allow: BlockList
   signal: AbortSignal
+  /** Resolves the host name. Default: `dns.lookup`, which asks the operating system. */
+  lookup?: LookupFunction
 }
 
 export interface PostResponse {
@@ -32,14 +34,14 @@ export interface PostResponse {
  * @throws AddressRefused
  * @throws Error when there is no response
  */
-export function post({ url, headers, body, allow, signal }: PostRequest): Promise<PostResponse> {
+export function post({ url, headers, body, allow, signal, lookup = dnsLookup }: PostRequest): Promise<PostResponse> {
   const { protocol, hostname } = new URL(url)
   return new Promise((resolve, reject) => {
     const request = (protocol === 'https:' ? https : http).request(url, {
       method: 'POST',
       headers: { ...headers, 'content-length': Buffer.byteLength(body) },
       signal: AbortSignal.any([signal, AbortSignal.timeout(postTimeoutMs)]),
-      ...filterAddresses(protocol, hostname.replace(/^\[|\]$/g, ''), allow),
+      ...filterAddresses(protocol, hostname.replace(/^\[|\]$/g, ''), allow, lookup),
     })
     request.on('error', reject)
     request.on('close', () => reject(new Error('The endpoint closed the connection')))
@@ -71,7 +73,7 @@ export class AddressRefused extends Error {
  * Makes the request options that refuse private addresses. Each request gets its own agent, so that a socket that was
  * allowed for one endpoint is never used for another endpoint.
  */
-function filterAddresses(protocol: string, host: string, allow: BlockList) {
+function filterAddresses(protocol: string, host: string, allow: BlockList, lookup: LookupFunction) {
   const isAllowed = (address: string) => isPublicAddress(address) || includesAddress(allow, address)
   // Node does not look up a host that is an IP address.
   if (isIP(host) && !isAllowed(host)) throw new AddressRefused()
