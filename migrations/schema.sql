@@ -1254,6 +1254,28 @@ create function accepted.is_writable_time(at timestamp with time zone)
 return ((at >= '0001-01-01 00:00:00+00'::timestamp with time zone) and (at <= '9900-01-01 00:00:00+00'::timestamp with time zone));
 comment on function accepted.is_writable_time(timestamp with time zone) is 'Whether a time has a year of four digits, also after the longest keep time. Other years cannot be written as ISO 8601 (RFC 3339).';
 
+create function accepted.assert_principal(principal text)
+ returns void
+ language plpgsql
+ immutable
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+declare
+  problem constant text := case
+    when coalesce(principal, '') = '' then 'the principal is empty'
+    when length(principal) > 255 then format('the principal has %s characters', length(principal))
+    when principal ~ '[\u0001-\u001F\u007F-\u009F]' then 'the principal contains control characters'
+    when principal ~ '^(\*$|schedule$|webhook:|forgotten:)' then format('the principal %L is reserved', principal)
+  end;
+begin
+  if problem is not null then
+    raise exception '%', problem using errcode = 'invalid_parameter_value',
+      hint = 'Pass the owner of the jobs: up to 255 characters, but not *, schedule, webhook:… or forgotten:…. For anonymous, leave the principal out.';
+  end if;
+end
+$function$;
+comment on function accepted.assert_principal(text) is 'Raises invalid_parameter_value (22023) if a caller may not use the name as a principal: if it is empty, has more than 255 characters, contains control characters, or is reserved.';
+
 create function accepted.enqueue(operation text, payload jsonb default '{}'::jsonb, idempotency_key text default null::text, principal text default 'anonymous'::text, run_at timestamp with time zone default null::timestamp with time zone, priority integer default null::integer, resource text default null::text, group_id text default null::text)
  returns uuid
  language plpgsql
@@ -1272,9 +1294,6 @@ begin
   elsif idempotency_key is not null and length(idempotency_key) not between 1 and 255 then
     raise exception 'the idempotency key has % characters', length(idempotency_key)
       using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
-  elsif coalesce(principal, '') = '' then
-    raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
-      hint = 'Pass the owner of the job, or leave the principal out for anonymous.';
   elsif not isfinite(run_at) then
     raise exception 'run_at is infinite' using errcode = 'invalid_parameter_value',
       hint = 'Pass a time, or leave run_at out to run the job now.';
@@ -1282,6 +1301,7 @@ begin
     raise exception 'run_at is not between the years 1 and 9900' using errcode = 'invalid_parameter_value',
       hint = 'Pass a time in these years, or leave run_at out to run the job now.';
   end if;
+  perform accepted.assert_principal(principal);
   if idempotency_key is not null then
     holder := accepted.take_key(principal, idempotency_key,
       sha256(convert_to(jsonb_build_array('sql', operation, payload)::text, 'UTF8')), new_id);
@@ -2493,9 +2513,6 @@ begin
   if coalesce(jsonb_typeof(items), 'null') <> 'array' or jsonb_array_length(items) not between 1 and 10000 then
     raise exception 'items is not an array of 1 to 10,000 objects' using errcode = 'invalid_parameter_value',
       hint = 'For example: [{"operation": "todo.create", "payload": {"title": "…"}}]';
-  elsif coalesce(principal, '') = '' then
-    raise exception 'the principal is empty' using errcode = 'invalid_parameter_value',
-      hint = 'Pass the owner of the jobs, or leave the principal out for anonymous.';
   elsif idempotency_key is not null and length(idempotency_key) not between 1 and 255 then
     raise exception 'the idempotency key has % characters', length(idempotency_key)
       using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
@@ -2505,6 +2522,7 @@ begin
     raise exception 'on_end is not an object with an operation, or the operation is batch' using errcode = 'invalid_parameter_value',
       hint = 'For example: {"operation": "report.send", "payload": {}}';
   end if;
+  perform accepted.assert_principal(principal);
   for item in select one from jsonb_array_elements(items) one loop
     if jsonb_typeof(item) <> 'object' or item ->> 'operation' is null then
       raise exception 'an item is not an object with an operation: %', left(item::text, 100)

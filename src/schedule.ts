@@ -2,6 +2,7 @@ import { isOperation } from './collect-operations.ts'
 import type { Operation, PayloadFor } from './operation.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 import { rememberSite } from './primitives/definition-site.ts'
+import { problemOfPrincipal, schedulePrincipal } from './primitives/principal.ts'
 
 /**
  * What to do about missed occurrences. An occurrence is missed when it came due more than a minute ago and no worker
@@ -72,7 +73,7 @@ export function defineSchedule<const O extends Operation>(definition: ScheduleDe
     operation,
     payload,
     timezone = 'UTC',
-    principal = 'schedule',
+    principal = schedulePrincipal,
     missed = 'skip',
   } = definition
   const ensure = (isValid: boolean, message: string) => {
@@ -85,7 +86,8 @@ export function defineSchedule<const O extends Operation>(definition: ScheduleDe
   ensure(rrule === undefined || /(^|[;:\s])FREQ=/i.test(expression), `rrule must contain FREQ=, not '${rrule}'`)
   ensure(missed === 'skip' || missed === 'once', `missed must be 'skip' or 'once', not '${missed}'`)
   ensure(isOperation(operation), 'operation must be the value of defineOperation')
-  ensure(principal !== '', 'the principal must not be empty')
+  const problem = principal === schedulePrincipal ? undefined : problemOfPrincipal(principal)
+  ensure(!problem, `the principal ${problem}`)
   const schedule = { name, expression, timezone, operation, payload, principal, missed }
   rememberSite(schedule)
   return schedule

@@ -17,6 +17,7 @@ import { assertMigrated } from '../migrate/migrate.ts'
 import type { Operation } from '../operation.ts'
 import { formatCount } from '../primitives/format-count.ts'
 import { createKeyedMutex } from '../primitives/keyed-mutex.ts'
+import { problemOfPrincipal } from '../primitives/principal.ts'
 import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
@@ -30,7 +31,8 @@ interface SubmitBatchOptions extends OutputOptions {
 /** Runs `accepted batches submit`: accepts a batch as `POST /batches` does, and prints its id. */
 export async function submitBatchCommand(file: string, options: SubmitBatchOptions): Promise<void> {
   const { principal = 'anonymous' } = options
-  if (principal === '') throw new ConfigError('--principal must not be empty.')
+  const problem = problemOfPrincipal(principal)
+  if (problem) throw new ConfigError(`--principal ${problem}.`)
   const operations = collectOperations((await loadConfig(options.config)).operations)
   const received = await receive(file)
   const { id, total } = await explainProblems(file, async () => {

@@ -20,6 +20,7 @@ import { assertGrants } from '../migrate/assert-grants.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
+import { assertPrincipal } from '../primitives/principal.ts'
 import { uuid7 } from '../primitives/uuid.ts'
 import { type PgBoss, startBoss } from '../queue/boss.ts'
 import { prepareQueues } from '../queue/define-operations.ts'
@@ -70,8 +71,7 @@ export interface Accepted {
    *
    * @param trx a Kysely transaction, or a `pg` client after BEGIN
    * @param options.principal default: `anonymous`
-   * @throws TypeError if `trx` is no transaction, the operation is not registered, or the payload does not match the
-   *   operation's schema
+   * @throws TypeError if `trx` is no transaction, the operation is not registered, or principal or payload is invalid
    */
   enqueue<O extends Operation>(
     trx: AnyTransaction | pg.ClientBase,
@@ -171,6 +171,7 @@ export function createAccepted(service: Service, authenticate: Authenticate | un
     async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
       assertRegistered(operations, operation)
       assertPayload(operation, payload)
+      assertPrincipal(principal)
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
       return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
     },

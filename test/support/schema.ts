@@ -91,6 +91,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.take_coalescing_keys',
     'function accepted.coalesce_requests',
     'function accepted.is_writable_time',
+    'function accepted.assert_principal',
     'function accepted.enqueue',
     'function accepted.lock_job',
     'function accepted.lock_own_job',

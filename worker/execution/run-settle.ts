@@ -1,6 +1,7 @@
 import type { TSchema } from 'typebox'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { assertPrincipal } from '../../src/primitives/principal.ts'
 import { readable } from '../../src/primitives/thrown.ts'
 import { withTimeout } from '../../src/primitives/timeout.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
@@ -100,6 +101,8 @@ function settlingJob(
     result,
     async enqueue(trx, next, payload, { key, principal = row.principal, child = false, ...rest } = {}) {
       assertPayload(next, payload)
+      // The job itself may have a reserved one, for example `schedule`.
+      if (principal !== row.principal) assertPrincipal(principal)
       const parent = child ? row.id : undefined
       const job = { ...rest, id: uuid7(), operation: next, payload, principal, parent, idempotencyKey: key }
       await enqueue(worker.boss, trx, [job])

@@ -3,6 +3,7 @@ import { asTransaction } from '../../db/transaction-on.ts'
 import { insertBatch, maxBatchItems } from '../../jobs/enqueue-batch.ts'
 import type { Job } from '../../jobs/job.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../../operation.ts'
+import { assertPrincipal } from '../../primitives/principal.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { assertPayload } from '../../validation.ts'
 
@@ -43,6 +44,7 @@ export type EnqueueBatch = <const Operations extends readonly Operation[], Next 
 /** Creates `app.accepted.enqueueBatch`. */
 export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>): EnqueueBatch {
   return async (trx, { items, onEnd, allowFailures, principal = 'anonymous' }) => {
+    assertPrincipal(principal)
     const jobs = items as readonly BatchItem[]
     if (jobs.length === 0 || jobs.length > maxBatchItems) {
       throw new TypeError(`A batch must have 1 to ${maxBatchItems} items, not ${jobs.length}`)
