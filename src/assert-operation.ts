@@ -1,3 +1,4 @@
+import { problemOfSeal } from './assert-seal.ts'
 import type { Coalesce, Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
@@ -30,6 +31,7 @@ export const optionNames = [
     'maxBacklog',
     'keepSeconds',
   ],
+  'seal',
   'coalesce',
   'bodyLimit',
 ]
@@ -52,6 +54,8 @@ export function assertOperation(operation: CheckedOperation, definition: object)
   assertTypes(ensure, definition)
   assertRoute(ensure, route)
   assertCoalesce(ensure, operation)
+  const sealProblem = problemOfSeal(operation.seal, [schemas.payload, schemas.result])
+  ensure(sealProblem === undefined, `seal ${sealProblem}`)
   ensure(
     !(schemas.params || schemas.payload !== schemas.input) || !!operation.accept,
     'params or a payload schema requires accept',
@@ -85,7 +89,7 @@ interface CheckedOperation {
   name: string
   route: Route | undefined
   retry: Retry
-  schemas: Record<'params' | 'input' | 'payload', unknown>
+  schemas: Record<'params' | 'input' | 'payload' | 'result', unknown>
   accept: unknown
   group: unknown
   timeoutSeconds: number
@@ -94,6 +98,7 @@ interface CheckedOperation {
   groupConcurrency: number | undefined
   maxBacklog: number | undefined
   keepSeconds: number
+  seal: readonly string[]
   coalesce: Coalesce | undefined
   bodyLimit: number
 }

@@ -77,6 +77,12 @@ interface Definition<
    * @param jobs all jobs of the operation that end unsuccessfully in this transaction
    */
   abandon?: (trx: AnyTransaction, jobs: AbandonedJob<PayloadOf<Input, Payload>>[]) => Promise<unknown>
+  /**
+   * JSON pointers (RFC 6901) to members of the payload and of the result that are encrypted in the database, for example
+   * `['/card']`. Handlers, `accept`, `abandon` and the owner of the job get them decrypted. `''` is the whole payload and
+   * result. Requires the setting ENCRYPTION_KEYS. Default: none.
+   */
+  seal?: readonly string[]
   /** Lets requests that ask for the same work within a time share one job. Requires `route`. Default: each gets a job. */
   coalesce?: Coalesce<Static<Input>, StaticOr<Params, undefined>>
   /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
@@ -141,11 +147,16 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly maxBacklog: number | undefined
   /** How long the record of a job is kept after its end, in seconds. */
   readonly keepSeconds: number
+  /** JSON pointers to the members of the payload and of the result that are encrypted in the database. */
+  readonly seal: readonly string[]
   readonly coalesce: Coalesce | undefined
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
 }
+
+/** Returns whether an operation encrypts members of its payloads and results. */
+export const isSealing = ({ seal }: Operation): boolean => seal.length > 0
 
 /** The type of an operation's payload. */
 export type PayloadFor<O> = O extends Operation<string, infer Payload, unknown> ? Payload : never
@@ -190,6 +201,7 @@ export function defineOperation<
     groupConcurrency: definition.groupConcurrency,
     maxBacklog: definition.maxBacklog,
     keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,
+    seal: definition.seal ?? [],
     coalesce: definition.coalesce as Coalesce | undefined,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const

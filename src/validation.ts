@@ -22,8 +22,10 @@ function validatorOf(schema: TSchema): Validator {
  *
  * @returns a JSON pointer (RFC 6901) and the violation, for example `/title must be string`. If the whole value is
  *   wrong, the text starts with `it`: `it must be object`. Undefined when the value matches.
+ * @param sealed pointers to members of which the text says no more than that they do not match. The name of an
+ *   additional member may be secret too.
  */
-export function findMismatch(schema: TSchema, value: unknown): string | undefined {
+export function findMismatch(schema: TSchema, value: unknown, sealed: readonly string[] = []): string | undefined {
   const validator = validatorOf(schema)
   if (validator.Check(value)) return undefined
   // For an additional member, TypeBox reports two violations. The `boolean` violation says less, so it is skipped.
@@ -31,6 +33,8 @@ export function findMismatch(schema: TSchema, value: unknown): string | undefine
   const violation = violations.find(({ keyword }) => keyword !== 'boolean') ?? violations[0]
   if (!violation) return 'it does not match'
   const { instancePath, keyword, message, params } = violation
+  const pointer = sealed.find((one) => instancePath === one || instancePath.startsWith(`${one}/`))
+  if (pointer !== undefined) return `${pointer || 'it'} does not match`
   const names = keyword === 'additionalProperties' ? `: ${params.additionalProperties.join(', ')}` : ''
   return `${instancePath || 'it'} ${message}${names}`
 }
@@ -42,9 +46,13 @@ export function findViolations(schema: TSchema, value: unknown): ReturnType<Vali
 }
 
 /** Finds the first violation in a payload from the queue. See {@link findMismatch}. */
-export const findPayloadMismatch = ({ schemas }: Operation, payload: unknown): string | undefined =>
+export const findPayloadMismatch = ({ schemas, seal }: Operation, payload: unknown): string | undefined =>
   // A program or a person may have deleted it from the queue row. A schema may allow it to be missing.
-  payload === undefined ? 'the queue has lost it' : findMismatch(schemas.payload, payload)
+  payload === undefined ? 'the queue has lost it' : findMismatch(schemas.payload, payload, seal)
+
+/** Finds the first violation in what a handler returned. See {@link findMismatch}. */
+export const findResultMismatch = ({ schemas, seal }: Operation, result: unknown): string | undefined =>
+  schemas.result && findMismatch(schemas.result, result, seal)
 
 /**
  * Checks that a payload matches the schema of its operation.
@@ -52,6 +60,6 @@ export const findPayloadMismatch = ({ schemas }: Operation, payload: unknown): s
  * @throws TypeError that names the operation and the first violation
  */
 export function assertPayload(operation: Operation, payload: unknown): void {
-  const mismatch = findMismatch(operation.schemas.payload, payload)
+  const mismatch = findMismatch(operation.schemas.payload, payload, operation.seal)
   if (mismatch) throw new TypeError(`The payload does not match the schema of '${operation.name}': ${mismatch}`)
 }

@@ -2,6 +2,7 @@ import type { JobErrorColumn } from '../src/db/tables.ts'
 import { brand } from '../src/primitives/brand.ts'
 import { isSecretName } from '../src/primitives/credentials.ts'
 import { messageOf, storableMessage } from '../src/primitives/error-text.ts'
+import { DecryptionError } from '../src/primitives/key-ring.ts'
 import { redact } from '../src/primitives/redact.ts'
 
 /**
@@ -160,8 +161,7 @@ function hidePairs(value: object): object {
 }
 
 function codeOf(error: unknown): string {
-  if (error instanceof AttemptFailed || error instanceof SchemaMismatch || error instanceof WorkerCrashed) {
-    return error.code
-  }
+  const ours = [AttemptFailed, SchemaMismatch, WorkerCrashed, DecryptionError]
+  if (ours.some((type) => error instanceof type)) return (error as AttemptFailed).code
   return error instanceof AttemptTimeout ? 'attempt-timeout' : 'handler-error'
 }

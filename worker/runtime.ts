@@ -4,6 +4,7 @@ import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { type Listener, listen } from '../src/db/listener.ts'
 import { channels, createNotifier, type Notifier, unpack } from '../src/db/notifier.ts'
 import { createEndings, type Endings } from '../src/jobs/endings.ts'
+import type { Seals } from '../src/jobs/seals.ts'
 import type { Operation } from '../src/operation.ts'
 import { settledWithin } from '../src/primitives/timeout.ts'
 import type { PgBoss } from '../src/queue/boss.ts'
@@ -30,6 +31,7 @@ export interface RuntimeParts {
   allOperations: ReadonlyMap<string, Operation>
   /** The handlers, by the name of their operation. */
   handlers: ReadonlyMap<string, Handler>
+  seals: Seals
   scheduling: SchedulerContext
   isolation: Isolation
   registration: Registration
@@ -131,21 +133,21 @@ export class WorkerRuntime {
   }
 
   #operationWorker(operation: Operation): OperationWorker {
-    const { handlers, database, boss, log, registration } = this.#parts
+    const { handlers, seals, database, boss, log, registration } = this.#parts
     return {
       operation,
       workerId: registration.id,
       handler: handlers.get(operation.name) as Handler,
       claims: new Claims(database, boss, operation),
-      ...{ database, boss, notifier: this.#notifier, metrics: this.#metrics },
+      ...{ seals, database, boss, notifier: this.#notifier, metrics: this.#metrics },
       log: log.child({ operation: operation.name }),
     }
   }
 
   #endings(): Endings {
-    const { database, allOperations, log } = this.#parts
+    const { database, allOperations, seals, log } = this.#parts
     return createEndings({
-      ...{ database, operations: allOperations, notifier: this.#notifier, log },
+      ...{ database, operations: allOperations, seals, notifier: this.#notifier, log },
       onEnded: ({ name }, jobs) => {
         const failed = jobs.filter(({ status }) => status === 'failed').length
         this.#metrics.countOutcomes(name, { failed, canceled: jobs.length - failed })

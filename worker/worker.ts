@@ -7,6 +7,8 @@ import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
 import { withBuiltIn } from '../src/jobs/built-in.ts'
+import { createSeals } from '../src/jobs/seals.ts'
+import { createShownResults } from '../src/jobs/shown-results.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
 import { assertGrants } from '../src/migrate/assert-grants.ts'
@@ -46,6 +48,11 @@ export interface WorkerOptions {
   publicUrl?: string
   /** The plugin's option `routes.jobs`. Default: `/jobs`. */
   jobsPath?: string
+  /**
+   * The value of ENCRYPTION_KEYS: keys for the members that operations seal, as `<id>:<base64 of 32 bytes>`, separated by
+   * commas. The first key encrypts. Required if an operation seals members.
+   */
+  encryptionKeys?: string
   /** Private addresses, or networks in CIDR notation, that webhooks may call. Default: none. */
   webhookAllow?: readonly string[]
   /** How long running jobs may continue after `stop`, in seconds. After that, the worker releases them. Default: 15. */
@@ -67,7 +74,7 @@ export interface Worker extends Monitored {
  *
  * @throws TypeError in each of these cases: a handler is missing, has no operation, or has invalid isolation options; a
  *   schedule is invalid; `operations` is empty or names an unknown operation; `webhookAllow` contains something other
- *   than addresses and networks
+ *   than addresses and networks; an operation seals members and `encryptionKeys` is missing or invalid
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const log = options.log ?? createLog()
@@ -76,6 +83,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const onQueueError = (error: Error) => report(error, 'pg-boss could not maintain the queue; it tries again')
   const allOperations = withBuiltIn(options.handlers.operations)
   const operations = chooseOperations(allOperations, options.operations)
+  const seals = createSeals(options.encryptionKeys, allOperations.values())
   const webhookAllow = parseNetworks(options.webhookAllow ?? [])
   log.info({ operations: [...operations.keys()] }, 'Worker is starting')
   const { database, controlDatabase } = openDatabases(options.database, onIdleError)
@@ -95,13 +103,14 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     // Prepares the queues of all operations, because a handler may enqueue jobs that another worker runs.
     await prepareQueues(database, boss, allOperations.values())
     await retryOnContention(() => registerRescues(database, [...operations.keys()]))
-    const scheduling = { database, boss, schedules: options.handlers.schedules, log }
+    const scheduling = { database, boss, seals, schedules: options.handlers.schedules, log }
     assertSchedulePayloads(scheduling.schedules)
     const finished = await retryOnContention(() => writeSchedules(scheduling))
     for (const schedule of finished) log.warn({ schedule }, 'Schedule has no occurrence left; it never fires again')
     await retryOnContention(() => deleteObsoleteSchedules(scheduling, options.handlers.operations))
+    const results = createShownResults(allOperations, seals)
     const site = siteAt(options.publicUrl ?? 'http://127.0.0.1:3000', options.jobsPath)
-    const deliver = createDeliveryHandler({ db: database.kysely, site, allow: webhookAllow })
+    const deliver = createDeliveryHandler({ db: database.kysely, site, results, allow: webhookAllow })
     const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     const graceSeconds = options.graceSeconds ?? 15
     const registration = new Registration(controlDatabase, uuid7(), [...operations.keys()])
@@ -111,6 +120,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         operations: [...operations.values()],
         allOperations,
         handlers: allHandlers,
+        seals,
         scheduling,
         isolation,
         registration,

@@ -3,12 +3,14 @@ import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import type { NewJob } from '../jobs/enqueue.ts'
 import { insertBatch, type NewBatch } from '../jobs/enqueue-batch.ts'
+import { noSeals, type Seals } from '../jobs/seals.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { Limiter } from '../primitives/limiter.ts'
 import { withTimeout } from '../primitives/timeout.ts'
 import { type AcceptEntry, type AcceptOutcome, acceptSeparately } from './accept.ts'
 import { assertRoom } from './backlog.ts'
+import { type Idempotency, isSameRequest } from './fingerprint.ts'
 import { claimKeys, keyLocked, keyLockTimeoutMs, setTimeouts } from './idempotency-key.ts'
 
 /** A request for a job of a batch. Its `idempotency` is that of the batch. */
@@ -26,7 +28,7 @@ export interface AcceptedBatch {
   entries: readonly BatchEntry[]
   onEnd?: BatchEntry | undefined
   allowFailures: boolean
-  idempotency?: { key: string; fingerprint: Buffer } | undefined
+  idempotency?: Idempotency | undefined
   traceparent?: string | undefined
   webhookEndpointId?: string | undefined
 }
@@ -55,11 +57,13 @@ export interface BatchCommitter {
 
 export interface BatchCommitterOptions {
   database: Database
+  /** Required for operations that seal members. */
+  seals?: Seals
   mutex: KeyedMutex
 }
 
 /** Creates the batch committer of a process. */
-export function createBatchCommitter({ database, mutex }: BatchCommitterOptions): BatchCommitter {
+export function createBatchCommitter({ database, seals = noSeals, mutex }: BatchCommitterOptions): BatchCommitter {
   const limiter = new Limiter(maxConcurrentBatches)
   let waiting = 0
   const commit = async (batch: AcceptedBatch) => {
@@ -72,7 +76,9 @@ export function createBatchCommitter({ database, mutex }: BatchCommitterOptions)
     }
   }
   const work = (trx: AnyTransaction, batch: AcceptedBatch) =>
-    withTimeout(acceptBatch(trx, batch), workTimeoutMs, () => overloaded('The batch could not be stored in time'))
+    withTimeout(acceptBatch(trx, batch, seals), workTimeoutMs, () =>
+      overloaded('The batch could not be stored in time'),
+    )
   return {
     submit(batch) {
       if (!batch.idempotency) return commit(batch)
@@ -96,20 +102,19 @@ export async function assertBatchBacklog(database: Database, { entries }: Accept
 const overloaded = (detail: string) => new ProblemError('database-unavailable', detail, { retryAfterSeconds: 1 })
 
 /** Accepts a batch within the transaction. See {@link BatchCommitter.submit}. */
-async function acceptBatch(trx: AnyTransaction, batch: AcceptedBatch): Promise<BatchAcceptOutcome> {
+async function acceptBatch(trx: AnyTransaction, batch: AcceptedBatch, seals: Seals): Promise<BatchAcceptOutcome> {
   const { id, principal, entries, onEnd, idempotency } = batch
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
     if (holder && holder.jobId !== id) {
-      const isSame = idempotency.fingerprint.equals(holder.fingerprint)
-      return isSame ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
+      return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
     }
   } else {
     await setTimeouts(trx, 'wait')
   }
   const children = await writeAll(trx, entries)
   const next = onEnd && (await writeFollowing(trx, onEnd))
-  return { kind: 'accepted', job: await insertBatch(trx, { ...batch, children, onEnd: next }) }
+  return { kind: 'accepted', job: await insertBatch(trx, { ...batch, children, onEnd: next }, seals) }
 }
 
 /** Calls the `accept` of the operations, and returns the jobs in the order of the entries. */

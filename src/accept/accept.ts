@@ -2,11 +2,13 @@ import type { Acceptance } from '../acceptance.ts'
 import type { LockWait } from '../db/locks.ts'
 import { enqueue, type NewJob } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
+import type { Seals } from '../jobs/seals.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { groupRequests, sharedEndpoint, shareJobs } from './coalesce.ts'
 import { type Acceptances, type Group, writeDomainRows } from './domain-rows.ts'
 import type { AcceptEntry } from './entry.ts'
+import { isSameRequest } from './fingerprint.ts'
 import { claimKeys, type KeyClaim, setTimeouts, takeOver } from './idempotency-key.ts'
 
 export { type AcceptEntry, EntriesRefused } from './entry.ts'
@@ -21,6 +23,12 @@ export type AcceptOutcome =
   /** An earlier request had the same key and another fingerprint. */
   | { kind: 'key-reused' }
 
+/** What accepting needs besides the transaction. */
+export interface AcceptContext {
+  boss: PgBoss
+  seals: Seals
+}
+
 /**
  * Accepts requests within the transaction. Their keys, domain rows, status rows and queue rows commit together or not
  * at all. Returns one outcome for each entry, in the same order. The outcomes are valid only after the transaction has
@@ -32,7 +40,7 @@ export type AcceptOutcome =
  * @throws TypeError when the `accept` of an operation returned a payload that does not match the operation's schema
  */
 export async function accept(
-  boss: PgBoss,
+  context: AcceptContext,
   trx: AnyTransaction,
   entries: readonly AcceptEntry[],
   lockWait: LockWait = 'wait',
@@ -40,9 +48,9 @@ export async function accept(
   const holders = await claimAll(trx, entries, lockWait)
   const isFresh = ({ id, idempotency }: AcceptEntry) => !idempotency || holders.get(id)?.jobId === id
   const fresh = entries.filter(isFresh)
-  const groups = await groupRequests(trx, fresh, lockWait)
+  const groups = await groupRequests(trx, fresh, context.seals, lockWait)
   const acceptances = await writeDomainRows(trx, groups)
-  const jobs = await writeJobs(boss, trx, groups, acceptances)
+  const jobs = await writeJobs(context, trx, groups, acceptances)
   await moveKeys(trx, groups)
   const groupOf = new Map(groups.flatMap((group) => group.entries.map(({ id }) => [id, group] as const)))
   // The idempotency key of a locked entry counts as unused, because its job does not exist.
@@ -76,7 +84,7 @@ async function claimAll(
 
 /** Enqueues the new jobs, and adds requests to existing jobs. Returns all of them by their ids. */
 async function writeJobs(
-  boss: PgBoss,
+  { boss, seals }: AcceptContext,
   trx: AnyTransaction,
   groups: readonly Group[],
   acceptances: Acceptances,
@@ -85,7 +93,8 @@ async function writeJobs(
   const shared = existing.map((group) => ({ group, replacement: acceptances.get(group) }))
   const created = groups.filter(({ exists }) => !exists)
   const newJobs = created.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
-  const jobs = [...(await shareJobs(trx, shared)), ...(newJobs.length > 0 ? await enqueue(boss, trx, newJobs) : [])]
+  const enqueued = async () => (newJobs.length > 0 ? enqueue(boss, trx, newJobs, seals) : [])
+  const jobs = [...(await shareJobs(trx, shared, seals)), ...(await enqueued())]
   return new Map(jobs.map((job) => [job.id, job]))
 }
 
@@ -131,6 +140,6 @@ async function moveKeys(trx: AnyTransaction, groups: readonly Group[]): Promise<
 }
 
 function toReplay(entry: AcceptEntry, holder: KeyClaim): AcceptOutcome {
-  const isSame = entry.idempotency?.fingerprint.equals(holder.fingerprint)
+  const isSame = entry.idempotency && isSameRequest(entry.idempotency, holder)
   return isSame ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
 }

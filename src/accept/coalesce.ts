@@ -3,6 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import { type LockWait, withLockTimeoutError } from '../db/locks.ts'
 import { ProblemError } from '../errors.ts'
 import { type Job, markCut, type SharedRow, sharedColumns } from '../jobs/job.ts'
+import type { Seals } from '../jobs/seals.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 
 /** What this module needs to know of a request. */
@@ -43,12 +44,14 @@ export const windowOf = ({ operation, principal, coalescingKey }: Request): stri
  * Groups requests by the job that they will get, and locks the jobs that exist already. Sends no statement if no request
  * has a coalescing key.
  *
+ * @param seals opens the payloads of existing jobs
  * @param lockWait with `skip`, leaves out requests whose key or job another open transaction has locked
  * @throws ProblemError job-locked when another transaction keeps them locked for more than 5 seconds
  */
 export async function groupRequests<Entry extends Request>(
   trx: AnyTransaction,
   entries: readonly Entry[],
+  seals: Seals,
   lockWait: LockWait,
 ): Promise<RequestGroup<Entry>[]> {
   const byWindow = Map.groupBy(entries, windowOf)
@@ -67,7 +70,7 @@ export async function groupRequests<Entry extends Request>(
     )
   const windows = await (lockWait === 'wait' ? withLockTimeoutError(take, jobLocked) : take())
   const groups = windows.flatMap((window, index) => {
-    return window.is_locked ? [toGroup(window, sorted[index] as Entry[])] : []
+    return window.is_locked ? [toGroup(window, sorted[index] as Entry[], seals)] : []
   })
   return [...alone, ...groups]
 }
@@ -97,11 +100,14 @@ export const isLast = ({ coalesce }: Operation): boolean => coalesce?.mode === '
 function toGroup<Entry extends Request>(
   { job_id, ends_at, payload }: WindowRow,
   entries: Entry[],
+  seals: Seals,
 ): RequestGroup<Entry> {
-  const [{ id, operation }] = entries as [Entry]
+  const [first] = entries as [Entry]
+  const { id, operation } = first
   const exists = job_id !== id
   const runAt = isLast(operation) ? ends_at : undefined
-  return { jobId: job_id, operation, entries, exists, runAt, ...(exists && isLast(operation) && { payload }) }
+  const replaceable = exists && isLast(operation) && { payload: seals.open('payload', first, payload) }
+  return { jobId: job_id, operation, entries, exists, runAt, ...replaceable }
 }
 
 /**
@@ -123,11 +129,13 @@ export interface SharedRequests {
 }
 
 /** Counts requests at the jobs that they share, and replaces payloads. Returns the jobs, without large results. */
-export async function shareJobs(trx: AnyTransaction, shared: readonly SharedRequests[]): Promise<Job[]> {
+export async function shareJobs(trx: AnyTransaction, shared: readonly SharedRequests[], seals: Seals): Promise<Job[]> {
   if (shared.length === 0) return []
   const { rows } = await sql<SharedRow & { transaction_id: string }>`
     select ${sharedColumns}, ${currentTransactionId} as transaction_id
-    from accepted.coalesce_requests(${JSON.stringify(shared.map(toRow))}::jsonb) as job`.execute(trx)
+    from accepted.coalesce_requests(${JSON.stringify(shared.map((one) => toRow(one, seals)))}::jsonb) as job`.execute(
+    trx,
+  )
   const [first] = rows
   // A later transaction may change the same job, but only this one has recorded a change under its id.
   registerCommitCheck(trx, {
@@ -138,14 +146,15 @@ export async function shareJobs(trx: AnyTransaction, shared: readonly SharedRequ
   return rows.map(({ transaction_id: _transactionId, ...row }) => markCut(row))
 }
 
-const toRow = ({ group: { jobId, operation, entries }, replacement }: SharedRequests) => ({
+const toRow = ({ group: { jobId, operation, entries }, replacement }: SharedRequests, seals: Seals) => ({
   id: jobId,
   operation: operation.name,
   requests: entries.length,
   webhook_endpoint_id: sharedEndpoint(entries),
   replaces: replacement !== undefined,
   ...(replacement && {
-    payload: replacement.payload,
+    // The requests of a window have the same principal.
+    payload: seals.seal('payload', entries[0] as Request, replacement.payload),
     resource: replacement.resource,
     group_id: operation.group?.(replacement.payload),
   }),

@@ -4,6 +4,7 @@ import type { LockWait } from '../db/locks.ts'
 import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
 import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
+import { noSeals, type Seals } from '../jobs/seals.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { type Batcher, createBatcher } from '../primitives/batcher.ts'
 import { runBisecting } from '../primitives/bisect.ts'
@@ -30,6 +31,8 @@ export interface Committer {
 export interface CommitterOptions {
   database: Database
   boss: PgBoss
+  /** Required for operations that seal members. */
+  seals?: Seals
   mutex: KeyedMutex
   /** How long the work of a transaction may take: of a batch (`skip`), of a request that is accepted alone (`wait`). */
   workTimeoutMs?: Readonly<Record<LockWait, number>>
@@ -55,13 +58,13 @@ const defaultWorkTimeoutMs = { skip: 2_000, wait: 30_000 }
  * alone, or with the requests that share its job. A batch that fails is bisected, so that only the bad request fails.
  */
 export function createCommitter(options: CommitterOptions): Committer {
-  const { database, boss, mutex, workTimeoutMs = defaultWorkTimeoutMs } = options
+  const { database, boss, seals = noSeals, mutex, workTimeoutMs = defaultWorkTimeoutMs } = options
   const acceptTogether = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
     const unanswered = requests.filter(({ isAnswered }) => !isAnswered)
     if (unanswered.length === 0) return
     const entries = unanswered.map(({ entry }) => entry)
     const work = (trx: AnyTransaction) =>
-      withTimeout(accept(boss, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)
+      withTimeout(accept({ boss, seals }, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)
     try {
       const outcomes = await transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) })
       for (const [index, outcome] of outcomes.entries()) if (outcome) unanswered[index]?.resolve(outcome)

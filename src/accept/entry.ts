@@ -1,5 +1,6 @@
 import type { Refusal } from '../acceptance.ts'
 import type { Operation } from '../operation.ts'
+import type { Idempotency } from './fingerprint.ts'
 
 /** A request that has passed all checks that do not need the database. */
 export interface AcceptEntry {
@@ -9,7 +10,7 @@ export interface AcceptEntry {
   input: unknown
   params: unknown
   principal: string
-  idempotency?: { key: string; fingerprint: Buffer } | undefined
+  idempotency?: Idempotency | undefined
   /** The committer sets it, with {@link withCoalescingKey}. */
   coalescingKey?: string | undefined
   /** W3C traceparent. */

@@ -1,5 +1,3 @@
-import { hash } from 'node:crypto'
-import canonicalize from 'canonicalize'
 import { type RawBuilder, sql } from 'kysely'
 import { keyLock, type LockWait, setLockTimeout, withLockTimeoutError } from '../db/locks.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
@@ -41,34 +39,6 @@ export function parseIdempotencyKey(values: readonly string[]): string | undefin
     throw new ProblemError('invalid-idempotency-key', 'The Idempotency-Key must be 1 to 255 printable ASCII characters')
   }
   return key
-}
-
-/** The parts of a request that a fingerprint covers. It does not cover preferences, trace context and credentials. */
-export interface Fingerprinted {
-  method: string
-  path: string
-  query: string
-  mediaType: string
-  body: unknown
-}
-
-/** Computes the SHA-256 of a request. Sorts the query, and writes the body as canonical JSON (RFC 8785). */
-export function fingerprint({ method, path, query, mediaType, body }: Fingerprinted): Buffer {
-  const parts = [method, path, sortQuery(query), mediaType, canonicalize(body) ?? '']
-  // Each part is preceded by its length. Otherwise different requests could give the same text.
-  return hash('sha256', parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join(''), 'buffer')
-}
-
-/**
- * Sorts the parameters by name. Parameters with the same name keep their order, because their order may matter. Names
- * and values stay encoded, because decoding could make different queries equal.
- */
-function sortQuery(query: string): string {
-  const pairs = query.split('&').map((pair) => ({ pair, name: pair.split('=', 1)[0] as string }))
-  return pairs
-    .sort((a, b) => Number(a.name > b.name) - Number(a.name < b.name))
-    .map(({ pair }) => pair)
-    .join('&')
 }
 
 /** A key, and the job that takes it. */

@@ -5,6 +5,7 @@ import { ProblemError } from '../errors.ts'
 import { type Job, jobColumns } from '../jobs/job.ts'
 import { type AnyTransaction, batchName, type Operation } from '../operation.ts'
 import type { AcceptOutcome } from './accept.ts'
+import { type Idempotency, isSameRequest } from './fingerprint.ts'
 import { claimKeys } from './idempotency-key.ts'
 
 /** A request to retry a job. */
@@ -14,7 +15,7 @@ export interface RetryRequest {
   /** The job to retry. */
   jobId: string
   principal: string
-  idempotency?: { key: string; fingerprint: Buffer } | undefined
+  idempotency?: Idempotency | undefined
   /** W3C traceparent. */
   traceparent?: string | undefined
 }
@@ -37,8 +38,7 @@ export async function retryJob(
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
     if (holder && holder.jobId !== id) {
-      const isSame = idempotency.fingerprint.equals(holder.fingerprint)
-      return isSame ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
+      return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
     }
   }
   assertRetryable(await findEnded(trx, { id: jobId, principal }), operations)

@@ -2,9 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { buffer } from 'node:stream/consumers'
 import { EntriesRefused } from '../accept/accept.ts'
 import { type AcceptedBatch, assertBatchBacklog, createBatchCommitter } from '../accept/accept-batch.ts'
-import { fingerprint, parseIdempotencyKey } from '../accept/idempotency-key.ts'
+import { fingerprintOf } from '../accept/fingerprint.ts'
+import { parseIdempotencyKey } from '../accept/idempotency-key.ts'
 import { collectOperations } from '../collect-operations.ts'
-import { ConfigError } from '../config.ts'
+import { ConfigError, readSettings } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import { ProblemError } from '../errors.ts'
 import { maxBatchBytes } from '../http/batches/limit.ts'
@@ -12,6 +13,7 @@ import { type ReceivedBatch, readBatch } from '../http/batches/read.ts'
 import { refusalOf } from '../http/batches/refusal.ts'
 import { splitArray } from '../http/batches/split.ts'
 import { withBuiltIn } from '../jobs/built-in.ts'
+import { createSeals, keyRingFor, type Seals } from '../jobs/seals.ts'
 import { loadConfig } from '../load-config.ts'
 import { assertMigrated } from '../migrate/migrate.ts'
 import type { Operation } from '../operation.ts'
@@ -34,10 +36,11 @@ export async function submitBatchCommand(file: string, options: SubmitBatchOptio
   const problem = problemOfPrincipal(principal)
   if (problem) throw new ConfigError(`--principal ${problem}.`)
   const operations = collectOperations((await loadConfig(options.config)).operations)
+  const seals = createSeals(readSettings().ENCRYPTION_KEYS, operations.values())
   const received = await receive(file)
   const { id, total } = await explainProblems(file, async () => {
-    const batch = await readBatch(received, { principal }, operations, keyOf(options))
-    const id = await withDatabase((_db, database) => submit(database, operations, batch))
+    const batch = await readBatch(received, { principal }, operations, keyOf(options, seals))
+    const id = await withDatabase((_db, database) => submit(database, { operations, seals }, batch))
     return { id, total: batch.entries.length }
   })
   if (options.json) return console.log(JSON.stringify({ id }))
@@ -69,24 +72,24 @@ async function read(file: string): Promise<Uint8Array> {
 }
 
 const keyOf =
-  ({ key }: SubmitBatchOptions) =>
-  async (makeDigest: () => Promise<unknown>): Promise<AcceptedBatch['idempotency']> => {
+  ({ key }: SubmitBatchOptions, seals: Seals) =>
+  async (used: readonly Operation[], makeDigest: () => Promise<unknown>): Promise<AcceptedBatch['idempotency']> => {
     const parsed = parseIdempotencyKey(key === undefined ? [] : [key])
     if (parsed === undefined) return undefined
     const parts = { method: 'CLI', path: 'batches submit', query: '', mediaType: '', body: await makeDigest() }
-    return { key: parsed, fingerprint: fingerprint(parts) }
+    return { key: parsed, ...fingerprintOf(parts, keyRingFor(used, seals)) }
   }
 
 async function submit(
   database: Database,
-  operations: ReadonlyMap<string, Operation>,
+  { operations, seals }: { operations: ReadonlyMap<string, Operation>; seals: Seals },
   batch: AcceptedBatch,
 ): Promise<string> {
   await assertMigrated(database)
   await defineOperations(database, withBuiltIn(operations).values())
   try {
     await assertBatchBacklog(database, batch)
-    const outcome = await createBatchCommitter({ database, mutex: createKeyedMutex() }).submit(batch)
+    const outcome = await createBatchCommitter({ database, seals, mutex: createKeyedMutex() }).submit(batch)
     if (outcome.kind === 'key-reused') throw new ProblemError('idempotency-key-reused')
     return outcome.kind === 'accepted' ? outcome.job.id : outcome.jobId
   } catch (error) {

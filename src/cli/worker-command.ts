@@ -67,6 +67,7 @@ export async function startWorker(
       database: databaseOptions(settings, url),
       publicUrl: settings.PUBLIC_URL ?? localUrl(settings),
       graceSeconds: settings.GRACE_SECONDS,
+      ...(settings.ENCRYPTION_KEYS && { encryptionKeys: settings.ENCRYPTION_KEYS }),
       ...(settings.WEBHOOK_ALLOW && { webhookAllow: settings.WEBHOOK_ALLOW.split(',') }),
       log,
       ...(operations && { operations }),

@@ -51,6 +51,7 @@ export async function createApiServer(
     operations: config.operations,
     routes: servicePaths,
     database: databaseOptions(settings, databaseUrl),
+    ...(settings.ENCRYPTION_KEYS && { encryptionKeys: settings.ENCRYPTION_KEYS }),
     ...(config.authenticate && { authenticate: config.authenticate }),
     ...(settings.RATE_LIMIT && { rateLimit: { requests: settings.RATE_LIMIT, seconds: 60 } }),
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),

@@ -5,31 +5,27 @@ import type pg from 'pg'
 import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batch.ts'
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import type { Authenticate } from '../config.ts'
-import { applicationName } from '../db/application-name.ts'
-import { type Database, type DatabaseOptions, openDatabase } from '../db/database.ts'
-import { createErrorReporter, type ReportError } from '../db/error-reporter.ts'
+import type { Database, DatabaseOptions } from '../db/database.ts'
+import { createErrorReporter } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
-import { assertPreparedStatements } from '../db/pooler.ts'
-import { assertSessionSettings } from '../db/session-settings.ts'
 import { asTransaction } from '../db/transaction-on.ts'
-import { withBuiltIn } from '../jobs/built-in.ts'
 import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
 import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
-import { assertGrants } from '../migrate/assert-grants.ts'
-import { assertMigrated } from '../migrate/migrate.ts'
+import { createSeals, type Seals } from '../jobs/seals.ts'
+import { createShownResults, type ShownResults } from '../jobs/shown-results.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { assertPrincipal } from '../primitives/principal.ts'
 import { uuid7 } from '../primitives/uuid.ts'
-import { type PgBoss, startBoss } from '../queue/boss.ts'
-import { prepareQueues } from '../queue/define-operations.ts'
+import type { PgBoss } from '../queue/boss.ts'
 import { assertPayload } from '../validation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
 import { assertRegistered, createEnqueueBatch, type EnqueueBatch } from './batches/enqueue.ts'
 import { type ApiEndings, openEndings } from './complete-ends.ts'
+import { connectDatabase, connectQueue } from './connect.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { RateLimit } from './protocol/rate-limit.ts'
 import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
@@ -56,6 +52,11 @@ export interface AcceptedOptions {
    * in a configuration file, `routes` is the path of the module with the app's own routes.
    */
   routes?: Partial<RoutePaths> | string
+  /**
+   * The value of ENCRYPTION_KEYS: keys for the members that operations seal, as `<id>:<base64 of 32 bytes>`, separated by
+   * commas. The first key encrypts. Required if an operation seals members.
+   */
+  encryptionKeys?: string
   /** Maximum number of requests of a principal, counted by each process. Others get 429. Default: no limit. */
   rateLimit?: RateLimit
 }
@@ -104,6 +105,8 @@ export interface Service extends Mount {
   database: Database
   boss: PgBoss
   operations: ReadonlyMap<string, Operation>
+  seals: Seals
+  results: ShownResults
   committer: Committer
   batches: BatchCommitter
   /** Ends canceled jobs whose operation has `abandon`. */
@@ -130,6 +133,7 @@ export async function openService(
   options: AcceptedOptions,
 ): Promise<Service> {
   const mount = mountOf(app.prefix, options)
+  const seals = createSeals(options.encryptionKeys, operations.values())
   const draining = createDrainingSignal(app)
   const report = createErrorReporter(app.log)
   const database = await connectDatabase(app, options.database, report)
@@ -141,19 +145,23 @@ export async function openService(
   })
   app.addHook('onClose', () => watcher.close())
   const estimates = createEstimates(database)
+  const results = createShownResults(operations, seals, (error, { operation }) =>
+    report(error, 'A result could not be decrypted; it is shown sealed', { operation }),
+  )
   const mutex = createKeyedMutex()
   return {
     database,
     boss,
     operations,
-    committer: createCommitter({ database, boss, mutex }),
-    batches: createBatchCommitter({ database, mutex }),
-    endings: openEndings(app, report, { database, operations, notifier, log: app.log }),
+    ...{ seals, results },
+    committer: createCommitter({ database, boss, seals, mutex }),
+    batches: createBatchCommitter({ database, seals, mutex }),
+    endings: openEndings(app, report, { database, operations, seals, notifier, log: app.log }),
     mutex,
     notifier,
     watcher,
     estimates,
-    encoder: createEventEncoder(estimates),
+    encoder: createEventEncoder(estimates, results),
     readSnapshot: createSnapshotReader(database),
     streams: new EventStreams(draining),
     largeAnswers: new LargeAnswers(),
@@ -164,7 +172,7 @@ export async function openService(
 
 /** Creates `app.accepted`. */
 export function createAccepted(service: Service, authenticate: Authenticate | undefined): Accepted {
-  const { database, boss, operations } = service
+  const { database, boss, operations, seals } = service
   return {
     db: database.kysely,
     authenticate: createAuthenticationHook(authenticate ?? authenticateByApiKey(database)),
@@ -173,42 +181,10 @@ export function createAccepted(service: Service, authenticate: Authenticate | un
       assertPayload(operation, payload)
       assertPrincipal(principal)
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
-      return (await enqueue(boss, asTransaction(trx), [job]))[0] as Job
+      return (await enqueue(boss, asTransaction(trx), [job], seals))[0] as Job
     },
-    enqueueBatch: createEnqueueBatch(operations),
+    enqueueBatch: createEnqueueBatch(operations, seals),
   }
-}
-
-async function connectDatabase(
-  app: FastifyInstance,
-  options: AcceptedOptions['database'],
-  report: ReportError,
-): Promise<Database> {
-  const database = openDatabase({
-    applicationName: applicationName('api'),
-    onIdleError: (error) => report(error, 'An idle connection to Postgres failed; the pool replaces it'),
-    ...(typeof options === 'string' ? { url: options } : options),
-  })
-  app.addHook('onClose', () => database.close())
-  await assertSessionSettings(database.pool)
-  await assertGrants(database, 'api')
-  await assertMigrated(database)
-  await assertPreparedStatements(database.options)
-  return database
-}
-
-async function connectQueue(
-  app: FastifyInstance,
-  database: Database,
-  operations: ReadonlyMap<string, Operation>,
-  report: ReportError,
-): Promise<PgBoss> {
-  const onError = (error: Error) =>
-    report(error, 'pg-boss could not reload its list of queues; it tries again in a minute')
-  const boss = await startBoss(database, { supervise: false, onError })
-  app.addHook('onClose', () => boss.stop({ graceful: false }))
-  await prepareQueues(database, boss, withBuiltIn(operations).values())
-  return boss
 }
 
 function createDrainingSignal(app: FastifyInstance): AbortSignal {

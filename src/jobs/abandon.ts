@@ -4,12 +4,14 @@ import type { JobErrorColumn } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { readable } from '../primitives/thrown.ts'
 import { withTimeout } from '../primitives/timeout.ts'
+import type { Seals } from './seals.ts'
 
 /** A job that ends unsuccessfully in the transaction, which has locked it. */
 export interface EndingJob {
   id: string
   principal: string
   resource: string | null
+  /** As it is stored: with sealed members. */
   payload: unknown
   status: 'failed' | 'canceled'
   /** Set when the status is `failed`. */
@@ -20,19 +22,24 @@ export interface EndingJob {
  * Calls the `abandon` of an operation for jobs that end in the transaction. Does nothing if the operation has none, or
  * if there are no jobs.
  *
- * @throws what `abandon` throws, or an error when it takes longer than the operation's timeout. The transaction must
- *   then be rolled back.
+ * @throws what `abandon` throws, an error when it takes longer than the operation's timeout, or DecryptionError. The
+ *   transaction must then be rolled back.
  */
 export async function abandonJobs(
   trx: AnyTransaction,
-  { name, abandon, timeoutSeconds }: Operation,
+  operation: Operation,
   jobs: readonly EndingJob[],
+  seals: Seals,
 ): Promise<void> {
+  const { name, abandon, timeoutSeconds } = operation
   if (!abandon || jobs.length === 0) return
+  const opened = jobs.map((job) => {
+    return { ...job, payload: seals.open('payload', { operation, principal: job.principal }, job.payload) }
+  })
   // No statement continues long after the timeout.
   await sql`select set_config('statement_timeout', ${`${timeoutSeconds + 1}s`}, true)`.execute(trx)
   const abandoning = Promise.resolve()
-    .then(() => abandon(trx, jobs.map(toAbandonedJob)))
+    .then(() => abandon(trx, opened.map(toAbandonedJob)))
     .catch((error: unknown) => Promise.reject(readable(error)))
   const timeoutError = () => new Error(`abandon of '${name}' took longer than ${timeoutSeconds} s`)
   await withTimeout(abandoning, timeoutSeconds * 1000, timeoutError)

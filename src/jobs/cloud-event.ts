@@ -9,8 +9,9 @@ import type { Site } from './site.ts'
  *
  * @param site the URLs that the links start with
  * @param estimate when the job will probably end
+ * @param result what to show as the result
  */
-export function toCloudEvent(job: Job, site: Site, estimate?: Date): CloudEvent<Monitor> {
+export function toCloudEvent(job: Job, site: Site, estimate?: Date, result?: unknown): CloudEvent<Monitor> {
   return new CloudEvent({
     specversion: '1.0',
     id: `${job.id}/${job.sequence}`,
@@ -19,6 +20,6 @@ export function toCloudEvent(job: Job, site: Site, estimate?: Date): CloudEvent<
     subject: job.id,
     time: job.updated_at.toISOString(),
     datacontenttype: 'application/json',
-    data: toMonitor(job, site, estimate),
+    data: toMonitor(job, site, estimate, result),
   })
 }

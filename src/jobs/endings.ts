@@ -11,11 +11,14 @@ import type { AnyTransaction, Operation } from '../operation.ts'
 import { runBisecting } from '../primitives/bisect.ts'
 import { messageOf, storableMessage } from '../primitives/error-text.ts'
 import { abandonJobs, type EndingJob } from './abandon.ts'
+import { noSeals, type Seals } from './seals.ts'
 
 export interface EndingsOptions {
   database: Database
   /** All operations of the app, by name. */
   operations: ReadonlyMap<string, Operation>
+  /** Required for operations that seal members. */
+  seals?: Seals
   notifier: Notifier
   log: Pick<Logger, 'error'>
   /** Called after the commit that ends jobs of an operation. */
@@ -123,7 +126,7 @@ async function completeTogether(
   ids: readonly string[],
   lockWait: LockWait,
 ): Promise<number> {
-  const { database, notifier, onEnded } = options
+  const { database, seals = noSeals, notifier, onEnded } = options
   const work = async (kyselyTrx: unknown) => {
     const trx = kyselyTrx as AnyTransaction
     if (lockWait === 'wait') await sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx)
@@ -132,7 +135,7 @@ async function completeTogether(
     const [first] = rows
     if (!first) return []
     const jobs = rows.map(({ transaction_id: _, ...job }) => job)
-    await abandonJobs(trx, operation, jobs)
+    await abandonJobs(trx, operation, jobs, seals)
     await sql`select accepted.complete_ends(${jobs.map(({ id }) => id)}::uuid[])`.execute(trx)
     // Checks deferred constraints here, so that a violation fails this statement and not the COMMIT.
     await sql`set constraints all immediate`.execute(trx)

@@ -5,6 +5,7 @@ import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { addDependencies, enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
+import { noSeals, type Seals } from './seals.ts'
 
 /** A job to enqueue as a child of a batch. */
 export type NewChild = Omit<NewJob, 'principal' | 'parent'>
@@ -31,16 +32,21 @@ export const maxBatchItems = 10_000
 /** Maximum number of jobs that one statement inserts. */
 const maxInsertedTogether = 1_000
 
-/** Inserts the job of a batch and its children within the transaction. */
-export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch): Promise<Job> {
+/**
+ * Inserts the job of a batch and its children within the transaction.
+ *
+ * @param seals required for operations that seal members
+ */
+export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, seals: Seals = noSeals): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
-  const next = onEnd ? JSON.stringify(toFollowing(onEnd)) : null
+  const next = onEnd ? JSON.stringify(toFollowing(onEnd, principal, seals)) : null
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
     await enqueueUnread(
       trx,
       some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
+      seals,
     )
   }
   await addDependencies(trx, children)
@@ -57,9 +63,13 @@ export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch): Pr
   return jobFromJson(rows[0]?.job as string)
 }
 
-const toFollowing = ({ operation, payload, id, resource }: NonNullable<NewBatch['onEnd']>) => ({
+const toFollowing = (
+  { operation, payload, id, resource }: NonNullable<NewBatch['onEnd']>,
+  principal: string,
+  seals: Seals,
+) => ({
   operation: operation.name,
-  payload: payload ?? null,
+  payload: seals.seal('payload', { operation, principal }, payload) ?? null,
   id,
   resource,
   group_id: operation.group?.(payload),

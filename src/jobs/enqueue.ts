@@ -7,6 +7,7 @@ import type { AnyTransaction, Operation } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { insertMany } from '../queue/insert-many.ts'
 import { idIn, type Job, jobAsJson, jobFromJson } from './job.ts'
+import { noSeals, type Seals } from './seals.ts'
 
 /** Options of a job that is enqueued from code. */
 export interface EnqueueOptions {
@@ -83,11 +84,17 @@ export interface NewJob {
  * Inserts the status rows and the queue rows of new jobs within the transaction. Sends one statement for all status
  * rows, and one statement per operation for the queue rows.
  *
+ * @param seals required for operations that seal members
  * @returns the jobs, in the given order
  * @throws TypeError when `runAt` is not a Date between the years 1 and 9900
  */
-export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: readonly NewJob[]): Promise<Job[]> {
-  const { trx, statement, entries } = prepareInsert(givenTrx, jobs)
+export async function enqueue(
+  boss: PgBoss,
+  givenTrx: AnyTransaction,
+  jobs: readonly NewJob[],
+  seals: Seals = noSeals,
+): Promise<Job[]> {
+  const { trx, statement, entries } = prepareInsert(givenTrx, jobs, seals)
   const inserting = sql<{ job: string; transaction_id: string }>`
     ${statement} returning ${jobAsJson} as job, ${currentTransactionId} as transaction_id`
   const [{ rows: made }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
@@ -104,8 +111,12 @@ export async function enqueue(boss: PgBoss, givenTrx: AnyTransaction, jobs: read
 }
 
 /** Inserts jobs like {@link enqueue}, without reading them: that would take half of the time. */
-export async function enqueueUnread(givenTrx: AnyTransaction, jobs: readonly NewJob[]): Promise<void> {
-  const { trx, statement, entries } = prepareInsert(givenTrx, jobs)
+export async function enqueueUnread(
+  givenTrx: AnyTransaction,
+  jobs: readonly NewJob[],
+  seals: Seals = noSeals,
+): Promise<void> {
+  const { trx, statement, entries } = prepareInsert(givenTrx, jobs, seals)
   await pipeline(trx, (trx) => [statement.execute(trx), insertMany(trx, entries)])
 }
 
@@ -125,12 +136,15 @@ export async function addDependencies(
   }
 }
 
-function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[]) {
+function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[], seals: Seals) {
   // A plugin of the app's own Kysely instance may rename columns or parse values.
   const trx = givenTrx.withoutPlugins()
   // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
   for (const { runAt } of jobs) assertRunAt(runAt)
-  const entries = jobs.map((job) => ({ ...job, groupId: job.operation.group?.(job.payload) }))
+  const entries = jobs.map((job) => {
+    const payload = seals.seal('payload', job, job.payload)
+    return { ...job, payload, groupId: job.operation.group?.(job.payload) }
+  })
   const rows = JSON.stringify(entries.map(toRow))
   const statement = sql`
     insert into accepted.job

@@ -6,6 +6,8 @@ export const jobErrors: Readonly<Record<string, string>> = {
   'attempt-timeout': 'The last attempt exceeded the time limit of its operation',
   'invalid-payload': 'The payload of the job does not match the schema of its operation',
   'invalid-result': 'The result of the job does not match the schema of its operation',
+  'decryption-key-missing': 'The workers lack the key that decrypts the payload of the job',
+  'decryption-failed': 'The payload of the job could not be decrypted',
   'worker-crashed': 'Several workers crashed while they ran the job',
   'worker-lost': 'The worker that ran the job died',
   'children-failed': 'Children of the job failed or were canceled',

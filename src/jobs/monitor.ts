@@ -101,8 +101,9 @@ function linksOf({ id, children }: Job, site: Site): Monitor['links'] {
  *
  * @param site the URLs that the links start with
  * @param estimate when the job will probably end
+ * @param result what to show as the result
  */
-export function toMonitor(job: Job, site: Site, estimate?: Date): Monitor {
+export function toMonitor(job: Job, site: Site, estimate?: Date, result: unknown = job.result): Monitor {
   const succeeded = job.status === 'succeeded'
   return {
     id: job.id,
@@ -118,7 +119,7 @@ export function toMonitor(job: Job, site: Site, estimate?: Date): Monitor {
     maxAttempts: job.max_attempts,
     cancelRequested: job.cancel_requested,
     ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, site) }),
-    ...(succeeded && job.result !== null && { result: job.result }),
+    ...(succeeded && result !== null && { result }),
     ...(job.error && { error: publicError(job.id, job.error) }),
     ...(job.coalesced > 0 && { coalesced: job.coalesced }),
     ...(job.retry_of && { retryOf: job.retry_of }),

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 
 const algorithm = 'aes-256-gcm'
 const keyBytes = 32
@@ -7,11 +7,19 @@ const ivBytes = 12
 const tagBytes = 16
 
 const prefix = 'sealed'
+/** The purpose of the keys that are derived for {@link KeyRing.macs} (HKDF, RFC 5869). */
+const macPurpose = 'accepted mac'
 const idPattern = /^[\w-]{1,32}$/
 
 /** Thrown when a text cannot be decrypted: its key is missing, or the text or its context was changed. */
 export class DecryptionError extends Error {
   override name = 'DecryptionError'
+  readonly code: 'decryption-key-missing' | 'decryption-failed'
+
+  constructor(code: DecryptionError['code'], message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
 }
 
 /** The keys in ENCRYPTION_KEYS. The first key encrypts, and every key decrypts what it has encrypted. */
@@ -27,14 +35,17 @@ export interface KeyRing {
   encrypt(text: string, context: string): string
   /** @throws DecryptionError */
   decrypt(encrypted: string, context: string): string
+  /** Returns the HMAC-SHA-256 of a text with each key, the key that encrypts first. */
+  macs(text: string): Buffer[]
 }
 
 /** Returns whether a text has the form of an encrypted text. */
 export const isEncrypted = (text: string): boolean => /^sealed\.[\w-]{1,32}\.[\w-]{38,}$/.test(text)
 
 /** Returns the id of the key that has encrypted a text. */
-export const keyIdOf = (encrypted: string): string | undefined =>
-  isEncrypted(encrypted) ? encrypted.split('.')[1] : undefined
+export function keyIdOf(encrypted: string): string | undefined {
+  return isEncrypted(encrypted) ? encrypted.split('.')[1] : undefined
+}
 
 /** Says what is wrong with the value of ENCRYPTION_KEYS. Returns undefined if it is valid. */
 export function problemOfKeys(list: string): string | undefined {
@@ -65,6 +76,8 @@ export function parseKeyRing(list: string): KeyRing {
     }),
   )
   const [newestId, newestKey] = [...keys][0] as [string, Buffer]
+  // One key must not serve two algorithms.
+  const macKeys = [...keys.values()].map((key) => Buffer.from(hkdfSync('sha256', key, '', macPurpose, keyBytes)))
   return {
     newestId,
     encrypt(text, context) {
@@ -74,19 +87,21 @@ export function parseKeyRing(list: string): KeyRing {
       return `${prefix}.${newestId}.${bytes.toString('base64url')}`
     },
     decrypt(encrypted, context) {
-      if (!isEncrypted(encrypted)) throw new DecryptionError('The text is not encrypted')
+      if (!isEncrypted(encrypted)) throw new DecryptionError('decryption-failed', 'The text is not encrypted')
       const [, id, encoded] = encrypted.split('.') as [string, string, string]
       const key = keys.get(id)
-      if (!key) throw new DecryptionError(`ENCRYPTION_KEYS has no key ${id}`)
+      if (!key) throw new DecryptionError('decryption-key-missing', `ENCRYPTION_KEYS has no key ${id}`)
       const bytes = Buffer.from(encoded, 'base64url')
       const decipher = createDecipheriv(algorithm, key, bytes.subarray(0, ivBytes), { authTagLength: tagBytes })
       decipher.setAAD(Buffer.from(context)).setAuthTag(bytes.subarray(-tagBytes))
       try {
         return Buffer.concat([decipher.update(bytes.subarray(ivBytes, -tagBytes)), decipher.final()]).toString('utf8')
       } catch (cause) {
-        throw new DecryptionError(`The text was not encrypted with this key ${id}, or it was changed`, { cause })
+        const message = `The text was not encrypted with this key ${id}, or it was changed`
+        throw new DecryptionError('decryption-failed', message, { cause })
       }
     },
+    macs: (text) => macKeys.map((key) => createHmac('sha256', key).update(text).digest()),
   }
 }
 

@@ -8,6 +8,7 @@ import { accept } from '../../src/accept/accept.ts'
 import { type Committed, createCommitter } from '../../src/accept/committer.ts'
 import type { AcceptEntry } from '../../src/accept/entry.ts'
 import { openDatabase } from '../../src/db/database.ts'
+import { noSeals } from '../../src/jobs/seals.ts'
 import { createEndpoint } from '../../src/jobs/webhook-endpoint.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { createKeyedMutex } from '../../src/primitives/keyed-mutex.ts'
@@ -250,7 +251,9 @@ for (const lockWait of ['wait', 'skip'] as const) {
     const run = (entries: AcceptEntry[]) =>
       jobs.database.kysely
         .transaction()
-        .execute((trx) => accept(jobs.boss, trx as unknown as AnyTransaction, entries, lockWait))
+        .execute((trx) =>
+          accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, entries, lockWait),
+        )
     for (const operation of [first, last, bare]) {
       const entry = (word: string, more?: Partial<AcceptEntry>) =>
         entryOf(operation, 'k', word, { coalescingKey: 'k', ...more })

@@ -6,6 +6,7 @@ import { v7 as uuid7 } from 'uuid'
 import { type AcceptEntry, accept } from '../../src/accept/accept.ts'
 import { type CommitterOptions, createCommitter } from '../../src/accept/committer.ts'
 import { openDatabase } from '../../src/db/database.ts'
+import { noSeals } from '../../src/jobs/seals.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createKeyedMutex } from '../../src/primitives/keyed-mutex.ts'
 import { beginTransaction, findBlockedBackends } from '../support/database.ts'
@@ -115,7 +116,9 @@ for (const lockWait of ['wait', 'skip'] as const) {
       const entries = [keyed('k'), keyed('k'), keyed('k', 'other', 1), keyed('l')]
       const outcomes = await jobs.database.kysely
         .transaction()
-        .execute((trx) => accept(jobs.boss, trx as unknown as AnyTransaction, entries, lockWait))
+        .execute((trx) =>
+          accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, entries, lockWait),
+        )
       const [first] = entries
       t.match(outcomes, [
         { kind: 'accepted', job: { id: first?.id } },
@@ -147,7 +150,7 @@ t.test('a request waits for the transaction that holds its key; requests with ot
   const first = keyed('held')
   const holdsKey = Promise.withResolvers<void>()
   const holder = kysely.transaction().execute(async (trx) => {
-    await accept(jobs.boss, trx as unknown as AnyTransaction, [first])
+    await accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, [first])
     holdsKey.resolve()
     await mayCommit.promise
   })
@@ -202,7 +205,7 @@ t.test('the statements of a request that is accepted alone have a timeout', asyn
   const { jobs } = await setUp(t)
   const settings = await jobs.database.kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
-    await accept(jobs.boss, trx, [entryOf('x')])
+    await accept({ boss: jobs.boss, seals: noSeals }, trx, [entryOf('x')])
     const { rows } = await sql`select current_setting('statement_timeout') as timeout`.execute(trx)
     return rows
   })

@@ -38,9 +38,9 @@ export const controls: readonly Control[] = [
       {
         file: 'src/accept/committer.ts',
         from: `(trx: AnyTransaction) =>
-      withTimeout(accept(boss, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)`,
+      withTimeout(accept({ boss, seals }, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)`,
         to: `async (trx: AnyTransaction) => {
-          const outcomes = await accept(boss, trx, entries, lockWait)
+          const outcomes = await accept({ boss, seals }, trx, entries, lockWait)
           for (const [index, request] of unanswered.entries()) {
             const outcome = outcomes[index]
             if (outcome) request.resolve(outcome)

@@ -39,6 +39,15 @@ t.test('a text with another context, a change, or a missing or wrong key is not 
   t.throws(() => ring.decrypt('4111', 'card'), DecryptionError)
 })
 
+t.test('a text has one MAC for each key, the newest first, which says nothing without the key', async (t) => {
+  const [newest, older, ...more] = parseKeyRing(`${current},${old}`).macs('4111')
+  t.same(more, [])
+  t.same(parseKeyRing(current).macs('4111'), [newest])
+  t.same(parseKeyRing(old).macs('4111'), [older])
+  t.notSame(parseKeyRing(newEncryptionKey('2027')).macs('4111'), [newest])
+  t.notSame(parseKeyRing(current).macs('4112'), [newest])
+})
+
 t.test('an invalid list of keys is refused', async (t) => {
   t.equal(problemOfKeys(`${old},${current}`), undefined)
   t.match(problemOfKeys(''), /list of <id>/)

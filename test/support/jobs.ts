@@ -36,7 +36,10 @@ export interface Jobs {
   work(
     handlers: Handlers,
     options?: Partial<
-      Pick<WorkerOptions, 'database' | 'operations' | 'log' | 'graceSeconds' | 'publicUrl' | 'webhookAllow'>
+      Pick<
+        WorkerOptions,
+        'database' | 'operations' | 'log' | 'graceSeconds' | 'publicUrl' | 'webhookAllow' | 'encryptionKeys'
+      >
     >,
   ): Promise<Worker>
   /** Reads the row of a job. */

@@ -3,6 +3,7 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { v7 as uuid7 } from 'uuid'
 import { createNotifier } from '../../src/db/notifier.ts'
+import { noSeals } from '../../src/jobs/seals.ts'
 import { Claims } from '../../src/queue/claims.ts'
 import type { OperationWorker } from '../../worker/execution/operation-worker.ts'
 import type { Handler } from '../../worker/handlers.ts'
@@ -20,6 +21,7 @@ export function createOperationWorker(
   t.teardown(() => notifier.flush())
   return {
     ...{ operation, handler, database, boss, notifier, workerId: uuid7() },
+    seals: noSeals,
     claims: new Claims(database, boss, operation),
     metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
     log: pino({ level: 'silent' }),

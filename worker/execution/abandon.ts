@@ -2,8 +2,9 @@ import { sql } from 'kysely'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { abandonJobs } from '../../src/jobs/abandon.ts'
 import { idIn } from '../../src/jobs/job.ts'
-import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
+import type { OperationWorker } from './operation-worker.ts'
 
 /** A locked job that will not succeed. */
 export interface DecidedEnd {
@@ -16,7 +17,7 @@ export interface DecidedEnd {
 /** Calls the operation's `abandon` for locked jobs, within the transaction that ends them. */
 export async function abandonClaimed(
   trx: AnyTransaction,
-  operation: Operation,
+  { operation, seals }: Pick<OperationWorker, 'operation' | 'seals'>,
   ends: readonly DecidedEnd[],
 ): Promise<void> {
   if (!operation.abandon || ends.length === 0) return
@@ -27,7 +28,7 @@ export async function abandonClaimed(
     const row = byId.get(claim.jobId)
     return row ? [{ ...row, payload: claim.payload, status, error }] : []
   })
-  await abandonJobs(trx, operation, jobs)
+  await abandonJobs(trx, operation, jobs, seals)
 }
 
 /**

@@ -13,7 +13,7 @@ import { type Completer, completeOrBisect } from './completer.ts'
 import { findProcessed } from './deduplicate.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { type RunningJobRow, writeRunning } from './job-status.ts'
-import { describeJob, type OperationWorker, transactionPolicy } from './operation-worker.ts'
+import { describeJob, type OperationWorker, openPayload, transactionPolicy } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
 import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
@@ -140,12 +140,13 @@ async function perform(
 ): Promise<PerformedAttempt> {
   const { operation } = worker
   const handler = worker.handler as PerformHandler<typeof operation>
-  const mismatch = findPayloadMismatch(operation, claim.payload)
+  const payload = openPayload(worker, claim, row)
+  const mismatch = findPayloadMismatch(operation, payload)
   if (mismatch) throw new SchemaMismatch('payload', operation.name, mismatch)
   const { signal, abort, dispose } = attemptSignal(operation.timeoutSeconds, row.id, context)
   let resource: string | undefined
   const job: PerformingJob = {
-    ...describeJob(worker, claim, row),
+    ...describeJob(worker, claim, row, payload),
     signal,
     progress: (percent, message) => context.progress.report(row, percent, message),
     setResource: (path) => {

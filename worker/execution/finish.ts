@@ -48,7 +48,7 @@ export async function finishAttempts(
   lockWait: LockWait,
   abandonFailure?: string,
 ): Promise<FinishResult> {
-  const { boss, operation } = worker
+  const { boss } = worker
   const jobs = await lockJobs(worker, trx, attempts, lockWait)
   const { pending, duplicates } = jobs
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
@@ -62,7 +62,7 @@ export async function finishAttempts(
   const unsuccessful = decidedEnds(failed, canceled)
   const isPostponed = abandonFailure !== undefined && unsuccessful.length > 0
   if (isPostponed) await decideEnds(trx, unsuccessful, abandonFailure)
-  else await abandonClaimed(trx, operation, unsuccessful)
+  else await abandonClaimed(trx, worker, unsuccessful)
   if (failed.length + unknown.length > 0) await useGenericPlan(trx)
   const failures = await writeFailures(worker, trx, failed, pending, { isPostponed })
   await failUnknown(worker, trx, unknown)

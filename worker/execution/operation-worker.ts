@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import type { TransactionPolicy } from '../../src/db/transaction.ts'
+import type { Seals } from '../../src/jobs/seals.ts'
 import type { Operation } from '../../src/operation.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Claim } from '../../src/queue/claim.ts'
@@ -16,6 +17,7 @@ export interface OperationWorker {
   /** The id of the process in `accepted.worker`. */
   workerId: string
   handler: Handler
+  seals: Seals
   claims: Claims
   database: Database
   boss: PgBoss
@@ -58,13 +60,33 @@ export function transactionPolicy({ operation, metrics }: OperationWorker, signa
   }
 }
 
-/** Creates the properties that a job has in both `perform` and `settle`. */
-export function describeJob(worker: OperationWorker, claim: Claim, row: PendingJob): Omit<RunningJob, 'setResource'> {
+/**
+ * Opens the sealed members of a claimed payload.
+ *
+ * @throws DecryptionError
+ */
+export const openPayload = (
+  { operation, seals }: OperationWorker,
+  { payload }: Claim,
+  { principal }: Pick<PendingJob, 'principal'>,
+): unknown => seals.open('payload', { operation, principal }, payload)
+
+/**
+ * Creates the properties that a job has in both `perform` and `settle`.
+ *
+ * @param payload the opened payload
+ */
+export function describeJob(
+  worker: OperationWorker,
+  claim: Claim,
+  row: PendingJob,
+  payload: unknown,
+): Omit<RunningJob, 'setResource'> {
   const { traceparent } = row
   return {
     id: row.id,
     operation: worker.operation.name,
-    payload: claim.payload,
+    payload,
     principal: row.principal,
     attempt: claim.attempt,
     maxAttempts: row.max_attempts,

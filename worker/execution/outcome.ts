@@ -1,5 +1,6 @@
 import { errorCode, isOutage, isStalePlan, sqlstate } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
+import { DecryptionError } from '../../src/primitives/key-ring.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../errors.ts'
 import type { PendingJob } from './pending-jobs.ts'
@@ -48,6 +49,9 @@ const outageDelaySeconds = 5
 /** The pause before a job runs again after DDL has made a prepared statement stale, in seconds. */
 const stalePlanDelaySeconds = 1
 
+/** The pause before a job runs again whose payload no key of this worker decrypts, in seconds. */
+const missingKeyDelaySeconds = 60
+
 /**
  * Decides what happens to a job when its attempt ends: whether the job completes, is retried or fails, how long the
  * pause is, and whether the attempt counts. Three kinds of jobs are due again without this decision: jobs that could
@@ -88,10 +92,12 @@ function outcomeOfError({ claim, error }: ThrownAttempt, row: PendingJob): Attem
 
 /**
  * Returns the pause after an attempt that does not count, in seconds; undefined when the attempt counts. An outage of
- * Postgres or DDL may also fail statements of the handler. Then the attempt does not count.
+ * Postgres or DDL may also fail statements of the handler. Then the attempt does not count. Nor does it count if the key
+ * of the payload is missing: a worker that starts later may have it.
  */
 function uncountedDelaySeconds(error: unknown): number | undefined {
   if (error instanceof RetryAfter) return error.seconds
+  if (error instanceof DecryptionError && error.code === 'decryption-key-missing') return missingKeyDelaySeconds
   if (isStalePlan(error)) return stalePlanDelaySeconds
   // A DBA has limited how long transactions take.
   if (errorCode(error) === sqlstate.transactionTimeout) return outageDelaySeconds

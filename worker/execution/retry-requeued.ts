@@ -3,10 +3,11 @@ import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
 import type { BatchOutcome, JobErrorColumn, JobStatus } from '../../src/db/tables.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
 import { idIn } from '../../src/jobs/job.ts'
-import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import type { AnyTransaction } from '../../src/operation.ts'
+import { DecryptionError } from '../../src/primitives/key-ring.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { Claim } from '../../src/queue/claim.ts'
-import type { OperationWorker } from './operation-worker.ts'
+import { type OperationWorker, openPayload } from './operation-worker.ts'
 
 interface EndedJob {
   id: string
@@ -44,10 +45,10 @@ export async function retryRequeued(
     where ${idIn(ids)} and operation = ${worker.operation.name}`
   const { rows } = await runWithGenericPlan(trx, statement)
   const found = new Map(rows.map((row) => [row.id, row]))
-  const retries = claims.flatMap(({ jobId, payload }) => {
-    const job = found.get(jobId)
+  const retries = claims.flatMap((claim) => {
+    const job = found.get(claim.jobId)
     // The queue row has lost its payload if a DBA has deleted it.
-    return job?.status === 'failed' && payload !== undefined ? [newRetry(job, payload, worker.operation)] : []
+    return job?.status === 'failed' && claim.payload !== undefined ? newRetry(worker, claim, job) : []
   })
   const created = retries.map(({ id }) => id)
   if (found.size > 0) {
@@ -56,7 +57,7 @@ export async function retryRequeued(
   }
   const unknown = claims.filter(({ jobId }) => !found.has(jobId))
   if (retries.length === 0) return { enqueued: [], unknown }
-  await enqueue(worker.boss, trx, retries)
+  await enqueue(worker.boss, trx, retries, worker.seals)
   return { enqueued: [worker.operation.name], unknown }
 }
 
@@ -77,15 +78,28 @@ export async function failUnknown(
   }
 }
 
-/** Makes the retry of a job, like the function `accepted.create_retry`, but with the payload of the queue row. */
-const newRetry = (job: EndedJob, payload: unknown, operation: Operation): NewJob => ({
-  id: uuid7(),
-  operation,
-  payload,
-  principal: job.principal,
-  idempotencyKey: job.idempotency_key ?? job.id,
-  resource: job.resource ?? undefined,
-  retryOf: job.id,
-  batch: job.batch,
-  webhookEndpointId: job.webhook_endpoint_id ?? undefined,
-})
+/**
+ * Makes the retry of a job, like the function `accepted.create_retry`, but with the payload of the queue row. Makes none
+ * if the payload cannot be opened: the failed job keeps it, and can be retried by a worker that has the key.
+ */
+function newRetry(worker: OperationWorker, claim: Claim, job: EndedJob): NewJob[] {
+  try {
+    return [
+      {
+        id: uuid7(),
+        operation: worker.operation,
+        payload: openPayload(worker, claim, job),
+        principal: job.principal,
+        idempotencyKey: job.idempotency_key ?? job.id,
+        resource: job.resource ?? undefined,
+        retryOf: job.id,
+        batch: job.batch,
+        webhookEndpointId: job.webhook_endpoint_id ?? undefined,
+      },
+    ]
+  } catch (err) {
+    if (!(err instanceof DecryptionError)) throw err
+    worker.log.error({ err, job: job.id }, 'The payload could not be decrypted; the job stays failed')
+    return []
+  }
+}

@@ -1,16 +1,15 @@
-import type { TSchema } from 'typebox'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { assertPrincipal } from '../../src/primitives/principal.ts'
 import { readable } from '../../src/primitives/thrown.ts'
 import { withTimeout } from '../../src/primitives/timeout.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
-import { assertPayload, findMismatch, findPayloadMismatch } from '../../src/validation.ts'
+import { assertPayload, findPayloadMismatch, findResultMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, SchemaMismatch } from '../errors.ts'
 import type { SettlingJob } from '../handlers.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import type { JobCompletion } from './job-status.ts'
-import { describeJob, type OperationWorker } from './operation-worker.ts'
+import { describeJob, type OperationWorker, openPayload } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
@@ -27,6 +26,7 @@ interface Settled {
  *   enqueued children
  * @throws AttemptTimeout when `settle` takes longer than the operation's timeout
  * @throws SchemaMismatch when a payload or a result does not match its schema
+ * @throws DecryptionError
  */
 export async function runSettle(
   worker: OperationWorker,
@@ -35,36 +35,32 @@ export async function runSettle(
   pending: ReadonlyMap<string, PendingJob>,
 ): Promise<Settled> {
   const { operation, handler } = worker
-  const payloads = performed.map(({ claim }) => claim.payload)
+  const rowOf = ({ claim }: PerformedAttempt) => pending.get(claim.jobId) as PendingJob
+  const payloads = performed.map((job) => openPayload(worker, job.claim, rowOf(job)))
   // Checks the payloads, because they may come from SQL or from another release of the app. If the handler has a
   // `perform`, the executor has already checked them.
   if (!handler.perform) assertMatch(operation, 'payload', payloads)
   const enqueued = new Set<string>()
   const parents = new Set<string>()
   const resources = new Map<string, string>()
-  const jobs = performed.map((job) => {
-    const row = pending.get(job.claim.jobId) as PendingJob
+  const jobs = performed.map((job, index) => {
+    const row = rowOf(job)
     const setResource = (path: string) => void resources.set(row.id, path)
-    return { ...settlingJob(worker, job, row, { enqueued, parents }), setResource }
+    return { ...settlingJob(worker, { ...job, row, opened: payloads[index] }, { enqueued, parents }), setResource }
   })
-  const results = jobs.length > 0 && handler.settle ? await callSettle(worker, trx, jobs) : undefined
-  if (results && results.length !== jobs.length) {
+  const returned = jobs.length > 0 && handler.settle ? await callSettle(worker, trx, jobs) : undefined
+  if (returned && returned.length !== jobs.length) {
     throw new Error(`settle of '${operation.name}' must return one result for each job, in the same order`)
   }
   const hasResult = operation.schemas.result !== undefined
-  const completions = performed.map(({ claim, result, resource }, index) => ({
-    id: claim.jobId,
-    attempt: claim.attempt,
-    result: hasResult ? (results ? results[index] : result) : undefined,
-    resource: resources.get(claim.jobId) ?? resource,
+  const results = performed.map(({ result }, index) => (hasResult ? (returned ? returned[index] : result) : undefined))
+  if (hasResult) assertMatch(operation, 'result', results)
+  const completions = performed.map((job, index) => ({
+    id: job.claim.jobId,
+    attempt: job.claim.attempt,
+    result: worker.seals.seal('result', { operation, principal: rowOf(job).principal }, results[index]),
+    resource: resources.get(job.claim.jobId) ?? job.resource,
   }))
-  if (hasResult) {
-    assertMatch(
-      operation,
-      'result',
-      completions.map(({ result }) => result),
-    )
-  }
   return { completions, enqueued, parents }
 }
 
@@ -82,22 +78,18 @@ async function callSettle({ handler, log, operation }: OperationWorker, trx: Any
  */
 function assertMatch(operation: Operation, what: 'payload' | 'result', values: readonly unknown[]): void {
   for (const value of values) {
-    const mismatch =
-      what === 'payload'
-        ? findPayloadMismatch(operation, value)
-        : findMismatch(operation.schemas.result as TSchema, value)
+    const mismatch = what === 'payload' ? findPayloadMismatch(operation, value) : findResultMismatch(operation, value)
     if (mismatch) throw new SchemaMismatch(what, operation.name, mismatch)
   }
 }
 
 function settlingJob(
   worker: OperationWorker,
-  { claim, result }: PerformedAttempt,
-  row: PendingJob,
+  { claim, row, opened, result }: PerformedAttempt & { row: PendingJob; opened: unknown },
   { enqueued, parents }: Pick<Settled, 'enqueued' | 'parents'>,
 ): Omit<SettlingJob, 'setResource'> {
   return {
-    ...describeJob(worker, claim, row),
+    ...describeJob(worker, claim, row, opened),
     result,
     async enqueue(trx, next, payload, { key, principal = row.principal, child = false, ...rest } = {}) {
       assertPayload(next, payload)
@@ -105,7 +97,7 @@ function settlingJob(
       if (principal !== row.principal) assertPrincipal(principal)
       const parent = child ? row.id : undefined
       const job = { ...rest, id: uuid7(), operation: next, payload, principal, parent, idempotencyKey: key }
-      await enqueue(worker.boss, trx, [job])
+      await enqueue(worker.boss, trx, [job], worker.seals)
       enqueued.add(next.name)
       if (child) parents.add(row.id)
       return job.id

@@ -6,6 +6,7 @@ import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import { transact } from '../../src/db/transaction.ts'
 import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
+import type { Seals } from '../../src/jobs/seals.ts'
 import { defaultKeepSeconds, type Operation } from '../../src/operation.ts'
 import { atDefinition } from '../../src/primitives/definition-site.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
@@ -18,6 +19,8 @@ import { decide, nextOccurrence } from './occurrences.ts'
 export interface SchedulerContext {
   database: Database
   boss: PgBoss
+  /** Required for schedules of operations that seal members. */
+  seals?: Seals
   schedules: ReadonlyMap<string, Schedule>
   log: Logger
 }
@@ -85,7 +88,8 @@ export async function deleteObsoleteSchedules(
 export function assertSchedulePayloads(schedules: ReadonlyMap<string, Schedule>): void {
   for (const schedule of schedules.values()) {
     const { name, operation, payload } = schedule
-    const mismatch = typeof payload === 'function' ? undefined : findMismatch(operation.schemas.payload, payload)
+    const mismatch =
+      typeof payload === 'function' ? undefined : findMismatch(operation.schemas.payload, payload, operation.seal)
     if (mismatch) {
       const message = `Schedule '${name}': its payload does not match the schema of '${operation.name}': ${mismatch}`
       throw atDefinition(new TypeError(message), schedule)
@@ -128,7 +132,11 @@ async function findDue({ database, schedules }: SchedulerContext): Promise<strin
  *
  * @returns whether an occurrence was due; then the next occurrence may be due too
  */
-async function fire({ database, boss }: SchedulerContext, schedule: Schedule, notifier: Notifier): Promise<boolean> {
+async function fire(
+  { database, boss, seals }: SchedulerContext,
+  schedule: Schedule,
+  notifier: Notifier,
+): Promise<boolean> {
   const { name, expression, timezone, operation } = schedule
   const { isDue, job } = await transact(database, async (trx) => {
     // There is no row when another worker is firing the schedule, or another release has changed its definition.
@@ -141,7 +149,7 @@ async function fire({ database, boss }: SchedulerContext, schedule: Schedule, no
     if (!row) return { isDue: false }
     const { fire: at = null, next } = decide(boss, schedule, row)
     const job = at && createJob(schedule, at)
-    if (job) await enqueue(boss, trx, [job])
+    if (job) await enqueue(boss, trx, [job], seals)
     await sql`
       update accepted.schedule set
         next_at = ${next}, last_at = coalesce(${at}, last_at), last_job_id = coalesce(${job?.id ?? null}, last_job_id)

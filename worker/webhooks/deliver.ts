@@ -5,7 +5,9 @@ import { Webhook } from 'standardwebhooks'
 import { errorCode } from '../../src/db/sqlstate.ts'
 import type { Tables } from '../../src/db/tables.ts'
 import { toCloudEvent } from '../../src/jobs/cloud-event.ts'
+import type { Job } from '../../src/jobs/job.ts'
 import { readJob } from '../../src/jobs/read.ts'
+import type { ShownResults } from '../../src/jobs/shown-results.ts'
 import type { Site } from '../../src/jobs/site.ts'
 import type { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type DeliveryTarget, disableEndpoint, findDeliveryTarget } from '../../src/jobs/webhook-endpoint.ts'
@@ -17,6 +19,7 @@ export interface DeliveryOptions {
   db: Kysely<Tables>
   /** The URLs that the links in deliveries start with. */
   site: Site
+  results: ShownResults
   /** Private addresses that webhooks may call. */
   allow: BlockList
 }
@@ -41,7 +44,9 @@ export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<
       const target = await findEnabledTarget(options, job)
       const endedJob = await readJob(options.db, job.payload.jobId)
       if (!endedJob) throw new JobFailed('job-expired', 'The record of the job has expired')
-      const { headers, body } = HTTP.structured(toCloudEvent(endedJob, options.site))
+      const { headers, body } = HTTP.structured(
+        toCloudEvent(endedJob, options.site, undefined, resultOf(options, endedJob)),
+      )
       const { status, retryAfter } = await sendDelivery(
         options,
         job,
@@ -55,6 +60,9 @@ export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<
     },
   }
 }
+
+/** A webhook contains what the owner of the job sees. */
+const resultOf = ({ results }: DeliveryOptions, job: Job) => results.show(job, job.principal, job.result)
 
 async function findEnabledTarget({ db }: DeliveryOptions, { payload }: Delivery): Promise<DeliveryTarget> {
   const target = await findDeliveryTarget(db, payload.endpointId)

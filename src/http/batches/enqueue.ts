@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { asTransaction } from '../../db/transaction-on.ts'
 import { insertBatch, maxBatchItems } from '../../jobs/enqueue-batch.ts'
 import type { Job } from '../../jobs/job.ts'
+import type { Seals } from '../../jobs/seals.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../../operation.ts'
 import { assertPrincipal } from '../../primitives/principal.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
@@ -42,7 +43,7 @@ export type EnqueueBatch = <const Operations extends readonly Operation[], Next 
 ) => Promise<Job>
 
 /** Creates `app.accepted.enqueueBatch`. */
-export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>): EnqueueBatch {
+export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>, seals: Seals): EnqueueBatch {
   return async (trx, { items, onEnd, allowFailures, principal = 'anonymous' }) => {
     assertPrincipal(principal)
     const jobs = items as readonly BatchItem[]
@@ -60,7 +61,7 @@ export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>): 
       payload,
       idempotencyKey: key,
     }))
-    return insertBatch(asTransaction(trx), { id, principal, children, onEnd, allowFailures })
+    return insertBatch(asTransaction(trx), { id, principal, children, onEnd, allowFailures }, seals)
   }
 }
 

@@ -15,19 +15,24 @@ export interface ReceivedBatch {
 /**
  * Parses and checks a batch.
  *
- * @param idempotencyOf returns the idempotency key with the fingerprint of the batch. The argument makes the digest of
- *   the batch for the fingerprint.
+ * @param idempotencyOf returns the idempotency key with the fingerprint of the batch. The arguments are the operations
+ *   of the batch, and a function that makes the digest of the batch for the fingerprint.
  * @throws ProblemError malformed-json, invalid-body
  */
 export async function readBatch(
   { text, isNdjson }: ReceivedBatch,
   request: BatchRequest,
   operations: ReadonlyMap<string, Operation>,
-  idempotencyOf: (makeDigest: () => Promise<unknown>) => Promise<AcceptedBatch['idempotency']>,
+  idempotencyOf: (
+    used: readonly Operation[],
+    makeDigest: () => Promise<unknown>,
+  ) => Promise<AcceptedBatch['idempotency']>,
 ): Promise<AcceptedBatch> {
   const pause = createTimeSlice()
   const maxInputBytes = Math.max(...[...operations.values()].map(({ bodyLimit }) => bodyLimit))
   const body = await parseBatch(text, { isNdjson, maxInputBytes, pause })
   const batch = await checkBatch(body, request, { operations, pause })
-  return { ...batch, idempotency: await idempotencyOf(() => digestOf(body, pause)) }
+  const { entries, onEnd } = batch
+  const used = [...new Set([...entries, ...(onEnd ? [onEnd] : [])].map(({ operation }) => operation))]
+  return { ...batch, idempotency: await idempotencyOf(used, () => digestOf(body, pause)) }
 }

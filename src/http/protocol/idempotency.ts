@@ -1,41 +1,36 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { AcceptOutcome } from '../../accept/accept.ts'
-import { fingerprint, parseIdempotencyKey } from '../../accept/idempotency-key.ts'
+import { fingerprintOf, type Idempotency } from '../../accept/fingerprint.ts'
+import { parseIdempotencyKey } from '../../accept/idempotency-key.ts'
 import { ProblemError } from '../../errors.ts'
 import { findJob } from '../../jobs/read.ts'
+import type { KeyRing } from '../../primitives/key-ring.ts'
 import type { Service } from '../service.ts'
 import { headerLines } from './headers.ts'
 import { pathOf, queryOf } from './request-target.ts'
-
-/** The idempotency key of a request and its fingerprint. A repeated request must have the same fingerprint. */
-export interface Idempotency {
-  key: string
-  fingerprint: Buffer
-}
 
 /**
  * Reads the Idempotency-Key of a request and computes its fingerprint. Returns undefined if there is no key.
  *
  * @param options.includeBody whether the fingerprint includes the body
  * @param options.body the parsed body; default: `request.body`
+ * @param options.keyRing for an operation that seals members of the body
  * @throws ProblemError invalid-idempotency-key
  */
 export function idempotencyOf(
   request: FastifyRequest,
-  options: { includeBody: boolean; body?: unknown },
+  options: { includeBody: boolean; body?: unknown; keyRing?: KeyRing | undefined },
 ): Idempotency | undefined {
   const key = parseIdempotencyKey(headerLines(request, 'idempotency-key'))
   if (!key) return undefined
   const mediaType = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
-  return {
-    key,
-    fingerprint: fingerprint({
-      method: request.method,
-      path: pathOf(request),
-      query: queryOf(request),
-      ...(options.includeBody ? { mediaType, body: options.body ?? request.body } : { mediaType: '', body: undefined }),
-    }),
+  const parts = {
+    method: request.method,
+    path: pathOf(request),
+    query: queryOf(request),
+    ...(options.includeBody ? { mediaType, body: options.body ?? request.body } : { mediaType: '', body: undefined }),
   }
+  return { key, ...fingerprintOf(parts, options.keyRing) }
 }
 
 /**

@@ -6,7 +6,11 @@ import type { Service } from '../service.ts'
 
 /** Returns the monitor document of a job. Its links are absolute URLs. */
 export const monitorOf = (service: Service, request: FastifyRequest, job: Job): Monitor =>
-  toMonitor(job, service.siteOf(request), service.estimates.of(job))
+  toMonitor(job, service.siteOf(request), service.estimates.of(job), resultFor(service, request, job))
+
+/** Returns the result of a job as the caller may see it. */
+export const resultFor = ({ results }: Service, { principal }: FastifyRequest, job: Job): unknown =>
+  results.show(job, principal, job.result)
 
 /** Returns the header `Retry-After` for a pending job. Returns no header for a job that has ended. */
 export function retryAfterOf({ estimates }: Service, job: Job): Record<string, number> {

@@ -10,7 +10,7 @@ const wholeJobs = new WeakMap<Job, Promise<WholeJob | undefined>>()
 
 /** Makes a JSON text from a job of which something was left out. Waits for its turn: see {@link LargeAnswers}. */
 export function makeFromWholeJob(
-  { database, largeAnswers }: Service,
+  { database, largeAnswers, results }: Service,
   reply: FastifyReply,
   job: Job,
   toJson: (whole: WholeJob) => string,
@@ -20,7 +20,9 @@ export function makeFromWholeJob(
     wholeJobs.set(job, reading)
     const whole = await reading
     if (!whole) throw new ProblemError('job-expired')
-    return toJson(whole)
+    const { resultJson } = whole
+    if (resultJson === null) return toJson(whole)
+    return toJson({ ...whole, resultJson: results.showJson(whole.job, reply.request.principal, resultJson) })
   })
 }
 

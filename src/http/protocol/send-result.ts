@@ -3,7 +3,7 @@ import { problems } from '../../errors.ts'
 import type { Job } from '../../jobs/job.ts'
 import { toAbsoluteUrl } from '../../jobs/monitor.ts'
 import type { Service } from '../service.ts'
-import { linkToJob, monitorOf } from './links.ts'
+import { linkToJob, monitorOf, resultFor } from './links.ts'
 import { problemMediaType, toProblem } from './problem.ts'
 import { sendFromWholeJob, sendMonitor } from './send-monitor.ts'
 
@@ -20,7 +20,7 @@ export function sendResult(service: Service, reply: FastifyReply, job: Job): Fas
       if (job.is_cut) return sendFromWholeJob(service, reply, job, ({ resultJson }) => resultJson ?? 'null')
       // Fastify must not serialise the result. It would send a string without quotes. It would also apply the response
       // schema of the route, which may be the schema of the monitor document.
-      return reply.send(JSON.stringify(job.result))
+      return reply.send(JSON.stringify(resultFor(service, reply.request, job)))
     case 'failed':
       return sendJobProblem(service, reply, job, job.error?.status ?? problems['job-failed'].status)
     case 'canceled':

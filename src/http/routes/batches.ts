@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { EntriesRefused } from '../../accept/accept.ts'
 import { type AcceptedBatch, assertBatchBacklog } from '../../accept/accept-batch.ts'
 import { batchOperation } from '../../jobs/batch.ts'
+import { keyRingFor } from '../../jobs/seals.ts'
 import { ndjsonMediaType } from '../batches/body.ts'
 import { limitBatches, maxBatchBytes } from '../batches/limit.ts'
 import { type ReceivedBatch, readBatch } from '../batches/read.ts'
@@ -64,15 +65,16 @@ async function handleBatch(
   }
 }
 
-function readRequest({ operations }: Service, request: FastifyRequest): Promise<AcceptedBatch> {
+function readRequest({ operations, seals }: Service, request: FastifyRequest): Promise<AcceptedBatch> {
   const received = (request.body ?? { isNdjson: false, text: new Uint8Array() }) as ReceivedBatch
   const common = {
     principal: request.principal,
     traceparent: traceparentOf(request),
     webhookEndpointId: webhookIdOf(request),
   }
-  return readBatch(received, common, operations, async (makeDigest) => {
+  return readBatch(received, common, operations, async (used, makeDigest) => {
     const hasKey = request.headers['idempotency-key'] !== undefined
-    return idempotencyOf(request, { includeBody: true, body: hasKey ? await makeDigest() : undefined })
+    const body = hasKey ? await makeDigest() : undefined
+    return idempotencyOf(request, { includeBody: true, body, keyRing: keyRingFor(used, seals) })
   })
 }

@@ -5,6 +5,7 @@ import type { AcceptEntry } from '../../accept/accept.ts'
 import { assertBacklog } from '../../accept/backlog.ts'
 import type { Refusal } from '../../acceptance.ts'
 import { ProblemError } from '../../errors.ts'
+import { keyRingFor } from '../../jobs/seals.ts'
 import { endpointExists } from '../../jobs/webhook-endpoint.ts'
 import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
@@ -69,7 +70,7 @@ export function submitRoute(
       ...(operation.schemas.params ? [refuseInexactParams(operation.schemas.params)] : []),
     ],
     handler: async (request, reply) => {
-      const entry = toEntry(operation, request)
+      const entry = toEntry(service, operation, request)
       await assertWebhookExists(service, entry)
       const outcome = await service.committer.submit(entry)
       if (outcome.kind === 'refused') return sendRefusal(request, reply, outcome.refusal)
@@ -92,10 +93,10 @@ function refuseInexactParams(schema: TSchema) {
   }
 }
 
-function toEntry(operation: Operation, request: FastifyRequest): AcceptEntry {
+function toEntry({ seals }: Service, operation: Operation, request: FastifyRequest): AcceptEntry {
   const details = findUnstorable(request.params)
   if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
-  const idempotency = idempotencyOf(request, { includeBody: true })
+  const idempotency = idempotencyOf(request, { includeBody: true, keyRing: keyRingFor([operation], seals) })
   if (!idempotency && operation.idempotencyKey === 'required') throw new ProblemError('idempotency-key-required')
   return {
     id: uuid7(),

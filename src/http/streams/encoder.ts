@@ -2,12 +2,15 @@ import { toCloudEvent } from '../../jobs/cloud-event.ts'
 import type { Estimates } from '../../jobs/estimate.ts'
 import type { Job } from '../../jobs/job.ts'
 import { toMonitor, toProgress } from '../../jobs/monitor.ts'
+import type { ShownResults } from '../../jobs/shown-results.ts'
 import type { Site } from '../../jobs/site.ts'
 import type { SentVersion } from './sent-version.ts'
 
 export interface SseOptions {
   /** The URLs that the links start with. */
   site: Site
+  /** The principal of the client. */
+  viewer: string
   /** The `id` field of the event. A client that reconnects sends it as Last-Event-ID. */
   id: string
   /** Whether a `progress` event contains the job id. A stream of several jobs needs this id. Default: false. */
@@ -24,11 +27,11 @@ export interface EventEncoder {
    */
   encodeSse(job: Job, lastSent: SentVersion | undefined, options: SseOptions): string
   /** Returns a CloudEvent in JSON with the monitor document of the job. */
-  encodeCloudEvent(job: Job, site: Site): string
+  encodeCloudEvent(job: Job, site: Site, viewer: string): string
 }
 
 /** Creates the encoder of a process. It serialises each change only once, even for many clients. */
-export function createEventEncoder(estimates: Estimates): EventEncoder {
+export function createEventEncoder(estimates: Estimates, results: ShownResults): EventEncoder {
   const cache = new WeakMap<Job, Map<string, string>>()
   const serialiseOnce = (job: Job, key: string, create: () => unknown) => {
     const byKey = cache.get(job) ?? new Map<string, string>()
@@ -37,7 +40,11 @@ export function createEventEncoder(estimates: Estimates): EventEncoder {
     byKey.set(key, text)
     return text
   }
-  const monitor = (job: Job, site: Site) => serialiseOnce(job, site.jobs, () => toMonitor(job, site, estimates.of(job)))
+  const keyOf = (job: Job, site: Site, viewer: string) => `${viewer === job.principal} ${site.jobs}`
+  const monitor = (job: Job, site: Site, viewer: string) =>
+    serialiseOnce(job, keyOf(job, site, viewer), () =>
+      toMonitor(job, site, estimates.of(job), results.show(job, viewer, job.result)),
+    )
   const progress = (job: Job, includeJobId: boolean) =>
     serialiseOnce(job, `progress ${includeJobId}`, () => ({
       ...(includeJobId && { id: job.id }),
@@ -45,11 +52,13 @@ export function createEventEncoder(estimates: Estimates): EventEncoder {
     }))
 
   return {
-    encodeCloudEvent: (job, site) =>
-      serialiseOnce(job, `cloud event ${site.jobs}`, () => toCloudEvent(job, site, estimates.of(job))),
-    encodeSse(job, lastSent, { site, id, includeJobId = false, wholeMonitor }) {
+    encodeCloudEvent: (job, site, viewer) =>
+      serialiseOnce(job, `cloud event ${keyOf(job, site, viewer)}`, () =>
+        toCloudEvent(job, site, estimates.of(job), results.show(job, viewer, job.result)),
+      ),
+    encodeSse(job, lastSent, { site, viewer, id, includeJobId = false, wholeMonitor }) {
       const isProgress = lastSent !== undefined && differsInProgressOnly(lastSent, job)
-      const data = isProgress ? progress(job, includeJobId) : (wholeMonitor ?? monitor(job, site))
+      const data = isProgress ? progress(job, includeJobId) : (wholeMonitor ?? monitor(job, site, viewer))
       return `event: ${isProgress ? 'progress' : 'status'}\nid: ${id}\ndata: ${data}\n\n`
     },
   }

@@ -176,7 +176,7 @@ export class JobSocket {
     const sequence = Number(job.sequence) - (job.status === 'succeeded' && job.result === null ? 0.5 : 0)
     if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return
     this.#sentSequences.set(job.id, sequence)
-    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site))
+    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site, this.#principal))
   }
 
   #sendError(code: ProblemCode, message: string, subject = ''): void {

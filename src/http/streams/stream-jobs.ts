@@ -34,7 +34,12 @@ export async function streamJob(service: Service, request: JobRequest, reply: Fa
     const pace = paceParent((changed) => send(changed))
     const stream = service.streams.open(reply, {
       encode: (changed, lastSent) =>
-        service.encoder.encodeSse(changed, lastSent, { site, id: changed.sequence, wholeMonitor }),
+        service.encoder.encodeSse(changed, lastSent, {
+          site,
+          viewer: request.principal,
+          id: changed.sequence,
+          wholeMonitor,
+        }),
       known: isKnown ? [job] : [],
       onClose: () => {
         pace.stop()
@@ -81,7 +86,7 @@ export async function streamAllJobs(
     const stream = service.streams.open(reply, {
       encode: (job, lastSent, sentSince) =>
         service.encoder.encodeSse(job, lastSent, {
-          site,
+          ...{ site, viewer: principal },
           id: encodeEventCursor(job, sentSince),
           includeJobId: true,
         }),

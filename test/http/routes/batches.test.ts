@@ -359,7 +359,7 @@ t.test('a large batch does not keep other requests waiting', async (t) => {
     const received = { text: Buffer.from(text), isNdjson }
     let turns = 0
     const counter = setInterval(() => turns++, 1)
-    await readBatch(received, { principal: 'ann' }, operations, async (makeDigest) => {
+    await readBatch(received, { principal: 'ann' }, operations, async (_used, makeDigest) => {
       await makeDigest()
       return undefined
     }).catch(() => {})

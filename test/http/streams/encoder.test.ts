@@ -3,6 +3,8 @@ import { createEventEncoder } from '../../../src/http/streams/encoder.ts'
 import { SentVersionPool } from '../../../src/http/streams/sent-version.ts'
 import type { Estimates } from '../../../src/jobs/estimate.ts'
 import type { Job } from '../../../src/jobs/job.ts'
+import { noSeals } from '../../../src/jobs/seals.ts'
+import { createShownResults } from '../../../src/jobs/shown-results.ts'
 import { siteAt } from '../../../src/jobs/site.ts'
 
 const at = new Date('2026-01-02T03:04:05.678Z')
@@ -24,10 +26,17 @@ const running: Job = {
 }
 
 t.test('an event has only the progress if nothing else has changed since the last event', async (t) => {
-  const encoder = createEventEncoder({ of: () => undefined } as unknown as Estimates)
+  const encoder = createEventEncoder(
+    { of: () => undefined } as unknown as Estimates,
+    createShownResults(new Map(), noSeals),
+  )
   const lastSent = new SentVersionPool().versionOf(running)
   const encode = (change: Partial<Job>) =>
-    encoder.encodeSse({ ...running, sequence: '3', ...change }, lastSent, { site: siteAt('http://x'), id: '3' })
+    encoder.encodeSse({ ...running, sequence: '3', ...change }, lastSent, {
+      site: siteAt('http://x'),
+      viewer: 'ann',
+      id: '3',
+    })
   t.match(encode({ percent: 20 }), /^event: progress\n.*\ndata: {"percentComplete":20,"sequence":3}\n/)
   t.match(encode({ coalesced: 1 }), /^event: status\n.*\ndata: {"id":.*"coalesced":1/)
   t.match(encode({ cancel_requested: true }), /^event: status\n/)
