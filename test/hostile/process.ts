@@ -27,10 +27,17 @@ export interface HostedProcess {
   stop(): Promise<void>
 }
 
+export interface ProcessOptions {
+  databaseUrl: string
+  directory: string
+  config: string
+  env?: Record<string, string>
+}
+
 /** Starts a process from the sources and waits until it is ready. */
 export async function startProcess(
   command: 'api' | 'worker',
-  { databaseUrl, directory }: { databaseUrl: string; directory: string },
+  { databaseUrl, directory, config, env }: ProcessOptions,
 ): Promise<HostedProcess> {
   const port = await freePort()
   const logFile = join(directory, `${command}.log`)
@@ -41,7 +48,6 @@ export async function startProcess(
     worker: '',
   }
   const args = ['--conditions=accepted-source', '--disable-warning=ExperimentalWarning']
-  const config = join(import.meta.dirname, 'app/accepted.config.ts')
   const child = spawn(process.execPath, [...args, join(root, 'src/cli/main.ts'), command, '--config', config], {
     cwd: root,
     stdio: ['ignore', log, log, 'ipc'],
@@ -51,6 +57,7 @@ export async function startProcess(
       DATABASE_URL: asRole(databaseUrl, command),
       [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port),
       LOG_LEVEL: 'info',
+      ...env,
     },
   })
   closeSync(log)

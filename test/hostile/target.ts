@@ -9,6 +9,8 @@ import { type HostedProcess, startProcess } from './process.ts'
 /** What is attacked: a Postgres, an API and a worker, all on loopback. */
 export interface Target {
   directory: string
+  /** The URL of the database, as a superuser. */
+  databaseUrl: string
   api: HostedProcess
   worker: HostedProcess
   // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
@@ -16,7 +18,19 @@ export interface Target {
   close(options: { keepLogs: boolean }): Promise<void>
 }
 
-export async function startTarget(): Promise<Target> {
+export interface TargetOptions {
+  /** Path of the configuration of an app. Default: the app of the hostile traffic. */
+  config?: string
+  /** Directory of the app's migrations. */
+  appMigrations?: string
+  env?: Record<string, string>
+}
+
+export async function startTarget({
+  config = join(import.meta.dirname, 'app/accepted.config.ts'),
+  appMigrations,
+  env = {},
+}: TargetOptions = {}): Promise<Target> {
   const directory = await mkdtemp(join(tmpdir(), 'accepted-hostile-'))
   // If root runs the tests, Postgres runs as another user. That user needs access to the directory.
   await chmod(directory, 0o755)
@@ -28,13 +42,14 @@ export async function startTarget(): Promise<Target> {
   }
   try {
     await createTestRoles(databaseUrl)
-    await migrate({ url: asRole(databaseUrl, 'migrate') })
-    const worker = await startProcess('worker', { databaseUrl, directory })
+    await migrate({ url: asRole(databaseUrl, 'migrate'), ...(appMigrations && { appMigrations }) })
+    const worker = await startProcess('worker', { databaseUrl, directory, config, env })
     stops.push(() => worker.stop())
-    const api = await startProcess('api', { databaseUrl, directory })
+    const api = await startProcess('api', { databaseUrl, directory, config, env })
     stops.push(() => api.stop())
     return {
       directory,
+      databaseUrl,
       api,
       worker,
       query: (text, values) => queryOnce(databaseUrl, text, values),
