@@ -1,6 +1,6 @@
 import { type BatchStatus, readBatchStatus, readFailedChildren } from './batch-status.ts'
 import type { OutputOptions } from './output-options.ts'
-import { printTable } from './print-table.ts'
+import { printLine, printTable } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 /** Maximum number of failed jobs that are printed as text, and as JSON. */
@@ -36,5 +36,7 @@ function printBatch({ id, status, percent, children, created_at, ended_at, error
       ],
     ],
   )
-  if (error) console.log(`\n${error.code}: ${error.message}`)
+  if (!error) return
+  console.log()
+  printLine(`${error.code}: ${error.message}`)
 }

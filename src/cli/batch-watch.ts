@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { withTransactionRetry } from '../db/transaction-retry.ts'
 import { isFinal } from '../jobs/status.ts'
+import { printable } from '../primitives/printable.ts'
 import { type BatchStatus, formatCounts, readBatchStatus } from './batch-status.ts'
 import type { OutputOptions } from './output-options.ts'
+import { printLine } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 const pollIntervalMs = 500
@@ -30,7 +32,7 @@ export async function watchBatchCommand(id: string, options: OutputOptions): Pro
 
 const showJson = (batch: BatchStatus) => console.log(JSON.stringify(batch))
 
-const showLine = (batch: BatchStatus) => console.log(formatState(batch))
+const showLine = (batch: BatchStatus) => printLine(formatState(batch))
 
 function formatState(batch: BatchStatus): string {
   const error = batch.error ? `: ${batch.error.code}: ${batch.error.message}` : ''
@@ -41,7 +43,7 @@ const maxBarWidth = 40
 
 /** Replaces the last line of the terminal. */
 function showBar(batch: BatchStatus): void {
-  const state = formatState(batch)
+  const state = printable(formatState(batch))
   const width = Math.min(maxBarWidth, (process.stdout.columns || 80) - state.length - 4)
   const filled = Math.max(0, Math.floor((width * (batch.percent ?? 0)) / 100))
   const bar = width > 0 ? `[${'#'.repeat(filled)}${'-'.repeat(width - filled)}] ` : ''

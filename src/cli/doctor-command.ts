@@ -2,6 +2,7 @@ import { readSettings } from '../config.ts'
 import type { Finding } from '../doctor/check.ts'
 import { type Examination, examine } from '../doctor/doctor.ts'
 import { loadConfig } from '../load-config.ts'
+import { printable } from '../primitives/printable.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
 
@@ -44,6 +45,3 @@ function summarize(findings: readonly Finding[]): string {
   }
   return `Found ${[...count('error'), ...count('warning')].join(' and ')}.`
 }
-
-/** Names and reasons that people have chosen could change the terminal, or break the line. */
-const printable = (text: string) => text.replaceAll(/\p{Cc}+/gu, ' ')

@@ -1,6 +1,7 @@
 import { ConfigError } from '../config.ts'
 import { formatLocation, formatStacks, isUsageError, locate, showThrown } from '../error-location.ts'
 import { ProblemError } from '../errors.ts'
+import { printable } from '../primitives/printable.ts'
 import { redact } from '../primitives/redact.ts'
 import { ModuleError } from '../user-module.ts'
 import { explainConnectionError } from './connection-error.ts'
@@ -12,13 +13,18 @@ import { explainConnectionError } from './connection-error.ts'
 export function formatError(error: unknown): string {
   const text = explain(error)
   const isDebugging = process.env.LOG_LEVEL === 'debug' || process.env.LOG_LEVEL === 'trace'
-  if (text !== undefined && !isDebugging) return text
+  if (text !== undefined && !isDebugging) return printableLines(text)
   const place = error instanceof ModuleError ? undefined : locate(error)
   const message = text ?? messageOf(error)
   const stacks = formatStacks(error instanceof ModuleError ? error.cause : error)
   // Each part is redacted by itself, because a redacted text has a maximum length.
-  return [`${place ? `${formatLocation(place)}: ` : ''}${message}`, ...stacks].map(redact).join('\n')
+  return [`${place ? `${formatLocation(place)}: ` : ''}${message}`, ...stacks]
+    .map(redact)
+    .map(printableLines)
+    .join('\n')
 }
+
+const printableLines = (text: string) => text.split('\n').map(printable).join('\n')
 
 const messageOf = (error: unknown) =>
   error instanceof Error ? error.message : `The value ${showThrown(error)} was thrown`

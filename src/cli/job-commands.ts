@@ -13,6 +13,7 @@ import type { Operation } from '../operation.ts'
 import { formatCount } from '../primitives/format-count.ts'
 import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
+import { printLine } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface ListJobsOptions extends OutputOptions {
@@ -42,7 +43,7 @@ export async function listJobsCommand(options: ListJobsOptions): Promise<void> {
     const attempts = `attempt ${job.attempt} of ${job.max_attempts}`
     const error = job.error ? [`${job.error.code}: ${job.error.message}`] : []
     const at = (job.ended_at ?? job.created_at).toISOString()
-    console.log([job.id, job.operation, job.status, at, job.principal, attempts, ...error].join('  '))
+    printLine([job.id, job.operation, job.status, at, job.principal, attempts, ...error].join('  '))
   }
 }
 

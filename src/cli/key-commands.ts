@@ -4,6 +4,7 @@ import { ConfigError, type Scope } from '../config.ts'
 import { hashApiKey } from '../http/api-key.ts'
 import { uuid7 } from '../primitives/uuid.ts'
 import type { OutputOptions } from './output-options.ts'
+import { printLine } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface AddKeyOptions extends OutputOptions {
@@ -38,7 +39,7 @@ export async function listKeysCommand(options: OutputOptions): Promise<void> {
   }
   for (const { id, name, principal, scopes, revoked_at } of keys) {
     const revoked = revoked_at ? [`revoked ${revoked_at.toISOString()}`] : []
-    console.log([id, name, principal, ...scopes, ...revoked].join('  '))
+    printLine([id, name, principal, ...scopes, ...revoked].join('  '))
   }
 }
 

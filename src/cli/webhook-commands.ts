@@ -14,6 +14,7 @@ import {
 import { loadConfig } from '../load-config.ts'
 import type { Operation } from '../operation.ts'
 import type { OutputOptions } from './output-options.ts'
+import { printLine } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface AddWebhookOptions extends OutputOptions {
@@ -56,7 +57,7 @@ export async function listWebhooksCommand(options: OutputOptions): Promise<void>
   if (endpoints.length === 0) {
     return console.log('No webhook endpoints. Register one with: accepted webhooks add <url>')
   }
-  for (const endpoint of endpoints) console.log(formatEndpoint(endpoint))
+  for (const endpoint of endpoints) printLine(formatEndpoint(endpoint))
 }
 
 function formatEndpoint({ id, url, eventTypes, operations, disabledAt, disabledReason }: Endpoint): string {

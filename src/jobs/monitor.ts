@@ -142,6 +142,9 @@ export const toProgress = (job: Job, estimate?: Date): Progress => ({
 // percent signs that are not followed by two hex digits.
 const notAllowedInUri = /%(?![\da-f]{2})|[^\w\-.~:/?#[\]@!$&'()*+,;=%]/giu
 
+/** URLs that run scripts when a page links to them. As a resource, they are paths, although nothing is there. */
+const scriptProtocols = ['javascript:', 'data:', 'vbscript:', 'blob:']
+
 /**
  * Makes the absolute URI of a resource. Encodes the characters that a URI must not contain. Keeps existing
  * percent-encoding.
@@ -153,7 +156,8 @@ export function toAbsoluteUrl(resource: string, { url }: Site): string {
   // A path is appended, not resolved, because a path that starts with `//` would resolve to another host. Brackets are
   // encoded, because only a host may contain brackets.
   if (encoded.startsWith('/')) return url + encoded.replace(/[[\]]/g, encodeURIComponent)
-  return URL.parse(encoded, `${url}/`)?.href ?? encoded
+  const parsed = URL.parse(encoded) ?? URL.parse(encoded, `${url}/`)
+  return parsed && scriptProtocols.includes(parsed.protocol) ? `${url}/${encoded}` : (parsed?.href ?? encoded)
 }
 
 /** Leaves out what a handler did not declare with `JobFailed`: the text may name hosts, paths or other people's rows. */

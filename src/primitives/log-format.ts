@@ -1,4 +1,5 @@
-import { stripVTControlCharacters, styleText } from 'node:util'
+import { styleText } from 'node:util'
+import { printable } from './printable.ts'
 import type { SerializedError } from './redact.ts'
 
 type Style = Parameters<typeof styleText>[0]
@@ -28,7 +29,7 @@ export function formatLogLine(line: string): string {
   const rest = Object.entries(members).map(([key, value]) =>
     styleText('gray', ` ${printable(key)}=${formatValue(value)}`),
   )
-  return `${at} ${styleText(style, name.padEnd(5))} ${printable(msg ?? '')}${rest.join('')}\n${formatStack(err)}`
+  return `${at} ${styleText(style, name.padEnd(5))} ${printable(String(msg ?? ''))}${rest.join('')}\n${formatStack(err)}`
 }
 
 interface LogEntry {
@@ -56,10 +57,7 @@ function parse(line: string): LogEntry | undefined {
 const isTime = (value: unknown) => typeof value === 'number' && !Number.isNaN(new Date(value).getTime())
 
 const formatValue = (value: unknown) =>
-  typeof value === 'string' && /^[\w.:/@+-]+$/.test(value) ? value : printable(JSON.stringify(value))
-
-/** Texts of clients must not control the terminal. */
-const printable = (text: string) => stripVTControlCharacters(`${text}`).replace(/[\p{Cc}\p{Cf}]/gu, ' ')
+  typeof value === 'string' && /^[\w.:/@+-]+$/.test(value) ? value : printable(`${JSON.stringify(value)}`)
 
 function formatStack(error: SerializedError | undefined, prefix = ''): string {
   if (!error) return ''

@@ -83,6 +83,18 @@ t.test('a resource may be the URL of another service', async (t) => {
   t.equal(toAbsoluteUrl('/todos/1', site), `${origin}/todos/1`)
 })
 
+t.test('a resource that would run a script in the page that links to it is a path', async (t) => {
+  for (const base of [site, siteAt('')]) {
+    for (const resource of ['javascript:alert(1)', 'JavaScript:alert(1)', 'data:text/html,x', 'vbscript:x', 'blob:x']) {
+      t.equal(toAbsoluteUrl(resource, base), `${base.url}/${resource}`)
+    }
+    for (const resource of [' javascript:alert(1)', 'java\tscript:alert(1)', '\u0001javascript:alert(1)']) {
+      t.notMatch(toAbsoluteUrl(resource, base), /^javascript:/i, resource)
+    }
+  }
+  t.equal(toAbsoluteUrl('s3://bucket/1', site), 's3://bucket/1')
+})
+
 t.test('Retry-After is set until the job has ended', async (t) => {
   for (const status of ['queued', 'running'] as const) t.equal(retryAfterSeconds(row({ status })), 1)
   for (const status of ['succeeded', 'failed', 'canceled'] as const)
