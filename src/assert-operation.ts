@@ -31,9 +31,7 @@ export const optionNames = [
     'maxBacklog',
     'keepSeconds',
   ],
-  'seal',
-  'coalesce',
-  'bodyLimit',
+  ...['seal', 'coalesce', 'oneByOne', 'bodyLimit'],
 ]
 
 /**
@@ -111,6 +109,7 @@ function assertTypes(ensure: Ensure, definition: object): void {
     [['params', 'input', 'payload', 'result'], 'object'],
     [['accept', 'abandon', 'group'], 'function'],
     [['summary'], 'string'],
+    [['oneByOne'], 'boolean'],
     [['route', 'retry', 'coalesce'], 'object'],
   ] as const) {
     for (const option of names) {

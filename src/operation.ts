@@ -85,6 +85,11 @@ interface Definition<
   seal?: readonly string[]
   /** Lets requests that ask for the same work within a time share one job. Requires `route`. Default: each gets a job. */
   coalesce?: Coalesce<Static<Input>, StaticOr<Params, undefined>>
+  /**
+   * Whether `accept`, `settle` and `abandon` get a transaction for each job, in which the setting `accepted.principal` is
+   * the principal of the job. Policies of row-level security can use it. Default: false, jobs share transactions.
+   */
+  oneByOne?: boolean
   /** Maximum size of the request's body in bytes. A larger body gets 413. Default: 1,048,576 (1 MiB). */
   bodyLimit?: number
 }
@@ -150,6 +155,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   /** JSON pointers to the members of the payload and of the result that are encrypted in the database. */
   readonly seal: readonly string[]
   readonly coalesce: Coalesce | undefined
+  readonly oneByOne: boolean
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
@@ -203,6 +209,7 @@ export function defineOperation<
     keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,
     seal: definition.seal ?? [],
     coalesce: definition.coalesce as Coalesce | undefined,
+    oneByOne: definition.oneByOne ?? false,
     bodyLimit: definition.bodyLimit ?? 1024 * 1024,
   } as const
   assertOperation(operation, definition)

@@ -20,6 +20,7 @@ t.test('an invalid option is rejected, and the message names the option', async 
     [{ retry: { limit: -1 } }, /retry\.limit/],
     [{ priority: 1.5 }, /priority/],
     [{ groupConcurrency: 2 }, /groupConcurrency requires group/],
+    [{ oneByOne: 'yes' as unknown as boolean }, /Operation 'x': oneByOne must be of type boolean, not 'yes'/],
   ] as const) {
     t.throws(() => defineOperation({ name: 'x', input, ...wrong }), { message })
   }

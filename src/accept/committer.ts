@@ -46,6 +46,8 @@ const maxConcurrentBatches = 2
  * Maximum number of requests that are accepted alone at the same time. Each of them uses one connection of the pool.
  */
 const maxConcurrentSingles = 4
+/** Maximum number of requests of operations with `oneByOne` that are accepted at the same time. */
+const maxConcurrentOneByOne = 4
 /** Maximum number of waiting requests. */
 const maxWaiting = 10_000
 /** How long a request may wait for its transaction to start. */
@@ -56,6 +58,7 @@ const defaultWorkTimeoutMs = { skip: 2_000, wait: 30_000 }
  * Creates the committer of a process. Requests that arrive while earlier requests are being committed share the next
  * transaction, so they need only one commit. A request that would make the others wait for a key or a lock is accepted
  * alone, or with the requests that share its job. A batch that fails is bisected, so that only the bad request fails.
+ * Requests of an operation with `oneByOne` share a transaction only if they share a job.
  */
 export function createCommitter(options: CommitterOptions): Committer {
   const { database, boss, seals = noSeals, mutex, workTimeoutMs = defaultWorkTimeoutMs } = options
@@ -94,7 +97,17 @@ export function createCommitter(options: CommitterOptions): Committer {
 
   const batchQueue: Batcher<PendingRequest> = createBatcher({
     ...{ maxBatchSize, maxConcurrentBatches },
-    run: (batch) => run(gate.admit(batch), 'skip'),
+    run: (batch) => {
+      const { oneByOne = [], together = [] } = Object.groupBy(gate.admit(batch), ({ entry }) =>
+        entry.operation.oneByOne ? 'oneByOne' : 'together',
+      )
+      for (const requests of groupByJob(oneByOne)) oneByOneQueue.push(requests)
+      return run(together, 'skip')
+    },
+  })
+  const oneByOneQueue = createBatcher<readonly PendingRequest[]>({
+    ...{ maxBatchSize: 1, maxConcurrentBatches: maxConcurrentOneByOne },
+    run: ([requests = []]) => run(requests, 'skip'),
   })
   const gate = new WindowGate<PendingRequest>(
     ({ entry }) => windowOf(entry),
@@ -104,16 +117,13 @@ export function createCommitter(options: CommitterOptions): Committer {
     ...{ maxBatchSize: 1, maxConcurrentBatches: maxConcurrentSingles },
     run: ([requests = []]) => run(requests, 'wait'),
   })
-  /** Requests of one window would wait for each other, so they stay together. */
   const acceptAlone = (requests: readonly PendingRequest[]) => {
-    for (const together of Map.groupBy(requests, ({ entry }) => windowOf(entry) ?? entry.id).values()) {
-      singleQueue.push(together.map((request) => request.startWaiting()))
-    }
+    for (const together of groupByJob(requests)) singleQueue.push(together.map((request) => request.startWaiting()))
   }
 
   const enter = (entry: AcceptEntry) =>
     new Promise<Committed>((resolve, reject) => {
-      if (batchQueue.waiting() + gate.waiting >= maxWaiting) return reject(overloaded())
+      if (batchQueue.waiting() + oneByOneQueue.waiting() + gate.waiting >= maxWaiting) return reject(overloaded())
       batchQueue.push(new PendingRequest(entry, resolve, reject).startWaiting())
     })
 
@@ -127,6 +137,10 @@ export function createCommitter(options: CommitterOptions): Committer {
     },
   }
 }
+
+/** Groups requests that share a job. In separate transactions, requests of one window would wait for each other. */
+const groupByJob = (requests: readonly PendingRequest[]) =>
+  Map.groupBy(requests, ({ entry }) => windowOf(entry) ?? entry.id).values()
 
 /** A request that has not been answered yet. */
 class PendingRequest {

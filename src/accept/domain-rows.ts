@@ -1,4 +1,5 @@
 import { type Acceptance, Refusal } from '../acceptance.ts'
+import { setPrincipal } from '../jobs/row-security.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { readable } from '../primitives/thrown.ts'
 import { assertPayload } from '../validation.ts'
@@ -59,6 +60,7 @@ async function callAccept(
     const { input, params, principal } = group.entries[call] as AcceptEntry
     return { id: group.jobId, input, params, principal, ...replacedPayload(group, acceptances.get(group)) }
   })
+  await setPrincipal(trx, operation, given)
   try {
     return await operation.accept(trx, given)
   } catch (error) {

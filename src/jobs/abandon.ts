@@ -4,6 +4,7 @@ import type { JobErrorColumn } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { readable } from '../primitives/thrown.ts'
 import { withTimeout } from '../primitives/timeout.ts'
+import { setPrincipal } from './row-security.ts'
 import type { Seals } from './seals.ts'
 
 /** A job that ends unsuccessfully in the transaction, which has locked it. */
@@ -38,6 +39,7 @@ export async function abandonJobs(
   })
   // No statement continues long after the timeout.
   await sql`select set_config('statement_timeout', ${`${timeoutSeconds + 1}s`}, true)`.execute(trx)
+  await setPrincipal(trx, operation, jobs)
   const abandoning = Promise.resolve()
     .then(() => abandon(trx, opened.map(toAbandonedJob)))
     .catch((error: unknown) => Promise.reject(readable(error)))

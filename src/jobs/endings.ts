@@ -81,8 +81,9 @@ async function completeOrPostpone(
 ): Promise<number> {
   let completed = 0
   let outage: unknown
-  for (let first = 0; first < ids.length && !outage; first += maxBatchSize) {
-    await runBisecting(ids.slice(first, first + maxBatchSize), {
+  const batchSize = operation.oneByOne ? 1 : maxBatchSize
+  for (let first = 0; first < ids.length && !outage; first += batchSize) {
+    await runBisecting(ids.slice(first, first + batchSize), {
       async run(some) {
         if (!outage) completed += await completeTogether(options, operation, some, lockWait)
       },

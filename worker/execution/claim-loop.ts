@@ -1,15 +1,13 @@
 import { setImmediate as immediate } from 'node:timers/promises'
 import { createErrorReporter, type ReportError } from '../../src/db/error-reporter.ts'
 import type { Claim } from '../../src/queue/claim.ts'
-import { type Completer, createCompleter } from './completer.ts'
+import { type Completer, createCompleter, maxConcurrentBatches } from './completer.ts'
 import { type RunContext, runBatch, runEach } from './executor.ts'
 import type { OperationWorker } from './operation-worker.ts'
 import { releaseClaims } from './release.ts'
 
 export const defaultBatchSize = 100
 export const defaultConcurrency = 10
-/** While one batch settles, the next batch is claimed. */
-const maxConcurrentBatches = 2
 
 /**
  * Claims and runs the jobs of one operation in a loop: claim, run, free the slots. Claims no more jobs than it can run
@@ -37,11 +35,12 @@ export class ClaimLoop {
   readonly #looping: Promise<void>
 
   constructor(worker: OperationWorker, context: RunContext) {
-    const { handler } = worker
+    const { handler, operation } = worker
     this.#worker = worker
     this.#context = { ...context, completer: createCompleter(worker, context) }
     this.#batchSize = handler.perform ? undefined : (handler.batchSize ?? defaultBatchSize)
-    this.#slots = handler.perform ? (handler.concurrency ?? defaultConcurrency) : maxConcurrentBatches
+    // While one batch settles, the next batch is claimed.
+    this.#slots = handler.perform ? (handler.concurrency ?? defaultConcurrency) : maxConcurrentBatches(operation)
     this.#report = createErrorReporter(worker.log)
     this.#looping = this.#loop()
   }

@@ -1,7 +1,7 @@
 import type { LockWait } from '../../src/db/locks.ts'
 import { type TransactionPolicy, transact } from '../../src/db/transaction.ts'
 import { abandonFailed } from '../../src/jobs/endings.ts'
-import type { AnyTransaction } from '../../src/operation.ts'
+import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { createBatcher } from '../../src/primitives/batcher.ts'
 import { runBisecting } from '../../src/primitives/bisect.ts'
 import { messageOf, storableMessage } from '../../src/primitives/error-text.ts'
@@ -14,8 +14,8 @@ import type { PerformedAttempt, ThrownAttempt } from './outcome.ts'
 
 /** Maximum number of attempts that one transaction finishes. */
 const maxBatchSize = 100
-/** Maximum number of such transactions at the same time. */
-const maxConcurrentBatches = 2
+/** Maximum number of such transactions at the same time. With `oneByOne`, each of them waits for its own commit. */
+export const maxConcurrentBatches = ({ oneByOne }: Operation): number => (oneByOne ? 4 : 2)
 
 /**
  * Finishes the attempts of one operation. Attempts whose `perform` returns at about the same time share a transaction.
@@ -38,8 +38,8 @@ interface CompletingAttempt extends PerformedAttempt {
 
 export function createCompleter(worker: OperationWorker, context: { stopping: AbortSignal }): Completer {
   const batcher = createBatcher<CompletingAttempt>({
-    maxBatchSize,
-    maxConcurrentBatches,
+    maxBatchSize: worker.operation.oneByOne ? 1 : maxBatchSize,
+    maxConcurrentBatches: maxConcurrentBatches(worker.operation),
     run: (batch) => completeOrBisect(worker, batch, context),
   })
   return {
@@ -54,7 +54,8 @@ export function createCompleter(worker: OperationWorker, context: { stopping: Ab
 /**
  * Completes a batch in one transaction. If the transaction fails, bisects the batch: each half runs in its own
  * transaction, and a half that fails is bisected again. So only the attempts that cannot complete fail. Jobs that
- * another transaction has locked are completed last, each in its own transaction.
+ * another transaction has locked are completed last, each in its own transaction. With `oneByOne`, all attempts
+ * complete in their own transactions.
  */
 export async function completeOrBisect(
   worker: OperationWorker,
@@ -81,7 +82,10 @@ export async function completeOrBisect(
         for (const { onEnd } of some) onEnd?.(false)
       },
     })
-  await bisect(batch, batch.length > 1 ? 'skip' : 'wait')
+  const together = worker.operation.oneByOne ? batch.map((attempt) => [attempt]) : [batch]
+  for (const attempts of together) {
+    if (!stopping.aborted) await bisect(attempts, batch.length > 1 ? 'skip' : 'wait')
+  }
   for (const attempt of locked.splice(0)) await bisect([attempt], 'wait')
 }
 

@@ -1,4 +1,5 @@
 import { enqueue } from '../../src/jobs/enqueue.ts'
+import { setPrincipal } from '../../src/jobs/row-security.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { assertPrincipal } from '../../src/primitives/principal.ts'
 import { readable } from '../../src/primitives/thrown.ts'
@@ -66,6 +67,7 @@ export async function runSettle(
 
 async function callSettle({ handler, log, operation }: OperationWorker, trx: AnyTransaction, jobs: SettlingJob[]) {
   const { timeoutSeconds } = operation
+  await setPrincipal(trx, operation, jobs)
   const uncaught = Promise.withResolvers<never>()
   const settling = runInHandlerScope({ log, fail: uncaught.reject }, () => handler.settle?.(trx, jobs))
   const settled = Promise.race([settling, uncaught.promise]).catch((error: unknown) => Promise.reject(readable(error)))
