@@ -921,27 +921,40 @@ comment on column accepted.run_time.updated_at is 'When the average was last wri
 
 -- Webhooks
 
+create function accepted.secret_key_ids(secrets text[])
+ returns text[]
+ language sql
+ immutable parallel safe
+ set search_path to 'pg_catalog', 'pg_temp'
+return array(select "substring"(one.secret, '^sealed\.([\w-]{1,32})\.'::text) as "substring" from unnest(secret_key_ids.secrets) with ordinality one(secret, place) order by one.place);
+comment on function accepted.secret_key_ids(text[]) is 'The id of the key of ENCRYPTION_KEYS that has encrypted each secret. Null: the secret is not encrypted.';
+
 create table accepted.webhook_endpoint (
   id uuid not null,
   url text not null,
+  principal text,
   event_types text[] default '{job.succeeded,job.failed,job.canceled}'::text[] not null,
   operations text[],
   secrets text[] not null,
+  secret_key_ids text[] default accepted.secret_key_ids(secrets) not null,
   created_at timestamp with time zone default now() not null,
   secret_rotated_at timestamp with time zone,
   disabled_at timestamp with time zone,
   disabled_reason text,
   constraint webhook_endpoint_pkey primary key (id),
   constraint webhook_endpoint_event_types_known check (event_types <@ '{job.succeeded,job.failed,job.canceled}'::text[]),
+  constraint webhook_endpoint_principal_present check (principal <> ''::text),
   constraint webhook_endpoint_secrets_present check (cardinality(secrets) >= 1 and cardinality(secrets) <= 2),
   constraint webhook_endpoint_url_http check (url ~ '^https?://'::text)
 );
 comment on table accepted.webhook_endpoint is 'URLs to which the outcome of jobs is posted, signed per Standard Webhooks.';
 comment on column accepted.webhook_endpoint.id is 'UUIDv7.';
 comment on column accepted.webhook_endpoint.url is 'The URL to which deliveries are posted.';
+comment on column accepted.webhook_endpoint.principal is 'The principal whose jobs are delivered. Null: the jobs of all principals.';
 comment on column accepted.webhook_endpoint.event_types is 'The outcomes to deliver: job.succeeded, job.failed, job.canceled.';
 comment on column accepted.webhook_endpoint.operations is 'The operations whose outcomes are delivered. Null: all.';
-comment on column accepted.webhook_endpoint.secrets is 'Signing secrets (whsec_ and base64), newest first. After a rotation, the second secret is the previous secret.';
+comment on column accepted.webhook_endpoint.secrets is 'Signing secrets, newest first. After a rotation, the second secret is the previous secret. Each is encrypted with a key of ENCRYPTION_KEYS (sealed.<key id>.<base64url>), or in clear (whsec_ and base64).';
+comment on column accepted.webhook_endpoint.secret_key_ids is 'For each secret, the id of the key of ENCRYPTION_KEYS that has encrypted it. Null: the secret is not encrypted.';
 comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was registered.';
 comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous secret. For one day after this time, deliveries are also signed with the previous secret.';
 comment on column accepted.webhook_endpoint.disabled_at is 'From this time on, nothing is delivered to the endpoint.';
@@ -950,7 +963,7 @@ comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint
 create trigger webhook_endpoint_audited after insert or delete on accepted.webhook_endpoint for each row execute function accepted.record_administration('webhook');
 comment on trigger webhook_endpoint_audited on accepted.webhook_endpoint is 'Records new and deleted endpoints in accepted.audit.';
 
-create trigger webhook_endpoint_change_audited after update on accepted.webhook_endpoint for each row when (new.url is distinct from old.url or new.event_types is distinct from old.event_types or new.operations is distinct from old.operations or new.secrets is distinct from old.secrets or new.disabled_at is distinct from old.disabled_at) execute function accepted.record_administration('webhook', 'changed');
+create trigger webhook_endpoint_change_audited after update on accepted.webhook_endpoint for each row when (new.url is distinct from old.url or new.principal is distinct from old.principal or new.event_types is distinct from old.event_types or new.operations is distinct from old.operations or new.secrets is distinct from old.secrets or new.disabled_at is distinct from old.disabled_at) execute function accepted.record_administration('webhook', 'changed');
 comment on trigger webhook_endpoint_change_audited on accepted.webhook_endpoint is 'Records changed endpoints in accepted.audit.';
 
 create function accepted.rotate_webhook_secret(endpoint_id uuid, secret text)
@@ -1382,6 +1395,7 @@ begin
     where j.id = enqueue_deliveries.job_id and j.operation <> 'webhook.deliver'
       and e.disabled_at is null and 'job.' || j.status = any(e.event_types)
       and (e.operations is null or j.operation = any(e.operations))
+      and (e.principal is null or e.principal = j.principal)
       and (j.webhook_endpoint_id is null or j.webhook_endpoint_id = e.id)
   loop
     perform accepted.insert_job(accepted.uuid7(), 'webhook.deliver',
@@ -1713,6 +1727,7 @@ begin
     perform accepted.insert_job(coalesce((waiting.on_end ->> 'id')::uuid, accepted.uuid7()),
       waiting.on_end ->> 'operation', waiting.on_end -> 'payload', target.principal,
       resource => waiting.on_end ->> 'resource', group_id => waiting.on_end ->> 'group_id',
+      webhook_endpoint_id => target.webhook_endpoint_id,
       traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
   end if;
   perform accepted.enqueue_deliveries(job_id);
@@ -2716,12 +2731,13 @@ begin
   delete from accepted.dependency where job_id = any(ids);
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
+  delete from accepted.webhook_endpoint where principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
 end
 $function$;
-comment on function accepted.forget(text,boolean) is 'Deletes the jobs of a person, with their payloads, results, messages, attempts and keys. Returns the number of jobs. In the audit, a pseudonym replaces the principal. With cancel_pending, cancels queued jobs and deletes them, and asks running jobs to cancel: call the function again when they have ended. Errors: object_not_in_prerequisite_state (55000) if jobs have not ended, invalid_parameter_value (22023).';
+comment on function accepted.forget(text,boolean) is 'Deletes the jobs of a person, with their payloads, results, messages, attempts and keys, and the webhook endpoints of the person. Returns the number of jobs. In the audit, a pseudonym replaces the principal. With cancel_pending, cancels queued jobs and deletes them, and asks running jobs to cancel: call the function again when they have ended. Errors: object_not_in_prerequisite_state (55000) if jobs have not ended, invalid_parameter_value (22023).';
 
 create function accepted.expire(before timestamp with time zone, operation text default null::text)
  returns bigint

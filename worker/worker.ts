@@ -11,6 +11,7 @@ import { createSeals } from '../src/jobs/seals.ts'
 import { createShownResults } from '../src/jobs/shown-results.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
+import { clearSecretsWarning, hasEndpoints } from '../src/jobs/webhook-secret.ts'
 import { assertGrants } from '../src/migrate/assert-grants.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import { batchName, type Operation } from '../src/operation.ts'
@@ -49,8 +50,8 @@ export interface WorkerOptions {
   /** The plugin's option `routes.jobs`. Default: `/jobs`. */
   jobsPath?: string
   /**
-   * The value of ENCRYPTION_KEYS: keys for the members that operations seal, as `<id>:<base64 of 32 bytes>`, separated by
-   * commas. The first key encrypts. Required if an operation seals members.
+   * The value of ENCRYPTION_KEYS: keys for the members that operations seal and for the signing secrets of webhooks, as
+   * `<id>:<base64 of 32 bytes>`, separated by commas. The first key encrypts. Required if an operation seals members.
    */
   encryptionKeys?: string
   /** Private addresses, or networks in CIDR notation, that webhooks may call. Default: none. */
@@ -110,7 +111,11 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await retryOnContention(() => deleteObsoleteSchedules(scheduling, options.handlers.operations))
     const results = createShownResults(allOperations, seals)
     const site = siteAt(options.publicUrl ?? 'http://127.0.0.1:3000', options.jobsPath)
-    const deliver = createDeliveryHandler({ db: database.kysely, site, results, allow: webhookAllow })
+    if (!seals.keyRing && operations.has(deliverWebhook.name) && (await hasEndpoints(database.kysely))) {
+      log.warn(clearSecretsWarning)
+    }
+    const keys = seals.keyRing
+    const deliver = createDeliveryHandler({ db: database.kysely, site, results, allow: webhookAllow, keys })
     const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
     const graceSeconds = options.graceSeconds ?? 15
     const registration = new Registration(controlDatabase, uuid7(), [...operations.keys()])

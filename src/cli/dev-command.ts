@@ -1,6 +1,7 @@
 import { resolve as resolvePath } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { exitGraceSeconds, readSettings, requireHosts, type Settings } from '../config.ts'
+import { readOrCreateKeys } from '../embedded-postgres/development-keys.ts'
 import { EmbeddedPostgresError } from '../embedded-postgres/embedded-postgres-error.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded-postgres/server.ts'
 import { loadConfig } from '../load-config.ts'
@@ -32,6 +33,7 @@ export async function devCommand(options: { config?: string; inProcess?: boolean
   const stop = listenForStop()
   await assertPortsFree(settings)
   const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, stop)
+  const keys = settings.ENCRYPTION_KEYS ?? (postgres && (await readOrCreateKeys(postgres.dataDir)))
   const processes: DevProcess[] = []
   const ending = new AbortController()
   const start = (name: string, ...more: string[]) => {
@@ -41,6 +43,7 @@ export async function devCommand(options: { config?: string; inProcess?: boolean
       ...process.env,
       DATABASE_URL: postgres?.url ?? settings.DATABASE_URL,
       DATA_DIR: postgres?.dataDir ?? settings.DATA_DIR,
+      ...(keys && { ENCRYPTION_KEYS: keys }),
     })
     processes.push(started)
     return started

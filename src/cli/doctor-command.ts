@@ -3,6 +3,7 @@ import type { Finding } from '../doctor/check.ts'
 import { type Examination, examine } from '../doctor/doctor.ts'
 import { loadConfig } from '../load-config.ts'
 import { printable } from '../primitives/printable.ts'
+import { readEncryptionKeys } from './encryption-keys.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
 
@@ -17,8 +18,9 @@ interface DoctorOptions extends OutputOptions {
  */
 export async function doctorCommand(options: DoctorOptions): Promise<void> {
   const { POOL_SIZE: poolSize } = readSettings()
+  const keyIds = readEncryptionKeys()?.ids
   const appMigrations = options.config ? (await loadConfig(options.config)).migrations : undefined
-  const examination = await withDatabase((_db, database) => examine(database, { poolSize, appMigrations }))
+  const examination = await withDatabase((_db, database) => examine(database, { poolSize, appMigrations, keyIds }))
   const { findings } = examination
   if (options.json) console.log(JSON.stringify(findings))
   else console.log(formatExamination(examination, options.verbose ?? false))

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { eventTypes } from '../jobs/webhook-endpoint.ts'
+import { eventTypes } from '../jobs/webhook-schema.ts'
 import { packageVersion } from '../primitives/version.ts'
 import { flushOutput } from './flush-output.ts'
 import { formatError } from './format-error.ts'
@@ -179,6 +179,7 @@ webhooks
   .addOption(
     nameListOption('--operations <names>', 'Send only events of these operations, separated by commas (default: all)'),
   )
+  .option('--principal <name>', 'Send only events of the jobs of this principal (default: of all principals)')
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./webhook-commands.ts')).addWebhookCommand))
 webhooks
@@ -193,6 +194,11 @@ webhooks
   )
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./webhook-commands.ts')).rotateWebhookCommand))
+webhooks
+  .command('rekey')
+  .description('Encrypt all signing secrets with the newest key of ENCRYPTION_KEYS, also those stored in clear')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./webhook-commands.ts')).rekeyWebhooksCommand))
 webhooks
   .command('remove <id>')
   .description('Remove an endpoint; its pending deliveries fail')

@@ -1,18 +1,19 @@
 import { collectOperations } from '../collect-operations.ts'
 import { ConfigError } from '../config.ts'
+import { errorCode, sqlstate } from '../db/sqlstate.ts'
+import { createEndpoint, listEndpoints, removeEndpoint, rotateSecret } from '../jobs/webhook-endpoint.ts'
 import {
-  createEndpoint,
   type Endpoint,
   type EndpointWithSecret,
   type EventType,
   eventTypes,
   findEndpointViolation,
-  listEndpoints,
-  removeEndpoint,
-  rotateSecret,
-} from '../jobs/webhook-endpoint.ts'
+} from '../jobs/webhook-schema.ts'
+import { rekeySecrets } from '../jobs/webhook-secret.ts'
 import { loadConfig } from '../load-config.ts'
 import type { Operation } from '../operation.ts'
+import { formatCount } from '../primitives/format-count.ts'
+import { readEncryptionKeys, requireEncryptionKeys, warnWithoutKeys } from './encryption-keys.ts'
 import type { OutputOptions } from './output-options.ts'
 import { printLine } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
@@ -21,11 +22,12 @@ interface AddWebhookOptions extends OutputOptions {
   config?: string
   events?: string[]
   operations?: string[]
+  principal?: string
 }
 
 /** Runs `accepted webhooks add`: registers an endpoint and prints its secret. The secret cannot be printed again. */
 export async function addWebhookCommand(url: string, options: AddWebhookOptions): Promise<void> {
-  const { events, operations } = options
+  const { events, operations, principal } = options
   const unknown = events?.find((type) => !eventTypes.includes(type as EventType))
   if (unknown !== undefined) {
     throw new ConfigError(`--events must contain only ${eventTypes.join(', ')}, not '${unknown}'.`)
@@ -38,16 +40,22 @@ export async function addWebhookCommand(url: string, options: AddWebhookOptions)
     url,
     ...(events && { eventTypes: events as EventType[] }),
     ...(operations && { operations }),
+    ...(principal !== undefined && { principal }),
   }
   const violation = findEndpointViolation(endpoint, definedOperations)
   if (violation) {
-    throw new ConfigError(
-      `${violation.pointer === '/url' ? 'The URL' : 'Each name in --operations'} ${violation.message}.`,
-    )
+    throw new ConfigError(`${subjectOf(violation.pointer)} ${violation.message}.`)
   }
-  const created = await withDatabase((db) => db.transaction().execute((trx) => createEndpoint(trx, endpoint)))
+  const keys = readEncryptionKeys()
+  const created = await withDatabase((db) => db.transaction().execute((trx) => createEndpoint(trx, endpoint, keys)))
+  warnWithoutKeys(keys)
   console.log(options.json ? JSON.stringify(created) : formatSecret(created))
   if (!options.json) console.log(`To remove the endpoint: accepted webhooks remove ${created.id}`)
+}
+
+function subjectOf(pointer: string): string {
+  if (pointer === '/url') return 'The URL'
+  return pointer === '/principal' ? 'The principal' : 'Each name in --operations'
 }
 
 /** Runs `accepted webhooks list`: lists all endpoints, without their secrets. */
@@ -60,15 +68,18 @@ export async function listWebhooksCommand(options: OutputOptions): Promise<void>
   for (const endpoint of endpoints) printLine(formatEndpoint(endpoint))
 }
 
-function formatEndpoint({ id, url, eventTypes, operations, disabledAt, disabledReason }: Endpoint): string {
+function formatEndpoint({ id, url, eventTypes, operations, principal, disabledAt, disabledReason }: Endpoint): string {
+  const only = principal === undefined ? [] : [`only ${principal}`]
   const disabled = disabledAt ? [`disabled ${disabledAt}: ${disabledReason}`] : []
-  return [id, url, eventTypes.join(','), operations?.join(',') ?? 'all operations', ...disabled].join('  ')
+  return [id, url, eventTypes.join(','), operations?.join(',') ?? 'all operations', ...only, ...disabled].join('  ')
 }
 
 /** Runs `accepted webhooks rotate`: replaces a secret and prints the new secret. It cannot be printed again. */
 export async function rotateWebhookCommand(id: string, options: OutputOptions): Promise<void> {
-  const endpoint = await withDatabase((db) => db.transaction().execute((trx) => rotateSecret(trx, id)))
+  const keys = readEncryptionKeys()
+  const endpoint = await withDatabase((db) => db.transaction().execute((trx) => rotateSecret(trx, id, keys)))
   if (!endpoint) throw unknownWebhook(id)
+  warnWithoutKeys(keys)
   console.log(options.json ? JSON.stringify(endpoint) : formatSecret(endpoint))
   if (!options.json) console.log('For 24 hours, deliveries are signed with both the previous secret and this secret.')
 }
@@ -78,6 +89,28 @@ export async function removeWebhookCommand(id: string, options: OutputOptions): 
   const removed = await withDatabase((db) => db.transaction().execute((trx) => removeEndpoint(trx, id)))
   if (!removed) throw unknownWebhook(id)
   console.log(options.json ? JSON.stringify({ id, removed: true }) : `Removed ${id}.`)
+}
+
+/**
+ * Runs `accepted webhooks rekey`: encrypts the secrets of all endpoints with the newest key.
+ *
+ * @throws ConfigError when the role of DATABASE_URL may not change secrets
+ */
+export async function rekeyWebhooksCommand(options: OutputOptions): Promise<void> {
+  const keys = requireEncryptionKeys()
+  const { rekeyed, unchanged, failed } = await withDatabase((db) => rekeySecrets(db, keys)).catch((cause) => {
+    if (errorCode(cause) !== sqlstate.insufficientPrivilege) throw cause
+    const message =
+      'The role in DATABASE_URL may not change signing secrets. Run this command as the role that migrates.'
+    throw new ConfigError(message, { cause })
+  })
+  if (options.json) console.log(JSON.stringify({ key: keys.newestId, rekeyed, unchanged, failed }))
+  else {
+    console.log(`Encrypted the secrets of ${formatCount(rekeyed, 'endpoint')} with the key ${keys.newestId}.`)
+    if (unchanged > 0) console.log(`${formatCount(unchanged, 'endpoint')} had this key already.`)
+  }
+  for (const { id, reason } of failed) console.error(`error: The secret of ${id} cannot be decrypted: ${reason}.`)
+  if (failed.length > 0) process.exitCode = 1
 }
 
 const formatSecret = ({ secret, url }: EndpointWithSecret) =>

@@ -1,4 +1,4 @@
-import type { Generated } from 'kysely'
+import type { Generated, GeneratedAlways } from 'kysely'
 import type {
   BatchOutcome,
   ChildCounts,
@@ -99,10 +99,14 @@ export interface ApiKeyTable {
 export interface WebhookEndpointTable {
   id: string
   url: string
+  /** The only principal whose jobs are delivered; null for all. */
+  principal: string | null
   event_types: Generated<string[]>
   operations: string[] | null
-  /** The signing secrets, newest first. Each secret is `whsec_` and base64. */
+  /** The signing secrets, newest first. Each is encrypted, or `whsec_` and base64. */
   secrets: string[]
+  /** For each secret, the id of the key that has encrypted it; null for a secret in clear. */
+  secret_key_ids: GeneratedAlways<(string | null)[]>
   created_at: Timestamp
   disabled_at: OptionalTimestamp
   disabled_reason: string | null

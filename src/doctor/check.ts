@@ -24,6 +24,8 @@ export interface CheckContext {
   appMigrations?: string | undefined
   /** The maximum size of the pools of API and worker, if POOL_SIZE sets it. */
   poolSize?: number | undefined
+  /** The ids of the keys in ENCRYPTION_KEYS, newest first; none if it is not set. */
+  keyIds: readonly string[]
   /** Whether DATABASE_URL leads through a pooler. */
   isPooled: boolean
   /** Whether the role of DATABASE_URL can accept jobs. Otherwise it is the role of a person. */

@@ -20,13 +20,14 @@ import { settings } from './settings.ts'
 import { replication } from './slots.ts'
 import { tables } from './tables.ts'
 import { transactions } from './transactions.ts'
+import { webhooks } from './webhooks.ts'
 
 /** The checks that do not need the schema. If they find errors, the other checks are skipped. */
 const preconditions: readonly Check[] = [server]
 
 const checks: readonly Check[] = [
   ...[settings, ...schema, ...transactions, ...replication, tables, ...indexes, ...partitions],
-  ...[connections, notifications, clock, futureTimes, ...operations, ...jobs],
+  ...[connections, notifications, clock, futureTimes, ...operations, ...jobs, ...webhooks],
 ]
 
 /** Limits how long each statement of a check may take, and how long it may wait for a lock. */
@@ -45,6 +46,8 @@ export interface ExamineOptions {
   poolSize?: number | undefined
   /** Directory of the app's own migrations. */
   appMigrations?: string | undefined
+  /** The ids of the keys in ENCRYPTION_KEYS, newest first; none if it is not set. */
+  keyIds?: readonly string[] | undefined
   /** The clock of this machine: milliseconds since 1970. */
   now?: () => number
   limits?: Partial<Limits>
@@ -71,6 +74,7 @@ export async function examine(database: Database, options: ExamineOptions = {}):
     limits: { ...defaultLimits, ...options.limits },
     appMigrations: options.appMigrations,
     poolSize: options.poolSize,
+    keyIds: options.keyIds ?? [],
     now: options.now ?? Date.now,
     isPooled: await isPooled(database),
     isProgramRole: await canAcceptJobs(database),

@@ -3,12 +3,11 @@ import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
 import { formatSeconds, literal } from './format.ts'
 
-/** Operations that no worker runs, silent workers, stuck jobs, paused operations, disabled webhook endpoints. */
+/** Operations that no worker runs, silent workers, stuck jobs, paused operations. */
 export const operations: readonly Check[] = [
   { name: 'backlog', run: backlog },
   { name: 'workers', run: silentWorkers },
   { name: 'stuck jobs', run: stuckJobs },
-  { name: 'webhook endpoints', run: disabledEndpoints },
 ]
 
 interface Backlog {
@@ -101,21 +100,4 @@ async function stuckJobs({ query, limits }: CheckContext): Promise<Finding[]> {
     action: what_to_do,
     details: { operation, jobId: job_id, why, jobs, since },
   }))
-}
-
-async function disabledEndpoints({ query, limits }: CheckContext): Promise<Finding[]> {
-  const rows = await query(sql<{ id: string; url: string; disabled_at: Date; reason: string | null }>`
-    select id::text, url, disabled_at, disabled_reason as reason from accepted.webhook_endpoint
-    where disabled_at is not null order by disabled_at desc limit ${limits.findings}`)
-  return rows.map(({ id, url, disabled_at, reason }) => {
-    // The path and the query may contain a secret.
-    const host = URL.parse(url)?.host ?? 'unknown'
-    return {
-      code: 'webhook-disabled',
-      severity: 'warning',
-      message: `The webhook endpoint ${id} at ${host} has been disabled since ${disabled_at.toISOString()} (${reason ?? 'no reason given'}).`,
-      action: `When it answers again: update accepted.webhook_endpoint set disabled_at = null, disabled_reason = null where id = ${literal(id)}. Or: accepted webhooks remove ${id}`,
-      details: { id, disabledAt: disabled_at, reason },
-    }
-  })
 }

@@ -14,6 +14,7 @@ import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
 import { createSeals, type Seals } from '../jobs/seals.ts'
 import { createShownResults, type ShownResults } from '../jobs/shown-results.ts'
+import { clearSecretsWarning, hasEndpoints } from '../jobs/webhook-secret.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { assertPrincipal } from '../primitives/principal.ts'
@@ -53,8 +54,9 @@ export interface AcceptedOptions {
    */
   routes?: Partial<RoutePaths> | string
   /**
-   * The value of ENCRYPTION_KEYS: keys for the members that operations seal, as `<id>:<base64 of 32 bytes>`, separated by
-   * commas. The first key encrypts. Required if an operation seals members.
+   * The value of ENCRYPTION_KEYS: keys for the members that operations seal and for the signing secrets of webhooks, as
+   * `<id>:<base64 of 32 bytes>`, separated by commas. The first key encrypts. Required if an operation seals members.
+   * Without keys, signing secrets are stored in clear.
    */
   encryptionKeys?: string
   /** Maximum number of requests of a principal, counted by each process. Others get 429. Default: no limit. */
@@ -137,6 +139,7 @@ export async function openService(
   const draining = createDrainingSignal(app)
   const report = createErrorReporter(app.log)
   const database = await connectDatabase(app, options.database, report)
+  if (!seals.keyRing && mount.paths.webhooks && (await hasEndpoints(database.kysely))) app.log.warn(clearSecretsWarning)
   const boss = await connectQueue(app, database, operations, report)
   const notifier = createNotifier(database)
   app.addHook('onClose', () => notifier.flush())

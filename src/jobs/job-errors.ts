@@ -15,6 +15,7 @@ export const jobErrors: Readonly<Record<string, string>> = {
   'failed-elsewhere': 'Another program marked the job as failed in the queue',
   'queue-lost': 'The job has no row in the queue, so it could not run; send the request again',
   'address-refused': 'The endpoint has an address that webhooks may not call',
+  'secret-not-readable': 'The signing secret of the endpoint could not be decrypted',
   'endpoint-refused': 'The endpoint refused the delivery',
   'endpoint-timeout': 'The endpoint did not answer in time',
   'endpoint-unreachable': 'The endpoint could not be reached',

@@ -30,6 +30,7 @@ export const matchingEndpoints = sql<string[] | null>`(
   select array_agg(endpoint.id) from accepted.webhook_endpoint endpoint
   where endpoint.disabled_at is null and 'job.' || job.status = any(endpoint.event_types)
     and (endpoint.operations is null or job.operation = any(endpoint.operations))
+    and (endpoint.principal is null or endpoint.principal = job.principal)
     and (job.webhook_endpoint_id is null or job.webhook_endpoint_id = endpoint.id)
     and job.operation <> ${sql.lit(deliveryName)}
 ) as endpoints`

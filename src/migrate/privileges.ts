@@ -23,7 +23,10 @@ const queue = (name: string) => `${queueSchema}.${name}`
 
 const inAccepted = (name: string) => `accepted.${name}`
 
-const endpointColumns = 'id, url, event_types, operations, created_at, secret_rotated_at, disabled_at, disabled_reason'
+const endpointColumns = [
+  'id, url, principal, event_types, operations, secret_key_ids, created_at, secret_rotated_at',
+  'disabled_at, disabled_reason',
+].join(', ')
 
 /** The API and the workers end jobs whose operation has `abandon`. */
 const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'accepted.postpone_ending']
@@ -46,7 +49,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.ending': 'select',
       'accepted.idempotency_key': 'select, insert, update (fingerprint, job_id, created_at)',
       'accepted.run_time': 'select',
-      'accepted.webhook_endpoint': `select (${endpointColumns}), insert (id, url, event_types, operations, secrets), delete`,
+      'accepted.webhook_endpoint': `select (${endpointColumns}), insert (id, url, principal, event_types, operations, secrets), delete`,
       'accepted.api_key': 'select',
       [queue('version')]: 'select',
       [queue('queue')]: 'select',
@@ -64,6 +67,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.create_retry',
       ...['add_dependencies', 'insert_batch'].map(inAccepted),
       'accepted.enqueue',
+      // Computes a column of new endpoints.
+      'accepted.secret_key_ids',
       'accepted.rotate_webhook_secret',
       queue('job_now'),
     ],
@@ -98,6 +103,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.is_overdue',
       'accepted.live_workers',
       'accepted.uuid_floor',
+      'accepted.secret_key_ids',
       'accepted.claim',
       'accepted.enqueue',
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(

@@ -7,6 +7,7 @@ const ivBytes = 12
 const tagBytes = 16
 
 const prefix = 'sealed'
+const separator = /\./
 /** The purpose of the keys that are derived for {@link KeyRing.macs} (HKDF, RFC 5869). */
 const macPurpose = 'accepted mac'
 const idPattern = /^[\w-]{1,32}$/
@@ -26,6 +27,8 @@ export class DecryptionError extends Error {
 export interface KeyRing {
   /** The id of the key that encrypts. */
   readonly newestId: string
+  /** The ids of all keys, newest first. */
+  readonly ids: readonly string[]
   /**
    * Encrypts a text with AES-256-GCM.
    *
@@ -44,7 +47,7 @@ export const isEncrypted = (text: string): boolean => /^sealed\.[\w-]{1,32}\.[\w
 
 /** Returns the id of the key that has encrypted a text. */
 export function keyIdOf(encrypted: string): string | undefined {
-  return isEncrypted(encrypted) ? encrypted.split('.')[1] : undefined
+  return isEncrypted(encrypted) ? encrypted.split(separator)[1] : undefined
 }
 
 /** Says what is wrong with the value of ENCRYPTION_KEYS. Returns undefined if it is valid. */
@@ -80,6 +83,7 @@ export function parseKeyRing(list: string): KeyRing {
   const macKeys = [...keys.values()].map((key) => Buffer.from(hkdfSync('sha256', key, '', macPurpose, keyBytes)))
   return {
     newestId,
+    ids: [...keys.keys()],
     encrypt(text, context) {
       const iv = randomBytes(ivBytes)
       const cipher = createCipheriv(algorithm, newestKey, iv).setAAD(Buffer.from(context))
@@ -88,7 +92,7 @@ export function parseKeyRing(list: string): KeyRing {
     },
     decrypt(encrypted, context) {
       if (!isEncrypted(encrypted)) throw new DecryptionError('decryption-failed', 'The text is not encrypted')
-      const [, id, encoded] = encrypted.split('.') as [string, string, string]
+      const [, id, encoded] = encrypted.split(separator) as [string, string, string]
       const key = keys.get(id)
       if (!key) throw new DecryptionError('decryption-key-missing', `ENCRYPTION_KEYS has no key ${id}`)
       const bytes = Buffer.from(encoded, 'base64url')

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { newEncryptionKey } from '../../src/primitives/key-ring.ts'
 import { get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
@@ -41,6 +42,30 @@ t.test('the webhooks commands add, list, rotate and remove endpoints, and print 
   const json = await webhooks('remove', machine[0].id, '--json')
   t.same(JSON.parse(json.out), { id: machine[0].id, removed: true })
   t.same(JSON.parse((await webhooks('list', '--json')).out), [])
+})
+
+t.test('the webhooks commands encrypt secrets with ENCRYPTION_KEYS, and rekey changes the key', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const [older, newer] = [newEncryptionKey('2026'), newEncryptionKey('2027')]
+  const webhooks = (args: string[], ENCRYPTION_KEYS = '') =>
+    run(['webhooks', ...args], { DATABASE_URL, ENCRYPTION_KEYS })
+  const clear = await webhooks(['add', 'https://example.com/clear'])
+  t.match(clear.err, /^warning: The signing secrets of webhooks are stored in clear: set ENCRYPTION_KEYS/)
+  const added = await webhooks(['add', 'https://example.com', '--principal', 'ann', '--json'], older)
+  t.match(added, { code: 0, err: '' })
+  t.match(JSON.parse(added.out), { principal: 'ann' })
+  t.match((await webhooks(['list'])).out, /https:\/\/example\.com\/ {2}\S+ {2}all operations {2}only ann\n/)
+  t.match(await webhooks(['rekey']), { code: 1, err: /^error: ENCRYPTION_KEYS is not set\. .*openssl rand/ })
+  t.match(await webhooks(['rekey'], newer), {
+    ...{ code: 1, out: 'Encrypted the secrets of 1 endpoint with the key 2027.\n' },
+    err: /^error: The secret of \S+ cannot be decrypted: ENCRYPTION_KEYS has no key 2026\.\n$/,
+  })
+  const rekeyed = await webhooks(['rekey', '--json'], `${newer},${older}`)
+  t.same(JSON.parse(rekeyed.out), { key: '2027', rekeyed: 1, unchanged: 1, failed: [] })
+  t.match(await webhooks(['add', 'https://example.com', '--principal', '']), {
+    code: 1,
+    err: 'error: The principal must not be empty.\n',
+  })
 })
 
 t.test('if an argument is invalid, the command prints one error line', async (t) => {

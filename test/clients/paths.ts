@@ -645,6 +645,8 @@ export interface components {
             id: string;
             /** Format: uri */
             url: string;
+            /** @description Absent: the jobs of all principals */
+            principal?: string;
             eventTypes: ("job.succeeded" | "job.failed" | "job.canceled")[];
             /** @description Absent: all */
             operations?: string[];
@@ -692,6 +694,8 @@ export interface components {
             id: string;
             /** Format: uri */
             url: string;
+            /** @description Absent: the jobs of all principals */
+            principal?: string;
             eventTypes: ("job.succeeded" | "job.failed" | "job.canceled")[];
             /** @description Absent: all */
             operations?: string[];
@@ -3568,6 +3572,8 @@ export interface operations {
                 "application/json": {
                     /** @description The http or https URL that deliveries are posted to; it must not contain credentials or a fragment */
                     url: string;
+                    /** @description The only principal whose jobs are delivered. Default: the jobs of all principals */
+                    principal?: string;
                     /** @description Default: all */
                     eventTypes?: ("job.succeeded" | "job.failed" | "job.canceled")[];
                     /** @description Default: all */

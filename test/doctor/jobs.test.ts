@@ -81,10 +81,34 @@ t.test('conditions of jobs, operations and workers are found, and the way out wo
     },
     {
       make: `insert into accepted.webhook_endpoint (id, url, secrets, disabled_at, disabled_reason) values
-        ('01a1fd26-7f02-73f8-a267-364a5d7daab8', 'https://example.com/secret', '{whsec_eA==}', now(), 'it answered 410')`,
+        ('01a1fd26-7f02-73f8-a267-364a5d7daab8', 'https://example.com/secret', '{sealed.k1.eA}', now(), 'it answered 410')`,
       ...{ code: 'webhook-disabled', severity: 'warning', message: /at example\.com has .* \(it answered 410\)/ },
       action: /^When it answers again: update accepted\.webhook_endpoint set disabled_at = null/,
       end: 'update accepted.webhook_endpoint set disabled_at = null, disabled_reason = null',
+      options: { keyIds: ['k1'] },
+    },
+    {
+      make: 'select 1',
+      ...{
+        code: 'webhook-key-missing',
+        severity: 'error',
+        message: /the key k1, which ENCRYPTION_KEYS does not contain/,
+      },
+      ...{
+        action: /^Add the key k1 to ENCRYPTION_KEYS/,
+        end: "update accepted.webhook_endpoint set secrets = '{sealed.k2.eA}'",
+      },
+      options: { keyIds: ['k2'] },
+    },
+    {
+      make: "update accepted.webhook_endpoint set secrets = '{whsec_eA==,sealed.k2.eA}'",
+      ...{
+        code: 'webhook-secret-in-clear',
+        severity: 'warning',
+        message: /^The signing secrets of 1 webhook endpoint are/,
+      },
+      ...{ action: /accepted webhooks rekey$/, end: 'delete from accepted.webhook_endpoint' },
+      options: { keyIds: ['k2'] },
     },
   ]
   for (const condition of conditions) await checkCondition(t, url, condition, sendHeartbeat)

@@ -75,6 +75,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   ],
   'Run times': ['table accepted.run_time'],
   Webhooks: [
+    'function accepted.secret_key_ids',
     'table accepted.webhook_endpoint',
     'trigger accepted.webhook_endpoint_audited',
     'trigger accepted.webhook_endpoint_change_audited',

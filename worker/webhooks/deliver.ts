@@ -11,6 +11,8 @@ import type { ShownResults } from '../../src/jobs/shown-results.ts'
 import type { Site } from '../../src/jobs/site.ts'
 import type { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type DeliveryTarget, disableEndpoint, findDeliveryTarget } from '../../src/jobs/webhook-endpoint.ts'
+import { fromStoredSecret } from '../../src/jobs/webhook-secret.ts'
+import type { KeyRing } from '../../src/primitives/key-ring.ts'
 import { AttemptFailed, JobFailed } from '../errors.ts'
 import type { PerformHandler, PerformingJob } from '../handlers.ts'
 import { AddressRefused, post, postTimeoutMs } from './post.ts'
@@ -22,6 +24,8 @@ export interface DeliveryOptions {
   results: ShownResults
   /** Private addresses that webhooks may call. */
   allow: BlockList
+  /** Decrypt the signing secrets. */
+  keys: KeyRing | undefined
 }
 
 type Delivery = PerformingJob<typeof deliverWebhook>
@@ -42,6 +46,7 @@ export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<
     concurrency: maxConcurrentDeliveries,
     async perform(job) {
       const target = await findEnabledTarget(options, job)
+      const secrets = readSecrets(options, job, target)
       const endedJob = await readJob(options.db, job.payload.jobId)
       if (!endedJob) throw new JobFailed('job-expired', 'The record of the job has expired')
       const { headers, body } = HTTP.structured(
@@ -50,7 +55,7 @@ export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<
       const { status, retryAfter } = await sendDelivery(
         options,
         job,
-        target,
+        { url: target.url, secrets },
         headers as Record<string, string>,
         body as string,
       )
@@ -71,6 +76,16 @@ async function findEnabledTarget({ db }: DeliveryOptions, { payload }: Delivery)
   return target
 }
 
+/** An operator can add a missing key, so the delivery is tried again. */
+function readSecrets({ keys }: DeliveryOptions, job: Delivery, { secrets }: DeliveryTarget): string[] {
+  try {
+    return secrets.map((secret) => fromStoredSecret(secret, job.payload.endpointId, keys))
+  } catch (cause) {
+    const message = `The signing secret of the endpoint cannot be decrypted: ${(cause as Error).message}`
+    throw new AttemptFailed('secret-not-readable', message, retryDelay(job), { cause })
+  }
+}
+
 /**
  * Signs and posts a delivery. The id of the delivery stays the same in all attempts and redrives, so that the endpoint
  * can detect duplicates.
@@ -78,7 +93,7 @@ async function findEnabledTarget({ db }: DeliveryOptions, { payload }: Delivery)
 async function sendDelivery(
   { allow }: DeliveryOptions,
   job: Delivery,
-  { url, secrets }: DeliveryTarget,
+  { url, secrets }: Pick<DeliveryTarget, 'url' | 'secrets'>,
   headers: Record<string, string>,
   body: string,
 ): Promise<{ status: number; retryAfter: number }> {

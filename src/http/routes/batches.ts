@@ -14,7 +14,7 @@ import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
-import { assertWebhookExists, sendRefusal, webhookIdOf } from './submit.ts'
+import { assertWebhookUsable, sendRefusal, webhookIdOf } from './submit.ts'
 
 /** Adds the route that accepts many jobs in one request: all of them, or none. */
 export function batchRoute(app: FastifyInstance, service: Service, path: string, metrics: RequestMetrics): void {
@@ -52,7 +52,7 @@ async function handleBatch(
   metrics: RequestMetrics,
 ): Promise<FastifyReply> {
   const batch = await readRequest(service, request)
-  await assertWebhookExists(service, batch)
+  await assertWebhookUsable(service, batch)
   await assertBatchBacklog(service.database, batch)
   try {
     const outcome = await service.batches.submit(batch)

@@ -6,7 +6,7 @@ import { assertBacklog } from '../../accept/backlog.ts'
 import type { Refusal } from '../../acceptance.ts'
 import { ProblemError } from '../../errors.ts'
 import { keyRingFor } from '../../jobs/seals.ts'
-import { endpointExists } from '../../jobs/webhook-endpoint.ts'
+import { mayUseEndpoint } from '../../jobs/webhook-endpoint.ts'
 import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
@@ -71,7 +71,7 @@ export function submitRoute(
     ],
     handler: async (request, reply) => {
       const entry = toEntry(service, operation, request)
-      await assertWebhookExists(service, entry)
+      await assertWebhookUsable(service, entry)
       const outcome = await service.committer.submit(entry)
       if (outcome.kind === 'refused') return sendRefusal(request, reply, outcome.refusal)
       if (outcome.kind !== 'key-reused') metrics.countAccepted(operation.name, outcome.kind)
@@ -118,12 +118,12 @@ export function webhookIdOf(request: FastifyRequest): string | undefined {
   return id?.trim()
 }
 
-/** @throws ProblemError unknown-webhook */
-export async function assertWebhookExists(
+/** @throws ProblemError unknown-webhook, also for an endpoint of another principal */
+export async function assertWebhookUsable(
   { database }: Service,
-  { webhookEndpointId: id }: Pick<AcceptEntry, 'webhookEndpointId'>,
+  { webhookEndpointId: id, principal }: Pick<AcceptEntry, 'webhookEndpointId' | 'principal'>,
 ): Promise<void> {
-  if (id === undefined || (await endpointExists(database.kysely, id))) return
+  if (id === undefined || (await mayUseEndpoint(database.kysely, id, principal))) return
   throw new ProblemError('unknown-webhook')
 }
 

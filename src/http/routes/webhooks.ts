@@ -1,16 +1,9 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import Type from 'typebox'
 import { ProblemError } from '../../errors.ts'
-import {
-  createEndpoint,
-  Endpoint,
-  EndpointWithSecret,
-  findEndpointViolation,
-  listEndpoints,
-  NewEndpoint,
-  removeEndpoint,
-  rotateSecret,
-} from '../../jobs/webhook-endpoint.ts'
+import { createEndpoint, listEndpoints, removeEndpoint, rotateSecret } from '../../jobs/webhook-endpoint.ts'
+import { Endpoint, EndpointWithSecret, findEndpointViolation, NewEndpoint } from '../../jobs/webhook-schema.ts'
+import { clearSecretsWarning } from '../../jobs/webhook-secret.ts'
 import { requireScope } from '../authenticate.ts'
 import { transactFor } from '../protocol/actor.ts'
 import { ignoreBodies } from '../protocol/json.ts'
@@ -51,7 +44,7 @@ export function webhookRoutes(app: FastifyInstance, service: Service): void {
   })
 }
 
-function createEndpointRoute(scope: FastifyInstance, { database, operations, paths, siteOf }: Service): void {
+function createEndpointRoute(scope: FastifyInstance, { database, operations, paths, siteOf, seals }: Service): void {
   scope.post<{ Body: NewEndpoint }>(
     `${paths.webhooks}`,
     {
@@ -72,7 +65,8 @@ function createEndpointRoute(scope: FastifyInstance, { database, operations, pat
     async (request, reply) => {
       const violation = findEndpointViolation(request.body, operations)
       if (violation) throw new ProblemError('invalid-body', undefined, { details: [violation] })
-      const endpoint = await transactFor(request, database, (trx) => createEndpoint(trx, request.body))
+      if (!seals.keyRing) request.log.warn(clearSecretsWarning)
+      const endpoint = await transactFor(request, database, (trx) => createEndpoint(trx, request.body, seals.keyRing))
       return reply
         .code(201)
         .header('location', `${siteOf(request).url}${paths.webhooks}/${endpoint.id}`)
@@ -132,7 +126,7 @@ function removeEndpointRoute(scope: FastifyInstance, { database, paths }: Servic
   )
 }
 
-function rotateSecretRoute(scope: FastifyInstance, { database, paths }: Service): void {
+function rotateSecretRoute(scope: FastifyInstance, { database, paths, seals }: Service): void {
   scope.post<WithId>(
     `${paths.webhooks}/:id/rotate`,
     {
@@ -149,7 +143,9 @@ function rotateSecretRoute(scope: FastifyInstance, { database, paths }: Service)
       ),
     },
     async (request) => {
-      const endpoint = await transactFor(request, database, (trx) => rotateSecret(trx, request.params.id))
+      const endpoint = await transactFor(request, database, (trx) =>
+        rotateSecret(trx, request.params.id, seals.keyRing),
+      )
       if (!endpoint) throw endpointNotFound()
       return endpoint
     },

@@ -1,6 +1,7 @@
 import { defineOperation } from 'accepted'
 import t from 'tap'
 import Type from 'typebox'
+import { newEncryptionKey } from '../../../src/primitives/key-ring.ts'
 import { serve } from '../../support/api.ts'
 import { get, post } from '../../support/client.ts'
 
@@ -10,8 +11,9 @@ const createNote = defineOperation({
   input: Type.Object({ text: Type.String() }),
 })
 
-const setUp = (t: Parameters<typeof serve>[0]) =>
+const setUp = (t: Parameters<typeof serve>[0], encryptionKeys?: string) =>
   serve(t, {
+    ...(encryptionKeys && { encryptionKeys }),
     operations: { createNote },
     authenticate: ({ headers }) => {
       if (headers['x-user'] === 'nobody') return null
@@ -104,6 +106,8 @@ t.test('an invalid endpoint gets 400 with a pointer to the violation', async (t)
     [{ url: 'https://example.com', operations: [] }, '/operations'],
     [{ url: 'https://example.com', eventTypes: ['job.queued'] }, '/eventTypes/0'],
     [{ url: 'https://example.com', eventTypes: [] }, '/eventTypes'],
+    [{ url: 'https://example.com', principal: '' }, '/principal'],
+    [{ url: 'https://example.com', principal: 'webhook:x' }, '/principal'],
     [{ url: 'https://example.com', secret: 'mine' }, ''],
   ] as const) {
     const { status, body } = await post(`${url}/webhooks`, endpoint, ops)
@@ -134,6 +138,43 @@ t.test(
     t.same(rows, [{ id }, { id: null }])
   },
 )
+
+t.test('Accepted-Webhook may name only an endpoint of all principals or of the caller', async (t) => {
+  const { database, url } = await setUp(t)
+  const register = async (principal?: string) =>
+    (await post(`${url}/webhooks`, { url: 'http://example.com', ...(principal && { principal }) }, ops)).body
+  const [shared, ofAnn, ofBob] = [await register(), await register('ann'), await register('bob')]
+  t.match(ofAnn, { principal: 'ann' })
+  t.notOk('principal' in shared)
+  const submit = (webhook: string) => post(`${url}/notes`, { text: 'x' }, { 'accepted-webhook': webhook })
+  t.equal((await submit(shared.id)).status, 202)
+  t.equal((await submit(ofAnn.id)).status, 202)
+  const [foreign, absent] = [await submit(ofBob.id), await submit(crypto.randomUUID())]
+  t.equal(foreign.status, 400)
+  t.same(foreign.body, absent.body, 'the endpoint of another principal looks as if it did not exist')
+  const batch = { items: [{ operation: 'note.create', input: { text: 'x' } }] }
+  t.equal((await post(`${url}/batches`, batch, { 'accepted-webhook': ofBob.id })).status, 400)
+  t.equal((await post(`${url}/batches`, batch, { 'accepted-webhook': ofAnn.id })).status, 202)
+  const { rows } = await database.pool.query(
+    'select operation, webhook_endpoint_id as id from accepted.job order by job.id desc limit 2',
+  )
+  t.same(
+    rows.sort((one, other) => one.operation.localeCompare(other.operation)),
+    [
+      { operation: 'batch', id: ofAnn.id },
+      { operation: 'note.create', id: ofAnn.id },
+    ],
+  )
+})
+
+t.test('the plugin encrypts new and rotated secrets with its option encryptionKeys', async (t) => {
+  const { database, url } = await setUp(t, newEncryptionKey('k1'))
+  const { body } = await post(`${url}/webhooks`, { url: 'http://example.com' }, ops)
+  t.match(body.secret, /^whsec_/)
+  t.equal((await rotate(`${url}/webhooks/${body.id}`)).status, 200)
+  const { rows } = await database.pool.query('select secret_key_ids as keys from accepted.webhook_endpoint')
+  t.same(rows, [{ keys: ['k1', 'k1'] }])
+})
 
 t.test('the OpenAPI document describes the webhook routes', async (t) => {
   const { url } = await setUp(t)

@@ -1,11 +1,14 @@
 import { defineOperation } from 'accepted'
 import { defineHandlers, JobFailed } from 'accepted/worker'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { redrive } from '../../../src/jobs/redrive.ts'
 import { deliverWebhook } from '../../../src/jobs/webhook-delivery.ts'
-import { createEndpoint, type NewEndpoint, rotateSecret } from '../../../src/jobs/webhook-endpoint.ts'
+import { createEndpoint, rotateSecret } from '../../../src/jobs/webhook-endpoint.ts'
+import type { NewEndpoint } from '../../../src/jobs/webhook-schema.ts'
+import { type KeyRing, newEncryptionKey, parseKeyRing } from '../../../src/primitives/key-ring.ts'
 import { type Jobs, openJobs } from '../../support/jobs.ts'
 import { type Receiver, startReceiver, verify } from '../../support/receiver.ts'
 import { until } from '../../support/until.ts'
@@ -39,9 +42,9 @@ async function setUp(t: Test) {
     jobs,
     work: (options: Parameters<Jobs['work']>[1] = {}) =>
       jobs.work(handlers, { publicUrl, webhookAllow: ['127.0.0.0/8', '::1'], ...options }),
-    register: (endpoint: NewEndpoint | Receiver) => {
+    register: (endpoint: NewEndpoint | Receiver, keys?: KeyRing) => {
       const { url, ...rest } = 'received' in endpoint ? { url: endpoint.url } : endpoint
-      return jobs.database.kysely.transaction().execute((trx) => createEndpoint(trx, { url, ...rest }))
+      return jobs.database.kysely.transaction().execute((trx) => createEndpoint(trx, { url, ...rest }, keys))
     },
     /** Waits until the only delivery has made `attempts` attempts, or has ended. Returns its row. */
     delivery: (attempts: number) =>
@@ -201,6 +204,64 @@ t.test('when a settle is rolled back, nothing is delivered', async (t) => {
   await jobs.query('drop function refuse cascade')
   t.match(await jobs.ended(id), { status: 'succeeded' })
   t.equal((await deliveries()).length, 1)
+})
+
+t.test('an endpoint of a principal gets only the jobs of that principal, however they end', async (t) => {
+  const { jobs, work, register } = await setUp(t)
+  const url = 'http://127.0.0.1:9/hook'
+  const ofAnn = await register({ url, principal: 'ann' })
+  const ofBob = await register({ url, principal: 'bob' })
+  await work({ operations: ['word.write'] })
+  const ids = [
+    await jobs.add(write, { word: 'of ann' }),
+    await jobs.add(write, { word: 'of bob' }, { principal: 'bob' }),
+    await jobs.add(write, { word: 'of ann, names the endpoint of bob' }, { webhookEndpointId: ofBob.id }),
+    await jobs.add(hang, { word: 'of bob, canceled in SQL' }, { principal: 'bob' }),
+  ] as const
+  await jobs.query('select accepted.cancel($1)', [ids[3]])
+  for (const id of ids) await jobs.ended(id)
+  const enqueued = (
+    await jobs.query(`select data -> 'payload' as payload from accepted_queue.job where name = 'webhook.deliver'`)
+  ).map(({ payload: { endpointId, jobId } }) => [ids.indexOf(jobId), endpointId === ofAnn.id ? 'ann' : 'bob'])
+  t.same(enqueued.sort(), [
+    [0, 'ann'],
+    [1, 'bob'],
+    [3, 'bob'],
+  ])
+})
+
+t.test(
+  'a delivery is signed with the decrypted secret; while its key is missing, it fails and is retried',
+  async (t) => {
+    const { jobs, work, register, delivery, skipDelay } = await setUp(t)
+    const receiver = await startReceiver(t)
+    const encryptionKeys = newEncryptionKey('k1')
+    const { secret } = await register(receiver, parseKeyRing(encryptionKeys))
+    const worker = await work({ encryptionKeys: newEncryptionKey('k2') })
+    await jobs.add(write, { word: 'x' })
+    const { id } = await delivery(1)
+    const [{ error }] = await jobs.query('select error from accepted.attempt where job_id = $1', [id])
+    t.match(error, { code: 'secret-not-readable', message: /ENCRYPTION_KEYS has no key k1/ })
+    await worker.stop()
+    await work({ encryptionKeys })
+    await skipDelay()
+    const [request] = await receiver.arrived(1)
+    t.ok(request && verify(request, secret))
+  },
+)
+
+t.test('a worker without keys warns if there are endpoints', async (t) => {
+  const { work, register } = await setUp(t)
+  const lines: string[] = []
+  const log = pino({}, { write: (line: string) => void lines.push(line) })
+  const count = () => lines.filter((line) => line.includes('stored in clear: set ENCRYPTION_KEYS')).length
+  await work({ log })
+  t.equal(count(), 0)
+  await register({ url: 'http://127.0.0.1:9/hook' })
+  await work({ log, encryptionKeys: newEncryptionKey('k1') })
+  t.equal(count(), 0)
+  await work({ log })
+  t.equal(count(), 1)
 })
 
 t.test(
