@@ -123,6 +123,7 @@ create table accepted.operation (
   max_backlog integer,
   keep_seconds integer not null,
   has_abandon boolean default false not null,
+  is_fair boolean default true not null,
   payload_schema jsonb,
   paused_at timestamp with time zone,
   paused_reason text,
@@ -143,6 +144,7 @@ comment on column accepted.operation.group_concurrency is 'How many jobs of one 
 comment on column accepted.operation.max_backlog is 'While this many jobs wait, new jobs are refused. Null: no limit.';
 comment on column accepted.operation.keep_seconds is 'How long the record of a job is kept after its end.';
 comment on column accepted.operation.has_abandon is 'Whether the app has an abandon function, which runs in the transaction in which a job fails or is canceled.';
+comment on column accepted.operation.is_fair is 'Whether workers take due jobs in turn over the principals. Otherwise, the oldest job starts first.';
 comment on column accepted.operation.payload_schema is 'The JSON Schema of the payload. The worker checks it. Null if it is not known.';
 comment on column accepted.operation.paused_at is 'Since this time, workers start no jobs of the operation. Requests are still accepted. Use accepted.pause and accepted.resume.';
 comment on column accepted.operation.paused_reason is 'Why the operation is paused, for people.';
@@ -177,7 +179,7 @@ begin
         heartbeat_seconds = excluded.heartbeat_seconds, priority = excluded.priority,
         group_concurrency = excluded.group_concurrency, max_backlog = excluded.max_backlog,
         keep_seconds = excluded.keep_seconds, has_abandon = excluded.has_abandon,
-        payload_schema = excluded.payload_schema, defined_at = excluded.defined_at;
+        is_fair = excluded.is_fair, payload_schema = excluded.payload_schema, defined_at = excluded.defined_at;
     end if;
     perform accepted.define_queue(defined);
   end loop;
@@ -726,6 +728,115 @@ end
 $function$;
 comment on function accepted.claim(text,integer,timestamp with time zone) is 'Claims at most max_jobs due jobs of a queue. Claims none while the operation is paused. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
 
+create index accepted_turn_idx on accepted_queue.job_common using btree (name, priority desc, coalesce(singleton_key, ''::text) collate "C", start_after) where ((state < 'active'::accepted_queue.job_state) and (not blocked));
+comment on index accepted_queue.accepted_turn_idx is 'Fair claims: finds the next principal that has due jobs, and the due jobs of a principal, oldest first.';
+
+create function accepted.claim_in_turn(queue text, max_jobs integer, after_priority integer, after_principal text)
+ returns table(id uuid, retry_count integer, data jsonb, waited_seconds double precision, turn_priority integer, turn_principal text, read_entries bigint)
+ language plpgsql
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  wanted integer := max_jobs;
+  level integer;
+  -- The next principal is the first one from here on. No text is between a text and the same text with chr(1) appended.
+  next_from text := coalesce(after_principal || chr(1), '');
+  round_from text;
+  is_wrapped boolean;
+  next_id uuid;
+  next_principal text;
+  ids uuid[];
+  principals text[];
+begin
+  if accepted.is_paused(queue) then
+    return;
+  end if;
+  -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
+  level := coalesce((
+    select job.priority from accepted_queue.job_common job
+    where job.name = queue and job.priority > coalesce(after_priority, -2147483648)
+      and job.state < 'active' and not job.blocked and job.start_after <= now()
+    order by job.priority desc
+    limit 1
+  ), after_priority, -2147483648);
+  while wanted > 0 loop
+    ids := '{}';
+    principals := '{}';
+    round_from := next_from;
+    is_wrapped := false;
+    -- One job of each principal, until enough jobs are found or all principals had their turn.
+    while cardinality(ids) < wanted loop
+      select job.id, coalesce(job.singleton_key, '') into next_id, next_principal
+      from accepted_queue.job_common job
+      where job.name = queue and job.priority = level and coalesce(job.singleton_key, '') collate "C" >= next_from
+        and job.state < 'active' and not job.blocked and job.start_after <= now()
+      order by coalesce(job.singleton_key, '') collate "C", job.start_after
+      limit 1
+      for update skip locked;
+      if found and not (is_wrapped and next_principal collate "C" >= round_from) then
+        ids := ids || next_id;
+        principals := principals || next_principal;
+        next_from := next_principal || chr(1);
+      else
+        exit when is_wrapped;
+        is_wrapped := true;
+        next_from := '';
+      end if;
+    end loop;
+    if cardinality(ids) = 0 then
+      level := (
+        select job.priority from accepted_queue.job_common job
+        where job.name = queue and job.priority < level
+          and job.state < 'active' and not job.blocked and job.start_after <= now()
+        order by job.priority desc
+        limit 1
+      );
+      exit when level is null;
+      next_from := round_from;
+      continue;
+    end if;
+    -- More jobs of the same principals, as many of each.
+    if wanted >= 2 * cardinality(ids) then
+      ids := ids || array(
+        select more.id from unnest(ids, principals) as turn (id, principal) cross join lateral (
+          select job.id from accepted_queue.job_common job
+          where job.name = queue and job.priority = level
+            and coalesce(job.singleton_key, '') collate "C" = turn.principal
+            and job.state < 'active' and not job.blocked and job.start_after <= now() and job.id <> turn.id
+          order by job.start_after
+          limit wanted / cardinality(ids) - 1
+          for update skip locked
+        ) more
+      );
+    end if;
+    return query
+    with claimed as (
+      update accepted_queue.job_common job set
+        state = 'active', started_on = now(), heartbeat_on = now(),
+        retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+      from unnest(ids) as next (id)
+      -- accepted.claim explains this comparison.
+      where (job.name, job.id) >= (queue, next.id) and (job.name, job.id) <= (queue, next.id)
+      returning job.id, job.retry_count, job.data, job.start_after
+    )
+    select
+      claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
+      level, principals[cardinality(principals)],
+      pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass)
+    from claimed;
+    wanted := wanted - cardinality(ids);
+    -- In the last round, only some principals may have got a job.
+    next_from := principals[cardinality(principals)] || chr(1);
+  end loop;
+end
+$function$;
+comment on function accepted.claim_in_turn(text,integer,integer,text) is 'Claims at most max_jobs due jobs of a queue, in turn over the principals that have due jobs: one job each, and again from the first principal on while jobs are wanted. Begins with the principal after after_principal. Jobs with a higher priority come first; of a principal, those that became due earlier. after_priority and after_principal are turn_priority and turn_principal of the last row of the previous claim, or null. Claims none while the operation is paused. waited_seconds is how long the job was due before it was claimed. read_entries is the number of index entries that the transaction has read so far: many while a transaction holds an old snapshot, because Postgres then cannot remove the entries of jobs that were claimed earlier.';
+
 create index accepted_active_idx on accepted_queue.job using btree (name) where ((state = 'active'::accepted_queue.job_state) and (started_on is not null));
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
 
@@ -1050,11 +1161,11 @@ begin
     greatest(due, now()) + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted_queue.job (
-    id, name, data, priority, group_id, start_after, created_on, keep_until, policy, retry_limit, retry_delay,
-    retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, dead_letter, heartbeat_seconds
+    id, name, data, priority, singleton_key, group_id, start_after, created_on, keep_until, policy, retry_limit,
+    retry_delay, retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, dead_letter, heartbeat_seconds
   ) values (
-    id, operation, jsonb_build_object('job', id, 'payload', payload), coalesce(priority, policy.priority), group_id,
-    due, accepted_queue.job_now(), due + make_interval(secs => options.retention_seconds), options.policy,
+    id, operation, jsonb_build_object('job', id, 'payload', payload), coalesce(priority, policy.priority), principal,
+    group_id, due, accepted_queue.job_now(), due + make_interval(secs => options.retention_seconds), options.policy,
     options.retry_limit, options.retry_delay, options.retry_backoff, options.retry_delay_max, options.expire_seconds,
     options.deletion_seconds, options.dead_letter, options.heartbeat_seconds
   );

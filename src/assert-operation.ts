@@ -26,6 +26,7 @@ export const optionNames = [
     'timeoutSeconds',
     'heartbeatSeconds',
     'priority',
+    'fair',
     'group',
     'groupConcurrency',
     'maxBacklog',
@@ -109,7 +110,7 @@ function assertTypes(ensure: Ensure, definition: object): void {
     [['params', 'input', 'payload', 'result'], 'object'],
     [['accept', 'abandon', 'group'], 'function'],
     [['summary'], 'string'],
-    [['oneByOne'], 'boolean'],
+    [['fair', 'oneByOne'], 'boolean'],
     [['route', 'retry', 'coalesce'], 'object'],
   ] as const) {
     for (const option of names) {

@@ -54,6 +54,11 @@ interface Definition<
   heartbeatSeconds?: number
   /** An integer. A job with a higher priority starts first. Default: 0. */
   priority?: number
+  /**
+   * While more jobs are due than workers can start, whether the principals of these jobs take turns, among jobs of the
+   * same priority. With `false`, the oldest job starts first. Default: true.
+   */
+  fair?: boolean
   /** Returns the group of a job. The jobs of a group share `groupConcurrency`. Default: no groups. */
   group?: (payload: PayloadOf<Input, Payload>) => string
   /**
@@ -147,6 +152,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly timeoutSeconds: number
   readonly heartbeatSeconds: number
   readonly priority: number
+  readonly fair: boolean
   readonly group: ((payload: unknown) => string) | undefined
   readonly groupConcurrency: number | undefined
   readonly maxBacklog: number | undefined
@@ -203,6 +209,7 @@ export function defineOperation<
     timeoutSeconds: definition.timeoutSeconds ?? 60,
     heartbeatSeconds: definition.heartbeatSeconds ?? 15,
     priority: definition.priority ?? 0,
+    fair: definition.fair ?? true,
     group: definition.group as Operation['group'],
     groupConcurrency: definition.groupConcurrency,
     maxBacklog: definition.maxBacklog,

@@ -127,6 +127,7 @@ export interface OperationTable {
   max_backlog: number | null
   keep_seconds: number
   has_abandon: Generated<boolean>
+  is_fair: Generated<boolean>
   payload_schema: unknown
   paused_at: OptionalTimestamp
   paused_reason: string | null

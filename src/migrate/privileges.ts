@@ -105,6 +105,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.uuid_floor',
       'accepted.secret_key_ids',
       'accepted.claim',
+      'accepted.claim_in_turn',
       'accepted.enqueue',
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
         inAccepted,

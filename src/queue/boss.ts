@@ -60,6 +60,7 @@ export interface QueueEntry {
   id: string
   operation: Operation
   payload: unknown
+  principal: string
   runAt?: Date | undefined
   priority?: number | undefined
   groupId?: string | undefined
@@ -73,11 +74,13 @@ export interface QueueEntry {
  */
 export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
-    const jobs = ofOperation.map(({ id, payload, runAt, priority, groupId }) => ({
+    const jobs = ofOperation.map(({ id, payload, principal, runAt, priority, groupId }) => ({
       id,
       // JSON drops undefined members. A queue row without a payload would count as damaged.
       data: { job: id, payload: payload ?? null } satisfies QueueData,
       priority: priority ?? operation.priority,
+      // pg-boss only stores this key: it has no effect in queues of the policy `standard`. See accepted_turn_idx.
+      singletonKey: principal,
       ...(runAt && { startAfter: runAt.toISOString() }),
       ...(groupId !== undefined && { group: { id: groupId } }),
     }))

@@ -5,32 +5,58 @@ import { type ClaimedRow, claimedColumns } from './claim.ts'
 
 /** Claims that scan the whole queue take at most this share of the time. */
 const maxFullScanShare = 0.1
+/** A claim in turn that reads more index entries per job than this has read entries of jobs that were claimed earlier. */
+const maxEntriesPerJob = 10
+/** Up to this number of index entries, a claim in turn is fast anyway. */
+const fewEntries = 1_000
 /** How far before the floor each claim starts. A slow transaction may commit a job after a newer job was claimed. */
 const overlap = sql`interval '250 ms'`
 
 export interface CursorRow extends ClaimedRow {
   waitedSeconds: number
+}
+
+interface ScannedRow extends CursorRow {
   /** Creation time of the oldest job of the same claim. */
   floor: string
 }
 
+interface TurnRow extends CursorRow {
+  /** The priority of the jobs of the last turn. */
+  priority: number
+  /** The last principal whose turn it was. */
+  principal: string
+  /** Number of index entries that the claim has read. */
+  readEntries: number
+}
+
 /**
- * Claims the due jobs of one queue. Most claims skip the oldest jobs of the queue: they start at the floor, the
- * creation time of the oldest job of the previous claim. A claim that starts at the beginning of the queue is a full
- * scan. It is slow while a transaction holds an old snapshot: the index then keeps an entry for every row that was
- * claimed since, and the full scan reads all of these entries. Full scans take at most a tenth of the time.
+ * Claims the due jobs of one queue.
+ *
+ * While there are at most as many jobs as a claim takes, it takes the oldest ones. Most of these claims skip the oldest
+ * jobs of the queue: they start at the floor, the creation time of the oldest job of the previous claim. A claim that
+ * starts at the beginning of the queue is a full scan. It is slow while a transaction holds an old snapshot: the index
+ * then keeps an entry for every row that was claimed since, and the full scan reads all of these entries. Full scans
+ * take at most a tenth of the time.
+ *
+ * When a claim was full, more jobs may wait. Then the principals of these jobs take turns. Such a claim has no floor, so
+ * it counts as a full scan if it has read the entries of many jobs that were claimed earlier.
  */
 export class ClaimCursor {
   readonly #db: Kysely<Tables>
   readonly #queue: string
+  readonly #isFair: boolean
   /** The creation time of the oldest job of the previous claim. The next claim starts there. */
   #floor: string | undefined
   #nextFullScanAt = Number.NEGATIVE_INFINITY
+  #nextTurnAt = Number.NEGATIVE_INFINITY
+  #lastTurn: Pick<TurnRow, 'priority' | 'principal'> | undefined
   #wasFull = false
 
-  constructor(db: Kysely<Tables>, queue: string) {
+  constructor(db: Kysely<Tables>, queue: string, { isFair }: { isFair: boolean }) {
     this.#db = db
     this.#queue = queue
+    this.#isFair = isFair
   }
 
   /**
@@ -38,9 +64,36 @@ export class ClaimCursor {
    * @param onMore called if this claim may have skipped due jobs, as soon as a full scan is allowed
    */
   async claim(limit: number, onMore?: () => void): Promise<CursorRow[]> {
+    const isInTurn = this.#isFair && this.#wasFull && performance.now() >= this.#nextTurnAt
+    const rows = isInTurn ? await this.#claimInTurn(limit) : await this.#claimOldest(limit, onMore)
+    this.#wasFull = rows.length === limit
+    return rows
+  }
+
+  async #claimInTurn(limit: number): Promise<CursorRow[]> {
+    const startedAt = performance.now()
+    const { rows } = await sql<TurnRow>`
+      select ${claimedColumns}, waited_seconds as "waitedSeconds", turn_priority as priority,
+        turn_principal as principal, read_entries::float8 as "readEntries"
+      from accepted.claim_in_turn(
+        ${this.#queue}, ${limit}, ${this.#lastTurn?.priority ?? null}, ${this.#lastTurn?.principal ?? null})`.execute(
+      this.#db,
+    )
+    const last = rows.at(-1)
+    if (!last) return rows
+    this.#lastTurn = last
+    if (last.readEntries > fewEntries + maxEntriesPerJob * limit) {
+      const endedAt = performance.now()
+      this.#nextTurnAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
+      this.#nextFullScanAt = this.#nextTurnAt
+    }
+    return rows
+  }
+
+  async #claimOldest(limit: number, onMore?: () => void): Promise<CursorRow[]> {
     const startedAt = performance.now()
     const from = startedAt < this.#nextFullScanAt ? this.#floor : undefined
-    const { rows } = await sql<CursorRow>`
+    const { rows } = await sql<ScannedRow>`
       select ${claimedColumns}, waited_seconds as "waitedSeconds", floor
       from accepted.claim(${this.#queue}, ${limit}, coalesce(${from ?? null}::timestamptz - ${overlap}, '-infinity'))`.execute(
       this.#db,
@@ -48,10 +101,8 @@ export class ClaimCursor {
     const endedAt = performance.now()
     if (from === undefined) this.#nextFullScanAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
     this.#floor = rows[0]?.floor ?? from
-    const isFull = rows.length === limit
     // The previous claim was full. If its jobs had a higher priority, older jobs with a lower priority may be left.
-    if (onMore && this.#wasFull && !isFull && from !== undefined) this.#callAtNextFullScan(onMore)
-    this.#wasFull = isFull
+    if (onMore && this.#wasFull && rows.length < limit && from !== undefined) this.#callAtNextFullScan(onMore)
     return rows
   }
 

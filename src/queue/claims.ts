@@ -37,7 +37,7 @@ export class Claims {
     this.#database = database
     this.#boss = boss
     this.#operation = operation
-    this.#cursor = new ClaimCursor(database.kysely, operation.name)
+    this.#cursor = new ClaimCursor(database.kysely, operation.name, { isFair: operation.fair })
   }
 
   get #isHeld(): RawBuilder<boolean> {
@@ -141,7 +141,10 @@ export class Claims {
     const { numAffectedRows } = await sql`
       update ${queueJobPartition} set
         state = case when job.retry_count = 0 then 'created' else 'retry' end::${sql.raw(queueSchema)}.job_state,
-        started_on = null, heartbeat_on = null, start_after = now() + make_interval(secs => ${delaySeconds}),
+        started_on = null, heartbeat_on = null,
+        -- Without a delay, the job keeps its place before jobs that became due later.
+        start_after = case when ${delaySeconds}::float8 > 0 then now() + make_interval(secs => ${delaySeconds})
+          else least(job.start_after, now()) end,
         blocked = job.id = any(${quarantined.map(({ queued }) => queued.id)}::uuid[])
       from ${claimList(claims)} where ${this.#isHeld}`.execute(trx)
     assertAllHeld(Number(numAffectedRows), claims)
@@ -175,7 +178,7 @@ export class Claims {
   }
 
   /**
-   * Rescues jobs from a dead worker. The jobs are due immediately, and have as many attempts left as before. The next
+   * Rescues jobs from a dead worker. The jobs are due again, in their old place, and have as many attempts left. The next
    * claim has a new attempt number. So if the worker was not dead and continues, its old claim is lost.
    *
    * @param options.isQuarantined whether only {@link claimQuarantined} may claim the jobs
@@ -188,7 +191,8 @@ export class Claims {
     if (claims.length === 0) return
     const { numAffectedRows } = await sql`
       update ${queueJobPartition} set
-        state = 'retry', retry_limit = retry_limit + 1, start_after = now(), blocked = ${isQuarantined}
+        state = 'retry', retry_limit = retry_limit + 1, start_after = least(job.start_after, now()),
+        blocked = ${isQuarantined}
       from ${claimList(claims)} where ${this.#isHeld}`.execute(trx)
     assertAllHeld(Number(numAffectedRows), claims)
   }

@@ -43,6 +43,7 @@ const toRow = ({ name, summary, retry, priority, schemas, ...operation }: Operat
   max_backlog: operation.maxBacklog ?? null,
   keep_seconds: operation.keepSeconds,
   has_abandon: operation.abandon !== undefined,
+  is_fair: operation.fair,
   payload_schema: toJson(schemas.payload),
 })
 

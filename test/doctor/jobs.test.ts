@@ -5,7 +5,7 @@ import { type Condition, checkCondition, findingsAt } from './support.ts'
 const define = `select accepted.define_operations('[{
   "name": "mail.send", "summary": "Send a mail", "retry_limit": 3, "retry_delay_seconds": 1, "retry_backoff": true,
   "retry_max_delay_seconds": 60, "timeout_seconds": 3600, "heartbeat_seconds": 3600, "priority": 0, "keep_seconds": 604800,
-  "has_abandon": false
+  "has_abandon": false, "is_fair": true
 }]')`
 
 const addWorker = `insert into accepted.worker (id, host, pid, version, operations)

@@ -22,7 +22,8 @@ t.test('migrations/schema.sql is valid SQL and creates the schema that it descri
   const text = await readFile(schemaFile, 'utf8')
   await run(`
     drop schema accepted cascade;
-    drop index accepted_queue.accepted_active_idx, accepted_queue.accepted_unsuccessful_idx;
+    drop index accepted_queue.accepted_turn_idx, accepted_queue.accepted_active_idx,
+      accepted_queue.accepted_unsuccessful_idx;
     alter table accepted_queue.job_common reset (autovacuum_vacuum_cost_delay);
     create schema accepted`)
   await run(text)

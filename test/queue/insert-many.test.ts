@@ -18,9 +18,9 @@ const unknown = defineOperation({ name: 'word.unknown', input })
 t.test('the rows are the same as those of pg-boss', async (t) => {
   const { database, boss, query } = await openJobs(t, [plain, special])
   const entries = () => [
-    { id: uuid7(), operation: plain, payload: { word: 'ä"\\' } },
-    { id: uuid7(), operation: plain, payload: undefined },
-    { id: uuid7(), operation: special, payload: { word: 'x' }, groupId: 'x' },
+    { id: uuid7(), operation: plain, payload: { word: 'ä"\\' }, principal: 'ann' },
+    { id: uuid7(), operation: plain, payload: undefined, principal: 'bob' },
+    { id: uuid7(), operation: special, payload: { word: 'x' }, principal: 'ann', groupId: 'x' },
   ]
   const [theirs, ours] = [entries(), entries()]
   await database.kysely.transaction().execute(async (trx) => {
@@ -44,7 +44,7 @@ t.test('the rows are the same as those of pg-boss', async (t) => {
 
 t.test('a missing queue is an error before the commit', async (t) => {
   const { database } = await openJobs(t, [plain])
-  const entry = { id: uuid7(), operation: unknown, payload: { word: 'x' } }
+  const entry = { id: uuid7(), operation: unknown, payload: { word: 'x' }, principal: 'ann' }
   await t.rejects(
     database.kysely.transaction().execute((trx) => insertMany(trx, [entry])),
     /The queue 'word\.unknown' is missing/,

@@ -54,6 +54,8 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   'Jobs that wait for other jobs': ['table accepted.parent', 'table accepted.dependency'],
   'Claiming, with our indexes and settings on the tables of pg-boss': [
     'function accepted.claim',
+    'index accepted_queue.accepted_turn_idx',
+    'function accepted.claim_in_turn',
     'index accepted_queue.accepted_active_idx',
     'index accepted_queue.accepted_unsuccessful_idx',
     'settings accepted_queue.job_common',
