@@ -62,3 +62,38 @@ t.test('the status of a refusal must be a 4xx', async (t) => {
   t.match(refuse(404, 'none', 'There is none'), { status: 404, code: 'none', message: 'There is none' })
   t.throws(() => refuse(500, 'x', 'x'), /4xx/)
 })
+
+t.test('seal is a list of pointers to members that the payload or the result may have', async (t) => {
+  const schemas = {
+    input: Type.Object({
+      card: Type.Object({ number: Type.String(), 'a/b': Type.Unknown() }),
+      list: Type.Array(Type.Object({ pin: Type.String() })),
+      either: Type.Union([Type.Object({ left: Type.String() }), Type.Object({ right: Type.String() })]),
+      any: Type.Record(Type.String(), Type.String()),
+    }),
+    result: Type.Object({ receipt: Type.Optional(Type.String()) }),
+  }
+  const define = (seal: unknown) => defineOperation({ name: 'x', ...schemas, seal: seal as string[] })
+  t.same(named('x').seal, [])
+  for (const pointer of [
+    ...['', '/card', '/card/number', '/card/a~1b/c', '/list', '/list/0/pin', '/either/right', '/any/one', '/receipt'],
+  ]) {
+    t.same(define([pointer]).seal, [pointer])
+  }
+  t.same(define(['/card/number', '/receipt']).seal, ['/card/number', '/receipt'])
+  for (const [wrong, message] of [
+    ['/card', /Operation 'x': seal must be a list of JSON pointers/],
+    [['card'], /seal must contain JSON pointers like '\/card\/number' \(RFC 6901\), not "card"/],
+    [['/card/~'], /must contain JSON pointers/],
+    [[1], /not 1/],
+    [['/card', '/card'], /seal contains '\/card' twice/],
+    [['/card/number', '/card'], /seal must not contain '\/card\/number', because '\/card' seals it too/],
+    [['', '/card'], /because '' seals it too/],
+    [['/crad'], /seal contains '\/crad', but neither the payload nor the result has such a member/],
+    [['/card/nubmer'], /neither the payload nor the result/],
+    [['/receipt/number'], /neither the payload nor the result/],
+    [['/either/middle'], /neither the payload nor the result/],
+  ] as const) {
+    t.throws(() => define(wrong), { message })
+  }
+})

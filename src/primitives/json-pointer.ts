@@ -12,8 +12,8 @@ export const parsePointer = (pointer: string): string[] | undefined =>
     : undefined
 
 /**
- * Replaces the value to which a pointer leads. Returns the document itself if the pointer finds nothing. Otherwise
- * returns a document that shares everything else with the given one, which stays as it is.
+ * Returns a document in which the value to which a pointer leads is replaced. The given document stays as it is. If the
+ * pointer finds nothing, the documents are equal.
  *
  * @param document parsed JSON
  * @param tokens the result of {@link parsePointer}

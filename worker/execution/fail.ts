@@ -1,5 +1,6 @@
 import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
+import { DecryptionError } from '../../src/primitives/key-ring.ts'
 import { JobFailed } from '../errors.ts'
 import { writeAttempts, writeFailed, writeQueued, writeRetried } from './job-status.ts'
 import type { OperationWorker } from './operation-worker.ts'
@@ -69,14 +70,17 @@ async function writeFailure(
 
 /**
  * Logs a failed attempt. A retry, or a failure that the handler decided with {@link JobFailed}, is logged at the level
- * `info` without a stack. Every other failure is logged at the level `error` with its stack.
+ * `info` without a stack; if a payload cannot be decrypted, at the level `error`. Every other failure is logged at the
+ * level `error` with its stack.
  */
 export function logFailure({ log }: OperationWorker, { claim, error, outcome, ...written }: WrittenFailure): void {
   const job = { job: claim.jobId, attempt: claim.attempt, maxAttempts: written.maxAttempts }
   if (outcome.kind === 'retry') {
     const pause = `retrying in ${Math.ceil(written.delaySeconds ?? 0)} s`
     const message = outcome.isCounted ? `Attempt failed; ${pause}` : `Attempt ended and does not count; ${pause}`
-    log.info({ ...job, error: outcome.error }, message)
+    // Such jobs wait until a person acts.
+    const level = error instanceof DecryptionError ? 'error' : 'info'
+    log[level]({ ...job, error: outcome.error }, message)
     log.debug({ ...job, err: error }, 'Stack of the failed attempt')
   } else if (written.ended.length === 0) {
     log.info({ ...job, error: outcome.error }, 'Job fails when abandon has committed')
