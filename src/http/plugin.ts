@@ -11,6 +11,7 @@ import { documentRoutes, hideFromOtherDocuments } from './protocol/openapi.ts'
 import { checkHost } from './protocol/origin.ts'
 import { handleError } from './protocol/problem.ts'
 import { limitRate } from './protocol/rate-limit.ts'
+import { sendSecurityHeaders } from './protocol/security-headers.ts'
 import { sendAccepted } from './protocol/send-accepted.ts'
 import { problemPathsOf } from './route-paths.ts'
 import { apiHealthRoutes } from './routes/api-health.ts'
@@ -71,6 +72,7 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   // A serializer of the app is for the app's responses.
   scope.setSerializerCompiler(() => JSON.stringify)
   scope.setReplySerializer((payload) => JSON.stringify(payload))
+  sendSecurityHeaders(scope, service)
   scope.addHook('onRequest', refuseUpgrade)
   if (options.publicUrl === undefined) {
     scope.addHook('onRequest', checkHost({ healthPath: paths.health && prefix + paths.health }))

@@ -1,49 +1,14 @@
 import { join } from 'node:path'
-import sparticuz from '@sparticuz/chromium'
-import { chromium, type Locator, type Page } from 'playwright-core'
-import t, { type Test } from 'tap'
+import type { Locator, Page } from 'playwright-core'
+import t from 'tap'
 import { post } from '../support/client.ts'
 import { startProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 import { metric, startApp } from './app/start.ts'
+import { startBrowser } from './browser.ts'
 
 const app = await startApp(t)
-const browser = await chromium.launch({
-  executablePath: await sparticuz.executablePath(),
-  // The tests need the web security of the browser. The arguments that disable it are therefore removed.
-  args: [
-    ...sparticuz.args.filter((arg) => !/^--(disable-web-security|single-process)$/.test(arg)),
-    '--disable-background-networking',
-  ],
-})
-t.teardown(() => browser.close())
-
-interface Opened {
-  page: Page
-  /** Uncaught exceptions, and errors and warnings on the console. */
-  problems: string[]
-}
-
-interface OpenOptions {
-  /** Default: true. */
-  javaScriptEnabled?: boolean
-  colorScheme?: 'light' | 'dark'
-  width?: number
-}
-
-/** Opens a browser window until the test ends. */
-async function open(t: Test, { width = 1280, ...options }: OpenOptions = {}): Promise<Opened> {
-  const context = await browser.newContext({ viewport: { width, height: 800 }, ...options })
-  t.teardown(() => context.close())
-  context.setDefaultTimeout(45_000)
-  const page = await context.newPage()
-  const problems: string[] = []
-  page.on('pageerror', (error) => problems.push(error.message))
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) problems.push(message.text())
-  })
-  return { page, problems }
-}
+const open = await startBrowser(t)
 
 const submit = async (path: string, body: object) => (await post(app.url + path, body)).body
 

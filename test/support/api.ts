@@ -18,13 +18,22 @@ export interface TestApi {
   database: Database
 }
 
-/** Serves the API from this process, over a real socket and with a new database. */
-export async function serve(t: Test, options: Omit<AcceptedOptions, 'database'>): Promise<TestApi> {
+/**
+ * Serves the API from this process, over a real socket and with a new database.
+ *
+ * @param prepare adds routes of the host app
+ */
+export async function serve(
+  t: Test,
+  options: Omit<AcceptedOptions, 'database'>,
+  prepare: (app: FastifyInstance) => void = () => {},
+): Promise<TestApi> {
   const databaseUrl = await createDatabase(t)
   const app = Fastify({ pluginTimeout: maxRegistrationMs })
   t.teardown(() => app.close())
   closeGracefully(app)
   app.setNotFoundHandler(handleNotFound)
+  prepare(app)
   await app.register(accepted, { routes: servicePaths, ...options, database: asRole(databaseUrl, 'api') })
   const database = openDatabase({ url: databaseUrl })
   t.teardown(() => database.close())

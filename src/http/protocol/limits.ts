@@ -4,6 +4,7 @@ import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
 import { defaultRoutePaths } from '../route-paths.ts'
 import { type ProblemPaths, problemMediaType, toProblem } from './problem.ts'
+import { dataHeaders } from './security-headers.ts'
 
 const maxHeaderFields = 100
 
@@ -115,6 +116,7 @@ export function rawProblem(
     `Content-Type: ${problemMediaType}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
     'Cache-Control: no-store',
+    ...Object.entries(dataHeaders).map(([name, value]) => `${name}: ${value}`),
     'Connection: close',
     ...headers,
   ]

@@ -6,6 +6,7 @@ import { errorCode, isContention, isOutage, sqlstate } from '../../db/sqlstate.t
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
 import { readable } from '../../primitives/thrown.ts'
 import { pathOf } from './request-target.ts'
+import { dataHeaders } from './security-headers.ts'
 
 /** Problem details (RFC 9457) without the member `status`. Clients that poll could take it for the job's status. */
 export const Problem = Type.Object(
@@ -82,8 +83,7 @@ export function sendProblem(
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
   return reply
     .code(error.status)
-    .header('cache-control', 'no-store')
-    .type(problemMediaType)
+    .headers({ ...dataHeaders, 'cache-control': 'no-store', 'content-type': problemMediaType })
     .send(
       JSON.stringify(
         toProblem(

@@ -6,11 +6,20 @@ import { describeEvents } from '../protocol/asyncapi.ts'
 import { createDocument, type Document, sendDocument } from '../protocol/document.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import { readDocument } from '../protocol/openapi.ts'
+import { pageHeaders } from '../protocol/security-headers.ts'
 import { besideDocs, problemPagesPath } from '../route-paths.ts'
 import type { Service } from '../service.ts'
 
 const json = 'application/json; charset=utf-8'
 const yaml = 'application/x-yaml; charset=utf-8'
+
+const html = 'text/html; charset=utf-8'
+const problemPageHeaders = { 'content-type': html, 'cache-control': 'public, max-age=300', ...pageHeaders() }
+/** The style of Swagger UI's logo, `.logo_small_svg__cls-2{…}`, is the only one that is not in a file. */
+const logoStyleHash = "'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"
+const swaggerUiHeaders = pageHeaders(
+  ...["script-src 'self'", `style-src 'self' ${logoStyleHash}`, "connect-src 'self'", "img-src 'self' data:"],
+)
 
 /** The AsyncAPI document contains the host that the client called. */
 const maxRememberedHosts = 10
@@ -24,7 +33,7 @@ export async function docsRoutes(app: FastifyInstance, service: Service): Promis
     async (request, reply) => {
       const { code } = request.params
       if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
-      return reply.type('text/html; charset=utf-8').send(renderProblemPage(code as ProblemCode, docs !== false))
+      return reply.headers(problemPageHeaders).send(renderProblemPage(code as ProblemCode, docs !== false))
     },
   )
   if (docs) await documentRoutes(app, service, docs)
@@ -47,17 +56,20 @@ async function documentRoutes(app: FastifyInstance, service: Service, docs: stri
   app.get(besideDocs(docs, 'asyncapi.json'), hidden, async (request, reply) =>
     sendDocument(request, reply, asyncapiFor(request)),
   )
-  await app.register(swaggerUi, {
-    routePrefix: docs,
-    indexPrefix: service.publicPath + service.prefix,
-    uiHooks: {
-      onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
-        const { url } = request.routeOptions
-        if (url === `${service.prefix}${docs}/json`) return sendDocument(request, reply, openapi())
-        if (url === `${service.prefix}${docs}/yaml`) return sendDocument(request, reply, openapiYaml())
-        return undefined
-      },
-    } as never,
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', async (_request, reply) => void reply.headers(swaggerUiHeaders))
+    await scope.register(swaggerUi, {
+      routePrefix: docs,
+      indexPrefix: service.publicPath + service.prefix,
+      uiHooks: {
+        onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
+          const { url } = request.routeOptions
+          if (url === `${service.prefix}${docs}/json`) return sendDocument(request, reply, openapi())
+          if (url === `${service.prefix}${docs}/yaml`) return sendDocument(request, reply, openapiYaml())
+          return undefined
+        },
+      } as never,
+    })
   })
 }
 

@@ -6,6 +6,7 @@ import type { Job } from '../../jobs/job.ts'
 import type { Monitor } from '../../jobs/monitor.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import { monitorOf, retryAfterOf } from '../protocol/links.ts'
+import { pageHeaders } from '../protocol/security-headers.ts'
 import type { RoutePaths } from '../route-paths.ts'
 import type { Service } from '../service.ts'
 
@@ -13,15 +14,11 @@ import type { Service } from '../service.ts'
 const assetsDirectory = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'assets')
 
 /** The page loads files only from its own origin. It runs no inline scripts, and no other page can embed it. */
-const contentSecurityPolicy = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join('; ')
+const headers = {
+  'content-type': 'text/html; charset=utf-8',
+  'cache-control': 'private, no-cache',
+  ...pageHeaders("script-src 'self'", "style-src 'self'", "connect-src 'self'"),
+}
 
 /** Adds the routes of the page's script and styles, because the Content-Security-Policy forbids inline code. */
 export async function jobPageAssetRoutes(app: FastifyInstance, { paths }: Service): Promise<void> {
@@ -31,9 +28,7 @@ export async function jobPageAssetRoutes(app: FastifyInstance, { paths }: Servic
   ] as const) {
     const content = await readFile(join(assetsDirectory, name))
     app.get(`${paths.docs || paths.jobs}/${name}`, { schema: { hide: true } }, async (_request, reply) =>
-      reply
-        .headers({ 'content-type': type, 'cache-control': 'public, max-age=300', 'x-content-type-options': 'nosniff' })
-        .send(content),
+      reply.headers({ 'content-type': type, 'cache-control': 'public, max-age=300' }).send(content),
     )
   }
 }
@@ -47,13 +42,7 @@ export function sendJobPage(service: Service, reply: FastifyReply, job: Job): Fa
   const { 'retry-after': seconds } = retryAfter
   const refreshSeconds = seconds && Math.min(Math.max(seconds, 2), 10)
   return reply
-    .headers({
-      'content-type': 'text/html; charset=utf-8',
-      'cache-control': 'private, no-cache',
-      'content-security-policy': contentSecurityPolicy,
-      'x-content-type-options': 'nosniff',
-      ...retryAfter,
-    })
+    .headers({ ...headers, ...retryAfter })
     .send(renderJobPage(monitorOf(service, reply.request, job), linkToAssets(service.paths), refreshSeconds))
 }
 

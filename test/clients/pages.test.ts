@@ -1,0 +1,33 @@
+import { join } from 'node:path'
+import t from 'tap'
+import { post } from '../support/client.ts'
+import { startApp } from './app/start.ts'
+import { startBrowser } from './browser.ts'
+
+const app = await startApp(t)
+const open = await startBrowser(t)
+const screenshotDirectory = process.env.SCREENSHOTS
+
+for (const colorScheme of ['light', 'dark'] as const) {
+  t.test(`the pages of the API violate no Content-Security-Policy, ${colorScheme}`, async (t) => {
+    const { body } = await post(`${app.url}/word-counts`, { text: 'one' })
+    const { page, problems } = await open(t, { colorScheme })
+    for (const [name, url, heading] of [
+      ['docs', `${app.url}/docs`, 'API'],
+      ['docs-slash', `${app.url}/docs/`, 'API'],
+      ['problem', `${app.url}/docs/problems/not-found`, 'not-found'],
+      ['job', body.links.self, 'word.count'],
+    ]) {
+      await page.goto(url)
+      await page.getByRole('heading', { name: heading }).first().waitFor()
+      if (name.startsWith('docs')) {
+        // Shows the schemas, the parameters and the form of an operation.
+        await page.locator('.opblock-summary-control').first().click()
+        await page.getByRole('button', { name: 'Try it out' }).click()
+        await page.getByRole('button', { name: 'Execute' }).waitFor()
+      }
+      if (screenshotDirectory) await page.screenshot({ path: join(screenshotDirectory, `${name}-${colorScheme}.png`) })
+      t.same(problems, [], url)
+    }
+  })
+}
