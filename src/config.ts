@@ -123,13 +123,11 @@ const environment = {
       () => 'must be a list of host names or IP addresses, or * for any host',
     ),
   ),
-  RATE_LIMIT: Type.Optional(
-    Type.Integer({
-      minimum: 1,
-      description: 'Requests per minute that one principal may send to one API process',
-      examples: [600],
-    }),
-  ),
+  RATE_LIMIT: Type.Integer({
+    minimum: 0,
+    default: 60_000,
+    description: 'Requests per minute that one principal may send to one API process; 0 for any number',
+  }),
   WEBHOOK_ALLOW: Type.Optional(
     Type.Refine(
       Type.String({

@@ -142,9 +142,9 @@ export const problems = {
   },
   'too-many-requests': {
     status: 429,
-    title: 'This principal has sent too many requests',
+    title: 'Too many requests',
     remedy:
-      'Nothing was stored. Repeat the request after Retry-After seconds. The header RateLimit shows the remaining quota.',
+      'Nothing was stored. Repeat the request after Retry-After seconds. The headers RateLimit-Policy and RateLimit name the limit and what is left of it.',
   },
   'bad-request': {
     status: 400,
@@ -160,6 +160,11 @@ export const problems = {
     status: 400,
     title: 'The message is invalid',
     remedy: 'Send `{"subscribe":["<job id>"]}` or `{"unsubscribe":["<job id>"]}` as a text frame.',
+  },
+  overloaded: {
+    status: 503,
+    title: 'This API process has too much to do',
+    remedy: 'Nothing was stored. Repeat the request after Retry-After seconds, with its Idempotency-Key if it has one.',
   },
   'backlog-full': {
     status: 503,
@@ -192,21 +197,24 @@ export class ProblemError extends Error {
   readonly status: number
   readonly details: readonly unknown[]
   readonly retryAfterSeconds: number | undefined
+  readonly headers: object
 
   /**
    * @param detail a sentence for the client that reveals no internals. Default: the title
    * @param options.details one value per violation
    * @param options.retryAfterSeconds the value of `Retry-After` in seconds, an integer of at least 1
+   * @param options.headers more header fields of the response
    */
   constructor(
     code: ProblemCode,
     detail: string = problems[code].title,
-    options: { details?: readonly unknown[]; retryAfterSeconds?: number; cause?: unknown } = {},
+    options: { details?: readonly unknown[]; retryAfterSeconds?: number; headers?: object; cause?: unknown } = {},
   ) {
     super(detail, { cause: options.cause })
     this.code = code
     this.status = problems[code].status
     this.details = options.details ?? []
     this.retryAfterSeconds = options.retryAfterSeconds
+    this.headers = options.headers ?? {}
   }
 }

@@ -47,7 +47,9 @@ export async function startAccepted(
 ): Promise<Process & { url: string }> {
   const port = await freePort()
   const args = [command, '--config', appConfig]
-  const variables = { ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
+  // One principal sends everything, more than the default allows it.
+  const limits = { RATE_LIMIT: '0' }
+  const variables = { ...limits, ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
   const child = fork(join(root, 'src/cli/main.ts'), args, options(variables))
   const started = wrap(child, outputFile(directory, command))
   const url = `http://127.0.0.1:${port}`

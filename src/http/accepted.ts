@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import plugin from 'fastify-plugin'
-import type { AcceptedOptions } from './service.ts'
+import type { AcceptedOptions } from './options.ts'
 
 /**
  * The Fastify plugin. It adds the routes of the operations, of their jobs and of webhook endpoints and, with the option

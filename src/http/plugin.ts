@@ -4,13 +4,15 @@ import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
 import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
+import type { AcceptedOptions } from './options.ts'
 import { allowCommitted, sendCommitted } from './protocol/committed.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes, hideFromOtherDocuments } from './protocol/openapi.ts'
 import { checkHost } from './protocol/origin.ts'
+import { shedLoad } from './protocol/overload.ts'
 import { handleError } from './protocol/problem.ts'
-import { limitRate } from './protocol/rate-limit.ts'
+import { defaultRateLimit, limitRate } from './protocol/rate-limit.ts'
 import { sendSecurityHeaders } from './protocol/security-headers.ts'
 import { sendAccepted } from './protocol/send-accepted.ts'
 import { problemPathsOf } from './route-paths.ts'
@@ -26,12 +28,12 @@ import { type RequestMetrics, requestMetrics } from './routes/request-metrics.ts
 import { resultRoute } from './routes/result.ts'
 import { submitRoute } from './routes/submit.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
-import { type Accepted, type AcceptedOptions, createAccepted, openService, type Service } from './service.ts'
+import { type Accepted, createAccepted, openService, type Service } from './service.ts'
 
 /** Registers the routes of the plugin, with the connections and the watcher that they use. */
 export async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const service = await openService(app, collectOperations(options.operations), options)
-  const api = createAccepted(service, options.authenticate)
+  const api = createAccepted(service, options)
   // If the app registers the plugin twice in one scope, the scope keeps the decorators of the first.
   if (!Object.hasOwn(app, 'accepted')) decorate(app, service, api)
   // The app's own routes may also answer for a committed job, with `reply.accepted`.
@@ -62,6 +64,7 @@ function decorate(scope: FastifyInstance, service: Service, api: Accepted): void
 
 async function registerRoutes(scope: FastifyInstance, service: Service, options: AcceptedOptions): Promise<void> {
   const { paths, prefix } = service
+  const { rateLimit = defaultRateLimit } = options
   const problemPaths = problemPathsOf(service)
   scope.decorate('problemPaths', problemPaths)
   refuseDuplicates(scope)
@@ -72,7 +75,9 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   // A serializer of the app is for the app's responses.
   scope.setSerializerCompiler(() => JSON.stringify)
   scope.setReplySerializer((payload) => JSON.stringify(payload))
-  sendSecurityHeaders(scope, service)
+  sendSecurityHeaders(scope, service.siteOf)
+  const served = [paths.health && `${paths.health}/live`, paths.health && `${paths.health}/ready`, paths.metrics]
+  shedLoad(scope, (url) => served.some((path) => path && url === prefix + path))
   scope.addHook('onRequest', refuseUpgrade)
   if (options.publicUrl === undefined) {
     scope.addHook('onRequest', checkHost({ healthPath: paths.health && prefix + paths.health }))
@@ -84,7 +89,7 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   await jobPageAssetRoutes(scope, service)
   await scope.register(async (guardedScope) => {
     guardedScope.addHook('onRequest', scope.accepted.authenticate)
-    if (options.rateLimit) limitRate(guardedScope, options.rateLimit)
+    if (rateLimit) limitRate(guardedScope, rateLimit, `${prefix}${paths.jobs}/:id`)
     registerGuardedRoutes(guardedScope, service, metrics)
   })
 }

@@ -12,6 +12,7 @@ import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes } from './protocol/openapi.ts'
 import { checkHost, servedHosts } from './protocol/origin.ts'
+import { shedLoad } from './protocol/overload.ts'
 import { handleError, handleNotFound, handleOwnError } from './protocol/problem.ts'
 import { pathOf, toOriginForm } from './protocol/request-target.ts'
 import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
@@ -53,7 +54,7 @@ export async function createApiServer(
     database: databaseOptions(settings, databaseUrl),
     ...(settings.ENCRYPTION_KEYS && { encryptionKeys: settings.ENCRYPTION_KEYS }),
     ...(config.authenticate && { authenticate: config.authenticate }),
-    ...(settings.RATE_LIMIT && { rateLimit: { requests: settings.RATE_LIMIT, seconds: 60 } }),
+    rateLimit: settings.RATE_LIMIT > 0 && { requests: settings.RATE_LIMIT, seconds: 60 },
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
   })
   if (config.routes) {
@@ -62,6 +63,7 @@ export async function createApiServer(
       throw new ConfigError(`${config.routes} must export a Fastify plugin as its default export.`)
     }
     await app.register(async (scope) => {
+      shedLoad(scope)
       scope.addHook('onRequest', app.accepted.authenticate)
       await registerRoutes(scope, config.routes as string, routes as FastifyPluginAsync)
     })

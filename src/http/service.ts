@@ -4,8 +4,7 @@ import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batch.ts'
 import { type Committer, createCommitter } from '../accept/committer.ts'
-import type { Authenticate } from '../config.ts'
-import type { Database, DatabaseOptions } from '../db/database.ts'
+import type { Database } from '../db/database.ts'
 import { createErrorReporter } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
 import { asTransaction } from '../db/transaction-on.ts'
@@ -28,40 +27,13 @@ import { assertRegistered, createEnqueueBatch, type EnqueueBatch } from './batch
 import { type ApiEndings, openEndings } from './complete-ends.ts'
 import { connectDatabase, connectQueue } from './connect.ts'
 import { LargeAnswers } from './large-answers.ts'
-import type { RateLimit } from './protocol/rate-limit.ts'
-import { type Mount, mountOf, type RoutePaths } from './route-paths.ts'
+import type { AcceptedOptions } from './options.ts'
+import { limitFailures } from './protocol/failed-authentication.ts'
+import { defaultRateLimit, suspiciousLimit } from './protocol/rate-limit.ts'
+import { type Mount, mountOf } from './route-paths.ts'
 import { createEventEncoder, type EventEncoder } from './streams/encoder.ts'
 import { EventStreams } from './streams/event-streams.ts'
 import { createSnapshotReader, type Snapshot } from './streams/snapshot.ts'
-
-export interface AcceptedOptions {
-  /** An object that contains the operations, for example a module namespace. Other values in it are ignored. */
-  operations: object
-  /** The URL of the Postgres database, or connection options. */
-  database: string | DatabaseOptions
-  /** Identifies the caller. The default uses API keys. While no key exists, a caller without a key is `anonymous`. */
-  authenticate?: Authenticate
-  /**
-   * The URL at which clients reach the app, for links in responses. It may have a path that a proxy removes. Default: the
-   * origin that the client called. The prefix of the plugin's routes is appended to it.
-   */
-  publicUrl?: string
-  /** The prefix of all routes of the plugin, for example `/api`. Default: the prefix of the surrounding scope. */
-  prefix?: string
-  /**
-   * The paths of the plugin's own routes. Default: no routes for docs, metrics and health. A string is ignored, because
-   * in a configuration file, `routes` is the path of the module with the app's own routes.
-   */
-  routes?: Partial<RoutePaths> | string
-  /**
-   * The value of ENCRYPTION_KEYS: keys for the members that operations seal and for the signing secrets of webhooks, as
-   * `<id>:<base64 of 32 bytes>`, separated by commas. The first key encrypts. Required if an operation seals members.
-   * Without keys, signing secrets are stored in clear.
-   */
-  encryptionKeys?: string
-  /** Maximum number of requests of a principal, counted by each process. Others get 429. Default: no limit. */
-  rateLimit?: RateLimit
-}
 
 /** The object that the plugin adds to the Fastify instance as `app.accepted`. */
 export interface Accepted {
@@ -174,11 +146,15 @@ export async function openService(
 }
 
 /** Creates `app.accepted`. */
-export function createAccepted(service: Service, authenticate: Authenticate | undefined): Accepted {
+export function createAccepted(
+  service: Service,
+  { authenticate, rateLimit = defaultRateLimit }: AcceptedOptions,
+): Accepted {
   const { database, boss, operations, seals } = service
+  const hook = createAuthenticationHook(authenticate ?? authenticateByApiKey(database))
   return {
     db: database.kysely,
-    authenticate: createAuthenticationHook(authenticate ?? authenticateByApiKey(database)),
+    authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,
     async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
       assertRegistered(operations, operation)
       assertPayload(operation, payload)

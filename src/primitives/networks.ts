@@ -48,3 +48,17 @@ const loopback = parseNetworks(['127.0.0.0/8', '::1'])
 /** Returns whether a host name or address always leads to this machine. */
 export const isLoopbackHost = (host: string): boolean =>
   host.toLowerCase() === 'localhost' || includesAddress(loopback, host)
+
+/**
+ * Returns the addresses that one client can use: an IPv4 address, or the first 64 bits of an IPv6 address, because every
+ * host gets a network of that size (RFC 4291, section 2.5.4).
+ */
+export function networkOf(address: string): string {
+  const plain = (address.split('%')[0] as string).toLowerCase().replace(/^::ffff:(?=\d+\.)/, '')
+  if (isIP(plain) !== 6) return plain
+  const [before = [], after = []] = plain.split('::').map((part) => part.split(':').filter(Boolean))
+  // The last group may be an IPv4 address, which stands for two groups, but it is not in the first 64 bits.
+  const zeros = Array.from({ length: Math.max(0, 8 - before.length - after.length) }, () => '0')
+  const groups = plain.includes('::') ? [...before, ...zeros, ...after] : before
+  return `${groups.slice(0, 4).join(':')}::/64`
+}

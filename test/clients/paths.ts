@@ -910,7 +910,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -957,7 +957,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1176,7 +1176,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1220,7 +1220,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-locked`: The job is being settled; `database-unavailable`: The database does not answer */
+            /** @description `job-locked`: The job is being settled; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1500,7 +1500,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["JobProblem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1553,7 +1553,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1712,7 +1712,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1756,7 +1756,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1931,7 +1931,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -1975,7 +1975,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2232,7 +2232,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2276,7 +2276,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            /** @description `backlog-full`: The backlog of this operation is full; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2550,7 +2550,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2594,7 +2594,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            /** @description `backlog-full`: The backlog of this operation is full; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2826,7 +2826,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2870,7 +2870,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-locked`: The job is being settled; `database-unavailable`: The database does not answer */
+            /** @description `job-locked`: The job is being settled; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3122,7 +3122,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3166,7 +3166,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `job-locked`: The job is being settled; `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            /** @description `job-locked`: The job is being settled; `backlog-full`: The backlog of this operation is full; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3312,7 +3312,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3356,7 +3356,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3498,7 +3498,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3542,7 +3542,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3725,7 +3725,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3769,7 +3769,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3926,7 +3926,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3970,7 +3970,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4125,7 +4125,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4169,7 +4169,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4326,7 +4326,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4370,7 +4370,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `database-unavailable`: The database does not answer */
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4664,7 +4664,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: This principal has sent too many requests */
+            /** @description `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4708,7 +4708,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `backlog-full`: The backlog of this operation is full; `database-unavailable`: The database does not answer */
+            /** @description `backlog-full`: The backlog of this operation is full; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
             503: {
                 headers: {
                     /** @description Seconds to wait before the next request */

@@ -1,5 +1,11 @@
 import t from 'tap'
-import { includesAddress, isLoopbackHost, isPublicAddress, parseNetworks } from '../../src/primitives/networks.ts'
+import {
+  includesAddress,
+  isLoopbackHost,
+  isPublicAddress,
+  networkOf,
+  parseNetworks,
+} from '../../src/primitives/networks.ts'
 
 t.test('addresses of hosts on the internet are public', (t) => {
   for (const address of ['1.1.1.1', '9.255.255.255', '11.0.0.0', '172.15.255.255', '172.32.0.0', '223.255.255.255']) {
@@ -72,4 +78,18 @@ t.test('only loopback names and addresses are loopback hosts', (t) => {
     t.notOk(isLoopbackHost(host), host)
   }
   t.end()
+})
+
+t.test('the addresses of one client are one IPv4 address or 64 bits of IPv6', async (t) => {
+  for (const [address, network] of [
+    ['203.0.113.7', '203.0.113.7'],
+    ['::ffff:203.0.113.7', '203.0.113.7'],
+    ['2606:4700:12:34:5:6:7:8', '2606:4700:12:34::/64'],
+    ['2606:4700::8', '2606:4700:0:0::/64'],
+    ['2606::1:2:3:4:5', '2606:0:0:1::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+  ] as const) {
+    t.equal(networkOf(address), network)
+  }
 })

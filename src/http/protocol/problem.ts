@@ -83,7 +83,7 @@ export function sendProblem(
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
   return reply
     .code(error.status)
-    .headers({ ...dataHeaders, 'cache-control': 'no-store', 'content-type': problemMediaType })
+    .headers({ ...dataHeaders, ...error.headers, 'cache-control': 'no-store', 'content-type': problemMediaType })
     .send(
       JSON.stringify(
         toProblem(

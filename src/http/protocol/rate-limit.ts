@@ -1,78 +1,90 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { ProblemError } from '../../errors.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
+import { Quota, type RateLimit } from './quota.ts'
 
-/** The number of requests that a principal may send to one process in a time window. */
-export interface RateLimit {
-  requests: number
-  /** The length of the time window. */
-  seconds: number
-}
+/**
+ * The rate limit of `accepted api` and of the plugin if they are given none. It is on average a tenth of what one process
+ * can accept, so that one principal cannot use up a process for long.
+ */
+export const defaultRateLimit: RateLimit = { requests: 60_000, seconds: 60 }
 
-const maxRememberedPrincipals = 10_000
+/** Failed authentications and unknown ids are rare. A client with this share of its requests may be guessing. */
+const suspiciousShare = 0.1
+const minSuspicious = 100
+
+/** Returns how many requests with an unknown credential or an unknown id a client may send. */
+export const suspiciousLimit = ({ requests, seconds }: RateLimit): RateLimit => ({
+  requests: Math.ceil(Math.max(requests * suspiciousShare, Math.min(requests, minSuspicious))),
+  seconds,
+})
+
 const maxRememberedReads = 10_000
 /** Even without quota, each job can be read once in this time. A client that respects Retry-After never gets 429. */
 const freeReadIntervalMs = 1_000
 
-interface Window {
-  endsAt: number
-  left: number
-  /** The number of reads of unknown jobs. A client with too many of them gets no free reads: it may be guessing ids. */
-  misses: number
-}
+/** The statuses of results and cancellations that only a job has that exists. */
+const ofEndedJobs: readonly number[] = [409, 424]
 
-/** Counts the requests of each principal to this process, and remembers when each job was last read. */
-class RateLimiter {
-  readonly limit: RateLimit
-  readonly #windows = new BoundedMap<Window>(maxRememberedPrincipals)
+type JobRequest = FastifyRequest<{ Params: { id: string } }>
+
+/** Remembers when each job was last read, and which jobs each principal has found. */
+class JobReads {
   readonly #lastReads = new BoundedMap<number>(maxRememberedReads)
-
-  constructor(limit: RateLimit) {
-    this.limit = limit
-  }
-
-  windowOf(principal: string, now: number): Window {
-    const current = this.#windows.get(principal)
-    if (current && now < current.endsAt) return current
-    const window = { endsAt: now + this.limit.seconds * 1000, left: this.limit.requests, misses: 0 }
-    this.#windows.set(principal, window)
-    return window
-  }
+  readonly #found = new BoundedMap<true>(maxRememberedReads)
 
   /** Returns whether the request is a free read. Records the time of a free read for the next call. */
-  takeFreeRead({ routeOptions, params, principal }: FastifyRequest, now: number): boolean {
+  takeFree({ routeOptions, params, principal }: JobRequest): boolean {
     if (!isJobRead(routeOptions)) return false
-    const key = `${routeOptions.url} ${(params as { id: string }).id} ${principal}`
+    const key = `${routeOptions.url} ${params.id} ${principal}`
+    const now = performance.now()
     const lastRead = this.#lastReads.get(key)
     if (lastRead !== undefined && now - lastRead < freeReadIntervalMs) return false
     this.#lastReads.set(key, now)
     return true
   }
+
+  hasFound({ params, principal }: JobRequest): boolean {
+    return this.#found.get(`${params.id} ${principal}`) === true
+  }
+
+  recordFound({ params, principal }: JobRequest): void {
+    this.#found.set(`${params.id} ${principal}`, true)
+  }
 }
 
 /**
- * Answers 429 to a principal that has used up its quota. All responses get the headers of
- * draft-ietf-httpapi-ratelimit-headers. Call this function after the authentication hook is added.
+ * Answers 429 to a principal that has used up its quota, or that keeps asking for ids of jobs that it does not find. All
+ * responses get the headers of draft-ietf-httpapi-ratelimit-headers. Call this function after the authentication hook is
+ * added.
+ *
+ * @param jobUrl the route of a job; other routes of jobs are below it
  */
-export function limitRate(app: FastifyInstance, limit: RateLimit): void {
-  const limiter = new RateLimiter(limit)
-  const policy = `"default";q=${limit.requests};w=${limit.seconds}`
+export function limitRate(app: FastifyInstance, limit: RateLimit, jobUrl: string): void {
+  const quota = new Quota('default', limit)
+  const misses = new Quota('unknown-ids', suspiciousLimit(limit))
+  const reads = new JobReads()
+  const isOfJob = (request: FastifyRequest): request is JobRequest => {
+    const { url = '' } = request.routeOptions
+    return url === jobUrl || url.startsWith(`${jobUrl}/`)
+  }
 
   app.addHook('onRequest', async (request, reply) => {
-    const now = performance.now()
-    const window = limiter.windowOf(request.principal, now)
-    const secondsLeft = Math.max(1, Math.ceil((window.endsAt - now) / 1000))
-    const isWithinQuota = window.left > 0
+    const { principal } = request
+    const isOfUnknownJob = isOfJob(request) && misses.isUsedUp(principal) && !reads.hasFound(request)
     // Called even within the quota, because the call records the time of the read.
-    const isFreeRead = limiter.takeFreeRead(request, now) && window.misses < limit.requests
-    if (isWithinQuota) window.left -= 1
-    reply.headers({ 'ratelimit-policy': policy, ratelimit: `"default";r=${window.left};t=${secondsLeft}` })
+    const isFreeRead = isOfJob(request) && reads.takeFree(request)
+    const isWithinQuota = quota.use(principal)
+    reply.headers(quota.headersOf(principal))
+    if (isOfUnknownJob) throw misses.refusal(principal, 'This principal has asked for too many unknown jobs')
     if (!isWithinQuota && !isFreeRead) {
-      throw new ProblemError('too-many-requests', undefined, { retryAfterSeconds: secondsLeft })
+      throw quota.refusal(principal, 'This principal has sent too many requests')
     }
   })
-  app.addHook('onResponse', async ({ routeOptions, principal }, { statusCode }) => {
-    if (statusCode === 404 && isJobRead(routeOptions)) limiter.windowOf(principal, performance.now()).misses += 1
+  app.addHook('onResponse', async (request, { statusCode }) => {
+    // The result of a job that failed may have the status 404, too.
+    if (!isOfJob(request) || reads.hasFound(request)) return
+    if (statusCode === 404 || statusCode === 410) misses.use(request.principal)
+    else if (statusCode < 400 || ofEndedJobs.includes(statusCode)) reads.recordFound(request)
   })
 }
 

@@ -39,7 +39,7 @@ export interface ResponseOptions {
   headers?: readonly HeaderField[]
 }
 
-// The RateLimit fields are sent only if a rate limit is configured.
+// The RateLimit fields are sent unless the app has no rate limit.
 const commonHeaders = ['Cache-Control', 'RateLimit', 'RateLimit-Policy'] as const satisfies HeaderField[]
 
 const declareHeaders = (names: readonly HeaderField[] = []) => ({
@@ -128,6 +128,7 @@ const commonProblems: ProblemCode[] = [
   'misdirected-request',
   'headers-too-large',
   'internal-error',
+  'overloaded',
   'database-unavailable',
 ]
 

@@ -1,5 +1,5 @@
-import type { FastifyInstance } from 'fastify'
-import type { Mount } from '../route-paths.ts'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Site } from '../../jobs/site.ts'
 
 /**
  * For answers that are no pages. A browser that is made to show one runs, loads and embeds nothing. The page of another
@@ -40,7 +40,7 @@ export const pageHeaders = (...policy: string[]) => ({
 const maxHttpsSeconds = 365 * 24 * 60 * 60
 
 /** Adds the headers of {@link dataHeaders} to all answers of a scope. A route can replace them. */
-export function sendSecurityHeaders(scope: FastifyInstance, { siteOf }: Pick<Mount, 'siteOf'>): void {
+export function sendSecurityHeaders(scope: FastifyInstance, siteOf: (request: FastifyRequest) => Site): void {
   const overHttps = { ...dataHeaders, 'strict-transport-security': `max-age=${maxHttpsSeconds}` }
   scope.addHook('onRequest', (request, reply, done) => {
     reply.headers(siteOf(request).url.startsWith('https:') ? overHttps : dataHeaders)

@@ -1,0 +1,37 @@
+import type { Authenticate } from '../config.ts'
+import type { DatabaseOptions } from '../db/database.ts'
+import type { RateLimit } from './protocol/quota.ts'
+import type { RoutePaths } from './route-paths.ts'
+
+/** The options of the plugin. */
+export interface AcceptedOptions {
+  /** An object that contains the operations, for example a module namespace. Other values in it are ignored. */
+  operations: object
+  /** The URL of the Postgres database, or connection options. */
+  database: string | DatabaseOptions
+  /** Identifies the caller. The default uses API keys. While no key exists, a caller without a key is `anonymous`. */
+  authenticate?: Authenticate
+  /**
+   * The URL at which clients reach the app, for links in responses. It may have a path that a proxy removes. Default: the
+   * origin that the client called. The prefix of the plugin's routes is appended to it.
+   */
+  publicUrl?: string
+  /** The prefix of all routes of the plugin, for example `/api`. Default: the prefix of the surrounding scope. */
+  prefix?: string
+  /**
+   * The paths of the plugin's own routes. Default: no routes for docs, metrics and health. A string is ignored, because
+   * in a configuration file, `routes` is the path of the module with the app's own routes.
+   */
+  routes?: Partial<RoutePaths> | string
+  /**
+   * The value of ENCRYPTION_KEYS: keys for the members that operations seal and for the signing secrets of webhooks, as
+   * `<id>:<base64 of 32 bytes>`, separated by commas. The first key encrypts. Required if an operation seals members.
+   * Without keys, signing secrets are stored in clear.
+   */
+  encryptionKeys?: string
+  /**
+   * Maximum number of requests of a principal, counted by each process. Others get 429. A tenth of them may have an unknown
+   * credential or job id. Default: 60,000 in 60 seconds. `false` removes these limits.
+   */
+  rateLimit?: RateLimit | false
+}
