@@ -1016,6 +1016,9 @@ comment on trigger schedule_pause_audited on accepted.schedule is 'Records in ac
 create trigger schedule_resume_audited after update on accepted.schedule for each row when (old.paused and not new.paused) execute function accepted.record_administration('schedule', 'resumed', 'name');
 comment on trigger schedule_resume_audited on accepted.schedule is 'Records in accepted.audit when a schedule is resumed.';
 
+create trigger schedule_time_audited after update of next_at on accepted.schedule for each row when (new.next_at is distinct from old.next_at and not has_table_privilege('accepted.schedule'::text, 'insert'::text)) execute function accepted.record_administration('schedule', 'rescheduled', 'name');
+comment on trigger schedule_time_audited on accepted.schedule is 'Records in accepted.audit when an operator changes the next occurrence of a schedule.';
+
 -- Run times
 
 create table accepted.run_time (
@@ -2492,6 +2495,9 @@ begin
     order by e.job_id limit batch_size
   );
   if not dry_run then
+    if after_id = '00000000-0000-0000-0000-000000000000' then
+      perform accepted.record_action('redrive', redrive_batch.operation);
+    end if;
     -- A later statement sees the retries that were committed during the wait for a lock. With a snapshot for the whole
     -- transaction, it would not. Then the update fails with serialization_failure.
     perform from accepted.job where id = any(ids) order by id for update;
@@ -2546,7 +2552,6 @@ begin
     raise exception 'max_jobs must be at least 1' using errcode = 'invalid_parameter_value',
       hint = 'Leave max_jobs out for at most 1000 jobs.';
   end if;
-  perform accepted.record_action('redrive', operation);
   while was_full and redriven < max_jobs loop
     was_full := false;
     for failed in

@@ -74,6 +74,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'table accepted.schedule',
     'trigger accepted.schedule_pause_audited',
     'trigger accepted.schedule_resume_audited',
+    'trigger accepted.schedule_time_audited',
   ],
   'Run times': ['table accepted.run_time'],
   Webhooks: [
