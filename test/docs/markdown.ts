@@ -54,7 +54,13 @@ export interface Page {
 /** Reads README.md, CONTRIBUTING.md, bench/README.md and the files in docs. */
 export function readPages(): Page[] {
   const docs = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'))
-  const names = ['README.md', 'CONTRIBUTING.md', 'bench/README.md', ...docs.sort().map((name) => `docs/${name}`)]
+  const names = [
+    'README.md',
+    'CONTRIBUTING.md',
+    'SECURITY.md',
+    'bench/README.md',
+    ...docs.sort().map((name) => `docs/${name}`),
+  ]
   return names.map((name) => parsePage(name, readFileSync(join(root, name), 'utf8')))
 }
 

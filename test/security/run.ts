@@ -154,13 +154,19 @@ async function run(isQuick: boolean): Promise<boolean> {
   return findings.length === 0
 }
 
-const { values } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
-})
-if (values.help) {
-  console.log(usage)
-} else {
-  const reason = installPrograms()
-  if (reason) console.log(`Skipped: ${reason}.`)
-  else process.exitCode = (await run(values.quick)) ? 0 : 1
+function readArguments() {
+  try {
+    return parseArgs({
+      options: { quick: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    }).values
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}\nTo see all options, run: npm run test:security -- --help`)
+    process.exit(2)
+  }
 }
+
+const options = readArguments()
+const reason = options.help ? undefined : installPrograms()
+if (options.help) console.log(usage)
+else if (reason) console.log(`Skipped: ${reason}.`)
+else process.exitCode = (await run(options.quick)) ? 0 : 1
