@@ -72,8 +72,8 @@ comment on column accepted.job.cancel_requested is 'Whether cancellation has bee
 comment on column accepted.job.cancel_requested_at is 'When cancellation was requested.';
 comment on column accepted.job.percent is 'Progress from 0 to 100, as reported by the handler. Never decreases.';
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
-comment on column accepted.job.payload is 'The payload of the job. Set for failed and canceled jobs, so that they can be retried, and for pending jobs whose operation has an abandon function. The payload of any other job is in its row in accepted_queue.job.';
-comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result.';
+comment on column accepted.job.payload is 'The payload of the job. Set for failed and canceled jobs, so that they can be retried, and for pending jobs whose operation has an abandon function. The payload of any other job is in its row in accepted_queue.job. Members that the operation seals are encrypted: {"$sealed": "…"}.';
+comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result. Members that the operation seals are encrypted: {"$sealed": "…"}.';
 comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
 comment on column accepted.job.run_at is 'The earliest start that the job was enqueued with. Null: immediately.';
@@ -485,7 +485,7 @@ create table accepted.idempotency_key (
 comment on table accepted.idempotency_key is 'One row per Idempotency-Key that a client sent. The row commits in the same transaction as the job that the request created. The row is deleted together with the record of this job.';
 comment on column accepted.idempotency_key.principal is 'The principal that sent the key. Other principals may use the same key.';
 comment on column accepted.idempotency_key.key is 'The value of the Idempotency-Key header, without quotes.';
-comment on column accepted.idempotency_key.fingerprint is 'SHA-256 of the request. A different request with the same key is rejected with 422.';
+comment on column accepted.idempotency_key.fingerprint is 'SHA-256 of the request, or an HMAC if the operation seals members. A different request with the same key is rejected with 422.';
 comment on column accepted.idempotency_key.job_id is 'The job that the first request with this key created. Later requests with the same key get this job.';
 comment on column accepted.idempotency_key.created_at is 'When the job took the key.';
 
@@ -1449,7 +1449,7 @@ begin
   return new_id;
 end
 $function$;
-comment on function accepted.enqueue(text,jsonb,text,text,timestamp with time zone,integer,text,text) is 'Enqueues a job in the current transaction, and returns its id. The job runs once the transaction has committed. If the principal has used the idempotency key before, for the same operation and payload, returns the id of that first job instead. The worker checks the payload against the schema of the operation. Errors: undefined_object (42704) for an unknown operation, unique_violation (23505) for a key of another request, configuration_limit_exceeded (53400) for a full backlog, invalid_parameter_value (22023).';
+comment on function accepted.enqueue(text,jsonb,text,text,timestamp with time zone,integer,text,text) is 'Enqueues a job in the current transaction, and returns its id. The job runs once the transaction has committed. If the principal has used the idempotency key before, for the same operation and payload, returns the id of that first job instead. The worker checks the payload against the schema of the operation. Members that the operation seals stay as they are: SQL has no keys. Errors: undefined_object (42704) for an unknown operation, unique_violation (23505) for a key of another request, configuration_limit_exceeded (53400) for a full backlog, invalid_parameter_value (22023).';
 
 create function accepted.lock_job(job_id uuid)
  returns accepted.job

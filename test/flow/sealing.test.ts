@@ -256,3 +256,15 @@ t.test('a webhook contains what the owner of the job sees', async (t) => {
   t.same(JSON.parse(`${request?.body}`).data.result, result)
   t.notMatch(await dump(), card)
 })
+
+t.test('a large result is decrypted in every answer', async (t) => {
+  const { url, work, read } = await setUp(t)
+  await work(['payment.perform'])
+  const { body } = await post(`${url}/payments`, { card: card.repeat(5_000), amount: 1 })
+  const monitor = await ended(body.links.self)
+  t.same(monitor.result, { receipt: `receipt of "${card.repeat(5_000)}"` })
+  t.same((await get(body.links.result)).body, monitor.result)
+  t.match((await read(body.id)).result, { receipt: sealedMember })
+  const events = await (await fetch(`${url}/jobs/${body.id}/events`)).text()
+  t.ok(events.includes(JSON.stringify(monitor.result)))
+})
