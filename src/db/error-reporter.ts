@@ -1,4 +1,5 @@
 import { type Logger, symbols } from 'pino'
+import { redact } from '../primitives/redact.ts'
 import { isIdleError } from './postgres-error.ts'
 import { isContention, isOutage } from './sqlstate.ts'
 
@@ -26,11 +27,11 @@ const destinationOf = (log: object): object => (log as { [symbols.streamSym]?: o
 export function createErrorReporter(log: Pick<Logger, 'warn' | 'debug'>): ReportError {
   return (error, message, context) => {
     if (isIdleError(error)) {
-      log.debug({ reason: (error as Error).message, ...context }, message)
+      log.debug({ reason: redact((error as Error).message), ...context }, message)
       return
     }
     if (isContention(error)) {
-      log.warn({ reason: (error as Error).message, ...context }, message)
+      log.warn({ reason: redact((error as Error).message), ...context }, message)
       return
     }
     if (!isOutage(error)) {
@@ -41,7 +42,7 @@ export function createErrorReporter(log: Pick<Logger, 'warn' | 'debug'>): Report
     const isDue = performance.now() - (outageLoggedAt.get(destination) ?? Number.NEGATIVE_INFINITY) > outageIntervalMs
     if (isDue) outageLoggedAt.set(destination, performance.now())
     log[isDue ? 'warn' : 'debug'](
-      { reason: (error as Error).message, ...context },
+      { reason: redact((error as Error).message), ...context },
       `Postgres is unavailable. ${message}`,
     )
   }

@@ -36,3 +36,12 @@ t.test('an outage of Postgres is logged once, without a stack', async (t) => {
   })
   t.notOk(lines[0] && 'err' in lines[0])
 })
+
+t.test('a credential in the message of an outage or of contention is not logged', async (t) => {
+  const { lines, report } = setUp()
+  for (const code of ['ECONNREFUSED', '40P01']) {
+    report(fromPostgres('connect postgres://ann:hunter2@db failed', code), 'Task failed; retrying')
+  }
+  t.match(lines, [{ reason: /^connect postgres:/ }, { reason: /^connect postgres:/ }])
+  t.notMatch(JSON.stringify(lines), /hunter2/)
+})

@@ -4,6 +4,7 @@ import Type, { type Static } from 'typebox'
 import { createErrorReporter } from '../../db/error-reporter.ts'
 import { errorCode, isContention, isOutage, sqlstate } from '../../db/sqlstate.ts'
 import { type ProblemCode, ProblemError, problems } from '../../errors.ts'
+import { redact } from '../../primitives/redact.ts'
 import { readable } from '../../primitives/thrown.ts'
 import { pathOf } from './request-target.ts'
 import { dataHeaders } from './security-headers.ts'
@@ -128,7 +129,7 @@ function answer(problem: ProblemError, thrown: unknown, request: FastifyRequest,
 function logUnavailable({ log }: FastifyRequest, problem: ProblemError): void {
   if (!isOutage(problem.cause)) {
     const reason = problem.cause instanceof Error ? problem.cause.message : problem.message
-    log.warn({ reason }, 'The request was answered with 503')
+    log.warn({ reason: redact(reason) }, 'The request was answered with 503')
     return
   }
   createErrorReporter(log as Logger)(problem.cause, 'Requests are answered with 503')
