@@ -12,14 +12,12 @@ const programs = ['sqlmap', 'slowhttptest']
 /** sqlmap mostly waits for answers. */
 const maxParallelRuns = 3
 const sqlmapTimeoutMs = 600_000
-/** So many requests a minute are not limited: the limit would hide the code behind it from sqlmap. */
-const rateLimit = 10_000_000
 
 const usage = `Usage: npm run test:security -- [options]
 
 Starts a Postgres, the API and the worker of the todos example on the loopback address, with API keys. Attacks every
 kind of parameter of the API with sqlmap, and its connections with slowhttptest. Meanwhile, a bystander posts. Fails if
-sqlmap finds an injection, if the API answers 5xx, or if a request of the bystander is not accepted.
+sqlmap finds an injection, if the API answers 5xx but 503, or if a request of the bystander is not accepted.
 
 Both programs are Debian packages. If they are missing, the script installs them, which needs root and apt-get.
 
@@ -102,10 +100,10 @@ async function attackSlowly(target: Target, authorization: string, isQuick: bool
   const findings: string[] = []
   for (const mode of slowModes) {
     const options = { port: target.api.port, authorization, seconds: isQuick ? 6 : 30 }
-    const { answered, p50Ms, p99Ms, maxMs, ...result } = await runSlowClients(mode, options)
+    const { answered, refused, p50Ms, p99Ms, maxMs, ...result } = await runSlowClients(mode, options)
     const latencies = [p50Ms, p99Ms, maxMs].map((ms) => Math.round(ms)).join(' / ')
     report(
-      `${mode.name.padEnd(36)}${answered} requests of the bystander, p50 / p99 / max ${latencies} ms`,
+      `${mode.name.padEnd(36)}${answered} requests of the bystander, ${refused} refused, p50 / p99 / max ${latencies} ms`,
       result.findings,
     )
     findings.push(...result.findings)
@@ -133,7 +131,8 @@ async function run(isQuick: boolean): Promise<boolean> {
   const target = await startTarget({
     config: todosConfig,
     appMigrations: join(dirname(todosConfig), 'migrations'),
-    env: { RATE_LIMIT: String(rateLimit), LOG_LEVEL: 'warn' },
+    // Limits would hide the code behind them from sqlmap.
+    env: { RATE_LIMIT: '0', LOG_LEVEL: 'warn' },
   })
   const findings: string[] = []
   try {

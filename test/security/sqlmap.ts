@@ -125,7 +125,7 @@ export async function runSqlmap(request: AttackedRequest, options: SqlmapOptions
   const marked = JSON.stringify([path, body, Object.values(request.headers ?? {})]).split('*').length - 1
   const safe = new Set(output.match(/[(\w) ]* parameter '[^']*' does not seem to be injectable/g)).size
   const found = output.match(/^(Parameter: .*|.*is vulnerable.*)$/gm) ?? []
-  const errors = output.match(/^5\d\d \(.*$/gm) ?? []
+  const errors = output.match(/^5(?!03)\d\d \(.*$/gm) ?? []
   return {
     safe,
     marked,
