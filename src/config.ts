@@ -128,6 +128,12 @@ const environment = {
     default: 60_000,
     description: 'Requests per minute that one principal may send to one API process; 0 for any number',
   }),
+  OPEN_LIMIT: Type.Integer({
+    minimum: 0,
+    default: 5_000,
+    description:
+      'Event streams, WebSockets and waiting requests that one principal may have open at one API process; 0 for any number',
+  }),
   WEBHOOK_ALLOW: Type.Optional(
     Type.Refine(
       Type.String({

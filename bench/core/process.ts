@@ -48,7 +48,7 @@ export async function startAccepted(
   const port = await freePort()
   const args = [command, '--config', appConfig]
   // One principal sends everything, more than the default allows it.
-  const limits = { RATE_LIMIT: '0' }
+  const limits = { RATE_LIMIT: '0', OPEN_LIMIT: '0' }
   const variables = { ...limits, ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
   const child = fork(join(root, 'src/cli/main.ts'), args, options(variables))
   const started = wrap(child, outputFile(directory, command))

@@ -34,4 +34,9 @@ export interface AcceptedOptions {
    * credential or job id. Default: 60,000 in 60 seconds. `false` removes these limits.
    */
   rateLimit?: RateLimit | false
+  /**
+   * Maximum number of event streams, WebSockets and waiting requests that a principal may have open at each process.
+   * Default: 5,000. `false` for any number.
+   */
+  openLimit?: number | false
 }

@@ -54,6 +54,7 @@ export async function createApiServer(
     database: databaseOptions(settings, databaseUrl),
     ...(settings.ENCRYPTION_KEYS && { encryptionKeys: settings.ENCRYPTION_KEYS }),
     ...(config.authenticate && { authenticate: config.authenticate }),
+    openLimit: settings.OPEN_LIMIT > 0 && settings.OPEN_LIMIT,
     rateLimit: settings.RATE_LIMIT > 0 && { requests: settings.RATE_LIMIT, seconds: 60 },
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
   })

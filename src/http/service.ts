@@ -29,6 +29,7 @@ import { connectDatabase, connectQueue } from './connect.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { AcceptedOptions } from './options.ts'
 import { limitFailures } from './protocol/failed-authentication.ts'
+import { OpenRequests } from './protocol/open-requests.ts'
 import { defaultRateLimit, suspiciousLimit } from './protocol/rate-limit.ts'
 import { type Mount, mountOf } from './route-paths.ts'
 import { createEventEncoder, type EventEncoder } from './streams/encoder.ts'
@@ -96,6 +97,8 @@ export interface Service extends Mount {
   readSnapshot(principal: string): Promise<Snapshot>
   streams: EventStreams
   largeAnswers: LargeAnswers
+  /** Limits the streams, WebSockets and waits of each principal. */
+  openRequests: OpenRequests
   /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
   draining: AbortSignal
 }
@@ -140,6 +143,7 @@ export async function openService(
     readSnapshot: createSnapshotReader(database),
     streams: new EventStreams(draining),
     largeAnswers: new LargeAnswers(),
+    openRequests: new OpenRequests(options.openLimit),
     draining,
     ...mount,
   }

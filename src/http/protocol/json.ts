@@ -17,7 +17,7 @@ export function parseJsonStrictly(app: FastifyInstance): void {
     if (request.method === 'DELETE' && body.length === 0) return done(null, undefined)
     try {
       refuseContentEncoding(request)
-      done(null, parseJson(body as Buffer))
+      done(null, parseJson(body as Buffer, 0, request.routeOptions.bodyLimit))
     } catch (error) {
       done(error as Error)
     }
@@ -28,12 +28,13 @@ export function parseJsonStrictly(app: FastifyInstance): void {
  * Parses a JSON text in UTF-8.
  *
  * @param outerLevels see {@link findJsonViolations}
+ * @param maxLength see {@link findJsonViolations}
  * @throws ProblemError malformed-json, invalid-body
  */
-export function parseJson(bytes: Uint8Array, outerLevels = 0): unknown {
+export function parseJson(bytes: Uint8Array, outerLevels = 0, maxLength = 0): unknown {
   const text = decode(bytes)
   const value = parse(text)
-  const details = findJsonViolations(text, outerLevels)
+  const details = findJsonViolations(text, outerLevels, maxLength)
   if (details.length === 0) return value
   const isPrototype = details.some(({ keyword }) => keyword === 'prototype')
   throw new ProblemError(isPrototype ? 'malformed-json' : 'invalid-body', undefined, { details })

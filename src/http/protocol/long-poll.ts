@@ -16,13 +16,15 @@ export interface LongPollOptions {
  * Waits until `isReady` returns true, the time is over, the client disconnects or the server starts to close.
  *
  * @returns the newest known version of the job
+ * @throws ProblemError too-many-requests
  */
 export async function longPoll(
-  { watcher, draining }: Service,
+  { watcher, draining, openRequests }: Service,
   reply: FastifyReply,
   { jobId, seconds, read, isReady }: LongPollOptions,
 ): Promise<Job> {
   if (seconds === 0) return read()
+  const close = openRequests.open(reply.request.principal)
   let newest: Job | undefined
   let isStopped = false
   let check = () => {}
@@ -50,6 +52,7 @@ export async function longPoll(
     })
     return current()
   } finally {
+    close()
     unwatch()
     clearTimeout(timer)
     draining.removeEventListener('abort', stop)

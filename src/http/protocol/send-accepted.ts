@@ -25,8 +25,10 @@ export function sendAccepted(service: Service, reply: FastifyReply, job: Job): F
   service.notifier.notify('work', [job.operation])
   service.notifier.notify('status', [job.id])
   const preferences = parsePrefer(reply.request.headers.prefer)
-  const { wait = 0 } = preferences
+  const { wait = 0, ...others } = preferences
   if (wait === 0) return send202(service, reply, job, preferences)
+  // The job is committed, so the request is not refused.
+  if (!service.openRequests.hasRoom(reply.request.principal)) return send202(service, reply, job, others)
   waitForJobEnd(service, reply, job, wait)
     .catch((error) => {
       // The job is committed, so the response must still be a 202.

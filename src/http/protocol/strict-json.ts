@@ -1,5 +1,15 @@
+import { decimalOf } from './decimal.ts'
+import { type Level, pointerTo } from './json-pointer.ts'
+
 /** Ordinary bodies have fewer levels. Recursive code can process this many levels without a stack overflow. */
 const maxDepth = 100
+
+/**
+ * Ordinary bodies have fewer objects, arrays and members of objects in total. Each costs time wherever the body is
+ * processed: a body of 1 MiB that has many takes ten times as long as another.
+ */
+const maxParts = 100_000
+const minPartLength = 10
 
 const maxViolations = 100
 /** Above this total length of the pointers, no more violations are reported. A body can have very long names. */
@@ -16,28 +26,20 @@ export interface JsonViolation {
   message: string
 }
 
-/** An object or an array that contains the current position. */
-interface Level {
-  parent: Level | undefined
-  /** The names of the members so far. Undefined in an array. */
-  names: Set<string> | undefined
-  /** The name of the current member, or the index of the current element. */
-  current: string | number
-}
-
 /**
  * Finds at most 100 values and members that `JSON.parse` or Postgres would alter or reject:
  * - members with a name that the object already has, because `JSON.parse` keeps only the last of them
  * - numbers whose value changes when they are read as a double and written again, for example 9007199254740993 or 1e400
  * - `\u0000` and lone surrogates (PostgreSQL manual, 8.14)
  * - members that can change a prototype when an app copies the object
- * - values that are nested too deeply
+ * - values that are nested too deeply, or that have too many parts
  *
  * @param text valid JSON in well-formed Unicode. `JSON.parse` must have accepted it, so this function checks no syntax.
  * @param outerLevels the objects and arrays around the values whose depth counts
+ * @param maxLength the maximum length of such texts; a text that may be longer than usual may also have more parts
  */
-export const findJsonViolations = (text: string, outerLevels = 0): JsonViolation[] =>
-  new Scanner(text, maxDepth + outerLevels).scan()
+export const findJsonViolations = (text: string, outerLevels = 0, maxLength = 0): JsonViolation[] =>
+  new Scanner(text, maxDepth + outerLevels, Math.max(maxParts, Math.floor(maxLength / minPartLength))).scan()
 
 /** Reads a text once, and decodes only what it must compare. So it costs less than `JSON.parse`. */
 class Scanner {
@@ -47,14 +49,19 @@ class Scanner {
   #pointersLength = 0
   #level: Level | undefined
   #depth = 0
+  /** How many objects, arrays and members there may still be. */
+  #partsLeft: number
+  readonly #maxParts: number
   /** Whether the next string is the name of a member. */
   #expectsName = false
   /** The position of the first backslash that has not been passed. */
   #nextBackslash = -1
 
-  constructor(text: string, maxDepth: number) {
+  constructor(text: string, maxDepth: number, maxParts: number) {
     this.#text = text
     this.#maxDepth = maxDepth
+    this.#maxParts = maxParts
+    this.#partsLeft = maxParts
   }
 
   scan(): JsonViolation[] {
@@ -68,6 +75,10 @@ class Scanner {
         position += 1
       }
       if (this.#isFull || this.#depth > this.#maxDepth) break
+      if (this.#partsLeft < 0) {
+        this.#report('storable', `must be within ${this.#maxParts} objects, arrays and members of objects in total`)
+        break
+      }
     }
     return this.#violations
   }
@@ -96,6 +107,7 @@ class Scanner {
 
   #open(names: Set<string> | undefined): void {
     this.#depth += 1
+    this.#partsLeft -= 1
     if (this.#depth > this.#maxDepth) this.#report('storable', `must not be nested deeper than ${maxDepth}`)
     this.#level = { parent: this.#level, names, current: names ? '' : 0 }
     this.#expectsName = names !== undefined
@@ -123,6 +135,7 @@ class Scanner {
   #passName(name: string, message: string | undefined): void {
     const level = this.#level as Level & { names: Set<string> }
     this.#expectsName = false
+    this.#partsLeft -= 1
     if (message) this.#report('storable', `has a member whose name ${message}`, level.parent)
     level.current = name
     const isPrototype = name === 'prototype' && level.parent?.current === 'constructor'
@@ -194,26 +207,4 @@ const isInNumber = (code: number) =>
 function whyUnstorable(value: string): string | undefined {
   if (value.includes('\0')) return 'must not contain U+0000'
   return value.isWellFormed() ? undefined : 'must not contain lone surrogates'
-}
-
-/**
- * Returns the value of a decimal number without its sign as `<digits>e<exponent>`. Two numbers have the same value if
- * this text is the same. The loop keeps this linear. `/0+$/` would need quadratic time.
- */
-function decimalOf(literal: string): string {
-  const [, whole = '', fraction = '', exponent = '0'] = literal.match(/^-?(\d+)(?:\.(\d+))?(?:e([+-]?\d+))?$/i) ?? []
-  const digits = whole + fraction
-  let start = 0
-  let end = digits.length
-  while (digits[start] === '0') start += 1
-  while (end > start && digits[end - 1] === '0') end -= 1
-  if (start === end) return '0'
-  return `${digits.slice(start, end)}e${Number(exponent) - fraction.length + digits.length - end}`
-}
-
-// RFC 6901, section 3.
-function pointerTo(level: Level | undefined): string {
-  if (!level) return ''
-  const { parent, current } = level
-  return `${pointerTo(parent)}/${String(current).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }

@@ -109,6 +109,9 @@ function allEventsRoute(app: FastifyInstance, service: Service, url: string): vo
       response: { 200: eventStreamResponse, ...problemResponses('foreign-origin') },
     },
     preValidation: [keepFirstLastEventId, refuseForeignOrigin(service)],
+    preHandler: async (request, reply) => {
+      if (request.ws) service.openRequests.openStream(request, reply)
+    },
     handler: async (request, reply) => {
       negotiate(request, ['text/event-stream'])
       return streamAllJobs(service, request, reply)

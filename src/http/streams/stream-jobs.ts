@@ -17,9 +17,10 @@ const maxMissedChanges = 1_000
  * Streams the changes of a job until the job ends. A client that has already received the final event gets 204, so that
  * it does not reconnect.
  *
- * @throws ProblemError not-found, job-expired
+ * @throws ProblemError not-found, job-expired, too-many-requests
  */
 export async function streamJob(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  service.openRequests.openStream(request, reply)
   const changes = bufferChanges((onChange) => service.watcher.watchJob(request.params.id, onChange))
   try {
     const job = await findRequestedJob(service, request)
@@ -75,6 +76,7 @@ export async function streamAllJobs(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   if (request.method === 'HEAD') return sendHeadOnly(reply, 200)
+  service.openRequests.openStream(request, reply)
   const { principal } = request
   const changes = bufferChanges((onChange) => service.watcher.watchPrincipal(principal, onChange))
   try {

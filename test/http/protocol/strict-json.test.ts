@@ -174,3 +174,20 @@ function isSameDecimal(one: string, other: string): boolean {
   }
   return toInteger(one) === toInteger(other)
 }
+
+t.test('a text with too many objects, arrays and members is found, also if no level has many', async (t) => {
+  const many = (count: number, part: (index: number) => string) =>
+    Array.from({ length: count }, (_, n) => part(n)).join()
+  for (const [text, parts] of [
+    [`{${many(99_999, (n) => `"${n}":1`)}}`, 100_000],
+    [`[${many(99_999, () => '{}')}]`, 100_000],
+    [`[${many(49_999, () => '{"a":[]}')},[]]`, 149_999],
+  ] as const) {
+    const isAllowed = parts <= 100_000
+    t.equal(findJsonViolations(text).length, isAllowed ? 0 : 1)
+    const more = text.replace(/[\]}]$/, (end) => (end === '}' ? ',"x":[]}' : ',{}]'))
+    t.match(findJsonViolations(more), [{ keyword: 'storable', message: /100000 objects, arrays and members/ }])
+    t.same(findJsonViolations(more, 0, 2_000_000), [], 'a higher body limit allows more')
+  }
+  t.same(findJsonViolations(`[${many(500_000, () => '1')}]`), [], 'numbers cost little')
+})
