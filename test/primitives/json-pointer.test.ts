@@ -28,6 +28,10 @@ t.test('only the value to which a pointer leads is replaced, in a copy', async (
 t.test('a pointer that finds nothing changes nothing', async (t) => {
   const document = { a: [1], text: 'abc', none: null }
   for (const pointer of ['/b', '/a/1', '/a/-', '/a/00', '/a/length', '/text/0', '/none/x', '/toString', '/a/0/b']) {
-    t.same(replaceAt(document, parsePointer(pointer) as string[], () => t.fail()), document, pointer)
+    t.same(
+      replaceAt(document, parsePointer(pointer) as string[], () => t.fail()),
+      document,
+      pointer,
+    )
   }
 })
