@@ -47,7 +47,7 @@ function showJob(job) {
 }
 
 if (!finalStatuses.includes(status)) {
-  const source = new EventSource(`${events}?lastEventId=${sequence}`)
+  const source = new EventSource(`${events}${events.includes('?') ? '&' : '?'}lastEventId=${sequence}`)
   source.addEventListener('progress', ({ data }) => showProgress(JSON.parse(data)))
   source.addEventListener('status', ({ data }) => {
     if (showJob(JSON.parse(data))) source.close()

@@ -1215,24 +1215,35 @@ create table accepted.api_key (
   id uuid not null,
   name text not null,
   principal text not null,
-  scopes text[] not null default '{}',
+  scopes text[] not null,
+  operations text[],
+  prefix text not null,
   hash bytea not null,
   created_at timestamptz not null default now(),
+  expires_at timestamptz,
+  last_used_at timestamptz,
   revoked_at timestamptz,
+  rotated_from uuid,
   constraint api_key_pkey primary key (id),
   constraint api_key_hash_key unique (hash),
   constraint api_key_hash_sha256 check (octet_length(hash) = 32),
-  constraint api_key_scopes_known check (scopes <@ '{admin}')
+  constraint api_key_scopes_known check (scopes <@ '{submit,read,cancel,operate,admin}' and cardinality(scopes) > 0),
+  constraint api_key_operations_named check (cardinality(operations) > 0)
 );
 
-comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. If there are no keys and the app has no authentication of its own, all requests are anonymous.';
+comment on table accepted.api_key is 'Keys that clients send as Authorization: Bearer. Once a key has existed, a request without a valid key is rejected.';
 comment on column accepted.api_key.id is 'UUIDv7.';
 comment on column accepted.api_key.name is 'What the key is for, for people.';
 comment on column accepted.api_key.principal is 'The principal of requests with this key.';
-comment on column accepted.api_key.scopes is 'What the key permits in addition to the principal''s own jobs. admin: manage webhook endpoints.';
+comment on column accepted.api_key.scopes is 'What the key permits. submit: operations, batches, retry. read: monitors, results, events, list. cancel. operate: read, cancel and retry the jobs of all principals. admin: everything, also keys and webhook endpoints.';
+comment on column accepted.api_key.operations is 'The key permits only jobs of these operations. Null: of all.';
+comment on column accepted.api_key.prefix is 'The first characters of the key, by which people recognize it.';
 comment on column accepted.api_key.hash is 'SHA-256 of the key. The key itself is shown once and stored nowhere.';
 comment on column accepted.api_key.created_at is 'When the key was created.';
+comment on column accepted.api_key.expires_at is 'From this time on, the key is rejected. A rotated key expires after a day.';
+comment on column accepted.api_key.last_used_at is 'When a request with this key was last authenticated, exact to about a minute.';
 comment on column accepted.api_key.revoked_at is 'From this time on, the key is rejected.';
+comment on column accepted.api_key.rotated_from is 'The key that this key replaces.';
 
 create trigger api_key_audited after insert or delete on accepted.api_key for each row
   execute function accepted.record_administration('key');
@@ -1240,10 +1251,77 @@ create trigger api_key_audited after insert or delete on accepted.api_key for ea
 comment on trigger api_key_audited on accepted.api_key is 'Records new and deleted keys in accepted.audit.';
 
 create trigger api_key_change_audited after update on accepted.api_key for each row
-  when ((new.principal, new.scopes, new.revoked_at) is distinct from (old.principal, old.scopes, old.revoked_at))
+  when (
+    (new.principal, new.scopes, new.operations, new.expires_at)
+      is distinct from (old.principal, old.scopes, old.operations, old.expires_at)
+  )
   execute function accepted.record_administration('key', 'changed');
 
-comment on trigger api_key_change_audited on accepted.api_key is 'Records changed and revoked keys in accepted.audit.';
+comment on trigger api_key_change_audited on accepted.api_key is 'Records changed and rotated keys in accepted.audit.';
+
+create trigger api_key_revoked_audited after update on accepted.api_key for each row
+  when (new.revoked_at is distinct from old.revoked_at)
+  execute function accepted.record_administration('key', 'revoked');
+
+comment on trigger api_key_revoked_audited on accepted.api_key is 'Records revoked keys in accepted.audit.';
+
+create index audit_key_created_idx on accepted.audit (action) where action = 'key.created';
+
+comment on index accepted.audit_key_created_idx is 'Finds out whether a key has ever existed.';
+
+create function accepted.has_had_keys() returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+begin atomic
+  select exists (select from accepted.audit where action = 'key.created' limit 1);
+end;
+
+comment on function accepted.has_had_keys is 'Returns whether an API key has ever existed. From then on, the API rejects requests without a key, even if all keys were deleted.';
+
+create view accepted.key_overview as
+select
+  id, name, principal, scopes, operations, prefix,
+  case
+    when revoked_at is not null then 'revoked'
+    when expires_at <= now() then 'expired'
+    else 'valid'
+  end as status,
+  created_at, expires_at, last_used_at, revoked_at, rotated_from
+from accepted.api_key;
+
+comment on view accepted.key_overview is 'API keys, without their hashes.';
+comment on column accepted.key_overview.id is 'See accepted.api_key.';
+comment on column accepted.key_overview.name is 'What the key is for.';
+comment on column accepted.key_overview.principal is 'The principal of requests with this key.';
+comment on column accepted.key_overview.scopes is 'What the key permits.';
+comment on column accepted.key_overview.operations is 'The key permits only jobs of these operations. Null: of all.';
+comment on column accepted.key_overview.prefix is 'The first characters of the key.';
+comment on column accepted.key_overview.status is 'valid, expired or revoked.';
+comment on column accepted.key_overview.created_at is 'When the key was created.';
+comment on column accepted.key_overview.expires_at is 'From this time on, the key is rejected.';
+comment on column accepted.key_overview.last_used_at is 'When it was last used, exact to about a minute.';
+comment on column accepted.key_overview.revoked_at is 'When it was revoked.';
+comment on column accepted.key_overview.rotated_from is 'The key that this key replaces.';
+
+create table accepted.job_link (
+  hash bytea not null,
+  job_id uuid not null,
+  key_id uuid,
+  expires_at timestamptz not null,
+  constraint job_link_pkey primary key (hash)
+);
+
+create index job_link_expires_at_idx on accepted.job_link (expires_at);
+
+comment on table accepted.job_link is 'Tokens of short-lived URLs, with which a browser reads one job without a header. A row may be deleted when it has expired.';
+comment on column accepted.job_link.hash is 'SHA-256 of the token in the URL.';
+comment on column accepted.job_link.job_id is 'The job that the token permits to read.';
+comment on column accepted.job_link.key_id is 'The API key of the request that created the URL. The token is rejected when the key is.';
+comment on column accepted.job_link.expires_at is 'From this time on, the token is rejected.';
+comment on index accepted.job_link_expires_at_idx is 'Finds expired tokens, which the API deletes when it adds new ones.';
 
 -- Functions for people and programs
 --
@@ -1647,15 +1725,18 @@ begin
   -- Children are locked before their parents, so a parent is locked only when its children are.
   if exists (select from accepted.parent p where p.job_id = lock_own_job.job_id) then
     return query
-      select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal;
+      select * from accepted.job
+      where id = lock_own_job.job_id and (lock_own_job.principal is null or principal = lock_own_job.principal);
   else
     return query
-      select * from accepted.job where id = lock_own_job.job_id and principal = lock_own_job.principal for update;
+      select * from accepted.job
+      where id = lock_own_job.job_id and (lock_own_job.principal is null or principal = lock_own_job.principal)
+      for update;
   end if;
 end
 $$;
 
-comment on function accepted.lock_own_job is 'Locks a job of a principal and returns its row. Does not lock a job that waits for its children. Returns no row if the principal has no such job. The API calls this function before it cancels or retries the job.';
+comment on function accepted.lock_own_job is 'Locks a job of a principal, or of any principal if it is null, and returns its row. Does not lock a job that waits for its children. Returns no row if there is no such job. The API calls this function before it cancels or retries the job.';
 
 create function accepted.enqueue_deliveries(job_id uuid) returns void
 language plpgsql

@@ -1,33 +1,11 @@
-import type { FastifyRequest } from 'fastify'
 import Type, { type Static, type TProperties } from 'typebox'
 import { Value } from 'typebox/value'
+import type { Authenticate } from './identity.ts'
 import { problemOfKeys } from './primitives/key-ring.ts'
 import { isLoopbackHost } from './primitives/networks.ts'
 import { redact } from './primitives/redact.ts'
 import { suggest } from './primitives/suggest.ts'
 import { areNetworks, exampleOf, Host, PoolSize, PostgresUrl, readValue, requirementOf } from './setting-types.ts'
-
-/** A permission that goes beyond the principal's own jobs. With `admin`, a principal may manage webhook endpoints. */
-export type Scope = 'admin'
-
-/** A principal with its scopes. */
-export interface Identity {
-  /** The owner of the jobs that the request creates. A principal sees only its own jobs. */
-  principal: string
-  /** With `admin`, the principal may manage webhook endpoints. Any other scope has no effect. */
-  scopes: readonly string[]
-  /** The id of the API key, a UUID, for `accepted.audit`. */
-  keyId?: string
-}
-
-type AuthenticateResult = string | Identity | null
-
-/**
- * Authenticates a request.
- *
- * @returns the principal's name, a principal with scopes, or null to answer 401
- */
-export type Authenticate = (request: FastifyRequest) => Promise<AuthenticateResult> | AuthenticateResult
 
 /** The content of `accepted.config.ts`. All paths are relative to this file. */
 export interface Config {
@@ -43,8 +21,8 @@ export interface Config {
   /** Directory of the app's own `.sql` migrations. These migrations run after Accepted's own migrations. */
   migrations?: string
   /**
-   * Authenticates every request, except requests to the health, metrics and docs routes. Default: authentication by API
-   * key. While no API key exists, every request has the principal `anonymous`.
+   * Authenticates every request, except requests to the health routes. Default: authentication by API key. Until the
+   * first API key exists, requests from this machine have the principal `anonymous`.
    */
   authenticate?: Authenticate
 }

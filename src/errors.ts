@@ -38,7 +38,7 @@ export const problems = {
   unauthenticated: {
     status: 401,
     title: 'The request is not authenticated',
-    remedy: 'Send `Authorization: Bearer <key>` with a key that has not been revoked.',
+    remedy: 'Send `Authorization: Bearer <key>` with a key that has neither expired nor been revoked.',
   },
   'foreign-origin': {
     status: 403,
@@ -47,9 +47,9 @@ export const problems = {
   },
   forbidden: {
     status: 403,
-    title: 'The request requires the scope admin',
+    title: 'The credential does not permit this request',
     remedy:
-      'Send a key with the scope admin. `accepted keys add ops --admin` creates such a key. If the app has its own `authenticate` function, let the function return `{ principal, scopes: ["admin"] }`. The command `accepted webhooks` requires no scope.',
+      'Send a key with the scope that the error names. `accepted keys add <name> --scopes <scopes>` creates such a key. If the app has its own `authenticate` function, let the function return `{ principal, scopes }`. The command-line program requires no scope.',
   },
   'not-found': {
     status: 404,

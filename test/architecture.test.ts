@@ -11,7 +11,8 @@ interface Import {
 }
 
 // An import may span several lines. Imports of types count too.
-const importStatement = /(?:^|\n)\s*(?:import|export)\b[^'"`;]*?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]\s*\)/g
+const importStatement =
+  /(?:^|\n)\s*(?:import|export)\b(?:[^'"`;=]*\bfrom\b)?\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]\s*\)/g
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
 

@@ -2,6 +2,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
@@ -68,17 +69,18 @@ t.test('the image installs every package that the copied files import', async (t
   )
 })
 
-t.test('the services start in order: Postgres, then the migrations, then API and worker', async (t) => {
-  t.same(Object.keys(services), ['postgres', 'migrate', 'api', 'worker'])
+t.test('the services start in order: Postgres, the migrations, the first key and the worker, the API', async (t) => {
+  t.same(Object.keys(services), ['postgres', 'migrate', 'first-key', 'api', 'worker'])
   t.equal(services.postgres.image, 'postgres:18')
   t.ok(services.postgres.healthcheck)
   t.same(services.migrate.depends_on, { postgres: { condition: 'service_healthy' } })
-  for (const name of ['api', 'worker']) {
+  for (const name of ['first-key', 'worker']) {
     t.same(services[name].depends_on, { migrate: { condition: 'service_completed_successfully' } })
   }
+  t.same(services.api.depends_on, { 'first-key': { condition: 'service_completed_successfully' } })
   const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = services.postgres.environment
   const url = `postgres://${POSTGRES_USER}:${POSTGRES_PASSWORD}@postgres:5432/${POSTGRES_DB}`
-  for (const name of ['migrate', 'api', 'worker']) t.equal(services[name].environment.DATABASE_URL, url)
+  for (const name of ['migrate', 'first-key', 'api', 'worker']) t.equal(services[name].environment.DATABASE_URL, url)
 })
 
 t.test('the API is reachable from outside its container', async (t) => {
@@ -88,10 +90,17 @@ t.test('the API is reachable from outside its container', async (t) => {
   t.equal(services.api.environment.PUBLIC_URL, '${PUBLIC_URL:-http://localhost:3000}')
 })
 
-t.test('the commands of the services run: migrate succeeds, and API and worker become healthy', async (t) => {
+t.test('the commands of the services run: migrate, then one key, and API and worker become healthy', async (t) => {
   const DATABASE_URL = await createDatabase(t, { empty: true })
   const [migrated] = await once(run(t, 'migrate', { DATABASE_URL }), 'close')
   t.equal(migrated, 0)
+  const keys = async () => {
+    const adding = run(t, 'first-key', { DATABASE_URL })
+    const [output] = await Promise.all([text(adding.stdout), once(adding, 'close')])
+    return output
+  }
+  t.match(await keys(), /^accepted_\S+\n/, 'the first start shows a key')
+  t.equal(await keys(), 'A key has existed before, so no key was created.\n', 'later starts create no key')
   const ports = { PORT: String(await freePort()), WORKER_PORT: String(await freePort()) }
   for (const [name, variable, port] of [
     ['api', 'PORT', '3000'],

@@ -165,10 +165,11 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       await submit(uuid7(), shared)
       await submit(uuid7(), shared)
     },
-    'read a job': async () => t.match(await findJob(kysely, await submit(undefined), 'ann'), { job: {} }),
+    'read a job': async () =>
+      t.match(await findJob(kysely, await submit(undefined), { principal: 'ann' }), { job: {} }),
     'read jobs': async () => {
       const ids = [await submit(undefined), await submit(undefined)]
-      t.equal((await findJobs(kysely, ids, 'ann')).size, 2)
+      t.equal((await findJobs(kysely, ids, { principal: 'ann' })).size, 2)
     },
     'read a job for a webhook': async () => t.ok(await readJob(kysely, await submit(undefined))),
     'list jobs': async () => t.ok((await listJobs(kysely, { principal: 'ann', limit: 20 })).jobs.length > 0),
@@ -203,7 +204,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     'retry a job': async () => {
       const id = await submit(undefined)
       await withPlan((trx) => cancelJob(trx, { id, principal: 'ann' }))
-      const request = { id: uuid7(), jobId: id, principal: 'ann' }
+      const request = { id: uuid7(), jobId: id, owner: 'ann', principal: 'ann' }
       t.match(await withPlan((trx) => retryJob(trx, byName, request)), { kind: 'accepted' })
     },
     'redrive a job': async () => {
@@ -226,7 +227,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       await sql`select accepted.enqueue('note.create', '{"word": "x"}', ${uuid7()}, 'eve')`.execute(kysely)
       await sql`select accepted.forget('eve', true)`.execute(kysely)
     },
-    'look for an old job': async () => findJob(kysely, '01000000-0000-7000-8000-000000000000', 'ann'),
+    'look for an old job': async () => findJob(kysely, '01000000-0000-7000-8000-000000000000', { principal: 'ann' }),
     'claim a job and release it': async () => {
       await releaseClaims(worker, [await claim()], 3_600)
     },

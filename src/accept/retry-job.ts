@@ -14,6 +14,9 @@ export interface RetryRequest {
   id: string
   /** The job to retry. */
   jobId: string
+  /** The owner of the job to retry; undefined for any owner. */
+  owner: string | undefined
+  /** The caller, to which the idempotency key belongs. */
   principal: string
   idempotency?: Idempotency | undefined
   /** W3C traceparent. */
@@ -33,7 +36,7 @@ const retryableStatuses: readonly JobStatus[] = ['failed', 'canceled']
 export async function retryJob(
   trx: AnyTransaction,
   operations: ReadonlyMap<string, Operation>,
-  { id, jobId, principal, idempotency, traceparent }: RetryRequest,
+  { id, jobId, owner, principal, idempotency, traceparent }: RetryRequest,
 ): Promise<Exclude<AcceptOutcome, { kind: 'coalesced' }>> {
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
@@ -41,7 +44,7 @@ export async function retryJob(
       return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
     }
   }
-  assertRetryable(await findEnded(trx, { id: jobId, principal }), operations)
+  assertRetryable(await findEnded(trx, jobId, owner), operations)
   await sql`select accepted.create_retry(${jobId}, ${id}, ${traceparent ?? null})`.execute(trx)
   const { rows } = await sql<Job & { transaction_id: string }>`
     select ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentTransactionId} as transaction_id
@@ -60,11 +63,11 @@ interface EndedJob {
   has_payload: boolean
 }
 
-/** Reads the job to retry, if it belongs to the principal. Locks the row, so that it does not change in the meantime. */
-async function findEnded(trx: AnyTransaction, { id, principal }: { id: string; principal: string }) {
+/** Reads the job to retry, if it belongs to the owner. Locks the row, so that it does not change in the meantime. */
+async function findEnded(trx: AnyTransaction, id: string, owner: string | undefined) {
   const { rows } = await sql<EndedJob>`
     select operation, status, payload is not null as has_payload
-    from accepted.lock_own_job(${id}, ${principal})`.execute(trx)
+    from accepted.lock_own_job(${id}, ${owner ?? null})`.execute(trx)
   return rows[0]
 }
 

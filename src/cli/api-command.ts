@@ -1,6 +1,7 @@
 import { readSettings, requireDatabaseUrl, requireHosts } from '../config.ts'
 import { createApiServer } from '../http/server.ts'
 import { loadConfig } from '../load-config.ts'
+import { assertAccessDecided } from './access-decision.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { loadHandlers, startWorker } from './worker-command.ts'
 
@@ -15,6 +16,7 @@ export async function apiCommand(options: { config?: string; withWorker?: boolea
   const app = await createApiServer(config, settings, url)
   let worker: Awaited<ReturnType<typeof startWorker>> | undefined
   try {
+    await assertAccessDecided(app, config, settings)
     await app.listen({ host: settings.HOST, port: settings.PORT })
     if (handlers) worker = await startWorker(handlers, settings)
     await shutdown

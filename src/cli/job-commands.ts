@@ -13,6 +13,7 @@ import type { Operation } from '../operation.ts'
 import { formatCount } from '../primitives/format-count.ts'
 import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
+import { parseDuration } from './parse-duration.ts'
 import { printLine } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
@@ -161,13 +162,11 @@ function parseLimit(text: string | undefined): number | undefined {
   return limit
 }
 
-const secondsPerUnit: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 }
-
 /** @returns a time, or an age in seconds */
 function parseSince(text: string | undefined): Date | number | undefined {
   if (text === undefined) return undefined
-  const [, amount, unit = ''] = text.match(/^(\d+)([smhd])$/) ?? []
-  if (amount !== undefined) return Number(amount) * (secondsPerUnit[unit] as number)
+  const seconds = parseDuration(text)
+  if (seconds !== undefined) return seconds
   const time = new Date(text)
   if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time.getTime())) return time
   throw new ConfigError(

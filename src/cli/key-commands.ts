@@ -1,53 +1,122 @@
-import { randomBytes } from 'node:crypto'
-import { sql } from 'kysely'
-import { ConfigError, type Scope } from '../config.ts'
-import { hashApiKey } from '../http/api-key.ts'
-import { uuid7 } from '../primitives/uuid.ts'
+import type { Kysely } from 'kysely'
+import { ConfigError } from '../config.ts'
+import type { Tables } from '../db/tables.ts'
+import {
+  type ApiKey,
+  type ApiKeyWithSecret,
+  createKey,
+  findKeyViolation,
+  hasHadKeys,
+  listKeys,
+  type NewApiKey,
+  revokeKey,
+  rotateKey,
+} from '../jobs/api-key.ts'
+import type { AnyTransaction } from '../operation.ts'
+import { isScope, scopes as knownScopes } from '../scopes.ts'
 import type { OutputOptions } from './output-options.ts'
-import { printLine } from './print-table.ts'
+import { parseDuration } from './parse-duration.ts'
+import { printTable } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface AddKeyOptions extends OutputOptions {
   principal?: string
-  admin?: boolean
+  scopes?: string[]
+  operations?: string[]
+  expires?: string
+  ifNone?: boolean
 }
 
 /** Runs `accepted keys add`: creates a key and prints it. The key cannot be printed again. */
 export async function addKeyCommand(name: string, options: AddKeyOptions): Promise<void> {
-  if (name.trim() === '' || options.principal?.trim() === '') {
-    throw new ConfigError('The name and the principal of a key must not be empty.')
-  }
-  // The prefix lets secret scanners recognize a leaked key.
-  const key = `accepted_${randomBytes(32).toString('base64url')}`
-  const scopes: Scope[] = options.admin ? ['admin'] : []
-  const row = { id: uuid7(), name, principal: options.principal ?? name, hash: hashApiKey(key), scopes }
-  await withDatabase((db) => db.insertInto('accepted.api_key').values(row).execute())
-  const { hash: _, ...shown } = row
-  if (options.json) return console.log(JSON.stringify({ ...shown, key }))
-  console.log(`${key}\n\nThis key is shown only once. Send it as \`Authorization: Bearer <key>\`.`)
-  console.log(`Requests with this key have the principal ${row.principal}.`)
-  console.log(`To revoke the key: accepted keys revoke ${row.id}`)
+  const request = toNewKey(name, options)
+  const key = await withDatabase(async (db) => {
+    if (options.ifNone && (await hasHadKeys(db))) return undefined
+    await assertCreatable(db, request)
+    return transact(db, (trx) => createKey(trx, request))
+  })
+  if (key) printKey(key, options)
+  else console.log(options.json ? 'null' : 'A key has existed before, so no key was created.')
 }
 
-/** Runs `accepted keys list`: lists the names and principals of all keys, but not the keys themselves. */
-export async function listKeysCommand(options: OutputOptions): Promise<void> {
-  const columns = ['id', 'name', 'principal', 'scopes', 'created_at', 'revoked_at'] as const
-  const keys = await withDatabase((db) => db.selectFrom('accepted.api_key').select(columns).orderBy('id').execute())
-  if (options.json) return console.log(JSON.stringify(keys))
-  if (keys.length === 0) {
-    return console.log('No API keys: all requests are anonymous. Create a key with: accepted keys add <name>')
+function toNewKey(name: string, { principal, scopes, operations, expires }: AddKeyOptions): NewApiKey {
+  if (name.trim() === '') throw new ConfigError('The name of a key must not be empty.')
+  const unknown = scopes?.find((scope) => !isScope(scope))
+  if (unknown !== undefined || scopes?.length === 0) {
+    throw new ConfigError(`--scopes must be some of ${knownScopes.join(', ')}, not '${unknown ?? ''}'.`)
   }
-  for (const { id, name, principal, scopes, revoked_at } of keys) {
-    const revoked = revoked_at ? [`revoked ${revoked_at.toISOString()}`] : []
-    printLine([id, name, principal, ...scopes, ...revoked].join('  '))
+  const expiresInSeconds = expires === undefined ? undefined : parseDuration(expires)
+  if (expires !== undefined && !expiresInSeconds) {
+    throw new ConfigError(`--expires must be a duration like 12h or 30d, not '${expires}'.`)
+  }
+  return {
+    name,
+    ...(principal !== undefined && { principal }),
+    ...(scopes && { scopes: [...new Set(scopes.filter(isScope))] }),
+    ...(operations?.length && { operations: [...new Set(operations)] }),
+    ...(expiresInSeconds && { expiresInSeconds }),
   }
 }
+
+/** The operations are those that `accepted migrate` or a process has written to the database. */
+async function assertCreatable(db: Kysely<Tables>, key: NewApiKey): Promise<void> {
+  const rows = key.operations ? await db.selectFrom('accepted.operation').select('name').execute() : []
+  const known = new Set(rows.map(({ name }) => name))
+  const violation = findKeyViolation(key, known)
+  if (!violation) return
+  const option = violation.pointer.startsWith('/operations') ? '--operations' : '--principal'
+  const hint = option === '--operations' ? ` The operations are ${[...known].sort().join(', ')}.` : ''
+  throw new ConfigError(`${option} is invalid: it ${violation.message}.${hint}`)
+}
+
+/** Runs `accepted keys rotate`: replaces a key and prints the new one. The old key is accepted for another day. */
+export async function rotateKeyCommand(id: string, options: OutputOptions): Promise<void> {
+  const key = await withDatabase((db) => transact(db, (trx) => rotateKey(trx, id)))
+  if (!key) throw new ConfigError(`There is no valid key ${id}. \`accepted keys list\` shows all keys.`)
+  printKey(key, options)
+  if (!options.json) console.log(`The old key ${id} is accepted for another day. Revoke it when no client uses it.`)
+}
+
+function printKey(key: ApiKeyWithSecret, { json }: OutputOptions): void {
+  if (json) {
+    console.log(JSON.stringify(key))
+    return
+  }
+  console.log(`${key.key}\n\nThis key is shown only once. Send it as \`Authorization: Bearer <key>\`.`)
+  const operations = key.operations ? ` for the operations ${key.operations.join(', ')}` : ''
+  console.log(
+    `Requests with this key have the principal ${key.principal} and the scopes ${key.scopes.join(', ')}${operations}.`,
+  )
+  if (key.expiresAt) console.log(`The key expires at ${key.expiresAt}.`)
+  console.log(`To revoke the key: accepted keys revoke ${key.id}`)
+}
+
+/** Runs `accepted keys list`: lists all keys with their scopes and last use, but not the keys themselves. */
+export async function listKeysCommand(options: OutputOptions): Promise<void> {
+  const { keys, hadKeys } = await withDatabase(async (db) => ({
+    keys: await listKeys(db),
+    hadKeys: await hasHadKeys(db),
+  }))
+  if (options.json) return console.log(JSON.stringify(keys))
+  if (keys.length === 0) {
+    const who = hadKeys ? 'all requests are rejected' : 'requests from this machine are anonymous'
+    return console.log(`No API keys: ${who}. Create a key with: accepted keys add <name>`)
+  }
+  const headings = ['ID', 'NAME', 'PRINCIPAL', 'SCOPES', 'OPERATIONS', 'PREFIX', 'STATUS', 'LAST USED', 'EXPIRES']
+  printTable(headings, keys.map(toCells))
+}
+
+const toCells = ({ id, name, principal, scopes, operations, prefix, status, lastUsedAt, expiresAt }: ApiKey) => [
+  ...[id, name, principal, scopes.join(','), operations?.join(',') ?? 'all'],
+  ...[`${prefix}…`, status, lastUsedAt ?? 'never', expiresAt ?? 'never'],
+]
 
 /** Runs `accepted keys revoke`: makes a key invalid. Every API process refuses the key after at most one second. */
 export async function revokeKeyCommand(id: string, options: OutputOptions): Promise<void> {
-  const { numAffectedRows } = await withDatabase((db) =>
-    sql`update accepted.api_key set revoked_at = coalesce(revoked_at, now()) where id::text = ${id}`.execute(db),
-  )
-  if (!numAffectedRows) throw new ConfigError(`There is no key ${id}. \`accepted keys list\` shows all keys.`)
+  const found = await withDatabase((db) => transact(db, (trx) => revokeKey(trx, id)))
+  if (!found) throw new ConfigError(`There is no key ${id}. \`accepted keys list\` shows all keys.`)
   console.log(options.json ? JSON.stringify({ id, revoked: true }) : `Revoked ${id}.`)
 }
+
+const transact = <Result>(db: Kysely<Tables>, work: (trx: AnyTransaction) => Promise<Result>): Promise<Result> =>
+  db.transaction().execute((trx) => work(trx as unknown as AnyTransaction))

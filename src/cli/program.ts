@@ -3,21 +3,8 @@ import { eventTypes } from '../jobs/webhook-schema.ts'
 import { packageVersion } from '../primitives/version.ts'
 import { flushOutput } from './flush-output.ts'
 import { formatError } from './format-error.ts'
-
-/** Loads the code of a command only when the command runs, so that the others start sooner. */
-const lazily =
-  <Args extends unknown[]>(load: () => Promise<(...args: Args) => Promise<void>>) =>
-  async (...args: Args) =>
-    (await load())(...args)
-
-const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
-const jsonOption = () => new Option('--json', 'Print JSON')
-const parseNames = (list: string) =>
-  list
-    .split(',')
-    .map((name) => name.trim())
-    .filter((name) => name !== '')
-const nameListOption = (flags: string, description: string) => new Option(flags, description).argParser(parseNames)
+import { addKeyCommands } from './key-program.ts'
+import { configOption, jsonOption, lazily, nameListOption } from './program-options.ts'
 
 const oneProcessWarning =
   'not recommended: a handler that blocks the event loop delays every request, and a crash stops API and worker'
@@ -74,26 +61,7 @@ program
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./doctor-command.ts')).doctorCommand))
 
-const keys = program
-  .command('keys')
-  .description('Manage API keys; while no key exists, all requests have the principal anonymous')
-keys
-  .command('add <name>')
-  .description('Create an API key and print it; the key cannot be shown again')
-  .option('--principal <name>', 'Principal of the requests with this key (default: the name of the key)')
-  .option('--admin', 'Give the key the scope admin, which is needed to manage webhook endpoints')
-  .addOption(jsonOption())
-  .action(lazily(async () => (await import('./key-commands.ts')).addKeyCommand))
-keys
-  .command('list')
-  .description('List API keys, without their secrets')
-  .addOption(jsonOption())
-  .action(lazily(async () => (await import('./key-commands.ts')).listKeysCommand))
-keys
-  .command('revoke <id>')
-  .description('Revoke an API key')
-  .addOption(jsonOption())
-  .action(lazily(async () => (await import('./key-commands.ts')).revokeKeyCommand))
+addKeyCommands(program)
 
 const jobs = program.command('jobs').description('List, cancel and retry jobs')
 jobs

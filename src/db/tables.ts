@@ -93,7 +93,19 @@ export interface ApiKeyTable {
   hash: Buffer
   created_at: Timestamp
   revoked_at: OptionalTimestamp
-  scopes: Generated<string[]>
+  scopes: string[]
+  operations: string[] | null
+  prefix: string
+  expires_at: OptionalTimestamp
+  last_used_at: OptionalTimestamp
+  rotated_from: string | null
+}
+
+export interface JobLinkTable {
+  hash: Buffer
+  job_id: string
+  key_id: string | null
+  expires_at: RequiredTimestamp
 }
 
 export interface WebhookEndpointTable {
@@ -185,6 +197,7 @@ export interface Tables extends UpkeepTables {
   'accepted.coalesced_key': CoalescedKeyTable
   'accepted.attempt': AttemptTable
   'accepted.api_key': ApiKeyTable
+  'accepted.job_link': JobLinkTable
   'accepted.webhook_endpoint': WebhookEndpointTable
   'accepted.schedule': ScheduleTable
 }

@@ -1,33 +1,44 @@
-import { createHash } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
-import type { Authenticate, Identity } from '../config.ts'
 import type { Database } from '../db/database.ts'
+import type { Authenticate, Identity } from '../identity.ts'
+import { hashSecret } from '../jobs/api-key.ts'
 import { BoundedMap } from '../primitives/bounded-map.ts'
-
-/** Hashes a key for storage. A fast hash without salt is enough, because a key has 256 random bits. */
-export const hashApiKey = (key: string): Buffer => createHash('sha256').update(key).digest()
+import { isLoopbackHost } from '../primitives/networks.ts'
 
 /** A revoked key may still be accepted for this long. */
 const identityCacheMs = 1_000
 const maxCachedKeys = 10_000
+/** `last_used_at` is updated at most this often for each key. */
+const lastUsedPrecision = sql`interval '1 minute'`
+
+/** What a request without a key is, as long as no key has ever existed. */
+const anonymous = 'anonymous'
 
 interface CachedIdentity {
-  identity: Promise<Identity | 'anonymous' | null>
+  identity: Promise<Identity | typeof anonymous | null>
   expiresAt: number
 }
 
+export interface ApiKeyOptions {
+  /** Serves requests without a key from other machines too, until the first key exists. */
+  allowAnonymous?: boolean
+}
+
 /**
- * Authenticates requests by `Authorization: Bearer <key>` (RFC 6750). While no key exists, every request without a key
- * has the principal `anonymous`. Unknown and revoked keys are always refused.
+ * Authenticates requests by `Authorization: Bearer <key>` (RFC 6750). Until the first key exists, a request without a
+ * key has the principal `anonymous` if it comes from this machine, or if `allowAnonymous` is set. Unknown, expired and
+ * revoked keys are always refused.
  */
-export function authenticateByApiKey(database: Database): Authenticate {
+export function authenticateByApiKey(database: Database, { allowAnonymous = false }: ApiKeyOptions = {}): Authenticate {
   const cache = new BoundedMap<CachedIdentity>(maxCachedKeys)
   return async (request) => {
     const header = request.headers.authorization
     const key = header?.match(/^Bearer +([\x21-\x7e]+)$/i)?.[1]
     if (header !== undefined && !key) return null
-    // A request without a key also needs the query, because it is allowed only while no key exists.
-    const hash = key === undefined ? null : hashApiKey(key)
+    if (key === undefined && !allowAnonymous && !isFromThisMachine(request)) return null
+    // A request without a key also needs the query, because it is allowed only until the first key exists.
+    const hash = key === undefined ? null : hashSecret(key)
     const cacheKey = hash?.toString('base64') ?? ''
     const cached = cache.get(cacheKey)
     if (cached && performance.now() < cached.expiresAt) return cached.identity
@@ -40,12 +51,37 @@ export function authenticateByApiKey(database: Database): Authenticate {
   }
 }
 
-async function identify({ kysely }: Database, hash: Buffer | null): Promise<Identity | 'anonymous' | null> {
-  const { rows } = await sql<Partial<Identity> & { keys: boolean }>`
-    select principal, scopes, api_key.id as "keyId", exists (select from accepted.api_key) as keys
+/** A proxy on this machine also makes its requests local, so an app behind a proxy needs a key. */
+const isFromThisMachine = ({ socket }: FastifyRequest): boolean =>
+  socket.remoteAddress !== undefined && isLoopbackHost(socket.remoteAddress)
+
+interface IdentityRow {
+  had_keys: boolean
+  id: string | null
+  principal: string
+  scopes: string[]
+  operations: string[] | null
+  is_used_again: boolean
+}
+
+async function identify({ kysely }: Database, hash: Buffer | null): Promise<Identity | typeof anonymous | null> {
+  const { rows } = await sql<IdentityRow>`
+    select api_key.id, principal, scopes, operations, ${hash}::bytea is not null or accepted.has_had_keys() as had_keys,
+      last_used_at is null or last_used_at < now() - ${lastUsedPrecision} as is_used_again
     from (values (${hash}::bytea)) as given (hash)
-    left join accepted.api_key on api_key.hash = given.hash and revoked_at is null`.execute(kysely)
-  const [{ principal, scopes, keyId, keys: anyKeyExists }] = rows as [Partial<Identity> & { keys: boolean }]
-  if (principal && scopes && keyId) return { principal, scopes, keyId }
-  return hash || anyKeyExists ? null : 'anonymous'
+    left join accepted.api_key on api_key.hash = given.hash
+      and revoked_at is null and (expires_at is null or expires_at > now())`.execute(kysely)
+  const [row] = rows as [IdentityRow]
+  if (row.id === null) return row.had_keys ? null : anonymous
+  if (row.is_used_again) recordUse(kysely, row.id)
+  const { id: keyId, principal, scopes, operations } = row
+  return { principal, scopes, keyId, ...(operations && { operations }) }
+}
+
+/** The request does not wait. If Postgres refuses, for example because it is read-only, a later request tries again. */
+function recordUse(kysely: Database['kysely'], id: string): void {
+  sql`update accepted.api_key set last_used_at = now()
+    where id = ${id} and (last_used_at is null or last_used_at < now() - ${lastUsedPrecision})`
+    .execute(kysely)
+    .catch(() => {})
 }

@@ -1,33 +1,59 @@
 import type { FastifyRequest } from 'fastify'
 import { validate as isUuid } from 'uuid'
-import type { Authenticate, Identity, Scope } from '../config.ts'
+import type { Database } from '../db/database.ts'
 import { ProblemError } from '../errors.ts'
+import type { Authenticate, Identity } from '../identity.ts'
+import { problemOfPrincipal } from '../primitives/principal.ts'
 import { readable } from '../primitives/thrown.ts'
+import { defaultScopes } from '../scopes.ts'
+import { authenticateByLink, linkTokenOf } from './job-link.ts'
 import { codeOfStatus } from './protocol/problem.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** The principal that `authenticate` returned for the caller. */
     principal: string
-    /** The caller's scopes. A principal needs no scope to access its own jobs. */
+    /** The caller's scopes. */
     scopes: readonly string[]
+    /** The operations that the caller may use; undefined: all. */
+    operations: readonly string[] | undefined
     /** The id of the API key, if the caller has sent one. */
     keyId: string | undefined
+    /** When the credential expires; undefined: never, or when the API key does. */
+    credentialExpiresAt: Date | undefined
+    /** The only job that the caller may see, if the request has the token of a link. */
+    linkedJobId: string | undefined
   }
 }
 
+/** The properties that the hook sets. */
+export const requestProperties = [
+  ...(['principal', 'scopes', 'operations', 'keyId'] as const),
+  ...(['credentialExpiresAt', 'linkedJobId'] as const),
+]
+
 /**
- * Creates an `onRequest` hook that sets `request.principal`, `request.scopes` and `request.keyId`.
+ * Creates an `onRequest` hook that authenticates the request and sets its {@link requestProperties}.
  *
  * @throws ProblemError unauthenticated
  */
-export function createAuthenticationHook(identify: Authenticate): (request: FastifyRequest) => Promise<void> {
+export function createAuthenticationHook(
+  { kysely }: Database,
+  identify: Authenticate,
+): (request: FastifyRequest) => Promise<void> {
   return async (request) => {
-    const { principal, scopes, keyId } = toIdentity(await callAuthenticate(identify, request))
-    request.principal = principal
-    request.scopes = scopes
-    request.keyId = keyId
+    const token = linkTokenOf(request)
+    if (token !== undefined) return authenticateLink(request, await authenticateByLink(kysely, token))
+    const identity = toIdentity(await callAuthenticate(identify, request))
+    const { principal, scopes = defaultScopes, operations, keyId, expiresAt } = identity
+    Object.assign(request, { principal, scopes, operations, keyId, credentialExpiresAt: expiresAt })
   }
+}
+
+function authenticateLink(request: FastifyRequest, link: Awaited<ReturnType<typeof authenticateByLink>>): void {
+  if (!link) throw new ProblemError('unauthenticated', 'The link has expired; ask for a new one')
+  const { expiresAt: credentialExpiresAt, ...rest } = link
+  Object.assign(request, { ...rest, credentialExpiresAt })
 }
 
 async function callAuthenticate(identify: Authenticate, request: FastifyRequest): Promise<unknown> {
@@ -42,24 +68,25 @@ async function callAuthenticate(identify: Authenticate, request: FastifyRequest)
 }
 
 /** Checks what `authenticate` returned, because a wrong value could give a caller the jobs or the scopes of others. */
-function toIdentity(identity: unknown): Identity {
-  if (identity === null || identity === undefined) throw new ProblemError('unauthenticated')
-  const given = typeof identity === 'string' ? { principal: identity, scopes: [] } : Object(identity)
-  const { principal, scopes = [], keyId } = given as Partial<Identity>
-  const isKeyId = keyId === undefined || isUuid(keyId)
-  if (typeof principal === 'string' && principal !== '' && Array.isArray(scopes) && isKeyId) {
-    return { principal, scopes, ...(keyId !== undefined && { keyId }) }
-  }
-  throw new TypeError('authenticate must return null, a text that is not empty, or { principal, scopes: [] }')
+function toIdentity(returned: unknown): Identity {
+  if (returned === null || returned === undefined) throw new ProblemError('unauthenticated')
+  const identity = (typeof returned === 'string' ? { principal: returned } : Object(returned)) as Identity
+  const problem = problemOfIdentity(identity)
+  if (problem) throw new TypeError(`authenticate must return null, a principal, or { principal, scopes }: ${problem}`)
+  if (identity.expiresAt && identity.expiresAt.getTime() <= Date.now()) throw new ProblemError('unauthenticated')
+  return identity
 }
 
-/**
- * Creates an `onRequest` hook that refuses callers without the given scope. Add it after the authentication hook.
- *
- * @throws ProblemError forbidden
- */
-export function requireScope(scope: Scope): (request: FastifyRequest) => Promise<void> {
-  return async ({ scopes }) => {
-    if (!scopes.includes(scope)) throw new ProblemError('forbidden', `This route requires the scope ${scope}`)
-  }
+function problemOfIdentity({ principal, scopes, operations, keyId, expiresAt }: Partial<Identity>): string | undefined {
+  if (typeof principal !== 'string') return 'the principal must be a text'
+  const problem = problemOfPrincipal(principal)
+  if (problem) return `the principal ${problem}`
+  if (scopes !== undefined && !isTexts(scopes)) return 'scopes must be an array of texts'
+  if (operations !== undefined && !isTexts(operations)) return 'operations must be an array of names'
+  if (keyId !== undefined && !isUuid(keyId)) return 'keyId must be a UUID'
+  if (expiresAt === undefined || (expiresAt instanceof Date && !Number.isNaN(expiresAt.getTime()))) return undefined
+  return 'expiresAt must be a Date'
 }
+
+const isTexts = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string')

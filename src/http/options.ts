@@ -1,5 +1,5 @@
-import type { Authenticate } from '../config.ts'
 import type { DatabaseOptions } from '../db/database.ts'
+import type { Authenticate } from '../identity.ts'
 import type { RateLimit } from './protocol/quota.ts'
 import type { RoutePaths } from './route-paths.ts'
 
@@ -9,8 +9,13 @@ export interface AcceptedOptions {
   operations: object
   /** The URL of the Postgres database, or connection options. */
   database: string | DatabaseOptions
-  /** Identifies the caller. The default uses API keys. While no key exists, a caller without a key is `anonymous`. */
+  /**
+   * Identifies the caller. The default uses API keys. Until the first key exists, a caller on this machine without a key
+   * is `anonymous`.
+   */
   authenticate?: Authenticate
+  /** Until the first key exists, callers on other machines are `anonymous` too. Default: they get 401. */
+  allowAnonymous?: boolean
   /**
    * The URL at which clients reach the app, for links in responses. It may have a path that a proxy removes. Default: the
    * origin that the client called. The prefix of the plugin's routes is appended to it.

@@ -4,6 +4,8 @@ import { collectOperations } from '../collect-operations.ts'
 import type { Job } from '../jobs/job.ts'
 import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
+import { requireScopes } from './access.ts'
+import { requestProperties } from './authenticate.ts'
 import type { AcceptedOptions } from './options.ts'
 import { allowCommitted, sendCommitted } from './protocol/committed.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
@@ -21,9 +23,11 @@ import { batchRoute } from './routes/batches.ts'
 import { cancelAndRetryRoutes } from './routes/cancel-and-retry.ts'
 import { docsRoutes } from './routes/docs.ts'
 import { eventRoutes, refuseUpgrade } from './routes/events.ts'
+import { jobLinksRoute } from './routes/job-links.ts'
 import { jobListRoute } from './routes/job-list.ts'
 import { jobMonitorRoute } from './routes/job-monitor.ts'
 import { jobPageAssetRoutes } from './routes/job-page.ts'
+import { keyRoutes } from './routes/keys.ts'
 import { type RequestMetrics, requestMetrics } from './routes/request-metrics.ts'
 import { resultRoute } from './routes/result.ts'
 import { submitRoute } from './routes/submit.ts'
@@ -53,9 +57,9 @@ export async function register(app: FastifyInstance, options: AcceptedOptions): 
 
 function decorate(scope: FastifyInstance, service: Service, api: Accepted): void {
   scope.decorate('accepted', api)
-  if (!scope.hasRequestDecorator('principal')) scope.decorateRequest('principal', '')
-  if (!scope.hasRequestDecorator('scopes')) scope.decorateRequest('scopes')
-  if (!scope.hasRequestDecorator('keyId')) scope.decorateRequest('keyId')
+  for (const name of requestProperties) {
+    if (!scope.hasRequestDecorator(name)) scope.decorateRequest(name)
+  }
   allowCommitted(scope)
   scope.decorateReply('accepted', function (this: FastifyReply, job: Job) {
     return sendAccepted(service, this, job)
@@ -90,7 +94,7 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   await scope.register(async (guardedScope) => {
     guardedScope.addHook('onRequest', scope.accepted.authenticate)
     if (rateLimit) limitRate(guardedScope, rateLimit, `${prefix}${paths.jobs}/:id`)
-    registerGuardedRoutes(guardedScope, service, metrics)
+    await registerGuardedRoutes(guardedScope, service, metrics)
   })
 }
 
@@ -106,17 +110,30 @@ function refuseDuplicates(scope: FastifyInstance): void {
   })
 }
 
-function registerGuardedRoutes(scope: FastifyInstance, service: Service, metrics: RequestMetrics): void {
-  jobMonitorRoute(scope, service)
-  resultRoute(scope, service)
-  jobListRoute(scope, service)
-  cancelAndRetryRoutes(scope, service)
-  eventRoutes(scope, service)
-  if (service.paths.webhooks) webhookRoutes(scope, service)
-  if (service.paths.batches) batchRoute(scope, service, service.paths.batches, metrics)
-  for (const operation of service.operations.values()) {
-    if (operation.route) submitRoute(scope, service, operation as Operation & { route: Route }, metrics)
-  }
+async function registerGuardedRoutes(
+  guardedScope: FastifyInstance,
+  service: Service,
+  metrics: RequestMetrics,
+): Promise<void> {
+  const { webhooks, batches, keys } = service.paths
+  await guardedScope.register(async (scope) => {
+    requireScopes(scope)
+    jobMonitorRoute(scope, service)
+    resultRoute(scope, service)
+    jobListRoute(scope, service)
+    jobLinksRoute(scope, service)
+    cancelAndRetryRoutes(scope, service)
+    eventRoutes(scope, service)
+    if (batches) batchRoute(scope, service, batches, metrics)
+    for (const operation of service.operations.values()) {
+      if (operation.route) submitRoute(scope, service, operation as Operation & { route: Route }, metrics)
+    }
+  })
+  await guardedScope.register(async (scope) => {
+    requireScopes(scope, 'administer')
+    if (webhooks) webhookRoutes(scope, service)
+    if (keys) keyRoutes(scope, service, keys)
+  })
 }
 
 /**

@@ -13,6 +13,8 @@ export interface RoutePaths {
   webhooks: string | false
   /** The route that accepts batches. */
   batches: string | false
+  /** The routes that manage API keys. */
+  keys: string | false
   /** The documentation page and the pages of problem codes. `openapi.json` and `asyncapi.json` are beside it. */
   docs: string | false
   /** The metrics of the process, for Prometheus. */
@@ -27,6 +29,7 @@ export const defaultRoutePaths: RoutePaths = {
   events: '/events',
   webhooks: '/webhooks',
   batches: '/batches',
+  keys: '/keys',
   docs: false,
   metrics: false,
   health: false,

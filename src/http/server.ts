@@ -56,6 +56,7 @@ export async function createApiServer(
     ...(config.authenticate && { authenticate: config.authenticate }),
     openLimit: settings.OPEN_LIMIT > 0 && settings.OPEN_LIMIT,
     rateLimit: settings.RATE_LIMIT > 0 && { requests: settings.RATE_LIMIT, seconds: 60 },
+    allowAnonymous: settings.ALLOW_ANONYMOUS === '1',
     ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }),
   })
   if (config.routes) {

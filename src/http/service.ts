@@ -26,6 +26,7 @@ import { createAuthenticationHook } from './authenticate.ts'
 import { assertRegistered, createEnqueueBatch, type EnqueueBatch } from './batches/enqueue.ts'
 import { type ApiEndings, openEndings } from './complete-ends.ts'
 import { connectDatabase, connectQueue } from './connect.ts'
+import { CredentialWatch } from './credential-watch.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { AcceptedOptions } from './options.ts'
 import { limitFailures } from './protocol/failed-authentication.ts'
@@ -91,6 +92,10 @@ export interface Service extends Mount {
   /** Notifies workers and watchers of changes. Call it after the commit. */
   notifier: Notifier
   watcher: Watcher
+  /** Ends streams whose credential is no longer valid. */
+  credentials: CredentialWatch
+  /** Whether requests are authenticated by API keys. */
+  usesKeys: boolean
   estimates: Estimates
   encoder: EventEncoder
   /** Reads the newest jobs of a principal. The snapshot contains all changes that were committed before the call. */
@@ -122,6 +127,11 @@ export async function openService(
     onError: (error) => report(error, 'Watching for job changes failed; continuing with the next poll'),
   })
   app.addHook('onClose', () => watcher.close())
+  const usesKeys = options.authenticate === undefined
+  const credentials = new CredentialWatch(database, {
+    usesKeys,
+    onError: (error) => report(error, 'Checking the credentials of streams failed; checking again in a second'),
+  })
   const estimates = createEstimates(database)
   const results = createShownResults(operations, seals, (error, { operation }) =>
     report(error, 'A result could not be decrypted; it is shown sealed', { operation }),
@@ -138,10 +148,12 @@ export async function openService(
     mutex,
     notifier,
     watcher,
+    credentials,
+    usesKeys,
     estimates,
     encoder: createEventEncoder(estimates, results),
     readSnapshot: createSnapshotReader(database),
-    streams: new EventStreams(draining),
+    streams: new EventStreams(draining, credentials),
     largeAnswers: new LargeAnswers(),
     openRequests: new OpenRequests(options.openLimit),
     draining,
@@ -152,10 +164,11 @@ export async function openService(
 /** Creates `app.accepted`. */
 export function createAccepted(
   service: Service,
-  { authenticate, rateLimit = defaultRateLimit }: AcceptedOptions,
+  { authenticate, allowAnonymous = false, rateLimit = defaultRateLimit }: AcceptedOptions,
 ): Accepted {
   const { database, boss, operations, seals } = service
-  const hook = createAuthenticationHook(authenticate ?? authenticateByApiKey(database))
+  const identify = authenticate ?? authenticateByApiKey(database, { allowAnonymous })
+  const hook = createAuthenticationHook(database, identify)
   return {
     db: database.kysely,
     authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,

@@ -27,17 +27,18 @@ const columns = sql.join(jobColumns.map((name) => sql.ref(`job.${name}`)))
  * `abandon`, and a job that waits for its children. Canceling and settling lock the job's row, so the transaction that
  * locks the row first decides the outcome.
  *
+ * @param job.principal the owner of the job; undefined for any owner
  * @param isExpected returns whether the caller accepts this sequence of the job (If-Match). Default: accepts every
  *   sequence.
  */
 export async function cancelJob(
   trx: AnyTransaction,
-  { id, principal }: { id: string; principal: string },
+  { id, principal }: { id: string; principal: string | undefined },
   isExpected: (sequence: string) => boolean = () => true,
 ): Promise<CancelOutcome> {
   const { rows } = await sql<Job & { transaction_id: string }>`
     select ${columns}, ${currentTransactionId} as transaction_id
-    from accepted.lock_own_job(${id}, ${principal}) as job`.execute(trx)
+    from accepted.lock_own_job(${id}, ${principal ?? null}) as job`.execute(trx)
   const [job] = rows
   const commitProof = sql`select from accepted.job where id = ${id} and cancel_requested`
   registerCommitCheck(trx, { transactionId: job?.transaction_id, commitProof })

@@ -4,9 +4,12 @@ import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { JobStatus, Tables } from '../db/tables.ts'
 import { type Job, jobColumns } from './job.ts'
 
-/** Which jobs of a principal to list. */
+/** Which jobs to list. */
 export interface ListOptions {
-  principal: string
+  /** Undefined: jobs of all principals. */
+  principal: string | undefined
+  /** The operations whose jobs the caller may see. Default: all. */
+  operations?: readonly string[] | undefined
   status?: JobStatus | undefined
   operation?: string | undefined
   /** Lists only the children of this job. */
@@ -46,23 +49,30 @@ const monitorBytes = sql`
   + coalesce(3 * octet_length(job.resource), 0)`
 
 /**
- * Reads a page of a principal's jobs, newest first (keyset pagination). A filtered page reads at most 10,000 rows. So
+ * Reads a page of jobs, newest first (keyset pagination). A filtered page reads at most 10,000 rows. So
  * it may contain fewer jobs than `limit`, or no jobs, although there is a next page. A page also ends at 1 MiB, so that
  * many requests for large jobs do not exhaust the memory.
  */
 export async function listJobs(db: Kysely<Tables>, options: ListOptions): Promise<JobPage> {
-  const { principal, status = null, operation = null, parent, limit, before = MAX } = options
-  const scanLimit = status || operation ? maxScannedRows : limit + 1
+  const { principal, operations = null, status = null, operation = null, parent, limit, before = MAX } = options
+  const scanLimit = status || operation || operations ? maxScannedRows : limit + 1
+  const order =
+    parent !== undefined
+      ? sql`parent desc, id desc`
+      : principal !== undefined
+        ? sql`principal desc, id desc`
+        : sql`id desc`
   const statement = sql<JobSummary & { last_scanned_id: string; scanned_rows: number; is_cut: boolean }>`
     with scanned as materialized (
       select id, status, operation from accepted.job
-      where ${parent === undefined ? isOlderOf('principal', principal, before) : isChildOf(parent, principal, before)}
+      where ${parent === undefined ? isOwnedAndOlder(principal, before) : isChildOf(parent, principal, before)}
         and (ended_at is null or expires_at > now())
-      order by ${sql.ref(parent === undefined ? 'principal' : 'parent')} desc, id desc limit ${scanLimit}
+      order by ${order} limit ${scanLimit}
     ), page as materialized (
       select id from scanned
       where (${status}::accepted.job_status is null or status = ${status}::accepted.job_status)
         and (${operation}::text is null or operation = ${operation})
+        and (${operations}::text[] is null or operation = any(${operations}::text[]))
       order by id desc limit ${limit + 1}
     ), sized as materialized (
       select ${columns}, row_number() over newest_first as number, sum(${monitorBytes}) over newest_first as bytes
@@ -96,8 +106,15 @@ const isOlderOf = (column: 'principal' | 'parent', value: string, before: string
     and (${name}, id) < (${value}::${type}, ${before}::uuid)`
 }
 
+/** A condition on a job: it belongs to the principal, if there is one, and its id is lower than `before`. */
+const isOwnedAndOlder = (principal: string | undefined, before: string): RawBuilder<boolean> =>
+  principal === undefined ? sql`id < ${before}::uuid` : isOlderOf('principal', principal, before)
+
 /** For the parent of another principal, no child is read. */
-const isChildOf = (parent: string, principal: string, before: string): RawBuilder<boolean> => sql`
+const isChildOf = (parent: string, principal: string | undefined, before: string): RawBuilder<boolean> =>
+  principal === undefined
+    ? isOlderOf('parent', parent, before)
+    : sql`
   (select exists (select from accepted.job where id = ${parent} and principal = ${principal} offset 0))
   -- A plain column would match the index on the principal, and a plan may then read all of the principal's jobs.
   and ${isOlderOf('parent', parent, before)} and principal || '' = ${principal}`

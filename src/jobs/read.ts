@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
 import { idIn, type Job, jobColumns, markCut, type SharedRow, sharedColumns } from './job.ts'
@@ -13,15 +13,32 @@ type Row = SharedRow & { expired: boolean }
 
 /**
  * The job, if it was found. `expired` means that the job's record is gone. `unknown` means that the job does not exist,
- * or that it belongs to another principal.
+ * or that the caller may not see it.
  */
 export type Found = { job: Job } | 'expired' | 'unknown'
 
 // RFC 9562, section 5.7: version 7, variant 10.
 const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
+/** Which jobs a caller may see. An undefined member does not restrict them. */
+export interface JobFilter {
+  principal: string | undefined
+  operations?: readonly string[] | undefined
+  /** The only job that the caller may see. */
+  id?: string | undefined
+}
+
 /**
- * Finds a job of the principal. Leaves out a large result: see {@link readWholeJob}.
+ * A condition on a job. With `is true`, Postgres cannot use the index of the principal's jobs, which for several ids
+ * would read those between them too.
+ */
+const isVisible = ({ principal, operations, id }: JobFilter): RawBuilder<boolean> => sql`
+  (${principal ?? null}::text is null or principal = ${principal ?? null}) is true
+  and (${operations ?? null}::text[] is null or operation = any(${operations ?? null}::text[])) is true
+  and (${id ?? null}::uuid is null or id = ${id ?? null}::uuid) is true`
+
+/**
+ * Finds a job that the caller may see. Leaves out a large result: see {@link readWholeJob}.
  *
  * If there is no row and the jobs of the day of the id have been deleted, the answer is `expired` for every principal.
  * Without the row, it is unknown whether the job existed and which principal owned it.
@@ -29,31 +46,30 @@ const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
  * Another principal's row is not returned, so that reading its result or error takes no time. Otherwise the duration
  * would reveal that the job exists.
  */
-export async function findJob(db: Kysely<Tables>, id: string, principal: string): Promise<Found> {
+export async function findJob(db: Kysely<Tables>, id: string, filter: JobFilter): Promise<Found> {
   if (!uuid7Pattern.test(id)) return 'unknown'
   const query = sql<Row>`
-    select ${sharedColumns}, ${isExpired} from accepted.job where id = ${id} and principal = ${principal}`
+    select ${sharedColumns}, ${isExpired} from accepted.job where id = ${id} and ${isVisible(filter)}`
   const { rows } = await runWithGenericPlan(db, query)
   return rows[0] ? toFound(rows[0]) : ((await findDeleted(db, [id])).get(id) ?? 'unknown')
 }
 
 /**
- * Finds several jobs of the principal in one query, with the rules of {@link findJob}.
+ * Finds several jobs in one query, with the rules of {@link findJob}.
  *
  * @param ids the ids in lower case, as Postgres returns them
  */
 export async function findJobs(
   db: Kysely<Tables>,
   ids: readonly string[],
-  principal: string,
+  filter: JobFilter,
 ): Promise<Map<string, Found>> {
   const wellFormed = ids.filter((id) => uuid7Pattern.test(id))
   const found = new Map<string, Found>(ids.map((id) => [id, 'unknown']))
   if (wellFormed.length === 0) return found
-  // With `is true`, Postgres cannot use the index of the principal's jobs, which would read those between the ids too.
   const query = sql<Row>`
     select ${sharedColumns}, ${isExpired} from accepted.job
-    where ${idIn(wellFormed)} and (principal = ${principal}) is true`
+    where ${idIn(wellFormed)} and ${isVisible(filter)}`
   const { rows } = await runWithGenericPlan(db, query)
   const rowOf = new Map(rows.map((row) => [row.id, row]))
   for (const [id, row] of rowOf) found.set(id, toFound(row))

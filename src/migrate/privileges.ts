@@ -28,6 +28,8 @@ const endpointColumns = [
   'disabled_at, disabled_reason',
 ].join(', ')
 
+const updatableKeyColumns = 'expires_at, last_used_at, revoked_at'
+
 /** The API and the workers end jobs whose operation has `abandon`. */
 const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'accepted.postpone_ending']
 
@@ -50,7 +52,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.idempotency_key': 'select, insert, update (fingerprint, job_id, created_at)',
       'accepted.run_time': 'select',
       'accepted.webhook_endpoint': `select (${endpointColumns}), insert (id, url, principal, event_types, operations, secrets), delete`,
-      'accepted.api_key': 'select',
+      'accepted.api_key': `select, insert, update (${updatableKeyColumns})`,
+      'accepted.job_link': 'select, insert, delete',
       [queue('version')]: 'select',
       [queue('queue')]: 'select',
       [queue('job')]: 'select',
@@ -58,6 +61,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
     },
     functions: [
       'accepted.define_operations',
+      'accepted.has_had_keys',
       'accepted.jobs_changed_since',
       'accepted.may_be_deleted',
       'accepted.is_backlog_full',
@@ -127,14 +131,13 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.job': `select (${readableJobColumns})`,
       'accepted.idempotency_key': 'select (principal, key, job_id, created_at)',
       'accepted.webhook_endpoint': `select (${endpointColumns})`,
-      'accepted.api_key': 'select (id, name, principal, scopes, created_at, revoked_at)',
       ...Object.fromEntries(
         [
           ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'parent', 'dependency', 'ended_job'],
           ...['processed_key', 'attempt', 'coalesced_key'],
           ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
-          'held_key',
+          ...['held_key', 'key_overview'],
         ].map((name) => [`accepted.${name}`, 'select']),
       ),
     },

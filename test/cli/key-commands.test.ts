@@ -1,8 +1,8 @@
 import t from 'tap'
 import { get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
-import { createDatabase } from '../support/database.ts'
-import { start } from '../support/program.ts'
+import { createDatabase, queryOnce } from '../support/database.ts'
+import { start, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
 t.test('while no key exists, all requests are anonymous; once a key exists, each request needs a key', async (t) => {
@@ -20,7 +20,7 @@ t.test('while no key exists, all requests are anonymous; once a key exists, each
   const printed = await run(['keys', 'add', 'laptop', '--principal', 'bob'], { DATABASE_URL })
   t.match(
     printed.out,
-    /^accepted_\S{43}\n\nThis key is shown only once\..*\nRequests with this key have the principal bob\.\n/,
+    /^accepted_\S{43}\n\nThis key is shown only once\..*\nRequests with this key have the principal bob and the scopes submit, read, cancel\.\n/,
   )
   const bobsKey = printed.out.split('\n')[0] as string
 
@@ -48,8 +48,8 @@ t.test('while no key exists, all requests are anonymous; once a key exists, each
   await until(async () => (await post(`${api.url}/todos`, todo, bearer(key))).status === 401)
   const listed = await run(['keys', 'list', '--json'], { DATABASE_URL })
   t.match(JSON.parse(listed.out), [
-    { name: 'phone', principal: 'ann', revoked_at: String },
-    { name: 'laptop', principal: 'bob', revoked_at: null },
+    { name: 'phone', principal: 'ann', status: 'revoked', revokedAt: String },
+    { name: 'laptop', principal: 'bob', status: 'valid', lastUsedAt: String },
   ])
   t.notMatch(listed.out, bobsKey)
 })
@@ -59,10 +59,69 @@ t.test('if a key is unknown, the command prints one error line', async (t) => {
   t.match(ran, { code: 1, err: 'error: There is no key x. `accepted keys list` shows all keys.\n' })
 })
 
-t.test('a key needs a name and a principal', async (t) => {
+t.test('wrong options of a key are refused with a sentence', async (t) => {
   const DATABASE_URL = await createDatabase(t)
-  for (const args of [[''], ['phone', '--principal', ' ']]) {
+  for (const [args, message] of [
+    [[''], 'The name of a key must not be empty.'],
+    [['phone', '--principal', ''], '--principal is invalid: it must not be empty.'],
+    [['schedule'], "--principal is invalid: it must not be 'schedule': *, schedule, webhook:…"],
+    [
+      ['phone', '--scopes', 'read,write'],
+      "--scopes must be some of submit, read, cancel, operate, admin, not 'write'.",
+    ],
+    [['phone', '--scopes', ','], '--scopes must be some of'],
+    [['phone', '--expires', '2d6h'], "--expires must be a duration like 12h or 30d, not '2d6h'."],
+    [['phone', '--expires', '0d'], '--expires must be a duration'],
+    [
+      ['phone', '--operations', 'todo.creat'],
+      '--operations is invalid: it must be the name of an operation, not todo.creat.',
+    ],
+  ] as const) {
     const { code, err } = await run(['keys', 'add', ...args], { DATABASE_URL })
-    t.same([code, err], [1, 'error: The name and the principal of a key must not be empty.\n'])
+    t.equal(code, 1)
+    t.ok(err.startsWith(`error: ${message}`), err)
   }
+  t.same(JSON.parse((await run(['keys', 'list', '--json'], { DATABASE_URL })).out), [])
+})
+
+t.test('a rotated key is accepted for another day, and its successor has the same rights', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  const json = async (...args: string[]) => JSON.parse((await run(['keys', ...args, '--json'], { DATABASE_URL })).out)
+  const options = ['--principal', 'ann', '--scopes', 'read', '--expires', '30d']
+  const old = await json('add', 'phone', ...options)
+  const rotated = await json('rotate', old.id)
+  t.match(rotated, { name: 'phone', principal: 'ann', scopes: ['read'], rotatedFrom: old.id })
+  t.not(rotated.key, old.key)
+  const lifetimes = (await json('list')).map((key: { expiresAt: string }) => Date.parse(key.expiresAt) - Date.now())
+  const day = 86_400_000
+  t.ok(lifetimes[0] > 0.99 * day && lifetimes[0] <= day, `the old key: ${lifetimes[0]} ms`)
+  t.ok(lifetimes[1] > 29.9 * day && lifetimes[1] <= 30 * day, `the new key: ${lifetimes[1]} ms`)
+
+  await run(['keys', 'revoke', old.id], { DATABASE_URL })
+  t.match(await run(['keys', 'rotate', old.id], { DATABASE_URL }), {
+    ...{ code: 1, err: `error: There is no valid key ${old.id}. \`accepted keys list\` shows all keys.\n` },
+  })
+})
+
+t.test('once a key has existed, requests without a key stay refused, even if the table is emptied', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const api = await start(t, 'api', { databaseUrl })
+  t.equal((await get(`${api.url}/jobs`)).status, 200)
+  await run(['keys', 'add', 'phone'], { DATABASE_URL: databaseUrl })
+  await queryOnce(databaseUrl, 'delete from accepted.api_key')
+  await until(async () => (await get(`${api.url}/jobs`)).status === 401)
+  t.match((await run(['keys', 'list'], { DATABASE_URL: databaseUrl })).out, /^No API keys: all requests are rejected/)
+})
+
+t.test('without keys, the API serves other machines only if that was chosen', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const env = { HOST: '0.0.0.0', HOSTS: '*' }
+  const refused = await run(['api', '--config', todosConfig], { ...env, DATABASE_URL: databaseUrl, PORT: '0' })
+  t.equal(refused.code, 1)
+  t.match(refused.err, /^error: With HOST=0\.0\.0\.0, other machines can reach the API, but no API key exists/m)
+  t.match(refused.err, /`accepted keys add <name>`.*`authenticate`.*ALLOW_ANONYMOUS=1/)
+
+  const chosen = await start(t, 'api', { databaseUrl, env: { ...env, ALLOW_ANONYMOUS: '1' } })
+  t.equal((await get(`${chosen.url}/jobs`)).status, 200)
+  t.match(chosen.output(), /No API key exists: requests from every machine are served/)
 })

@@ -92,7 +92,7 @@ t.test('if an argument is invalid, the command prints one error line', async (t)
   }
 })
 
-t.test('a key that was added with --admin can register webhooks over HTTP; a key without --admin cannot', async (t) => {
+t.test('a key with the scope admin can register webhooks over HTTP; a key without it cannot', async (t) => {
   const databaseUrl = await createDatabase(t)
   const keys = (...args: string[]) => run(['keys', ...args], { DATABASE_URL: databaseUrl })
   const api = await start(t, 'api', { databaseUrl })
@@ -106,12 +106,15 @@ t.test('a key that was added with --admin can register webhooks over HTTP; a key
     const { key } = JSON.parse((await keys('add', ...args, '--json')).out)
     return { authorization: `Bearer ${key}` }
   }
-  const ops = await bearer('ops', '--admin')
+  const ops = await bearer('ops', '--scopes', 'admin')
   const phone = await bearer('phone')
   t.equal((await post(url, { url: 'https://example.com' }, ops)).status, 201)
   t.equal((await get(url, phone)).status, 403)
   // For one second, the API caches the fact that no key exists. Anonymous requests are allowed during that time.
   await until(async () => (await get(url)).status === 401)
-  t.match((await keys('list')).out, /ops {2}ops {2}admin\n.*phone {2}phone\n/)
-  t.match(JSON.parse((await keys('list', '--json')).out), [{ scopes: ['admin'] }, { scopes: [] }])
+  t.match((await keys('list')).out, /ops +ops +admin +all .*\n.* phone +phone +submit,read,cancel +all /)
+  t.match(JSON.parse((await keys('list', '--json')).out), [
+    { scopes: ['admin'] },
+    { scopes: ['submit', 'read', 'cancel'] },
+  ])
 })

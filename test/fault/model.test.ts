@@ -526,7 +526,7 @@ const retry = (n: number): Command =>
       const isRetryable = job.status === 'failed' || job.status === 'canceled'
       const retried = await real.database.kysely
         .transaction()
-        .execute((trx) => retryJob(trx as never, operations, { id, jobId: job.id, principal: 'ann' }))
+        .execute((trx) => retryJob(trx as never, operations, { id, jobId: job.id, owner: 'ann', principal: 'ann' }))
         .then(
           () => true,
           ({ code }) => (code === 'job-not-retryable' ? false : Promise.reject(code)),

@@ -1,7 +1,7 @@
 import { defineOperation } from 'accepted'
 import t from 'tap'
 import Type from 'typebox'
-import { hashApiKey } from '../../src/http/api-key.ts'
+import { hashSecret } from '../../src/jobs/api-key.ts'
 import { redrive } from '../../src/jobs/redrive.ts'
 import { privileges } from '../../src/migrate/privileges.ts'
 import { serve } from '../support/api.ts'
@@ -18,8 +18,8 @@ const one = async (text: string, values?: unknown[]): Promise<string> =>
   (await query(`select ${text} as it`, values))[0]?.it
 
 await query(
-  `insert into accepted.api_key (id, name, principal, scopes, hash) values (accepted.uuid7(), 'phone', 'ann', '{admin}', $1)`,
-  [hashApiKey('secret')],
+  `insert into accepted.api_key (id, name, principal, scopes, prefix, hash) values (accepted.uuid7(), 'phone', 'ann', '{admin}', 'secret', $1)`,
+  [hashSecret('secret')],
 )
 const keyId = (await query('select id from accepted.api_key'))[0].id
 await query(
@@ -127,7 +127,11 @@ const onCommandLine: Record<string, Act> = {
   'operations pause': { to: 'operation', act: command('operations', 'pause', ':id'), records: ['pause'] },
   'operations resume': { to: 'operation', act: command('operations', 'resume', ':id'), records: ['resume'] },
   'keys add': { to: 'nothing', act: command('keys', 'add', 'tablet'), records: ['key.created'], object: /-/ },
-  'keys revoke': { to: 'key', act: command('keys', 'revoke', ':id'), records: ['key.changed'] },
+  'keys revoke': { to: 'key', act: command('keys', 'revoke', ':id'), records: ['key.revoked'] },
+  'keys rotate': {
+    ...{ to: 'key', act: command('keys', 'rotate', ':id'), records: ['key.changed', 'key.created'] },
+    object: /-/,
+  },
   'webhooks add': {
     ...{ to: 'nothing', act: command('webhooks', 'add', 'http://127.0.0.1:11998/'), records: ['webhook.created'] },
     object: /-/,
@@ -142,6 +146,12 @@ const overHttp: Record<string, Act> = {
   'cancelJob of a batch': { to: 'batch', act: http('POST', '/jobs/:id/cancel'), records: ['cancel'] },
   deleteJob: { to: 'queued', act: http('DELETE', '/jobs/:id'), records: ['cancel'] },
   retryJob: { to: 'canceled', act: http('POST', '/jobs/:id/retry'), records: ['retry'] },
+  createKey: { ...{ to: 'nothing', act: http('POST', '/keys', { name: 'x' }), records: ['key.created'] }, object: /-/ },
+  rotateKey: {
+    ...{ to: 'key', act: http('POST', '/keys/:id/rotate'), records: ['key.changed', 'key.created'] },
+    object: /-/,
+  },
+  revokeKey: { to: 'key', act: http('DELETE', '/keys/:id'), records: ['key.revoked'] },
   createWebhook: {
     ...{ to: 'nothing', act: http('POST', '/webhooks', { url: 'http://127.0.0.1:11998/' }) },
     ...{ records: ['webhook.created'], object: /-/ },
@@ -196,8 +206,8 @@ t.test('the audit covers each function of operators and each route that changes 
       method === 'get' || method === 'head' ? [] : [operationId],
     ),
   )
-  // These add jobs, and each job has its principal.
-  const submitting = ['note.create', 'submitBatch']
+  // These add jobs, and each job has its principal. A link only reads.
+  const submitting = ['note.create', 'submitBatch', 'createJobLinks']
   t.same(
     changing.filter((id) => !submitting.includes(id) && !Object.hasOwn(overHttp, id)),
     [],

@@ -71,7 +71,7 @@ t.test('a job that SQL enqueues or retries has the same rows as one of TypeScrip
 
     await jobs.query('select accepted.cancel($1), accepted.cancel($2)', [id, job.id])
     const newId = uuid7()
-    const request = { id: newId, jobId: job.id, principal: job.principal }
+    const request = { id: newId, jobId: job.id, owner: job.principal, principal: job.principal }
     const byName = new Map(operations.map((one) => [one.name, one]))
     await jobs.database.kysely.transaction().execute((trx) => retryJob(trx, byName, request))
     const [{ id: retryId }] = (await jobs.query('select accepted.retry($1) as id', [id])) as [{ id: string }]

@@ -272,7 +272,7 @@ t.test('forget deletes everything of a person, and asks before it cancels', asyn
   await worker.stop()
   for (const id of [failed, done, running, queued]) {
     t.equal(await read(id), undefined)
-    t.equal(await findJob(jobs.database.kysely, id, 'ann'), 'unknown')
+    t.equal(await findJob(jobs.database.kysely, id, { principal: 'ann' }), 'unknown')
   }
   t.match(await read(kept), { status: 'succeeded' })
   for (const table of ['idempotency_key', 'processed_key']) {
@@ -309,8 +309,10 @@ t.test('expire lets records expire that ended before a time; keepSeconds does so
   t.equal(await call(`expire('${now}', 'note.once')`), '1')
   t.equal(await call(`expire('${now}')`), '1')
   t.equal(await call(`expire('${now}')`), '0', 'they have expired already')
-  for (const id of [early, short]) t.equal(await findJob(jobs.database.kysely, id, 'anonymous'), 'expired')
-  for (const id of [late, pending]) t.match(await findJob(jobs.database.kysely, id, 'anonymous'), { job: { id } })
+  for (const id of [early, short])
+    t.equal(await findJob(jobs.database.kysely, id, { principal: 'anonymous' }), 'expired')
+  for (const id of [late, pending])
+    t.match(await findJob(jobs.database.kysely, id, { principal: 'anonymous' }), { job: { id } })
   t.match(await read(early), { sequence: /[1-9]/ }, 'the row stays until the partition is dropped')
   t.match(await sqlError(call('expire(null)')), { code: '22023', hint: /interval/ })
   t.match(await sqlError(call(`expire(now(), 'note.none')`)), { code: '42704' })
@@ -320,7 +322,7 @@ t.test('a record is gone (410) when its day was deleted, and unknown (404) while
   const { jobs, query } = await setUp(t)
   const find = async (at: string) => {
     const [{ id }] = await query('select accepted.uuid_floor($1::timestamptz) as id', [at])
-    return findJob(jobs.database.kysely, id, 'ann')
+    return findJob(jobs.database.kysely, id, { principal: 'ann' })
   }
   const day = new Date(Date.now() - 2 * 86_400_000).toISOString().slice(0, 10)
   const name = `accepted.job_${day.replaceAll('-', '')}`

@@ -84,7 +84,14 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'trigger accepted.webhook_endpoint_change_audited',
     'function accepted.rotate_webhook_secret',
   ],
-  'API keys': ['table accepted.api_key', 'trigger accepted.api_key_audited', 'trigger accepted.api_key_change_audited'],
+  'API keys and links': [
+    'table accepted.api_key',
+    'trigger accepted.api_key_audited',
+    'trigger accepted.api_key_change_audited',
+    'trigger accepted.api_key_revoked_audited',
+    'function accepted.has_had_keys',
+    'table accepted.job_link',
+  ],
   'Functions for people and programs': [
     'function accepted.uuid7',
     'function accepted.insert_job',
@@ -189,6 +196,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'view accepted.storage',
     'view accepted.worker_overview',
     'view accepted.held_key',
+    'view accepted.key_overview',
   ],
 }
 

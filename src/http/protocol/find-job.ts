@@ -3,6 +3,7 @@ import Type from 'typebox'
 import { ProblemError } from '../../errors.ts'
 import type { Job } from '../../jobs/job.ts'
 import { findJob } from '../../jobs/read.ts'
+import { visibleJobs } from '../access.ts'
 import type { Service } from '../service.ts'
 
 export const JobParams = Type.Object({ id: Type.String({ description: 'The id of the job' }) })
@@ -14,8 +15,8 @@ export type JobRequest = FastifyRequest<{ Params: { id: string } }>
  *
  * @throws ProblemError not-found, job-expired
  */
-export async function findRequestedJob({ database }: Service, { params, principal }: JobRequest): Promise<Job> {
-  const found = await findJob(database.kysely, params.id, principal)
+export async function findRequestedJob({ database }: Service, request: JobRequest): Promise<Job> {
+  const found = await findJob(database.kysely, request.params.id, visibleJobs(request))
   if (found === 'unknown') throw jobNotFound()
   if (found === 'expired') throw new ProblemError('job-expired')
   return found.job

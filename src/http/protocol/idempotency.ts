@@ -5,6 +5,7 @@ import { parseIdempotencyKey } from '../../accept/idempotency-key.ts'
 import { ProblemError } from '../../errors.ts'
 import { findJob } from '../../jobs/read.ts'
 import type { KeyRing } from '../../primitives/key-ring.ts'
+import { visibleJobs } from '../access.ts'
 import type { Service } from '../service.ts'
 import { headerLines } from './headers.ts'
 import { pathOf, queryOf } from './request-target.ts'
@@ -43,11 +44,10 @@ export async function sendAccepted(
   { database }: Service,
   reply: FastifyReply,
   outcome: AcceptOutcome,
-  principal: string,
 ): Promise<FastifyReply> {
   if (outcome.kind === 'key-reused') throw new ProblemError('idempotency-key-reused')
   if (outcome.kind !== 'replayed') return reply.accepted(outcome.job)
-  const found = await findJob(database.kysely, outcome.jobId, principal)
+  const found = await findJob(database.kysely, outcome.jobId, visibleJobs(reply.request))
   if (typeof found === 'string') {
     throw new ProblemError('idempotency-key-locked', 'The job for this Idempotency-Key has just expired', {
       retryAfterSeconds: 1,

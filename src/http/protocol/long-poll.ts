@@ -1,4 +1,5 @@
 import type { FastifyReply } from 'fastify'
+import { ProblemError } from '../../errors.ts'
 import type { Job } from '../../jobs/job.ts'
 import type { Service } from '../service.ts'
 
@@ -16,10 +17,10 @@ export interface LongPollOptions {
  * Waits until `isReady` returns true, the time is over, the client disconnects or the server starts to close.
  *
  * @returns the newest known version of the job
- * @throws ProblemError too-many-requests
+ * @throws ProblemError too-many-requests, or unauthenticated when the credential of the request is no longer valid
  */
 export async function longPoll(
-  { watcher, draining, openRequests }: Service,
+  { watcher, credentials, draining, openRequests }: Service,
   reply: FastifyReply,
   { jobId, seconds, read, isReady }: LongPollOptions,
 ): Promise<Job> {
@@ -36,6 +37,11 @@ export async function longPoll(
     newest = job
     check()
   })
+  let isRefused = false
+  const unwatchCredential = credentials.watch(reply.request, () => {
+    isRefused = true
+    stop()
+  })
   const timer = setTimeout(stop, seconds * 1000)
   draining.addEventListener('abort', stop)
   // If the client has already disconnected, Node emits no 'close' event.
@@ -50,10 +56,12 @@ export async function longPoll(
       }
       check()
     })
+    if (isRefused) throw new ProblemError('unauthenticated')
     return current()
   } finally {
     close()
     unwatch()
+    unwatchCredential()
     clearTimeout(timer)
     draining.removeEventListener('abort', stop)
   }

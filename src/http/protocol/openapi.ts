@@ -118,6 +118,7 @@ const documentOptions = ({
       { name: 'operations', description: 'Requests that start a job' },
       { name: 'jobs', description: 'Status, result, cancel and retry' },
       { name: 'events', description: 'Live changes of jobs' },
+      { name: 'keys', description: 'API keys; these routes require the scope admin' },
       { name: 'webhooks', description: 'Endpoints that are notified when jobs end' },
     ],
     components: {
@@ -152,7 +153,7 @@ function correctDocument<Document extends { paths?: object }>(
 /** The titles of the schemas that become components. Code generators use these titles as type names. */
 const componentTitles: readonly string[] = [
   ...['Job', 'JobSummary', 'Jobs', 'JobEvent', 'Problem', 'JobProblem'],
-  ...['WebhookEndpoint', 'WebhookEndpointWithSecret'],
+  ...['WebhookEndpoint', 'WebhookEndpointWithSecret', 'ApiKey', 'ApiKeyWithSecret'],
 ]
 
 /** Moves the schemas whose title is in {@link componentTitles} to the components. */

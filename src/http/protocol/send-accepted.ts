@@ -46,7 +46,7 @@ const waitForJobEnd = (service: Service, reply: FastifyReply, job: Job, seconds:
     jobId: job.id,
     seconds,
     read: async () => {
-      const found = await findJob(service.database.kysely, job.id, job.principal)
+      const found = await findJob(service.database.kysely, job.id, { principal: job.principal })
       return typeof found === 'string' ? job : found.job
     },
     isReady: ({ status }) => isFinal(status),

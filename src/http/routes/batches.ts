@@ -3,6 +3,7 @@ import { EntriesRefused } from '../../accept/accept.ts'
 import { type AcceptedBatch, assertBatchBacklog } from '../../accept/accept-batch.ts'
 import { batchOperation } from '../../jobs/batch.ts'
 import { keyRingFor } from '../../jobs/seals.ts'
+import { mayUseOperation } from '../access.ts'
 import { ndjsonMediaType } from '../batches/body.ts'
 import { limitBatches, maxBatchBytes } from '../batches/limit.ts'
 import { type ReceivedBatch, readBatch } from '../batches/read.ts'
@@ -33,6 +34,7 @@ export function batchRoute(app: FastifyInstance, service: Service, path: string,
     scope.post(
       path,
       {
+        config: { action: 'submit' },
         bodyLimit: maxBatchBytes,
         schema: batchSchema(service.operations),
         links: { 202: jobLinks },
@@ -57,7 +59,7 @@ async function handleBatch(
   try {
     const outcome = await service.batches.submit(batch)
     if (outcome.kind !== 'key-reused') metrics.countAccepted(batchOperation.name, outcome.kind)
-    return await sendAccepted(service, reply, outcome, batch.principal)
+    return await sendAccepted(service, reply, outcome)
   } catch (error) {
     if (!(error instanceof EntriesRefused)) throw error
     const { refusal, details } = refusalOf(batch, error)
@@ -72,7 +74,8 @@ function readRequest({ operations, seals }: Service, request: FastifyRequest): P
     traceparent: traceparentOf(request),
     webhookEndpointId: webhookIdOf(request),
   }
-  return readBatch(received, common, operations, async (used, makeDigest) => {
+  const permitted = new Map([...operations].filter(([name]) => mayUseOperation(request, name)))
+  return readBatch(received, common, permitted, async (used, makeDigest) => {
     const hasKey = request.headers['idempotency-key'] !== undefined
     const body = hasKey ? await makeDigest() : undefined
     return idempotencyOf(request, { includeBody: true, body, keyRing: keyRingFor(used, seals) })

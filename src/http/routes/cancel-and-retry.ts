@@ -14,6 +14,7 @@ import { isFinal } from '../../jobs/status.ts'
 import type { AnyTransaction } from '../../operation.ts'
 import { settledWithin } from '../../primitives/timeout.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
+import { visibleJobs } from '../access.ts'
 import { setActor } from '../protocol/actor.ts'
 import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
@@ -81,11 +82,12 @@ export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): vo
     const { jobs } = service.paths
     const cancel = (request: JobRequest, reply: FastifyReply) => handleCancel(service, request, reply)
     const retry = (request: JobRequest, reply: FastifyReply) => handleRetry(service, request, reply)
-    scope.post<{ Params: { id: string } }>(`${jobs}/:id/cancel`, { schema: cancelSchema('cancelJob') }, cancel)
-    scope.delete<{ Params: { id: string } }>(`${jobs}/:id`, { schema: cancelSchema('deleteJob') }, cancel)
+    const config = { action: 'cancel' } as const
+    scope.post<{ Params: { id: string } }>(`${jobs}/:id/cancel`, { config, schema: cancelSchema('cancelJob') }, cancel)
+    scope.delete<{ Params: { id: string } }>(`${jobs}/:id`, { config, schema: cancelSchema('deleteJob') }, cancel)
     scope.post<{ Params: { id: string } }>(
       `${jobs}/:id/retry`,
-      { schema: retrySchema(service), links: { 202: jobLinks } },
+      { config: { action: 'retry' }, schema: retrySchema(service), links: { 202: jobLinks } },
       retry,
     )
   })
@@ -97,7 +99,9 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
   const cancel = () =>
-    runJobTransaction(service, request, id, (trx) => cancelJob(trx, { id, principal: request.principal }, isExpected))
+    runJobTransaction(service, request, id, (trx) =>
+      cancelJob(trx, { id, principal: visibleJobs(request).principal }, isExpected),
+    )
   // A job that waits for its children is not locked while its status is checked, so it may have ended after the check.
   const requested = await cancel().catch((error: unknown) => {
     if (errorCode(error) === sqlstate.objectNotInPrerequisiteState) return cancel()
@@ -154,20 +158,20 @@ async function abandonCanceled(
 
 async function handleRetry(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { database, operations } = service
-  const { principal } = request
   const job = await findRequestedJob(service, request)
   const operation = operations.get(job.operation)
   if (operation) await assertBacklog(database, operation)
   const retry = {
     jobId: job.id,
-    principal,
+    owner: visibleJobs(request).principal,
+    principal: request.principal,
     idempotency: idempotencyOf(request, { includeBody: false }),
     traceparent: traceparentOf(request),
   }
   const outcome = await runJobTransaction(service, request, job.id, (trx) =>
     retryJob(trx, operations, { ...retry, id: uuid7() }),
   )
-  return sendAccepted(service, reply, outcome, principal)
+  return sendAccepted(service, reply, outcome)
 }
 
 /**

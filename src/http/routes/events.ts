@@ -70,6 +70,7 @@ function jobEventsRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string }; Querystring: Type.Static<typeof EventsQuery> }>(
     `${service.paths.jobs}/:id/events`,
     {
+      config: { action: 'read', acceptsLink: true },
       schema: {
         summary: 'Stream the changes of a job until the job ends',
         operationId: 'getJobEvents',
@@ -97,7 +98,7 @@ function allEventsRoute(app: FastifyInstance, service: Service, url: string): vo
   app.route<{ Querystring: Type.Static<typeof EventsQuery> }>({
     method: 'GET',
     url,
-    config: { isWebSocket: true },
+    config: { action: 'read', isWebSocket: true },
     exposeHeadRoute: true,
     schema: {
       summary: 'Stream the changes of all your jobs',

@@ -3,6 +3,8 @@ import Type from 'typebox'
 import { ProblemError } from '../../errors.ts'
 import { listJobs } from '../../jobs/list.ts'
 import { Monitor } from '../../jobs/monitor.ts'
+import { isOperator } from '../../scopes.ts'
+import { visibleJobs } from '../access.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { monitorOf } from '../protocol/links.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
@@ -18,6 +20,11 @@ const JobListQuery = Type.Object({
   operation: Type.Optional(Type.String({ description: 'The name of an operation' })),
   parent: Type.Optional(
     Type.String({ format: 'uuid', description: 'The id of a batch or job: lists only its children' }),
+  ),
+  principal: Type.Optional(
+    Type.String({
+      description: 'The owner of the jobs, or * for all owners; requires the scope operate. Default: the caller',
+    }),
   ),
   limit: Type.Optional(
     Type.String({
@@ -48,10 +55,11 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Querystring: Type.Static<typeof JobListQuery> }>(
     service.paths.jobs,
     {
+      config: { action: 'read' },
       onRequest: acceptsJson,
       exposeHeadRoute: true,
       schema: {
-        summary: 'List your jobs, newest first',
+        summary: 'List jobs, newest first',
         description:
           'With a filter, a page can have few jobs or none although more pages follow. A page also ends at 1 MiB. The ' +
           'last page has no nextLink.',
@@ -69,7 +77,8 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
       if (details.length > 0) throw new ProblemError('invalid-parameter', undefined, { details })
       const { status, operation, parent, limit, cursor } = request.query
       const options = {
-        principal: request.principal,
+        principal: requestedPrincipal(request),
+        operations: visibleJobs(request).operations,
         status,
         operation,
         parent,
@@ -89,6 +98,21 @@ export function jobListRoute(app: FastifyInstance, service: Service): void {
         .send(text)
     },
   )
+}
+
+/**
+ * Returns the owner of the jobs to list; undefined for all owners. Without a filter, the children of a parent that the
+ * caller may see are listed, and otherwise the caller's own jobs.
+ *
+ * @throws ProblemError forbidden
+ */
+function requestedPrincipal(request: FastifyRequest): string | undefined {
+  const { principal, parent } = request.query as Type.Static<typeof JobListQuery>
+  if (principal === undefined) return parent === undefined ? request.principal : visibleJobs(request).principal
+  if (!isOperator(request.scopes)) {
+    throw new ProblemError('forbidden', 'The parameter principal requires the scope operate or admin')
+  }
+  return principal === '*' ? undefined : principal
 }
 
 function linkToNext(service: Service, request: FastifyRequest, id: string): string {

@@ -46,7 +46,12 @@ const monitorSchema = {
 export function jobMonitorRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
     `${service.paths.jobs}/:id`,
-    { schema: monitorSchema, links: { 200: jobLinks }, exposeHeadRoute: true },
+    {
+      config: { action: 'read', acceptsLink: true },
+      schema: monitorSchema,
+      links: { 200: jobLinks },
+      exposeHeadRoute: true,
+    },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')
       const type = negotiate(request, ['application/json', 'text/html', 'text/event-stream'])

@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
 import type { Monitor } from '../../jobs/monitor.ts'
+import { linkTokenOf, tokenParameter } from '../job-link.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import { monitorOf, retryAfterOf } from '../protocol/links.ts'
 import { pageHeaders } from '../protocol/security-headers.ts'
@@ -41,9 +42,18 @@ export function sendJobPage(service: Service, reply: FastifyReply, job: Job): Fa
   const retryAfter = retryAfterOf(service, job)
   const { 'retry-after': seconds } = retryAfter
   const refreshSeconds = seconds && Math.min(Math.max(seconds, 2), 10)
-  return reply
-    .headers({ ...headers, ...retryAfter })
-    .send(renderJobPage(monitorOf(service, reply.request, job), linkToAssets(service.paths), refreshSeconds))
+  return reply.headers({ ...headers, ...retryAfter }).send(
+    renderJobPage(monitorOf(service, reply.request, job), {
+      assets: linkToAssets(service.paths),
+      query: linkQueryOf(reply.request),
+      refreshSeconds,
+    }),
+  )
+}
+
+/** A page that was opened with the token of a link passes the token on. */
+function linkQueryOf(request: FastifyRequest): string {
+  return request.linkedJobId === undefined ? '' : `?${tokenParameter}=${encodeURIComponent(`${linkTokenOf(request)}`)}`
 }
 
 const linkToAssets = ({ docs, jobs }: RoutePaths): string =>
@@ -53,10 +63,14 @@ const linkToAssets = ({ docs, jobs }: RoutePaths): string =>
  * Renders the page of a job. In the browser, assets/job.js keeps the page up to date. The links are relative to the
  * page, so they lead through the same proxy.
  *
- * @param assets the directory of the script and the styles, relative to the page
- * @param refreshSeconds seconds between reloads if scripts are disabled; undefined if the page must not reload
+ * @param options.assets the directory of the script and the styles, relative to the page
+ * @param options.query the query of the links
+ * @param options.refreshSeconds seconds between reloads if scripts are disabled; undefined if the page must not reload
  */
-function renderJobPage(job: Monitor, assets: string, refreshSeconds: number | undefined): string {
+function renderJobPage(
+  job: Monitor,
+  { assets, query, refreshSeconds }: { assets: string; query: string; refreshSeconds: number | undefined },
+): string {
   const { percentComplete: percent, message, error } = job
   const hidden = (isHidden: boolean) => (isHidden ? ' hidden' : '')
   const text = (id: string, content: string | undefined, attributes = '') =>
@@ -78,7 +92,7 @@ function renderJobPage(job: Monitor, assets: string, refreshSeconds: number | un
 <script src="${assets}job.js" type="module"></script>
 ${refreshSeconds ? `<noscript><meta http-equiv="refresh" content="${refreshSeconds}"></noscript>\n` : ''}</head>
 <body>
-<main data-events="${job.id}/events" data-sequence="${job.sequence}" data-status="${job.status}">
+<main data-events="${job.id}/events${query}" data-sequence="${job.sequence}" data-status="${job.status}">
 <h1>${escapeHtml(job.operation)}</h1>
 <div role="status">
 ${text('status', isCanceling ? `${job.status}, cancellation requested` : job.status)}
@@ -87,7 +101,7 @@ ${text('message', message)}
 <progress id="progress" max="100" aria-label="Progress"${value}${hidden(hasFailed)}></progress>
 ${text('percent', percent === undefined || hasFailed ? undefined : `${percent} %`)}
 ${text('error', error && `${error.message} (${error.code})`, ' role="alert"')}
-<p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${job.id}/result">View the result</a></p>
+<p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${job.id}/result${query}">View the result</a></p>
 <dl>
 <dt>Job</dt><dd>${job.id}</dd>
 ${time('created', 'Accepted', job.createdAt)}

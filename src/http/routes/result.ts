@@ -73,7 +73,12 @@ const resultSchema = {
 export function resultRoute(app: FastifyInstance, service: Service): void {
   app.get<{ Params: { id: string } }>(
     `${service.paths.jobs}/:id/result`,
-    { schema: resultSchema, links: { 202: jobLinks }, exposeHeadRoute: true },
+    {
+      config: { action: 'read', acceptsLink: true },
+      schema: resultSchema,
+      links: { 202: jobLinks },
+      exposeHeadRoute: true,
+    },
     async (request, reply) => {
       reply.header('vary', 'Accept, Prefer, Authorization')
       negotiate(request, ['application/json'])

@@ -10,6 +10,7 @@ import { mayUseEndpoint } from '../../jobs/webhook-endpoint.ts'
 import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
+import { assertMayUse } from '../access.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
 import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { findInexactParams } from '../protocol/inexact-params.ts'
@@ -38,6 +39,7 @@ export function submitRoute(
   app.route({
     method: operation.route.method,
     url: operation.route.url,
+    config: { action: 'submit' },
     bodyLimit: operation.bodyLimit,
     schema: {
       summary: operation.summary,
@@ -63,6 +65,7 @@ export function submitRoute(
     links: { 202: jobLinks },
     onRequest: [
       acceptsJson,
+      async (request) => assertMayUse(request, operation.name),
       ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
     ],
     preValidation: [
@@ -75,7 +78,7 @@ export function submitRoute(
       const outcome = await service.committer.submit(entry)
       if (outcome.kind === 'refused') return sendRefusal(request, reply, outcome.refusal)
       if (outcome.kind !== 'key-reused') metrics.countAccepted(operation.name, outcome.kind)
-      return sendAccepted(service, reply, outcome, entry.principal)
+      return sendAccepted(service, reply, outcome)
     },
   })
 }

@@ -1,4 +1,5 @@
 import type { FastifyReply } from 'fastify'
+import type { CredentialWatch } from '../credential-watch.ts'
 import { EventStream, type EventStreamOptions } from './event-stream.ts'
 import { SentVersionPool } from './sent-version.ts'
 
@@ -20,15 +21,20 @@ export interface EventStreamsOptions {
  */
 export class EventStreams {
   readonly #draining: AbortSignal
+  readonly #credentials: Pick<CredentialWatch, 'watch'>
   readonly #maxStreams: number
   readonly #heartbeatMs: number
   readonly #open = new Set<EventStream>()
   readonly #versions = new SentVersionPool()
   #heartbeatTimer: NodeJS.Timeout | undefined
 
-  /** @param draining aborts when the server starts to close. All streams then ask their clients to reconnect. */
-  constructor(draining: AbortSignal, options: EventStreamsOptions = {}) {
+  /**
+   * @param draining aborts when the server starts to close. All streams then ask their clients to reconnect.
+   * @param credentials ends the streams whose credential is no longer valid
+   */
+  constructor(draining: AbortSignal, credentials: Pick<CredentialWatch, 'watch'>, options: EventStreamsOptions = {}) {
     this.#draining = draining
+    this.#credentials = credentials
     this.#maxStreams = options.maxStreams ?? defaultMaxStreams
     this.#heartbeatMs = options.heartbeatMs ?? defaultHeartbeatMs
     draining.addEventListener('abort', () => {
@@ -51,7 +57,10 @@ export class EventStreams {
     else stream.sendRetry()
     this.#open.add(stream)
     this.#updateHeartbeatTimer()
+    // A client that connects again is refused.
+    const unwatch = this.#credentials.watch(reply.request, () => stream.closeForReconnect())
     stream.onceClosed(() => {
+      unwatch()
       this.#open.delete(stream)
       this.#updateHeartbeatTimer()
       options.onClose()

@@ -9,6 +9,7 @@ import type { Site } from '../../jobs/site.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { Limiter } from '../../primitives/limiter.ts'
 import { type BufferedChanges, bufferChanges } from '../../watch/buffer-changes.ts'
+import { mayUseOperation, visibleJobs } from '../access.ts'
 import type { Service } from '../service.ts'
 import { closeCodes, closeSocket } from './close-codes.ts'
 import { SocketKeepalive } from './socket-keepalive.ts'
@@ -37,7 +38,7 @@ export class JobSocket {
   readonly #service: Service
   readonly #socket: WebSocket
   readonly #log: FastifyRequest['log']
-  readonly #principal: string
+  readonly #request: FastifyRequest
   readonly #site: Site
   readonly #keepalive: SocketKeepalive
   readonly #outbox: SocketOutbox
@@ -53,7 +54,7 @@ export class JobSocket {
     this.#service = service
     this.#socket = socket
     this.#log = request.log
-    this.#principal = request.principal
+    this.#request = request
     this.#site = service.siteOf(request)
     this.#keepalive = new SocketKeepalive(socket)
     this.#outbox = new SocketOutbox(socket, {
@@ -101,7 +102,7 @@ export class JobSocket {
 
   #watchPrincipal(): PrincipalWatch {
     const { watcher } = this.#service
-    const changes = bufferChanges((onChange) => watcher.watchPrincipal(this.#principal, onChange))
+    const changes = bufferChanges((onChange) => watcher.watchPrincipal(this.#request.principal, onChange))
     const startedAt = watcher.earlierPosition()
     // The connection is closed when the snapshot cannot be sent.
     startedAt.catch(() => {})
@@ -116,7 +117,7 @@ export class JobSocket {
 
   async #sendAllJobs(watch: PrincipalWatch, { withSnapshot }: { withSnapshot: boolean }): Promise<void> {
     this.#principalWatch = watch
-    const reads = Promise.all([this.#service.readSnapshot(this.#principal), watch.startedAt])
+    const reads = Promise.all([this.#service.readSnapshot(this.#request.principal), watch.startedAt])
     const [snapshot, since] = await reads.catch(() => [])
     if (this.#principalWatch !== watch) return
     if (!snapshot || !since) return this.#socket.close(closeCodes.goingAway, 'Connect again')
@@ -137,7 +138,7 @@ export class JobSocket {
     const fallback = this.#watchPrincipal()
     this.#stopPrincipalWatch()
     for (const id of ids) this.#watchJob(id)
-    const find = () => findJobs(this.#service.database.kysely, [...ids], this.#principal)
+    const find = () => findJobs(this.#service.database.kysely, [...ids], visibleJobs(this.#request))
     const found = await subscriptionReads.run(find).catch(() => undefined)
     for (const id of ids) this.#answerSubscription(id, found?.get(id))
     if (this.#subscriptions.size > 0 || !this.#isOpen) return fallback.changes.stop()
@@ -172,11 +173,12 @@ export class JobSocket {
   }
 
   #sendJob(job: Job): void {
+    if (!mayUseOperation(this.#request, job.operation)) return
     // A job without its result counts as a bit older, so that it does not hold back an event with the result.
     const sequence = Number(job.sequence) - (job.status === 'succeeded' && job.result === null ? 0.5 : 0)
     if (sequence <= (this.#sentSequences.get(job.id) ?? 0)) return
     this.#sentSequences.set(job.id, sequence)
-    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site, this.#principal))
+    this.#outbox.put(job.id, () => this.#service.encoder.encodeCloudEvent(job, this.#site, this.#request.principal))
   }
 
   #sendError(code: ProblemCode, message: string, subject = ''): void {

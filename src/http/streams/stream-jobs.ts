@@ -3,6 +3,7 @@ import { readChangesSince } from '../../jobs/changes.ts'
 import type { Job } from '../../jobs/job.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { bufferChanges } from '../../watch/buffer-changes.ts'
+import { mayUseOperation } from '../access.ts'
 import { findRequestedJob, type JobRequest } from '../protocol/find-job.ts'
 import { makeFromWholeJob, toMonitorJson } from '../protocol/send-monitor.ts'
 import type { Service } from '../service.ts'
@@ -78,11 +79,14 @@ export async function streamAllJobs(
   if (request.method === 'HEAD') return sendHeadOnly(reply, 200)
   service.openRequests.openStream(request, reply)
   const { principal } = request
-  const changes = bufferChanges((onChange) => service.watcher.watchPrincipal(principal, onChange))
+  const changes = bufferChanges((onChange) =>
+    service.watcher.watchPrincipal(principal, (job) => mayUseOperation(request, job.operation) && onChange(job)),
+  )
   try {
     const cursor = decodeEventCursor(lastEventIdOf(request))
     const missed = cursor && (await readMissedChanges(service, principal, cursor))
-    const { since, jobs } = missed ?? (await service.readSnapshot(principal))
+    const { since, jobs: found } = missed ?? (await service.readSnapshot(principal))
+    const jobs = found.filter(({ operation }) => mayUseOperation(request, operation))
     service.watcher.pollSince(since)
     const site = service.siteOf(request)
     const stream = service.streams.open(reply, {

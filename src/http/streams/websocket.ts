@@ -68,9 +68,13 @@ export function connectSocket(service: Service, socket: WebSocket, request: Fast
     refuse: () => jobSocket.refuse(),
     onError: (error) => jobSocket.fail(error),
   })
+  const unwatch = service.credentials.watch(request, () => {
+    closeSocket(socket, closeCodes.policyViolation, 'The credential is no longer valid')
+  })
   // Ignores errors, because a 'close' event follows every error.
   socket.on('error', () => {})
   socket.once('close', () => {
+    unwatch()
     jobSocket.stop()
     draining.removeEventListener('abort', closeForReconnect)
   })

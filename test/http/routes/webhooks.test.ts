@@ -80,7 +80,7 @@ t.test('requests without the scope admin get 403, and the problem page explains 
   t.match(await post(`${url}/webhooks/${body.id}/rotate`, {}), problem)
   t.equal(await remove(`${url}/webhooks/${body.id}`, {}), 403)
   t.equal((await get(`${url}/webhooks`, { 'x-user': 'nobody' })).status, 401)
-  t.match((await get(`${url}/docs/problems/forbidden`)).body, 'accepted keys add ops --admin')
+  t.match((await get(`${url}/docs/problems/forbidden`)).body, 'accepted keys add &lt;name&gt; --scopes')
   const { rows } = await database.pool.query('select cardinality(secrets) as secrets from accepted.webhook_endpoint')
   t.same(rows, [{ secrets: 1 }])
   t.equal((await post(`${url}/notes`, { text: 'x' })).status, 202, 'other routes do not need the scope')

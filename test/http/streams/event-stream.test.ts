@@ -6,10 +6,13 @@ import { EventStreams } from '../../../src/http/streams/event-streams.ts'
 import type { Job } from '../../../src/jobs/job.ts'
 import { until } from '../../support/until.ts'
 
+/** Credentials that stay valid. */
+const neverEnding = { watch: () => () => {} }
+
 t.test(
   'above the maximum number of streams, new clients are asked to reconnect later, and open streams stay open',
   async (t) => {
-    const streams = new EventStreams(new AbortController().signal, { maxStreams: 2 })
+    const streams = new EventStreams(new AbortController().signal, neverEnding, { maxStreams: 2 })
     const app = Fastify({ forceCloseConnections: true })
     app.get('/', (_request, reply) => {
       streams.open(reply, { encode: () => '', known: [], onClose: () => {} })
@@ -37,7 +40,7 @@ t.test(
 )
 
 t.test('a client that does not read during a burst of changes is disconnected immediately', async (t) => {
-  const streams = new EventStreams(new AbortController().signal)
+  const streams = new EventStreams(new AbortController().signal, neverEnding)
   const app = Fastify({ forceCloseConnections: true })
   const ended: string[] = []
   const opened = Promise.withResolvers<EventStream>()
@@ -62,7 +65,7 @@ t.test(
   'a client that stops reading is disconnected after some heartbeats; a client that reads stays connected',
   async (t) => {
     // The client that reads also runs in this process. It needs enough time to read within two heartbeats.
-    const streams = new EventStreams(new AbortController().signal, { heartbeatMs: 1_000 })
+    const streams = new EventStreams(new AbortController().signal, neverEnding, { heartbeatMs: 1_000 })
     const app = Fastify({ forceCloseConnections: true })
     const open = new Map<string, EventStream>()
     app.get('/:name', (request, reply) => {

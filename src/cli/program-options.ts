@@ -1,0 +1,17 @@
+import { Option } from 'commander'
+
+/** Loads the code of a command only when the command runs, so that the others start sooner. */
+export const lazily =
+  <Args extends unknown[]>(load: () => Promise<(...args: Args) => Promise<void>>) =>
+  async (...args: Args) =>
+    (await load())(...args)
+
+export const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
+export const jsonOption = () => new Option('--json', 'Print JSON')
+const parseNames = (list: string) =>
+  list
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '')
+export const nameListOption = (flags: string, description: string) =>
+  new Option(flags, description).argParser(parseNames)

@@ -1,0 +1,94 @@
+import type { FastifyRequest } from 'fastify'
+import { sql } from 'kysely'
+import type { Database } from '../db/database.ts'
+
+/** A credential that was revoked or has expired ends its streams after at most this time and one query. */
+const checkIntervalMs = 1_000
+
+interface WatchedCredential {
+  keyId: string | undefined
+  isAnonymous: boolean
+  expiresAt: Date | undefined
+  onEnd: () => void
+}
+
+export interface CredentialWatchOptions {
+  /** Whether requests are authenticated by API keys: then a request without a key is anonymous. */
+  usesKeys: boolean
+  onError: (error: Error) => void
+}
+
+/**
+ * Ends streams, WebSockets and long polls when the credential of their request is no longer valid: when its API key was
+ * revoked or has expired, when another credential has expired, or when the first key exists and the request had none.
+ */
+export class CredentialWatch {
+  readonly #database: Database
+  readonly #usesKeys: boolean
+  readonly #onError: (error: Error) => void
+  readonly #watched = new Set<WatchedCredential>()
+  #timer: NodeJS.Timeout | undefined
+  #isChecking = false
+
+  constructor(database: Database, { usesKeys, onError }: CredentialWatchOptions) {
+    this.#database = database
+    this.#usesKeys = usesKeys
+    this.#onError = onError
+  }
+
+  /**
+   * Calls `onEnd` when the credential of the request is no longer valid.
+   *
+   * @returns a function that stops watching
+   */
+  watch({ keyId, credentialExpiresAt: expiresAt }: FastifyRequest, onEnd: () => void): () => void {
+    const isAnonymous = this.#usesKeys && keyId === undefined && expiresAt === undefined
+    if (keyId === undefined && expiresAt === undefined && !isAnonymous) return () => {}
+    const watched = { keyId, expiresAt, isAnonymous, onEnd }
+    this.#watched.add(watched)
+    this.#timer ??= setInterval(() => void this.#check(), checkIntervalMs)
+    return () => {
+      this.#watched.delete(watched)
+      if (this.#watched.size > 0) return
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+  }
+
+  async #check(): Promise<void> {
+    // If Postgres does not answer, the streams continue until it does.
+    if (this.#isChecking) return
+    this.#isChecking = true
+    try {
+      const { validKeyIds, hadKeys } = await this.#readKeys()
+      const now = Date.now()
+      for (const { keyId, isAnonymous, expiresAt, onEnd } of [...this.#watched]) {
+        const isExpired = expiresAt !== undefined && expiresAt.getTime() <= now
+        const isRevoked = keyId !== undefined && !validKeyIds.has(keyId)
+        if (isExpired || isRevoked || (isAnonymous && hadKeys)) onEnd()
+      }
+    } catch (error) {
+      this.#onError(error as Error)
+    } finally {
+      this.#isChecking = false
+    }
+  }
+
+  /** One query for all keys, of which few are different. Keys that are added during the query count as valid. */
+  async #readKeys(): Promise<{ validKeyIds: { has(id: string): boolean }; hadKeys: boolean }> {
+    const ids = new Set([...this.#watched].flatMap(({ keyId }) => keyId ?? []))
+    const hasAnonymous = [...this.#watched].some(({ isAnonymous }) => isAnonymous)
+    if (ids.size === 0 && !hasAnonymous) return { validKeyIds: ids, hadKeys: false }
+    const { rows } = await sql<{ invalid: string[]; had_keys: boolean }>`
+      select ${hasAnonymous}::boolean and accepted.has_had_keys() as had_keys, array(
+        select id from unnest(${[...ids]}::uuid[]) as watched (id)
+        where not exists (
+          select from accepted.api_key
+          where api_key.id = watched.id and revoked_at is null and (expires_at is null or expires_at > now())
+        )
+      ) as invalid`.execute(this.#database.kysely)
+    const [row] = rows as [{ invalid: string[]; had_keys: boolean }]
+    const invalid = new Set(row.invalid)
+    return { validKeyIds: { has: (id) => !invalid.has(id) }, hadKeys: row.had_keys }
+  }
+}
