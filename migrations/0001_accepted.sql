@@ -785,7 +785,8 @@ $$;
 comment on function accepted.claim is 'Claims at most max_jobs due jobs of a queue. Claims none while the operation is paused. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
 
 -- pg-boss does not use singleton_key in queues of the policy standard, so the queue stores the principal there. A
--- principal's deferred jobs are at the end of its entries, so that claims do not read them.
+-- principal's deferred jobs are at the end of its entries, so that claims do not read them. Before Postgres 18, a claim
+-- that passes a principal that has only deferred jobs reads their entries, but not their rows.
 create index accepted_turn_idx
   on accepted_queue.job_common (name, priority desc, (coalesce(singleton_key, '') collate "C"), start_after)
   where state < 'active' and not blocked;
@@ -809,6 +810,7 @@ create function accepted.claim_in_turn(
 as $$
 #variable_conflict use_column
 declare
+  is_paused boolean;
   wanted integer := max_jobs;
   level integer;
   -- The next principal is the first one from here on. No text is between a text and the same text with chr(1) appended.
@@ -820,24 +822,24 @@ declare
   ids uuid[];
   principals text[];
 begin
-  if accepted.is_paused(queue) then
-    return;
-  end if;
-  -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
-  level := coalesce((
+  select accepted.is_paused(queue), coalesce((
+    -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
     select job.priority from accepted_queue.job_common job
     where job.name = queue and job.priority > coalesce(after_priority, -2147483648)
       and job.state < 'active' and not job.blocked and job.start_after <= now()
     order by job.priority desc
     limit 1
-  ), after_priority, -2147483648);
+  ), after_priority, -2147483648) into is_paused, level;
+  if is_paused then
+    return;
+  end if;
   while wanted > 0 loop
     ids := '{}';
     principals := '{}';
     round_from := next_from;
     is_wrapped := false;
     -- One job of each principal, until enough jobs are found or all principals had their turn.
-    while cardinality(ids) < wanted loop
+    while cardinality(ids) < wanted and not (is_wrapped and next_from collate "C" >= round_from) loop
       select job.id, coalesce(job.singleton_key, '') into next_id, next_principal
       from accepted_queue.job_common job
       where job.name = queue and job.priority = level and coalesce(job.singleton_key, '') collate "C" >= next_from
@@ -850,7 +852,8 @@ begin
         principals := principals || next_principal;
         next_from := next_principal || chr(1);
       else
-        exit when is_wrapped;
+        -- When the round began with the first principal, there is no other part.
+        exit when is_wrapped or round_from = '';
         is_wrapped := true;
         next_from := '';
       end if;

@@ -742,6 +742,7 @@ create function accepted.claim_in_turn(queue text, max_jobs integer, after_prior
 as $function$
 #variable_conflict use_column
 declare
+  is_paused boolean;
   wanted integer := max_jobs;
   level integer;
   -- The next principal is the first one from here on. No text is between a text and the same text with chr(1) appended.
@@ -753,24 +754,24 @@ declare
   ids uuid[];
   principals text[];
 begin
-  if accepted.is_paused(queue) then
-    return;
-  end if;
-  -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
-  level := coalesce((
+  select accepted.is_paused(queue), coalesce((
+    -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
     select job.priority from accepted_queue.job_common job
     where job.name = queue and job.priority > coalesce(after_priority, -2147483648)
       and job.state < 'active' and not job.blocked and job.start_after <= now()
     order by job.priority desc
     limit 1
-  ), after_priority, -2147483648);
+  ), after_priority, -2147483648) into is_paused, level;
+  if is_paused then
+    return;
+  end if;
   while wanted > 0 loop
     ids := '{}';
     principals := '{}';
     round_from := next_from;
     is_wrapped := false;
     -- One job of each principal, until enough jobs are found or all principals had their turn.
-    while cardinality(ids) < wanted loop
+    while cardinality(ids) < wanted and not (is_wrapped and next_from collate "C" >= round_from) loop
       select job.id, coalesce(job.singleton_key, '') into next_id, next_principal
       from accepted_queue.job_common job
       where job.name = queue and job.priority = level and coalesce(job.singleton_key, '') collate "C" >= next_from
@@ -783,7 +784,8 @@ begin
         principals := principals || next_principal;
         next_from := next_principal || chr(1);
       else
-        exit when is_wrapped;
+        -- When the round began with the first principal, there is no other part.
+        exit when is_wrapped or round_from = '';
         is_wrapped := true;
         next_from := '';
       end if;

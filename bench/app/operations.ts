@@ -56,3 +56,13 @@ export const writeEffect = defineOperation({
   name: 'effect.write',
   input: Type.Object({ noteId: Type.String() }),
 })
+
+const wait = { input: Type.Object({ noteId: Type.String() }), retry: { limit: 0 } }
+
+/** Its job takes {@link waitMs}. The principals of waiting jobs take turns. */
+export const waitInTurn = defineOperation({ name: 'wait.turn', ...wait })
+
+/** Like {@link waitInTurn}, but the oldest job starts first. */
+export const waitByAge = defineOperation({ name: 'wait.age', ...wait, fair: false })
+
+export const waitMs = 20

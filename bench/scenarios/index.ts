@@ -14,6 +14,7 @@ import { soaking } from './s12-soak.ts'
 import { views } from './s13-views.ts'
 import { drainBatch } from './s14-drain-batch.ts'
 import { acceptBatch } from './s15-accept-batch.ts'
+import { turns } from './s16-turns.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -31,4 +32,5 @@ export const scenarios: readonly Scenario[] = [
   views,
   drainBatch,
   acceptBatch,
+  turns,
 ]
