@@ -1,4 +1,6 @@
-import { accepted as acceptedPlugin, type Operation } from 'accepted'
+import { join } from 'node:path'
+import { accepted as acceptedPlugin, defineSchedule, type Operation } from 'accepted'
+import { defineHandlers } from 'accepted/worker'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { fingerprintOf } from '../../src/accept/fingerprint.ts'
@@ -9,10 +11,12 @@ import { run } from '../support/command.ts'
 import { asRole } from '../support/database.ts'
 import { dump } from '../support/dump.ts'
 import { openJobs } from '../support/jobs.ts'
+import { freePort } from '../support/program.ts'
 import { startReceiver } from '../support/receiver.ts'
 import { until } from '../support/until.ts'
-import { handlers, isolated, operations, performed, seen, settled } from './fixtures/sealed-operations.ts'
+import { handlers, isolated, operations, perform, performed, seen, settled } from './fixtures/sealed-operations.ts'
 
+const config = join(import.meta.dirname, 'fixtures/sealed.config.ts')
 const key = newEncryptionKey('2026')
 const card = '4111-1111-1111-1111'
 const sealedMember = { $sealed: /^sealed\.2026\.[\w-]+$/ }
@@ -22,7 +26,7 @@ async function setUp(t: Test, encryptionKeys = key) {
   const jobs = await openJobs(t, Object.values(operations), api.database.options.url)
   const databaseUrl = asRole(api.database.options.url, 'worker')
   return {
-    ...{ ...jobs, url: api.url, accepted: api.app.accepted, databaseUrl: `${api.database.options.url}` },
+    ...{ ...jobs, jobs, url: api.url, accepted: api.app.accepted, databaseUrl: `${api.database.options.url}` },
     /** Starts a worker. Without a list, it claims the jobs of all operations except `payment.coalesce`. */
     work: (names?: string[], keys = encryptionKeys) =>
       jobs.work(handlers, {
@@ -255,6 +259,43 @@ t.test('a webhook contains what the owner of the job sees', async (t) => {
   const [request] = await receiver.arrived(1)
   t.same(JSON.parse(`${request?.body}`).data.result, result)
   t.notMatch(await dump(), card)
+})
+
+t.test('the commands need keys too, and say so in one sentence', async (t) => {
+  const { databaseUrl } = await setUp(t)
+  for (const command of ['api', 'worker']) {
+    const { code, err, out } = await run([command, '--config', config], {
+      ...{ DATABASE_URL: databaseUrl, WORKER_PORT: `${await freePort()}` },
+    })
+    t.equal(code, 1)
+    t.match(err, /^error: Operation 'payment\.perform' seals members, so it needs keys: set ENCRYPTION_KEYS .*\n$/)
+    t.notMatch(out + err, /\n {4}at /)
+  }
+})
+
+t.test('the jobs of schedules, and jobs that a program has put back into the queue, are sealed', async (t) => {
+  const { query, ended: endedRow, jobs, databaseUrl, dump } = await setUp(t)
+  const nightly = defineSchedule({
+    ...{ name: 'nightly', cron: '0 0 * * *', operation: performed },
+    payload: { card, amount: 1, order: 'declined' },
+  })
+  const worker = await jobs.work(defineHandlers({ performed, nightly }, { 'payment.perform': perform }), {
+    ...{ database: databaseUrl, encryptionKeys: key },
+  })
+  await query('update accepted.schedule set next_at = now()')
+  const findJob = 'select id from accepted.job where retry_of is not distinct from $1 and ended_at is not null'
+  const { id } = await until(async () => (await query(findJob, [null]))[0])
+  t.match((await endedRow(id)).payload, { card: sealedMember })
+  t.same(new Set(seenBy('perform', id)), new Set([card]))
+  await query(
+    `update accepted_queue.job set state = 'retry', retry_limit = retry_limit + 1, completed_on = null, start_after = now()
+    where id = $1`,
+    [id],
+  )
+  const retry = await until(async () => (await query(findJob, [id]))[0])
+  t.same(new Set(seenBy('perform', retry.id)), new Set([card]))
+  t.notMatch(await dump(), card)
+  await worker.stop()
 })
 
 t.test('a large result is decrypted in every answer', async (t) => {
