@@ -84,8 +84,7 @@ interface Definition<
   abandon?: (trx: AnyTransaction, jobs: AbandonedJob<PayloadOf<Input, Payload>>[]) => Promise<unknown>
   /**
    * JSON pointers (RFC 6901) to members of the payload and of the result that are encrypted in the database, for example
-   * `['/card']`. Handlers, `accept`, `abandon` and the owner of the job get them decrypted. `''` is the whole payload and
-   * result. Requires the setting ENCRYPTION_KEYS. Default: none.
+   * `['/card']`. `''` is the whole payload and result. Requires the setting ENCRYPTION_KEYS. Default: none.
    */
   seal?: readonly string[]
   /** Lets requests that ask for the same work within a time share one job. Requires `route`. Default: each gets a job. */
@@ -158,7 +157,6 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly maxBacklog: number | undefined
   /** How long the record of a job is kept after its end, in seconds. */
   readonly keepSeconds: number
-  /** JSON pointers to the members of the payload and of the result that are encrypted in the database. */
   readonly seal: readonly string[]
   readonly coalesce: Coalesce | undefined
   readonly oneByOne: boolean
@@ -166,9 +164,6 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   /** Exists only for type inference. Undefined at run time. */
   readonly types?: { payload: Payload; result: Result }
 }
-
-/** Returns whether an operation encrypts members of its payloads and results. */
-export const isSealing = ({ seal }: Operation): boolean => seal.length > 0
 
 /** The type of an operation's payload. */
 export type PayloadFor<O> = O extends Operation<string, infer Payload, unknown> ? Payload : never

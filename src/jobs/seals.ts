@@ -1,6 +1,9 @@
-import { isSealing, type Operation } from '../operation.ts'
+import type { Operation } from '../operation.ts'
 import { parsePointer, replaceAt } from '../primitives/json-pointer.ts'
 import { isEncrypted, type KeyRing, parseKeyRing } from '../primitives/key-ring.ts'
+
+/** Returns whether an operation encrypts members of its payloads and results. */
+export const isSealing = ({ seal }: Operation): boolean => seal.length > 0
 
 /** What stands for a sealed member in the database. */
 interface SealedMember {

@@ -1,7 +1,7 @@
-import { isSealing, type Operation } from '../operation.ts'
+import type { Operation } from '../operation.ts'
 import { DecryptionError } from '../primitives/key-ring.ts'
 import type { Job } from './job.ts'
-import type { Seals } from './seals.ts'
+import { isSealing, type Seals } from './seals.ts'
 
 /** A job whose result is shown. */
 type Owned = Pick<Job, 'operation' | 'principal'>
