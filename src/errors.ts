@@ -181,6 +181,11 @@ export const problems = {
     title: 'The database schema does not match this version of Accepted',
     remedy: 'Run `accepted migrate`. No restart is needed.',
   },
+  'authentication-unavailable': {
+    status: 503,
+    title: 'The credential cannot be checked at the moment',
+    remedy: 'Repeat the request after Retry-After seconds, with its Idempotency-Key if it has one.',
+  },
   'database-unavailable': {
     status: 503,
     title: 'The database does not answer',
