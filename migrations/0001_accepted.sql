@@ -1163,11 +1163,16 @@ create table accepted.webhook_endpoint (
   secret_rotated_at timestamptz,
   disabled_at timestamptz,
   disabled_reason text,
+  consecutive_failures integer not null default 0,
+  last_failed_delivery uuid,
+  opened_at timestamptz,
+  probe_at timestamptz,
   constraint webhook_endpoint_pkey primary key (id),
   constraint webhook_endpoint_url_http check (url ~ '^https?://'),
   constraint webhook_endpoint_principal_present check (principal <> ''),
   constraint webhook_endpoint_event_types_known check (event_types <@ '{job.succeeded,job.failed,job.canceled}'),
-  constraint webhook_endpoint_secrets_present check (cardinality(secrets) between 1 and 2)
+  constraint webhook_endpoint_secrets_present check (cardinality(secrets) between 1 and 2),
+  constraint webhook_endpoint_probe_planned check ((opened_at is null) = (probe_at is null))
 );
 
 comment on table accepted.webhook_endpoint is 'URLs to which the outcome of jobs is posted, signed per Standard Webhooks.';
@@ -1182,6 +1187,10 @@ comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was
 comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous secret. For one day after this time, deliveries are also signed with the previous secret.';
 comment on column accepted.webhook_endpoint.disabled_at is 'From this time on, nothing is delivered to the endpoint.';
 comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint was disabled, for example because it answered 410.';
+comment on column accepted.webhook_endpoint.consecutive_failures is 'How many deliveries in a row have failed. A delivery that fails repeatedly counts once, until the breaker is open.';
+comment on column accepted.webhook_endpoint.last_failed_delivery is 'The delivery that has failed last.';
+comment on column accepted.webhook_endpoint.opened_at is 'When the breaker opened, because several deliveries in a row had failed. While it is open, one delivery at a time is tried, after growing pauses. Null: it is closed.';
+comment on column accepted.webhook_endpoint.probe_at is 'While the breaker is open: when the next delivery may be tried.';
 
 create trigger webhook_endpoint_audited after insert or delete on accepted.webhook_endpoint for each row
   execute function accepted.record_administration('webhook');
@@ -1211,6 +1220,148 @@ end
 $$;
 
 comment on function accepted.rotate_webhook_secret is 'Gives a webhook endpoint a new secret. The previous secret stays its second one. Returns whether there is such an endpoint. The API calls this function.';
+
+create index accepted_delivery_idx on accepted_queue.job (coalesce(group_id, ''), start_after)
+  where name = 'webhook.deliver' and state < 'active' and not blocked;
+
+comment on index accepted_queue.accepted_delivery_idx is 'Webhooks: finds the deliveries that wait for each endpoint.';
+
+create function accepted.waiting_endpoints() returns setof text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+begin atomic
+  -- Reads one index entry per endpoint, not one per delivery.
+  with recursive waiting (endpoint) as (
+    (
+      select coalesce(group_id, '') from accepted_queue.job_common
+      where name = 'webhook.deliver' and state < 'active' and not blocked
+      order by coalesce(group_id, '') limit 1
+    )
+    union all
+    select (
+      select coalesce(group_id, '') from accepted_queue.job_common
+      where name = 'webhook.deliver' and state < 'active' and not blocked
+        and coalesce(group_id, '') > waiting.endpoint
+      order by coalesce(group_id, '') limit 1
+    )
+    from waiting where waiting.endpoint is not null
+  )
+  select endpoint from waiting where endpoint is not null;
+end;
+
+comment on function accepted.waiting_endpoints is 'The ids of the webhook endpoints for which deliveries wait, due or not. An empty text: deliveries without an endpoint.';
+
+create function accepted.claim_deliveries(max_jobs integer, max_per_endpoint integer, running text[])
+returns table (id uuid, retry_count integer, data jsonb, waited_seconds double precision)
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  -- Longer than the timeout of an attempt. If a worker dies with its probe, another one follows after this time.
+  probe_time constant interval := '30 seconds';
+begin
+  if accepted.is_paused('webhook.deliver') then
+    return;
+  end if;
+  return query
+  with open as materialized (
+    select waiting.endpoint, e.opened_at is not null as is_probe,
+      case
+        when e.opened_at is null then
+          max_per_endpoint - (select count(*) from unnest(running) as one (endpoint) where one.endpoint = waiting.endpoint)
+        else 1
+      end as slots
+    from accepted.waiting_endpoints() as waiting (endpoint)
+    left join accepted.webhook_endpoint e on e.id = case
+      when waiting.endpoint ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then waiting.endpoint::uuid
+    end
+    where e.opened_at is null or e.probe_at <= now()
+  ), next as materialized (
+    select open.endpoint, open.is_probe, due.id, due.start_after,
+      row_number() over (partition by open.endpoint order by due.start_after) as turn
+    from open cross join lateral (
+      select job.id, job.start_after from accepted_queue.job_common job
+      where job.name = 'webhook.deliver' and job.state < 'active' and not job.blocked
+        and coalesce(job.group_id, '') = open.endpoint and job.start_after <= now()
+      order by coalesce(job.group_id, ''), job.start_after
+      limit least(greatest(open.slots, 0), max_jobs)
+      for update skip locked
+    ) due
+  ), chosen as materialized (
+    select * from next order by next.turn, next.start_after limit max_jobs
+  ), probed as (
+    update accepted.webhook_endpoint e set probe_at = now() + probe_time
+    from chosen
+    -- If another worker has just begun its probe, the row no longer matches.
+    where chosen.is_probe and e.id = chosen.endpoint::uuid and e.probe_at <= now()
+    returning e.id
+  ), claimed as (
+    update accepted_queue.job_common job set
+      state = 'active', started_on = now(), heartbeat_on = now(),
+      retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+    from chosen
+    where (not chosen.is_probe or chosen.endpoint in (select probed.id::text from probed))
+      and (job.name, job.id) >= ('webhook.deliver', chosen.id) and (job.name, job.id) <= ('webhook.deliver', chosen.id)
+    returning job.id, job.retry_count, job.data, job.start_after
+  )
+  select claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8
+  from claimed;
+end
+$$;
+
+comment on function accepted.claim_deliveries is 'Claims at most max_jobs due webhook deliveries, in turn over their endpoints. running has the endpoint of each delivery that the worker runs: together with these, an endpoint gets at most max_per_endpoint. If the breaker of an endpoint is open, one delivery is claimed when its next try is due.';
+
+create function accepted.claim_excess_deliveries(max_waiting integer, max_jobs integer)
+returns table (id uuid, retry_count integer, data jsonb, waited_seconds double precision)
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with excess as materialized (
+    select surplus.id from accepted.waiting_endpoints() as waiting (endpoint) cross join lateral (
+      select job.id from accepted_queue.job_common job
+      where job.name = 'webhook.deliver' and job.state < 'active' and not job.blocked
+        and coalesce(job.group_id, '') = waiting.endpoint
+      order by coalesce(job.group_id, ''), job.start_after
+      offset max_waiting limit max_jobs
+    ) surplus
+    limit max_jobs
+  ), claimed as (
+    update accepted_queue.job_common job set
+      state = 'active', started_on = now(), heartbeat_on = now(),
+      retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+    from (
+      select job.id from excess join accepted_queue.job_common job
+        on (job.name, job.id) >= ('webhook.deliver', excess.id) and (job.name, job.id) <= ('webhook.deliver', excess.id)
+      where job.state < 'active' for update of job skip locked
+    ) locked
+    where (job.name, job.id) >= ('webhook.deliver', locked.id) and (job.name, job.id) <= ('webhook.deliver', locked.id)
+    returning job.id, job.retry_count, job.data, job.start_after
+  )
+  select claimed.id, claimed.retry_count, claimed.data,
+    greatest(extract(epoch from now() - claimed.start_after)::float8, 0)
+  from claimed;
+end
+$$;
+
+comment on function accepted.claim_excess_deliveries is 'Claims at most max_jobs of the webhook deliveries that are more than max_waiting for one endpoint: those that are due last. The worker fails them.';
 
 -- API keys
 
@@ -1760,7 +1911,8 @@ begin
       and (j.webhook_endpoint_id is null or j.webhook_endpoint_id = e.id)
   loop
     perform accepted.insert_job(accepted.uuid7(), 'webhook.deliver',
-      jsonb_build_object('endpointId', endpoint, 'jobId', enqueue_deliveries.job_id), 'webhook:' || endpoint);
+      jsonb_build_object('endpointId', endpoint, 'jobId', enqueue_deliveries.job_id), 'webhook:' || endpoint,
+      group_id => endpoint::text);
     perform accepted.notify_workers('webhook.deliver');
   end loop;
 end
@@ -4414,6 +4566,43 @@ comment on column accepted.held_key.operation is 'The operation of the job.';
 comment on column accepted.held_key.status is 'The status of the job. Null if its record is gone.';
 comment on column accepted.held_key.created_at is 'When the job took the key.';
 comment on column accepted.held_key.free_at is 'From this time on, the key may be used for another request. Null while the job has not ended.';
+
+create view accepted.delivery_log as
+select
+  endpoint.id as endpoint_id,
+  delivery.id as delivery_id,
+  (ended.report ->> 'jobId')::uuid as job_id,
+  ended.attempt,
+  ended.at,
+  (ended.report ->> 'status')::integer as http_status,
+  ended.error ->> 'code' as error_code,
+  ended.error ->> 'message' as error_message,
+  (ended.report ->> 'durationMs')::integer as duration_ms,
+  ended.report ->> 'answer' as answer
+from accepted.webhook_endpoint endpoint
+cross join lateral (
+  select id, status, attempt, ended_at, result from accepted.job
+  where job.principal = 'webhook:' || endpoint.id and job.operation = 'webhook.deliver' order by job.id desc limit 100
+) delivery
+cross join lateral (
+  select failed.attempt, failed.failed_at as at, failed.error, failed.error -> 'details' -> 0 as report
+  from accepted.attempt failed where failed.job_id = delivery.id
+  union all
+  select delivery.attempt, delivery.ended_at as at, null::jsonb as error, delivery.result as report
+  where delivery.status = 'succeeded'
+) ended;
+
+comment on view accepted.delivery_log is 'The attempts to deliver webhooks that have ended: where endpoint_id = … order by at desc. Has the newest 100 deliveries of each endpoint, for as long as their records are kept.';
+comment on column accepted.delivery_log.endpoint_id is 'The webhook endpoint.';
+comment on column accepted.delivery_log.delivery_id is 'The job of the delivery.';
+comment on column accepted.delivery_log.job_id is 'The job that was reported. Null: a test, or the worker died.';
+comment on column accepted.delivery_log.attempt is 'Number of the attempt, from 1.';
+comment on column accepted.delivery_log.at is 'When the attempt ended.';
+comment on column accepted.delivery_log.http_status is 'The HTTP status of the answer. Null: there was none.';
+comment on column accepted.delivery_log.error_code is 'Why the attempt failed. Null: it has delivered.';
+comment on column accepted.delivery_log.error_message is 'The same, for people.';
+comment on column accepted.delivery_log.duration_ms is 'How long the request took, in milliseconds.';
+comment on column accepted.delivery_log.answer is 'The first 1,024 bytes of the answer, without control characters and credentials.';
 
 -- First partitions
 

@@ -1054,14 +1054,19 @@ create table accepted.webhook_endpoint (
   event_types text[] default '{job.succeeded,job.failed,job.canceled}'::text[] not null,
   operations text[],
   secrets text[] not null,
-  secret_key_ids text[] default accepted.secret_key_ids(secrets) not null,
+  secret_key_ids text[] generated always as (accepted.secret_key_ids(secrets)) stored not null,
   created_at timestamp with time zone default now() not null,
   secret_rotated_at timestamp with time zone,
   disabled_at timestamp with time zone,
   disabled_reason text,
+  consecutive_failures integer default 0 not null,
+  last_failed_delivery uuid,
+  opened_at timestamp with time zone,
+  probe_at timestamp with time zone,
   constraint webhook_endpoint_pkey primary key (id),
   constraint webhook_endpoint_event_types_known check (event_types <@ '{job.succeeded,job.failed,job.canceled}'::text[]),
   constraint webhook_endpoint_principal_present check (principal <> ''::text),
+  constraint webhook_endpoint_probe_planned check ((opened_at is null) = (probe_at is null)),
   constraint webhook_endpoint_secrets_present check (cardinality(secrets) >= 1 and cardinality(secrets) <= 2),
   constraint webhook_endpoint_url_http check (url ~ '^https?://'::text)
 );
@@ -1077,6 +1082,10 @@ comment on column accepted.webhook_endpoint.created_at is 'When the endpoint was
 comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newest secret replaced the previous secret. For one day after this time, deliveries are also signed with the previous secret.';
 comment on column accepted.webhook_endpoint.disabled_at is 'From this time on, nothing is delivered to the endpoint.';
 comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint was disabled, for example because it answered 410.';
+comment on column accepted.webhook_endpoint.consecutive_failures is 'How many deliveries in a row have failed. A delivery that fails repeatedly counts once, until the breaker is open.';
+comment on column accepted.webhook_endpoint.last_failed_delivery is 'The delivery that has failed last.';
+comment on column accepted.webhook_endpoint.opened_at is 'When the breaker opened, because several deliveries in a row had failed. While it is open, one delivery at a time is tried, after growing pauses. Null: it is closed.';
+comment on column accepted.webhook_endpoint.probe_at is 'While the breaker is open: when the next delivery may be tried.';
 
 create trigger webhook_endpoint_audited after insert or delete on accepted.webhook_endpoint for each row execute function accepted.record_administration('webhook');
 comment on trigger webhook_endpoint_audited on accepted.webhook_endpoint is 'Records new and deleted endpoints in accepted.audit.';
@@ -1097,6 +1106,145 @@ begin
 end
 $function$;
 comment on function accepted.rotate_webhook_secret(uuid,text) is 'Gives a webhook endpoint a new secret. The previous secret stays its second one. Returns whether there is such an endpoint. The API calls this function.';
+
+create index accepted_delivery_idx on accepted_queue.job using btree (coalesce(group_id, ''::text), start_after) where ((name = 'webhook.deliver'::text) and (state < 'active'::accepted_queue.job_state) and (not blocked));
+comment on index accepted_queue.accepted_delivery_idx is 'Webhooks: finds the deliveries that wait for each endpoint.';
+
+create function accepted.waiting_endpoints()
+ returns setof text
+ language sql
+ stable
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set jit to 'off'
+begin atomic
+ with recursive waiting(endpoint) as (
+         ( select coalesce(job_common.group_id, ''::text) as "coalesce"
+            from accepted_queue.job_common
+           where ((job_common.name = 'webhook.deliver'::text) and (job_common.state < 'active'::accepted_queue.job_state) and (not job_common.blocked))
+           order by coalesce(job_common.group_id, ''::text)
+          limit 1)
+         union all
+          select ( select coalesce(job_common.group_id, ''::text) as "coalesce"
+                    from accepted_queue.job_common
+                   where ((job_common.name = 'webhook.deliver'::text) and (job_common.state < 'active'::accepted_queue.job_state) and (not job_common.blocked) and (coalesce(job_common.group_id, ''::text) > waiting_1.endpoint))
+                   order by coalesce(job_common.group_id, ''::text)
+                  limit 1) as "coalesce"
+            from waiting waiting_1
+           where (waiting_1.endpoint is not null)
+         )
+  select waiting.endpoint
+    from waiting
+   where (waiting.endpoint is not null);
+end;
+comment on function accepted.waiting_endpoints() is 'The ids of the webhook endpoints for which deliveries wait, due or not. An empty text: deliveries without an endpoint.';
+
+create function accepted.claim_deliveries(max_jobs integer, max_per_endpoint integer, running text[])
+ returns table(id uuid, retry_count integer, data jsonb, waited_seconds double precision)
+ language plpgsql
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  -- Longer than the timeout of an attempt. If a worker dies with its probe, another one follows after this time.
+  probe_time constant interval := '30 seconds';
+begin
+  if accepted.is_paused('webhook.deliver') then
+    return;
+  end if;
+  return query
+  with open as materialized (
+    select waiting.endpoint, e.opened_at is not null as is_probe,
+      case
+        when e.opened_at is null then
+          max_per_endpoint - (select count(*) from unnest(running) as one (endpoint) where one.endpoint = waiting.endpoint)
+        else 1
+      end as slots
+    from accepted.waiting_endpoints() as waiting (endpoint)
+    left join accepted.webhook_endpoint e on e.id = case
+      when waiting.endpoint ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then waiting.endpoint::uuid
+    end
+    where e.opened_at is null or e.probe_at <= now()
+  ), next as materialized (
+    select open.endpoint, open.is_probe, due.id, due.start_after,
+      row_number() over (partition by open.endpoint order by due.start_after) as turn
+    from open cross join lateral (
+      select job.id, job.start_after from accepted_queue.job_common job
+      where job.name = 'webhook.deliver' and job.state < 'active' and not job.blocked
+        and coalesce(job.group_id, '') = open.endpoint and job.start_after <= now()
+      order by coalesce(job.group_id, ''), job.start_after
+      limit least(greatest(open.slots, 0), max_jobs)
+      for update skip locked
+    ) due
+  ), chosen as materialized (
+    select * from next order by next.turn, next.start_after limit max_jobs
+  ), probed as (
+    update accepted.webhook_endpoint e set probe_at = now() + probe_time
+    from chosen
+    -- If another worker has just begun its probe, the row no longer matches.
+    where chosen.is_probe and e.id = chosen.endpoint::uuid and e.probe_at <= now()
+    returning e.id
+  ), claimed as (
+    update accepted_queue.job_common job set
+      state = 'active', started_on = now(), heartbeat_on = now(),
+      retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+    from chosen
+    where (not chosen.is_probe or chosen.endpoint in (select probed.id::text from probed))
+      and (job.name, job.id) >= ('webhook.deliver', chosen.id) and (job.name, job.id) <= ('webhook.deliver', chosen.id)
+    returning job.id, job.retry_count, job.data, job.start_after
+  )
+  select claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8
+  from claimed;
+end
+$function$;
+comment on function accepted.claim_deliveries(integer,integer,text[]) is 'Claims at most max_jobs due webhook deliveries, in turn over their endpoints. running has the endpoint of each delivery that the worker runs: together with these, an endpoint gets at most max_per_endpoint. If the breaker of an endpoint is open, one delivery is claimed when its next try is due.';
+
+create function accepted.claim_excess_deliveries(max_waiting integer, max_jobs integer)
+ returns table(id uuid, retry_count integer, data jsonb, waited_seconds double precision)
+ language plpgsql
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+begin
+  return query
+  with excess as materialized (
+    select surplus.id from accepted.waiting_endpoints() as waiting (endpoint) cross join lateral (
+      select job.id from accepted_queue.job_common job
+      where job.name = 'webhook.deliver' and job.state < 'active' and not job.blocked
+        and coalesce(job.group_id, '') = waiting.endpoint
+      order by coalesce(job.group_id, ''), job.start_after
+      offset max_waiting limit max_jobs
+    ) surplus
+    limit max_jobs
+  ), claimed as (
+    update accepted_queue.job_common job set
+      state = 'active', started_on = now(), heartbeat_on = now(),
+      retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+    from (
+      select job.id from excess join accepted_queue.job_common job
+        on (job.name, job.id) >= ('webhook.deliver', excess.id) and (job.name, job.id) <= ('webhook.deliver', excess.id)
+      where job.state < 'active' for update of job skip locked
+    ) locked
+    where (job.name, job.id) >= ('webhook.deliver', locked.id) and (job.name, job.id) <= ('webhook.deliver', locked.id)
+    returning job.id, job.retry_count, job.data, job.start_after
+  )
+  select claimed.id, claimed.retry_count, claimed.data,
+    greatest(extract(epoch from now() - claimed.start_after)::float8, 0)
+  from claimed;
+end
+$function$;
+comment on function accepted.claim_excess_deliveries(integer,integer) is 'Claims at most max_jobs of the webhook deliveries that are more than max_waiting for one endpoint: those that are due last. The worker fails them.';
 
 -- API keys and links
 
@@ -1563,7 +1711,8 @@ begin
       and (j.webhook_endpoint_id is null or j.webhook_endpoint_id = e.id)
   loop
     perform accepted.insert_job(accepted.uuid7(), 'webhook.deliver',
-      jsonb_build_object('endpointId', endpoint, 'jobId', enqueue_deliveries.job_id), 'webhook:' || endpoint);
+      jsonb_build_object('endpointId', endpoint, 'jobId', enqueue_deliveries.job_id), 'webhook:' || endpoint,
+      group_id => endpoint::text);
     perform accepted.notify_workers('webhook.deliver');
   end loop;
 end
@@ -4147,3 +4296,48 @@ comment on column accepted.key_overview.expires_at is 'From this time on, the ke
 comment on column accepted.key_overview.last_used_at is 'When it was last used, exact to about a minute.';
 comment on column accepted.key_overview.revoked_at is 'When it was revoked.';
 comment on column accepted.key_overview.rotated_from is 'The key that this key replaces.';
+
+create view accepted.delivery_log as
+ select endpoint.id as endpoint_id,
+    delivery.id as delivery_id,
+    (ended.report ->> 'jobId'::text)::uuid as job_id,
+    ended.attempt,
+    ended.at,
+    (ended.report ->> 'status'::text)::integer as http_status,
+    ended.error ->> 'code'::text as error_code,
+    ended.error ->> 'message'::text as error_message,
+    (ended.report ->> 'durationMs'::text)::integer as duration_ms,
+    ended.report ->> 'answer'::text as answer
+   from accepted.webhook_endpoint endpoint
+     cross join lateral ( select job.id,
+            job.status,
+            job.attempt,
+            job.ended_at,
+            job.result
+           from accepted.job
+          where job.principal = ('webhook:'::text || endpoint.id) and job.operation = 'webhook.deliver'::text
+          order by job.id desc
+         limit 100) delivery
+     cross join lateral ( select failed.attempt,
+            failed.failed_at as at,
+            failed.error,
+            (failed.error -> 'details'::text) -> 0 as report
+           from accepted.attempt failed
+          where failed.job_id = delivery.id
+        union all
+         select delivery.attempt,
+            delivery.ended_at as at,
+            null::jsonb as error,
+            delivery.result as report
+          where delivery.status = 'succeeded'::accepted.job_status) ended;
+comment on view accepted.delivery_log is 'The attempts to deliver webhooks that have ended: where endpoint_id = … order by at desc. Has the newest 100 deliveries of each endpoint, for as long as their records are kept.';
+comment on column accepted.delivery_log.endpoint_id is 'The webhook endpoint.';
+comment on column accepted.delivery_log.delivery_id is 'The job of the delivery.';
+comment on column accepted.delivery_log.job_id is 'The job that was reported. Null: a test, or the worker died.';
+comment on column accepted.delivery_log.attempt is 'Number of the attempt, from 1.';
+comment on column accepted.delivery_log.at is 'When the attempt ended.';
+comment on column accepted.delivery_log.http_status is 'The HTTP status of the answer. Null: there was none.';
+comment on column accepted.delivery_log.error_code is 'Why the attempt failed. Null: it has delivered.';
+comment on column accepted.delivery_log.error_message is 'The same, for people.';
+comment on column accepted.delivery_log.duration_ms is 'How long the request took, in milliseconds.';
+comment on column accepted.delivery_log.answer is 'The first 1,024 bytes of the answer, without control characters and credentials.';

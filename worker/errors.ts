@@ -75,10 +75,17 @@ export class AttemptFailed extends Error {
   override name = 'AttemptFailed'
   readonly code: string
   readonly retryAfterSeconds: number
+  readonly details: readonly unknown[] | undefined
 
-  constructor(code: string, message: string, retryAfterSeconds: number, options?: ErrorOptions) {
+  constructor(
+    code: string,
+    message: string,
+    retryAfterSeconds: number,
+    options?: ErrorOptions & { details?: readonly unknown[] },
+  ) {
     super(message, options)
     this.code = code
+    this.details = options?.details
     this.retryAfterSeconds = retryAfterSeconds
   }
 }
@@ -126,6 +133,9 @@ export class JobCanceled extends Error {
  */
 export function describeError(error: unknown): JobErrorColumn {
   const message = storableMessage(messageOf(error, error instanceof Error || error instanceof JobFailed))
+  if (error instanceof AttemptFailed && error.details) {
+    return { code: error.code, message, details: storableDetails(error.details) }
+  }
   if (!(error instanceof JobFailed)) return { code: codeOf(error), message }
   return {
     code: error.code,

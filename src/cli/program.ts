@@ -163,6 +163,11 @@ webhooks
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./webhook-commands.ts')).rotateWebhookCommand))
 webhooks
+  .command('log [endpoint]')
+  .description('List the last attempts to deliver, newest first, with the answers of the endpoints')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./webhook-log.ts')).logWebhooksCommand))
+webhooks
   .command('rekey')
   .description('Encrypt all signing secrets with the newest key of ENCRYPTION_KEYS, also those stored in clear')
   .addOption(jsonOption())

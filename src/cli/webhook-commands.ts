@@ -68,10 +68,29 @@ export async function listWebhooksCommand(options: OutputOptions): Promise<void>
   for (const endpoint of endpoints) printLine(formatEndpoint(endpoint))
 }
 
-function formatEndpoint({ id, url, eventTypes, operations, principal, disabledAt, disabledReason }: Endpoint): string {
+function formatEndpoint({
+  id,
+  url,
+  eventTypes,
+  operations,
+  principal,
+  disabledAt,
+  disabledReason,
+  ...more
+}: Endpoint): string {
   const only = principal === undefined ? [] : [`only ${principal}`]
   const disabled = disabledAt ? [`disabled ${disabledAt}: ${disabledReason}`] : []
-  return [id, url, eventTypes.join(','), operations?.join(',') ?? 'all operations', ...only, ...disabled].join('  ')
+  const failing = more.failingSince ? [`failing since ${more.failingSince}, next attempt ${more.nextAttemptAt}`] : []
+  const parts = [
+    id,
+    url,
+    eventTypes.join(','),
+    operations?.join(',') ?? 'all operations',
+    ...only,
+    ...disabled,
+    ...failing,
+  ]
+  return parts.join('  ')
 }
 
 /** Runs `accepted webhooks rotate`: replaces a secret and prints the new secret. It cannot be printed again. */

@@ -123,6 +123,13 @@ export interface WebhookEndpointTable {
   disabled_at: OptionalTimestamp
   disabled_reason: string | null
   secret_rotated_at: OptionalTimestamp
+  /** How many deliveries in a row have failed. */
+  consecutive_failures: Generated<number>
+  last_failed_delivery: string | null
+  /** When the breaker opened; null while it is closed. */
+  opened_at: OptionalTimestamp
+  /** While the breaker is open: when the next delivery may be tried. */
+  probe_at: OptionalTimestamp
 }
 
 export interface OperationTable {

@@ -6,6 +6,7 @@ import { literal } from './format.ts'
 /** Webhook endpoints that get nothing, and their signing secrets. */
 export const webhooks: readonly Check[] = [
   { name: 'webhook endpoints', run: disabledEndpoints },
+  { name: 'webhook breakers', run: openBreakers },
   { name: 'webhook secrets', run: secrets },
 ]
 
@@ -22,6 +23,19 @@ async function disabledEndpoints({ query, limits }: CheckContext): Promise<Findi
     message: `The webhook endpoint ${id} at ${hostOf(url)} has been disabled since ${disabled_at.toISOString()} (${reason ?? 'no reason given'}).`,
     action: `When it answers again: update accepted.webhook_endpoint set disabled_at = null, disabled_reason = null where id = ${literal(id)}. Or: accepted webhooks remove ${id}`,
     details: { id, disabledAt: disabled_at, reason },
+  }))
+}
+
+async function openBreakers({ query, limits }: CheckContext): Promise<Finding[]> {
+  const rows = await query(sql<{ id: string; url: string; failures: number; opened_at: Date; probe_at: Date }>`
+    select id::text, url, consecutive_failures as failures, opened_at, probe_at from accepted.webhook_endpoint
+    where opened_at is not null and disabled_at is null order by opened_at limit ${limits.findings}`)
+  return rows.map(({ id, url, failures, opened_at, probe_at }) => ({
+    code: 'webhook-failing',
+    severity: 'warning',
+    message: `The last ${formatCount(failures, 'delivery attempt')} to the webhook endpoint ${id} at ${hostOf(url)} failed, since ${opened_at.toISOString()}; the others wait.`,
+    action: `See the answers: accepted webhooks log ${id}. Deliveries go on when it works again, or remove it: accepted webhooks remove ${id}`,
+    details: { id, failures, openedAt: opened_at, nextAttemptAt: probe_at },
   }))
 }
 

@@ -23,3 +23,23 @@ export function toCloudEvent(job: Job, site: Site, estimate?: Date, result?: unk
     data: toMonitor(job, site, estimate, result),
   })
 }
+
+/** The type of the event that a test of an endpoint sends. */
+export const testEventType = 'accepted.test'
+
+/**
+ * Makes the event with which a person tests a webhook endpoint.
+ *
+ * @param id the id of the delivery
+ */
+export function testEvent(id: string, endpointId: string, site: Site): CloudEvent<{ endpointId: string }> {
+  return new CloudEvent({
+    specversion: '1.0',
+    id,
+    source: site.jobs,
+    type: testEventType,
+    subject: endpointId,
+    datacontenttype: 'application/json',
+    data: { endpointId },
+  })
+}

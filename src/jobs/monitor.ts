@@ -165,7 +165,7 @@ function publicError(id: string, error: NonNullable<Job['error']>): NonNullable<
   const { code, message, details = [] } = error
   if (error.public) return { code, message, ...(details.length > 0 && { details: [...details] }) }
   const sentence = Object.hasOwn(jobErrors, code) ? jobErrors[code] : undefined
-  if (sentence !== undefined) return { code, message: sentence }
+  if (sentence !== undefined) return { code, message: sentence, ...(details.length > 0 && { details: [...details] }) }
   return { code: 'handler-error', message: `The job failed. Its id is ${id}` }
 }
 

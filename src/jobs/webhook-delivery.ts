@@ -1,16 +1,29 @@
 import { sql } from 'kysely'
-import Type from 'typebox'
+import Type, { type Static } from 'typebox'
 import { type AnyTransaction, defineOperation, deliveryName } from '../operation.ts'
 import { uuid7 } from '../primitives/uuid.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { enqueue } from './enqueue.ts'
 
+/** What an attempt to deliver came to. The result of a delivery, and the details of the error of a failed attempt. */
+export const DeliveryReport = Type.Object({
+  jobId: Type.Optional(Type.String({ description: 'The job that was reported; absent for a test' })),
+  status: Type.Optional(Type.Integer({ description: 'The HTTP status; absent if there was no answer' })),
+  durationMs: Type.Integer({ description: 'From the lookup of the host to the answer' }),
+  answer: Type.Optional(Type.String({ description: 'The beginning of the answer, without secrets' })),
+})
+
+export type DeliveryReport = Static<typeof DeliveryReport>
+
 /** Notifies one webhook endpoint of the outcome of one job. Each delivery is a job with its own retries. */
 export const deliverWebhook = defineOperation({
   name: deliveryName,
   summary: 'Notify a webhook endpoint of the outcome of a job',
-  input: Type.Object({ endpointId: Type.String(), jobId: Type.String() }),
+  input: Type.Object({ endpointId: Type.String(), jobId: Type.Optional(Type.String()) }),
+  result: DeliveryReport,
   retry: { limit: 7 },
+  // Deliveries are claimed in turn over their endpoints.
+  group: ({ endpointId }) => endpointId,
   timeoutSeconds: 20,
 })
 
@@ -21,6 +34,11 @@ export interface EndedJob {
   /** Whether the job has a parent, or other jobs wait for it. */
   has_relatives: boolean
 }
+
+/**
+ * The `webhook-id` of the event that a job has ended, which stays the same when it is delivered again. A job ends once.
+ */
+export const webhookIdOf = (endpointId: string, jobId: string): string => `${jobId}-${endpointId}`
 
 /**
  * The column `endpoints` of {@link EndedJob}. In the `returning` list of the statement that ends the jobs, it needs no

@@ -13,12 +13,15 @@ import {
 import { newSecret, toStoredSecret } from './webhook-secret.ts'
 
 // Without the secrets, which the API may write, but not read.
-const columns = sql`id, url, principal, event_types, operations, created_at, disabled_at, disabled_reason`
+const columns = sql`id, url, principal, event_types, operations, created_at, disabled_at, disabled_reason,
+  opened_at, probe_at`
 
 type Row = Pick<Tables['accepted.webhook_endpoint'], 'id' | 'url' | 'principal' | 'operations' | 'disabled_reason'> & {
   event_types: EventType[]
   created_at: Date
   disabled_at: Date | null
+  opened_at: Date | null
+  probe_at: Date | null
 }
 
 /**
@@ -111,13 +114,18 @@ export interface DeliveryTarget {
    * secret.
    */
   secrets: string[]
+  /** Whether the last delivery has failed. */
+  isFailing: boolean
+  /** The time of this read, by the clock of the database. */
+  readAt: string
 }
 
 /** Reads an endpoint for a delivery. Returns undefined when the endpoint has been removed. */
 export async function findDeliveryTarget(db: Kysely<Tables>, id: string): Promise<DeliveryTarget | undefined> {
   const { rows } = await sql<DeliveryTarget>`
     select url, disabled_at is not null as disabled,
-      case when secret_rotated_at > now() - interval '1 day' then secrets else secrets[1:1] end as secrets
+      case when secret_rotated_at > now() - interval '1 day' then secrets else secrets[1:1] end as secrets,
+      consecutive_failures > 0 as "isFailing", now()::text as "readAt"
     from accepted.webhook_endpoint where id = ${id}`.execute(db)
   return rows[0]
 }
@@ -131,4 +139,6 @@ const toEndpoint = (row: Row): Endpoint => ({
   createdAt: row.created_at.toISOString(),
   ...(row.disabled_at && { disabledAt: row.disabled_at.toISOString() }),
   ...(row.disabled_reason && { disabledReason: row.disabled_reason }),
+  ...(row.opened_at && { failingSince: row.opened_at.toISOString() }),
+  ...(row.probe_at && { nextAttemptAt: row.probe_at.toISOString() }),
 })

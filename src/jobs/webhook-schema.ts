@@ -44,6 +44,10 @@ export const Endpoint = Type.Object(
     createdAt: Type.String({ format: 'date-time' }),
     disabledAt: Type.Optional(Type.String({ format: 'date-time', description: 'Nothing is delivered from then on' })),
     disabledReason: Type.Optional(Type.String()),
+    failingSince: Type.Optional(
+      Type.String({ format: 'date-time', description: 'One delivery at a time is tried, because several have failed' }),
+    ),
+    nextAttemptAt: Type.Optional(Type.String({ format: 'date-time', description: 'While it fails: the next try' })),
   },
   { title: 'WebhookEndpoint' },
 )

@@ -25,7 +25,7 @@ const inAccepted = (name: string) => `accepted.${name}`
 
 const endpointColumns = [
   'id, url, principal, event_types, operations, secret_key_ids, created_at, secret_rotated_at',
-  'disabled_at, disabled_reason',
+  'disabled_at, disabled_reason, consecutive_failures, last_failed_delivery, opened_at, probe_at',
 ].join(', ')
 
 const updatableKeyColumns = 'expires_at, last_used_at, revoked_at'
@@ -94,7 +94,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.reconciliation': 'select, update',
       'accepted.schedule': 'select, insert, update, delete',
       'accepted.run_time': 'select, insert, update',
-      'accepted.webhook_endpoint': 'select, update (disabled_at, disabled_reason)',
+      'accepted.webhook_endpoint':
+        'select, update (disabled_at, disabled_reason, consecutive_failures, last_failed_delivery, opened_at, probe_at)',
       [queue('version')]: 'select, update',
       [queue('queue')]: 'select, update',
       [queue('job')]: 'select, insert, update, delete',
@@ -110,6 +111,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.secret_key_ids',
       'accepted.claim',
       'accepted.claim_in_turn',
+      ...['waiting_endpoints', 'claim_deliveries', 'claim_excess_deliveries'].map(inAccepted),
       'accepted.enqueue',
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
         inAccepted,
@@ -137,7 +139,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
           ...['processed_key', 'attempt', 'coalesced_key'],
           ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
-          ...['held_key', 'key_overview'],
+          ...['held_key', 'key_overview', 'delivery_log'],
         ].map((name) => [`accepted.${name}`, 'select']),
       ),
     },

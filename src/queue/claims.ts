@@ -5,7 +5,7 @@ import { type LockWait, rowLock } from '../db/locks.ts'
 import { pipeline } from '../db/pipeline.ts'
 import { useCustomPlan, useGenericPlan } from '../db/plan-settings.ts'
 import type { JobErrorColumn } from '../db/tables.ts'
-import type { AnyTransaction, Operation } from '../operation.ts'
+import { type AnyTransaction, deliveryName, type Operation } from '../operation.ts'
 import { bossOn, type PgBoss } from './boss.ts'
 import {
   type Claim,
@@ -19,8 +19,9 @@ import {
   queueName,
 } from './claim.ts'
 import { ClaimCursor } from './claim-cursor.ts'
+import { DeliveryClaims } from './delivery-claims.ts'
 import { claimAlone, claimOfGroups } from './group-claims.ts'
-import { LostClaim } from './lost-claim.ts'
+import { assertAllHeld } from './lost-claim.ts'
 import { queueJob, queueJobPartition, queueSchema } from './schema.ts'
 
 /**
@@ -32,24 +33,33 @@ export class Claims {
   readonly #boss: PgBoss
   readonly #operation: Operation
   readonly #cursor: ClaimCursor
+  readonly #deliveries: DeliveryClaims | undefined
 
   constructor(database: Database, boss: PgBoss, operation: Operation) {
     this.#database = database
     this.#boss = boss
     this.#operation = operation
     this.#cursor = new ClaimCursor(database.kysely, operation.name, { isFair: operation.fair })
+    this.#deliveries = operation.name === deliveryName ? new DeliveryClaims(database.kysely) : undefined
   }
 
   get #isHeld(): RawBuilder<boolean> {
     return isHeldBy(queueName(this.#operation.name))
   }
 
+  /** Whether the jobs that run keep other due jobs from being claimed. */
+  get areLimited(): boolean {
+    return this.#deliveries !== undefined || this.#operation.groupConcurrency !== undefined
+  }
+
   /**
    * Claims up to `limit` due jobs with SKIP LOCKED.
    *
    * @param onMore called later, if another claim may then find older jobs
+   * @param running the claims that the worker holds
    */
-  async claim(limit: number, onMore?: () => void): Promise<Claim[]> {
+  async claim(limit: number, onMore?: () => void, running: Iterable<Claim> = []): Promise<Claim[]> {
+    if (this.#deliveries) return this.#deliveries.claim(limit, running)
     if (this.#operation.groupConcurrency === undefined) {
       const rows = await this.#cursor.claim(limit, onMore)
       return rows.map((row) => claimOf(row, { waitedSeconds: row.waitedSeconds }))
@@ -205,10 +215,4 @@ export class Claims {
     const held = new Set(rows.map(({ id }) => id))
     return claims.filter(({ queued }) => held.has(queued.id))
   }
-}
-
-function assertAllHeld(affected: number, claims: readonly Claim[]): void {
-  if (affected === claims.length) return
-  const lost = claims.length - affected
-  throw new LostClaim(`${lost} of ${claims.length} claims lost: ${claims.map(({ jobId }) => jobId)}`)
 }

@@ -88,6 +88,17 @@ t.test('conditions of jobs, operations and workers are found, and the way out wo
       options: { keyIds: ['k1'] },
     },
     {
+      make: 'update accepted.webhook_endpoint set consecutive_failures = 6, opened_at = now(), probe_at = now()',
+      ...{
+        code: 'webhook-failing',
+        severity: 'warning',
+        message: /^The last 6 delivery attempts to .* at example\.com/,
+      },
+      action: /accepted webhooks log/,
+      end: 'update accepted.webhook_endpoint set opened_at = null, probe_at = null',
+      options: { keyIds: ['k1'] },
+    },
+    {
       make: 'select 1',
       ...{
         code: 'webhook-key-missing',

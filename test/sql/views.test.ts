@@ -78,6 +78,9 @@ const columnsOf: Readonly<Record<string, string>> = {
   storage: 'relation, day, rows, heap_bytes, index_bytes, dead_rows, last_vacuum, drops_after',
   worker_overview: 'id, worker, status, silent, running',
   held_key: 'principal, key, job_id, operation, status, created_at, free_at',
+  key_overview: 'id, name, principal, scopes, operations, prefix, status',
+  delivery_log:
+    'endpoint_id, delivery_id, job_id, attempt, at, http_status, error_code, error_message, duration_ms, answer',
 }
 
 t.test('the views have the columns that programs rely on, all with comments, and none shows a payload', async (t) => {

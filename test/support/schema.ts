@@ -83,6 +83,10 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'trigger accepted.webhook_endpoint_audited',
     'trigger accepted.webhook_endpoint_change_audited',
     'function accepted.rotate_webhook_secret',
+    'index accepted_queue.accepted_delivery_idx',
+    'function accepted.waiting_endpoints',
+    'function accepted.claim_deliveries',
+    'function accepted.claim_excess_deliveries',
   ],
   'API keys and links': [
     'table accepted.api_key',
@@ -197,6 +201,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'view accepted.worker_overview',
     'view accepted.held_key',
     'view accepted.key_overview',
+    'view accepted.delivery_log',
   ],
 }
 
@@ -287,7 +292,10 @@ const tables = `
       (
         select string_agg(member, E',\\n' order by part, position, name) from (
           select 1, attnum, '', format('  %I %s%s%s', attname, format_type(atttypid, atttypmod),
-            ' default ' || pg_get_expr(adbin, adrelid), case when attnotnull then ' not null' end)
+            case attgenerated
+              when 's' then format(' generated always as (%s) stored', pg_get_expr(adbin, adrelid))
+              else ' default ' || pg_get_expr(adbin, adrelid)
+            end, case when attnotnull then ' not null' end)
           from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
           where attrelid = c.oid and attnum > 0 and not attisdropped
           union all

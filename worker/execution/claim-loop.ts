@@ -111,8 +111,8 @@ export class ClaimLoop {
 
   #free(claims: readonly Claim[]): void {
     for (const claim of claims) this.#active.delete(claim)
-    // The groups of these jobs have room again, so other jobs of these groups may now be claimed.
-    if (this.#worker.operation.groupConcurrency !== undefined) this.#isWoken = true
+    // Other jobs of the same groups, or deliveries to the same endpoints, may now be claimed.
+    if (this.#worker.claims.areLimited) this.#isWoken = true
     this.#proceed()
   }
 
@@ -140,7 +140,7 @@ export class ClaimLoop {
     this.#isClaiming = true
     const limit = this.#batchSize ?? this.#slots - this.#usedSlots()
     try {
-      const claims = await this.#worker.claims.claim(limit, this.wake)
+      const claims = await this.#worker.claims.claim(limit, this.wake, this.#active)
       // When a claim is full, there are probably more due jobs.
       if (claims.length === limit) this.#isWoken = true
       if (claims.length > 0) void this.run(claims)

@@ -1,73 +1,43 @@
-import type { BlockList } from 'node:net'
-import { HTTP } from 'cloudevents'
-import type { Kysely } from 'kysely'
-import { Webhook } from 'standardwebhooks'
 import { errorCode } from '../../src/db/sqlstate.ts'
-import type { Tables } from '../../src/db/tables.ts'
-import { toCloudEvent } from '../../src/jobs/cloud-event.ts'
-import type { Job } from '../../src/jobs/job.ts'
-import { readJob } from '../../src/jobs/read.ts'
-import type { ShownResults } from '../../src/jobs/shown-results.ts'
-import type { Site } from '../../src/jobs/site.ts'
-import type { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
+import { closeBreaker, countFailure } from '../../src/jobs/webhook-breaker.ts'
+import type { DeliveryReport, deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { type DeliveryTarget, disableEndpoint, findDeliveryTarget } from '../../src/jobs/webhook-endpoint.ts'
 import { fromStoredSecret } from '../../src/jobs/webhook-secret.ts'
-import type { KeyRing } from '../../src/primitives/key-ring.ts'
+import { redact } from '../../src/primitives/redact.ts'
 import { AttemptFailed, JobFailed } from '../errors.ts'
-import type { PerformHandler, PerformingJob } from '../handlers.ts'
-import { AddressRefused, post, postTimeoutMs } from './post.ts'
-
-export interface DeliveryOptions {
-  db: Kysely<Tables>
-  /** The URLs that the links in deliveries start with. */
-  site: Site
-  results: ShownResults
-  /** Private addresses that webhooks may call. */
-  allow: BlockList
-  /** Decrypt the signing secrets. */
-  keys: KeyRing | undefined
-}
-
-type Delivery = PerformingJob<typeof deliverWebhook>
-
-const minute = 60
-const hour = 60 * minute
-const day = 24 * hour
-
-/** The delay before each retry, in seconds. */
-const retryDelaysSeconds = [5, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, day]
+import type { PerformHandler } from '../handlers.ts'
+import { type Delivery, type DeliveryOptions, type Message, makeMessage } from './message.ts'
+import { AddressRefused, type PostResponse, post, postTimeoutMs } from './post.ts'
+import { parseRetryAfter, retryDelay } from './retry-delay.ts'
 
 /** Deliveries mostly wait for their endpoint, so many can run at the same time. */
-const maxConcurrentDeliveries = 50
+const maxConcurrentDeliveries = 100
 
-/** Creates the handler that notifies a webhook endpoint of a job's outcome (Standard Webhooks, CloudEvents 1.0). */
+/** Creates the handler that posts one event to one webhook endpoint. */
 export function createDeliveryHandler(options: DeliveryOptions): PerformHandler<typeof deliverWebhook> {
   return {
     concurrency: maxConcurrentDeliveries,
     async perform(job) {
+      // The claim marks deliveries that are too many.
+      if ('isExcess' in job.payload) {
+        throw new JobFailed('endpoint-backlog-full', 'Too many deliveries wait for the webhook endpoint')
+      }
       const target = await findEnabledTarget(options, job)
-      const secrets = readSecrets(options, job, target)
-      const endedJob = await readJob(options.db, job.payload.jobId)
-      if (!endedJob) throw new JobFailed('job-expired', 'The record of the job has expired')
-      const { headers, body } = HTTP.structured(
-        toCloudEvent(endedJob, options.site, undefined, resultOf(options, endedJob)),
-      )
-      const { status, retryAfter } = await sendDelivery(
-        options,
-        job,
-        { url: target.url, secrets },
-        headers as Record<string, string>,
-        body as string,
-      )
-      if (status >= 200 && status <= 299) return
-      if (status === 410) await disable(options, job)
-      throw new AttemptFailed('endpoint-refused', `The endpoint answered ${status}`, retryDelay(job, retryAfter))
+      const message = await makeMessage(options, job, readSecrets(options, job, target))
+      try {
+        const report = await deliver(options, job, target, message)
+        if (target.isFailing && (await closeBreaker(options.db, job.payload.endpointId))) {
+          job.log.info({ endpoint: job.payload.endpointId }, 'The webhook endpoint works again')
+        }
+        return report
+      } catch (error) {
+        // A job that was canceled, or whose worker stops, says nothing about its endpoint.
+        if (!job.signal.aborted) await recordFailure(options, job, target)
+        throw error
+      }
     },
   }
 }
-
-/** A webhook contains what the owner of the job sees. */
-const resultOf = ({ results }: DeliveryOptions, job: Job) => results.show(job, job.principal, job.result)
 
 async function findEnabledTarget({ db }: DeliveryOptions, { payload }: Delivery): Promise<DeliveryTarget> {
   const target = await findDeliveryTarget(db, payload.endpointId)
@@ -86,33 +56,34 @@ function readSecrets({ keys }: DeliveryOptions, job: Delivery, { secrets }: Deli
   }
 }
 
-/**
- * Signs and posts a delivery. The id of the delivery stays the same in all attempts and redrives, so that the endpoint
- * can detect duplicates.
- */
-async function sendDelivery(
-  { allow }: DeliveryOptions,
+/** @throws AttemptFailed, or JobFailed if the endpoint is gone */
+async function deliver(
+  options: DeliveryOptions,
   job: Delivery,
-  { url, secrets }: Pick<DeliveryTarget, 'url' | 'secrets'>,
-  headers: Record<string, string>,
-  body: string,
-): Promise<{ status: number; retryAfter: number }> {
-  const now = new Date()
-  const signed = {
-    ...headers,
-    'user-agent': 'accepted',
-    'webhook-id': job.idempotencyKey,
-    'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
-    'webhook-signature': secrets.map((secret) => new Webhook(secret).sign(job.idempotencyKey, now, body)).join(' '),
-  }
-  try {
-    const response = await post({ url, headers: signed, body, allow, signal: job.signal })
-    return { status: response.status, retryAfter: parseRetryAfter(response.headers['retry-after']) }
-  } catch (cause) {
-    const [code, message] = describe(cause as Error)
-    throw new AttemptFailed(code, message, retryDelay(job), { cause })
-  }
+  { url }: DeliveryTarget,
+  message: Message,
+): Promise<DeliveryReport> {
+  const startedAt = performance.now()
+  const report = (response?: PostResponse): DeliveryReport => ({
+    ...(job.payload.jobId !== undefined && { jobId: job.payload.jobId }),
+    ...(response && { status: response.status }),
+    durationMs: Math.round(performance.now() - startedAt),
+    ...(response && response.body.length > 0 && { answer: readable(response.body) }),
+  })
+  const response = await post({ url, ...message, allow: options.allow, signal: job.signal }).catch((cause) => {
+    const [code, text] = describe(cause as Error)
+    throw new AttemptFailed(code, text, retryDelay(job), { cause, details: [report()] })
+  })
+  const { status, headers } = response
+  if (status >= 200 && status <= 299) return report(response)
+  const details = [report(response)]
+  if (status === 410) await disable(options, job, details)
+  const delay = retryDelay(job, parseRetryAfter(headers['retry-after']))
+  throw new AttemptFailed('endpoint-refused', `The endpoint answered ${status}`, delay, { details })
 }
+
+/** Makes the beginning of an answer fit for a table and a terminal. */
+const readable = (body: Buffer): string => redact(body.toString('utf8').replaceAll(/\p{Cc}+/gu, ' '))
 
 function describe(error: Error): [code: string, message: string] {
   if (error.name === 'AbortError') {
@@ -124,26 +95,15 @@ function describe(error: Error): [code: string, message: string] {
 }
 
 // Disables an endpoint that answered 410 Gone. This status is likely to be permanent (RFC 9110, section 15.5.11).
-async function disable({ db }: DeliveryOptions, { payload }: Delivery): Promise<never> {
+async function disable({ db }: DeliveryOptions, { payload }: Delivery, details: DeliveryReport[]): Promise<never> {
   await db.transaction().execute((trx) => disableEndpoint(trx, payload.endpointId, 'The endpoint answered 410 Gone'))
-  throw new JobFailed('endpoint-gone', 'The endpoint answered 410 Gone and is now disabled')
+  throw new JobFailed('endpoint-gone', 'The endpoint answered 410 Gone and is now disabled', { details })
 }
 
-/**
- * Returns the pause before the next attempt, in seconds. The jitter of 10 % spreads deliveries that would otherwise
- * retry at the same time.
- */
-function retryDelay({ attempt }: Delivery, retryAfter = 0): number {
-  const delay = retryDelaysSeconds[attempt - 1] ?? day
-  return Math.max(delay * (0.9 + 0.2 * Math.random()), retryAfter)
-}
-
-/**
- * Parses a Retry-After header (RFC 9110, section 10.2.3). Returns seconds, at most a day; 0 when the header is absent
- * or invalid.
- */
-function parseRetryAfter(value: string | undefined): number {
-  if (value === undefined) return 0
-  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000
-  return Math.min(Math.max(seconds || 0, 0), day)
+async function recordFailure({ db }: DeliveryOptions, job: Delivery, { readAt }: DeliveryTarget): Promise<void> {
+  const { endpointId } = job.payload
+  const pause = await countFailure(db, endpointId, { id: job.id, startedAt: readAt })
+  if (pause === undefined) return
+  const message = `Deliveries to the webhook endpoint fail; it gets one at a time, the next in ${Math.ceil(pause)} s`
+  job.log.warn({ endpoint: endpointId }, message)
 }

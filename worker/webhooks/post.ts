@@ -1,5 +1,5 @@
 import { lookup as dnsLookup } from 'node:dns'
-import http, { type IncomingHttpHeaders } from 'node:http'
+import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { type BlockList, isIP, type LookupFunction } from 'node:net'
 import { includesAddress, isPublicAddress } from '../../src/primitives/networks.ts'
@@ -7,8 +7,11 @@ import { includesAddress, isPublicAddress } from '../../src/primitives/networks.
 /** How long a request may take, from the DNS lookup to the end of the response. */
 export const postTimeoutMs = 15_000
 
-/** The body of the response is not used. After this many bytes of the body, the connection is closed. */
-const maxResponseBytes = 16 * 1024
+/** How much of the body of the response is kept. After that, the connection is closed. */
+export const maxAnswerBytes = 1024
+
+/** How long to wait for these bytes. Only the status decides whether the delivery has succeeded. */
+const answerTimeoutMs = 1_000
 
 export interface PostRequest {
   url: string
@@ -24,6 +27,8 @@ export interface PostRequest {
 export interface PostResponse {
   status: number
   headers: IncomingHttpHeaders
+  /** The beginning of the body. */
+  body: Buffer
 }
 
 /**
@@ -45,18 +50,31 @@ export function post({ url, headers, body, allow, signal, lookup = dnsLookup }: 
     })
     request.on('error', reject)
     request.on('close', () => reject(new Error('The endpoint closed the connection')))
-    request.on('response', (response) => {
-      // Does not wait for the body, because only the status matters. If the worker stopped during the wait, the status
-      // would be lost.
-      resolve({ status: response.statusCode as number, headers: response.headers })
-      let length = 0
-      response.on('data', (chunk: Buffer) => {
-        length += chunk.length
-        if (length > maxResponseBytes) response.destroy()
-      })
-      response.on('error', () => {})
-    })
+    // From now on, the end of the connection is no error.
+    request.on('response', (response) => resolve(readAnswer(response)))
     request.end(body)
+  })
+}
+
+/** Never rejects: once there is a status, the delivery has succeeded or failed. */
+function readAnswer(response: IncomingMessage): Promise<PostResponse> {
+  const chunks: Buffer[] = []
+  let length = 0
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer)
+      response.destroy()
+      const body = Buffer.concat(chunks).subarray(0, maxAnswerBytes)
+      resolve({ status: response.statusCode as number, headers: response.headers, body })
+    }
+    const timer = setTimeout(end, answerTimeoutMs)
+    response.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length >= maxAnswerBytes) end()
+    })
+    response.on('close', end)
+    response.on('error', end)
   })
 }
 

@@ -9,6 +9,7 @@ import { deliverWebhook } from '../../../src/jobs/webhook-delivery.ts'
 import { createEndpoint, rotateSecret } from '../../../src/jobs/webhook-endpoint.ts'
 import type { NewEndpoint } from '../../../src/jobs/webhook-schema.ts'
 import { type KeyRing, newEncryptionKey, parseKeyRing } from '../../../src/primitives/key-ring.ts'
+import { run } from '../../support/command.ts'
 import { type Jobs, openJobs } from '../../support/jobs.ts'
 import { type Receiver, startReceiver, verify } from '../../support/receiver.ts'
 import { until } from '../../support/until.ts'
@@ -96,7 +97,8 @@ t.test('the outcome of a job is delivered once, as a signed event that contains 
     return rows.every(({ status }) => status === 'succeeded') && rows
   })
   t.same(more, [], 'the outcome of the delivery itself is not delivered')
-  t.match(delivery, { id: request.headers['webhook-id'], principal: `webhook:${endpointId}`, attempt: 1 })
+  t.match(delivery, { principal: `webhook:${endpointId}`, attempt: 1 })
+  t.equal(request.headers['webhook-id'], `${id}-${endpointId}`)
   t.equal(receiver.received.length, 1)
   t.throws(() => verify({ ...request, body: request.body.replace('four', 'five').replace('4', '5') }, secret))
 })
@@ -298,7 +300,7 @@ t.test('a failed attempt is retried later with the same id, a new timestamp and 
   t.match(waiting, { status: 'queued', attempt: 1, max_attempts: 8 })
   t.ok(waiting.retry_delay >= 4 && waiting.retry_delay <= 6, `the delay is about 5 s: ${waiting.retry_delay} s`)
   const [{ error }] = await jobs.query('select error from accepted.attempt where job_id = $1', [waiting.id])
-  t.same(error, { code: 'endpoint-refused', message: 'The endpoint answered 500' })
+  t.match(error, { code: 'endpoint-refused', message: 'The endpoint answered 500' })
   // The timestamp is in whole seconds, so the test waits for the next second.
   await until(() => Math.floor(Date.now() / 1000) > Number(receiver.received[0]?.headers['webhook-timestamp']))
   await skipDelay()
@@ -444,6 +446,38 @@ t.test(
     )
   },
 )
+
+t.test('the log has each attempt with its status, time and the beginning of the answer, without secrets', async (t) => {
+  const { jobs, work, register, delivery, skipDelay } = await setUp(t)
+  const receiver = await startReceiver(t, {
+    answers: [
+      { status: 503, body: `try\r\n\u0000later authorization: Bearer abcdefghijklmnop` },
+      { status: 201, body: `thanks ${'é'.repeat(1000)}` },
+    ],
+  })
+  const { id: endpointId } = await register(receiver)
+  await work()
+  const jobId = await jobs.add(write, { word: 'x' })
+  const { id } = await delivery(1)
+  await skipDelay()
+  await jobs.ended(id)
+  const log = await jobs.query('select * from accepted.delivery_log where endpoint_id = $1 order by at', [endpointId])
+  const entry = { endpoint_id: endpointId, delivery_id: id, job_id: jobId }
+  t.match(log, [
+    {
+      ...{ ...entry, attempt: 1, http_status: 503, error_code: 'endpoint-refused', duration_ms: Number },
+      answer: 'try later authorization: ***',
+    },
+    { ...entry, attempt: 2, http_status: 201, error_code: null, error_message: null, answer: /^thanks é+/ },
+  ])
+  t.ok(log[1].answer.length < 520, 'the answer is cut after 1,024 bytes')
+  const { out } = await run(['webhooks', 'log', endpointId], { DATABASE_URL: jobs.database.options.url })
+  t.match(
+    out,
+    /^DELIVERY +ENDPOINT .*\n.* 2 .*Z +201 +\d+ ms +thanks é+\n.* 1 .*Z +503 +\d+ ms +endpoint-refused +try later/,
+  )
+  t.match((await jobs.read(id)).result, { jobId, status: 201, answer: /^thanks/, durationMs: Number })
+})
 
 t.test('an attempt fails when the endpoint does not answer in time', async (t) => {
   const { jobs, work, register, delivery } = await setUp(t)

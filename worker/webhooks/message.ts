@@ -1,0 +1,65 @@
+import type { BlockList } from 'node:net'
+import { type CloudEvent, HTTP } from 'cloudevents'
+import type { Kysely } from 'kysely'
+import { Webhook } from 'standardwebhooks'
+import type { Tables } from '../../src/db/tables.ts'
+import { testEvent, toCloudEvent } from '../../src/jobs/cloud-event.ts'
+import { readJob } from '../../src/jobs/read.ts'
+import type { ShownResults } from '../../src/jobs/shown-results.ts'
+import type { Site } from '../../src/jobs/site.ts'
+import { type deliverWebhook, webhookIdOf } from '../../src/jobs/webhook-delivery.ts'
+import type { KeyRing } from '../../src/primitives/key-ring.ts'
+import { JobFailed } from '../errors.ts'
+import type { PerformingJob } from '../handlers.ts'
+
+export interface DeliveryOptions {
+  db: Kysely<Tables>
+  /** The URLs that the links in deliveries start with. */
+  site: Site
+  results: ShownResults
+  /** Private addresses that webhooks may call. */
+  allow: BlockList
+  /** Decrypt the signing secrets. */
+  keys: KeyRing | undefined
+}
+
+export type Delivery = PerformingJob<typeof deliverWebhook>
+
+/** What is posted to an endpoint. */
+export interface Message {
+  headers: Record<string, string>
+  body: string
+}
+
+/**
+ * Makes the signed message of a delivery (Standard Webhooks, CloudEvents 1.0). Its `webhook-id` stays the same in all
+ * attempts, retries and repetitions, so that the endpoint can detect duplicates.
+ *
+ * @param secrets each makes one signature
+ */
+export async function makeMessage(
+  options: DeliveryOptions,
+  { id: deliveryId, idempotencyKey, payload: { endpointId, jobId } }: Delivery,
+  secrets: readonly string[],
+): Promise<Message> {
+  const event: CloudEvent<unknown> =
+    jobId === undefined ? testEvent(deliveryId, endpointId, options.site) : await endOf(options, jobId)
+  const { headers, body } = HTTP.structured<unknown>(event) as Message
+  const now = new Date()
+  const webhookId = jobId === undefined ? idempotencyKey : webhookIdOf(endpointId, jobId)
+  const signed = {
+    ...headers,
+    'user-agent': 'accepted',
+    'webhook-id': webhookId,
+    'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
+    'webhook-signature': secrets.map((secret) => new Webhook(secret).sign(webhookId, now, body)).join(' '),
+  }
+  return { headers: signed, body }
+}
+
+async function endOf({ db, site, results }: DeliveryOptions, jobId: string) {
+  const job = await readJob(db, jobId)
+  if (!job) throw new JobFailed('job-expired', 'The record of the job has expired')
+  // A webhook contains what the owner of the job sees.
+  return toCloudEvent(job, site, undefined, results.show(job, job.principal, job.result))
+}
