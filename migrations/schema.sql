@@ -121,6 +121,7 @@ create table accepted.operation (
   priority integer not null,
   group_concurrency integer,
   max_backlog integer,
+  max_backlog_per_principal integer,
   keep_seconds integer not null,
   has_abandon boolean default false not null,
   is_fair boolean default true not null,
@@ -142,6 +143,7 @@ comment on column accepted.operation.heartbeat_seconds is 'After this time witho
 comment on column accepted.operation.priority is 'The priority of new jobs. A job with a higher priority starts first.';
 comment on column accepted.operation.group_concurrency is 'How many jobs of one group may run at the same time. Null: no limit.';
 comment on column accepted.operation.max_backlog is 'While this many jobs wait, new jobs are refused. Null: no limit.';
+comment on column accepted.operation.max_backlog_per_principal is 'While this many jobs of a principal wait, new jobs of this principal are refused. Null: no limit.';
 comment on column accepted.operation.keep_seconds is 'How long the record of a job is kept after its end.';
 comment on column accepted.operation.has_abandon is 'Whether the app has an abandon function, which runs in the transaction in which a job fails or is canceled.';
 comment on column accepted.operation.is_fair is 'Whether workers take due jobs in turn over the principals. Otherwise, the oldest job starts first.';
@@ -178,6 +180,7 @@ begin
         retry_max_delay_seconds = excluded.retry_max_delay_seconds, timeout_seconds = excluded.timeout_seconds,
         heartbeat_seconds = excluded.heartbeat_seconds, priority = excluded.priority,
         group_concurrency = excluded.group_concurrency, max_backlog = excluded.max_backlog,
+        max_backlog_per_principal = excluded.max_backlog_per_principal,
         keep_seconds = excluded.keep_seconds, has_abandon = excluded.has_abandon,
         is_fair = excluded.is_fair, payload_schema = excluded.payload_schema, defined_at = excluded.defined_at;
     end if;
@@ -1403,6 +1406,47 @@ end
 $function$;
 comment on function accepted.is_backlog_full(text,integer) is 'Whether at least max_jobs jobs of the operation wait, including deferred jobs. Reads at most that many index entries.';
 
+create function accepted.count_backlog(operation text, principal text, max_jobs integer)
+ returns integer
+ language plpgsql
+ stable strict
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+declare
+  level integer := 2147483647;
+  waiting integer := 0;
+begin
+  -- The index has the priority before the principal.
+  loop
+    level := (
+      select job.priority from accepted_queue.job_common job
+      where job.name = operation and job.priority <= level and job.state < 'active' and not job.blocked
+      order by job.priority desc
+      limit 1
+    );
+    exit when level is null;
+    waiting := waiting + (
+      select count(*) from (
+        select from accepted_queue.job_common job
+        where job.name = operation and job.priority = level
+          and coalesce(job.singleton_key, '') collate "C" = principal
+          and job.state < 'active' and not job.blocked
+        order by job.start_after
+        limit max_jobs - waiting
+      ) counted
+    );
+    exit when waiting >= max_jobs or level = -2147483648;
+    level := level - 1;
+  end loop;
+  return waiting;
+end
+$function$;
+comment on function accepted.count_backlog(text,text,integer) is 'The number of jobs of a principal that wait in the queue of an operation, including deferred jobs, but at most max_jobs. Reads at most that many index entries, and one more for each priority that waiting jobs of the operation have.';
+
 create function accepted.take_key(principal text, key text, fingerprint bytea, job_id uuid)
  returns uuid
  language plpgsql
@@ -1634,6 +1678,13 @@ begin
   if policy.max_backlog is not null and accepted.is_backlog_full(operation, policy.max_backlog) then
     raise exception '% jobs of % wait already', policy.max_backlog, quote_literal(operation)
       using errcode = 'configuration_limit_exceeded', hint = 'Try again later, or raise maxBacklog of the operation.';
+  end if;
+  if accepted.count_backlog(operation, principal, policy.max_backlog_per_principal) >= policy.max_backlog_per_principal
+  then
+    raise exception '% jobs of % wait already for %', policy.max_backlog_per_principal, quote_literal(operation),
+        quote_literal(principal)
+      using errcode = 'configuration_limit_exceeded',
+        hint = 'Try again later, or raise maxBacklogPerPrincipal of the operation.';
   end if;
   perform accepted.insert_job(new_id, operation, payload, principal, idempotency_key, run_at, priority, resource,
     group_id);
@@ -2888,6 +2939,18 @@ begin
     raise exception 'the jobs do not fit into the backlog of %: at most % jobs may wait', quote_literal(full_operation),
         max_jobs
       using errcode = 'configuration_limit_exceeded', hint = 'Try again later, or raise maxBacklog of the operation.';
+  end loop;
+  for full_operation, max_jobs in
+    select o.name, o.max_backlog_per_principal from accepted.operation o
+    join (select one ->> 'operation' as name, count(*) as jobs from jsonb_array_elements(items) one group by 1) given
+      using (name)
+    where given.jobs + accepted.count_backlog(o.name, principal, o.max_backlog_per_principal)
+      > o.max_backlog_per_principal
+  loop
+    raise exception 'the jobs do not fit into the backlog of % for %: at most % jobs of a principal may wait',
+        quote_literal(full_operation), quote_literal(principal), max_jobs
+      using errcode = 'configuration_limit_exceeded',
+        hint = 'Try again later, or raise maxBacklogPerPrincipal of the operation.';
   end loop;
   perform accepted.insert_batch(new_id, principal, jsonb_array_length(items), allow_failures, on_end, idempotency_key);
   for item in select one from jsonb_array_elements(items) one loop

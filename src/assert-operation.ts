@@ -30,6 +30,7 @@ export const optionNames = [
     'group',
     'groupConcurrency',
     'maxBacklog',
+    'maxBacklogPerPrincipal',
     'keepSeconds',
   ],
   ...['seal', 'coalesce', 'oneByOne', 'bodyLimit'],
@@ -68,6 +69,7 @@ export function assertOperation(operation: CheckedOperation, definition: object)
     ['heartbeatSeconds', operation.heartbeatSeconds, 10],
     ['groupConcurrency', operation.groupConcurrency ?? 1, 1],
     ['maxBacklog', operation.maxBacklog ?? 1, 1],
+    ['maxBacklogPerPrincipal', operation.maxBacklogPerPrincipal ?? 1, 1],
     ['keepSeconds', operation.keepSeconds, 1],
     ['bodyLimit', operation.bodyLimit, 1],
   ] as const) {
@@ -96,6 +98,7 @@ interface CheckedOperation {
   priority: number
   groupConcurrency: number | undefined
   maxBacklog: number | undefined
+  maxBacklogPerPrincipal: number | undefined
   keepSeconds: number
   seal: readonly string[]
   coalesce: Coalesce | undefined

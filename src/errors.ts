@@ -146,6 +146,11 @@ export const problems = {
     remedy:
       'Nothing was stored. Repeat the request after Retry-After seconds. The headers RateLimit-Policy and RateLimit name the limit and what is left of it.',
   },
+  'principal-backlog-full': {
+    status: 429,
+    title: 'Too many jobs of this principal are waiting',
+    remedy: 'Nothing was stored. Repeat the request after Retry-After seconds, when some of your jobs have started.',
+  },
   'bad-request': {
     status: 400,
     title: 'The request is malformed',

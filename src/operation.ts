@@ -67,6 +67,8 @@ interface Definition<
   groupConcurrency?: number
   /** While this many jobs wait, including deferred jobs, new requests get 503 `backlog-full`. Default: unlimited. */
   maxBacklog?: number
+  /** While this many jobs of a principal wait, its requests get 429 `principal-backlog-full`. Default: unlimited. */
+  maxBacklogPerPrincipal?: number
   /**
    * How long the record of a job is kept after its end, in seconds. After that, clients get 410. Default: 604,800 (7
    * days).
@@ -155,6 +157,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly group: ((payload: unknown) => string) | undefined
   readonly groupConcurrency: number | undefined
   readonly maxBacklog: number | undefined
+  readonly maxBacklogPerPrincipal: number | undefined
   /** How long the record of a job is kept after its end, in seconds. */
   readonly keepSeconds: number
   readonly seal: readonly string[]
@@ -208,6 +211,7 @@ export function defineOperation<
     group: definition.group as Operation['group'],
     groupConcurrency: definition.groupConcurrency,
     maxBacklog: definition.maxBacklog,
+    maxBacklogPerPrincipal: definition.maxBacklogPerPrincipal,
     keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,
     seal: definition.seal ?? [],
     coalesce: definition.coalesce as Coalesce | undefined,

@@ -23,7 +23,7 @@ import { createKeyedMutex } from '../src/primitives/keyed-mutex.ts'
 import { startBoss } from '../src/queue/boss.ts'
 import type { Claim } from '../src/queue/claim.ts'
 import { prepareQueues } from '../src/queue/define-operations.ts'
-import { isBacklogFull, readBacklog } from '../src/queue/due-jobs.ts'
+import { countBacklog, isBacklogFull, readBacklog } from '../src/queue/due-jobs.ts'
 import { sendHeartbeats } from '../src/queue/heartbeat.ts'
 import { JobFailed } from '../worker/errors.ts'
 import { createCancellations } from '../worker/execution/cancellation.ts'
@@ -272,6 +272,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     'read the backlog': async () => {
       t.equal((await readBacklog(database, [...byName.keys()])).length, operations.length)
       await isBacklogFull(database, note.name, 100)
+      await countBacklog(database, note.name, 'ann', 100)
     },
     'end a job with abandon': async () => {
       const id = await jobs.add(abandoning, { word: 'x' })

@@ -91,11 +91,11 @@ export function createBatchCommitter({ database, seals = noSeals, mutex }: Batch
 /**
  * Checks that the jobs of a batch fit into the backlogs of their operations.
  *
- * @throws ProblemError backlog-full, or invalid-body if they would not fit into an empty one
+ * @throws ProblemError backlog-full, principal-backlog-full, or invalid-body if they would not fit into an empty backlog
  */
-export async function assertBatchBacklog(database: Database, { entries }: AcceptedBatch): Promise<void> {
+export async function assertBatchBacklog(database: Database, { principal, entries }: AcceptedBatch): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
-    await assertRoom(database, operation, ofOperation.length)
+    await assertRoom(database, operation, principal, ofOperation.length)
   }
 }
 

@@ -2,6 +2,7 @@ import type { Database } from '../db/database.ts'
 import { ProblemError } from '../errors.ts'
 import type { Operation } from '../operation.ts'
 import { isBacklogFull } from '../queue/due-jobs.ts'
+import { takePrincipalRoom } from './principal-backlog.ts'
 
 /** How long an answer is reused, in milliseconds. The limit need not be exact. */
 const cacheMs = 1_000
@@ -9,11 +10,17 @@ const cacheMs = 1_000
 const answers = new WeakMap<Database, Map<string, { readAt: number; isFull: Promise<boolean> }>>()
 
 /**
- * Checks that fewer than `maxBacklog` jobs of the operation are waiting.
+ * Checks that fewer than `maxBacklog` jobs of the operation are waiting, and fewer than `maxBacklogPerPrincipal` jobs of
+ * the principal.
  *
- * @throws ProblemError backlog-full
+ * @throws ProblemError backlog-full, principal-backlog-full
  */
-export async function assertBacklog(database: Database, operation: Operation): Promise<void> {
+export async function assertBacklog(database: Database, operation: Operation, principal: string): Promise<void> {
+  await assertTotal(database, operation)
+  await takePrincipalRoom(database, operation, principal)
+}
+
+async function assertTotal(database: Database, operation: Operation): Promise<void> {
   if (operation.maxBacklog === undefined) return
   const byOperation = answers.get(database) ?? new Map()
   answers.set(database, byOperation)
@@ -28,24 +35,26 @@ export async function assertBacklog(database: Database, operation: Operation): P
 }
 
 /**
- * Checks that, with the new jobs of a batch, no more than `maxBacklog` jobs of the operation would wait.
+ * Checks that, with the new jobs of a batch, no more than `maxBacklog` jobs of the operation would wait, and no more than
+ * `maxBacklogPerPrincipal` jobs of the principal.
  *
- * @throws ProblemError backlog-full
+ * @throws ProblemError backlog-full, principal-backlog-full, or invalid-body if they would not fit into an empty backlog
  */
-export async function assertRoom(database: Database, operation: Operation, newJobs: number): Promise<void> {
-  const { name, maxBacklog } = operation
-  if (maxBacklog === undefined) return
-  if (newJobs > maxBacklog) {
-    throw new ProblemError('invalid-body', undefined, {
-      details: [
-        {
-          pointer: '/items',
-          keyword: 'maxBacklog',
-          message: `must have at most ${maxBacklog} items of ${name}, as no more of its jobs may wait`,
-        },
-      ],
-    })
+export async function assertRoom(
+  database: Database,
+  operation: Operation,
+  principal: string,
+  newJobs: number,
+): Promise<void> {
+  const { name, maxBacklog = Number.POSITIVE_INFINITY, maxBacklogPerPrincipal = Number.POSITIVE_INFINITY } = operation
+  const maxItems = Math.min(maxBacklog, maxBacklogPerPrincipal)
+  if (newJobs > maxItems) {
+    const keyword = maxItems === maxBacklog ? 'maxBacklog' : 'maxBacklogPerPrincipal'
+    const message = `must have at most ${maxItems} items of ${name}, as no more of its jobs may wait`
+    throw new ProblemError('invalid-body', undefined, { details: [{ pointer: '/items', keyword, message }] })
   }
-  if (!(await isBacklogFull(database, name, maxBacklog - newJobs + 1))) return
-  throw new ProblemError('backlog-full', undefined, { retryAfterSeconds: 5 })
+  if (operation.maxBacklog !== undefined && (await isBacklogFull(database, name, maxBacklog - newJobs + 1))) {
+    throw new ProblemError('backlog-full', undefined, { retryAfterSeconds: 5 })
+  }
+  await takePrincipalRoom(database, operation, principal, newJobs)
 }

@@ -144,6 +144,7 @@ export interface OperationTable {
   priority: number
   group_concurrency: number | null
   max_backlog: number | null
+  max_backlog_per_principal: number | null
   keep_seconds: number
   has_abandon: Generated<boolean>
   is_fair: Generated<boolean>

@@ -64,7 +64,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.has_had_keys',
       'accepted.jobs_changed_since',
       'accepted.may_be_deleted',
-      'accepted.is_backlog_full',
+      ...['is_backlog_full', 'count_backlog'].map(inAccepted),
       ...['lock_own_job', 'take_coalescing_keys', 'coalesce_requests'].map(inAccepted),
       'accepted.cancel',
       ...endingFunctions,

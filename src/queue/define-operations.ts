@@ -41,6 +41,7 @@ const toRow = ({ name, summary, retry, priority, schemas, ...operation }: Operat
   priority,
   group_concurrency: operation.groupConcurrency ?? null,
   max_backlog: operation.maxBacklog ?? null,
+  max_backlog_per_principal: operation.maxBacklogPerPrincipal ?? null,
   keep_seconds: operation.keepSeconds,
   has_abandon: operation.abandon !== undefined,
   is_fair: operation.fair,

@@ -10,6 +10,18 @@ export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs
   return (await statement.execute(kysely)).rows[0]?.is_full === true
 }
 
+/** Counts the jobs of a principal that wait in the queue, up to `maxJobs`. Reads at most that many, per priority. */
+export async function countBacklog(
+  { kysely }: Database,
+  queue: string,
+  principal: string,
+  maxJobs: number,
+): Promise<number> {
+  const statement = sql<{ waiting: number }>`
+    select accepted.count_backlog(${queue}, ${principal}, ${maxJobs}::integer) as waiting`
+  return (await statement.execute(kysely)).rows[0]?.waiting ?? 0
+}
+
 /** Builds an array expression of the operations that have a claimable job. Reads only the first job of each queue. */
 export const operationsWithDueJobs = (operations: readonly string[]): RawBuilder<string[]> => sql`array(
   select queue.name from unnest(${operations}::text[]) as queue (name)

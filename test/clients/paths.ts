@@ -2374,7 +2374,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: Too many requests */
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -2692,7 +2692,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: Too many requests */
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -3478,7 +3478,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: Too many requests */
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */
@@ -4006,7 +4006,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `too-many-requests`: Too many requests */
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
             429: {
                 headers: {
                     /** @description Seconds to wait before the next request */

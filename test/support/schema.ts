@@ -102,6 +102,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.notify_workers',
     'function accepted.notify_watchers',
     'function accepted.is_backlog_full',
+    'function accepted.count_backlog',
     'function accepted.take_key',
     'function accepted.take_coalescing_keys',
     'function accepted.coalesce_requests',

@@ -66,7 +66,7 @@ export function batchSchema(operations: ReadonlyMap<string, Operation>) {
       ...problemResponses(
         ...(['malformed-json', 'invalid-body', 'invalid-idempotency-key', 'unknown-webhook'] as const),
         ...(['idempotency-key-locked', 'idempotency-key-reused'] as const),
-        ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
+        ...(['body-too-large', 'unsupported-media-type', 'backlog-full', 'principal-backlog-full'] as const),
       ),
       '4xx': bodyResponse('An operation refused an item', 'application/problem+json', Problem),
     },

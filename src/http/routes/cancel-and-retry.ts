@@ -68,7 +68,14 @@ const retrySchema = (service: Service) => ({
     202: monitorResponse('The new job', { headers: acceptedHeaders }),
     303: resourceResponse(),
     ...problemResponses(
-      ...(['not-found', 'job-expired', 'job-not-retryable', 'job-locked', 'backlog-full'] as const),
+      ...([
+        'not-found',
+        'job-expired',
+        'job-not-retryable',
+        'job-locked',
+        'backlog-full',
+        'principal-backlog-full',
+      ] as const),
       ...(['invalid-idempotency-key', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
     ),
   },
@@ -160,7 +167,7 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
   const { database, operations } = service
   const job = await findRequestedJob(service, request)
   const operation = operations.get(job.operation)
-  if (operation) await assertBacklog(database, operation)
+  if (operation) await assertBacklog(database, operation, job.principal)
   const retry = {
     jobId: job.id,
     owner: visibleJobs(request).principal,

@@ -56,7 +56,7 @@ export function submitRoute(
           ...(['malformed-json', 'invalid-body', 'invalid-parameter', 'invalid-idempotency-key'] as const),
           'unknown-webhook',
           ...(['idempotency-key-required', 'idempotency-key-locked', 'idempotency-key-reused'] as const),
-          ...(['body-too-large', 'unsupported-media-type', 'backlog-full'] as const),
+          ...(['body-too-large', 'unsupported-media-type', 'backlog-full', 'principal-backlog-full'] as const),
           ...(operation.coalesce ? (['job-locked'] as const) : []),
         ),
         '4xx': bodyResponse('The operation refused the request', 'application/problem+json', Problem),
@@ -66,7 +66,7 @@ export function submitRoute(
     onRequest: [
       acceptsJson,
       async (request) => assertMayUse(request, operation.name),
-      ...(operation.maxBacklog === undefined ? [] : [() => assertBacklog(service.database, operation)]),
+      ({ principal }) => assertBacklog(service.database, operation, principal),
     ],
     preValidation: [
       ...(operation.route.method === 'DELETE' ? [defaultBody] : []),
