@@ -137,7 +137,7 @@ async function run(isQuick: boolean): Promise<boolean> {
   const findings: string[] = []
   try {
     const client = await addKey(target, 'client')
-    const admin = await addKey(target, 'admin', '--admin')
+    const admin = await addKey(target, 'admin', '--scopes', 'admin')
     findings.push(...(await attackWithSqlmap(target, { client, admin }, isQuick)))
     findings.push(...(await attackSlowly(target, client, isQuick)))
     const afterwards = await checkHealth(target)

@@ -78,6 +78,17 @@ export const attackedRequests = (id: string): AttackedRequest[] => [
     body: { url: 'http://127.0.0.1:9/*', eventTypes: ['job.failed*'], operations: ['todo.create*'] },
     as: 'admin',
   },
+  { what: 'id of a link', method: 'POST', path: `/jobs/${id}*/links`, body: {} },
+  { what: 'token of a link', path: `/jobs/${id}?token=a*`, as: 'nobody' },
+  {
+    what: 'members of a key',
+    method: 'POST',
+    path: '/keys',
+    body: { name: 'name*', principal: 'principal*', scopes: ['read*'], operations: ['todo.create*'] },
+    as: 'admin',
+  },
+  { what: 'id of a key', method: 'DELETE', path: `/keys/${id}*`, as: 'admin' },
+  { what: 'id of a rotated key', method: 'POST', path: `/keys/${id}*/rotate`, body: {}, as: 'admin' },
   { what: 'id of an endpoint', path: `/webhooks/${id}*`, as: 'admin' },
   { what: 'id of a rotation', method: 'POST', path: `/webhooks/${id}*/rotate`, body: {}, as: 'admin' },
 ]
