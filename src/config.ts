@@ -53,6 +53,9 @@ export function isBaseUrl(text: string): boolean {
   return isOrigin(origin) && /^(\/[\w.~!$&'()*+,;=:@%-]+)*\/?$/.test(path)
 }
 
+/** Returns whether a text is an origin as browsers send it in the header Origin, or `*`. */
+export const isCorsOrigin = (text: string): boolean => text === '*' || (isOrigin(text) && new URL(text).origin === text)
+
 /** Returns whether a text is a list of hosts: names or IP addresses, separated by commas. `*` is any host. */
 const areHosts = (text: string): boolean =>
   text.split(',').every((host) => host.trim() === '*' || isOrigin(`http://${host.trim()}`))
@@ -112,6 +115,16 @@ const environment = {
     description:
       'Event streams, WebSockets and waiting requests that one principal may have open at one API process; 0 for any number',
   }),
+  CORS_ORIGINS: Type.Optional(
+    Type.Refine(
+      Type.String({
+        description: 'Origins whose web pages may call the API, separated by commas; * for any',
+        examples: ['https://app.example.com'],
+      }),
+      (text) => text.split(',').every((origin) => isCorsOrigin(origin.trim())),
+      () => 'must be a list of origins without a path, or * for any',
+    ),
+  ),
   WEBHOOK_ALLOW: Type.Optional(
     Type.Refine(
       Type.String({

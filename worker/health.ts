@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { problems } from '../src/errors.ts'
+import { isBearerToken } from '../src/primitives/bearer-token.ts'
 import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
+import { isLoopbackAddress } from '../src/primitives/networks.ts'
 
 /** The state of a worker. A worker claims jobs only while its state is `ready`. */
 export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable' | 'database-read-only'
@@ -29,17 +31,21 @@ export interface HealthServer {
  *   `status` of the body is the {@link Health}.
  * - `GET /metrics` answers with the metrics in Prometheus' text format.
  *
+ * The metrics are for requests of this machine or, if there is a token, for requests with it.
+ *
  * @param port 0 chooses a free port
  * @param worker returns the worker, or undefined while it is starting
+ * @param options.metricsToken the token that Prometheus sends as `Authorization: Bearer`
  * @throws Error EADDRINUSE when the port is in use
  */
 export async function serveHealth(
   host: string,
   port: number,
   worker: () => Monitored | undefined,
+  { metricsToken }: { metricsToken?: string | undefined } = {},
 ): Promise<HealthServer> {
   const server = createServer((request, response) => {
-    route(request, response, worker()).catch((error) => response.destroy(error))
+    route(request, response, worker(), metricsToken).catch((error) => response.destroy(error))
   })
   await listening(server, host, port)
   return {
@@ -52,7 +58,12 @@ export async function serveHealth(
   }
 }
 
-async function route(request: IncomingMessage, response: ServerResponse, worker: Monitored | undefined): Promise<void> {
+async function route(
+  request: IncomingMessage,
+  response: ServerResponse,
+  worker: Monitored | undefined,
+  metricsToken: string | undefined,
+): Promise<void> {
   const { method, url = '' } = request
   const path = url.split('?', 1)[0] as string
   if (!['/health/live', '/health/ready', '/metrics'].includes(path)) {
@@ -67,9 +78,17 @@ async function route(request: IncomingMessage, response: ServerResponse, worker:
     const status = worker?.health() ?? 'starting'
     return answer(response, status === 'ready' ? 200 : 503, json, JSON.stringify({ status }))
   }
+  if (!mayReadMetrics(request, metricsToken)) {
+    response.setHeader('www-authenticate', 'Bearer')
+    const message = metricsToken ? 'Send METRICS_TOKEN' : 'Set METRICS_TOKEN to read the metrics from another machine'
+    return answerProblem(response, 401, path, 'unauthenticated', message)
+  }
   if (worker) return answer(response, 200, metricsMediaType, await worker.metrics())
   answerProblem(response, 503, path, 'starting', 'The worker is starting and has no metrics yet. Try again.')
 }
+
+const mayReadMetrics = ({ headers, socket }: IncomingMessage, token: string | undefined): boolean =>
+  token === undefined ? isLoopbackAddress(socket.remoteAddress) : isBearerToken(headers.authorization, token)
 
 const json = 'application/json; charset=utf-8'
 
@@ -78,6 +97,8 @@ function answer(response: ServerResponse, status: number, mediaType: string, bod
     'content-type': mediaType,
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
+    'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+    'x-content-type-options': 'nosniff',
   })
   // Node leaves the body out of a response to HEAD.
   response.end(body)

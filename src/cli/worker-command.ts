@@ -50,7 +50,9 @@ export async function startWorker(
   // If the event loop is blocked for this long, other workers have already rescued the jobs of this worker.
   const watchdog = startWatchdog(2 * Math.min(...heartbeats) * 1000)
   let running: Worker | undefined
-  const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running)
+  const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running, {
+    metricsToken: settings.METRICS_TOKEN,
+  })
   log.info(`Health and metrics are at ${localUrl(settings, health.port)}`)
   const stop = async () => {
     try {

@@ -40,6 +40,13 @@ export interface AcceptedOptions {
    */
   rateLimit?: RateLimit | false
   /**
+   * Origins whose pages may read the answers, like `https://app.example.com`, or `*` for any. Cookies are never allowed.
+   * Pages of a listed origin may also open WebSockets. Default: none.
+   */
+  corsOrigins?: readonly string[]
+  /** The value of METRICS_TOKEN, with which Prometheus reads the metrics. Default: see the docs page Metrics. */
+  metricsToken?: string
+  /**
    * Maximum number of event streams, WebSockets and waiting requests that a principal may have open at each process.
    * Default: 5,000. `false` for any number.
    */

@@ -17,6 +17,7 @@ import { handleError } from './protocol/problem.ts'
 import { defaultRateLimit, limitRate } from './protocol/rate-limit.ts'
 import { sendSecurityHeaders } from './protocol/security-headers.ts'
 import { sendAccepted } from './protocol/send-accepted.ts'
+import { guardDocs, guardMetrics } from './protocol/service-guards.ts'
 import { problemPathsOf } from './route-paths.ts'
 import { apiHealthRoutes } from './routes/api-health.ts'
 import { batchRoute } from './routes/batches.ts'
@@ -72,7 +73,7 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   const problemPaths = problemPathsOf(service)
   scope.decorate('problemPaths', problemPaths)
   refuseDuplicates(scope)
-  answerOtherMethods(scope, problemPaths)
+  answerOtherMethods(scope, problemPaths, service.cors)
   hideFromOtherDocuments(scope)
   await documentRoutes(scope, service)
   useApiConventions(scope)
@@ -80,6 +81,7 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   scope.setSerializerCompiler(() => JSON.stringify)
   scope.setReplySerializer((payload) => JSON.stringify(payload))
   sendSecurityHeaders(scope, service.siteOf)
+  if (options.corsOrigins) service.cors.apply(scope)
   const served = [paths.health && `${paths.health}/live`, paths.health && `${paths.health}/ready`, paths.metrics]
   shedLoad(scope, (url) => served.some((path) => path && url === prefix + path))
   scope.addHook('onRequest', refuseUpgrade)
@@ -87,9 +89,9 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
     scope.addHook('onRequest', checkHost({ healthPath: paths.health && prefix + paths.health }))
   }
   if (paths.health) apiHealthRoutes(scope, paths.health, service.database)
-  const metrics = requestMetrics(scope, service)
+  const metrics = requestMetrics(scope, service, guardMetrics(scope.accepted.authenticate, options))
   metrics.measure(scope)
-  await docsRoutes(scope, service)
+  await docsRoutes(scope, service, guardDocs(scope.accepted.authenticate, options))
   await jobPageAssetRoutes(scope, service)
   await scope.register(async (guardedScope) => {
     guardedScope.addHook('onRequest', scope.accepted.authenticate)

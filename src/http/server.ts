@@ -8,6 +8,7 @@ import { accepted } from './accepted.ts'
 import { closeGracefully } from './graceful-close.ts'
 import { limitPipelining } from './pipelining.ts'
 import { useApiConventions } from './plugin.ts'
+import { createCors } from './protocol/cors.ts'
 import { checkRequestHead, requestLimits } from './protocol/limits.ts'
 import { answerOtherMethods } from './protocol/method-not-allowed.ts'
 import { documentRoutes } from './protocol/openapi.ts'
@@ -43,7 +44,9 @@ export async function createApiServer(
   const mount = mountOf('', { routes: servicePaths, ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }) })
   const problemPaths = problemPathsOf(mount)
   app.decorate('problemPaths', problemPaths)
-  answerOtherMethods(app, problemPaths)
+  const corsOrigins = settings.CORS_ORIGINS?.split(',').map((origin) => origin.trim()) ?? []
+  const cors = createCors(corsOrigins)
+  answerOtherMethods(app, problemPaths, cors)
   useApiConventions(app, handleOwnError)
   app.setNotFoundHandler(handleNotFound)
   // The document also describes the app's own routes.
@@ -54,6 +57,8 @@ export async function createApiServer(
     database: databaseOptions(settings, databaseUrl),
     ...(settings.ENCRYPTION_KEYS && { encryptionKeys: settings.ENCRYPTION_KEYS }),
     ...(config.authenticate && { authenticate: config.authenticate }),
+    ...(corsOrigins.length > 0 && { corsOrigins }),
+    ...(settings.METRICS_TOKEN && { metricsToken: settings.METRICS_TOKEN }),
     openLimit: settings.OPEN_LIMIT > 0 && settings.OPEN_LIMIT,
     rateLimit: settings.RATE_LIMIT > 0 && { requests: settings.RATE_LIMIT, seconds: 60 },
     allowAnonymous: settings.ALLOW_ANONYMOUS === '1',
@@ -65,6 +70,7 @@ export async function createApiServer(
       throw new ConfigError(`${config.routes} must export a Fastify plugin as its default export.`)
     }
     await app.register(async (scope) => {
+      cors.apply(scope)
       shedLoad(scope)
       scope.addHook('onRequest', app.accepted.authenticate)
       await registerRoutes(scope, config.routes as string, routes as FastifyPluginAsync)

@@ -29,6 +29,7 @@ import { connectDatabase, connectQueue } from './connect.ts'
 import { CredentialWatch } from './credential-watch.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { AcceptedOptions } from './options.ts'
+import { type Cors, createCors } from './protocol/cors.ts'
 import { limitFailures } from './protocol/failed-authentication.ts'
 import { OpenRequests } from './protocol/open-requests.ts'
 import { defaultRateLimit, suspiciousLimit } from './protocol/rate-limit.ts'
@@ -102,6 +103,7 @@ export interface Service extends Mount {
   readSnapshot(principal: string): Promise<Snapshot>
   streams: EventStreams
   largeAnswers: LargeAnswers
+  cors: Cors
   /** Limits the streams, WebSockets and waits of each principal. */
   openRequests: OpenRequests
   /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
@@ -155,6 +157,7 @@ export async function openService(
     readSnapshot: createSnapshotReader(database),
     streams: new EventStreams(draining, credentials),
     largeAnswers: new LargeAnswers(),
+    cors: createCors(options.corsOrigins ?? []),
     openRequests: new OpenRequests(options.openLimit),
     draining,
     ...mount,

@@ -43,6 +43,13 @@ export function isPublicAddress(address: string): boolean {
   return isIP(plain) === 6 && globalUnicastIpv6.check(plain, 'ipv6') && !specialIpv6.check(plain, 'ipv6')
 }
 
+/** Returns an address without the prefix of an IPv4 address that a socket for IPv6 has received. */
+const withoutMapping = (address: string): string => address.toLowerCase().replace(/^::ffff:(?=\d+\.)/, '')
+
+/** Returns whether an address of a client, as a socket reports it, belongs to this machine. */
+export const isLoopbackAddress = (address: string | undefined): boolean =>
+  address !== undefined && includesAddress(loopback, withoutMapping(address))
+
 const loopback = parseNetworks(['127.0.0.0/8', '::1'])
 
 /** Returns whether a host name or address always leads to this machine. */
@@ -54,7 +61,7 @@ export const isLoopbackHost = (host: string): boolean =>
  * host gets a network of that size (RFC 4291, section 2.5.4).
  */
 export function networkOf(address: string): string {
-  const plain = (address.split('%')[0] as string).toLowerCase().replace(/^::ffff:(?=\d+\.)/, '')
+  const plain = withoutMapping(address.split('%')[0] as string)
   if (isIP(plain) !== 6) return plain
   const [before = [], after = []] = plain.split('::').map((part) => part.split(':').filter(Boolean))
   // The last group may be an IPv4 address, which stands for two groups, but it is not in the first 64 bits.

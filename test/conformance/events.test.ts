@@ -412,7 +412,7 @@ t.test('if a client disconnects before the response, the API keeps no stream ope
   const id = await ann.running()
   const freshApi = await start(t, 'api', { config, databaseUrl: service.databaseUrl })
   const observer = service.as('ann', freshApi)
-  const metrics = async () => (await observer.get('/metrics')).text
+  const metrics = async () => (await service.as('ops', freshApi).get('/metrics')).text
   const { hostname, port } = new URL(freshApi.url)
   for (const path of [`/jobs/${id}/events`, '/events']) {
     for (let number = 0; number < 50; number++) {

@@ -225,7 +225,8 @@ t.test('of many pipelined requests, 8 are in progress, and another connection is
   const wait = (id: string) =>
     `GET /jobs/${id} HTTP/1.1\r\nHost: ${hostname}\r\nX-User: paul\r\nPrefer: wait=55\r\n\r\n`
   // Each request in progress watches its job.
-  const watched = async () => Number((await paul.get('/metrics')).text.match(/^accepted_watched_jobs (\d+)$/m)?.[1])
+  const watched = async () =>
+    Number((await service.as('ops').get('/metrics')).text.match(/^accepted_watched_jobs (\d+)$/m)?.[1])
   // Requests of other tests may still end.
   await until(async () => (await watched()) === 0)
   socket.write(ids.map(wait).join(''))

@@ -87,7 +87,7 @@ for (const upgrade of ['h2c', 'TLS/1.0', 'websocket, h2c', 'x']) {
 
 t.test('GET /metrics answers in the Prometheus text format', async (t) => {
   await ann.ended((await ann.submit('/notes', { text: 'x' })).id)
-  const { status, headers, text } = await ann.get('/metrics')
+  const { status, headers, text } = await service.as('ops').get('/metrics')
   t.equal(status, 200)
   t.match(headers['content-type'], /^text\/plain\b.*version=0\.0\.4|^application\/openmetrics-text\b/)
   const lines = text.split('\n').filter(Boolean)
@@ -102,7 +102,9 @@ t.test('GET /metrics answers in the Prometheus text format', async (t) => {
 
 t.test('GET /metrics counts accepted requests', async (t) => {
   const readSamples = async () =>
-    (await ann.get('/metrics')).text.split('\n').filter((line) => line.includes('"quiet"') && !line.startsWith('#'))
+    (await service.as('ops').get('/metrics')).text
+      .split('\n')
+      .filter((line) => line.includes('"quiet"') && !line.startsWith('#'))
   const before = await readSamples()
   await ann.submit('/quiet', {})
   t.notSame(await readSamples(), before)

@@ -7,6 +7,13 @@ export interface JsonResponse {
   body: any
 }
 
+/** The option `metricsToken` of an API whose metrics a test reads although it has an `authenticate` function. */
+export const metricsToken = 'a-token-for-prometheus'
+
+/** Reads the metrics of an API with {@link metricsToken}. */
+export const readMetrics = async (url: string): Promise<string> =>
+  (await get(`${url}/metrics`, { authorization: `Bearer ${metricsToken}` })).body
+
 /** Posts JSON. */
 export async function post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<JsonResponse> {
   const response = await fetch(url, {

@@ -57,6 +57,21 @@ t.test('HEAD gets the same status and headers as GET; unknown paths and methods 
   t.match(await post.json(), { error: { code: 'method-not-allowed' } })
 })
 
+t.test('with a token, the metrics of a worker need it, and health does not', async (t) => {
+  const metricsToken = 'a-token-for-prometheus'
+  const server = await serveHealth('127.0.0.1', 0, () => undefined, { metricsToken })
+  t.teardown(() => server.close())
+  const url = `http://127.0.0.1:${server.port}`
+  const refused = await get(`${url}/metrics`)
+  t.match(refused, { status: 401, body: { error: { code: 'unauthenticated' } } })
+  t.equal(refused.headers.get('www-authenticate'), 'Bearer')
+  t.equal((await get(`${url}/metrics`, { authorization: 'Bearer wrong' })).status, 401)
+  t.match(await get(`${url}/metrics`, { authorization: `Bearer ${metricsToken}` }), {
+    body: { error: { code: 'starting' } },
+  })
+  t.equal((await get(`${url}/health/live`)).status, 200)
+})
+
 t.test('a worker is not ready while Postgres is unreachable, and is ready again afterwards', async (t) => {
   const jobs = await openJobs(t, [say])
   const proxy = await startProxy(t, jobs.database.options.url)

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import findMyWay, { type HTTPMethod } from 'find-my-way'
 import { ProblemError } from '../../errors.ts'
+import type { Cors } from './cors.ts'
 import { type ProblemPaths, sendProblem } from './problem.ts'
 import { pathOf } from './request-target.ts'
 
@@ -12,8 +13,9 @@ const methods: readonly HTTPMethod[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', '
  * function before the routes of the scope are added.
  *
  * @param paths the paths in the problem details; default: those of an API without prefix
+ * @param cors answers preflights; default: pages of other origins may not send requests
  */
-export function answerOtherMethods(scope: FastifyInstance, paths?: ProblemPaths): void {
+export function answerOtherMethods(scope: FastifyInstance, paths?: ProblemPaths, cors?: Cors): void {
   const root = rootOf(scope)
   const patterns = findMyWay()
   scope.addHook('onRoute', ({ url }) => {
@@ -33,7 +35,10 @@ export function answerOtherMethods(scope: FastifyInstance, paths?: ProblemPaths)
     const allowed = methods.filter((method) => url !== undefined && root.hasRoute({ method, url }))
     if (allowed.length === 0) return done()
     reply.header('allow', [...allowed, 'OPTIONS'].join(', '))
-    if (request.method === 'OPTIONS') return void reply.code(204).send()
+    if (request.method === 'OPTIONS') {
+      cors?.answerPreflight(request, reply, allowed)
+      return void reply.code(204).send()
+    }
     const problem = new ProblemError('method-not-allowed', `${path} does not support ${request.method}`)
     sendProblem(request, reply, problem, paths)
   })

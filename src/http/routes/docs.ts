@@ -24,8 +24,14 @@ const swaggerUiHeaders = pageHeaders(
 /** The AsyncAPI document contains the host that the client called. */
 const maxRememberedHosts = 10
 
-/** Adds the pages of problem codes and, if the app wants them, the API documentation and its documents. */
-export async function docsRoutes(app: FastifyInstance, service: Service): Promise<void> {
+type Guard = (request: FastifyRequest) => Promise<void>
+
+/**
+ * Adds the pages of problem codes and, if the app wants them, the API documentation and its documents.
+ *
+ * @param guard refuses callers that may not read the documentation; problem pages are for all
+ */
+export async function docsRoutes(app: FastifyInstance, service: Service, guard: Guard): Promise<void> {
   const { docs } = service.paths
   app.get<{ Params: { code: string } }>(
     `${problemPagesPath(service.paths)}/:code`,
@@ -36,10 +42,14 @@ export async function docsRoutes(app: FastifyInstance, service: Service): Promis
       return reply.headers(problemPageHeaders).send(renderProblemPage(code as ProblemCode, docs !== false))
     },
   )
-  if (docs) await documentRoutes(app, service, docs)
+  if (!docs) return
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', guard)
+    await documentRoutes(scope, service, docs)
+  })
 }
 
-// Requests for these documents need no authentication and have to be cheap. So each document is serialised only once.
+// While there are no keys, anyone may request these documents. So each document is serialised only once.
 async function documentRoutes(app: FastifyInstance, service: Service, docs: string): Promise<void> {
   const openapi = once(() => createDocument(json, JSON.stringify(readDocument(app))))
   const openapiYaml = once(() => createDocument(yaml, readDocument(app, { yaml: true })))

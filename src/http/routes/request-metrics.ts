@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { createRegistry, metricsMediaType } from '../../primitives/metrics-registry.ts'
 import type { Service } from '../service.ts'
 
@@ -9,8 +9,16 @@ export interface RequestMetrics {
   countAccepted(operation: string, outcome: 'accepted' | 'coalesced' | 'replayed'): void
 }
 
-/** Adds the metrics route, which answers in the text format of Prometheus. */
-export function requestMetrics(app: FastifyInstance, service: Service): RequestMetrics {
+/**
+ * Adds the metrics route, which answers in the text format of Prometheus.
+ *
+ * @param guard refuses callers that may not read the metrics
+ */
+export function requestMetrics(
+  app: FastifyInstance,
+  service: Service,
+  guard: (request: FastifyRequest) => Promise<void>,
+): RequestMetrics {
   const { database, watcher, streams, paths, endings } = service
   const { counter, histogram, gauge, text } = createRegistry(database.pool)
   const durations = histogram(
@@ -39,7 +47,7 @@ export function requestMetrics(app: FastifyInstance, service: Service): RequestM
   )
 
   if (paths.metrics) {
-    app.get(paths.metrics, { schema: { hide: true } }, async (_request, reply) =>
+    app.get(paths.metrics, { schema: { hide: true }, onRequest: guard }, async (_request, reply) =>
       reply.headers({ 'content-type': metricsMediaType, 'cache-control': 'no-store' }).send(await text()),
     )
   }

@@ -44,6 +44,7 @@ export function refuseForeignOrigin(service: Service) {
   return async (request: FastifyRequest): Promise<void> => {
     const { origin } = request.headers
     if (!request.ws || origin === undefined) return
+    if (service.cors.isListed(origin)) return
     if (URL.parse(origin)?.host === request.host || origin === URL.parse(service.siteOf(request).url)?.origin) return
     throw new ProblemError('foreign-origin')
   }

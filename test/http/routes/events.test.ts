@@ -8,7 +8,7 @@ import Type from 'typebox'
 import { WebSocket } from 'ws'
 import { createNotifier } from '../../../src/db/notifier.ts'
 import { serve } from '../../support/api.ts'
-import { get, post } from '../../support/client.ts'
+import { get, metricsToken, post, readMetrics } from '../../support/client.ts'
 import { until } from '../../support/until.ts'
 
 const note = defineOperation({
@@ -20,6 +20,7 @@ const note = defineOperation({
 async function setUp(t: Test) {
   const api = await serve(t, {
     operations: { note },
+    metricsToken,
     authenticate: (request) => request.headers['x-user']?.toString() ?? 'ann',
   })
   const notifier = createNotifier(api.database)
@@ -31,8 +32,8 @@ async function setUp(t: Test) {
     notifier.notify('status', [id])
   }
   const counts = async () => {
-    const { body } = await get(`${api.url}/metrics`)
-    const value = (name: string) => Number(body.match(new RegExp(`^${name} (\\d+)$`, 'm'))[1])
+    const body = await readMetrics(api.url)
+    const value = (name: string) => Number(body.match(new RegExp(`^${name} (\\d+)$`, 'm'))?.[1])
     return { streams: value('accepted_event_streams'), jobs: value('accepted_watched_jobs') }
   }
   return { ...api, add, set, counts }
@@ -139,7 +140,7 @@ t.test(
     await once(socket, 'message')
     const socketClosed = once(socket, 'close')
     const poll = get(`${url}/jobs/${id}`, { prefer: 'wait=50', 'if-none-match': '"1"' })
-    await until(async () => (await get(`${url}/metrics`)).body.includes('accepted_watched_jobs 1'))
+    await until(async () => (await readMetrics(url)).includes('accepted_watched_jobs 1'))
     await app.close()
     for (const stream of [jobStream, allStream]) {
       await until(() => stream.isEnded)

@@ -3,7 +3,7 @@ import t from 'tap'
 import Type from 'typebox'
 import type { Problem } from '../../../src/http/protocol/problem.ts'
 import { serve } from '../../support/api.ts'
-import { get, post } from '../../support/client.ts'
+import { get, metricsToken, post, readMetrics } from '../../support/client.ts'
 import { until } from '../../support/until.ts'
 
 const createNote = defineOperation({
@@ -49,7 +49,7 @@ const shared = defineOperation({
 
 const operations = { createNote, strict, bounded, shared, other: 'no operation' }
 const setUp = (t: Parameters<typeof serve>[0]) =>
-  serve(t, { operations, authenticate: (request) => request.headers['x-user']?.toString() ?? 'ann' })
+  serve(t, { operations, metricsToken, authenticate: (request) => request.headers['x-user']?.toString() ?? 'ann' })
 
 t.test('an accepted request gets 202 with the monitor as the body and both URLs in the headers', async (t) => {
   const { url } = await setUp(t)
@@ -139,7 +139,7 @@ t.test('requests with one coalescing key get 202 with the same job, and its watc
   t.match(replay, { status: 202, body: later.body })
   t.equal(replay.headers.get('idempotent-replayed'), 'true')
   t.match((await post(`${url}/shared/2`, { part: 'a' })).body, { coalesced: undefined, sequence: 1 })
-  const { body: metrics } = await get(`${url}/metrics`)
+  const metrics = await readMetrics(url)
   for (const [outcome, count] of Object.entries({ accepted: 2, coalesced: 1, replayed: 1 })) {
     t.match(metrics, `accepted_requests_total{operation="note.share",outcome="${outcome}"} ${count}`)
   }

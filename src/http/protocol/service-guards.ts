@@ -1,0 +1,53 @@
+import type { FastifyRequest } from 'fastify'
+import { ProblemError } from '../../errors.ts'
+import { isBearerToken } from '../../primitives/bearer-token.ts'
+import { isLoopbackAddress } from '../../primitives/networks.ts'
+import type { AcceptedOptions } from '../options.ts'
+
+type Hook = (request: FastifyRequest) => Promise<void>
+
+/** The scopes that may read the metrics. */
+const metricsScopes = ['operate', 'admin']
+
+/**
+ * Creates an `onRequest` hook for the metrics route. It serves a request with the token, or of a principal with the scope
+ * `operate` or `admin`. While there is neither a token nor an API key, it serves requests of this machine.
+ *
+ * @throws ProblemError unauthenticated, forbidden
+ */
+export function guardMetrics(authenticate: Hook, options: AcceptedOptions): Hook {
+  const { metricsToken } = options
+  const isOpenHere = metricsToken === undefined && options.authenticate === undefined
+  return async (request) => {
+    if (metricsToken !== undefined && isBearerToken(request.headers.authorization, metricsToken)) return
+    await authenticate(request)
+    const { scopes, keyId, ip } = request
+    if (scopes.some((scope) => metricsScopes.includes(scope))) return
+    if (isOpenHere && keyId === undefined && isLoopbackAddress(ip)) return
+    throw new ProblemError('forbidden', 'The metrics require METRICS_TOKEN, or the scope operate or admin')
+  }
+}
+
+/**
+ * Creates an `onRequest` hook for the documentation. It serves every caller that may send requests. A browser cannot send
+ * an API key as a Bearer token, so it may send the key as the password of HTTP's Basic authentication (RFC 7617).
+ *
+ * @throws ProblemError unauthenticated
+ */
+export function guardDocs(authenticate: Hook, options: AcceptedOptions): Hook {
+  if (options.authenticate) return authenticate
+  const headers = { 'www-authenticate': 'Bearer, Basic realm="API key as the password", charset="UTF-8"' }
+  return async (request) => {
+    const [, encoded] = request.headers.authorization?.match(/^Basic +([\w+/=-]+)$/i) ?? []
+    if (encoded)
+      request.headers.authorization = `Bearer ${Buffer.from(encoded, 'base64')
+        .toString()
+        .replace(/^[^:]*:/, '')}`
+    try {
+      await authenticate(request)
+    } catch (error) {
+      if (!(error instanceof ProblemError) || error.code !== 'unauthenticated') throw error
+      throw new ProblemError('unauthenticated', undefined, { headers, cause: error })
+    }
+  }
+}
