@@ -4,8 +4,11 @@ import { ProblemError } from '../../errors.ts'
 
 /** Above this average duration of a turn of the event loop, new requests are refused. */
 const maxTurnMs = 1_000
-/** A turn counts for about this long. One long turn, for example of the garbage collector, refuses nothing by itself. */
+/** A turn counts for about this long. */
 const memoryMs = 1_000
+/** A longer turn counts as this long, and at most for half of the average. So one long turn refuses nothing by itself. */
+const maxCountedMs = 1.5 * maxTurnMs
+const maxWeight = 0.5
 
 /** Refused clients repeat their requests after a random time in this range, so that they do not come at once. */
 const retrySeconds = { min: 1, max: 5 }
@@ -59,8 +62,9 @@ class TurnMeter {
   #record(startedAt: number): number {
     const now = performance.now()
     const idle = decay(startedAt - this.#measuredAt)
-    const weight = 1 - decay(now - startedAt)
-    this.#averageMs = this.#averageMs * idle * (1 - weight) + (now - startedAt) * weight
+    const turnMs = now - startedAt
+    const weight = Math.min(maxWeight, 1 - decay(turnMs))
+    this.#averageMs = this.#averageMs * idle * (1 - weight) + Math.min(turnMs, maxCountedMs) * weight
     this.#measuredAt = now
     return now
   }

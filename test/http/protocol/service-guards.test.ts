@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { defineOperation } from 'accepted'
 import t from 'tap'
 import Type from 'typebox'
-import { hashApiKey } from '../../../src/http/api-key.ts'
+import { hashSecret } from '../../../src/jobs/api-key.ts'
 import { serve } from '../../support/api.ts'
 import { get } from '../../support/client.ts'
 
@@ -34,12 +34,13 @@ t.test('once a key exists, documentation needs a key, and metrics the token or a
   const { url, database } = await serve(t, { operations: { note }, metricsToken: token })
   const addKey = async (...scopes: string[]) => {
     const key = `accepted_${randomUUID()}`
-    const values = [randomUUID(), hashApiKey(key), scopes]
-    const text = "insert into accepted.api_key (id, name, hash, principal, scopes) values ($1, 'k', $2, 'ann', $3)"
+    const values = [randomUUID(), hashSecret(key), scopes]
+    const text = `insert into accepted.api_key (id, name, prefix, hash, principal, scopes)
+      values ($1, 'k', 'accepted', $2, 'ann', $3)`
     await database.pool.query(text, values)
     return key
   }
-  const key = await addKey()
+  const key = await addKey('read')
   const admin = await addKey('admin')
   for (const path of docs) {
     const refused = await get(url + path)
