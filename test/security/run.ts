@@ -7,6 +7,7 @@ import { hasProgram, installPackage } from '../support/debian-package.ts'
 import { todosConfig } from '../support/program.ts'
 import { runSlowClients, slowModes } from './slow-clients.ts'
 import { type AttackedRequest, attackedRequests, relayFirstEvent, runSqlmap, startInjectable } from './sqlmap.ts'
+import { compareStrangerTimes } from './stranger-times.ts'
 
 const programs = ['sqlmap', 'slowhttptest']
 /** sqlmap mostly waits for answers. */
@@ -16,8 +17,10 @@ const sqlmapTimeoutMs = 600_000
 const usage = `Usage: npm run test:security -- [options]
 
 Starts a Postgres, the API and the worker of the todos example on the loopback address, with API keys. Attacks every
-kind of parameter of the API with sqlmap, and its connections with slowhttptest. Meanwhile, a bystander posts. Fails if
-sqlmap finds an injection, if the API answers 5xx but 503, or if a request of the bystander is not accepted.
+kind of parameter of the API with sqlmap, and its connections with slowhttptest. Meanwhile, a bystander posts. Also
+compares how long requests take for a large job of another principal and for a job that never existed. Fails if sqlmap
+finds an injection, if the API answers 5xx but 503, if a request of the bystander is not accepted, or if these times
+differ by more than 10 %.
 
 Both programs are Debian packages. If they are missing, the script installs them, which needs root and apt-get.
 
@@ -111,6 +114,16 @@ async function attackSlowly(target: Target, authorization: string, isQuick: bool
   return findings
 }
 
+async function compareTimes(target: Target, isQuick: boolean): Promise<string[]> {
+  const authorization = await addKey(target, 'stranger')
+  const results = await compareStrangerTimes(target, { authorization, requests: isQuick ? 100 : 500 })
+  for (const { what, foreignMs, absentMs, findings } of results) {
+    const times = `foreign ${foreignMs.toFixed(2)} ms, absent ${absentMs.toFixed(2)} ms`
+    report(`${what.padEnd(36)}${times}, ratio ${(foreignMs / absentMs).toFixed(3)}`, findings)
+  }
+  return results.flatMap(({ findings }) => findings)
+}
+
 function report(line: string, findings: readonly string[]): void {
   console.log([line, ...findings.map((finding) => `  FAIL ${finding}`)].join('\n'))
 }
@@ -138,6 +151,7 @@ async function run(isQuick: boolean): Promise<boolean> {
   try {
     const client = await addKey(target, 'client')
     const admin = await addKey(target, 'admin', '--scopes', 'admin')
+    findings.push(...(await compareTimes(target, isQuick)))
     findings.push(...(await attackWithSqlmap(target, { client, admin }, isQuick)))
     findings.push(...(await attackSlowly(target, client, isQuick)))
     const afterwards = await checkHealth(target)
