@@ -730,6 +730,16 @@ export interface components {
              */
             disabledAt?: string;
             disabledReason?: string;
+            /**
+             * Format: date-time
+             * @description One delivery at a time is tried, because several have failed
+             */
+            failingSince?: string;
+            /**
+             * Format: date-time
+             * @description While it fails: the next try
+             */
+            nextAttemptAt?: string;
             /** @description Verifies signatures (Standard Webhooks); shown only once */
             secret: string;
         };
@@ -779,6 +789,16 @@ export interface components {
              */
             disabledAt?: string;
             disabledReason?: string;
+            /**
+             * Format: date-time
+             * @description One delivery at a time is tried, because several have failed
+             */
+            failingSince?: string;
+            /**
+             * Format: date-time
+             * @description While it fails: the next try
+             */
+            nextAttemptAt?: string;
         };
         /** ApiKeyWithSecret */
         ApiKeyWithSecret: {
