@@ -107,7 +107,7 @@ t.test('only src/queue imports pg-boss, and only src/queue/schema.ts contains th
 t.test('only config.ts and the command line read the environment', async (t) => {
   const readers = files.filter((file) => /process\.env\b/.test(read(file)))
   t.same(
-    readers.filter((file) => file !== 'src/config.ts' && !file.startsWith('src/cli/')),
+    readers.filter((file) => file !== 'src/settings.ts' && !file.startsWith('src/cli/')),
     [],
   )
 })

@@ -1,9 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { problems } from '../src/errors.ts'
 import { isBearerToken } from '../src/primitives/bearer-token.ts'
 import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
 import { isLoopbackAddress } from '../src/primitives/networks.ts'
+import { problems } from '../src/problems.ts'
 
 /** The state of a worker. A worker claims jobs only while its state is `ready`. */
 export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable' | 'database-read-only'

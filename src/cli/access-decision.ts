@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
-import { type Config, ConfigError, type Settings } from '../config.ts'
+import { type Config, ConfigError } from '../config.ts'
 import { hasHadKeys } from '../jobs/api-key.ts'
 import { isLoopbackHost } from '../primitives/networks.ts'
+import type { Settings } from '../settings.ts'
 
 /**
  * Makes sure that serving requests without a credential is a decision: with neither `authenticate` nor API keys, the API

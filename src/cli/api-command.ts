@@ -1,6 +1,6 @@
-import { readSettings, requireDatabaseUrl, requireHosts } from '../config.ts'
 import { createApiServer } from '../http/server.ts'
 import { loadConfig } from '../load-config.ts'
+import { readSettings, requireDatabaseUrl, requireHosts } from '../settings.ts'
 import { assertAccessDecided } from './access-decision.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { loadHandlers, startWorker } from './worker-command.ts'

@@ -1,5 +1,6 @@
 import { createServer } from 'node:net'
-import { ConfigError, type Settings } from '../config.ts'
+import { ConfigError } from '../config.ts'
+import type { Settings } from '../settings.ts'
 
 /**
  * Checks that API and worker can listen on their ports.

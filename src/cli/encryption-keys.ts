@@ -1,6 +1,7 @@
-import { ConfigError, readSettings } from '../config.ts'
+import { ConfigError } from '../config.ts'
 import { clearSecretsWarning } from '../jobs/webhook-secret.ts'
 import { type KeyRing, parseKeyRing } from '../primitives/key-ring.ts'
+import { readSettings } from '../settings.ts'
 
 /** Returns the keys of ENCRYPTION_KEYS; undefined if it is not set. */
 export function readEncryptionKeys(): KeyRing | undefined {

@@ -1,4 +1,4 @@
-import type { Settings } from '../config.ts'
+import type { Settings } from '../settings.ts'
 
 /** Returns the URL at which a server on HOST is reachable from this machine. */
 export function localUrl({ HOST, PORT }: Settings, port = PORT): string {

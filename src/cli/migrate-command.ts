@@ -1,9 +1,9 @@
 import { isOperation } from '../collect-operations.ts'
-import { readSettings, requireDatabaseUrl } from '../config.ts'
 import { builtInOperations } from '../jobs/built-in.ts'
 import { loadConfig } from '../load-config.ts'
 import { migrate, printMigration } from '../migrate/migrate.ts'
 import { rolesForDba } from '../migrate/roles.ts'
+import { readSettings, requireDatabaseUrl } from '../settings.ts'
 import type { OutputOptions } from './output-options.ts'
 
 interface MigrateCommandOptions extends OutputOptions {

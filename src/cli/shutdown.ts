@@ -1,4 +1,4 @@
-import { exitGraceSeconds } from '../config.ts'
+import { exitGraceSeconds } from '../settings.ts'
 import { signals, stopExitingOnSignal } from './exit-on-signal.ts'
 
 /**

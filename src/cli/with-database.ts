@@ -1,5 +1,5 @@
-import { databaseOptions, readSettings, requireDatabaseUrl } from '../config.ts'
 import { type Database, openDatabase } from '../db/database.ts'
+import { databaseOptions, readSettings, requireDatabaseUrl } from '../settings.ts'
 
 /** Opens the database, runs the work of a command, and closes the database. */
 export async function withDatabase<Result>(

@@ -1,18 +1,12 @@
 // The only file in src that imports the worker.
 import { createWorker, failUncaught, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
 import { collectOperations } from '../collect-operations.ts'
-import {
-  type Config,
-  ConfigError,
-  databaseOptions,
-  readSettings,
-  requireDatabaseUrl,
-  type Settings,
-} from '../config.ts'
+import { type Config, ConfigError } from '../config.ts'
 import { isUsageError, locate, showThrown } from '../error-location.ts'
 import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
 import { collectSchedules } from '../schedule.ts'
+import { databaseOptions, readSettings, requireDatabaseUrl, type Settings } from '../settings.ts'
 import { importModule } from '../user-module.ts'
 import { findDisagreement } from './disagreement.ts'
 import { localUrl } from './local-url.ts'

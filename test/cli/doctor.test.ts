@@ -1,6 +1,6 @@
 import t from 'tap'
 import { formatExamination } from '../../src/cli/doctor-command.ts'
-import { databaseOptions, readSettings } from '../../src/config.ts'
+import { databaseOptions, readSettings } from '../../src/settings.ts'
 import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
 import { freePort } from '../support/program.ts'

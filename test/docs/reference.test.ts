@@ -17,7 +17,7 @@ const firstCells = (page: string) =>
   )
 
 t.test('configuration.md lists all environment variables that exist, and no others', async (t) => {
-  const declared = read('src/config.ts').match(/const environment = \{([\s\S]*?)\n\}/)?.[1] ?? ''
+  const declared = read('src/settings.ts').match(/const environment = \{([\s\S]*?)\n\}/)?.[1] ?? ''
   const variables = [...declared.matchAll(/^ {2}([A-Z_]+):/gm)].map(([, name]) => name)
   t.ok(variables.length > 0)
   t.same(

@@ -1,4 +1,4 @@
-import { problems } from '../../src/errors.ts'
+import { problems } from '../../src/problems.ts'
 import type { RawResponse } from './http.ts'
 
 /** A kind of hostile traffic. */

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { isCorsOrigin } from '../../config.ts'
+import { isCorsOrigin } from '../../origins.ts'
 import { headerFields } from './schemas.ts'
 
 /** Browsers remember the answer to a preflight for this long. */

@@ -1,8 +1,9 @@
 import type { FastifyRequest, onRequestHookHandler } from 'fastify'
-import { isBaseUrl, isOrigin, type Settings } from '../../config.ts'
 import { ProblemError } from '../../errors.ts'
 import { type Site, siteAt } from '../../jobs/site.ts'
+import { isBaseUrl, isOrigin } from '../../origins.ts'
 import { isLoopbackHost } from '../../primitives/networks.ts'
+import type { Settings } from '../../settings.ts'
 import { headerLines } from './headers.ts'
 
 const originOf = ({ protocol, host }: FastifyRequest): string => `${protocol}://${host}`

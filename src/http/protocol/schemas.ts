@@ -1,7 +1,7 @@
 import Type, { type TSchema } from 'typebox'
-import { type ProblemCode, problems } from '../../errors.ts'
 import { Monitor } from '../../jobs/monitor.ts'
 import type { Operation } from '../../operation.ts'
+import { type ProblemCode, problems } from '../../problems.ts'
 import { Problem } from './problem.ts'
 
 /** The header fields of responses, as the OpenAPI document describes them. */

@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
-import { problems } from '../../errors.ts'
 import type { Job } from '../../jobs/job.ts'
 import { toAbsoluteUrl } from '../../jobs/monitor.ts'
+import { problems } from '../../problems.ts'
 import type { Service } from '../service.ts'
 import { linkToJob, monitorOf, resultFor } from './links.ts'
 import { problemMediaType, toProblem } from './problem.ts'
