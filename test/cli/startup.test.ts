@@ -56,7 +56,7 @@ t.test('a module that defines operations loads no HTTP server', async (t) => {
   t.ok(urls.some((url) => url.endsWith('/src/index.ts')))
   t.same(
     urls.filter((url) => /\/src\/(http|accept|watch|jobs|db)\//.test(url)).map((url) => url.replace(/^.*\/src\//, '')),
-    ['http/accepted.ts'],
+    ['http/accepted.ts', 'http/jwt.ts'],
   )
 })
 
