@@ -120,6 +120,10 @@ create table accepted.operation (
   heartbeat_seconds integer not null,
   priority integer not null,
   group_concurrency integer,
+  limit_starts integer,
+  limit_period_seconds integer,
+  limit_concurrency integer,
+  limit_has_key boolean,
   max_backlog integer,
   max_backlog_per_principal integer,
   keep_seconds integer not null,
@@ -142,6 +146,10 @@ comment on column accepted.operation.timeout_seconds is 'The time limit of an at
 comment on column accepted.operation.heartbeat_seconds is 'After this time without a heartbeat, a worker counts as dead, and its jobs are rescued.';
 comment on column accepted.operation.priority is 'The priority of new jobs. A job with a higher priority starts first.';
 comment on column accepted.operation.group_concurrency is 'How many jobs of one group may run at the same time. Null: no limit.';
+comment on column accepted.operation.limit_starts is 'How many jobs of one limit key may start per period. Null: no limit.';
+comment on column accepted.operation.limit_period_seconds is 'The period of limit_starts, in seconds.';
+comment on column accepted.operation.limit_concurrency is 'How many jobs of one limit key may run at the same time. Null: no limit.';
+comment on column accepted.operation.limit_has_key is 'Whether the limit applies to each key separately. False: it applies to the operation. Null: there is no limit.';
 comment on column accepted.operation.max_backlog is 'While this many jobs wait, new jobs are refused. Null: no limit.';
 comment on column accepted.operation.max_backlog_per_principal is 'While this many jobs of a principal wait, new jobs of this principal are refused. Null: no limit.';
 comment on column accepted.operation.keep_seconds is 'How long the record of a job is kept after its end.';
@@ -160,6 +168,7 @@ create function accepted.define_operations(definitions jsonb)
 as $function$
 declare
   defined accepted.operation;
+  present accepted.operation;
 begin
   -- All processes define operations in the same order, so that they cannot deadlock.
   for defined in
@@ -173,16 +182,27 @@ begin
           = to_jsonb(defined) - '{paused_at,paused_reason,defined_at}'::text[]
     ) then
       defined.defined_at := now();
+      select * into present from accepted.operation where name = defined.name;
       insert into accepted.operation select defined.*
       on conflict on constraint operation_pkey do update set
         summary = excluded.summary, retry_limit = excluded.retry_limit,
         retry_delay_seconds = excluded.retry_delay_seconds, retry_backoff = excluded.retry_backoff,
         retry_max_delay_seconds = excluded.retry_max_delay_seconds, timeout_seconds = excluded.timeout_seconds,
         heartbeat_seconds = excluded.heartbeat_seconds, priority = excluded.priority,
-        group_concurrency = excluded.group_concurrency, max_backlog = excluded.max_backlog,
+        group_concurrency = excluded.group_concurrency, limit_starts = excluded.limit_starts,
+        limit_period_seconds = excluded.limit_period_seconds, limit_concurrency = excluded.limit_concurrency,
+        limit_has_key = excluded.limit_has_key, max_backlog = excluded.max_backlog,
         max_backlog_per_principal = excluded.max_backlog_per_principal,
         keep_seconds = excluded.keep_seconds, has_abandon = excluded.has_abandon,
         is_fair = excluded.is_fair, payload_schema = excluded.payload_schema, defined_at = excluded.defined_at;
+      -- With a faster rate, the next jobs need not wait as long as with the slower rate before.
+      update accepted.limit_key k set
+        slot_at = least(k.slot_at, now() + pace.spacing),
+        next_at = case when k.next_at = 'infinity' then k.next_at else least(k.next_at, now() + pace.spacing) end
+      from accepted.limit_pace(defined.limit_starts, defined.limit_period_seconds) pace
+      where k.operation = defined.name
+        and (present.limit_starts, present.limit_period_seconds)
+          is distinct from (defined.limit_starts, defined.limit_period_seconds);
     end if;
     perform accepted.define_queue(defined);
   end loop;
@@ -202,6 +222,7 @@ begin
   perform accepted_queue.create_queue(operation.name, '{"policy": "standard"}');
   select * into present from accepted_queue.queue where name = operation.name;
   wanted := present;
+  wanted.policy := case when operation.limit_has_key is null then 'standard' else 'limited' end;
   wanted.retry_limit := operation.retry_limit;
   wanted.retry_delay := operation.retry_delay_seconds;
   wanted.retry_backoff := operation.retry_backoff;
@@ -215,14 +236,20 @@ begin
   wanted.deletion_seconds := 3600;
   if wanted is distinct from present then
     update accepted_queue.queue set
-      retry_limit = wanted.retry_limit, retry_delay = wanted.retry_delay, retry_backoff = wanted.retry_backoff,
+      policy = wanted.policy, retry_limit = wanted.retry_limit, retry_delay = wanted.retry_delay, retry_backoff = wanted.retry_backoff,
       retry_delay_max = wanted.retry_delay_max, expire_seconds = wanted.expire_seconds,
       retention_seconds = wanted.retention_seconds, deletion_seconds = wanted.deletion_seconds, updated_on = now()
     where name = operation.name;
   end if;
+  if wanted.policy = 'limited' and present.policy <> 'limited' then
+    perform accepted.find_unlimited_jobs(operation.name);
+  elsif wanted.policy <> present.policy then
+    delete from accepted.limit_arrival where limit_arrival.operation = define_queue.operation.name;
+    delete from accepted.limit_key where limit_key.operation = define_queue.operation.name;
+  end if;
 end
 $function$;
-comment on function accepted.define_queue(accepted.operation) is 'Creates the queue of an operation in pg-boss, or updates its options.';
+comment on function accepted.define_queue(accepted.operation) is 'Creates the queue of an operation in pg-boss, or updates its options. The policy of a queue with a limit is limited. pg-boss does not know this policy, and copies it into the rows of new jobs.';
 
 create function accepted.find_operation(name text)
  returns accepted.operation
@@ -252,6 +279,13 @@ create function accepted.is_paused(operation text)
  stable
 return (exists (select from accepted.operation o where ((o.name = is_paused.operation) and (o.paused_at is not null))));
 comment on function accepted.is_paused(text) is 'Whether workers start no jobs of the operation.';
+
+create function accepted.is_limited(operation text)
+ returns boolean
+ language sql
+ stable
+return (exists (select from accepted.operation o where ((o.name = is_limited.operation) and (o.limit_has_key is not null))));
+comment on function accepted.is_limited(text) is 'Whether the operation has a limit. Then accepted.claim_limited claims its jobs.';
 
 create table accepted.worker (
   id uuid not null,
@@ -701,7 +735,8 @@ create function accepted.claim(queue text, max_jobs integer, created_from timest
 as $function$
 #variable_conflict use_column
 begin
-  if accepted.is_paused(queue) then
+  -- A worker with an older definition does not know the limit.
+  if accepted.is_paused(queue) or accepted.is_limited(queue) then
     return;
   end if;
   return query
@@ -729,7 +764,7 @@ begin
   from claimed;
 end
 $function$;
-comment on function accepted.claim(text,integer,timestamp with time zone) is 'Claims at most max_jobs due jobs of a queue. Claims none while the operation is paused. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
+comment on function accepted.claim(text,integer,timestamp with time zone) is 'Claims at most max_jobs due jobs of a queue. Claims none while the operation is paused, or if it has a limit. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
 
 create index accepted_turn_idx on accepted_queue.job_common using btree (name, priority desc, coalesce(singleton_key, ''::text) collate "C", start_after) where ((state < 'active'::accepted_queue.job_state) and (not blocked));
 comment on index accepted_queue.accepted_turn_idx is 'Fair claims: finds the next principal that has due jobs, and the due jobs of a principal, oldest first.';
@@ -757,7 +792,7 @@ declare
   ids uuid[];
   principals text[];
 begin
-  select accepted.is_paused(queue), coalesce((
+  select accepted.is_paused(queue) or accepted.is_limited(queue), coalesce((
     -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
     select job.priority from accepted_queue.job_common job
     where job.name = queue and job.priority > coalesce(after_priority, -2147483648)
@@ -849,6 +884,389 @@ create index accepted_unsuccessful_idx on accepted_queue.job using btree (comple
 comment on index accepted_queue.accepted_unsuccessful_idx is 'Reconciliation: finds the jobs that were canceled or failed in the queue.';
 
 alter table accepted_queue.job_common set (autovacuum_vacuum_cost_delay=0);
+
+-- Limits, with our indexes and a trigger on the tables of pg-boss
+
+create table accepted.limit_key (
+  operation text not null,
+  key text not null,
+  next_at timestamp with time zone not null,
+  slot_at timestamp with time zone not null,
+  constraint limit_key_pkey primary key (operation, key)
+) with (fillfactor=50, autovacuum_vacuum_cost_delay=0);
+comment on table accepted.limit_key is 'One row per key of an operation with a limit: when a worker next looks for jobs of the key. A worker that claims jobs of a key locks its row, so that no other worker counts the running jobs of the key at the same time. The row of an unused key is deleted after some minutes.';
+comment on column accepted.limit_key.operation is 'The operation, which is also the name of its queue.';
+comment on column accepted.limit_key.key is 'The limit key of the jobs, which is the column singleton_key of their rows in accepted_queue.job. *: the limit has no keys. Empty: no key could be computed. A worker fails these jobs, without a limit.';
+comment on column accepted.limit_key.next_at is 'When a worker next looks for jobs of the key. infinity: no job of the key is due.';
+comment on column accepted.limit_key.slot_at is 'When the next job of the key may start, by the rate.';
+create index limit_key_next_at_idx on accepted.limit_key using btree (operation, next_at);
+comment on index accepted.limit_key_next_at_idx is 'Workers: finds the keys whose jobs may start.';
+
+create table accepted.limit_arrival (
+  id bigint not null,
+  operation text not null,
+  key text,
+  job_id uuid not null,
+  due_at timestamp with time zone not null,
+  constraint limit_arrival_pkey primary key (operation, due_at, id)
+) with (autovacuum_vacuum_cost_delay=0);
+comment on table accepted.limit_arrival is 'Jobs of operations with a limit that have come into the queue, or back into the queue. When they are due, a worker looks for jobs of their keys. The row is inserted with the job, so that no transaction that enqueues jobs waits for the row of a key.';
+comment on column accepted.limit_arrival.id is 'Makes the rows unique.';
+comment on column accepted.limit_arrival.operation is 'The operation, which is also the name of its queue.';
+comment on column accepted.limit_arrival.key is 'The limit key of the job. Null: a worker must compute it from the payload, for example because the job was enqueued in SQL.';
+comment on column accepted.limit_arrival.job_id is 'The id of the job''s row in accepted_queue.job.';
+comment on column accepted.limit_arrival.due_at is 'When the job is due. infinity: its key is not known yet.';
+
+create index accepted_limited_idx on accepted_queue.job using btree (name, singleton_key, priority desc, created_on, start_after) where ((state < 'active'::accepted_queue.job_state) and (not blocked) and (policy = 'limited'::text));
+comment on index accepted_queue.accepted_limited_idx is 'Workers: the waiting jobs of a limit key, in the order in which they are claimed.';
+
+create index accepted_limited_active_idx on accepted_queue.job using btree (name, singleton_key) where ((state = 'active'::accepted_queue.job_state) and (policy = 'limited'::text));
+comment on index accepted_queue.accepted_limited_active_idx is 'Workers: the running jobs of a limit key.';
+
+create function accepted.record_limit_arrival()
+ returns trigger
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+begin
+  insert into accepted.limit_arrival (operation, key, job_id, due_at)
+  values (new.name, new.singleton_key, new.id, case when new.singleton_key is null then 'infinity' else new.start_after end);
+  return null;
+end
+$function$;
+comment on function accepted.record_limit_arrival() is 'Trigger function: records in accepted.limit_arrival that a job waits.';
+
+create trigger accepted_limit_arrival after insert or update of state, blocked, start_after, singleton_key, policy on accepted_queue.job for each row when (new.policy = 'limited'::text and new.state < 'active'::accepted_queue.job_state and not new.blocked) execute function accepted.record_limit_arrival();
+comment on trigger accepted_limit_arrival on accepted_queue.job is 'Records when a job of an operation with a limit waits: a new job, a retry, a released job, a job that was blocked or deferred.';
+
+create function accepted.find_unlimited_jobs(operation text)
+ returns void
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+begin
+  insert into accepted.limit_arrival (operation, job_id, due_at)
+  select job.name, job.id, 'infinity' from accepted_queue.job
+  where job.name = find_unlimited_jobs.operation and job.state <= 'active' and job.policy is distinct from 'limited'
+    and not exists (
+      select from accepted.limit_arrival a
+      where a.operation = job.name and a.due_at = 'infinity' and a.job_id = job.id
+    );
+end
+$function$;
+comment on function accepted.find_unlimited_jobs(text) is 'Enters the jobs of an operation that were enqueued before it had a limit into accepted.limit_arrival. A worker then computes their keys.';
+
+create function accepted.limit_pace(starts integer, period_seconds integer, out spacing interval, out catch_up interval)
+ returns record
+ language sql
+ immutable
+begin atomic
+ select make_interval(secs => (((limit_pace.period_seconds)::double precision + bound.slack) / ((limit_pace.starts + 1))::double precision)) as make_interval,
+     make_interval(secs => least((bound.slack / (2)::double precision), (1)::double precision)) as make_interval
+    from ( select greatest(((limit_pace.period_seconds)::double precision / (limit_pace.starts)::double precision), (least(0.1, ((limit_pace.period_seconds)::numeric * 0.03)))::double precision) as slack) bound;
+end;
+comment on function accepted.limit_pace(integer,integer) is 'The time between two slots of a rate, and how late a slot may still be used. Slots are at least spacing apart. If no start is later than slack = spacing * (starts + 1) - period after its slot, no period has more than starts + 1 starts. The half of slack is for the time from the claim to the start. Null without a rate.';
+
+create function accepted.count_slots(slot_at timestamp with time zone, at timestamp with time zone, spacing interval, catch_up interval)
+ returns integer
+ language sql
+ immutable
+return case when (spacing is null) then null::numeric when (at < slot_at) then (0)::numeric when ((at - slot_at) > catch_up) then (1)::numeric else ((1)::numeric + floor((extract(epoch from (at - slot_at)) / extract(epoch from spacing)))) end;
+comment on function accepted.count_slots(timestamp with time zone,timestamp with time zone,interval,interval) is 'How many jobs of a key may start at a time. slot_at is the next slot. Slots that were missed by more than catch_up are lost. Null without a rate.';
+
+create function accepted.next_slot(slot_at timestamp with time zone, at timestamp with time zone, started integer, spacing interval, catch_up interval)
+ returns timestamp with time zone
+ language sql
+ immutable
+return (case when ((at - slot_at) > catch_up) then at else slot_at end + ((started)::double precision * spacing));
+comment on function accepted.next_slot(timestamp with time zone,timestamp with time zone,integer,interval,interval) is 'The next slot of a key after jobs have started at a time. slot_at is the slot of the first of these jobs.';
+
+create function accepted.count_places(policy accepted.operation, key text)
+ returns integer
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
+as $function$
+begin
+  if policy.limit_concurrency is null then
+    return null;
+  end if;
+  return policy.limit_concurrency - (
+    select count(*) from (
+      select from accepted_queue.job
+      -- Only one index has this order. See accepted.claim_limited.
+      where job.name = policy.name and job.singleton_key between count_places.key and count_places.key
+        and job.state = 'active' and job.policy = 'limited'
+      order by job.singleton_key limit policy.limit_concurrency
+    ) running
+  );
+end
+$function$;
+comment on function accepted.count_places(accepted.operation,text) is 'How many more jobs of a limit key may run. Null: no limit. The caller has locked the row of the key. The jobs of a dead worker count until they are rescued.';
+
+create function accepted.claim_limited(queue text, max_jobs integer, freed text[])
+ returns table(id uuid, retry_count integer, data jsonb, waited_seconds double precision, key text, next_in_seconds double precision, lacks_keys boolean)
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  -- A full key is looked at again after this time, if its worker has not told that a job has ended.
+  recheck constant interval := '2 seconds';
+  policy accepted.operation;
+  spacing interval;
+  catch_up interval;
+  ready text[];
+  this_key text;
+  slot timestamptz;
+  -- Where the locked row of the key is.
+  place tid;
+  at timestamptz;
+  slots integer;
+  places integer;
+  room integer;
+  claimed integer;
+  remaining integer := max_jobs;
+begin
+  select * into policy from accepted.operation o where o.name = queue;
+  if policy.limit_has_key is null then
+    return;
+  end if;
+  if policy.paused_at is not null then
+    return query select null::uuid, null::integer, null::jsonb, null::float8, null::text, null::float8, false;
+    return;
+  end if;
+  select pace.spacing, pace.catch_up into spacing, catch_up
+    from accepted.limit_pace(policy.limit_starts, policy.limit_period_seconds) pace;
+
+  with due as materialized (
+    select a.ctid from accepted.limit_arrival a
+    where a.operation = queue and a.due_at <= now() order by a.due_at limit 1000 for update skip locked
+  ), arrived as (
+    delete from accepted.limit_arrival a where a.ctid = any(array(select due.ctid from due)) returning a.key
+  )
+  insert into accepted.limit_key as k (operation, key, next_at, slot_at)
+  -- All workers lock keys in the same order, so that they cannot deadlock.
+  select queue, arrived.key, now(), now() from arrived group by arrived.key order by arrived.key
+  on conflict on constraint limit_key_pkey do update set next_at = greatest(k.slot_at, now())
+    where k.next_at = 'infinity';
+
+  ready := array(
+    with full_before as materialized (
+      select held.key from unnest(freed) ended (key) cross join lateral (
+        select k.key, k.next_at, k.slot_at from accepted.limit_key k
+        -- Only one index has this order. With an equation, Postgres may read all keys that are held.
+        where k.operation = queue and k.key between ended.key and ended.key order by k.key limit 1
+        for update skip locked
+      ) held
+      where held.next_at > now() and held.next_at < 'infinity' and held.slot_at <= now()
+    ), longest_ready as materialized (
+      select k.key from accepted.limit_key k
+      -- Some of these keys may turn out to be full.
+      where k.operation = queue and k.next_at <= now() order by k.next_at limit max_jobs + 10 for update skip locked
+    )
+    select longest_ready.key from longest_ready union all select full_before.key from full_before
+  );
+
+  for turn in 1 .. cardinality(ready) loop
+    exit when remaining = 0;
+    this_key := ready[turn];
+    at := clock_timestamp();
+    select k.slot_at, k.ctid into slot, place from accepted.limit_key k
+      where k.operation = queue and k.key between this_key and this_key order by k.key limit 1;
+    -- The lock was taken by an earlier statement. So these statements see the jobs that the previous holder has claimed.
+    places := case when this_key <> '' then accepted.count_places(policy, this_key) end;
+    slots := case when this_key <> '' then accepted.count_slots(slot, at, spacing, catch_up) end;
+    -- Each key gets its share of the jobs that the worker can run.
+    room := least(ceil(remaining::float8 / (cardinality(ready) - turn + 1)), places, slots);
+    claimed := 0;
+    if room > 0 then
+      return query
+      with next as materialized (
+        select job.ctid from accepted_queue.job_common job
+        -- Only one index has this order. With an equation, Postgres may read the index of all waiting jobs instead.
+        where job.name = queue and job.singleton_key between this_key and this_key and job.state < 'active'
+          and not job.blocked and job.policy = 'limited' and job.start_after <= now()
+        order by job.singleton_key, job.priority desc, job.created_on
+        limit room
+        for update skip locked
+      )
+      update accepted_queue.job_common job set
+        state = 'active', started_on = now(), heartbeat_on = now(),
+        retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
+      -- The rows are locked, so they do not move.
+      where job.ctid = any(array(select next.ctid from next))
+      returning job.id, job.retry_count, job.data, extract(epoch from now() - job.start_after)::float8, this_key,
+        null::float8, null::boolean;
+      get diagnostics claimed = row_count;
+    end if;
+    if claimed > 0 then
+      slot := coalesce(accepted.next_slot(slot, at, claimed, spacing, catch_up), slot);
+      remaining := remaining - claimed;
+    end if;
+    update accepted.limit_key k set
+      slot_at = slot,
+      next_at = case
+        -- A job that is locked by another transaction waits too.
+        when (
+          -- In an EXISTS, Postgres would ignore the order.
+          select true from accepted_queue.job
+          where job.name = queue and job.singleton_key between this_key and this_key and job.state < 'active'
+            and not job.blocked and job.policy = 'limited' and job.start_after <= now()
+          order by job.singleton_key, job.priority desc, job.created_on limit 1
+        ) is null then 'infinity'
+        when places <= claimed or claimed < room then greatest(slot, at + recheck)
+        when slots <= claimed then greatest(slot, at + catch_up / 2)
+        else at
+      end
+    where k.ctid = place;
+  end loop;
+
+  return query select null::uuid, null::integer, null::jsonb, null::float8, null::text,
+    extract(epoch from least(
+      (
+        select k.next_at from accepted.limit_key k
+        where k.operation = queue and k.next_at < 'infinity' order by k.next_at limit 1
+      ),
+      (
+        select a.due_at from accepted.limit_arrival a
+        where a.operation = queue and a.due_at < 'infinity' order by a.due_at limit 1
+      )
+    ) - clock_timestamp())::float8,
+    exists (select from accepted.limit_arrival a where a.operation = queue and a.due_at = 'infinity' and a.key is null);
+end
+$function$;
+comment on function accepted.claim_limited(text,integer,text[]) is 'Claims at most max_jobs due jobs of an operation with a limit. Keys take turns: the key that has been ready for the longest time comes first. freed are keys of which a job of the worker has ended. After the claimed jobs, returns a row without an id: in how many seconds a key is ready or a job is due, and whether jobs have no key yet. Returns no row at all if the operation has no limit.';
+
+create function accepted.admit_limited(queue text, queue_id uuid)
+ returns boolean
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+declare
+  policy accepted.operation;
+  job_key text;
+  slot timestamptz;
+  place tid;
+  at timestamptz;
+  spacing interval;
+  catch_up interval;
+begin
+  select * into policy from accepted.operation o where o.name = queue;
+  select q.singleton_key into job_key from accepted_queue.job q where q.name = queue and q.id = queue_id;
+  if policy.limit_has_key is null or coalesce(job_key, '') = '' then
+    return true;
+  end if;
+  insert into accepted.limit_key (operation, key, next_at, slot_at) values (queue, job_key, 'infinity', now())
+    on conflict do nothing;
+  select k.slot_at, k.ctid into slot, place from accepted.limit_key k
+    where k.operation = queue and k.key between job_key and job_key order by k.key limit 1 for update;
+  at := clock_timestamp();
+  select pace.spacing, pace.catch_up into spacing, catch_up
+    from accepted.limit_pace(policy.limit_starts, policy.limit_period_seconds) pace;
+  if accepted.count_places(policy, job_key) <= 0 or accepted.count_slots(slot, at, spacing, catch_up) <= 0 then
+    return false;
+  end if;
+  update accepted.limit_key k set slot_at = coalesce(accepted.next_slot(slot, at, 1, spacing, catch_up), slot)
+    where k.ctid = place;
+  return true;
+end
+$function$;
+comment on function accepted.admit_limited(text,uuid) is 'Whether the limit of its operation lets a job in quarantine start now. Counts its start. A worker calls this function in the transaction that claims the job.';
+
+create function accepted.next_attempt_at(operation text, job_id uuid)
+ returns timestamp with time zone
+ language plpgsql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+declare
+  queued record;
+  start timestamptz;
+begin
+  -- With further conditions, a plan that was made for an empty table may use the index of all waiting jobs.
+  select q.state, q.blocked, q.start_after, q.priority, q.created_on, q.singleton_key, q.policy into queued
+    from accepted_queue.job q where q.name = next_attempt_at.operation and q.id = next_attempt_at.job_id;
+  if queued.blocked or queued.state >= 'active' then
+    return null;
+  end if;
+  start := queued.start_after;
+  if queued.policy = 'limited' then
+    select greatest(start, greatest(k.slot_at, now()) + pace.spacing * (
+      select count(*) from (
+        select q.priority, q.created_on from accepted_queue.job q
+        -- Only one index has this order. See accepted.claim_limited.
+        where q.name = next_attempt_at.operation and q.singleton_key between queued.singleton_key and queued.singleton_key
+          and q.state < 'active' and not q.blocked and q.policy = 'limited'
+        order by q.singleton_key, q.priority desc, q.created_on limit 300
+      ) first
+      where first.priority > queued.priority
+        or first.priority = queued.priority and first.created_on < queued.created_on
+    )) into start
+    from (
+      select one.slot_at from accepted.limit_key one
+      where one.operation = next_attempt_at.operation and one.key between queued.singleton_key and queued.singleton_key
+      order by one.key limit 1
+    ) k, accepted.operation o, accepted.limit_pace(o.limit_starts, o.limit_period_seconds) pace
+    where o.name = next_attempt_at.operation and pace.spacing is not null;
+    start := coalesce(start, queued.start_after);
+  end if;
+  return case when start > now() then start end;
+end
+$function$;
+comment on function accepted.next_attempt_at(text,uuid) is 'When a queued job may start at the earliest: it is deferred, waits for its retry, or waits for the rate of its operation. Counts up to 300 jobs that start before it. Null: now, or when other jobs have ended. The status URL shows this time.';
+
+create function accepted.maintain_limits()
+ returns void
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+declare
+  limited text;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.maintain_limits')) then
+    return;
+  end if;
+  delete from accepted.limit_key where ctid = any(array(
+    select k.ctid from accepted.limit_key k where k.next_at = 'infinity' and k.slot_at < now() - interval '1 minute'
+    limit 10000 for update skip locked
+  ));
+  delete from accepted.limit_arrival a where not accepted.is_limited(a.operation);
+  -- A transaction that was open when the operation got its limit may have enqueued jobs as before.
+  for limited in
+    select o.name from accepted.operation o
+    where o.limit_has_key is not null and o.defined_at > now() - interval '15 minutes'
+  loop
+    perform accepted.find_unlimited_jobs(limited);
+  end loop;
+end
+$function$;
+comment on function accepted.maintain_limits() is 'Deletes the rows of unused limit keys. Finds the jobs that were enqueued while their operation got its limit. Workers call this function every minute.';
 
 -- Dead workers
 
@@ -1365,7 +1783,9 @@ begin
     id, name, data, priority, singleton_key, group_id, start_after, created_on, keep_until, policy, retry_limit,
     retry_delay, retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, dead_letter, heartbeat_seconds
   ) values (
-    id, operation, jsonb_build_object('job', id, 'payload', payload), coalesce(priority, policy.priority), principal,
+    id, operation, jsonb_build_object('job', id, 'payload', payload), coalesce(priority, policy.priority),
+    -- Only the code of the app can compute a limit key from a payload. A worker does so.
+    case when policy.limit_has_key is null then principal when not policy.limit_has_key then '*' end,
     group_id, due, accepted_queue.job_now(), due + make_interval(secs => options.retention_seconds), options.policy,
     options.retry_limit, options.retry_delay, options.retry_backoff, options.retry_delay_max, options.expire_seconds,
     options.deletion_seconds, options.dead_letter, options.heartbeat_seconds
@@ -1584,7 +2004,7 @@ begin
   for shared in
     select * from jsonb_to_recordset(shared_jobs) as given (
       id uuid, operation text, requests integer, webhook_endpoint_id uuid, replaces boolean, payload jsonb,
-      resource text, group_id text
+      resource text, group_id text, limit_key text
     )
     order by id
   loop
@@ -1592,7 +2012,8 @@ begin
       update accepted_queue.job set
         -- JSON null becomes null in the record.
         data = jsonb_build_object('job', shared.id, 'payload', coalesce(shared.payload, 'null')),
-        group_id = shared.group_id
+        group_id = shared.group_id,
+        singleton_key = case when policy = 'limited' then shared.limit_key else singleton_key end
       where name = shared.operation and id = shared.id and state < 'active';
       if not found then
         raise exception 'job % is no longer in the queue', shared.id using errcode = 'serialization_failure';
@@ -3853,6 +4274,10 @@ create view accepted.job_overview as
             else null::integer
         end as priority,
     job.group_id,
+        case
+            when job.ended_at is null and queued.policy = 'limited'::text then queued.singleton_key
+            else null::text
+        end as limit_key,
     job.idempotency_key,
     job.retry_of,
     job.children,
@@ -3893,6 +4318,7 @@ comment on column accepted.job_overview.paused is 'Whether the operation is paus
 comment on column accepted.job_overview.paused_reason is 'Why the operation is paused.';
 comment on column accepted.job_overview.priority is 'A job with a higher priority starts first. Null once the job has ended.';
 comment on column accepted.job_overview.group_id is 'The group of the job, if its operation has groups.';
+comment on column accepted.job_overview.limit_key is 'The key by which the limit of the operation counts the job; * if the limit has no keys. Null once the job has ended.';
 comment on column accepted.job_overview.idempotency_key is 'The key by which the worker deduplicates jobs.';
 comment on column accepted.job_overview.retry_of is 'The job that this job retries.';
 comment on column accepted.job_overview.children is 'How many children the job has: {total, succeeded, failed, canceled}.';
@@ -3926,6 +4352,9 @@ create view accepted.timeline as
                     when queued.blocked then 'waits to run alone'::text
                     when queued.start_after > now() and job.attempt > 0 then 'waits for its next attempt'::text
                     when queued.start_after > now() then 'deferred'::text
+                    when queued.policy = 'limited'::text and (exists ( select
+                       from accepted.limit_key k
+                      where k.operation = job.operation and k.key = queued.singleton_key and k.next_at > now() and k.next_at < 'infinity'::timestamp with time zone)) then 'waits for the limit of its operation'::text
                     else 'waits for a worker'::text
                 end as detail
           where queued.state < 'active'::accepted_queue.job_state
@@ -4055,14 +4484,19 @@ create view accepted.backlog as
     accepted.count_workers(operation.name) as workers,
     ( select count(*) as count
            from accepted.quarantine
-          where quarantine.operation = operation.name) as quarantined
+          where quarantine.operation = operation.name) as quarantined,
+    ( select count(*) as count
+           from ( select
+                   from accepted.limit_key
+                  where limit_key.operation = operation.name and limit_key.next_at > now() and limit_key.next_at < 'infinity'::timestamp with time zone
+                 limit 10000) held) as held_keys
    from accepted.operation
      left join accepted_queue.queue on queue.name = operation.name
      cross join lateral accepted.count_waiting(operation.name, 10000) waiting(ready, deferred, oldest_due_at)
   order by operation.name;
 comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
 comment on column accepted.backlog.operation is 'The operation.';
-comment on column accepted.backlog.ready is 'Jobs that are due and could start now.';
+comment on column accepted.backlog.ready is 'Jobs that are due. They could start now, unless they wait for the limit of the operation.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';
 comment on column accepted.backlog.running is 'Jobs that workers have claimed.';
 comment on column accepted.backlog.oldest is 'For how long the oldest ready job has been due. Of more than 10,000 ready jobs, only the next 10,000 count.';
@@ -4071,6 +4505,7 @@ comment on column accepted.backlog.paused_at is 'When it was paused.';
 comment on column accepted.backlog.paused_reason is 'Why it is paused.';
 comment on column accepted.backlog.workers is 'Number of live workers that claim jobs of the operation.';
 comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
+comment on column accepted.backlog.held_keys is 'Keys whose jobs wait for the limit of the operation, up to 10,000.';
 
 create view accepted.stuck as
  select held.job_id,

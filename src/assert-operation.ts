@@ -1,5 +1,6 @@
+import { problemOfLimit } from './assert-limit.ts'
 import { problemOfSeal } from './assert-seal.ts'
-import type { Coalesce, Retry, Route } from './operation-options.ts'
+import type { Coalesce, Limit, Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
 /** pg-boss limits a claim to 24 hours. One of these hours is kept for settling. */
@@ -29,6 +30,7 @@ export const optionNames = [
     'fair',
     'group',
     'groupConcurrency',
+    'limit',
     'maxBacklog',
     'maxBacklogPerPrincipal',
     'keepSeconds',
@@ -56,6 +58,8 @@ export function assertOperation(operation: CheckedOperation, definition: object)
   assertCoalesce(ensure, operation)
   const sealProblem = problemOfSeal(operation.seal, [schemas.payload, schemas.result])
   ensure(sealProblem === undefined, `seal ${sealProblem}`)
+  const limitProblem = problemOfLimit(operation)
+  ensure(limitProblem === undefined, `limit${limitProblem}`)
   ensure(
     !(schemas.params || schemas.payload !== schemas.input) || !!operation.accept,
     'params or a payload schema requires accept',
@@ -97,6 +101,7 @@ interface CheckedOperation {
   heartbeatSeconds: number
   priority: number
   groupConcurrency: number | undefined
+  limit: Limit | undefined
   maxBacklog: number | undefined
   maxBacklogPerPrincipal: number | undefined
   keepSeconds: number
@@ -114,7 +119,7 @@ function assertTypes(ensure: Ensure, definition: object): void {
     [['accept', 'abandon', 'group'], 'function'],
     [['summary'], 'string'],
     [['fair', 'oneByOne'], 'boolean'],
-    [['route', 'retry', 'coalesce'], 'object'],
+    [['route', 'retry', 'coalesce', 'limit'], 'object'],
   ] as const) {
     for (const option of names) {
       const value = options[option]

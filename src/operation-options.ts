@@ -26,6 +26,22 @@ export interface Coalesce<Input = unknown, Params = unknown> {
   mode: 'first' | 'last'
 }
 
+/** How many jobs may start and run, over all workers. Requires `rate` or `concurrency`. */
+export interface Limit<Payload = unknown> {
+  /**
+   * Returns the limit key of a job: 1 to 255 characters. Each key has a limit of its own, and keys take turns. Default:
+   * one limit for the operation.
+   */
+  key?: (payload: Payload) => string
+  /**
+   * How many attempts may start per period, evenly spaced: a number, a slash and a period, for example `100/1m` or
+   * `5/10s`. Units: `s`, `m`, `h`, `d`. Default: unlimited.
+   */
+  rate?: string
+  /** How many jobs may run at the same time. Default: unlimited. */
+  concurrency?: number
+}
+
 /** The HTTP route that accepts an operation. */
 export interface Route {
   method: 'POST' | 'PUT' | 'PATCH' | 'DELETE'

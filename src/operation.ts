@@ -3,7 +3,7 @@ import type { Static, TSchema } from 'typebox'
 import type { AbandonedJob } from './abandonment.ts'
 import type { Acceptance, Entry, Refusal } from './acceptance.ts'
 import { assertOperation, optionNames } from './assert-operation.ts'
-import type { Coalesce, Retry, Route } from './operation-options.ts'
+import type { Coalesce, Limit, Retry, Route } from './operation-options.ts'
 import { assertOptions } from './primitives/assert-options.ts'
 
 /** The default of {@link Operation.keepSeconds}: seven days. */
@@ -47,10 +47,7 @@ interface Definition<
   retry?: Partial<Retry>
   /** Time limit in seconds for `perform` and for `settle`, in each attempt. At most 82,800 (23 hours). Default: 60. */
   timeoutSeconds?: number
-  /**
-   * After this many seconds without a heartbeat, a worker counts as dead and its jobs are rescued. At least 10.
-   * Default: 15.
-   */
+  /** Seconds without a heartbeat after which a worker is dead and its jobs are rescued. At least 10. Default: 15. */
   heartbeatSeconds?: number
   /** An integer. A job with a higher priority starts first. Default: 0. */
   priority?: number
@@ -61,18 +58,15 @@ interface Definition<
   fair?: boolean
   /** Returns the group of a job. The jobs of a group share `groupConcurrency`. Default: no groups. */
   group?: (payload: PayloadOf<Input, Payload>) => string
-  /**
-   * How many jobs of one group may run at the same time, in all workers together. Requires `group`. Default: unlimited.
-   */
+  /** How many jobs of one group may run at the same time, in all workers. Requires `group`. Default: unlimited. */
   groupConcurrency?: number
+  /** How many jobs may start per period and run at the same time, in all workers together. Default: unlimited. */
+  limit?: Limit<PayloadOf<Input, Payload>>
   /** While this many jobs wait, including deferred jobs, new requests get 503 `backlog-full`. Default: unlimited. */
   maxBacklog?: number
   /** While this many jobs of a principal wait, its requests get 429 `principal-backlog-full`. Default: unlimited. */
   maxBacklogPerPrincipal?: number
-  /**
-   * How long the record of a job is kept after its end, in seconds. After that, clients get 410. Default: 604,800 (7
-   * days).
-   */
+  /** How long the record of a job is kept after its end, in seconds; then clients get 410. Default: 604,800 (7 days). */
   keepSeconds?: number
   /**
    * The counterpart of `accept`: completes or undoes the domain rows of jobs that will never succeed. It is called in
@@ -156,6 +150,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly fair: boolean
   readonly group: ((payload: unknown) => string) | undefined
   readonly groupConcurrency: number | undefined
+  readonly limit: Limit | undefined
   readonly maxBacklog: number | undefined
   readonly maxBacklogPerPrincipal: number | undefined
   /** How long the record of a job is kept after its end, in seconds. */
@@ -210,6 +205,7 @@ export function defineOperation<
     fair: definition.fair ?? true,
     group: definition.group as Operation['group'],
     groupConcurrency: definition.groupConcurrency,
+    limit: definition.limit as Limit | undefined,
     maxBacklog: definition.maxBacklog,
     maxBacklogPerPrincipal: definition.maxBacklogPerPrincipal,
     keepSeconds: definition.keepSeconds ?? defaultKeepSeconds,

@@ -1,6 +1,7 @@
 import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import { Settings } from 'typebox/system'
+import { findLimitKeyMismatch } from './limit.ts'
 import type { Operation } from './operation.ts'
 
 // The default limit of TypeBox is 8 violations. Without a limit, the response could be much larger than the request.
@@ -45,10 +46,15 @@ export function findViolations(schema: TSchema, value: unknown): ReturnType<Vali
   return validator.Check(value) ? [] : validator.Errors(value)
 }
 
-/** Finds the first violation in a payload from the queue. See {@link findMismatch}. */
-export const findPayloadMismatch = ({ schemas, seal }: Operation, payload: unknown): string | undefined =>
+/**
+ * Finds the first violation in a payload from the queue. See {@link findMismatch}. A payload without a limit key is also
+ * invalid.
+ */
+export const findPayloadMismatch = (operation: Operation, payload: unknown): string | undefined =>
   // A program or a person may have deleted it from the queue row. A schema may allow it to be missing.
-  payload === undefined ? 'the queue has lost it' : findMismatch(schemas.payload, payload, seal)
+  payload === undefined
+    ? 'the queue has lost it'
+    : (findMismatch(operation.schemas.payload, payload, operation.seal) ?? findLimitKeyMismatch(operation, payload))
 
 /** Finds the first violation in what a handler returned. See {@link findMismatch}. */
 export const findResultMismatch = ({ schemas, seal }: Operation, result: unknown): string | undefined =>

@@ -26,6 +26,32 @@ t.test('an invalid option is rejected, and the message names the option', async 
   }
 })
 
+t.test('an invalid limit is rejected, and the message names the option', async (t) => {
+  const define = (limit: unknown, more = {}) =>
+    defineOperation({ ...{ name: 'x', input, limit: limit as { rate: string } }, ...more })
+  for (const rate of ['1/1s', '100/m', '1000000/31d']) t.equal(define({ rate }).limit?.rate, rate)
+  t.equal(named('x').limit, undefined)
+  for (const [wrong, message] of [
+    [null, /Operation 'x': limit must be of type object, not null/],
+    [{}, /limit requires rate or concurrency/],
+    [{ key: () => 'k' }, /limit requires rate or concurrency/],
+    [{ key: 'k', concurrency: 1 }, /limit\.key must be of type function/],
+    [{ rate: '100' }, /limit\.rate must be a number of starts and a period .*, for example '100\/1m', not '100'/],
+    [{ rate: '0/1m' }, /limit\.rate/],
+    [{ rate: '1/0s' }, /limit\.rate/],
+    [{ rate: '1/32d' }, /limit\.rate/],
+    [{ rate: '1000001/1d' }, /limit\.rate/],
+    [{ rate: 100 }, /limit\.rate/],
+    [{ concurrency: 0 }, /limit\.concurrency must be an integer from 1/],
+    [{ concurrency: '2' }, /limit\.concurrency/],
+    [{ concurency: 2 }, /limit has no option 'concurency'. Did you mean 'concurrency'/],
+  ] as const) {
+    t.throws(() => define(wrong), { name: 'TypeError', message })
+  }
+  const group = { group: () => 'g', groupConcurrency: 2 }
+  t.throws(() => define({ concurrency: 1 }, group), { message: /limit cannot be combined with groupConcurrency/ })
+})
+
 t.test('an invalid option of coalesce is rejected, and the message names the option', async (t) => {
   const route = { method: 'POST', url: '/x' } as const
   const valid = { key: () => 'k', forSeconds: 60, mode: 'first' } as const

@@ -56,11 +56,15 @@ const shared = defineOperation({
 const abandoning = defineOperation({
   ...{ name: 'note.abandon', input: Type.Object({ word: Type.String() }), abandon: async () => {} },
 })
-const operations = [note, grouped, shared, abandoning]
+const limited = defineOperation({
+  ...{ name: 'note.limited', input: Type.Object({ word: Type.String() }) },
+  limit: { key: ({ word }) => word, rate: '100/1m', concurrency: 5 },
+})
+const operations = [note, grouped, shared, abandoning, limited]
 
 const loadedRows = 100_000
 /** Maximum number of rows, of index entries and of pages that one action may read. The page of a list reads 100 rows. */
-const maxRead = 1_500
+const maxRead = 2_500
 
 type Action = () => Promise<unknown>
 
@@ -96,6 +100,7 @@ type Context = Pick<Jobs, 'database' | 'boss' | 'query'> & {
 function createActions(t: Test, { jobs, query, database, boss, workers }: Context): Record<string, Action> {
   const { kysely } = database
   const [worker, groupWorker] = workers as [(typeof workers)[0], (typeof workers)[0]]
+  const limitedWorker = workers[operations.indexOf(limited)] as (typeof workers)[0]
   const committer = createCommitter({ database, boss, mutex: createKeyedMutex() })
   const byName = new Map<string, Operation>(operations.map((operation) => [operation.name, operation]))
   const transaction = <Result>(work: (trx: AnyTransaction) => Promise<Result>) =>
@@ -237,6 +242,33 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       t.equal(claimed?.jobId, id)
       await transaction((trx) => finishAttempts(groupWorker, trx, [{ claim: claimed as Claim }], 'skip'))
     },
+    'claim a job with a limit': async () => {
+      const id = await jobs.add(limited, { word: uuid7() })
+      const [claimed] = await limitedWorker.claims.claim(1)
+      t.equal(claimed?.jobId, id)
+      await transaction((trx) => finishAttempts(limitedWorker, trx, [{ claim: claimed as Claim }], 'skip'))
+      limitedWorker.claims.freePlaces([claimed as Claim])
+      t.same(await limitedWorker.claims.claim(1), [])
+    },
+    'find the key of a job': async () => {
+      await sql`select accepted.enqueue('note.limited', ${{ word: uuid7() }}::jsonb)`.execute(kysely)
+      await limitedWorker.claims.claim(1)
+      const [claimed] = await limitedWorker.claims.claim(1)
+      await transaction((trx) => finishAttempts(limitedWorker, trx, [{ claim: claimed as Claim }], 'skip'))
+    },
+    'run a quarantined job with a limit': async () => {
+      const id = await jobs.add(limited, { word: uuid7() })
+      await query("update accepted_queue.job set blocked = true where name = 'note.limited' and id = $1", [id])
+      const claimed = (await limitedWorker.claims.claimQuarantined(id)) as Claim
+      await transaction((trx) => finishAttempts(limitedWorker, trx, [{ claim: claimed }], 'skip'))
+    },
+    'read a job that waits for its limit': async () => {
+      const id = await jobs.add(limited, { word: heldKey })
+      const found = await findJob(kysely, id, { principal: 'ann' })
+      t.ok(typeof found !== 'string' && found.job)
+      await sql`select accepted.cancel(${id})`.execute(kysely)
+      await limitedWorker.claims.claim(1)
+    },
     'begin and complete a job': async () => finish(await begin(await claim())),
     'complete a job without begin': async () => finish(await claim()),
     'complete a duplicate': async () => finish(await claim(true)),
@@ -356,6 +388,19 @@ async function load(query: Jobs['query']): Promise<void> {
       case when has_ended then 'failed' else 'created' end::accepted_queue.job_state,
       now() + interval '1 day', case when has_ended then now() - interval '1 h' end, 0
     from ${loaded}`)
+  // A tenth of the jobs with a limit have one key, and the others have 1,000 keys. All of them are held back. Without
+  // triggers, no arrivals are left to read.
+  await query("set session_replication_role = 'replica'")
+  await query(`
+    insert into accepted_queue.job (id, name, data, policy, singleton_key)
+    select gen_random_uuid(), 'note.limited', '{}', 'limited', case when n % 10 = 0 then '${heldKey}' else (n % 1000)::text end
+    from generate_series(1, ${loadedRows}) n`)
+  await query("set session_replication_role = 'origin'")
+  await query(`
+    insert into accepted.limit_key (operation, key, next_at, slot_at)
+    select distinct name, singleton_key, now() + interval '1 h', now() + interval '1 h'
+    from accepted_queue.job where name = 'note.limited'
+    on conflict on constraint limit_key_pkey do update set next_at = excluded.next_at, slot_at = excluded.slot_at`)
   await query(`
     insert into accepted.idempotency_key (principal, key, fingerprint, job_id)
     select 'ann', n::text, sha256(n::text::bytea), id from ${loaded}`)
@@ -370,13 +415,17 @@ async function load(query: Jobs['query']): Promise<void> {
     select 'note.share', 'ann', n::text, id, now() + interval '1 h' from ${loaded}`)
 }
 
+/** The key of as many jobs as there are other rows. The rate holds these jobs back. */
+const heldKey = 'held'
+
 const processedBy = uuid7()
 
 /** A job of `ann` with 10,000 children. */
 const manyChildren = uuid7()
 
 const filledTables = `accepted.job, accepted.idempotency_key, accepted.processed_key, accepted.coalesced_key, accepted.attempt,
-  accepted.change, accepted.quarantine, accepted.ending, accepted.parent, accepted.dependency, accepted_queue.job_common`
+  accepted.change, accepted.quarantine, accepted.ending, accepted.parent, accepted.dependency, accepted.limit_key,
+  accepted.limit_arrival, accepted_queue.job_common`
 
 const tables = `
   select oid::regclass as name from pg_class

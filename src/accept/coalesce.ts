@@ -4,6 +4,7 @@ import { type LockWait, withLockTimeoutError } from '../db/locks.ts'
 import { ProblemError } from '../errors.ts'
 import { type Job, markCut, type SharedRow, sharedColumns } from '../jobs/job.ts'
 import type { Seals } from '../jobs/seals.ts'
+import { limitKeyOf } from '../limit.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 
 /** What this module needs to know of a request. */
@@ -157,5 +158,6 @@ const toRow = ({ group: { jobId, operation, entries }, replacement }: SharedRequ
     payload: seals.seal('payload', entries[0] as Request, replacement.payload),
     resource: replacement.resource,
     group_id: operation.group?.(replacement.payload),
+    limit_key: limitKeyOf(operation, replacement.payload),
   }),
 })

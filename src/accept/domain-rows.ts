@@ -1,5 +1,6 @@
 import { type Acceptance, Refusal } from '../acceptance.ts'
 import { setPrincipal } from '../jobs/row-security.ts'
+import { InvalidLimitKey, limitKeyOf } from '../limit.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { readable } from '../primitives/thrown.ts'
 import { assertPayload } from '../validation.ts'
@@ -34,12 +35,25 @@ export async function writeDomainRows(trx: AnyTransaction, groups: readonly Grou
         }
         // If the payload is the unchanged input, it was already validated together with the request.
         if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
-        acceptances.set(group, answer)
+        const refusal = refusalOfLimitKey(operation, answer.payload)
+        if (refusal) refusals.set(entry.id, refusal)
+        else acceptances.set(group, answer)
       }
     }
   }
   if (refusals.size > 0) throw new EntriesRefused(refusals)
   return acceptances
+}
+
+/** A payload without a valid limit key is the fault of the request: the key is made from what the client sent. */
+function refusalOfLimitKey(operation: Operation, payload: unknown): Refusal | undefined {
+  try {
+    limitKeyOf(operation, payload)
+    return undefined
+  } catch (error) {
+    if (error instanceof InvalidLimitKey) return new Refusal(400, 'invalid-body', error.message)
+    throw error
+  }
 }
 
 /** With the mode `first`, only the request that creates the job writes domain rows. */

@@ -143,6 +143,10 @@ export interface OperationTable {
   heartbeat_seconds: number
   priority: number
   group_concurrency: number | null
+  limit_starts: number | null
+  limit_period_seconds: number | null
+  limit_concurrency: number | null
+  limit_has_key: boolean | null
   max_backlog: number | null
   max_backlog_per_principal: number | null
   keep_seconds: number

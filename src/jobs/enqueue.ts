@@ -3,6 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import { pipeline } from '../db/pipeline.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { BatchOutcome } from '../db/tables.ts'
+import { limitKeyOf } from '../limit.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { insertMany } from '../queue/insert-many.ts'
@@ -86,7 +87,7 @@ export interface NewJob {
  *
  * @param seals required for operations that seal members
  * @returns the jobs, in the given order
- * @throws TypeError when `runAt` is not a Date between the years 1 and 9900
+ * @throws TypeError when `runAt` is not a Date between the years 1 and 9900, or when a job has no valid limit key
  */
 export async function enqueue(
   boss: PgBoss,
@@ -141,10 +142,12 @@ function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[], seals:
   const trx = givenTrx.withoutPlugins()
   // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
   for (const { runAt } of jobs) assertRunAt(runAt)
-  const entries = jobs.map((job) => {
-    const payload = seals.seal('payload', job, job.payload)
-    return { ...job, payload, groupId: job.operation.group?.(job.payload) }
-  })
+  const entries = jobs.map((job) => ({
+    ...job,
+    payload: seals.seal('payload', job, job.payload),
+    groupId: job.operation.group?.(job.payload),
+    limitKey: limitKeyOf(job.operation, job.payload),
+  }))
   const rows = JSON.stringify(entries.map(toRow))
   const statement = sql`
     insert into accepted.job

@@ -98,6 +98,8 @@ export function jobFromJson(text: string): Job {
 export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]> & {
   /** Whether a large result or large details of the error were left out. See {@link markCut}. */
   is_cut?: boolean
+  /** When the next attempt may start at the earliest. Only known of a job that was read alone, while it is queued. */
+  next_attempt_at?: Date | null | undefined
 }
 
 /**

@@ -65,6 +65,9 @@ export const Monitor = Type.Object(
     waitingFor: Type.Optional(
       Type.Array(Type.String({ format: 'uuid' }), { description: 'The jobs that must end before this job starts' }),
     ),
+    nextAttemptAt: Type.Optional(
+      Timestamp('The earliest start of a queued job that is deferred, waits for its retry or waits for a rate limit'),
+    ),
     links: Type.Object({
       self: Url('The status URL'),
       result: Url('The result URL'),
@@ -126,6 +129,7 @@ export function toMonitor(job: Job, site: Site, estimate?: Date, result: unknown
     ...(job.parent && { parent: job.parent }),
     ...(job.children && { children: job.children }),
     ...(job.waiting_for && { waitingFor: job.waiting_for }),
+    ...(job.next_attempt_at && { nextAttemptAt: job.next_attempt_at.toISOString() }),
     links: linksOf(job, site),
   }
 }
@@ -172,11 +176,12 @@ function publicError(id: string, error: NonNullable<Job['error']>): NonNullable<
 const maxRetryAfterSeconds = 30
 
 /**
- * Returns the seconds for `Retry-After`: the estimated remaining time (1 to 30), or 1 without an estimate. Returns
- * undefined once the job has ended.
+ * Returns the seconds for `Retry-After`: the estimated remaining time, or the time until the next attempt (1 to 30); 1
+ * without an estimate. Returns undefined once the job has ended.
  */
 export function retryAfterSeconds(job: Job, estimate?: Date, now = Date.now()): number | undefined {
   if (isFinal(job.status)) return undefined
-  const remaining = estimate ? Math.ceil((estimate.getTime() - now) / 1000) : 1
+  const then = estimate ?? job.next_attempt_at
+  const remaining = then ? Math.ceil((then.getTime() - now) / 1000) : 1
   return Math.min(Math.max(remaining, 1), maxRetryAfterSeconds)
 }

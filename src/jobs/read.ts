@@ -8,6 +8,8 @@ const columnsWithoutResult = sql.join(
   jobColumns.map((name) => (name === 'result' ? sql`null as result` : sql.ref(name))),
 )
 const isExpired = sql`ended_at is not null and expires_at <= now() as expired`
+const nextAttemptAt = sql`
+  case when status = 'queued' then accepted.next_attempt_at(operation, id) end as next_attempt_at`
 
 type Row = SharedRow & { expired: boolean }
 
@@ -49,7 +51,8 @@ const isVisible = ({ principal, operations, id }: JobFilter): RawBuilder<boolean
 export async function findJob(db: Kysely<Tables>, id: string, filter: JobFilter): Promise<Found> {
   if (!uuid7Pattern.test(id)) return 'unknown'
   const query = sql<Row>`
-    select ${sharedColumns}, ${isExpired} from accepted.job where id = ${id} and ${isVisible(filter)}`
+    select ${sharedColumns}, ${isExpired}, ${nextAttemptAt} from accepted.job
+    where id = ${id} and ${isVisible(filter)}`
   const { rows } = await runWithGenericPlan(db, query)
   return rows[0] ? toFound(rows[0]) : ((await findDeleted(db, [id])).get(id) ?? 'unknown')
 }

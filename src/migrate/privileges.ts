@@ -65,6 +65,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.jobs_changed_since',
       'accepted.may_be_deleted',
       ...['is_backlog_full', 'count_backlog'].map(inAccepted),
+      'accepted.next_attempt_at',
       ...['lock_own_job', 'take_coalescing_keys', 'coalesce_requests'].map(inAccepted),
       'accepted.cancel',
       ...endingFunctions,
@@ -91,6 +92,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.processed_key': 'select, insert, delete',
       'accepted.rescue': 'select, insert, update',
       'accepted.quarantine': 'select, insert, update, delete',
+      'accepted.limit_key': 'select, insert, update',
+      'accepted.limit_arrival': 'select, update, delete',
       'accepted.reconciliation': 'select, update',
       'accepted.schedule': 'select, insert, update, delete',
       'accepted.run_time': 'select, insert, update',
@@ -112,6 +115,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.claim',
       'accepted.claim_in_turn',
       ...['waiting_endpoints', 'claim_deliveries', 'claim_excess_deliveries'].map(inAccepted),
+      ...['is_limited', 'claim_limited', 'admit_limited', 'limit_pace', 'count_slots', 'next_slot'].map(inAccepted),
+      ...['count_places', 'maintain_limits'].map(inAccepted),
       'accepted.enqueue',
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
         inAccepted,
@@ -136,7 +141,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       ...Object.fromEntries(
         [
           ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'parent', 'dependency', 'ended_job'],
-          ...['processed_key', 'attempt', 'coalesced_key'],
+          ...['processed_key', 'attempt', 'coalesced_key', 'limit_key', 'limit_arrival'],
           ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'storage', 'worker_overview'],
           ...['held_key', 'key_overview', 'delivery_log'],

@@ -64,6 +64,7 @@ export interface QueueEntry {
   runAt?: Date | undefined
   priority?: number | undefined
   groupId?: string | undefined
+  limitKey?: string | undefined
 }
 
 /**
@@ -74,13 +75,13 @@ export interface QueueEntry {
  */
 export async function enqueueAll(boss: PgBoss, trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
-    const jobs = ofOperation.map(({ id, payload, principal, runAt, priority, groupId }) => ({
+    const jobs = ofOperation.map(({ id, payload, principal, runAt, priority, groupId, limitKey }) => ({
       id,
       // JSON drops undefined members. A queue row without a payload would count as damaged.
       data: { job: id, payload: payload ?? null } satisfies QueueData,
       priority: priority ?? operation.priority,
       // pg-boss only stores this key: it has no effect in queues of the policy `standard`. See accepted_turn_idx.
-      singletonKey: principal,
+      singletonKey: limitKey ?? principal,
       ...(runAt && { startAfter: runAt.toISOString() }),
       ...(groupId !== undefined && { group: { id: groupId } }),
     }))

@@ -21,6 +21,8 @@ export interface Claim {
   isQuarantined: boolean
   /** Seconds from when the job was due until it was claimed. */
   waitedSeconds: number | undefined
+  /** The limit key of the job; undefined when its operation has no limit. */
+  limitKey?: string | undefined
 }
 
 /** The columns of a queue row that a claim needs. */
@@ -32,7 +34,7 @@ export const claimedColumns = sql`id, retry_count as "retryCount", data`
 /** Creates a claim from an active queue row. */
 export const claimOf = (
   { id, retryCount, data }: ClaimedRow,
-  { isQuarantined = false, waitedSeconds }: { isQuarantined?: boolean; waitedSeconds?: number | undefined } = {},
+  { isQuarantined = false, waitedSeconds, limitKey }: Partial<Claim> = {},
 ): Claim => ({
   queued: { id, retryCount },
   // Another program may have inserted the row without a job id. Then `accepted.job` has no such job, and it never runs.
@@ -41,6 +43,7 @@ export const claimOf = (
   attempt: retryCount + 1,
   isQuarantined,
   waitedSeconds,
+  limitKey,
 })
 
 /** A list of claims for `from`, with the alias `claim`. */

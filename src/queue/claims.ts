@@ -7,21 +7,13 @@ import { useCustomPlan, useGenericPlan } from '../db/plan-settings.ts'
 import type { JobErrorColumn } from '../db/tables.ts'
 import { type AnyTransaction, deliveryName, type Operation } from '../operation.ts'
 import { bossOn, type PgBoss } from './boss.ts'
-import {
-  type Claim,
-  type ClaimedRow,
-  claimedColumns,
-  claimList,
-  claimOf,
-  isDue,
-  isHeartbeatOlderThan,
-  isHeldBy,
-  queueName,
-} from './claim.ts'
+import { type Claim, claimList, claimOf, isHeartbeatOlderThan, isHeldBy, queueName } from './claim.ts'
 import { ClaimCursor } from './claim-cursor.ts'
 import { DeliveryClaims } from './delivery-claims.ts'
-import { claimAlone, claimOfGroups } from './group-claims.ts'
+import { claimOfGroups } from './group-claims.ts'
+import { LimitedClaims } from './limited-claims.ts'
 import { assertAllHeld } from './lost-claim.ts'
+import { claimQuarantinedJob } from './quarantined-claim.ts'
 import { queueJob, queueJobPartition, queueSchema } from './schema.ts'
 
 /**
@@ -34,6 +26,7 @@ export class Claims {
   readonly #operation: Operation
   readonly #cursor: ClaimCursor
   readonly #deliveries: DeliveryClaims | undefined
+  readonly #limited: LimitedClaims | undefined
 
   constructor(database: Database, boss: PgBoss, operation: Operation) {
     this.#database = database
@@ -41,25 +34,23 @@ export class Claims {
     this.#operation = operation
     this.#cursor = new ClaimCursor(database.kysely, operation.name, { isFair: operation.fair })
     this.#deliveries = operation.name === deliveryName ? new DeliveryClaims(database.kysely) : undefined
+    this.#limited = operation.limit && new LimitedClaims(database, operation)
   }
 
   get #isHeld(): RawBuilder<boolean> {
     return isHeldBy(queueName(this.#operation.name))
   }
 
-  /** Whether the jobs that run keep other due jobs from being claimed. */
-  get areLimited(): boolean {
-    return this.#deliveries !== undefined || this.#operation.groupConcurrency !== undefined
-  }
-
   /**
    * Claims up to `limit` due jobs with SKIP LOCKED.
    *
-   * @param onMore called later, if another claim may then find older jobs
+   * @param onMore called later, if another claim may then find older jobs, or jobs that the limit then lets start
    * @param running the claims that the worker holds
    */
   async claim(limit: number, onMore?: () => void, running: Iterable<Claim> = []): Promise<Claim[]> {
     if (this.#deliveries) return this.#deliveries.claim(limit, running)
+    const limited = await this.#limited?.claim(limit, onMore)
+    if (limited) return limited
     if (this.#operation.groupConcurrency === undefined) {
       const rows = await this.#cursor.claim(limit, onMore)
       return rows.map((row) => claimOf(row, { waitedSeconds: row.waitedSeconds }))
@@ -68,26 +59,21 @@ export class Claims {
   }
 
   /**
+   * Notes that jobs have ended.
+   *
+   * @returns whether jobs that had to wait for them may now run
+   */
+  freePlaces(ended: readonly Claim[]): boolean {
+    if (this.#limited) return this.#limited.freePlaces(ended)
+    return this.#deliveries !== undefined || this.#operation.groupConcurrency !== undefined
+  }
+
+  /**
    * Claims a quarantined job by its queue row. Returns undefined when another worker holds the job, or when the job's
-   * group is full.
+   * group or its limit is full.
    */
   async claimQuarantined(queueId: string): Promise<Claim | undefined> {
-    const maxOfGroup = this.#operation.groupConcurrency ?? null
-    // pg-boss cannot claim one specific job, so this statement sets the columns that pg-boss would set.
-    const { rows } = await claimAlone(this.#database, this.#operation, (trx) =>
-      sql<ClaimedRow>`
-        update ${queueJob} set
-          state = 'active', blocked = false, started_on = now(), heartbeat_on = now(),
-          retry_count = case when started_on is null then retry_count else retry_count + 1 end
-        where name = ${this.#operation.name} and id = ${queueId} and blocked and ${isDue}
-          and not accepted.is_paused(name)
-          and (${maxOfGroup}::integer is null or group_id is null or ${maxOfGroup} > (
-            select count(*) from ${queueJob} other
-            where other.name = ${this.#operation.name} and other.group_id = job.group_id and other.state = 'active'
-          ))
-        returning ${claimedColumns}`.execute(trx),
-    )
-    return rows[0] && claimOf(rows[0], { isQuarantined: true })
+    return claimQuarantinedJob(this.#database, this.#operation, queueId)
   }
 
   /** Deletes the queue rows of jobs that have succeeded, were canceled, or had already ended. */

@@ -4,6 +4,7 @@ import { NIL } from 'uuid'
 import type { Database } from '../db/database.ts'
 import { retryOnContention } from '../db/transaction-retry.ts'
 import type { Operation } from '../operation.ts'
+import { parseRate } from '../rate.ts'
 import type { PgBoss } from './boss.ts'
 
 /** Writes the operations to `accepted.operation`, and creates or updates their queues. */
@@ -40,6 +41,7 @@ const toRow = ({ name, summary, retry, priority, schemas, ...operation }: Operat
   heartbeat_seconds: operation.heartbeatSeconds,
   priority,
   group_concurrency: operation.groupConcurrency ?? null,
+  ...limitColumns(operation),
   max_backlog: operation.maxBacklog ?? null,
   max_backlog_per_principal: operation.maxBacklogPerPrincipal ?? null,
   keep_seconds: operation.keepSeconds,
@@ -47,6 +49,16 @@ const toRow = ({ name, summary, retry, priority, schemas, ...operation }: Operat
   is_fair: operation.fair,
   payload_schema: toJson(schemas.payload),
 })
+
+function limitColumns({ limit }: Pick<Operation, 'limit'>) {
+  const rate = parseRate(limit?.rate)
+  return {
+    limit_starts: rate?.starts ?? null,
+    limit_period_seconds: rate?.periodSeconds ?? null,
+    limit_concurrency: limit?.concurrency ?? null,
+    limit_has_key: limit ? limit.key !== undefined : null,
+  }
+}
 
 /** Returns the schema as JSON, or null if Postgres cannot store it: a schema may contain functions or NUL characters. */
 function toJson(schema: unknown): unknown {

@@ -38,7 +38,9 @@ export function claimAlone<Result>(
   return database.kysely.transaction().execute(async (kyselyTrx) => {
     const trx = kyselyTrx as unknown as AnyTransaction
     const lock = sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${name}))`
-    const readPause = sql<{ is_paused: boolean }>`select accepted.is_paused(${name})`
+    // A worker with an older definition does not know the limit.
+    const readPause = sql<{ is_paused: boolean }>`
+      select accepted.is_paused(${name}) or accepted.is_limited(${name}) as is_paused`
     const [, { rows }] = await pipeline(trx, (trx) => [lock.execute(trx), readPause.execute(trx), useCustomPlan(trx)])
     return claim(trx, rows[0]?.is_paused === true)
   })

@@ -14,8 +14,8 @@ const now = sql.raw(`${queueSchema}.job_now()`)
 export async function insertMany(trx: AnyTransaction, entries: readonly QueueEntry[]): Promise<void> {
   for (const [operation, ofOperation] of Map.groupBy(entries, (entry) => entry.operation)) {
     const rows = JSON.stringify(
-      ofOperation.map(({ id, payload, principal, groupId, runAt, priority = operation.priority }) => {
-        return { id, payload, principal, group_id: groupId, run_at: runAt, priority }
+      ofOperation.map(({ id, payload, principal, groupId, limitKey, runAt, priority = operation.priority }) => {
+        return { id, payload, turn_key: limitKey ?? principal, group_id: groupId, run_at: runAt, priority }
       }),
     )
     const { numAffectedRows } = await sql`
@@ -25,12 +25,12 @@ export async function insertMany(trx: AnyTransaction, entries: readonly QueueEnt
       )
       select
         new.id, queue.name, jsonb_build_object('job', new.id, 'payload', new.payload), new.priority,
-        new.principal, new.group_id, coalesce(new.run_at, ${now}), ${now},
+        new.turn_key, new.group_id, coalesce(new.run_at, ${now}), ${now},
         coalesce(new.run_at, ${now}) + make_interval(secs => queue.retention_seconds), queue.policy,
         queue.retry_limit, queue.retry_delay, coalesce(queue.retry_backoff, false), queue.retry_delay_max,
         queue.expire_seconds, queue.deletion_seconds, queue.dead_letter, queue.heartbeat_seconds
       from ${queueTable} cross join json_to_recordset(${rows}::json) 
-        as new (id uuid, payload jsonb, principal text, group_id text, run_at timestamptz, priority integer)
+        as new (id uuid, payload jsonb, turn_key text, group_id text, run_at timestamptz, priority integer)
       where queue.name = ${operation.name}`.execute(trx)
     if (Number(numAffectedRows) !== ofOperation.length) throw missingQueue(operation.name)
   }

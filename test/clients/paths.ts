@@ -517,6 +517,11 @@ export interface components {
             };
             /** @description The jobs that must end before this job starts */
             waitingFor?: string[];
+            /**
+             * Format: date-time
+             * @description The earliest start of a queued job that is deferred, waits for its retry or waits for a rate limit
+             */
+            nextAttemptAt?: string;
             links: {
                 /**
                  * Format: uri
@@ -666,6 +671,11 @@ export interface components {
             };
             /** @description The jobs that must end before this job starts */
             waitingFor?: string[];
+            /**
+             * Format: date-time
+             * @description The earliest start of a queued job that is deferred, waits for its retry or waits for a rate limit
+             */
+            nextAttemptAt?: string;
             links: {
                 /**
                  * Format: uri

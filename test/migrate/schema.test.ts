@@ -23,7 +23,8 @@ t.test('migrations/schema.sql is valid SQL and creates the schema that it descri
   await run(`
     drop schema accepted cascade;
     drop index accepted_queue.accepted_turn_idx, accepted_queue.accepted_active_idx,
-      accepted_queue.accepted_unsuccessful_idx, accepted_queue.accepted_delivery_idx;
+      accepted_queue.accepted_unsuccessful_idx, accepted_queue.accepted_delivery_idx,
+      accepted_queue.accepted_limited_idx, accepted_queue.accepted_limited_active_idx;
     alter table accepted_queue.job_common reset (autovacuum_vacuum_cost_delay);
     create schema accepted`)
   await run(text)

@@ -110,9 +110,9 @@ export class ClaimLoop {
   }
 
   #free(claims: readonly Claim[]): void {
-    for (const claim of claims) this.#active.delete(claim)
-    // Other jobs of the same groups, or deliveries to the same endpoints, may now be claimed.
-    if (this.#worker.claims.areLimited) this.#isWoken = true
+    const ended = claims.filter((claim) => this.#active.delete(claim))
+    // Other jobs of the same groups or limits, or deliveries to the same endpoints, may now be claimed.
+    if (this.#worker.claims.freePlaces(ended)) this.#isWoken = true
     this.#proceed()
   }
 

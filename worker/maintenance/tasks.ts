@@ -7,6 +7,7 @@ import type { Endings } from '../../src/jobs/endings.ts'
 import { type BackgroundTask, every, type SingleFlight, singleFlight } from '../../src/primitives/periodic.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import { heartbeatIntervalMs, sendHeartbeats } from '../../src/queue/heartbeat.ts'
+import { maintainLimits } from '../../src/queue/limit-keys.ts'
 import type { Cancellations } from '../execution/cancellation.ts'
 import type { ClaimLoop } from '../execution/claim-loop.ts'
 import type { OperationWorker } from '../execution/operation-worker.ts'
@@ -56,6 +57,7 @@ const partitionsIntervalMs = 60 * 60 * 1_000
 const missedIntervalMs = 10_000
 const pruneIntervalMs = 10 * 60 * 1_000
 const oldChangesIntervalMs = 60_000
+const limitsIntervalMs = 60_000
 /** The worker is unhealthy when a poll has waited this long for its answer. */
 const pollTimeoutMs = 5_000
 
@@ -96,6 +98,7 @@ export class MaintenanceTasks {
       this.#every('write-schedules', schedulesIntervalMs, async () => void (await writeSchedules(scheduling))),
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
       this.#every('delete-old-changes', oldChangesIntervalMs, () => deleteOldChanges(database, draining), maxPollShare),
+      this.#every('maintain-limits', limitsIntervalMs, () => maintainLimits(database), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
       this.#every('resolve-missed', missedIntervalMs, () => resolveMissed(database, notifier)),
       this.#every('delete-silent-workers', pruneIntervalMs, () => deleteSilentWorkers(database)),
