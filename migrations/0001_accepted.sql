@@ -3868,6 +3868,47 @@ $$;
 
 comment on function accepted.expire is 'Expires the records of the jobs that ended before a time. Clients get 410 for them from now on. Returns the number of jobs. The rows stay until all jobs of their day have expired. Errors: undefined_object (42704) for an unknown operation, invalid_parameter_value (22023).';
 
+create function accepted.deliver_webhook(endpoint_id uuid, job_id uuid default null) returns uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  new_id uuid := accepted.uuid7();
+  endpoint accepted.webhook_endpoint;
+  reported accepted.job;
+begin
+  select * into endpoint from accepted.webhook_endpoint e where e.id = endpoint_id;
+  if not found then
+    raise exception 'there is no webhook endpoint %', endpoint_id using errcode = 'no_data_found',
+      hint = 'All endpoints: select id, url from accepted.webhook_endpoint.';
+  end if;
+  if job_id is not null then
+    select * into reported from accepted.job j
+      where j.id = job_id and j.operation <> 'webhook.deliver' and coalesce(endpoint.principal, j.principal) = j.principal;
+    if not found then
+      raise exception 'there is no job % that the endpoint may receive', job_id using errcode = 'no_data_found',
+        hint = 'Its record may have expired, or it belongs to another principal than the endpoint.';
+    elsif reported.ended_at is null then
+      raise exception 'the job % has not ended', job_id using errcode = 'object_not_in_prerequisite_state',
+        hint = 'When it ends, it is delivered.';
+    end if;
+  end if;
+  perform accepted.insert_job(new_id, 'webhook.deliver',
+    jsonb_strip_nulls(jsonb_build_object('endpointId', endpoint_id, 'jobId', job_id)), 'webhook:' || endpoint_id,
+    group_id => endpoint_id::text);
+  perform accepted.record_action(case when job_id is null then 'webhook.tested' else 'webhook.resent' end,
+    endpoint_id::text);
+  perform accepted.notify_workers('webhook.deliver');
+  return new_id;
+end
+$$;
+
+comment on function accepted.deliver_webhook is 'Delivers the outcome of a job to a webhook endpoint, once more if it was delivered before: with the same webhook-id. Without a job, delivers an event of the type accepted.test. Returns the job of the delivery. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has not ended.';
+
 -- Guards
 
 create function accepted.refuse_change() returns trigger

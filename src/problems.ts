@@ -88,6 +88,11 @@ export const problems = {
     title: 'The job has already ended and cannot be canceled',
     remedy: 'Read the status of the job to see how the job ended. Its effects remain.',
   },
+  'job-not-ended': {
+    status: 409,
+    title: 'The job has not ended',
+    remedy: 'Wait until the job has ended. Matching webhook endpoints are then notified.',
+  },
   'job-not-retryable': {
     status: 409,
     title: 'Only a failed or canceled job can be retried',

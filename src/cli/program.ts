@@ -168,6 +168,16 @@ webhooks
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./webhook-log.ts')).logWebhooksCommand))
 webhooks
+  .command('test <id>')
+  .description('Deliver an event of the type accepted.test to an endpoint')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./webhook-log.ts')).testWebhookCommand))
+webhooks
+  .command('resend <delivery>')
+  .description('Deliver an event once more, with the same webhook-id')
+  .addOption(jsonOption())
+  .action(lazily(async () => (await import('./webhook-log.ts')).resendWebhookCommand))
+webhooks
   .command('rekey')
   .description('Encrypt all signing secrets with the newest key of ENCRYPTION_KEYS, also those stored in clear')
   .addOption(jsonOption())

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import { validate as isUuid } from 'uuid'
 import { ConfigError } from '../config.ts'
 import { formatNumber } from '../primitives/format-count.ts'
+import { callFunction } from './call-function.ts'
 import type { OutputOptions } from './output-options.ts'
 import { printTable } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
@@ -42,4 +43,27 @@ export async function logWebhooksCommand(endpoint: string | undefined, options: 
       row.answer?.slice(0, maxShownAnswer),
     ]),
   )
+}
+
+/** Runs `accepted webhooks test`: delivers a test event to an endpoint. */
+export async function testWebhookCommand(endpoint: string, options: OutputOptions): Promise<void> {
+  const [row] = await callFunction(sql<{ id: string }>`select accepted.deliver_webhook(${endpoint}::uuid) as id`)
+  printDelivery(row?.id as string, options)
+}
+
+/** Runs `accepted webhooks resend`: delivers the same event once more, with the same webhook-id. */
+export async function resendWebhookCommand(delivery: string, options: OutputOptions): Promise<void> {
+  const [row] = await callFunction(sql<{ id: string }>`
+    select accepted.deliver_webhook(endpoint_id, job_id) as id from (
+      select endpoint_id, job_id from accepted.delivery_log
+      where delivery_id = ${delivery}::uuid and job_id is not null limit 1
+    ) logged`)
+  if (row) return printDelivery(row.id, options)
+  throw new ConfigError(
+    `The log has no attempt of a delivery ${delivery} that reported a job. \`accepted webhooks log\` lists them.`,
+  )
+}
+
+function printDelivery(id: string, { json }: OutputOptions): void {
+  console.log(json ? JSON.stringify({ id }) : `Enqueued the delivery ${id}. Its attempts: accepted webhooks log`)
 }

@@ -3,6 +3,8 @@ import type { Tables } from '../db/tables.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { KeyRing } from '../primitives/key-ring.ts'
 import { uuid7 } from '../primitives/uuid.ts'
+import type { Job } from './job.ts'
+import { readJob } from './read.ts'
 import {
   type Endpoint,
   type EndpointWithSecret,
@@ -128,6 +130,17 @@ export async function findDeliveryTarget(db: Kysely<Tables>, id: string): Promis
       consecutive_failures > 0 as "isFailing", now()::text as "readAt"
     from accepted.webhook_endpoint where id = ${id}`.execute(db)
   return rows[0]
+}
+
+/**
+ * Enqueues a delivery that a person asks for: of the outcome of a job, or of a test event.
+ *
+ * @throws DatabaseError P0002 if there is no such endpoint or job, 55000 if the job has not ended
+ */
+export async function enqueueDelivery(trx: Kysely<Tables>, endpointId: string, jobId: string | null): Promise<Job> {
+  const { rows } = await sql<{ id: string }>`
+    select accepted.deliver_webhook(${endpointId}::uuid, ${jobId}::uuid) as id`.execute(trx)
+  return (await readJob(trx, rows[0]?.id as string)) as Job
 }
 
 const toEndpoint = (row: Row): Endpoint => ({

@@ -75,6 +75,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       // Computes a column of new endpoints.
       'accepted.secret_key_ids',
       'accepted.rotate_webhook_secret',
+      'accepted.deliver_webhook',
       queue('job_now'),
     ],
   },
@@ -182,6 +183,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
         'prioritize',
         'forget',
         'expire',
+        'deliver_webhook',
       ],
       // accepted jobs redrive
       'redrive_batch',

@@ -277,6 +277,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks/{id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Deliver the outcome of a job again, with the same webhook-id */
+        post: operations["resendWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/webhooks/{id}/rotate": {
         parameters: {
             query?: never;
@@ -288,6 +305,23 @@ export interface paths {
         put?: never;
         /** Create a new secret; for 24 hours, deliveries are also signed with the previous secret */
         post: operations["rotateWebhookSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Deliver an event of the type accepted.test */
+        post: operations["testWebhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -4925,6 +4959,268 @@ export interface operations {
             };
         };
     };
+    resendWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the endpoint */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description A job that has ended */
+                    jobId: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The job of the delivery */
+            202: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: The credential does not permit this request */
+            403: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found, or not yours */
+            404: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `job-not-ended`: The job has not ended */
+            409: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body-too-large`: The body is too large */
+            413: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type of the body is not supported */
+            415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     rotateWebhookSecret: {
         parameters: {
             query?: never;
@@ -4949,6 +5245,219 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WebhookEndpointWithSecret"];
+                };
+            };
+            /** @description `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`: The credential does not permit this request */
+            403: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-found`: Not found, or not yours */
+            404: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too-many-requests`: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    testWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the endpoint */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job of the delivery */
+            202: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
                 };
             };
             /** @description `bad-request`: The request is malformed */

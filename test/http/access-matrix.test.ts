@@ -86,9 +86,13 @@ interface Answer {
 /** Sends a request to a route. Of a stream, reads only the head. */
 async function request(route: RouteOptions, id: string, key: string | undefined): Promise<Answer> {
   const method = String(route.method)
-  const hasBody = method === 'POST' && !route.url.includes('/:id')
   const body = route.url === '/batches' ? { items: [{ operation: note.name, input: { text: 'x' } }] } : { text: 'x' }
-  const bodies: Record<string, object> = { '/webhooks': { url: 'https://example.com' }, '/keys': { name: 'new' } }
+  const bodies: Record<string, object> = {
+    '/webhooks': { url: 'https://example.com' },
+    ...(route.url === '/webhooks/:id/resend' && { [route.url]: { jobId: await addJob('succeeded') } }),
+    '/keys': { name: 'new' },
+  }
+  const hasBody = method === 'POST' && (!route.url.includes('/:id') || Object.hasOwn(bodies, route.url))
   const response = await fetch(url + route.url.replace(':id', id), {
     method,
     redirect: 'manual',

@@ -169,6 +169,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.prioritize',
     'function accepted.forget',
     'function accepted.expire',
+    'function accepted.deliver_webhook',
   ],
   Guards: [
     'function accepted.refuse_change',

@@ -9,19 +9,16 @@ import { ignoreBodies } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { bodyResponse, emptyResponse, problemResponses } from '../protocol/schemas.ts'
 import type { Service } from '../service.ts'
+import {
+  endpointNotFound,
+  params,
+  resendRoute,
+  testEndpointRoute,
+  type WithId,
+  webhookSchema,
+} from './webhook-deliveries.ts'
 
 const jsonMediaType = 'application/json'
-
-const params = Type.Object({ id: Type.String({ description: 'The id of the endpoint' }) })
-
-type WithId = { Params: { id: string } }
-
-const webhookSchema = <Schema extends object>(operationId: string, summary: string, schema: Schema) => ({
-  operationId,
-  summary,
-  tags: ['webhooks'],
-  ...schema,
-})
 
 /** Adds the routes that register and manage webhook endpoints. They require the scope `admin`. */
 export function webhookRoutes(app: FastifyInstance, service: Service): void {
@@ -38,7 +35,9 @@ export function webhookRoutes(app: FastifyInstance, service: Service): void {
       ignoreBodies(bodilessScope)
       removeEndpointRoute(bodilessScope, service)
       rotateSecretRoute(bodilessScope, service)
+      testEndpointRoute(bodilessScope, service)
     })
+    resendRoute(scope, service)
   })
 }
 
@@ -151,5 +150,3 @@ function rotateSecretRoute(scope: FastifyInstance, { database, paths, seals }: S
 }
 
 const noStore = (reply: FastifyReply) => reply.header('cache-control', 'no-store')
-
-const endpointNotFound = () => new ProblemError('not-found', 'There is no webhook endpoint with this id')

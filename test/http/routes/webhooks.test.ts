@@ -176,6 +176,42 @@ t.test('the plugin encrypts new and rotated secrets with its option encryptionKe
   t.same(rows, [{ keys: ['k1', 'k1'] }])
 })
 
+t.test('an endpoint can be tested, and the outcome of a job can be delivered again', async (t) => {
+  const { database, url } = await setUp(t)
+  const { id } = (await post(`${url}/webhooks`, { url: 'http://example.com', principal: 'ann' }, ops)).body
+  const note = (await post(`${url}/notes`, { text: 'x' })).body
+  const resend = (jobId: unknown, endpoint = id) => post(`${url}/webhooks/${endpoint}/resend`, { jobId }, ops)
+  t.match(await resend(note.id), { status: 409, body: { error: { code: 'job-not-ended' } } })
+  await fetch(`${url}/jobs/${note.id}/cancel`, { method: 'POST' })
+
+  const test = await post(`${url}/webhooks/${id}/test`, {}, ops)
+  const resent = await resend(note.id)
+  for (const { status, body, headers } of [test, resent]) {
+    t.equal(status, 202)
+    t.match(body, { operation: 'webhook.deliver', status: 'queued' })
+    t.match(await get(headers.get('operation-location') as string, ops), { status: 200, body: { id: body.id } })
+    t.equal((await get(headers.get('operation-location') as string)).status, 404, 'others do not see the delivery')
+  }
+  const { rows } = await database.pool.query(
+    `select data -> 'payload' as payload, group_id from accepted_queue.job where id = any($1) order by id`,
+    [[test.body.id, resent.body.id]],
+  )
+  t.same(rows, [
+    { payload: { endpointId: id }, group_id: id },
+    { payload: { endpointId: id, jobId: note.id }, group_id: id },
+  ])
+
+  const ofBob = (await post(`${url}/webhooks`, { url: 'http://example.com', principal: 'bob' }, ops)).body
+  for (const answer of [
+    ...[await resend(note.id, ofBob.id), await resend(crypto.randomUUID()), await resend(note.id, crypto.randomUUID())],
+    ...[await resend(note.id, 'x'), await post(`${url}/webhooks/x/test`, {}, ops)],
+  ]) {
+    t.match(answer, { status: 404, body: { error: { code: 'not-found' } } })
+  }
+  t.equal((await resend('x')).status, 400)
+  t.equal((await post(`${url}/webhooks/${id}/test`, {})).status, 403)
+})
+
 t.test('the OpenAPI document describes the webhook routes', async (t) => {
   const { url } = await setUp(t)
   const { body } = await get(`${url}/openapi.json`)

@@ -267,6 +267,33 @@ t.test('a worker without keys warns if there are endpoints', async (t) => {
 })
 
 t.test(
+  'a test and a repetition are delivered, and a repetition has the webhook-id of the first delivery',
+  async (t) => {
+    const { jobs, work, register, deliveries } = await setUp(t)
+    const receiver = await startReceiver(t)
+    const { id: endpointId, secret } = await register(receiver)
+    await work()
+    const jobId = await jobs.add(write, { word: 'x' })
+    await receiver.arrived(1)
+    const [{ id }] = await until(async () => {
+      const rows = await deliveries()
+      return rows[0]?.status === 'succeeded' && rows
+    })
+    const DATABASE_URL = jobs.database.options.url
+    t.match(await run(['webhooks', 'resend', id], { DATABASE_URL }), { code: 0, out: /^Enqueued the delivery / })
+    const [first, again] = await receiver.arrived(2)
+    if (!first || !again) return t.fail()
+    t.same(verify(again, secret), verify(first, secret))
+    t.equal(again.headers['webhook-id'], first.headers['webhook-id'])
+    t.match(await run(['webhooks', 'test', endpointId, '--json'], { DATABASE_URL }), { code: 0, out: /^\{"id":"/ })
+    const [, , tested] = await receiver.arrived(3)
+    t.match(tested && verify(tested, secret), { type: 'accepted.test', subject: endpointId, data: { endpointId } })
+    t.match(await run(['webhooks', 'resend', jobId], { DATABASE_URL }), { code: 1, err: /no attempt of a delivery/ })
+    t.match(await run(['webhooks', 'test', jobId], { DATABASE_URL }), { code: 1, err: /no webhook endpoint/ })
+  },
+)
+
+t.test(
   'after a rotation, deliveries are signed with both secrets for a day, and then only with the new secret',
   async (t) => {
     const { jobs, work, register } = await setUp(t)
