@@ -162,7 +162,7 @@ t.test('if Ctrl-C is pressed while dev creates the cluster, dev stops cleanly', 
   await until(async () => (await readdir(DATA_DIR, { recursive: true })).some((path) => path.endsWith('PG_VERSION')))
   t.equal(await first.interrupt(), 0)
   t.equal(first.printed(), '· Postgres\n· stopping Postgres\n')
-  t.same(await readdir(DATA_DIR), ['postgres'], 'no incomplete cluster remains')
+  t.same(await readdir(DATA_DIR), ['encryption-keys', 'postgres'], 'no incomplete cluster remains')
 })
 
 t.test('Ctrl-C stops a migration that hangs', async (t) => {

@@ -28,7 +28,7 @@ t.test('findings are one line each, aligned, whatever the texts contain', async 
   t.equal(
     formatExamination({ findings: [...findings], notes }, false),
     `error    no-worker         No live worker takes a. To do: accepted worker
-warning  operation-paused  a is paused (x [31my). To do: resume
+warning  operation-paused  a is paused (x y). To do: resume
 Found 1 error and 1 warning.`,
   )
   t.equal(formatExamination({ findings: [], notes }, true), 'ok       server  PostgreSQL 18.4\nNo problems found.')

@@ -29,18 +29,20 @@ t.test('the EventSource of Chromium follows a job until the job ends, and then s
   page.on('response', (response) => {
     if (response.url() === links.events) statuses.push(response.status())
   })
-  await page.goto(`${app.url}/health/live`)
+  // Only a page may open an event stream: the headers of other answers forbid connections.
+  const other = await submit('/renderings', { name: 'other' })
+  await page.goto(other.links.self)
   await page.evaluate(`
     events = []
     source = new EventSource('${links.events}')
     for (const type of ['status', 'progress']) {
       source.addEventListener(type, ({ data, lastEventId }) => events.push({ type, lastEventId, ...JSON.parse(data) }))
     }`)
-  await page.waitForFunction("events.some(({ status }) => status === 'running')")
+  await until(() => page.evaluate<boolean>("events.some(({ status }) => status === 'running')"))
   await app.steer('followed', { percent: 50, message: 'half way' })
-  await page.waitForFunction("events.some(({ type, message }) => type === 'progress' && message === 'half way')")
+  await until(() => page.evaluate<boolean>("events.some(({ type, message }) => type === 'progress' && message === 'half way')"))
   await app.steer('followed', { ending: 'succeed' })
-  await page.waitForFunction('source.readyState === EventSource.CLOSED')
+  await until(() => page.evaluate<boolean>('source.readyState === EventSource.CLOSED'))
   const events = await page.evaluate<{ lastEventId: string; sequence: number }[]>('events')
   t.match(events.at(-1), { type: 'status', status: 'succeeded' })
   t.ok(events.every(({ lastEventId, sequence }) => lastEventId === String(sequence)))
