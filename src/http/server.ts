@@ -3,6 +3,7 @@ import { type Config, ConfigError } from '../config.ts'
 import { showThrown } from '../error-location.ts'
 import { logStream } from '../primitives/log.ts'
 import { redact, serializeError } from '../primitives/redact.ts'
+import { withTimeout } from '../primitives/timeout.ts'
 import { databaseOptions, type Settings } from '../settings.ts'
 import { importModule } from '../user-module.ts'
 import { accepted } from './accepted.ts'
@@ -19,6 +20,11 @@ import { handleError, handleNotFound, handleOwnError } from './protocol/problem.
 import { pathOf, toOriginForm } from './protocol/request-target.ts'
 import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
 
+/** How long our plugin may take to load, and to connect to a slow Postgres. Fastify's default is 10 s. */
+const maxStartMs = 60_000
+/** How long the app's own routes may take to register. */
+const maxRoutesMs = 10_000
+
 /** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
 export async function createApiServer(
   config: Config,
@@ -27,6 +33,7 @@ export async function createApiServer(
 ): Promise<FastifyInstance> {
   const app = Fastify({
     ...requestLimits,
+    pluginTimeout: maxStartMs,
     // A closing server still answers requests on open connections.
     return503OnClosing: false,
     // Handles errors that occur before a route is found, for example if the path cannot be decoded.
@@ -82,12 +89,13 @@ export async function createApiServer(
 
 /** Names the file in an error that does not name it: a thrown value that is no error, or a plugin that never ends. */
 async function registerRoutes(scope: FastifyInstance, file: string, routes: FastifyPluginAsync): Promise<void> {
+  const endless = () => new ConfigError(`${file}: the plugin never ends starting. Correct the routes.`)
+  const registered = (async () => void (await scope.register(routes)))()
   try {
-    await scope.register(routes)
+    await withTimeout(registered, maxRoutesMs, endless)
   } catch (cause) {
-    if (cause instanceof Error && (cause as NodeJS.ErrnoException).code !== 'AVV_ERR_PLUGIN_EXEC_TIMEOUT') throw cause
-    const text = cause instanceof Error ? 'the plugin never ends starting' : `the plugin threw ${showThrown(cause)}`
-    throw new ConfigError(`${file}: ${text}. Correct the routes.`, { cause })
+    if (cause instanceof Error) throw cause
+    throw new ConfigError(`${file}: the plugin threw ${showThrown(cause)}. Correct the routes.`, { cause })
   }
 }
 
