@@ -34,7 +34,7 @@ t.test(
       t.equal(code, 0, err)
       return JSON.parse(out)
     }
-    const receiver = await startReceiver(t)
+    const receiver = await startReceiver(t, { answers: ['echo'] })
     const { id: endpoint, secret } = await command('webhooks', 'add', receiver.url)
     const { secret: rotated } = await command('webhooks', 'rotate', endpoint)
     const { key, id: keyId } = await command('keys', 'add', 'ann')

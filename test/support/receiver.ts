@@ -33,8 +33,11 @@ export interface Receiver {
 }
 
 export interface ReceiverOptions {
-  /** One answer for each request. Later requests get the last answer again. `never` sends no answer. Default: 204. */
-  answers?: (Answer | 'never')[]
+  /**
+   * One answer for each request. Later requests get the last answer again. `never` sends no answer, and `echo` the body of
+   * the request. Default: 204.
+   */
+  answers?: (Answer | 'never' | 'echo')[]
   tls?: { key: string; cert: string }
 }
 
@@ -49,7 +52,7 @@ export async function startReceiver(
   server.on('request', async (request, response) => {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk)
-    const answer = answers[Math.min(received.length, answers.length - 1)] as Answer | 'never'
+    const answer = answers[Math.min(received.length, answers.length - 1)] as Answer | 'never' | 'echo'
     received.push({
       method: request.method as string,
       path: request.url as string,
@@ -57,7 +60,8 @@ export async function startReceiver(
       body: Buffer.concat(chunks).toString(),
       remotePort: request.socket.remotePort as number,
     })
-    if (answer !== 'never') response.writeHead(answer.status, answer.headers).end(answer.body)
+    if (answer === 'echo') response.writeHead(200).end(Buffer.concat(chunks))
+    else if (answer !== 'never') response.writeHead(answer.status, answer.headers).end(answer.body)
   })
   server.on('connection', () => {
     connections += 1

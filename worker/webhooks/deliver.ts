@@ -61,14 +61,15 @@ async function deliver(
   options: DeliveryOptions,
   job: Delivery,
   { url }: DeliveryTarget,
-  message: Message,
+  { hasOpened, ...message }: Message,
 ): Promise<DeliveryReport> {
   const startedAt = performance.now()
   const report = (response?: PostResponse): DeliveryReport => ({
     ...(job.payload.jobId !== undefined && { jobId: job.payload.jobId }),
     ...(response && { status: response.status }),
     durationMs: Math.round(performance.now() - startedAt),
-    ...(response && response.body.length > 0 && { answer: readable(response.body) }),
+    // An endpoint may repeat what it gets, and members that were opened for it must stay sealed in the database.
+    ...(response && response.body.length > 0 && !hasOpened && { answer: readable(response.body) }),
   })
   const response = await post({ url, ...message, allow: options.allow, signal: job.signal }).catch((cause) => {
     const [code, text] = describe(cause as Error)

@@ -29,6 +29,8 @@ export type Delivery = PerformingJob<typeof deliverWebhook>
 export interface Message {
   headers: Record<string, string>
   body: string
+  /** Whether the body contains members that are sealed in the database. */
+  hasOpened: boolean
 }
 
 /**
@@ -42,9 +44,11 @@ export async function makeMessage(
   { id: deliveryId, idempotencyKey, payload: { endpointId, jobId } }: Delivery,
   secrets: readonly string[],
 ): Promise<Message> {
-  const event: CloudEvent<unknown> =
-    jobId === undefined ? testEvent(deliveryId, endpointId, options.site) : await endOf(options, jobId)
-  const { headers, body } = HTTP.structured<unknown>(event) as Message
+  const { event, hasOpened } =
+    jobId === undefined
+      ? { event: testEvent(deliveryId, endpointId, options.site), hasOpened: false }
+      : await endOf(options, jobId)
+  const { headers, body } = HTTP.structured<unknown>(event as CloudEvent<unknown>) as Omit<Message, 'hasOpened'>
   const now = new Date()
   const webhookId = jobId === undefined ? idempotencyKey : webhookIdOf(endpointId, jobId)
   const signed = {
@@ -54,12 +58,13 @@ export async function makeMessage(
     'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
     'webhook-signature': secrets.map((secret) => new Webhook(secret).sign(webhookId, now, body)).join(' '),
   }
-  return { headers: signed, body }
+  return { headers: signed, body, hasOpened }
 }
 
 async function endOf({ db, site, results }: DeliveryOptions, jobId: string) {
   const job = await readJob(db, jobId)
   if (!job) throw new JobFailed('job-expired', 'The record of the job has expired')
   // A webhook contains what the owner of the job sees.
-  return toCloudEvent(job, site, undefined, results.show(job, job.principal, job.result))
+  const result = results.show(job, job.principal, job.result)
+  return { event: toCloudEvent(job, site, undefined, result), hasOpened: result !== job.result }
 }
