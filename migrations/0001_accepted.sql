@@ -1073,8 +1073,7 @@ immutable
 return case
   when spacing is null then null
   when at < slot_at then 0
-  when at - slot_at > catch_up then 1
-  else 1 + floor(extract(epoch from at - slot_at) / extract(epoch from spacing))
+  else 1 + floor(extract(epoch from least(at - slot_at, catch_up)) / extract(epoch from spacing))
 end;
 
 comment on function accepted.count_slots is 'How many jobs of a key may start at a time. slot_at is the next slot. Slots that were missed by more than catch_up are lost. Null without a rate.';
@@ -1084,7 +1083,7 @@ create function accepted.next_slot(
 ) returns timestamptz
 language sql
 immutable
-return case when at - slot_at > catch_up then at else slot_at end + started * spacing;
+return greatest(slot_at, at - catch_up) + started * spacing;
 
 comment on function accepted.next_slot is 'The next slot of a key after jobs have started at a time. slot_at is the slot of the first of these jobs.';
 

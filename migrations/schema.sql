@@ -974,14 +974,14 @@ create function accepted.count_slots(slot_at timestamp with time zone, at timest
  returns integer
  language sql
  immutable
-return case when (spacing is null) then null::numeric when (at < slot_at) then (0)::numeric when ((at - slot_at) > catch_up) then (1)::numeric else ((1)::numeric + floor((extract(epoch from (at - slot_at)) / extract(epoch from spacing)))) end;
+return case when (spacing is null) then null::numeric when (at < slot_at) then (0)::numeric else ((1)::numeric + floor((extract(epoch from least((at - slot_at), catch_up)) / extract(epoch from spacing)))) end;
 comment on function accepted.count_slots(timestamp with time zone,timestamp with time zone,interval,interval) is 'How many jobs of a key may start at a time. slot_at is the next slot. Slots that were missed by more than catch_up are lost. Null without a rate.';
 
 create function accepted.next_slot(slot_at timestamp with time zone, at timestamp with time zone, started integer, spacing interval, catch_up interval)
  returns timestamp with time zone
  language sql
  immutable
-return (case when ((at - slot_at) > catch_up) then at else slot_at end + ((started)::double precision * spacing));
+return (greatest(slot_at, (at - catch_up)) + ((started)::double precision * spacing));
 comment on function accepted.next_slot(timestamp with time zone,timestamp with time zone,integer,interval,interval) is 'The next slot of a key after jobs have started at a time. slot_at is the slot of the first of these jobs.';
 
 create function accepted.count_places(policy accepted.operation, key text)

@@ -107,6 +107,40 @@ t.test('a rate lets one job start at a time, and tells when the next may start',
   t.same(tenantsOf(await claims.claim(100)), ['a'])
 })
 
+t.test('over ten minutes, a rate is used, and no window exceeds it by more than one start', async (t) => {
+  const { query } = await setUp(t)
+  for (const [starts, periodSeconds, maxLatenessSeconds] of [
+    [100, 60, 0.25],
+    [1, 10, 0.5],
+    [50, 5, 0.04],
+    [1_000, 1, 0.006],
+    [60_000, 60, 0.02],
+  ] as const) {
+    // Claims as accepted.claim_limited does. A start comes up to the other half of the slack after its claim.
+    const [found] = await query(
+      `with recursive pace as (select * from accepted.limit_pace($1, $2)), claim (at, slot_at, slots) as (
+        select '2026-01-01 00:00Z'::timestamptz, '2026-01-01 00:00Z'::timestamptz, 1
+        union all
+        select next.at, next.slot_at, accepted.count_slots(next.slot_at, next.at, pace.spacing, pace.catch_up)
+        from claim, pace, lateral (
+          select slot_at, greatest(slot_at, claim.at + pace.catch_up / 2) + random() * $3 * interval '1 second' as at
+          from accepted.next_slot(claim.slot_at, claim.at, claim.slots, pace.spacing, pace.catch_up) slot_at
+        ) next
+        where claim.at < '2026-01-01 00:10Z'
+      ), start as (
+        select claim.at + random() * least($3, extract(epoch from pace.catch_up)) * interval '1 second' as at
+        from claim, pace, generate_series(1, claim.slots)
+      ), counted as (
+        select count(*) over (order by at range between current row and $2 * interval '1 second' following) as starts from start
+      )
+      select max(starts)::integer as fullest, count(*)::float8 / 600 * $2 / $1 as used from counted`,
+      [starts, periodSeconds, maxLatenessSeconds],
+    )
+    t.ok(found.fullest <= starts + 1, `${starts} in ${periodSeconds} s: the fullest window has ${found.fullest}`)
+    t.ok(found.used >= 0.95, `${starts} in ${periodSeconds} s: ${Math.round(found.used * 1000) / 10} % are used`)
+  }
+})
+
 t.test('a worker that claims nothing uses up no start', async (t) => {
   const { add, claims } = await setUp(t, byRate)
   await add(['a'], { runAt: new Date(Date.now() + 3_600_000) })
