@@ -21,6 +21,6 @@ export default defineHandlers(operations, ({ db }) => {
   }
   return {
     'call.paced': { perform: (job) => recordSpan(job, 0) },
-    'call.narrow': { perform: (job) => recordSpan(job, 200) },
+    'call.narrow': { perform: (job) => recordSpan(job, 400) },
   }
 })
