@@ -1924,6 +1924,7 @@ comment on column accepted.key_overview.rotated_from is 'The key that this key r
 create table accepted.job_link (
   hash bytea not null,
   job_id uuid not null,
+  principal text not null,
   key_id uuid,
   expires_at timestamptz not null,
   constraint job_link_pkey primary key (hash)
@@ -1934,6 +1935,7 @@ create index job_link_expires_at_idx on accepted.job_link (expires_at);
 comment on table accepted.job_link is 'Tokens of short-lived URLs, with which a browser reads one job without a header. A row may be deleted when it has expired.';
 comment on column accepted.job_link.hash is 'SHA-256 of the token in the URL.';
 comment on column accepted.job_link.job_id is 'The job that the token permits to read.';
+comment on column accepted.job_link.principal is 'The principal of the request that created the URL.';
 comment on column accepted.job_link.key_id is 'The API key of the request that created the URL. The token is rejected when the key is.';
 comment on column accepted.job_link.expires_at is 'From this time on, the token is rejected.';
 comment on index accepted.job_link_expires_at_idx is 'Finds expired tokens, which the API deletes when it adds new ones.';
@@ -3818,6 +3820,7 @@ begin
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   delete from accepted.webhook_endpoint where principal = forget.principal;
+  delete from accepted.job_link where principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);

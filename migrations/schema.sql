@@ -1728,6 +1728,7 @@ comment on function accepted.has_had_keys() is 'Returns whether an API key has e
 create table accepted.job_link (
   hash bytea not null,
   job_id uuid not null,
+  principal text not null,
   key_id uuid,
   expires_at timestamp with time zone not null,
   constraint job_link_pkey primary key (hash)
@@ -1735,6 +1736,7 @@ create table accepted.job_link (
 comment on table accepted.job_link is 'Tokens of short-lived URLs, with which a browser reads one job without a header. A row may be deleted when it has expired.';
 comment on column accepted.job_link.hash is 'SHA-256 of the token in the URL.';
 comment on column accepted.job_link.job_id is 'The job that the token permits to read.';
+comment on column accepted.job_link.principal is 'The principal of the request that created the URL.';
 comment on column accepted.job_link.key_id is 'The API key of the request that created the URL. The token is rejected when the key is.';
 comment on column accepted.job_link.expires_at is 'From this time on, the token is rejected.';
 create index job_link_expires_at_idx on accepted.job_link using btree (expires_at);
@@ -3531,6 +3533,7 @@ begin
   delete from accepted.ended_job where job_id = any(ids);
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   delete from accepted.webhook_endpoint where principal = forget.principal;
+  delete from accepted.job_link where principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);

@@ -104,6 +104,7 @@ export interface ApiKeyTable {
 export interface JobLinkTable {
   hash: Buffer
   job_id: string
+  principal: string
   key_id: string | null
   expires_at: RequiredTimestamp
 }

@@ -16,7 +16,7 @@ declare module 'fastify' {
  * other principals.
  */
 export const visibleJobs = ({ principal, scopes, operations, linkedJobId }: FastifyRequest): JobFilter => ({
-  principal: isOperator(scopes) ? undefined : principal,
+  principal: isOperator(scopes) || linkedJobId !== undefined ? undefined : principal,
   operations: operations && [...operations, batchName],
   id: linkedJobId,
 })

@@ -6,7 +6,7 @@ import type { Authenticate, Identity } from '../identity.ts'
 import { problemOfPrincipal } from '../primitives/principal.ts'
 import { readable } from '../primitives/thrown.ts'
 import { defaultScopes } from '../scopes.ts'
-import { authenticateByLink, linkTokenOf } from './job-link.ts'
+import { authenticateByLink, type LinkIdentity, linkTokenOf } from './job-link.ts'
 import { codeOfStatus } from './protocol/problem.ts'
 
 declare module 'fastify' {
@@ -35,22 +35,24 @@ export const requestProperties = [
 /**
  * Creates an `onRequest` hook that authenticates the request and sets its {@link requestProperties}.
  *
+ * @param options.usesKeys whether `identify` authenticates by API keys
  * @throws ProblemError unauthenticated
  */
 export function createAuthenticationHook(
   { kysely }: Database,
   identify: Authenticate,
+  options: { usesKeys: boolean },
 ): (request: FastifyRequest) => Promise<void> {
   return async (request) => {
     const token = linkTokenOf(request)
-    if (token !== undefined) return authenticateLink(request, await authenticateByLink(kysely, token))
+    if (token !== undefined) return authenticateLink(request, await authenticateByLink(kysely, token, options))
     const identity = toIdentity(await callAuthenticate(identify, request))
     const { principal, scopes = defaultScopes, operations, keyId, expiresAt } = identity
     Object.assign(request, { principal, scopes, operations, keyId, credentialExpiresAt: expiresAt })
   }
 }
 
-function authenticateLink(request: FastifyRequest, link: Awaited<ReturnType<typeof authenticateByLink>>): void {
+function authenticateLink(request: FastifyRequest, link: LinkIdentity | null): void {
   if (!link) throw new ProblemError('unauthenticated', 'The link has expired; ask for a new one')
   const { expiresAt: credentialExpiresAt, ...rest } = link
   Object.assign(request, { ...rest, credentialExpiresAt })

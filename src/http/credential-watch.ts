@@ -41,8 +41,13 @@ export class CredentialWatch {
    *
    * @returns a function that stops watching
    */
-  watch({ keyId, credentialExpiresAt: expiresAt }: FastifyRequest, onEnd: () => void): () => void {
-    const isAnonymous = this.#usesKeys && keyId === undefined && expiresAt === undefined
+  watch(request: FastifyRequest, onEnd: () => void): () => void {
+    const { principal, linkedJobId, credentialExpiresAt: expiresAt } = request
+    // The `authenticate` function of an app may return the id of a key of the app.
+    const keyId = this.#usesKeys ? request.keyId : undefined
+    // A route of the app that does not use our authentication sets no principal.
+    const isOfUs = this.#usesKeys && principal !== undefined
+    const isAnonymous = isOfUs && keyId === undefined && (expiresAt === undefined || linkedJobId !== undefined)
     if (keyId === undefined && expiresAt === undefined && !isAnonymous) return () => {}
     const watched = { keyId, expiresAt, isAnonymous, onEnd }
     this.#watched.add(watched)

@@ -18,11 +18,20 @@ const maxDeletedLinks = 100
 /** The token of a link, in the query, because a browser cannot send a header for a page or an EventSource. */
 export const tokenParameter = 'token'
 
+/** The caller who creates a link. */
+export interface LinkCreator {
+  principal: string
+  /** The id of the API key, with which the link becomes invalid. */
+  keyId: string | undefined
+  /** When the credential expires, and the link with it. */
+  credentialExpiresAt: Date | undefined
+}
+
 /** Creates a link to a job. Only a hash of its token is stored. Also deletes some expired links. */
 export async function createLink(
   db: Kysely<Tables>,
   jobId: string,
-  keyId: string | undefined,
+  { principal, keyId, credentialExpiresAt }: LinkCreator,
 ): Promise<{ token: string; expiresAt: Date }> {
   const token = randomBytes(32).toString('base64url')
   const { rows } = await sql<{ expires_at: Date }>`
@@ -31,14 +40,18 @@ export async function createLink(
         select hash from accepted.job_link where expires_at < now() order by expires_at limit ${maxDeletedLinks}
       ))
     )
-    insert into accepted.job_link (hash, job_id, key_id, expires_at)
-    values (${hashSecret(token)}, ${jobId}, ${keyId ?? null}, now() + make_interval(secs => ${linkSeconds}))
+    insert into accepted.job_link (hash, job_id, principal, key_id, expires_at)
+    values (
+      ${hashSecret(token)}, ${jobId}, ${principal}, ${keyId ?? null},
+      least(now() + make_interval(secs => ${linkSeconds}), ${credentialExpiresAt ?? null}::timestamptz)
+    )
     returning expires_at`.execute(db)
   return { token, expiresAt: (rows[0] as { expires_at: Date }).expires_at }
 }
 
 /** What a link permits: to read one job. */
 export interface LinkIdentity {
+  /** The principal that created the link. It sees sealed members of its own jobs only. */
   principal: string
   scopes: readonly ['read']
   linkedJobId: string
@@ -53,16 +66,26 @@ export function linkTokenOf({ routeOptions, headers, query }: FastifyRequest): s
   return typeof token === 'string' ? token : undefined
 }
 
-/** Finds the job of a link. Returns null if the link has expired, or if the key that created it is no longer valid. */
-export async function authenticateByLink(db: Kysely<Tables>, token: string): Promise<LinkIdentity | null> {
+/**
+ * Finds the job of a link. Returns null if the link has expired, or if the credential that created it is no longer valid.
+ *
+ * @param usesKeys whether requests are authenticated by API keys: then a link without a key was created by `anonymous`
+ */
+export async function authenticateByLink(
+  db: Kysely<Tables>,
+  token: string,
+  { usesKeys }: { usesKeys: boolean },
+): Promise<LinkIdentity | null> {
   const { rows } = await sql<{ job_id: string; principal: string; key_id: string | null; seconds: number }>`
-    select link.job_id, job.principal, link.key_id,
-      extract(epoch from link.expires_at - now())::float8 as seconds
-    from accepted.job_link link join accepted.job on job.id = link.job_id
-    where link.hash = ${hashSecret(token)} and link.expires_at > now() and (link.key_id is null or exists (
-      select from accepted.api_key
-      where id = link.key_id and revoked_at is null and (expires_at is null or expires_at > now())
-    ))`.execute(db)
+    select job_id, principal, key_id, extract(epoch from expires_at - now())::float8 as seconds
+    from accepted.job_link link
+    where hash = ${hashSecret(token)} and expires_at > now() and case
+      when key_id is null then not (${usesKeys}::boolean and accepted.has_had_keys())
+      else exists (
+        select from accepted.api_key
+        where id = link.key_id and revoked_at is null and (api_key.expires_at is null or api_key.expires_at > now())
+      )
+    end`.execute(db)
   const [row] = rows
   if (!row) return null
   return {

@@ -171,7 +171,7 @@ export function createAccepted(
 ): Accepted {
   const { database, boss, operations, seals } = service
   const identify = authenticate ?? authenticateByApiKey(database, { allowAnonymous })
-  const hook = createAuthenticationHook(database, identify)
+  const hook = createAuthenticationHook(database, identify, service)
   return {
     db: database.kysely,
     authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,

@@ -4,7 +4,9 @@ import { defineHandlers } from 'accepted/worker'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { fingerprintOf } from '../../src/accept/fingerprint.ts'
+import { createKey } from '../../src/jobs/api-key.ts'
 import { newEncryptionKey, parseKeyRing } from '../../src/primitives/key-ring.ts'
+import type { Scope } from '../../src/scopes.ts'
 import { serve } from '../support/api.ts'
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
@@ -107,6 +109,32 @@ t.test('retries, redrives, duplicates, batches and children copy what is sealed'
   const { body: split } = await post(`${url}/split-payments`, { card, amount: 1 })
   t.match(await ended(split.links.self), { status: 'succeeded', result: { receipt: `receipt of "${card}"` } })
   t.notMatch(await dump(), card)
+})
+
+t.test('an operator sees results sealed, also with a link', async (t) => {
+  const { url, work, database } = await setUp(t)
+  await work()
+  const addKey = async (name: string, scopes?: Scope[]) => {
+    const wanted = { name, ...(scopes && { scopes }) }
+    const { key } = await database.kysely.transaction().execute((trx) => createKey(trx as never, wanted))
+    return { authorization: `Bearer ${key}` }
+  }
+  const [ann, operator] = [await addKey('ann'), await addKey('ops', ['operate'])]
+  const { links } = (await post(`${url}/payments`, { card, amount: 1 }, ann)).body
+  await until(async () => (await get(links.self, ann)).body.endedAt)
+  for (const [owner, receipt] of [
+    [ann, RegExp(card)],
+    [operator, sealedMember],
+  ] as const) {
+    const { page, events } = (await post(`${links.self}/links`, {}, owner)).body
+    t.match((await get(links.result, owner)).body, { receipt })
+    t.match((await get(page)).body, { result: { receipt } })
+    t.match((await get(page.replace('?', '/result?'))).body, { receipt })
+    t.equal(
+      (await (await fetch(events, { headers: { accept: 'text/event-stream' } })).text()).includes(card),
+      owner === ann,
+    )
+  }
 })
 
 t.test('accept and abandon get sealed members open', async (t) => {

@@ -1,5 +1,7 @@
 import { once } from 'node:events'
 import { defineOperation } from 'accepted'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { WebSocket } from 'ws'
@@ -16,8 +18,8 @@ const note = defineOperation({
 
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
 
-async function setUp(t: Test) {
-  const api = await serve(t, { operations: { note } })
+async function setUp(t: Test, prepare?: (app: FastifyInstance) => void) {
+  const api = await serve(t, { operations: { note } }, prepare)
   const { kysely, pool } = api.database
   const addKey = (key: NewApiKey) => kysely.transaction().execute((trx) => createKey(trx as never, key))
   const revoke = (id: string) => kysely.transaction().execute((trx) => revokeKey(trx as never, id))
@@ -76,6 +78,62 @@ t.test('an anonymous stream ends when the first key exists', async (t) => {
   await addKey({ name: 'first' })
   await stream.ended
   await until(async () => (await get(`${url}/jobs`)).status === 401)
+})
+
+t.test(
+  'a link that was created without a key is refused, and its stream ends, when the first key exists',
+  async (t) => {
+    const { url, addKey } = await setUp(t)
+    const { links } = (await post(`${url}/notes`, { text: 'x' })).body
+    const link = (await post(`${links.self}/links`, {})).body
+    const stream = await openStream(t, link.events)
+    await addKey({ name: 'first' })
+    await stream.ended
+    t.equal((await get(link.page)).status, 401)
+  },
+)
+
+t.test('a route of the app with an authentication of its own may wait for a job while keys exist', async (t) => {
+  const { url, app, addKey, query } = await setUp(t, (app) => {
+    app.post('/own', async (_request, reply) => {
+      const { db, enqueue } = app.accepted
+      return reply.accepted(await db.transaction().execute((trx) => enqueue(trx, note, { text: 'x' })))
+    })
+  })
+  await addKey({ name: 'first' })
+  const waiting = post(`${url}/own`, {}, { prefer: 'wait=50' })
+  const id = await until(async () => (await query('select id from accepted.job'))[0]?.id)
+  // The credentials of other requests are checked in the meantime.
+  const { key } = await addKey({ name: 'second' })
+  const other = await openStream(t, `${url}/events`, bearer(key))
+  await query('update accepted.api_key set revoked_at = now()')
+  await other.ended
+  await app.accepted.db.transaction().execute((trx) => sql`select accepted.cancel(${id})`.execute(trx))
+  t.match(await waiting, { status: 200, body: { status: 'canceled' } })
+})
+
+t.test('authenticate may return an id of a key that is no API key', async (t) => {
+  const keyId = '01a1fd26-9b1c-7c3e-9d0f-2f4f1f0f6a51'
+  let expiresAt: Date | undefined
+  const authenticate = ({ headers }: FastifyRequest) =>
+    headers.authorization ? { principal: 'bob', expiresAt: expiresAt as Date } : { principal: 'ann', keyId }
+  const { url } = await serve(t, { operations: { note }, authenticate })
+  const stream = await openStream(t, `${url}/events`)
+  const { links } = (await post(`${url}/notes`, { text: 'x' })).body
+  const waiting = get(links.self, { prefer: 'wait=50' })
+  expiresAt = new Date(Date.now() + 2_000)
+  await (await openStream(t, `${url}/events`, bearer('x'))).ended
+  t.ok(await isPending(stream.ended), 'the stream continues after a check')
+  t.ok(await isPending(waiting), 'and so does the wait')
+  await post(links.cancel, {})
+  t.equal((await waiting).status, 200)
+})
+
+t.test('a link expires with the credential that created it', async (t) => {
+  const expiresAt = new Date(Date.now() + 60_000)
+  const { url } = await serve(t, { operations: { note }, authenticate: () => ({ principal: 'ann', expiresAt }) })
+  const { links } = (await post(`${url}/notes`, { text: 'x' })).body
+  t.match(await post(`${links.self}/links`, {}), { status: 201, body: { expiresAt: expiresAt.toISOString() } })
 })
 
 t.test('the stream of a credential of the app ends when the credential expires', async (t) => {

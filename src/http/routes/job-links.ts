@@ -39,8 +39,10 @@ export function jobLinksRoute(app: FastifyInstance, service: Service): void {
       },
       async (request, reply) => {
         const { id } = await findRequestedJob(service, request)
+        const { principal, credentialExpiresAt } = request
         const keyId = service.usesKeys ? request.keyId : undefined
-        const { token, expiresAt } = await createLink(service.database.kysely, id, keyId)
+        const creator = { principal, keyId, credentialExpiresAt }
+        const { token, expiresAt } = await createLink(service.database.kysely, id, creator)
         const page = `${service.siteOf(request).jobs}/${id}`
         const query = `?${tokenParameter}=${token}`
         return reply
