@@ -3821,13 +3821,14 @@ begin
   delete from accepted.job where id = any(ids) and principal = forget.principal;
   delete from accepted.webhook_endpoint where principal = forget.principal;
   delete from accepted.job_link where principal = forget.principal;
+  delete from accepted.api_key where principal = forget.principal;
   perform accepted.record_action('forget', pseudonym);
   update accepted.audit set principal = pseudonym where principal = forget.principal;
   return cardinality(ids);
 end
 $$;
 
-comment on function accepted.forget is 'Deletes the jobs of a person, with their payloads, results, messages, attempts and keys, and the webhook endpoints of the person. Returns the number of jobs. In the audit, a pseudonym replaces the principal. With cancel_pending, cancels queued jobs and deletes them, and asks running jobs to cancel: call the function again when they have ended. Errors: object_not_in_prerequisite_state (55000) if jobs have not ended, invalid_parameter_value (22023).';
+comment on function accepted.forget is 'Deletes the jobs of a person, with their payloads, results, messages, attempts and keys, and the webhook endpoints and API keys of the person. Returns the number of jobs. In the audit, a pseudonym replaces the principal. With cancel_pending, cancels queued jobs and deletes them, and asks running jobs to cancel: call the function again when they have ended. Errors: object_not_in_prerequisite_state (55000) if jobs have not ended, invalid_parameter_value (22023).';
 
 create function accepted.expire(before timestamptz, operation text default null) returns bigint
 language plpgsql

@@ -38,6 +38,13 @@ export function requireScopes(scope: FastifyInstance, action?: Action): void {
   })
   scope.addHook('onRequest', async (request) => {
     const { action } = request.routeOptions.config as { action: Action }
+    // Otherwise such a key could create a key without limits.
+    if (action === 'administer' && request.operations) {
+      throw new ProblemError(
+        'forbidden',
+        'A key that is limited to operations cannot manage keys and webhook endpoints',
+      )
+    }
     if (permits(request.scopes, action)) return
     throw new ProblemError('forbidden', `The request requires the scope ${scopesFor(action).join(' or ')}`)
   })

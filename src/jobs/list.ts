@@ -118,3 +118,14 @@ const isChildOf = (parent: string, principal: string | undefined, before: string
   (select exists (select from accepted.job where id = ${parent} and principal = ${principal} offset 0))
   -- A plain column would match the index on the principal, and a plan may then read all of the principal's jobs.
   and ${isOlderOf('parent', parent, before)} and principal || '' = ${principal}`
+
+/** Returns whether a job has children of other operations than the given ones. */
+export async function hasOtherChildren(
+  db: Kysely<Tables>,
+  parent: string,
+  operations: readonly string[],
+): Promise<boolean> {
+  const query = sql`
+    select from accepted.job where ${isOlderOf('parent', parent, MAX)} and operation <> all(${operations}::text[]) limit 1`
+  return (await runWithGenericPlan(db, query)).rows.length > 0
+}

@@ -18,8 +18,8 @@ const note = defineOperation({
 
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
 
-async function setUp(t: Test, prepare?: (app: FastifyInstance) => void) {
-  const api = await serve(t, { operations: { note } }, prepare)
+async function setUp(t: Test, prepare?: (app: FastifyInstance) => void, operations: object = { note }) {
+  const api = await serve(t, { operations }, prepare)
   const { kysely, pool } = api.database
   const addKey = (key: NewApiKey) => kysely.transaction().execute((trx) => createKey(trx as never, key))
   const revoke = (id: string) => kysely.transaction().execute((trx) => revokeKey(trx as never, id))
@@ -296,6 +296,35 @@ t.test('a key that is limited to operations submits and sees only jobs of these'
   const [message] = await once(socket, 'message')
   t.equal(JSON.parse(String(message)).data.id, seen.id)
   socket.terminate()
+})
+
+t.test('a key that is limited to operations cannot cancel a batch with other jobs, or manage keys', async (t) => {
+  const other = defineOperation({
+    ...{ name: 'other', input: Type.Object({}) },
+    route: { method: 'POST', url: '/others' },
+  })
+  const { url, addKey } = await setUp(t, undefined, { note, other })
+  const all = bearer((await addKey({ name: 'ann' })).key)
+  const limited = bearer((await addKey({ name: 'ann', operations: ['note.create'] })).key)
+  const note1 = { operation: 'note.create', input: { text: 'x' } }
+  const mixed = (await post(`${url}/batches`, { items: [note1, { operation: 'other', input: {} }] }, all)).body
+  for (const [method, path] of [
+    ['POST', mixed.links.cancel],
+    ['DELETE', mixed.links.self],
+  ]) {
+    t.equal((await fetch(path, { method, headers: limited })).status, 403)
+  }
+  t.equal((await post(mixed.links.cancel, {}, all)).status, 200)
+  const own = (await post(`${url}/batches`, { items: [note1, note1] }, all)).body
+  t.equal((await post(own.links.cancel, {}, limited)).status, 200)
+
+  const admin = bearer((await addKey({ name: 'root', scopes: ['admin'], operations: ['note.create'] })).key)
+  for (const path of ['/keys', '/webhooks']) {
+    t.match(await get(url + path, admin), { status: 403, body: { error: { code: 'forbidden' } } })
+  }
+  t.equal((await post(`${url}/keys`, { name: 'x', scopes: ['admin'] }, admin)).status, 403)
+  const useless = bearer((await addKey({ name: 'ann', operations: ['gone'] })).key)
+  t.equal((await post(`${url}/batches`, { items: [note1] }, useless)).status, 403)
 })
 
 t.test('an operator lists the jobs of all principals, and retries for their owners', async (t) => {

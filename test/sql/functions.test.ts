@@ -3,6 +3,7 @@ import { defineHandlers, JobFailed } from 'accepted/worker'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
+import { createKey } from '../../src/jobs/api-key.ts'
 import { findJob } from '../../src/jobs/read.ts'
 import { createEndpoint } from '../../src/jobs/webhook-endpoint.ts'
 import { maintainPartitions } from '../../worker/maintenance/partitions.ts'
@@ -263,6 +264,9 @@ t.test('forget deletes everything of a person, and asks before it cancels', asyn
   const running = await add('hang', of('ann'))
   await untilStatus(jobs, running, 'running')
   const queued = await add('x', `${of('ann')}, run_at => now() + interval '1 day'`)
+  for (const name of ['ann', 'bob']) {
+    await jobs.database.kysely.transaction().execute((trx) => createKey(trx as never, { name }))
+  }
   const refused = await sqlError(call(`forget('ann')`))
   t.match(refused, { code: '55000', message: /2 jobs of 'ann'/, hint: /cancel_pending => true/ })
   await query(`select set_config('accepted.principal', 'ann', false)`)
@@ -281,6 +285,7 @@ t.test('forget deletes everything of a person, and asks before it cancels', asyn
   for (const table of ['accepted.attempt', 'accepted.ended_job', 'accepted_queue.job']) {
     t.same(await query(`select from ${table}`), [], table)
   }
+  t.match(await query('select principal from accepted.api_key'), [{ principal: 'bob' }])
   t.notOk(JSON.stringify(await audit()).includes('"ann"'), 'in the audit, a pseudonym replaces the principal')
   t.match((await audit()).at(-1), { action: 'forget', object: /^forgotten:/ })
   const { id: endpoint } = await jobs.database.kysely

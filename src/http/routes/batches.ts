@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { EntriesRefused } from '../../accept/accept.ts'
 import { type AcceptedBatch, assertBatchBacklog } from '../../accept/accept-batch.ts'
+import { ProblemError } from '../../errors.ts'
 import { batchOperation } from '../../jobs/batch.ts'
 import { keyRingFor } from '../../jobs/seals.ts'
 import { mayUseOperation } from '../access.ts'
@@ -75,6 +76,10 @@ function readRequest({ operations, seals }: Service, request: FastifyRequest): P
     webhookEndpointId: webhookIdOf(request),
   }
   const permitted = new Map([...operations].filter(([name]) => mayUseOperation(request, name)))
+  // For example, the key is for operations that no longer exist.
+  if (permitted.size === 0 && operations.size > 0) {
+    throw new ProblemError('forbidden', 'The key of the request permits no operation of this API')
+  }
   return readBatch(received, common, permitted, async (used, makeDigest) => {
     const hasKey = request.headers['idempotency-key'] !== undefined
     const body = hasKey ? await makeDigest() : undefined

@@ -10,8 +10,9 @@ import type { Tables } from '../../db/tables.ts'
 import { transact } from '../../db/transaction.ts'
 import { ProblemError } from '../../errors.ts'
 import { type CancelOutcome, cancelJob } from '../../jobs/cancel.ts'
+import { hasOtherChildren } from '../../jobs/list.ts'
 import { isFinal } from '../../jobs/status.ts'
-import type { AnyTransaction } from '../../operation.ts'
+import { type AnyTransaction, batchName } from '../../operation.ts'
 import { settledWithin } from '../../primitives/timeout.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { visibleJobs } from '../access.ts'
@@ -53,7 +54,7 @@ const cancelSchema = (operationId: string) => ({
     202: monitorResponse('The job is running, and its cancellation is requested', {
       headers: [...acceptedHeaders, 'ETag'],
     }),
-    ...problemResponses('not-found', 'job-expired', 'job-ended', 'precondition-failed', 'job-locked'),
+    ...problemResponses('forbidden', 'not-found', 'job-expired', 'job-ended', 'precondition-failed', 'job-locked'),
   },
 })
 
@@ -102,7 +103,8 @@ export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): vo
 
 async function handleCancel(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
   // Refuses malformed, expired and unknown ids before a lock is taken.
-  const { id } = await findRequestedJob(service, request)
+  const { id, operation } = await findRequestedJob(service, request)
+  if (operation === batchName) await assertMayCancelBatch(service, request, id)
   const ifMatch = request.headers['if-match']
   const isExpected = (sequence: string) => matchesStrongly(ifMatch, etagOf({ sequence }))
   const cancel = () =>
@@ -138,6 +140,16 @@ async function handleCancel(service: Service, request: JobRequest, reply: Fastif
         .headers({ etag: etagOf(job), 'cache-control': 'private, no-cache' })
         .send(monitorOf(service, request, job))
   }
+}
+
+/**
+ * The cancellation of a batch cancels its jobs, also those that the caller's key does not permit.
+ *
+ * @throws ProblemError forbidden
+ */
+async function assertMayCancelBatch({ database }: Service, { operations }: JobRequest, id: string): Promise<void> {
+  if (!operations || !(await hasOtherChildren(database.kysely, id, operations))) return
+  throw new ProblemError('forbidden', 'The batch has jobs of operations that the key of the request does not permit')
 }
 
 /**
