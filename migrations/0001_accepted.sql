@@ -1890,6 +1890,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 begin atomic
   select exists (select from accepted.audit where action = 'key.created' limit 1);
 end;
@@ -2746,7 +2747,7 @@ begin
   end if;
   if policy.has_abandon and outcome <> 'succeeded' then
     update accepted.job j set
-      children = counts, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
+      children = counts, percent = 100, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
     where j.id = job_id;
     perform accepted.decide_ends(jsonb_build_array(
       jsonb_build_object('id', job_id, 'status', outcome, 'error', reason)));

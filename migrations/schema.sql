@@ -1717,6 +1717,7 @@ create function accepted.has_had_keys()
  stable security definer
  set search_path to 'pg_catalog', 'pg_temp'
  set enable_seqscan to 'off'
+ set jit to 'off'
 begin atomic
  select (exists ( select
             from accepted.audit
@@ -2494,7 +2495,7 @@ begin
   end if;
   if policy.has_abandon and outcome <> 'succeeded' then
     update accepted.job j set
-      children = counts, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
+      children = counts, percent = 100, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
     where j.id = job_id;
     perform accepted.decide_ends(jsonb_build_array(
       jsonb_build_object('id', job_id, 'status', outcome, 'error', reason)));

@@ -1,5 +1,5 @@
-import type { Generated } from 'kysely'
-import type { JobErrorColumn, Timestamp } from './column-types.ts'
+import type { Generated, GeneratedAlways } from 'kysely'
+import type { JobErrorColumn, RequiredTimestamp, Timestamp } from './column-types.ts'
 
 /** A day whose expired jobs are being deleted. */
 export interface ExpiryTable {
@@ -86,6 +86,21 @@ export interface DependencyTable {
   on_failure: Generated<string>
 }
 
+export interface LimitKeyTable {
+  operation: string
+  key: string
+  next_at: RequiredTimestamp
+  slot_at: RequiredTimestamp
+}
+
+export interface LimitArrivalTable {
+  id: GeneratedAlways<string>
+  operation: string
+  key: string | null
+  job_id: string
+  due_at: RequiredTimestamp
+}
+
 /** The tables with which the workers look after the jobs. Only they read and write them. */
 export interface UpkeepTables {
   'accepted.ending': EndingTable
@@ -99,4 +114,6 @@ export interface UpkeepTables {
   'accepted.deleted_day': DeletedDayTable
   'accepted.change': ChangeTable
   'accepted.change_expiry': ChangeExpiryTable
+  'accepted.limit_key': LimitKeyTable
+  'accepted.limit_arrival': LimitArrivalTable
 }

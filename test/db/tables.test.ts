@@ -36,7 +36,10 @@ function readInterfaces(): Set<Column> {
     const inserted = typeFor('__insert__')
     return describe(`${table.name}.${column.name}`, {
       nullable: isAllowed(checker.getNullType(), typeFor('__select__')),
-      optional: [checker.getNullType(), checker.getUndefinedType()].some((value) => isAllowed(value, inserted)),
+      // `never` is the type of a generated column, which cannot be inserted.
+      optional:
+        Boolean(inserted.flags & ts.TypeFlags.Never) ||
+        [checker.getNullType(), checker.getUndefinedType()].some((value) => isAllowed(value, inserted)),
     })
   }
   const columns = checker

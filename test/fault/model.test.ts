@@ -287,10 +287,12 @@ const countedChildren = (model: Model, job: ModelJob) => {
 
 function endParent(model: Model, job: ModelJob): void {
   job.isAwaiting = false
+  // The percentage is the share of children that have ended, however they ended.
+  job.percent = 100
   const hasFailed = countedChildren(model, job).some(({ status }) => status !== 'succeeded')
   if (job.isCancelRequested) endUnclaimed(model, job, 'canceled')
   else if (hasFailed) endUnclaimed(model, job, 'failed')
-  else Object.assign(job, { status: 'succeeded', percent: 100 })
+  else job.status = 'succeeded'
   if (isEnded(job)) freeKey(model, job)
 }
 
