@@ -1,4 +1,4 @@
-import type { Generated, GeneratedAlways } from 'kysely'
+import type { Generated } from 'kysely'
 import type { JobErrorColumn, RequiredTimestamp, Timestamp } from './column-types.ts'
 
 /** A day whose expired jobs are being deleted. */
@@ -94,7 +94,8 @@ export interface LimitKeyTable {
 }
 
 export interface LimitArrivalTable {
-  id: GeneratedAlways<string>
+  /** A bigint, which the driver returns as a string. */
+  id: string
   operation: string
   key: string | null
   job_id: string

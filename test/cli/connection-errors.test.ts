@@ -120,7 +120,10 @@ t.test('an unusable address of a server is reported with the setting to change',
       { PORT: '0', HOST: '192.0.2.1', HOSTS: '*', ALLOW_ANONYMOUS: '1' },
       /Cannot listen on 192\.0\.2\.1.*Set HOST to an address of this machine/,
     ],
-    [{ PORT: '0', HOST: unknownHost, HOSTS: '*', ALLOW_ANONYMOUS: '1' }, /HOST=x{64} is unknown .*such as HOST=127\.0\.0\.1/],
+    [
+      { PORT: '0', HOST: unknownHost, HOSTS: '*', ALLOW_ANONYMOUS: '1' },
+      /HOST=x{64} is unknown .*such as HOST=127\.0\.0\.1/,
+    ],
   ] as const) {
     const { code, err } = await run(['api', '--config', todosConfig], { DATABASE_URL, LOG_LEVEL: 'fatal', ...env })
     t.equal(code, 1)

@@ -40,7 +40,9 @@ t.test('the EventSource of Chromium follows a job until the job ends, and then s
     }`)
   await until(() => page.evaluate<boolean>("events.some(({ status }) => status === 'running')"))
   await app.steer('followed', { percent: 50, message: 'half way' })
-  await until(() => page.evaluate<boolean>("events.some(({ type, message }) => type === 'progress' && message === 'half way')"))
+  await until(() =>
+    page.evaluate<boolean>("events.some(({ type, message }) => type === 'progress' && message === 'half way')"),
+  )
   await app.steer('followed', { ending: 'succeed' })
   await until(() => page.evaluate<boolean>('source.readyState === EventSource.CLOSED'))
   const events = await page.evaluate<{ lastEventId: string; sequence: number }[]>('events')
