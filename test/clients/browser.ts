@@ -13,6 +13,8 @@ export interface OpenOptions {
   javaScriptEnabled?: boolean
   colorScheme?: 'light' | 'dark'
   width?: number
+  /** What a user types when the browser asks for a name and a password. */
+  httpCredentials?: { username: string; password: string }
 }
 
 /** Starts Chromium. Returns a function that opens a browser window until the test ends. */

@@ -1,6 +1,9 @@
 import { join } from 'node:path'
 import t from 'tap'
+import { createKey } from '../../src/jobs/api-key.ts'
+import { serve } from '../support/api.ts'
 import { post } from '../support/client.ts'
+import * as operations from './app/operations.ts'
 import { startApp } from './app/start.ts'
 import { startBrowser } from './browser.ts'
 
@@ -31,3 +34,11 @@ for (const colorScheme of ['light', 'dark'] as const) {
     }
   })
 }
+
+t.test('once a key exists, the browser asks for it before it shows the documentation', async (t) => {
+  const { url, database } = await serve(t, { operations })
+  const { key } = await database.kysely.transaction().execute((trx) => createKey(trx as never, { name: 'ann' }))
+  const { page } = await open(t, { httpCredentials: { username: 'any name', password: key } })
+  await page.goto(`${url}/docs`)
+  await page.getByRole('heading', { name: 'API' }).first().waitFor()
+})

@@ -36,13 +36,11 @@ export function guardMetrics(authenticate: Hook, options: AcceptedOptions): Hook
  */
 export function guardDocs(authenticate: Hook, options: AcceptedOptions): Hook {
   if (options.authenticate) return authenticate
-  const headers = { 'www-authenticate': 'Bearer, Basic realm="API key as the password", charset="UTF-8"' }
+  // Chromium reads only the first challenge of a header line, so each challenge needs a line of its own.
+  const headers = { 'www-authenticate': ['Bearer', 'Basic realm="API key as the password", charset="UTF-8"'] }
   return async (request) => {
-    const [, encoded] = request.headers.authorization?.match(/^Basic +([\w+/=-]+)$/i) ?? []
-    if (encoded)
-      request.headers.authorization = `Bearer ${Buffer.from(encoded, 'base64')
-        .toString()
-        .replace(/^[^:]*:/, '')}`
+    const password = passwordOf(request.headers.authorization)
+    if (password !== undefined) request.headers.authorization = `Bearer ${password}`
     try {
       await authenticate(request)
     } catch (error) {
@@ -50,4 +48,14 @@ export function guardDocs(authenticate: Hook, options: AcceptedOptions): Hook {
       throw new ProblemError('unauthenticated', undefined, { headers, cause: error })
     }
   }
+}
+
+function passwordOf(authorization: string | undefined): string | undefined {
+  const [, encoded] = authorization?.match(/^Basic +([\w+/=-]+)$/i) ?? []
+  return (
+    encoded &&
+    Buffer.from(encoded, 'base64')
+      .toString()
+      .replace(/^[^:]*:/, '')
+  )
 }
