@@ -3,8 +3,8 @@ import { parsePointer } from './primitives/json-pointer.ts'
 /**
  * Finds what is wrong with the option `seal` of an operation.
  *
- * @param schemas the schemas of the payload and of the result. A pointer that leads to a member of neither would seal
- *   nothing, without a word.
+ * @param schemas the schemas of the payload and of the result. A pointer to a member of neither is refused, because it
+ *   would seal nothing.
  * @returns what `seal` must be; undefined when it is valid
  */
 export function problemOfSeal(seal: unknown, schemas: readonly unknown[]): string | undefined {

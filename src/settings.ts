@@ -96,7 +96,7 @@ const environment = {
   ENCRYPTION_KEYS: Type.Optional(
     Type.Refine(
       Type.String({
-        description: 'Keys that encrypt secrets and sealed members, newest first, separated by commas',
+        description: 'Keys that encrypt secrets and sealed members, separated by commas; the first encrypts',
         examples: ['2027:<base64 of 32 bytes>'],
       }),
       (text) => problemOfKeys(text) === undefined,

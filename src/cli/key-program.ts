@@ -31,7 +31,7 @@ export function addKeyCommands(program: Command): void {
     .action(lazily(async () => (await import('./key-commands.ts')).listKeysCommand))
   keys
     .command('rotate <id>')
-    .description('Replace an API key by a new one with the same rights; the old key is accepted for another day')
+    .description('Replace an API key with a new one that has the same rights; the old key is accepted for another day')
     .addOption(jsonOption())
     .action(lazily(async () => (await import('./key-commands.ts')).rotateKeyCommand))
   keys

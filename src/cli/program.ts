@@ -179,7 +179,7 @@ webhooks
   .action(lazily(async () => (await import('./webhook-log.ts')).resendWebhookCommand))
 webhooks
   .command('rekey')
-  .description('Encrypt all signing secrets with the newest key of ENCRYPTION_KEYS, also those stored in clear')
+  .description('Encrypt all signing secrets with the first key of ENCRYPTION_KEYS, also those stored in clear')
   .addOption(jsonOption())
   .action(lazily(async () => (await import('./webhook-commands.ts')).rekeyWebhooksCommand))
 webhooks

@@ -111,7 +111,7 @@ export async function removeWebhookCommand(id: string, options: OutputOptions): 
 }
 
 /**
- * Runs `accepted webhooks rekey`: encrypts the secrets of all endpoints with the newest key.
+ * Runs `accepted webhooks rekey`: encrypts the secrets of all endpoints with the first key.
  *
  * @throws ConfigError when the role of DATABASE_URL may not change secrets
  */
@@ -123,9 +123,9 @@ export async function rekeyWebhooksCommand(options: OutputOptions): Promise<void
       'The role in DATABASE_URL may not change signing secrets. Run this command as the role that migrates.'
     throw new ConfigError(message, { cause })
   })
-  if (options.json) console.log(JSON.stringify({ key: keys.newestId, rekeyed, unchanged, failed }))
+  if (options.json) console.log(JSON.stringify({ key: keys.encryptingId, rekeyed, unchanged, failed }))
   else {
-    console.log(`Encrypted the secrets of ${formatCount(rekeyed, 'endpoint')} with the key ${keys.newestId}.`)
+    console.log(`Encrypted the secrets of ${formatCount(rekeyed, 'endpoint')} with the key ${keys.encryptingId}.`)
     if (unchanged > 0) console.log(`${formatCount(unchanged, 'endpoint')} had this key already.`)
   }
   for (const { id, reason } of failed) console.error(`error: The secret of ${id} cannot be decrypted: ${reason}.`)

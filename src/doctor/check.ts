@@ -24,7 +24,7 @@ export interface CheckContext {
   appMigrations?: string | undefined
   /** The maximum size of the pools of API and worker, if POOL_SIZE sets it. */
   poolSize?: number | undefined
-  /** The ids of the keys in ENCRYPTION_KEYS, newest first; none if it is not set. */
+  /** The ids of the keys in ENCRYPTION_KEYS; none if it is not set. */
   keyIds: readonly string[]
   /** Whether DATABASE_URL leads through a pooler. */
   isPooled: boolean

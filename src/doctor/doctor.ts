@@ -46,7 +46,7 @@ export interface ExamineOptions {
   poolSize?: number | undefined
   /** Directory of the app's own migrations. */
   appMigrations?: string | undefined
-  /** The ids of the keys in ENCRYPTION_KEYS, newest first; none if it is not set. */
+  /** The ids of the keys in ENCRYPTION_KEYS; none if it is not set. */
   keyIds?: readonly string[] | undefined
   /** The clock of this machine: milliseconds since 1970. */
   now?: () => number

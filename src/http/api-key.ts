@@ -3,8 +3,9 @@ import { sql } from 'kysely'
 import type { Database } from '../db/database.ts'
 import type { Authenticate, Identity } from '../identity.ts'
 import { hashSecret } from '../jobs/api-key.ts'
+import { bearerTokenOf } from '../primitives/bearer-token.ts'
 import { BoundedMap } from '../primitives/bounded-map.ts'
-import { isLoopbackHost } from '../primitives/networks.ts'
+import { isLoopbackAddress } from '../primitives/networks.ts'
 
 /** A revoked key may still be accepted for this long. */
 const identityCacheMs = 1_000
@@ -12,7 +13,7 @@ const maxCachedKeys = 10_000
 /** `last_used_at` is updated at most this often for each key. */
 const lastUsedPrecision = sql`interval '1 minute'`
 
-/** What a request without a key is, as long as no key has ever existed. */
+/** The principal of a request without a key, until the first key exists. */
 const anonymous = 'anonymous'
 
 interface CachedIdentity {
@@ -34,7 +35,7 @@ export function authenticateByApiKey(database: Database, { allowAnonymous = fals
   const cache = new BoundedMap<CachedIdentity>(maxCachedKeys)
   return async (request) => {
     const header = request.headers.authorization
-    const key = header?.match(/^Bearer +([\x21-\x7e]+)$/i)?.[1]
+    const key = bearerTokenOf(header)
     if (header !== undefined && !key) return null
     if (key === undefined && !allowAnonymous && !isFromThisMachine(request)) return null
     // A request without a key also needs the query, because it is allowed only until the first key exists.
@@ -52,8 +53,7 @@ export function authenticateByApiKey(database: Database, { allowAnonymous = fals
 }
 
 /** A proxy on this machine also makes its requests local, so an app behind a proxy needs a key. */
-const isFromThisMachine = ({ socket }: FastifyRequest): boolean =>
-  socket.remoteAddress !== undefined && isLoopbackHost(socket.remoteAddress)
+const isFromThisMachine = ({ socket }: FastifyRequest): boolean => isLoopbackAddress(socket.remoteAddress)
 
 interface IdentityRow {
   had_keys: boolean
@@ -78,7 +78,7 @@ async function identify({ kysely }: Database, hash: Buffer | null): Promise<Iden
   return { principal, scopes, keyId, ...(operations && { operations }) }
 }
 
-/** The request does not wait. If Postgres refuses, for example because it is read-only, a later request tries again. */
+/** The request does not wait for it. If the update fails, for example on a read-only server, a later request tries again. */
 function recordUse(kysely: Database['kysely'], id: string): void {
   sql`update accepted.api_key set last_used_at = now()
     where id = ${id} and (last_used_at is null or last_used_at < now() - ${lastUsedPrecision})`

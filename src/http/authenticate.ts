@@ -28,9 +28,13 @@ declare module 'fastify' {
 
 /** The properties that the hook sets. */
 export const requestProperties = [
-  ...(['principal', 'scopes', 'operations', 'keyId'] as const),
-  ...(['credentialExpiresAt', 'linkedJobId'] as const),
-]
+  'principal',
+  'scopes',
+  'operations',
+  'keyId',
+  'credentialExpiresAt',
+  'linkedJobId',
+] as const
 
 /**
  * Creates an `onRequest` hook that authenticates the request and sets its {@link requestProperties}.
@@ -53,7 +57,7 @@ export function createAuthenticationHook(
 }
 
 function authenticateLink(request: FastifyRequest, link: LinkIdentity | null): void {
-  if (!link) throw new ProblemError('unauthenticated', 'The link has expired; ask for a new one')
+  if (!link) throw new ProblemError('unauthenticated', 'The link has expired or is not valid; create a new one')
   const { expiresAt: credentialExpiresAt, ...rest } = link
   Object.assign(request, { ...rest, credentialExpiresAt })
 }

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { Database } from '../db/database.ts'
 
-/** A credential that was revoked or has expired ends its streams after at most this time and one query. */
+/** When a credential is revoked or expires, its streams end after at most this time and the time of one query. */
 const checkIntervalMs = 1_000
 
 interface WatchedCredential {
@@ -79,7 +79,7 @@ export class CredentialWatch {
     }
   }
 
-  /** One query for all keys, of which few are different. Keys that are added during the query count as valid. */
+  /** Checks all keys in one query. A key that is watched only after the query has started counts as valid. */
   async #readKeys(): Promise<{ validKeyIds: { has(id: string): boolean }; hadKeys: boolean }> {
     const ids = new Set([...this.#watched].flatMap(({ keyId }) => keyId ?? []))
     const hasAnonymous = [...this.#watched].some(({ isAnonymous }) => isAnonymous)

@@ -2,6 +2,7 @@ import type { JWTPayload, JWTVerifyGetKey } from 'jose'
 import { ProblemError } from '../errors.ts'
 import type { Authenticate } from '../identity.ts'
 import { assertOptions } from '../primitives/assert-options.ts'
+import { bearerTokenOf } from '../primitives/bearer-token.ts'
 import { isLoopbackHost } from '../primitives/networks.ts'
 import { problemOfPrincipal } from '../primitives/principal.ts'
 import { isScope } from '../scopes.ts'
@@ -41,7 +42,7 @@ export function authenticateByJwt(options: JwtOptions): Authenticate {
   const checks = { issuer, audience, algorithms, clockTolerance: clockToleranceSeconds, requiredClaims: ['exp'] }
   let findKey: JWTVerifyGetKey | undefined
   return async ({ headers }) => {
-    const token = headers.authorization?.match(/^Bearer +([\w-]+\.[\w-]+\.[\w-]+)$/i)?.[1]
+    const token = bearerTokenOf(headers.authorization)
     if (!token) return null
     // Loaded here, because every module that defines an operation imports this file, also in workers.
     const jose = await import('jose')

@@ -35,8 +35,9 @@ export interface AcceptedOptions {
    */
   encryptionKeys?: string
   /**
-   * Maximum number of requests of a principal, counted by each process. Others get 429. A tenth of them may have an unknown
-   * credential or job id. Default: 60,000 in 60 seconds. `false` removes these limits.
+   * Maximum number of requests of a principal, counted by each process. Further requests get 429. A tenth of this number
+   * limits requests for unknown jobs, and failed authentications of an address. Default: 60,000 in 60 seconds. `false`
+   * removes these limits.
    */
   rateLimit?: RateLimit | false
   /**

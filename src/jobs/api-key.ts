@@ -12,8 +12,7 @@ const Scopes = Type.Array(Type.Enum([...scopes]), { minItems: 1, uniqueItems: tr
 const Operations = Type.Array(Type.String(), { minItems: 1, uniqueItems: true })
 
 const maxNameLength = 200
-/** Ten years. */
-const maxLifetimeSeconds = 3650 * 86_400
+const maxLifetimeSeconds = 10 * 365 * 86_400
 /** After a rotation, the old key is accepted for this long. */
 const overlap = sql`interval '1 day'`
 
@@ -70,7 +69,7 @@ export type ApiKeyWithSecret = Static<typeof ApiKeyWithSecret>
 /** Hashes a key or a token for storage. A fast hash without salt is enough, because each has 256 random bits. */
 export const hashSecret = (secret: string): Buffer => createHash('sha256').update(secret).digest()
 
-/** With `accepted_` and ten more characters, nobody can guess the rest of a key. */
+/** People recognize a key by these characters. The others are too many to guess. */
 const prefixLength = 'accepted_'.length + 6
 
 // The prefix lets secret scanners recognize a leaked key.

@@ -10,7 +10,7 @@ interface SealedMember {
   $sealed: string
 }
 
-/** Whose payload or result it is. Only the same operation and principal can open what was sealed for them. */
+/** The job of a payload or a result. A sealed member can be decrypted only for the same operation and principal. */
 export interface SealedFor {
   operation: Operation
   principal: string

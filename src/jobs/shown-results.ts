@@ -6,7 +6,7 @@ import { isSealing, type Seals } from './seals.ts'
 /** A job whose result is shown. */
 type Owned = Pick<Job, 'operation' | 'principal'>
 
-/** Opens the sealed members of results that are shown to the owner of their job. Others see them sealed. */
+/** Decrypts the sealed members of results for the owner of their job. Other callers see them sealed. */
 export interface ShownResults {
   show(job: Owned, viewer: string, result: unknown): unknown
   /** Like {@link show}, with the result as JSON. */
@@ -14,9 +14,9 @@ export interface ShownResults {
 }
 
 /**
- * Creates the results of a process.
+ * Creates the {@link ShownResults} of a process.
  *
- * @param onError called for a member that cannot be decrypted, which is then shown sealed. Default: throws DecryptionError.
+ * @param onError called when a result cannot be decrypted, which is then shown sealed. Default: throws DecryptionError.
  */
 export function createShownResults(
   operations: ReadonlyMap<string, Operation>,

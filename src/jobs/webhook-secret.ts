@@ -44,16 +44,16 @@ interface StoredSecrets {
 
 /** What {@link rekeySecrets} has done. */
 export interface Rekeying {
-  /** Number of endpoints whose secrets are now encrypted with the newest key. */
+  /** Number of endpoints whose secrets are now encrypted with the first key. */
   rekeyed: number
-  /** Number of endpoints whose secrets already were. */
+  /** Number of endpoints whose secrets were already encrypted with it. */
   unchanged: number
   /** The endpoints whose secrets could not be decrypted. */
   failed: { id: string; reason: string }[]
 }
 
 /**
- * Encrypts the secrets of all endpoints with the newest key, also those in clear. Each endpoint has a transaction of its
+ * Encrypts the secrets of all endpoints with the first key, also those in clear. Each endpoint has a transaction of its
  * own, so an interrupted run can be started again. Deliveries and rotations may go on meanwhile.
  */
 export async function rekeySecrets(db: Kysely<Tables>, keys: KeyRing): Promise<Rekeying> {
@@ -75,7 +75,7 @@ async function rekeyEndpoint(db: Kysely<Tables>, keys: KeyRing, id: string): Pro
     const { rows } =
       await sql<StoredSecrets>`select id, secrets from accepted.webhook_endpoint where id = ${id}`.execute(db)
     const stored = rows[0]?.secrets ?? []
-    if (stored.every((secret) => keyIdOf(secret) === keys.newestId)) return 'unchanged'
+    if (stored.every((secret) => keyIdOf(secret) === keys.encryptingId)) return 'unchanged'
     const secrets = stored.map((secret) => toStoredSecret(fromStoredSecret(secret, id, keys), id, keys))
     // Matches no row if the secret has been rotated in the meantime.
     const { numAffectedRows } = await sql`

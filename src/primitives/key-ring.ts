@@ -26,8 +26,8 @@ export class DecryptionError extends Error {
 /** The keys in ENCRYPTION_KEYS. The first key encrypts, and every key decrypts what it has encrypted. */
 export interface KeyRing {
   /** The id of the key that encrypts. */
-  readonly newestId: string
-  /** The ids of all keys, newest first. */
+  readonly encryptingId: string
+  /** The ids of all keys, the one that encrypts first. */
   readonly ids: readonly string[]
   /**
    * Encrypts a text with AES-256-GCM.
@@ -78,17 +78,17 @@ export function parseKeyRing(list: string): KeyRing {
       return [id, Buffer.from(key, 'base64')]
     }),
   )
-  const [newestId, newestKey] = [...keys][0] as [string, Buffer]
+  const [encryptingId, encryptingKey] = [...keys][0] as [string, Buffer]
   // One key must not serve two algorithms.
   const macKeys = [...keys.values()].map((key) => Buffer.from(hkdfSync('sha256', key, '', macPurpose, keyBytes)))
   return {
-    newestId,
+    encryptingId,
     ids: [...keys.keys()],
     encrypt(text, context) {
       const iv = randomBytes(ivBytes)
-      const cipher = createCipheriv(algorithm, newestKey, iv).setAAD(Buffer.from(context))
+      const cipher = createCipheriv(algorithm, encryptingKey, iv).setAAD(Buffer.from(context))
       const bytes = Buffer.concat([iv, cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])
-      return `${prefix}.${newestId}.${bytes.toString('base64url')}`
+      return `${prefix}.${encryptingId}.${bytes.toString('base64url')}`
     },
     decrypt(encrypted, context) {
       if (!isEncrypted(encrypted)) throw new DecryptionError('decryption-failed', 'The text is not encrypted')

@@ -9,6 +9,6 @@ t.test('the keys of a development database are made once, in a file that only it
   const keys = await Promise.all([readOrCreateKeys(dataDir), readOrCreateKeys(dataDir)])
   t.equal(keys[0], keys[1])
   t.equal(await readOrCreateKeys(dataDir), keys[0])
-  t.equal(parseKeyRing(keys[0]).newestId, 'dev')
+  t.equal(parseKeyRing(keys[0]).encryptingId, 'dev')
   t.equal((await stat(join(dataDir, 'encryption-keys'))).mode & 0o777, 0o600)
 })

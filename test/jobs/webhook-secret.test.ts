@@ -26,7 +26,7 @@ t.test(
     const rotated = await transact((trx) => rotateSecret(trx, id, keys))
     t.same(await secretsOf(id), [rotated?.secret, secret], 'both can be read with the keys')
     const text = await dump(database)
-    t.match(text, `sealed.${keys.newestId}.`)
+    t.match(text, `sealed.${keys.encryptingId}.`)
     t.notMatch(text, 'whsec_')
     for (const one of [secret, rotated?.secret as string]) t.notMatch(text, one.slice('whsec_'.length))
 

@@ -16,7 +16,7 @@ t.test('a text is decrypted by the key that encrypted it, also after a newer key
   t.equal(keyIdOf(encrypted), '2026')
   t.notMatch(encrypted, /whsec/)
   const ring = parseKeyRing(`${current}, ${old}`)
-  t.equal(ring.newestId, '2027')
+  t.equal(ring.encryptingId, '2027')
   t.equal(ring.decrypt(encrypted, 'endpoint 1'), 'whsec_ä')
   t.equal(keyIdOf(ring.encrypt('', 'endpoint 1')), '2027')
   t.equal(ring.decrypt(ring.encrypt('', 'endpoint 1'), 'endpoint 1'), '')

@@ -4,12 +4,12 @@ import { ProblemError } from '../../errors.ts'
 /** The default limit: a third of the event streams that a process has at most. */
 export const defaultOpenLimit = 5_000
 
-/** It is not known when a request ends. */
+/** An estimate: the time at which an open request ends is unknown. */
 const retryAfterSeconds = 5
 
 /**
  * Counts the requests of each principal that stay open: event streams, WebSockets and waits. Each takes memory and
- * watches jobs, so that one principal must not have any number of them.
+ * watches jobs, so their number is limited.
  */
 export class OpenRequests {
   readonly #limit: number

@@ -22,7 +22,7 @@ const busyMs = 100
 const pollIntervalMs = 100
 
 /**
- * Measures the turns of the event loop while requests arrive: the time in which the process answers nobody. Unlike
+ * Measures the turns of the event loop while requests arrive: the time in which the process answers no request. Unlike
  * `monitorEventLoopDelay`, and `@fastify/under-pressure` with it, this does not wake an idle process.
  */
 class TurnMeter {

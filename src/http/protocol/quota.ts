@@ -34,7 +34,7 @@ export class Quota {
     return this.#windowOf(key).used >= this.limit.requests
   }
 
-  /** Uses one, unless the quota is used up. Returns whether it was not. */
+  /** Counts one use, unless the quota is used up. Returns whether it was counted. */
   use(key: string): boolean {
     const window = this.#windowOf(key)
     if (window.used >= this.limit.requests) return false

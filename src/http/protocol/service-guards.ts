@@ -2,12 +2,10 @@ import type { FastifyRequest } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 import { isBearerToken } from '../../primitives/bearer-token.ts'
 import { isLoopbackAddress } from '../../primitives/networks.ts'
+import { isOperator } from '../../scopes.ts'
 import type { AcceptedOptions } from '../options.ts'
 
 type Hook = (request: FastifyRequest) => Promise<void>
-
-/** The scopes that may read the metrics. */
-const metricsScopes = ['operate', 'admin']
 
 /**
  * Creates an `onRequest` hook for the metrics route. It serves a request with the token, or of a principal with the scope
@@ -22,7 +20,7 @@ export function guardMetrics(authenticate: Hook, options: AcceptedOptions): Hook
     if (metricsToken !== undefined && isBearerToken(request.headers.authorization, metricsToken)) return
     await authenticate(request)
     const { scopes, keyId, ip } = request
-    if (scopes.some((scope) => metricsScopes.includes(scope))) return
+    if (isOperator(scopes)) return
     if (isOpenHere && keyId === undefined && isLoopbackAddress(ip)) return
     throw new ProblemError('forbidden', 'The metrics require METRICS_TOKEN, or the scope operate or admin')
   }

@@ -1,5 +1,5 @@
 import { decimalOf } from './decimal.ts'
-import { type Level, pointerTo } from './json-pointer.ts'
+import { type Level, pointerTo } from './json-level.ts'
 
 /** Ordinary bodies have fewer levels. Recursive code can process this many levels without a stack overflow. */
 const maxDepth = 100
