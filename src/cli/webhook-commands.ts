@@ -15,7 +15,7 @@ import type { Operation } from '../operation.ts'
 import { formatCount } from '../primitives/format-count.ts'
 import { readEncryptionKeys, requireEncryptionKeys, warnWithoutKeys } from './encryption-keys.ts'
 import type { OutputOptions } from './output-options.ts'
-import { printLine } from './print-table.ts'
+import { printTable } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface AddWebhookOptions extends OutputOptions {
@@ -65,32 +65,17 @@ export async function listWebhooksCommand(options: OutputOptions): Promise<void>
   if (endpoints.length === 0) {
     return console.log('No webhook endpoints. Register one with: accepted webhooks add <url>')
   }
-  for (const endpoint of endpoints) printLine(formatEndpoint(endpoint))
+  printTable(['ID', 'URL', 'EVENTS', 'OPERATIONS', 'PRINCIPAL', 'STATUS'], endpoints.map(toCells))
 }
 
-function formatEndpoint({
-  id,
-  url,
-  eventTypes,
-  operations,
-  principal,
-  disabledAt,
-  disabledReason,
-  ...more
-}: Endpoint): string {
-  const only = principal === undefined ? [] : [`only ${principal}`]
-  const disabled = disabledAt ? [`disabled ${disabledAt}: ${disabledReason}`] : []
-  const failing = more.failingSince ? [`failing since ${more.failingSince}, next attempt ${more.nextAttemptAt}`] : []
-  const parts = [
-    id,
-    url,
-    eventTypes.join(','),
-    operations?.join(',') ?? 'all operations',
-    ...only,
-    ...disabled,
-    ...failing,
-  ]
-  return parts.join('  ')
+const toCells = (endpoint: Endpoint) => [
+  ...[endpoint.id, endpoint.url, endpoint.eventTypes.join(','), endpoint.operations?.join(',') ?? 'all'],
+  ...[endpoint.principal ?? 'all', statusOf(endpoint)],
+]
+
+function statusOf({ disabledAt, disabledReason, failingSince, nextAttemptAt }: Endpoint): string {
+  if (disabledAt) return `disabled since ${disabledAt}: ${disabledReason ?? 'no reason given'}`
+  return failingSince ? `failing since ${failingSince}, next attempt ${nextAttemptAt}` : 'enabled'
 }
 
 /** Runs `accepted webhooks rotate`: replaces a secret and prints the new secret. It cannot be printed again. */

@@ -36,7 +36,7 @@ export async function logWebhooksCommand(endpoint: string | undefined, options: 
   if (options.json) return console.log(JSON.stringify(rows))
   if (rows.length === 0) return console.log('No attempt to deliver has ended.')
   printTable(
-    ['DELIVERY', 'ENDPOINT', 'JOB', 'ATTEMPT', 'AT', 'STATUS', 'TIME', 'ERROR', 'ANSWER'],
+    ['DELIVERY', 'ENDPOINT', 'JOB', 'ATTEMPT', 'AT', 'STATUS', 'DURATION', 'ERROR', 'ANSWER'],
     rows.map((row) => [
       ...[row.delivery_id, row.endpoint_id, row.job_id, row.attempt, row.at.toISOString(), row.http_status],
       ...[row.duration_ms === null ? '' : `${formatNumber(row.duration_ms)} ms`, row.error_code],

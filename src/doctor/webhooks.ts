@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { formatCount } from '../primitives/format-count.ts'
+import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import { type Check, type CheckContext, type Finding, findingsOf } from './check.ts'
 import { literal } from './format.ts'
 
@@ -33,8 +33,8 @@ async function openBreakers({ query, limits }: CheckContext): Promise<Finding[]>
   return rows.map(({ id, url, failures, opened_at, probe_at }) => ({
     code: 'webhook-failing',
     severity: 'warning',
-    message: `The last ${formatCount(failures, 'delivery attempt')} to the webhook endpoint ${id} at ${hostOf(url)} failed, since ${opened_at.toISOString()}; the others wait.`,
-    action: `See the answers: accepted webhooks log ${id}. Deliveries go on when it works again, or remove it: accepted webhooks remove ${id}`,
+    message: `Deliveries to the webhook endpoint ${id} at ${hostOf(url)} fail (${formatNumber(failures)} in a row). Since ${opened_at.toISOString()}, one delivery at a time is tried, and the others wait.`,
+    action: `See its answers: accepted webhooks log ${id}. When it works again, deliveries continue. To remove it: accepted webhooks remove ${id}`,
     details: { id, failures, openedAt: opened_at, nextAttemptAt: probe_at },
   }))
 }
