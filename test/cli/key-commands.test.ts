@@ -118,7 +118,10 @@ t.test('without keys, the API serves other machines only if that was chosen', as
   const env = { HOST: '0.0.0.0', HOSTS: '*' }
   const refused = await run(['api', '--config', todosConfig], { ...env, DATABASE_URL: databaseUrl, PORT: '0' })
   t.equal(refused.code, 1)
-  t.match(refused.err, /^error: With HOST=0\.0\.0\.0, other machines can reach the API, .* because no API key exists\./m)
+  t.match(
+    refused.err,
+    /^error: With HOST=0\.0\.0\.0, other machines can reach the API, .* because no API key exists\./m,
+  )
   t.match(refused.err, /`accepted keys add <name>`.*`authenticate`.*ALLOW_ANONYMOUS=1/)
 
   const chosen = await start(t, 'api', { databaseUrl, env: { ...env, ALLOW_ANONYMOUS: '1' } })
