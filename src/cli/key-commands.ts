@@ -8,6 +8,8 @@ import {
   findKeyViolation,
   hasHadKeys,
   listKeys,
+  maxLifetimeSeconds,
+  maxNameLength,
   type NewApiKey,
   revokeKey,
   rotateKey,
@@ -40,14 +42,17 @@ export async function addKeyCommand(name: string, options: AddKeyOptions): Promi
 }
 
 function toNewKey(name: string, { principal, scopes, operations, expires }: AddKeyOptions): NewApiKey {
-  if (name.trim() === '') throw new ConfigError('The name of a key must not be empty.')
+  if (name.trim() === '' || name.length > maxNameLength) {
+    throw new ConfigError(`The name of a key must have 1 to ${maxNameLength} characters.`)
+  }
   const unknown = scopes?.find((scope) => !isScope(scope))
   if (unknown !== undefined || scopes?.length === 0) {
     throw new ConfigError(`--scopes must be some of ${knownScopes.join(', ')}, not '${unknown ?? ''}'.`)
   }
   const expiresInSeconds = expires === undefined ? undefined : parseDuration(expires)
-  if (expires !== undefined && !expiresInSeconds) {
-    throw new ConfigError(`--expires must be a duration like 12h or 30d, not '${expires}'.`)
+  if (expires !== undefined && !(expiresInSeconds && expiresInSeconds <= maxLifetimeSeconds)) {
+    const maxDays = maxLifetimeSeconds / 86_400
+    throw new ConfigError(`--expires must be a duration of at most ${maxDays}d, like 12h or 30d, not '${expires}'.`)
   }
   return {
     name,

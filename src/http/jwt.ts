@@ -12,6 +12,8 @@ const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 /** The clocks of the issuer and of this machine may differ by this much. */
 const clockToleranceSeconds = 5
 const fetchTimeoutMs = 5_000
+/** The latest time that a Date can be (ECMA-262, section 21.4.1.1). */
+const maxTimeMs = 8.64e15
 
 /** The options of {@link authenticateByJwt}. */
 export interface JwtOptions {
@@ -58,7 +60,7 @@ export function authenticateByJwt(options: JwtOptions): Authenticate {
     const granted = scopes(payload)
     return {
       principal: name as string,
-      expiresAt: new Date(((payload.exp as number) + clockToleranceSeconds) * 1000),
+      expiresAt: new Date(Math.min(((payload.exp as number) + clockToleranceSeconds) * 1000, maxTimeMs)),
       ...(granted && { scopes: granted }),
     }
   }

@@ -11,8 +11,8 @@ import { defaultScopes, type Scope, scopes } from '../scopes.ts'
 const Scopes = Type.Array(Type.Enum([...scopes]), { minItems: 1, uniqueItems: true })
 const Operations = Type.Array(Type.String(), { minItems: 1, uniqueItems: true })
 
-const maxNameLength = 200
-const maxLifetimeSeconds = 10 * 365 * 86_400
+export const maxNameLength = 200
+export const maxLifetimeSeconds = 10 * 365 * 86_400
 /** After a rotation, the old key is accepted for this long. */
 const overlap = sql`interval '1 day'`
 

@@ -62,7 +62,8 @@ t.test('if a key is unknown, the command prints one error line', async (t) => {
 t.test('wrong options of a key are refused with a sentence', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   for (const [args, message] of [
-    [[''], 'The name of a key must not be empty.'],
+    [[''], 'The name of a key must have 1 to 200 characters.'],
+    [['x'.repeat(201), '--principal', 'ann'], 'The name of a key must have 1 to 200 characters.'],
     [['phone', '--principal', ''], '--principal is invalid: it must not be empty.'],
     [['schedule'], "--principal is invalid: it must not be 'schedule': *, schedule, webhook:…"],
     [
@@ -70,7 +71,8 @@ t.test('wrong options of a key are refused with a sentence', async (t) => {
       "--scopes must be some of submit, read, cancel, operate, admin, not 'write'.",
     ],
     [['phone', '--scopes', ','], '--scopes must be some of'],
-    [['phone', '--expires', '2d6h'], "--expires must be a duration like 12h or 30d, not '2d6h'."],
+    [['phone', '--expires', '2d6h'], "--expires must be a duration of at most 3650d, like 12h or 30d, not '2d6h'."],
+    [['phone', '--expires', '99999999d'], '--expires must be a duration of at most 3650d'],
     [['phone', '--expires', '0d'], '--expires must be a duration'],
     [
       ['phone', '--operations', 'todo.creat'],

@@ -30,7 +30,10 @@ async function startIssuer(t: Test) {
   await once(server, 'listening')
   t.teardown(() => server.close())
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks`
-  const sign = (claims: object, { kid = 'first', key = keys.get(kid) as KeyObject, expires = '1h' } = {}) =>
+  const sign = (
+    claims: object,
+    { kid = 'first', key = keys.get(kid) as KeyObject, expires = '1h' as string | number } = {},
+  ) =>
     new SignJWT({ iss: url, aud: 'api', sub: 'ann', ...claims })
       .setProtectedHeader({ alg: 'ES256', kid })
       .setExpirationTime(expires)
@@ -51,6 +54,7 @@ t.test('a token of the issuer for this API is accepted; any other is refused', a
   const { issuer, statusWith } = await setUp(t)
   const { sign } = issuer
   t.equal(await statusWith(await sign({})), 200)
+  t.equal(await statusWith(await sign({}, { expires: 1e14 })), 200, 'a token that expires after the latest Date')
   const public1 = JSON.stringify(jwkOf(issuer.keys.get('first') as KeyObject, 'first'))
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
   const claims = encode({ iss: issuer.url, aud: 'api', sub: 'ann', exp: 4_000_000_000 })
