@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import { keyLock, type LockWait, setLockTimeout, withLockTimeoutError } from '../db/locks.ts'
-import { runWithGenericPlan } from '../db/plan-settings.ts'
+import { type QuerySource, runWithGenericPlan } from '../db/plan-settings.ts'
 import { isRow } from '../db/row-lookup.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
@@ -148,6 +148,16 @@ async function findHolders(trx: AnyTransaction, claims: readonly KeyClaim[]): Pr
     const row = kept.get(nameOf(claim))
     return row ? { ...claim, fingerprint: row.fingerprint, jobId: row.job_id } : claim
   })
+}
+
+/** Returns whether an earlier request has taken a key, and the record of its job still exists. */
+export async function isKeyTaken(db: QuerySource, principal: string, key: string): Promise<boolean> {
+  const statement = sql`
+    select from accepted.idempotency_key held
+    where ${isRow([sql`held.principal`, sql`held.key`], [sql`${principal}::text`, sql`${key}::text`])} and exists (
+      select from accepted.job where id = held.job_id and (ended_at is null or expires_at > now()) offset 0
+    )`
+  return (await runWithGenericPlan(db, statement)).rows.length > 0
 }
 
 /** Gives keys to other jobs. The transaction must have locked the keys. */

@@ -58,6 +58,40 @@ t.test('a principal with a full backlog gets 429 for everything that adds jobs; 
   t.equal((await submit('/bounded', 'ann')).status, 429)
 })
 
+t.test('a repeated request gets its job although the backlog is full', async (t) => {
+  const total = defineOperation({
+    ...{ name: 'note.total', route: { method: 'POST', url: '/total' }, input: Type.Object({}) },
+    maxBacklog: 3,
+  })
+  const { url } = await serve(t, { operations: { other, total } })
+  const canceled = (await post(`${url}/other`, {})).body.links
+  await post(canceled.cancel, {})
+  const batch = { items: [{ operation: 'note.other', input: {} }] }
+  const requests = [
+    ['/other', {}],
+    ['/total', {}],
+    ['/batches', batch],
+    [canceled.retry.slice(url.length), {}],
+  ] as const
+  const send = ([path, body]: (typeof requests)[number], key: string) =>
+    post(url + path, body, { 'idempotency-key': `${key} ${path}` })
+  const sent = []
+  for (const request of requests) {
+    sent.push(
+      await until(async () => {
+        const answer = await send(request, 'first')
+        return answer.status === 202 && answer.body.id
+      }),
+    )
+  }
+  await until(async () => (await post(`${url}/total`, {})).status === 503)
+  for (const [index, request] of requests.entries()) {
+    t.match(await until(async () => [429, 503].includes((await send(request, String(index))).status)), true)
+    t.match(await send(request, 'first'), { status: 202, body: { id: sent[index] } }, request[0])
+  }
+  t.equal((await post(`${url}/total`, {}, { 'idempotency-key': 'first /other' })).status, 422)
+})
+
 t.test('SQL refuses jobs above the backlog of a principal, whatever their priority and due time', async (t) => {
   const { query } = await openJobs(t, Object.values(operations))
   const add = (principal: string, more = '') =>

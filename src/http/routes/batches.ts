@@ -10,6 +10,7 @@ import { limitBatches, maxBatchBytes } from '../batches/limit.ts'
 import { type ReceivedBatch, readBatch } from '../batches/read.ts'
 import { refusalOf } from '../batches/refusal.ts'
 import { batchSchema } from '../batches/schema.ts'
+import { passIfRepeated } from '../protocol/backlog.ts'
 import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { refuseContentEncoding } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
@@ -56,7 +57,7 @@ async function handleBatch(
 ): Promise<FastifyReply> {
   const batch = await readRequest(service, request)
   await assertWebhookUsable(service, batch)
-  await assertBatchBacklog(service.database, batch)
+  await passIfRepeated(service, request, assertBatchBacklog(service.database, batch))
   try {
     const outcome = await service.batches.submit(batch)
     if (outcome.kind !== 'key-reused') metrics.countAccepted(batchOperation.name, outcome.kind)

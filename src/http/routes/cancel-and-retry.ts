@@ -17,6 +17,7 @@ import { settledWithin } from '../../primitives/timeout.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { visibleJobs } from '../access.ts'
 import { setActor } from '../protocol/actor.ts'
+import { passIfRepeated } from '../protocol/backlog.ts'
 import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
@@ -179,7 +180,7 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
   const { database, operations } = service
   const job = await findRequestedJob(service, request)
   const operation = operations.get(job.operation)
-  if (operation) await assertBacklog(database, operation, job.principal)
+  if (operation) await passIfRepeated(service, request, assertBacklog(database, operation, job.principal))
   const retry = {
     jobId: job.id,
     owner: visibleJobs(request).principal,

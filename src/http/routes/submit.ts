@@ -11,6 +11,7 @@ import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { assertMayUse } from '../access.ts'
+import { passIfRepeated } from '../protocol/backlog.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
 import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { findInexactParams } from '../protocol/inexact-params.ts'
@@ -66,7 +67,7 @@ export function submitRoute(
     onRequest: [
       acceptsJson,
       async (request) => assertMayUse(request, operation.name),
-      ({ principal }) => assertBacklog(service.database, operation, principal),
+      (request) => passIfRepeated(service, request, assertBacklog(service.database, operation, request.principal)),
     ],
     preValidation: [
       ...(operation.route.method === 'DELETE' ? [defaultBody] : []),
