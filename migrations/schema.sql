@@ -1504,7 +1504,7 @@ comment on column accepted.webhook_endpoint.secret_rotated_at is 'When the newes
 comment on column accepted.webhook_endpoint.disabled_at is 'From this time on, nothing is delivered to the endpoint.';
 comment on column accepted.webhook_endpoint.disabled_reason is 'Why the endpoint was disabled, for example because it answered 410.';
 comment on column accepted.webhook_endpoint.consecutive_failures is 'How many deliveries in a row have failed. A delivery that fails repeatedly counts once, until the breaker is open.';
-comment on column accepted.webhook_endpoint.last_failed_delivery is 'The delivery that has failed last.';
+comment on column accepted.webhook_endpoint.last_failed_delivery is 'The delivery whose attempt failed last.';
 comment on column accepted.webhook_endpoint.opened_at is 'When the breaker opened, because several deliveries in a row had failed. While it is open, one delivery at a time is tried, after growing pauses. Null: it is closed.';
 comment on column accepted.webhook_endpoint.probe_at is 'While the breaker is open: when the next delivery may be tried.';
 
@@ -4828,7 +4828,7 @@ create view accepted.key_overview as
     rotated_from
    from accepted.api_key;
 comment on view accepted.key_overview is 'API keys, without their hashes.';
-comment on column accepted.key_overview.id is 'See accepted.api_key.';
+comment on column accepted.key_overview.id is 'The id of the key, as accepted keys rotate and accepted keys revoke take it.';
 comment on column accepted.key_overview.name is 'What the key is for.';
 comment on column accepted.key_overview.principal is 'The principal of requests with this key.';
 comment on column accepted.key_overview.scopes is 'What the key permits.';
@@ -4881,7 +4881,7 @@ comment on column accepted.delivery_log.job_id is 'The job that was reported. Nu
 comment on column accepted.delivery_log.attempt is 'Number of the attempt, from 1.';
 comment on column accepted.delivery_log.at is 'When the attempt ended.';
 comment on column accepted.delivery_log.http_status is 'The HTTP status of the answer. Null: there was none.';
-comment on column accepted.delivery_log.error_code is 'Why the attempt failed. Null: it has delivered.';
-comment on column accepted.delivery_log.error_message is 'The same, for people.';
+comment on column accepted.delivery_log.error_code is 'Why the attempt failed. Null: it succeeded.';
+comment on column accepted.delivery_log.error_message is 'Why the attempt failed, for people.';
 comment on column accepted.delivery_log.duration_ms is 'How long the request took, in milliseconds.';
 comment on column accepted.delivery_log.answer is 'The first 1,024 bytes of the answer, without control characters and credentials.';

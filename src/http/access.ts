@@ -21,7 +21,7 @@ export const visibleJobs = ({ principal, scopes, operations, linkedJobId }: Fast
   id: linkedJobId,
 })
 
-/** Returns whether the request may submit or see jobs of an operation. A batch has only jobs that it may submit. */
+/** Returns whether the request may submit or see jobs of an operation. Batches are permitted; their jobs are checked. */
 export const mayUseOperation = ({ operations }: FastifyRequest, operation: string): boolean =>
   operations === undefined || operations.includes(operation) || operation === batchName
 

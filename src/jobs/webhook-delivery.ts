@@ -5,7 +5,7 @@ import { uuid7 } from '../primitives/uuid.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { enqueue } from './enqueue.ts'
 
-/** What an attempt to deliver came to. The result of a delivery, and the details of the error of a failed attempt. */
+/** The outcome of an attempt to deliver: the result of a delivery, and the details of the error of a failed attempt. */
 export const DeliveryReport = Type.Object({
   jobId: Type.Optional(Type.String({ description: 'The job that was reported; absent for a test' })),
   status: Type.Optional(Type.Integer({ description: 'The HTTP status; absent if there was no answer' })),

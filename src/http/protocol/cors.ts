@@ -5,7 +5,7 @@ import { headerFields } from './schemas.ts'
 /** Browsers remember the answer to a preflight for this long. */
 const maxAgeSeconds = 600
 
-/** The header fields that the scripts of a page may read besides those that they always may. */
+/** The header fields that a page may read, besides those that CORS always allows. */
 const exposedHeaders = [...Object.keys(headerFields), 'Allow', 'Content-Location'].join(', ')
 
 /** Answers requests of pages of other origins (CORS, Fetch Standard). Cookies are never allowed. */
