@@ -828,6 +828,9 @@ comment on function accepted.claim is 'Claims at most max_jobs due jobs of a que
 -- that passes a principal that has only deferred jobs reads their entries, but not their rows.
 create index accepted_turn_idx
   on accepted_queue.job_common (name, priority desc, (coalesce(singleton_key, '') collate "C"), start_after)
+  -- Jobs that were accepted together are due at the same time. Postgres would merge their entries, and then claims could
+  -- not mark the entries of claimed jobs as dead, but would read them until the next vacuum.
+  with (deduplicate_items = off)
   where state < 'active' and not blocked;
 
 comment on index accepted_queue.accepted_turn_idx is 'Fair claims: finds the next principal that has due jobs, and the due jobs of a principal, oldest first.';
@@ -836,7 +839,7 @@ create function accepted.claim_in_turn(
   queue text, max_jobs integer, after_priority integer, after_principal text
 ) returns table (
   id uuid, retry_count integer, data jsonb, waited_seconds double precision,
-  turn_priority integer, turn_principal text, read_entries bigint
+  turn_priority integer, turn_principal text, turn_size integer, read_entries bigint
 )
   language plpgsql
   -- These settings force scans of accepted_turn_idx in its order, even if the plan was made while the queue was empty.
@@ -860,6 +863,8 @@ declare
   next_principal text;
   ids uuid[];
   principals text[];
+  -- The counter also contains what earlier transactions of the session have read since it was last flushed.
+  entries_before bigint := pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass);
 begin
   select accepted.is_paused(queue) or accepted.is_limited(queue), coalesce((
     -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
@@ -935,8 +940,8 @@ begin
     )
     select
       claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
-      level, principals[cardinality(principals)],
-      pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass)
+      level, principals[cardinality(principals)], cardinality(principals),
+      pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass) - entries_before
     from claimed;
     wanted := wanted - cardinality(ids);
     -- In the last round, only some principals may have got a job.
@@ -945,7 +950,7 @@ begin
 end
 $$;
 
-comment on function accepted.claim_in_turn is 'Claims at most max_jobs due jobs of a queue, in turn over the principals that have due jobs: one job each, and again from the first principal on while jobs are wanted. Begins with the principal after after_principal. Jobs with a higher priority come first; of a principal, those that became due earlier. after_priority and after_principal are turn_priority and turn_principal of the last row of the previous claim, or null. Claims none while the operation is paused. waited_seconds is how long the job was due before it was claimed. read_entries is the number of index entries that the transaction has read so far: many while a transaction holds an old snapshot, because Postgres then cannot remove the entries of jobs that were claimed earlier.';
+comment on function accepted.claim_in_turn is 'Claims at most max_jobs due jobs of a queue, in turn over the principals that have due jobs: one job each, and again from the first principal on while jobs are wanted. Begins with the principal after after_principal. Jobs with a higher priority come first; of a principal, those that became due earlier. after_priority and after_principal are turn_priority and turn_principal of the last row of the previous claim, or null. Claims none while the operation is paused. waited_seconds is how long the job was due before it was claimed. turn_size is the number of principals in the last turn. read_entries is the number of index entries that the claim has read so far: many while a transaction holds an old snapshot, because Postgres then cannot remove the entries of jobs that were claimed earlier.';
 
 -- The condition on started_on keeps pg-boss from using this index, because the statements with which pg-boss completes
 -- jobs have no such condition. These statements must find the jobs by the primary key. While a transaction holds an old

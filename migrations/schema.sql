@@ -766,11 +766,11 @@ end
 $function$;
 comment on function accepted.claim(text,integer,timestamp with time zone) is 'Claims at most max_jobs due jobs of a queue. Claims none while the operation is paused, or if it has a limit. Claims only jobs that were created at created_from or later. Jobs with a higher priority come first, then older jobs. waited_seconds is how long the job was due before it was claimed. floor is the creation time of the oldest claimed job (UTC, ISO 8601). The next claim can start at floor, so that it does not read the index entries of jobs that were claimed earlier. Postgres cannot remove these entries while a transaction holds an old snapshot.';
 
-create index accepted_turn_idx on accepted_queue.job_common using btree (name, priority desc, coalesce(singleton_key, ''::text) collate "C", start_after) where ((state < 'active'::accepted_queue.job_state) and (not blocked));
+create index accepted_turn_idx on accepted_queue.job_common using btree (name, priority desc, coalesce(singleton_key, ''::text) collate "C", start_after) with (deduplicate_items=off) where ((state < 'active'::accepted_queue.job_state) and (not blocked));
 comment on index accepted_queue.accepted_turn_idx is 'Fair claims: finds the next principal that has due jobs, and the due jobs of a principal, oldest first.';
 
 create function accepted.claim_in_turn(queue text, max_jobs integer, after_priority integer, after_principal text)
- returns table(id uuid, retry_count integer, data jsonb, waited_seconds double precision, turn_priority integer, turn_principal text, read_entries bigint)
+ returns table(id uuid, retry_count integer, data jsonb, waited_seconds double precision, turn_priority integer, turn_principal text, turn_size integer, read_entries bigint)
  language plpgsql
  set enable_seqscan to 'off'
  set enable_bitmapscan to 'off'
@@ -791,6 +791,8 @@ declare
   next_principal text;
   ids uuid[];
   principals text[];
+  -- The counter also contains what earlier transactions of the session have read since it was last flushed.
+  entries_before bigint := pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass);
 begin
   select accepted.is_paused(queue) or accepted.is_limited(queue), coalesce((
     -- Usually no jobs have a higher priority than the previous ones. Then this reads next to nothing.
@@ -866,8 +868,8 @@ begin
     )
     select
       claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8,
-      level, principals[cardinality(principals)],
-      pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass)
+      level, principals[cardinality(principals)], cardinality(principals),
+      pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass) - entries_before
     from claimed;
     wanted := wanted - cardinality(ids);
     -- In the last round, only some principals may have got a job.
@@ -875,7 +877,7 @@ begin
   end loop;
 end
 $function$;
-comment on function accepted.claim_in_turn(text,integer,integer,text) is 'Claims at most max_jobs due jobs of a queue, in turn over the principals that have due jobs: one job each, and again from the first principal on while jobs are wanted. Begins with the principal after after_principal. Jobs with a higher priority come first; of a principal, those that became due earlier. after_priority and after_principal are turn_priority and turn_principal of the last row of the previous claim, or null. Claims none while the operation is paused. waited_seconds is how long the job was due before it was claimed. read_entries is the number of index entries that the transaction has read so far: many while a transaction holds an old snapshot, because Postgres then cannot remove the entries of jobs that were claimed earlier.';
+comment on function accepted.claim_in_turn(text,integer,integer,text) is 'Claims at most max_jobs due jobs of a queue, in turn over the principals that have due jobs: one job each, and again from the first principal on while jobs are wanted. Begins with the principal after after_principal. Jobs with a higher priority come first; of a principal, those that became due earlier. after_priority and after_principal are turn_priority and turn_principal of the last row of the previous claim, or null. Claims none while the operation is paused. waited_seconds is how long the job was due before it was claimed. turn_size is the number of principals in the last turn. read_entries is the number of index entries that the claim has read so far: many while a transaction holds an old snapshot, because Postgres then cannot remove the entries of jobs that were claimed earlier.';
 
 create index accepted_active_idx on accepted_queue.job using btree (name) where ((state = 'active'::accepted_queue.job_state) and (started_on is not null));
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';

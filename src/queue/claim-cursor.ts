@@ -9,6 +9,8 @@ const maxFullScanShare = 0.1
 const maxEntriesPerJob = 10
 /** Up to this number of index entries, a claim in turn is fast anyway. */
 const fewEntries = 1_000
+/** After a claim in turn that found one principal, this many claims take the oldest jobs, which costs less. */
+const claimsBetweenTurns = 3
 /** How far before the floor each claim starts. A slow transaction may commit a job after a newer job was claimed. */
 const overlap = sql`interval '250 ms'`
 
@@ -26,6 +28,8 @@ interface TurnRow extends CursorRow {
   priority: number
   /** The last principal whose turn it was. */
   principal: string
+  /** Number of principals in the last turn. */
+  turnSize: number
   /** Number of index entries that the claim has read. */
   readEntries: number
 }
@@ -40,7 +44,8 @@ interface TurnRow extends CursorRow {
  * take at most a tenth of the time.
  *
  * When a claim was full, more jobs may wait. Then the principals of these jobs take turns. Such a claim has no floor, so
- * it counts as a full scan if it has read the entries of many jobs that were claimed earlier.
+ * it counts as a full scan if it has read the entries of many jobs that were claimed earlier. If it finds the jobs of
+ * only one principal, some claims take the oldest jobs before the next one looks for others.
  */
 export class ClaimCursor {
   readonly #db: Kysely<Tables>
@@ -50,6 +55,8 @@ export class ClaimCursor {
   #floor: string | undefined
   #nextFullScanAt = Number.NEGATIVE_INFINITY
   #nextTurnAt = Number.NEGATIVE_INFINITY
+  /** Number of claims until the next one in turn. */
+  #claimsUntilTurn = 0
   #lastTurn: Pick<TurnRow, 'priority' | 'principal'> | undefined
   #wasFull = false
 
@@ -64,23 +71,31 @@ export class ClaimCursor {
    * @param onMore called if this claim may have skipped due jobs, as soon as a full scan is allowed
    */
   async claim(limit: number, onMore?: () => void): Promise<CursorRow[]> {
-    const isInTurn = this.#isFair && this.#wasFull && performance.now() >= this.#nextTurnAt
+    const isInTurn = this.#isFair && this.#wasFull && performance.now() >= this.#nextTurnAt && !this.#skipTurn()
     const rows = isInTurn ? await this.#claimInTurn(limit) : await this.#claimOldest(limit, onMore)
     this.#wasFull = rows.length === limit
     return rows
+  }
+
+  /** Returns whether the next claim takes the oldest jobs, because the last turn had only one principal. */
+  #skipTurn(): boolean {
+    if (this.#claimsUntilTurn === 0) return false
+    this.#claimsUntilTurn -= 1
+    return true
   }
 
   async #claimInTurn(limit: number): Promise<CursorRow[]> {
     const startedAt = performance.now()
     const { rows } = await sql<TurnRow>`
       select ${claimedColumns}, waited_seconds as "waitedSeconds", turn_priority as priority,
-        turn_principal as principal, read_entries::float8 as "readEntries"
+        turn_principal as principal, turn_size as "turnSize", read_entries::float8 as "readEntries"
       from accepted.claim_in_turn(
         ${this.#queue}, ${limit}, ${this.#lastTurn?.priority ?? null}, ${this.#lastTurn?.principal ?? null})`.execute(
       this.#db,
     )
     const last = rows.at(-1)
     if (!last) return rows
+    this.#claimsUntilTurn = isAlone(rows, this.#lastTurn?.principal) ? claimsBetweenTurns : 0
     this.#lastTurn = last
     if (last.readEntries > fewEntries + maxEntriesPerJob * limit) {
       const endedAt = performance.now()
@@ -111,3 +126,11 @@ export class ClaimCursor {
     setTimeout(onMore, Math.max(0, Math.ceil(this.#nextFullScanAt - performance.now())) + 1).unref()
   }
 }
+
+/**
+ * Returns whether a claim shows that only one principal has due jobs. A claim of one job shows it if the principal has
+ * its turn twice in a row.
+ */
+const isAlone = (rows: readonly TurnRow[], previous: string | undefined): boolean =>
+  rows.every(({ turnSize, principal }) => turnSize === 1 && principal === rows[0]?.principal) &&
+  (rows.length > 1 || rows[0]?.principal === previous)

@@ -3,12 +3,14 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
+import { openDatabase } from '../../src/db/database.ts'
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import { insertBatch } from '../../src/jobs/enqueue-batch.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { Claims } from '../../src/queue/claims.ts'
 import { beginTransaction } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
 
 const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
 const unfair = defineOperation({ name: 'note.unfair', input: Type.Object({}), fair: false })
@@ -57,6 +59,30 @@ t.test('after the first claim, a long backlog of one principal does not delay th
   const { heavy, ...lights } = sum(turns)
   t.equal(Object.keys(lights).length, 99)
   t.equal(heavy, 1)
+})
+
+t.test('while one principal is alone, most claims take the oldest jobs, and others still get their turn', async (t) => {
+  const { add, claim, query, database, boss } = await setUp(t)
+  const [{ name }] = await query('select current_database() as name')
+  await query(`alter database ${name} set track_functions = 'pl'`)
+  const counting = openDatabase({ ...database.options, poolSize: 1 })
+  t.teardown(() => counting.close())
+  const turns = async (): Promise<number> => {
+    await counting.pool.query('select pg_stat_force_next_flush()')
+    const text = `select coalesce(sum(calls), 0)::int as calls from pg_stat_user_functions where funcname = 'claim_in_turn'`
+    return (await counting.pool.query(text)).rows[0].calls
+  }
+  await add('heavy', 1_000)
+  for (const limit of [1, 10]) {
+    const claims = new Claims(counting, boss, note)
+    const before = await turns()
+    for (let count = 0; count < 21; count++) await claim(claims, limit)
+    t.equal((await turns()) - before, limit === 1 ? 6 : 5, `of 21 claims of ${limit}`)
+    await add(`light ${limit}`, 1)
+    const next = []
+    for (let count = 0; count < 5; count++) next.push(await claim(claims, limit))
+    t.equal(sum(next)[`light ${limit}`], 1)
+  }
 })
 
 t.test(
@@ -156,7 +182,10 @@ t.test(
     t.same(await claim(claims, 2), { a: 2 })
     await query('update accepted_queue.job set start_after = now() where id = $1', [deferred])
     await query('update accepted_queue.job set blocked = false where id = $1', [blocked])
-    t.same(await claim(claims, 4), { a: 2, b: 1, c: 1 })
+    // Until now, the principal was alone, so the next claims take the oldest jobs.
+    const counts = []
+    for (let count = 0; count < 4; count++) counts.push(await claim(claims, 1))
+    t.same(sum(counts), { a: 2, b: 1, c: 1 })
   },
 )
 
@@ -249,6 +278,19 @@ t.test('a claim does not read the 50,000 deferred jobs of a principal', async (t
     t.equal(claimed, 10)
     t.ok(pages <= 500, `a claim of 10 jobs touched ${pages} pages`)
   }
+})
+
+t.test('claims in turn do not read the entries of jobs that were claimed before', async (t) => {
+  const { add, query } = await setUp(t)
+  await add('heavy', 2_000)
+  const readEntries = async (count: number): Promise<number> => {
+    const rows = await query(`select * from accepted.claim_in_turn('note.create', $1, 0, 'heavy')`, [count])
+    return Number(rows.at(-1).read_entries)
+  }
+  for (let count = 0; count < 50; count++) await readEntries(10)
+  // Another process, such as an autovacuum, may hold an old snapshot for a moment.
+  await until(async () => (await readEntries(1)) < 50)
+  t.ok((await readEntries(10)) < 50)
 })
 
 t.test('when claims in turn read many entries of earlier claims, the next claims take the oldest jobs', async (t) => {
