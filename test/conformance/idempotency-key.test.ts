@@ -439,7 +439,7 @@ t.test('many requests can wait for a key without delaying other requests', seria
   while (!(await held.isReached()));
   // These are more requests than the pool has connections.
   const others = Array.from({ length: 40 }, () => pending(ann.post('/notes', body, keyed('k'))))
-  for (let number = 0; number < 20; number++) t.equal((await newClient().get('/jobs')).status, 200)
+  for (let number = 0; number < 5; number++) t.equal((await newClient().get('/jobs')).status, 200)
   t.notOk(others.some((other) => other.isSettled()))
   await held.release()
   const { id } = (await first.result()).body

@@ -19,9 +19,11 @@ export function guardMetrics(authenticate: Hook, options: AcceptedOptions): Hook
   return async (request) => {
     if (metricsToken !== undefined && isBearerToken(request.headers.authorization, metricsToken)) return
     await authenticate(request)
-    const { scopes, keyId, ip } = request
+    const { scopes, keyId, ip, socket } = request
     if (isOperator(scopes)) return
-    if (isOpenHere && keyId === undefined && isLoopbackAddress(ip)) return
+    // A client behind a trusted proxy may choose its address, but not that of the connection.
+    const isLocal = isLoopbackAddress(ip) && isLoopbackAddress(socket.remoteAddress)
+    if (isOpenHere && keyId === undefined && isLocal) return
     throw new ProblemError('forbidden', 'The metrics require METRICS_TOKEN, or the scope operate or admin')
   }
 }
