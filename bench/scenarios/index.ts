@@ -15,6 +15,7 @@ import { views } from './s13-views.ts'
 import { drainBatch } from './s14-drain-batch.ts'
 import { acceptBatch } from './s15-accept-batch.ts'
 import { turns } from './s16-turns.ts'
+import { webhooks } from './s17-webhooks.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -33,4 +34,5 @@ export const scenarios: readonly Scenario[] = [
   drainBatch,
   acceptBatch,
   turns,
+  webhooks,
 ]

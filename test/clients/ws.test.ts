@@ -50,10 +50,11 @@ t.test('a client receives all its jobs as CloudEvents', async (t) => {
   const last = events.findLast(({ subject }) => subject === after.id)
   t.match(last, { specversion: '1.0', type: 'job.succeeded', datacontenttype: 'application/json', subject: after.id })
   t.same(last?.data, await ended(after.links.self), 'the data is the monitor')
+  // A version may arrive twice: without its result in the snapshot, and with it.
   t.equal(
     new Set(events.map(({ source, id }) => `${source} ${id}`)).size,
-    events.length,
-    'source and id together identify an event',
+    new Set(events.map(({ subject, data }) => `${subject} ${data?.sequence}`)).size,
+    'source and id together identify a version of a job',
   )
 })
 

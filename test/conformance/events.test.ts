@@ -339,6 +339,12 @@ t.test('a client that resumes /events with the newest cursor does not receive th
   const ida = service.as('ida')
   const { id: old } = await ida.submit('/idle', { text: 'old' })
   const { id: recent } = await ida.submit('/idle', { text: 'recent' })
+  const [{ xid }] = (await service.pool.query('select pg_current_xact_id()::text as xid')).rows
+  // A stream sends changes again while a transaction is in progress that began before them, also in another database.
+  await until(async () => {
+    const text = 'select pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8 as is_past'
+    return (await service.pool.query(text, [xid])).rows[0].is_past
+  })
   const first = await openAllStream(t, 'ida')
   await first.event(isOf(old))
   // Only polls find these changes. The cursor of the second event has the position of the first poll, which has passed
