@@ -28,6 +28,8 @@ const indexScans = { enable_seqscan: 'off', jit: 'off' }
  */
 export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_plan', ...indexScans })
 
+const withoutSorts = localSettings({ enable_sort: 'off', enable_incremental_sort: 'off' })
+
 /**
  * Makes Postgres plan each statement for its parameters and for the present size of the tables. Use it for pg-boss's
  * own statements: Postgres 15 and 16 read the whole queue with the generic plans of some of them.
@@ -77,3 +79,18 @@ export async function runWithGenericPlan<Row>(db: QuerySource, statement: RawBui
     return result
   })
 }
+
+/**
+ * Like {@link runWithGenericPlan}, in a transaction of its own and without sorts. Use it for a statement that reads the
+ * first rows in the order of an index: a plan for an empty table may read and sort all rows of another index instead.
+ */
+export const runInIndexOrder = <Row>(db: QuerySource, statement: RawBuilder<Row>): Promise<QueryResult<Row>> =>
+  db.transaction().execute(async (trx) => {
+    const [, , result] = await pipeline(trx as unknown as AnyTransaction, (trx) => [
+      useGenericPlan(trx),
+      withoutSorts(trx),
+      statement.execute(trx),
+      commitStatement(trx),
+    ])
+    return result
+  })

@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../db/database.ts'
-import { runWithGenericPlan } from '../db/plan-settings.ts'
+import { runInIndexOrder } from '../db/plan-settings.ts'
 import { claimOrder, isClaimable } from './claim.ts'
 import { queueJob, queueTable } from './schema.ts'
 
@@ -68,5 +68,5 @@ export async function readBacklog({ kysely }: Database, operations: readonly str
       ) as next
     ) as oldest on true
     where queue.name = any(${operations})`
-  return (await runWithGenericPlan(kysely, statement)).rows
+  return (await runInIndexOrder(kysely, statement)).rows
 }

@@ -68,7 +68,9 @@ t.test('the OpenAPI document describes the routes of operations and jobs, and /d
   t.match(body.openapi, /^3\.1\./)
   t.same(Object.keys(body.paths).sort(), [
     ...['/batches', '/events', '/jobs', '/jobs/{id}', '/jobs/{id}/cancel', '/jobs/{id}/events'],
-    ...['/jobs/{id}/result', '/jobs/{id}/retry', '/notes', '/webhooks', '/webhooks/{id}', '/webhooks/{id}/rotate'],
+    ...['/jobs/{id}/links', '/jobs/{id}/result', '/jobs/{id}/retry', '/keys', '/keys/{id}', '/keys/{id}/rotate'],
+    ...['/notes', '/webhooks', '/webhooks/{id}', '/webhooks/{id}/resend', '/webhooks/{id}/rotate'],
+    '/webhooks/{id}/test',
   ])
   const { post: create } = body.paths['/notes']
   t.match(create, { operationId: 'note.create', summary: 'Create a note' })

@@ -83,7 +83,7 @@ t.test('a healthy worker logs when it starts, is ready, has run jobs, drains and
   const ids = [await jobs.add(say, { word: 'a' }), await jobs.add(say, { word: 'b' })]
   for (const id of ids) await jobs.ended(id)
   await worker.stop()
-  const operations = { 'word.say': { concurrency: 3 }, 'webhook.deliver': { concurrency: 50 } }
+  const operations = { 'word.say': { concurrency: 3 }, 'webhook.deliver': { concurrency: 100 } }
   t.match(lines, [
     { level: 30, msg: 'Worker is starting', operations: ['word.say', 'webhook.deliver'] },
     { level: 30, msg: 'Worker is ready', operations },

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
-import { runWithGenericPlan } from '../../src/db/plan-settings.ts'
+import { runInIndexOrder } from '../../src/db/plan-settings.ts'
 import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
 import { compareIntervalMs } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
@@ -53,6 +53,6 @@ export async function pollDueWork(
       ) as "isReconcileDue",
       exists (select from accepted.ending where due_at <= now()) as "hasEndings",
       exists (select from accepted.parent) as "hasParents"`
-  const { rows } = await runWithGenericPlan(kysely, statement)
+  const { rows } = await runInIndexOrder(kysely, statement)
   return rows[0] as DueWork
 }

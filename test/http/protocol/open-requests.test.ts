@@ -20,13 +20,17 @@ const { url } = await serve(t, {
   authenticate: (request) => request.headers['x-user']?.toString() ?? 'ann',
 })
 
+/** When a response is garbage, fetch closes its connection. */
+const openResponses = new Set<Response>()
+
 /** Opens a stream. Returns a function that closes it. */
 async function openStream(t: Test, path: string, user: string): Promise<() => void> {
   const controller = new AbortController()
   t.teardown(() => controller.abort())
   const headers = { accept: 'text/event-stream', 'x-user': user }
-  const { status } = await fetch(url + path, { headers, signal: controller.signal })
-  t.equal(status, 200)
+  const response = await fetch(url + path, { headers, signal: controller.signal })
+  t.equal(response.status, 200)
+  openResponses.add(response)
   return () => controller.abort()
 }
 
