@@ -16,7 +16,7 @@ const defineOperations = `
   select accepted.define_operations(jsonb_agg(jsonb_build_object(
     'name', 'week.op' || n, 'summary', 'Operation ' || n, 'retry_limit', 3, 'retry_delay_seconds', 1,
     'retry_backoff', true, 'retry_max_delay_seconds', 60, 'timeout_seconds', 60, 'heartbeat_seconds', 15, 'priority', 0,
-    'keep_seconds', 604800, 'has_abandon', false
+    'keep_seconds', 604800, 'has_abandon', false, 'is_fair', true
   ))) from generate_series(1, ${weekOperations}) n;
   update accepted.operation set paused_at = now() - interval '1 day', paused_reason = 'the bank is down'
   where name = 'week.op1'`
