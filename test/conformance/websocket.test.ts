@@ -174,7 +174,7 @@ t.test('if a client subscribes to several ids, each id that fails is answered wi
   const connection = await connect(t, 'lea')
   connection.send({ subscribe: [theirs, 'x', expired, mine.toUpperCase(), never, mine, longAgo, 'x'] })
   await connection.event(mine)
-  await until(() => connection.frames.length >= 6)
+  await until(() => connection.frames.filter((frame) => JSON.parse(frame).type === 'error').length >= 5)
   const events = connection.frames.map((frame) => JSON.parse(frame))
   t.same(
     new Map(events.map(({ subject, data }) => [subject, data.error?.code ?? data.status])),
@@ -189,7 +189,8 @@ t.test('if a client subscribes to several ids, each id that fails is answered wi
       [mine, 'queued'],
     ] as [string, string][]),
   )
-  t.equal(events.length, 6)
+  // On a busy machine, the snapshot may come before the answers.
+  t.equal(events.filter(({ type }) => type === 'error').length, 5)
 })
 
 t.test('if a message has too many ids, the whole message is refused', async (t) => {
@@ -386,7 +387,9 @@ t.test('a subscription to many jobs with large results is answered without the r
   const connection = await connect(t, 'roy')
   connection.send({ subscribe: [...ids, small] })
   for (const id of ids) t.equal('result' in (await connection.event(id)).data, false)
-  t.same((await connection.event(small)).data, await roy.monitor(small))
+  // On a busy machine, the snapshot may come before the answer. It has no results.
+  const received = () => connection.frames.map((frame) => JSON.parse(frame).data)
+  t.same(await until(() => received().find(({ id, result }) => id === small && result)), await roy.monitor(small))
   t.ok(connection.frames.join('').length < 100_000)
 })
 

@@ -65,7 +65,11 @@ export class JobSocket {
     })
     const watch = this.#watchPrincipal()
     this.#principalWatch = watch
-    this.#snapshotTimer = setTimeout(() => this.#sendAllJobs(watch, { withSnapshot: true }), snapshotDelayMs)
+    const sendSnapshot = () => {
+      if (this.#principalWatch === watch) void this.#sendAllJobs(watch, { withSnapshot: true })
+    }
+    // If the event loop was late, a subscription may have arrived that was not read yet. Immediates run after reads.
+    this.#snapshotTimer = setTimeout(() => setImmediate(sendSnapshot), snapshotDelayMs)
   }
 
   /** Handles a message from the client. */
