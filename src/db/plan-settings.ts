@@ -28,7 +28,11 @@ const indexScans = { enable_seqscan: 'off', jit: 'off' }
  */
 export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_plan', ...indexScans })
 
-const withoutSorts = localSettings({ enable_sort: 'off', enable_incremental_sort: 'off' })
+const useIndexOrder = localSettings({
+  plan_cache_mode: 'force_generic_plan',
+  ...indexScans,
+  ...{ enable_sort: 'off', enable_incremental_sort: 'off' },
+})
 
 /**
  * Makes Postgres plan each statement for its parameters and for the present size of the tables. Use it for pg-boss's
@@ -70,14 +74,7 @@ export async function runWithGenericPlan<Row>(db: QuerySource, statement: RawBui
     ])
     return result
   }
-  return db.transaction().execute(async (trx) => {
-    const [, result] = await pipeline(trx as unknown as AnyTransaction, (trx) => [
-      useGenericPlan(trx),
-      statement.execute(trx),
-      commitStatement(trx),
-    ])
-    return result
-  })
+  return runAlone(db, useGenericPlan, statement)
 }
 
 /**
@@ -85,10 +82,12 @@ export async function runWithGenericPlan<Row>(db: QuerySource, statement: RawBui
  * first rows in the order of an index: a plan for an empty table may read and sort all rows of another index instead.
  */
 export const runInIndexOrder = <Row>(db: QuerySource, statement: RawBuilder<Row>): Promise<QueryResult<Row>> =>
+  runAlone(db, useIndexOrder, statement)
+
+const runAlone = <Row>(db: QuerySource, setPlan: typeof useGenericPlan, statement: RawBuilder<Row>) =>
   db.transaction().execute(async (trx) => {
-    const [, , result] = await pipeline(trx as unknown as AnyTransaction, (trx) => [
-      useGenericPlan(trx),
-      withoutSorts(trx),
+    const [, result] = await pipeline(trx as unknown as AnyTransaction, (trx) => [
+      setPlan(trx),
       statement.execute(trx),
       commitStatement(trx),
     ])
