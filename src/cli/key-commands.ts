@@ -77,7 +77,10 @@ async function assertCreatable(db: Kysely<Tables>, key: NewApiKey): Promise<void
 /** Runs `accepted keys rotate`: replaces a key and prints the new one. The old key is accepted for another day. */
 export async function rotateKeyCommand(id: string, options: OutputOptions): Promise<void> {
   const key = await withDatabase((db) => transact(db, (trx) => rotateKey(trx, id)))
-  if (!key) throw new ConfigError(`There is no valid key ${id}. \`accepted keys list\` shows all keys.`)
+  if (!key)
+    throw new ConfigError(
+      `There is no valid key ${id}, or it was replaced before. \`accepted keys list\` shows all keys.`,
+    )
   printKey(key, options)
   if (!options.json) console.log(`The old key ${id} is accepted for another day. Revoke it when no client uses it.`)
 }
@@ -104,8 +107,8 @@ export async function listKeysCommand(options: OutputOptions): Promise<void> {
   }))
   if (options.json) return console.log(JSON.stringify(keys))
   if (keys.length === 0) {
-    const who = hadKeys ? 'all requests are rejected' : 'requests from this machine are anonymous'
-    return console.log(`No API keys: ${who}. Create a key with: accepted keys add <name>`)
+    const effect = hadKeys ? 'all requests are rejected' : 'requests from this machine are anonymous'
+    return console.log(`No API keys: ${effect}. Create a key with: accepted keys add <name>`)
   }
   const headings = ['ID', 'NAME', 'PRINCIPAL', 'SCOPES', 'OPERATIONS', 'PREFIX', 'STATUS', 'LAST USED', 'EXPIRES']
   printTable(headings, keys.map(toCells))

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { Database } from '../db/database.ts'
 import type { Authenticate, Identity } from '../identity.ts'
-import { hashSecret } from '../jobs/api-key.ts'
+import { hashSecret, isValidKey } from '../jobs/api-key.ts'
 import { bearerTokenOf } from '../primitives/bearer-token.ts'
 import { BoundedMap } from '../primitives/bounded-map.ts'
 import { isLoopbackAddress } from '../primitives/networks.ts'
@@ -70,7 +70,7 @@ async function identify({ kysely }: Database, hash: Buffer | null): Promise<Iden
       last_used_at is null or last_used_at < now() - ${lastUsedPrecision} as is_used_again
     from (values (${hash}::bytea)) as given (hash)
     left join accepted.api_key on api_key.hash = given.hash
-      and revoked_at is null and (expires_at is null or expires_at > now())`.execute(kysely)
+      and ${isValidKey}`.execute(kysely)
   const [row] = rows as [IdentityRow]
   if (row.id === null) return row.had_keys ? null : anonymous
   if (row.is_used_again) recordUse(kysely, row.id)

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { Database } from '../db/database.ts'
+import { isValidKey } from '../jobs/api-key.ts'
 
 /** When a credential is revoked or expires, its streams end after at most this time and the time of one query. */
 const checkIntervalMs = 1_000
@@ -61,17 +62,16 @@ export class CredentialWatch {
   }
 
   async #check(): Promise<void> {
-    // If Postgres does not answer, the streams continue until it does.
+    // An expiry is known without Postgres.
+    this.#end(({ expiresAt }) => expiresAt !== undefined && expiresAt.getTime() <= Date.now())
+    // If Postgres does not answer, streams with a key continue until it does.
     if (this.#isChecking) return
     this.#isChecking = true
     try {
-      const { validKeyIds, hadKeys } = await this.#readKeys()
-      const now = Date.now()
-      for (const { keyId, isAnonymous, expiresAt, onEnd } of [...this.#watched]) {
-        const isExpired = expiresAt !== undefined && expiresAt.getTime() <= now
-        const isRevoked = keyId !== undefined && !validKeyIds.has(keyId)
-        if (isExpired || isRevoked || (isAnonymous && hadKeys)) onEnd()
-      }
+      const { invalidKeyIds, hadKeys } = await this.#readKeys()
+      this.#end(
+        ({ keyId, isAnonymous }) => (keyId !== undefined && invalidKeyIds.has(keyId)) || (isAnonymous && hadKeys),
+      )
     } catch (error) {
       this.#onError(error as Error)
     } finally {
@@ -79,21 +79,21 @@ export class CredentialWatch {
     }
   }
 
+  #end(isInvalid: (credential: WatchedCredential) => boolean): void {
+    for (const credential of [...this.#watched]) if (isInvalid(credential)) credential.onEnd()
+  }
+
   /** Checks all keys in one query. A key that is watched only after the query has started counts as valid. */
-  async #readKeys(): Promise<{ validKeyIds: { has(id: string): boolean }; hadKeys: boolean }> {
+  async #readKeys(): Promise<{ invalidKeyIds: ReadonlySet<string>; hadKeys: boolean }> {
     const ids = new Set([...this.#watched].flatMap(({ keyId }) => keyId ?? []))
     const hasAnonymous = [...this.#watched].some(({ isAnonymous }) => isAnonymous)
-    if (ids.size === 0 && !hasAnonymous) return { validKeyIds: ids, hadKeys: false }
+    if (ids.size === 0 && !hasAnonymous) return { invalidKeyIds: ids, hadKeys: false }
     const { rows } = await sql<{ invalid: string[]; had_keys: boolean }>`
       select ${hasAnonymous}::boolean and accepted.has_had_keys() as had_keys, array(
         select id from unnest(${[...ids]}::uuid[]) as watched (id)
-        where not exists (
-          select from accepted.api_key
-          where api_key.id = watched.id and revoked_at is null and (expires_at is null or expires_at > now())
-        )
+        where not exists (select from accepted.api_key where api_key.id = watched.id and ${isValidKey})
       ) as invalid`.execute(this.#database.kysely)
     const [row] = rows as [{ invalid: string[]; had_keys: boolean }]
-    const invalid = new Set(row.invalid)
-    return { validKeyIds: { has: (id) => !invalid.has(id) }, hadKeys: row.had_keys }
+    return { invalidKeyIds: new Set(row.invalid), hadKeys: row.had_keys }
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { type Kysely, sql } from 'kysely'
 import type { Tables } from '../db/tables.ts'
-import { hashSecret } from '../jobs/api-key.ts'
+import { hashSecret, isValidKey } from '../jobs/api-key.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -18,7 +18,7 @@ const maxDeletedLinks = 100
 /** The token of a link, in the query, because a browser cannot send a header for a page or an EventSource. */
 export const tokenParameter = 'token'
 
-/** The caller who creates a link. */
+/** The request that creates a link. */
 export interface LinkCreator {
   principal: string
   /** The id of the API key, with which the link becomes invalid. */
@@ -82,8 +82,7 @@ export async function authenticateByLink(
     where hash = ${hashSecret(token)} and expires_at > now() and case
       when key_id is null then not (${usesKeys}::boolean and accepted.has_had_keys())
       else exists (
-        select from accepted.api_key
-        where id = link.key_id and revoked_at is null and (api_key.expires_at is null or api_key.expires_at > now())
+        select from accepted.api_key where api_key.id = link.key_id and ${isValidKey}
       )
     end`.execute(db)
   const [row] = rows

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import Type, { type Static } from 'typebox'
 import { validate as isUuid } from 'uuid'
 import type { Tables } from '../db/tables.ts'
@@ -13,6 +13,10 @@ const Operations = Type.Array(Type.String(), { minItems: 1, uniqueItems: true })
 
 export const maxNameLength = 200
 export const maxLifetimeSeconds = 10 * 365 * 86_400
+/** A condition on a row of `accepted.api_key`: the key is accepted. */
+export const isValidKey: RawBuilder<boolean> = sql`
+  (api_key.revoked_at is null and (api_key.expires_at is null or api_key.expires_at > now()))`
+
 /** After a rotation, the old key is accepted for this long. */
 const overlap = sql`interval '1 day'`
 
@@ -136,7 +140,7 @@ export async function listKeys(db: Kysely<Tables>): Promise<ApiKey[]> {
 /**
  * Replaces a valid key by a new one with the same rights and the same lifetime. The old key is accepted for another day.
  *
- * @returns undefined when there is no valid key with this id
+ * @returns undefined when there is no valid key with this id, or when it was replaced before
  */
 export async function rotateKey(trx: AnyTransaction, id: string): Promise<ApiKeyWithSecret | undefined> {
   if (!isUuid(id)) return undefined
@@ -144,7 +148,9 @@ export async function rotateKey(trx: AnyTransaction, id: string): Promise<ApiKey
   const { rows } = await sql<Row>`
     with old as (
       update accepted.api_key set expires_at = least(expires_at, now() + ${overlap})
-      where id = ${id} and revoked_at is null and (expires_at is null or expires_at > now())
+      where id = ${id} and ${isValidKey}
+        -- The lifetime of a key that was replaced is shortened, so it is no longer known.
+        and not exists (select from accepted.api_key newer where newer.rotated_from = api_key.id)
       returning *
     )
     insert into accepted.api_key (id, name, principal, scopes, operations, prefix, hash, expires_at, rotated_from)

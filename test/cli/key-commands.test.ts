@@ -99,9 +99,13 @@ t.test('a rotated key is accepted for another day, and its successor has the sam
   t.ok(lifetimes[0] > 0.99 * day && lifetimes[0] <= day, `the old key: ${lifetimes[0]} ms`)
   t.ok(lifetimes[1] > 29.9 * day && lifetimes[1] <= 30 * day, `the new key: ${lifetimes[1]} ms`)
 
+  t.equal((await run(['keys', 'rotate', old.id], { DATABASE_URL })).code, 1, 'the old key is not rotated again')
   await run(['keys', 'revoke', old.id], { DATABASE_URL })
   t.match(await run(['keys', 'rotate', old.id], { DATABASE_URL }), {
-    ...{ code: 1, err: `error: There is no valid key ${old.id}. \`accepted keys list\` shows all keys.\n` },
+    ...{
+      code: 1,
+      err: `error: There is no valid key ${old.id}, or it was replaced before. \`accepted keys list\` shows all keys.\n`,
+    },
   })
 })
 

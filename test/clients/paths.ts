@@ -155,7 +155,7 @@ export interface paths {
         put?: never;
         /**
          * Create URLs that read a job for five minutes without a credential
-         * @description Anyone who has these URLs can read this job, and nothing else.
+         * @description These URLs permit reading this job, and nothing else. Keep them secret.
          */
         post: operations["createJobLinks"];
         delete?: never;

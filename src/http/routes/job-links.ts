@@ -27,7 +27,7 @@ export function jobLinksRoute(app: FastifyInstance, service: Service): void {
         onRequest: acceptsJson,
         schema: {
           summary: 'Create URLs that read a job for five minutes without a credential',
-          description: 'Anyone who has these URLs can read this job, and nothing else.',
+          description: 'These URLs permit reading this job, and nothing else. Keep them secret.',
           operationId: 'createJobLinks',
           tags: ['jobs'],
           params: JobParams,

@@ -98,7 +98,7 @@ function rotateKeyRoute(scope: FastifyInstance, { database }: Service, path: str
     },
     async (request, reply) => {
       const key = await transactFor(request, database, (trx) => rotateKey(trx, request.params.id))
-      if (!key) throw new ProblemError('not-found', 'There is no valid key with this id')
+      if (!key) throw new ProblemError('not-found', 'There is no valid key with this id, or it was replaced before')
       return reply.code(201).send(key)
     },
   )
