@@ -50,7 +50,7 @@ export function createAuthenticationHook(
   return async (request) => {
     const token = linkTokenOf(request)
     if (token !== undefined) return authenticateLink(request, await authenticateByLink(kysely, token, options))
-    const identity = toIdentity(await callAuthenticate(identify, request))
+    const identity = toIdentity(await callAuthenticate(identify, request), request)
     const { principal, scopes = defaultScopes, operations, keyId, expiresAt } = identity
     Object.assign(request, { principal, scopes, operations, keyId, credentialExpiresAt: expiresAt })
   }
@@ -74,19 +74,23 @@ async function callAuthenticate(identify: Authenticate, request: FastifyRequest)
 }
 
 /** Checks what `authenticate` returned, because a wrong value could give a caller the jobs or the scopes of others. */
-function toIdentity(returned: unknown): Identity {
+function toIdentity(returned: unknown, { log }: FastifyRequest): Identity {
   if (returned === null || returned === undefined) throw new ProblemError('unauthenticated')
   const identity = (typeof returned === 'string' ? { principal: returned } : Object(returned)) as Identity
   const problem = problemOfIdentity(identity)
   if (problem) throw new TypeError(`authenticate must return null, a principal, or { principal, scopes }: ${problem}`)
+  // The name may come from the client, so it is not an error of the app.
+  const unusable = problemOfPrincipal(identity.principal)
+  if (unusable) {
+    log.warn(`authenticate returned a principal that cannot be used: it ${unusable}`)
+    throw new ProblemError('unauthenticated', `The principal ${unusable}`)
+  }
   if (identity.expiresAt && identity.expiresAt.getTime() <= Date.now()) throw new ProblemError('unauthenticated')
   return identity
 }
 
 function problemOfIdentity({ principal, scopes, operations, keyId, expiresAt }: Partial<Identity>): string | undefined {
   if (typeof principal !== 'string') return 'the principal must be a text'
-  const problem = problemOfPrincipal(principal)
-  if (problem) return `the principal ${problem}`
   if (scopes !== undefined && !isTexts(scopes)) return 'scopes must be an array of texts'
   if (operations !== undefined && !isTexts(operations)) return 'operations must be an array of names'
   if (keyId !== undefined && !isUuid(keyId)) return 'keyId must be a UUID'
