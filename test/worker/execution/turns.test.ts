@@ -51,8 +51,9 @@ for (const workers of [1, 2]) {
     `with ${workers === 1 ? 'one worker' : 'two workers'}, one principal's backlog does not delay the jobs of others`,
     async (t) => {
       const count = heavyBeforeLastLight(await run(t, { workers, fair: true }))
-      // Each worker begins with ten of the oldest jobs. Then it runs one job of the heavy principal per round.
-      t.ok(count <= workers * 20, `${count} of ${heavyJobs} jobs started first`)
+      // Each worker begins with ten of the oldest jobs. Then it runs one job of the heavy principal per round, and a few
+      // more of the oldest jobs whenever another worker has just locked what it wants to claim.
+      t.ok(count <= heavyJobs / 4, `${count} of ${heavyJobs} jobs started first`)
     },
   )
 }
