@@ -10,36 +10,72 @@ type Settings = Readonly<Record<string, string>>
 
 /** With each row, the main flow works: every answer is the same as without it. */
 const harmless: readonly Settings[] = [
-  // How values are written.
-  { datestyle: 'German, DMY', intervalstyle: 'iso_8601', timezone: 'Pacific/Kiritimati', client_encoding: 'LATIN1' },
-  { datestyle: 'SQL, DMY', intervalstyle: 'sql_standard', timezone: 'America/St_Johns', client_encoding: 'WIN1252' },
-  { datestyle: 'SQL, MDY', intervalstyle: 'postgres_verbose', timezone: '<odd>100:30', client_encoding: 'SJIS' },
-  { datestyle: 'Postgres, YMD', timezone: '-167:59', client_encoding: 'SQL_ASCII', extra_float_digits: '-15' },
-  { datestyle: 'ISO, DMY', bytea_output: 'escape', xmlbinary: 'hex', xmloption: 'document', lc_numeric: 'POSIX' },
+  // How values are written, and where names are looked up.
+  {
+    ...{
+      datestyle: 'German, DMY',
+      intervalstyle: 'iso_8601',
+      timezone: 'Pacific/Kiritimati',
+      client_encoding: 'LATIN1',
+    },
+    ...{ search_path: '', default_transaction_isolation: 'serializable', default_transaction_deferrable: 'on' },
+  },
+  {
+    ...{
+      datestyle: 'SQL, DMY',
+      intervalstyle: 'sql_standard',
+      timezone: 'America/St_Johns',
+      client_encoding: 'WIN1252',
+    },
+    ...{ search_path: 'nowhere', default_transaction_isolation: 'repeatable read', synchronous_commit: 'off' },
+  },
+  {
+    ...{ datestyle: 'SQL, MDY', intervalstyle: 'postgres_verbose', timezone: '<odd>100:30', client_encoding: 'SJIS' },
+    ...{
+      search_path: '"$user"',
+      default_transaction_isolation: 'read uncommitted',
+      synchronous_commit: 'remote_apply',
+    },
+  },
+  {
+    ...{ datestyle: 'Postgres, YMD', timezone: '-167:59', client_encoding: 'SQL_ASCII', extra_float_digits: '-15' },
+    ...{ search_path: 'pg_temp, public, pg_catalog', plan_cache_mode: 'force_custom_plan' },
+    client_min_messages: 'debug5',
+  },
+  {
+    ...{ datestyle: 'ISO, DMY', bytea_output: 'escape', xmlbinary: 'hex', xmloption: 'document', lc_numeric: 'POSIX' },
+    ...{ search_path: 'public, pg_catalog', plan_cache_mode: 'force_generic_plan', client_min_messages: 'error' },
+  },
   // How statements are read.
-  { standard_conforming_strings: 'off', escape_string_warning: 'off', backslash_quote: 'off', array_nulls: 'off' },
-  { transform_null_equals: 'on', quote_all_identifiers: 'on', row_security: 'off', check_function_bodies: 'off' },
-  // Where names are looked up, transactions, plans and messages.
-  { search_path: '', default_transaction_isolation: 'serializable', default_transaction_deferrable: 'on' },
-  { search_path: 'nowhere', default_transaction_isolation: 'repeatable read', synchronous_commit: 'off' },
-  { search_path: '"$user"', default_transaction_isolation: 'read uncommitted', synchronous_commit: 'remote_apply' },
-  { search_path: 'pg_temp, public, pg_catalog', plan_cache_mode: 'force_custom_plan', client_min_messages: 'debug5' },
-  { search_path: 'public, pg_catalog', plan_cache_mode: 'force_generic_plan', client_min_messages: 'error' },
-  { lock_timeout: '200ms', deadlock_timeout: '1ms', statement_timeout: '3s', transaction_timeout: '3s' },
-  { idle_session_timeout: '300ms', idle_in_transaction_session_timeout: '100ms' },
-  // Where and how tables are stored.
-  { default_tablespace: 'pg_default', temp_tablespaces: 'pg_default', default_toast_compression: 'lz4' },
-  { default_table_access_method: 'heap_of_test', commit_delay: '1000', timezone_abbreviations: 'India' },
+  {
+    ...{ standard_conforming_strings: 'off', escape_string_warning: 'off', backslash_quote: 'off', array_nulls: 'off' },
+    ...{ transform_null_equals: 'on', quote_all_identifiers: 'on', row_security: 'off', check_function_bodies: 'off' },
+  },
+  // How long statements may take, and where and how tables are stored.
+  {
+    ...{ lock_timeout: '200ms', deadlock_timeout: '1ms', statement_timeout: '3s', transaction_timeout: '3s' },
+    ...{ idle_session_timeout: '300ms', idle_in_transaction_session_timeout: '100ms' },
+    ...{ default_tablespace: 'pg_default', temp_tablespaces: 'pg_default', default_toast_compression: 'lz4' },
+    ...{ default_table_access_method: 'heap_of_test', commit_delay: '1000', timezone_abbreviations: 'India' },
+  },
   // How statements are planned.
-  { jit_above_cost: '0', jit_inline_above_cost: '0', jit_optimize_above_cost: '0' },
-  { enable_seqscan: 'off', enable_sort: 'off', enable_hashagg: 'off', enable_material: 'off', enable_memoize: 'off' },
-  { enable_indexscan: 'off', enable_indexonlyscan: 'off', enable_bitmapscan: 'off', enable_tidscan: 'off' },
-  { enable_nestloop: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off', enable_partition_pruning: 'off' },
-  { enable_partitionwise_join: 'on', enable_partitionwise_aggregate: 'on', geqo_threshold: '2', work_mem: '64kB' },
-  // Postgres 16 has renamed the first.
-  { force_parallel_mode: 'on', debug_parallel_query: 'on', parallel_setup_cost: '0', parallel_tuple_cost: '0' },
+  {
+    ...{ jit_above_cost: '0', jit_inline_above_cost: '0', jit_optimize_above_cost: '0' },
+    ...{ enable_nestloop: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off', enable_partition_pruning: 'off' },
+    ...{ enable_partitionwise_join: 'on', enable_partitionwise_aggregate: 'on', geqo_threshold: '2', work_mem: '64kB' },
+  },
+  {
+    ...{ enable_seqscan: 'off', enable_sort: 'off', enable_hashagg: 'off', enable_material: 'off' },
+    // Postgres 16 has renamed the first.
+    ...{ force_parallel_mode: 'on', debug_parallel_query: 'on', parallel_setup_cost: '0', parallel_tuple_cost: '0' },
+    enable_memoize: 'off',
+  },
   // What the server logs.
-  { log_statement: 'all', log_min_messages: 'panic', lc_messages: 'de_DE.UTF-8', application_name: `it's; "odd" %s` },
+  {
+    ...{ log_statement: 'all', log_min_messages: 'panic', lc_messages: 'de_DE.UTF-8' },
+    ...{ enable_indexscan: 'off', enable_indexonlyscan: 'off', enable_bitmapscan: 'off', enable_tidscan: 'off' },
+    application_name: `it's; "odd" %s`,
+  },
 ]
 
 /** node-postgres always sends its own value, so a plain client does not show the value of the database or the role. */
