@@ -5,8 +5,8 @@ import { nodeVersionProblem } from '../primitives/node-version.ts'
 import { exitOnSignal } from './exit-on-signal.ts'
 
 // A lookup of a host name occupies a thread until the resolver of the system gives up, which can take 20 s. With the 4
-// threads of Node.js, the names of a few webhook endpoints could stop all deliveries. There are at most 50 at a time.
-process.env.UV_THREADPOOL_SIZE ??= '64'
+// threads of Node.js, the names of a few webhook endpoints could stop all deliveries. There are at most 100 at a time.
+process.env.UV_THREADPOOL_SIZE ??= '128'
 exitOnSignal()
 const problem = nodeVersionProblem()
 if (problem) {
