@@ -26,13 +26,13 @@ export const pipelining: Phase = {
     const list = request('GET', '/jobs?limit=100')
     attack.step('unread monitors')
     await sendUnread(attack, 1, monitor, 10_000)
-    await sendUnread(attack, 30, monitor, 5_000)
+    await sendUnread(attack, attack.scaled(30), monitor, 5_000)
     attack.step('unread lists')
-    await sendUnread(attack, 10, list, 2_000)
+    await sendUnread(attack, attack.scaled(10), list, 2_000)
     attack.step('waits')
     const waiting = await submit(attack, '/slow', { steps: 100 })
     await sendUnread(attack, 1, request('GET', `/jobs/${waiting}`, { headers: { Prefer: 'wait=55' } }), 20_000)
-    await sendUnread(attack, 20, request('GET', `/jobs/${waiting}/result`, { headers: { Prefer: 'wait=55' } }), 1_000)
+    await sendUnread(attack, attack.scaled(20), request('GET', `/jobs/${waiting}/result`, { headers: { Prefer: 'wait=55' } }), 1_000)
     attack.step('mixed reads')
     const mixed = [
       monitor,
