@@ -32,7 +32,12 @@ export const pipelining: Phase = {
     attack.step('waits')
     const waiting = await submit(attack, '/slow', { steps: 100 })
     await sendUnread(attack, 1, request('GET', `/jobs/${waiting}`, { headers: { Prefer: 'wait=55' } }), 20_000)
-    await sendUnread(attack, attack.scaled(20), request('GET', `/jobs/${waiting}/result`, { headers: { Prefer: 'wait=55' } }), 1_000)
+    await sendUnread(
+      attack,
+      attack.scaled(20),
+      request('GET', `/jobs/${waiting}/result`, { headers: { Prefer: 'wait=55' } }),
+      1_000,
+    )
     attack.step('mixed reads')
     const mixed = [
       monitor,
