@@ -1,6 +1,9 @@
-import { type BatchStatus, readBatchStatus, readFailedChildren } from './batch-status.ts'
+import { batchColumns } from './batch-list.ts'
+import { type BatchStatus, type FailedChild, readBatchStatus, readFailedChildren } from './batch-status.ts'
+import { currentTerminal } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
-import { printLine, printTable } from './print-table.ts'
+import { printLine } from './print-line.ts'
+import { type Column, formatTable } from './table.ts'
 import { withDatabase } from './with-database.ts'
 
 /** Maximum number of failed jobs that are printed as text, and as JSON. */
@@ -17,26 +20,21 @@ export async function showBatchCommand(id: string, options: OutputOptions): Prom
   printBatch(batch)
   if (failures.length === 0) return
   console.log()
-  printTable(
-    ['FAILED JOB', 'OPERATION', 'ERROR'],
-    failures.map(({ id, operation, error }) => [id, operation, `${error.code}: ${error.message}`]),
-  )
+  console.log(formatTable(failureColumns, failures, currentTerminal()).join('\n'))
   if (batch.children.failed > failures.length) {
     console.log(`… and ${batch.children.failed - failures.length} more; \`--json\` prints all.`)
   }
 }
 
-function printBatch({ id, status, percent, children, created_at, ended_at, error }: BatchStatus): void {
-  printTable(
-    ['ID', 'STATUS', 'PERCENT', 'TOTAL', 'SUCCEEDED', 'FAILED', 'CANCELED', 'CREATED', 'ENDED'],
-    [
-      [
-        ...[id, status, percent, children.total, children.succeeded, children.failed, children.canceled],
-        ...[created_at.toISOString(), ended_at?.toISOString()],
-      ],
-    ],
-  )
-  if (!error) return
+const failureColumns: readonly Column<FailedChild>[] = [
+  { heading: 'FAILED JOB', cell: ({ id }) => id },
+  { heading: 'OPERATION', cell: ({ operation }) => operation, whenNarrow: 'cut' },
+  { heading: 'ERROR', cell: ({ error }) => `${error.code}: ${error.message}`, whenNarrow: 'cut' },
+]
+
+function printBatch(batch: BatchStatus): void {
+  console.log(formatTable(batchColumns, [batch], currentTerminal()).join('\n'))
+  if (!batch.error) return
   console.log()
-  printLine(`${error.code}: ${error.message}`)
+  printLine(`${batch.error.code}: ${batch.error.message}`)
 }

@@ -43,9 +43,10 @@ export async function readFailedChildren(db: Database['kysely'], id: string, lim
   return rows
 }
 
-/** Formats the progress, for example `40 of 100 (1 failed)`. */
-export function formatCounts({ children }: BatchStatus): string {
-  const { total, succeeded, failed, canceled } = children
+/** Formats how many children have ended, for example `40 of 100 (1 failed)`. */
+export function formatChildren({ total, succeeded, failed, canceled }: ChildCounts): string {
   const bad = [...(failed > 0 ? [`${failed} failed`] : []), ...(canceled > 0 ? [`${canceled} canceled`] : [])]
   return `${succeeded + failed + canceled} of ${total}${bad.length > 0 ? ` (${bad.join(', ')})` : ''}`
 }
+
+export const formatCounts = ({ children }: BatchStatus): string => formatChildren(children)

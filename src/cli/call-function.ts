@@ -1,7 +1,7 @@
 import type { RawBuilder } from 'kysely'
 import { ConfigError } from '../config.ts'
+import type { Database } from '../db/database.ts'
 import { errorCode, sqlstate } from '../db/sqlstate.ts'
-import { withDatabase } from './with-database.ts'
 
 /** The SQLSTATEs of refusals: of our functions in SQL, of an id that is no UUID, and of a missing privilege. */
 const refusals: readonly (string | undefined)[] = [
@@ -10,19 +10,17 @@ const refusals: readonly (string | undefined)[] = [
 ]
 
 /**
- * Runs a statement that calls one of the functions in SQL, and returns its rows.
+ * Runs a statement that calls one of the functions in SQL, and returns its first row.
  *
  * @throws ConfigError with the message and the hint of Postgres, when the function refuses
  */
-export function callFunction<Row>(statement: RawBuilder<Row>): Promise<Row[]> {
-  return withDatabase(async (db) => {
-    try {
-      return (await statement.execute(db)).rows
-    } catch (error) {
-      if (!refusals.includes(errorCode(error))) throw error
-      const { message, hint } = error as { message: string; hint?: string }
-      const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}.`
-      throw new ConfigError(hint === undefined ? sentence : `${sentence} ${hint}`, { cause: error })
-    }
-  })
+export async function callFunction<Row>(db: Database['kysely'], statement: RawBuilder<Row>): Promise<Row | undefined> {
+  try {
+    return (await statement.execute(db)).rows[0]
+  } catch (error) {
+    if (!refusals.includes(errorCode(error))) throw error
+    const { message, hint } = error as { message: string; hint?: string }
+    const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}.`
+    throw new ConfigError(hint === undefined ? sentence : `${sentence} ${hint}`, { cause: error })
+  }
 }

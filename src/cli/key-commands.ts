@@ -16,9 +16,9 @@ import {
 } from '../jobs/api-key.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { isScope, scopes as knownScopes } from '../scopes.ts'
+import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { parseDuration } from './parse-duration.ts'
-import { printTable } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface AddKeyOptions extends OutputOptions {
@@ -100,24 +100,34 @@ function printKey(key: ApiKeyWithSecret, { json }: OutputOptions): void {
 }
 
 /** Runs `accepted keys list`: lists all keys with their scopes and last use, but not the keys themselves. */
-export async function listKeysCommand(options: OutputOptions): Promise<void> {
-  const { keys, hadKeys } = await withDatabase(async (db) => ({
-    keys: await listKeys(db),
-    hadKeys: await hasHadKeys(db),
-  }))
-  if (options.json) return console.log(JSON.stringify(keys))
-  if (keys.length === 0) {
-    const effect = hadKeys ? 'all requests are rejected' : 'requests from this machine are anonymous'
-    return console.log(`No API keys: ${effect}. Create a key with: accepted keys add <name>`)
-  }
-  const headings = ['ID', 'NAME', 'PRINCIPAL', 'SCOPES', 'OPERATIONS', 'PREFIX', 'STATUS', 'LAST USED', 'EXPIRES']
-  printTable(headings, keys.map(toCells))
-}
+export const listKeysCommand = (options: ListOptions): Promise<void> =>
+  printList<ApiKey>(
+    {
+      columns: [
+        { heading: 'ID', cell: ({ id }) => id },
+        { heading: 'NAME', cell: ({ name }) => name, whenNarrow: 'cut' },
+        { heading: 'PRINCIPAL', cell: ({ principal }) => principal, whenNarrow: 'omit' },
+        { heading: 'SCOPES', cell: ({ scopes }) => scopes.join(','), whenNarrow: 'cut' },
+        { heading: 'OPERATIONS', cell: ({ operations }) => operations?.join(',') ?? 'all', whenNarrow: 'omit' },
+        { heading: 'PREFIX', cell: ({ prefix }) => `${prefix}…`, whenNarrow: 'omit' },
+        {
+          heading: 'STATUS',
+          cell: ({ status }) => status,
+          style: ({ status }) => (status === 'valid' ? 'green' : 'gray'),
+        },
+        { heading: 'LAST USED', cell: ({ lastUsedAt }) => toTime(lastUsedAt), whenNarrow: 'omit' },
+        { heading: 'EXPIRES', cell: ({ expiresAt }) => toTime(expiresAt), whenNarrow: 'omit' },
+      ],
+      read: listKeys,
+      whenEmpty: async (db) => {
+        const effect = (await hasHadKeys(db)) ? 'all requests are rejected' : 'requests from this machine are anonymous'
+        return `No API keys: ${effect}. Create a key with: accepted keys add <name>`
+      },
+    },
+    options,
+  )
 
-const toCells = ({ id, name, principal, scopes, operations, prefix, status, lastUsedAt, expiresAt }: ApiKey) => [
-  ...[id, name, principal, scopes.join(','), operations?.join(',') ?? 'all'],
-  ...[`${prefix}…`, status, lastUsedAt ?? 'never', expiresAt ?? 'never'],
-]
+const toTime = (text: string | null | undefined) => (text ? new Date(text) : 'never')
 
 /** Runs `accepted keys revoke`: makes a key invalid. Every API process refuses the key after at most one second. */
 export async function revokeKeyCommand(id: string, options: OutputOptions): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { defaultScopes } from '../scopes.ts'
-import { jsonOption, lazily, nameListOption } from './program-options.ts'
+import { addListOptions, jsonOption, lazily, nameListOption } from './program-options.ts'
 
 /** Adds `accepted keys` and its commands. */
 export function addKeyCommands(program: Command): void {
@@ -24,11 +24,9 @@ export function addKeyCommands(program: Command): void {
     .option('--expires <duration>', 'Lifetime of the key, such as 12h or 30d (default: unlimited)')
     .addOption(jsonOption())
     .action(lazily(async () => (await import('./key-commands.ts')).addKeyCommand))
-  keys
-    .command('list')
-    .description('List API keys with their scopes and last use, without their secrets')
-    .addOption(jsonOption())
-    .action(lazily(async () => (await import('./key-commands.ts')).listKeysCommand))
+  addListOptions(
+    keys.command('list').description('List API keys with their scopes and last use, without their secrets'),
+  ).action(lazily(async () => (await import('./key-commands.ts')).listKeysCommand))
   keys
     .command('rotate <id>')
     .description('Replace an API key with a new one that has the same rights; the old key is accepted for another day')

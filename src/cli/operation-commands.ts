@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import { callFunction } from './call-function.ts'
+import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
-import { printTable } from './print-table.ts'
+import { formatDuration } from './relative-time.ts'
 import { withDatabase } from './with-database.ts'
 
 interface BacklogRow {
@@ -9,27 +10,44 @@ interface BacklogRow {
   ready: string
   deferred: string
   running: string
+  /** For how long the oldest ready job has been due. */
+  oldest_seconds: number | null
   workers: string
   paused_at: Date | null
   paused_reason: string | null
 }
 
 /** Runs `accepted operations list`: lists the operations with their backlog, their workers and their pause. */
-export async function listOperationsCommand(options: OutputOptions): Promise<void> {
-  const { rows } = await withDatabase((db) =>
-    sql<BacklogRow>`select * from accepted.backlog order by operation`.execute(db),
+export const listOperationsCommand = (options: ListOptions): Promise<void> =>
+  printList<BacklogRow>(
+    {
+      columns: [
+        { heading: 'OPERATION', cell: ({ operation }) => operation },
+        { heading: 'READY', cell: ({ ready }) => ready },
+        { heading: 'DEFERRED', cell: ({ deferred }) => deferred },
+        { heading: 'RUNNING', cell: ({ running }) => running },
+        {
+          heading: 'OLDEST',
+          cell: (row) => (row.oldest_seconds === null ? '' : formatDuration(row.oldest_seconds)),
+          isVolatile: true,
+        },
+        {
+          heading: 'WORKERS',
+          cell: ({ workers }) => workers,
+          style: (row) => (row.workers === '0' && row.ready !== '0' ? 'red' : undefined),
+        },
+        { heading: 'PAUSED SINCE', cell: (row) => row.paused_at, style: () => 'yellow' },
+        { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
+      ],
+      read: async (db) => {
+        const statement = sql<BacklogRow>`
+          select *, extract(epoch from oldest)::integer as oldest_seconds from accepted.backlog order by operation`
+        return (await statement.execute(db)).rows
+      },
+      whenEmpty: 'No operations are defined yet: run `accepted migrate` with the configuration of the app.',
+    },
+    options,
   )
-  if (options.json) return console.log(JSON.stringify(rows))
-  if (rows.length === 0)
-    return console.log('No operations are defined yet: run `accepted migrate` with the configuration of the app.')
-  printTable(
-    ['OPERATION', 'READY', 'DEFERRED', 'RUNNING', 'WORKERS', 'PAUSED SINCE', 'REASON'],
-    rows.map((row) => [
-      ...[row.operation, row.ready, row.deferred, row.running, row.workers],
-      ...[row.paused_at?.toISOString(), row.paused_reason],
-    ]),
-  )
-}
 
 interface PauseOptions extends OutputOptions {
   reason?: string
@@ -37,13 +55,13 @@ interface PauseOptions extends OutputOptions {
 
 /** Runs `accepted operations pause`: workers start no jobs of the operation until it is resumed. */
 export async function pauseOperationCommand(name: string, options: PauseOptions): Promise<void> {
-  await callFunction(sql`select accepted.pause(${name}, ${options.reason ?? null})`)
+  await withDatabase((db) => callFunction(db, sql`select accepted.pause(${name}, ${options.reason ?? null})`))
   if (options.json) return console.log(JSON.stringify({ name, paused: true, reason: options.reason }))
   console.log(`Paused ${name}. To resume it: accepted operations resume ${name}`)
 }
 
 /** Runs `accepted operations resume`. */
 export async function resumeOperationCommand(name: string, options: OutputOptions): Promise<void> {
-  await callFunction(sql`select accepted.resume(${name})`)
+  await withDatabase((db) => callFunction(db, sql`select accepted.resume(${name})`))
   console.log(options.json ? JSON.stringify({ name, paused: false }) : `Resumed ${name}.`)
 }

@@ -1,4 +1,4 @@
-import { Option } from 'commander'
+import { type Command, Option } from 'commander'
 
 /** Loads the code of a command only when the command runs, so that the others start sooner. */
 export const lazily =
@@ -15,3 +15,9 @@ const parseNames = (list: string) =>
     .filter((name) => name !== '')
 export const nameListOption = (flags: string, description: string) =>
   new Option(flags, description).argParser(parseNames)
+
+/** Adds the options of all lists. */
+export const addListOptions = (command: Command): Command =>
+  command
+    .option('--watch', 'Show the changes until Ctrl-C; in a pipe, print a line for each change')
+    .addOption(new Option('--json', 'Print an array of JSON; with --watch, a line of JSON for each change'))

@@ -14,8 +14,8 @@ import { loadConfig } from '../load-config.ts'
 import type { Operation } from '../operation.ts'
 import { formatCount } from '../primitives/format-count.ts'
 import { readEncryptionKeys, requireEncryptionKeys, warnWithoutKeys } from './encryption-keys.ts'
+import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
-import { printTable } from './print-table.ts'
 import { withDatabase } from './with-database.ts'
 
 interface AddWebhookOptions extends OutputOptions {
@@ -59,24 +59,29 @@ function subjectOf(pointer: string): string {
 }
 
 /** Runs `accepted webhooks list`: lists all endpoints, without their secrets. */
-export async function listWebhooksCommand(options: OutputOptions): Promise<void> {
-  const endpoints = await withDatabase(listEndpoints)
-  if (options.json) return console.log(JSON.stringify(endpoints))
-  if (endpoints.length === 0) {
-    return console.log('No webhook endpoints. Register one with: accepted webhooks add <url>')
-  }
-  printTable(['ID', 'URL', 'EVENTS', 'OPERATIONS', 'PRINCIPAL', 'STATUS'], endpoints.map(toCells))
-}
-
-const toCells = (endpoint: Endpoint) => [
-  ...[endpoint.id, endpoint.url, endpoint.eventTypes.join(','), endpoint.operations?.join(',') ?? 'all'],
-  ...[endpoint.principal ?? 'all', statusOf(endpoint)],
-]
+export const listWebhooksCommand = (options: ListOptions): Promise<void> =>
+  printList<Endpoint>(
+    {
+      columns: [
+        { heading: 'ID', cell: ({ id }) => id },
+        { heading: 'URL', cell: ({ url }) => url, whenNarrow: 'cut' },
+        { heading: 'EVENTS', cell: ({ eventTypes }) => eventTypes.join(','), whenNarrow: 'omit' },
+        { heading: 'OPERATIONS', cell: ({ operations }) => operations?.join(',') ?? 'all', whenNarrow: 'omit' },
+        { heading: 'PRINCIPAL', cell: ({ principal }) => principal ?? 'all', whenNarrow: 'omit' },
+        { heading: 'STATUS', cell: statusOf, whenNarrow: 'cut', style: styleOf },
+      ],
+      read: listEndpoints,
+      whenEmpty: 'No webhook endpoints. Register one with: accepted webhooks add <url>',
+    },
+    options,
+  )
 
 function statusOf({ disabledAt, disabledReason, failingSince, nextAttemptAt }: Endpoint): string {
   if (disabledAt) return `disabled since ${disabledAt}: ${disabledReason ?? 'no reason given'}`
   return failingSince ? `failing since ${failingSince}, next attempt ${nextAttemptAt}` : 'enabled'
 }
+
+const styleOf = ({ disabledAt, failingSince }: Endpoint) => (disabledAt ? 'red' : failingSince ? 'yellow' : 'green')
 
 /** Runs `accepted webhooks rotate`: replaces a secret and prints the new secret. It cannot be printed again. */
 export async function rotateWebhookCommand(id: string, options: OutputOptions): Promise<void> {

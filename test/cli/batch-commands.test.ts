@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { run } from '../support/command.ts'
+import { run as spawnCommand } from '../support/command.ts'
 import { openTestDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { todosConfig } from '../support/program.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.ts')
@@ -17,7 +18,10 @@ const DATABASE_URL = database.options.url
 const directory = await mkdtemp(join(tmpdir(), 'accepted-batches-'))
 t.teardown(() => rm(directory, { recursive: true }))
 
-const batches = (args: string[], input?: string) => run(['batches', ...args], { DATABASE_URL }, input)
+const batches = (args: string[], input?: string) =>
+  input === undefined
+    ? run(['batches', ...args], { DATABASE_URL })
+    : spawnCommand(['batches', ...args], { DATABASE_URL }, input)
 const query = async (text: string, ...values: unknown[]) => (await database.pool.query(text, values)).rows
 
 async function write(name: string, text: string): Promise<string> {

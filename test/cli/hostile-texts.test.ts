@@ -1,6 +1,6 @@
 import t from 'tap'
-import { run } from '../support/command.ts'
 import { openTestDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { todosConfig } from '../support/program.ts'
 
 // These would clear the screen, set the title, write to the clipboard, hide what follows, or begin a line of their own.

@@ -1,7 +1,8 @@
 import t from 'tap'
 import { post } from '../support/client.ts'
-import { run } from '../support/command.ts'
+import { run as spawnCommand } from '../support/command.ts'
 import { openTestDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { start, todosConfig } from '../support/program.ts'
 
 const config = ['--config', todosConfig]
@@ -36,7 +37,10 @@ t.test('`jobs list` and `jobs redrive` print text or JSON', async (t) => {
   const listed = await jobs('list', '--status', 'failed', '--operation', 'todo.create', '--limit', '1')
   t.match(
     listed.out,
-    new RegExp(`^${good[1]}  todo\\.create  failed  \\S+Z  anonymous  attempt 4 of 4  handler-error: No luck\\n$`),
+    new RegExp(
+      `^ID +OPERATION +STATUS +CREATED +ENDED +PRINCIPAL +ATTEMPT +ERROR\\n` +
+        `${good[1]}  todo\\.create  failed  \\S+Z  \\S+Z  anonymous  4 of 4   handler-error: No luck\\n$`,
+    ),
   )
   t.match(JSON.parse((await jobs('list', '--status', 'queued', '--json')).out), [
     { status: 'queued', retry_of: retried },
@@ -86,7 +90,9 @@ t.test(
     select accepted.uuid7(), 'todo.create', 'ann', 'failed', '{"code": "x", "message": "x"}', 1,
       '{"todoId": "x"}', now(), now() + interval '1 day'
     from generate_series(1, 250)`)
-    const both = await Promise.all([1, 2].map(() => run(['jobs', 'redrive', ...config, '--json'], { DATABASE_URL })))
+    const both = await Promise.all(
+      [1, 2].map(() => spawnCommand(['jobs', 'redrive', ...config, '--json'], { DATABASE_URL })),
+    )
     const counts = both.map(({ out }) => JSON.parse(out) as { redriven: number })
     t.equal(
       counts.reduce((sum, { redriven }) => sum + redriven, 0),

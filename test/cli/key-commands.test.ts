@@ -1,7 +1,8 @@
 import t from 'tap'
 import { get, post } from '../support/client.ts'
-import { run } from '../support/command.ts'
+import { run as spawnCommand } from '../support/command.ts'
 import { createDatabase, queryOnce } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { start, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
@@ -122,7 +123,7 @@ t.test('once a key has existed, requests without a key stay refused, even if the
 t.test('without keys, the API serves other machines only if that was chosen', async (t) => {
   const databaseUrl = await createDatabase(t)
   const env = { HOST: '0.0.0.0', HOSTS: '*' }
-  const refused = await run(['api', '--config', todosConfig], { ...env, DATABASE_URL: databaseUrl, PORT: '0' })
+  const refused = await spawnCommand(['api', '--config', todosConfig], { ...env, DATABASE_URL: databaseUrl, PORT: '0' })
   t.equal(refused.code, 1)
   t.match(
     refused.err,

@@ -2,8 +2,8 @@ import t from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { defineOperations } from '../../src/queue/define-operations.ts'
-import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 
 t.test('the commands pause and resume operations, and cancel and retry jobs, as the functions in SQL do', async (t) => {
   const DATABASE_URL = await createDatabase(t)
@@ -18,8 +18,8 @@ t.test('the commands pause and resume operations, and cancel and retry jobs, as 
     ...{ code: 0, out: /^Paused webhook\.deliver\. To resume it: accepted operations resume webhook\.deliver\n$/ },
   })
   const listed = await accepted('operations', 'list')
-  t.match(listed.out, /^OPERATION +READY +DEFERRED +RUNNING +WORKERS +PAUSED SINCE +REASON\n/)
-  t.match(listed.out, /\nwebhook\.deliver +1 +0 +0 +0 +\d{4}-\S+Z +a deploy\n$/)
+  t.match(listed.out, /^OPERATION +READY +DEFERRED +RUNNING +OLDEST +WORKERS +PAUSED SINCE +REASON\n/)
+  t.match(listed.out, /\nwebhook\.deliver +1 +0 +0 +\d+s +0 +\d{4}-\S+Z +a deploy\n$/)
   t.match(JSON.parse((await accepted('operations', 'list', '--json')).out), [
     { operation: 'webhook.deliver', paused: true, paused_reason: 'a deploy' },
   ])

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { newEncryptionKey } from '../../src/primitives/key-ring.ts'
 import { get, post } from '../support/client.ts'
-import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { start, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
 

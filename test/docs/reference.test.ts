@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { controls } from '../fault/controls.ts'
 import { rows } from '../fault/rows/index.ts'
-import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { start } from '../support/program.ts'
 import { root } from './markdown.ts'
 
@@ -35,8 +35,12 @@ t.test('configuration.md lists all commands that exist, and no others', async (t
       ([, name]) => name as string,
     )
     const commands = listed.filter((name) => name !== 'help').map((name) => [...group, name])
-    const nested = await Promise.all(commands.map((command) => (group.length === 0 ? commandsOf(...command) : [])))
-    return commands.flatMap((command, index) => (nested[index]?.length ? nested[index] : command.join(' ')))
+    const found: string[] = []
+    for (const command of commands) {
+      const nested = group.length === 0 ? await commandsOf(...command) : []
+      found.push(...(nested.length > 0 ? nested : [command.join(' ')]))
+    }
+    return found
   }
   const commands = await commandsOf()
   t.ok(commands.length > 0)

@@ -1,0 +1,44 @@
+import { sql } from 'kysely'
+import { type ListOptions, printList } from './list.ts'
+
+interface WorkerRow {
+  id: string
+  worker: string
+  status: 'ready' | 'draining'
+  silent: boolean
+  running: string
+  oldest_since: Date | null
+  job_ids: string[] | null
+  operations: string[]
+  version: string
+  started_at: Date
+  heartbeat_at: Date
+}
+
+const statusOf = ({ status, silent }: WorkerRow) => (silent ? 'silent' : status)
+
+/** Runs `accepted workers list`: lists the worker processes, and what each holds. */
+export const listWorkersCommand = (options: ListOptions): Promise<void> =>
+  printList<WorkerRow>(
+    {
+      columns: [
+        { heading: 'ID', cell: ({ id }) => id, whenNarrow: 'omit' },
+        { heading: 'WORKER', cell: ({ worker }) => worker },
+        {
+          heading: 'STATUS',
+          cell: statusOf,
+          style: (row) => ({ ready: 'green', draining: 'yellow', silent: 'red' })[statusOf(row)] as 'green',
+        },
+        { heading: 'RUNNING', cell: ({ running }) => running },
+        { heading: 'OLDEST CLAIM', cell: (row) => row.oldest_since },
+        { heading: 'STARTED', cell: (row) => row.started_at },
+        { heading: 'VERSION', cell: ({ version }) => version, whenNarrow: 'omit' },
+        { heading: 'OPERATIONS', cell: ({ operations }) => operations.join(','), whenNarrow: 'cut' },
+        { heading: 'JOBS', cell: (row) => row.job_ids?.join(','), whenNarrow: 'cut' },
+      ],
+      read: async (db) =>
+        (await sql<WorkerRow>`select * from accepted.worker_overview order by worker`.execute(db)).rows,
+      whenEmpty: 'No worker runs. Start one with: accepted worker',
+    },
+    options,
+  )

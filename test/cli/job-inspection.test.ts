@@ -1,0 +1,175 @@
+import { execFile, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { promisify, stripVTControlCharacters } from 'node:util'
+import t from 'tap'
+import { openTestDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
+import { todosConfig } from '../support/program.ts'
+import { until } from '../support/until.ts'
+
+const main = join(import.meta.dirname, '../../src/cli/main.ts')
+const database = await openTestDatabase(t)
+const DATABASE_URL = database.options.url
+const jobs = (...args: string[]) => run(['jobs', ...args], { DATABASE_URL })
+const query = async (text: string, ...values: unknown[]) => (await database.pool.query(text, values)).rows
+const enqueue = async (options = '', operation = 'todo.create') => {
+  const [row] = await query(`select accepted.enqueue('${operation}', '{"todoId": "x"}'${options}) as id`)
+  return row.id as string
+}
+const ids = (out: string) => (JSON.parse(out) as { id: string }[]).map(({ id }) => id)
+
+await run(['migrate', '--config', todosConfig], { DATABASE_URL })
+const old = await enqueue(`, principal => 'bob'`)
+const failing = await enqueue(`, principal => 'ann'`)
+const deferred = await enqueue(`, principal => 'ann', run_at => now() + interval '3 hours'`)
+const parent = await enqueue()
+const child = await enqueue()
+// As if a worker had run the first attempt of one job, and had claimed another.
+await query(
+  `insert into accepted.attempt (job_id, attempt, error, started_at, failed_at)
+  values ($1, 1, '{"code": "handler-error", "message": "No luck"}', now(), now())`,
+  failing,
+)
+await query(`update accepted.job set attempt = 1 where id = $1`, failing)
+await query('update accepted.job set parent = $2 where id = $1', child, parent)
+
+t.test('list has the filters of a person who looks for jobs', async (t) => {
+  const found = async (...args: string[]) => ids((await jobs('list', '--json', ...args)).out)
+  t.same(await found('--principal', 'ann'), [deferred, failing])
+  t.same(await found('--error', 'handler-error'), [failing], 'the last attempt failed with this code')
+  t.same(await found('--parent', parent), [child])
+  t.same(await found('--since', '1h', '--limit', '2'), [child, parent])
+  t.same(await found('--since', '2127-01-01'), [])
+  t.same(await found('--operation', 'todo.create', '--status', 'queued', '--principal', 'bob'), [old])
+  t.match(await jobs('list', '--parent', 'x'), { code: 1, err: "error: --parent must be the id of a job, not 'x'.\n" })
+})
+
+t.test('show explains a job: what it waits for, its errors, its timeline, and what to do', async (t) => {
+  const shown = await jobs('show', deferred)
+  t.match(shown, { code: 0, err: '' })
+  t.match(shown.out, new RegExp(`^ID +${deferred}\nOperation +todo\\.create\nStatus +queued\nPrincipal +ann\n`))
+  t.match(shown.out, /\nTo do +Start a worker that claims todo\.create: no live worker does\.\n/)
+  t.match(
+    shown.out,
+    /\n\nAT +EVENT +ATTEMPT +WORKER +DETAIL\n\S+Z +accepted +by ann, to run at .*\n\S+Z +due +deferred\n$/,
+  )
+  await query(`insert into accepted.worker (id, host, pid, version, operations, status)
+    values (gen_random_uuid(), 'box', 7, '1', '{todo.create}', 'ready')`)
+  t.match((await jobs('show', deferred)).out, `To run it now: accepted jobs run ${deferred}`)
+  t.match(
+    (await jobs('show', failing)).out,
+    /\nError +handler-error: No luck\n(?:.*\n)+.* attempt failed +1 +handler-error: No/,
+  )
+  await query(`select accepted.pause('todo.create', 'a deploy')`)
+  t.match(
+    (await jobs('show', old)).out,
+    /\nWaits for +the operation is paused\nTo do +.*paused, and jobs wait: a deploy\./,
+  )
+  await query(`select accepted.resume('todo.create')`)
+  t.match(JSON.parse((await jobs('show', failing, '--json')).out), {
+    ...{ id: failing, status: 'queued', workers: 1, waiting_for: [], problems: [] },
+    failed_attempts: [{ attempt: 1, error: { code: 'handler-error' } }],
+    timeline: [{ event: 'accepted' }, {}, {}, {}],
+  })
+  t.equal(JSON.parse((await jobs('show', old, failing, '--json')).out).length, 2, 'of several jobs, an array')
+  t.match(await jobs('show', parent, 'none', child), {
+    ...{ code: 1, out: new RegExp(`ID +${parent}\n(?:.*\n)+\nID +${child}`) },
+    err: 'error: There is no job none, or its record is gone. `accepted jobs list` lists the newest jobs.\n',
+  })
+})
+
+t.test('run makes a deferred job due, cancel and retry take several jobs', async (t) => {
+  // An operation without abandon, so that no process needs to run for the cancellation.
+  const [first, second] = [
+    await enqueue(`, run_at => now() + interval '3 hours'`, 'webhook.deliver'),
+    await enqueue('', 'webhook.deliver'),
+  ]
+  t.match(await jobs('run', first), {
+    code: 0,
+    out: `${first} is due now. To follow it: accepted jobs watch ${first}\n`,
+  })
+  t.match(await query('select due_at <= now() as is_due from accepted.job_overview where id = $1', first), [
+    { is_due: true },
+  ])
+  t.match(await jobs('cancel', first, second), { code: 0, out: `Canceled ${first}.\nCanceled ${second}.\n` })
+  t.match(await jobs('run', first), { code: 1, err: /^error: Job \S+ is not waiting in the queue: it is canceled\./ })
+  t.match((await jobs('show', first)).out, `To run it again: accepted jobs retry ${first}`)
+  const retries = JSON.parse((await jobs('retry', first, second, '--json')).out)
+  t.match(retries, [{ retryOf: first }, { retryOf: second }])
+  t.match((await jobs('show', first)).out, `Nothing: it was retried as job ${retries[0].id}, which is queued.`)
+  const some = await jobs('cancel', retries[0].id, 'x')
+  t.match(some, { code: 1, out: `Canceled ${retries[0].id}.\n`, err: /^error: Invalid input syntax for type uuid/ })
+})
+
+t.test('watch follows a job until its end, and its exit code is that of the job', async (t) => {
+  const end = (id: string, status: string) =>
+    query(
+      `update accepted.job set status = $2::accepted.job_status, ended_at = now(), started_at = now(),
+        error = case $2::text when 'failed' then '{"code": "handler-error", "message": "No luck"}'::jsonb end where id = $1`,
+      ...[id, status],
+    )
+  const watching = jobs('watch', parent)
+  await query(`update accepted.job set percent = 40, message = 'half way' where id = $1`, parent)
+  await end(parent, 'succeeded')
+  t.match(await watching, { code: 0, out: /succeeded {2}100 % {2}half way\n$/ })
+  await end(child, 'failed')
+  t.match(await jobs('watch', child), { code: 1, out: 'failed  0 %: handler-error: No luck\n' })
+  t.match(JSON.parse((await jobs('watch', child, '--json')).out), { id: child, status: 'failed' })
+  t.match(await jobs('watch', 'none'), { code: 1, err: /^error: There is no job none/ })
+})
+
+const exec = promisify(execFile)
+const hasScript = await exec('script', ['--version']).then(
+  () => true,
+  () => false,
+)
+
+/** Runs a command on a terminal with a width. `script` gives it the terminal. */
+async function onTerminal(columns: number, args: string, env: NodeJS.ProcessEnv = {}) {
+  const command = `stty cols ${columns} rows 20; ${process.execPath} --conditions=accepted-source ${main} ${args}`
+  const { stdout } = await exec('script', ['-qefc', command, '/dev/null'], {
+    env: { PATH: process.env.PATH, TERM: 'xterm-256color', DATABASE_URL, ...env },
+  })
+  return stdout.replaceAll('\r\n', '\n')
+}
+
+t.test('on a terminal, a list fits the width, has relative times and colours', { skip: !hasScript }, async (t) => {
+  const [narrow, wide] = await Promise.all([
+    onTerminal(80, 'jobs list'),
+    onTerminal(200, 'jobs list', { NO_COLOR: '1' }),
+  ])
+  const lines = stripVTControlCharacters(narrow).trimEnd().split('\n')
+  t.ok(lines.length > 5 && lines.every((line) => line.length <= 80))
+  t.match(narrow, '\u001b[31mfailed\u001b[39m')
+  t.match(lines[0], /^ID +OPERATION +STATUS +CREATED +ERROR$/)
+  t.match(narrow, /(now|\ds ago)/)
+  t.notMatch(wide, '\u001b[')
+  t.match(wide, /^ID +OPERATION +STATUS +CREATED +ENDED +PRINCIPAL +ATTEMPT +ERROR\n/)
+})
+
+t.test('with --watch, a list prints its changes in a pipe', async (t) => {
+  const child = spawn(
+    process.execPath,
+    ['--conditions=accepted-source', main, 'jobs', 'list', '--watch', '--json', '--limit', '2'],
+    {
+      env: { ...process.env, DATABASE_URL },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  t.teardown(() => child.kill())
+  const lines: { id: string; status: string }[] = []
+  createInterface(child.stdout).on('line', (line) => lines.push(JSON.parse(line)))
+  await until(() => lines.length === 2)
+  const id = await enqueue('', 'webhook.deliver')
+  await until(() => lines.at(-1)?.id === id)
+  await query('select accepted.cancel($1)', id)
+  await until(() => lines.at(-1)?.status === 'canceled')
+  t.same(
+    lines.slice(2).map(({ id, status }) => [id, status]),
+    [
+      [id, 'queued'],
+      [id, 'canceled'],
+    ],
+  )
+})
