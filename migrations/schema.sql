@@ -1365,9 +1365,8 @@ begin atomic
                  end as "case",
              record_action.action as action,
              record_action.object as object
-            from ( select known.role,
-                     has_table_privilege(known.role, ('accepted.job'::regclass)::oid, 'insert'::text) as is_api
-                    from ( select (coalesce(nullif(current_setting('role'::text), 'none'::text), (session_user)::text))::name as role) known) session;
+            from ( select (coalesce(nullif(current_setting('role'::text), 'none'::text), (session_user)::text))::name as role,
+                     has_table_privilege(session_user, ('accepted.job'::regclass)::oid, 'insert'::text) as is_api) session;
 end;
 comment on function accepted.record_action(text,text) is 'Adds a row to accepted.audit. The API sets accepted.principal and accepted.key_id in its transactions. These settings of an operator are ignored.';
 
@@ -1459,6 +1458,31 @@ comment on table accepted.run_time is 'How long recent jobs of an operation have
 comment on column accepted.run_time.operation is 'The operation.';
 comment on column accepted.run_time.seconds is 'Moving average over the jobs that succeeded recently, in seconds.';
 comment on column accepted.run_time.updated_at is 'When the average was last written.';
+
+-- Throughput
+
+create table accepted.throughput_hour (
+  hour timestamp with time zone not null,
+  operation text not null,
+  succeeded bigint not null,
+  failed bigint not null,
+  canceled bigint not null,
+  wait_p50 double precision,
+  wait_p99 double precision,
+  run_p50 double precision,
+  run_p99 double precision,
+  constraint throughput_hour_pkey primary key (hour, operation)
+);
+comment on table accepted.throughput_hour is 'What has ended in each full hour of the last eight days, by operation. The worker adds each hour when it is over. For the last hour: accepted.throughput.';
+comment on column accepted.throughput_hour.hour is 'The beginning of the hour.';
+comment on column accepted.throughput_hour.operation is 'The operation.';
+comment on column accepted.throughput_hour.succeeded is 'Number of jobs that succeeded in this hour.';
+comment on column accepted.throughput_hour.failed is 'Number of jobs that failed.';
+comment on column accepted.throughput_hour.canceled is 'Number of jobs that were canceled.';
+comment on column accepted.throughput_hour.wait_p50 is 'The median time from when a job was due to the start of its first attempt, in seconds. Null if none of the jobs started.';
+comment on column accepted.throughput_hour.wait_p99 is 'The 99th percentile of this time, in seconds.';
+comment on column accepted.throughput_hour.run_p50 is 'The median time from the start of the last attempt to the end of the job, in seconds. Null if none of the jobs started.';
+comment on column accepted.throughput_hour.run_p99 is 'The 99th percentile of this time, in seconds.';
 
 -- Webhooks
 
@@ -1745,6 +1769,19 @@ comment on column accepted.job_link.expires_at is 'From this time on, the token 
 create index job_link_expires_at_idx on accepted.job_link using btree (expires_at);
 comment on index accepted.job_link_expires_at_idx is 'Finds expired tokens, which the API deletes when it adds new ones.';
 
+create table accepted.console_session (
+  hash bytea not null,
+  key_id uuid not null,
+  expires_at timestamp with time zone not null,
+  constraint console_session_pkey primary key (hash)
+);
+comment on table accepted.console_session is 'Sessions of operators at the console. A row may be deleted when it has expired.';
+comment on column accepted.console_session.hash is 'SHA-256 of the token in the cookie of the browser.';
+comment on column accepted.console_session.key_id is 'The API key that started the session. The session ends when the key is revoked or expires.';
+comment on column accepted.console_session.expires_at is 'From this time on, the session is over.';
+create index console_session_expires_at_idx on accepted.console_session using btree (expires_at);
+comment on index accepted.console_session_expires_at_idx is 'Finds expired sessions, which the API deletes when it adds new ones.';
+
 -- Functions for people and programs
 
 create function accepted.uuid7()
@@ -1754,7 +1791,7 @@ create function accepted.uuid7()
 return (encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing substring(int8send((floor((extract(epoch from clock_timestamp()) * (1000)::numeric)))::bigint) from 3) from 1 for 6), (52)::bigint, 1), (53)::bigint, 1), 'hex'::text))::uuid;
 comment on function accepted.uuid7() is 'A new UUIDv7 (RFC 9562, section 5.7).';
 
-create function accepted.insert_job(id uuid, operation text, payload jsonb, principal text, idempotency_key text default null::text, run_at timestamp with time zone default null::timestamp with time zone, priority integer default null::integer, resource text default null::text, group_id text default null::text, retry_of uuid default null::uuid, webhook_endpoint_id uuid default null::uuid, traceparent text default null::text, parent uuid default null::uuid, batch jsonb default null::jsonb)
+create function accepted.insert_job(id uuid, operation text, payload jsonb, principal text, idempotency_key text default null::text, run_at timestamp with time zone default null::timestamp with time zone, priority integer default null::integer, resource text default null::text, group_id text default null::text, retry_of uuid default null::uuid, webhook_endpoint_id uuid default null::uuid, traceparent text default null::text, parent uuid default null::uuid, batch jsonb default null::jsonb, is_bulk boolean default false)
  returns void
  language plpgsql
  set search_path to 'pg_catalog', 'pg_temp'
@@ -1771,6 +1808,10 @@ begin
   if operation = 'batch' then
     raise exception 'a batch has no payload of its own' using errcode = 'invalid_parameter_value',
       hint = 'To enqueue a batch: select accepted.enqueue_batch(''[{"operation": "…", "payload": {}}]'').';
+  elsif operation = 'jobs.bulk' and retry_of is null and not is_bulk then
+    -- A role that may only enqueue must not act on the jobs of others.
+    raise exception 'jobs of the operation jobs.bulk are not enqueued directly' using errcode = 'invalid_parameter_value',
+      hint = 'As an operator: select accepted.bulk(''cancel'', ''{"operation": "…"}'').';
   elsif not found then
     raise exception 'the operation % has no queue', quote_literal(operation)
       using errcode = 'undefined_object', hint = 'Start the API or a worker: it creates the queues of its operations.';
@@ -1797,7 +1838,7 @@ begin
   );
 end
 $function$;
-comment on function accepted.insert_job(uuid,text,jsonb,text,text,timestamp with time zone,integer,text,text,uuid,uuid,text,uuid,jsonb) is 'Inserts the status row and the queue row of a new job, with the policies of its operation. Other functions call it after their checks.';
+comment on function accepted.insert_job(uuid,text,jsonb,text,text,timestamp with time zone,integer,text,text,uuid,uuid,text,uuid,jsonb,boolean) is 'Inserts the status row and the queue row of a new job, with the policies of its operation. Other functions call it after their checks.';
 
 create function accepted.notify_workers(operation text)
  returns void
@@ -3324,9 +3365,9 @@ begin
     raise exception 'the idempotency key has % characters', length(idempotency_key)
       using errcode = 'invalid_parameter_value', hint = 'Use 1 to 255 characters, or pass null for no key.';
   elsif on_end is not null and (
-    jsonb_typeof(on_end) <> 'object' or coalesce(on_end ->> 'operation', 'batch') = 'batch'
+    jsonb_typeof(on_end) <> 'object' or coalesce(on_end ->> 'operation', 'batch') in ('batch', 'jobs.bulk')
   ) then
-    raise exception 'on_end is not an object with an operation, or the operation is batch' using errcode = 'invalid_parameter_value',
+    raise exception 'on_end is not an object with an operation, or the operation is batch or jobs.bulk' using errcode = 'invalid_parameter_value',
       hint = 'For example: {"operation": "report.send", "payload": {}}';
   end if;
   perform accepted.assert_principal(principal);
@@ -4250,7 +4291,7 @@ end
 $function$;
 comment on function accepted.failed_jobs(integer) is 'The newest max_jobs failures of the last 24 hours. Views call this function.';
 
-create function accepted.ended_jobs(max_jobs integer)
+create function accepted.ended_jobs(max_jobs integer, since timestamp with time zone default (now() - '01:00:00'::interval), before timestamp with time zone default null::timestamp with time zone)
  returns table(operation text, status accepted.job_status, ended_at timestamp with time zone, wait_seconds double precision, run_seconds double precision)
  language plpgsql
  stable security definer
@@ -4271,15 +4312,18 @@ begin
     from (
       select recent.* from (
         select * from accepted.job
-        -- One hour for the ends, three hours from acceptance to the end, and one hour for clocks that differ.
-        where job.id >= accepted.uuid_floor(now() - interval '5 hours')
+        -- Three hours from acceptance to the end, and one hour for clocks that differ.
+        where job.id >= accepted.uuid_floor(since - interval '4 hours')
+          and job.id < accepted.uuid_floor(coalesce(ended_jobs.before, now()) + interval '1 hour')
         order by job.id desc limit max_jobs
       ) recent
-      where recent.ended_at >= now() - interval '1 hour' and recent.ended_at - recent.created_at <= interval '3 hours'
+      where recent.ended_at >= since and (ended_jobs.before is null or recent.ended_at < ended_jobs.before)
+        and recent.ended_at - recent.created_at <= interval '3 hours'
       union all
       select late.* from (
         select ended_job.job_id, ended_job.ended_at from accepted.ended_job
-        where ended_job.ended_at >= now() - interval '1 hour' order by ended_job.ended_at desc limit max_jobs
+        where ended_job.ended_at >= since and (ended_jobs.before is null or ended_job.ended_at < ended_jobs.before)
+        order by ended_job.ended_at desc limit max_jobs
       ) ended
       cross join lateral (
         select * from accepted.job
@@ -4289,7 +4333,234 @@ begin
     ) job;
 end
 $function$;
-comment on function accepted.ended_jobs(integer) is 'The jobs that ended in the last hour. Reads the newest max_jobs jobs of the last five hours, and through accepted.ended_job as many that were accepted earlier. Views call this function.';
+comment on function accepted.ended_jobs(integer,timestamp with time zone,timestamp with time zone) is 'The jobs that ended since a time, by default in the last hour, and before another time. Reads the newest max_jobs jobs that were accepted up to four hours before the first time, and through accepted.ended_job as many that were accepted earlier. Views call this function.';
+
+create function accepted.record_throughput()
+ returns boolean
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set jit to 'off'
+as $function$
+declare
+  this_hour timestamptz := date_trunc('hour', now());
+  next_hour timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('accepted.record_throughput')) then
+    return false;
+  end if;
+  select greatest(max(hour) + interval '1 hour', this_hour - interval '24 hours') into next_hour
+    from accepted.throughput_hour;
+  next_hour := coalesce(next_hour, this_hour - interval '1 hour');
+  if next_hour >= this_hour then
+    return false;
+  end if;
+  insert into accepted.throughput_hour (
+    hour, operation, succeeded, failed, canceled, wait_p50, wait_p99, run_p50, run_p99
+  )
+  select next_hour, operation.name, coalesce(ended.succeeded, 0), coalesce(ended.failed, 0), coalesce(ended.canceled, 0),
+    ended.wait_p50, ended.wait_p99, ended.run_p50, ended.run_p99
+  from accepted.operation left join (
+    select
+      job.operation,
+      count(*) filter (where job.status = 'succeeded') as succeeded,
+      count(*) filter (where job.status = 'failed') as failed,
+      count(*) filter (where job.status = 'canceled') as canceled,
+      percentile_cont(0.5) within group (order by job.wait_seconds) as wait_p50,
+      percentile_cont(0.99) within group (order by job.wait_seconds) as wait_p99,
+      percentile_cont(0.5) within group (order by job.run_seconds) as run_p50,
+      percentile_cont(0.99) within group (order by job.run_seconds) as run_p99
+    from accepted.ended_jobs(1000000, next_hour, next_hour + interval '1 hour') job group by job.operation
+  ) ended on ended.operation = operation.name;
+  delete from accepted.throughput_hour where hour < this_hour - interval '8 days';
+  return true;
+end
+$function$;
+comment on function accepted.record_throughput() is 'Adds the next full hour to accepted.throughput_hour, at most 24 hours late, and deletes rows that are older than eight days. Returns whether it has added an hour; false also while another session does so. Reads the newest million jobs. The worker calls this function every minute.';
+
+create function accepted.find_jobs(filter jsonb, before uuid default null::uuid, max_jobs integer default 50, max_read integer default 50000, out job_ids uuid[], out next_before uuid)
+ returns record
+ language plpgsql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_hashjoin to 'off'
+ set enable_mergejoin to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+declare
+  wanted record;
+  condition text;
+  source text;
+  bounds text;
+  before_id uuid := coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  unread integer := max_read;
+  chunk integer;
+  found_ids uuid[];
+  read_count integer;
+begin
+  select * into wanted from jsonb_to_record(filter) as given (
+    status text, operation text, principal text, error text, resource text, key text, parent uuid,
+    "from" timestamptz, "to" timestamptz, can text, since uuid
+  );
+  before_id := least(before_id, accepted.uuid_floor(wanted."to"));
+  bounds := format('%%1$s < $1 and %%1$s >= %L', coalesce(accepted.uuid_floor(wanted."from"),
+    '00000000-0000-0000-0000-000000000000'));
+  condition := concat_ws(' and ', 'true',
+    'job.status = ' || quote_literal(wanted.status) || '::accepted.job_status',
+    'job.operation = ' || quote_literal(wanted.operation),
+    'job.principal = ' || quote_literal(wanted.principal),
+    'job.error ->> ''code'' = ' || quote_literal(wanted.error),
+    'job.resource = ' || quote_literal(wanted.resource),
+    'job.parent = ' || quote_literal(wanted.parent) || '::uuid',
+    'job.idempotency_key = ' || quote_literal(wanted.key),
+    case wanted.can
+      when 'cancel' then 'job.ended_at is null and not job.cancel_requested'
+      when 'retry' then 'job.status in (''failed'', ''canceled'') and job.payload is not null and not accepted.is_retried(job.id)'
+      when 'redrive' then 'job.status = ''failed'' and job.payload is not null and not accepted.is_retried(job.id)'
+      when 'undo' then format('exists (select from accepted.job retry
+        where retry.retry_of = job.id and retry.id > %L and retry.ended_at is null and not retry.cancel_requested offset 0)', wanted.since)
+    end,
+    -- A job that changes other jobs leaves those like itself alone.
+    case when wanted.can is not null then 'job.operation not in (''batch'', ''jobs.bulk'')' end);
+  -- Reads the smallest index that has all jobs of the filter, in the order of their ids.
+  if wanted.parent is not null then
+    source := format('select job.id, %s as matches from accepted.job where parent = %L and %s order by parent desc, id desc',
+      condition, wanted.parent, format(bounds, 'id'));
+  elsif wanted.principal is not null then
+    source := format('select job.id, %s as matches from accepted.job
+      where principal >= %L and (principal, id) >= (%2$L, ''00000000-0000-0000-0000-000000000000''::uuid)
+        and (principal, id) < (%2$L, $1) and %3$s order by principal desc, id desc',
+      condition, wanted.principal, format(bounds, 'id'));
+  elsif wanted.status = 'failed' or wanted.error is not null or wanted.can = 'redrive' then
+    source := format('select ended.job_id as id, job.matches from accepted.ended_job ended
+      cross join lateral (
+        select %s as matches from accepted.job where job.id = ended.job_id and job.ended_at = ended.ended_at offset 0
+      ) job
+      where ended.status = ''failed'' and %s order by ended.job_id desc',
+      condition, format(bounds, 'ended.job_id'));
+  elsif wanted.status = 'running' then
+    source := format('select pending.id, job.matches from (
+        select id from (
+          select job_id as id from accepted.claimed_jobs(10000) union select job_id from accepted.parent
+        ) pending where %s order by id desc
+      ) pending
+      cross join lateral (select %s as matches from accepted.job where job.id = pending.id offset 0) job
+      order by pending.id desc',
+      format(bounds, 'id'), condition);
+  elsif wanted.status = 'queued' and wanted.operation <> 'batch' then
+    source := format('select queued.id, job.matches from accepted_queue.job_common queued
+      cross join lateral (select %s as matches from accepted.job where job.id = queued.id offset 0) job
+      where queued.name = %L and queued.state < ''active'' and %s order by queued.name desc, queued.id desc',
+      condition, wanted.operation, format(bounds, 'queued.id'));
+  else
+    source := format('select job.id, %s as matches from accepted.job where %s order by id desc',
+      condition, format(bounds, 'id'));
+  end if;
+  job_ids := '{}';
+  chunk := max_jobs;
+  loop
+    chunk := least(chunk, unread);
+    execute format('with read as materialized (%s limit %s)
+      select array(select id from read where matches order by id desc limit $2), count(*),
+        (select id from read order by id limit 1)
+      from read', source, chunk)
+    into found_ids, read_count, next_before using before_id, max_jobs - cardinality(job_ids);
+    job_ids := job_ids || found_ids;
+    unread := unread - read_count;
+    before_id := next_before;
+    if cardinality(job_ids) = max_jobs then
+      next_before := job_ids[max_jobs];
+      return;
+    elsif read_count < chunk then
+      next_before := null;
+      return;
+    elsif unread <= 0 then
+      return;
+    end if;
+    chunk := least(4 * chunk, 10000);
+  end loop;
+end
+$function$;
+comment on function accepted.find_jobs(jsonb,uuid,integer,integer) is 'Finds jobs, the newest first: up to max_jobs ids that match all members of the filter, which are status, operation, principal, error (the code), resource, key (the idempotency key), parent, from and to (times of acceptance), can (cancel, retry or redrive: the jobs with which accepted.bulk would do so; undo with since: the jobs whose retries are newer than that job and have not ended). Reads up to max_read jobs older than the id before. next_before is the value of before for the next call; null when there are no more jobs. The console and accepted.bulk call this function.';
+
+create function accepted.bulk(action text, filter jsonb default '{}'::jsonb, principal text default 'anonymous'::text)
+ returns uuid
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+#variable_conflict use_variable
+declare
+  new_id uuid := accepted.uuid7();
+  unknown text;
+begin
+  if action is null or action not in ('cancel', 'retry', 'redrive', 'undo') then
+    raise exception 'the action % is unknown', coalesce(quote_literal(action), 'null')
+      using errcode = 'invalid_parameter_value', hint = 'The actions are cancel, retry, redrive and undo.';
+  elsif coalesce(jsonb_typeof(filter), 'null') <> 'object' then
+    raise exception 'the filter is no object' using errcode = 'invalid_parameter_value',
+      hint = 'For example: {"operation": "todo.create", "status": "failed"}';
+  end if;
+  select name into unknown from jsonb_object_keys(filter) name
+    where name <> all('{status,operation,principal,error,resource,key,parent,from,to,since}'::text[]) limit 1;
+  if unknown is not null or (action = 'undo') <> (filter ? 'since') then
+    raise exception 'the filter has %', coalesce('an unknown member: ' || unknown,
+        case when action = 'undo' then 'no member since' else 'a member since' end)
+      using errcode = 'invalid_parameter_value',
+        hint = 'The members are status, operation, principal, error, resource, key, parent, from and to; for undo also since, the id of the job to undo.';
+  end if;
+  perform accepted.assert_principal(principal);
+  -- Raises an error if a value does not have the type of its member.
+  perform accepted.find_jobs(filter || jsonb_build_object('can', action), max_jobs => 1, max_read => 1);
+  perform accepted.insert_job(new_id, 'jobs.bulk', jsonb_build_object('action', action, 'filter', filter), principal,
+    is_bulk => true);
+  perform accepted.record_action('bulk.' || action, new_id::text);
+  perform accepted.notify_watchers(new_id);
+  perform accepted.notify_workers('jobs.bulk');
+  return new_id;
+end
+$function$;
+comment on function accepted.bulk(text,jsonb,text) is 'Enqueues a job that cancels, retries or redrives all jobs that a filter finds, and returns its id. Its progress says how far it is, and canceling it stops it. retry: failed and canceled jobs. redrive: failed jobs. Both leave out jobs that have a retry. undo: cancels the retries that such a job has made and that have not ended; the filter is that of the job, with since, its id. See accepted.find_jobs for the filter. Errors: invalid_parameter_value (22023).';
+
+create function accepted.change_jobs(action text, job_ids uuid[], since uuid default null::uuid)
+ returns integer
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_variable
+declare
+  job_id uuid;
+  changed integer := 0;
+begin
+  foreach job_id in array job_ids loop
+    begin
+      if action = 'cancel' then
+        perform accepted.cancel(job_id);
+      elsif action = 'undo' then
+        perform accepted.cancel(retry.id) from accepted.job retry
+          where retry.retry_of = job_id and retry.id > since and retry.ended_at is null;
+      elsif not accepted.is_retried(job_id) then
+        perform accepted.retry(job_id);
+      else
+        continue;
+      end if;
+      changed := changed + 1;
+    exception
+      -- The job has changed since it was found.
+      when object_not_in_prerequisite_state or no_data_found then
+        null;
+    end;
+  end loop;
+  return changed;
+end
+$function$;
+comment on function accepted.change_jobs(text,uuid[],uuid) is 'Cancels or retries jobs, or cancels their retries that are newer than since, and returns how many. Leaves out jobs to which this can no longer be done. Pass up to 50 ids: each takes a subtransaction. The worker calls this function for accepted.bulk.';
 
 create view accepted.job_overview as
  select job.id,

@@ -1,4 +1,4 @@
-import { batchName, deliveryName, type Operation } from './operation.ts'
+import { batchName, bulkName, deliveryName, type Operation } from './operation.ts'
 
 /** Returns whether a value was made by `defineOperation`. */
 export const isOperation = (value: unknown): value is Operation =>
@@ -15,7 +15,7 @@ export function collectOperations(record: object): Map<string, Operation> {
   const operations = new Map<string, Operation>()
   for (const value of Object.values(record)) {
     if (!isOperation(value)) continue
-    if (value.name === deliveryName || value.name === batchName) {
+    if ([deliveryName, batchName, bulkName].includes(value.name)) {
       throw new TypeError(
         `Operation '${value.name}': this name is reserved for a built-in operation; choose another name`,
       )

@@ -9,11 +9,10 @@ import { assertOptions } from './primitives/assert-options.ts'
 /** The default of {@link Operation.keepSeconds}: seven days. */
 export const defaultKeepSeconds = 7 * 24 * 60 * 60
 
-/** The name of the built-in operation that delivers webhooks. */
+// The names of the built-in operations: of webhook deliveries, of batches, and of changes of many jobs.
 export const deliveryName = 'webhook.deliver'
-
-/** The name of the built-in operation of batches. */
 export const batchName = 'batch'
+export const bulkName = 'jobs.bulk'
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
 

@@ -7,6 +7,7 @@ import { assertPreparedStatements } from '../src/db/pooler.ts'
 import { assertSessionSettings } from '../src/db/session-settings.ts'
 import { retryOnContention } from '../src/db/transaction-retry.ts'
 import { withBuiltIn } from '../src/jobs/built-in.ts'
+import { bulkOperation } from '../src/jobs/bulk.ts'
 import { createSeals } from '../src/jobs/seals.ts'
 import { createShownResults } from '../src/jobs/shown-results.ts'
 import { siteAt } from '../src/jobs/site.ts'
@@ -20,6 +21,7 @@ import { parseNetworks } from '../src/primitives/networks.ts'
 import { uuid7 } from '../src/primitives/uuid.ts'
 import { startBoss } from '../src/queue/boss.ts'
 import { prepareQueues } from '../src/queue/define-operations.ts'
+import { createBulkHandler } from './bulk.ts'
 import { defaultBatchSize, defaultConcurrency } from './execution/claim-loop.ts'
 import type { Handler, Handlers } from './handlers.ts'
 import type { Monitored } from './health.ts'
@@ -115,8 +117,13 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       log.warn(clearSecretsWarning)
     }
     const keys = seals.keyRing
+    const bulk = createBulkHandler(database.kysely)
     const deliver = createDeliveryHandler({ db: database.kysely, site, results, allow: webhookAllow, keys })
-    const allHandlers = new Map<string, Handler>([...isolation.handlers, [deliverWebhook.name, deliver]])
+    const allHandlers = new Map<string, Handler>([
+      ...isolation.handlers,
+      [deliverWebhook.name, deliver],
+      [bulkOperation.name, bulk],
+    ])
     const graceSeconds = options.graceSeconds ?? 15
     const registration = new Registration(controlDatabase, uuid7(), [...operations.keys()])
     await retryOnContention(() => registration.write('ready'))

@@ -6,6 +6,7 @@ import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
 import { requireScopes } from './access.ts'
 import { requestProperties } from './authenticate.ts'
+import { consoleRoutes } from './console/routes.ts'
 import type { AcceptedOptions } from './options.ts'
 import { allowCommitted, sendCommitted } from './protocol/committed.ts'
 import { parseJsonStrictly } from './protocol/json.ts'
@@ -93,6 +94,7 @@ async function registerRoutes(scope: FastifyInstance, service: Service, options:
   metrics.measure(scope)
   await docsRoutes(scope, service, guardDocs(scope.accepted.authenticate, options))
   await jobPageAssetRoutes(scope, service)
+  if (paths.console) await consoleRoutes(scope, service, paths.console, options)
   await scope.register(async (guardedScope) => {
     guardedScope.addHook('onRequest', scope.accepted.authenticate)
     if (rateLimit) limitRate(guardedScope, rateLimit, `${prefix}${paths.jobs}/:id`)

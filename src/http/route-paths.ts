@@ -15,6 +15,8 @@ export interface RoutePaths {
   batches: string | false
   /** The routes that manage API keys. */
   keys: string | false
+  /** The pages for operators. */
+  console: string | false
   /** The documentation page and the pages of problem codes. `openapi.json` and `asyncapi.json` are beside it. */
   docs: string | false
   /** The metrics of the process, for Prometheus. */
@@ -30,6 +32,7 @@ export const defaultRoutePaths: RoutePaths = {
   webhooks: '/webhooks',
   batches: '/batches',
   keys: '/keys',
+  console: '/console',
   docs: false,
   metrics: false,
   health: false,

@@ -22,6 +22,9 @@ export type Found = { job: Job } | 'expired' | 'unknown'
 // RFC 9562, section 5.7: version 7, variant 10.
 const uuid7Pattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
+/** Returns whether a text may be the id of a job. */
+export const isUuid7 = (text: string): boolean => uuid7Pattern.test(text)
+
 /** Which jobs a caller may see. An undefined member does not restrict them. */
 export interface JobFilter {
   principal: string | undefined

@@ -41,6 +41,7 @@ t.test('migrate --dry-run prints SQL that psql can run, and changes nothing', as
   })
   t.same(await queryOnce(DATABASE_URL, 'select name, retry_limit from accepted.operation order by name'), [
     { name: 'batch', retry_limit: 0 },
+    { name: 'jobs.bulk', retry_limit: 3 },
     { name: 'reminder.send', retry_limit: 2 },
     { name: 'todo.create', retry_limit: 3 },
     { name: 'webhook.deliver', retry_limit: 7 },

@@ -7,7 +7,7 @@ import { createKey } from '../../src/jobs/api-key.ts'
 import { findJob } from '../../src/jobs/read.ts'
 import { createEndpoint } from '../../src/jobs/webhook-endpoint.ts'
 import { maintainPartitions } from '../../worker/maintenance/partitions.ts'
-import { beginTransaction } from '../support/database.ts'
+import { asRole, beginTransaction, queryOnce } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { sqlError } from './support.ts'
@@ -358,9 +358,8 @@ t.test('the audit records each act with its role, and is append-only for a super
   await call('expire(now())')
   const client = await jobs.database.pool.connect()
   try {
-    await client.query(`begin; set local role accepted_operator; set local accepted.principal = 'boss'`)
-    await client.query(`select accepted.pause('note.create')`)
-    await client.query('commit')
+    const operator = asRole(jobs.database.options.url, 'operator')
+    await queryOnce(operator, `set accepted.principal = 'boss'; select accepted.pause('note.create')`)
     await client.query(`begin; select set_config('accepted.principal', 'ann', true)`)
     await client.query('select accepted.cancel($1)', [retry])
     await client.query('commit')
@@ -382,7 +381,7 @@ t.test('the audit records each act with its role, and is append-only for a super
   ]
   t.match(
     await audit(),
-    acts.map((action, index) => ({ role: index === 8 ? 'accepted_operator' : role, action })),
+    acts.map((action, index) => ({ role: index === 8 ? 'accepted_test_operator' : role, action })),
   )
   t.equal((await audit())[8].principal, null, 'an operator cannot name another principal')
   t.match((await audit()).at(-1), { principal: 'ann', object: retry })

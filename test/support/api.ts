@@ -22,11 +22,13 @@ export interface TestApi {
  * Serves the API from this process, over a real socket and with a new database.
  *
  * @param prepare adds routes of the host app
+ * @param role `console`: the role of the API may take the rights of an operator, which the console needs
  */
 export async function serve(
   t: Test,
   options: Omit<AcceptedOptions, 'database'>,
   prepare: (app: FastifyInstance) => void = () => {},
+  role: 'api' | 'console' = 'api',
 ): Promise<TestApi> {
   const databaseUrl = await createDatabase(t)
   const app = Fastify({ pluginTimeout: maxRegistrationMs })
@@ -34,7 +36,7 @@ export async function serve(
   closeGracefully(app)
   app.setNotFoundHandler(handleNotFound)
   prepare(app)
-  await app.register(accepted, { routes: servicePaths, ...options, database: asRole(databaseUrl, 'api') })
+  await app.register(accepted, { routes: servicePaths, ...options, database: asRole(databaseUrl, role) })
   const database = openDatabase({ url: databaseUrl })
   t.teardown(() => database.close())
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), database }

@@ -22,6 +22,8 @@ function adminUrl(database: string): string {
 /** The roles under which the tests run the commands. None is a superuser. */
 const testRoles = {
   api: 'accepted_test_api',
+  console: 'accepted_test_console',
+  operator: 'accepted_test_operator',
   worker: 'accepted_test_worker',
   'api --with-worker': 'accepted_test_both',
   migrate: 'accepted_test_migrator',
@@ -29,6 +31,8 @@ const testRoles = {
 
 const groupsOf: Readonly<Record<keyof typeof testRoles, string>> = {
   api: roles.api,
+  console: `${roles.api}, ${roles.operator}`,
+  operator: roles.operator,
   worker: roles.worker,
   'api --with-worker': `${roles.api}, ${roles.worker}`,
   migrate: roles.owner,

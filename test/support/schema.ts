@@ -95,6 +95,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'trigger accepted.schedule_time_audited',
   ],
   'Run times': ['table accepted.run_time'],
+  Throughput: ['table accepted.throughput_hour'],
   Webhooks: [
     'function accepted.secret_key_ids',
     'table accepted.webhook_endpoint',
@@ -113,6 +114,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'trigger accepted.api_key_revoked_audited',
     'function accepted.has_had_keys',
     'table accepted.job_link',
+    'table accepted.console_session',
   ],
   'Functions for people and programs': [
     'function accepted.uuid7',
@@ -211,6 +213,10 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.claimed_jobs',
     'function accepted.failed_jobs',
     'function accepted.ended_jobs',
+    'function accepted.record_throughput',
+    'function accepted.find_jobs',
+    'function accepted.bulk',
+    'function accepted.change_jobs',
     'view accepted.job_overview',
     'view accepted.timeline',
     'view accepted.backlog',

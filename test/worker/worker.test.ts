@@ -20,7 +20,9 @@ t.test('a worker with the option `operations` runs only jobs of these operations
   })
   await t.rejects(
     jobs.work(handlers, { operations: ['word.none'] }),
-    new TypeError("There is no operation 'word.none'. Choose among these: word.say, word.other, webhook.deliver"),
+    new TypeError(
+      "There is no operation 'word.none'. Choose among these: word.say, word.other, webhook.deliver, jobs.bulk",
+    ),
   )
   await jobs.work(handlers, { operations: ['word.say'] })
   t.match(await jobs.ended(selected), { status: 'succeeded' })
@@ -83,9 +85,13 @@ t.test('a healthy worker logs when it starts, is ready, has run jobs, drains and
   const ids = [await jobs.add(say, { word: 'a' }), await jobs.add(say, { word: 'b' })]
   for (const id of ids) await jobs.ended(id)
   await worker.stop()
-  const operations = { 'word.say': { concurrency: 3 }, 'webhook.deliver': { concurrency: 100 } }
+  const operations = {
+    'word.say': { concurrency: 3 },
+    'webhook.deliver': { concurrency: 100 },
+    'jobs.bulk': { concurrency: 1 },
+  }
   t.match(lines, [
-    { level: 30, msg: 'Worker is starting', operations: ['word.say', 'webhook.deliver'] },
+    { level: 30, msg: 'Worker is starting', operations: ['word.say', 'webhook.deliver', 'jobs.bulk'] },
     { level: 30, msg: 'Worker is ready', operations },
     { level: 30, msg: /^Worker claims no more jobs/, running: 0, graceSeconds: 1 },
     { level: 30, msg: /^Attempts ended/, succeeded: 2, byOperation: { 'word.say': { succeeded: 2 } } },

@@ -22,6 +22,7 @@ import { createReconciler } from './reconciler.ts'
 import { deleteSilentWorkers, type Registration } from './registration.ts'
 import { rescueOrphaned } from './rescuer.ts'
 import { createScheduler, type SchedulerContext, writeSchedules } from './scheduler.ts'
+import { recordThroughput } from './throughput.ts'
 
 export interface MaintenanceContext {
   workers: readonly { worker: OperationWorker; loop: ClaimLoop }[]
@@ -58,6 +59,7 @@ const missedIntervalMs = 10_000
 const pruneIntervalMs = 10 * 60 * 1_000
 const oldChangesIntervalMs = 60_000
 const limitsIntervalMs = 60_000
+const throughputIntervalMs = 60_000
 /** The worker is unhealthy when a poll has waited this long for its answer. */
 const pollTimeoutMs = 5_000
 
@@ -99,6 +101,7 @@ export class MaintenanceTasks {
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
       this.#every('delete-old-changes', oldChangesIntervalMs, () => deleteOldChanges(database, draining), maxPollShare),
       this.#every('maintain-limits', limitsIntervalMs, () => maintainLimits(database), maxPollShare),
+      this.#every('record-throughput', throughputIntervalMs, () => recordThroughput(database), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
       this.#every('resolve-missed', missedIntervalMs, () => resolveMissed(database, notifier)),
       this.#every('delete-silent-workers', pruneIntervalMs, () => deleteSilentWorkers(database)),

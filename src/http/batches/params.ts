@@ -3,7 +3,7 @@ import { Value } from 'typebox/value'
 import type { Operation } from '../../operation.ts'
 import { findViolations } from '../../validation.ts'
 import { findInexactParams } from '../protocol/inexact-params.ts'
-import { isInformative, type SchemaViolation, toViolation } from '../protocol/problem.ts'
+import { isInformative, type SchemaViolation, toViolation } from '../protocol/violation.ts'
 import type { BodyViolation } from './violations.ts'
 
 type Params = Readonly<Record<string, unknown>>

@@ -9,6 +9,7 @@ import { readable } from '../../primitives/thrown.ts'
 import { type ProblemCode, problems } from '../../problems.ts'
 import { pathOf } from './request-target.ts'
 import { dataHeaders } from './security-headers.ts'
+import { isInformative, toViolation } from './violation.ts'
 
 /** Problem details (RFC 9457) without the member `status`. Clients that poll could take it for the job's status. */
 export const Problem = Type.Object(
@@ -121,9 +122,14 @@ export function handleOwnError(thrown: unknown, request: FastifyRequest, reply: 
 function answer(problem: ProblemError, thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   // The hook `onError` has already answered, because a job is committed.
   if (reply.sent) return reply
+  reportProblem(problem, thrown, request)
+  return sendProblem(request, reply, problem)
+}
+
+/** Logs an error of the server. */
+export function reportProblem(problem: ProblemError, thrown: unknown, request: FastifyRequest): void {
   if (problem.code === 'database-unavailable') logUnavailable(request, problem)
   else if (problem.status >= 500) request.log.error({ err: readable(thrown) }, problem.message)
-  return sendProblem(request, reply, problem)
 }
 
 /** Logs an outage once per minute, not once per request. */
@@ -172,7 +178,8 @@ export function codeOfStatus(statusCode: unknown): ProblemCode | undefined {
   return status >= 400 && status < 500 ? (codesByStatus[status] ?? 'bad-request') : undefined
 }
 
-function asProblem(thrown: unknown, { isTextPublic = false } = {}): ProblemError {
+/** Makes the error of the response from what was thrown. */
+export function asProblem(thrown: unknown, { isTextPublic = false } = {}): ProblemError {
   const error = readable(thrown)
   if (error instanceof ProblemError) return error
   // A DBA may limit how long statements take.
@@ -196,24 +203,4 @@ function asProblem(thrown: unknown, { isTextPublic = false } = {}): ProblemError
   // The package http-errors sets `expose` if the text is for the client.
   const isPublic = isTextPublic || expose === true || `${code}`.startsWith('FST_')
   return new ProblemError(problemCode, isPublic ? `${message}` : undefined, { cause: error })
-}
-
-export interface SchemaViolation {
-  instancePath: string
-  keyword: string
-  message?: string
-  params: Record<string, unknown>
-}
-
-// TypeBox reports an unexpected member twice. The second report says only that its value does not match the schema
-// `false`, and is left out.
-export const isInformative = ({ keyword }: SchemaViolation) => keyword !== 'boolean'
-
-/**
- * Converts a violation for the response. The pointer (RFC 6901) leads to the invalid value. For a missing or unexpected
- * member, the pointer leads to the object, and the message contains the name of the member.
- */
-export function toViolation({ instancePath, keyword, message, params }: SchemaViolation) {
-  const names = (params.requiredProperties ?? params.additionalProperties) as string[] | undefined
-  return { pointer: instancePath, keyword, message: names ? `${message}: ${names.join(', ')}` : message }
 }

@@ -14,7 +14,7 @@ export const dataHeaders = {
 /**
  * Makes the headers of a page: those of Helmet 8, but without Strict-Transport-Security, which depends on the request.
  *
- * @param policy the directives of the Content-Security-Policy that allow what the page loads
+ * @param policy the directives of the Content-Security-Policy that allow what the page loads, and where its forms lead
  */
 export const pageHeaders = (...policy: string[]) => ({
   ...dataHeaders,
@@ -22,7 +22,7 @@ export const pageHeaders = (...policy: string[]) => ({
     "default-src 'none'",
     ...policy,
     "base-uri 'none'",
-    "form-action 'none'",
+    ...(policy.some((directive) => directive.startsWith('form-action ')) ? [] : ["form-action 'none'"]),
     "frame-ancestors 'none'",
   ].join('; '),
   'cross-origin-opener-policy': 'same-origin',

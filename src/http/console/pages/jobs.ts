@@ -1,0 +1,99 @@
+import { sql } from 'kysely'
+import { isUuid7 } from '../../../jobs/read.ts'
+import { badge, field, pager, progressBar, table } from '../components.ts'
+import type { ConsoleContext } from '../context.ts'
+import { ago, duration } from '../format.ts'
+import { type Html, html } from '../html.ts'
+import {
+  actionsFor,
+  type BulkAction,
+  filterFields,
+  findJobs,
+  type JobFilter,
+  queryOf,
+  readFilter,
+} from '../job-filter.ts'
+import type { ConsolePage } from '../page.ts'
+import { type OverviewRow, overviewColumns } from './job-view.ts'
+
+const pageSizes = ['50', '200', '1000']
+
+/** The list of the jobs of all principals. */
+export const jobsPage: ConsolePage = {
+  path: '/jobs',
+  label: 'Jobs',
+  addRoutes(app, context) {
+    app.get<{ Querystring: Record<string, string | undefined> }>('/jobs', async ({ query }, reply) => {
+      const id = query.id?.trim()
+      if (id) return context.redirect(reply, `${context.base}/jobs/${encodeURIComponent(id)}`)
+      const { filter, problem } = readFilter(query)
+      const size = pageSizes.includes(query.size ?? '') ? (query.size as string) : '50'
+      const before = query.before !== undefined && isUuid7(query.before) ? query.before : undefined
+      const { jobs, next, operations } = await context.read(async (trx) => {
+        const found = await findJobs(trx, filter, { before, maxJobs: Number(size) })
+        const { rows } = await sql<OverviewRow>`
+          select ${overviewColumns} from accepted.job_overview where id = any(${found.ids}::uuid[]) order by id desc`.execute(
+          trx,
+        )
+        const defined = await sql<{ name: string }>`select name from accepted.operation order by name`.execute(trx)
+        return { jobs: rows, next: found.next, operations: defined.rows.map(({ name }) => name) }
+      })
+      const linkTo = (more: Record<string, string | undefined>) =>
+        `${context.base}/jobs${queryOf(filter, { ...(size !== '50' && { size }), ...more })}`
+      const isPartial = next !== null && jobs.length < Number(size)
+      return context.send(reply, {
+        title: 'Jobs',
+        body: html`${problem !== undefined && html`<p class="notice error" role="alert">${problem}</p>`}
+${filterForm(context, filter, operations, size)}
+${bulkLinks(context, filter)}
+<div class="card">${jobTable(context, jobs, next)}</div>
+${pager({ first: before && linkTo({}), next: next === null ? undefined : linkTo({ before: next }), label: isPartial ? 'Search older jobs' : 'Older' })}`,
+      })
+    })
+  },
+}
+
+function filterForm({ base }: ConsoleContext, filter: JobFilter, operations: readonly string[], size: string): Html {
+  return html`<form method="get" action="${base}/jobs" role="search" class="filter">${filterFields(filter, operations).map(field)}${field(
+    { name: 'size', label: 'Jobs per page', value: size, choices: pageSizes },
+  )}<div class="buttons"><button type="submit">Filter</button> <a href="${base}/jobs">Clear</a></div></form>`
+}
+
+const labels: Readonly<Record<BulkAction, string>> = {
+  cancel: 'Cancel all that match',
+  retry: 'Retry all that match',
+  redrive: 'Redrive all failures that match',
+  undo: '',
+}
+
+const bulkLinks = ({ base }: ConsoleContext, filter: JobFilter): Html =>
+  html`<p class="actions">${actionsFor(filter).map(
+    (action) => html`<a class="button" href="${base}/jobs/bulk${queryOf(filter, { action })}">${labels[action]}…</a>`,
+  )}</p>`
+
+function jobTable({ base }: ConsoleContext, jobs: readonly OverviewRow[], next: string | null): Html {
+  return table(
+    [
+      'Job',
+      'Status',
+      'Principal',
+      { label: 'Attempt', isNumber: true },
+      'Accepted',
+      { label: 'Duration', isNumber: true },
+      'Last message',
+    ],
+    jobs.map((job) => [
+      html`<a href="${base}/jobs/${job.id}">${job.operation}</a>`,
+      html`${badge(job.status)} ${job.status === 'running' && job.percent !== null && progressBar(job.percent, `Progress of ${job.operation}`)}`,
+      job.principal,
+      `${job.attempt} of ${job.max_attempts}`,
+      ago(job.created_at),
+      duration(job.run_seconds),
+      job.error_code === null ? job.message : html`<code>${job.error_code}</code> ${job.error_message}`,
+    ]),
+    {
+      caption: 'Jobs, the newest first',
+      empty: next === null ? 'No job matches.' : 'None of the newest jobs matches. Older jobs may.',
+    },
+  )
+}
