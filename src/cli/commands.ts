@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander'
+import { Argument, Command, Option } from 'commander'
 import { packageVersion } from '../primitives/version.ts'
 import { addBatchCommands } from './batch-program.ts'
 import { addJobCommands } from './job-program.ts'
@@ -24,6 +24,7 @@ export function createProgram(): Command {
     .command('dev')
     .description('Run everything for development: migrations, API, worker, and Postgres if DATABASE_URL is not set')
     .addOption(configOption())
+    .option('--watch', 'Restart API and worker when a source file of the app changes')
     .option('--in-process', `Run API and worker in one process (${oneProcessWarning})`)
     .action(async (options) => {
       // Imported only here, because the other commands need no embedded Postgres.
@@ -69,5 +70,24 @@ export function createProgram(): Command {
   addOperationCommands(program)
   addKeyCommands(program)
   addWebhookCommands(program)
+  addSetupCommands(program)
   return program
+}
+
+function addSetupCommands(program: Command): void {
+  program
+    .command('init')
+    .description('Create a minimal app in the current directory, which must be empty')
+    .addOption(jsonOption())
+    .action(async (options) => (await import('./init-command.ts')).initCommand(options, process.cwd()))
+  program
+    .command('completion')
+    .description('Print a script that completes commands, options and names of operations in a shell')
+    .addArgument(new Argument('<shell>', 'The shell').choices(['bash', 'zsh', 'fish']))
+    .addHelpText('after', '\nIn ~/.bashrc, for example: eval "$(accepted completion bash)"')
+    .action(lazily(async () => (await import('./completion-command.ts')).completionCommand))
+  program.command('__complete [words...]', { hidden: true }).action(async (words: string[]) => {
+    const { completeCommand } = await import('./completion-command.ts')
+    await completeCommand(program, words)
+  })
 }

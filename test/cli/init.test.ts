@@ -1,0 +1,84 @@
+import { execFile } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import { createDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
+
+const root = join(import.meta.dirname, '../..')
+const exec = promisify(execFile)
+
+async function emptyDirectory(t: Test): Promise<string> {
+  const directory = join(await realpath(await mkdtemp(join(tmpdir(), 'accepted-init-'))), 'My App!')
+  await mkdir(directory)
+  t.teardown(() => rm(join(directory, '..'), { recursive: true }))
+  return directory
+}
+
+/** Runs `accepted init` in a directory. */
+async function init(directory: string, ...args: string[]) {
+  const before = process.cwd()
+  process.chdir(directory)
+  try {
+    return await run(['init', ...args])
+  } finally {
+    process.chdir(before)
+  }
+}
+
+t.test('init lays out an app that passes the type check, and whose test runs a job to its end', async (t) => {
+  const directory = await emptyDirectory(t)
+  await mkdir(join(directory, '.git'))
+  t.match(await init(directory), { code: 0, out: /^Created \.gitignore, README\.md, .*\n\nNext:\n {2}npm install\n/ })
+  const files = (await readdir(directory, { recursive: true })).filter((name) => /\.|^[A-Z]/.test(name)).sort()
+  t.same(files, [
+    ...['.git', '.gitignore', 'README.md', 'accepted.config.ts', 'handlers.ts', 'migrations/0001_document.sql'],
+    ...['operations.ts', 'package.json', 'tables.ts', 'test/document.test.ts', 'tsconfig.json'],
+  ])
+  const own = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  const manifest = JSON.parse(await readFile(join(directory, 'package.json'), 'utf8'))
+  t.match(manifest, {
+    name: 'my-app',
+    dependencies: { accepted: `^${own.version}`, kysely: `^${own.dependencies.kysely}` },
+  })
+  t.notMatch(await readFile(join(directory, 'README.md'), 'utf8'), '{{')
+
+  // As npm would install the dependencies.
+  await mkdir(join(directory, 'node_modules'))
+  for (const name of [...Object.keys({ ...manifest.dependencies, ...manifest.devDependencies }), '@types']) {
+    if (name.startsWith('@types/')) continue
+    await symlink(name === 'accepted' ? root : join(root, 'node_modules', name), join(directory, 'node_modules', name))
+  }
+  // Shows that the check finds errors. Those in the sources of this package depend on the options of its own check.
+  await writeFile(join(directory, 'wrong.ts'), 'export const wrong: number = true\n')
+  const tsc = [join(root, 'node_modules/.bin/tsc'), ['--customConditions', 'accepted-source']] as const
+  const checked = await exec(...tsc, { cwd: directory }).catch((error) => error)
+  const errors = `${checked.stdout}`.split('\n').filter((line) => /^[^ .]/.test(line))
+  t.match(errors, [/^wrong\.ts\(1,14\): error TS2322/])
+  t.equal(errors.length, 1)
+
+  const DATABASE_URL = await createDatabase(t, { empty: true })
+  const config = join(directory, 'accepted.config.ts')
+  t.match(await run(['migrate', '--config', config], { DATABASE_URL }), {
+    code: 0,
+    out: /\napp {6}0001_document\n/,
+  })
+  const tested = await exec(process.execPath, ['--conditions=accepted-source', '--test', '--test-reporter=tap'], {
+    cwd: directory,
+    env: { ...process.env, DATABASE_URL },
+  }).catch((error) => error)
+  t.match(tested.stdout, /^ok 1 - a worker counts the words of a document$/m)
+  t.match(tested.stdout, /^# pass 1$/m)
+})
+
+t.test('init refuses a directory that is not empty', async (t) => {
+  const directory = await emptyDirectory(t)
+  for (const name of ['a', 'b', 'c', 'd']) await writeFile(join(directory, name), '')
+  t.match(await init(directory), {
+    ...{ code: 1, out: '' },
+    err: `error: The directory ${directory} is not empty: it contains a, b, c, …. Run \`accepted init\` in an empty directory.\n`,
+  })
+  t.same(await readdir(directory), ['a', 'b', 'c', 'd'])
+})
