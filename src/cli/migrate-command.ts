@@ -5,6 +5,7 @@ import { migrate, printMigration } from '../migrate/migrate.ts'
 import { rolesForDba } from '../migrate/roles.ts'
 import { readSettings, requireDatabaseUrl } from '../settings.ts'
 import type { OutputOptions } from './output-options.ts'
+import { createLiveLine } from './progress-bar.ts'
 
 interface MigrateCommandOptions extends OutputOptions {
   config?: string
@@ -32,10 +33,14 @@ export async function migrateCommand(options: MigrateCommandOptions): Promise<vo
     return
   }
   const applied: string[] = []
+  const line = createLiveLine()
   try {
     await migrate({
       ...database,
+      onBegin: ({ name }, { number, total }) =>
+        line.show((100 * (number - 1)) / total, `${number} of ${total}  ${name}`),
       onStep: ({ source, name }) => {
+        line.clear()
         applied.push(name)
         if (!options.json) console.log(`${source === 'app' ? 'app     ' : 'accepted'} ${name}`)
       },
@@ -44,6 +49,7 @@ export async function migrateCommand(options: MigrateCommandOptions): Promise<vo
       onWait: (holder) => console.error(`Waiting for another migration, in the session with process id ${holder}…`),
     })
   } finally {
+    line.clear()
     // Also after a failure: the migrations before it are committed.
     if (options.json) console.log(JSON.stringify({ migrations: applied }))
   }

@@ -45,6 +45,8 @@ export interface MigrateOptions {
   appMigrations?: string
   /** Written to `accepted.operation`, before the app's own files run. */
   operations?: readonly Operation[]
+  /** Called before each migration, with its number, from 1, among those that are pending. */
+  onBegin?: (step: MigrationStep, position: { number: number; total: number }) => void
   /** Called after each migration has been committed. */
   onStep?: (step: MigrationStep) => void
   /** Called when another process is migrating, with the process id of its session. Then this process waits for it. */
@@ -64,16 +66,20 @@ export interface MigrateOptions {
  *   a pooler in transaction mode.
  */
 export async function migrate(options: MigrateOptions): Promise<void> {
-  const { onStep, onWait, onNote } = options
+  const { onBegin, onStep, onWait, onNote } = options
   await withSession(options, async (session) => {
     await assertSuitable(session)
     await session.waitForTurn(onWait)
     const { creating, granting, defining, ofApp, notes, owner } = await planMigration(session, options)
     for (const note of notes) onNote?.(note)
+    const total = [...creating, ...granting, ...defining, ...ofApp].filter(({ file }) => file).length
+    let number = 0
     const run = async (steps: readonly Step[]) => {
       for (const step of steps) {
+        const migration = step.file && { source: step.file.source, name: step.file.name }
+        if (migration) onBegin?.(migration, { number: ++number, total })
         await runStep(session, step)
-        if (step.file) onStep?.({ source: step.file.source, name: step.file.name })
+        if (migration) onStep?.(migration)
       }
     }
     await run(creating)
