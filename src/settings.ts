@@ -114,6 +114,9 @@ const environment = {
     default: 'info',
     description: 'The lowest level that is logged',
   }),
+  LOG_FORMAT: Type.Optional(
+    Type.Enum(['text', 'json'], { description: 'Format of the log; default: text on a terminal, else json' }),
+  ),
 } satisfies TProperties
 
 const environmentSchema = Type.Object(environment)

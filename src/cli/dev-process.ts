@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { formatLogLine } from '../primitives/log-format.ts'
+import { createLogFormat } from '../primitives/log-format.ts'
 
 /** A process that `accepted dev` runs. */
 export interface DevProcess {
@@ -27,7 +27,7 @@ export function startDevProcess(name: string, args: readonly string[], env: Node
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env,
   })
-  printOutput(name, child)
+  printOutput(name, child, env.LOG_FORMAT?.trim() !== 'json')
   return {
     name,
     ended: waitForExit(child),
@@ -51,7 +51,8 @@ function killGroup({ pid, exitCode, signalCode }: ChildProcess): void {
   if (pid && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL')
 }
 
-function printOutput(name: string, { stdout, stderr }: ChildProcess): void {
+function printOutput(name: string, { stdout, stderr }: ChildProcess, isForPeople: boolean): void {
+  const formatLine = createLogFormat()
   for (const [from, to] of [
     [stdout, process.stdout],
     [stderr, process.stderr],
@@ -59,9 +60,10 @@ function printOutput(name: string, { stdout, stderr }: ChildProcess): void {
     if (!from) continue
     const print = (line: string) => to.write(`${name.padEnd(7)} │ ${line}\n`)
     createInterface(from).on('line', (line) => {
+      if (!to.isTTY || !isForPeople) return print(line)
       // The process has no terminal, so its log is JSON.
-      const lines = to.isTTY ? formatLogLine(line).trimEnd().split('\n') : [line]
-      lines.forEach(print)
+      const text = formatLine(line).trimEnd()
+      if (text !== '' || line === '') text.split('\n').forEach(print)
     })
   }
 }

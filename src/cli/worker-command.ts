@@ -38,7 +38,7 @@ export async function startWorker(
   operations?: readonly string[],
 ): Promise<{ stop(): Promise<void> }> {
   const url = requireDatabaseUrl(settings)
-  const log = createLog({ level: settings.LOG_LEVEL })
+  const log = createLog({ level: settings.LOG_LEVEL, format: settings.LOG_FORMAT })
   const removeErrorListeners = handleUncaughtErrors(log, failUncaught)
   const heartbeats = [...handlers.operations.values()].map(({ heartbeatSeconds }) => heartbeatSeconds)
   // If the event loop is blocked for this long, other workers have already rescued the jobs of this worker.

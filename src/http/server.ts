@@ -42,7 +42,7 @@ export async function createApiServer(
     logger: {
       level: settings.LOG_LEVEL,
       serializers: { err: (error) => serializeError(error), req: serializeRequest },
-      stream: logStream(),
+      stream: logStream(settings.LOG_FORMAT),
     },
   })
   limitPipelining(app.server)

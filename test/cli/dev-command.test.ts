@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -255,6 +255,52 @@ t.test('if the worker ends before it is ready, dev prints the exit code of the w
   t.equal(await dev.closed, 1)
   t.match(dev.printed(), 'error: The worker process ended unexpectedly (exit code 3).')
   t.equal(await isUp(dev.url), false)
+})
+
+t.test('with --watch, API and worker restart when a source file changes, also after a syntax error', async (t) => {
+  const directory = await dataDirectory(t)
+  const source = join(directory, 'operations/todo.ts')
+  await mkdir(join(directory, 'node_modules'))
+  await mkdir(join(directory, 'operations'))
+  await writeFile(source, 'console.log("version", 1)')
+  await writeFile(
+    join(directory, 'accepted.config.ts'),
+    "export default { operations: {}, handlers: './operations/todo.ts' }",
+  )
+  await writeFile(join(directory, 'package.json'), '{"type":"module"}')
+  const env = { DATABASE_URL, CONFIG: join(directory, 'accepted.config.ts'), SOURCE: source }
+  const dev = await startDev(t, env, fixture, ['--watch'])
+  /** Waits for the next output after what was printed before. */
+  let seen = 0
+  const next = (text: string) =>
+    until(() => {
+      const index = dev.printed().indexOf(text, seen)
+      seen = index === -1 ? seen : index + text.length
+      return index !== -1
+    })
+  await next('worker  │ version 1')
+  await next('Ctrl-C stops everything')
+  await writeFile(join(directory, 'node_modules/index.js'), '')
+  await writeFile(source, 'console.log("version", 2')
+  await next('· operations/todo.ts changed\n')
+  await next('SyntaxError')
+  await next('· waiting for a change of the source files')
+  await writeFile(join(directory, 'operations/new.sql'), 'select 1')
+  await next('· operations/new.sql changed\n')
+  await next('· migrations')
+  await next('· waiting for a change of the source files')
+  await mkdir(join(directory, 'more'))
+  await writeFile(join(directory, 'more/words.ts'), '')
+  await next('· more/words.ts changed\n')
+  await next('· waiting for a change of the source files')
+  await writeFile(source, 'console.log("version", 3)')
+  await next('· operations/todo.ts changed\n')
+  await next('│ version 3')
+  await next('· ready\n')
+  t.equal(await isUp(dev.url), true)
+  t.equal(await dev.interrupt(), 0)
+  t.equal(dev.printed().split('· migrations').length - 1, 2, 'only a change of SQL runs the migrations again')
+  t.notMatch(dev.printed(), 'index.js')
 })
 
 /** Returns the process ids of the children of a process, oldest child first. */

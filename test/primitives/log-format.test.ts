@@ -1,6 +1,7 @@
 import t from 'tap'
-import { formatLogLine } from '../../src/primitives/log-format.ts'
+import { createLogFormat } from '../../src/primitives/log-format.ts'
 
+const formatLogLine = createLogFormat()
 const time = Date.UTC(2027, 1, 14, 12, 0, 1, 250)
 const format = (entry: object) => formatLogLine(JSON.stringify({ level: 30, time, pid: 1, hostname: 'h', ...entry }))
 
@@ -40,4 +41,19 @@ t.test('members with the names of the log may have any value', async (t) => {
   for (const entry of [{ time: 1e30 }, { time: 'soon' }, { level: 'high' }]) {
     t.equal(format(entry), JSON.stringify({ level: 30, time, pid: 1, hostname: 'h', ...entry }))
   }
+})
+
+t.test('a request is one line, when it is answered, and a health check that succeeds is none', async (t) => {
+  const req = (url: string) => ({ req: { method: 'POST', url }, msg: 'incoming request' })
+  const res = (statusCode: number) => ({ res: { statusCode }, responseTime: 2.6, msg: 'request completed' })
+  t.equal(format({ reqId: 'a', ...req('/todos') }), '')
+  t.equal(format({ reqId: 'b', ...req('/health/ready') }), '')
+  t.equal(format({ reqId: 'a', ...res(202) }), '12:00:01.250 POST /todos 202 3 ms\n')
+  t.equal(format({ reqId: 'b', ...res(200) }), '')
+  t.equal(
+    format({ reqId: 'c', ...req('/health/ready') }) + format({ reqId: 'c', ...res(503) }),
+    '12:00:01.250 POST /health/ready 503 3 ms\n',
+  )
+  t.match(format({ reqId: 'd', ...res(200) }), /INFO {2}request completed reqId=d/, 'the request is unknown')
+  t.match(format({ reqId: 'd', msg: 'slow' }), /INFO {2}slow reqId=d/)
 })

@@ -152,7 +152,17 @@ async function finishTogether(
   const work = (trx: unknown) => finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, abandonFailure)
   const result = await transact(worker.database, work, policy)
   announce(worker, result)
+  logCompleted(worker, result.completed)
   for (const failure of result.failures) logFailure(worker, failure)
   for (const { jobId, attempt } of result.canceled) worker.log.info({ job: jobId, attempt }, 'Job canceled')
   return result
+}
+
+/** Logs each completed attempt at the level `debug`, which is for development: a busy worker completes thousands. */
+function logCompleted({ log }: OperationWorker, attempts: readonly PerformedAttempt[]): void {
+  if (!log.isLevelEnabled('debug')) return
+  for (const { claim, startedAt } of attempts) {
+    const ms = startedAt === undefined ? undefined : Math.round(performance.now() - startedAt)
+    log.debug({ job: claim.jobId, attempt: claim.attempt, ms }, 'Attempt completed')
+  }
 }

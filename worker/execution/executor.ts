@@ -37,7 +37,7 @@ const beginFailureDelaySeconds = 5
 /** Runs claimed jobs of a handler without `perform`: settles all jobs in one transaction. */
 export async function runBatch(worker: OperationWorker, claims: readonly Claim[], context: RunContext): Promise<void> {
   const startedAt = performance.now()
-  const batch = claims.map((claim) => ({ claim }))
+  const batch = claims.map((claim) => ({ claim, startedAt }))
   await completeOrBisect(worker, batch, context)
   worker.metrics.observeRun(worker.operation.name, secondsSince(startedAt), claims.length)
 }
@@ -86,7 +86,7 @@ async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, c
     claim,
     error: readable(error),
   }))
-  const isWholeBatch = await context.completer.finish(attempt)
+  const isWholeBatch = await context.completer.finish({ ...attempt, startedAt })
   // Records no run time for a failed attempt or a bisected batch. Bisecting takes longer than the job itself.
   if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))
   metrics.observeRun(operation.name, secondsSince(startedAt), 1)

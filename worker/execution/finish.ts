@@ -26,6 +26,7 @@ export type EndedAttempts = readonly PerformedAttempt[] | readonly ThrownAttempt
 export interface FinishResult extends CommitResult {
   /** Jobs that were left out, because another transaction has locked their row or their key. */
   locked: ReadonlySet<string>
+  completed: readonly PerformedAttempt[]
   failures: readonly WrittenFailure[]
   canceled: readonly Claim[]
 }
@@ -53,7 +54,9 @@ export async function finishAttempts(
   const { pending, duplicates } = jobs
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
   const free = attempts.filter(({ claim }) => !locked.has(claim.jobId))
-  if (free.length === 0) return { jobs: [], enqueued: [], outcomes: {}, failures: [], canceled: [], locked }
+  if (free.length === 0) {
+    return { jobs: [], enqueued: [], outcomes: {}, completed: [], failures: [], canceled: [], locked }
+  }
   const { completed, failed, canceled, ended } = groupByOutcome(free, jobs)
   const { enqueued: requeued, unknown } = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
@@ -98,6 +101,7 @@ export async function finishAttempts(
       failed: failedJobs.length,
       retried: failures.filter(({ outcome }) => outcome.kind === 'retry').length,
     },
+    completed,
     failures,
     canceled: isPostponed ? [] : canceled,
     locked,

@@ -37,7 +37,7 @@ export interface CommitResult {
 
 /** Counts what a committed transaction has changed, and notifies workers and watchers. */
 export function announce({ operation, metrics, notifier, log }: OperationWorker, result: CommitResult): void {
-  log.debug({ jobs: result.jobs, ...result.outcomes }, 'Attempts ended')
+  log.trace({ jobs: result.jobs, ...result.outcomes }, 'Attempts ended')
   metrics.countOutcomes(operation.name, result.outcomes)
   notifier.notify('work', result.enqueued)
   notifier.notify('status', result.jobs)

@@ -15,6 +15,8 @@ export interface PerformedAttempt {
   result?: unknown
   /** The path that `perform` set with `setResource`. */
   resource?: string | undefined
+  /** When the handler was called, on the clock of `performance.now()`. */
+  startedAt?: number
   /** `perform` was skipped, because the job seemed to be canceled, ended or a duplicate. */
   isUnperformed?: true
 }

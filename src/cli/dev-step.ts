@@ -1,0 +1,2 @@
+/** Prints what `accepted dev` does next. */
+export const printStep = (step: string): void => console.log(`· ${step}`)
