@@ -1240,6 +1240,25 @@ end
 $function$;
 comment on function accepted.next_attempt_at(text,uuid) is 'When a queued job may start at the earliest: it is deferred, waits for its retry, or waits for the rate of its operation. Counts up to 300 jobs that start before it. Null: now, or when other jobs have ended. The status URL shows this time.';
 
+create function accepted.last_error(job_id uuid)
+ returns jsonb
+ language plpgsql
+ stable security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set jit to 'off'
+as $function$
+begin
+  return (
+    select error - 'details' from accepted.attempt
+    where attempt.job_id >= last_error.job_id and attempt.job_id <= last_error.job_id
+    order by attempt.job_id desc, attempt.attempt desc limit 1
+  );
+end
+$function$;
+comment on function accepted.last_error(uuid) is 'Why the last failed attempt of a job failed: {code, message, public?, status?}. The status URL shows it while the job waits for its retry.';
+
 create function accepted.maintain_limits()
  returns void
  language plpgsql
@@ -1345,8 +1364,12 @@ comment on column accepted.audit.key_id is 'The API key of the request. Null in 
 comment on column accepted.audit.principal is 'The principal of the request. Null in SQL. After accepted.forget, a pseudonym.';
 comment on column accepted.audit.action is 'For example cancel, retry, pause, key.created.';
 comment on column accepted.audit.object is 'What it was done to: the id of a job, the name of an operation, or the id of a key.';
+create index audit_at_idx on accepted.audit using btree (at, id);
+comment on index accepted.audit_at_idx is 'The console shows the newest rows, or those of a time.';
 create index audit_key_created_idx on accepted.audit using btree (action) where (action = 'key.created'::text);
 comment on index accepted.audit_key_created_idx is 'Finds out whether a key has ever existed.';
+create index audit_object_idx on accepted.audit using btree (object, at, id) where (object is not null);
+comment on index accepted.audit_object_idx is 'What was done to a job, an operation, a key, an endpoint or a schedule.';
 
 create function accepted.record_action(action text, object text)
  returns void
@@ -1419,31 +1442,73 @@ create table accepted.schedule (
   expression text not null,
   timezone text not null,
   paused boolean default false not null,
+  paused_at timestamp with time zone,
+  paused_reason text,
   next_at timestamp with time zone,
+  later_at timestamp with time zone[] default '{}'::timestamp with time zone[] not null,
   last_at timestamp with time zone,
   last_job_id uuid,
+  done tstzmultirange default '{}'::tstzmultirange not null,
   updated_at timestamp with time zone default now() not null,
   constraint schedule_pkey primary key (name)
 );
-comment on table accepted.schedule is 'One row per schedule that the app defines, with its next and its last occurrence. The worker updates the rows when the definitions change. To pause a schedule: update accepted.schedule set paused = true where name = ''…''.';
+comment on table accepted.schedule is 'One row per schedule that the app defines, with its next and its last occurrence. The worker updates the rows when the definitions change. To pause a schedule: select accepted.pause_schedule(''…'', ''why'').';
 comment on column accepted.schedule.name is 'The name of the schedule in its definition.';
 comment on column accepted.schedule.operation is 'The operation of the jobs that the schedule enqueues.';
 comment on column accepted.schedule.expression is 'A cron expression, or a recurrence rule (RFC 5545, section 3.3.10).';
 comment on column accepted.schedule.timezone is 'The time zone of the expression, for example Europe/Berlin.';
 comment on column accepted.schedule.paused is 'While true, occurrences pass without a job. Only an operator sets this column.';
-comment on column accepted.schedule.next_at is 'The time of the next occurrence. Null if the rule has no more occurrences. One transaction enqueues the job of this occurrence and sets the time of the following occurrence, so each occurrence becomes exactly one job. To enqueue a job immediately, set this column to now().';
-comment on column accepted.schedule.last_at is 'The time of the last occurrence that became a job.';
-comment on column accepted.schedule.last_job_id is 'The job of that occurrence.';
+comment on column accepted.schedule.paused_at is 'When it was paused. A trigger sets this column.';
+comment on column accepted.schedule.paused_reason is 'Why it is paused.';
+comment on column accepted.schedule.next_at is 'The time of the next occurrence. Null if the rule has no more occurrences. One transaction enqueues the job of this occurrence and sets the time of the following occurrence, so each occurrence becomes exactly one job. To enqueue a job immediately: select accepted.run_schedule(''…'').';
+comment on column accepted.schedule.later_at is 'The occurrences after next_at, up to four.';
+comment on column accepted.schedule.last_at is 'The time of the last occurrence that became a job, or of the last accepted.run_schedule.';
+comment on column accepted.schedule.last_job_id is 'That job.';
+comment on column accepted.schedule.done is 'The past for which occurrences have become jobs: each job adds the time from its occurrence to the following one. accepted.backfill_schedule leaves out occurrences in these ranges. They stay when the definition changes.';
 comment on column accepted.schedule.updated_at is 'When the definition last changed.';
 
-create trigger schedule_pause_audited after update on accepted.schedule for each row when (new.paused and not old.paused) execute function accepted.record_administration('schedule', 'paused', 'name');
-comment on trigger schedule_pause_audited on accepted.schedule is 'Records in accepted.audit when a schedule is paused.';
+create function accepted.stamp_schedule_pause()
+ returns trigger
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+begin
+  new.paused_at := case when new.paused then now() end;
+  new.paused_reason := case when new.paused then new.paused_reason end;
+  return new;
+end
+$function$;
+comment on function accepted.stamp_schedule_pause() is 'Trigger function: sets when a schedule was paused, and removes the reason when it is resumed.';
+
+create trigger schedule_pause_stamped before update on accepted.schedule for each row when (new.paused <> old.paused) execute function accepted.stamp_schedule_pause();
+comment on trigger schedule_pause_stamped on accepted.schedule is 'Keeps paused_at and paused_reason in line with paused.';
+
+create trigger schedule_pause_audited after update on accepted.schedule for each row when (new.paused and (not old.paused or new.paused_reason is distinct from old.paused_reason)) execute function accepted.record_administration('schedule', 'paused', 'name');
+comment on trigger schedule_pause_audited on accepted.schedule is 'Records in accepted.audit when a schedule is paused, or paused for another reason.';
 
 create trigger schedule_resume_audited after update on accepted.schedule for each row when (old.paused and not new.paused) execute function accepted.record_administration('schedule', 'resumed', 'name');
 comment on trigger schedule_resume_audited on accepted.schedule is 'Records in accepted.audit when a schedule is resumed.';
 
 create trigger schedule_time_audited after update of next_at on accepted.schedule for each row when (new.next_at is distinct from old.next_at and not has_table_privilege('accepted.schedule'::text, 'insert'::text)) execute function accepted.record_administration('schedule', 'rescheduled', 'name');
 comment on trigger schedule_time_audited on accepted.schedule is 'Records in accepted.audit when an operator changes the next occurrence of a schedule.';
+
+create table accepted.schedule_request (
+  id uuid not null,
+  schedule text not null,
+  since timestamp with time zone,
+  until timestamp with time zone,
+  max_jobs integer,
+  requested_at timestamp with time zone default now() not null,
+  constraint schedule_request_pkey primary key (id),
+  constraint schedule_request_range check (num_nulls(since, until, max_jobs) = any (array[0, 3]))
+);
+comment on table accepted.schedule_request is 'What accepted.run_schedule and accepted.backfill_schedule have asked for. A worker that knows the schedule computes the payloads and the occurrences, creates the jobs and deletes the row in one transaction, within about a second. A request that no worker has taken within a day lapses.';
+comment on column accepted.schedule_request.id is 'The id of the job, or of the batch of a backfill. A UUIDv7.';
+comment on column accepted.schedule_request.schedule is 'The name of the schedule.';
+comment on column accepted.schedule_request.since is 'The beginning of the time to backfill. Null to run the schedule now.';
+comment on column accepted.schedule_request.until is 'The end of the time to backfill. An occurrence at this time is left out.';
+comment on column accepted.schedule_request.max_jobs is 'The backfill creates at most this many jobs.';
+comment on column accepted.schedule_request.requested_at is 'When it was requested.';
 
 -- Run times
 
@@ -3335,8 +3400,8 @@ begin
     now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
   );
   insert into accepted.parent (job_id, allow_failures, on_end) values (id, coalesce(allow_failures, false), on_end);
-  -- Children that wait for a failed job have been canceled in this transaction.
-  if accepted.has_child(id) then
+  -- Children that wait for a failed job have been canceled in this transaction. A batch without children ends at once.
+  if total = 0 or accepted.has_child(id) then
     perform accepted.notify_watchers(resolved.changed), accepted.notify_workers(resolved.enqueued)
       from accepted.resolve_parents(array[insert_batch.id]) resolved;
   end if;
@@ -3667,6 +3732,95 @@ begin
 end
 $function$;
 comment on function accepted.deliver_webhook(uuid,uuid) is 'Delivers the outcome of a job to a webhook endpoint, once more if it was delivered before: with the same webhook-id. Without a job, delivers an event of the type accepted.test. Returns the job of the delivery. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has not ended.';
+
+create function accepted.lock_schedule(name text)
+ returns accepted.schedule
+ language plpgsql
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+declare
+  found_schedule accepted.schedule;
+begin
+  select * into found_schedule from accepted.schedule where schedule.name = lock_schedule.name for update;
+  if not found then
+    raise exception 'there is no schedule %', coalesce(quote_literal(lock_schedule.name), 'null')
+      using errcode = 'undefined_object', hint = coalesce(
+        (select 'Schedules: ' || string_agg(schedule.name, ', ' order by schedule.name) from accepted.schedule),
+        'No schedule is defined yet. A worker writes the schedules of its app when it starts.');
+  end if;
+  return found_schedule;
+end
+$function$;
+comment on function accepted.lock_schedule(text) is 'Locks a schedule and returns its row. Raises undefined_object (42704) if there is none.';
+
+create function accepted.pause_schedule(name text, reason text default null::text)
+ returns void
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+begin
+  perform accepted.lock_schedule(pause_schedule.name);
+  update accepted.schedule set paused = true, paused_reason = coalesce(pause_schedule.reason, paused_reason)
+    where schedule.name = pause_schedule.name;
+end
+$function$;
+comment on function accepted.pause_schedule(text,text) is 'Pauses a schedule: its occurrences pass without a job until accepted.resume_schedule. accepted.backfill_schedule creates the missed jobs later. Errors: undefined_object (42704).';
+
+create function accepted.resume_schedule(name text)
+ returns void
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+begin
+  perform accepted.lock_schedule(resume_schedule.name);
+  update accepted.schedule set paused = false where schedule.name = resume_schedule.name;
+end
+$function$;
+comment on function accepted.resume_schedule(text) is 'Lets the occurrences of a paused schedule become jobs again, from the next one. Errors: undefined_object (42704).';
+
+create function accepted.run_schedule(name text)
+ returns uuid
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+declare
+  new_id uuid := accepted.uuid7();
+begin
+  perform accepted.lock_schedule(run_schedule.name);
+  insert into accepted.schedule_request (id, schedule) values (new_id, run_schedule.name);
+  perform accepted.record_action('schedule.run', run_schedule.name);
+  return new_id;
+end
+$function$;
+comment on function accepted.run_schedule(text) is 'Requests a job of a schedule now, also while the schedule is paused, and returns the id of this job. A worker that knows the schedule creates the job within about a second. The next occurrence stays as it is. Errors: undefined_object (42704).';
+
+create function accepted.backfill_schedule(name text, since timestamp with time zone, until timestamp with time zone default now(), max_jobs integer default 1000)
+ returns uuid
+ language plpgsql
+ security definer
+ set search_path to 'pg_catalog', 'pg_temp'
+as $function$
+declare
+  new_id uuid := accepted.uuid7();
+begin
+  if not coalesce(isfinite(since) and isfinite(until) and since < until, false) then
+    raise exception 'since is not a time before until' using errcode = 'invalid_parameter_value',
+      hint = 'For example: select accepted.backfill_schedule(''name'', now() - interval ''7 days'', now())';
+  elsif not coalesce(max_jobs between 1 and 10000, false) then
+    raise exception 'max_jobs is not between 1 and 10,000' using errcode = 'invalid_parameter_value',
+      hint = 'To create more jobs, call the function again: it goes on after the jobs that there are.';
+  end if;
+  perform accepted.lock_schedule(backfill_schedule.name);
+  insert into accepted.schedule_request (id, schedule, since, until, max_jobs)
+    values (new_id, backfill_schedule.name, backfill_schedule.since, backfill_schedule.until, backfill_schedule.max_jobs);
+  perform accepted.record_action('schedule.backfilled', backfill_schedule.name);
+  return new_id;
+end
+$function$;
+comment on function accepted.backfill_schedule(text,timestamp with time zone,timestamp with time zone,integer) is 'Requests the jobs of the occurrences from since to until that never became jobs, because the schedule was paused, did not exist yet, or no worker ran: one job for each occurrence, the oldest first, at most max_jobs. Returns the id of a batch, whose children are these jobs; to undo the backfill, cancel the batch. A worker that knows the schedule creates the batch within about a second. Occurrences that are still to come are left out. Errors: undefined_object (42704), invalid_parameter_value (22023).';
 
 -- Guards
 
@@ -5158,3 +5312,39 @@ comment on column accepted.delivery_log.error_code is 'Why the attempt failed. N
 comment on column accepted.delivery_log.error_message is 'Why the attempt failed, for people.';
 comment on column accepted.delivery_log.duration_ms is 'How long the request took, in milliseconds.';
 comment on column accepted.delivery_log.answer is 'The first 1,024 bytes of the answer, without control characters and credentials.';
+
+create view accepted.schedule_overview as
+ select name,
+    operation,
+    expression,
+    timezone,
+    next_at,
+    array_remove(next_at || (array( select later.later
+           from unnest(schedule.later_at) later(later)
+          where later.later > schedule.next_at
+          order by later.later)), null::timestamp with time zone) as next_fires,
+    paused_at,
+    paused_reason,
+    last_at,
+    last_job_id,
+    ( select job.status
+           from accepted.job
+          where job.id = schedule.last_job_id) as last_status,
+    ( select count(*) as count
+           from accepted.schedule_request request
+          where request.schedule = schedule.name) as requests
+   from accepted.schedule
+  order by name;
+comment on view accepted.schedule_overview is 'The schedules at a glance. Reads the few rows of accepted.schedule and accepted.schedule_request, and one job for each schedule.';
+comment on column accepted.schedule_overview.name is 'The name of the schedule.';
+comment on column accepted.schedule_overview.operation is 'The operation of its jobs.';
+comment on column accepted.schedule_overview.expression is 'A cron expression, or a recurrence rule (RFC 5545).';
+comment on column accepted.schedule_overview.timezone is 'The time zone of the expression.';
+comment on column accepted.schedule_overview.next_at is 'The next occurrence. While the schedule is paused, it passes without a job.';
+comment on column accepted.schedule_overview.next_fires is 'The next five occurrences, or fewer if the rule ends.';
+comment on column accepted.schedule_overview.paused_at is 'When it was paused. Null if it is not paused.';
+comment on column accepted.schedule_overview.paused_reason is 'Why it is paused.';
+comment on column accepted.schedule_overview.last_at is 'The last occurrence that became a job, or the last accepted.run_schedule.';
+comment on column accepted.schedule_overview.last_job_id is 'That job.';
+comment on column accepted.schedule_overview.last_status is 'The status of that job. Null if there is none, or if its record is gone.';
+comment on column accepted.schedule_overview.requests is 'How often accepted.run_schedule and accepted.backfill_schedule were called without a worker having taken the request yet. While this number stays above 0, no worker that knows the schedule is running, or the payload of the schedule fails: its log says why.';

@@ -20,7 +20,7 @@ import type { Handler } from './handlers.ts'
 import type { Health } from './health.ts'
 import type { Isolation } from './isolation/child-pool.ts'
 import type { Registration } from './maintenance/registration.ts'
-import type { SchedulerContext } from './maintenance/scheduler.ts'
+import type { SchedulerContext } from './maintenance/schedule-context.ts'
 import { MaintenanceTasks } from './maintenance/tasks.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 

@@ -187,18 +187,6 @@ export interface AuditTable {
   object: string | null
 }
 
-export interface ScheduleTable {
-  name: string
-  operation: string
-  expression: string
-  timezone: string
-  next_at: OptionalTimestamp
-  last_at: OptionalTimestamp
-  last_job_id: string | null
-  paused: Generated<boolean>
-  updated_at: Timestamp
-}
-
 export interface Tables extends UpkeepTables {
   'accepted.job': JobTable
   'accepted.operation': OperationTable
@@ -212,5 +200,4 @@ export interface Tables extends UpkeepTables {
   'accepted.api_key': ApiKeyTable
   'accepted.job_link': JobLinkTable
   'accepted.webhook_endpoint': WebhookEndpointTable
-  'accepted.schedule': ScheduleTable
 }

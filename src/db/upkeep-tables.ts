@@ -1,5 +1,5 @@
 import type { Generated } from 'kysely'
-import type { JobErrorColumn, RequiredTimestamp, Timestamp } from './column-types.ts'
+import type { JobErrorColumn, OptionalTimestamp, RequiredTimestamp, Timestamp } from './column-types.ts'
 
 /** A day whose expired jobs are being deleted. */
 export interface ExpiryTable {
@@ -103,7 +103,36 @@ export interface LimitArrivalTable {
 }
 
 /** The tables with which the workers look after the jobs. Only they read and write them. */
+export interface ScheduleTable {
+  name: string
+  operation: string
+  expression: string
+  timezone: string
+  next_at: OptionalTimestamp
+  last_at: OptionalTimestamp
+  last_job_id: string | null
+  paused: Generated<boolean>
+  paused_at: OptionalTimestamp
+  paused_reason: string | null
+  later_at: Generated<Date[]>
+  /** A tstzmultirange, which the driver returns as a string. */
+  done: Generated<string>
+  updated_at: Timestamp
+}
+
+export interface ScheduleRequestTable {
+  /** The id of the job, or of the batch of a backfill. */
+  id: string
+  schedule: string
+  since: OptionalTimestamp
+  until: OptionalTimestamp
+  max_jobs: number | null
+  requested_at: Timestamp
+}
+
 export interface UpkeepTables {
+  'accepted.schedule': ScheduleTable
+  'accepted.schedule_request': ScheduleRequestTable
   'accepted.ending': EndingTable
   'accepted.parent': ParentTable
   'accepted.dependency': DependencyTable

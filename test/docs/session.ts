@@ -140,7 +140,7 @@ function parseConsole(text: string): Step[] {
 const isComplete = (statement: string) => /;\s*$/.test(statement) && statement.split('$$').length % 2 === 1
 
 const acts =
-  /\baccepted\.(enqueue|enqueue_batch|cancel|retry|redrive|pause|resume|reschedule|prioritize|forget|expire)\(/
+  /\baccepted\.(enqueue|enqueue_batch|cancel|retry|redrive|pause|resume|reschedule|prioritize|forget|expire|\w+_schedule)\(/
 
 /** Returns whether a command only reads. It may run too early, so the test repeats it, as a reader would. */
 const isRead = (command: string) =>

@@ -107,6 +107,20 @@ const inSql: Record<string, Act> = {
   'cancel a batch, with its children': {
     ...{ to: 'batch', act: sqlAs('select accepted.cancel($1)'), records: ['cancel'] },
   },
+  pause_schedule: {
+    ...{ to: 'schedule', act: sqlAs(`select accepted.pause_schedule($1, 'why')`), records: ['schedule.paused'] },
+  },
+  'pause_schedule, for another reason': {
+    ...{ to: 'schedule', act: sqlAs(`select accepted.pause_schedule($1, 'why now')`), records: ['schedule.paused'] },
+  },
+  resume_schedule: {
+    ...{ to: 'schedule', act: sqlAs('select accepted.resume_schedule($1)'), records: ['schedule.resumed'] },
+  },
+  run_schedule: { to: 'schedule', act: sqlAs('select accepted.run_schedule($1)'), records: ['schedule.run'] },
+  backfill_schedule: {
+    ...{ to: 'schedule', act: sqlAs(`select accepted.backfill_schedule($1, now() - interval '1 day')`) },
+    records: ['schedule.backfilled'],
+  },
   'pause a schedule': {
     ...{ to: 'schedule', act: sqlAs('update accepted.schedule set paused = true where name = $1') },
     records: ['schedule.paused'],

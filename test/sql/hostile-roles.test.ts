@@ -20,6 +20,8 @@ async function setUp(t: Test) {
   const { query } = jobs
   const id = await jobs.add(note, { text: secret })
   await query('update accepted.job set result = $2 where id = $1', [id, JSON.stringify(secret)])
+  await query(`insert into accepted.schedule (name, operation, expression, timezone)
+    values ('daily', 'note.create', '@daily', 'UTC')`)
   return {
     id,
     query,
@@ -144,6 +146,10 @@ t.test('objects of a role do not run with the rights of the owner, wherever its 
     ['select accepted.cancel($1)', id],
     ['select accepted.retry($1)', id],
     ['select accepted.redrive()'],
+    [`select accepted.pause_schedule('daily', 'reason')`],
+    [`select accepted.resume_schedule('daily')`],
+    [`select accepted.run_schedule('daily')`],
+    [`select accepted.backfill_schedule('daily', pg_catalog.now() - '1 day'::pg_catalog.interval)`],
     ['select accepted.expire(pg_catalog.now())'],
     [`select accepted.forget('ann', true)`],
   ] as const) {

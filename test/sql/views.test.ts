@@ -77,6 +77,8 @@ const columnsOf: Readonly<Record<string, string>> = {
   failure: 'operation, error_code, jobs, retried, not_retryable',
   storage: 'relation, day, rows, heap_bytes, index_bytes, dead_rows, last_vacuum, drops_after',
   worker_overview: 'id, worker, status, silent, running',
+  schedule_overview:
+    'name, operation, expression, timezone, next_at, next_fires, paused_at, paused_reason, last_at, last_job_id, last_status, requests',
   held_key: 'principal, key, job_id, operation, status, created_at, free_at',
   key_overview: 'id, name, principal, scopes, operations, prefix, status',
   delivery_log:

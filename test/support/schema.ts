@@ -76,6 +76,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.claim_limited',
     'function accepted.admit_limited',
     'function accepted.next_attempt_at',
+    'function accepted.last_error',
     'function accepted.maintain_limits',
   ],
   'Dead workers': ['table accepted.rescue', 'table accepted.quarantine', 'table accepted.reconciliation'],
@@ -90,9 +91,12 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   ],
   Schedules: [
     'table accepted.schedule',
+    'function accepted.stamp_schedule_pause',
+    'trigger accepted.schedule_pause_stamped',
     'trigger accepted.schedule_pause_audited',
     'trigger accepted.schedule_resume_audited',
     'trigger accepted.schedule_time_audited',
+    'table accepted.schedule_request',
   ],
   'Run times': ['table accepted.run_time'],
   Throughput: ['table accepted.throughput_hour'],
@@ -172,6 +176,11 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.forget',
     'function accepted.expire',
     'function accepted.deliver_webhook',
+    'function accepted.lock_schedule',
+    'function accepted.pause_schedule',
+    'function accepted.resume_schedule',
+    'function accepted.run_schedule',
+    'function accepted.backfill_schedule',
   ],
   Guards: [
     'function accepted.refuse_change',
@@ -228,6 +237,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'view accepted.held_key',
     'view accepted.key_overview',
     'view accepted.delivery_log',
+    'view accepted.schedule_overview',
   ],
 }
 

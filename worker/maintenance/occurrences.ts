@@ -1,6 +1,9 @@
+import type { NewJob } from '../../src/jobs/enqueue.ts'
 import { atDefinition } from '../../src/primitives/definition-site.ts'
+import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Schedule } from '../../src/schedule.ts'
+import { assertPayload } from '../../src/validation.ts'
 
 /** An occurrence that is overdue by more than this counts as missed. No occurrence is missed in a shorter restart. */
 const missedAfterMs = 60_000
@@ -10,10 +13,18 @@ const missedAfterMs = 60_000
  *
  * @throws TypeError that names the schedule whose expression or time zone is invalid
  */
-export function nextOccurrence(boss: PgBoss, schedule: Schedule, after: Date): Date | null {
+export const nextOccurrence = (boss: PgBoss, schedule: Schedule, after: Date): Date | null =>
+  nextOccurrences(boss, schedule, after, 1)[0] ?? null
+
+/**
+ * Computes the first occurrences after a time; fewer than `count` when the rule has no more occurrences.
+ *
+ * @throws TypeError that names the schedule whose expression or time zone is invalid
+ */
+export function nextOccurrences(boss: PgBoss, schedule: Schedule, after: Date, count: number): Date[] {
   const { name, expression, timezone } = schedule
   try {
-    return boss.previewSchedule(expression, { tz: timezone, from: after, count: 1 })[0] ?? null
+    return boss.previewSchedule(expression, { tz: timezone, from: after, count })
   } catch (cause) {
     const reason = (cause as Error).message
     const message = `Schedule '${name}': '${expression}' in ${timezone} is invalid: ${reason}`
@@ -66,4 +77,25 @@ export function decide(
   if (schedule.missed === 'skip') return { next: after(missedBefore) }
   const last = lastOccurrence(boss, schedule, due, now)
   return { fire: last, next: after(last) }
+}
+
+/**
+ * Creates the job of an occurrence. If `next_at` was set back by hand, the same occurrence fires twice. The workers
+ * then deduplicate its jobs by the idempotency key.
+ */
+export function createJob(schedule: Schedule, at: Date): NewJob {
+  const { name, operation, principal } = schedule
+  const payload = payloadAt(schedule, at)
+  return { id: uuid7(), operation, payload, principal, idempotencyKey: `schedule:${name}:${at.toISOString()}` }
+}
+
+/**
+ * Returns the payload of a schedule's job for a time.
+ *
+ * @throws Error when the payload does not match the schema of the operation
+ */
+export function payloadAt({ operation, payload }: Schedule, at: Date): unknown {
+  const value = typeof payload === 'function' ? payload(new Date(at)) : payload
+  assertPayload(operation, value)
+  return value
 }

@@ -9,6 +9,7 @@ import { rescueIntervalMs } from './rescuer.ts'
 export interface DueWork {
   /** Operations with a due job. */
   operations: string[]
+  /** Whether a schedule is due, or was requested to run. */
   hasSchedules: boolean
   hasQuarantined: boolean
   /**
@@ -40,6 +41,8 @@ export async function pollDueWork(
       ${operationsWithDueJobs(operations)} as operations,
       exists (
         select from accepted.schedule where name = any(${schedules}::text[]) and next_at <= now()
+      ) or exists (
+        select from accepted.schedule_request where schedule = any(${schedules}::text[])
       ) as "hasSchedules",
       exists (select from accepted.quarantine where operation = any(${operations}::text[])) as "hasQuarantined",
       exists (

@@ -1,29 +1,19 @@
 import { sql } from 'kysely'
-import type { Logger } from 'pino'
-import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import { transact } from '../../src/db/transaction.ts'
-import { enqueue, type NewJob } from '../../src/jobs/enqueue.ts'
-import type { Seals } from '../../src/jobs/seals.ts'
+import { enqueue } from '../../src/jobs/enqueue.ts'
 import { defaultKeepSeconds, type Operation } from '../../src/operation.ts'
 import { atDefinition } from '../../src/primitives/definition-site.ts'
-import { uuid7 } from '../../src/primitives/uuid.ts'
-import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Schedule } from '../../src/schedule.ts'
-import { assertPayload, findMismatch } from '../../src/validation.ts'
-import { decide, nextOccurrence } from './occurrences.ts'
+import { findMismatch } from '../../src/validation.ts'
+import { createJob, decide, nextOccurrences } from './occurrences.ts'
+import type { SchedulerContext } from './schedule-context.ts'
+import { findRequests, fulfil } from './schedule-requests.ts'
 
-/** The schedules of a worker, and what the worker needs to fire them. */
-export interface SchedulerContext {
-  database: Database
-  boss: PgBoss
-  /** Required for schedules of operations that seal members. */
-  seals?: Seals
-  schedules: ReadonlyMap<string, Schedule>
-  log: Logger
-}
+/** How many of the next occurrences `accepted.schedule` shows. */
+const shownOccurrences = 5
 
 /**
  * Writes the defined schedules to `accepted.schedule`. Runs when a worker starts, and every minute after that: while
@@ -35,21 +25,19 @@ export interface SchedulerContext {
 export async function writeSchedules({ database, boss, schedules }: SchedulerContext): Promise<string[]> {
   if (schedules.size === 0) return []
   const defined = [...schedules.values()]
-  const { rows } = await sql<{ now: Date }>`select now()`.execute(database.kysely)
-  const { now } = rows[0] as { now: Date }
-  const next = defined.map((schedule) => nextOccurrence(boss, schedule, now))
-  const column = (value: (schedule: Schedule) => string) => defined.map(value)
+  const clock = await sql<{ now: Date }>`select now()`.execute(database.kysely)
+  const { now } = clock.rows[0] as { now: Date }
+  const rows = defined.map((schedule) => {
+    const { name, operation, expression, timezone } = schedule
+    const [next = null, ...later] = nextOccurrences(boss, schedule, now, shownOccurrences)
+    return { name, operation: operation.name, expression, timezone, next_at: next, later_at: later }
+  })
   // An unchanged schedule keeps its next occurrence, even if that occurrence was missed.
   await sql`
-    insert into accepted.schedule as stored (name, operation, expression, timezone, next_at)
-    select name, operation, expression, timezone, next_at
-    from unnest(
-      ${column(({ name }) => name)}::text[],
-      ${column(({ operation }) => operation.name)}::text[],
-      ${column(({ expression }) => expression)}::text[],
-      ${column(({ timezone }) => timezone)}::text[],
-      ${next}::timestamptz[]
-    ) as defined (name, operation, expression, timezone, next_at)
+    insert into accepted.schedule as stored (name, operation, expression, timezone, next_at, later_at)
+    select name, operation, expression, timezone, next_at, later_at
+    from json_to_recordset(${JSON.stringify(rows)}::json) as defined
+      (name text, operation text, expression text, timezone text, next_at timestamptz, later_at timestamptz[])
     order by name
     on conflict on constraint schedule_pkey do update set
       operation = excluded.operation, expression = excluded.expression, timezone = excluded.timezone,
@@ -57,10 +45,11 @@ export async function writeSchedules({ database, boss, schedules }: SchedulerCon
         when (stored.expression, stored.timezone) = (excluded.expression, excluded.timezone) then stored.next_at
         else excluded.next_at
       end,
+      later_at = excluded.later_at,
       updated_at = now()
     where (stored.operation, stored.expression, stored.timezone)
       <> (excluded.operation, excluded.expression, excluded.timezone)`.execute(database.kysely)
-  return defined.filter((_, index) => next[index] === null).map(({ name }) => name)
+  return rows.filter(({ next_at: next }) => next === null).map(({ name }) => name)
 }
 
 /**
@@ -100,20 +89,29 @@ export function assertSchedulePayloads(schedules: ReadonlyMap<string, Schedule>)
 /** Creates the function that fires the due schedules. The job and the schedule's next occurrence commit together. */
 export function createScheduler(context: SchedulerContext, notifier: Notifier): () => Promise<void> {
   const { schedules, log } = context
-  // A schedule that keeps failing is logged once, not every second.
+  // A schedule or a request that keeps failing is logged once, not every second.
   const failing = new Set<string>()
   const fireAll = async (schedule: Schedule) => {
     while (await fire(context, schedule, notifier)) failing.delete(schedule.name)
   }
+  const attempt = async (schedule: string, id: string, message: string, run: () => Promise<void>) => {
+    try {
+      await run()
+      failing.delete(id)
+    } catch (err) {
+      if (isOutage(err)) throw err
+      if (!failing.has(id)) log.error({ err, schedule }, message)
+      failing.add(id)
+    }
+  }
   return async () => {
     for (const name of await findDue(context)) {
-      try {
-        await fireAll(schedules.get(name) as Schedule)
-      } catch (err) {
-        if (isOutage(err)) throw err
-        if (!failing.has(name)) log.error({ err, schedule: name }, 'Schedule could not fire; retrying every second')
-        failing.add(name)
-      }
+      const run = () => fireAll(schedules.get(name) as Schedule)
+      await attempt(name, name, 'Schedule could not fire; retrying every second', run)
+    }
+    for (const { id, schedule: name } of await findRequests(context)) {
+      const run = () => fulfil(context, schedules.get(name) as Schedule, id, notifier)
+      await attempt(name, id, 'Requested run of a schedule failed; retrying every second for a day', run)
     }
   }
 }
@@ -150,9 +148,12 @@ async function fire(
     const { fire: at = null, next } = decide(boss, schedule, row)
     const job = at && createJob(schedule, at)
     if (job) await enqueue(boss, trx, [job], seals)
+    const later = next === null ? [] : nextOccurrences(boss, schedule, next, shownOccurrences - 1)
     await sql`
       update accepted.schedule set
-        next_at = ${next}, last_at = coalesce(${at}, last_at), last_job_id = coalesce(${job?.id ?? null}, last_job_id)
+        next_at = ${next}, later_at = ${later}::timestamptz[],
+        last_at = coalesce(${at}, last_at), last_job_id = coalesce(${job?.id ?? null}, last_job_id),
+        done = case when ${at}::timestamptz is null then done else done + tstzmultirange(tstzrange(${at}, ${next})) end
       where name = ${name}`.execute(trx)
     return { isDue: true, job }
   })
@@ -161,14 +162,4 @@ async function fire(
     notifier.notify('status', [job.id])
   }
   return isDue
-}
-
-/**
- * Creates the job of an occurrence. If `next_at` was set back by hand, the same occurrence fires twice. The workers
- * then deduplicate its jobs by the idempotency key.
- */
-function createJob({ name, operation, payload, principal }: Schedule, at: Date): NewJob {
-  const value = typeof payload === 'function' ? payload(new Date(at)) : payload
-  assertPayload(operation, value)
-  return { id: uuid7(), operation, payload: value, principal, idempotencyKey: `schedule:${name}:${at.toISOString()}` }
 }
