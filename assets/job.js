@@ -3,6 +3,7 @@ const main = document.querySelector('main')
 const { events, sequence, status } = main.dataset
 const finalStatuses = ['succeeded', 'failed', 'canceled']
 const reloadDelayMs = 5000
+const listIntervalMs = 2000
 const element = (id) => document.getElementById(id)
 
 /** Sets the text of an element; hides the element if there is no text. */
@@ -10,6 +11,35 @@ function show(id, text) {
   element(id).textContent = text ?? ''
   element(id).hidden = !text
 }
+
+/** Says why a queued job does not start, as the server does. */
+function waitReasonOf({ status, attempt, maxAttempts, lastError, nextAttemptAt, waitingFor }) {
+  if (status !== 'queued') return ''
+  const start = attempt > 0 ? 'The next attempt starts' : 'It starts'
+  return [
+    lastError && `Attempt ${attempt} of ${maxAttempts} failed: ${lastError.message} (${lastError.code}).`,
+    waitingFor && `It waits for ${waitingFor.length === 1 ? 'another job' : `${waitingFor.length} other jobs`}.`,
+    nextAttemptAt && `${start} at ${utc(nextAttemptAt)} at the earliest.`,
+  ]
+    .filter(Boolean)
+    .join(' ')
+}
+
+const countChildren = ({ total, succeeded, failed, canceled }) =>
+  `${succeeded + failed + canceled} of ${total} ended: ${succeeded} succeeded, ${failed} failed, ${canceled} canceled`
+
+/** Describes a duration, as the server does. */
+function duration(from, to) {
+  const seconds = Math.max(to - from, 0) / 1000
+  if (seconds < 10) return `${seconds.toFixed(1)} s`
+  const whole = Math.round(seconds)
+  if (whole < 60) return `${whole} s`
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`
+}
+
+const utc = (time) => `${time.slice(0, 19).replace('T', ' ')} UTC`
 
 function showProgress({ percentComplete, message, estimatedCompletionAt }) {
   const progress = element('progress')
@@ -26,7 +56,46 @@ function showTime(id, time) {
   row.previousElementSibling.hidden = !time
   if (!time) return
   row.firstElementChild.dateTime = time
-  row.firstElementChild.textContent = `${time.slice(0, 19).replace('T', ' ')} UTC`
+  row.firstElementChild.textContent = utc(time)
+}
+
+/** Sets the text of a row; hides the row if there is no text. */
+function showRow(id, text) {
+  show(id, text)
+  element(id).previousElementSibling.hidden = !text
+}
+
+function showDurations({ createdAt, startedAt, endedAt }) {
+  const [created, started, ended] = [createdAt, startedAt, endedAt].map((time) => time && Date.parse(time))
+  showRow('waited', started && duration(created, started))
+  showRow('took', started && ended && duration(started, ended))
+}
+
+/** The buttons are on the page of a caller who may use them. */
+function showActions({ status, cancelRequested }) {
+  const cancel = element('cancel')
+  if (cancel) cancel.hidden = finalStatuses.includes(status) || cancelRequested
+  const retry = element('retry')
+  if (retry) retry.hidden = status !== 'failed' && status !== 'canceled'
+}
+
+let isListOld = false
+let isListUpdating = false
+
+/** Replaces the list of the children with that of a new page, at most every two seconds. */
+async function updateList() {
+  isListOld = true
+  if (isListUpdating || !element('list')) return
+  isListUpdating = true
+  while (isListOld) {
+    isListOld = false
+    const response = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
+    const page = response?.ok ? new DOMParser().parseFromString(await response.text(), 'text/html') : undefined
+    const list = page?.getElementById('list')
+    if (list) element('list').replaceChildren(...list.children)
+    await new Promise((resolve) => setTimeout(resolve, listIntervalMs))
+  }
+  isListUpdating = false
 }
 
 function showJob(job) {
@@ -42,6 +111,13 @@ function showJob(job) {
   element('outcome').hidden = job.status !== 'succeeded'
   showTime('started', job.startedAt)
   showTime('ended', job.endedAt)
+  showDurations(job)
+  show('waiting', waitReasonOf(job))
+  if (job.children) {
+    showRow('children', countChildren(job.children))
+    updateList()
+  }
+  showActions(job)
   show('attempt', `${job.attempt} of ${job.maxAttempts}`)
   return isFinal
 }

@@ -42,8 +42,9 @@ export const problems = {
   },
   'foreign-origin': {
     status: 403,
-    title: 'Pages of another origin may not open a WebSocket here',
-    remedy: 'Serve the page from the origin of the API, or follow the jobs over server-sent events with fetch.',
+    title: 'Pages of another origin may not open a WebSocket or send a form here',
+    remedy:
+      'Serve the page from the origin of the API. A page of another origin can follow jobs over server-sent events, and cancel and retry them, with fetch.',
   },
   forbidden: {
     status: 403,

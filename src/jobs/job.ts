@@ -100,6 +100,8 @@ export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]> & {
   is_cut?: boolean
   /** When the next attempt may start at the earliest. Only known of a job that was read alone, while it is queued. */
   next_attempt_at?: Date | null | undefined
+  /** Why the last attempt failed, without details. Only known of a job that was read alone, while it is queued. */
+  last_error?: JobTable['error'] | undefined
 }
 
 /**

@@ -68,6 +68,12 @@ export const Monitor = Type.Object(
     nextAttemptAt: Type.Optional(
       Timestamp('The earliest start of a queued job that is deferred, waits for its retry or waits for a rate limit'),
     ),
+    lastError: Type.Optional(
+      Type.Object(
+        { code: Type.String(), message: Type.String() },
+        { description: 'Why the last attempt of a queued job failed' },
+      ),
+    ),
     links: Type.Object({
       self: Url('The status URL'),
       result: Url('The result URL'),
@@ -130,6 +136,7 @@ export function toMonitor(job: Job, site: Site, estimate?: Date, result: unknown
     ...(job.children && { children: job.children }),
     ...(job.waiting_for && { waitingFor: job.waiting_for }),
     ...(job.next_attempt_at && { nextAttemptAt: job.next_attempt_at.toISOString() }),
+    ...(job.last_error && { lastError: publicAttemptError(job.id, job.last_error) }),
     links: linksOf(job, site),
   }
 }
@@ -171,6 +178,12 @@ function publicError(id: string, error: NonNullable<Job['error']>): NonNullable<
   const sentence = Object.hasOwn(jobErrors, code) ? jobErrors[code] : undefined
   if (sentence !== undefined) return { code, message: sentence, ...(details.length > 0 && { details: [...details] }) }
   return { code: 'handler-error', message: `The job failed. Its id is ${id}` }
+}
+
+/** Like {@link publicError}, for an attempt: the job has not failed yet. */
+function publicAttemptError(id: string, error: NonNullable<Job['error']>): NonNullable<Monitor['lastError']> {
+  const { code, message } = publicError(id, error)
+  return { code, message: code === 'handler-error' && !error.public ? 'The attempt failed' : message }
 }
 
 const maxRetryAfterSeconds = 30

@@ -8,8 +8,9 @@ const columnsWithoutResult = sql.join(
   jobColumns.map((name) => (name === 'result' ? sql`null as result` : sql.ref(name))),
 )
 const isExpired = sql`ended_at is not null and expires_at <= now() as expired`
-const nextAttemptAt = sql`
-  case when status = 'queued' then accepted.next_attempt_at(operation, id) end as next_attempt_at`
+const nextAttempt = sql`
+  case when status = 'queued' then accepted.next_attempt_at(operation, id) end as next_attempt_at,
+  case when status = 'queued' and attempt > 0 then accepted.last_error(id) end as last_error`
 
 type Row = SharedRow & { expired: boolean }
 
@@ -54,7 +55,7 @@ const isVisible = ({ principal, operations, id }: JobFilter): RawBuilder<boolean
 export async function findJob(db: Kysely<Tables>, id: string, filter: JobFilter): Promise<Found> {
   if (!uuid7Pattern.test(id)) return 'unknown'
   const query = sql<Row>`
-    select ${sharedColumns}, ${isExpired}, ${nextAttemptAt} from accepted.job
+    select ${sharedColumns}, ${isExpired}, ${nextAttempt} from accepted.job
     where id = ${id} and ${isVisible(filter)}`
   const { rows } = await runWithGenericPlan(db, query)
   return rows[0] ? toFound(rows[0]) : ((await findDeleted(db, [id])).get(id) ?? 'unknown')

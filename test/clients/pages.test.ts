@@ -19,6 +19,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
       ['docs', `${app.url}/docs`, 'API'],
       ['docs-slash', `${app.url}/docs/`, 'API'],
       ['problem', `${app.url}/docs/problems/not-found`, 'not-found'],
+      ['problems', `${app.url}/docs/problems`, 'Problem types'],
       ['job', body.links.self, 'word.count'],
     ]) {
       await page.goto(url)
@@ -32,6 +33,29 @@ for (const colorScheme of ['light', 'dark'] as const) {
       if (screenshotDirectory) await page.screenshot({ path: join(screenshotDirectory, `${name}-${colorScheme}.png`) })
       t.same(problems, [], url)
     }
+  })
+}
+
+for (const javaScriptEnabled of [true, false]) {
+  t.test(`a person cancels a job and runs it again, JavaScript ${javaScriptEnabled ? 'on' : 'off'}`, async (t) => {
+    const id = await app.addDeferred()
+    const { page, problems } = await open(t, { javaScriptEnabled, width: 360 })
+    await page.goto(`${app.url}/jobs/${id}`)
+    await page.getByText('It starts at').waitFor()
+    await page.getByRole('button', { name: 'Cancel the job' }).click()
+    await page.getByRole('heading', { name: 'word.count' }).waitFor()
+    await page.locator('#status', { hasText: 'canceled' }).waitFor()
+    await page.getByRole('button', { name: 'Run it again' }).click()
+    await page.locator('#status', { hasText: 'succeeded' }).waitFor()
+    await page.getByText('Retry of').waitFor()
+    t.notMatch(page.url(), id)
+    await page.goto(`${app.url}/jobs/nonsense`)
+    await page.getByRole('heading', { name: 'Not found, or not yours' }).waitFor()
+    // The browser reports that the page was answered with 404.
+    t.same(
+      problems.filter((problem) => !problem.includes('404')),
+      [],
+    )
   })
 }
 

@@ -556,6 +556,11 @@ export interface components {
              * @description The earliest start of a queued job that is deferred, waits for its retry or waits for a rate limit
              */
             nextAttemptAt?: string;
+            /** @description Why the last attempt of a queued job failed */
+            lastError?: {
+                code: string;
+                message: string;
+            };
             links: {
                 /**
                  * Format: uri
@@ -710,6 +715,11 @@ export interface components {
              * @description The earliest start of a queued job that is deferred, waits for its retry or waits for a rate limit
              */
             nextAttemptAt?: string;
+            /** @description Why the last attempt of a queued job failed */
+            lastError?: {
+                code: string;
+                message: string;
+            };
             links: {
                 /**
                  * Format: uri
@@ -3690,7 +3700,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `foreign-origin`: Pages of another origin may not open a WebSocket here */
+            /** @description `foreign-origin`: Pages of another origin may not open a WebSocket or send a form here */
             403: {
                 headers: {
                     "Cache-Control"?: string;

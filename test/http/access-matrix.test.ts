@@ -30,6 +30,7 @@ const openRoutes = [
   '/asyncapi.yaml',
   '/docs',
   '/docs/*',
+  '/docs/problems',
   '/docs/problems/:code',
   '/docs/job.css',
   '/docs/job.js',

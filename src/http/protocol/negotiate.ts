@@ -2,6 +2,13 @@ import type { FastifyRequest, onRequestHookHandler } from 'fastify'
 import Negotiator from 'negotiator'
 import { ProblemError } from '../../errors.ts'
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Whether the route also takes a form of one of our pages, and answers it with a page. */
+    acceptsForm?: boolean
+  }
+}
+
 export type MediaType = 'application/json' | 'text/html' | 'text/event-stream'
 
 // Matches all parameters except `q`. They are removed, so that `text/html; charset=utf-8` matches `text/html`.
@@ -25,6 +32,18 @@ export function negotiate(request: FastifyRequest, available: readonly [MediaTyp
     )
   }
   return type
+}
+
+/**
+ * Returns whether the answer to a refused request is a page: for the navigations and the forms of a browser, which prefer
+ * pages to JSON.
+ */
+export function wantsPage({ method, headers, routeOptions }: FastifyRequest): boolean {
+  if (method !== 'GET' && method !== 'HEAD' && !routeOptions?.config?.acceptsForm) return false
+  if (!headers.accept?.includes('text/html')) return false
+  const accept = headers.accept.replace(mediaTypeParameters, '').trim()
+  const available = ['application/problem+json', 'application/json', 'text/html']
+  return new Negotiator({ headers: { accept } }).mediaType(available) === 'text/html'
 }
 
 /** An `onRequest` hook for routes that answer only in JSON. */

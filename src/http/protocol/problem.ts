@@ -7,6 +7,9 @@ import { ProblemError } from '../../errors.ts'
 import { redact } from '../../primitives/redact.ts'
 import { readable } from '../../primitives/thrown.ts'
 import { type ProblemCode, problems } from '../../problems.ts'
+import { staticPageHeaders } from '../pages/layout.ts'
+import { renderRefusal } from '../pages/problem.ts'
+import { wantsPage } from './negotiate.ts'
 import { pathOf } from './request-target.ts'
 import { dataHeaders } from './security-headers.ts'
 import { isInformative, toViolation } from './violation.ts'
@@ -84,23 +87,16 @@ export function sendProblem(
 ): FastifyReply {
   if (error.retryAfterSeconds) reply.header('retry-after', error.retryAfterSeconds)
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
-  return reply
-    .code(error.status)
-    .headers({ ...dataHeaders, ...error.headers, 'cache-control': 'no-store', 'content-type': problemMediaType })
-    .send(
-      JSON.stringify(
-        toProblem(
-          {
-            code: error.code,
-            title: problems[error.code].title,
-            message: error.message,
-            details: error.details,
-            request,
-          },
-          paths,
-        ),
-      ),
-    )
+  const { code, status, message, details } = error
+  const { title } = problems[code]
+  reply.code(status).headers({ ...dataHeaders, ...error.headers, 'cache-control': 'no-store' })
+  if (wantsPage(request)) {
+    const { pages } = paths ?? request.server.problemPaths ?? defaultProblemPaths
+    const refusal = { status, title, message, code, details, pages, refreshSeconds: error.retryAfterSeconds }
+    return reply.headers({ ...staticPageHeaders, vary: 'Accept' }).send(renderRefusal(refusal))
+  }
+  const problem = toProblem({ code, title, message, details, request }, paths)
+  return reply.header('content-type', problemMediaType).send(JSON.stringify(problem))
 }
 
 /**

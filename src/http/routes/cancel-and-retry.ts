@@ -21,11 +21,11 @@ import { passIfRepeated } from '../protocol/backlog.ts'
 import { recordCommitted } from '../protocol/committed.ts'
 import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
+import { acceptForms } from '../protocol/forms.ts'
 import { requestHeaders } from '../protocol/headers.ts'
 import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
 import { ignoreBodies } from '../protocol/json.ts'
 import { linkToJob, monitorOf } from '../protocol/links.ts'
-import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
 import {
   acceptedHeaders,
@@ -87,16 +87,16 @@ const retrySchema = (service: Service) => ({
 export function cancelAndRetryRoutes(app: FastifyInstance, service: Service): void {
   app.register(async (scope) => {
     ignoreBodies(scope)
-    scope.addHook('onRequest', acceptsJson)
+    acceptForms(scope, service)
     const { jobs } = service.paths
     const cancel = (request: JobRequest, reply: FastifyReply) => handleCancel(service, request, reply)
     const retry = (request: JobRequest, reply: FastifyReply) => handleRetry(service, request, reply)
-    const config = { action: 'cancel' } as const
+    const config = { action: 'cancel', acceptsForm: true } as const
     scope.post<{ Params: { id: string } }>(`${jobs}/:id/cancel`, { config, schema: cancelSchema('cancelJob') }, cancel)
     scope.delete<{ Params: { id: string } }>(`${jobs}/:id`, { config, schema: cancelSchema('deleteJob') }, cancel)
     scope.post<{ Params: { id: string } }>(
       `${jobs}/:id/retry`,
-      { config: { action: 'retry' }, schema: retrySchema(service), links: { 202: jobLinks } },
+      { config: { action: 'retry', acceptsForm: true }, schema: retrySchema(service), links: { 202: jobLinks } },
       retry,
     )
   })

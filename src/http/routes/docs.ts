@@ -3,9 +3,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 import { BoundedMap } from '../../primitives/bounded-map.ts'
 import { type ProblemCode, problems } from '../../problems.ts'
+import { staticPageHeaders } from '../pages/layout.ts'
+import { renderProblem, renderProblems } from '../pages/problem.ts'
 import { describeEvents } from '../protocol/asyncapi.ts'
 import { createDocument, type Document, sendDocument } from '../protocol/document.ts'
-import { escapeHtml } from '../protocol/html.ts'
 import { readDocument } from '../protocol/openapi.ts'
 import { pageHeaders } from '../protocol/security-headers.ts'
 import { besideDocs, problemPagesPath } from '../route-paths.ts'
@@ -14,8 +15,7 @@ import type { Service } from '../service.ts'
 const json = 'application/json; charset=utf-8'
 const yaml = 'application/x-yaml; charset=utf-8'
 
-const html = 'text/html; charset=utf-8'
-const problemPageHeaders = { 'content-type': html, 'cache-control': 'public, max-age=300', ...pageHeaders() }
+const problemPageHeaders = { ...staticPageHeaders, 'cache-control': 'public, max-age=300' }
 /** The style of Swagger UI's logo, `.logo_small_svg__cls-2{…}`, is the only one that is not in a file. */
 const logoStyleHash = "'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"
 const swaggerUiHeaders = pageHeaders(
@@ -34,15 +34,15 @@ type Guard = (request: FastifyRequest) => Promise<void>
  */
 export async function docsRoutes(app: FastifyInstance, service: Service, guard: Guard): Promise<void> {
   const { docs } = service.paths
-  app.get<{ Params: { code: string } }>(
-    `${problemPagesPath(service.paths)}/:code`,
-    { schema: { hide: true } },
-    async (request, reply) => {
-      const { code } = request.params
-      if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
-      return reply.headers(problemPageHeaders).send(renderProblemPage(code as ProblemCode, docs !== false))
-    },
-  )
+  const options = { hasDocs: docs !== false }
+  const pages = problemPagesPath(service.paths)
+  const hidden = { schema: { hide: true } }
+  app.get(pages, hidden, async (_request, reply) => reply.headers(problemPageHeaders).send(renderProblems(options)))
+  app.get<{ Params: { code: string } }>(`${pages}/:code`, hidden, async (request, reply) => {
+    const { code } = request.params
+    if (!Object.hasOwn(problems, code)) throw new ProblemError('not-found', `There is no problem code '${code}'`)
+    return reply.headers(problemPageHeaders).send(renderProblem(code as ProblemCode, options))
+  })
   if (!docs) return
   await app.register(async (scope) => {
     scope.addHook('onRequest', guard)
@@ -90,20 +90,4 @@ function once<Value>(create: () => Value): () => Value {
     created ??= { value: create() }
     return created.value
   }
-}
-
-function renderProblemPage(code: ProblemCode, hasDocs: boolean): string {
-  const { status, title, remedy } = problems[code]
-  const toHtml = (text: string) => escapeHtml(text).replace(/`([^`]*)`/g, '<code>$1</code>')
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
-<title>${code}</title>
-<h1>${code}</h1>
-<p>${toHtml(title)}. HTTP status ${status}.</p>
-<p>${toHtml(remedy)}</p>
-${hasDocs ? '<p><a href="../">API documentation</a></p>\n' : ''}</html>
-`
 }

@@ -56,7 +56,7 @@ export function jobMonitorRoute(app: FastifyInstance, service: Service): void {
       reply.header('vary', 'Accept, Prefer, Authorization')
       const type = negotiate(request, ['application/json', 'text/html', 'text/event-stream'])
       if (type === 'text/event-stream') return streamJob(service, request, reply)
-      if (type === 'text/html') return sendJobPage(service, reply, await findRequestedJob(service, request))
+      if (type === 'text/html') return sendJobPage(service, request, reply)
       return answerWithMonitor(service, request, reply)
     },
   )

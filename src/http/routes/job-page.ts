@@ -3,9 +3,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
-import type { Monitor } from '../../jobs/monitor.ts'
+import { listJobs } from '../../jobs/list.ts'
+import { batchName } from '../../operation.ts'
+import { uuid7 } from '../../primitives/uuid.ts'
+import { permits } from '../../scopes.ts'
+import { visibleJobs } from '../access.ts'
 import { linkTokenOf, tokenParameter } from '../job-link.ts'
-import { escapeHtml } from '../protocol/html.ts'
+import { type JobAction, type ListedChild, renderJobPage } from '../pages/job.ts'
+import { findRequestedJob, type JobRequest } from '../protocol/find-job.ts'
 import { monitorOf, retryAfterOf } from '../protocol/links.ts'
 import { pageHeaders } from '../protocol/security-headers.ts'
 import type { RoutePaths } from '../route-paths.ts'
@@ -14,11 +19,20 @@ import type { Service } from '../service.ts'
 /** The directory of the package that contains the page's script and styles. */
 const assetsDirectory = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'assets')
 
+const maxListedChildren = 20
+
+const loads = ["script-src 'self'", "style-src 'self'", "connect-src 'self'"]
 /** The page loads files only from its own origin. It runs no inline scripts, and no other page can embed it. */
 const headers = {
   'content-type': 'text/html; charset=utf-8',
   'cache-control': 'private, no-cache',
-  ...pageHeaders("script-src 'self'", "style-src 'self'", "connect-src 'self'"),
+  ...pageHeaders(...loads),
+}
+const headersWithForms = {
+  ...headers,
+  ...pageHeaders(...loads, "form-action 'self'"),
+  // With no-referrer, the forms would have the origin `null`.
+  'referrer-policy': 'same-origin',
 }
 
 /** Adds the routes of the page's script and styles, because the Content-Security-Policy forbids inline code. */
@@ -38,17 +52,40 @@ export async function jobPageAssetRoutes(app: FastifyInstance, { paths }: Servic
  * Answers with the live page of a job. If scripts are disabled, the page reloads itself until the job ends. The
  * interval is Retry-After, but at least 2 s and at most 10 s.
  */
-export function sendJobPage(service: Service, reply: FastifyReply, job: Job): FastifyReply {
+export async function sendJobPage(service: Service, request: JobRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const job = await findRequestedJob(service, request)
   const retryAfter = retryAfterOf(service, job)
   const { 'retry-after': seconds } = retryAfter
-  const refreshSeconds = seconds && Math.min(Math.max(seconds, 2), 10)
-  return reply.headers({ ...headers, ...retryAfter }).send(
-    renderJobPage(monitorOf(service, reply.request, job), {
-      assets: linkToAssets(service.paths),
-      query: linkQueryOf(reply.request),
-      refreshSeconds,
-    }),
-  )
+  const actions = actionsOf(service, request, job)
+  const page = renderJobPage(monitorOf(service, request, job), {
+    assets: linkToAssets(service.paths),
+    query: linkQueryOf(request),
+    refreshSeconds: seconds && Math.min(Math.max(seconds, 2), 10),
+    actions,
+    retryKey: uuid7(),
+    children: await listChildren(service, request, job),
+    linksToJobs: request.linkedJobId === undefined,
+  })
+  return reply.headers({ ...(actions.length > 0 ? headersWithForms : headers), ...retryAfter }).send(page)
+}
+
+/** Returns what the caller may do with the job. The link to a page permits only reading. */
+function actionsOf({ operations }: Service, { scopes, linkedJobId }: FastifyRequest, { operation }: Job): JobAction[] {
+  if (linkedJobId !== undefined) return []
+  const mayRetry = permits(scopes, 'retry') && operation !== batchName && operations.has(operation)
+  return [...(permits(scopes, 'cancel') ? (['cancel'] as const) : []), ...(mayRetry ? (['retry'] as const) : [])]
+}
+
+/** Reads the newest children of a job, if the caller may see other jobs than this one. */
+async function listChildren(
+  { database }: Service,
+  request: FastifyRequest,
+  { id, children }: Job,
+): Promise<ListedChild[] | undefined> {
+  if (!children || request.linkedJobId !== undefined) return undefined
+  const { principal, operations } = visibleJobs(request)
+  const options = { principal, operations, parent: id, limit: maxListedChildren }
+  return (await listJobs(database.kysely, options)).jobs
 }
 
 /** A page that was opened with the token of a link passes the token on. */
@@ -58,62 +95,3 @@ function linkQueryOf(request: FastifyRequest): string {
 
 const linkToAssets = ({ docs, jobs }: RoutePaths): string =>
   docs ? `${'../'.repeat(jobs.split('/').length - 1)}${docs.slice(1)}/` : ''
-
-/**
- * Renders the page of a job. In the browser, assets/job.js keeps the page up to date. The links are relative to the
- * page, so they lead through the same proxy.
- *
- * @param options.assets the directory of the script and the styles, relative to the page
- * @param options.query the query of the links
- * @param options.refreshSeconds seconds between reloads if scripts are disabled; undefined if the page must not reload
- */
-function renderJobPage(
-  job: Monitor,
-  { assets, query, refreshSeconds }: { assets: string; query: string; refreshSeconds: number | undefined },
-): string {
-  const { percentComplete: percent, message, error } = job
-  const hidden = (isHidden: boolean) => (isHidden ? ' hidden' : '')
-  const text = (id: string, content: string | undefined, attributes = '') =>
-    `<p id="${id}"${attributes}${hidden(!content)}>${escapeHtml(content ?? '')}</p>`
-  const time = (id: string, label: string, at: string | undefined) =>
-    `<dt${hidden(!at)}>${label}</dt>` +
-    `<dd id="${id}"${hidden(!at)}><time datetime="${at ?? ''}">${at ? utc(at) : ''}</time></dd>`
-  const value = percent === undefined ? '' : ` value="${percent}"`
-  const hasFailed = job.status === 'failed' || job.status === 'canceled'
-  const isCanceling = job.cancelRequested && !job.endedAt
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${job.status} · ${escapeHtml(job.operation)}</title>
-<link rel="stylesheet" href="${assets}job.css">
-<script src="${assets}job.js" type="module"></script>
-${refreshSeconds ? `<noscript><meta http-equiv="refresh" content="${refreshSeconds}"></noscript>\n` : ''}</head>
-<body>
-<main data-events="${job.id}/events${query}" data-sequence="${job.sequence}" data-status="${job.status}">
-<h1>${escapeHtml(job.operation)}</h1>
-<div role="status">
-${text('status', isCanceling ? `${job.status}, cancellation requested` : job.status)}
-${text('message', message)}
-</div>
-<progress id="progress" max="100" aria-label="Progress"${value}${hidden(hasFailed)}></progress>
-${text('percent', percent === undefined || hasFailed ? undefined : `${percent} %`)}
-${text('error', error && `${error.message} (${error.code})`, ' role="alert"')}
-<p id="outcome"${hidden(job.status !== 'succeeded')}><a href="${job.id}/result${query}">View the result</a></p>
-<dl>
-<dt>Job</dt><dd>${job.id}</dd>
-${time('created', 'Accepted', job.createdAt)}
-${time('started', 'Started', job.startedAt)}
-${time('estimated', 'Estimated completion', job.estimatedCompletionAt)}
-${time('ended', 'Ended', job.endedAt)}
-<dt>Attempt</dt><dd id="attempt">${job.attempt} of ${job.maxAttempts}</dd>
-</dl>
-</main>
-</body>
-</html>
-`
-}
-
-const utc = (time: string) => `${time.slice(0, 19).replace('T', ' ')} UTC`

@@ -15,6 +15,8 @@ export interface App {
   api: Program
   /** Sets the progress of a `document.render` job, or ends the job. */
   steer(name: string, direction: Partial<Omit<Tables['direction'], 'name'>>): Promise<void>
+  /** Enqueues a `word.count` job that is due tomorrow. Returns its id. */
+  addDeferred(): Promise<string>
 }
 
 export interface AppOptions {
@@ -41,6 +43,12 @@ export async function startApp(t: Test, { operations }: AppOptions = {}): Promis
          do update set percent = excluded.percent, message = excluded.message, ending = excluded.ending`,
         [name, percent, message, ending],
       )
+    },
+    async addDeferred() {
+      const { rows } = await client.query(
+        `select accepted.enqueue('word.count', '{"text": "one"}', run_at => now() + interval '1 day') as id`,
+      )
+      return rows[0].id
     },
   }
 }
