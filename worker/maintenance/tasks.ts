@@ -21,9 +21,9 @@ import { createQuarantine, pruneQuarantine } from './quarantine.ts'
 import { createReconciler } from './reconciler.ts'
 import { deleteSilentWorkers, type Registration } from './registration.ts'
 import { rescueOrphaned } from './rescuer.ts'
-import { recordThroughput } from './throughput.ts'
 import type { SchedulerContext } from './schedule-context.ts'
 import { createScheduler, writeSchedules } from './scheduler.ts'
+import { recordThroughput } from './throughput.ts'
 
 export interface MaintenanceContext {
   workers: readonly { worker: OperationWorker; loop: ClaimLoop }[]
