@@ -5,8 +5,11 @@ import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
 import { isLoopbackAddress } from '../src/primitives/networks.ts'
 import { problems } from '../src/problems.ts'
 
-/** The state of a worker. A worker claims jobs only while its state is `ready`. */
-export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable' | 'database-read-only'
+/**
+ * The state of a worker. A worker claims jobs only while its state is `ready`. With `--processes`, `unresponsive` means
+ * that no process answers.
+ */
+export type Health = 'starting' | 'ready' | 'draining' | 'database-unreachable' | 'database-read-only' | 'unresponsive'
 
 /** What the health server reads from a worker. */
 export interface Monitored {
@@ -14,7 +17,7 @@ export interface Monitored {
    * Returns `database-unreachable` when Postgres has not answered for 5 seconds, and `database-read-only` when it accepts
    * no writes.
    */
-  health(): Health
+  health(): Health | Promise<Health>
   /** Returns the metrics in Prometheus' text format. */
   metrics(): Promise<string>
 }
@@ -75,7 +78,7 @@ async function route(
   }
   if (path === '/health/live') return answer(response, 200, json, JSON.stringify({ status: 'live' }))
   if (path === '/health/ready') {
-    const status = worker?.health() ?? 'starting'
+    const status = (await worker?.health()) ?? 'starting'
     return answer(response, status === 'ready' ? 200 : 503, json, JSON.stringify({ status }))
   }
   if (!mayReadMetrics(request, metricsToken)) {

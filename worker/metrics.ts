@@ -1,5 +1,5 @@
 import type { Database } from '../src/db/database.ts'
-import { createRegistry, type MetricsRegistry } from '../src/primitives/metrics-registry.ts'
+import { createRegistry, type MetricsRegistry, type MetricValues } from '../src/primitives/metrics-registry.ts'
 import { settledWithin } from '../src/primitives/timeout.ts'
 import { readBacklog } from '../src/queue/due-jobs.ts'
 
@@ -29,6 +29,8 @@ export interface Metrics {
   countRetry(operation: string, reason: 'contention' | 'outage' | 'bisected'): void
   /** Counts a job that could not end, because `abandon` failed. */
   countAbandonFailure(operation: string): void
+  /** Returns all metrics with their values. */
+  values(): Promise<MetricValues[]>
   /** Returns all metrics in Prometheus' text format. */
   text(): Promise<string>
 }
@@ -74,9 +76,8 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
   registry.labeledGauge('accepted_jobs_running', 'Jobs that this process holds', ['operation'], function () {
     for (const operation of operations) this.set({ operation }, options.running(operation))
   })
-  registry.gauge('accepted_listener_up', '1 while notifications arrive; 0 while only polling finds work', () => {
-    return options.isListening() ? 1 : 0
-  })
+  const listenerHelp = '1 while notifications arrive; 0 while only polling finds work'
+  registry.gauge('accepted_listener_up', listenerHelp, () => (options.isListening() ? 1 : 0), 'min')
   const updateBacklog = createBacklogGauges(database, operations, registry)
 
   return {
@@ -89,6 +90,10 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     observeWait: (operation, seconds) => waits.observe({ operation }, seconds),
     countRetry: (operation, reason) => retries.inc({ operation, reason }),
     countAbandonFailure: (operation) => abandonFailures.inc({ operation }),
+    async values() {
+      await updateBacklog()
+      return registry.values()
+    },
     async text() {
       await updateBacklog()
       return registry.text()
@@ -111,11 +116,15 @@ function createBacklogGauges(
     'accepted_jobs_ready',
     'Jobs that are due and that no worker has claimed; counted every 15 seconds',
     ['operation'],
+    undefined,
+    'max',
   )
   const age = labeledGauge(
     'accepted_oldest_ready_job_age_seconds',
     'How long the oldest of the next thousand jobs in line has been due; 0 when no job is due',
     ['operation'],
+    undefined,
+    'max',
   )
   let reading: Promise<void> | undefined
   let readAt = Number.NEGATIVE_INFINITY

@@ -127,6 +127,8 @@ export class WorkerRuntime {
 
   readonly metrics = (): Promise<string> => this.#metrics.text()
 
+  readonly metricValues = () => this.#metrics.values()
+
   readonly stop = (): Promise<void> => {
     this.#stopped ??= this.#stop()
     return this.#stopped

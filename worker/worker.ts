@@ -17,6 +17,7 @@ import { assertGrants } from '../src/migrate/assert-grants.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import { batchName, type Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
+import type { MetricValues } from '../src/primitives/metrics-registry.ts'
 import { parseNetworks } from '../src/primitives/networks.ts'
 import { uuid7 } from '../src/primitives/uuid.ts'
 import { startBoss } from '../src/queue/boss.ts'
@@ -24,7 +25,7 @@ import { prepareQueues } from '../src/queue/define-operations.ts'
 import { createBulkHandler } from './bulk.ts'
 import { defaultBatchSize, defaultConcurrency } from './execution/claim-loop.ts'
 import type { Handler, Handlers } from './handlers.ts'
-import type { Monitored } from './health.ts'
+import type { Health, Monitored } from './health.ts'
 import { isolateHandlers } from './isolation/child-pool.ts'
 import { Registration } from './maintenance/registration.ts'
 import { registerRescues } from './maintenance/rescuer.ts'
@@ -64,6 +65,9 @@ export interface WorkerOptions {
 
 /** A running worker. */
 export interface Worker extends Monitored {
+  health(): Health
+  /** Returns the metrics with their values, for a process that sums them over several workers. */
+  metricValues(): Promise<MetricValues[]>
   /**
    * Stops claiming, and waits for running jobs until the grace period ends. Then releases the jobs that are still
    * running, without using up an attempt, and closes everything. Resolves at most about 4 seconds after the grace

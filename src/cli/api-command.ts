@@ -1,24 +1,47 @@
 import { createApiServer } from '../http/server.ts'
 import { loadConfig } from '../load-config.ts'
+import { createLog } from '../primitives/log.ts'
 import { readSettings, requireDatabaseUrl, requireHosts } from '../settings.ts'
 import { assertAccessDecided } from './access-decision.ts'
+import { parseProcesses } from './processes/count.ts'
+import { joinProcesses } from './processes/membership.ts'
+import { runProcesses } from './processes/run-processes.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { loadHandlers, startWorker } from './worker-command.ts'
 
+/**
+ * A process whose event loop was blocked for about 20 s is killed. A single process is killed by its supervisor instead,
+ * when it does not answer /health/live.
+ */
+const maxUnanswered = 4
+
+interface ApiOptions {
+  config?: string
+  withWorker?: boolean
+  processes?: string
+}
+
 /** Runs `accepted api`: serves requests until the process must stop. Requests in progress are still answered. */
-export async function apiCommand(options: { config?: string; withWorker?: boolean }): Promise<void> {
+export async function apiCommand(options: ApiOptions): Promise<void> {
   const settings = readSettings()
   requireHosts(settings)
   const url = requireDatabaseUrl(settings)
+  const count = parseProcesses(options.processes)
+  const membership = joinProcesses()
+  if (count > 1 && !membership) {
+    const log = createLog({ level: settings.LOG_LEVEL })
+    return runProcesses({ name: 'API', count, graceSeconds: settings.GRACE_SECONDS, log, maxUnanswered })
+  }
   const config = await loadConfig(options.config)
   const handlers = options.withWorker ? await loadHandlers(config) : undefined
-  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
-  const app = await createApiServer(config, settings, url)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS, membership?.stopRequested)
+  const app = await createApiServer(config, settings, url, membership?.shareMetrics)
   let worker: Awaited<ReturnType<typeof startWorker>> | undefined
   try {
     await assertAccessDecided(app, config, settings)
     await app.listen({ host: settings.HOST, port: settings.PORT })
     if (handlers) worker = await startWorker(handlers, settings)
+    membership?.reportReady()
     await shutdown
     app.log.info('API stops when its open requests are answered')
   } finally {

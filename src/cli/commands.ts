@@ -4,7 +4,7 @@ import { addBatchCommands } from './batch-program.ts'
 import { addJobCommands } from './job-program.ts'
 import { addKeyCommands } from './key-program.ts'
 import { addOperationCommands } from './operation-program.ts'
-import { configOption, jsonOption, lazily, nameListOption } from './program-options.ts'
+import { configOption, jsonOption, lazily, nameListOption, processesOption } from './program-options.ts'
 import { addWebhookCommands } from './webhook-program.ts'
 
 const oneProcessWarning =
@@ -36,13 +36,17 @@ export function createProgram(): Command {
     .command('api')
     .description('Serve the HTTP API')
     .addOption(configOption())
-    .option('--with-worker', `Also run a worker in this process (${oneProcessWarning})`)
+    .addOption(processesOption())
+    .addOption(
+      new Option('--with-worker', `Also run a worker in this process (${oneProcessWarning})`).conflicts('processes'),
+    )
     .action(lazily(async () => (await import('./api-command.ts')).apiCommand))
 
   program
     .command('worker')
     .description('Claim and run jobs')
     .addOption(configOption())
+    .addOption(processesOption())
     .addOption(
       nameListOption('--operations <names>', 'Claim only jobs of these operations, separated by commas (default: all)'),
     )

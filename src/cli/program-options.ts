@@ -7,6 +7,8 @@ export const lazily =
     (await load())(...args)
 
 export const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
+export const processesOption = () =>
+  new Option('--processes <n>', 'Number of processes, from 1 to 64, or auto: one per processor (default: 1)')
 export const jsonOption = () => new Option('--json', 'Print JSON')
 const parseNames = (list: string) =>
   list

@@ -1,5 +1,16 @@
 // The only file in src that imports the worker.
-import { createWorker, failUncaught, type Handlers, serveHealth, startWatchdog, type Worker } from 'accepted/worker'
+import {
+  createWorker,
+  failUncaught,
+  type Handlers,
+  type Health,
+  type HealthServer,
+  type Monitored,
+  serveHealth,
+  startWatchdog,
+  type Worker,
+} from 'accepted/worker'
+import type { Logger } from 'pino'
 import { collectOperations } from '../collect-operations.ts'
 import { type Config, ConfigError } from '../config.ts'
 import { isUsageError, locate, showThrown } from '../error-location.ts'
@@ -10,32 +21,63 @@ import { databaseOptions, readSettings, requireDatabaseUrl, type Settings } from
 import { importModule } from '../user-module.ts'
 import { findDisagreement } from './disagreement.ts'
 import { localUrl } from './local-url.ts'
+import { parseProcesses } from './processes/count.ts'
+import { joinProcesses, type Membership } from './processes/membership.ts'
+import { runProcesses } from './processes/run-processes.ts'
 import { waitForShutdown } from './shutdown.ts'
 import { handleUncaughtErrors } from './uncaught-errors.ts'
 
+interface WorkerOptions {
+  config?: string
+  operations?: string[]
+  processes?: string
+}
+
 /** Runs `accepted worker`: claims jobs until the process must stop. Then finishes or releases the running jobs. */
-export async function workerCommand(options: { config?: string; operations?: string[] }): Promise<void> {
+export async function workerCommand(options: WorkerOptions): Promise<void> {
   const settings = readSettings()
   requireDatabaseUrl(settings)
+  const count = parseProcesses(options.processes)
+  const membership = joinProcesses()
+  if (count > 1 && !membership) return runWorkers(count, settings)
   const config = await loadConfig(options.config)
   // Until the handlers are loaded, a signal ends the process at once.
   const handlers = await loadHandlers(config)
-  const shutdown = waitForShutdown(settings.GRACE_SECONDS)
-  const running = await startWorker(handlers, settings, options.operations)
+  const shutdown = waitForShutdown(settings.GRACE_SECONDS, membership?.stopRequested)
+  const running = await startWorker(handlers, settings, { ...options, membership })
   await shutdown
   await running.stop()
 }
 
+/** Runs several workers. The primary process answers for them on WORKER_PORT. */
+async function runWorkers(count: number, settings: Settings): Promise<void> {
+  const log = createLog({ level: settings.LOG_LEVEL })
+  const { GRACE_SECONDS: graceSeconds } = settings
+  await runProcesses({ name: 'Worker', count, graceSeconds, log }, async (group) => {
+    return serve(settings, log, () => ({
+      health: async () => (await group.health()) as Health,
+      metrics: () => group.metrics(),
+    }))
+  })
+}
+
+async function serve(settings: Settings, log: Logger, worker: () => Monitored | undefined): Promise<HealthServer> {
+  const { HOST, WORKER_PORT, METRICS_TOKEN: metricsToken } = settings
+  const health = await serveHealth(HOST, WORKER_PORT, worker, { metricsToken })
+  log.info(`Health and metrics are at ${localUrl(settings, health.port)}`)
+  return health
+}
+
 /**
- * Starts a worker with its health server and watchdog.
+ * Starts a worker with its watchdog and, unless it is one of several processes, its health server.
  *
- * @param operations the names of the operations whose jobs to claim; default: all
+ * @param options.operations the names of the operations whose jobs to claim; default: all
  * @returns an object whose `stop` stops the worker, the health server and the watchdog
  */
 export async function startWorker(
   handlers: Handlers,
   settings: Settings,
-  operations?: readonly string[],
+  { operations, membership }: { operations?: readonly string[]; membership?: Membership | undefined } = {},
 ): Promise<{ stop(): Promise<void> }> {
   const url = requireDatabaseUrl(settings)
   const log = createLog({ level: settings.LOG_LEVEL, format: settings.LOG_FORMAT })
@@ -44,15 +86,12 @@ export async function startWorker(
   // If the event loop is blocked for this long, other workers have already rescued the jobs of this worker.
   const watchdog = startWatchdog(2 * Math.min(...heartbeats) * 1000)
   let running: Worker | undefined
-  const health = await serveHealth(settings.HOST, settings.WORKER_PORT, () => running, {
-    metricsToken: settings.METRICS_TOKEN,
-  })
-  log.info(`Health and metrics are at ${localUrl(settings, health.port)}`)
+  const health = membership ? undefined : await serve(settings, log, () => running)
   const stop = async () => {
     try {
       await running?.stop()
     } finally {
-      await health.close()
+      await health?.close()
       await watchdog.stop()
       removeErrorListeners()
     }
@@ -68,6 +107,8 @@ export async function startWorker(
       log,
       ...(operations && { operations }),
     })
+    membership?.provideMetrics(running.metricValues)
+    membership?.reportReady(running.health)
     return { stop }
   } catch (error) {
     await stop()

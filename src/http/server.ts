@@ -19,17 +19,23 @@ import { shedLoad } from './protocol/overload.ts'
 import { handleError, handleNotFound, handleOwnError } from './protocol/problem.ts'
 import { pathOf, toOriginForm } from './protocol/request-target.ts'
 import { mountOf, problemPathsOf, servicePaths } from './route-paths.ts'
+import type { ShareMetrics } from './routes/request-metrics.ts'
 
 /** How long our plugin may take to load, and to connect to a slow Postgres. Fastify's default is 10 s. */
 const maxStartMs = 60_000
 /** How long the app's own routes may take to register. */
 const maxRoutesMs = 10_000
 
-/** Creates a server with our routes and the app's own routes. Both use the same conventions and authentication. */
+/**
+ * Creates a server with our routes and the app's own routes. Both use the same conventions and authentication.
+ *
+ * @param shareMetrics for one of several processes that answer requests for the metrics together
+ */
 export async function createApiServer(
   config: Config,
   settings: Settings,
   databaseUrl: string,
+  shareMetrics?: ShareMetrics,
 ): Promise<FastifyInstance> {
   const app = Fastify({
     ...requestLimits,
@@ -52,6 +58,7 @@ export async function createApiServer(
   const mount = mountOf('', { routes: servicePaths, ...(settings.PUBLIC_URL && { publicUrl: settings.PUBLIC_URL }) })
   const problemPaths = problemPathsOf(mount)
   app.decorate('problemPaths', problemPaths)
+  if (shareMetrics) app.decorate('shareMetrics', shareMetrics)
   const corsOrigins = settings.CORS_ORIGINS?.split(',').map((origin) => origin.trim()) ?? []
   const cors = createCors(corsOrigins)
   answerOtherMethods(app, problemPaths, cors)

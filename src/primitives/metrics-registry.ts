@@ -1,7 +1,26 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import {
+  type Aggregator,
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type MetricValue,
+  Registry,
+} from 'prom-client'
 
 /** The media type of {@link MetricsRegistry.text}. */
 export const metricsMediaType = Registry.PROMETHEUS_CONTENT_TYPE
+
+/** A metric with its values, which a process can send to another process. */
+export interface MetricValues {
+  name: string
+  help: string
+  type: 'counter' | 'gauge' | 'histogram' | 'summary'
+  /** How {@link sumMetrics} combines the values of several processes. */
+  aggregator: Aggregator
+  values: MetricValue<string>[]
+}
 
 /** The metrics of a process. Each metric has a name and a help text, as in Prometheus. */
 export interface MetricsRegistry {
@@ -13,15 +32,21 @@ export interface MetricsRegistry {
     labels: readonly Label[],
     buckets: readonly number[],
   ): Histogram<Label>
-  /** @param collect called before the metrics are collected, with the gauge as `this` */
+  /**
+   * @param collect called before the metrics are collected, with the gauge as `this`
+   * @param aggregator how {@link sumMetrics} combines the gauges of several processes; default: `sum`
+   */
   labeledGauge<Label extends string>(
     name: string,
     help: string,
     labels: readonly Label[],
     collect?: (this: Gauge<Label>) => void,
+    aggregator?: Aggregator,
   ): Gauge<Label>
   /** Adds a gauge. `value` is called when the metrics are collected. */
-  gauge(name: string, help: string, value: () => number): void
+  gauge(name: string, help: string, value: () => number, aggregator?: Aggregator): void
+  /** Returns all metrics with their values. */
+  values(): Promise<MetricValues[]>
   /** Returns all metrics in the Prometheus text format. */
   text(): Promise<string>
 }
@@ -43,15 +68,17 @@ export function createRegistry(pool: PoolCounts): MetricsRegistry {
     counter: (name, help, labelNames) => new Counter({ name, help, labelNames, registers }),
     histogram: (name, help, labelNames, buckets) =>
       new Histogram({ name, help, labelNames, buckets: [...buckets], registers }),
-    labeledGauge: (name, help, labelNames, collect) =>
-      new Gauge({ name, help, labelNames, registers, ...(collect && { collect }) }),
-    gauge: (name, help, value) =>
+    labeledGauge: (name, help, labelNames, collect, aggregator = 'sum') =>
+      new Gauge({ name, help, labelNames, registers, aggregator, ...(collect && { collect }) }),
+    gauge: (name, help, value, aggregator = 'sum') =>
       void new Gauge({
-        ...{ name, help, registers },
+        ...{ name, help, registers, aggregator },
         collect() {
           this.set(value())
         },
       }),
+    // The types of prom-client say that the type is a number.
+    values: async () => (await register.getMetricsAsJSON()) as unknown as MetricValues[],
     text: () => register.metrics(),
   }
   registry.gauge('accepted_pool_connections', 'Connections to Postgres in the pool', () => pool.totalCount)
@@ -59,3 +86,14 @@ export function createRegistry(pool: PoolCounts): MetricsRegistry {
   registry.gauge('accepted_pool_waiting', 'Statements waiting for a connection', () => pool.waitingCount)
   return registry
 }
+
+/** Sums the metrics of several processes. Each gauge says whether it is summed, or which of its values counts. */
+export const sumMetrics = (processes: readonly MetricValues[][]): MetricValues[] =>
+  // An aggregated metric has its values as a property, unlike other metrics.
+  (AggregatorRegistry.aggregate([...processes]).getMetricsAsArray() as unknown as MetricValues[]).map(
+    ({ name, help, type, aggregator, values }) => ({ name, help, type, aggregator, values }),
+  )
+
+/** Returns metrics in the Prometheus text format. */
+export const metricsText = (metrics: MetricValues[]): Promise<string> =>
+  AggregatorRegistry.aggregate([metrics]).metrics()

@@ -1,6 +1,16 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { createRegistry, metricsMediaType } from '../../primitives/metrics-registry.ts'
+import { createRegistry, type MetricsRegistry, metricsMediaType } from '../../primitives/metrics-registry.ts'
 import type { Service } from '../service.ts'
+
+/** Provides the metrics of this process to others, and returns a function that reads the sum over all processes. */
+export type ShareMetrics = (own: MetricsRegistry) => () => Promise<string>
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Set if this process is one of several that answer requests for the metrics together. */
+    shareMetrics?: ShareMetrics
+  }
+}
 
 export interface RequestMetrics {
   /** Measures the duration of every request to the routes of a scope. */
@@ -20,7 +30,9 @@ export function requestMetrics(
   guard: (request: FastifyRequest) => Promise<void>,
 ): RequestMetrics {
   const { database, watcher, streams, paths, endings } = service
-  const { counter, histogram, gauge, text } = createRegistry(database.pool)
+  const registry = createRegistry(database.pool)
+  const { counter, histogram, gauge } = registry
+  const text = app.shareMetrics?.(registry) ?? registry.text
   const durations = histogram(
     'accepted_http_request_duration_seconds',
     'Time from receiving a request to the end of its response, including long polls',
