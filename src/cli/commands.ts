@@ -5,6 +5,7 @@ import { addJobCommands } from './job-program.ts'
 import { addKeyCommands } from './key-program.ts'
 import { addOperationCommands } from './operation-program.ts'
 import { configOption, jsonOption, lazily, nameListOption, processesOption } from './program-options.ts'
+import { addScheduleCommands } from './schedule-program.ts'
 import { addWebhookCommands } from './webhook-program.ts'
 
 const oneProcessWarning =
@@ -72,6 +73,7 @@ export function createProgram(): Command {
   addJobCommands(program)
   addBatchCommands(program)
   addOperationCommands(program)
+  addScheduleCommands(program)
   addKeyCommands(program)
   addWebhookCommands(program)
   addSetupCommands(program)

@@ -5,7 +5,7 @@ import type { Database } from '../db/database.ts'
 import type { ChildCounts, JobStatus } from '../db/tables.ts'
 import { transitions } from '../jobs/status.ts'
 import { type List, type ListOptions, printList } from './list.ts'
-import { parseLimit, parseSince } from './parse-options.ts'
+import { parseLimit, parseTime } from './parse-options.ts'
 import { statusStyles } from './status-style.ts'
 
 /** A row of `accepted.job_overview`, as `--json` prints it. */
@@ -90,7 +90,7 @@ export function createReader(filter: JobFilter): (db: Database['kysely']) => Pro
   if (parent !== undefined && !isUuid(parent))
     throw new ConfigError(`--parent must be the id of a job, not '${parent}'.`)
   const limit = parseLimit(filter.limit) ?? defaultLimit
-  const since = parseSince(filter.since)
+  const since = parseTime('--since', filter.since)
   const conditions = [
     sql`true`,
     ...(status === undefined ? [] : [sql`job.status = ${status}::accepted.job_status`]),

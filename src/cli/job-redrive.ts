@@ -11,7 +11,7 @@ import type { Operation } from '../operation.ts'
 import { formatCount, formatNumber } from '../primitives/format-count.ts'
 import { defineOperations } from '../queue/define-operations.ts'
 import type { OutputOptions } from './output-options.ts'
-import { maxInteger, parseLimit, parseSince } from './parse-options.ts'
+import { maxInteger, parseLimit, parseTime } from './parse-options.ts'
 import { createLiveLine } from './progress-bar.ts'
 import { withDatabase } from './with-database.ts'
 
@@ -41,7 +41,7 @@ const batchSize = 100
 export async function redriveJobsCommand(options: RedriveJobsOptions): Promise<void> {
   const { operation, error, dryRun = false } = options
   const maxRedriven = parseLimit(options.limit) ?? maxInteger
-  const since = parseSince(options.since)
+  const since = parseTime('--since', options.since)
   const config = await loadConfig(options.config)
   // Failed webhook deliveries can be redriven as well.
   const operations = withBuiltIn(collectOperations(config.operations))

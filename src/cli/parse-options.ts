@@ -16,16 +16,16 @@ export function parseLimit(text: string | undefined): number | undefined {
 }
 
 /**
- * Reads the value of `--since`, a time or an age. Returns a time in SQL: the age is one by the clock of the database,
- * which also sets the times of the jobs.
+ * Reads the value of an option that is a time or an age. Returns a time in SQL: the age is one by the clock of the
+ * database, which also sets the times of the jobs.
  */
-export function parseSince(text: string | undefined): RawBuilder<Date> | undefined {
+export function parseTime(option: string, text: string | undefined): RawBuilder<Date> | undefined {
   if (text === undefined) return undefined
   const seconds = parseDuration(text)
   if (seconds !== undefined) return sql`now() - make_interval(secs => ${seconds})`
   const time = new Date(text)
   if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(time.getTime())) return sql`${time}::timestamptz`
   throw new ConfigError(
-    `--since must be a duration like 24h or 30m, or a time like 2027-02-14T12:00:00Z, not '${text}'.`,
+    `${option} must be a duration like 24h or 30m, or a time like 2027-02-14T12:00:00Z, not '${text}'.`,
   )
 }
