@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { applicationName } from '../src/db/application-name.ts'
+import { detectCitus } from '../src/db/citus.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../src/db/database.ts'
 import { createErrorReporter } from '../src/db/error-reporter.ts'
 import { controlPoolSize, workerPoolSize } from '../src/db/pool-sizes.ts'
@@ -104,6 +105,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await assertSessionSettings(database.pool)
     await assertGrants(database, 'worker')
     await assertMigrated(database)
+    await detectCitus(database)
     await assertPreparedStatements(database.options)
     const boss = await startBoss(database, { supervise: true, onError: onQueueError })
     closing.push(() => boss.stop({ graceful: false }))

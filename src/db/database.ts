@@ -30,6 +30,8 @@ export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
+  /** Whether the database is the coordinator of a Citus cluster. False until `detectCitus` has found one. */
+  isDistributed: boolean
   /** Returns whether the newest connection leads to a read-only server. Behind a pooler, this is not known. */
   isReadOnly(): boolean
   /**
@@ -93,6 +95,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     kysely,
     pool,
     options: withDefaults,
+    isDistributed: false,
     isReadOnly: () => pool.isReadOnly,
     terminateActive: () => pool.terminateActive(),
     async close() {

@@ -1,4 +1,5 @@
 import type { Transaction } from 'kysely'
+import { forceTwoPhase } from './citus.ts'
 import { type CommitCheck, commitCheckOf, hasCommitted } from './commit-check.ts'
 import type { Database } from './database.ts'
 import { isLostConnection } from './sqlstate.ts'
@@ -44,6 +45,7 @@ export async function transact<Result>(
     let finished: { result: Result; check: CommitCheck | undefined } | undefined
     try {
       return await database.kysely.transaction().execute(async (trx) => {
+        await forceTwoPhase(database, trx)
         const result = await work(trx)
         finished = { result, check: commitCheckOf(trx) }
         return result

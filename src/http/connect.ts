@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { applicationName } from '../db/application-name.ts'
+import { detectCitus } from '../db/citus.ts'
 import { type Database, type DatabaseOptions, openDatabase } from '../db/database.ts'
 import type { ReportError } from '../db/error-reporter.ts'
 import { assertPreparedStatements } from '../db/pooler.ts'
@@ -26,6 +27,7 @@ export async function connectDatabase(
   await assertSessionSettings(database.pool)
   await assertGrants(database, 'api')
   await assertMigrated(database)
+  await detectCitus(database)
   await assertPreparedStatements(database.options)
   return database
 }

@@ -4,6 +4,7 @@ import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batch.ts'
 import { type Committer, createCommitter } from '../accept/committer.ts'
+import { forceTwoPhase } from '../db/citus.ts'
 import type { Database } from '../db/database.ts'
 import { createErrorReporter } from '../db/error-reporter.ts'
 import { createNotifier, type Notifier } from '../db/notifier.ts'
@@ -172,6 +173,7 @@ export function createAccepted(
   const { database, boss, operations, seals } = service
   const identify = authenticate ?? authenticateByApiKey(database, { allowAnonymous })
   const hook = createAuthenticationHook(database, identify, service)
+  const enqueueBatch = createEnqueueBatch(operations, seals)
   return {
     db: database.kysely,
     authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,
@@ -180,9 +182,14 @@ export function createAccepted(
       assertPayload(operation, payload)
       assertPrincipal(principal)
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
-      return (await enqueue(boss, asTransaction(trx), [job], seals))[0] as Job
+      const ownTrx = asTransaction(trx)
+      await forceTwoPhase(database, ownTrx)
+      return (await enqueue(boss, ownTrx, [job], seals))[0] as Job
     },
-    enqueueBatch: createEnqueueBatch(operations, seals),
+    async enqueueBatch(trx, batch) {
+      await forceTwoPhase(database, asTransaction(trx))
+      return enqueueBatch(trx, batch)
+    },
   }
 }
 

@@ -10,6 +10,7 @@ import { planQueueSchema } from '../queue/install.ts'
 import { type MigrationFile, migrationNames, ownDirectory, readMigrations } from './files.ts'
 import { findPending, planHistory } from './history.ts'
 import { assertComplete, planMissingParts } from './missing-parts.ts'
+import { planCitus } from './plan-citus.ts'
 import { planGrants, planRoles } from './plan-roles.ts'
 import { MigrationSession } from './session.ts'
 import { lostConnectionError, printStep, runStep, type Step, stepOf } from './step.ts'
@@ -70,7 +71,7 @@ export async function migrate(options: MigrateOptions): Promise<void> {
   await withSession(options, async (session) => {
     await assertSuitable(session)
     await session.waitForTurn(onWait)
-    const { creating, granting, defining, ofApp, notes, owner } = await planMigration(session, options)
+    const { creating, granting, ofCitus, defining, ofApp, notes, owner } = await planMigration(session, options)
     for (const note of notes) onNote?.(note)
     const total = [...creating, ...granting, ...defining, ...ofApp].filter(({ file }) => file).length
     let number = 0
@@ -87,7 +88,7 @@ export async function migrate(options: MigrateOptions): Promise<void> {
       await becomeOwner(session, owner)
       await assertComplete(session)
     }
-    await run([...granting, ...defining, ...ofApp])
+    await run([...granting, ...ofCitus, ...defining, ...ofApp])
   })
 }
 
@@ -98,8 +99,8 @@ export async function migrate(options: MigrateOptions): Promise<void> {
 export function printMigration(options: MigrateOptions): Promise<string> {
   return withSession(options, async (session) => {
     await assertSuitable(session)
-    const { creating, granting, defining, ofApp, notes } = await planMigration(session, options)
-    const steps = [...creating, ...granting, ...(creating.length > 0 ? defining : []), ...ofApp]
+    const { creating, granting, ofCitus, defining, ofApp, notes } = await planMigration(session, options)
+    const steps = [...creating, ...granting, ...ofCitus, ...(creating.length > 0 ? defining : []), ...ofApp]
     return [...notes.map((note) => `-- ${note}`), ...steps.map(printStep)].join('\n\n')
   })
 }
@@ -144,6 +145,8 @@ interface MigrationPlan {
   creating: Step[]
   /** The step that grants privileges, or none. */
   granting: Step[]
+  /** The step that creates what a Citus cluster needs, or none. */
+  ofCitus: Step[]
   /** The step that writes the operations of the app, or none. It changes nothing if they are written. */
   defining: Step[]
   /** The migrations of the app. */
@@ -189,6 +192,7 @@ async function planMigration(
   return {
     creating,
     granting: privileges ? [{ title: 'privileges', text: privileges, isTransactional: true, owner }] : [],
+    ofCitus: await planCitus(session, groupRoles, owner),
     defining: operations
       ? [{ title: 'operations', text: defineOperationsText(operations), isTransactional: true, owner }]
       : [],

@@ -2,16 +2,18 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { text as readText } from 'node:stream/consumers'
 import { promisify } from 'node:util'
+import { validate } from 'dockerfile-utils'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
-import { createDatabase } from './support/database.ts'
-import { freePort } from './support/program.ts'
-import { until } from './support/until.ts'
+import { createDatabase } from '../support/database.ts'
+import { freePort } from '../support/program.ts'
+import { until } from '../support/until.ts'
 
-const root = join(import.meta.dirname, '..')
-const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8').replace(/\\\n\s*(#.*\n\s*)?/g, '')
+const root = join(import.meta.dirname, '../..')
+const text = readFileSync(join(root, 'Dockerfile'), 'utf8')
+const dockerfile = text.replace(/\\\n\s*(#.*\n\s*)?/g, '')
 const instructions = [...dockerfile.matchAll(/^([A-Z]+) (.*)$/gm)].map(([, name, value]) => ({
   name,
   value: value as string,
@@ -20,8 +22,8 @@ const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'
 
 const valuesOf = (name: string) => instructions.filter((one) => one.name === name).map(({ value }) => value)
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-/** The paths that the image copies. The last word of each COPY instruction is the destination. */
-const copied = valuesOf('COPY').flatMap((value) => value.split(' ').slice(0, -1))
+/** The paths that the image copies from here. The last word of each COPY instruction is the destination. */
+const copied = valuesOf('COPY').flatMap((value) => (value.startsWith('--from=') ? [] : value.split(' ').slice(0, -1)))
 
 const entrypoint = JSON.parse(valuesOf('ENTRYPOINT').at(-1) ?? '[]') as string[]
 
@@ -43,10 +45,40 @@ t.test(
       t.notOk(ignored.includes(path), `${path} is not ignored`)
     }
     const major = manifest.engines.node.match(/\d+/)[0]
-    t.match(valuesOf('FROM').at(-1), new RegExp(`^node:${major}\\b`))
+    for (const image of valuesOf('FROM')) t.match(image, new RegExp(`^node:${major}-slim\\b`))
     t.equal(valuesOf('USER').at(-1), 'node')
   },
 )
+
+t.test('the linter finds nothing in the Dockerfile, and finds a mistake', async (t) => {
+  t.same(validate(text), [])
+  t.not(validate(text.replace('WORKDIR /app', 'WORKDIR app')).length, 0)
+})
+
+t.test('the last stage of the image runs no package manager, and only node_modules comes from the first', async (t) => {
+  const lastStage = instructions.slice(instructions.findLastIndex(({ name }) => name === 'FROM'))
+  const commands = lastStage.flatMap(({ name, value }) => (name === 'RUN' ? [value] : []))
+  t.notMatch(commands.join('\n'), /\b(npm|npx|yarn|apt|apt-get|apk) /)
+  t.same(
+    valuesOf('COPY').filter((value) => value.startsWith('--from=')),
+    ['--from=dependencies /app/node_modules ./node_modules'],
+  )
+})
+
+t.test('the services run with an init process, without capabilities, and with a read-only file system', async (t) => {
+  for (const name of ['migrate', 'first-key', 'api', 'worker']) {
+    const { init, read_only, tmpfs, cap_drop, security_opt, user, privileged } = services[name]
+    t.same(
+      { init, read_only, tmpfs, cap_drop, security_opt, user, privileged },
+      {
+        ...{ init: true, read_only: true, tmpfs: ['/tmp'], cap_drop: ['ALL'] },
+        ...{ security_opt: ['no-new-privileges:true'], user: undefined, privileged: undefined },
+      },
+    )
+  }
+  for (const name of ['postgres', 'api', 'worker']) t.ok(services[name].healthcheck.test, name)
+  t.match(valuesOf('ENV').join(' '), /\bDATA_DIR=\/tmp\//)
+})
 
 t.test('the image installs every package that the copied files import', async (t) => {
   const installed = new Set([
@@ -70,7 +102,8 @@ t.test('the image installs every package that the copied files import', async (t
 })
 
 t.test('the services start in order: Postgres, the migrations, the first key and the worker, the API', async (t) => {
-  t.same(Object.keys(services), ['postgres', 'migrate', 'first-key', 'api', 'worker'])
+  const always = Object.keys(services).filter((name) => !services[name].profiles)
+  t.same(always, ['postgres', 'migrate', 'first-key', 'api', 'worker'])
   t.equal(services.postgres.image, 'postgres:18')
   t.ok(services.postgres.healthcheck)
   t.same(services.migrate.depends_on, { postgres: { condition: 'service_healthy' } })
@@ -96,7 +129,7 @@ t.test('the commands of the services run: migrate, then one key, and API and wor
   t.equal(migrated, 0)
   const keys = async () => {
     const adding = run(t, 'first-key', { DATABASE_URL })
-    const [output] = await Promise.all([text(adding.stdout), once(adding, 'close')])
+    const [output] = await Promise.all([readText(adding.stdout), once(adding, 'close')])
     return output
   }
   t.match(await keys(), /^accepted_\S+\n/, 'the first start shows a key')
