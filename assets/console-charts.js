@@ -22,6 +22,12 @@ function readNumbers() {
   return { times, columns, labels }
 }
 
+/** Formats a time for an axis: the day at midnight. */
+function shortTime(at) {
+  const [day, time] = new Date(at * 1000).toISOString().slice(5, 16).split('T')
+  return time === '00:00' ? day : time
+}
+
 /** Formats seconds for an axis. */
 function shortDuration(seconds) {
   if (seconds === 0) return '0'
@@ -30,7 +36,7 @@ function shortDuration(seconds) {
   return seconds < 3600 ? `${+(seconds / 60).toPrecision(2)} min` : `${+(seconds / 3600).toPrecision(2)} h`
 }
 
-function draw(figure, { times, columns, labels }) {
+function draw(figure, width, { times, columns, labels }) {
   const plot = figure.querySelector('.plot')
   const indexes = figure.dataset.columns.split(' ').map(Number)
   const isJobs = figure.dataset.unit === 'jobs'
@@ -41,15 +47,21 @@ function draw(figure, { times, columns, labels }) {
   plot.replaceChildren()
   new uPlot(
     {
-      width: plot.clientWidth,
+      width,
       height,
       // Times as the rest of the page shows them.
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), 'Etc/UTC'),
       cursor: { drag: { x: false, y: false } },
       scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 60, values: (_, values) => values.map(format) }],
+      axes: [
+        { ...axis, space: 70, values: (_, times) => times.map(shortTime) },
+        { ...axis, size: 60, values: (_, values) => values.map(format) },
+      ],
       series: [
-        { label: 'UTC', value: '{YYYY}-{MM}-{DD} {HH}:{mm}' },
+        {
+          label: 'UTC',
+          value: (_, at) => (at ? new Date(at * 1000).toISOString().slice(5, 16).replace('T', ' ') : '–'),
+        },
         ...indexes.map((column, index) => ({
           label: labels[column],
           stroke: styleOf((isJobs ? colors : durationColors)[index]),
@@ -67,7 +79,11 @@ function draw(figure, { times, columns, labels }) {
 function drawAll() {
   const figures = document.querySelectorAll('figure.chart')
   const numbers = readNumbers()
-  if (numbers.times.length > 0) for (const figure of figures) draw(figure, numbers)
+  if (numbers.times.length === 0) return
+  // A chart without content is not shown. All of them share the width, so all are shown before the first is drawn.
+  for (const figure of figures) figure.querySelector('.plot').textContent = '…'
+  const widths = [...figures].map((figure) => figure.querySelector('.plot').clientWidth)
+  for (const [index, figure] of figures.entries()) draw(figure, widths[index], numbers)
 }
 
 document.addEventListener('console:refreshed', () => {

@@ -5,6 +5,15 @@ const intervalMs = Number(main.dataset.refresh ?? 0) * 1000
 /** Whether replacing an element would disturb the person: it has the focus, or something in it is unfolded. */
 const isInUse = (element) => element.contains(document.activeElement) || element.querySelector('details[open]') !== null
 
+function replaceParts(fresh) {
+  for (const selector of ['[data-live]', '.title .badge']) {
+    const next = fresh.querySelectorAll(selector)
+    for (const [index, old] of document.querySelectorAll(selector).entries()) {
+      if (next[index] && !isInUse(old) && next[index].outerHTML !== old.outerHTML) old.replaceWith(next[index])
+    }
+  }
+}
+
 async function refresh() {
   const response = await fetch(location.href, { headers: { accept: 'text/html' } })
   // The session has ended: the login page is shown.
@@ -12,16 +21,11 @@ async function refresh() {
   if (!response.ok) return
   const fresh = new DOMParser().parseFromString(await response.text(), 'text/html')
   document.title = fresh.title
-  for (const old of document.querySelectorAll('[data-live]')) {
-    const next = fresh.getElementById(old.id)
-    if (next && !isInUse(old) && next.outerHTML !== old.outerHTML) old.replaceWith(next)
-  }
   const freshMain = fresh.querySelector('main')
-  const badge = main.querySelector('.title .badge')
-  if (badge) badge.replaceWith(freshMain.querySelector('.title .badge') ?? badge)
-  // A section has come or gone, for example the first stuck job.
   const ids = (root) => [...root.querySelectorAll('[data-live]')].map(({ id }) => id).join()
-  if (ids(document) !== ids(fresh) && !isInUse(main)) main.replaceChildren(...freshMain.childNodes)
+  if (ids(document) === ids(fresh)) replaceParts(fresh)
+  // A section has come or gone, for example the first stuck job.
+  else if (!isInUse(main)) main.replaceChildren(...freshMain.childNodes)
   document.dispatchEvent(new Event('console:refreshed'))
   return freshMain.dataset.refresh !== undefined
 }

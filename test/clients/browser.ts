@@ -29,7 +29,8 @@ export async function startBrowser(t: Test): Promise<(t: Test, options?: OpenOpt
   })
   t.teardown(() => browser.close())
   return async (test, { width = 1280, ...options } = {}) => {
-    const context = await browser.newContext({ viewport: { width, height: 800 }, ...options })
+    // Without a locale, that of the system may be one that Intl refuses.
+    const context = await browser.newContext({ locale: 'en-US', viewport: { width, height: 800 }, ...options })
     test.teardown(() => context.close())
     context.setDefaultTimeout(45_000)
     const page = await context.newPage()

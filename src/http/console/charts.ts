@@ -7,10 +7,10 @@ const columns = [
   ['succeeded', 'Succeeded'],
   ['failed', 'Failed'],
   ['canceled', 'Canceled'],
-  ['wait_p50', 'Wait, median'],
-  ['wait_p99', 'Wait, 99th percentile'],
-  ['run_p50', 'Run, median'],
-  ['run_p99', 'Run, 99th percentile'],
+  ['wait_p50', 'Wait p50'],
+  ['wait_p99', 'Wait p99'],
+  ['run_p50', 'Run p50'],
+  ['run_p99', 'Run p99'],
 ] as const
 
 /** A chart of some columns of the table. Without scripts, it is empty and takes no space. */

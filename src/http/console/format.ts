@@ -34,6 +34,7 @@ export const time = (at: Date | null | undefined): Html =>
 export function ago(at: Date | null | undefined, now = Date.now()): Html {
   if (!at) return html`–`
   const seconds = (now - at.getTime()) / 1000
-  const text = Math.abs(seconds) < 1 ? 'now' : seconds > 0 ? `${duration(seconds)} ago` : `in ${duration(-seconds)}`
+  const whole = Math.round(seconds)
+  const text = whole === 0 ? 'now' : whole > 0 ? `${duration(whole)} ago` : `in ${duration(-whole)}`
   return html`<time datetime="${at.toISOString()}" title="${utc(at)}">${text}</time>`
 }

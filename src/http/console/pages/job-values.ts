@@ -42,7 +42,9 @@ export const valuesOf = ({ payload, result }: JobValues): Html =>
   html`${[['Payload', payload] as const, ['Result', result] as const].map(
     ([title, json]) =>
       json !== null &&
-      section(title, html`<pre tabindex="0" role="region" aria-label="${title}">${pretty(json)}</pre>`),
+      section(title, html`<pre tabindex="0" role="region" aria-label="${title}">${pretty(json)}</pre>`, {
+        id: title.toLowerCase(),
+      }),
   )}`
 
 const pretty = (json: string) => JSON.stringify(JSON.parse(json), null, 2)

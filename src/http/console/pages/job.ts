@@ -58,7 +58,7 @@ ${((!isOver && job.status === 'running') || (job.percent !== null && job.status 
 ${facts([
   ['Job', job.id],
   ['Status', job.cancel_requested && !isOver ? `${job.status}, cancellation requested` : job.status],
-  ['Message', job.message],
+  [isOver ? 'Last message' : 'Message', job.message],
   ['Principal', html`<a href="${base}/jobs?principal=${encodeURIComponent(job.principal)}">${job.principal}</a>`],
   ['Attempt', `${job.attempt} of ${job.max_attempts}`],
   ['Worker', job.worker],

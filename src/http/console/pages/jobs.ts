@@ -83,7 +83,7 @@ function jobTable({ base }: ConsoleContext, jobs: readonly OverviewRow[], next: 
       'Last message',
     ],
     jobs.map((job) => [
-      html`<a href="${base}/jobs/${job.id}">${job.operation}</a>`,
+      html`<a href="${base}/jobs/${job.id}" title="${job.id}">${job.operation}</a> <code class="id">…${job.id.slice(-8)}</code>`,
       html`${badge(job.status)} ${job.status === 'running' && job.percent !== null && progressBar(job.percent, `Progress of ${job.operation}`)}`,
       job.principal,
       `${job.attempt} of ${job.max_attempts}`,

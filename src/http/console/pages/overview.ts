@@ -65,7 +65,7 @@ export const overviewPage: ConsolePage = {
         ...{ scripts: ['console-charts.js'], styles: ['uPlot.min.css'] },
         body: html`${needsPerson}
 ${section('Throughput', throughputOf(context, throughput, { range, operation }), { id: 'throughput' })}
-${section('Backlog', backlogTable(context, backlog.rows), { id: 'backlog' })}
+${section('Backlog', backlogOf(context, backlog.rows), { id: 'backlog' })}
 ${section('Failures of the last 24 hours', failureTable(context, failures.rows), { id: 'failures' })}`,
       })
     })
@@ -105,6 +105,15 @@ const operationTable = (rows: readonly Throughput[], linkTo: (operation: string)
     { caption: 'What has ended, by operation', empty: 'Nothing has ended in this time.' },
   )
 
+/** Shows the operations that have jobs, or that are paused. */
+function backlogOf(context: ConsoleContext, rows: readonly BacklogRow[]): Html {
+  const busy = rows.filter((row) => row.paused || [row.ready, row.deferred, row.running].some((jobs) => jobs !== '0'))
+  const idle = rows.length - busy.length
+  return html`${backlogTable(context, busy)}${
+    idle > 0 && html`<p class="more"><a href="${context.base}/operations">${count(idle)} more without jobs</a></p>`
+  }`
+}
+
 const backlogTable = ({ base }: ConsoleContext, rows: readonly BacklogRow[]): Html =>
   table(
     [
@@ -118,7 +127,7 @@ const backlogTable = ({ base }: ConsoleContext, rows: readonly BacklogRow[]): Ht
       ...[count(row.ready), count(row.deferred), count(row.running)],
       ...[duration(row.oldest_seconds), count(row.workers)],
     ]),
-    { caption: 'Jobs that wait and run, by operation', empty: 'No operation is defined yet.' },
+    { caption: 'Jobs that wait and run, by operation', empty: 'No jobs wait or run.' },
   )
 
 const failureTable = ({ base }: ConsoleContext, rows: readonly FailureRow[]): Html =>
