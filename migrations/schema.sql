@@ -741,7 +741,7 @@ begin
   end if;
   return query
   with next as materialized (
-    select job.id from accepted_queue.job
+    select job.ctid from accepted_queue.job_common job
     where job.name = queue and job.state < 'active' and not job.blocked and job.start_after <= now()
       and job.created_on >= created_from
     order by job.priority desc, job.created_on
@@ -751,10 +751,9 @@ begin
     update accepted_queue.job_common job set
       state = 'active', started_on = now(), heartbeat_on = now(),
       retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-    from next
-    -- A row comparison can only run as one index lookup per id. With equations, a plan that was made while the queue was
-    -- empty may read the whole queue. Postgres 18 does not do so for a partitioned table, but for its only partition.
-    where (job.name, job.id) >= (queue, next.id) and (job.name, job.id) <= (queue, next.id)
+    -- The rows are locked, so they do not move. With an equation of ids, a plan that was made while the queue was empty may
+    -- read the whole queue.
+    where job.ctid = any(array(select next.ctid from next))
     returning job.id, job.retry_count, job.data, job.created_on, job.start_after
   )
   select
@@ -787,9 +786,9 @@ declare
   next_from text := coalesce(after_principal || chr(1), '');
   round_from text;
   is_wrapped boolean;
-  next_id uuid;
   next_principal text;
-  ids uuid[];
+  next_place tid;
+  places tid[];
   principals text[];
   -- The counter also contains what earlier transactions of the session have read since it was last flushed.
   entries_before bigint := pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass);
@@ -806,13 +805,13 @@ begin
     return;
   end if;
   while wanted > 0 loop
-    ids := '{}';
+    places := '{}';
     principals := '{}';
     round_from := next_from;
     is_wrapped := false;
     -- One job of each principal, until enough jobs are found or all principals had their turn.
-    while cardinality(ids) < wanted and not (is_wrapped and next_from collate "C" >= round_from) loop
-      select job.id, coalesce(job.singleton_key, '') into next_id, next_principal
+    while cardinality(places) < wanted and not (is_wrapped and next_from collate "C" >= round_from) loop
+      select job.ctid, coalesce(job.singleton_key, '') into next_place, next_principal
       from accepted_queue.job_common job
       where job.name = queue and job.priority = level and coalesce(job.singleton_key, '') collate "C" >= next_from
         and job.state < 'active' and not job.blocked and job.start_after <= now()
@@ -820,7 +819,7 @@ begin
       limit 1
       for update skip locked;
       if found and not (is_wrapped and next_principal collate "C" >= round_from) then
-        ids := ids || next_id;
+        places := places || next_place;
         principals := principals || next_principal;
         next_from := next_principal || chr(1);
       else
@@ -830,7 +829,7 @@ begin
         next_from := '';
       end if;
     end loop;
-    if cardinality(ids) = 0 then
+    if cardinality(places) = 0 then
       level := (
         select job.priority from accepted_queue.job_common job
         where job.name = queue and job.priority < level
@@ -843,15 +842,15 @@ begin
       continue;
     end if;
     -- More jobs of the same principals, as many of each.
-    if wanted >= 2 * cardinality(ids) then
-      ids := ids || array(
-        select more.id from unnest(ids, principals) as turn (id, principal) cross join lateral (
-          select job.id from accepted_queue.job_common job
+    if wanted >= 2 * cardinality(places) then
+      places := places || array(
+        select more.ctid from unnest(places, principals) as turn (place, principal) cross join lateral (
+          select job.ctid from accepted_queue.job_common job
           where job.name = queue and job.priority = level
             and coalesce(job.singleton_key, '') collate "C" = turn.principal
-            and job.state < 'active' and not job.blocked and job.start_after <= now() and job.id <> turn.id
+            and job.state < 'active' and not job.blocked and job.start_after <= now() and job.ctid <> turn.place
           order by job.start_after
-          limit wanted / cardinality(ids) - 1
+          limit wanted / cardinality(places) - 1
           for update skip locked
         ) more
       );
@@ -861,9 +860,7 @@ begin
       update accepted_queue.job_common job set
         state = 'active', started_on = now(), heartbeat_on = now(),
         retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-      from unnest(ids) as next (id)
-      -- accepted.claim explains this comparison.
-      where (job.name, job.id) >= (queue, next.id) and (job.name, job.id) <= (queue, next.id)
+      where job.ctid = any(places)
       returning job.id, job.retry_count, job.data, job.start_after
     )
     select
@@ -871,7 +868,7 @@ begin
       level, principals[cardinality(principals)], cardinality(principals),
       pg_stat_get_xact_tuples_returned('accepted_queue.accepted_turn_idx'::regclass) - entries_before
     from claimed;
-    wanted := wanted - cardinality(ids);
+    wanted := wanted - cardinality(places);
     -- In the last round, only some principals may have got a job.
     next_from := principals[cardinality(principals)] || chr(1);
   end loop;
@@ -1684,10 +1681,10 @@ begin
     end
     where e.opened_at is null or e.probe_at <= now()
   ), next as materialized (
-    select open.endpoint, open.is_probe, due.id, due.start_after,
+    select open.endpoint, open.is_probe, due.ctid as place, due.start_after,
       row_number() over (partition by open.endpoint order by due.start_after) as turn
     from open cross join lateral (
-      select job.id, job.start_after from accepted_queue.job_common job
+      select job.ctid, job.start_after from accepted_queue.job_common job
       where job.name = 'webhook.deliver' and job.state < 'active' and not job.blocked
         and coalesce(job.group_id, '') = open.endpoint and job.start_after <= now()
       order by coalesce(job.group_id, ''), job.start_after
@@ -1706,9 +1703,10 @@ begin
     update accepted_queue.job_common job set
       state = 'active', started_on = now(), heartbeat_on = now(),
       retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-    from chosen
-    where (not chosen.is_probe or chosen.endpoint in (select probed.id::text from probed))
-      and (job.name, job.id) >= ('webhook.deliver', chosen.id) and (job.name, job.id) <= ('webhook.deliver', chosen.id)
+    where job.ctid = any(array(
+      select chosen.place from chosen
+      where not chosen.is_probe or chosen.endpoint in (select probed.id::text from probed)
+    ))
     returning job.id, job.retry_count, job.data, job.start_after
   )
   select claimed.id, claimed.retry_count, claimed.data, extract(epoch from now() - claimed.start_after)::float8
@@ -1731,8 +1729,8 @@ as $function$
 begin
   return query
   with excess as materialized (
-    select surplus.id from accepted.waiting_endpoints() as waiting (endpoint) cross join lateral (
-      select job.id from accepted_queue.job_common job
+    select surplus.ctid from accepted.waiting_endpoints() as waiting (endpoint) cross join lateral (
+      select job.ctid from accepted_queue.job_common job
       where job.name = 'webhook.deliver' and job.state < 'active' and not job.blocked
         and coalesce(job.group_id, '') = waiting.endpoint
       order by coalesce(job.group_id, ''), job.start_after
@@ -1743,12 +1741,11 @@ begin
     update accepted_queue.job_common job set
       state = 'active', started_on = now(), heartbeat_on = now(),
       retry_count = job.retry_count + case when job.started_on is null then 0 else 1 end
-    from (
-      select job.id from excess join accepted_queue.job_common job
-        on (job.name, job.id) >= ('webhook.deliver', excess.id) and (job.name, job.id) <= ('webhook.deliver', excess.id)
-      where job.state < 'active' for update of job skip locked
-    ) locked
-    where (job.name, job.id) >= ('webhook.deliver', locked.id) and (job.name, job.id) <= ('webhook.deliver', locked.id)
+    where job.ctid = any(array(
+      select job.ctid from accepted_queue.job_common job
+      where job.ctid = any(array(select excess.ctid from excess)) and job.state < 'active'
+      for update skip locked
+    ))
     returning job.id, job.retry_count, job.data, job.start_after
   )
   select claimed.id, claimed.retry_count, claimed.data,
@@ -2439,7 +2436,7 @@ begin
   return (
     select id from accepted.job
     where parent >= first_pending_child.parent and (parent, id) >= (first_pending_child.parent, from_id)
-      and (parent, id) <= (first_pending_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and ended_at is null
+      and parent <= first_pending_child.parent and ended_at is null
     order by parent, id limit 1
   );
 end
@@ -2469,7 +2466,7 @@ begin
       next_parents := next_parents || array(
         select id from accepted.job
         where parent >= one and (parent, id) >= (one, '00000000-0000-0000-0000-000000000000')
-          and (parent, id) <= (one, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and ended_at is null
+          and parent <= one and ended_at is null
         order by parent, id
       );
     end loop;
@@ -2498,7 +2495,7 @@ begin
   return exists (
     select from accepted.job
     where parent >= has_child.parent and (parent, id) >= (has_child.parent, '00000000-0000-0000-0000-000000000000')
-      and (parent, id) <= (has_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      and parent <= has_child.parent
   );
 end
 $function$;
@@ -2522,7 +2519,7 @@ begin
       select id, operation, ended_at from accepted.job
       where parent >= has_unclaimed_child.parent
         and (parent, id) >= (has_unclaimed_child.parent, '00000000-0000-0000-0000-000000000000')
-        and (parent, id) <= (has_unclaimed_child.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        and parent <= has_unclaimed_child.parent
       order by parent desc, id desc limit 20
     ) newest
     cross join lateral (
@@ -2558,7 +2555,7 @@ begin
     -- A retry counts in place of the child.
     where child.parent >= count_children.parent
       and (child.parent, child.id) >= (count_children.parent, '00000000-0000-0000-0000-000000000000')
-      and (child.parent, child.id) <= (count_children.parent, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      and child.parent <= count_children.parent
       and not (child.status in ('failed', 'canceled') and exists (
         -- With the offset, Postgres looks up the retries, and not all children of the parent.
         select from (select parent from accepted.job where retry_of = child.id offset 0) retry

@@ -66,6 +66,9 @@ const loadedRows = 100_000
 /** Maximum number of rows, of index entries and of pages that one action may read. The page of a list reads 100 rows. */
 const maxRead = 2_500
 
+/** Number of jobs that were added with ids of long ago. */
+let oldJobs = 0
+
 type Action = () => Promise<unknown>
 
 /** One connection runs all actions, so that a plan that was made for empty tables stays in use. */
@@ -235,6 +238,25 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
     'look for an old job': async () => findJob(kysely, '01000000-0000-7000-8000-000000000000', { principal: 'ann' }),
     'claim a job and release it': async () => {
       await releaseClaims(worker, [await claim()], 3_600)
+    },
+    'claim old jobs by age and in turn': async () => {
+      // Before Postgres 18, some conditions read all ids that follow, and of new jobs there are none.
+      for (let count = 0; count < 20; count++) {
+        const id = `01000000-0000-7000-8000-${(oldJobs++).toString().padStart(12, '0')}`
+        await jobs.add(note, { word: 'x' }, { id, priority: 9 })
+      }
+      for (const _ of ['by age', 'in turn']) {
+        const claimed = await worker.claims.claim(10)
+        t.equal(claimed.length, 10)
+        await transaction((trx) =>
+          finishAttempts(
+            worker,
+            trx,
+            claimed.map((claim) => ({ claim })),
+            'skip',
+          ),
+        )
+      }
     },
     'claim a job of a group': async () => {
       const id = await jobs.add(grouped, { word: 'x' })

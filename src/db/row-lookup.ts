@@ -1,16 +1,20 @@
 import { type RawBuilder, sql } from 'kysely'
 
+type Pair = readonly [RawBuilder<unknown>, RawBuilder<unknown>]
+
 /**
  * Builds a join condition that is true when the columns have the values. With `enable_seqscan` off, Postgres can run it
- * only as one index lookup per row of the other table. With `=`, a plan that was made for an empty table may read all
- * rows that agree in the first column and filter them. Postgres 15 and 16 also do so for `name = … and id = any(…)`. Name
- * the partition, not a partitioned table: for that, Postgres 18 finds no lookup.
+ * only as one index lookup per row of the other table, whatever the plan was made for. With `=`, a plan that was made for
+ * an empty table may read all rows that agree in the first column, or all rows in the order of the index, and filter
+ * them. With a comparison of whole rows, Postgres 15 to 17 read the index from the value to its end.
  *
- * @param columns the leading columns of an index, in its order; none of them is null
- * @param values columns of the other table, or parameters with a type
+ * Name the partition, not a partitioned table: for that, Postgres 18 finds no lookup.
+ *
+ * @param columns the first two columns of an index, in its order; neither is null
+ * @param values expressions with a type; the second is a column of the other table
  */
-export const isRow = (columns: readonly RawBuilder<unknown>[], values: readonly RawBuilder<unknown>[]) => {
-  const row = sql`(${sql.join(columns)})`
-  const value = sql`(${sql.join(values)})`
-  return sql<boolean>`(${row} >= ${value} and ${row} <= ${value})`
+export function isRow(columns: Pair, [first, second]: Pair): RawBuilder<boolean> {
+  // A constant would let Postgres look up the first column alone, once for all rows of the other table.
+  const value = sql`case when ${second} is null then null else ${first} end`
+  return sql`(${columns[0]} = any(array[${value}]) and ${columns[1]} >= ${second} and ${columns[1]} <= ${second})`
 }

@@ -1,7 +1,6 @@
 import { sql } from 'kysely'
 import { keyLock, type LockWait, rowLock } from '../../src/db/locks.ts'
 import { type QuerySource, runWithGenericPlan } from '../../src/db/plan-settings.ts'
-import { isRow } from '../../src/db/row-lookup.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { RetryAfter } from '../errors.ts'
 import { isPendingIn, type PendingJob, pendingColumns } from './pending-jobs.ts'
@@ -12,12 +11,12 @@ interface Keyed {
   idempotency_key: string | null
 }
 
-/** A join condition: the row `processed` holds the key of the row `mine`. */
-const isProcessed = ({ name }: Operation) =>
-  isRow(
-    [sql`processed.operation`, sql`processed.principal`, sql`processed.key`],
-    [sql`${name}::text`, sql`mine.principal`, sql`mine.key`],
-  )
+/** The row of the dedup table that holds the key of `mine`. The offset makes Postgres look it up by the primary key. */
+const processedRow = ({ name }: Operation) => sql`
+  lateral (
+    select row.ctid, row.job_id from accepted.processed_key row
+    where row.operation = ${name} and row.principal = mine.principal and row.key = mine.key offset 0
+  ) as processed`
 
 /** How long a duplicate waits for a job that has settled and waits for its children, in seconds. */
 export const originalPauseSeconds = 5
@@ -134,16 +133,19 @@ async function findDuplicates(
  */
 async function deleteStale(trx: AnyTransaction, operation: Operation, jobs: readonly Keyed[]): Promise<void> {
   const statement = sql`
-    delete from accepted.processed_key processed
-    using unnest(
-      ${jobs.map(({ principal }) => principal)}::text[],
-      ${jobs.map(({ idempotency_key }) => idempotency_key)}::text[]
-    ) as mine (principal, key)
-    where ${isProcessed(operation)} and not exists (
-      -- With the offset, Postgres looks up each job. Otherwise it may read the whole status table.
-      select from accepted.job
-      where job.id = processed.job_id and (job.ended_at is null or job.expires_at > now()) offset 0
-    )`
+    delete from accepted.processed_key where ctid = any(array(
+      select processed.ctid
+      from unnest(
+        ${jobs.map(({ principal }) => principal)}::text[],
+        ${jobs.map(({ idempotency_key }) => idempotency_key)}::text[]
+      ) as mine (principal, key)
+      cross join ${processedRow(operation)}
+      where not exists (
+        -- With the offset, Postgres looks up each job. Otherwise it may read the whole status table.
+        select from accepted.job
+        where job.id = processed.job_id and (job.ended_at is null or job.expires_at > now()) offset 0
+      )
+    ))`
   await runWithGenericPlan(trx, statement)
 }
 
@@ -185,7 +187,7 @@ async function findProcessedHolders(db: QuerySource, operation: Operation, jobs:
       ${keyed.map(({ idempotency_key }) => idempotency_key)}::text[],
       ${keyed.map(({ id }) => id)}::uuid[]
     ) as mine (principal, key, id)
-    join accepted.processed_key processed on ${isProcessed(operation)}
+    cross join ${processedRow(operation)}
     cross join lateral (
       select from accepted.job holder
       where holder.id = processed.job_id and (holder.ended_at is null or holder.expires_at > now()) limit 1
