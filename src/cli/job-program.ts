@@ -3,7 +3,9 @@ import { addListOptions, configOption, jsonOption, lazily } from './program-opti
 
 /** Adds `accepted jobs` and its commands. */
 export function addJobCommands(program: Command): void {
-  const jobs = program.command('jobs').description('List, show, watch, cancel, retry, redrive and run jobs')
+  const jobs = program
+    .command('jobs')
+    .description('List, show, watch, cancel, retry, run, redrive, expire and forget jobs')
   addListOptions(
     jobs
       .command('list')
@@ -45,6 +47,7 @@ export function addJobCommands(program: Command): void {
     .addOption(jsonOption())
     .action(lazily(async () => (await import('./job-actions.ts')).runJobsCommand))
   addRedrive(jobs)
+  addCleanup(jobs)
 }
 
 function addRedrive(jobs: Command): void {
@@ -62,4 +65,21 @@ function addRedrive(jobs: Command): void {
     .option('--dry-run', 'Only count the failed jobs, and do not run them again')
     .addOption(jsonOption())
     .action(lazily(async () => (await import('./job-redrive.ts')).redriveJobsCommand))
+}
+
+function addCleanup(jobs: Command): void {
+  jobs
+    .command('expire')
+    .description('Expire the records of ended jobs now, so that clients get 410 for them')
+    .option('--before <time>', 'Only jobs that ended before this time, or longer ago than this period (30d); required')
+    .option('--operation <name>', 'Only jobs of this operation')
+    .option('--dry-run', 'Only count the jobs, and do not expire them')
+    .addOption(jsonOption())
+    .action(lazily(async () => (await import('./job-cleanup.ts')).expireJobsCommand))
+  jobs
+    .command('forget <principal>')
+    .description('Delete the jobs of a principal, with all that they contain, its keys and its webhook endpoints')
+    .option('--cancel-pending', 'Also cancel and delete jobs that have not ended; running jobs need a second call')
+    .addOption(jsonOption())
+    .action(lazily(async () => (await import('./job-cleanup.ts')).forgetJobsCommand))
 }

@@ -1,4 +1,5 @@
 import stringWidth from 'string-width'
+import { printable } from '../primitives/printable.ts'
 import { cut } from './table.ts'
 
 const maxBarWidth = 40
@@ -17,6 +18,8 @@ export function formatBar(percent: number, text: string, columns: number): strin
 export interface LiveLine {
   /** @param percent from 0 to 100 */
   show(percent: number, text: string): void
+  /** Shows a text without a bar. */
+  say(text: string): void
   /** Shows the last state completely, and begins a new line. */
   end(percent: number, text: string): void
   /** Removes the line. */
@@ -29,6 +32,7 @@ export function createLiveLine(stream: NodeJS.WriteStream = process.stderr): Liv
   const columns = () => stream.columns || defaultColumns
   return {
     show: (percent, text) => replace(cut(formatBar(percent, text, columns()), columns() - 1)),
+    say: (text) => replace(cut(printable(text), columns() - 1)),
     end: (percent, text) => replace(`${formatBar(percent, text, columns())}\n`),
     clear: () => replace(''),
   }

@@ -120,3 +120,29 @@ t.test('if an option is invalid, the command prints one error line', async (t) =
     t.match(ran.err, sentence)
   }
 })
+
+t.test('expire and forget remove jobs, and say how many', async (t) => {
+  const database = await openTestDatabase(t)
+  const jobs = (...args: string[]) => run(['jobs', ...args], { DATABASE_URL: database.options.url })
+  await run(['migrate', ...config], { DATABASE_URL: database.options.url })
+  await database.pool.query(`
+    insert into accepted.job (id, operation, principal, status, max_attempts, started_at, ended_at, expires_at)
+    select accepted.uuid7(), 'todo.create', 'ann', 'succeeded', 1, now(), now() - make_interval(days => day), now() + interval '9 days'
+    from generate_series(0, 4) day`)
+  const expired = async () => (await database.pool.query('select from accepted.job where expires_at <= now()')).rowCount
+  t.match(await jobs('expire', '--before', '36h', '--dry-run'), { code: 0, out: 'Would expire 3 jobs.\n' })
+  t.equal(await expired(), 0)
+  t.match(await jobs('expire', '--before', '36h', '--json'), { code: 0, out: '{"expired":3,"dryRun":false}\n' })
+  t.equal(await expired(), 3)
+  t.match(await jobs('expire', '--before', '36h'), { code: 0, out: 'Expired 0 jobs.\n' })
+  t.match(await jobs('expire'), { code: 1, err: /^error: --before is missing\./ })
+  t.match(await jobs('expire', '--before', '36h', '--operation', 'none'), {
+    code: 1,
+    err: /^error: There is no operation 'none'/,
+  })
+
+  await database.pool.query(`select accepted.enqueue('webhook.deliver', principal => 'ann')`)
+  t.match(await jobs('forget', 'ann'), { code: 1, err: /^error: 1 jobs of 'ann' have not ended\./ })
+  t.match(await jobs('forget', 'ann', '--cancel-pending'), { code: 0, out: 'Deleted 6 jobs.\n' })
+  t.match(await jobs('forget', 'ann', '--json'), { code: 0, out: '{"forgotten":0}\n' })
+})
