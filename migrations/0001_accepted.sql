@@ -22,6 +22,7 @@ create table accepted.job (
   webhook_endpoint_id uuid,
   worker_id uuid,
   traceparent text,
+  tracestate text,
   sequence bigint not null default 1,
   attempt integer not null default 0,
   max_attempts integer not null,
@@ -63,7 +64,8 @@ comment on column accepted.job.waiting_for is 'The jobs that must end before thi
 comment on column accepted.job.batch is 'The batch whose end enqueued this job: {id, total, succeeded, failed, canceled}. Null for any other job.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
 comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. See accepted.worker.';
-comment on column accepted.job.traceparent is 'W3C traceparent of the request.';
+comment on column accepted.job.traceparent is 'W3C traceparent of the sender: of the span that sent the job, or of the request if the sender records no spans.';
+comment on column accepted.job.tracestate is 'W3C tracestate that belongs to traceparent.';
 comment on column accepted.job.sequence is 'Increases with every visible change. The ETag of the status URL contains it.';
 comment on column accepted.job.attempt is 'Number of the current or last attempt, from 1. 0 until the job is first claimed.';
 comment on column accepted.job.max_attempts is 'The job fails after this many failed attempts.';
@@ -2089,6 +2091,7 @@ create function accepted.insert_job(
   retry_of uuid default null,
   webhook_endpoint_id uuid default null,
   traceparent text default null,
+  tracestate text default null,
   parent uuid default null,
   batch jsonb default null,
   is_bulk boolean default false
@@ -2118,10 +2121,10 @@ begin
   end if;
   insert into accepted.job (
     id, operation, principal, idempotency_key, resource, group_id, max_attempts, retry_of, traceparent,
-    webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at
+    tracestate, webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at
   ) values (
     id, operation, principal, idempotency_key, resource, group_id, policy.retry_limit + 1, retry_of, traceparent,
-    webhook_endpoint_id, parent, batch, case when policy.has_abandon then nullif(payload, 'null') end, run_at,
+    tracestate, webhook_endpoint_id, parent, batch, case when policy.has_abandon then nullif(payload, 'null') end, run_at,
     statement_timestamp(),
     greatest(due, now()) + make_interval(secs => policy.keep_seconds)
   );
@@ -2540,10 +2543,10 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  endpoint uuid;
+  delivery record;
 begin
-  for endpoint in
-    select e.id from accepted.webhook_endpoint e, accepted.job j
+  for delivery in
+    select e.id as endpoint, j.traceparent, j.tracestate from accepted.webhook_endpoint e, accepted.job j
     where j.id = enqueue_deliveries.job_id and j.operation <> 'webhook.deliver'
       and e.disabled_at is null and 'job.' || j.status = any(e.event_types)
       and (e.operations is null or j.operation = any(e.operations))
@@ -2551,8 +2554,9 @@ begin
       and (j.webhook_endpoint_id is null or j.webhook_endpoint_id = e.id)
   loop
     perform accepted.insert_job(accepted.uuid7(), 'webhook.deliver',
-      jsonb_build_object('endpointId', endpoint, 'jobId', enqueue_deliveries.job_id), 'webhook:' || endpoint,
-      group_id => endpoint::text);
+      jsonb_build_object('endpointId', delivery.endpoint, 'jobId', enqueue_deliveries.job_id),
+      'webhook:' || delivery.endpoint, group_id => delivery.endpoint::text, traceparent => delivery.traceparent,
+      tracestate => delivery.tracestate);
     perform accepted.notify_workers('webhook.deliver');
   end loop;
 end
@@ -2892,7 +2896,7 @@ begin
       waiting.on_end ->> 'operation', waiting.on_end -> 'payload', target.principal,
       resource => waiting.on_end ->> 'resource', group_id => waiting.on_end ->> 'group_id',
       webhook_endpoint_id => target.webhook_endpoint_id,
-      traceparent => target.traceparent, batch => jsonb_build_object('id', job_id) || counts);
+      traceparent => target.traceparent, tracestate => target.tracestate, batch => jsonb_build_object('id', job_id) || counts);
   end if;
   perform accepted.enqueue_deliveries(job_id);
   return true;
@@ -3424,7 +3428,12 @@ return accepted.cancel_job(job_id, true);
 
 comment on function accepted.cancel is 'Cancels a job and returns its status. The handler of a queued job never runs, and the job is canceled immediately. If its operation has an abandon function, the status is still queued: a worker or the API runs this function and cancels the job, within two seconds. For a running job, the status is still running: its worker aborts the handler''s signal, and then cancels the job. Errors: no_data_found (P0002), object_not_in_prerequisite_state (55000) if the job has succeeded or failed.';
 
-create function accepted.create_retry(job_id uuid, new_id uuid, traceparent text default null) returns void
+create function accepted.create_retry(
+  job_id uuid,
+  new_id uuid,
+  traceparent text default null,
+  tracestate text default null
+) returns void
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -3469,7 +3478,7 @@ begin
     -- Outside services have seen this key. A service that has processed it can recognize the repetition.
     coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
     retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent,
-    parent => ended.parent, batch => ended.batch);
+    tracestate => create_retry.tracestate, parent => ended.parent, batch => ended.batch);
   perform accepted.record_action('retry', ended.id::text);
   perform accepted.notify_watchers(create_retry.new_id);
   perform accepted.notify_workers(ended.operation);
@@ -3679,6 +3688,7 @@ create function accepted.insert_batch(
   on_end jsonb,
   idempotency_key text default null,
   traceparent text default null,
+  tracestate text default null,
   webhook_endpoint_id uuid default null
 ) returns void
 language plpgsql
@@ -3689,10 +3699,10 @@ declare
   policy accepted.operation := accepted.find_operation('batch');
 begin
   insert into accepted.job (
-    id, operation, status, principal, idempotency_key, max_attempts, traceparent, webhook_endpoint_id, percent, children,
-    started_at, updated_at, expires_at
+    id, operation, status, principal, idempotency_key, max_attempts, traceparent, tracestate, webhook_endpoint_id,
+    percent, children, started_at, updated_at, expires_at
   ) values (
-    id, 'batch', 'running', principal, idempotency_key, 1, traceparent, webhook_endpoint_id, 0,
+    id, 'batch', 'running', principal, idempotency_key, 1, traceparent, tracestate, webhook_endpoint_id, 0,
     jsonb_build_object('total', total, 'succeeded', 0, 'failed', 0, 'canceled', 0),
     now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
   );
@@ -4027,7 +4037,7 @@ begin
   end if;
   perform accepted.insert_job(new_id, 'webhook.deliver',
     jsonb_strip_nulls(jsonb_build_object('endpointId', endpoint_id, 'jobId', job_id)), 'webhook:' || endpoint_id,
-    group_id => endpoint_id::text);
+    group_id => endpoint_id::text, traceparent => reported.traceparent, tracestate => reported.tracestate);
   perform accepted.record_action(case when job_id is null then 'webhook.tested' else 'webhook.resent' end,
     endpoint_id::text);
   perform accepted.notify_workers('webhook.deliver');
@@ -4775,6 +4785,176 @@ end
 $$;
 
 comment on function accepted.count_waiting is 'Counts up to max_jobs jobs of an operation that are due, and as many that are due later. Views call this function.';
+
+create function accepted.principal_waits(
+  operation text, max_principals integer, out principals integer, out longest interval, out shortest interval
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+-- These settings force scans of accepted_turn_idx in its order, like those of accepted.claim_in_turn.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set plan_cache_mode = force_generic_plan
+set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  level integer;
+  next_from text := '';
+  next_principal text;
+  due timestamptz;
+  first_due timestamptz;
+  last_due timestamptz;
+begin
+  -- In the queue of an operation with a limit, keys take turns, not principals.
+  if accepted.is_limited(operation) then
+    return;
+  end if;
+  principals := 0;
+  select job.priority into level from accepted_queue.job_common job
+  where job.name = operation and job.state < 'active' and not job.blocked and job.start_after <= now()
+  order by job.priority desc limit 1;
+  while principals < max_principals and level is not null loop
+    select coalesce(job.singleton_key, ''), job.start_after into next_principal, due
+    from accepted_queue.job_common job
+    where job.name = operation and job.priority = level and coalesce(job.singleton_key, '') collate "C" >= next_from
+      and job.state < 'active' and not job.blocked and job.start_after <= now()
+    order by coalesce(job.singleton_key, '') collate "C", job.start_after
+    limit 1;
+    exit when not found;
+    principals := principals + 1;
+    first_due := least(first_due, due);
+    last_due := greatest(last_due, due);
+    next_from := next_principal || chr(1);
+  end loop;
+  longest := now() - first_due;
+  shortest := now() - last_due;
+end
+$$;
+
+comment on function accepted.principal_waits is 'How many principals have due jobs of an operation, up to max_principals, and for how long the first due job of a principal has waited: of the principal that has waited longest, and of the one that has waited shortest. Reads one job of each principal, and only jobs of the highest priority that is due. Null for an operation with a limit.';
+
+create function accepted.operation_metrics(
+  operations text[],
+  out operation text,
+  out ready bigint,
+  out oldest_seconds double precision,
+  out workers bigint,
+  out is_paused boolean,
+  out limited_keys bigint,
+  out waiting_principals integer,
+  out longest_seconds double precision,
+  out shortest_seconds double precision
+)
+returns setof record
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_incremental_sort = off
+set jit = off
+as $$
+  select
+    named.name,
+    case when due.jobs < 500 then due.jobs else greatest(queue.ready_count, due.jobs) end,
+    coalesce(extract(epoch from now() - due.oldest_due_at), 0)::float8,
+    accepted.count_workers(named.name),
+    accepted.is_paused(named.name),
+    case when accepted.is_limited(named.name) then (
+      select count(*) from (
+        select from accepted.limit_key held
+        where held.operation = named.name and held.next_at > now() and held.next_at < 'infinity'
+        limit 200
+      ) held
+    ) end,
+    turn.principals,
+    coalesce(extract(epoch from turn.longest), 0)::float8,
+    coalesce(extract(epoch from turn.shortest), 0)::float8
+  from unnest(operations) as named (name)
+  left join accepted_queue.queue on queue.name = named.name
+  cross join lateral (
+    select count(*) as jobs, min(start_after) as oldest_due_at from (
+      -- Reads only an index, if the table was vacuumed recently.
+      select start_after from accepted_queue.job
+      where job.name = named.name and state < 'active' and not blocked and start_after <= now()
+      order by priority desc, created_on limit 500
+    ) first
+  ) due
+  cross join lateral accepted.principal_waits(named.name, 200) turn;
+$$;
+
+comment on function accepted.operation_metrics is 'What the metrics show of each operation. ready is exact up to 500 jobs; above that, it is what pg-boss counted in the last 15 seconds. oldest_seconds is how long the oldest of the next 500 jobs has been due. limited_keys is how many keys wait for the limit of the operation, up to 200; null without a limit. The last three columns are those of accepted.principal_waits, up to 200 principals; null with a limit.';
+
+create function accepted.database_metrics(
+  out workers bigint,
+  out draining_workers bigint,
+  out silent_workers bigint,
+  out oldest_transaction_seconds double precision,
+  out xmin_age bigint,
+  out hidden_sessions bigint,
+  out partitions_ahead integer,
+  out dead_rows jsonb,
+  out enabled_endpoints bigint,
+  out failing_endpoints bigint,
+  out disabled_endpoints bigint
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+  with session as (
+    select activity.xact_start, greatest(age(activity.backend_xid), age(activity.backend_xmin)) as held,
+      -- Postgres shows these ids of all sessions, but it hides the rest of the sessions of other roles.
+      activity.query = '<insufficient privilege>' as is_hidden
+    from pg_stat_activity activity
+    -- Sessions of other databases do not hold our rows. The snapshot of a VACUUM does not either.
+    where (activity.datname = current_database() or activity.backend_type = 'walsender')
+      and activity.pid <> pg_backend_pid()
+      and not exists (select from pg_stat_progress_vacuum vacuum where vacuum.pid = activity.pid)
+  ), holder as (
+    select xact_start as since, held from session where held is not null
+    union all
+    select prepared, age(transaction) from pg_prepared_xacts where database = current_database()
+    union all
+    select null, greatest(age(xmin), age(catalog_xmin)) from pg_replication_slots
+  ), day as (
+    select ahead, accepted.has_partition(current_date + ahead) as has_partition from generate_series(0, 3) ahead
+  )
+  select
+    count(*) filter (where w.status = 'ready' and not w.is_silent),
+    count(*) filter (where w.status = 'draining' and not w.is_silent),
+    count(*) filter (where w.is_silent),
+    (select coalesce(max(extract(epoch from clock_timestamp() - since)), 0)::float8 from holder),
+    (select coalesce(max(held), 0)::bigint from holder),
+    (select count(*) from session where is_hidden),
+    (select coalesce(min(ahead) filter (where not has_partition) - 1, 3) from day),
+    (
+      select jsonb_object_agg(name, dead) from (
+        select
+          case when part.partition is null then format('%s.%s', stats.schemaname, stats.relname) else 'accepted.job' end as name,
+          sum(stats.n_dead_tup) as dead
+        from pg_stat_all_tables stats
+        left join accepted.job_partitions() part on part.partition = stats.relid
+        where stats.schemaname = 'accepted' or stats.relid = 'accepted_queue.job_common'::regclass
+        group by 1
+      ) by_table
+    ),
+    (select count(*) from accepted.webhook_endpoint e where e.disabled_at is null and e.opened_at is null),
+    (select count(*) from accepted.webhook_endpoint e where e.disabled_at is null and e.opened_at is not null),
+    (select count(*) from accepted.webhook_endpoint e where e.disabled_at is not null)
+  from (select status, accepted.is_overdue(heartbeat_at) as is_silent from accepted.worker) w;
+$$;
+
+comment on function accepted.database_metrics is 'What the metrics show of the database: live workers by status; how long the oldest transaction has been open, and how many transactions have begun since the oldest snapshot, among sessions, prepared transactions and replication slots; for how many days after today accepted.job has partitions (-1: not even for today); dead rows by table; webhook endpoints by state. hidden_sessions is the number of sessions whose transactions the owner of the function may not see: grant it pg_read_all_stats. Reads only statistics, catalogs and small tables.';
 
 create function accepted.claimed_jobs(max_jobs integer)
 returns table (

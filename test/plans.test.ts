@@ -13,6 +13,7 @@ import { useGenericPlan } from '../src/db/plan-settings.ts'
 import { withBuiltIn } from '../src/jobs/built-in.ts'
 import { cancelJob } from '../src/jobs/cancel.ts'
 import { readChangePosition, readChanges, readChangesSince } from '../src/jobs/changes.ts'
+import { readDatabaseMetrics, readOperationMetrics } from '../src/jobs/database-metrics.ts'
 import { createEndings } from '../src/jobs/endings.ts'
 import { insertBatch } from '../src/jobs/enqueue-batch.ts'
 import { listJobs } from '../src/jobs/list.ts'
@@ -23,7 +24,7 @@ import { createKeyedMutex } from '../src/primitives/keyed-mutex.ts'
 import { startBoss } from '../src/queue/boss.ts'
 import type { Claim } from '../src/queue/claim.ts'
 import { prepareQueues } from '../src/queue/define-operations.ts'
-import { countBacklog, isBacklogFull, readBacklog } from '../src/queue/due-jobs.ts'
+import { countBacklog, isBacklogFull } from '../src/queue/due-jobs.ts'
 import { sendHeartbeats } from '../src/queue/heartbeat.ts'
 import { JobFailed } from '../worker/errors.ts'
 import { createCancellations } from '../worker/execution/cancellation.ts'
@@ -324,7 +325,8 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       stop()
     },
     'read the backlog': async () => {
-      t.equal((await readBacklog(database, [...byName.keys()])).length, operations.length)
+      t.equal((await readOperationMetrics(database, [...byName.keys()])).length, operations.length)
+      t.equal((await readDatabaseMetrics(database)).partitions_ahead, 3)
       await isBacklogFull(database, note.name, 100)
       await countBacklog(database, note.name, 'ann', 100)
     },

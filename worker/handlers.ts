@@ -20,14 +20,18 @@ export interface RunningJob<O extends Operation = Operation> {
   maxAttempts: number
   /** The same in all attempts and retries of the job. Pass it on to outside services that deduplicate by a key. */
   idempotencyKey: string
-  /** The `traceparent` header of the request (W3C Trace Context). Pass it on to services that are traced. */
+  /**
+   * The W3C Trace Context of this attempt, or that of the request if the worker does not trace. Pass it on to services
+   * that are traced, in the headers `traceparent` and `tracestate`.
+   */
   traceparent: string | undefined
+  tracestate: string | undefined
   /**
    * For a job that a batch has enqueued at its end (`onEnd`): the id of the batch, and how many of its children have
    * succeeded, failed or were canceled. Undefined for any other job.
    */
   batch: BatchOutcome | undefined
-  /** A logger whose lines name the job, the attempt and the traceparent. */
+  /** A logger whose lines name the job, the attempt and the trace (`trace_id`, `span_id`). */
   log: Logger
   /**
    * Sets the path of the resource that the job created, for example `/todos/1`. When the job has succeeded, the client

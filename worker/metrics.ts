@@ -1,7 +1,7 @@
 import type { Database } from '../src/db/database.ts'
-import { createRegistry, type MetricsRegistry, type MetricValues } from '../src/primitives/metrics-registry.ts'
-import { settledWithin } from '../src/primitives/timeout.ts'
-import { readBacklog } from '../src/queue/due-jobs.ts'
+import { addDatabaseGauges } from '../src/jobs/database-metrics.ts'
+import type { Operation } from '../src/operation.ts'
+import { createRegistry, type MetricValues } from '../src/primitives/metrics-registry.ts'
 
 /**
  * The label `outcome` of an attempt:
@@ -36,14 +36,13 @@ export interface Metrics {
 }
 
 export interface MetricsOptions {
-  operations: readonly string[]
+  operations: readonly Operation[]
   /** Returns how many jobs of an operation this process holds. */
   running(operation: string): number
   isListening(): boolean
 }
 
-const backlogCacheMs = 5_000
-const backlogTimeoutMs = 1_000
+const endings = ['succeeded', 'failed', 'canceled', 'retried'] as const
 
 /** Creates the metrics of a worker. */
 export function createMetrics(database: Database, options: MetricsOptions): Metrics {
@@ -51,6 +50,10 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
   const { counter, histogram } = registry
   const { operations } = options
   const outcomes = counter('accepted_attempts_total', 'Attempts that ended, by outcome', ['operation', 'outcome'])
+  // The first increase of a series is visible only if the series has begun at 0.
+  for (const { name } of operations) {
+    for (const outcome of endings) outcomes.inc({ operation: name, outcome }, 0)
+  }
   const runs = histogram(
     'accepted_attempt_duration_seconds',
     'Duration of an attempt, until it has settled or failed',
@@ -74,11 +77,11 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     ['operation'],
   )
   registry.labeledGauge('accepted_jobs_running', 'Jobs that this process holds', ['operation'], function () {
-    for (const operation of operations) this.set({ operation }, options.running(operation))
+    for (const { name } of operations) this.set({ operation: name }, options.running(name))
   })
   const listenerHelp = '1 while notifications arrive; 0 while only polling finds work'
   registry.gauge('accepted_listener_up', listenerHelp, () => (options.isListening() ? 1 : 0), 'min')
-  const updateBacklog = createBacklogGauges(database, operations, registry)
+  addDatabaseGauges(registry, database, operations)
 
   return {
     countOutcomes(operation, counts) {
@@ -90,63 +93,7 @@ export function createMetrics(database: Database, options: MetricsOptions): Metr
     observeWait: (operation, seconds) => waits.observe({ operation }, seconds),
     countRetry: (operation, reason) => retries.inc({ operation, reason }),
     countAbandonFailure: (operation) => abandonFailures.inc({ operation }),
-    async values() {
-      await updateBacklog()
-      return registry.values()
-    },
-    async text() {
-      await updateBacklog()
-      return registry.text()
-    },
-  }
-}
-
-/**
- * Creates the backlog gauges. Their values are cached for 5 seconds, so that frequent scrapes cost Postgres little. The
- * gauges are left out while Postgres does not answer within a second.
- *
- * @returns a function that updates the gauges; call it at each scrape
- */
-function createBacklogGauges(
-  database: Database,
-  operations: readonly string[],
-  { labeledGauge }: MetricsRegistry,
-): () => Promise<void> {
-  const ready = labeledGauge(
-    'accepted_jobs_ready',
-    'Jobs that are due and that no worker has claimed; counted every 15 seconds',
-    ['operation'],
-    undefined,
-    'max',
-  )
-  const age = labeledGauge(
-    'accepted_oldest_ready_job_age_seconds',
-    'How long the oldest of the next thousand jobs in line has been due; 0 when no job is due',
-    ['operation'],
-    undefined,
-    'max',
-  )
-  let reading: Promise<void> | undefined
-  let readAt = Number.NEGATIVE_INFINITY
-  const reset = () => {
-    ready.reset()
-    age.reset()
-  }
-  const read = async () => {
-    try {
-      for (const { operation, ...backlog } of await readBacklog(database, operations)) {
-        ready.set({ operation }, backlog.ready)
-        age.set({ operation }, backlog.oldestAgeSeconds)
-      }
-      readAt = performance.now()
-    } catch {
-      reset()
-    }
-    reading = undefined
-  }
-  return async () => {
-    if (performance.now() - readAt < backlogCacheMs) return
-    reading ??= read()
-    if (!(await settledWithin(reading, backlogTimeoutMs))) reset()
+    values: registry.values,
+    text: registry.text,
   }
 }

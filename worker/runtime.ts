@@ -7,9 +7,11 @@ import { createEndings, type Endings } from '../src/jobs/endings.ts'
 import type { Seals } from '../src/jobs/seals.ts'
 import type { Operation } from '../src/operation.ts'
 import { settledWithin } from '../src/primitives/timeout.ts'
+import type { Tracing } from '../src/primitives/tracing.ts'
 import type { PgBoss } from '../src/queue/boss.ts'
 import { Claims } from '../src/queue/claims.ts'
 import { type ActivityLog, createActivityLog } from './activity.ts'
+import { AttemptSpans } from './execution/attempt-spans.ts'
 import { createCancellations } from './execution/cancellation.ts'
 import { ClaimLoop } from './execution/claim-loop.ts'
 import type { OperationWorker } from './execution/operation-worker.ts'
@@ -40,6 +42,8 @@ export interface RuntimeParts {
   controlDatabase: Database
   boss: PgBoss
   log: Logger
+  /** Undefined if the app does not trace. */
+  tracing: Tracing | undefined
   graceSeconds: number
   close(): Promise<void>
 }
@@ -74,7 +78,7 @@ export class WorkerRuntime {
     const names = parts.operations.map(({ name }) => name)
     this.#activity = createActivityLog(log)
     const metrics = createMetrics(database, {
-      operations: names,
+      operations: parts.operations,
       running: (name) => this.#workers.find(({ worker }) => worker.operation.name === name)?.loop.active().length ?? 0,
       isListening: () => this.#listener.isListening(),
     })
@@ -135,12 +139,13 @@ export class WorkerRuntime {
   }
 
   #operationWorker(operation: Operation): OperationWorker {
-    const { handlers, seals, database, boss, log, registration } = this.#parts
+    const { handlers, seals, database, boss, log, registration, tracing } = this.#parts
     return {
       operation,
       workerId: registration.id,
       handler: handlers.get(operation.name) as Handler,
       claims: new Claims(database, boss, operation),
+      ...{ tracing, spans: tracing && new AttemptSpans(tracing, operation, registration.id) },
       ...{ seals, database, boss, notifier: this.#notifier, metrics: this.#metrics },
       log: log.child({ operation: operation.name }),
     }

@@ -20,6 +20,7 @@ import { batchName, type Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import type { MetricValues } from '../src/primitives/metrics-registry.ts'
 import { parseNetworks } from '../src/primitives/networks.ts'
+import { loadTracing } from '../src/primitives/tracing.ts'
 import { uuid7 } from '../src/primitives/uuid.ts'
 import { startBoss } from '../src/queue/boss.ts'
 import { prepareQueues } from '../src/queue/define-operations.ts'
@@ -143,7 +144,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         isolation,
         registration,
       },
-      ...{ database, controlDatabase, boss, log, close, graceSeconds },
+      ...{ database, controlDatabase, boss, log, close, graceSeconds, tracing: await loadTracing() },
     })
     log.info({ operations: describeCapacity(operations.keys(), allHandlers) }, 'Worker is ready')
     return runtime

@@ -4,10 +4,13 @@ import { ProblemError } from '../errors.ts'
 import type { NewJob } from '../jobs/enqueue.ts'
 import { insertBatch, type NewBatch } from '../jobs/enqueue-batch.ts'
 import { noSeals, type Seals } from '../jobs/seals.ts'
-import type { AnyTransaction } from '../operation.ts'
+import { traceTransaction } from '../jobs/spans.ts'
+import { type AnyTransaction, batchName } from '../operation.ts'
 import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { Limiter } from '../primitives/limiter.ts'
 import { withTimeout } from '../primitives/timeout.ts'
+import type { TraceContext } from '../primitives/trace-context.ts'
+import type { Tracing } from '../primitives/tracing.ts'
 import { type AcceptEntry, type AcceptOutcome, acceptSeparately } from './accept.ts'
 import { assertRoom } from './backlog.ts'
 import { type Idempotency, isSameRequest } from './fingerprint.ts'
@@ -20,7 +23,7 @@ export interface BatchEntry extends Omit<AcceptEntry, 'idempotency'> {
 }
 
 /** A batch that has passed all checks that do not need the database. */
-export interface AcceptedBatch {
+export interface AcceptedBatch extends TraceContext {
   /** UUIDv7, lower than the ids of its entries. */
   id: string
   principal: string
@@ -29,7 +32,6 @@ export interface AcceptedBatch {
   onEnd?: BatchEntry | undefined
   allowFailures: boolean
   idempotency?: Idempotency | undefined
-  traceparent?: string | undefined
   webhookEndpointId?: string | undefined
 }
 
@@ -60,17 +62,23 @@ export interface BatchCommitterOptions {
   /** Required for operations that seal members. */
   seals?: Seals
   mutex: KeyedMutex
+  tracing?: Tracing | undefined
 }
 
 /** Creates the batch committer of a process. */
-export function createBatchCommitter({ database, seals = noSeals, mutex }: BatchCommitterOptions): BatchCommitter {
+export function createBatchCommitter(options: BatchCommitterOptions): BatchCommitter {
+  const { database, seals = noSeals, mutex, tracing } = options
   const limiter = new Limiter(maxConcurrentBatches)
   let waiting = 0
   const commit = async (batch: AcceptedBatch) => {
     if (waiting >= maxWaiting) throw overloaded('Too many batches are waiting to be stored')
     waiting += 1
     try {
-      return await limiter.run(() => transact(database, (trx) => work(trx, batch), requestPolicy))
+      return await limiter.run(() =>
+        traceTransaction(tracing, 'accept', [{ ...batch, operation: { name: batchName } }], () =>
+          transact(database, (trx) => work(trx, batch), requestPolicy),
+        ),
+      )
     } finally {
       waiting -= 1
     }

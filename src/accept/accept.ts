@@ -124,6 +124,7 @@ function newJob({ entries, runAt }: Group, { payload, resource }: Acceptance<unk
     principal: first.principal,
     idempotencyKey: first.idempotency?.key,
     traceparent: first.traceparent,
+    tracestate: first.tracestate,
     webhookEndpointId: sharedEndpoint(entries),
     coalesced: entries.length - 1,
   }

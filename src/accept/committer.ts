@@ -5,11 +5,13 @@ import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.
 import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import { noSeals, type Seals } from '../jobs/seals.ts'
+import { traceTransaction } from '../jobs/spans.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { type Batcher, createBatcher } from '../primitives/batcher.ts'
 import { runBisecting } from '../primitives/bisect.ts'
 import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { withTimeout } from '../primitives/timeout.ts'
+import type { Tracing } from '../primitives/tracing.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { type AcceptEntry, type AcceptOutcome, accept, EntriesRefused } from './accept.ts'
 import { windowOf } from './coalesce.ts'
@@ -34,6 +36,7 @@ export interface CommitterOptions {
   /** Required for operations that seal members. */
   seals?: Seals
   mutex: KeyedMutex
+  tracing?: Tracing | undefined
   /** How long the work of a transaction may take: of a batch (`skip`), of a request that is accepted alone (`wait`). */
   workTimeoutMs?: Readonly<Record<LockWait, number>>
 }
@@ -61,7 +64,7 @@ const defaultWorkTimeoutMs = { skip: 2_000, wait: 30_000 }
  * Requests of an operation with `oneByOne` share a transaction only if they share a job.
  */
 export function createCommitter(options: CommitterOptions): Committer {
-  const { database, boss, seals = noSeals, mutex, workTimeoutMs = defaultWorkTimeoutMs } = options
+  const { database, boss, seals = noSeals, mutex, tracing, workTimeoutMs = defaultWorkTimeoutMs } = options
   const acceptTogether = async (requests: readonly PendingRequest[], lockWait: LockWait) => {
     const unanswered = requests.filter(({ isAnswered }) => !isAnswered)
     if (unanswered.length === 0) return
@@ -69,7 +72,9 @@ export function createCommitter(options: CommitterOptions): Committer {
     const work = (trx: AnyTransaction) =>
       withTimeout(accept({ boss, seals }, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)
     try {
-      const outcomes = await transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) })
+      const outcomes = await traceTransaction(tracing, 'accept', entries, () =>
+        transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) }),
+      )
       for (const [index, outcome] of outcomes.entries()) if (outcome) unanswered[index]?.resolve(outcome)
       // There is no outcome if another transaction has locked the key.
       acceptAlone(unanswered.filter(({ isAnswered }) => !isAnswered))

@@ -1,9 +1,10 @@
 import type { Refusal } from '../acceptance.ts'
 import type { Operation } from '../operation.ts'
+import type { TraceContext } from '../primitives/trace-context.ts'
 import type { Idempotency } from './fingerprint.ts'
 
 /** A request that has passed all checks that do not need the database. */
-export interface AcceptEntry {
+export interface AcceptEntry extends TraceContext {
   /** UUIDv7: the id of the new job. */
   id: string
   operation: Operation
@@ -13,8 +14,6 @@ export interface AcceptEntry {
   idempotency?: Idempotency | undefined
   /** The committer sets it, with {@link withCoalescingKey}. */
   coalescingKey?: string | undefined
-  /** W3C traceparent. */
-  traceparent?: string | undefined
   /** The only webhook endpoint to notify. Default: every endpoint that matches. */
   webhookEndpointId?: string | undefined
 }

@@ -4,12 +4,13 @@ import type { JobStatus } from '../db/tables.ts'
 import { ProblemError } from '../errors.ts'
 import { type Job, jobColumns } from '../jobs/job.ts'
 import { type AnyTransaction, batchName, type Operation } from '../operation.ts'
+import type { TraceContext } from '../primitives/trace-context.ts'
 import type { AcceptOutcome } from './accept.ts'
 import { type Idempotency, isSameRequest } from './fingerprint.ts'
 import { claimKeys } from './idempotency-key.ts'
 
 /** A request to retry a job. */
-export interface RetryRequest {
+export interface RetryRequest extends TraceContext {
   /** UUIDv7: the id of the new job. */
   id: string
   /** The job to retry. */
@@ -19,8 +20,6 @@ export interface RetryRequest {
   /** The caller, to which the idempotency key belongs. */
   principal: string
   idempotency?: Idempotency | undefined
-  /** W3C traceparent. */
-  traceparent?: string | undefined
 }
 
 /** The statuses in which a job can be retried. */
@@ -36,7 +35,7 @@ const retryableStatuses: readonly JobStatus[] = ['failed', 'canceled']
 export async function retryJob(
   trx: AnyTransaction,
   operations: ReadonlyMap<string, Operation>,
-  { id, jobId, owner, principal, idempotency, traceparent }: RetryRequest,
+  { id, jobId, owner, principal, idempotency, traceparent, tracestate }: RetryRequest,
 ): Promise<Exclude<AcceptOutcome, { kind: 'coalesced' }>> {
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
@@ -45,7 +44,7 @@ export async function retryJob(
     }
   }
   assertRetryable(await findEnded(trx, jobId, owner), operations)
-  await sql`select accepted.create_retry(${jobId}, ${id}, ${traceparent ?? null})`.execute(trx)
+  await sql`select accepted.create_retry(${jobId}, ${id}, ${traceparent ?? null}, ${tracestate ?? null})`.execute(trx)
   const { rows } = await sql<Job & { transaction_id: string }>`
     select ${sql.join(jobColumns.map((name) => sql.ref(name)))}, ${currentTransactionId} as transaction_id
     from accepted.job where id = ${id}`.execute(trx)

@@ -42,6 +42,7 @@ export interface JobTable {
   batch: BatchOutcome | null
   worker_id: string | null
   traceparent: string | null
+  tracestate: string | null
   created_at: Timestamp
   run_at: OptionalTimestamp
   started_at: OptionalTimestamp

@@ -14,10 +14,12 @@ import { createEstimates, type Estimates } from '../jobs/estimate.ts'
 import type { Job } from '../jobs/job.ts'
 import { createSeals, type Seals } from '../jobs/seals.ts'
 import { createShownResults, type ShownResults } from '../jobs/shown-results.ts'
+import { traceSend } from '../jobs/spans.ts'
 import { clearSecretsWarning, hasEndpoints } from '../jobs/webhook-secret.ts'
 import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
 import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { assertPrincipal } from '../primitives/principal.ts'
+import { loadTracing, type Tracing } from '../primitives/tracing.ts'
 import { uuid7 } from '../primitives/uuid.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { assertPayload } from '../validation.ts'
@@ -107,6 +109,8 @@ export interface Service extends Mount {
   cors: Cors
   /** Limits the streams, WebSockets and waits of each principal. */
   openRequests: OpenRequests
+  /** Undefined if the app does not trace. */
+  tracing: Tracing | undefined
   /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
   draining: AbortSignal
 }
@@ -140,13 +144,14 @@ export async function openService(
     report(error, 'A result could not be decrypted; it is shown sealed', { operation }),
   )
   const mutex = createKeyedMutex()
+  const tracing = await loadTracing()
   return {
     database,
     boss,
     operations,
     ...{ seals, results },
-    committer: createCommitter({ database, boss, seals, mutex }),
-    batches: createBatchCommitter({ database, seals, mutex }),
+    committer: createCommitter({ database, boss, seals, mutex, tracing }),
+    batches: createBatchCommitter({ database, seals, mutex, tracing }),
     endings: openEndings(app, report, { database, operations, seals, notifier, log: app.log }),
     mutex,
     notifier,
@@ -160,6 +165,7 @@ export async function openService(
     largeAnswers: new LargeAnswers(),
     cors: createCors(options.corsOrigins ?? []),
     openRequests: new OpenRequests(options.openLimit),
+    tracing,
     draining,
     ...mount,
   }
@@ -170,10 +176,10 @@ export function createAccepted(
   service: Service,
   { authenticate, allowAnonymous = false, rateLimit = defaultRateLimit }: AcceptedOptions,
 ): Accepted {
-  const { database, boss, operations, seals } = service
+  const { database, boss, operations, seals, tracing } = service
   const identify = authenticate ?? authenticateByApiKey(database, { allowAnonymous })
   const hook = createAuthenticationHook(database, identify, service)
-  const enqueueBatch = createEnqueueBatch(operations, seals)
+  const enqueueBatch = createEnqueueBatch(operations, seals, tracing)
   return {
     db: database.kysely,
     authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,
@@ -184,7 +190,9 @@ export function createAccepted(
       const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
       const ownTrx = asTransaction(trx)
       await forceTwoPhase(database, ownTrx)
-      return (await enqueue(boss, ownTrx, [job], seals))[0] as Job
+      return traceSend(tracing, { id: job.id, operation: operation.name }, async (context) => {
+        return (await enqueue(boss, ownTrx, [{ ...job, ...context }], seals))[0] as Job
+      })
     },
     async enqueueBatch(trx, batch) {
       await forceTwoPhase(database, asTransaction(trx))

@@ -3,6 +3,7 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import { channels } from '../db/notifier.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
+import type { TraceContext } from '../primitives/trace-context.ts'
 import { addDependencies, enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 import { noSeals, type Seals } from './seals.ts'
@@ -10,8 +11,8 @@ import { noSeals, type Seals } from './seals.ts'
 /** A job to enqueue as a child of a batch. */
 export type NewChild = Omit<NewJob, 'principal' | 'parent'>
 
-/** A batch to enqueue. */
-export interface NewBatch {
+/** A batch to enqueue. Its jobs have its trace context. */
+export interface NewBatch extends TraceContext {
   /** UUIDv7. */
   id: string
   /** The owner of the batch and of its children. */
@@ -22,8 +23,6 @@ export interface NewBatch {
   onEnd?: (Pick<NewJob, 'operation' | 'payload' | 'resource'> & { id?: string }) | undefined
   /** Whether the batch succeeds although children fail or are canceled. Default: false. */
   allowFailures?: boolean | undefined
-  /** W3C traceparent. */
-  traceparent?: string | undefined
   webhookEndpointId?: string | undefined
 }
 
@@ -39,13 +38,13 @@ const maxInsertedTogether = 1_000
  */
 export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, seals: Seals = noSeals): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
-  const { id, principal, children, onEnd, allowFailures = false, traceparent = null, webhookEndpointId = null } = batch
+  const { id, principal, children, onEnd, allowFailures = false, traceparent, tracestate, webhookEndpointId } = batch
   const next = onEnd ? JSON.stringify(toFollowing(onEnd, principal, seals)) : null
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
     await enqueueUnread(
       trx,
-      some.map((child) => ({ ...child, principal, parent: id, traceparent: traceparent ?? undefined })),
+      some.map((child) => ({ ...child, principal, parent: id, traceparent, tracestate })),
       seals,
     )
   }
@@ -53,7 +52,7 @@ export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, sea
   // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
   await sql`
     select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
-      null, ${traceparent}, ${webhookEndpointId}::uuid)`.execute(trx)
+      null, ${traceparent ?? null}, ${tracestate ?? null}, ${webhookEndpointId ?? null}::uuid)`.execute(trx)
   await notifyWorkers(trx, children)
   const statement = sql<{ job: string; transaction_id: string }>`
     select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`

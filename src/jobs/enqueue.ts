@@ -5,6 +5,7 @@ import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { BatchOutcome } from '../db/tables.ts'
 import { limitKeyOf } from '../limit.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
+import type { TraceContext } from '../primitives/trace-context.ts'
 import { enqueueAll, type PgBoss } from '../queue/boss.ts'
 import { insertMany } from '../queue/insert-many.ts'
 import { idIn, type Job, jobAsJson, jobFromJson } from './job.ts'
@@ -50,8 +51,8 @@ function assertRunAt(runAt: Date | undefined): void {
   throw new TypeError(`runAt must be a Date between the years 1 and 9900, not ${runAt}`)
 }
 
-/** A job to enqueue. */
-export interface NewJob {
+/** A job to enqueue. Its trace context is that of its sender: the attempts of the job become children of that span. */
+export interface NewJob extends TraceContext {
   /** UUIDv7. */
   id: string
   operation: Operation
@@ -68,8 +69,6 @@ export interface NewJob {
   retryOf?: string | undefined
   /** Number of further requests that share the job. Default: 0. */
   coalesced?: number | undefined
-  /** W3C traceparent. */
-  traceparent?: string | undefined
   /** The only webhook endpoint to notify of the outcome. Default: all matching endpoints. */
   webhookEndpointId?: string | undefined
   /** The id of the job of which this job is a child. */
@@ -152,15 +151,15 @@ function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[], seals:
   const statement = sql`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
-      webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
+      tracestate, webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
     select
       id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
-      webhook_endpoint_id, parent, batch, payload, run_at, statement_timestamp(),
+      tracestate, webhook_endpoint_id, parent, batch, payload, run_at, statement_timestamp(),
       greatest(run_at, now()) + make_interval(secs => keep_seconds)
     from json_to_recordset(${rows}::json) as new
       (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,
-      max_attempts integer, coalesced integer, retry_of uuid, traceparent text, webhook_endpoint_id uuid, parent uuid,
-      batch jsonb, payload jsonb, run_at timestamptz, keep_seconds integer)`
+      max_attempts integer, coalesced integer, retry_of uuid, traceparent text, tracestate text,
+      webhook_endpoint_id uuid, parent uuid, batch jsonb, payload jsonb, run_at timestamptz, keep_seconds integer)`
   return { trx, statement, entries }
 }
 
@@ -175,6 +174,7 @@ const toRow = (job: NewJob & { groupId: string | undefined }) => ({
   coalesced: job.coalesced ?? 0,
   retry_of: job.retryOf,
   traceparent: job.traceparent,
+  tracestate: job.tracestate,
   webhook_endpoint_id: job.webhookEndpointId,
   parent: job.parent,
   batch: job.batch,

@@ -31,6 +31,8 @@ export const deliverWebhook = defineOperation({
 export interface EndedJob {
   id: string
   endpoints: string[] | null
+  traceparent: string | null
+  tracestate: string | null
   /** Whether the job has a parent, or other jobs wait for it. */
   has_relatives: boolean
 }
@@ -41,8 +43,8 @@ export interface EndedJob {
 export const webhookIdOf = (endpointId: string, jobId: string): string => `${jobId}-${endpointId}`
 
 /**
- * The column `endpoints` of {@link EndedJob}. In the `returning` list of the statement that ends the jobs, it needs no
- * round trip of its own.
+ * The column `endpoints` of {@link EndedJob}, and the trace context of the deliveries. In the `returning` list of the
+ * statement that ends the jobs, they need no round trip of their own.
  */
 export const matchingEndpoints = sql<string[] | null>`(
   select array_agg(endpoint.id) from accepted.webhook_endpoint endpoint
@@ -51,7 +53,7 @@ export const matchingEndpoints = sql<string[] | null>`(
     and (endpoint.principal is null or endpoint.principal = job.principal)
     and (job.webhook_endpoint_id is null or job.webhook_endpoint_id = endpoint.id)
     and job.operation <> ${sql.lit(deliveryName)}
-) as endpoints`
+) as endpoints, job.traceparent, job.tracestate`
 
 /**
  * Enqueues the webhook deliveries of jobs that end in the transaction. The deliveries and the outcomes of the jobs
@@ -64,12 +66,14 @@ export async function enqueueDeliveries(
   trx: AnyTransaction,
   ended: readonly EndedJob[],
 ): Promise<string[]> {
-  const deliveries = ended.flatMap(({ id, endpoints }) =>
+  const deliveries = ended.flatMap(({ id, endpoints, traceparent, tracestate }) =>
     (endpoints ?? []).map((endpointId) => ({
       id: uuid7(),
       operation: deliverWebhook,
       payload: { endpointId, jobId: id },
       principal: `webhook:${endpointId}`,
+      traceparent: traceparent ?? undefined,
+      tracestate: tracestate ?? undefined,
     })),
   )
   if (deliveries.length === 0) return []

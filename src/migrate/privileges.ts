@@ -35,9 +35,11 @@ const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'acc
 
 const readableJobColumns = [
   'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, children',
-  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
+  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, tracestate, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
   'error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
 ].join(', ')
+
+const metricsFunctions = ['operation_metrics', 'database_metrics']
 
 /** The privileges of each role. `accepted migrate` grants them. */
 export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
@@ -65,7 +67,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.has_had_keys',
       'accepted.jobs_changed_since',
       'accepted.may_be_deleted',
-      ...['is_backlog_full', 'count_backlog'].map(inAccepted),
+      ...['is_backlog_full', 'count_backlog', ...metricsFunctions].map(inAccepted),
       'accepted.next_attempt_at',
       'accepted.last_error',
       ...['lock_own_job', 'take_coalescing_keys', 'coalesce_requests'].map(inAccepted),
@@ -126,7 +128,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
         inAccepted,
       ),
-      ...['add_dependencies', 'insert_batch'].map(inAccepted),
+      ...['add_dependencies', 'insert_batch', ...metricsFunctions].map(inAccepted),
       ...endingFunctions,
       'accepted.delete_old_changes',
       'accepted.create_job_partitions',
@@ -164,6 +166,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.worker_name',
       'accepted.job_partitions',
       ...['due_jobs', 'count_waiting', 'claimed_jobs', 'failed_jobs', 'ended_jobs', 'find_jobs'].map(inAccepted),
+      ...metricsFunctions.map(inAccepted),
     ],
   },
   operator: {

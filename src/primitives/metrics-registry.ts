@@ -45,6 +45,8 @@ export interface MetricsRegistry {
   ): Gauge<Label>
   /** Adds a gauge. `value` is called when the metrics are collected. */
   gauge(name: string, help: string, value: () => number, aggregator?: Aggregator): void
+  /** Adds a function that updates gauges. It runs each time before the metrics are read. */
+  beforeRead(update: () => Promise<void>): void
   /** Returns all metrics with their values. */
   values(): Promise<MetricValues[]>
   /** Returns all metrics in the Prometheus text format. */
@@ -64,6 +66,8 @@ export function createRegistry(pool: PoolCounts): MetricsRegistry {
   // The default precision would wake an idle process a hundred times a second.
   collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 100 })
   const registers = [register]
+  const updates: (() => Promise<void>)[] = []
+  const update = () => Promise.all(updates.map((one) => one()))
   const registry: MetricsRegistry = {
     counter: (name, help, labelNames) => new Counter({ name, help, labelNames, registers }),
     histogram: (name, help, labelNames, buckets) =>
@@ -77,9 +81,16 @@ export function createRegistry(pool: PoolCounts): MetricsRegistry {
           this.set(value())
         },
       }),
-    // The types of prom-client say that the type is a number.
-    values: async () => (await register.getMetricsAsJSON()) as unknown as MetricValues[],
-    text: () => register.metrics(),
+    beforeRead: (one) => void updates.push(one),
+    async values() {
+      await update()
+      // The types of prom-client say that the type is a number.
+      return (await register.getMetricsAsJSON()) as unknown as MetricValues[]
+    },
+    async text() {
+      await update()
+      return register.metrics()
+    },
   }
   registry.gauge('accepted_pool_connections', 'Connections to Postgres in the pool', () => pool.totalCount)
   registry.gauge('accepted_pool_idle', 'Idle connections in the pool', () => pool.idleCount)

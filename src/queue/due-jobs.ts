@@ -1,8 +1,7 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../db/database.ts'
-import { runInIndexOrder } from '../db/plan-settings.ts'
 import { claimOrder, isClaimable } from './claim.ts'
-import { queueJob, queueTable } from './schema.ts'
+import { queueJob } from './schema.ts'
 
 /** Returns whether at least `maxJobs` jobs wait in the queue. Reads at most that many index entries. */
 export async function isBacklogFull({ kysely }: Database, queue: string, maxJobs: number): Promise<boolean> {
@@ -42,31 +41,3 @@ export const operationsWithDueJobs = (operations: readonly string[]): RawBuilder
     )
   )
 )`
-
-export interface BacklogSize {
-  operation: string
-  /** Number of due jobs. pg-boss counts them every 15 seconds. */
-  ready: number
-  /** How long the oldest of the next 1,000 claimable jobs has been due, in seconds; 0 when no job is due. */
-  oldestAgeSeconds: number
-}
-
-/**
- * Reads the backlog of each operation. No index finds the oldest job, so only the next 1,000 jobs are searched for it.
- */
-export async function readBacklog({ kysely }: Database, operations: readonly string[]): Promise<BacklogSize[]> {
-  const statement = sql<BacklogSize>`
-    select
-      queue.name as operation, queue.ready_count as ready,
-      coalesce(greatest(extract(epoch from now() - oldest.start_after), 0), 0)::float8 as "oldestAgeSeconds"
-    from ${queueTable}
-    left join lateral (
-      select min(start_after) as start_after
-      from (
-        select start_after from ${queueJob}
-        where job.name = queue.name and ${isClaimable} order by ${claimOrder} limit 1000
-      ) as next
-    ) as oldest on true
-    where queue.name = any(${operations})`
-  return (await runInIndexOrder(kysely, statement)).rows
-}

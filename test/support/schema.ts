@@ -219,6 +219,9 @@ const outline: Readonly<Record<string, readonly string[]>> = {
   'Views for people': [
     'function accepted.due_jobs',
     'function accepted.count_waiting',
+    'function accepted.principal_waits',
+    'function accepted.operation_metrics',
+    'function accepted.database_metrics',
     'function accepted.claimed_jobs',
     'function accepted.failed_jobs',
     'function accepted.ended_jobs',

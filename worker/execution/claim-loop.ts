@@ -84,6 +84,7 @@ export class ClaimLoop {
     for (const { waitedSeconds } of claims) {
       if (waitedSeconds !== undefined) metrics.observeWait(operation.name, waitedSeconds)
     }
+    this.#worker.spans?.claimed(claims)
     this.#runningBatches += 1
     for (const claim of claims) this.#active.add(claim)
     try {

@@ -7,10 +7,12 @@ import { runBisecting } from '../../src/primitives/bisect.ts'
 import { messageOf, storableMessage } from '../../src/primitives/error-text.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
+import type { SettleSpans } from './attempt-spans.ts'
 import { logFailure } from './fail.ts'
-import { type EndedAttempts, type FinishResult, finishAttempts } from './finish.ts'
+import { type FinishResult, finishAttempts } from './finish.ts'
 import { announce, type OperationWorker, transactionPolicy } from './operation-worker.ts'
-import type { PerformedAttempt, ThrownAttempt } from './outcome.ts'
+import type { EndedAttempts, PerformedAttempt, ThrownAttempt } from './outcome.ts'
+import { traceSettle } from './trace-settle.ts'
 
 /** Maximum number of attempts that one transaction finishes. */
 const maxBatchSize = 100
@@ -98,7 +100,7 @@ async function finishThrown(
   { stopping }: { stopping: AbortSignal },
 ): Promise<void> {
   if (error instanceof LostClaim) {
-    if (!stopping.aborted) reportLost(worker, claim)
+    if (!stopping.aborted) reportLost(worker, claim, error)
     return
   }
   const policy = transactionPolicy(worker, stopping)
@@ -115,7 +117,7 @@ async function finishThrown(
     } catch (err) {
       if (stopping.aborted) return
       if (!(err instanceof LostClaim)) return err as Error
-      reportLost(worker, claim)
+      reportLost(worker, claim, err)
     }
   }
   let abandonFailure: string | undefined
@@ -134,9 +136,12 @@ async function finishThrown(
     if (!err) return
     worker.log.error({ err, ...job }, next)
   }
+  worker.spans?.end(claim, 'lost', error)
 }
 
-function reportLost({ operation, metrics, log }: OperationWorker, { jobId, attempt }: Claim): void {
+function reportLost({ operation, metrics, log, spans }: OperationWorker, claim: Claim, error: LostClaim): void {
+  const { jobId, attempt } = claim
+  spans?.end(claim, 'lost', error)
   metrics.countOutcomes(operation.name, { lost: 1 })
   log.warn({ job: jobId, attempt }, 'Claim lost; the effects of this attempt were rolled back')
 }
@@ -149,8 +154,11 @@ async function finishTogether(
   policy: TransactionPolicy,
   abandonFailure?: string,
 ): Promise<FinishResult> {
-  const work = (trx: unknown) => finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, abandonFailure)
-  const result = await transact(worker.database, work, policy)
+  const work = (trx: unknown, spans?: SettleSpans) =>
+    finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, { abandonFailure, spans })
+  const result = worker.spans
+    ? await traceSettle(worker.spans, attempts, (spans) => transact(worker.database, (trx) => work(trx, spans), policy))
+    : await transact(worker.database, work, policy)
   announce(worker, result)
   logCompleted(worker, result.completed)
   for (const failure of result.failures) logFailure(worker, failure)

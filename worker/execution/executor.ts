@@ -82,10 +82,10 @@ async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, c
     return
   }
   const startedAt = performance.now()
-  const attempt = await perform(worker, claim, row, context).catch((error: unknown) => ({
-    claim,
-    error: readable(error),
-  }))
+  worker.spans?.begin(claim, row)
+  const work = () => perform(worker, claim, row, context)
+  const performing = worker.spans ? worker.spans.perform(claim, work) : work()
+  const attempt = await performing.catch((error: unknown) => ({ claim, error: readable(error) }))
   const isWholeBatch = await context.completer.finish({ ...attempt, startedAt })
   // Records no run time for a failed attempt or a bisected batch. Bisecting takes longer than the job itself.
   if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))

@@ -1,9 +1,10 @@
 import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { DecryptionError } from '../../src/primitives/key-ring.ts'
+import { type TraceContext, traceLogMembers } from '../../src/primitives/trace-context.ts'
 import { JobFailed } from '../errors.ts'
 import { writeAttempts, writeFailed, writeQueued, writeRetried } from './job-status.ts'
-import type { OperationWorker } from './operation-worker.ts'
+import { type OperationWorker, traceContextOf } from './operation-worker.ts'
 import type { AttemptOutcome, ThrownAttempt } from './outcome.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
@@ -15,6 +16,7 @@ export interface FailedAttempt extends ThrownAttempt {
 /** What was written for a failed attempt. */
 export interface WrittenFailure extends FailedAttempt {
   maxAttempts: number
+  trace: TraceContext
   /** The pause before the next attempt, in seconds; undefined when the job has failed. */
   delaySeconds: number | undefined
   /** Contains the job if it has failed; otherwise empty. */
@@ -36,8 +38,9 @@ export async function writeFailures(
 ): Promise<WrittenFailure[]> {
   const written: WrittenFailure[] = []
   for (const one of failed) {
-    const maxAttempts = pending.get(one.claim.jobId)?.max_attempts as number
-    written.push({ ...one, maxAttempts, ...(await writeFailure(worker, trx, one, pending, options)) })
+    const row = pending.get(one.claim.jobId) as PendingJob
+    const failure = { ...one, maxAttempts: row.max_attempts, trace: traceContextOf(worker, one.claim, row) }
+    written.push({ ...failure, ...(await writeFailure(worker, trx, one, pending, options)) })
   }
   return written
 }
@@ -74,7 +77,8 @@ async function writeFailure(
  * level `error` with its stack.
  */
 export function logFailure({ log }: OperationWorker, { claim, error, outcome, ...written }: WrittenFailure): void {
-  const job = { job: claim.jobId, attempt: claim.attempt, maxAttempts: written.maxAttempts }
+  const { maxAttempts, trace } = written
+  const job = { job: claim.jobId, attempt: claim.attempt, maxAttempts, ...traceLogMembers(trace) }
   if (outcome.kind === 'retry') {
     const pause = `retrying in ${Math.ceil(written.delaySeconds ?? 0)} s`
     const message = outcome.isCounted ? `Attempt failed; ${pause}` : `Attempt ended and does not count; ${pause}`

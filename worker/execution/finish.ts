@@ -1,26 +1,24 @@
 import { sql } from 'kysely'
 import type { LockWait } from '../../src/db/locks.ts'
 import { pipeline } from '../../src/db/pipeline.ts'
-import { useDefaultPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
+import { useGenericPlan } from '../../src/db/plan-settings.ts'
 import { followEnds } from '../../src/jobs/relatives.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
 import { RetryAfter } from '../errors.ts'
 import { abandonClaimed, type DecidedEnd, decideEnds } from './abandon.ts'
+import type { SettleSpans } from './attempt-spans.ts'
 import { writeAwaiting } from './children.ts'
-import { type LockedJobs, lockAndClaimKeys, originalPauseSeconds } from './deduplicate.ts'
+import { type LockedJobs, originalPauseSeconds } from './deduplicate.ts'
 import { type FailedAttempt, type WrittenFailure, writeFailures } from './fail.ts'
 import { registerFinishCheck } from './finish-check.ts'
 import { removeFromQuarantine, writeCanceled, writeDuplicates, writeSucceeded } from './job-status.ts'
+import { findLocked, lockJobs } from './lock-jobs.ts'
 import type { CommitResult, OperationWorker } from './operation-worker.ts'
-import { outcomeOf, type PerformedAttempt, type ThrownAttempt } from './outcome.ts'
-import { findPending, lockPending } from './pending-jobs.ts'
+import { type EndedAttempts, outcomeOf, type PerformedAttempt, type ThrownAttempt } from './outcome.ts'
 import { failUnknown, retryRequeued } from './retry-requeued.ts'
 import { runSettle } from './run-settle.ts'
-
-/** Attempts that finish in one transaction. An attempt that threw finishes in a transaction of its own. */
-export type EndedAttempts = readonly PerformedAttempt[] | readonly ThrownAttempt[]
 
 /** What a finishing transaction has changed. */
 export interface FinishResult extends CommitResult {
@@ -29,6 +27,18 @@ export interface FinishResult extends CommitResult {
   completed: readonly PerformedAttempt[]
   failures: readonly WrittenFailure[]
   canceled: readonly Claim[]
+  /** Claims whose job had already ended, or has no record. */
+  ended: readonly Claim[]
+}
+
+export interface FinishOptions {
+  /**
+   * Why the `abandon` of the operation has failed. Then jobs that fail or are canceled do not end: their end is decided
+   * (`accepted.ending`), and they end later.
+   */
+  abandonFailure?: string | undefined
+  /** Undefined if the app does not trace. */
+  spans?: SettleSpans | undefined
 }
 
 /**
@@ -38,8 +48,6 @@ export interface FinishResult extends CommitResult {
  * Finishing and canceling take locks in the same order: `accepted.job` by id, keys, the handler's rows, the queue.
  *
  * @param lockWait `skip` leaves out jobs that another transaction has locked, and returns them as `locked`
- * @param abandonFailure why the `abandon` of the operation has failed. Then jobs that fail or are canceled do not end:
- *   their end is decided (`accepted.ending`), and they end later.
  * @throws LostClaim when this worker no longer holds one of the claims
  */
 export async function finishAttempts(
@@ -47,16 +55,29 @@ export async function finishAttempts(
   trx: AnyTransaction,
   attempts: EndedAttempts,
   lockWait: LockWait,
-  abandonFailure?: string,
+  { abandonFailure, spans }: FinishOptions = {},
 ): Promise<FinishResult> {
-  const { boss } = worker
   const jobs = await lockJobs(worker, trx, attempts, lockWait)
-  const { pending, duplicates } = jobs
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
   const free = attempts.filter(({ claim }) => !locked.has(claim.jobId))
   if (free.length === 0) {
-    return { jobs: [], enqueued: [], outcomes: {}, completed: [], failures: [], canceled: [], locked }
+    return { jobs: [], enqueued: [], outcomes: {}, completed: [], failures: [], canceled: [], ended: [], locked }
   }
+  const work = () => finishLocked(worker, trx, free, jobs, abandonFailure)
+  const claims = free.map(({ claim }) => claim)
+  return { ...(await (spans ? spans.run(claims, jobs.pending, work) : work())), locked }
+}
+
+/** Finishes attempts whose jobs this transaction has locked. */
+async function finishLocked(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  free: readonly (PerformedAttempt | ThrownAttempt)[],
+  jobs: LockedJobs,
+  abandonFailure: string | undefined,
+): Promise<Omit<FinishResult, 'locked'>> {
+  const { boss } = worker
+  const { pending, duplicates } = jobs
   const { completed, failed, canceled, ended } = groupByOutcome(free, jobs)
   const { enqueued: requeued, unknown } = await retryRequeued(worker, trx, ended)
   const fresh = completed.filter(({ claim }) => !duplicates.has(claim.jobId))
@@ -104,7 +125,7 @@ export async function finishAttempts(
     completed,
     failures,
     canceled: isPostponed ? [] : canceled,
-    locked,
+    ended,
   }
 }
 
@@ -115,52 +136,6 @@ const decidedEnds = (failed: readonly FailedAttempt[], canceled: readonly Claim[
   ),
   ...canceled.map((claim) => ({ claim, status: 'canceled' as const })),
 ]
-
-const areThrown = (attempts: EndedAttempts): attempts is readonly ThrownAttempt[] =>
-  attempts.some((attempt) => 'error' in attempt)
-
-/**
- * Locks the jobs and inserts their keys. No key is inserted for an attempt that threw, so that the job's next attempt
- * can insert it.
- */
-async function lockJobs(
-  { operation }: OperationWorker,
-  trx: AnyTransaction,
-  attempts: EndedAttempts,
-  lockWait: LockWait,
-): Promise<LockedJobs> {
-  const ids = attempts.map(({ claim }) => claim.jobId)
-  if (areThrown(attempts)) {
-    const [, pending] = await pipeline(trx, (trx) => [
-      useGenericPlan(trx),
-      lockPending(trx, ids, lockWait),
-      useDefaultPlan(trx),
-    ])
-    return { pending, duplicates: new Map() }
-  }
-  // This timeout also applies to the handler's statements, so that no statement continues long after the handler's
-  // timeout.
-  const timeoutSeconds = operation.timeoutSeconds + 1
-  const [, locked] = await pipeline(trx, (trx) => [
-    useGenericPlan(trx),
-    lockAndClaimKeys(trx, operation, ids, { timeoutSeconds, lockWait }),
-    useDefaultPlan(trx),
-  ])
-  return locked
-}
-
-/**
- * Finds the jobs that another transaction has locked. A job that is missing from `pending` is locked or has ended, so a
- * second query checks which of the missing jobs have not ended.
- */
-async function findLocked(trx: AnyTransaction, attempts: EndedAttempts, { pending }: LockedJobs): Promise<Set<string>> {
-  if (pending.size === attempts.length) return new Set()
-  const ids = attempts.map(({ claim }) => claim.jobId)
-  return findPending(
-    trx,
-    ids.filter((id) => !pending.has(id)),
-  )
-}
 
 interface Groups {
   completed: PerformedAttempt[]

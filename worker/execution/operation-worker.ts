@@ -4,11 +4,14 @@ import type { Notifier } from '../../src/db/notifier.ts'
 import type { TransactionPolicy } from '../../src/db/transaction.ts'
 import type { Seals } from '../../src/jobs/seals.ts'
 import type { Operation } from '../../src/operation.ts'
+import { type TraceContext, traceLogMembers } from '../../src/primitives/trace-context.ts'
+import type { Tracing } from '../../src/primitives/tracing.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { Claims } from '../../src/queue/claims.ts'
 import type { Handler, RunningJob } from '../handlers.ts'
 import type { Metrics, OutcomeCounts } from '../metrics.ts'
+import { type AttemptSpans, senderOf } from './attempt-spans.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
 /** One operation of a worker process, with everything that is needed to run its jobs. */
@@ -24,6 +27,9 @@ export interface OperationWorker {
   notifier: Notifier
   metrics: Metrics
   log: Logger
+  /** These two are undefined if the app does not trace. */
+  tracing?: Tracing | undefined
+  spans?: AttemptSpans | undefined
 }
 
 /** What a transaction has changed, to be announced after its commit. */
@@ -71,6 +77,10 @@ export const openPayload = (
   { principal }: Pick<PendingJob, 'principal'>,
 ): unknown => seals.open('payload', { operation, principal }, payload)
 
+/** Returns the context of the innermost span of an attempt. Without tracing: of the span that sent the job. */
+export const traceContextOf = ({ spans }: OperationWorker, claim: Claim, row: PendingJob): TraceContext =>
+  spans?.current(claim)?.context ?? senderOf(row)
+
 /**
  * Creates the properties that a job has in both `perform` and `settle`.
  *
@@ -82,7 +92,7 @@ export function describeJob(
   row: PendingJob,
   payload: unknown,
 ): Omit<RunningJob, 'setResource'> {
-  const { traceparent } = row
+  const context = traceContextOf(worker, claim, row)
   return {
     id: row.id,
     operation: worker.operation.name,
@@ -91,8 +101,9 @@ export function describeJob(
     attempt: claim.attempt,
     maxAttempts: row.max_attempts,
     idempotencyKey: row.idempotency_key ?? row.id,
-    traceparent: traceparent ?? undefined,
+    traceparent: context.traceparent,
+    tracestate: context.tracestate,
     batch: row.batch ?? undefined,
-    log: worker.log.child({ job: row.id, attempt: claim.attempt, ...(traceparent && { traceparent }) }),
+    log: worker.log.child({ job: row.id, attempt: claim.attempt, ...traceLogMembers(context) }),
   }
 }

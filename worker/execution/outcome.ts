@@ -27,6 +27,9 @@ export interface ThrownAttempt {
   error: unknown
 }
 
+/** Attempts that finish in one transaction. An attempt that threw finishes in a transaction of its own. */
+export type EndedAttempts = readonly PerformedAttempt[] | readonly ThrownAttempt[]
+
 /** What happens to a job when its attempt ends. All changes are written in one transaction (finish.ts). */
 export type AttemptOutcome =
   /** The job succeeds. The effects of `settle` and the new status commit together. */

@@ -13,6 +13,7 @@ export interface PendingJob {
   principal: string
   idempotency_key: string | null
   traceparent: string | null
+  tracestate: string | null
   attempt: number
   max_attempts: number
   attempt_started_at: Date | null
@@ -27,8 +28,8 @@ export interface PendingJob {
 
 /** The select list for a {@link PendingJob}. */
 export const pendingColumns = sql`
-  job.id, job.principal, job.idempotency_key, job.traceparent, job.attempt, job.max_attempts, job.attempt_started_at,
-  job.worker_id, job.cancel_requested, job.batch, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
+  job.id, job.principal, job.idempotency_key, job.traceparent, job.tracestate, job.attempt, job.max_attempts,
+  job.attempt_started_at, job.worker_id, job.cancel_requested, job.batch, extract(epoch from job.expires_at - now())::float8 as kept_seconds,
   ${currentTransactionId} as transaction_id`
 
 /** Indexes rows by their id. */

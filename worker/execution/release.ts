@@ -24,6 +24,7 @@ export async function releaseClaims(
   delaySeconds = 0,
 ): Promise<void> {
   let remaining = claims
+  for (const claim of claims) worker.spans?.end(claim, 'released')
   try {
     for (const pauseMs of [...pausesMs, 0]) {
       if (remaining.length === 0) return

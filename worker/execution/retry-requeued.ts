@@ -7,6 +7,7 @@ import type { AnyTransaction } from '../../src/operation.ts'
 import { DecryptionError } from '../../src/primitives/key-ring.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { Claim } from '../../src/queue/claim.ts'
+import { senderOf } from './attempt-spans.ts'
 import { type OperationWorker, openPayload } from './operation-worker.ts'
 
 interface EndedJob {
@@ -16,6 +17,8 @@ interface EndedJob {
   resource: string | null
   idempotency_key: string | null
   webhook_endpoint_id: string | null
+  traceparent: string | null
+  tracestate: string | null
   batch: BatchOutcome | null
 }
 
@@ -41,7 +44,8 @@ export async function retryRequeued(
   if (claims.length === 0) return { enqueued: [], unknown: [] }
   const ids = claims.map(({ jobId }) => jobId)
   const statement = sql<EndedJob>`
-    select id, status, principal, resource, idempotency_key, webhook_endpoint_id, batch from accepted.job
+    select id, status, principal, resource, idempotency_key, webhook_endpoint_id, traceparent, tracestate, batch
+    from accepted.job
     where ${idIn(ids)} and operation = ${worker.operation.name}`
   const { rows } = await runWithGenericPlan(trx, statement)
   const found = new Map(rows.map((row) => [row.id, row]))
@@ -95,6 +99,7 @@ function newRetry(worker: OperationWorker, claim: Claim, job: EndedJob): NewJob[
         retryOf: job.id,
         batch: job.batch,
         webhookEndpointId: job.webhook_endpoint_id ?? undefined,
+        ...senderOf(job),
       },
     ]
   } catch (err) {

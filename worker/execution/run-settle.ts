@@ -1,5 +1,6 @@
 import { enqueue } from '../../src/jobs/enqueue.ts'
 import { setPrincipal } from '../../src/jobs/row-security.ts'
+import { traceSend } from '../../src/jobs/spans.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { assertPrincipal } from '../../src/primitives/principal.ts'
 import { readable } from '../../src/primitives/thrown.ts'
@@ -8,6 +9,7 @@ import { uuid7 } from '../../src/primitives/uuid.ts'
 import { assertPayload, findPayloadMismatch, findResultMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, SchemaMismatch } from '../errors.ts'
 import type { SettlingJob } from '../handlers.ts'
+import { senderOf } from './attempt-spans.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import type { JobCompletion } from './job-status.ts'
 import { describeJob, type OperationWorker, openPayload } from './operation-worker.ts'
@@ -90,6 +92,7 @@ function settlingJob(
   { claim, row, opened, result }: PerformedAttempt & { row: PendingJob; opened: unknown },
   { enqueued, parents }: Pick<Settled, 'enqueued' | 'parents'>,
 ): Omit<SettlingJob, 'setResource'> {
+  const sender = worker.spans?.current(claim) ?? senderOf(row)
   return {
     ...describeJob(worker, claim, row, opened),
     result,
@@ -99,7 +102,10 @@ function settlingJob(
       if (principal !== row.principal) assertPrincipal(principal)
       const parent = child ? row.id : undefined
       const job = { ...rest, id: uuid7(), operation: next, payload, principal, parent, idempotencyKey: key }
-      await enqueue(worker.boss, trx, [job], worker.seals)
+      const sent = { id: job.id, operation: next.name, sender }
+      await traceSend(worker.tracing, sent, (context) =>
+        enqueue(worker.boss, trx, [{ ...job, ...context }], worker.seals),
+      )
       enqueued.add(next.name)
       if (child) parents.add(row.id)
       return job.id

@@ -4,6 +4,7 @@ import { isMainThread, parentPort, Worker } from 'node:worker_threads'
 import { pino } from 'pino'
 import { serializeError, toError } from '../../src/primitives/redact.ts'
 import { readable } from '../../src/primitives/thrown.ts'
+import { loadTracing } from '../../src/primitives/tracing.ts'
 import { describeError, JobFailed, RetryAfter } from '../errors.ts'
 import type { FromChild, SentJob, Thrown, ToChild } from './child.ts'
 
@@ -54,13 +55,15 @@ async function perform({ module, logLevel, ...job }: SentJob): Promise<void> {
   try {
     const { default: perform } = await import(module)
     if (typeof perform !== 'function') throw new TypeError(`${module} must export a perform function as its default`)
-    const result = await perform({
+    const sent = {
       ...job,
       signal,
       log,
       progress: (percent: number, message?: string) => send({ type: 'progress', percent, message }),
       setResource: (path: string) => send({ type: 'resource', path }),
-    })
+    }
+    const tracing = job.traceparent ? await loadTracing() : undefined
+    const result = await (tracing ? tracing.continue(job, () => perform(sent)) : perform(sent))
     send({ type: 'returned', result })
   } catch (error) {
     send({ type: 'threw', thrown: serializeThrown(readable(error)) })

@@ -41,7 +41,7 @@ export interface Message {
  */
 export async function makeMessage(
   options: DeliveryOptions,
-  { id: deliveryId, idempotencyKey, payload: { endpointId, jobId } }: Delivery,
+  { id: deliveryId, idempotencyKey, traceparent, tracestate, payload: { endpointId, jobId } }: Delivery,
   secrets: readonly string[],
 ): Promise<Message> {
   const { event, hasOpened } =
@@ -54,6 +54,8 @@ export async function makeMessage(
   const signed = {
     ...headers,
     'user-agent': 'accepted',
+    ...(traceparent && { traceparent }),
+    ...(tracestate && { tracestate }),
     'webhook-id': webhookId,
     'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
     'webhook-signature': secrets.map((secret) => new Webhook(secret).sign(webhookId, now, body)).join(' '),

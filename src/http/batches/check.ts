@@ -34,7 +34,7 @@ const OnEnd = Type.Omit(Item, ['key'], closed)
 const Rest = Type.Object({ onEnd: Type.Optional(Type.Unknown()), allowFailures: Type.Optional(Type.Boolean()) }, closed)
 
 /** What the jobs of a batch have in common. */
-export type BatchRequest = Pick<AcceptedBatch, 'principal' | 'traceparent' | 'webhookEndpointId'>
+export type BatchRequest = Pick<AcceptedBatch, 'principal' | 'webhookEndpointId'>
 
 /**
  * Checks each item of a batch as the route of its operation would check it. Lets the event loop do other work between

@@ -3,8 +3,10 @@ import { asTransaction } from '../../db/transaction-on.ts'
 import { insertBatch, maxBatchItems } from '../../jobs/enqueue-batch.ts'
 import type { Job } from '../../jobs/job.ts'
 import type { Seals } from '../../jobs/seals.ts'
-import type { AnyTransaction, Operation, PayloadFor } from '../../operation.ts'
+import { traceSend } from '../../jobs/spans.ts'
+import { type AnyTransaction, batchName, type Operation, type PayloadFor } from '../../operation.ts'
 import { assertPrincipal } from '../../primitives/principal.ts'
+import type { Tracing } from '../../primitives/tracing.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { assertPayload } from '../../validation.ts'
 
@@ -43,7 +45,11 @@ export type EnqueueBatch = <const Operations extends readonly Operation[], Next 
 ) => Promise<Job>
 
 /** Creates `app.accepted.enqueueBatch`. */
-export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>, seals: Seals): EnqueueBatch {
+export function createEnqueueBatch(
+  operations: ReadonlyMap<string, Operation>,
+  seals: Seals,
+  tracing: Tracing | undefined,
+): EnqueueBatch {
   return async (trx, { items, onEnd, allowFailures, principal = 'anonymous' }) => {
     assertPrincipal(principal)
     const jobs = items as readonly BatchItem[]
@@ -61,7 +67,10 @@ export function createEnqueueBatch(operations: ReadonlyMap<string, Operation>, s
       payload,
       idempotencyKey: key,
     }))
-    return insertBatch(asTransaction(trx), { id, principal, children, onEnd, allowFailures }, seals)
+    const batch = { id, principal, children, onEnd, allowFailures }
+    return traceSend(tracing, { id, operation: batchName, count: children.length }, (context) =>
+      insertBatch(asTransaction(trx), { ...batch, ...context }, seals),
+    )
   }
 }
 

@@ -59,7 +59,7 @@ export function batchSchema(operations: ReadonlyMap<string, Operation>) {
         },
       },
     },
-    headers: requestHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent'),
+    headers: requestHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent', 'tracestate'),
     response: {
       200: endedResponse(batchOperation),
       202: monitorResponse('The batch and its jobs are committed', { headers: acceptedHeaders }),

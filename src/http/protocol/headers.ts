@@ -11,6 +11,7 @@ const requestHeaderTypes = {
     description: 'The id of a webhook endpoint; only this endpoint is notified when the job ends',
   }),
   traceparent: Type.String({ description: 'W3C trace context' }),
+  tracestate: Type.String({ description: 'W3C trace context: what belongs to traceparent' }),
   'if-none-match': Type.String({
     description:
       'The answer is 304 if this ETag is current. With `Prefer: wait`, the request first waits for a change.',

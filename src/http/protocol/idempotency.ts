@@ -55,12 +55,3 @@ export async function sendAccepted(
   }
   return reply.header('idempotent-replayed', 'true').accepted(found.job)
 }
-
-// W3C Trace Context, section 3.2.2.
-const traceparentPattern = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
-
-/** Reads the header `traceparent` of a request. Returns undefined if it is absent or malformed. */
-export function traceparentOf({ headers }: FastifyRequest): string | undefined {
-  const { traceparent } = headers
-  return typeof traceparent === 'string' && traceparentPattern.test(traceparent) ? traceparent : undefined
-}

@@ -11,10 +11,11 @@ import { type ReceivedBatch, readBatch } from '../batches/read.ts'
 import { refusalOf } from '../batches/refusal.ts'
 import { batchSchema } from '../batches/schema.ts'
 import { passIfRepeated } from '../protocol/backlog.ts'
-import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
+import { idempotencyOf, sendAccepted } from '../protocol/idempotency.ts'
 import { refuseContentEncoding } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
+import { traceRequest } from '../protocol/trace-request.ts'
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 import { assertWebhookUsable, sendRefusal, webhookIdOf } from './submit.ts'
@@ -59,7 +60,10 @@ async function handleBatch(
   await assertWebhookUsable(service, batch)
   await passIfRepeated(service, request, assertBatchBacklog(service.database, batch))
   try {
-    const outcome = await service.batches.submit(batch)
+    const message = { id: batch.id, operation: batchOperation.name, count: batch.entries.length }
+    const outcome = await traceRequest(service, request, message, (context) =>
+      service.batches.submit({ ...batch, ...context }),
+    )
     if (outcome.kind !== 'key-reused') metrics.countAccepted(batchOperation.name, outcome.kind)
     return await sendAccepted(service, reply, outcome)
   } catch (error) {
@@ -73,7 +77,6 @@ function readRequest({ operations, seals }: Service, request: FastifyRequest): P
   const received = (request.body ?? { isNdjson: false, text: new Uint8Array() }) as ReceivedBatch
   const common = {
     principal: request.principal,
-    traceparent: traceparentOf(request),
     webhookEndpointId: webhookIdOf(request),
   }
   const permitted = new Map([...operations].filter(([name]) => mayUseOperation(request, name)))

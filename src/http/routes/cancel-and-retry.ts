@@ -23,7 +23,7 @@ import { etagOf, matchesStrongly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest, jobNotFound } from '../protocol/find-job.ts'
 import { acceptForms } from '../protocol/forms.ts'
 import { requestHeaders } from '../protocol/headers.ts'
-import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
+import { idempotencyOf, sendAccepted } from '../protocol/idempotency.ts'
 import { ignoreBodies } from '../protocol/json.ts'
 import { linkToJob, monitorOf } from '../protocol/links.ts'
 import { jobLinks } from '../protocol/openapi.ts'
@@ -34,6 +34,7 @@ import {
   problemResponses,
   resourceResponse,
 } from '../protocol/schemas.ts'
+import { traceRequest } from '../protocol/trace-request.ts'
 import type { Service } from '../service.ts'
 
 /** How long a request waits while another transaction locks the job. */
@@ -64,7 +65,7 @@ const retrySchema = (service: Service) => ({
   operationId: 'retryJob',
   tags: ['jobs'],
   params: JobParams,
-  headers: requestHeaders('prefer', 'idempotency-key', 'traceparent'),
+  headers: requestHeaders('prefer', 'idempotency-key', 'traceparent', 'tracestate'),
   response: {
     200: endedResponse(...service.operations.values()),
     202: monitorResponse('The new job', { headers: acceptedHeaders }),
@@ -182,14 +183,14 @@ async function handleRetry(service: Service, request: JobRequest, reply: Fastify
   const operation = operations.get(job.operation)
   if (operation) await passIfRepeated(service, request, assertBacklog(database, operation, job.principal))
   const retry = {
-    jobId: job.id,
+    ...{ id: uuid7(), jobId: job.id },
     owner: visibleJobs(request).principal,
     principal: request.principal,
     idempotency: idempotencyOf(request, { includeBody: false }),
-    traceparent: traceparentOf(request),
   }
-  const outcome = await runJobTransaction(service, request, job.id, (trx) =>
-    retryJob(trx, operations, { ...retry, id: uuid7() }),
+  const message = { id: retry.id, operation: job.operation }
+  const outcome = await traceRequest(service, request, message, (context) =>
+    runJobTransaction(service, request, job.id, (trx) => retryJob(trx, operations, { ...retry, ...context })),
   )
   return sendAccepted(service, reply, outcome)
 }

@@ -1,4 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { withBuiltIn } from '../../jobs/built-in.ts'
+import { addDatabaseGauges } from '../../jobs/database-metrics.ts'
+import { batchName } from '../../operation.ts'
 import { createRegistry, type MetricsRegistry, metricsMediaType } from '../../primitives/metrics-registry.ts'
 import type { Service } from '../service.ts'
 
@@ -29,9 +32,11 @@ export function requestMetrics(
   service: Service,
   guard: (request: FastifyRequest) => Promise<void>,
 ): RequestMetrics {
-  const { database, watcher, streams, paths, endings } = service
+  const { database, watcher, streams, paths, endings, operations } = service
   const registry = createRegistry(database.pool)
   const { counter, histogram, gauge } = registry
+  const claimable = [...withBuiltIn(operations).values()].filter(({ name }) => name !== batchName)
+  addDatabaseGauges(registry, database, claimable)
   const text = app.shareMetrics?.(registry) ?? registry.text
   const durations = histogram(
     'accepted_http_request_duration_seconds',

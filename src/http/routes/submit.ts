@@ -13,7 +13,7 @@ import { uuid7 } from '../../primitives/uuid.ts'
 import { assertMayUse } from '../access.ts'
 import { passIfRepeated } from '../protocol/backlog.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
-import { idempotencyOf, sendAccepted, traceparentOf } from '../protocol/idempotency.ts'
+import { idempotencyOf, sendAccepted } from '../protocol/idempotency.ts'
 import { findInexactParams } from '../protocol/inexact-params.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
@@ -27,6 +27,7 @@ import {
   problemResponses,
   resourceResponse,
 } from '../protocol/schemas.ts'
+import { traceRequest } from '../protocol/trace-request.ts'
 import type { Service } from '../service.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 
@@ -48,7 +49,7 @@ export function submitRoute(
       tags: ['operations'],
       body: operation.schemas.input,
       ...(operation.schemas.params && { params: operation.schemas.params }),
-      headers: requestHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent'),
+      headers: requestHeaders('prefer', 'idempotency-key', 'accepted-webhook', 'traceparent', 'tracestate'),
       response: {
         200: endedResponse(operation),
         202: monitorResponse('The job is committed', { headers: acceptedHeaders }),
@@ -76,7 +77,10 @@ export function submitRoute(
     handler: async (request, reply) => {
       const entry = toEntry(service, operation, request)
       await assertWebhookUsable(service, entry)
-      const outcome = await service.committer.submit(entry)
+      const message = { id: entry.id, operation: operation.name }
+      const outcome = await traceRequest(service, request, message, (context) =>
+        service.committer.submit({ ...entry, ...context }),
+      )
       if (outcome.kind === 'refused') return sendRefusal(request, reply, outcome.refusal)
       if (outcome.kind !== 'key-reused') metrics.countAccepted(operation.name, outcome.kind)
       return sendAccepted(service, reply, outcome)
@@ -109,7 +113,6 @@ function toEntry({ seals }: Service, operation: Operation, request: FastifyReque
     params: request.params,
     principal: request.principal,
     idempotency,
-    traceparent: traceparentOf(request),
     webhookEndpointId: webhookIdOf(request),
   }
 }

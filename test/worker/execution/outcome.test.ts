@@ -10,7 +10,15 @@ const claim = {
 }
 
 const row: PendingJob = {
-  ...{ id: 'j', principal: 'ann', idempotency_key: null, traceparent: null, attempt: 2, max_attempts: 4 },
+  ...{
+    id: 'j',
+    principal: 'ann',
+    idempotency_key: null,
+    traceparent: null,
+    tracestate: null,
+    attempt: 2,
+    max_attempts: 4,
+  },
   ...{
     attempt_started_at: null,
     worker_id: null,
