@@ -10,10 +10,10 @@ import { waitForShutdown } from './shutdown.ts'
 import { loadHandlers, startWorker } from './worker-command.ts'
 
 /**
- * A process whose event loop was blocked for about 20 s is killed. A single process is killed by its supervisor instead,
+ * A process whose event loop is blocked for about 30 s is killed. A single process is killed by its supervisor instead,
  * when it does not answer /health/live.
  */
-const maxUnanswered = 4
+const maxUnanswered = 3
 
 interface ApiOptions {
   config?: string

@@ -83,7 +83,7 @@ t.test('an API in two processes serves one port, and replaces a process that is 
   t.ok(sum >= 20 && sum <= 40, 'the sum has not decreased')
 
   process.kill(pids[1], 'SIGSTOP')
-  await until(() => logOf(program).some(({ msg }) => msg === 'API process has not answered for 20 s; killing it'))
+  await until(() => logOf(program).some(({ msg }) => msg === 'API process has not answered for 30 s; killing it'))
   await until(async () => (await readMetric(program, 'accepted_process_restarts_total')) === 2)
   await until(async () => (await readMetric(program, 'accepted_processes_ready')) === 2)
   t.notOk(pids.some(isRunning))

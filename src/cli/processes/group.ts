@@ -14,7 +14,7 @@ export interface GroupOptions {
   count: number
   graceSeconds: number
   log: Logger
-  /** Kill a process that has answered none of so many questions in a row, one every 5 seconds. Default: no limit. */
+  /** Kill a process that has answered none of so many questions in a row, one every 10 seconds. Default: no limit. */
   maxUnanswered?: number
 }
 
@@ -23,6 +23,7 @@ const minRestartDelayMs = 200
 const maxRestartDelayMs = 30_000
 /** A process that was ready for this long counts as healthy, so its end counts as the first failure. */
 const stableMs = 60_000
+/** The pause between two questions to a process, and how long each question waits for its answer. */
 const aliveIntervalMs = 5_000
 const metricsTimeoutMs = 2_000
 
@@ -161,11 +162,11 @@ export class ProcessGroup {
     const { name, log } = this.#options
     const unanswered = new WeakMap<Child, number>()
     const check = async (child: Child) => {
-      const hasAnswered = (await child.ask('health')) !== undefined
+      const hasAnswered = (await child.ask('health', aliveIntervalMs)) !== undefined
       const count = hasAnswered ? 0 : (unanswered.get(child) ?? 0) + 1
       unanswered.set(child, count)
       if (count < maxUnanswered || this.#stopping.signal.aborted) return
-      const seconds = (maxUnanswered * aliveIntervalMs) / 1000
+      const seconds = (maxUnanswered * 2 * aliveIntervalMs) / 1000
       log.error({ process: child.pid }, `${name} process has not answered for ${seconds} s; killing it`)
       child.kill()
     }
