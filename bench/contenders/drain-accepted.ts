@@ -7,6 +7,7 @@ import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { createNote, performNothing, writeEffect } from '../app/operations.ts'
 import { costPer, startCost } from '../core/cost.ts'
 import { withQueue } from '../core/our-queue.ts'
+import { childrenOf } from '../core/proc.ts'
 import { type Process, startAccepted } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import { analyzeAndCheckpoint } from './drain.ts'
@@ -25,6 +26,8 @@ interface Variant {
   env?: NodeJS.ProcessEnv
   /** The number of worker processes. Default: 1. */
   workers?: number
+  /** The option --processes of each of them. Default: 1. */
+  processes?: number
   /** Whether the jobs are the children of one batch. Default: false. */
   isBatch?: boolean
 }
@@ -36,7 +39,7 @@ interface Variant {
 const accepted = (
   name: string,
   operation: Operation,
-  { env = {}, workers: workerCount = 1, isBatch = false }: Variant = {},
+  { env = {}, workers: workerCount = 1, processes = 1, isBatch = false }: Variant = {},
 ): Contender<DrainLoad> => ({
   name,
   async open({ server, directory }) {
@@ -44,7 +47,7 @@ const accepted = (
     const databaseUrl = await server.createOurs(database)
     const workers: Process[] = []
     for (let n = 0; n < workerCount; n++) {
-      workers.push(await startAccepted('worker', directory, { ...env, DATABASE_URL: databaseUrl }))
+      workers.push(await startAccepted('worker', directory, { ...env, DATABASE_URL: databaseUrl }, processes))
     }
     return {
       async measure({ jobs, atMostSeconds }) {
@@ -52,7 +55,7 @@ const accepted = (
         const stopCost = await startCost(
           server,
           database,
-          workers.map(({ pid }) => pid),
+          workers.flatMap(({ pid }) => [pid, ...childrenOf(pid)]),
         )
         await delay(Math.max(0, due.getTime() - Date.now()))
         await waitUntilEmpty(databaseUrl, unfinished, atMostSeconds)
@@ -71,6 +74,13 @@ export const acceptedNoop = accepted('Accepted', createNote)
 export const acceptedTuned = accepted('Accepted, tuned', createNote, { env: { BATCH_SIZE: '400' } })
 export const acceptedPerform = accepted('Accepted, perform', performNothing)
 export const acceptedWrite = accepted('Accepted, tuned, one row per job', writeEffect, { env: { BATCH_SIZE: '400' } })
+
+export const workerProcesses = [1, 2, 4].map((processes) =>
+  accepted(`--processes ${processes}`, createNote, { processes }),
+)
+export const performProcesses = [1, 2, 4].map((processes) =>
+  accepted(`--processes ${processes}, perform`, performNothing, { processes }),
+)
 
 const fourWorkers = { workers: 4 }
 export const separateJobs = accepted('separate jobs', createNote, fourWorkers)

@@ -1,6 +1,6 @@
 import { costPer, startCost } from '../core/cost.ts'
 import { openLoop } from '../core/open-loop.ts'
-import { threadOf } from '../core/proc.ts'
+import { childrenOf, threadOf } from '../core/proc.ts'
 import { type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import type { Sample } from '../core/series.ts'
@@ -32,7 +32,7 @@ async function measureServer(
   { server, database, pid, url }: { server: Server; database: string; pid: number; url: string },
   load: HttpLoad | OpenLoad,
 ): Promise<Sample> {
-  const stopCost = await startCost(server, database, [pid])
+  const stopCost = await startCost(server, database, [pid, ...childrenOf(pid)])
   const before = threadOf(pid)
   const figures = await loadWith(url, load)
   const after = threadOf(pid)
@@ -46,12 +46,12 @@ async function measureServer(
 }
 
 /** Accepted: stores key, domain row, status and job in one transaction. Waiting requests share a transaction. */
-export const ours: Contender<HttpLoad | OpenLoad> = {
-  name: 'Accepted',
+const accepted = (name: string, processes = 1): Contender<HttpLoad | OpenLoad> => ({
+  name,
   async open({ server, directory }) {
-    const database = 'http_ours'
+    const database = `http_ours_${processes}`
     const databaseUrl = await server.createOurs(database)
-    const api = await startAccepted('api', directory, { DATABASE_URL: databaseUrl })
+    const api = await startAccepted('api', directory, { DATABASE_URL: databaseUrl }, processes)
     return {
       measure: (load) => measureServer({ server, database, pid: api.pid, url: `${api.url}/notes` }, load),
       async close() {
@@ -60,7 +60,10 @@ export const ours: Contender<HttpLoad | OpenLoad> = {
       },
     }
   },
-}
+})
+
+export const ours = accepted('Accepted')
+export const apiProcesses = [1, 2, 4].map((count) => accepted(`--processes ${count}`, count))
 
 /** Another server. It runs in a module of the bench that listens and reports its port. */
 export const peer = (name: string, module: string): Contender<HttpLoad | OpenLoad> => ({

@@ -45,7 +45,8 @@ export function memoryOf(pid: number): number {
   return Number(kilobytes) * 1024
 }
 
-function childrenOf(pid: number): number[] {
+/** Returns the ids of the child processes of a process. */
+export function childrenOf(pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
   } catch {

@@ -39,14 +39,19 @@ export function startModule(path: string, directory: string, env: NodeJS.Process
   return wrap(fork(join(root, path), options(env)), outputFile(directory, path))
 }
 
-/** Starts `accepted api` or `accepted worker` with the app of the bench, and waits until it is ready. */
+/**
+ * Starts `accepted api` or `accepted worker` with the app of the bench, and waits until it is ready.
+ *
+ * @param processes the option --processes
+ */
 export async function startAccepted(
   command: 'api' | 'worker',
   directory: string,
   env: NodeJS.ProcessEnv,
+  processes = 1,
 ): Promise<Process & { url: string }> {
   const port = await freePort()
-  const args = [command, '--config', appConfig]
+  const args = [command, '--config', appConfig, ...(processes > 1 ? ['--processes', `${processes}`] : [])]
   // One principal sends everything, more than the default allows it.
   const limits = { RATE_LIMIT: '0', OPEN_LIMIT: '0' }
   const variables = { ...limits, ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
@@ -56,11 +61,17 @@ export async function startAccepted(
   const deadline = performance.now() + startTimeoutMs
   for (;;) {
     if (child.exitCode !== null) throw new Error(`accepted ${command} exited; its output is in ${directory}`)
-    if ((await fetch(`${url}/health/ready`).catch(() => undefined))?.ok) return { ...started, url }
+    const isReady = (await fetch(`${url}/health/ready`).catch(() => undefined))?.ok
+    if (isReady && (processes === 1 || (await countReady(url)) === processes)) return { ...started, url }
     if (performance.now() > deadline)
       throw new Error(`accepted ${command} was not ready within ${startTimeoutMs / 1000} s`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
+}
+
+async function countReady(url: string): Promise<number> {
+  const metrics = await (await fetch(`${url}/metrics`)).text()
+  return Number(/^accepted_processes_ready (\d+)$/m.exec(metrics)?.[1] ?? 0)
 }
 
 const outputFile = (directory: string, name: string) => join(directory, `${name.replaceAll('/', '-')}.log`)

@@ -16,6 +16,7 @@ import { drainBatch } from './s14-drain-batch.ts'
 import { acceptBatch } from './s15-accept-batch.ts'
 import { turns } from './s16-turns.ts'
 import { webhooks } from './s17-webhooks.ts'
+import { processes } from './s18-processes.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -35,4 +36,5 @@ export const scenarios: readonly Scenario[] = [
   acceptBatch,
   turns,
   webhooks,
+  processes,
 ]
