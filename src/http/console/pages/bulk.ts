@@ -9,9 +9,9 @@ import { type BulkAction, bulkActions, findJobs, type JobFilter, queryOf, readFi
 import type { ConsolePage } from '../page.ts'
 import type { JobValues } from './job-values.ts'
 
-/** The preview counts at most so many jobs, and so many batches of rows. The job that follows has no such limit. */
-const maxCounted = 10_000
-const maxReads = 4
+/** The preview counts for at most this time and one step more. The job that follows has no such limit. */
+const maxCountMs = 150
+const maxCountedTogether = 1_000
 
 const titles: Readonly<Record<BulkAction, readonly [title: string, button: string, effect: string]>> = {
   cancel: [
@@ -72,14 +72,15 @@ const filterFacts = (filter: JobFilter) => {
 }
 
 async function countJobs(trx: Transaction<Tables>, filter: JobFilter, can: BulkAction) {
+  const startedAt = performance.now()
   let jobs = 0
   let before: string | undefined
-  for (let read = 0; read < maxReads && jobs < maxCounted; read++) {
-    const { ids, next } = await findJobs(trx, { ...filter, can }, { before, maxJobs: maxCounted - jobs })
+  do {
+    const { ids, next } = await findJobs(trx, { ...filter, can }, { before, maxJobs: maxCountedTogether })
     jobs += ids.length
     if (next === null) return { jobs, isExact: true }
     before = next
-  }
+  } while (performance.now() - startedAt < maxCountMs)
   return { jobs, isExact: false }
 }
 

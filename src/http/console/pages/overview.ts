@@ -6,11 +6,14 @@ import { ago, count, duration } from '../format.ts'
 import { type Html, html } from '../html.ts'
 import { queryOf } from '../job-filter.ts'
 import type { ConsolePage } from '../page.ts'
+import { Recent } from '../recent.ts'
 import { type Range, readThroughput, type Throughput, type ThroughputOfRange } from '../throughput.ts'
 import { readStuck, stuckTable } from './stuck.ts'
 
 const refreshSeconds = 5
 const maxStuckShown = 10
+/** All who look at the overview share what was read in this time. */
+const throughputMs = 4_000
 
 interface BacklogRow {
   operation: string
@@ -37,6 +40,7 @@ export const overviewPage: ConsolePage = {
   path: '/',
   label: 'Overview',
   addRoutes(app, context) {
+    const throughputs = new Recent<ThroughputOfRange>(throughputMs)
     app.get<{ Querystring: { range?: string; operation?: string } }>('/', async ({ query }, reply) => {
       const range: Range = query.range === 'week' ? 'week' : 'hour'
       const operation = query.operation || undefined
@@ -49,7 +53,7 @@ export const overviewPage: ConsolePage = {
           ),
         ),
         context.read((trx) => sql<FailureRow>`select * from accepted.failure limit 20`.execute(trx)),
-        context.read((trx) => readThroughput(trx, range, operation)),
+        throughputs.get(`${range} ${operation}`, () => context.read((trx) => readThroughput(trx, range, operation))),
       ])
       const needsPerson = section(
         stuck.total > 0 ? `Stuck: ${count(stuck.total)}` : 'Nothing is stuck',

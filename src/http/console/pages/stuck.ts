@@ -7,7 +7,7 @@ import { type Html, html } from '../html.ts'
 import type { ConsolePage } from '../page.ts'
 
 const refreshSeconds = 10
-const maxShown = 1000
+const maxShown = 200
 
 interface StuckRow {
   job_id: string
