@@ -6,9 +6,14 @@ const maxRetries = { outage: 120, 'lost-connection': 120 }
 
 /** Reads repeatedly, and yields what was read. Ends the process when the reader of its output has gone, as `head` does. */
 export async function* poll<Result>(read: () => Promise<Result>, intervalMs: number): AsyncGenerator<Result> {
-  process.stdout.on('error', () => process.exit())
-  for (;;) {
-    yield await withTransactionRetry(read, { maxRetries })
-    await delay(intervalMs)
+  const exit = () => process.exit()
+  process.stdout.on('error', exit)
+  try {
+    for (;;) {
+      yield await withTransactionRetry(read, { maxRetries })
+      await delay(intervalMs)
+    }
+  } finally {
+    process.stdout.off('error', exit)
   }
 }

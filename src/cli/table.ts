@@ -41,7 +41,7 @@ export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly
   const texts = rows.map((row) => columns.map(({ cell }) => formatCell(cell(row), terminal)))
   const headings = columns.map(({ heading }) => heading)
   const natural = columns.map((_, index) =>
-    Math.max(...[headings, ...texts].map((line) => stringWidth(line[index] ?? ''))),
+    [headings, ...texts].reduce((width, line) => Math.max(width, stringWidth(line[index] as string)), 0),
   )
   const widths = terminal ? fit(columns, natural, terminal.columns) : natural
   const formatLine = (line: readonly string[], styleOf: (column: Column<Row>) => Style | undefined) =>

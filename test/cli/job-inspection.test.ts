@@ -2,7 +2,7 @@ import { execFile, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify, stripVTControlCharacters } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { openTestDatabase } from '../support/database.ts'
 import { run } from '../support/in-process.ts'
 import { todosConfig } from '../support/program.ts'
@@ -148,28 +148,35 @@ t.test('on a terminal, a list fits the width, has relative times and colours', {
   t.match(wide, /^ID +OPERATION +STATUS +CREATED +ENDED +PRINCIPAL +ATTEMPT +ERROR\n/)
 })
 
-t.test('with --watch, a list prints its changes in a pipe', async (t) => {
-  const child = spawn(
-    process.execPath,
-    ['--conditions=accepted-source', main, 'jobs', 'list', '--watch', '--json', '--limit', '2'],
-    {
-      env: { ...process.env, DATABASE_URL },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  )
+/** Starts a list with --watch, and collects the lines that it prints. */
+function watchList(t: Test, ...args: string[]): string[] {
+  const child = spawn(process.execPath, ['--conditions=accepted-source', main, ...args, '--watch'], {
+    env: { ...process.env, DATABASE_URL },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   t.teardown(() => child.kill())
-  const lines: { id: string; status: string }[] = []
-  createInterface(child.stdout).on('line', (line) => lines.push(JSON.parse(line)))
-  await until(() => lines.length === 2)
+  const lines: string[] = []
+  createInterface(child.stdout).on('line', (line) => lines.push(line))
+  return lines
+}
+
+t.test('with --watch, a list prints its changes in a pipe', async (t) => {
+  const jobLines = watchList(t, 'jobs', 'list', '--json', '--limit', '2')
+  const workerLines = watchList(t, 'workers')
+  const found = () => jobLines.map((line) => JSON.parse(line))
+  await until(() => jobLines.length === 2 && workerLines.length === 2)
   const id = await enqueue('', 'webhook.deliver')
-  await until(() => lines.at(-1)?.id === id)
+  await until(() => found().at(-1).id === id)
   await query('select accepted.cancel($1)', id)
-  await until(() => lines.at(-1)?.status === 'canceled')
-  t.same(
-    lines.slice(2).map(({ id, status }) => [id, status]),
-    [
-      [id, 'queued'],
-      [id, 'canceled'],
-    ],
-  )
+  await query('update accepted.worker set heartbeat_at = heartbeat_at')
+  await until(() => found().at(-1).status === 'canceled')
+  t.match(found().slice(2), [
+    { id, status: 'queued' },
+    { id, status: 'canceled' },
+  ])
+  const [worker] = await query(`update accepted.worker set status = 'draining' returning id`)
+  await until(() => workerLines.length === 3)
+  await query('delete from accepted.worker')
+  await until(() => workerLines.length === 4)
+  t.match(workerLines, [/^ID +WORKER +STATUS/, / box:7 +ready /, / box:7 +draining /, `${worker.id}  gone`])
 })

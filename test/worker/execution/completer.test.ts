@@ -1,6 +1,7 @@
 import { defineOperation } from 'accepted'
 import { JobFailed, RetryAfter, type SettlingJob } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
+import { pino } from 'pino'
 import t from 'tap'
 import Type from 'typebox'
 import { beginTransaction } from '../../support/database.ts'
@@ -271,3 +272,14 @@ for (const [phase, handler, isRunning] of [
     t.match(await metrics(), `outcome="succeeded"} ${words.length}`)
   })
 }
+
+t.test('at the level debug, each completed attempt is logged with its duration', async (t) => {
+  const jobs = await openJobs(t, [write])
+  const lines: Record<string, unknown>[] = []
+  const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(JSON.parse(line)) })
+  await jobs.work(handlersFor(write, { settle: async () => {} }), { log })
+  const id = await jobs.add(write, { word: 'x' })
+  await jobs.ended(id)
+  const entry = await until(() => lines.find(({ msg }) => msg === 'Attempt completed'))
+  t.match(entry, { level: 20, operation: write.name, job: id, attempt: 1, ms: Number })
+})
