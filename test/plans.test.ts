@@ -63,7 +63,7 @@ const limited = defineOperation({
 })
 const operations = [note, grouped, shared, abandoning, limited]
 
-const loadedRows = 100_000
+const loadedRows = 40_000
 /** Maximum number of rows, of index entries and of pages that one action may read. The page of a list reads 100 rows. */
 const maxRead = 2_500
 

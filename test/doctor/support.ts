@@ -5,9 +5,10 @@ import { type ExamineOptions, examine } from '../../src/doctor/doctor.ts'
 import { adminUrlVariable, queryOnce } from '../support/database.ts'
 import { until } from '../support/until.ts'
 
-/** The server of all tests runs without fsync, because its databases need not survive a crash. */
+/** The server of all tests does not make data durable, because its databases need not survive a crash. */
 const isExpected = ({ code }: Finding, { options }: Database) =>
-  code === 'setting-fsync' && new URL(options.url).host === new URL(process.env[adminUrlVariable] as string).host
+  /^setting-(fsync|full-page-writes)$/.test(code) &&
+  new URL(options.url).host === new URL(process.env[adminUrlVariable] as string).host
 
 /** The roles of the running test. Roles of other tests may have settings, because roles belong to the whole server. */
 export const ownRoles = new Set<unknown>()

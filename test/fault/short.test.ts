@@ -5,13 +5,7 @@ import { formatControlResult, formatResult, hasPassed, isExposed } from './repor
 import { rows } from './rows/index.ts'
 
 /** These rows take about a minute. `npm run test:fault` runs the whole matrix. */
-const selectedRows = [
-  'process-kills',
-  'worker-dies-after-commit',
-  'postgres-crash',
-  'reset-after-commit',
-  'unawaited-statements',
-]
+const selectedRows = ['process-kills', 'postgres-crash', 'reset-after-commit']
 const selectedControls = ['without-dedup']
 
 const matrix = await openMatrix(true)
