@@ -116,6 +116,38 @@ t.test('the services start in order: Postgres, the migrations, the first key and
   for (const name of ['migrate', 'first-key', 'api', 'worker']) t.equal(services[name].environment.DATABASE_URL, url)
 })
 
+t.test(
+  'the profile monitoring mounts files that exist, and reads the metrics with the token of the services',
+  async (t) => {
+    const monitoring = Object.entries<{ profiles?: string[]; volumes: string[] }>(services).filter(
+      ([, { profiles }]) => profiles,
+    )
+    t.same(
+      monitoring.map(([name, { profiles }]) => [name, profiles]),
+      [
+        ['prometheus', ['monitoring']],
+        ['grafana', ['monitoring']],
+      ],
+    )
+    for (const [, { volumes }] of monitoring) {
+      for (const [path = ''] of volumes.map((volume) => volume.split(':'))) {
+        if (path.startsWith('.')) t.ok(existsSync(join(root, path)), path)
+      }
+    }
+    const { scrape_configs } = parse(readFileSync(join(root, 'deploy/compose/prometheus.yml'), 'utf8'))
+    t.equal(scrape_configs[0].authorization.credentials_file, `/run/secrets/${services.prometheus.secrets[0]}`)
+    t.match(services.api.environment.METRICS_TOKEN, '${METRICS_TOKEN:-')
+    const targets = scrape_configs[0].dns_sd_configs.map(({ names, port }: { names: string[]; port: number }) => [
+      ...names,
+      port,
+    ])
+    t.same(targets, [
+      ['api', 3000],
+      ['worker', 3001],
+    ])
+  },
+)
+
 t.test('the API is reachable from outside its container', async (t) => {
   t.match(valuesOf('ENV').join(' '), /\bHOST=0\.0\.0\.0\b/)
   t.same(services.api.ports, ['3000:3000'])
