@@ -40,11 +40,11 @@ const targetOf = (file: string) => file.replace(/^_gitignore$/, '.gitignore').re
 /** Returns what replaces the placeholders in the templates: the name of the app, and the versions that this one uses. */
 async function readValues(directory: string): Promise<Readonly<Record<string, string>>> {
   const { version, dependencies, devDependencies } = JSON.parse(await readFile(fileURLToPath(packageUrl), 'utf8'))
-  const name = basename(directory)
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9-]+/g, '-')
-    .replaceAll(/^-+|-+$/g, '')
-  return { ...devDependencies, ...dependencies, name: name || 'app', accepted: version }
+  const words =
+    basename(directory)
+      .toLowerCase()
+      .match(/[a-z0-9]+/g) ?? []
+  return { ...devDependencies, ...dependencies, name: words.join('-') || 'app', accepted: version }
 }
 
 const fill = (template: string, values: Readonly<Record<string, string>>) =>
