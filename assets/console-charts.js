@@ -66,7 +66,8 @@ function draw(figure, width, { times, columns, labels }) {
           label: labels[column],
           stroke: styleOf((isJobs ? colors : durationColors)[index]),
           width: 2,
-          points: { size: 4 },
+          // Times without jobs have no duration, so a line may have one point only.
+          points: { show: !isJobs, size: 4 },
           value: show,
         })),
       ],

@@ -57,13 +57,25 @@ const handlers = defineHandlers(operations, {
 })
 await jobs.work(handlers, { operations: ['letter.send', 'jobs.bulk'] })
 
-const screenshots = process.env.SCREENSHOTS
+const screenshotDirectory = process.env.SCREENSHOTS
 
-/** Checks a page with axe, and saves a screenshot if SCREENSHOTS names a directory. */
+/** Saves what a page looks like, if SCREENSHOTS names a directory. */
+async function saveScreenshots(page: Page, name: string): Promise<void> {
+  if (!screenshotDirectory) return
+  for (const colorScheme of ['dark', 'light'] as const) {
+    for (const width of [360, 1280]) {
+      await page.emulateMedia({ colorScheme })
+      await page.setViewportSize({ width, height: 800 })
+      await page.screenshot({ path: join(screenshotDirectory, `${name}-${width}-${colorScheme}.png`), fullPage: true })
+    }
+  }
+}
+
 const axe = await readFile(fileURLToPath(import.meta.resolve('axe-core/axe.min.js')), 'utf8')
 
+/** Checks the accessibility of a page with axe. */
 async function check(t: Test, page: Page, name: string): Promise<void> {
-  if (screenshots) await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true })
+  await saveScreenshots(page, name)
   await page.evaluate(axe)
   const { violations } = await page.evaluate<{
     violations: { id: string; impact: string; nodes: { html: string }[] }[]
@@ -86,19 +98,19 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
   const { page, problems } = await open(t)
   page.setDefaultTimeout(15_000)
   await page.goto(`${url}/console`)
-  await check(t, page, 'login-1280')
+  await check(t, page, 'login')
   await page.getByLabel('API key').fill('accepted_wrong')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByRole('alert').waitFor()
   await signIn(page)
   t.equal(await page.locator('h2').first().textContent(), 'Stuck: 1', 'what is stuck comes first')
   await page.locator('.plot canvas').nth(2).waitFor()
-  await check(t, page, 'overview-1280')
+  await check(t, page, 'overview')
 
   await page.locator('#stuck').getByRole('link', { name: 'report.make' }).click()
   await page.getByText('no worker claims report.make').waitFor()
   t.equal(page.url(), `${url}/console/jobs/${reportId}`)
-  await check(t, page, 'job-stuck-1280')
+  await check(t, page, 'job-stuck')
 
   await page.getByRole('link', { name: 'Operations' }).click()
   await page.getByRole('link', { name: 'letter.send' }).click()
@@ -107,12 +119,12 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
   await page.getByRole('button', { name: 'Pause', exact: true }).click()
   await page.getByText('letter.send is paused.').waitFor()
   await page.locator('#state').getByText('The mail server is down').waitFor()
-  await check(t, page, 'operation-paused-1280')
+  await check(t, page, 'operation-paused')
 
   await page.getByRole('link', { name: 'Overview' }).click()
   await page.locator('#failures').getByRole('link', { name: 'smtp-down' }).click()
   await page.getByRole('cell').getByRole('link', { name: 'letter.send' }).first().click()
-  await check(t, page, 'job-failed-1280')
+  await check(t, page, 'job-failed')
   await page.getByRole('button', { name: 'Retry' }).click()
   await page.getByText('This is the new job').waitFor()
   await page.locator('#timeline').getByText('the operation is paused').waitFor()
@@ -120,10 +132,10 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
   await page.getByRole('link', { name: 'Jobs', exact: true }).first().click()
   await page.getByLabel('Status').selectOption('failed')
   await page.getByRole('button', { name: 'Filter' }).click()
-  await check(t, page, 'jobs-1280')
+  await check(t, page, 'jobs')
   await page.getByRole('link', { name: 'Redrive all failures' }).click()
   await page.getByRole('heading', { name: `This changes ${failures - 1} jobs` }).waitFor()
-  await check(t, page, 'bulk-1280')
+  await check(t, page, 'bulk')
   // The job stops at this failure until the lock is released.
   const [middle] = await query(
     `select id from accepted.job where status = 'failed' order by id offset ${failures / 3} limit 1`,
@@ -134,7 +146,7 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
   const bar = page.getByRole('progressbar', { name: 'Progress of the job' })
   await until(async () => Number(await bar.getAttribute('value', { timeout: 500 }).catch(() => 0)) > 0)
   t.ok(Number(await bar.getAttribute('value')) < 100)
-  await check(t, page, 'job-bulk-running-1280')
+  await check(t, page, 'job-bulk-running')
   await lock.commit()
   await page
     .locator('.title .badge', { hasText: 'succeeded' })
@@ -150,7 +162,7 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
       t.comment(await page.locator('main').innerText())
     })
   await page.getByText(`"changed": ${failures - 1}`).waitFor()
-  await check(t, page, 'job-bulk-1280')
+  await check(t, page, 'job-bulk')
   const waiting = `select count(*)::int as jobs from accepted.job where operation = 'letter.send' and status = 'queued'`
   t.same(await query(waiting), [{ jobs: failures }], 'each failure has one retry, which waits')
 
@@ -159,7 +171,7 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
   await page.getByText('letter.send is resumed.').waitFor()
   await until(async () => (await query(waiting))[0].jobs === 0)
   await page.goto(`${url}/console/workers`)
-  await check(t, page, 'workers-1280')
+  await check(t, page, 'workers')
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.getByText('You have signed out.').waitFor()
   t.same(
@@ -179,9 +191,6 @@ t.test('the pages fit a small screen and work without scripts', async (t) => {
   for (const path of paths) {
     await page.goto(`${url}/console${path}`)
     t.equal(await page.evaluate('document.documentElement.scrollWidth'), 360, `/console${path}`)
-    if (screenshots) {
-      await page.screenshot({ path: join(screenshots, `360-dark${path.replaceAll('/', '-')}.png`), fullPage: true })
-    }
   }
   await page.goto(`${url}/console/jobs/${reportId}`)
   await page.locator('summary', { hasText: 'Cancel' }).click()
