@@ -63,6 +63,9 @@ t.test('until the first key exists, the console is open to this machine, under i
 t.test('with keys', async (t) => {
   const { key, id: keyId } = await addKey(['operate'])
   const cookie = await signIn(key)
+  const narrowed = await addKey(['operate'])
+  const narrowCookie = await signIn(narrowed.key)
+  await query(`update accepted.api_key set scopes = '{submit,read,cancel}' where id = $1`, [narrowed.id])
 
   t.test('every route is for everyone or for operators', async (t) => {
     t.same(
@@ -89,6 +92,8 @@ t.test('with keys', async (t) => {
       }
       const bearer = await send(path, { method, ...form, headers: { authorization: `Bearer ${key}` } })
       t.equal(bearer.status, 303, 'the key itself is only for the login')
+      const withoutScope = await send(path, { method, ...form, cookie: narrowCookie })
+      t.match(withoutScope, { status: 403, body: 'requires the scope operate' })
       const { status, headers } = await send(path, { method, ...form, cookie })
       t.ok([200, 303, 404].includes(status), `${status}`)
       t.notMatch(headers.get('location') ?? '', 'login')
@@ -203,4 +208,23 @@ t.test('with keys', async (t) => {
     )
     t.notOk(stored)
   })
+})
+
+t.test('an app with an authenticate function of its own decides who gets in', async (t) => {
+  const own = await serve(
+    t,
+    {
+      operations: { note },
+      authenticate: ({ headers }) =>
+        headers.cookie === undefined ? null : { principal: 'olga', scopes: [headers.cookie.replace('scope=', '')] },
+    },
+    undefined,
+    'console',
+  )
+  const statusFor = async (cookie?: string, path = '') =>
+    (await fetch(`${own.url}/console${path}`, { headers: { ...(cookie && { cookie }) } })).status
+  t.equal(await statusFor('scope=operate'), 200)
+  t.equal(await statusFor('scope=read'), 403)
+  t.equal(await statusFor(), 401)
+  t.equal(await statusFor('scope=operate', '/login'), 404, 'there is nothing to sign in to')
 })
