@@ -54,7 +54,8 @@ export async function play(t: Test, phases: readonly Phase[], expected: readonly
     phases.flatMap(({ minutes, scrape, ages }) => {
       const value = scrape.get(name)
       const growth = ages?.test(name) ? 60 : 0
-      return Array.from({ length: minutes }, (_, minute) => (value === undefined ? '_' : value + growth * minute))
+      // Prometheus marks a series as stale when a scrape does not find it.
+      return Array.from({ length: minutes }, (_, minute) => (value === undefined ? 'stale' : value + growth * minute))
     })
   const file = {
     rule_files: [rulesFile],
