@@ -54,7 +54,7 @@ export const schedulesPage: ConsolePage = {
         body: html`<div id="state" data-live>${stateOf(context, schedule)}</div>
 <div id="acts" data-live>${actsOf(context, schedule)}</div>
 ${section('Next occurrences', nextFiresOf(schedule), { id: 'next' })}
-${section('Backfill', backfillOf(context, schedule))}`,
+${actions([backfillOf(context, schedule)])}`,
       })
     })
     addActions(app, context)
@@ -107,7 +107,7 @@ const scheduleTable = (context: ConsoleContext, rows: readonly ScheduleRow[]): H
     ['Schedule', 'Operation', 'Expression', 'Time zone', 'Next', 'Last job'],
     rows.map((row) => [
       html`<a href="${linkTo(context, row.name)}">${row.name}</a> ${row.paused_at && badge('paused')}`,
-      ...[operationLink(context, row), html`<code>${row.expression}</code>`, row.timezone],
+      ...[operationLink(context, row), row.expression, row.timezone],
       ...[row.next_at === null ? 'never again' : ago(row.next_at), lastJobOf(context, row)],
     ]),
     { caption: 'Schedules', empty: 'No schedule is defined. A worker writes the schedules of its app when it starts.' },

@@ -109,6 +109,8 @@ const endpointTable = ({ base }: ConsoleContext, rows: readonly EndpointRow[]): 
     { caption: 'Webhook endpoints', empty: html`There is no endpoint. To add one: <code>accepted webhooks add</code>` },
   )
 
+const isAhead = (at: Date | null) => at !== null && at.getTime() > Date.now()
+
 const eventsOf = ({ event_types: types }: EndpointRow) => types.map((type) => type.replace(/^job\./, '')).join(', ')
 
 const stateOf = ({ base }: ConsoleContext, row: EndpointRow): Html =>
@@ -118,7 +120,7 @@ const stateOf = ({ base }: ConsoleContext, row: EndpointRow): Html =>
   }${
     row.opened_at &&
     !row.disabled_at &&
-    html`<p class="notice warning"><strong>Failing</strong> for ${duration((Date.now() - row.opened_at.getTime()) / 1000)}, ${count(row.consecutive_failures)} failures in a row. One delivery at a time is tried, the next ${ago(row.probe_at)}. The others wait.</p>`
+    html`<p class="notice warning"><strong>Failing</strong> for ${duration((Date.now() - row.opened_at.getTime()) / 1000)}, ${count(row.consecutive_failures)} failures in a row. One delivery at a time is tried, the next ${isAhead(row.probe_at) ? ago(row.probe_at) : 'now'}. The others wait.</p>`
   }${facts([
     ['Events', eventsOf(row)],
     ['Operations', row.operations?.join(', ') ?? 'all'],
