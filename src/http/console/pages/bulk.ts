@@ -10,8 +10,8 @@ import type { ConsolePage } from '../page.ts'
 import type { JobValues } from './job-values.ts'
 
 /** The preview counts for at most this time and one step more. The job that follows has no such limit. */
-const maxCountMs = 150
-const maxCountedTogether = 1_000
+const maxCountMs = 100
+const maxCountedTogether = 500
 
 const titles: Readonly<Record<BulkAction, readonly [title: string, button: string, effect: string]>> = {
   cancel: [
