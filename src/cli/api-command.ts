@@ -1,4 +1,3 @@
-import { createApiServer } from '../http/server.ts'
 import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
 import { readSettings, requireDatabaseUrl, requireHosts } from '../settings.ts'
@@ -32,6 +31,8 @@ export async function apiCommand(options: ApiOptions): Promise<void> {
     const log = createLog({ level: settings.LOG_LEVEL })
     return runProcesses({ name: 'API', count, graceSeconds: settings.GRACE_SECONDS, log, maxUnanswered })
   }
+  // The primary process of several does without it.
+  const { createApiServer } = await import('../http/server.ts')
   const config = await loadConfig(options.config)
   const handlers = options.withWorker ? await loadHandlers(config) : undefined
   const shutdown = waitForShutdown(settings.GRACE_SECONDS, membership?.stopRequested)

@@ -9,7 +9,7 @@ import { until } from '../support/until.ts'
 import { readSeries } from '../worker/support.ts'
 
 // The tests mostly wait for processes.
-t.jobs = 3
+t.jobs = 2
 
 const isRunning = (pid: number): boolean => {
   try {

@@ -33,7 +33,6 @@ export class ProcessGroup {
   readonly #children = new Set<Child>()
   readonly #metrics = new GroupMetrics()
   readonly #stopping = new AbortController()
-  #hasStarted = false
   /** Whether a process failed while the group stopped. */
   #hasFailed = false
   #aliveCheck: BackgroundTask | undefined
@@ -52,7 +51,6 @@ export class ProcessGroup {
     await this.#add()
     await Promise.all(Array.from({ length: count - 1 }, () => this.#add()))
     if (this.#stopping.signal.aborted) return
-    this.#hasStarted = true
     log.info({ processes: Array.from(this.#children, ({ pid }) => pid) }, `${name} runs in ${count} processes`)
     if (this.#options.maxUnanswered) this.#aliveCheck = this.#checkAlive(this.#options.maxUnanswered)
   }
@@ -87,7 +85,6 @@ export class ProcessGroup {
   /** Returns `ready` when a process is ready; else the state of one. */
   async health(): Promise<string> {
     if (this.#stopping.signal.aborted) return 'draining'
-    if (!this.#hasStarted) return 'starting'
     const ready = this.#readyChildren()
     if (ready.length === 0) return 'starting'
     const states = ready.map((child) => child.ask('health'))
