@@ -204,7 +204,9 @@ for (const { how, acts, by } of [
 }
 
 t.test('the audit covers each function of operators and each route that changes something', async (t) => {
-  const addsWork = ['accepted.enqueue', 'accepted.enqueue_batch', 'accepted.redrive_batch', 'accepted.deliver_webhook']
+  const addsWork = ['enqueue', 'enqueue_batch', 'redrive_batch', 'deliver_webhook', 'bulk'].map(
+    (name) => `accepted.${name}`,
+  )
   const functions = privileges.operator.functions.filter((name) => !addsWork.includes(name))
   t.same(
     functions.filter((name) => !Object.hasOwn(inSql, name.replace('accepted.', ''))),

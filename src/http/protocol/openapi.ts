@@ -128,12 +128,16 @@ const documentOptions = ({
     webhooks: { jobEnded } as never,
   },
   transform: ({ schema, url, route }) => ({
-    schema: documentedRoutes.has(route) ? { ...schema, hide: false } : schema,
+    schema: documentedRoutes.has(route) && !isBelow(url, prefix, paths.console) ? { ...schema, hide: false } : schema,
     url: url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url,
   }),
   transformObject: (document) =>
     ('openapiObject' in document ? hoistSchemas(correctDocument(document.openapiObject, paths)) : {}) as never,
 })
+
+/** Returns whether a route is at a path or below it. */
+const isBelow = (url: string, prefix: string, path: string | false): boolean =>
+  path !== false && `${url}/`.startsWith(`${prefix}${path}/`)
 
 /** Adds the parts that @fastify/swagger leaves out, and corrects its mistakes. */
 function correctDocument<Document extends { paths?: object }>(
