@@ -97,6 +97,15 @@ const inSql: Record<string, Act> = {
   resume: { to: 'operation', act: sqlAs('select accepted.resume($1)'), records: ['resume'] },
   reschedule: { to: 'queued', act: sqlAs('select accepted.reschedule($1, now())'), records: ['reschedule'] },
   prioritize: { to: 'queued', act: sqlAs('select accepted.prioritize($1, 1)'), records: ['prioritize'] },
+  // Its object is the job that changes the others.
+  bulk: {
+    ...{
+      to: 'nothing',
+      act: sqlAs(`select accepted.bulk('cancel', '{"operation": "none"}')`),
+      records: ['bulk.cancel'],
+    },
+    object: /-/,
+  },
   expire: { to: 'operation', act: sqlAs('select accepted.expire(now(), $1)'), records: ['expire'] },
   'expire, of all operations': {
     ...{ to: 'nothing', act: sqlAs('select accepted.expire(now())'), records: ['expire'], object: null },
