@@ -188,6 +188,12 @@ export interface AuditTable {
   object: string | null
 }
 
+export interface ConsoleSessionTable {
+  hash: Buffer
+  key_id: string
+  expires_at: RequiredTimestamp
+}
+
 export interface Tables extends UpkeepTables {
   'accepted.job': JobTable
   'accepted.operation': OperationTable
@@ -201,4 +207,5 @@ export interface Tables extends UpkeepTables {
   'accepted.api_key': ApiKeyTable
   'accepted.job_link': JobLinkTable
   'accepted.webhook_endpoint': WebhookEndpointTable
+  'accepted.console_session': ConsoleSessionTable
 }

@@ -130,6 +130,20 @@ export interface ScheduleRequestTable {
   requested_at: Timestamp
 }
 
+export interface ThroughputHourTable {
+  hour: RequiredTimestamp
+  operation: string
+  /** The counts are bigints, which the driver returns as strings. */
+  succeeded: string
+  failed: string
+  canceled: string
+  /** The times are in seconds. */
+  wait_p50: number | null
+  wait_p99: number | null
+  run_p50: number | null
+  run_p99: number | null
+}
+
 export interface UpkeepTables {
   'accepted.schedule': ScheduleTable
   'accepted.schedule_request': ScheduleRequestTable
@@ -146,4 +160,5 @@ export interface UpkeepTables {
   'accepted.change_expiry': ChangeExpiryTable
   'accepted.limit_key': LimitKeyTable
   'accepted.limit_arrival': LimitArrivalTable
+  'accepted.throughput_hour': ThroughputHourTable
 }

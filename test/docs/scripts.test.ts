@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { parsePage, readPages, root } from './markdown.ts'
-import { helpOf, namesOption, optionsOf, runScript, scriptCallsOf, scripts } from './scripts.ts'
+import { helpOf, namesOption, optionsOf, runScript, scriptCallsOf, scripts, scriptsOfNewApp } from './scripts.ts'
 
 const calls = readPages().flatMap((page) => scriptCallsOf(page).map((call) => ({ ...call, page: page.name })))
 
 t.test('every npm script that a page names exists', async (t) => {
   t.ok(calls.length > 0)
-  for (const { page, command, script } of calls) t.ok(script in scripts, `${page}: ${command}`)
+  for (const { page, command, script } of calls)
+    t.ok(script in scripts || script in scriptsOfNewApp, `${page}: ${command}`)
 })
 
 t.test('every option that a page passes to a script is in the help of the script', async (t) => {

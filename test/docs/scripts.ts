@@ -3,10 +3,15 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf, type Page, root } from './markdown.ts'
 
+type Scripts = Readonly<Record<string, string>>
+
+const scriptsOf = (file: string): Scripts => JSON.parse(readFileSync(join(root, file), 'utf8')).scripts
+
 /** The npm scripts of package.json. */
-export const scripts: Readonly<Record<string, string>> = JSON.parse(
-  readFileSync(join(root, 'package.json'), 'utf8'),
-).scripts
+export const scripts = scriptsOf('package.json')
+
+/** The npm scripts of an app that `accepted init` lays out. */
+export const scriptsOfNewApp = scriptsOf('assets/init/_package.json')
 
 /** A command on a page that runs an npm script. */
 export interface ScriptCall {
