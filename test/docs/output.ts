@@ -98,11 +98,11 @@ export function createMeanings(known: Readonly<Record<string, string>> = {}): Me
 
 const quote = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
 
-/** Removes white space at the end of each line and of the text. */
+/** Removes white space at the end of each line and of the text, and the padding between columns. */
 const tidy = (text: string) =>
   text
     .split('\n')
-    .map((line) => line.trimEnd())
+    .map((line) => line.trimEnd().replaceAll(/(?<=\S) {2,}/g, '  '))
     .join('\n')
     .trimEnd()
 

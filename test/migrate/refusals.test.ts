@@ -146,7 +146,7 @@ for (const [statement, part] of [
   ['drop view accepted.backlog', 'view accepted.backlog'],
   ['drop index accepted.job_principal_id_idx', 'index accepted.job_principal_id_idx'],
   ['drop index accepted_queue.accepted_active_idx', 'index accepted_queue.accepted_active_idx'],
-  ['alter table accepted.schedule drop column timezone', 'column accepted.schedule.timezone'],
+  ['alter table accepted.processed_key drop column processed_at', 'column accepted.processed_key.processed_at'],
   ['alter table accepted.attempt drop constraint attempt_pkey', 'constraint accepted.attempt.attempt_pkey'],
   ['drop table accepted.job_default', 'table accepted.job_default'],
   ['drop table accepted_queue.warning', 'table accepted_queue.warning'],

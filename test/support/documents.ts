@@ -38,12 +38,14 @@ export function createChecker(document: any): Checker {
 
   return {
     violations(method, path, { status, headers, body }) {
+      const mediaType = headers.get('content-type')?.split(';')[0] ?? ''
+      // A browser gets each error as a page, which is not for programs.
+      if (status >= 400 && mediaType === 'text/html') return []
       const parts = ['paths', path, method.toLowerCase(), 'responses']
       const responses = document.paths[path]?.[method.toLowerCase()]?.responses
       const key = [String(status), `${String(status)[0]}XX`, 'default'].find((one) => responses?.[one])
       if (!key) return [`${method} ${path}: no status ${status}`]
       const described = responses[key]
-      const mediaType = headers.get('content-type')?.split(';')[0] ?? ''
       const wrong: string[] = []
       if (body !== undefined && !described.content?.[mediaType]) wrong.push(`${status}: no content ${mediaType}`)
       else if (body !== undefined) wrong.push(...validate([...parts, key, 'content', mediaType, 'schema'], body))
