@@ -80,11 +80,15 @@ export class Attack {
       this.find(`${reason}: ${status} ${JSON.stringify(body.slice(0, 300))} for ${JSON.stringify(what.slice(0, 400))}`)
     if (status >= 500 && status !== 503) fail('A 5xx other than 503')
     if (status === 503 && !headers.has('retry-after')) fail('A 503 without Retry-After')
+    // Requests that prefer pages, as those of browsers do, get errors as pages.
+    const isPage = headers.get('content-type')?.startsWith('text/html') && /^accept:.*html/im.test(what)
+    if (status < 400 || isPage) return void this.#recordAccepted(status, problem)
     if (status === 503 && !isHead && codes[code]?.status !== 503) fail('A 503 without a documented code')
-    if (status >= 400 && !headers.get('content-type')?.startsWith('application/problem+json')) {
-      fail('An error without problem details')
-    }
-    if (status >= 400 && !isHead && typeof code !== 'string') fail('An error without a code')
+    if (!headers.get('content-type')?.startsWith('application/problem+json')) fail('An error without problem details')
+    if (!isHead && typeof code !== 'string') fail('An error without a code')
+  }
+
+  #recordAccepted(status: number, problem: { id?: unknown } | undefined): void {
     if ((status === 202 || status === 200) && typeof problem?.id === 'string') this.report.accepted.push(problem.id)
   }
 }
