@@ -30,9 +30,12 @@ export interface AskedFilter {
   problem?: string
 }
 
+/** Returns the value of a parameter. Of several values with one name, the last counts. Empty if there is none. */
+export const lastText = (given: unknown): string => `${[given ?? ''].flat().at(-1)}`.trim()
+
 /** Reads a filter from the query of a URL or from a form. Times are UTC. Empty values do not restrict the jobs. */
 export function readFilter(given: Readonly<Record<string, unknown>>): AskedFilter {
-  const texts = names.map((name) => [name, `${[given[name] ?? ''].flat().at(-1)}`.trim()] as const)
+  const texts = names.map((name) => [name, lastText(given[name])] as const)
   const filter: JobFilter = Object.fromEntries(texts.filter(([, text]) => text !== ''))
   const { status, parent, since } = filter
   if (status !== undefined && !statuses.includes(status as JobStatus)) {

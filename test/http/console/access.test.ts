@@ -5,6 +5,7 @@ import Type from 'typebox'
 import { createKey } from '../../../src/jobs/api-key.ts'
 import type { Scope } from '../../../src/scopes.ts'
 import { serve } from '../../support/api.ts'
+import { type Sent, sendAsBrowser } from './client.ts'
 
 const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
 
@@ -18,23 +19,8 @@ const { app, url, database } = await serve(
 const query = async (text: string, values: unknown[] = []) => (await database.pool.query(text, values)).rows
 const ofConsole = routes.filter(({ config, method }) => config?.console && method !== 'HEAD')
 
-interface Sent {
-  method?: string
-  cookie?: string | undefined
-  form?: Record<string, string>
-  headers?: Record<string, string>
-}
-
-/** Sends a request as a browser does from a page of the console. */
-async function send(path: string, { method, cookie, form, headers }: Sent = {}) {
-  const response = await fetch(url + path, {
-    method: method ?? (form ? 'POST' : 'GET'),
-    redirect: 'manual',
-    headers: { 'sec-fetch-site': 'same-origin', ...(cookie && { cookie }), ...headers },
-    ...(form && { body: new URLSearchParams(form) }),
-  })
-  return { status: response.status, headers: response.headers, body: await response.text() }
-}
+const send = (path: string, { cookie, ...sent }: Sent & { cookie?: string | undefined } = {}) =>
+  sendAsBrowser(url + path, { ...sent, headers: { ...(cookie && { cookie }), ...sent.headers } })
 
 const addKey = (scopes: Scope[], operations?: string[]) =>
   database.kysely

@@ -3,6 +3,7 @@ import t from 'tap'
 import Type from 'typebox'
 import { createKey } from '../../../src/jobs/api-key.ts'
 import { serve } from '../../support/api.ts'
+import { ConsoleClient } from './client.ts'
 
 const note = defineOperation({
   name: 'note.create',
@@ -16,33 +17,8 @@ const { id: keyId, key } = await database.kysely
   .transaction()
   .execute((trx) => createKey(trx as never, { name: 'ops', principal: 'olga', scopes: ['operate'] }))
 
-let cookies: Record<string, string> = {}
-
-async function send(path: string, form?: Record<string, string>) {
-  const response = await fetch(url + path, {
-    method: form ? 'POST' : 'GET',
-    redirect: 'manual',
-    headers: {
-      'sec-fetch-site': 'same-origin',
-      cookie: Object.entries(cookies)
-        .map(([name, value]) => `${name}=${value}`)
-        .join('; '),
-    },
-    ...(form && { body: new URLSearchParams(form) }),
-  })
-  for (const line of response.headers.getSetCookie()) {
-    const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? []
-    cookies = { ...cookies, [name]: value }
-  }
-  return { status: response.status, location: response.headers.get('location'), body: await response.text() }
-}
-
-/** Sends a form and follows the redirect. */
-async function act(path: string, form: Record<string, string> = {}): Promise<string> {
-  const { status, location } = await send(path, { back: '/console', ...form })
-  if (status !== 303) throw new Error(`${path} answered ${status}`)
-  return (await send(location as string)).body
-}
+const browser = new ConsoleClient(url)
+await browser.signIn(key)
 
 const enqueue = async (more = ''): Promise<string> =>
   (await query(`select accepted.enqueue('note.create', '{"text": "x"}', principal => 'ann'${more}) as id`))[0].id
@@ -50,14 +26,12 @@ const enqueue = async (more = ''): Promise<string> =>
 const statusOf = async (id: string): Promise<string> =>
   (await query('select status from accepted.job where id = $1', [id]))[0].status
 
-await send('/console/login', { key })
-
 t.test('each act does what its function in SQL does, and is recorded with principal and key', async (t) => {
   const id = await enqueue(`, run_at => now() + interval '1 day'`)
-  t.match(await act(`/console/jobs/${id}/priority`, { priority: '7' }), 'The priority is changed.')
-  t.match(await act(`/console/jobs/${id}/run`), 'The job is due now.')
-  t.match(await act(`/console/jobs/${id}/cancel`), 'The job is canceled.')
-  t.match(await act(`/console/jobs/${id}/retry`), /This is the new job[\s\S]*Retry of[\s\S]*waits for a worker/)
+  t.match(await browser.act(`/console/jobs/${id}/priority`, { priority: '7' }), 'The priority is changed.')
+  t.match(await browser.act(`/console/jobs/${id}/run`), 'The job is due now.')
+  t.match(await browser.act(`/console/jobs/${id}/cancel`), 'The job is canceled.')
+  t.match(await browser.act(`/console/jobs/${id}/retry`), /This is the new job[\s\S]*Retry of[\s\S]*waits for a worker/)
   t.equal(await statusOf(id), 'canceled')
   const [retry] = await query('select id, status from accepted.job where retry_of = $1', [id])
   t.match(retry, { status: 'queued' })
@@ -72,19 +46,19 @@ t.test('what the database refuses is said on the page, and changes nothing', asy
   const id = await enqueue()
   await query('select accepted.cancel($1)', [id])
   const form = { back: `/console/jobs/${id}` }
-  t.match(await act(`/console/jobs/${id}/cancel`, form), 'The job is canceled.', 'again')
+  t.match(await browser.act(`/console/jobs/${id}/cancel`, form), 'The job is canceled.', 'again')
   t.match(
-    await act(`/console/jobs/${id}/run`, form),
+    await browser.act(`/console/jobs/${id}/run`, form),
     /role="alert">Job .* is not waiting in the queue: it is canceled\./,
   )
   t.match(
-    await act(`/console/jobs/${id}/priority`, { ...form, priority: 'x' }),
+    await browser.act(`/console/jobs/${id}/priority`, { ...form, priority: 'x' }),
     /role="alert">The priority must be an integer/,
   )
-  t.match(await act('/console/jobs/01a1fd26-9b1c-7c3e-9d0f-2f4f1f0f6a51/retry'), /role="alert">[^<]*01a1fd26/)
-  t.match(await send('/console/jobs/x'), { status: 404 })
-  t.match(await send('/console/jobs/01a1fd26-9b1c-7c3e-9d0f-2f4f1f0f6a51'), { status: 404 })
-  t.match(await send('/console/stuck?a=%00'), { status: 400 })
+  t.match(await browser.act('/console/jobs/01a1fd26-9b1c-7c3e-9d0f-2f4f1f0f6a51/retry'), /role="alert">[^<]*01a1fd26/)
+  t.match(await browser.send('/console/jobs/x'), { status: 404 })
+  t.match(await browser.send('/console/jobs/01a1fd26-9b1c-7c3e-9d0f-2f4f1f0f6a51'), { status: 404 })
+  t.match(await browser.send('/console/stuck?a=%00'), { status: 400 })
 })
 
 t.test('hostile text of clients and handlers is shown as text', async (t) => {
@@ -99,32 +73,40 @@ t.test('hostile text of clients and handlers is shown as text', async (t) => {
     [id, hostile],
   )
   for (const path of [`/console/jobs/${id}`, '/console']) {
-    const { status, body } = await send(path)
+    const { status, body } = await browser.send(path)
     t.equal(status, 200)
     t.match(body, '&lt;script&gt;alert(1)&lt;/script&gt;')
     t.notMatch(body, /<script>alert|<img/)
   }
 })
 
-t.test('payload and result are shown to operators, and large ones are left out', async (t) => {
-  const id = await enqueue()
-  const page = async () => (await send(`/console/jobs/${id}`)).body
-  t.match(await page(), /Payload<\/h2><pre[^>]*>\{\n {2}&quot;text&quot;: &quot;x&quot;\n\}/)
-  await query(
-    `update accepted.job set status = 'succeeded', ended_at = now(), started_at = now(), attempt = 1, result = $2 where id = $1`,
-    [id, JSON.stringify({ text: 'done' })],
+t.test('payload and result are shown to operators as they are stored, and large ones are left out', async (t) => {
+  const [{ id }] = await query(
+    `select accepted.enqueue('note.create', '{"text": "x", "order": 9007199254740993}') as id`,
   )
-  t.match(await page(), /Result<\/h2><pre[^>]*>\{\n {2}&quot;text&quot;: &quot;done&quot;/)
+  const page = async () => (await browser.send(`/console/jobs/${id}`)).body
+  t.match(
+    await page(),
+    /Payload<\/h2><pre[^>]*>\{\n {4}&quot;text&quot;: &quot;x&quot;,\n {4}&quot;order&quot;: 9007199254740993\n\}/,
+  )
+  await query(
+    `update accepted.job set status = 'succeeded', ended_at = now(), started_at = now(), attempt = 1, result = $2, payload = $3
+    where id = $1`,
+    [id, JSON.stringify({ text: 'done' }), JSON.stringify({ text: 'x'.repeat(64 * 1024) })],
+  )
+  const ended = await page()
+  t.match(ended, /Result<\/h2><pre[^>]*>\{\n {4}&quot;text&quot;: &quot;done&quot;/)
+  t.notMatch(ended, 'Payload')
 })
 
 t.test('what is stuck comes first', async (t) => {
-  const { body: before } = await send('/console')
+  const { body: before } = await browser.send('/console')
   t.match(before, 'Nothing is stuck')
   await enqueue()
   await query(`select accepted.pause('note.create', 'the bank is down')`)
-  const { body } = await send('/console')
+  const { body } = await browser.send('/console')
   t.match(body, /Stuck: 1[\s\S]*its operation is paused, and jobs wait: the bank is down[\s\S]*Backlog[\s\S]*paused/)
-  t.match((await send('/console/stuck')).body, 'the bank is down')
+  t.match((await browser.send('/console/stuck')).body, 'the bank is down')
   await query(`select accepted.resume('note.create')`)
 })
 

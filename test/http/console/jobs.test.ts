@@ -4,6 +4,7 @@ import t from 'tap'
 import Type from 'typebox'
 import { serve } from '../../support/api.ts'
 import { openJobs } from '../../support/jobs.ts'
+import { ConsoleClient } from './client.ts'
 
 const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
 const other = defineOperation({ name: 'other', input: Type.Object({}) })
@@ -14,19 +15,17 @@ const { url, database } = await serve(t, { operations, rateLimit: false }, undef
 const jobs = await openJobs(t, [note, other], database.options.url)
 const { query } = jobs
 
+const browser = new ConsoleClient(url)
 const read = async (path: string) => {
-  const response = await fetch(url + path)
-  return { status: response.status, body: (await response.text()).replaceAll('&amp;', '&') }
+  const { status, body } = await browser.send(path)
+  return { status, body: body.replaceAll('&amp;', '&') }
 }
 const idsIn = (body: string) => [...body.matchAll(/href="\/console\/jobs\/([\da-f-]{36})" title/g)].map(([, id]) => id)
 
 /** Sends a form, and returns the path of the next page. */
 async function send(path: string, form: Record<string, string>): Promise<string> {
-  const response = await fetch(url + path, {
-    ...{ method: 'POST', redirect: 'manual', body: new URLSearchParams(form) },
-    headers: { 'sec-fetch-site': 'same-origin' },
-  })
-  return response.headers.get('location') ?? `${response.status}`
+  const { status, location } = await browser.send(path, form)
+  return location ?? `${status}`
 }
 
 const ids = (
@@ -85,7 +84,8 @@ t.test('the filter finds jobs by each of its members', async (t) => {
   ]) {
     t.match((await read(`/console/jobs?${filter}`)).body, problem)
   }
-  t.equal((await fetch(`${url}/console/jobs?id=${ids[0]}`)).url, `${url}/console/jobs/${ids[0]}`)
+  t.equal((await browser.send(`/console/jobs?id=${ids[0]}`)).location, `/console/jobs/${ids[0]}`)
+  t.equal((await browser.send(`/console/jobs?id=x&id=${ids[0]}`)).location, `/console/jobs/${ids[0]}`)
 })
 
 t.test('many jobs are redriven, undone and canceled by a job, after a preview', async (t) => {

@@ -15,20 +15,21 @@ export interface JobValues {
 
 /**
  * Reads the payload and the result, with the rights of the API and by its rules: an operator may read the results of all
- * principals, and members that the operation seals stay sealed, except in the operator's own jobs. Reads no value above
+ * principals, and members that the operation seals stay sealed, except in the operator's own jobs. Leaves out values above
  * 64 KiB.
  */
 export async function readValues(service: Service, request: FastifyRequest, id: string): Promise<JobValues> {
   const { rows } = await sql<JobValues & { operation: string; principal: string }>`
     select job.operation, job.principal,
-      case when length(value.payload) <= ${maxShownBytes} then value.payload end as payload,
-      case when length(value.result) <= ${maxShownBytes} then value.result end as result
+      case when octet_length(value.payload) <= ${maxShownBytes} then value.payload end as payload,
+      case when octet_length(value.result) <= ${maxShownBytes} then value.result end as result
     from accepted.job
+    -- JavaScript would change large numbers.
     cross join lateral (select
-      coalesce(job.payload, (
+      jsonb_pretty(coalesce(job.payload, (
         select data -> 'payload' from ${sql.id(queueSchema, 'job_common')} queued where queued.name = job.operation and queued.id = job.id
-      ))::text as payload,
-      job.result::text as result
+      ))) as payload,
+      jsonb_pretty(job.result) as result
     ) value
     where job.id = ${id}`.execute(service.database.kysely)
   const [row] = rows
@@ -42,9 +43,7 @@ export const valuesOf = ({ payload, result }: JobValues): Html =>
   html`${[['Payload', payload] as const, ['Result', result] as const].map(
     ([title, json]) =>
       json !== null &&
-      section(title, html`<pre tabindex="0" role="region" aria-label="${title}">${pretty(json)}</pre>`, {
+      section(title, html`<pre tabindex="0" role="region" aria-label="${title}">${json}</pre>`, {
         id: title.toLowerCase(),
       }),
   )}`
-
-const pretty = (json: string) => JSON.stringify(JSON.parse(json), null, 2)

@@ -1,8 +1,9 @@
 import { sql } from 'kysely'
 import { isUuid7 } from '../../../jobs/read.ts'
+import { duration } from '../../pages/duration.ts'
 import { badge, field, pager, progressBar, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
-import { ago, duration } from '../format.ts'
+import { ago } from '../format.ts'
 import { type Html, html } from '../html.ts'
 import {
   actionsFor,
@@ -10,6 +11,7 @@ import {
   filterFields,
   findJobs,
   type JobFilter,
+  lastText,
   queryOf,
   readFilter,
 } from '../job-filter.ts'
@@ -23,12 +25,12 @@ export const jobsPage: ConsolePage = {
   path: '/jobs',
   label: 'Jobs',
   addRoutes(app, context) {
-    app.get<{ Querystring: Record<string, string | undefined> }>('/jobs', async ({ query }, reply) => {
-      const id = query.id?.trim()
+    app.get<{ Querystring: Record<string, unknown> }>('/jobs', async ({ query }, reply) => {
+      const id = lastText(query.id)
       if (id) return context.redirect(reply, `${context.base}/jobs/${encodeURIComponent(id)}`)
       const { filter, problem } = readFilter(query)
-      const size = pageSizes.includes(query.size ?? '') ? (query.size as string) : '50'
-      const before = query.before !== undefined && isUuid7(query.before) ? query.before : undefined
+      const size = pageSizes.find((size) => size === lastText(query.size)) ?? '50'
+      const before = isUuid7(lastText(query.before)) ? lastText(query.before) : undefined
       const { jobs, next, operations } = await context.read(async (trx) => {
         const found = await findJobs(trx, filter, { before, maxJobs: Number(size) })
         const { rows } = await sql<OverviewRow>`
