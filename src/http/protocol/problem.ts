@@ -92,7 +92,9 @@ export function sendProblem(
   reply.code(status).headers({ ...dataHeaders, ...error.headers, 'cache-control': 'no-store' })
   if (wantsPage(request)) {
     const { pages } = paths ?? request.server.problemPaths ?? defaultProblemPaths
-    const refusal = { status, title, message, code, details, pages, refreshSeconds: error.retryAfterSeconds }
+    // A browser repeats a form as GET.
+    const refreshSeconds = request.method === 'GET' ? error.retryAfterSeconds : undefined
+    const refusal = { status, title, message, code, details, pages, refreshSeconds }
     return reply.headers({ ...staticPageHeaders, vary: 'Accept' }).send(renderRefusal(refusal))
   }
   const problem = toProblem({ code, title, message, details, request }, paths)

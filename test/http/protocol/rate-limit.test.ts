@@ -33,6 +33,11 @@ t.test(
     const { rows } = await database.pool.query('select count(*)::int as jobs from accepted.job')
     t.same(rows, [{ jobs: 2 }])
     t.equal((await get(`${url}/jobs`)).status, 429)
+    const browser = { accept: 'text/html', 'sec-fetch-site': 'same-origin' }
+    t.match(await get(`${url}/jobs`, browser), { status: 429, body: '<meta http-equiv="refresh"' })
+    const form = await post(first.body.links.cancel, {}, browser)
+    t.match(form, { status: 429, body: '<h1 class="title">' })
+    t.notMatch(form.body, 'http-equiv', 'a browser would repeat a form as GET')
 
     const reads = await Promise.all(Array.from({ length: 20 }, () => get(first.body.links.self)))
     t.same(new Set(reads.map((read) => read.status)), new Set([200, 429]), 'one read of a job per second is free')
