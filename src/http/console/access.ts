@@ -4,6 +4,7 @@ import { hasHadKeys } from '../../jobs/api-key.ts'
 import { isLoopbackAddress, isLoopbackHost } from '../../primitives/networks.ts'
 import { isOperator } from '../../scopes.ts'
 import type { AcceptedOptions } from '../options.ts'
+import { assertSameOrigin } from '../protocol/forms.ts'
 import type { Service } from '../service.ts'
 import { cookieOf } from './cookies.ts'
 import { findSession } from './session.ts'
@@ -50,22 +51,13 @@ const isLocal = ({ ip, socket, hostname }: FastifyRequest): boolean =>
   isLoopbackAddress(ip) && isLoopbackAddress(socket.remoteAddress) && isLoopbackHost(hostname.replace(/^\[|\]$/g, ''))
 
 /**
- * Creates an `onRequest` hook that refuses requests from pages of other origins that would change something. The cookie
- * is SameSite=Strict, but other subdomains belong to the same site, and the app's own `authenticate` may read other
- * cookies. Browsers send Sec-Fetch-Site over https and to this machine, and Origin always.
+ * Creates an `onRequest` hook that refuses forms of other origins. The cookie is SameSite=Strict, but other subdomains
+ * belong to the same site, and the app's own `authenticate` may read other cookies.
  *
- * @throws ProblemError forbidden
+ * @throws ProblemError foreign-origin
  */
-export function refuseForeignForms({ siteOf }: Service): Hook {
+export function refuseForeignForms(service: Service): Hook {
   return async (request) => {
-    if (request.method === 'GET' || request.method === 'HEAD') return
-    const { 'sec-fetch-site': site, origin } = request.headers
-    if (site !== undefined) {
-      if (site === 'same-origin') return
-    } else if (origin !== undefined) {
-      const host = URL.parse(origin)?.host
-      if (host !== undefined && (host === request.host || host === URL.parse(siteOf(request).url)?.host)) return
-    }
-    throw new ProblemError('forbidden', 'The form must be sent from a page of the console')
+    if (request.method !== 'GET' && request.method !== 'HEAD') assertSameOrigin(service, request)
   }
 }
