@@ -69,7 +69,7 @@ export class ConsoleContext {
   /**
    * Runs a transaction with the rights of an operator. `accepted.audit` records the principal and the key of the request.
    *
-   * @throws ProblemError conflict, with the text of the function that refuses the action
+   * @throws Refusal with the text of the function that refuses the action
    */
   async write<Result>(request: FastifyRequest, work: (trx: Transaction<Tables>) => Promise<Result>): Promise<Result> {
     try {
@@ -158,7 +158,8 @@ export class Refusal extends Error {
 const refusedCodes: readonly string[] = [
   ...[sqlstate.noDataFound, sqlstate.objectNotInPrerequisiteState, sqlstate.undefinedObject],
   ...[sqlstate.invalidParameterValue, sqlstate.invalidTextRepresentation, sqlstate.numericValueOutOfRange],
-  ...[sqlstate.invalidDatetimeFormat, sqlstate.datetimeFieldOverflow, sqlstate.lockNotAvailable, '53400', '23505'],
+  ...[sqlstate.invalidDatetimeFormat, sqlstate.datetimeFieldOverflow],
+  ...[sqlstate.uniqueViolation, sqlstate.configurationLimitExceeded],
 ]
 
 function refusalOf(error: unknown): Refusal | undefined {

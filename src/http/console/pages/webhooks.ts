@@ -1,9 +1,10 @@
 import { type RawBuilder, sql } from 'kysely'
 import { validate as isUuid } from 'uuid'
 import { ProblemError } from '../../../errors.ts'
+import { duration } from '../../pages/duration.ts'
 import { actionForm, actions, badge, facts, section, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
-import { ago, count, duration, time } from '../format.ts'
+import { ago, count, time } from '../format.ts'
 import { type Html, html } from '../html.ts'
 import type { ConsolePage } from '../page.ts'
 
@@ -79,7 +80,7 @@ ${section('Attempts to deliver, the newest first', attemptTable(context, page, r
       return 'A test event is on its way. Its attempts show in the log below.'
     })
     context.action(app, '/webhooks/:id/resend', async (trx, { params: { id }, body }) => {
-      await sql`select accepted.deliver_webhook(${id}::uuid, ${body.job}::uuid)`.execute(trx)
+      await sql`select accepted.deliver_webhook(${id}::uuid, ${body.job ?? ''}::uuid)`.execute(trx)
       return 'The delivery is on its way again, with the same webhook-id.'
     })
   },
