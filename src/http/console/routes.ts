@@ -14,7 +14,7 @@ import { pages } from './pages/index.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Who may open a route of the console. */
+    /** Which callers may open a route of the console. */
     console?: 'everyone' | 'operator'
   }
 }
@@ -40,7 +40,7 @@ export async function consoleRoutes(
       scope.addHook('preHandler', refuseUnstorable)
       await scope.register(async (open) => {
         markRoutes(open, 'everyone')
-        assetRoutes(open)
+        await assetRoutes(open)
         loginRoutes(open, context, options)
       })
       await scope.register(async (guarded) => {

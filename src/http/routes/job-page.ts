@@ -1,6 +1,3 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
 import { listJobs } from '../../jobs/list.ts'
@@ -9,15 +6,13 @@ import { uuid7 } from '../../primitives/uuid.ts'
 import { permits } from '../../scopes.ts'
 import { visibleJobs } from '../access.ts'
 import { linkTokenOf, tokenParameter } from '../job-link.ts'
+import { assetRoute, assetUrl } from '../pages/assets.ts'
 import { type JobAction, type ListedChild, renderJobPage } from '../pages/job.ts'
 import { findRequestedJob, type JobRequest } from '../protocol/find-job.ts'
 import { monitorOf, retryAfterOf } from '../protocol/links.ts'
 import { pageHeaders } from '../protocol/security-headers.ts'
 import type { RoutePaths } from '../route-paths.ts'
 import type { Service } from '../service.ts'
-
-/** The directory of the package that contains the page's script and styles. */
-const assetsDirectory = join(fileURLToPath(new URL('.', import.meta.resolve('accepted/package.json'))), 'assets')
 
 const maxListedChildren = 20
 
@@ -35,17 +30,9 @@ const headersWithForms = {
   'referrer-policy': 'same-origin',
 }
 
-/** Adds the routes of the page's script and styles, because the Content-Security-Policy forbids inline code. */
+/** Adds the routes of the page's script and styles. */
 export async function jobPageAssetRoutes(app: FastifyInstance, { paths }: Service): Promise<void> {
-  for (const [name, type] of [
-    ['job.css', 'text/css; charset=utf-8'],
-    ['job.js', 'text/javascript; charset=utf-8'],
-  ] as const) {
-    const content = await readFile(join(assetsDirectory, name))
-    app.get(`${paths.docs || paths.jobs}/${name}`, { schema: { hide: true } }, async (_request, reply) =>
-      reply.headers({ 'content-type': type, 'cache-control': 'public, max-age=300' }).send(content),
-    )
-  }
+  for (const name of ['job.css', 'job.js']) await assetRoute(app, `${paths.docs || paths.jobs}/${name}`, assetUrl(name))
 }
 
 /**
