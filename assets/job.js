@@ -28,15 +28,22 @@ function waitReasonOf({ status, attempt, maxAttempts, lastError, nextAttemptAt, 
 const countChildren = ({ total, succeeded, failed, canceled }) =>
   `${succeeded + failed + canceled} of ${total} ended: ${succeeded} succeeded, ${failed} failed, ${canceled} canceled`
 
-/** Describes a duration, as the server does. */
+const units = [
+  [86400, 'd'],
+  [3600, 'h'],
+  [60, 'min'],
+  [1, 's'],
+]
+
+/** Formats a duration, as the server does. */
 function duration(from, to) {
   const seconds = Math.max(to - from, 0) / 1000
-  if (seconds < 10) return `${seconds.toFixed(1)} s`
-  const whole = Math.round(seconds)
-  if (whole < 60) return `${whole} s`
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`
-  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
+  if (seconds < 60) return `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s`
+  const index = units.findIndex(([size]) => seconds >= size)
+  const [[size, unit], [smaller, smallerUnit]] = units.slice(index)
+  const rest = Math.floor((seconds % size) / smaller)
+  return `${Math.floor(seconds / size)} ${unit}${rest > 0 ? ` ${rest} ${smallerUnit}` : ''}`
 }
 
 const utc = (time) => `${time.slice(0, 19).replace('T', ' ')} UTC`
@@ -71,7 +78,7 @@ function showDurations({ createdAt, startedAt, endedAt }) {
   showRow('took', started && ended && duration(started, ended))
 }
 
-/** The buttons are on the page of a caller who may use them. */
+/** A button is on the page only if the caller has its scope. */
 function showActions({ status, cancelRequested }) {
   const cancel = element('cancel')
   if (cancel) cancel.hidden = finalStatuses.includes(status) || cancelRequested

@@ -25,7 +25,7 @@ async function findExamples(url: string): Promise<Record<string, string>> {
       (select principal from accepted.job where status = 'failed' order by id limit 1) as principal,
       (select idempotency_key from accepted.job where idempotency_key is not null order by id limit 1) as key,
       (select parent from accepted.job where parent is not null order by id limit 1) as parent,
-      (select created_at::text from accepted.job order by id offset 100 limit 1) as early`,
+      (select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI') from accepted.job order by id offset 100000 limit 1) as early`,
   )
   return row ?? {}
 }
@@ -52,7 +52,7 @@ const pathsOf = ({ failed, principal = '', key = '', parent, early = '' }: Recor
   `/jobs?key=${key}`,
   `/jobs?resource=%2Fabsent`,
   `/jobs?parent=${parent}`,
-  `/jobs?to=${encodeURIComponent(early.replace(' ', 'T'))}`,
+  `/jobs?to=${early}`,
   '/jobs/bulk?action=redrive&status=failed',
   '/jobs/bulk?action=cancel&status=queued&operation=week.op3',
 ]

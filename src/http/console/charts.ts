@@ -1,4 +1,4 @@
-import { duration } from './format.ts'
+import { duration } from '../pages/duration.ts'
 import { type Html, html } from './html.ts'
 import type { Throughput } from './throughput.ts'
 

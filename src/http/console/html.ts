@@ -17,7 +17,9 @@ export type Content = Html | string | number | bigint | false | null | undefined
  * must stand between double quotes.
  */
 export function html(strings: TemplateStringsArray, ...values: readonly Content[]): Html {
-  return new Html(strings.map((text, index) => (index === 0 ? '' : toText(values[index - 1])) + text).join(''))
+  let text = strings[0] as string
+  for (const [index, value] of values.entries()) text += toText(value) + strings[index + 1]
+  return new Html(text)
 }
 
 function toText(content: Content): string {

@@ -78,7 +78,7 @@ function sendLogin(
   reply: FastifyReply,
   { next = '', error, status = 200 }: LoginOptions,
 ): FastifyReply {
-  // The page has no navigation: nobody is signed in.
+  // Without a principal, the page has no navigation.
   Object.assign(reply.request, { principal: undefined, keyId: undefined })
   const body = html`${error !== undefined && html`<p class="notice error" role="alert">${error}</p>`}
 <form method="post" action="${context.base}/login" class="login">

@@ -10,8 +10,8 @@ const maxDeletedSessions = 100
 const tokenPattern = /^[\w-]{43}$/
 
 /**
- * Starts a session of an API key. The cookie of the browser has a random token, and the table its hash: neither the key
- * nor the table lets anyone continue the session. Also deletes some expired sessions.
+ * Starts a session of an API key. The cookie of the browser has a random token, and the table has only its hash, so a
+ * session cannot be continued with what the table has. Also deletes some expired sessions.
  *
  * @returns the token, or undefined if the key has just become invalid
  */

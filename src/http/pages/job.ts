@@ -1,6 +1,7 @@
 import type { Monitor } from '../../jobs/monitor.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { escapeHtml } from '../protocol/html.ts'
+import { duration } from './duration.ts'
 import { renderPage } from './layout.ts'
 
 /** A child of a job, as its page lists it. */
@@ -111,7 +112,7 @@ function renderFacts(job: Monitor, { query, linksToJobs }: JobPageOptions): stri
   const { startedAt, endedAt, createdAt } = job
   return `<dl>
 <dt>Job</dt><dd>${job.id}</dd>
-${timeRow('created', 'Accepted', createdAt)}${timeRow('started', 'Started', startedAt)}${row('waited', 'Waited for', startedAt && duration(createdAt, startedAt))}${timeRow('estimated', 'Estimated completion', job.estimatedCompletionAt)}${timeRow('ended', 'Ended', endedAt)}${row('took', 'Ran for', startedAt && endedAt && duration(startedAt, endedAt))}<dt>Attempt</dt><dd id="attempt">${job.attempt} of ${job.maxAttempts}</dd>
+${timeRow('created', 'Accepted', createdAt)}${timeRow('started', 'Started', startedAt)}${row('waited', 'Waited for', startedAt && durationBetween(createdAt, startedAt))}${timeRow('estimated', 'Estimated completion', job.estimatedCompletionAt)}${timeRow('ended', 'Ended', endedAt)}${row('took', 'Ran for', startedAt && endedAt && durationBetween(startedAt, endedAt))}<dt>Attempt</dt><dd id="attempt">${job.attempt} of ${job.maxAttempts}</dd>
 ${row('retry-of', 'Retry of', link(job.retryOf))}${row('parent', 'Part of', link(job.parent))}${row('children', 'Jobs in it', job.children && countChildren(job.children))}</dl>
 `
 }
@@ -137,13 +138,4 @@ ${items.join('')}</ul>
 
 const utc = (time: string) => `${time.slice(0, 19).replace('T', ' ')} UTC`
 
-/** Describes a duration: `0.3 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`. assets/job.js does the same. */
-function duration(from: string, to: string): string {
-  const seconds = Math.max(Date.parse(to) - Date.parse(from), 0) / 1000
-  if (seconds < 10) return `${seconds.toFixed(1)} s`
-  const whole = Math.round(seconds)
-  if (whole < 60) return `${whole} s`
-  if (whole < 3_600) return `${Math.floor(whole / 60)} min ${whole % 60} s`
-  if (whole < 86_400) return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`
-  return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3_600)} h`
-}
+const durationBetween = (from: string, to: string) => duration(Math.max(Date.parse(to) - Date.parse(from), 0) / 1000)

@@ -50,7 +50,7 @@ export async function docsRoutes(app: FastifyInstance, service: Service, guard: 
   })
 }
 
-// While there are no keys, anyone may request these documents. So each document is serialised only once.
+// While there are no keys, these documents need no credential. So each document is serialised only once.
 async function documentRoutes(app: FastifyInstance, service: Service, docs: string): Promise<void> {
   const openapi = once(() => createDocument(json, JSON.stringify(readDocument(app))))
   const openapiYaml = once(() => createDocument(yaml, readDocument(app, { yaml: true })))

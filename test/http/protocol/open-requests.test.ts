@@ -91,7 +91,7 @@ t.test('streams, WebSockets and waits of a principal are limited together', asyn
   await openStream(t, '/events', 'bob')
 })
 
-t.test('thousands of waits of one principal delay nobody', async (t) => {
+t.test('thousands of waits of one principal do not delay other requests', async (t) => {
   const { links } = (await post(`${url}/notes`, { text: 'a' }, { 'x-user': 'dan' })).body
   const answers = Promise.all(
     Array.from({ length: 2_000 }, () => get(links.self, { 'x-user': 'dan', prefer: 'wait=50' })),

@@ -32,7 +32,7 @@ interface Filter {
 
 const fields = ['principal', 'action', 'object', 'since', 'until'] as const satisfies (keyof Filter)[]
 
-/** Who has done what, the newest first. */
+/** The actions of all principals and roles, the newest first. */
 export const auditPage: ConsolePage = {
   path: '/audit',
   label: 'Audit',
@@ -126,7 +126,7 @@ const filterForm = ({ base }: ConsoleContext, filter: Filter): Html =>
 
 const actionTable = (context: ConsoleContext, rows: readonly AuditRow[], hasMore: boolean): Html =>
   table(
-    ['When', 'Who', 'Action', 'Object'],
+    ['Time', 'Principal or role', 'Action', 'Object'],
     rows.map((row) => [
       time(row.at),
       html`${row.principal ?? row.role}${row.principal !== null && html` <small>as ${row.role}</small>`}${

@@ -1,6 +1,7 @@
+import { duration } from '../../pages/duration.ts'
 import { badge, section, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
-import { duration, time } from '../format.ts'
+import { time } from '../format.ts'
 import { type Content, type Html, html } from '../html.ts'
 import type { JobView, Relative, TimelineEvent } from './job-view.ts'
 

@@ -1,8 +1,9 @@
 import { sql } from 'kysely'
 import { ProblemError } from '../../../errors.ts'
+import { duration } from '../../pages/duration.ts'
 import { actionForm, actions, badge, facts, section, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
-import { ago, count, duration, time } from '../format.ts'
+import { ago, count, time } from '../format.ts'
 import { type Html, html } from '../html.ts'
 import type { ConsolePage } from '../page.ts'
 

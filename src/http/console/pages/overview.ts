@@ -1,8 +1,9 @@
 import { sql } from 'kysely'
+import { duration } from '../../pages/duration.ts'
 import { chartsOf } from '../charts.ts'
 import { badge, section, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
-import { ago, count, duration } from '../format.ts'
+import { ago, count } from '../format.ts'
 import { type Html, html } from '../html.ts'
 import { queryOf } from '../job-filter.ts'
 import type { ConsolePage } from '../page.ts'
@@ -12,7 +13,7 @@ import { readStuck, stuckTable } from './stuck.ts'
 
 const refreshSeconds = 5
 const maxStuckShown = 10
-/** All who look at the overview share what was read in this time. */
+/** Requests for the overview share what was read within this time. */
 const throughputMs = 4_000
 
 interface BacklogRow {
