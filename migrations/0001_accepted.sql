@@ -5464,7 +5464,7 @@ cross join lateral (
   select
     queued.heartbeat_on as at, 'heartbeat' as event, queued.retry_count + 1 as attempt,
     accepted.worker_name(job.worker_id) as worker, null::text as detail
-  where queued.state = 'active'
+  where queued.state = 'active' and queued.heartbeat_on is not null
   union all
   select
     job.cancel_requested_at as at, 'cancel requested' as event, null::integer as attempt, null::text as worker,

@@ -5023,7 +5023,7 @@ create view accepted.timeline as
             queued.retry_count + 1 as attempt,
             accepted.worker_name(job.worker_id) as worker,
             null::text as detail
-          where queued.state = 'active'::accepted_queue.job_state
+          where queued.state = 'active'::accepted_queue.job_state and queued.heartbeat_on is not null
         union all
          select job.cancel_requested_at as at,
             'cancel requested'::text as event,

@@ -3,15 +3,8 @@ import { validate as isUuid } from 'uuid'
 import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { JobStatus } from '../db/tables.ts'
-import { type JobRow, jobColumns } from './job-list.ts'
-
-export interface TimelineRow {
-  at: Date | null
-  event: string
-  attempt: number | null
-  worker: string | null
-  detail: string | null
-}
+import type { StuckRow, TimelineRow } from '../db/views.ts'
+import { type JobWithError, jobColumns } from './job-list.ts'
 
 interface FailedAttempt {
   attempt: number
@@ -22,22 +15,13 @@ interface FailedAttempt {
 }
 
 /** Everything about one job, as `accepted jobs show --json` prints it. */
-export interface JobDetails extends JobRow {
-  cancel_requested: boolean
-  paused: boolean
-  paused_reason: string | null
-  priority: number | null
-  group_id: string | null
-  limit_key: string | null
-  idempotency_key: string | null
-  coalesced: number
-  expires_at: Date
+export interface JobDetails extends Omit<JobWithError, 'waiting_for'> {
   /** The number of live workers that claim jobs of its operation. */
   workers: number
   /** The jobs that must end before this job starts. */
   waiting_for: { id: string; operation: string; status: JobStatus }[]
-  /** The problems that need a person, from `accepted.stuck`. */
-  problems: { why: string; what_to_do: string; since: Date }[]
+  /** The problems that need a person. */
+  problems: Pick<StuckRow, 'why' | 'what_to_do' | 'since'>[]
   failed_attempts: FailedAttempt[]
   timeline: TimelineRow[]
 }

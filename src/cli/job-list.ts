@@ -2,33 +2,31 @@ import { sql } from 'kysely'
 import { validate as isUuid } from 'uuid'
 import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
-import type { ChildCounts, JobStatus } from '../db/tables.ts'
+import type { JobOverviewRow } from '../db/views.ts'
 import { transitions } from '../jobs/status.ts'
 import { type List, type ListOptions, printList } from './list.ts'
 import { parseLimit, parseTime } from './parse-options.ts'
 import { statusStyles } from './status-style.ts'
 
-/** A row of `accepted.job_overview`, as `--json` prints it. */
-export interface JobRow {
-  id: string
-  operation: string
-  status: JobStatus
-  principal: string
-  percent: number | null
-  message: string | null
-  attempt: number
-  max_attempts: number
-  worker: string | null
-  due_at: Date | null
+/** A job with its error as one member. */
+export type JobWithError = Omit<JobOverviewRow, 'error_code' | 'error_message'> & {
   error: { code: string; message: string } | null
-  resource: string | null
-  parent: string | null
-  retry_of: string | null
-  children: ChildCounts | null
-  created_at: Date
-  started_at: Date | null
-  ended_at: Date | null
 }
+
+/** A job as `jobs list --json` prints it. */
+export type JobRow = Omit<
+  JobWithError,
+  | 'cancel_requested'
+  | 'paused'
+  | 'paused_reason'
+  | 'priority'
+  | 'group_id'
+  | 'limit_key'
+  | 'idempotency_key'
+  | 'waiting_for'
+  | 'coalesced'
+  | 'expires_at'
+>
 
 /** Which jobs to list. */
 export interface JobFilter {

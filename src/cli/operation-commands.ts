@@ -1,25 +1,19 @@
 import { sql } from 'kysely'
+import type { BacklogRow } from '../db/views.ts'
 import { callFunction } from './call-function.ts'
 import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { formatDuration } from './relative-time.ts'
 import { withDatabase } from './with-database.ts'
 
-interface BacklogRow {
-  operation: string
-  ready: string
-  deferred: string
-  running: string
+type OperationRow = BacklogRow & {
   /** For how long the oldest ready job has been due. */
   oldest_seconds: number | null
-  workers: string
-  paused_at: Date | null
-  paused_reason: string | null
 }
 
 /** Runs `accepted operations list`: lists the operations with their backlog, their workers and their pause. */
 export const listOperationsCommand = (options: ListOptions): Promise<void> =>
-  printList<BacklogRow>(
+  printList<OperationRow>(
     {
       columns: [
         { heading: 'OPERATION', cell: ({ operation }) => operation },
@@ -40,7 +34,7 @@ export const listOperationsCommand = (options: ListOptions): Promise<void> =>
         { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
       ],
       read: async (db) => {
-        const statement = sql<BacklogRow>`
+        const statement = sql<OperationRow>`
           select *, extract(epoch from oldest)::integer as oldest_seconds from accepted.backlog order by operation`
         return (await statement.execute(db)).rows
       },

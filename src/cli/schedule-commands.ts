@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { ConfigError } from '../config.ts'
-import type { JobStatus } from '../db/tables.ts'
+import type { ScheduleOverviewRow } from '../db/views.ts'
 import { callFunction } from './call-function.ts'
 import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
@@ -8,24 +8,9 @@ import { parseLimit, parseTime } from './parse-options.ts'
 import { statusStyles } from './status-style.ts'
 import { withDatabase } from './with-database.ts'
 
-interface ScheduleRow {
-  name: string
-  operation: string
-  expression: string
-  timezone: string
-  next_at: Date | null
-  next_fires: Date[]
-  paused_at: Date | null
-  paused_reason: string | null
-  last_at: Date | null
-  last_job_id: string | null
-  last_status: JobStatus | null
-  requests: string
-}
-
 /** Runs `accepted schedules list`: lists the schedules with their next and their last occurrence, and their pause. */
 export const listSchedulesCommand = (options: ListOptions): Promise<void> =>
-  printList<ScheduleRow>(
+  printList<ScheduleOverviewRow>(
     {
       columns: [
         { heading: 'NAME', cell: ({ name }) => name },
@@ -44,7 +29,7 @@ export const listSchedulesCommand = (options: ListOptions): Promise<void> =>
         { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
       ],
       read: async (db) =>
-        (await sql<ScheduleRow>`select * from accepted.schedule_overview order by name`.execute(db)).rows,
+        (await sql<ScheduleOverviewRow>`select * from accepted.schedule_overview order by name`.execute(db)).rows,
       whenEmpty: 'No schedules are defined. A worker writes those of the app when it starts.',
     },
     options,

@@ -1,24 +1,12 @@
 import { sql } from 'kysely'
 import { validate as isUuid } from 'uuid'
 import { ConfigError } from '../config.ts'
+import type { DeliveryLogRow } from '../db/views.ts'
 import { formatNumber } from '../primitives/format-count.ts'
 import { callFunction } from './call-function.ts'
 import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
-
-interface LogRow {
-  endpoint_id: string
-  delivery_id: string
-  job_id: string | null
-  attempt: number
-  at: Date
-  http_status: number | null
-  error_code: string | null
-  error_message: string | null
-  duration_ms: number | null
-  answer: string | null
-}
 
 const maxRows = 100
 
@@ -26,7 +14,7 @@ const maxRows = 100
 export async function logWebhooksCommand(endpoint: string | undefined, options: ListOptions): Promise<void> {
   if (endpoint !== undefined && !isUuid(endpoint)) throw new ConfigError(`There is no webhook endpoint ${endpoint}.`)
   const condition = endpoint === undefined ? sql`true` : sql`endpoint_id = ${endpoint}`
-  await printList<LogRow>(
+  await printList<DeliveryLogRow>(
     {
       columns: [
         { heading: 'DELIVERY', cell: (row) => row.delivery_id },
@@ -48,7 +36,7 @@ export async function logWebhooksCommand(endpoint: string | undefined, options: 
         { heading: 'ANSWER', cell: ({ answer }) => answer, whenNarrow: 'cut' },
       ],
       read: async (db) => {
-        const statement = sql<LogRow>`
+        const statement = sql<DeliveryLogRow>`
           select * from accepted.delivery_log where ${condition} order by at desc limit ${maxRows}`
         return (await statement.execute(db)).rows
       },

@@ -1,25 +1,12 @@
 import { sql } from 'kysely'
+import type { WorkerOverviewRow } from '../db/views.ts'
 import { type ListOptions, printList } from './list.ts'
 
-interface WorkerRow {
-  id: string
-  worker: string
-  status: 'ready' | 'draining'
-  silent: boolean
-  running: string
-  oldest_since: Date | null
-  job_ids: string[] | null
-  operations: string[]
-  version: string
-  started_at: Date
-  heartbeat_at: Date
-}
-
-const statusOf = ({ status, silent }: WorkerRow) => (silent ? 'silent' : status)
+const statusOf = ({ status, silent }: WorkerOverviewRow) => (silent ? 'silent' : status)
 
 /** Runs `accepted workers list`: lists the worker processes, and what each holds. */
 export const listWorkersCommand = (options: ListOptions): Promise<void> =>
-  printList<WorkerRow>(
+  printList<WorkerOverviewRow>(
     {
       columns: [
         { heading: 'ID', cell: ({ id }) => id, whenNarrow: 'omit' },
@@ -37,7 +24,7 @@ export const listWorkersCommand = (options: ListOptions): Promise<void> =>
         { heading: 'JOBS', cell: (row) => row.job_ids?.join(','), whenNarrow: 'cut' },
       ],
       read: async (db) =>
-        (await sql<WorkerRow>`select * from accepted.worker_overview order by worker`.execute(db)).rows,
+        (await sql<WorkerOverviewRow>`select * from accepted.worker_overview order by worker`.execute(db)).rows,
       whenEmpty: 'No worker runs. Start one with: accepted worker',
     },
     options,

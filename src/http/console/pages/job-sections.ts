@@ -1,9 +1,10 @@
+import type { TimelineRow } from '../../../db/views.ts'
 import { duration } from '../../pages/duration.ts'
 import { badge, section, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
 import { time } from '../format.ts'
 import { type Content, type Html, html } from '../html.ts'
-import type { JobView, Relative, TimelineEvent } from './job-view.ts'
+import type { JobView, Relative } from './job-view.ts'
 
 const uuid = /[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}/g
 
@@ -18,7 +19,7 @@ function linkIds({ base }: ConsoleContext, text: string | null): Content {
 }
 
 /** Shows what has happened to a job, with the time since the event before. */
-export const timelineOf = (context: ConsoleContext, events: readonly TimelineEvent[]): Html =>
+export const timelineOf = (context: ConsoleContext, events: readonly TimelineRow[]): Html =>
   table(
     ['Time', { label: 'After', isNumber: true }, 'Event', { label: 'Attempt', isNumber: true }, 'Worker', 'Detail'],
     events.map(({ at, event, attempt, worker, detail }, index) => {

@@ -1,58 +1,14 @@
 import { sql, type Transaction } from 'kysely'
-import type { JobStatus, Tables } from '../../../db/tables.ts'
+import type { Tables } from '../../../db/tables.ts'
+import type { JobOverviewRow, StuckRow, TimelineRow } from '../../../db/views.ts'
 
-/** A row of `accepted.job_overview`. */
-export interface OverviewRow {
-  id: string
-  operation: string
-  status: JobStatus
-  principal: string
-  percent: number | null
-  message: string | null
-  attempt: number
-  max_attempts: number
-  worker: string | null
-  due_at: Date | null
-  error_code: string | null
-  error_message: string | null
-  resource: string | null
-  parent: string | null
-  created_at: Date
-  started_at: Date | null
-  ended_at: Date | null
-  run_seconds: number | null
-  cancel_requested: boolean
-  paused: boolean
-  paused_reason: string | null
-  priority: number | null
-  group_id: string | null
-  limit_key: string | null
-  idempotency_key: string | null
-  retry_of: string | null
-  children: { total: number; succeeded: number; failed: number; canceled: number } | null
-  waiting_for: string[] | null
-  coalesced: number
-  expires_at: Date
-}
+export type JobRow = JobOverviewRow & { run_seconds: number | null }
+export type StuckReason = Pick<StuckRow, 'why' | 'what_to_do'>
 
 export const overviewColumns = sql`*, extract(epoch from running_for)::float8 as run_seconds`
 
-/** A row of `accepted.timeline`. */
-export interface TimelineEvent {
-  at: Date
-  event: string
-  attempt: number | null
-  worker: string | null
-  detail: string | null
-}
-
-export interface StuckReason {
-  why: string
-  what_to_do: string
-}
-
 /** A job that is related to another one. */
-export type Relative = Pick<OverviewRow, 'id' | 'operation' | 'status' | 'percent' | 'children'> & {
+export type Relative = Pick<JobRow, 'id' | 'operation' | 'status' | 'percent' | 'children'> & {
   /** How it is related: to the job itself, or for a child to the job `parent`. */
   relation: 'child' | 'waits for' | 'awaited by' | 'retry'
   parent: string | null
@@ -61,8 +17,8 @@ export type Relative = Pick<OverviewRow, 'id' | 'operation' | 'status' | 'percen
 
 /** What the page of a job shows, without its payload and result. */
 export interface JobView {
-  job: OverviewRow
-  timeline: TimelineEvent[]
+  job: JobRow
+  timeline: TimelineRow[]
   stuck: StuckReason[]
   relatives: Relative[]
 }
@@ -73,11 +29,11 @@ const maxDepth = 5
 
 /** Reads a job with what has happened to it and with its relatives. */
 export async function readJobView(trx: Transaction<Tables>, id: string): Promise<JobView | undefined> {
-  const { rows } = await sql<OverviewRow>`
+  const { rows } = await sql<JobRow>`
     select ${overviewColumns} from accepted.job_overview where id = ${id}`.execute(trx)
   const [job] = rows
   if (!job) return undefined
-  const timeline = await sql<TimelineEvent>`
+  const timeline = await sql<TimelineRow>`
     select at, event, attempt, worker, detail from accepted.timeline
     where job_id = ${id} and event <> 'child' order by at, event limit ${maxEvents}`.execute(trx)
   const stuck =

@@ -16,7 +16,7 @@ import {
   readFilter,
 } from '../job-filter.ts'
 import type { ConsolePage } from '../page.ts'
-import { type OverviewRow, overviewColumns } from './job-view.ts'
+import { type JobRow, overviewColumns } from './job-view.ts'
 
 const pageSizes = ['50', '200', '1000']
 
@@ -33,7 +33,7 @@ export const jobsPage: ConsolePage = {
       const before = isUuid7(lastText(query.before)) ? lastText(query.before) : undefined
       const { jobs, next, operations } = await context.read(async (trx) => {
         const found = await findJobs(trx, filter, { before, maxJobs: Number(size) })
-        const { rows } = await sql<OverviewRow>`
+        const { rows } = await sql<JobRow>`
           select ${overviewColumns} from accepted.job_overview where id = any(${found.ids}::uuid[]) order by id desc`.execute(
           trx,
         )
@@ -73,7 +73,7 @@ const bulkLinks = ({ base }: ConsoleContext, filter: JobFilter): Html =>
     (action) => html`<a class="button" href="${base}/jobs/bulk${queryOf(filter, { action })}">${labels[action]}…</a>`,
   )}</p>`
 
-function jobTable({ base }: ConsoleContext, jobs: readonly OverviewRow[], next: string | null): Html {
+function jobTable({ base }: ConsoleContext, jobs: readonly JobRow[], next: string | null): Html {
   return table(
     [
       'Job',

@@ -1,4 +1,6 @@
-import { sql } from 'kysely'
+import { type Selectable, sql } from 'kysely'
+import type { OperationTable } from '../../../db/tables.ts'
+import type { BacklogRow } from '../../../db/views.ts'
 import { ProblemError } from '../../../errors.ts'
 import { duration } from '../../pages/duration.ts'
 import { actionForm, actions, badge, facts, section, table } from '../components.ts'
@@ -10,40 +12,8 @@ import type { ConsolePage } from '../page.ts'
 const refreshSeconds = 5
 const maxReasonLength = 500
 
-interface BacklogRow {
-  ready: string
-  deferred: string
-  running: string
-  oldest_seconds: number | null
-  workers: string
-  quarantined: string
-  held_keys: string
-}
-
-interface OperationRow {
-  name: string
-  summary: string
-  retry_limit: number
-  retry_delay_seconds: number
-  retry_backoff: boolean
-  retry_max_delay_seconds: number
-  timeout_seconds: number
-  heartbeat_seconds: number
-  priority: number
-  group_concurrency: number | null
-  limit_starts: number | null
-  limit_period_seconds: number | null
-  limit_concurrency: number | null
-  limit_has_key: boolean | null
-  max_backlog: number | null
-  max_backlog_per_principal: number | null
-  keep_seconds: number
-  has_abandon: boolean
-  is_fair: boolean
-  paused_at: Date | null
-  paused_reason: string | null
-  defined_at: Date
-}
+type Policy = Selectable<OperationTable>
+type Row = Policy & BacklogRow & { oldest_seconds: number | null }
 
 /** The operations with their policies. An operator pauses and resumes them here. */
 export const operationsPage: ConsolePage = {
@@ -52,7 +22,7 @@ export const operationsPage: ConsolePage = {
   addRoutes(app, context) {
     app.get('/operations', async (_request, reply) => {
       const { rows } = await context.read((trx) =>
-        sql<OperationRow & BacklogRow>`
+        sql<Row>`
           select operation.*, backlog.ready, backlog.deferred, backlog.running, backlog.workers
           from accepted.operation join accepted.backlog on backlog.operation = operation.name order by name`.execute(
           trx,
@@ -66,7 +36,7 @@ export const operationsPage: ConsolePage = {
     })
     app.get<{ Params: { name: string } }>('/operations/:name', async (request, reply) => {
       const { rows } = await context.read((trx) =>
-        sql<OperationRow & BacklogRow>`
+        sql<Row>`
           select operation.*, backlog.*, extract(epoch from oldest)::float8 as oldest_seconds
           from accepted.operation join accepted.backlog on backlog.operation = operation.name
           where name = ${request.params.name}`.execute(trx),
@@ -97,7 +67,7 @@ ${section('Policy', policyOf(operation))}
   },
 }
 
-const operationTable = ({ base }: ConsoleContext, rows: readonly (OperationRow & BacklogRow)[]): Html =>
+const operationTable = ({ base }: ConsoleContext, rows: readonly Row[]): Html =>
   table(
     [
       'Operation',
@@ -113,7 +83,7 @@ const operationTable = ({ base }: ConsoleContext, rows: readonly (OperationRow &
     { caption: 'Operations with their backlog', empty: 'No operation is defined yet.' },
   )
 
-const stateOf = (row: OperationRow & BacklogRow): Html =>
+const stateOf = (row: Row): Html =>
   html`${
     row.paused_at &&
     html`<p class="notice warning"><strong>Paused</strong> ${ago(row.paused_at)}. ${row.paused_reason ?? 'No reason was given.'}</p>`
@@ -127,7 +97,7 @@ const stateOf = (row: OperationRow & BacklogRow): Html =>
     ['Keys at their limit', row.held_keys !== '0' && count(row.held_keys)],
   ])}`
 
-function actsOf({ base }: ConsoleContext, { name, paused_at }: OperationRow): Html {
+function actsOf({ base }: ConsoleContext, { name, paused_at }: Policy): Html {
   const page = `${base}/operations/${encodeURIComponent(name)}`
   return actions([
     paused_at
@@ -140,7 +110,7 @@ function actsOf({ base }: ConsoleContext, { name, paused_at }: OperationRow): Ht
   ])
 }
 
-const policyOf = (row: OperationRow): Html =>
+const policyOf = (row: Policy): Html =>
   facts([
     ['Attempts', count(row.retry_limit + 1)],
     ['Delay before a retry', retryDelayOf(row)],
@@ -165,7 +135,7 @@ const policyOf = (row: OperationRow): Html =>
     ['Defined', time(row.defined_at)],
   ])
 
-const retryDelayOf = (row: OperationRow): string =>
+const retryDelayOf = (row: Policy): string =>
   row.retry_backoff
     ? `${duration(row.retry_delay_seconds)}, doubled each time, at most ${duration(row.retry_max_delay_seconds)}`
     : duration(row.retry_delay_seconds)

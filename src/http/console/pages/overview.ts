@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import type { BacklogRow } from '../../../db/views.ts'
 import { duration } from '../../pages/duration.ts'
 import { chartsOf } from '../charts.ts'
 import { badge, section, table } from '../components.ts'
@@ -16,16 +17,7 @@ const maxStuckShown = 10
 /** Requests for the overview share what was read within this time. */
 const throughputMs = 4_000
 
-interface BacklogRow {
-  operation: string
-  ready: string
-  deferred: string
-  running: string
-  oldest_seconds: number | null
-  paused: boolean
-  paused_reason: string | null
-  workers: string
-}
+type OperationRow = BacklogRow & { oldest_seconds: number | null }
 
 interface FailureRow {
   operation: string
@@ -48,7 +40,7 @@ export const overviewPage: ConsolePage = {
       const [stuck, backlog, failures, throughput] = await Promise.all([
         context.read((trx) => readStuck(trx, maxStuckShown)),
         context.read((trx) =>
-          sql<BacklogRow>`
+          sql<OperationRow>`
             select *, extract(epoch from oldest)::float8 as oldest_seconds from accepted.backlog order by operation`.execute(
             trx,
           ),
@@ -111,7 +103,7 @@ const operationTable = (rows: readonly Throughput[], linkTo: (operation: string)
   )
 
 /** Shows the operations that have jobs, or that are paused. */
-function backlogOf(context: ConsoleContext, rows: readonly BacklogRow[]): Html {
+function backlogOf(context: ConsoleContext, rows: readonly OperationRow[]): Html {
   const busy = rows.filter((row) => row.paused || [row.ready, row.deferred, row.running].some((jobs) => jobs !== '0'))
   const idle = rows.length - busy.length
   return html`${backlogTable(context, busy)}${
@@ -119,7 +111,7 @@ function backlogOf(context: ConsoleContext, rows: readonly BacklogRow[]): Html {
   }`
 }
 
-const backlogTable = ({ base }: ConsoleContext, rows: readonly BacklogRow[]): Html =>
+const backlogTable = ({ base }: ConsoleContext, rows: readonly OperationRow[]): Html =>
   table(
     [
       'Operation',

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import type { ScheduleOverviewRow } from '../../../db/views.ts'
 import { ProblemError } from '../../../errors.ts'
 import { actionForm, actions, badge, facts, section, table } from '../components.ts'
 import { type ConsoleContext, Refusal } from '../context.ts'
@@ -10,21 +11,6 @@ const refreshSeconds = 5
 const maxReasonLength = 500
 const maxBackfill = 10_000
 
-interface ScheduleRow {
-  name: string
-  operation: string
-  expression: string
-  timezone: string
-  next_at: Date | null
-  next_fires: Date[]
-  paused_at: Date | null
-  paused_reason: string | null
-  last_at: Date | null
-  last_job_id: string | null
-  last_status: string | null
-  requests: string
-}
-
 /** The schedules. An operator pauses, resumes, runs and backfills them here. */
 export const schedulesPage: ConsolePage = {
   path: '/schedules',
@@ -32,7 +18,7 @@ export const schedulesPage: ConsolePage = {
   addRoutes(app, context) {
     app.get('/schedules', async (_request, reply) => {
       const { rows } = await context.read((trx) =>
-        sql<ScheduleRow>`select * from accepted.schedule_overview order by name limit 1000`.execute(trx),
+        sql<ScheduleOverviewRow>`select * from accepted.schedule_overview order by name limit 1000`.execute(trx),
       )
       return context.send(reply, {
         title: 'Schedules',
@@ -42,7 +28,9 @@ export const schedulesPage: ConsolePage = {
     })
     app.get<{ Params: { name: string } }>('/schedules/:name', async (request, reply) => {
       const { rows } = await context.read((trx) =>
-        sql<ScheduleRow>`select * from accepted.schedule_overview where name = ${request.params.name}`.execute(trx),
+        sql<ScheduleOverviewRow>`select * from accepted.schedule_overview where name = ${request.params.name}`.execute(
+          trx,
+        ),
       )
       const [schedule] = rows
       if (!schedule) throw new ProblemError('not-found', 'There is no schedule with this name')
@@ -96,13 +84,13 @@ const linkTo = ({ base }: ConsoleContext, name: string) => `${base}/schedules/${
 
 const lastJobOf = (
   { base }: ConsoleContext,
-  { last_job_id: id, last_status: status, last_at: at }: ScheduleRow,
+  { last_job_id: id, last_status: status, last_at: at }: ScheduleOverviewRow,
 ): Html =>
   id === null
     ? html`–`
     : html`<a href="${base}/jobs/${id}">${ago(at)}</a> ${status === null ? 'record expired' : badge(status)}`
 
-const scheduleTable = (context: ConsoleContext, rows: readonly ScheduleRow[]): Html =>
+const scheduleTable = (context: ConsoleContext, rows: readonly ScheduleOverviewRow[]): Html =>
   table(
     ['Schedule', 'Operation', 'Expression', 'Time zone', 'Next', 'Last job'],
     rows.map((row) => [
@@ -113,10 +101,10 @@ const scheduleTable = (context: ConsoleContext, rows: readonly ScheduleRow[]): H
     { caption: 'Schedules', empty: 'No schedule is defined. A worker writes the schedules of its app when it starts.' },
   )
 
-const operationLink = ({ base }: ConsoleContext, { operation }: ScheduleRow): Html =>
+const operationLink = ({ base }: ConsoleContext, { operation }: ScheduleOverviewRow): Html =>
   html`<a href="${base}/operations/${encodeURIComponent(operation)}">${operation}</a>`
 
-const stateOf = (context: ConsoleContext, row: ScheduleRow): Html =>
+const stateOf = (context: ConsoleContext, row: ScheduleOverviewRow): Html =>
   html`${
     row.paused_at &&
     html`<p class="notice warning"><strong>Paused</strong> ${ago(row.paused_at)}. ${row.paused_reason ?? 'No reason was given.'}</p>`
@@ -131,7 +119,7 @@ const stateOf = (context: ConsoleContext, row: ScheduleRow): Html =>
     ['Last job', lastJobOf(context, row)],
   ])}`
 
-function actsOf(context: ConsoleContext, { name, paused_at: pausedAt }: ScheduleRow): Html {
+function actsOf(context: ConsoleContext, { name, paused_at: pausedAt }: ScheduleOverviewRow): Html {
   const page = linkTo(context, name)
   return actions([
     actionForm({ action: `${page}/run`, back: page, label: 'Run now' }),
@@ -145,7 +133,7 @@ function actsOf(context: ConsoleContext, { name, paused_at: pausedAt }: Schedule
   ])
 }
 
-function nextFiresOf({ next_fires: fires, timezone, paused_at: pausedAt }: ScheduleRow): Html {
+function nextFiresOf({ next_fires: fires, timezone, paused_at: pausedAt }: ScheduleOverviewRow): Html {
   if (fires.length === 0) return html`<p class="empty">The rule has no more occurrences.</p>`
   return html`${pausedAt && html`<p>While the schedule is paused, they pass without a job.</p>`}${table(
     ['When', 'UTC', timezone],
@@ -163,7 +151,7 @@ function localTime(at: Date, timeZone: string): string {
   }
 }
 
-function backfillOf(context: ConsoleContext, { name }: ScheduleRow): Html {
+function backfillOf(context: ConsoleContext, { name }: ScheduleOverviewRow): Html {
   const page = linkTo(context, name)
   return actionForm({
     ...{ action: `${page}/backfill`, back: page, label: 'Backfill missed occurrences' },

@@ -1,5 +1,6 @@
 import { sql, type Transaction } from 'kysely'
 import type { Tables } from '../../../db/tables.ts'
+import type { StuckRow } from '../../../db/views.ts'
 import { table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
 import { ago, count } from '../format.ts'
@@ -8,14 +9,6 @@ import type { ConsolePage } from '../page.ts'
 
 const refreshSeconds = 10
 const maxShown = 200
-
-interface StuckRow {
-  job_id: string
-  operation: string
-  why: string
-  what_to_do: string
-  since: Date
-}
 
 interface Stuck {
   rows: StuckRow[]

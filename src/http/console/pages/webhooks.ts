@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import { validate as isUuid } from 'uuid'
+import type { DeliveryLogRow } from '../../../db/views.ts'
 import { ProblemError } from '../../../errors.ts'
 import { duration } from '../../pages/duration.ts'
 import { actionForm, actions, badge, facts, section, table } from '../components.ts'
@@ -27,18 +28,6 @@ interface EndpointRow {
   probe_at: Date | null
 }
 
-interface AttemptRow {
-  delivery_id: string
-  job_id: string | null
-  attempt: number
-  at: Date
-  http_status: number | null
-  error_code: string | null
-  error_message: string | null
-  duration_ms: number | null
-  answer: string | null
-}
-
 const columns = sql`id, url, principal, event_types, operations, created_at, secret_rotated_at, disabled_at, disabled_reason,
   consecutive_failures, opened_at, probe_at`
 
@@ -59,7 +48,7 @@ export const webhooksPage: ConsolePage = {
       const [endpoint] = isUuid(id) ? await readEndpoints(context, sql`id = ${id}`) : []
       if (!endpoint) throw new ProblemError('not-found', 'There is no webhook endpoint with this id')
       const { rows } = await context.read((trx) =>
-        sql<AttemptRow>`
+        sql<DeliveryLogRow>`
           select * from accepted.delivery_log where endpoint_id = ${id} order by at desc limit ${maxAttempts}`.execute(
           trx,
         ),
@@ -134,7 +123,7 @@ const stateOf = ({ base }: ConsoleContext, row: EndpointRow): Html =>
     ],
   ])}`
 
-const attemptTable = ({ base }: ConsoleContext, page: string, rows: readonly AttemptRow[]): Html =>
+const attemptTable = ({ base }: ConsoleContext, page: string, rows: readonly DeliveryLogRow[]): Html =>
   table(
     ['When', 'Job', { label: 'Attempt', isNumber: true }, 'Answer', { label: 'Took', isNumber: true }, 'Delivery'],
     rows.map((row) => [
@@ -151,7 +140,7 @@ const attemptTable = ({ base }: ConsoleContext, page: string, rows: readonly Att
     { caption: 'Attempts to deliver', empty: 'No attempt to deliver has ended.' },
   )
 
-const answerOf = (row: AttemptRow): Html =>
+const answerOf = (row: DeliveryLogRow): Html =>
   html`${badge(row.error_code === null ? 'succeeded' : 'failed')} ${
     row.http_status ?? ''
   } ${row.error_code !== null && html`${row.error_message} <code>${row.error_code}</code>`}${

@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import type { WorkerOverviewRow } from '../../../db/views.ts'
 import { badge, table } from '../components.ts'
 import type { ConsoleContext } from '../context.ts'
 import { ago, count } from '../format.ts'
@@ -9,19 +10,6 @@ const refreshSeconds = 5
 const maxNamedOperations = 3
 const maxNamedJobs = 3
 
-interface WorkerRow {
-  worker: string
-  status: string
-  silent: boolean
-  running: string
-  oldest_since: Date | null
-  job_ids: string[] | null
-  operations: string[]
-  version: string
-  started_at: Date
-  heartbeat_at: Date
-}
-
 /** The worker processes. */
 export const workersPage: ConsolePage = {
   path: '/workers',
@@ -29,7 +17,7 @@ export const workersPage: ConsolePage = {
   addRoutes(app, context) {
     app.get('/workers', async (_request, reply) => {
       const { rows } = await context.read((trx) =>
-        sql<WorkerRow>`select * from accepted.worker_overview limit 1000`.execute(trx),
+        sql<WorkerOverviewRow>`select * from accepted.worker_overview limit 1000`.execute(trx),
       )
       return context.send(reply, {
         title: 'Workers',
@@ -40,7 +28,7 @@ export const workersPage: ConsolePage = {
   },
 }
 
-const workerTable = ({ base }: ConsoleContext, rows: readonly WorkerRow[]): Html =>
+const workerTable = ({ base }: ConsoleContext, rows: readonly WorkerOverviewRow[]): Html =>
   table(
     [
       'Worker',
