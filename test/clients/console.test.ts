@@ -13,7 +13,7 @@ import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { startBrowser } from './browser.ts'
 
-const failures = 300
+const failures = 5001
 
 const letter = defineOperation({
   name: 'letter.send',
@@ -134,7 +134,8 @@ t.test('an operator finds the stuck job, pauses, retries, redrives with a progre
   await page.getByRole('button', { name: 'Filter' }).click()
   await check(t, page, 'jobs')
   await page.getByRole('link', { name: 'Redrive all failures' }).click()
-  await page.getByRole('heading', { name: `This changes ${failures - 1} jobs` }).waitFor()
+  // The preview counts for a tenth of a second at most, and then says "at least".
+  await page.getByRole('heading', { name: /^This changes (at least )?\d(,\d{3})* jobs$/ }).waitFor()
   await check(t, page, 'bulk')
   // The job stops at this failure until the lock is released.
   const [middle] = await query(
