@@ -10,10 +10,10 @@ import { queryOf } from '../job-filter.ts'
 import type { ConsolePage } from '../page.ts'
 import { Recent } from '../recent.ts'
 import { type Range, readThroughput, type Throughput, type ThroughputOfRange } from '../throughput.ts'
-import { readStuck, stuckTable } from './stuck.ts'
+import { readStuckGroups, stuckGroupTable } from './stuck.ts'
 
 const refreshSeconds = 5
-const maxStuckShown = 10
+const maxStuckGroups = 10
 /** Requests for the overview share what was read within this time. */
 const throughputMs = 4_000
 
@@ -38,7 +38,7 @@ export const overviewPage: ConsolePage = {
       const range: Range = query.range === 'week' ? 'week' : 'hour'
       const operation = query.operation || undefined
       const [stuck, backlog, failures, throughput] = await Promise.all([
-        context.read((trx) => readStuck(trx, maxStuckShown)),
+        context.read((trx) => readStuckGroups(trx, maxStuckGroups)),
         context.read((trx) =>
           sql<OperationRow>`
             select *, extract(epoch from oldest)::float8 as oldest_seconds from accepted.backlog order by operation`.execute(
@@ -51,8 +51,9 @@ export const overviewPage: ConsolePage = {
       const needsPerson = section(
         stuck.total > 0 ? `Stuck: ${count(stuck.total)}` : 'Nothing is stuck',
         stuck.total > 0 &&
-          html`${stuckTable(context, stuck.rows)}${
-            stuck.total > maxStuckShown && html`<p><a href="${context.base}/stuck">All that is stuck</a></p>`
+          html`${stuckGroupTable(context, stuck.rows)}${
+            stuck.total > stuck.rows.length &&
+            html`<p class="more"><a href="${context.base}/stuck">All that is stuck</a></p>`
           }`,
         { id: 'stuck' },
       )
