@@ -186,7 +186,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       const { jobs } = await listJobs(kysely, { principal: 'ann', parent: manyChildren, limit: 20 })
       t.ok(jobs.every(({ parent }) => parent === manyChildren))
     },
-    'list the children of a job of somebody else': async () =>
+    'list the children of a job of another principal': async () =>
       t.same((await listJobs(kysely, { principal: 'bob', parent: manyChildren, limit: 20 })).jobs, []),
     'list jobs of a principal with few': async () => listJobs(kysely, { principal: 'bob', limit: 20 }),
     'find changes of watched jobs and principals': async () => {

@@ -19,7 +19,7 @@ export async function assertAccessDecided(
   const isLocal = isLoopbackHost(HOST)
   if (!isLocal && !ALLOW_ANONYMOUS) {
     throw new ConfigError(
-      `With HOST=${HOST}, other machines can reach the API, and it would serve everyone, because no API key exists. ` +
+      `With HOST=${HOST}, other machines can reach the API, and it would serve every request, because no API key exists. ` +
         'Create a key with `accepted keys add <name>`, or define `authenticate` in the configuration, or set ' +
         'ALLOW_ANONYMOUS=1 to serve requests without a credential.',
     )

@@ -25,7 +25,7 @@ interface Range {
   until: Date
 }
 
-/** A request that no worker has taken for this time lapses: nobody expects its jobs any more. */
+/** A request that no worker has taken for this time lapses: its jobs would come unexpectedly late. */
 const lapsesAfter = sql`interval '1 day'`
 
 /** Finds the requests for the schedules of this worker, the oldest first. Deletes the requests that have lapsed. */

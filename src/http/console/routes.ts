@@ -15,7 +15,7 @@ import { pages } from './pages/index.ts'
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** Which callers may open a route of the console. */
-    console?: 'everyone' | 'operator'
+    console?: 'public' | 'operator'
   }
 }
 
@@ -39,7 +39,7 @@ export async function consoleRoutes(
       scope.addHook('onRequest', refuseForeignForms(service))
       scope.addHook('preHandler', refuseUnstorable)
       await scope.register(async (open) => {
-        markRoutes(open, 'everyone')
+        markRoutes(open, 'public')
         await assetRoutes(open)
         loginRoutes(open, context, options)
       })
@@ -54,7 +54,7 @@ export async function consoleRoutes(
   )
 }
 
-function markRoutes(scope: FastifyInstance, access: 'everyone' | 'operator'): void {
+function markRoutes(scope: FastifyInstance, access: 'public' | 'operator'): void {
   scope.addHook('onRoute', (route) => {
     route.config = { ...route.config, console: access }
   })

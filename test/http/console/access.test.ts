@@ -53,9 +53,9 @@ t.test('with keys', async (t) => {
   const narrowCookie = await signIn(narrowed.key)
   await query(`update accepted.api_key set scopes = '{submit,read,cancel}' where id = $1`, [narrowed.id])
 
-  t.test('every route is for everyone or for operators', async (t) => {
+  t.test('every route is public or for operators', async (t) => {
     t.same(
-      ofConsole.filter(({ config }) => config?.console === 'everyone').map(({ method, url }) => `${method} ${url}`),
+      ofConsole.filter(({ config }) => config?.console === 'public').map(({ method, url }) => `${method} ${url}`),
       [
         ...['console.css', 'console.js', 'console-charts.js', 'uPlot.esm.js', 'uPlot.min.css'].map(
           (name) => `GET /console/assets/${name}`,

@@ -93,7 +93,7 @@ const endpointTable = ({ base }: ConsoleContext, rows: readonly EndpointRow[]): 
     ['Endpoint', 'Status', 'Events', 'Operations', 'Jobs of', 'Added'],
     rows.map((row) => [
       html`<a href="${base}/webhooks/${row.id}">${row.url}</a>`,
-      ...[badge(statusOf(row)), eventsOf(row), row.operations?.join(', ') ?? 'all', row.principal ?? 'everyone'],
+      ...[badge(statusOf(row)), eventsOf(row), row.operations?.join(', ') ?? 'all', row.principal ?? 'all principals'],
       ago(row.created_at),
     ]),
     { caption: 'Webhook endpoints', empty: html`There is no endpoint. To add one: <code>accepted webhooks add</code>` },
@@ -114,7 +114,7 @@ const stateOf = ({ base }: ConsoleContext, row: EndpointRow): Html =>
   }${facts([
     ['Events', eventsOf(row)],
     ['Operations', row.operations?.join(', ') ?? 'all'],
-    ['Jobs of', row.principal ?? 'everyone'],
+    ['Jobs of', row.principal ?? 'all principals'],
     ['Added', time(row.created_at)],
     ['Secret rotated', row.secret_rotated_at && time(row.secret_rotated_at)],
     [
