@@ -3,21 +3,21 @@ import { defineOperation } from 'accepted'
 import { defineHandlers, JobFailed } from 'accepted/worker'
 import type { Test } from 'tap'
 import Type from 'typebox'
-import * as orders from '../../examples/orders/operations.ts'
+import * as orders from '../../examples/sql/operations.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { asRole } from '../support/database.ts'
 import { type Jobs, openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { root } from './markdown.ts'
 
-/** The pages whose statements run in a database of examples/orders, and how that is prepared. */
+/** The pages whose statements run in a database of examples/sql, and how that is prepared. */
 export const shopPages: Readonly<Record<string, (t: Test, url: string) => Promise<void>>> = {
   'docs/sql.md': prepareShop,
   'docs/postgres.md': (_, url) => migrateShop(url),
 }
 
 const migrateShop = (url: string) =>
-  migrate({ url: asRole(url, 'migrate'), appMigrations: join(root, 'examples/orders/migrations') })
+  migrate({ url: asRole(url, 'migrate'), appMigrations: join(root, 'examples/sql/migrations') })
 
 const report = defineOperation({ name: 'report.build', summary: 'Build a report', input: Type.Object({}) })
 const stock = defineOperation({ name: 'stock.sync', summary: 'Copy the stock', input: Type.Object({}) })
@@ -45,7 +45,7 @@ const handlers = defineHandlers(claimed, {
 })
 
 /**
- * Prepares the database of examples/orders, with a live worker, app-1, and a dead one, app-2. Jobs have succeeded and
+ * Prepares the database of examples/sql, with a live worker, app-1, and a dead one, app-2. Jobs have succeeded and
  * failed, run for too long, wait for a worker that is gone, and are deferred.
  */
 async function prepareShop(t: Test, url: string): Promise<void> {

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import handlers from '../../examples/orders/handlers.ts'
-import * as operations from '../../examples/orders/operations.ts'
+import handlers from '../../examples/sql/handlers.ts'
+import * as operations from '../../examples/sql/operations.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { sqlError } from '../sql/support.ts'
 import { asRole, createDatabase, queryOnce } from '../support/database.ts'
@@ -13,7 +13,7 @@ import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 
 const execute = promisify(execFile)
-const directory = join(import.meta.dirname, '../../examples/orders')
+const directory = join(import.meta.dirname, '../../examples/sql')
 
 /** The Python of Debian, for which Debian's packages are made. */
 const python = '/usr/bin/python3'
