@@ -30,7 +30,7 @@ const markersOf: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Blocks in these languages are never run or checked. They need no marker. */
-const passiveLanguages: readonly string[] = ['http', 'json', 'mermaid', 'text', 'yaml']
+const passiveLanguages: readonly string[] = ['http', 'json', 'text', 'yaml']
 
 /** A fenced code block. */
 export interface Block {

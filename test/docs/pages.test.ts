@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { sections } from '../../docs/.vitepress/sidebar.ts'
 import { anchorsOf, findViolation, linksOf, parsePage, readPages, root } from './markdown.ts'
 import { createProject } from './project.ts'
 
@@ -40,6 +41,12 @@ t.test('every relative link leads to a file and a heading that exist', async (t)
     if (!t.ok(existsSync(path), `${page}: ${target}`) || anchor === undefined) continue
     t.ok(anchorsOf(readFileSync(path, 'utf8')).includes(anchor), `${page}: the heading of ${target}`)
   }
+})
+
+t.test('the sidebar of the site has every page once', async (t) => {
+  const listed = sections.flatMap((section) => section.pages)
+  const expected = [...pages.map(({ name }) => name), 'CHANGELOG.md', 'bench/RESULTS.md']
+  t.same(listed.toSorted(), expected.filter((name) => name !== 'README.md').sort())
 })
 
 const maxReadmeLines = 220

@@ -1,0 +1,62 @@
+/** A part of the sidebar. */
+export interface Section {
+  title: string
+  /** Paths from the root of the checkout, in the order in which to read them. */
+  pages: readonly string[]
+}
+
+const docs = (...names: string[]): string[] => names.map((name) => `docs/${name}.md`)
+
+/** All pages of the site, besides the API reference and the sources. A page that is missing here fails a test. */
+export const sections: readonly Section[] = [
+  { title: 'Start', pages: [...docs('design-choices')] },
+  {
+    title: 'Build',
+    pages: docs(
+      'operations',
+      'retries-and-timeouts',
+      'failed-jobs',
+      'dependencies',
+      'batches',
+      'schedules',
+      'coalescing',
+      'operation-limits',
+      'getting-the-result',
+      'webhooks',
+      'access',
+      'embedding',
+      'isolation',
+      'sealing',
+      'row-security',
+    ),
+  },
+  {
+    title: 'Run',
+    pages: docs(
+      'configuration',
+      'deploying',
+      'migrating',
+      'stopping',
+      'scaling',
+      'postgres',
+      'pgbouncer',
+      'roles',
+      'console',
+      'metrics',
+      'alerts',
+      'telemetry',
+      'doctor',
+    ),
+  },
+  { title: 'Look up', pages: [...docs('cli', 'sql', 'limits'), 'CHANGELOG.md'] },
+  {
+    title: 'Understand',
+    pages: [
+      ...docs('guarantees', 'architecture'),
+      'SECURITY.md',
+      'bench/README.md',
+      'bench/RESULTS.md',
+      'CONTRIBUTING.md',
+    ],
+  },
+]
