@@ -4690,6 +4690,7 @@ declare
   is_not_retried constant text := 'job.payload is not null and not (
     exists (select from accepted.job retry where retry.retry_of = job.id and retry.id > job.id offset 0)
     and accepted.is_retried(job.id))';
+  is_pending boolean;
   source text;
   bounds text;
   before_id uuid := coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
@@ -4702,6 +4703,7 @@ begin
     status text, operation text, principal text, error text, resource text, key text, parent uuid,
     "from" timestamptz, "to" timestamptz, can text, since uuid
   );
+  is_pending := coalesce(wanted.status in ('queued', 'running'), false);
   before_id := least(before_id, accepted.uuid_floor(wanted."to"));
   bounds := format('%%1$s < $1 and %%1$s >= %L', coalesce(accepted.uuid_floor(wanted."from"),
     '00000000-0000-0000-0000-000000000000'));
@@ -4709,7 +4711,10 @@ begin
     'job.status = ' || quote_literal(wanted.status) || '::accepted.job_status',
     'job.operation = ' || quote_literal(wanted.operation),
     'job.principal = ' || quote_literal(wanted.principal),
-    'job.error ->> ''code'' = ' || quote_literal(wanted.error),
+    -- A job that has not ended has the error of its last attempt.
+    case when is_pending then '(
+        select attempt.error from accepted.attempt where attempt.job_id = job.id order by attempt.attempt desc limit 1
+      )' else 'job.error' end || ' ->> ''code'' = ' || quote_literal(wanted.error),
     'job.resource = ' || quote_literal(wanted.resource),
     'job.parent = ' || quote_literal(wanted.parent) || '::uuid',
     'job.idempotency_key = ' || quote_literal(wanted.key),
@@ -4731,7 +4736,7 @@ begin
       where principal >= %L and (principal, id) >= (%2$L, ''00000000-0000-0000-0000-000000000000''::uuid)
         and (principal, id) < (%2$L, $1) and %3$s order by principal desc, id desc',
       condition, wanted.principal, format(bounds, 'id'));
-  elsif wanted.status = 'failed' or wanted.error is not null or wanted.can = 'redrive' then
+  elsif wanted.status = 'failed' or (wanted.error is not null and not is_pending) or wanted.can = 'redrive' then
     source := format('select ended.job_id as id, job.matches from accepted.ended_job ended
       cross join lateral (
         select %s as matches from accepted.job where job.id = ended.job_id and job.ended_at = ended.ended_at offset 0
@@ -4757,7 +4762,7 @@ begin
       condition, format(bounds, 'id'));
   end if;
   -- Looking up a job takes several times as long as reading the next one.
-  if source ~ 'cross join lateral' then
+  if source ~ 'cross join lateral|accepted\.attempt' then
     unread := greatest(unread / 5, 1);
   end if;
   job_ids := '{}';
@@ -4785,7 +4790,7 @@ begin
   end loop;
 end
 $function$;
-comment on function accepted.find_jobs(jsonb,uuid,integer,integer) is 'Finds jobs, the newest first: up to max_jobs ids that match all members of the filter, which are status, operation, principal, error (the code), resource, key (the idempotency key), parent, from and to (times of acceptance), can (cancel, retry or redrive: the jobs with which accepted.bulk would do so; undo with since: the jobs whose retries are newer than that job and have not ended). Reads up to max_read jobs older than the id before, or a fifth of them through another index than those of accepted.job. next_before is the value of before for the next call; null when there are no more jobs. The console and accepted.bulk call this function.';
+comment on function accepted.find_jobs(jsonb,uuid,integer,integer) is 'Finds jobs, the newest first: up to max_jobs ids that match all members of the filter, which are status, operation, principal, error (the code; with the status queued or running, that of the last attempt), resource, key (the idempotency key), parent, from and to (times of acceptance), can (cancel, retry or redrive: the jobs with which accepted.bulk would do so; undo with since: the jobs whose retries are newer than that job and have not ended). Reads up to max_read jobs older than the id before, or a fifth of them through another index than those of accepted.job. next_before is the value of before for the next call; null when there are no more jobs. The console and accepted.bulk call this function.';
 
 create function accepted.bulk(action text, filter jsonb default '{}'::jsonb, principal text default 'anonymous'::text)
  returns uuid

@@ -1,5 +1,5 @@
 import type { BatchStatus } from './batch-status.ts'
-import { createReader, type JobFilter, type JobRow } from './job-list.ts'
+import { findJobs, type JobFilter, type JobRow } from './job-list.ts'
 import { type ListOptions, printList } from './list.ts'
 import { statusStyles } from './status-style.ts'
 import type { Column } from './table.ts'
@@ -24,7 +24,7 @@ export const listBatchesCommand = (options: ListOptions & JobFilter): Promise<vo
   printList<JobRow>(
     {
       columns: batchColumns,
-      read: createReader({ ...options, operation: 'batch' }),
+      ...findJobs({ ...options, operation: 'batch' }),
       whenEmpty: 'No batches found. Submit one with: accepted batches submit <file>',
       isPage: true,
     },

@@ -27,7 +27,7 @@ export async function showBatchCommand(id: string, options: OutputOptions): Prom
 }
 
 const failureColumns: readonly Column<FailedChild>[] = [
-  { heading: 'FAILED JOB', cell: ({ id }) => id },
+  { heading: 'ID', cell: ({ id }) => id },
   { heading: 'OPERATION', cell: ({ operation }) => operation, whenNarrow: 'cut' },
   { heading: 'ERROR', cell: ({ error }) => `${error.code}: ${error.message}`, whenNarrow: 'cut' },
 ]

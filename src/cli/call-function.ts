@@ -2,6 +2,7 @@ import type { RawBuilder } from 'kysely'
 import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import { errorCode, sqlstate } from '../db/sqlstate.ts'
+import { withCommands } from './command-hints.ts'
 
 /** The SQLSTATEs of refusals: of our functions in SQL, of an id that is no UUID, and of a missing privilege. */
 const refusals: readonly (string | undefined)[] = [
@@ -12,7 +13,7 @@ const refusals: readonly (string | undefined)[] = [
 /**
  * Runs a statement that calls one of the functions in SQL, and returns its first row.
  *
- * @throws ConfigError with the message and the hint of Postgres, when the function refuses
+ * @throws ConfigError with the message and the hint of the function, when the function refuses
  */
 export async function callFunction<Row>(db: Database['kysely'], statement: RawBuilder<Row>): Promise<Row | undefined> {
   try {
@@ -21,6 +22,6 @@ export async function callFunction<Row>(db: Database['kysely'], statement: RawBu
     if (!refusals.includes(errorCode(error))) throw error
     const { message, hint } = error as { message: string; hint?: string }
     const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}.`
-    throw new ConfigError(hint === undefined ? sentence : `${sentence} ${hint}`, { cause: error })
+    throw new ConfigError(hint === undefined ? sentence : `${sentence} ${withCommands(hint)}`, { cause: error })
   }
 }

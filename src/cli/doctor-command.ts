@@ -3,6 +3,7 @@ import { type Examination, examine } from '../doctor/doctor.ts'
 import { loadConfig } from '../load-config.ts'
 import { printable } from '../primitives/printable.ts'
 import { readSettings } from '../settings.ts'
+import { withCommands } from './command-hints.ts'
 import { readEncryptionKeys } from './encryption-keys.ts'
 import type { OutputOptions } from './output-options.ts'
 import { withDatabase } from './with-database.ts'
@@ -32,7 +33,7 @@ export function formatExamination({ findings, notes }: Examination, isVerbose: b
   const width = Math.max(0, ...findings.map(({ code }) => code.length))
   const lines = findings.map(
     ({ severity, code, message, action }) =>
-      `${severity.padEnd('warning'.length)}  ${code.padEnd(width)}  ${printable(message)} To do: ${printable(action)}`,
+      `${severity.padEnd('warning'.length)}  ${code.padEnd(width)}  ${printable(message)} To do: ${printable(withCommands(action))}`,
   )
   const nameWidth = Math.max(0, ...notes.map(({ check }) => check.length))
   const checked = notes.map(({ check, text }) => `ok       ${check.padEnd(nameWidth)}  ${printable(text)}`)

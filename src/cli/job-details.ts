@@ -26,9 +26,15 @@ export interface JobDetails extends Omit<JobWithError, 'waiting_for'> {
   timeline: TimelineRow[]
 }
 
+/** @throws ConfigError when the text is no id of a job */
+export function requireJobId(id: string): string {
+  if (isUuid(id)) return id
+  throw unknownJob(id)
+}
+
 /** @throws ConfigError when there is no such job */
 export async function readJobDetails(db: Database['kysely'], id: string): Promise<JobDetails> {
-  const [job] = isUuid(id) ? await readOverview(db, id) : []
+  const [job] = await readOverview(db, requireJobId(id))
   if (!job) throw unknownJob(id)
   const { rows: timeline } = await sql<TimelineRow>`
     select at, event, attempt, worker, detail from accepted.timeline where job_id = ${id}

@@ -34,14 +34,20 @@ export interface JobFilter {
   operation?: string
   principal?: string
   error?: string
+  resource?: string
+  key?: string
   parent?: string
   since?: string
+  until?: string
+  before?: string
   limit?: string
 }
 
 export type ListJobsOptions = ListOptions & JobFilter
 
 const defaultLimit = 20
+/** How often a list calls `accepted.find_jobs`, each call of which reads up to 50,000 rows. */
+const maxCalls = 20
 
 /** Runs `accepted jobs list`: lists jobs of all principals, newest first. */
 export async function listJobsCommand(options: ListJobsOptions): Promise<void> {
@@ -49,8 +55,8 @@ export async function listJobsCommand(options: ListJobsOptions): Promise<void> {
 }
 
 function jobList(filter: JobFilter): List<JobRow> {
-  const readPage = createReader(filter)
   return {
+    ...findJobs(filter),
     columns: [
       { heading: 'ID', cell: ({ id }) => id },
       { heading: 'OPERATION', cell: ({ operation }) => operation, whenNarrow: 'cut' },
@@ -61,7 +67,6 @@ function jobList(filter: JobFilter): List<JobRow> {
       { heading: 'ATTEMPT', cell: (job) => `${job.attempt} of ${job.max_attempts}`, whenNarrow: 'omit' },
       { heading: 'ERROR', cell: ({ error }) => error && `${error.code}: ${error.message}`, whenNarrow: 'cut' },
     ],
-    read: readPage,
     whenEmpty: 'No jobs found.',
     isPage: true,
   }
@@ -72,40 +77,54 @@ export const jobColumns = sql.raw(`
   case when error_code is not null then jsonb_build_object('code', error_code, 'message', error_message) end as error,
   resource, parent, retry_of, children, created_at, started_at, ended_at`)
 
-/** The error of a job, or while it has not ended, that of its last attempt. */
-const errorCode = sql`
-  coalesce(job.error, case when job.ended_at is null then (
-    select attempt.error from accepted.attempt where attempt.job_id = job.id order by attempt.attempt desc limit 1
-  ) end) ->> 'code'`
-
-/** @throws ConfigError when the filter is invalid */
-export function createReader(filter: JobFilter): (db: Database['kysely']) => Promise<JobRow[]> {
-  const { status, operation, principal, error, parent } = filter
+/**
+ * Finds jobs, newest first, as the console does: every statement reads a bounded number of rows.
+ *
+ * @throws ConfigError when the filter is invalid
+ */
+export function findJobs({ limit, since, until, before, ...members }: JobFilter): Pick<List<JobRow>, 'read' | 'note'> {
+  const { status, operation, principal, error, resource, key, parent } = members
   const statuses = Object.keys(transitions)
   if (status !== undefined && !statuses.includes(status)) {
     throw new ConfigError(`--status must be one of ${statuses.join(', ')}, not '${status}'.`)
   }
-  if (parent !== undefined && !isUuid(parent))
-    throw new ConfigError(`--parent must be the id of a job, not '${parent}'.`)
-  const limit = parseLimit(filter.limit) ?? defaultLimit
-  const since = parseTime('--since', filter.since)
-  const conditions = [
-    sql`true`,
-    ...(status === undefined ? [] : [sql`job.status = ${status}::accepted.job_status`]),
-    ...(operation === undefined ? [] : [sql`job.operation = ${operation}`]),
-    ...(principal === undefined ? [] : [sql`job.principal = ${principal}`]),
-    ...(error === undefined ? [] : [sql`${errorCode} = ${error}`]),
-    ...(parent === undefined ? [] : [sql`job.parent = ${parent}::uuid`]),
-    ...(since === undefined ? [] : [sql`job.id >= (select accepted.uuid_floor(${since}))`]),
-  ]
-  return async (db) => {
-    const { rows } = await sql<JobRow>`
-      with page as materialized (
-        select id from accepted.job where ${sql.join(conditions, sql` and `)} order by id desc limit ${limit}
-      )
-      select overview.* from page
-      cross join lateral (select ${jobColumns} from accepted.job_overview where job_overview.id = page.id offset 0) overview
-      order by id desc`.execute(db)
-    return rows
+  for (const [option, id] of [
+    ['--parent', parent],
+    ['--before', before],
+  ] as const) {
+    if (id !== undefined && !isUuid(id)) throw new ConfigError(`${option} must be the id of a job, not '${id}'.`)
   }
+  const maxJobs = parseLimit(limit) ?? defaultLimit
+  const from = parseTime('--since', since) ?? sql`null`
+  const to = parseTime('--until', until) ?? sql`null`
+  const filter = sql`
+    ${JSON.stringify({ status, operation, principal, error, resource, key, parent })}::jsonb
+      || jsonb_build_object('from', ${from}, 'to', ${to})`
+  let unsearched: string | undefined
+  return {
+    async read(db) {
+      const ids: string[] = []
+      let next: string | null = before ?? null
+      for (let calls = 0; calls < maxCalls && (calls === 0 || (next && ids.length < maxJobs)); calls++) {
+        const { rows } = await sql<{ ids: string[]; next: string | null }>`
+          select job_ids as ids, next_before as next
+          from accepted.find_jobs(${filter}, ${next}::uuid, ${maxJobs - ids.length}::integer)`.execute(db)
+        ids.push(...(rows[0]?.ids ?? []))
+        next = rows[0]?.next ?? null
+      }
+      unsearched = ids.length < maxJobs ? (next ?? undefined) : undefined
+      return readRows(db, ids)
+    },
+    note: () => unsearched && `Older jobs were not searched. To search them, add: --before ${unsearched}`,
+  }
+}
+
+async function readRows(db: Database['kysely'], ids: readonly string[]): Promise<JobRow[]> {
+  const { rows } = await sql<JobRow>`
+    select overview.* from unnest(${ids}::uuid[]) found (job_id)
+    cross join lateral (
+      select ${jobColumns} from accepted.job_overview where job_overview.id = found.job_id offset 0
+    ) overview
+    order by id desc`.execute(db)
+  return rows
 }

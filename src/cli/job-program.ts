@@ -13,12 +13,19 @@ export function addJobCommands(program: Command): void {
       .option('--status <status>', 'Only jobs with this status: queued, running, succeeded, failed or canceled')
       .option('--operation <name>', 'Only jobs of this operation')
       .option('--principal <name>', 'Only jobs of this principal')
-      .option('--error <code>', 'Only jobs that failed with this error code, or whose last attempt did')
+      .option(
+        '--error <code>',
+        'Only jobs that failed with this code; with --status queued or running, whose last attempt did',
+      )
+      .option('--resource <path>', 'Only jobs of this resource')
+      .option('--key <key>', 'Only jobs with this idempotency key')
       .option('--parent <id>', 'Only the children of this job')
       .option(
         '--since <time>',
         'Only jobs accepted in this period (24h, 30m) or since this time (2027-02-14T12:00:00Z)',
       )
+      .option('--until <time>', 'Only jobs accepted before this time, or longer ago than this period')
+      .option('--before <id>', 'Only jobs that are older than this job, for the next page')
       .option('--limit <n>', 'Maximum number of jobs (default: 20)'),
   ).action(lazily(async () => (await import('./job-list.ts')).listJobsCommand))
   jobs

@@ -1,3 +1,4 @@
+import { withCommands } from './command-hints.ts'
 import { forEachId } from './for-each-id.ts'
 import { type JobDetails, readJobDetails } from './job-details.ts'
 import { currentTerminal } from './list.ts'
@@ -84,7 +85,8 @@ function waitsFor(job: JobDetails): string | undefined {
 /** Says what a person can do about a job. */
 function adviseOn(job: JobDetails): string[] {
   const { id, operation, status } = job
-  if (job.problems.length > 0) return job.problems.map((problem) => `${capitalize(problem.why)}. ${problem.what_to_do}`)
+  if (job.problems.length > 0)
+    return job.problems.map((problem) => `${capitalize(problem.why)}. ${withCommands(problem.what_to_do)}`)
   if (status === 'failed' || status === 'canceled') {
     const retry = job.timeline.find(({ event }) => event === 'retried')
     return [retry ? `Nothing: it was retried ${retry.detail}.` : `To run it again: accepted jobs retry ${id}`]

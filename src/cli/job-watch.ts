@@ -1,8 +1,7 @@
 import { sql } from 'kysely'
-import { validate as isUuid } from 'uuid'
 import type { Database } from '../db/database.ts'
 import { formatChildren } from './batch-status.ts'
-import { unknownJob } from './job-details.ts'
+import { requireJobId, unknownJob } from './job-details.ts'
 import { type JobRow, jobColumns } from './job-list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { watchUntilEnd } from './watch-job.ts'
@@ -13,9 +12,8 @@ export const watchJobCommand = (id: string, options: OutputOptions): Promise<voi
   withDatabase((db) => watchUntilEnd(() => readJob(db, id), describe, options))
 
 async function readJob(db: Database['kysely'], id: string): Promise<JobRow> {
-  const { rows } = isUuid(id)
-    ? await sql<JobRow>`select ${jobColumns} from accepted.job_overview where id = ${id}`.execute(db)
-    : { rows: [] }
+  const statement = sql<JobRow>`select ${jobColumns} from accepted.job_overview where id = ${requireJobId(id)}`
+  const { rows } = await statement.execute(db)
   if (rows[0]) return rows[0]
   throw unknownJob(id)
 }

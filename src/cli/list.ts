@@ -8,6 +8,8 @@ import { withDatabase } from './with-database.ts'
 export interface List<Row> {
   columns: readonly Column<Row>[]
   read(db: Database['kysely']): Promise<readonly Row[]>
+  /** What to print after the rows that were read last, on standard error. */
+  note?(): string | undefined
   /** What to print for people if there are no rows. */
   whenEmpty: string | ((db: Database['kysely']) => Promise<string>)
   /** Identifies a row. Default: its first cell. */
@@ -33,6 +35,8 @@ export function printList<Row>(list: List<Row>, { json = false, watch = false }:
     if (watch) return watchList(list, db, json)
     const rows = await list.read(db)
     console.log(json ? JSON.stringify(rows) : await formatList(list, rows, db))
+    const note = list.note?.()
+    if (note) console.error(note)
   })
 }
 

@@ -16,7 +16,7 @@ export const listOperationsCommand = (options: ListOptions): Promise<void> =>
   printList<OperationRow>(
     {
       columns: [
-        { heading: 'OPERATION', cell: ({ operation }) => operation },
+        { heading: 'NAME', cell: ({ operation }) => operation },
         { heading: 'READY', cell: ({ ready }) => ready },
         { heading: 'DEFERRED', cell: ({ deferred }) => deferred },
         { heading: 'RUNNING', cell: ({ running }) => running },

@@ -11,7 +11,10 @@ export type Cell = string | number | Date | null | undefined
 export interface Column<Row> {
   heading: string
   cell(row: Row): Cell
-  /** What happens to the column on a terminal that is too narrow. By default it is always shown completely. */
+  /**
+   * What happens to the column on a terminal that is too narrow. A column that was cut is left out if that does not
+   * suffice. By default a column is always shown completely.
+   */
   whenNarrow?: 'cut' | 'omit' | 'omit-first'
   /** Whether the cell changes while nothing happens. With `--watch`, such a change is not reported. */
   isVolatile?: boolean
@@ -34,7 +37,7 @@ const minCutWidth = 8
  * Formats rows as aligned columns with headings, one line for each row.
  *
  * For a terminal, times are relative, and the lines fit its width if possible: columns that may be omitted are left out,
- * the last one first, and the widest columns that may be cut are cut. Otherwise all values are complete, times are in
+ * the last one first, and the widest columns that may be cut are cut, or left out at last. Otherwise all values are complete, times are in
  * ISO 8601, and nothing has a style.
  */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], terminal?: Terminal): string[] {
@@ -75,7 +78,7 @@ function fit<Row>(columns: readonly Column<Row>[], natural: readonly number[], a
   })
   const total = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + width + gap.length, -gap.length)
-  for (const rule of ['omit-first', 'omit'] as const) {
+  for (const rule of ['omit-first', 'omit', 'cut'] as const) {
     for (const [index, { whenNarrow }] of [...columns.entries()].reverse()) {
       if (whenNarrow === rule && total(least) > available) least[index] = 0
     }

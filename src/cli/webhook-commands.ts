@@ -125,5 +125,5 @@ export async function rekeyWebhooksCommand(options: OutputOptions): Promise<void
 const formatSecret = ({ secret, url }: EndpointWithSecret) =>
   `${secret}\n\nThis secret is shown only once. It verifies the signatures of deliveries to ${url}.`
 
-const unknownWebhook = (id: string) =>
+export const unknownWebhook = (id: string) =>
   new ConfigError(`There is no webhook endpoint ${id}. \`accepted webhooks list\` shows all endpoints.`)

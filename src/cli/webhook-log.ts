@@ -6,18 +6,19 @@ import { formatNumber } from '../primitives/format-count.ts'
 import { callFunction } from './call-function.ts'
 import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
+import { unknownWebhook } from './webhook-commands.ts'
 import { withDatabase } from './with-database.ts'
 
 const maxRows = 100
 
 /** Runs `accepted webhooks log`: lists the last attempts to deliver to one endpoint or to all, newest first. */
 export async function logWebhooksCommand(endpoint: string | undefined, options: ListOptions): Promise<void> {
-  if (endpoint !== undefined && !isUuid(endpoint)) throw new ConfigError(`There is no webhook endpoint ${endpoint}.`)
+  if (endpoint !== undefined && !isUuid(endpoint)) throw unknownWebhook(endpoint)
   const condition = endpoint === undefined ? sql`true` : sql`endpoint_id = ${endpoint}`
   await printList<DeliveryLogRow>(
     {
       columns: [
-        { heading: 'DELIVERY', cell: (row) => row.delivery_id },
+        { heading: 'ID', cell: (row) => row.delivery_id },
         { heading: 'ENDPOINT', cell: (row) => row.endpoint_id, whenNarrow: 'omit-first' },
         { heading: 'JOB', cell: (row) => row.job_id, whenNarrow: 'omit-first' },
         { heading: 'ATTEMPT', cell: ({ attempt }) => attempt, whenNarrow: 'omit' },
@@ -50,6 +51,7 @@ export async function logWebhooksCommand(endpoint: string | undefined, options: 
 
 /** Runs `accepted webhooks test`: delivers a test event to an endpoint. */
 export async function testWebhookCommand(endpoint: string, options: OutputOptions): Promise<void> {
+  if (!isUuid(endpoint)) throw unknownWebhook(endpoint)
   const row = await withDatabase((db) =>
     callFunction(db, sql<{ id: string }>`select accepted.deliver_webhook(${endpoint}::uuid) as id`),
   )
@@ -63,7 +65,7 @@ export async function resendWebhookCommand(delivery: string, options: OutputOpti
       select endpoint_id, job_id from accepted.delivery_log
       where delivery_id = ${delivery}::uuid and job_id is not null limit 1
     ) logged`
-  const row = await withDatabase((db) => callFunction(db, statement))
+  const row = isUuid(delivery) ? await withDatabase((db) => callFunction(db, statement)) : undefined
   if (row) return printDelivery(row.id, options)
   throw new ConfigError(
     `The log has no attempt of a delivery ${delivery} that reported a job. \`accepted webhooks log\` lists them.`,

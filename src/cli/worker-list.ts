@@ -9,7 +9,7 @@ export const listWorkersCommand = (options: ListOptions): Promise<void> =>
   printList<WorkerOverviewRow>(
     {
       columns: [
-        { heading: 'ID', cell: ({ id }) => id, whenNarrow: 'omit' },
+        { heading: 'ID', cell: ({ id }) => id },
         { heading: 'WORKER', cell: ({ worker }) => worker },
         {
           heading: 'STATUS',
@@ -17,8 +17,8 @@ export const listWorkersCommand = (options: ListOptions): Promise<void> =>
           style: (row) => ({ ready: 'green', draining: 'yellow', silent: 'red' })[statusOf(row)] as 'green',
         },
         { heading: 'RUNNING', cell: ({ running }) => running },
-        { heading: 'OLDEST CLAIM', cell: (row) => row.oldest_since },
-        { heading: 'STARTED', cell: (row) => row.started_at },
+        { heading: 'OLDEST CLAIM', cell: (row) => row.oldest_since, whenNarrow: 'omit-first' },
+        { heading: 'STARTED', cell: (row) => row.started_at, whenNarrow: 'omit' },
         { heading: 'VERSION', cell: ({ version }) => version, whenNarrow: 'omit' },
         { heading: 'OPERATIONS', cell: ({ operations }) => operations.join(','), whenNarrow: 'cut' },
         { heading: 'JOBS', cell: (row) => row.job_ids?.join(','), whenNarrow: 'cut' },

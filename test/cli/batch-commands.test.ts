@@ -107,7 +107,7 @@ t.test('show prints the counts and the failed jobs, and watch ends with the batc
   const shown = await batches(['show', id])
   t.match(shown.out, /^ID +STATUS +PERCENT +TOTAL +SUCCEEDED +FAILED +CANCELED +CREATED +ENDED\n/)
   t.match(shown.out, new RegExp(`\\n${id} +running +25 +4 +0 +1 +0 +\\S+Z\\n`))
-  t.match(shown.out, new RegExp(`\\n\\nFAILED JOB .*\\n${failed.id}  todo.create  handler-error: No luck\\n$`))
+  t.match(shown.out, new RegExp(`\\n\\nID .*\\n${failed.id}  todo.create  handler-error: No luck\\n$`))
   t.match(JSON.parse((await batches(['show', id, '--json'])).out), {
     ...{ id, status: 'running', children: { total: 4, failed: 1 }, failures: [{ id: failed.id }] },
   })

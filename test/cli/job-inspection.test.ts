@@ -25,6 +25,7 @@ const failing = await enqueue(`, principal => 'ann'`)
 const deferred = await enqueue(`, principal => 'ann', run_at => now() + interval '3 hours'`)
 const parent = await enqueue()
 const child = await enqueue()
+const keyed = await enqueue(`, idempotency_key => 'a key'`)
 // As if a worker had run the first attempt of one job, and had claimed another.
 await query(
   `insert into accepted.attempt (job_id, attempt, error, started_at, failed_at)
@@ -32,16 +33,26 @@ await query(
   failing,
 )
 await query(`update accepted.job set attempt = 1 where id = $1`, failing)
-await query('update accepted.job set parent = $2 where id = $1', child, parent)
+await query(`update accepted.job set parent = $2, resource = '/todos/1' where id = $1`, child, parent)
 
 t.test('list has the filters of a person who looks for jobs', async (t) => {
   const found = async (...args: string[]) => ids((await jobs('list', '--json', ...args)).out)
   t.same(await found('--principal', 'ann'), [deferred, failing])
-  t.same(await found('--error', 'handler-error'), [failing], 'the last attempt failed with this code')
+  t.same(
+    await found('--error', 'handler-error', '--status', 'queued'),
+    [failing],
+    'the last attempt failed with this code',
+  )
+  t.same(await found('--error', 'handler-error'), [], 'no job failed')
+  t.same(await found('--key', 'a key'), [keyed])
+  t.same(await found('--resource', '/todos/1'), [child])
+  t.same(await found('--until', '1h'), [])
+  t.same(await found('--until', '2127-01-01', '--before', failing), [old])
   t.same(await found('--parent', parent), [child])
-  t.same(await found('--since', '1h', '--limit', '2'), [child, parent])
+  t.same(await found('--since', '1h', '--limit', '2'), [keyed, child])
   t.same(await found('--since', '2127-01-01'), [])
   t.same(await found('--operation', 'todo.create', '--status', 'queued', '--principal', 'bob'), [old])
+  t.match(await jobs('list', '--before', 'x'), { code: 1, err: "error: --before must be the id of a job, not 'x'.\n" })
   t.match(await jobs('list', '--parent', 'x'), { code: 1, err: "error: --parent must be the id of a job, not 'x'.\n" })
 })
 
@@ -64,7 +75,7 @@ t.test('show explains a job: what it waits for, its errors, its timeline, and wh
   await query(`select accepted.pause('todo.create', 'a deploy')`)
   t.match(
     (await jobs('show', old)).out,
-    /\nWaits for +the operation is paused\nTo do +.*paused, and jobs wait: a deploy\./,
+    /\nWaits for +the operation is paused\nTo do +.*paused, and jobs wait: a deploy\. When .* gone: accepted operations resume todo\.create\n/,
   )
   await query(`select accepted.resume('todo.create')`)
   t.match(JSON.parse((await jobs('show', failing, '--json')).out), {
@@ -93,13 +104,20 @@ t.test('run makes a deferred job due, cancel and retry take several jobs', async
     { is_due: true },
   ])
   t.match(await jobs('cancel', first, second), { code: 0, out: `Canceled ${first}.\nCanceled ${second}.\n` })
-  t.match(await jobs('run', first), { code: 1, err: /^error: Job \S+ is not waiting in the queue: it is canceled\./ })
+  t.match(await jobs('run', first), {
+    code: 1,
+    err: /^error: Job \S+ is not waiting in the queue: it is canceled\. To see where a job is: accepted jobs show <id>\n/,
+  })
   t.match((await jobs('show', first)).out, `To run it again: accepted jobs retry ${first}`)
   const retries = JSON.parse((await jobs('retry', first, second, '--json')).out)
   t.match(retries, [{ retryOf: first }, { retryOf: second }])
   t.match((await jobs('show', first)).out, `Nothing: it was retried as job ${retries[0].id}, which is queued.`)
   const some = await jobs('cancel', retries[0].id, 'x')
-  t.match(some, { code: 1, out: `Canceled ${retries[0].id}.\n`, err: /^error: Invalid input syntax for type uuid/ })
+  t.match(some, {
+    code: 1,
+    out: `Canceled ${retries[0].id}.\n`,
+    err: /^error: There is no job x, or its record is gone/,
+  })
 })
 
 t.test('watch follows a job until its end, and its exit code is that of the job', async (t) => {

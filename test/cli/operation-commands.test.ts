@@ -18,7 +18,7 @@ t.test('the commands pause and resume operations, and cancel and retry jobs, as 
     ...{ code: 0, out: /^Paused webhook\.deliver\. To resume it: accepted operations resume webhook\.deliver\n$/ },
   })
   const listed = await accepted('operations', 'list')
-  t.match(listed.out, /^OPERATION +READY +DEFERRED +RUNNING +OLDEST +WORKERS +PAUSED SINCE +REASON\n/)
+  t.match(listed.out, /^NAME +READY +DEFERRED +RUNNING +OLDEST +WORKERS +PAUSED SINCE +REASON\n/)
   t.match(listed.out, /\nwebhook\.deliver +1 +0 +0 +\d+s +0 +\d{4}-\S+Z +a deploy\n$/)
   t.match(JSON.parse((await accepted('operations', 'list', '--json')).out), [
     { operation: 'webhook.deliver', paused: true, paused_reason: 'a deploy' },
@@ -34,6 +34,6 @@ t.test('the commands pause and resume operations, and cancel and retry jobs, as 
   t.match(await accepted('jobs', 'retry', retry.id), { code: 1, err: /^error: Job \S+ is queued; only a failed/ })
   t.match(await accepted('jobs', 'cancel', 'x'), {
     code: 1,
-    err: /^error: Invalid input syntax for type uuid: "x"\.\n$/,
+    err: /^error: There is no job x, or its record is gone/,
   })
 })

@@ -501,7 +501,7 @@ t.test('the log has each attempt with its status, time and the beginning of the 
   const { out } = await run(['webhooks', 'log', endpointId], { DATABASE_URL: jobs.database.options.url })
   t.match(
     out,
-    /^DELIVERY +ENDPOINT .*\n.* 2 .*Z +201 +\d+ ms +thanks é+\S*\n.* 1 .*Z +503 +\d+ ms +endpoint-refused +try later/,
+    /^ID +ENDPOINT .*\n.* 2 .*Z +201 +\d+ ms +thanks é+\S*\n.* 1 .*Z +503 +\d+ ms +endpoint-refused +try later/,
   )
   t.match((await jobs.read(id)).result, { jobId, status: 201, answer: /^thanks/, durationMs: Number })
 })
