@@ -41,7 +41,8 @@ function layerOf(path: string): string {
 const allowed: Readonly<Record<string, readonly string[]>> = (() => {
   const definitions = ['definitions', 'primitives']
   const data = [...definitions, 'db', 'queue', 'jobs']
-  const api = [...data, 'migrate', 'accept', 'watch']
+  const connect = [...data, 'migrate', 'accept']
+  const api = [...connect, 'connect', 'watch']
   const execution = [...data, 'worker/common']
   return {
     primitives: [],
@@ -54,6 +55,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = (() => {
     jobs: [...definitions, 'db', 'queue'],
     accept: data,
     watch: data,
+    connect,
     doctor: [...data, 'migrate'],
     http: api,
     index: [...api, 'http'],

@@ -1,9 +1,19 @@
 // This file is compiled, but never run. `npm run check:types` fails if an expected error does not occur.
-import { accepted, defineConfig, defineOperation, defineSchedule, refuse } from 'accepted'
+import {
+  type Accepted,
+  accepted,
+  connect,
+  defineConfig,
+  defineOperation,
+  defineSchedule,
+  type Job,
+  refuse,
+} from 'accepted'
 import type { Perform } from 'accepted/perform'
 import { defineHandlers } from 'accepted/worker'
 import Fastify from 'fastify'
 import type { Transaction } from 'kysely'
+import pg from 'pg'
 import Type from 'typebox'
 
 interface Tables {
@@ -175,8 +185,20 @@ export async function app(): Promise<void> {
         ...{ allowFailures: true, principal: 'ann' },
       })
     })
+    await app.accepted.cancel(job.id, { principal: 'ann' })
     return reply.accepted(job)
   })
+}
+
+export async function script(client: pg.PoolClient): Promise<Job | undefined> {
+  const accepted: Accepted = await connect({ operations, database: new pg.Pool() })
+  const [first] = await accepted.enqueueAll(client, [
+    { operation: createTodo, payload: { todoId: 'x' }, priority: 1 },
+    { operation: sendReminder, payload: { title: 'x' }, key: 'k' },
+    // @ts-expect-error a payload of another operation
+    { operation: sendReminder, payload: { todoId: 'x' } },
+  ])
+  return first && accepted.get((await accepted.retry(first.id, { key: 'k' })).id)
 }
 
 export const schedules = [

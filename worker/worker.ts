@@ -107,7 +107,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await assertGrants(database, 'worker')
     await assertMigrated(database)
     await detectCitus(database)
-    await assertPreparedStatements(database.options)
+    await assertPreparedStatements(database)
     const boss = await startBoss(database, { supervise: true, onError: onQueueError })
     closing.push(() => boss.stop({ graceful: false }))
     // Prepares the queues of all operations, because a handler may enqueue jobs that another worker runs.

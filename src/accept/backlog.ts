@@ -1,7 +1,9 @@
 import type { Database } from '../db/database.ts'
 import { ProblemError } from '../errors.ts'
 import type { Operation } from '../operation.ts'
+import type { ProblemCode } from '../problems.ts'
 import { isBacklogFull } from '../queue/due-jobs.ts'
+import { isKeyTaken } from './idempotency-key.ts'
 import { takePrincipalRoom } from './principal-backlog.ts'
 
 /** How long an answer is reused, in milliseconds. The limit need not be exact. */
@@ -57,4 +59,28 @@ export async function assertRoom(
     throw new ProblemError('backlog-full', undefined, { retryAfterSeconds: 5 })
   }
   await takePrincipalRoom(database, operation, principal, newJobs)
+}
+
+const backlogCodes: readonly ProblemCode[] = ['backlog-full', 'principal-backlog-full']
+
+/**
+ * Waits for a check of the backlog. A request that repeats an earlier one passes even if the backlog is full, because it
+ * creates no job.
+ *
+ * @param readKey returns the idempotency key of the request
+ * @throws ProblemError what the check or `readKey` has thrown
+ */
+export async function passIfRepeated(
+  { kysely }: Database,
+  principal: string,
+  readKey: () => string | undefined,
+  check: Promise<void>,
+): Promise<void> {
+  try {
+    await check
+  } catch (error) {
+    if (!(error instanceof ProblemError) || !backlogCodes.includes(error.code)) throw error
+    const key = readKey()
+    if (key === undefined || !(await isKeyTaken(kysely, principal, key))) throw error
+  }
 }

@@ -30,6 +30,8 @@ export interface Database {
   kysely: Kysely<Tables>
   pool: pg.Pool
   options: Required<Omit<DatabaseOptions, 'onIdleError'>>
+  /** How to connect to the server: for statements, and for what needs a session of its own. */
+  server: { statements: pg.ClientConfig; listen: pg.ClientConfig }
   /** Whether the database is the coordinator of a Citus cluster. False until `detectCitus` has found one. */
   isDistributed: boolean
   /** Returns whether the newest connection leads to a read-only server. Behind a pooler, this is not known. */
@@ -55,17 +57,24 @@ const idleConnectionTimeoutMs = 300_000
  */
 const keepAliveDelayMs = 10_000
 
-/** Creates a pool. The pool opens a connection when the first statement is sent. */
-export function openDatabase(options: DatabaseOptions): Database {
+/**
+ * Creates a pool. The pool opens a connection when the first statement is sent.
+ *
+ * @param options.server how to connect, instead of `url`
+ */
+export function openDatabase(options: DatabaseOptions & { server?: pg.ClientConfig }): Database {
+  const { server: given, ...rest } = options
   const withDefaults = {
     poolSize: apiPoolSize,
     preparedStatements: true,
     applicationName: 'accepted',
     listenUrl: options.url,
-    ...options,
+    ...rest,
   }
+  const serverAt = (url: string) => given ?? { connectionString: withoutApplicationName(url) }
+  const server = { statements: serverAt(withDefaults.url), listen: serverAt(withDefaults.listenUrl) }
   const connection = {
-    connectionString: withoutApplicationName(withDefaults.url),
+    ...server.statements,
     application_name: withDefaults.applicationName,
     connectionTimeoutMillis: connectTimeoutMs,
     keepAlive: true,
@@ -95,6 +104,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     kysely,
     pool,
     options: withDefaults,
+    server,
     isDistributed: false,
     isReadOnly: () => pool.isReadOnly,
     terminateActive: () => pool.terminateActive(),

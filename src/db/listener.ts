@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { withoutApplicationName } from './application-name.ts'
 import type { Database } from './database.ts'
 import { PinnedClient } from './pinned-client.ts'
 import { sharesSession } from './pooler.ts'
@@ -48,7 +47,7 @@ export function listen(database: Database, options: ListenerOptions): Listener {
 
   const listenUntilEnded = async ({ client, ended }: ListenerConnection) => {
     await client.connect()
-    if (await sharesSession(client, database.options.listenUrl)) {
+    if (await sharesSession(client, database.server.listen)) {
       reconnectDelayMs = pooledReconnectDelayMs
       if (!isPoolerReported) options.onError(new Error(notificationsBlocked))
       isPoolerReported = true
@@ -93,9 +92,9 @@ interface ListenerConnection {
   ended: Promise<void>
 }
 
-function createConnection({ options }: Database, { channels, onError }: ListenerOptions): ListenerConnection {
+function createConnection({ options, server }: Database, { channels, onError }: ListenerOptions): ListenerConnection {
   const client = new PinnedClient({
-    connectionString: withoutApplicationName(options.listenUrl),
+    ...server.listen,
     application_name: `${options.applicationName} listen`,
     connectionTimeoutMillis: answerTimeoutMs,
     query_timeout: answerTimeoutMs,

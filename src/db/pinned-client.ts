@@ -28,7 +28,8 @@ export class PinnedClient extends pg.Client {
 
   constructor(config?: string | pg.ClientConfig) {
     const given = typeof config === 'string' ? { connectionString: config } : config
-    super({ ...given, types: typeParsers })
+    // A pool hides the password from the spread.
+    super({ ...given, ...(given?.password !== undefined && { password: given.password }), types: typeParsers })
     const internals = this as unknown as ClientInternals
     // Binary values have parsers of their own. An app may switch them on for the whole process.
     internals.binary = false

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { ConfigError } from '../config.ts'
-import type { DatabaseOptions } from './database.ts'
+import type { Database } from './database.ts'
 import { connectOutsidePool } from './pool.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 
@@ -13,8 +13,8 @@ const maxComparisons = 3
 /** Limits how long connecting and each statement may take. */
 const probeTimeoutMs = 5_000
 
-const connect = (connectionString: string) =>
-  connectOutsidePool({ connectionString, connectionTimeoutMillis: probeTimeoutMs, query_timeout: probeTimeoutMs })
+const connect = (server: pg.ClientConfig) =>
+  connectOutsidePool({ ...server, connectionTimeoutMillis: probeTimeoutMs, query_timeout: probeTimeoutMs })
 
 const backendPid = async (client: pg.Client): Promise<number> =>
   (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid as number
@@ -30,12 +30,12 @@ const isPooled = (client: pg.Client, pid: number): boolean =>
  * Returns whether the client is behind a pooler that assigns a session only for one transaction. Behind such a pooler,
  * LISTEN and session locks do not work, because another client gets the session next.
  *
- * @param url the URL that the client is connected to
+ * @param server what the client is connected to
  */
-export async function sharesSession(client: pg.Client, url: string): Promise<boolean> {
+export async function sharesSession(client: pg.Client, server: pg.ClientConfig): Promise<boolean> {
   const pid = await backendPid(client)
   if (!isPooled(client, pid)) return false
-  const other = await connect(url)
+  const other = await connect(server)
   try {
     for (let comparison = 0; comparison < maxComparisons; comparison++) {
       if ((await backendPid(other)) === pid || (await backendPid(client)) !== pid) return true
@@ -53,13 +53,13 @@ export async function sharesSession(client: pg.Client, url: string): Promise<boo
  * @throws ConfigError when the pooler does not support prepared statements
  */
 export async function assertPreparedStatements({
-  url,
-  preparedStatements,
-}: Required<Pick<DatabaseOptions, 'url' | 'preparedStatements'>>): Promise<void> {
-  if (!preparedStatements) return
-  const client = await connect(url)
+  options,
+  server,
+}: Pick<Database, 'options' | 'server'>): Promise<void> {
+  if (!options.preparedStatements) return
+  const client = await connect(server.statements)
   try {
-    if (isPooled(client, await backendPid(client))) await prepareSameName(client, url)
+    if (isPooled(client, await backendPid(client))) await prepareSameName(client, server.statements)
   } catch (cause) {
     if (!poolerErrors.includes(errorCode(cause) ?? '')) throw cause
     throw new ConfigError(preparedStatementsUnsupported, { cause })
@@ -72,8 +72,8 @@ export async function assertPreparedStatements({
  * Prepares two different statements under the same name on two clients. Rejects when a pooler mixes up the two
  * statements.
  */
-async function prepareSameName(client: pg.Client, url: string): Promise<void> {
-  const other = await connect(url)
+async function prepareSameName(client: pg.Client, server: pg.ClientConfig): Promise<void> {
+  const other = await connect(server)
   try {
     for (const [preparer, text] of [
       [client, 'select 1'],

@@ -20,11 +20,10 @@ export const notifications: Check = {
   name: 'notifications',
   async run(context) {
     const used = await queueUsage(context)
-    const { listenUrl } = context.database.options
     let client: pg.Client | undefined
     try {
       client = await connectOutsidePool({
-        connectionString: listenUrl,
+        ...context.database.server.listen,
         application_name: 'accepted doctor listen',
         connectionTimeoutMillis: answerTimeoutMs,
         query_timeout: answerTimeoutMs,
@@ -40,7 +39,7 @@ export const notifications: Check = {
 }
 
 async function roundTrip({ database, limits, note }: CheckContext, client: pg.Client): Promise<Finding[]> {
-  if (await sharesSession(client, database.options.listenUrl)) {
+  if (await sharesSession(client, database.server.listen)) {
     const message =
       'Notifications do not pass through the pooler in transaction mode: workers and clients learn of changes up to 2 s later.'
     return [{ code: 'listen-through-pooler', severity: 'error', message, action: setListenUrl }]

@@ -1,4 +1,4 @@
-import type { DatabaseOptions } from '../db/database.ts'
+import type { DatabaseSource } from '../db/database-source.ts'
 import type { Authenticate } from '../identity.ts'
 import type { RateLimit } from './protocol/quota.ts'
 import type { RoutePaths } from './route-paths.ts'
@@ -7,8 +7,8 @@ import type { RoutePaths } from './route-paths.ts'
 export interface AcceptedOptions {
   /** An object that contains the operations, for example a module namespace. Other values in it are ignored. */
   operations: object
-  /** The URL of the Postgres database, or connection options. */
-  database: string | DatabaseOptions
+  /** The URL of the Postgres database, connection options, or a `pg.Pool` whose settings lead to the database. */
+  database: DatabaseSource
   /**
    * Identifies the caller. The default uses API keys. Until the first key exists, a caller on this machine without a key
    * is `anonymous`.

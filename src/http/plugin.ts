@@ -1,7 +1,8 @@
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { collectOperations } from '../collect-operations.ts'
-import type { Job } from '../jobs/job.ts'
+import { rowOf } from '../connect/show.ts'
+import type { Monitor } from '../jobs/monitor.ts'
 import type { Operation } from '../operation.ts'
 import type { Route } from '../operation-options.ts'
 import { requireScopes } from './access.ts'
@@ -34,12 +35,12 @@ import { type RequestMetrics, requestMetrics } from './routes/request-metrics.ts
 import { resultRoute } from './routes/result.ts'
 import { submitRoute } from './routes/submit.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
-import { type Accepted, createAccepted, openService, type Service } from './service.ts'
+import { createFastifyAccepted, type FastifyAccepted, openService, type Service } from './service.ts'
 
 /** Registers the routes of the plugin, with the connections and the watcher that they use. */
 export async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const service = await openService(app, collectOperations(options.operations), options)
-  const api = createAccepted(service, options)
+  const api = createFastifyAccepted(service, options)
   // If the app registers the plugin twice in one scope, the scope keeps the decorators of the first.
   if (!Object.hasOwn(app, 'accepted')) decorate(app, service, api)
   // The app's own routes may also answer for a committed job, with `reply.accepted`.
@@ -57,14 +58,16 @@ export async function register(app: FastifyInstance, options: AcceptedOptions): 
   )
 }
 
-function decorate(scope: FastifyInstance, service: Service, api: Accepted): void {
+function decorate(scope: FastifyInstance, service: Service, api: FastifyAccepted): void {
   scope.decorate('accepted', api)
   for (const name of requestProperties) {
     if (!scope.hasRequestDecorator(name)) scope.decorateRequest(name)
   }
   allowCommitted(scope)
-  scope.decorateReply('accepted', function (this: FastifyReply, job: Job) {
-    return sendAccepted(service, this, job)
+  scope.decorateReply('accepted', function (this: FastifyReply, job: Monitor) {
+    const row = rowOf(job)
+    if (row) return sendAccepted(service, this, row)
+    throw new TypeError('reply.accepted needs a job as app.accepted has returned it, for example its enqueue')
   })
 }
 

@@ -1,34 +1,16 @@
 import { setMaxListeners } from 'node:events'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { Kysely } from 'kysely'
-import type pg from 'pg'
 import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batch.ts'
 import { type Committer, createCommitter } from '../accept/committer.ts'
-import { forceTwoPhase } from '../db/citus.ts'
-import type { Database } from '../db/database.ts'
-import { createErrorReporter } from '../db/error-reporter.ts'
-import { createNotifier, type Notifier } from '../db/notifier.ts'
-import { asTransaction } from '../db/transaction-on.ts'
-import { type EnqueueOptions, enqueue } from '../jobs/enqueue.ts'
-import { createEstimates, type Estimates } from '../jobs/estimate.ts'
-import type { Job } from '../jobs/job.ts'
-import { createSeals, type Seals } from '../jobs/seals.ts'
-import { createShownResults, type ShownResults } from '../jobs/shown-results.ts'
-import { traceSend } from '../jobs/spans.ts'
+import { type Accepted, createAccepted } from '../connect/accepted.ts'
+import { type Core, type Log, openCore } from '../connect/core.ts'
+import type { Monitor } from '../jobs/monitor.ts'
+import { siteAt } from '../jobs/site.ts'
 import { clearSecretsWarning, hasEndpoints } from '../jobs/webhook-secret.ts'
-import type { AnyTransaction, Operation, PayloadFor } from '../operation.ts'
-import { createKeyedMutex, type KeyedMutex } from '../primitives/keyed-mutex.ts'
-import { assertPrincipal } from '../primitives/principal.ts'
-import { loadTracing, type Tracing } from '../primitives/tracing.ts'
-import { uuid7 } from '../primitives/uuid.ts'
-import type { PgBoss } from '../queue/boss.ts'
-import { assertPayload } from '../validation.ts'
+import type { Operation } from '../operation.ts'
 import { Watcher } from '../watch/watcher.ts'
 import { authenticateByApiKey } from './api-key.ts'
 import { createAuthenticationHook } from './authenticate.ts'
-import { assertRegistered, createEnqueueBatch, type EnqueueBatch } from './batches/enqueue.ts'
-import { type ApiEndings, openEndings } from './complete-ends.ts'
-import { connectDatabase, connectQueue } from './connect.ts'
 import { CredentialWatch } from './credential-watch.ts'
 import { LargeAnswers } from './large-answers.ts'
 import type { AcceptedOptions } from './options.ts'
@@ -42,65 +24,33 @@ import { EventStreams } from './streams/event-streams.ts'
 import { createSnapshotReader, type Snapshot } from './streams/snapshot.ts'
 
 /** The object that the plugin adds to the Fastify instance as `app.accepted`. */
-export interface Accepted {
-  /** Kysely on the plugin's connection pool, for the app's own reads and transactions. Cast it to the app's tables. */
-  // biome-ignore lint/suspicious/noExplicitAny: the plugin does not know the app's tables
-  db: Kysely<any>
-  /**
-   * Enqueues a job in the caller's transaction. Does not call the operation's `accept`. The job exists only after the
-   * transaction has committed. Answer with `reply.accepted(job)` then.
-   *
-   * @param trx a Kysely transaction, or a `pg` client after BEGIN
-   * @param options.principal default: `anonymous`
-   * @throws TypeError if `trx` is no transaction, the operation is not registered, or principal or payload is invalid
-   */
-  enqueue<O extends Operation>(
-    trx: AnyTransaction | pg.ClientBase,
-    operation: O,
-    payload: PayloadFor<O>,
-    options?: EnqueueOptions,
-  ): Promise<Job>
-  /**
-   * Enqueues jobs that belong together, and the job `batch` that ends with the last of them. Otherwise like `enqueue`.
-   *
-   * @throws TypeError like `enqueue`, or if there are no items or more than 10,000
-   */
-  enqueueBatch: EnqueueBatch
+export interface FastifyAccepted extends Accepted {
   /** An `onRequest` hook for the app's own routes. It sets `request.principal`, or answers 401. */
   authenticate(request: FastifyRequest): Promise<void>
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
-    accepted: Accepted
+    accepted: FastifyAccepted
   }
   interface FastifyReply {
-    /** Answers 202 with links to the job and with its monitor document. Call it after the commit. */
-    accepted(job: Job): FastifyReply
+    /**
+     * Answers 202 with links to a job that `app.accepted` has returned, and with its monitor document. Call it after
+     * the commit.
+     */
+    accepted(job: Monitor): FastifyReply
   }
 }
 
 /** Objects that all routes share. */
-export interface Service extends Mount {
-  database: Database
-  boss: PgBoss
-  operations: ReadonlyMap<string, Operation>
-  seals: Seals
-  results: ShownResults
+export interface Service extends Core, Mount {
   committer: Committer
   batches: BatchCommitter
-  /** Ends canceled jobs whose operation has `abandon`. */
-  endings: ApiEndings
-  /** Serialises requests with the same idempotency key, and requests that lock the same job. */
-  mutex: KeyedMutex
-  /** Notifies workers and watchers of changes. Call it after the commit. */
-  notifier: Notifier
   watcher: Watcher
   /** Ends streams whose credential is no longer valid. */
   credentials: CredentialWatch
   /** Whether requests are authenticated by API keys. */
   usesKeys: boolean
-  estimates: Estimates
   encoder: EventEncoder
   /** Reads the newest jobs of a principal. The snapshot contains all changes that were committed before the call. */
   readSnapshot(principal: string): Promise<Snapshot>
@@ -109,8 +59,6 @@ export interface Service extends Mount {
   cors: Cors
   /** Limits the streams, WebSockets and waits of each principal. */
   openRequests: OpenRequests
-  /** Undefined if the app does not trace. */
-  tracing: Tracing | undefined
   /** Aborts when the server starts to close. Long polls are then answered, and streams end. */
   draining: AbortSignal
 }
@@ -122,14 +70,12 @@ export async function openService(
   options: AcceptedOptions,
 ): Promise<Service> {
   const mount = mountOf(app.prefix, options)
-  const seals = createSeals(options.encryptionKeys, operations.values())
   const draining = createDrainingSignal(app)
-  const report = createErrorReporter(app.log)
-  const database = await connectDatabase(app, options.database, report)
+  const { encryptionKeys, database: source } = options
+  const core = await openCore({ operations, database: source, encryptionKeys, log: app.log as Log })
+  app.addHook('onClose', () => core.close())
+  const { database, boss, seals, results, estimates, mutex, tracing, report } = core
   if (!seals.keyRing && mount.paths.webhooks && (await hasEndpoints(database.kysely))) app.log.warn(clearSecretsWarning)
-  const boss = await connectQueue(app, database, operations, report)
-  const notifier = createNotifier(database)
-  app.addHook('onClose', () => notifier.flush())
   const watcher = new Watcher(database, {
     onError: (error) => report(error, 'Watching for job changes failed; continuing with the next poll'),
   })
@@ -139,65 +85,36 @@ export async function openService(
     usesKeys,
     onError: (error) => report(error, 'Checking the credentials of streams failed; checking again in a second'),
   })
-  const estimates = createEstimates(database)
-  const results = createShownResults(operations, seals, (error, { operation }) =>
-    report(error, 'A result could not be decrypted; it is shown sealed', { operation }),
-  )
-  const mutex = createKeyedMutex()
-  const tracing = await loadTracing()
   return {
-    database,
-    boss,
-    operations,
-    ...{ seals, results },
+    ...core,
     committer: createCommitter({ database, boss, seals, mutex, tracing }),
     batches: createBatchCommitter({ database, seals, mutex, tracing }),
-    endings: openEndings(app, report, { database, operations, seals, notifier, log: app.log }),
-    mutex,
-    notifier,
     watcher,
     credentials,
     usesKeys,
-    estimates,
     encoder: createEventEncoder(estimates, results),
     readSnapshot: createSnapshotReader(database),
     streams: new EventStreams(draining, credentials),
     largeAnswers: new LargeAnswers(),
     cors: createCors(options.corsOrigins ?? []),
     openRequests: new OpenRequests(options.openLimit),
-    tracing,
     draining,
     ...mount,
   }
 }
 
 /** Creates `app.accepted`. */
-export function createAccepted(
+export function createFastifyAccepted(
   service: Service,
-  { authenticate, allowAnonymous = false, rateLimit = defaultRateLimit }: AcceptedOptions,
-): Accepted {
-  const { database, boss, operations, seals, tracing } = service
+  { authenticate, allowAnonymous = false, publicUrl, rateLimit = defaultRateLimit }: AcceptedOptions,
+): FastifyAccepted {
+  const { database, paths, prefix } = service
   const identify = authenticate ?? authenticateByApiKey(database, { allowAnonymous })
   const hook = createAuthenticationHook(database, identify, service)
-  const enqueueBatch = createEnqueueBatch(operations, seals, tracing)
+  const site = siteAt((publicUrl === undefined ? '' : siteAt(publicUrl).url) + prefix, paths.jobs)
   return {
-    db: database.kysely,
+    ...createAccepted(service, { site, jobsPath: prefix + paths.jobs, notifies: false }),
     authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,
-    async enqueue(trx, operation, payload, { key, principal = 'anonymous', ...rest } = {}) {
-      assertRegistered(operations, operation)
-      assertPayload(operation, payload)
-      assertPrincipal(principal)
-      const job = { ...rest, id: uuid7(), operation, payload, principal, idempotencyKey: key }
-      const ownTrx = asTransaction(trx)
-      await forceTwoPhase(database, ownTrx)
-      return traceSend(tracing, { id: job.id, operation: operation.name }, async (context) => {
-        return (await enqueue(boss, ownTrx, [{ ...job, ...context }], seals))[0] as Job
-      })
-    },
-    async enqueueBatch(trx, batch) {
-      await forceTwoPhase(database, asTransaction(trx))
-      return enqueueBatch(trx, batch)
-    },
   }
 }
 

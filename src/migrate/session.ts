@@ -79,7 +79,7 @@ export class MigrationSession {
     })
     const session = new MigrationSession(client)
     try {
-      if (await sharesSession(client, url)) {
+      if (await sharesSession(client, { connectionString: url })) {
         throw new ConfigError(
           'Migrations need a session of their own, but DATABASE_URL leads through a pooler in transaction mode: ' +
             'set DATABASE_LISTEN_URL to the URL of Postgres itself.',

@@ -18,7 +18,9 @@ export async function insertMany(trx: AnyTransaction, entries: readonly QueueEnt
         return { id, payload, turn_key: limitKey ?? principal, group_id: groupId, run_at: runAt, priority }
       }),
     )
-    const { numAffectedRows } = await sql`
+    // Counted in SQL: not every library tells how many rows a statement has changed.
+    const { rows: counts } = await sql<{ inserted: number }>`
+      with inserted as (
       insert into ${queueJobPartition} (
         id, name, data, priority, singleton_key, group_id, start_after, created_on, keep_until, policy, retry_limit,
         retry_delay, retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, dead_letter, heartbeat_seconds
@@ -31,7 +33,10 @@ export async function insertMany(trx: AnyTransaction, entries: readonly QueueEnt
         queue.expire_seconds, queue.deletion_seconds, queue.dead_letter, queue.heartbeat_seconds
       from ${queueTable} cross join json_to_recordset(${rows}::json) 
         as new (id uuid, payload jsonb, turn_key text, group_id text, run_at timestamptz, priority integer)
-      where queue.name = ${operation.name}`.execute(trx)
-    if (Number(numAffectedRows) !== ofOperation.length) throw missingQueue(operation.name)
+      where queue.name = ${operation.name}
+      returning 1
+      )
+      select count(*)::integer as inserted from inserted`.execute(trx)
+    if (counts[0]?.inserted !== ofOperation.length) throw missingQueue(operation.name)
   }
 }

@@ -9,6 +9,7 @@ import { visibleJobs } from '../access.ts'
 import type { Service } from '../service.ts'
 import { headerLines } from './headers.ts'
 import { pathOf, queryOf } from './request-target.ts'
+import { sendAccepted } from './send-accepted.ts'
 
 /**
  * Reads the Idempotency-Key of a request and computes its fingerprint. Returns undefined if there is no key.
@@ -40,18 +41,18 @@ export function idempotencyOf(
  * @throws ProblemError idempotency-key-reused, or idempotency-key-locked if the record of the job expired after the key
  *   was looked up
  */
-export async function sendAccepted(
-  { database }: Service,
+export async function sendOutcome(
+  service: Service,
   reply: FastifyReply,
   outcome: AcceptOutcome,
 ): Promise<FastifyReply> {
   if (outcome.kind === 'key-reused') throw new ProblemError('idempotency-key-reused')
-  if (outcome.kind !== 'replayed') return reply.accepted(outcome.job)
-  const found = await findJob(database.kysely, outcome.jobId, visibleJobs(reply.request))
+  if (outcome.kind !== 'replayed') return sendAccepted(service, reply, outcome.job)
+  const found = await findJob(service.database.kysely, outcome.jobId, visibleJobs(reply.request))
   if (typeof found === 'string') {
     throw new ProblemError('idempotency-key-locked', 'The job for this Idempotency-Key has just expired', {
       retryAfterSeconds: 1,
     })
   }
-  return reply.header('idempotent-replayed', 'true').accepted(found.job)
+  return sendAccepted(service, reply.header('idempotent-replayed', 'true'), found.job)
 }

@@ -10,8 +10,8 @@ import { limitBatches, maxBatchBytes } from '../batches/limit.ts'
 import { type ReceivedBatch, readBatch } from '../batches/read.ts'
 import { refusalOf } from '../batches/refusal.ts'
 import { batchSchema } from '../batches/schema.ts'
-import { passIfRepeated } from '../protocol/backlog.ts'
-import { idempotencyOf, sendAccepted } from '../protocol/idempotency.ts'
+import { passIfReplayed } from '../protocol/backlog.ts'
+import { idempotencyOf, sendOutcome } from '../protocol/idempotency.ts'
 import { refuseContentEncoding } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
 import { jobLinks } from '../protocol/openapi.ts'
@@ -58,14 +58,14 @@ async function handleBatch(
 ): Promise<FastifyReply> {
   const batch = await readRequest(service, request)
   await assertWebhookUsable(service, batch)
-  await passIfRepeated(service, request, assertBatchBacklog(service.database, batch))
+  await passIfReplayed(service, request, assertBatchBacklog(service.database, batch))
   try {
     const message = { id: batch.id, operation: batchOperation.name, count: batch.entries.length }
     const outcome = await traceRequest(service, request, message, (context) =>
       service.batches.submit({ ...batch, ...context }),
     )
     if (outcome.kind !== 'key-reused') metrics.countAccepted(batchOperation.name, outcome.kind)
-    return await sendAccepted(service, reply, outcome)
+    return await sendOutcome(service, reply, outcome)
   } catch (error) {
     if (!(error instanceof EntriesRefused)) throw error
     const { refusal, details } = refusalOf(batch, error)

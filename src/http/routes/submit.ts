@@ -11,9 +11,9 @@ import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
 import { assertMayUse } from '../access.ts'
-import { passIfRepeated } from '../protocol/backlog.ts'
+import { passIfReplayed } from '../protocol/backlog.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
-import { idempotencyOf, sendAccepted } from '../protocol/idempotency.ts'
+import { idempotencyOf, sendOutcome } from '../protocol/idempotency.ts'
 import { findInexactParams } from '../protocol/inexact-params.ts'
 import { findUnstorable } from '../protocol/json.ts'
 import { acceptsJson } from '../protocol/negotiate.ts'
@@ -68,7 +68,7 @@ export function submitRoute(
     onRequest: [
       acceptsJson,
       async (request) => assertMayUse(request, operation.name),
-      (request) => passIfRepeated(service, request, assertBacklog(service.database, operation, request.principal)),
+      (request) => passIfReplayed(service, request, assertBacklog(service.database, operation, request.principal)),
     ],
     preValidation: [
       ...(operation.route.method === 'DELETE' ? [defaultBody] : []),
@@ -83,7 +83,7 @@ export function submitRoute(
       )
       if (outcome.kind === 'refused') return sendRefusal(request, reply, outcome.refusal)
       if (outcome.kind !== 'key-reused') metrics.countAccepted(operation.name, outcome.kind)
-      return sendAccepted(service, reply, outcome)
+      return sendOutcome(service, reply, outcome)
     },
   })
 }
