@@ -1,7 +1,23 @@
-import { CloudEvent } from 'cloudevents'
 import type { Job } from './job.ts'
 import { type Monitor, toMonitor } from './monitor.ts'
 import type { Site } from './site.ts'
+
+/** An event in the JSON format of CloudEvents 1.0. */
+export interface CloudEvent<Data> {
+  specversion: '1.0'
+  id: string
+  /** The URL of all jobs. */
+  source: string
+  type: string
+  subject: string
+  /** ISO 8601. */
+  time: string
+  datacontenttype: 'application/json'
+  data: Data
+}
+
+/** The media type of an event in JSON. */
+export const cloudEventType = 'application/cloudevents+json; charset=utf-8'
 
 /**
  * Makes the CloudEvent (CloudEvents 1.0) of a job's current status. An event that is delivered again has the same id,
@@ -12,7 +28,7 @@ import type { Site } from './site.ts'
  * @param result what to show as the result
  */
 export function toCloudEvent(job: Job, site: Site, estimate?: Date, result?: unknown): CloudEvent<Monitor> {
-  return new CloudEvent({
+  return {
     specversion: '1.0',
     id: `${job.id}/${job.sequence}`,
     source: site.jobs,
@@ -21,7 +37,7 @@ export function toCloudEvent(job: Job, site: Site, estimate?: Date, result?: unk
     time: job.updated_at.toISOString(),
     datacontenttype: 'application/json',
     data: toMonitor(job, site, estimate, result),
-  })
+  }
 }
 
 /** The type of the event that a test of an endpoint sends. */
@@ -33,13 +49,14 @@ export const testEventType = 'accepted.test'
  * @param id the id of the delivery
  */
 export function testEvent(id: string, endpointId: string, site: Site): CloudEvent<{ endpointId: string }> {
-  return new CloudEvent({
+  return {
     specversion: '1.0',
     id,
     source: site.jobs,
     type: testEventType,
     subject: endpointId,
+    time: new Date().toISOString(),
     datacontenttype: 'application/json',
     data: { endpointId },
-  })
+  }
 }

@@ -187,7 +187,6 @@ export class JobSocket {
 
   #sendError(code: ProblemCode, message: string, subject = ''): void {
     const data = { error: { code, message } }
-    // The class CloudEvent validates each event, and one message can cause a thousand errors.
     const event = { specversion: '1.0', id: randomUUID(), source: `${this.#site.url}/events`, type: 'error' }
     const time = new Date().toISOString()
     this.#outbox.put(subject, () => JSON.stringify({ ...event, time, ...(subject && { subject }), data }))
