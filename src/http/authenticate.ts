@@ -11,8 +11,6 @@ import { codeOfStatus } from './protocol/problem.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The principal that `authenticate` returned for the caller. */
-    principal: string
     /** The caller's scopes. */
     scopes: readonly string[]
     /** The operations that the caller may use; undefined: all. */

@@ -33,6 +33,10 @@ declare module 'fastify' {
   interface FastifyInstance {
     accepted: FastifyAccepted
   }
+  interface FastifyRequest {
+    /** The principal that `authenticate` returned for the caller. */
+    principal: string
+  }
   interface FastifyReply {
     /**
      * Answers 202 with links to a job that `app.accepted` has returned, and with its monitor document. Call it after

@@ -1,0 +1,18 @@
+// An app that uses the built package: the check of the types of every entry point.
+import * as accepted from 'accepted'
+import * as perform from 'accepted/perform'
+import * as worker from 'accepted/worker'
+import type { FastifyInstance } from 'fastify'
+
+export const entryPoints = { accepted, perform, worker }
+
+export async function start(app: FastifyInstance, operation: accepted.Operation): Promise<string> {
+  await app.register(accepted.accepted, { operations: { operation }, database: 'postgres://127.0.0.1/app' })
+  app.get('/', { onRequest: app.accepted.authenticate }, async (request, reply) => {
+    const job = await app.accepted.db
+      .transaction()
+      .execute((trx) => app.accepted.enqueue(trx, operation, {}, { principal: request.principal }))
+    return reply.accepted(job)
+  })
+  return app.listen()
+}
