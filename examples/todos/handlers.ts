@@ -1,53 +1,37 @@
 import { join } from 'node:path'
-import { defineHandlers, JobFailed } from 'accepted/worker'
-import type { Transaction } from 'kysely'
+import { type Dependencies, defineHandlers } from 'accepted/worker'
+import { addAttachmentHandler } from './attachments/handler.ts'
+import { sendDigestHandler } from './digest/handler.ts'
+import { exportTodosHandler } from './exports/handler.ts'
+import { importTodosHandler } from './imports/handler.ts'
 import { createMailer } from './mail.ts'
 import * as operations from './operations.ts'
-import type { Tables } from './tables.ts'
+import { reportOverdueHandler } from './overdue/handler.ts'
+import { sendReminderHandler } from './reminders/handler.ts'
+import { refreshSummaryHandler } from './summary/handler.ts'
+import { makeThumbnailHandler } from './thumbnails/handler.ts'
+import { completeTodoHandler, createTodoHandler } from './todo/handler.ts'
+import { rebuildWordsHandler } from './words/handler.ts'
 
-export default defineHandlers(operations, ({ onShutdown }) => {
-  const mailer = createMailer(process.env.SMTP_URL, join(process.env.DATA_DIR ?? '.data', 'mail'))
+export default defineHandlers(operations, ({ db, onShutdown }: Dependencies) => {
+  const mailer = createMailer({
+    smtpUrl: process.env.SMTP_URL,
+    directory: join(process.env.DATA_DIR ?? '.data', 'mail'),
+    retrySeconds: Number(process.env.SMTP_RETRY_SECONDS ?? 60),
+  })
   onShutdown(() => mailer.close())
 
   return {
-    'todo.create': {
-      settle: async (trx: Transaction<Tables>, jobs) => {
-        // If the job is a retry, the todo is failed or canceled until now, as abandon left it.
-        const ids = jobs.map((job) => job.payload.todoId)
-        await trx.updateTable('todo').set({ status: 'ready' }).where('id', 'in', ids).execute()
-      },
-      batchSize: 100,
-    },
-
-    'reminder.send': {
-      concurrency: 10,
-      perform: async (job) => {
-        const { email, title } = job.payload
-        const messageId = `<${job.idempotencyKey}@todos.example.com>`
-        await mailer.send({ to: email, title, messageId }).catch((error) => {
-          throw toJobError(error)
-        })
-        return { messageId }
-      },
-      settle: async (trx: Transaction<Tables>, jobs) => {
-        for (const { payload, result } of jobs) {
-          await trx
-            .updateTable('reminder')
-            .set({ status: 'sent', message_id: result.messageId, sent_at: new Date() })
-            .where('id', '=', payload.reminderId)
-            .execute()
-        }
-      },
-    },
+    'todo.create': createTodoHandler,
+    'todo.complete': completeTodoHandler,
+    'reminder.send': sendReminderHandler(db, mailer),
+    'attachment.add': addAttachmentHandler,
+    'thumbnail.make': makeThumbnailHandler,
+    'summary.refresh': refreshSummaryHandler,
+    'words.rebuild': rebuildWordsHandler(db),
+    'todo.import': importTodosHandler(db),
+    'todo.export': exportTodosHandler(db),
+    'digest.send': sendDigestHandler(db, mailer, process.env.DIGEST_TO ?? 'team@example.com'),
+    'overdue.report': reportOverdueHandler,
   }
 })
-
-/**
- * Converts an error with a 5xx reply into an error that fails the job without further retries. A 5xx reply is permanent
- * (RFC 5321, section 4.2.1).
- */
-function toJobError(error: unknown): unknown {
-  const { responseCode } = error as { responseCode?: number }
-  if (responseCode === undefined || responseCode < 500) return error
-  return new JobFailed('smtp-rejected', `The mail server rejected the reminder (${responseCode})`, { cause: error })
-}

@@ -1,64 +1,21 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { Kysely } from 'kysely'
-import Type from 'typebox'
-import type { Tables, TodoTable } from './tables.ts'
+import type { FastifyPluginAsync } from 'fastify'
+import { attachmentRoutes } from './attachments/routes.ts'
+import { exportRoutes } from './exports/routes.ts'
+import { importRoutes } from './imports/routes.ts'
+import { overdueRoutes } from './overdue/routes.ts'
+import { pageRoutes } from './page/routes.ts'
+import { summaryRoutes } from './summary/routes.ts'
+import { todoRoutes } from './todo/routes.ts'
+import { wordRoutes } from './words/routes.ts'
 
-const Todo = Type.Object({
-  id: Type.String({ format: 'uuid' }),
-  title: Type.String(),
-  dueBy: Type.Optional(Type.String({ format: 'date' })),
-  status: Type.Enum(['pending', 'ready', 'failed', 'canceled']),
-})
-
-const NotFound = Type.Object({ error: Type.Object({ code: Type.String(), message: Type.String() }) })
-
-const routes: FastifyPluginAsyncTypebox = async (app) => {
-  const db: Kysely<Tables> = app.accepted.db
-  // Without to_char, the driver would convert the date to a Date.
-  const todos = () =>
-    db
-      .selectFrom('todo')
-      .select(['id', 'title', 'status'])
-      .select((eb) => eb.fn<string | null>('to_char', ['due_by', eb.val('YYYY-MM-DD')]).as('dueBy'))
-
-  const toTodo = ({
-    dueBy,
-    ...todo
-  }: {
-    id: string
-    title: string
-    status: TodoTable['status']
-    dueBy: string | null
-  }) => ({
-    ...todo,
-    ...(dueBy !== null && { dueBy }),
-  })
-
-  app.get(
-    '/todos',
-    { schema: { summary: 'List the newest todos', tags: ['todos'], response: { 200: Type.Array(Todo) } } },
-    async () => (await todos().orderBy('id', 'desc').limit(100).execute()).map(toTodo),
-  )
-
-  app.get(
-    '/todos/:id',
-    {
-      schema: {
-        summary: 'Get a todo',
-        tags: ['todos'],
-        params: Type.Object({ id: Type.String({ format: 'uuid' }) }),
-        response: { 200: Todo, 404: NotFound },
-      },
-    },
-    async (request, reply) => {
-      const todo = await todos().where('id', '=', request.params.id).executeTakeFirst()
-      if (!todo) {
-        const message = `There is no todo ${request.params.id}`
-        return reply.code(404).send({ error: { code: 'todo-not-found', message } })
-      }
-      return toTodo(todo)
-    },
-  )
+/** The app's own routes: what clients read, and files that they send. The routes of the operations are not here. */
+const routes: FastifyPluginAsync = async (app) => {
+  for (const plugin of [
+    ...[todoRoutes, attachmentRoutes, summaryRoutes, wordRoutes],
+    ...[importRoutes, exportRoutes, overdueRoutes, pageRoutes],
+  ]) {
+    await app.register(plugin)
+  }
 }
 
 export default routes

@@ -39,7 +39,7 @@ t.test('commands, options and their values are completed', async (t) => {
   ])
   t.same(await complete('jobs list --status s'), ['succeeded'])
   t.same(await complete('jobs list --status = s'), ['succeeded'], 'as bash splits --status=s')
-  t.same(await complete('jobs list --status failed --operation todo'), ['todo.create'])
+  t.same(await complete('jobs list --status failed --operation todo.cr'), ['todo.create'])
   t.same(await complete('keys add ops --scopes read,su'), ['read,submit'])
   t.same(await complete('completion '), ['bash', 'zsh', 'fish'])
   t.same(await complete('jobs list --config '), [], 'the shell completes files')
@@ -59,7 +59,7 @@ t.test('the script completes in bash', async (t) => {
     accepted() { ${process.execPath} --conditions=accepted-source ${main} "$@"; }
     eval "$(accepted completion bash)"
     complete -p accepted
-    COMP_WORDS=(accepted operations pause todo.) COMP_CWORD=3
+    COMP_WORDS=(accepted operations pause todo.cr) COMP_CWORD=3
     _accepted
     printf '%s\\n' "\${COMPREPLY[@]}"`
   const { stdout, stderr } = await promisify(execFile)('bash', ['-c', script], {

@@ -39,12 +39,14 @@ t.test('migrate --dry-run prints SQL that psql can run, and changes nothing', as
     code: 0,
     out: /^-- .*already up to date\.\n$/,
   })
-  t.same(await queryOnce(DATABASE_URL, 'select name, retry_limit from accepted.operation order by name'), [
+  const operations = await queryOnce(
+    DATABASE_URL,
+    `select name, retry_limit from accepted.operation where name in ('batch', 'jobs.bulk', 'reminder.send') order by 1`,
+  )
+  t.same(operations, [
     { name: 'batch', retry_limit: 0 },
     { name: 'jobs.bulk', retry_limit: 3 },
     { name: 'reminder.send', retry_limit: 2 },
-    { name: 'todo.create', retry_limit: 3 },
-    { name: 'webhook.deliver', retry_limit: 7 },
   ])
   const json = await run(['migrate', ...config, '--dry-run', '--json'], { DATABASE_URL })
   t.same(JSON.parse(json.out), { sql: '' })

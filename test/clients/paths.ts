@@ -82,6 +82,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/todos/{id}/complete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Complete a todo */
+        post: operations["todo.complete"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/todos": {
         parameters: {
             query?: never;
@@ -113,6 +130,8 @@ export interface paths {
                             dueBy?: string;
                             /** @enum {unknown} */
                             status: "pending" | "ready" | "failed" | "canceled";
+                            /** Format: date-time */
+                            completedAt?: string;
                         }[];
                     };
                 };
@@ -121,6 +140,40 @@ export interface paths {
         put?: never;
         /** Create a todo */
         post: operations["todo.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Export all todos to a file */
+        post: operations["todo.export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/words/rebuild": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Rebuild the list of the most frequent words */
+        post: operations["words.rebuild"];
         delete?: never;
         options?: never;
         head?: never;
@@ -413,6 +466,8 @@ export interface paths {
                             dueBy?: string;
                             /** @enum {unknown} */
                             status: "pending" | "ready" | "failed" | "canceled";
+                            /** Format: date-time */
+                            completedAt?: string;
                         };
                     };
                 };
@@ -427,6 +482,500 @@ export interface paths {
                                 code: string;
                                 message: string;
                             };
+                        };
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/todos/{id}/attachments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Attach a file to a todo */
+        post: {
+            parameters: {
+                query: {
+                    name: string;
+                };
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/attachments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get an attachment */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            /** Format: uuid */
+                            id: string;
+                            name: string;
+                            mediaType: string;
+                            status: string;
+                            /** @description path of the file */
+                            content: string;
+                            /** @description path of the thumbnail, once there is one */
+                            thumbnail?: string;
+                        };
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/attachments/{id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download an attachment */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/attachments/{id}/thumbnail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get the thumbnail of an image */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the summary of all todos */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            todos: number;
+                            completed: number;
+                            /** @description not completed, and due before today (UTC) */
+                            overdue: number;
+                            /** @description from the creation to the completion */
+                            averageCompletionSeconds?: number;
+                            /** Format: date-time */
+                            refreshedAt: string;
+                        };
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/words": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the most frequent words in titles */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            word: string;
+                            todos: number;
+                        }[];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import todos from NDJSON or CSV
+         * @description Up to 100,000 lines with `title` and `dueBy`. The first line of CSV names the columns.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/imports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get the report of an import */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            /** Format: uuid */
+                            id: string;
+                            status: string;
+                            accepted: number;
+                            rejected: number;
+                            /** @description the first 20 rejected lines */
+                            errors: {
+                                line: number;
+                                message: string;
+                                text: string;
+                            }[];
+                        };
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/imports/{id}/rejected": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List rejected lines */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description a line number */
+                    after?: number;
+                };
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            line: number;
+                            message: string;
+                            text: string;
+                        }[];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/exports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download the file of an export */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/overdue/reminders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send reminders for all overdue todos */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": {
+                        /** Format: email */
+                        email: string;
+                    };
+                };
+            };
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/overdue/reports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get the report of a batch of reminders */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    /** @description the id of the batch */
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Default Response */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            email: string;
+                            sent: number;
+                            failed: number;
                         };
                     };
                 };
@@ -2223,6 +2772,321 @@ export interface operations {
             };
         };
     };
+    "todo.complete": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
+                prefer?: string;
+                /** @description A repeated request with the same key gets the same job */
+                "idempotency-key"?: string;
+                /** @description The id of a webhook endpoint; only this endpoint is notified when the job ends */
+                "accepted-webhook"?: string;
+                /** @description W3C trace context */
+                traceparent?: string;
+                /** @description W3C trace context: what belongs to traceparent */
+                tracestate?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
+            200: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The job is committed */
+            202: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource. */
+            303: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed-json`: The body is not valid JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A path or query parameter is invalid; `invalid-idempotency-key`: The Idempotency-Key is invalid; `unknown-webhook`: Accepted-Webhook does not name a webhook endpoint; `idempotency-key-required`: This operation requires an Idempotency-Key; `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-locked`: A request with this Idempotency-Key is still being accepted */
+            409: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body-too-large`: The body is too large */
+            413: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type of the body is not supported */
+            415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
+            422: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `backlog-full`: The backlog of this operation is full; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The operation refused the request */
+            "4XX": {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "todo.create": {
         parameters: {
             query?: never;
@@ -2247,6 +3111,11 @@ export interface operations {
                     title: string;
                     /** Format: date */
                     dueBy?: string;
+                    /**
+                     * Format: email
+                     * @description gets an e-mail on the due day
+                     */
+                    remind?: string;
                 };
             };
         };
@@ -2540,6 +3409,635 @@ export interface operations {
             };
         };
     };
+    "todo.export": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
+                prefer?: string;
+                /** @description A repeated request with the same key gets the same job */
+                "idempotency-key"?: string;
+                /** @description The id of a webhook endpoint; only this endpoint is notified when the job ends */
+                "accepted-webhook"?: string;
+                /** @description W3C trace context */
+                traceparent?: string;
+                /** @description W3C trace context: what belongs to traceparent */
+                tracestate?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @enum {unknown} */
+                    format: "ndjson" | "csv";
+                };
+            };
+        };
+        responses: {
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
+            200: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The job is committed */
+            202: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource. */
+            303: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed-json`: The body is not valid JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A path or query parameter is invalid; `invalid-idempotency-key`: The Idempotency-Key is invalid; `unknown-webhook`: Accepted-Webhook does not name a webhook endpoint; `idempotency-key-required`: This operation requires an Idempotency-Key; `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-locked`: A request with this Idempotency-Key is still being accepted */
+            409: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body-too-large`: The body is too large */
+            413: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type of the body is not supported */
+            415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
+            422: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `backlog-full`: The backlog of this operation is full; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The operation refused the request */
+            "4XX": {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "words.rebuild": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description RFC 7240: `wait=<seconds>`, `return=minimal`, `return=representation`, `respond-async` */
+                prefer?: string;
+                /** @description A repeated request with the same key gets the same job */
+                "idempotency-key"?: string;
+                /** @description The id of a webhook endpoint; only this endpoint is notified when the job ends */
+                "accepted-webhook"?: string;
+                /** @description W3C trace context */
+                traceparent?: string;
+                /** @description W3C trace context: what belongs to traceparent */
+                tracestate?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description The job ended while the request waited. The body is the job status or, with `Prefer: return=representation`, the inline result. */
+            200: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The job is committed */
+            202: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The URL of the job status, which is also the body of this response */
+                    "Content-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The job succeeded while the request with `Prefer: return=representation` waited. Location is its resource. */
+            303: {
+                headers: {
+                    /** @description The URL of the job status. It answers 200 until the record of the job expires. */
+                    "Operation-Location"?: string;
+                    /** @description The next URL to request */
+                    Location?: string;
+                    /** @description The preferences that were honoured (RFC 7240) */
+                    "Preference-Applied"?: string;
+                    /** @description The job was created by an earlier request with the same Idempotency-Key */
+                    "Idempotent-Replayed"?: "true";
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `malformed-json`: The body is not valid JSON; `invalid-body`: The body does not match the schema; `invalid-parameter`: A path or query parameter is invalid; `invalid-idempotency-key`: The Idempotency-Key is invalid; `unknown-webhook`: Accepted-Webhook does not name a webhook endpoint; `idempotency-key-required`: This operation requires an Idempotency-Key; `bad-request`: The request is malformed */
+            400: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated`: The request is not authenticated */
+            401: {
+                headers: {
+                    "WWW-Authenticate"?: string;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not-acceptable`: No representation matches the Accept header */
+            406: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request-timeout`: The request took too long to arrive */
+            408: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-locked`: A request with this Idempotency-Key is still being accepted */
+            409: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body-too-large`: The body is too large */
+            413: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported-media-type`: The media type of the body is not supported */
+            415: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `expectation-failed`: The API does not meet the expectation in the header Expect */
+            417: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `misdirected-request`: The API does not serve this host name */
+            421: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `idempotency-key-reused`: The Idempotency-Key was used for a different request */
+            422: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `principal-backlog-full`: Too many jobs of this principal are waiting; `too-many-requests`: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `headers-too-large`: The request has too many header fields, or its headers are too large */
+            431: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `internal-error`: Internal error */
+            500: {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `backlog-full`: The backlog of this operation is full; `job-locked`: The job is being settled; `overloaded`: This API process has too much to do; `database-unavailable`: The database does not answer */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next request */
+                    "Retry-After"?: number;
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The operation refused the request */
+            "4XX": {
+                headers: {
+                    "Cache-Control"?: string;
+                    /** @description The number of requests left in the quota, and the seconds until the quota is reset */
+                    RateLimit?: string;
+                    /** @description The number of requests in the quota, and the length of its time window in seconds */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "reminder.send": {
         parameters: {
             query?: never;
@@ -2591,7 +4089,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"] | {
-                        messageId: string;
+                        messageId?: string;
                     };
                 };
             };
@@ -3393,7 +4891,12 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"] | {
-                        messageId: string;
+                        accepted: number;
+                        rejected: number;
+                    } | {
+                        overdue: number;
+                    } | {
+                        messageId?: string;
                     };
                 };
             };
@@ -3873,12 +5376,42 @@ export interface operations {
                 "application/json": {
                     items: ({
                         /** @enum {string} */
+                        operation: "todo.complete";
+                        input: Record<string, never>;
+                        params: {
+                            /** Format: uuid */
+                            id: string;
+                        };
+                        /** @description Among the jobs of an operation and a principal with the same key, only the first that succeeds has an effect. 1 to 255 printable ASCII characters. */
+                        key?: string;
+                    } | {
+                        /** @enum {string} */
                         operation: "todo.create";
                         input: {
                             title: string;
                             /** Format: date */
                             dueBy?: string;
+                            /**
+                             * Format: email
+                             * @description gets an e-mail on the due day
+                             */
+                            remind?: string;
                         };
+                        /** @description Among the jobs of an operation and a principal with the same key, only the first that succeeds has an effect. 1 to 255 printable ASCII characters. */
+                        key?: string;
+                    } | {
+                        /** @enum {string} */
+                        operation: "todo.export";
+                        input: {
+                            /** @enum {unknown} */
+                            format: "ndjson" | "csv";
+                        };
+                        /** @description Among the jobs of an operation and a principal with the same key, only the first that succeeds has an effect. 1 to 255 printable ASCII characters. */
+                        key?: string;
+                    } | {
+                        /** @enum {string} */
+                        operation: "words.rebuild";
+                        input: Record<string, never>;
                         /** @description Among the jobs of an operation and a principal with the same key, only the first that succeeds has an effect. 1 to 255 printable ASCII characters. */
                         key?: string;
                     } | {
@@ -3898,7 +5431,7 @@ export interface operations {
                     /** @description The job to enqueue when the batch ends, whatever its end is */
                     onEnd?: {
                         /** @enum {unknown} */
-                        operation: "todo.create" | "reminder.send";
+                        operation: "todo.complete" | "todo.create" | "todo.export" | "words.rebuild" | "reminder.send";
                         /** @description The input of the operation */
                         input?: unknown;
                         /** @description The path parameters of the operation */

@@ -135,7 +135,7 @@ t.test('a schema that is not as the migrations made it is found, and the way out
     {
       make: "update accepted.app_migration set name = '0000_before' where name = '0001_todos'",
       ...{ code: 'app-migrations-changed', message: /0000_before/, action: /./, options: { appMigrations } },
-      end: "update accepted.app_migration set name = '0001_todos'",
+      end: "update accepted.app_migration set name = '0001_todos' where name = '0000_before'",
     },
     {
       make: 'create table kept as table accepted.app_migration; delete from accepted.app_migration',

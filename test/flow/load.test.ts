@@ -38,7 +38,9 @@ t.test(
     await Promise.all(Array.from({ length: connectionCount }, runConnection))
     const acceptedAt = performance.now()
     await until(async () => {
-      const { rows } = await database.pool.query("select from accepted.job where status = 'succeeded'")
+      const { rows } = await database.pool.query(
+        "select from accepted.job where operation = 'todo.create' and status = 'succeeded'",
+      )
       return rows.length === todoCount
     })
     const settledAt = performance.now()
@@ -49,7 +51,8 @@ t.test(
         (select count(*)::int from todo where status = 'ready') as ready,
         (select count(*)::int from made_ready) as effects,
         (select count(distinct todo_id)::int from made_ready) as todos,
-        (select count(*)::int from accepted.job where status = 'succeeded' and attempt = 1) as succeeded,
+        (select count(*)::int from accepted.job
+          where operation = 'todo.create' and status = 'succeeded' and attempt = 1) as succeeded,
         (select count(*)::int from accepted.attempt) as failures`)
     const all = todoCount
     t.same(rows[0], { ready: all, effects: all, todos: all, succeeded: all, failures: 0 })
