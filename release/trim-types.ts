@@ -31,7 +31,8 @@ export function trimTypes(entryPoints: readonly EntryPoint[]): Map<string, strin
       }),
     )
     if (kept.length + exported.length === 0) continue
-    const used = identifiersOf([...kept, ...statements.filter(ts.isExportDeclaration)])
+    const ownExports = statements.filter((one) => ts.isExportDeclaration(one) && !one.moduleSpecifier)
+    const used = identifiersOf([...kept, ...ownExports])
     const imports = statements.filter(ts.isImportDeclaration).flatMap((one) => printImport(one, used))
     // Without an import or an export, a file would declare global names.
     const lines = [...imports, ...exported, ...kept.map((one) => one.getFullText().trim()), 'export {};', '']

@@ -39,8 +39,9 @@ declare module 'fastify' { interface FastifyInstance { job: Job; of(request: Fas
 `,
   'queue.d.ts': `
 import type { PgBoss } from 'pg-boss';
+import type { Other } from './other.ts';
 export type { Other } from './other.ts';
-export type Queue = PgBoss;
+export type Queue = PgBoss | Other;
 export type Name = \`\${string}.queue\`;
 `,
   'other.d.ts': 'export type Other = 1;\n',
