@@ -22,13 +22,15 @@ export const exitGraceSeconds = 5
 const environment = {
   DATABASE_URL: PostgresUrl('URL of Postgres, or of a pooler in front of it'),
   DATABASE_LISTEN_URL: PostgresUrl(
-    'URL of Postgres itself, for LISTEN and migrations, when DATABASE_URL leads through a pooler',
+    'URL of Postgres itself, for LISTEN and migrations, when DATABASE_URL leads through a pooler; default: DATABASE_URL',
   ),
   DATABASE_PREPARED_STATEMENTS: Type.Enum(['on', 'off'], {
     default: 'on',
     description: 'Use off for a pooler in transaction mode that does not support prepared statements',
   }),
-  POOL_SIZE: PoolSize('Maximum number of connections in the pool of each API process and each worker process'),
+  POOL_SIZE: PoolSize(
+    'Maximum number of connections in the pool of each process; default: 10 for the API, 20 for a worker',
+  ),
   HOST: Host("Address that the API and the worker's health server listen on", '127.0.0.1'),
   PORT: port('Port of the API', 3000),
   WORKER_PORT: port("Port of the worker's health and metrics routes", 3001),
@@ -119,7 +121,7 @@ const environment = {
   ),
 } satisfies TProperties
 
-const environmentSchema = Type.Object(environment)
+export const environmentSchema = Type.Object(environment)
 
 export type Settings = Static<typeof environmentSchema>
 

@@ -53,7 +53,9 @@ export default defineConfig({
     outline: [2, 3],
     search: { provider: 'local', options: { detailedView: true } },
     nav: [
+      { text: 'Getting started', link: '/getting-started' },
       { text: 'Operations', link: '/operations' },
+      { text: 'Troubleshooting', link: '/troubleshooting' },
       { text: 'API reference', link: '/reference/' },
     ],
   },

@@ -9,19 +9,22 @@ const docs = (...names: string[]): string[] => names.map((name) => `docs/${name}
 
 /** All pages of the site, besides the API reference and the sources. A page that is missing here fails a test. */
 export const sections: readonly Section[] = [
-  { title: 'Start', pages: [...docs('design-choices')] },
+  { title: 'Start', pages: [...docs('getting-started', 'concepts', 'getting-the-result')] },
   {
     title: 'Build',
     pages: docs(
       'operations',
+      'handlers',
       'retries-and-timeouts',
       'failed-jobs',
+      'idempotency',
+      'long-jobs',
+      'outside-effects',
       'dependencies',
       'batches',
       'schedules',
       'coalescing',
       'operation-limits',
-      'getting-the-result',
       'webhooks',
       'access',
       'embedding',
@@ -36,6 +39,7 @@ export const sections: readonly Section[] = [
       'configuration',
       'deploying',
       'migrating',
+      'upgrading',
       'stopping',
       'scaling',
       'postgres',
@@ -46,13 +50,14 @@ export const sections: readonly Section[] = [
       'alerts',
       'telemetry',
       'doctor',
+      'troubleshooting',
     ),
   },
   { title: 'Look up', pages: [...docs('cli', 'sql', 'limits'), 'CHANGELOG.md'] },
   {
     title: 'Understand',
     pages: [
-      ...docs('guarantees', 'architecture'),
+      ...docs('guarantees', 'design-choices', 'comparison', 'coming-from', 'architecture'),
       'SECURITY.md',
       'bench/README.md',
       'bench/RESULTS.md',

@@ -62,7 +62,9 @@ t.test('the TypeScript of all pages passes the type check', async (t) => {
     for (const [index, { language, marker, file, text }] of blocks.entries()) {
       // A block that shows a part of a file is checked with that file.
       if (language !== 'ts' || marker === 'illustration' || marker === 'source') continue
-      await write(file ?? `checked/${basename(name, '.md')}-${index}.ts`, text)
+      const page = basename(name, '.md')
+      // Files of an app of their own would be beside those of the checkout.
+      await write(file?.startsWith('examples/') ? file : `checked/${page}${file ? `/${file}` : `-${index}.ts`}`, text)
       count += 1
     }
   }

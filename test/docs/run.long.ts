@@ -1,3 +1,3 @@
-import { playPages } from './play-pages.ts'
+import { playDocs } from './play-pages.ts'
 
-playPages((name) => name.startsWith('docs/'))
+playDocs()

@@ -1,3 +1,3 @@
-import { playPages } from './play-pages.ts'
+import { playOthers } from './play-pages.ts'
 
-playPages((name) => !name.startsWith('docs/'))
+playOthers()

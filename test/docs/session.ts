@@ -240,6 +240,10 @@ async function startProgram(session: Session, block: Block, text: string): Promi
   if (!step || more.length > 0)
     throw new Error(`${block.place}: a block that starts a program must contain exactly one command`)
   const command = meanings.fill(step.command)
+  const running = session.programs.find((program) => program.command === step.command)
+  // A later page that starts the same program goes on with the one that runs.
+  if (running)
+    return awaitOutput(t, block, step.shown ?? '', () => meanings.learn(step.shown ?? '', running.printed()), running)
   // The program has its own process group, so that a signal reaches all its processes, as Ctrl-C does.
   const child = spawn('bash', ['-c', command], { cwd: project.directory, env, detached: true })
   let printed = ''

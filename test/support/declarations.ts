@@ -107,8 +107,8 @@ const kindOf = (node: Declared): Declaration['kind'] => {
 function describe(node: Declared, name: string): Declaration {
   const members = ts.isInterfaceDeclaration(node)
     ? node.members
-    : ts.isTypeAliasDeclaration(node) && ts.isTypeLiteralNode(node.type)
-      ? node.type.members
+    : ts.isTypeAliasDeclaration(node)
+      ? membersOfType(node.type)
       : ts.isClassDeclaration(node)
         ? node.members.filter((member) => !isInternal(member))
         : []
@@ -124,6 +124,13 @@ function describe(node: Declared, name: string): Declaration {
       text: plain(ts.getTextOfJSDocComment(tag.comment)),
     })),
   }
+}
+
+/** Returns the members of a type, of all alternatives of a union too, but not those that only tell these apart. */
+function membersOfType(type: ts.TypeNode): ts.TypeElement[] {
+  if (ts.isUnionTypeNode(type) || ts.isIntersectionTypeNode(type)) return type.types.flatMap(membersOfType)
+  if (!ts.isTypeLiteralNode(type)) return []
+  return type.members.filter((member) => !(ts.isPropertySignature(member) && member.type?.getText() === 'never'))
 }
 
 const isInternal = (member: ts.ClassElement) =>
