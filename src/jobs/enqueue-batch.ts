@@ -52,7 +52,7 @@ export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, sea
   // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
   await sql`
     select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
-      null, ${traceparent ?? null}, ${tracestate ?? null}, ${webhookEndpointId ?? null}::uuid)`.execute(trx)
+      null, ${traceparent ?? null}, ${tracestate ?? null}, ${webhookEndpointId ?? null}::uuid)::text`.execute(trx)
   await notifyWorkers(trx, children)
   const statement = sql<{ job: string; transaction_id: string }>`
     select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`
@@ -77,5 +77,5 @@ const toFollowing = (
 /** Notifies the workers when the transaction commits. A caller that has the job of the batch cannot do so later. */
 async function notifyWorkers(trx: AnyTransaction, children: readonly NewChild[]): Promise<void> {
   const names = [...new Set(children.map(({ operation }) => operation.name))]
-  await sql`select pg_notify(${channels.work}, name) from unnest(${names}::text[]) as due (name)`.execute(trx)
+  await sql`select pg_notify(${channels.work}, name)::text from unnest(${names}::text[]) as due (name)`.execute(trx)
 }

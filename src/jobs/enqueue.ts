@@ -132,7 +132,8 @@ export async function addDependencies(
 ): Promise<void> {
   for (const { id, after = [], onFailure = 'cancel' } of jobs) {
     if (after.length === 0) continue
-    await sql`select accepted.add_dependencies(${id}, ${after}::uuid[], ${onFailure})`.execute(trx)
+    // Prisma reads no column of the type void.
+    await sql`select accepted.add_dependencies(${id}, ${after}::uuid[], ${onFailure})::text`.execute(trx)
   }
 }
 
