@@ -14,6 +14,7 @@ const tunedGraphile = drainPeer({
   module: 'drain-graphile-worker.ts',
   env: { TUNED: '1' },
 })
+const bare = drainPeer({ name: 'by hand, batches of 400', module: 'drain-bare.ts' })
 const graphile = drainPeer({ name: 'graphile-worker', module: 'drain-graphile-worker.ts', jobShare: 0.1 })
 // By default, pg-boss fetches one job every two seconds, so it gets few jobs and little time.
 const boss = drainPeer({ name: 'pg-boss', module: 'drain-pg-boss.ts', jobShare: 0.01, atMostSeconds: 5 })
@@ -23,6 +24,7 @@ const contenders = [
   acceptedTuned,
   acceptedPerform,
   tunedBoss,
+  bare,
   floor,
   tunedGraphile,
   graphile,
@@ -51,6 +53,8 @@ export const drain: Scenario = {
         `${cpu}; with pg-boss ${figure(tunedBoss.name, 'postgresCpu')} µs and ${figure(tunedBoss.name, 'processCpu')} µs.`,
       ].join(' ')
       const floorReason = `${cpu}; with pgbench ${figure(floor.name, 'postgresCpu')} µs in Postgres.`
+      const performReason = `With perform, a job takes ${figure(acceptedPerform.name, 'postgresCpu')} µs in Postgres and ${figure(acceptedPerform.name, 'processCpu')} µs in our worker, because it starts, runs and ends one by one.`
+      const bareReason = `${cpu}; by hand ${figure(bare.name, 'postgresCpu')} µs and ${figure(bare.name, 'processCpu')} µs.`
       return {
         tables: [
           {
@@ -60,12 +64,18 @@ export const drain: Scenario = {
           },
         ],
         goals: [
-          goal(tunedBoss.name, 1, 'tuned pg-boss', reason),
+          goal(tunedBoss.name, 0.6, 'tuned pg-boss', reason),
+          goal(bare.name, 0.85, 'the loop by hand', bareReason),
           goal(floor.name, 0.5, 'pgbench with the same rows', floorReason),
+          atLeast(series, {
+            ...{ contender: acceptedPerform.name, metric: 'perSecond', other: acceptedTuned.name, minimum: 0.4 },
+            ...{ measure: 'jobs/s with perform', comparedWith: 'Accepted, tuned', reason: performReason },
+          }),
         ],
         notes: [
-          'Accepted and pgbench complete a job, store its key in the dedup table and update its status row in one transaction. The others store neither keys nor statuses.',
+          'Accepted, the loop by hand and pgbench complete a job, store its key in the dedup table and update its status row in one transaction. The others store neither keys nor statuses.',
           'Accepted, pg-boss and graphile-worker run twice: with their defaults, and tuned for throughput. Accepted and pg-boss are tuned with batches of 400, graphile-worker with its local queue.',
+          'The loop by hand claims and settles on two connections. It has no retries, heartbeats, fairness, triggers or partitions.',
           '"Accepted, perform" calls a handler for each job, outside any transaction, and runs a hundred handlers at once. graphile-worker and BullMQ also call a handler for each job; BullMQ runs a hundred at once. The other two variants of Accepted call a handler for each batch, in the transaction that completes the batch.',
           'With its defaults pg-boss fetches one job every two seconds, so the bench stops it before all jobs are completed. BullMQ and pg-boss keep completed jobs; graphile-worker deletes them.',
           'Accepted and pg-boss store when a job completed, BullMQ sends an event, and pgbench reports its own rate. graphile-worker keeps no completed jobs, so it is timed from its first job until its table is empty.',
