@@ -85,6 +85,8 @@ comment on column accepted.job.progress_at is 'When the current or last attempt 
 comment on column accepted.job.updated_at is 'When sequence last increased.';
 comment on column accepted.job.ended_at is 'When the job reached its final status.';
 comment on column accepted.job.expires_at is 'From this time on, the record counts as gone (HTTP 410), and its partition may be dropped. Set again when the job ends.';
+create index job_idempotency_key_idx on accepted.job using btree (idempotency_key, id) where (idempotency_key is not null);
+comment on index accepted.job_idempotency_key_idx is 'The console: finds the jobs of an idempotency key.';
 create index job_parent_idx on accepted.job using btree (parent, id) where (parent is not null);
 comment on index accepted.job_parent_idx is 'Finds the children of a job.';
 create index job_principal_id_idx on accepted.job using btree (principal, id) where (principal is not null);
@@ -1369,6 +1371,8 @@ create index audit_key_created_idx on accepted.audit using btree (action) where 
 comment on index accepted.audit_key_created_idx is 'Finds out whether a key has ever existed.';
 create index audit_object_idx on accepted.audit using btree (object, at, id) where (object is not null);
 comment on index accepted.audit_object_idx is 'What was done to a job, an operation, a key, an endpoint or a schedule.';
+create index audit_principal_idx on accepted.audit using btree (principal, at, id) where (principal is not null);
+comment on index accepted.audit_principal_idx is 'accepted.forget: finds the rows of a principal.';
 
 create function accepted.record_action(action text, object text)
  returns void
@@ -3663,6 +3667,7 @@ as $function$
 declare
   batch_size constant integer := 10000;
   ids uuid[];
+  read_count integer;
   last_id uuid := '00000000-0000-0000-0000-000000000000';
   expired bigint := 0;
 begin
@@ -3674,17 +3679,18 @@ begin
     perform accepted.find_operation(expire.operation);
   end if;
   loop
-    ids := array(
-      select id from accepted.job
-      where id > last_id and ended_at < before and expires_at > now()
-        and (expire.operation is null or operation = expire.operation)
-      order by id limit batch_size
-    );
-    exit when cardinality(ids) = 0;
+    -- With a condition on other columns, each batch could read all partitions in search of the first match.
+    with read as materialized (
+      select id, ended_at < before and expires_at > now()
+        and (expire.operation is null or operation = expire.operation) as matches
+      from accepted.job where id > last_id order by id limit batch_size
+    )
+    select array(select id from read where matches order by id), count(*), (select id from read order by id desc limit 1)
+      into ids, read_count, last_id from read;
     update accepted.job set expires_at = now(), sequence = sequence + 1, updated_at = clock_timestamp()
       where id = any(ids) and id between ids[1] and ids[cardinality(ids)];
     expired := expired + cardinality(ids);
-    last_id := ids[cardinality(ids)];
+    exit when read_count < batch_size;
   end loop;
   perform accepted.record_action('expire', expire.operation);
   return expired;
@@ -4428,7 +4434,7 @@ begin
   shortest := now() - last_due;
 end
 $function$;
-comment on function accepted.principal_waits(text,integer) is 'How many principals have due jobs of an operation, up to max_principals, and for how long the first due job of a principal has waited: of the principal that has waited longest, and of the one that has waited shortest. Reads one job of each principal, and only jobs of the highest priority that is due. Null for an operation with a limit.';
+comment on function accepted.principal_waits(text,integer) is 'How many principals have due jobs of an operation, up to max_principals, and for how long the first due job of a principal has waited: of the principal that has waited longest, and of the one that has waited shortest. Reads one job of each principal, and only jobs of the highest priority that is due; before Postgres 18, also the index entries of deferred jobs, of which a million take a tenth of a second. Null for an operation with a limit.';
 
 create function accepted.operation_metrics(operations text[], out operation text, out ready bigint, out oldest_seconds double precision, out workers bigint, out is_paused boolean, out limited_keys bigint, out waiting_principals integer, out longest_seconds double precision, out shortest_seconds double precision)
  returns setof record
@@ -4722,15 +4728,26 @@ begin
       when 'cancel' then 'job.ended_at is null and not job.cancel_requested'
       when 'retry' then 'job.status in (''failed'', ''canceled'') and ' || is_not_retried
       when 'redrive' then 'job.status = ''failed'' and ' || is_not_retried
-      when 'undo' then format('exists (select from accepted.job retry
-        where retry.retry_of = job.id and retry.id > %L and retry.ended_at is null and not retry.cancel_requested offset 0)', wanted.since)
+      when 'undo' then format('retry.id > %L and retry.ended_at is null and not retry.cancel_requested', wanted.since)
     end,
     -- A job that changes other jobs leaves those like itself alone.
     case when wanted.can is not null then 'job.operation not in (''batch'', ''jobs.bulk'')' end);
   -- Reads the smallest index that has all jobs of the filter, in the order of their ids.
-  if wanted.parent is not null then
+  if wanted.can = 'undo' then
+    -- Reads the retries since the beginning of the day, so that Postgres opens no older partition. The index of a
+    -- partition is not in the order of their ids.
+    source := format('select retry.retry_of as id, job.matches from accepted.job retry
+      left join lateral (select %s as matches from accepted.job where job.id = retry.retry_of offset 0) job on true
+      where retry.id >= %L and %s order by retry.retry_of desc',
+      condition, accepted.uuid_floor(date_trunc('day', accepted.uuid_time(wanted.since), 'UTC')),
+      format(bounds, 'retry.retry_of'));
+  elsif wanted.parent is not null then
     source := format('select job.id, %s as matches from accepted.job where parent = %L and %s order by parent desc, id desc',
       condition, wanted.parent, format(bounds, 'id'));
+  elsif wanted.key is not null then
+    source := format('select job.id, %s as matches from accepted.job
+      where idempotency_key = %L and %s order by idempotency_key desc, id desc',
+      condition, wanted.key, format(bounds, 'id'));
   elsif wanted.principal is not null then
     source := format('select job.id, %s as matches from accepted.job
       where principal >= %L and (principal, id) >= (%2$L, ''00000000-0000-0000-0000-000000000000''::uuid)
@@ -4747,6 +4764,7 @@ begin
     source := format('select pending.id, job.matches from (
         select id from (
           select job_id as id from accepted.claimed_jobs(10000) union select job_id from accepted.parent
+          union select job_id from accepted.ending
         ) pending where %s order by id desc
       ) pending
       cross join lateral (select %s as matches from accepted.job where job.id = pending.id offset 0) job
@@ -4762,7 +4780,7 @@ begin
       condition, format(bounds, 'id'));
   end if;
   -- Looking up a job takes several times as long as reading the next one.
-  if source ~ 'cross join lateral|accepted\.attempt' then
+  if source ~ 'join lateral|accepted\.attempt' then
     unread := greatest(unread / 5, 1);
   end if;
   job_ids := '{}';
@@ -4770,7 +4788,7 @@ begin
   loop
     chunk := least(chunk, unread);
     execute format('with read as materialized (%s limit %s)
-      select array(select id from read where matches order by id desc limit $2), count(*),
+      select array(select distinct id from read where matches order by id desc limit $2), count(*),
         (select id from read order by id limit 1)
       from read', source, chunk)
     into found_ids, read_count, next_before using before_id, max_jobs - cardinality(job_ids);
@@ -4791,6 +4809,30 @@ begin
 end
 $function$;
 comment on function accepted.find_jobs(jsonb,uuid,integer,integer) is 'Finds jobs, the newest first: up to max_jobs ids that match all members of the filter, which are status, operation, principal, error (the code; with the status queued or running, that of the last attempt), resource, key (the idempotency key), parent, from and to (times of acceptance), can (cancel, retry or redrive: the jobs with which accepted.bulk would do so; undo with since: the jobs whose retries are newer than that job and have not ended). Reads up to max_read jobs older than the id before, or a fifth of them through another index than those of accepted.job. next_before is the value of before for the next call; null when there are no more jobs. The console and accepted.bulk call this function.';
+
+create function accepted.newest_deliveries(endpoint_id uuid, max_jobs integer)
+ returns table(id uuid, status accepted.job_status, attempt integer, ended_at timestamp with time zone, report jsonb)
+ language plpgsql
+ stable security definer rows 100
+ set search_path to 'pg_catalog', 'pg_temp'
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set jit to 'off'
+as $function$
+#variable_conflict use_column
+declare
+  owner text := 'webhook:' || newest_deliveries.endpoint_id;
+begin
+  return query
+    select job.id, job.status, job.attempt, job.ended_at, job.result from accepted.job
+    -- Only one index has this order and these conditions.
+    where principal >= owner and (principal, job.id) >= (owner, '00000000-0000-0000-0000-000000000000'::uuid)
+      and (principal, job.id) <= (owner, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) and operation = 'webhook.deliver'
+    order by principal desc, job.id desc limit max_jobs;
+end
+$function$;
+comment on function accepted.newest_deliveries(uuid,integer) is 'The newest max_jobs jobs that deliver to a webhook endpoint. The report of an ended delivery is what accepted.delivery_log shows. Views call this function.';
 
 create function accepted.bulk(action text, filter jsonb default '{}'::jsonb, principal text default 'anonymous'::text)
  returns uuid
@@ -5432,15 +5474,7 @@ create view accepted.delivery_log as
     (ended.report ->> 'durationMs'::text)::integer as duration_ms,
     ended.report ->> 'answer'::text as answer
    from accepted.webhook_endpoint endpoint
-     cross join lateral ( select job.id,
-            job.status,
-            job.attempt,
-            job.ended_at,
-            job.result
-           from accepted.job
-          where job.principal = ('webhook:'::text || endpoint.id) and job.operation = 'webhook.deliver'::text
-          order by job.id desc
-         limit 100) delivery
+     cross join lateral accepted.newest_deliveries(endpoint.id, 100) delivery(id, status, attempt, ended_at, report)
      cross join lateral ( select failed.attempt,
             failed.failed_at as at,
             failed.error,
@@ -5451,7 +5485,7 @@ create view accepted.delivery_log as
          select delivery.attempt,
             delivery.ended_at as at,
             null::jsonb as error,
-            delivery.result as report
+            delivery.report
           where delivery.status = 'succeeded'::accepted.job_status) ended;
 comment on view accepted.delivery_log is 'The attempts to deliver webhooks that have ended: where endpoint_id = … order by at desc. Has the newest 100 deliveries of each endpoint, for as long as their records are kept.';
 comment on column accepted.delivery_log.endpoint_id is 'The webhook endpoint.';

@@ -236,6 +236,37 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       await sql`select accepted.enqueue('note.create', '{"word": "x"}', ${uuid7()}, 'eve')`.execute(kysely)
       await sql`select accepted.forget('eve', true)`.execute(kysely)
     },
+    'read the deliveries of an endpoint': async () =>
+      sql`select * from accepted.delivery_log where endpoint_id = ${endpoint} order by at desc limit 20`.execute(
+        kysely,
+      ),
+    'find jobs by an index': async () => {
+      for (const filter of [{ status: 'failed', error: 'broken' }, { status: 'running' }, { principal: 'ann' }]) {
+        const { rows } = await sql<{ ids: string[] }>`
+          select job_ids as ids from accepted.find_jobs(${filter}::jsonb, max_jobs => 20)`.execute(kysely)
+        t.ok(rows[0]?.ids)
+      }
+    },
+    'find the job of a key': async () => {
+      const key = uuid7()
+      const id = await submit(key)
+      const { rows } = await sql<{ ids: string[] }>`
+        select job_ids as ids from accepted.find_jobs(${{ key }}::jsonb)`.execute(kysely)
+      t.same(rows, [{ ids: [id] }])
+    },
+    'undo the retries of many jobs': async () => {
+      const { rows } = await sql<{ job: string; since: string }>`
+        select accepted.enqueue('note.create', '{"word": "x"}') as job, accepted.uuid7() as since`.execute(kysely)
+      const { job, since } = rows[0] ?? {}
+      await sql`select accepted.cancel(${job})`.execute(kysely)
+      await sql`select accepted.change_jobs('retry', array[${job}::uuid])`.execute(kysely)
+      const found = await sql<{ ids: string[] }>`
+        select job_ids as ids from accepted.find_jobs(${{ can: 'undo', since }}::jsonb, max_read => 500)`.execute(
+        kysely,
+      )
+      t.ok(found.rows[0]?.ids)
+      await sql`select accepted.change_jobs('undo', array[${job}::uuid], ${since})`.execute(kysely)
+    },
     'look for an old job': async () => findJob(kysely, '01000000-0000-7000-8000-000000000000', { principal: 'ann' }),
     'claim a job and release it': async () => {
       await releaseClaims(worker, [await claim()], 3_600)
@@ -396,7 +427,7 @@ async function load(query: Jobs['query']): Promise<void> {
     select id, 'note.create', case when has_ended then 'failed' else 'queued' end::accepted.job_status,
       case when n % 4 = 0 then 'ann' else 'p' || n % 100 end, 3,
       case when has_ended then '{"code": "broken"}'::jsonb end, '{}', case when has_ended then now() - interval '1 h' end,
-      now() + interval '1 day', case when n % 5 = 0 then gen_random_uuid() end,
+      now() + interval '1 day', case when n % 5 = 1 then gen_random_uuid() end,
       now() - interval '1 h', now() - interval '1 h'
     from ${loaded}`)
   await query(
@@ -405,6 +436,12 @@ async function load(query: Jobs['query']): Promise<void> {
     union all
     select accepted.uuid7(), 'note.create', 'ann', $1, 3, now() + interval '1 day' from generate_series(1, 10000)`,
     [manyChildren],
+  )
+  await query(
+    `insert into accepted.job (id, operation, principal, max_attempts, expires_at)
+    select accepted.uuid7(), 'webhook.deliver', 'webhook:' || $1, 3, now() + interval '1 day'
+    from generate_series(1, 10000)`,
+    [endpoint],
   )
   await query(`
     insert into accepted_queue.job (id, name, data, state, start_after, completed_on, retry_limit)
@@ -447,6 +484,9 @@ const processedBy = uuid7()
 /** A job of `ann` with 10,000 children. */
 const manyChildren = uuid7()
 
+/** A webhook endpoint with 10,000 deliveries. It receives no events. */
+const endpoint = uuid7()
+
 const filledTables = `accepted.job, accepted.idempotency_key, accepted.processed_key, accepted.coalesced_key, accepted.attempt,
   accepted.change, accepted.quarantine, accepted.ending, accepted.parent, accepted.dependency, accepted.limit_key,
   accepted.limit_arrival, accepted_queue.job_common`
@@ -471,6 +511,10 @@ function testPlans(server: string, getUrl: (t: Test) => Promise<string | undefin
   t.test(`on ${server}, no statement reads a whole table, even with plans made for empty tables`, async (t) => {
     const { query, database, actions, jobs } = await setUp(t, await getUrl(t))
     for (const { name } of await query(tables)) await query(`alter table ${name} set (autovacuum_enabled = off)`)
+    await query(
+      `insert into accepted.webhook_endpoint (id, url, operations, secrets) values ($1, 'http://127.0.0.1', '{}', '{x}')`,
+      [endpoint],
+    )
     const runAll = async () => {
       await jobs.add(note, { word: 'x' }, { runAt: new Date(Date.now() + 86_400_000), id: processedBy })
       await query("insert into accepted.processed_key values ('note.create', 'ann', 'processed', $1)", [processedBy])

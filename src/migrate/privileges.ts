@@ -166,6 +166,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.worker_name',
       'accepted.job_partitions',
       ...['due_jobs', 'count_waiting', 'claimed_jobs', 'failed_jobs', 'ended_jobs', 'find_jobs'].map(inAccepted),
+      'accepted.newest_deliveries',
       ...metricsFunctions.map(inAccepted),
     ],
   },

@@ -227,6 +227,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.ended_jobs',
     'function accepted.record_throughput',
     'function accepted.find_jobs',
+    'function accepted.newest_deliveries',
     'function accepted.bulk',
     'function accepted.change_jobs',
     'view accepted.job_overview',

@@ -34,9 +34,12 @@ export const jobsPage: ConsolePage = {
       const { jobs, next, operations } = await context.read(async (trx) => {
         const found = await findJobs(trx, filter, { before, maxJobs: Number(size) })
         const { rows } = await sql<JobRow>`
-          select ${overviewColumns} from accepted.job_overview where id = any(${found.ids}::uuid[]) order by id desc`.execute(
-          trx,
-        )
+          select overview.* from unnest(${found.ids}::uuid[]) found (id)
+          -- With the offset, Postgres looks up each job. Otherwise it may read the whole queue.
+          cross join lateral (
+            select ${overviewColumns} from accepted.job_overview where job_overview.id = found.id offset 0
+          ) overview
+          order by overview.id desc`.execute(trx)
         const defined = await sql<{ name: string }>`select name from accepted.operation order by name`.execute(trx)
         return { jobs: rows, next: found.next, operations: defined.rows.map(({ name }) => name) }
       })
