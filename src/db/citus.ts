@@ -68,7 +68,8 @@ export function watchNodes(database: Database): () => Promise<string[]> {
 
 const unknownNodes = [`a node that did not answer within ${nodesTimeoutMs / 1000} s`]
 
-async function readNodesAway({ kysely }: Database): Promise<string[]> {
+/** Returns the nodes of the Citus cluster that are away, within about two seconds. */
+export async function readNodesAway({ kysely }: Database): Promise<string[]> {
   const reading = kysely.transaction().execute(async (trx) => {
     await sql`select set_config('statement_timeout', ${String(nodesTimeoutMs)}, true)`.execute(trx)
     return (await nodesAway.execute(trx)).rows.map(({ node }) => node)

@@ -6,6 +6,7 @@ import { assertMigrated } from '../migrate/migrate.ts'
 import type { AnyTransaction } from '../operation.ts'
 import { redact } from '../primitives/redact.ts'
 import type { Check, CheckContext, Finding } from './check.ts'
+import { citus } from './citus.ts'
 import { clock, futureTimes } from './clocks.ts'
 import { connections } from './connections.ts'
 import { indexes } from './indexes.ts'
@@ -27,7 +28,7 @@ const preconditions: readonly Check[] = [server]
 
 const checks: readonly Check[] = [
   ...[settings, ...schema, ...transactions, ...replication, tables, ...indexes, ...partitions],
-  ...[connections, notifications, clock, futureTimes, ...operations, ...jobs, ...webhooks],
+  ...[connections, notifications, clock, futureTimes, ...operations, ...jobs, ...webhooks, citus],
 ]
 
 /** Limits how long each statement of a check may take, and how long it may wait for a lock. */

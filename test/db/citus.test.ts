@@ -1,5 +1,3 @@
-// Citus is not available to the tests: a row in pg_extension and functions with the names of Citus stand for it. So the
-// tests show what is sent to Citus, and not what Citus does.
 import { defineOperation } from 'accepted'
 import { createWorker } from 'accepted/worker'
 import Fastify from 'fastify'
@@ -13,6 +11,7 @@ import { servicePaths } from '../../src/http/route-paths.ts'
 import { printMigration } from '../../src/migrate/migrate.ts'
 import { messageOf, runMigrate } from '../migrate/support.ts'
 import { maxRegistrationMs } from '../support/api.ts'
+import { fakeCitus } from '../support/citus.ts'
 import { ended, get, post } from '../support/client.ts'
 import { asRole, createDatabase } from '../support/database.ts'
 import { handlersFor } from '../worker/support.ts'
@@ -22,23 +21,6 @@ const say = defineOperation({
   route: { method: 'POST', url: '/words' },
   input: Type.Object({ word: Type.String() }),
 })
-
-const fakeCitus = `
-  insert into pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
-  values (4294900000, 'citus', 10, 'pg_catalog'::regnamespace, false, '13.2-1');
-  create table public.managed (name text);
-  create function pg_catalog.citus_add_local_table_to_metadata(table_name regclass, boolean default false)
-    returns void language sql security definer
-    as $$ insert into public.managed values (table_name::text) $$;
-  create table public.health (from_nodename text, to_nodename text, result boolean, seconds float default 0);
-  insert into public.health values ('one', 'one', true), ('one', 'two', true), ('two', 'one', true), ('two', 'two', true);
-  create function pg_catalog.citus_check_cluster_node_health(
-    out from_nodename text, out from_nodeport int, out to_nodename text, out to_nodeport int, out result bool)
-    returns setof record language plpgsql security definer as $$
-    begin
-      perform pg_sleep(max(seconds)) from public.health;
-      return query select h.from_nodename, 5432, h.to_nodename, 5432, h.result from public.health h;
-    end $$;`
 
 /** Records the transactions that delete from the table. */
 const recordWrites = `
