@@ -1,4 +1,5 @@
 import type { Argument, Command, Option } from 'commander'
+import { type RawBuilder, sql } from 'kysely'
 import { transitions } from '../jobs/status.ts'
 import { eventTypes } from '../jobs/webhook-schema.ts'
 import { scopes } from '../scopes.ts'
@@ -13,9 +14,16 @@ const databaseTimeoutMs = 2_000
  * @param words the words after `accepted`; the last one may be empty
  */
 export async function findCandidates(program: Command, words: readonly string[]): Promise<string[]> {
+  const last = words.at(-1) ?? ''
+  const [, name, value] = last.match(/^(--[^=]+)=(.*)$/) ?? []
+  if (name !== undefined && value !== undefined) {
+    const values = await findCandidates(program, [...words.slice(0, -1), name, value])
+    return values.map((candidate) => `${name}=${candidate}`)
+  }
   // Bash makes three words of --status=failed.
-  const [current = '', ...before] = words.filter((word) => word !== '=').reverse()
-  const { command, argumentCount, option } = parse(program, before.reverse())
+  const current = last === '=' ? '' : last
+  const before = words.slice(0, -1).filter((word) => word !== '=')
+  const { command, argumentCount, option } = parse(program, before)
   const isName = option === undefined && current.startsWith('-')
   const candidates = isName
     ? optionNames(command)
@@ -69,20 +77,44 @@ async function valuesOf(given: Option | Argument | undefined, command: Command):
   const name = 'long' in given ? `${given.long}` : given.name()
   if (given.argChoices) return given.argChoices
   if (knownValues[name]) return knownValues[name]
-  if (['--operation', '--operations'].includes(name)) return readNames('operation')
-  if (name !== 'name') return []
-  const group = command.parent?.name()
-  return group === 'operations' ? readNames('operation') : group === 'schedules' ? readNames('schedule') : []
+  const source = ['--operation', '--operations'].includes(name)
+    ? sources['operations name']
+    : (sources[`${command.name()} ${name}`] ?? sources[`${command.parent?.name()} ${name}`])
+  return source ? readCandidates(source) : []
+}
+
+const newestJobs = (filter: object) => sql<{ candidate: string }>`
+  select unnest(job_ids) as candidate
+  from accepted.find_jobs(${JSON.stringify(filter)}::jsonb, max_jobs => 100, max_read => 10000)`
+
+const operationNames = sql<{ candidate: string }>`select name as candidate from accepted.operation order by name`
+const endpointIds = sql<{ candidate: string }>`select id as candidate from accepted.webhook_endpoint order by id`
+
+/** What finds the values of an argument in the database, by the command or its group, and the name of the argument. */
+const sources: Readonly<Record<string, RawBuilder<{ candidate: string }>>> = {
+  'cancel ids': newestJobs({ can: 'cancel' }),
+  'retry ids': newestJobs({ can: 'retry' }),
+  'run ids': newestJobs({ status: 'queued' }),
+  'jobs ids': newestJobs({}),
+  'jobs id': newestJobs({}),
+  'list --parent': newestJobs({}),
+  'batches id': newestJobs({ operation: 'batch' }),
+  'operations name': operationNames,
+  'schedules name': sql`select name as candidate from accepted.schedule order by name`,
+  'keys id': sql`select id as candidate from accepted.key_overview order by id`,
+  'webhooks id': endpointIds,
+  'webhooks endpoint': endpointIds,
+  'webhooks delivery': sql`
+    select distinct delivery_id as candidate from (
+      select delivery_id from accepted.delivery_log order by at desc limit 100
+    ) newest`,
 }
 
 const isShown = (name: string) => !name.startsWith('_')
 
-/** Reads names from the database. Returns none if there is no database. */
-async function readNames(table: 'operation' | 'schedule'): Promise<string[]> {
+/** Reads candidates from the database. Returns none if there is no database. */
+async function readCandidates(source: RawBuilder<{ candidate: string }>): Promise<string[]> {
   const timeout = new Promise<string[]>((resolve) => setTimeout(resolve, databaseTimeoutMs, []).unref())
-  const names = withDatabase(async (db) => {
-    const rows = await db.selectFrom(`accepted.${table}`).select('name').orderBy('name').execute()
-    return rows.map(({ name }) => name)
-  })
-  return Promise.race([names, timeout]).catch(() => [])
+  const candidates = withDatabase(async (db) => (await source.execute(db)).rows.map(({ candidate }) => candidate))
+  return Promise.race([candidates, timeout]).catch(() => [])
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { createProgram } from '../../src/cli/commands.ts'
-import { createDatabase } from '../support/database.ts'
+import { createDatabase, queryOnce } from '../support/database.ts'
 import { run } from '../support/in-process.ts'
 import { todosConfig } from '../support/program.ts'
 
@@ -30,8 +30,12 @@ t.test('commands, options and their values are completed', async (t) => {
     '--operation',
     '--principal',
     '--error',
+    '--resource',
+    '--key',
     '--parent',
     '--since',
+    '--until',
+    '--before',
     '--limit',
     '--watch',
     '--json',
@@ -39,6 +43,8 @@ t.test('commands, options and their values are completed', async (t) => {
   ])
   t.same(await complete('jobs list --status s'), ['succeeded'])
   t.same(await complete('jobs list --status = s'), ['succeeded'], 'as bash splits --status=s')
+  t.match(await complete('jobs list --status ='), ['queued', 'running'], 'as bash splits --status=')
+  t.same(await complete('jobs list --status=s'), ['--status=succeeded'], 'as zsh and fish leave it')
   t.same(await complete('jobs list --status failed --operation todo.cr'), ['todo.create'])
   t.same(await complete('keys add ops --scopes read,su'), ['read,submit'])
   t.same(await complete('completion '), ['bash', 'zsh', 'fish'])
@@ -52,6 +58,26 @@ t.test('names of operations are read from the database, if there is one', async 
   t.same(await complete('operations pause r', { DATABASE_URL: '' }), [])
   t.same(await complete('operations pause r', { DATABASE_URL: 'postgres://ann@127.0.0.1:1/none' }), [])
   t.same(await complete('operations pause r', { DATABASE_URL: 'nonsense' }), [])
+})
+
+t.test('ids are completed with those that the command takes', async (t) => {
+  const [queued, canceled] = await Promise.all(
+    [0, 1].map(async () => (await queryOnce(DATABASE_URL, `select accepted.enqueue('webhook.deliver') as id`))[0].id),
+  )
+  await queryOnce(DATABASE_URL, `select accepted.cancel('${canceled}')`)
+  t.same((await complete('jobs show ')).sort(), [queued, canceled].sort())
+  t.same(await complete(`jobs show ${queued} ${canceled.slice(0, -2)}`), [canceled])
+  t.same(await complete('jobs cancel '), [queued])
+  t.same(await complete('jobs run '), [queued])
+  t.same(await complete('jobs retry '), [canceled])
+  t.same((await complete('jobs list --parent ')).length, 2)
+  t.same(await complete('batches show '), [])
+  const { id } = JSON.parse((await run(['keys', 'add', 'ops', '--json'], { DATABASE_URL })).out)
+  t.same(await complete('keys revoke '), [id])
+  const added = JSON.parse((await run(['webhooks', 'add', 'https://example.com', '--json'], { DATABASE_URL })).out)
+  t.same(await complete('webhooks log '), [added.id])
+  t.same(await complete('webhooks remove '), [added.id])
+  t.same(await complete('webhooks resend '), [])
 })
 
 t.test('the script completes in bash', async (t) => {
