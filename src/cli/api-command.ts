@@ -1,12 +1,9 @@
-import { loadConfig } from '../load-config.ts'
 import { createLog } from '../primitives/log.ts'
 import { readSettings, requireDatabaseUrl, requireHosts } from '../settings.ts'
-import { assertAccessDecided } from './access-decision.ts'
 import { parseProcesses } from './processes/count.ts'
 import { joinProcesses } from './processes/membership.ts'
 import { runProcesses } from './processes/run-processes.ts'
 import { waitForShutdown } from './shutdown.ts'
-import { loadHandlers, startWorker } from './worker-command.ts'
 
 /**
  * A process whose event loop is blocked for about 30 s is killed. A single process is killed by its supervisor instead,
@@ -31,22 +28,25 @@ export async function apiCommand(options: ApiOptions): Promise<void> {
     const log = createLog({ level: settings.LOG_LEVEL })
     return runProcesses({ name: 'API', count, graceSeconds: settings.GRACE_SECONDS, log, maxUnanswered })
   }
-  // The primary process of several does without it.
+  // The primary process of several does without these, and without --with-worker so does the API without the worker.
   const { createApiServer } = await import('../http/server.ts')
+  const { loadConfig } = await import('../load-config.ts')
+  const { assertAccessDecided } = await import('./access-decision.ts')
+  const worker = options.withWorker ? await import('./start-worker.ts') : undefined
   const config = await loadConfig(options.config)
-  const handlers = options.withWorker ? await loadHandlers(config) : undefined
+  const handlers = await worker?.loadHandlers(config)
   const shutdown = waitForShutdown(settings.GRACE_SECONDS, membership?.stopRequested)
   const app = await createApiServer(config, settings, url, membership?.shareMetrics)
-  let worker: Awaited<ReturnType<typeof startWorker>> | undefined
+  let running: { stop(): Promise<void> } | undefined
   try {
     await assertAccessDecided(app, config, settings)
     await app.listen({ host: settings.HOST, port: settings.PORT })
-    if (handlers) worker = await startWorker(handlers, settings)
+    if (handlers) running = await worker?.startWorker(handlers, settings)
     membership?.reportReady()
     await shutdown
     app.log.info('API stops when its open requests are answered')
   } finally {
-    await Promise.all([app.close(), worker?.stop()])
+    await Promise.all([app.close(), running?.stop()])
   }
   app.log.info('API has stopped')
 }

@@ -1,5 +1,6 @@
-import cluster, { type Worker } from 'node:cluster'
+import cluster from 'node:cluster'
 import { type Answers, type Ask, connectPort, type Port } from './messages.ts'
+import { closeUntaken } from './untaken-connections.ts'
 
 /** How a child process ended. */
 export interface ChildEnd {
@@ -61,32 +62,4 @@ export function forkChild(answers: Answers): Child {
     },
     kill: () => void worker.process.kill('SIGKILL'),
   }
-}
-
-interface Connection {
-  close(): void
-}
-
-/**
- * Closes the connections that were given to a process which ended before it took them. Node.js would keep them open
- * forever, and their clients would wait for an answer (lib/internal/cluster/round_robin_handle.js).
- */
-function closeUntaken(worker: Worker): void {
-  const untaken = new Map<number, Connection>()
-  const child = worker.process as unknown as {
-    send(message: { act?: string; seq?: number }, connection?: Connection, ...rest: unknown[]): unknown
-    on(event: 'internalMessage', listener: (message: { ack?: number }) => void): void
-  }
-  const { send } = child
-  child.send = (message, connection, ...rest) => {
-    const { act, seq } = message
-    if (act === 'newconn' && seq !== undefined && connection) untaken.set(seq, connection)
-    return Reflect.apply(send, child, [message, connection, ...rest])
-  }
-  child.on('internalMessage', ({ ack }) => {
-    if (ack !== undefined) untaken.delete(ack)
-  })
-  worker.once('exit', () => {
-    for (const connection of untaken.values()) connection.close()
-  })
 }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { ConfigError } from '../../config.ts'
+import type { Health } from '../../health-server.ts'
 import type { MetricValues } from '../../primitives/metrics-registry.ts'
 import { type BackgroundTask, every } from '../../primitives/periodic.ts'
 import { settledWithin } from '../../primitives/timeout.ts'
@@ -83,7 +84,7 @@ export class ProcessGroup {
   }
 
   /** Returns `ready` when a process is ready; else the state of one. */
-  async health(): Promise<string> {
+  async health(): Promise<Health> {
     if (this.#stopping.signal.aborted) return 'draining'
     const ready = this.#readyChildren()
     if (ready.length === 0) return 'starting'
@@ -91,7 +92,7 @@ export class ProcessGroup {
     const isReady = async (state: Promise<unknown>) => (await state) === 'ready' || Promise.reject()
     return Promise.any(states.map(isReady)).then(
       () => 'ready',
-      async () => (await Promise.all(states)).find((state) => typeof state === 'string') ?? 'unresponsive',
+      async () => ((await Promise.all(states)).find((state) => typeof state === 'string') as Health) ?? 'unresponsive',
     )
   }
 

@@ -1,9 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { isBearerToken } from '../src/primitives/bearer-token.ts'
-import { metricsMediaType } from '../src/primitives/metrics-registry.ts'
-import { isLoopbackAddress } from '../src/primitives/networks.ts'
-import { problems } from '../src/problems.ts'
+import { isBearerToken } from './primitives/bearer-token.ts'
+import { metricsMediaType } from './primitives/metrics-registry.ts'
+import { isLoopbackAddress } from './primitives/networks.ts'
+import { problems } from './problems.ts'
 
 /**
  * The state of a worker. A worker claims jobs only while its state is `ready`. With `--processes`, `unresponsive` means
