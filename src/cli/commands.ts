@@ -83,9 +83,13 @@ export function createProgram(): Command {
 function addSetupCommands(program: Command): void {
   program
     .command('init')
-    .description('Create a minimal app in the current directory, which must be empty')
+    .description('Create a minimal app in an empty or new directory')
+    .argument('[directory]', 'Default: the current directory')
     .addOption(jsonOption())
-    .action(async (options) => (await import('./init-command.ts')).initCommand(options, process.cwd()))
+    .action(async (directory, options) => {
+      const { initCommand } = await import('./init-command.ts')
+      await initCommand(directory, options, process.cwd())
+    })
   program
     .command('completion')
     .description('Print a script that completes commands, options and names of operations in a shell')

@@ -76,6 +76,39 @@ t.test('init lays out an app that passes the type check, and whose test runs a j
   t.match(tested.stdout, /^# pass 1$/m)
 })
 
+t.test('init creates the directory that it is given, and names the commands of the package manager', async (t) => {
+  const parent = await emptyDirectory(t)
+  const before = process.env.npm_config_user_agent
+  t.teardown(() => {
+    if (before === undefined) delete process.env.npm_config_user_agent
+    else process.env.npm_config_user_agent = before
+  })
+  process.env.npm_config_user_agent = 'pnpm/10.0.0 npm/? node/v24.0.0 linux x64'
+  const { code, out } = await init(parent, 'apps/count')
+  t.equal(code, 0)
+  t.match(out, /\n\nNext:\n {2}cd apps\/count\n {2}pnpm install\n {2}pnpm run dev\n$/)
+  const manifest = JSON.parse(await readFile(join(parent, 'apps/count/package.json'), 'utf8'))
+  t.equal(manifest.name, 'count')
+})
+
+t.test('init adds to the package.json that a package manager has written before', async (t) => {
+  const directory = await emptyDirectory(t)
+  const written = { name: 'mine', type: 'commonjs', scripts: { test: 'exit 1', lint: 'true' } }
+  const dependencies = { accepted: 'file:accepted.tgz', pg: '^8.0.0' }
+  await writeFile(join(directory, 'package.json'), JSON.stringify({ ...written, dependencies, license: 'ISC' }))
+  for (const name of ['package-lock.json', 'yarn.lock']) await writeFile(join(directory, name), '')
+  await mkdir(join(directory, 'node_modules'))
+  t.equal((await init(directory)).code, 0)
+  const manifest = JSON.parse(await readFile(join(directory, 'package.json'), 'utf8'))
+  t.match(manifest, {
+    ...{ name: 'mine', type: 'module', license: 'ISC' },
+    scripts: { test: 'node --test', lint: 'true', dev: 'accepted dev --watch' },
+    dependencies: { ...dependencies, kysely: /^\^/ },
+    devDependencies: { typescript: /^\^/ },
+  })
+  t.notOk('pg' in manifest.devDependencies)
+})
+
 t.test('init refuses a directory that is not empty', async (t) => {
   const directory = await emptyDirectory(t)
   for (const name of ['a', 'b', 'c', 'd']) await writeFile(join(directory, name), '')
@@ -84,4 +117,9 @@ t.test('init refuses a directory that is not empty', async (t) => {
     err: `error: The directory ${directory} is not empty: it contains a, b, c, …. Run \`accepted init\` in an empty directory.\n`,
   })
   t.same(await readdir(directory), ['a', 'b', 'c', 'd'])
+  await writeFile(join(directory, 'file'), '')
+  t.match(await init(directory, 'file'), {
+    code: 1,
+    err: /file cannot be read \(ENOTDIR\)\. Choose another directory\.\n$/,
+  })
 })

@@ -128,3 +128,9 @@ t.test('every entry point has types for import and require, and a report', async
     t.match(`${report}`, `# \`${specifier}\``)
   }
 })
+
+t.test('create-accepted installs the version of this package that it was published with', async (t) => {
+  const { version } = readManifest<Parameters<typeof entryPointsOf>[0] & { version: string }>()
+  const starter = join(import.meta.dirname, '../../release/create-accepted/package.json')
+  t.match(JSON.parse(await readFile(starter, 'utf8')), { version, dependencies: { accepted: version } })
+})
