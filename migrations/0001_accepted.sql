@@ -3835,7 +3835,11 @@ begin
     end if;
   end if;
   raise exception 'job % is not waiting in the queue: %', queued.id,
-      case when queued.status = 'queued' then 'a worker has just claimed it' else 'it is ' || queued.status end
+      case
+        when queued.status = 'queued' then 'a worker has just claimed it'
+        when queued.status in ('succeeded', 'failed') then 'it has ' || queued.status
+        else 'it is ' || queued.status
+      end
     using errcode = 'object_not_in_prerequisite_state',
       hint = 'To see where a job is: select * from accepted.timeline where job_id = …';
 end
@@ -3929,7 +3933,8 @@ begin
   perform accepted.lock_family(array(select id from accepted.job where principal = forget.principal));
   select count(*) into pending_count from accepted.job where principal = forget.principal and ended_at is null;
   if pending_count > 0 and not coalesce(cancel_pending, false) then
-    raise exception '% jobs of % have not ended', pending_count, quote_literal(forget.principal)
+    raise exception '% of % not ended', case when pending_count = 1 then '1 job' else pending_count || ' jobs' end,
+        quote_literal(forget.principal) || case when pending_count = 1 then ' has' else ' have' end
       using errcode = 'object_not_in_prerequisite_state',
         hint = format('To cancel them: select accepted.forget(%L, cancel_pending => true)', forget.principal);
   end if;

@@ -24,7 +24,7 @@ export async function readBatchStatus(db: Database['kysely'], id: string): Promi
     : undefined
   if (row?.children) return row as BatchStatus
   const reason = row ? `The job ${id} of ${row.operation} has no children.` : `There is no batch ${id}.`
-  throw new ConfigError(`${reason} \`accepted jobs list --operation batch\` lists the batches.`)
+  throw new ConfigError(`${reason} \`accepted batches list\` lists the batches.`)
 }
 
 export interface FailedChild {

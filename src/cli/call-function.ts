@@ -10,6 +10,8 @@ const refusals: readonly (string | undefined)[] = [
   ...[sqlstate.invalidParameterValue, sqlstate.invalidTextRepresentation, sqlstate.insufficientPrivilege],
 ]
 
+const operatorAdvice = 'Grant accepted_operator to the role in DATABASE_URL, or connect as another role.'
+
 /**
  * Runs a statement that calls one of the functions in SQL, and returns its first row.
  *
@@ -21,7 +23,8 @@ export async function callFunction<Row>(db: Database['kysely'], statement: RawBu
   } catch (error) {
     if (!refusals.includes(errorCode(error))) throw error
     const { message, hint } = error as { message: string; hint?: string }
+    const advice = errorCode(error) === sqlstate.insufficientPrivilege ? operatorAdvice : undefined
     const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}.`
-    throw new ConfigError(hint === undefined ? sentence : `${sentence} ${withCommands(hint)}`, { cause: error })
+    throw new ConfigError([sentence, withCommands(hint ?? advice ?? '')].join(' ').trim(), { cause: error })
   }
 }

@@ -39,6 +39,12 @@ export function explainConnectionError(error: ConnectionError): string | undefin
   if (/^received invalid response/.test(message)) {
     return 'The server at the address in DATABASE_URL is not Postgres. Correct the host or the port in DATABASE_URL.'
   }
+  if (
+    isFromPostgres(error) &&
+    /^(?:schema "accepted"|(?:function|relation) "?accepted\.[^"]*"?) does not exist$/.test(message)
+  ) {
+    return `The database is not migrated to this release: ${message}. Run \`accepted migrate\`, or correct DATABASE_URL.`
+  }
   const advice = adviceFor(code, message) ?? (isConnectError(error) ? 'Correct DATABASE_URL.' : undefined)
   if (advice) return `Postgres refused the connection: ${message}. ${advice}`
   // The role of the API and the workers may be another one than the role that migrates.

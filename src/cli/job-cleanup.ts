@@ -56,14 +56,22 @@ async function expireDays(
   const line = createLiveLine()
   const total = sumOf(days)
   let expired = 0
+  const startedAt = performance.now()
+  const show = () => {
+    const seconds = Math.round((performance.now() - startedAt) / 1000)
+    line.show((100 * expired) / Math.max(1, total), `${formatNumber(expired)} of ${formatNumber(total)}, ${seconds} s`)
+  }
+  // A day with many jobs takes a while.
+  const timer = setInterval(show, 1_000)
   try {
     // Also checks the name of the operation if there is nothing to expire.
     for (const time of days.length > 0 ? days.map((day) => day.ends_at) : [before]) {
-      line.show((100 * expired) / Math.max(1, total), `${formatNumber(expired)} of ${formatNumber(total)}`)
+      show()
       const statement = sql<{ jobs: string }>`select accepted.expire(${time}, ${operation}) as jobs`
       expired += Number((await callFunction(db, statement))?.jobs)
     }
   } finally {
+    clearInterval(timer)
     line.clear()
   }
   return expired

@@ -64,13 +64,17 @@ function jobList(filter: JobFilter): List<JobRow> {
       { heading: 'CREATED', cell: (job) => job.created_at },
       { heading: 'ENDED', cell: (job) => job.ended_at, whenNarrow: 'omit' },
       { heading: 'PRINCIPAL', cell: ({ principal }) => principal, whenNarrow: 'omit' },
-      { heading: 'ATTEMPT', cell: (job) => `${job.attempt} of ${job.max_attempts}`, whenNarrow: 'omit' },
+      { heading: 'ATTEMPT', cell: attemptOf, whenNarrow: 'omit' },
       { heading: 'ERROR', cell: ({ error }) => error && `${error.code}: ${error.message}`, whenNarrow: 'cut' },
     ],
     whenEmpty: 'No jobs found.',
     isPage: true,
   }
 }
+
+/** A batch has no attempts: its work is that of its jobs. */
+export const attemptOf = (job: Pick<JobRow, 'operation' | 'attempt' | 'max_attempts'>): string =>
+  job.operation === 'batch' ? '' : `${job.attempt} of ${job.max_attempts}`
 
 export const jobColumns = sql.raw(`
   id, operation, status, principal, percent, message, attempt, max_attempts, worker, due_at,

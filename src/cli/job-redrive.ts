@@ -75,10 +75,10 @@ async function redriveAll(
   const run = (isDryRun: boolean, onBatch: (redriven: number) => void) =>
     redriveBatches(database, operations, filter, { maxRedriven, dryRun: isDryRun }, onBatch)
   try {
-    if (dryRun) return await run(true, (redriven) => line.show(0, `${formatNumber(redriven)} counted`))
+    if (dryRun) return await run(true, (redriven) => line.say(`Counting the failed jobs: ${formatNumber(redriven)}`))
     await defineIfAllowed(database, operations)
     const total = process.stderr.isTTY
-      ? (await run(true, (redriven) => line.show(0, `${formatNumber(redriven)} to redrive`))).redriven
+      ? (await run(true, (redriven) => line.say(`Counting the failed jobs: ${formatNumber(redriven)}`))).redriven
       : 0
     return await run(false, (redriven) =>
       line.show(total === 0 ? 100 : (100 * redriven) / total, `${formatNumber(redriven)} of ${formatNumber(total)}`),

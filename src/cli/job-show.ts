@@ -1,6 +1,7 @@
 import { withCommands } from './command-hints.ts'
 import { forEachId } from './for-each-id.ts'
 import { type JobDetails, readJobDetails } from './job-details.ts'
+import { attemptOf } from './job-list.ts'
 import { currentTerminal } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { statusStyles } from './status-style.ts'
@@ -23,7 +24,7 @@ export function formatJob(job: JobDetails, terminal: Terminal | undefined): stri
         ['Operation', job.operation],
         ['Status', formatStatus(job), statusStyles[job.status]],
         ['Principal', job.principal],
-        ['Attempt', `${job.attempt} of ${job.max_attempts}`],
+        ['Attempt', attemptOf(job)],
         ['Progress', formatProgress(job)],
         ['Error', job.error && `${job.error.code}: ${job.error.message}`],
         ['Waits for', waitsFor(job)],

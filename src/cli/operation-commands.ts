@@ -30,7 +30,7 @@ export const listOperationsCommand = (options: ListOptions): Promise<void> =>
           cell: ({ workers }) => workers,
           style: (row) => (row.workers === '0' && row.ready !== '0' ? 'red' : undefined),
         },
-        { heading: 'PAUSED SINCE', cell: (row) => row.paused_at, style: () => 'yellow' },
+        { heading: 'PAUSED', cell: (row) => row.paused_at, style: () => 'yellow' },
         { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
       ],
       read: async (db) => {

@@ -25,7 +25,7 @@ export const listSchedulesCommand = (options: ListOptions): Promise<void> =>
           style: (row) => (row.last_status ? statusStyles[row.last_status] : undefined),
         },
         { heading: 'REQUESTS', cell: ({ requests }) => requests, whenNarrow: 'omit' },
-        { heading: 'PAUSED SINCE', cell: (row) => row.paused_at, style: () => 'yellow' },
+        { heading: 'PAUSED', cell: (row) => row.paused_at, style: () => 'yellow' },
         { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
       ],
       read: async (db) =>

@@ -119,7 +119,10 @@ t.test('show prints the counts and the failed jobs, and watch ends with the batc
   t.match(watched.out.trimEnd().split('\n').at(-1), last)
   t.match((await batches(['show', id])).out, /\n\nchildren-failed: 1 of 4/)
   for (const command of ['show', 'watch']) {
-    t.match(await batches([command, 'none']), { code: 1, err: /^error: There is no batch none\. `accepted jobs list/ })
+    t.match(await batches([command, 'none']), {
+      code: 1,
+      err: /^error: There is no batch none\. `accepted batches list/,
+    })
     t.match(await batches([command, failed.id]), { code: 1, err: /^error: The job \S+ of todo\.create has no child/ })
   }
 })

@@ -11,7 +11,7 @@ t.test('hints name commands instead of SQL', async (t) => {
   const id: string = (await pool.query(`select accepted.enqueue('webhook.deliver', principal => 'ann') as id`)).rows[0]
     .id
   t.match(await accepted('jobs', 'forget', 'ann'), {
-    err: /have not ended\. To cancel them: accepted jobs forget ann --cancel-pending\n$/,
+    err: /^error: 1 job of 'ann' has not ended\. To cancel them: accepted jobs forget ann --cancel-pending\n$/,
   })
   await pool.query(
     `update accepted.job set status = 'failed', ended_at = now(), error = '{"code": "x", "message": "x"}' where id = $1`,
@@ -19,7 +19,7 @@ t.test('hints name commands instead of SQL', async (t) => {
   )
   t.match(await accepted('jobs', 'cancel', id), { err: new RegExp(`failed\\. .* again: accepted jobs retry ${id}\n$`) })
   t.match(await accepted('jobs', 'run', id), {
-    err: /it is failed\. To see where a job is: accepted jobs show <id>\n$/,
+    err: /it has failed\. To see where a job is: accepted jobs show <id>\n$/,
   })
   const none = '01a227b8-50e9-7feb-98b2-36dc1c591b2e'
   t.match(await accepted('jobs', 'cancel', none), { err: /To find jobs: accepted jobs list\n$/ })

@@ -130,3 +130,17 @@ t.test('an unusable address of a server is reported with the setting to change',
     t.match(err, message)
   }
 })
+
+t.test('a database that is not migrated is explained in one line', async (t) => {
+  const DATABASE_URL = await createDatabase(t)
+  await queryOnce(DATABASE_URL, 'alter function accepted.find_jobs rename to find_no_jobs')
+  t.match(await run(['jobs', 'list'], { DATABASE_URL }), {
+    code: 1,
+    err: /^error: The database is not migrated to this release: function accepted\.find_jobs.* does not exist\. Run `accepted migrate`.*\n$/,
+  })
+  await queryOnce(DATABASE_URL, 'alter schema accepted rename to other')
+  t.match(await run(['workers'], { DATABASE_URL }), {
+    code: 1,
+    err: /^error: The database is not migrated to this release: relation "accepted\.worker_overview" does not exist\. .*\n$/,
+  })
+})

@@ -142,7 +142,7 @@ t.test('expire and forget remove jobs, and say how many', async (t) => {
   })
 
   await database.pool.query(`select accepted.enqueue('webhook.deliver', principal => 'ann')`)
-  t.match(await jobs('forget', 'ann'), { code: 1, err: /^error: 1 jobs of 'ann' have not ended\./ })
+  t.match(await jobs('forget', 'ann'), { code: 1, err: /^error: 1 job of 'ann' has not ended\./ })
   t.match(await jobs('forget', 'ann', '--cancel-pending'), { code: 0, out: 'Deleted 6 jobs.\n' })
   t.match(await jobs('forget', 'ann', '--json'), { code: 0, out: '{"forgotten":0}\n' })
 })

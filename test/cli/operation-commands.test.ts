@@ -2,7 +2,7 @@ import t from 'tap'
 import { openDatabase } from '../../src/db/database.ts'
 import { deliverWebhook } from '../../src/jobs/webhook-delivery.ts'
 import { defineOperations } from '../../src/queue/define-operations.ts'
-import { createDatabase } from '../support/database.ts'
+import { asRole, createDatabase } from '../support/database.ts'
 import { run } from '../support/in-process.ts'
 
 t.test('the commands pause and resume operations, and cancel and retry jobs, as the functions in SQL do', async (t) => {
@@ -18,7 +18,7 @@ t.test('the commands pause and resume operations, and cancel and retry jobs, as 
     ...{ code: 0, out: /^Paused webhook\.deliver\. To resume it: accepted operations resume webhook\.deliver\n$/ },
   })
   const listed = await accepted('operations', 'list')
-  t.match(listed.out, /^NAME +READY +DEFERRED +RUNNING +OLDEST +WORKERS +PAUSED SINCE +REASON\n/)
+  t.match(listed.out, /^NAME +READY +DEFERRED +RUNNING +OLDEST +WORKERS +PAUSED +REASON\n/)
   t.match(listed.out, /\nwebhook\.deliver +1 +0 +0 +\d+s +0 +\d{4}-\S+Z +a deploy\n$/)
   t.match(JSON.parse((await accepted('operations', 'list', '--json')).out), [
     { operation: 'webhook.deliver', paused: true, paused_reason: 'a deploy' },
@@ -35,5 +35,13 @@ t.test('the commands pause and resume operations, and cancel and retry jobs, as 
   t.match(await accepted('jobs', 'cancel', 'x'), {
     code: 1,
     err: /^error: There is no job x, or its record is gone/,
+  })
+})
+
+t.test('a role without the privilege learns which one it needs', async (t) => {
+  const DATABASE_URL = asRole(await createDatabase(t), 'worker')
+  t.match(await run(['operations', 'pause', 'webhook.deliver'], { DATABASE_URL }), {
+    code: 1,
+    err: /^error: Permission denied for function pause\. Grant accepted_operator to the role in DATABASE_URL, or/,
   })
 })

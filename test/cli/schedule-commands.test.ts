@@ -15,7 +15,7 @@ t.test('the commands list, pause, resume, run and backfill schedules', async (t)
     ...{ code: 0, out: 'Paused nightly. To resume it: accepted schedules resume nightly\n' },
   })
   const { out } = await schedules('list')
-  t.match(out, /^NAME +OPERATION +EXPRESSION +TIME ZONE +NEXT +LAST +LAST STATUS +REQUESTS +PAUSED SINCE +REASON\n/)
+  t.match(out, /^NAME +OPERATION +EXPRESSION +TIME ZONE +NEXT +LAST +LAST STATUS +REQUESTS +PAUSED +REASON\n/)
   t.match(out, /\nnightly +digest\.send +0 3 \* \* \* +UTC +2127-02-14T03:00:00\.000Z +0 +\d{4}-\S+Z +a holiday\n$/)
   t.match(await schedules('resume', 'nightly'), { code: 0, out: 'Resumed nightly.\n' })
   const { id } = JSON.parse((await schedules('run', 'nightly', '--json')).out)
