@@ -5404,7 +5404,7 @@ begin
 end
 $$;
 
-comment on function accepted.bulk is 'Enqueues a job that cancels, retries or redrives all jobs that a filter finds, and returns its id. Its progress says how far it is, and canceling it stops it. retry: failed and canceled jobs. redrive: failed jobs. Both leave out jobs that have a retry. undo: cancels the retries that such a job has made and that have not ended; the filter is that of the job, with since, its id. See accepted.find_jobs for the filter. Errors: invalid_parameter_value (22023).';
+comment on function accepted.bulk is 'Enqueues a job that cancels, retries or redrives all jobs that a filter finds, and returns its id. Its progress says how far it is. Canceling it stops it; what it has done until then stays done. retry: failed and canceled jobs. redrive: failed jobs. Both leave out jobs that have a retry. undo: cancels the retries that such a job has made and that have not ended; the filter is that of the job, with since, its id. See accepted.find_jobs for the filter. Errors: invalid_parameter_value (22023).';
 
 create function accepted.change_jobs(action text, job_ids uuid[], since uuid default null) returns integer
 language plpgsql

@@ -17,11 +17,23 @@ const titles: Readonly<Record<BulkAction, readonly [title: string, button: strin
   cancel: [
     'Cancel jobs',
     'Cancel them',
-    'Queued jobs are canceled at once. The handlers of running jobs are asked to stop.',
+    'Queued jobs are canceled at once. The handlers of running jobs are asked to stop. This has no undo: to run canceled jobs again, retry them, each as a new job.',
   ],
-  retry: ['Retry jobs', 'Retry them', 'Each failed or canceled job that has no retry yet runs again, as a new job.'],
-  redrive: ['Redrive failures', 'Redrive them', 'Each failed job that has no retry yet runs again, as a new job.'],
-  undo: ['Undo', 'Cancel the retries', 'The retries that have not ended are canceled.'],
+  retry: [
+    'Retry jobs',
+    'Retry them',
+    'Each failed or canceled job that has no retry yet runs again, as a new job. Undo, on the page of the job that does it, cancels the retries that have not ended.',
+  ],
+  redrive: [
+    'Redrive failures',
+    'Redrive them',
+    'Each failed job that has no retry yet runs again, as a new job. Undo, on the page of the job that does it, cancels the retries that have not ended.',
+  ],
+  undo: [
+    'Undo',
+    'Cancel the retries',
+    'The retries that have not ended are canceled. What other retries have done stays done.',
+  ],
 }
 
 const isAction = (text: unknown): text is BulkAction => bulkActions.includes(text as BulkAction)
@@ -61,7 +73,10 @@ export const bulkPage: ConsolePage = {
       if (problem !== undefined) throw new Refusal(problem)
       const { rows } = await sql<{ id: string }>`
         select accepted.bulk(${body.action ?? ''}, ${JSON.stringify(filter)}::jsonb, ${principal}) as id`.execute(trx)
-      return { notice: 'A job does it. This is its progress; canceling it stops it.', to: `/jobs/${rows[0]?.id}` }
+      return {
+        notice: 'A job does it. This is its progress. Canceling it stops it; what it has done until then stays done.',
+        to: `/jobs/${rows[0]?.id}`,
+      }
     })
   },
 }
