@@ -57,7 +57,7 @@ export const sections: readonly Section[] = [
   {
     title: 'Understand',
     pages: [
-      ...docs('guarantees', 'design-choices', 'comparison', 'coming-from', 'architecture'),
+      ...docs('guarantees', 'design-choices', 'comparison', 'coming-from', 'architecture', 'sources'),
       'SECURITY.md',
       'bench/README.md',
       'bench/RESULTS.md',
