@@ -109,10 +109,6 @@ create index job_retry_of_idx on accepted.job (retry_of) where retry_of is not n
 
 comment on index accepted.job_retry_of_idx is 'accepted jobs redrive: finds out whether a failed job has been retried.';
 
-create index job_idempotency_key_idx on accepted.job (idempotency_key, id) where idempotency_key is not null;
-
-comment on index accepted.job_idempotency_key_idx is 'The console: finds the jobs of an idempotency key.';
-
 create function accepted.uuid_floor(at timestamptz) returns uuid
 language sql immutable strict parallel safe
 return (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid;
@@ -5300,10 +5296,6 @@ begin
   elsif wanted.parent is not null then
     source := format('select job.id, %s as matches from accepted.job where parent = %L and %s order by parent desc, id desc',
       condition, wanted.parent, format(bounds, 'id'));
-  elsif wanted.key is not null then
-    source := format('select job.id, %s as matches from accepted.job
-      where idempotency_key = %L and %s order by idempotency_key desc, id desc',
-      condition, wanted.key, format(bounds, 'id'));
   elsif wanted.principal is not null then
     source := format('select job.id, %s as matches from accepted.job
       where principal >= %L and (principal, id) >= (%2$L, ''00000000-0000-0000-0000-000000000000''::uuid)

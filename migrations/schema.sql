@@ -85,8 +85,6 @@ comment on column accepted.job.progress_at is 'When the current or last attempt 
 comment on column accepted.job.updated_at is 'When sequence last increased.';
 comment on column accepted.job.ended_at is 'When the job reached its final status.';
 comment on column accepted.job.expires_at is 'From this time on, the record counts as gone (HTTP 410), and its partition may be dropped. Set again when the job ends.';
-create index job_idempotency_key_idx on accepted.job using btree (idempotency_key, id) where (idempotency_key is not null);
-comment on index accepted.job_idempotency_key_idx is 'The console: finds the jobs of an idempotency key.';
 create index job_parent_idx on accepted.job using btree (parent, id) where (parent is not null);
 comment on index accepted.job_parent_idx is 'Finds the children of a job.';
 create index job_principal_id_idx on accepted.job using btree (principal, id) where (principal is not null);
@@ -4749,10 +4747,6 @@ begin
   elsif wanted.parent is not null then
     source := format('select job.id, %s as matches from accepted.job where parent = %L and %s order by parent desc, id desc',
       condition, wanted.parent, format(bounds, 'id'));
-  elsif wanted.key is not null then
-    source := format('select job.id, %s as matches from accepted.job
-      where idempotency_key = %L and %s order by idempotency_key desc, id desc',
-      condition, wanted.key, format(bounds, 'id'));
   elsif wanted.principal is not null then
     source := format('select job.id, %s as matches from accepted.job
       where principal >= %L and (principal, id) >= (%2$L, ''00000000-0000-0000-0000-000000000000''::uuid)

@@ -247,13 +247,6 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
         t.ok(rows[0]?.ids)
       }
     },
-    'find the job of a key': async () => {
-      const key = uuid7()
-      const id = await submit(key)
-      const { rows } = await sql<{ ids: string[] }>`
-        select job_ids as ids from accepted.find_jobs(${{ key }}::jsonb)`.execute(kysely)
-      t.same(rows, [{ ids: [id] }])
-    },
     'undo the retries of many jobs': async () => {
       const { rows } = await sql<{ job: string; since: string }>`
         select accepted.enqueue('note.create', '{"word": "x"}') as job, accepted.uuid7() as since`.execute(kysely)

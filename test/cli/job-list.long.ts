@@ -7,6 +7,7 @@ t.test('a list searches at most a million jobs, and says how to search the older
   const { pool, list } = await fillJobs(t, count)
   for (const [args, expected] of [
     [['--resource', '/todos/1'], '/todos/1'],
+    [['--key', 'key 4'], '/todos/4'],
     [['--operation', 'none'], undefined],
     // An index finds the failed jobs: a lookup of a job counts as much as five rows that are read in order.
     [['--error', 'none'], undefined],
