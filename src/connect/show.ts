@@ -1,5 +1,6 @@
 import type { Job } from '../jobs/job.ts'
-import { type Monitor, toMonitor } from '../jobs/monitor.ts'
+import { toMonitor } from '../jobs/monitor.ts'
+import type { Monitor } from '../jobs/monitor-schema.ts'
 import type { Site } from '../jobs/site.ts'
 import type { Core } from './core.ts'
 

@@ -4,7 +4,7 @@ import { type BatchCommitter, createBatchCommitter } from '../accept/accept-batc
 import { type Committer, createCommitter } from '../accept/committer.ts'
 import { type Accepted, createAccepted } from '../connect/accepted.ts'
 import { type Core, type Log, openCore } from '../connect/core.ts'
-import type { Monitor } from '../jobs/monitor.ts'
+import type { Monitor } from '../jobs/monitor-schema.ts'
 import { siteAt } from '../jobs/site.ts'
 import { clearSecretsWarning, hasEndpoints } from '../jobs/webhook-secret.ts'
 import type { Operation } from '../operation.ts'

@@ -1,5 +1,6 @@
 import type { Job } from './job.ts'
-import { type Monitor, toMonitor } from './monitor.ts'
+import { toMonitor } from './monitor.ts'
+import type { Monitor } from './monitor-schema.ts'
 import type { Site } from './site.ts'
 
 /** An event in the JSON format of CloudEvents 1.0. */

@@ -1,7 +1,8 @@
 import t from 'tap'
 import Value from 'typebox/value'
 import type { Job } from '../../src/jobs/job.ts'
-import { Monitor, retryAfterSeconds, toAbsoluteUrl, toMonitor } from '../../src/jobs/monitor.ts'
+import { retryAfterSeconds, toAbsoluteUrl, toMonitor } from '../../src/jobs/monitor.ts'
+import { Monitor } from '../../src/jobs/monitor-schema.ts'
 import { siteAt } from '../../src/jobs/site.ts'
 
 const origin = 'https://api.example.com'

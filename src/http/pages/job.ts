@@ -1,4 +1,4 @@
-import type { Monitor } from '../../jobs/monitor.ts'
+import type { Monitor } from '../../jobs/monitor-schema.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { escapeHtml } from '../protocol/html.ts'
 import { duration } from './duration.ts'

@@ -1,4 +1,4 @@
-import { Monitor, Progress } from '../../jobs/monitor.ts'
+import { Monitor, Progress } from '../../jobs/monitor-schema.ts'
 import type { Site } from '../../jobs/site.ts'
 import type { RoutePaths } from '../route-paths.ts'
 import { subprotocol } from '../streams/websocket.ts'

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Job } from '../../jobs/job.ts'
-import { type Monitor, retryAfterSeconds, toMonitor } from '../../jobs/monitor.ts'
+import { retryAfterSeconds, toMonitor } from '../../jobs/monitor.ts'
+import type { Monitor } from '../../jobs/monitor-schema.ts'
 import { monitorUrl, resultUrl } from '../../jobs/site.ts'
 import type { Service } from '../service.ts'
 

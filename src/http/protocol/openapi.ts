@@ -1,7 +1,7 @@
 import swagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import Type, { type TSchema } from 'typebox'
-import { Monitor } from '../../jobs/monitor.ts'
+import { Monitor } from '../../jobs/monitor-schema.ts'
 import type { Mount } from '../route-paths.ts'
 
 /** A CloudEvent in JSON that contains the status of a job. */

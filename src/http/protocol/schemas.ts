@@ -1,5 +1,5 @@
 import Type, { type TSchema } from 'typebox'
-import { Monitor } from '../../jobs/monitor.ts'
+import { Monitor } from '../../jobs/monitor-schema.ts'
 import type { Operation } from '../../operation.ts'
 import { type ProblemCode, problems } from '../../problems.ts'
 import { Problem } from './problem.ts'

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import Type from 'typebox'
 import type { Job } from '../../jobs/job.ts'
-import { Monitor } from '../../jobs/monitor.ts'
+import { Monitor } from '../../jobs/monitor-schema.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { etagOf, matchesWeakly } from '../protocol/etag.ts'
 import { findRequestedJob, JobParams, type JobRequest } from '../protocol/find-job.ts'

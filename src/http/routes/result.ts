@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
-import { Monitor } from '../../jobs/monitor.ts'
+import { Monitor } from '../../jobs/monitor-schema.ts'
 import { isFinal } from '../../jobs/status.ts'
 import { findRequestedJob, JobParams } from '../protocol/find-job.ts'
 import { requestHeaders } from '../protocol/headers.ts'
