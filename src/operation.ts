@@ -15,6 +15,7 @@ export const batchName = 'batch'
 export const bulkName = 'jobs.bulk'
 
 type StaticOr<Schema, Otherwise> = Schema extends TSchema ? Static<Schema> : Otherwise
+type RequestOf<Input extends TSchema, Params> = { input: Static<Input>; params: StaticOr<Params, undefined> }
 
 /** The type of the worker's input: it follows the `payload` schema or, without that schema, the `input` schema. */
 type PayloadOf<Input extends TSchema, Payload extends TSchema | undefined> = StaticOr<Payload, Static<Input>>
@@ -127,7 +128,7 @@ type AcceptProperty<Input extends TSchema, Params extends TSchema | undefined, P
     : Required<OptionalAccept<Input, Params, Payload>>
 
 /** A typed kind of work. Create it with {@link defineOperation}. */
-export interface Operation<Name extends string = string, Payload = unknown, Result = unknown> {
+export interface Operation<Name extends string = string, Payload = unknown, Result = unknown, Request = unknown> {
   readonly name: Name
   readonly summary: string
   readonly route: Route | undefined
@@ -159,7 +160,7 @@ export interface Operation<Name extends string = string, Payload = unknown, Resu
   readonly oneByOne: boolean
   readonly bodyLimit: number
   /** Exists only for type inference. Undefined at run time. */
-  readonly types?: { payload: Payload; result: Result }
+  readonly types?: { payload: Payload; result: Result; request: Request }
 }
 
 /** The type of an operation's payload. */
@@ -181,7 +182,7 @@ export function defineOperation<
   Result extends TSchema | undefined = undefined,
 >(
   definition: Definition<Name, Input, Params, Payload, Result> & AcceptProperty<Input, Params, Payload>,
-): Operation<Name, PayloadOf<Input, Payload>, StaticOr<Result, undefined>> {
+): Operation<Name, PayloadOf<Input, Payload>, StaticOr<Result, undefined>, RequestOf<Input, Params>> {
   assertOptions('defineOperation', definition, optionNames)
   const { name, route, retry } = definition
   const operation = {

@@ -56,6 +56,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = (() => {
     accept: data,
     watch: data,
     connect,
+    // Runs in browsers. Another test checks that these imports are of types.
+    client: ['jobs'],
     doctor: [...data, 'migrate'],
     http: api,
     index: [...api, 'http'],
@@ -80,6 +82,15 @@ t.test('every layer imports only lower layers', async (t) => {
     .filter(({ to }) => isOurs(to))
     .filter(({ from, to }) => layerOf(from) !== layerOf(to) && !allowed[layerOf(from)]?.includes(layerOf(to)))
   t.same(wrong.map(show), [])
+})
+
+t.test('the client imports nothing but types from outside its folder', async (t) => {
+  const valueImport = /^(?:import|export)\b(?! type\b)[^'";=]*'([^']+)'/gm
+  const wrong = files
+    .filter((file) => file.startsWith('src/client/'))
+    .flatMap((from) => [...read(from).matchAll(valueImport)].map(([, to]) => ({ from, to: to as string })))
+  t.ok(wrong.length > 0, 'imports are found')
+  t.same(wrong.filter(({ to }) => !to.startsWith('./')).map(show), [])
 })
 
 t.test('the worker does not import Fastify', async (t) => {

@@ -9,7 +9,7 @@ const docs = (...names: string[]): string[] => names.map((name) => `docs/${name}
 
 /** All pages of the site, besides the API reference and the sources. A page that is missing here fails a test. */
 export const sections: readonly Section[] = [
-  { title: 'Start', pages: [...docs('getting-started', 'concepts', 'getting-the-result')] },
+  { title: 'Start', pages: [...docs('getting-started', 'concepts', 'getting-the-result', 'client')] },
   {
     title: 'Build',
     pages: docs(

@@ -1,10 +1,11 @@
 // An app that uses the built package: the check of the types of every entry point.
 import * as accepted from 'accepted'
+import * as client from 'accepted/client'
 import * as perform from 'accepted/perform'
 import * as worker from 'accepted/worker'
 import type { FastifyInstance } from 'fastify'
 
-export const entryPoints = { accepted, perform, worker }
+export const entryPoints = { accepted, client, perform, worker }
 
 export async function start(app: FastifyInstance, operation: accepted.Operation): Promise<string> {
   await app.register(accepted.accepted, { operations: { operation }, database: 'postgres://127.0.0.1/app' })

@@ -1,0 +1,74 @@
+import { AcceptedError } from './error.ts'
+
+/** How long a call of the client may take. */
+export interface CallOptions {
+  /** Aborts the call. The call then rejects with the reason of the signal. */
+  signal?: AbortSignal
+  /** After this many seconds the call rejects with an error whose code is `timeout`. Default: unlimited. */
+  timeoutSeconds?: number
+}
+
+const maxTimerMs = 2 ** 31 - 1
+
+/** Bounds a call, and each step of it, in time. */
+export class Deadline {
+  readonly #signal: AbortSignal | undefined
+  readonly #end: number
+
+  constructor({ signal, timeoutSeconds = Number.POSITIVE_INFINITY }: CallOptions = {}) {
+    this.#signal = signal
+    this.#end = Date.now() + timeoutSeconds * 1000
+  }
+
+  /** @throws the reason of the caller's signal, or an error with the code `timeout` */
+  #check(cause?: unknown): void {
+    this.#signal?.throwIfAborted()
+    if (Date.now() >= this.#end) {
+      throw new AcceptedError('The call took longer than its timeoutSeconds', { code: 'timeout', cause })
+    }
+  }
+
+  /**
+   * Runs a step of the call.
+   *
+   * @param what the subject of error messages
+   * @param maxMs how long the step may take
+   * @param step gets a signal that aborts at the end of this time, and a function that removes the limit
+   * @throws AcceptedError, or the reason of the caller's signal
+   */
+  async run<Value>(
+    what: string,
+    maxMs: number,
+    step: (signal: AbortSignal, unlimit: () => void) => Promise<Value>,
+  ): Promise<Value> {
+    this.#check()
+    const controller = new AbortController()
+    const abort = () => controller.abort()
+    const startTimer = (ms: number) => setTimeout(abort, Math.min(ms, this.#end - Date.now(), maxTimerMs))
+    let timer = startTimer(maxMs)
+    const unlimit = () => {
+      clearTimeout(timer)
+      timer = startTimer(maxTimerMs)
+    }
+    this.#signal?.addEventListener('abort', abort)
+    try {
+      // A `fetch` of the app may ignore its signal.
+      return await Promise.race([rejectOnAbort(controller.signal), step(controller.signal, unlimit)])
+    } catch (cause) {
+      if (cause instanceof AcceptedError) throw cause
+      this.#check(cause)
+      throw new AcceptedError(`${what} got no complete answer`, { code: 'network-error', cause })
+    } finally {
+      clearTimeout(timer)
+      this.#signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  /** @param cause why the call waits, in case its time is over */
+  async sleep(ms: number, cause?: unknown): Promise<void> {
+    await this.run('', ms, rejectOnAbort).catch(() => this.#check(cause))
+  }
+}
+
+const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))

@@ -1,0 +1,12 @@
+export {
+  type Batch,
+  type BatchResult,
+  type Client,
+  type ClientOptions,
+  createClient,
+  type Job,
+  type JobReference,
+  type SubmitOptions,
+} from './client.ts'
+export type { CallOptions } from './deadline.ts'
+export { AcceptedError } from './error.ts'
