@@ -22,6 +22,7 @@ import { createRunTimes } from './execution/run-times.ts'
 import type { Handler } from './handlers.ts'
 import type { Isolation } from './isolation/child-pool.ts'
 import type { Registration } from './maintenance/registration.ts'
+import { createDueRunner, type DueRunner } from './maintenance/run-due.ts'
 import type { SchedulerContext } from './maintenance/schedule-context.ts'
 import { MaintenanceTasks } from './maintenance/tasks.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
@@ -65,6 +66,7 @@ export class WorkerRuntime {
   readonly #workers: { worker: OperationWorker; loop: ClaimLoop }[]
   readonly #listener: Listener
   readonly #maintenance: MaintenanceTasks
+  readonly due: DueRunner
   #stopped: Promise<void> | undefined
 
   constructor(parts: RuntimeParts) {
@@ -117,6 +119,8 @@ export class WorkerRuntime {
       },
       ...{ database, controlDatabase, boss, notifier: this.#notifier, report, log, draining: this.#draining.signal },
     })
+    const loops = this.#workers.map(({ loop }) => loop)
+    this.due = createDueRunner(loops, this.#maintenance)
   }
 
   /**

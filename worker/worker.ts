@@ -31,6 +31,7 @@ import type { Handler, Handlers } from './handlers.ts'
 import { isolateHandlers } from './isolation/child-pool.ts'
 import { Registration } from './maintenance/registration.ts'
 import { registerRescues } from './maintenance/rescuer.ts'
+import type { SchedulerContext } from './maintenance/schedule-context.ts'
 import { assertSchedulePayloads, deleteObsoleteSchedules, writeSchedules } from './maintenance/scheduler.ts'
 import { WorkerRuntime } from './runtime.ts'
 import { createDeliveryHandler } from './webhooks/deliver.ts'
@@ -85,7 +86,16 @@ export interface Worker extends Monitored {
  *   schedule is invalid; `operations` is empty or names an unknown operation; `webhookAllow` contains something other
  *   than addresses and networks; an operation seals members and `encryptionKeys` is missing or invalid
  */
-export async function createWorker(options: WorkerOptions): Promise<Worker> {
+export function createWorker(options: WorkerOptions): Promise<Worker> {
+  return startWorker(options)
+}
+
+/**
+ * Starts a worker for {@link createWorker} or for the test kit.
+ *
+ * @param now the time by which schedules fire, see {@link SchedulerContext}
+ */
+export async function startWorker(options: WorkerOptions, now?: SchedulerContext['now']): Promise<WorkerRuntime> {
   const log = options.log ?? createLog()
   const report = createErrorReporter(log)
   const onIdleError = (error: Error) => report(error, 'An idle connection to Postgres failed; the pool replaces it')
@@ -113,7 +123,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     // Prepares the queues of all operations, because a handler may enqueue jobs that another worker runs.
     await prepareQueues(database, boss, allOperations.values())
     await retryOnContention(() => registerRescues(database, [...operations.keys()]))
-    const scheduling = { database, boss, seals, schedules: options.handlers.schedules, log }
+    const scheduling = { database, boss, seals, schedules: options.handlers.schedules, log, ...(now && { now }) }
     assertSchedulePayloads(scheduling.schedules)
     const finished = await retryOnContention(() => writeSchedules(scheduling))
     for (const schedule of finished) log.warn({ schedule }, 'Schedule has no occurrence left; it never fires again')

@@ -56,6 +56,8 @@ export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOption
 export interface SingleFlight<Argument> extends BackgroundTask {
   /** Starts a run, unless one is in progress or the task has been stopped. */
   run(argument: Argument): void
+  /** Resolves when no run is in progress. */
+  idle(): Promise<void>
 }
 
 /**
@@ -78,6 +80,9 @@ export function singleFlight<Argument = void>(
         .finally(() => {
           running = undefined
         })
+    },
+    async idle() {
+      await running
     },
     async stop() {
       isStopped = true

@@ -23,6 +23,7 @@ export class ClaimLoop {
   /** The claims that this loop holds. */
   readonly #active = new Set<Claim>()
   #runningBatches = 0
+  #runs = 0
   /** There may be work: the loop was notified, or its last claim was full. */
   #isWoken = true
   #isClaiming = false
@@ -56,6 +57,25 @@ export class ClaimLoop {
     return [...this.#active]
   }
 
+  /** How many batches, or jobs with `perform`, this loop has started to run. */
+  get runs(): number {
+    return this.#runs
+  }
+
+  /** Returns whether no job is running, and the last claim found no more due jobs. */
+  isSettled(): boolean {
+    return this.#isDraining || (!this.#isWoken && this.#isIdle())
+  }
+
+  /** Resolves when {@link isSettled} is true. */
+  async untilSettled(): Promise<void> {
+    while (!this.isSettled()) {
+      await this.#untilIdle()
+      // The loop claims in the meantime, if it was woken.
+      await immediate()
+    }
+  }
+
   /** Stops claiming until {@link resume} is called. Resolves when no job is running. */
   pause(): Promise<void> {
     this.#isPaused = true
@@ -86,6 +106,7 @@ export class ClaimLoop {
     }
     this.#worker.spans?.claimed(claims)
     this.#runningBatches += 1
+    this.#runs += 1
     for (const claim of claims) this.#active.add(claim)
     try {
       return await this.#execute(claims)
@@ -160,8 +181,12 @@ export class ClaimLoop {
     })
   }
 
+  #isIdle(): boolean {
+    return !this.#isClaiming && this.#runningBatches === 0
+  }
+
   #notifyIdle(): void {
-    if (this.#isClaiming || this.#runningBatches > 0) return
+    if (!this.#isIdle()) return
     for (const resolve of this.#onIdle.splice(0)) resolve()
   }
 }

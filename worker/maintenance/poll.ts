@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { runInIndexOrder } from '../../src/db/plan-settings.ts'
 import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
@@ -30,17 +30,19 @@ export interface DueWork {
  *
  * @param operations the operations that this worker runs
  * @param schedules the schedules that this worker fires
+ * @param scheduleNow the time by which they fire
  */
 export async function pollDueWork(
   { kysely }: Database,
   operations: readonly string[],
   schedules: readonly string[],
+  scheduleNow: RawBuilder<Date> = sql`now()`,
 ): Promise<DueWork> {
   const statement = sql<DueWork>`
     select
       ${operationsWithDueJobs(operations)} as operations,
       exists (
-        select from accepted.schedule where name = any(${schedules}::text[]) and next_at <= now()
+        select from accepted.schedule where name = any(${schedules}::text[]) and next_at <= ${scheduleNow}
       ) or exists (
         select from accepted.schedule_request where schedule = any(${schedules}::text[])
       ) as "hasSchedules",

@@ -1,3 +1,4 @@
+import { type RawBuilder, sql } from 'kysely'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import type { Seals } from '../../src/jobs/seals.ts'
@@ -12,4 +13,9 @@ export interface SchedulerContext {
   seals?: Seals
   schedules: ReadonlyMap<string, Schedule>
   log: Logger
+  /** Returns an expression of the time by which schedules fire. Default: the clock of the database. */
+  now?: () => RawBuilder<Date>
 }
+
+/** An expression: the time by which schedules fire. */
+export const scheduleTime = ({ now }: SchedulerContext): RawBuilder<Date> => now?.() ?? sql<Date>`now()`

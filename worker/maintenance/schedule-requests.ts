@@ -8,7 +8,7 @@ import type { AnyTransaction } from '../../src/operation.ts'
 import { createTimeSlice } from '../../src/primitives/time-slice.ts'
 import type { Schedule } from '../../src/schedule.ts'
 import { createJob, nextOccurrence, payloadAt } from './occurrences.ts'
-import type { SchedulerContext } from './schedule-context.ts'
+import { type SchedulerContext, scheduleTime } from './schedule-context.ts'
 
 /** A request of `accepted.run_schedule`, or of `accepted.backfill_schedule` if it has a range. */
 interface Request {
@@ -92,17 +92,18 @@ async function run(
 }
 
 async function backfill(
-  { boss, seals }: SchedulerContext,
+  context: SchedulerContext,
   schedule: Schedule,
   request: Request,
   trx: AnyTransaction,
 ): Promise<number> {
+  const { boss, seals } = context
   const { name, principal } = schedule
   // The scheduler itself handles the occurrences from next_at on.
   const { rows: gaps } = await sql<Range>`
     select lower(gap) as since, upper(gap) as until
     from accepted.schedule, unnest(tstzmultirange(tstzrange(
-      ${request.since}, greatest(${request.since}, least(${request.until}, next_at, now()))
+      ${request.since}, greatest(${request.since}, least(${request.until}, next_at, ${scheduleTime(context)}))
     )) - done) gap
     where name = ${name}
     order by gap`.execute(trx)

@@ -9,7 +9,7 @@ import { atDefinition } from '../../src/primitives/definition-site.ts'
 import type { Schedule } from '../../src/schedule.ts'
 import { findMismatch } from '../../src/validation.ts'
 import { createJob, decide, nextOccurrences } from './occurrences.ts'
-import type { SchedulerContext } from './schedule-context.ts'
+import { type SchedulerContext, scheduleTime } from './schedule-context.ts'
 import { findRequests, fulfil } from './schedule-requests.ts'
 
 /** How many of the next occurrences `accepted.schedule` shows. */
@@ -22,10 +22,11 @@ const shownOccurrences = 5
  * @returns the names of the schedules that have no occurrence left
  * @throws TypeError that names the schedule whose expression or time zone is invalid
  */
-export async function writeSchedules({ database, boss, schedules }: SchedulerContext): Promise<string[]> {
+export async function writeSchedules(context: SchedulerContext): Promise<string[]> {
+  const { database, boss, schedules } = context
   if (schedules.size === 0) return []
   const defined = [...schedules.values()]
-  const clock = await sql<{ now: Date }>`select now()`.execute(database.kysely)
+  const clock = await sql<{ now: Date }>`select ${scheduleTime(context)} as now`.execute(database.kysely)
   const { now } = clock.rows[0] as { now: Date }
   const rows = defined.map((schedule) => {
     const { name, operation, expression, timezone } = schedule
@@ -116,12 +117,12 @@ export function createScheduler(context: SchedulerContext, notifier: Notifier): 
   }
 }
 
-async function findDue({ database, schedules }: SchedulerContext): Promise<string[]> {
+async function findDue(context: SchedulerContext): Promise<string[]> {
+  const { database, schedules } = context
   if (schedules.size === 0) return []
   const { rows } = await sql<{ name: string }>`
-    select name from accepted.schedule where name = any(${[...schedules.keys()]}::text[]) and next_at <= now()`.execute(
-    database.kysely,
-  )
+    select name from accepted.schedule
+    where name = any(${[...schedules.keys()]}::text[]) and next_at <= ${scheduleTime(context)}`.execute(database.kysely)
   return rows.map(({ name }) => name)
 }
 
@@ -130,18 +131,15 @@ async function findDue({ database, schedules }: SchedulerContext): Promise<strin
  *
  * @returns whether an occurrence was due; then the next occurrence may be due too
  */
-async function fire(
-  { database, boss, seals }: SchedulerContext,
-  schedule: Schedule,
-  notifier: Notifier,
-): Promise<boolean> {
+async function fire(context: SchedulerContext, schedule: Schedule, notifier: Notifier): Promise<boolean> {
+  const { database, boss, seals } = context
   const { name, expression, timezone, operation } = schedule
   const { isDue, job } = await transact(database, async (trx) => {
     // There is no row when another worker is firing the schedule, or another release has changed its definition.
     const { rows } = await sql<{ due: Date; now: Date; paused: boolean }>`
-      select next_at as due, now(), paused from accepted.schedule
+      select next_at as due, ${scheduleTime(context)} as now, paused from accepted.schedule
       where name = ${name} and operation = ${operation.name} and expression = ${expression} and timezone = ${timezone}
-        and next_at <= now()
+        and next_at <= ${scheduleTime(context)}
       ${rowLock.skip}`.execute(trx)
     const [row] = rows
     if (!row) return { isDue: false }

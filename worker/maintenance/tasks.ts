@@ -16,12 +16,12 @@ import { reportChildren, resolveMissed } from './children.ts'
 import { createConnectionHealth } from './connection-health.ts'
 import { deleteOldChanges } from './old-changes.ts'
 import { maintainPartitions } from './partitions.ts'
-import { pollDueWork } from './poll.ts'
+import { type DueWork, pollDueWork } from './poll.ts'
 import { createQuarantine, pruneQuarantine } from './quarantine.ts'
 import { createReconciler } from './reconciler.ts'
 import { deleteSilentWorkers, type Registration } from './registration.ts'
 import { rescueOrphaned } from './rescuer.ts'
-import type { SchedulerContext } from './schedule-context.ts'
+import { type SchedulerContext, scheduleTime } from './schedule-context.ts'
 import { createScheduler, writeSchedules } from './scheduler.ts'
 import { recordThroughput } from './throughput.ts'
 
@@ -80,6 +80,8 @@ export class MaintenanceTasks {
    */
   #unansweredSince: number | undefined = performance.now()
 
+  #isPaused = false
+
   constructor(context: MaintenanceContext) {
     const { database, controlDatabase, boss, scheduling, notifier, log, draining } = context
     this.#context = context
@@ -94,7 +96,7 @@ export class MaintenanceTasks {
     const report = () => reportChildren(controlDatabase, notifier, draining)
     this.#children = singleFlight(report, this.#onError('report-children'))
     this.#periodic = [
-      this.#every('poll', pollIntervalMs, () => this.#poll(), maxPollShare),
+      this.#every('poll', pollIntervalMs, async () => void (await this.#poll()), maxPollShare),
       this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
       this.#every('cancellations', cancellationPollIntervalMs, () => context.cancellations.poll()),
       this.#every('run-times', runTimesIntervalMs, () => context.runTimes.write()),
@@ -117,7 +119,26 @@ export class MaintenanceTasks {
 
   /** Ends the jobs whose end is decided. */
   completeEnds(): void {
-    this.#endings.run()
+    if (!this.#isPaused) this.#endings.run()
+  }
+
+  /** Makes polls start nothing until {@link resume} is called. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  resume(): void {
+    this.#isPaused = false
+  }
+
+  /**
+   * Polls, and waits until schedules have fired and decided ends are complete. Returns whether there were any, or due
+   * jobs.
+   */
+  async pollNow(): Promise<boolean> {
+    const { operations, hasSchedules, hasEndings } = await this.#poll()
+    await Promise.all([this.#scheduler, this.#endings, this.#quarantine].map((task) => task.idle()))
+    return operations.length > 0 || hasSchedules || hasEndings
   }
 
   /** Stops claiming quarantined jobs. Resolves when no quarantined job is running. */
@@ -142,12 +163,13 @@ export class MaintenanceTasks {
     return every({ intervalMs, run, onError: this.#onError(task), maxShare })
   }
 
-  async #poll(): Promise<void> {
+  async #poll(): Promise<DueWork> {
     const { controlDatabase, workers, scheduling, wake } = this.#context
     this.#unansweredSince ??= performance.now()
     const names = workers.map(({ worker }) => worker.operation.name)
-    const due = await pollDueWork(controlDatabase, names, [...scheduling.schedules.keys()])
+    const due = await pollDueWork(controlDatabase, names, [...scheduling.schedules.keys()], scheduleTime(scheduling))
     this.#unansweredSince = undefined
+    if (this.#isPaused) return due
     wake(due.operations)
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
@@ -155,6 +177,7 @@ export class MaintenanceTasks {
     if (due.isReconcileDue) this.#reconciler.run()
     if (due.hasEndings) this.#endings.run()
     if (due.hasParents) this.#children.run()
+    return due
   }
 
   async #sendHeartbeats(): Promise<void> {
