@@ -9,14 +9,18 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { globSync, statSync } from 'node:fs'
-import { chmod, mkdtemp, readFile, rm, statfs, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { startEmbeddedPostgres } from '../../src/embedded-postgres/server.ts'
+import {
+  createTemporaryDataDir,
+  maxTestConnections,
+  removeTemporaryServer,
+  startTestPostgres,
+} from '../../src/embedded-postgres/temporary.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { bundleDependencies } from './bundles.ts'
 import { adminUrlVariable, asRole, createTestRoles, queryOnce, templateName } from './database.ts'
@@ -27,21 +31,9 @@ const root = join(import.meta.dirname, '../..')
 
 const cache = join(root, 'node_modules/.cache/accepted-test')
 
-/** So many connections suffice for the pools of all tests that run at the same time. */
-const maxConnections = 400
-
 const readServer = `
   select current_user as name, rolsuper as is_superuser, current_setting('max_connections')::integer as max_connections
   from pg_roles where rolname = current_user`
-
-const minMemoryBytes = 4 * 2 ** 30
-
-/** Chooses the memory file system if it has enough space. It is faster, and test databases need not survive a crash. */
-async function chooseParentDirectory(): Promise<string> {
-  const memory = '/dev/shm'
-  const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }))
-  return bavail * bsize > minMemoryBytes ? memory : tmpdir()
-}
 
 /** A server with an empty template database. */
 interface TestServer {
@@ -54,27 +46,15 @@ interface TestServer {
 }
 
 async function startServer(): Promise<TestServer> {
-  const dataDir = await mkdtemp(join(await chooseParentDirectory(), 'accepted-test-'))
-  // When root runs the tests, Postgres runs as another user. That user needs access.
-  await chmod(dataDir, 0o755)
-  const postgres = await startEmbeddedPostgres({
-    dataDir,
-    database: templateName,
-    settings: {
-      max_connections: String(maxConnections),
-      // Each new database causes checkpoints, and after a checkpoint Postgres writes whole pages to the WAL.
-      ...{ fsync: 'off', full_page_writes: 'off' },
-      // The tests open thousands of connections, and hashing the password takes a third of the time of each.
-      scram_iterations: '1',
-    },
-  })
+  const dataDir = await createTemporaryDataDir('accepted-test-')
+  const postgres = await startTestPostgres(dataDir, templateName)
   return {
     url: postgres.url,
     hasFewConnections: false,
     async stop(hasPassed) {
+      if (hasPassed) return removeTemporaryServer(postgres, dataDir)
       await postgres.stop('immediate')
-      if (hasPassed) await rm(dataDir, { recursive: true, force: true })
-      else console.error(`Kept the databases of failed tests in ${postgres.dataDir}`)
+      console.error(`Kept the databases of failed tests in ${postgres.dataDir}`)
     },
   }
 }
@@ -87,7 +67,7 @@ async function useServer(given: string): Promise<TestServer> {
   template.pathname = `/${templateName}`
   await queryOnce(given, `drop database if exists ${templateName} with (force)`)
   await queryOnce(given, `create database ${templateName} encoding 'UTF8' template template0`)
-  return { url: template.href, hasFewConnections: server.max_connections < maxConnections, stop: async () => {} }
+  return { url: template.href, hasFewConnections: server.max_connections < maxTestConnections, stop: async () => {} }
 }
 
 /** Replaces a directory by its test files, because tap takes only files and patterns. */
