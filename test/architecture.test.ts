@@ -23,15 +23,16 @@ function importsOf(file: string): Import[] {
   })
 }
 
-const files = globSync(['src/**/*.ts', 'worker/**/*.ts'], { cwd: root })
+const files = globSync(['src/**/*.ts', 'worker/**/*.ts', 'testing/**/*.ts'], { cwd: root })
 const imports = files.flatMap(importsOf)
 
-/** The files in worker/ that assemble the worker. No folder imports them; the other files beside them are for all. */
+/** The files in worker/ that assemble the worker. Besides the test kit, no folder imports them; the other files beside them are for all. */
 const workerRoots = ['worker/index.ts', 'worker/worker.ts', 'worker/runtime.ts']
 
 /** Returns the layer of a module: the name of its folder. Files directly in src or worker belong to separate layers. */
 function layerOf(path: string): string {
   const [top, folder, file] = path.split('/') as [string, string, string | undefined]
+  if (top === 'testing') return top
   if (top === 'src') return file === undefined ? (folder === 'index.ts' ? 'index' : 'definitions') : folder
   if (file !== undefined) return `worker/${folder}`
   return workerRoots.includes(path) ? 'worker' : 'worker/common'
@@ -71,11 +72,12 @@ const allowed: Readonly<Record<string, readonly string[]>> = (() => {
       ...[...execution, 'migrate'],
       ...['worker/execution', 'worker/isolation', 'worker/maintenance', 'worker/webhooks'],
     ],
+    testing: [...api, 'http', 'embedded-postgres', 'worker/common', 'worker'],
   }
 })()
 
 const show = ({ from, to }: Import) => `${from} imports ${to}`
-const isOurs = (path: string) => /^(src|worker)\//.test(path)
+const isOurs = (path: string) => /^(src|worker|testing)\//.test(path)
 
 t.test('every layer imports only lower layers', async (t) => {
   const wrong = imports
@@ -121,9 +123,11 @@ t.test('only src/queue imports pg-boss, and only src/queue/schema.ts contains th
 })
 
 t.test('only config.ts and the command line read the environment', async (t) => {
+  // The test kit passes the environment on to the process of its server.
+  const allowed = ['src/settings.ts', 'testing/server/connect.ts']
   const readers = files.filter((file) => /process\.env\b/.test(read(file)))
   t.same(
-    readers.filter((file) => file !== 'src/settings.ts' && !file.startsWith('src/cli/')),
+    readers.filter((file) => !allowed.includes(file) && !file.startsWith('src/cli/')),
     [],
   )
 })
@@ -137,14 +141,14 @@ t.test('the example app imports only public modules', async (t) => {
 
 const maxLines = 220
 
-t.test(`no file in src or worker has more than ${maxLines} lines`, async (t) => {
+t.test(`no file in src, worker or testing has more than ${maxLines} lines`, async (t) => {
   const long = files.filter((file) => read(file).trimEnd().split('\n').length > maxLines)
   t.same(long, [])
 })
 
 t.test('there is no import cycle in the product, the benchmarks, the tests or the examples', async (t) => {
   const all = globSync(
-    ['src', 'worker', 'bench', 'test', 'examples'].map((folder) => `${folder}/**/*.ts`),
+    ['src', 'worker', 'testing', 'bench', 'test', 'examples'].map((folder) => `${folder}/**/*.ts`),
     { cwd: root },
   )
   const graph = Map.groupBy(

@@ -28,6 +28,7 @@ export const sections: readonly Section[] = [
       'webhooks',
       'access',
       'embedding',
+      'testing',
       'isolation',
       'sealing',
       'row-security',

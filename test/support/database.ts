@@ -19,6 +19,9 @@ function adminUrl(database: string): string {
   return url.href
 }
 
+/** Returns the URL of a database to which a test may connect, on the server of the tests, as a superuser. */
+export const serverUrl = (): string => adminUrl('postgres')
+
 /** The roles under which the tests run the commands. None is a superuser. */
 const testRoles = {
   api: 'accepted_test_api',
