@@ -40,7 +40,7 @@ import { createFastifyAccepted, type FastifyAccepted, openService, type Service 
 /** Registers the routes of the plugin, with the connections and the watcher that they use. */
 export async function register(app: FastifyInstance, options: AcceptedOptions): Promise<void> {
   const service = await openService(app, collectOperations(options.operations), options)
-  const api = createFastifyAccepted(service, options)
+  const api = createFastifyAccepted(app, service, options)
   // If the app registers the plugin twice in one scope, the scope keeps the decorators of the first.
   if (!Object.hasOwn(app, 'accepted')) decorate(app, service, api)
   // The app's own routes may also answer for a committed job, with `reply.accepted`.

@@ -31,6 +31,8 @@ export interface FastifyAccepted extends Accepted {
 
 declare module 'fastify' {
   interface FastifyInstance {
+    /** Whether the commit of a job that the app enqueues notifies the workers, because no `reply.accepted` follows. */
+    commitNotifies?: boolean
     accepted: FastifyAccepted
   }
   interface FastifyRequest {
@@ -109,6 +111,7 @@ export async function openService(
 
 /** Creates `app.accepted`. */
 export function createFastifyAccepted(
+  { commitNotifies = false }: FastifyInstance,
   service: Service,
   { authenticate, allowAnonymous = false, publicUrl, rateLimit = defaultRateLimit }: AcceptedOptions,
 ): FastifyAccepted {
@@ -117,7 +120,7 @@ export function createFastifyAccepted(
   const hook = createAuthenticationHook(database, identify, service)
   const site = siteAt((publicUrl === undefined ? '' : siteAt(publicUrl).url) + prefix, paths.jobs)
   return {
-    ...createAccepted(service, { site, jobsPath: prefix + paths.jobs, notifies: false }),
+    ...createAccepted(service, { site, jobsPath: prefix + paths.jobs, notifies: commitNotifies }),
     authenticate: rateLimit ? limitFailures(hook, suspiciousLimit(rateLimit)) : hook,
   }
 }

@@ -29,7 +29,7 @@ t.test('an old version of Node.js gets one sentence', async (t) => {
 })
 
 t.test('an old version of Node.js gets the same sentence from the modules of the package', async (t) => {
-  for (const module of ['accepted', 'accepted/worker', 'accepted/adapters']) {
+  for (const module of ['accepted', 'accepted/worker', 'accepted/adapters', 'accepted/http']) {
     const code = "Object.defineProperty(process.versions, 'node', { value: '20.11.1' }); await import(process.argv[1])"
     const args = ['--conditions=accepted-source', '--input-type=module', '--eval', code, module]
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })

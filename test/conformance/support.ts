@@ -9,6 +9,7 @@ import { createDatabase } from '../support/database.ts'
 import { type Program, start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import { type Action, claimed, schema } from './app/operations.ts'
+import type { Framework } from './framework.ts'
 
 export const config = join(import.meta.dirname, 'app/accepted.config.ts')
 
@@ -145,9 +146,7 @@ export async function serve(t: Test, options: ServiceOptions = {}): Promise<Serv
   const { pool } = database
   await pool.query(schema + (options.prepare ?? ''))
   const env = options.env ?? {}
-  const apis = await Promise.all(
-    Array.from({ length: options.apis ?? 1 }, () => start(t, 'api', { config, databaseUrl, env })),
-  )
+  const apis = await Promise.all(Array.from({ length: options.apis ?? 1 }, () => startApi(t, databaseUrl, env)))
   if (options.worker ?? true) await startWorker(t, databaseUrl, claimed)
   const [api] = apis as [Program]
 
@@ -176,6 +175,13 @@ export async function serve(t: Test, options: ServiceOptions = {}): Promise<Serv
       return counts
     },
   }
+}
+
+/** Starts `accepted api`, or the handler of `accepted/http` in the framework that frameworks.long.ts sets. */
+async function startApi(t: Test, databaseUrl: string, env: NodeJS.ProcessEnv): Promise<Program> {
+  const framework = process.env.ACCEPTED_TEST_FRAMEWORK as Framework | undefined
+  if (!framework) return start(t, 'api', { config, databaseUrl, env })
+  return (await import('./framework.ts')).startFramework(t, framework, databaseUrl)
 }
 
 /**
