@@ -31,7 +31,7 @@ interface Definition<
   name: Name
   /** A short description for the OpenAPI document. Default: the name. */
   summary?: string
-  /** The HTTP route. Default: no route. Jobs are then enqueued only from code. */
+  /** The HTTP route. Without it, jobs are enqueued only from code. Default: none. */
   route?: Route
   /** Schema of the path parameters. Requires `accept`. */
   params?: Params
@@ -43,7 +43,7 @@ interface Definition<
   result?: Result
   /** With `required`, a request without an Idempotency-Key gets 400. Default: `optional`. */
   idempotencyKey?: 'optional' | 'required'
-  /** Default: 3 retries. The first retry starts after 1 s. Each later delay is twice as long, up to 60 s. */
+  /** When failed attempts are retried. Default: 3 retries, after 1 s and then after delays that double, up to 60 s. */
   retry?: Partial<Retry>
   /** Time limit in seconds for `perform` and for `settle`, in each attempt. At most 82,800 (23 hours). Default: 60. */
   timeoutSeconds?: number

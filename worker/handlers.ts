@@ -145,8 +145,8 @@ export interface IsolatedHandler<O extends Operation> extends Pick<PerformHandle
   /** File URL of a module whose default export is a {@link Perform}: `new URL('./encode.ts', import.meta.url)`. */
   perform: URL
   /**
-   * Default: `process`. A thread needs fewer resources. But a crash in native code, or too much memory outside of the
-   * heap, still ends the whole worker.
+   * Where `perform` runs. A thread needs fewer resources. But a crash in native code, or too much memory outside of the
+   * heap, still ends the whole worker. Default: `process`.
    */
   isolate?: 'process' | 'thread'
   /**

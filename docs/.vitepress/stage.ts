@@ -51,7 +51,8 @@ function convert(path: string, sources: Set<string>): string {
     sources.add(resolved.source)
     return `${urlOfSource(resolved.source)}.html`
   })
-  return showFileNames(text)
+  // The markers of code blocks are for the tests.
+  return text.replaceAll(/^( {0,3}```\w+) .+$/gm, '$1')
 }
 
 function copyImage(path: string): string {
@@ -59,12 +60,6 @@ function copyImage(path: string): string {
   copyFileSync(join(root, path), join(stage, 'public', path.replaceAll('/', '-')))
   return `/${path.replaceAll('/', '-')}`
 }
-
-/** Replaces the markers of code blocks, which are for the tests, by the name of the file that a block shows. */
-const showFileNames = (text: string): string =>
-  text.replaceAll(/^( {0,3}```\w+) (\w+)(?:=(\S+))?$/gm, (_, fence, _marker, file) =>
-    file ? `${fence} [${file}]` : fence,
-  )
 
 /** Writes a plain page that shows a file of the checkout, or the files of a directory. */
 function writeSource(path: string, sources: Set<string>): void {

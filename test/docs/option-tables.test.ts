@@ -10,8 +10,8 @@ t.test('the tables of options and codes are up to date (if this test fails, run 
   t.ok(pages.length > 1)
   for (const { file, text, filled } of pages) t.equal(text, filled, file)
   const operations = pages.find(({ file }) => file.endsWith('/operations.md'))?.filled
-  t.match(operations, '| `timeoutSeconds` | `number` | 60 | Time limit in seconds')
-  t.match(operations, '| `name` | `string` | required | ')
+  t.match(operations, '| `timeoutSeconds` | 60 | Time limit in seconds')
+  t.match(operations, '| `name` | required | ')
 })
 
 t.test('troubleshooting.md has the cause and the way out of every error code of jobs, and of no others', async (t) => {

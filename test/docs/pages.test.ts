@@ -33,6 +33,14 @@ t.test('every code block that shows a part of a file is up to date', async (t) =
   }
 })
 
+t.test('the paragraph before a code block of a file names the file, because the marker is not visible', async (t) => {
+  for (const { name, text } of pages) {
+    for (const [, paragraph = '', file = ''] of text.matchAll(/(?:^|\n\n)((?:.+\n)+)\n {0,3}```\w+ file=(\S+)$/gm))
+      t.ok(paragraph.includes(basename(file)), `${name}: ${file}`)
+    t.notMatch(text, /```\n+ {0,3}```\w+ file=/, `${name}: two files in a row`)
+  }
+})
+
 t.test('every relative link leads to a file and a heading that exist', async (t) => {
   const links = pages.flatMap(linksOf)
   t.ok(links.length > 0)

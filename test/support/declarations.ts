@@ -148,7 +148,9 @@ function describeMember(member: ts.TypeElement | ts.ClassElement): Member[] {
     : ts.isPropertySignature(member) || ts.isPropertyDeclaration(member)
       ? (member.type?.getText() ?? (member as ts.PropertyDeclaration).initializer?.getText() ?? 'unknown')
       : 'unknown'
-  const isOptional = 'questionToken' in member && member.questionToken !== undefined
+  // Of the alternatives of a union, only one is there.
+  const isAlternative = ts.isUnionTypeNode(member.parent.parent)
+  const isOptional = isAlternative || ('questionToken' in member && member.questionToken !== undefined)
   return [{ name: name.getText(), isOptional, type: type.replaceAll(/\s+/g, ' '), doc: docOf(member) }]
 }
 

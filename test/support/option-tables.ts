@@ -23,7 +23,7 @@ const options = (place: string, pages: Pages = {}) => {
     return found.members
   })
   return table(
-    ['Option', 'Type', 'Default', 'Meaning'],
+    ['Option', 'Default', 'Meaning'],
     // A member that must be undefined only tells the kinds of handlers apart.
     members.filter(({ type }) => type !== 'undefined').map((member) => describeOption(member, pages)),
   )
@@ -91,25 +91,19 @@ function describeOption({ name, isOptional, type, doc }: Member, pages: Pages): 
   const [sentence, initial] = doc.match(/(?:^|(?<=\s))Default: (.+?)\.(?=\s|$)/s) ?? []
   const meaning = sentence ? doc.replace(sentence, '') : doc
   const more = pages[name] ? ` See ${pages[name]}.` : ''
-  return [`\`${name}\``, showType(type), initial ?? (isOptional ? 'none' : 'required'), `${meaning.trim()}${more}`]
+  const text = `${meaning.trim()}${describeChoice(type)}${more}`
+  return [`\`${name}\``, initial ?? (isOptional ? 'none' : 'required'), text]
 }
 
-const shownTypes: Readonly<Record<string, string>> = {
-  Authenticate: 'function',
-  'Accept<Input, Params, Payload>': 'function',
-  MissedPolicy: "`'skip' | 'once'`",
-  Name: '`string`',
-}
+/** The names that types of the sources give to a choice of texts. */
+const choices: Readonly<Record<string, string>> = { MissedPolicy: "'skip' | 'once'" }
 
-/** Shows a type in a few words. The API reference has it in full. */
-function showType(type: string): string {
-  const shown = shownTypes[type]
-  if (shown) return shown
-  if (/=>/.test(type)) return 'function'
-  if (/^(TSchema|Input|Params|Payload|Result)$/.test(type)) return 'schema'
-  if (/^(string|number|boolean|Date|URL|object)$|^'/.test(type) || /\| (false|string)$/.test(type)) return `\`${type}\``
-  if (/^readonly \w+\[\]$/.test(type)) return `\`${type.replace('readonly ', '')}\``
-  return 'object'
+/** Says which texts an option may have. Other types follow from the meaning, and are in the API reference. */
+function describeChoice(type: string): string {
+  const choice = choices[type] ?? type
+  return /^'[^']*'( \| '[^']*')+$/.test(choice)
+    ? ` Either ${choice.replace(' | ', ' or ').replaceAll(/'[^']*'/g, '`$&`')}.`
+    : ''
 }
 
 const pagesOfVariables: Pages = {
