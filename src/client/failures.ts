@@ -1,7 +1,7 @@
 import type { Deadline } from './deadline.ts'
 import { isTransient } from './error.ts'
 
-const maxJitterSeconds = 30
+const maxJitterSeconds = 8
 
 /** Failures of requests in a row, after which the client pauses or gives up. */
 export class Failures {

@@ -1,8 +1,9 @@
+import { accepted } from 'accepted'
 import { createWorker, defineHandlers, type PerformingJob } from 'accepted/worker'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import { serve, type TestApi } from '../support/api.ts'
+import { maxRegistrationMs, serve, type TestApi } from '../support/api.ts'
 import { asRole } from '../support/database.ts'
 import { until } from '../support/until.ts'
 import * as operations from './operations.ts'
@@ -13,6 +14,8 @@ type Perform = (job: PerformingJob<typeof operations.steered>) => Promise<{ name
 export interface App extends TestApi {
   /** Sets what the handler of the job `steered` with this name does. Without it, the job waits until the test ends. */
   perform(name: string, perform: Perform): void
+  /** Starts another API with the same database. Returns its URL. */
+  startAnother(): Promise<string>
   /** Counts the jobs of an operation. */
   count(operation: string): Promise<number>
 }
@@ -29,15 +32,12 @@ export const apiKey = 'secret'
 /** Starts an API and a worker with a new database. */
 export async function startApp(t: Test, { corsOrigins, prepare = () => {} }: AppOptions = {}): Promise<App> {
   const performs = new Map<string, Perform>()
-  const api = await serve(
-    t,
-    {
-      operations,
-      authenticate: ({ headers }) => (headers['x-api-key'] === apiKey ? 'ann' : null),
-      ...(corsOrigins && { corsOrigins }),
-    },
-    prepare,
-  )
+  const options = {
+    operations,
+    authenticate: ({ headers }: FastifyRequest) => (headers['x-api-key'] === apiKey ? 'ann' : null),
+    ...(corsOrigins && { corsOrigins }),
+  }
+  const api = await serve(t, options, prepare)
   const handlers = defineHandlers(operations, {
     'note.create': { settle: async () => {} },
     'words.count': {
@@ -58,6 +58,12 @@ export async function startApp(t: Test, { corsOrigins, prepare = () => {} }: App
   t.teardown(() => worker.stop())
   return {
     ...api,
+    async startAnother() {
+      const other = Fastify({ pluginTimeout: maxRegistrationMs })
+      t.teardown(() => other.close())
+      await other.register(accepted, { ...options, database: asRole(api.database.options.url, 'api') })
+      return other.listen({ host: '127.0.0.1', port: 0 })
+    },
     perform: (name, perform) => void performs.set(name, perform),
     async count(operation) {
       const text = 'select count(*)::integer as count from accepted.job where operation = $1'

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { createClient, type Job } from 'accepted/client'
 import t, { type Test } from 'tap'
+import { until } from '../support/until.ts'
 import { apiKey, startApp } from './app.ts'
 import type * as operations from './operations.ts'
 import { type Fault, startFaultyProxy } from './proxy.ts'
@@ -99,11 +100,11 @@ async function startJob(name: string) {
 }
 
 /** Watches a job that makes a step whenever the watcher has seen the last one. */
-async function watchSteps(name: string, matches: (request: IncomingMessage) => unknown, chosen: readonly Fault[]) {
+async function watchSteps(name: string, streamFaults: readonly Fault[], using = client) {
   const { job, next } = await startJob(name)
-  causeInTurn(chosen, matches)
+  causeInTurn(streamFaults, isStream)
   const seen: Job[] = []
-  for await (const version of client.watch(job, { timeoutSeconds: 20 })) {
+  for await (const version of using.watch(job, { timeoutSeconds: 20 })) {
     if (version.status === 'running' && version.percentComplete !== seen.at(-1)?.percentComplete) next()
     else if (version.status === 'running' && seen.at(-1)?.status !== 'running') next()
     seen.push(version)
@@ -127,7 +128,7 @@ function assertComplete(t: Test, seen: readonly Job[]): void {
 }
 
 t.test('a stream that breaks is resumed after the last version that was seen', async (t) => {
-  const seen = await watchSteps('breaks', isStream, ['answer cut'])
+  const seen = await watchSteps('breaks', ['answer cut'])
   assertComplete(t, seen)
   const ids = requestsTo(/events$/).map(({ headers }) => headers['last-event-id'])
   t.equal(ids.length, 2)
@@ -142,13 +143,14 @@ t.test('a stream that cannot be had is replaced by waiting requests', async (t) 
     [{ status: 200, body: 'no stream' }],
     ['held back'],
   ]
+  const fresh = createClient<typeof operations>(options)
   for (const [index, chosen] of fallbacks.entries()) {
-    assertComplete(t, await watchSteps(`falls back ${index}`, isStream, chosen))
+    assertComplete(t, await watchSteps(`falls back ${index}`, chosen, fresh))
     const waits = requestsTo(/jobs\/[^/]+$/).filter(({ headers }) => headers.prefer && headers['if-none-match'])
     t.ok(waits.length > 0, JSON.stringify(chosen))
   }
   const streams = requestsTo(/events$/).length
-  await watchSteps('remembered', isStream, [])
+  await watchSteps('remembered', [], fresh)
   t.equal(streams, 1)
   t.equal(requestsTo(/events$/).length, 0, 'the client has remembered that the proxy holds streams back')
 })
@@ -190,7 +192,7 @@ t.test('through a proxy with random faults, every job exists once, and every res
     seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31
     return Math.floor((seed / 2 ** 31) * below)
   }
-  proxy.choose = () => (random(3) === 0 ? faults[random(faults.length)] : undefined)
+  proxy.choose = () => (random(4) === 0 ? faults[random(faults.length)] : undefined)
   const one = async (index: number) => {
     const text = 'x '.repeat(index).trim()
     const job = await client.submit('words.count', { text }, { params: { language: 'en' } })
@@ -201,4 +203,30 @@ t.test('through a proxy with random faults, every job exists once, and every res
   }
   await Promise.all(Array.from({ length: 30 }, (_, index) => one(index)))
   t.equal(await app.count('words.count'), before + 30)
+})
+
+t.test('when the API is replaced by another process, streams and waiting requests go on there', async (t) => {
+  proxy.choose = () => undefined
+  const { job, next } = await startJob('replaced')
+  const seen: Job[] = []
+  const isFollowed = Promise.withResolvers<void>()
+  const watch = async () => {
+    for await (const version of client.watch(job, { timeoutSeconds: 30 })) {
+      seen.push(version)
+      if (version.status === 'running') isFollowed.resolve()
+    }
+  }
+  proxy.requests.length = 0
+  const [watched, result] = [watch(), client.result(job, { timeoutSeconds: 30 })]
+  await isFollowed.promise
+  const other = await app.startAnother()
+  const closed = app.app.close()
+  proxy.target = other
+  await until(() => requestsTo(/events$/).length > 1)
+  for (let step = 0; step < 3; step++) next()
+  await closed
+  t.same(await result, { name: 'replaced' })
+  await watched
+  t.equal(seen.at(-1)?.status, 'succeeded')
+  t.type(requestsTo(/events$/)[1]?.headers['last-event-id'], 'string')
 })

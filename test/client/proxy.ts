@@ -23,6 +23,8 @@ export type Fault =
 
 export interface FaultyProxy {
   url: string
+  /** The URL of the API. */
+  target: string
   /** The requests so far: the method, the path and the headers. */
   requests: { route: string; headers: IncomingMessage['headers'] }[]
   /** Chooses the fault of each request. Default: none. */
@@ -31,7 +33,7 @@ export interface FaultyProxy {
 
 /** Starts an HTTP proxy in front of an API that a test can make faulty. */
 export async function startFaultyProxy(t: Test, target: string): Promise<FaultyProxy> {
-  const proxy: FaultyProxy = { url: '', requests: [], choose: () => undefined }
+  const proxy: FaultyProxy = { url: '', target, requests: [], choose: () => undefined }
   const server = createServer((request, response) => {
     proxy.requests.push({ route: `${request.method} ${request.url}`, headers: request.headers })
     const fault = proxy.choose(request)
@@ -40,7 +42,7 @@ export async function startFaultyProxy(t: Test, target: string): Promise<FaultyP
       request.resume()
       return response.writeHead(fault.status, fault.headers).end(fault.body)
     }
-    forward(new URL(request.url ?? '/', target), request, response, fault)
+    forward(new URL(request.url ?? '/', proxy.target), request, response, fault)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
