@@ -12,9 +12,30 @@ import { startFaultyProxy } from './proxy.ts'
 
 const script = await bundle("export * from 'accepted/client'")
 
+/** A component that shows the job with the id in the hash of its URL. */
+const component = await bundle(`
+  import { createClient } from 'accepted/client'
+  import { createElement, StrictMode } from 'react'
+  import { createRoot } from 'react-dom/client'
+  import { useJob } from './use-job.ts'
+
+  const [url, id] = location.hash.slice(1).split(',')
+  const client = createClient({ url, headers: { 'x-api-key': '${apiKey}' } })
+  function View() {
+    const { job, error } = useJob(client, id)
+    return createElement('p', null, error ? error.code : job?.status)
+  }
+  createRoot(document.body).render(createElement(StrictMode, null, createElement(View)))`)
+
 /** Serves the page with the client, from another origin than the API. */
 const pages = createServer((request, response) => {
-  if (request.url === '/client.js') return response.setHeader('content-type', 'text/javascript').end(script)
+  const code = { '/client.js': script, '/component.js': component }[`${request.url}`]
+  if (code) return response.setHeader('content-type', 'text/javascript').end(code)
+  if (request.url?.startsWith('/react')) {
+    return response
+      .setHeader('content-type', 'text/html')
+      .end('<body><script type="module" src="/component.js"></script>')
+  }
   response
     .setHeader('content-type', 'text/html')
     .end('<script type="module">window.lib = await import("/client.js")</script>')
@@ -126,4 +147,25 @@ t.test('a lost answer, a stream that is held back and a broken one cost neither 
   }
   t.match(await run("return seen(await client.submit('steered', { name: 'held' }))", proxy.url), /running|succeeded/)
   t.equal(proxy.requests.filter(({ route }) => /^GET .*events$/.test(route)).length, 1)
+})
+
+t.test('a React component follows a job, and shows an error', async (t) => {
+  const finish = Promise.withResolvers<void>()
+  app.perform('shown', async (job) => {
+    await finish.promise
+    return job.payload
+  })
+  const { id } = (await run("return client.submit('steered', { name: 'shown' })")) as { id: string }
+  const { page: view, problems } = await open(t)
+  const shows = (text: string) => view.getByText(text, { exact: true }).waitFor()
+  await view.goto(`${origin}/react#${app.url},${id}`)
+  await shows('running')
+  finish.resolve()
+  await shows('succeeded')
+  await view.goto(`${origin}/react?2#${app.url},unknown`)
+  await shows('not-found')
+  t.same(
+    problems.filter((problem) => !problem.includes('404')),
+    [],
+  )
 })
