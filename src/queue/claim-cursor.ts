@@ -77,6 +77,11 @@ export class ClaimCursor {
     return rows
   }
 
+  /** Makes the next claim a full scan. */
+  rescan(): void {
+    this.#nextFullScanAt = Number.NEGATIVE_INFINITY
+  }
+
   /** Returns whether the next claim takes the oldest jobs, because the last turn had only one principal. */
   #skipTurn(): boolean {
     if (this.#claimsUntilTurn === 0) return false

@@ -58,6 +58,11 @@ export class Claims {
     return claimOfGroups(this.#database, this.#boss, this.#operation, limit)
   }
 
+  /** Makes the next claim look at all due jobs, also at those that became due behind the last claim. */
+  rescan(): void {
+    this.#cursor.rescan()
+  }
+
   /**
    * Notes that jobs have ended.
    *

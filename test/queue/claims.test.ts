@@ -60,6 +60,20 @@ t.test('jobs of a higher priority are claimed before older jobs of a lower prior
   t.same(claimed.slice(20).toSorted(), old.toSorted())
 })
 
+t.test('rescan makes the next claim find jobs that are older than those of the last claim', async (t) => {
+  const { add, claims } = await setUp(t)
+  await add(1)
+  let [now, elapsed] = [0, 1_000]
+  t.intercept(performance, 'now', { value: () => (now += elapsed) })
+  // The claim seems slow, so the next ones may not scan the whole queue for a while.
+  t.equal((await claims.claim(10)).length, 1)
+  elapsed = 0
+  const old = await add(1, { secondsAgo: 3600 })
+  t.same(await claims.claim(10), [])
+  claims.rescan()
+  t.same(idsOf(await claims.claim(10)), old)
+})
+
 t.test('a released job is claimed again in the same attempt, and a rescued job in the next attempt', async (t) => {
   const { add, claims, database } = await setUp(t)
   await add(1)

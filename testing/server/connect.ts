@@ -24,26 +24,31 @@ const main = new URL(`./main${extname(import.meta.url)}`, import.meta.url)
 /** More attempts than servers end at the moment at which a process connects to them. */
 const maxAttempts = 20
 
+/** How long a server waits for another test process. So test files that run one after the other share it. */
+const defaultLingerMs = 10_000
+
 const servers = new Map<string, Promise<TestServer>>()
 
 /**
  * Connects to the server of this test run, and starts it if it does not run. It ends after the last test process.
  *
  * @param databaseUrl the URL of a running Postgres. Undefined: the test server has its own.
+ * @param lingerMs how long a server that this call starts waits for another test process when the last one has ended
  */
-export function connectTestServer(databaseUrl: string | undefined): Promise<TestServer> {
+export function connectTestServer(databaseUrl: string | undefined, lingerMs = defaultLingerMs): Promise<TestServer> {
   // The tests of another copy of the package have a server of their own, because its version may be another.
   const name = createHash('sha256').update(`${main} ${process.version} ${databaseUrl}`).digest('hex').slice(0, 16)
   let server = servers.get(name)
   if (!server) {
-    server = findOrStart(name, databaseUrl)
+    server = findOrStart({ name, databaseUrl, lingerMs })
     servers.set(name, server)
     server.catch(() => servers.delete(name))
   }
   return server
 }
 
-async function findOrStart(name: string, databaseUrl: string | undefined): Promise<TestServer> {
+async function findOrStart(start: Omit<Start, 'number'>): Promise<TestServer> {
+  const { name } = start
   for (let attempt = 0; attempt < maxAttempts; attempt++) {
     const [newest] = await readEntries(name)
     if (newest) {
@@ -57,7 +62,7 @@ async function findOrStart(name: string, databaseUrl: string | undefined): Promi
         if (!(error instanceof ServerEnded)) throw error
       }
     }
-    await startProcess({ name, number: (newest?.number ?? 0) + 1, databaseUrl })
+    await startProcess({ ...start, number: (newest?.number ?? 0) + 1 })
   }
   throw new Error(`The process of the test server has ended ${maxAttempts} times while this process connected to it.`)
 }

@@ -12,8 +12,8 @@ import { greeting, type Reply, type Request, receive, type Start, type Started, 
 import { readEntries, register, unregister } from './registry.ts'
 import { Templates } from './templates.ts'
 
-/** How long the server waits for another test process. So test files that run one after the other share it. */
-const lingerMs = 10_000
+/** How long the server waits for the first test process, which has started it. */
+const firstLingerMs = 10_000
 
 class TestServer {
   readonly #start: Start
@@ -24,11 +24,12 @@ class TestServer {
   #postgres: Promise<TestPostgres> | undefined
   #templates: Templates | undefined
   #timer: NodeJS.Timeout | undefined
-  #lingerMs = lingerMs
+  #lingerMs: number
   #closing: Promise<void> | undefined
 
   constructor(start: Start) {
     this.#start = start
+    this.#lingerMs = start.lingerMs
   }
 
   /** @returns whether this process runs the server; false when another process does */
@@ -45,7 +46,7 @@ class TestServer {
     }
     this.#postgres = this.#open()
     this.#postgres.catch(() => {})
-    this.#endLater()
+    this.#endLater(firstLingerMs)
     process.on('SIGTERM', () => this.#end())
     return true
   }
@@ -78,11 +79,11 @@ class TestServer {
     socket.on('close', () => {
       this.#sockets.delete(socket)
       this.#templates?.left(socket)
-      if (this.#sockets.size === 0) this.#endLater()
+      if (this.#sockets.size === 0) this.#endLater(this.#lingerMs)
     })
     try {
       const { url, prefix } = (await this.#postgres) as TestPostgres
-      send(socket, { server: { url, prefix } })
+      send(socket, { server: { url, prefix, pid: process.pid } })
     } catch (error) {
       // Another process can try again at once.
       this.#lingerMs = 0
@@ -96,9 +97,9 @@ class TestServer {
     if ('failed' in request) this.#templates?.failed(socket, request.failed)
   }
 
-  #endLater(): void {
+  #endLater(afterMs: number): void {
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#end(), this.#lingerMs)
+    this.#timer = setTimeout(() => this.#end(), afterMs)
   }
 
   #end(): void {

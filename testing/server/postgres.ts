@@ -7,7 +7,7 @@ import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { ServerAccess } from './protocol.ts'
 
 /** A server on which the test processes create databases. */
-export interface TestPostgres extends ServerAccess {
+export interface TestPostgres extends Omit<ServerAccess, 'pid'> {
   /** Removes all databases of this test run. */
   close(): Promise<void>
 }

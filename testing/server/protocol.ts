@@ -8,6 +8,8 @@ export interface Start {
   number: number
   /** The URL of a running server. Undefined: the process starts a Postgres. */
   databaseUrl: string | undefined
+  /** How long the server waits for another test process when the last one has ended. */
+  lingerMs: number
 }
 
 /** What a new server process answers to its parent. */
@@ -31,6 +33,8 @@ export interface ServerAccess {
   url: string
   /** The names of all databases of this test run start with it. */
   prefix: string
+  /** The id of the server process. */
+  pid: number
 }
 
 export const send = (socket: Socket, message: Request | Reply): void =>
@@ -38,7 +42,10 @@ export const send = (socket: Socket, message: Request | Reply): void =>
 
 /** Calls a function with each message. Closes the connection when it gets something else. */
 export function receive<Message>(socket: Socket, onMessage: (message: Message) => void): void {
-  createInterface(socket).on('line', (line) => {
+  const lines = createInterface(socket)
+  // It emits the errors of the connection too, whose end the users of the socket handle.
+  lines.on('error', () => {})
+  lines.on('line', (line) => {
     let message: Message
     try {
       message = JSON.parse(line)

@@ -52,6 +52,12 @@ export class ClaimLoop {
     this.#proceed()
   }
 
+  /** Like {@link wake}, and makes the next claim look at all due jobs. */
+  wakeToRescan(): void {
+    this.#worker.claims.rescan()
+    this.wake()
+  }
+
   /** Returns the claims that this loop holds. */
   active(): Claim[] {
     return [...this.#active]

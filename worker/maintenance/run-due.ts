@@ -16,6 +16,8 @@ export function createDueRunner(loops: readonly ClaimLoop[], maintenance: Mainte
       maintenance.resume()
       for (const loop of loops) loop.resume()
       for (let isDone = false; !isDone; ) {
+        // Jobs may be due that are older than those of the last claim: after a retry, or because a test has moved their times.
+        for (const loop of loops) loop.wakeToRescan()
         await Promise.all(loops.map((loop) => loop.untilSettled()))
         const runs = countRuns()
         const hasFound = await maintenance.pollNow()
