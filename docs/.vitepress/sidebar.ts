@@ -28,6 +28,7 @@ export const sections: readonly Section[] = [
       'webhooks',
       'access',
       'embedding',
+      'frameworks',
       'testing',
       'isolation',
       'sealing',
