@@ -162,6 +162,7 @@ const fastifyErrorCodes: Readonly<Record<string, ProblemCode>> = {
 /** The problems that stand for the status of an error that Fastify, a plugin or the app has thrown. */
 const codesByStatus: Readonly<Record<number, ProblemCode>> = {
   401: 'unauthenticated',
+  403: 'forbidden',
   404: 'not-found',
   406: 'not-acceptable',
   408: 'request-timeout',
