@@ -7,6 +7,7 @@ import t from 'tap'
 import { startBrowser } from '../clients/browser.ts'
 import { ended, get, type JsonResponse, post } from '../support/client.ts'
 import { openTestDatabase } from '../support/database.ts'
+import { run } from '../support/in-process.ts'
 import { start } from '../support/program.ts'
 import { until } from '../support/until.ts'
 
@@ -261,6 +262,25 @@ t.test('a file that cannot be imported fails with a reason, and leaves nothing',
   t.match(await query(`select title from todo where title like 'two%'`), [{ title: 'two\nlines, "quoted"' }])
 })
 
+t.test('an import or export that is canceled leaves nothing, and its retry succeeds', async (t) => {
+  for (const [operation, submitted] of [
+    ['todo.import', () => send('/imports', 'title\nCanceled before\n', 'text/csv')],
+    ['todo.export', () => post(`${url}/exports`, { format: 'ndjson' })],
+  ] as const) {
+    await query('select accepted.pause($1)', [operation])
+    const { body } = await submitted()
+    t.match((await post(body.links.cancel, {})).body, { status: 'canceled' })
+    const left = 'select from todo_import_row union all select from todo_export_part where export_id = $1'
+    t.same(await query(left, [body.id]), [])
+    await query('select accepted.resume($1)', [operation])
+    const { body: retry } = await post(body.links.retry, {})
+    const job = await ended(retry.links.self)
+    t.match(job, { operation, status: 'succeeded' })
+    t.equal((await fetch(job.resourceLocation)).status, 200)
+  }
+  t.equal((await query(`select from todo where title = 'Canceled before'`)).length, 1)
+})
+
 t.test('a person creates, imports and completes todos on the page', async (t) => {
   const open = await startBrowser(t)
   for (const colorScheme of ['light', 'dark'] as const) {
@@ -285,4 +305,15 @@ t.test('a person creates, imports and completes todos on the page', async (t) =>
     }
     t.same(problems, [], 'it violates no Content-Security-Policy')
   }
+})
+
+// The last one: as soon as there is a key, requests need one.
+t.test('a key without the scope or the operation can send no file', async (t) => {
+  const { key } = JSON.parse(
+    (await run(['keys', 'add', 'reader', '--scopes', 'read', '--json'], { DATABASE_URL: databaseUrl })).out,
+  )
+  t.teardown(() => query('delete from accepted.api_key'))
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'text/csv' }
+  const response = await fetch(`${url}/imports`, { method: 'POST', headers, body: 'title\nx\n' })
+  t.match([response.status, await response.json()], [403, { error: { code: 'forbidden' } }])
 })

@@ -12,9 +12,10 @@ export const importTodosHandler = (db: Kysely<Tables>) =>
   ({
     concurrency: 2,
     perform: async ({ id, payload: { importId }, progress, signal }) => {
-      // A retry is another job, with a later id. It starts where abandon has left the import: at the first line.
-      const earlier = db.updateTable('todo_import').where('id', '=', importId).where('job_id', '<', id)
-      await earlier.set({ status: 'pending', job_id: id }).execute()
+      // A retry is another job. It starts where abandon has left the import: at the first line.
+      const abandoned = db.updateTable('todo_import').where('status', 'in', ['failed', 'canceled'])
+      const own = { status: 'pending' as const, job_id: id }
+      await abandoned.where('id', '=', importId).where('job_id', '<>', id).set(own).execute()
       for (;;) {
         signal.throwIfAborted()
         const { bytes, next_byte, next_line, accepted, rejected } = await importSlice(db, { importId, jobId: id })
