@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto'
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
+import { fromDrizzle } from 'accepted/adapters'
+import { createHandler } from 'accepted/http'
+import { and, eq, gte, sql } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import express from 'express'
+import pg from 'pg'
+import Type, { type Static } from 'typebox'
+import { Check } from 'typebox/value'
+import * as operations from './operations.ts'
+import { orders, products } from './schema.ts'
+
+const NewOrder = Type.Object(
+  {
+    sku: Type.String(),
+    quantity: Type.Integer({ minimum: 1, maximum: 100 }),
+    card: Type.String({ minLength: 1 }),
+  },
+  { additionalProperties: false },
+)
+
+/** Stands in for a login: the request says which customer sends it. */
+const customerOf = (headers: IncomingHttpHeaders) => String(headers['x-customer'] ?? 'guest')
+
+/** The order API. Its jobs are at `/jobs`. Closing the server also closes the connections to the database. */
+export async function createOrderServer(url: string): Promise<Server> {
+  const pool = new pg.Pool({ connectionString: url })
+  const db = drizzle(pool)
+  const handler = createHandler({
+    ...{ operations, database: url },
+    authenticate: ({ headers }) => customerOf(headers),
+  })
+  const accepted = await handler.ready()
+
+  /** Reserves the pieces, inserts the order and enqueues its job: all of it, or nothing. */
+  const placeOrder = (customer: string, requestKey: string, { sku, quantity, card }: Static<typeof NewOrder>) =>
+    db.transaction(async (tx) => {
+      const [product] = await tx
+        .update(products)
+        .set({ stock: sql`${products.stock} - ${quantity}` })
+        .where(and(eq(products.sku, sku), gte(products.stock, quantity)))
+        .returning()
+      if (!product) return undefined
+      const id = randomUUID()
+      const job = await accepted.enqueue(
+        fromDrizzle(tx, sql),
+        operations.payOrder,
+        { orderId: id },
+        { principal: customer, resource: `/orders/${id}` },
+      )
+      await tx.insert(orders).values({
+        ...{ id, customer, request_key: requestKey, sku, quantity, card },
+        ...{ total_cents: product.price_cents * quantity, payment_key: randomUUID(), job_id: job.id },
+      })
+      return job
+    })
+
+  /** Finds the job of the order that an earlier request with this key has placed. */
+  const findJob = async (customer: string, requestKey: string) => {
+    const isSame = and(eq(orders.customer, customer), eq(orders.request_key, requestKey))
+    const [order] = await db.select({ jobId: orders.job_id }).from(orders).where(isSame)
+    return order && accepted.get(order.jobId)
+  }
+
+  const app = express()
+  app.post('/orders', express.json(), async ({ body, headers }, response) => {
+    const requestKey = headers['idempotency-key']
+    if (typeof requestKey !== 'string') {
+      response.status(400).json({ error: 'Send an Idempotency-Key, so that a repeated request places no second order' })
+      return
+    }
+    if (!Check(NewOrder, body)) {
+      response.status(400).json({ error: 'Send {"sku", "quantity", "card"}' })
+      return
+    }
+    const customer = customerOf(headers)
+    const job =
+      (await findJob(customer, requestKey)) ??
+      (await placeOrder(customer, requestKey, body).catch((error) => {
+        // A request with the same key was faster. Its order counts.
+        if (isDuplicate(error)) return findJob(customer, requestKey)
+        throw error
+      }))
+    if (!job) {
+      response.status(409).json({ error: `There are not ${body.quantity} pieces of ${body.sku} left` })
+      return
+    }
+    response
+      .status(202)
+      .set({ location: job.links.result, 'operation-location': job.links.self, 'retry-after': '1' })
+      .json(job)
+  })
+  app.get('/orders/:id', async ({ params, headers }, response) => {
+    const isOwn = and(sql`${orders.id}::text = ${params.id}`, eq(orders.customer, customerOf(headers)))
+    const [order] = await db.select().from(orders).where(isOwn)
+    if (order) response.json({ id: order.id, sku: order.sku, quantity: order.quantity, status: order.status })
+    else response.status(404).json({ error: 'There is no such order' })
+  })
+  // Serves /jobs: status, result, events, cancel and retry. After the app's own routes, before its 404.
+  app.use(handler.node)
+
+  const server = createServer(app)
+  server.on('close', async () => {
+    await handler.close()
+    await pool.end()
+  })
+  return server
+}
+
+const isDuplicate = (error: unknown) =>
+  (error as { cause?: { constraint?: string } }).cause?.constraint === 'orders_request_unique'
+
+if (import.meta.main) {
+  const server = await createOrderServer(process.env.DATABASE_URL ?? 'postgres://localhost/orders')
+  server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
+  process.once('SIGTERM', () => server.close())
+}
