@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { type Dependencies, defineHandlers } from 'accepted/worker'
 import { addAttachmentHandler } from './attachments/handler.ts'
+import { deleteOldFilesHandler } from './cleanup/handler.ts'
 import { sendDigestHandler } from './digest/handler.ts'
 import { exportTodosHandler } from './exports/handler.ts'
 import { importTodosHandler } from './imports/handler.ts'
@@ -31,6 +32,7 @@ export default defineHandlers(operations, ({ db, onShutdown }: Dependencies) => 
     'words.rebuild': rebuildWordsHandler(db),
     'todo.import': importTodosHandler(db),
     'todo.export': exportTodosHandler(db),
+    'files.delete-old': deleteOldFilesHandler,
     'digest.send': sendDigestHandler(db, mailer, process.env.DIGEST_TO ?? 'team@example.com'),
     'overdue.report': reportOverdueHandler,
   }

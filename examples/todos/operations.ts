@@ -1,5 +1,6 @@
 // The API and the worker load this module. Each pattern has a folder.
 export * from './attachments/operation.ts'
+export * from './cleanup/operation.ts'
 export * from './digest/operation.ts'
 export * from './exports/operation.ts'
 export * from './imports/operation.ts'

@@ -55,6 +55,7 @@ export interface ImportTable {
   next_line: Generated<number>
   accepted: Generated<number>
   rejected: Generated<number>
+  created_at: Generated<Date>
 }
 
 export interface ExportTable {
@@ -62,6 +63,7 @@ export interface ExportTable {
   format: 'ndjson' | 'csv'
   status: Generated<RowStatus>
   writer: string | null
+  created_at: Generated<Date>
 }
 
 export interface Tables {

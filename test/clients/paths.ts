@@ -4891,6 +4891,9 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"] | {
+                        exports: number;
+                        imports: number;
+                    } | {
                         accepted: number;
                         rejected: number;
                     } | {

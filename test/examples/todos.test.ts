@@ -1,5 +1,7 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { buffer } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
 import PostalMime, { type Email } from 'postal-mime'
 import sharp from 'sharp'
 import { SMTPServer } from 'smtp-server'
@@ -32,6 +34,7 @@ await once(smtp.server, 'listening')
 t.teardown(() => new Promise<void>((resolve) => smtp.close(resolve)))
 const { port } = smtp.server.address() as { port: number }
 
+const axe = await readFile(fileURLToPath(import.meta.resolve('axe-core/axe.min.js')), 'utf8')
 const database = await openTestDatabase(t)
 const databaseUrl = database.options.url
 const env = { SMTP_URL: `smtp://127.0.0.1:${port}`, SMTP_RETRY_SECONDS: '1', DIGEST_TO: 'team@example.com' }
@@ -277,6 +280,31 @@ t.test('an import or export that is canceled leaves nothing, and its retry succe
   t.equal((await query(`select from todo where title = 'Canceled before'`)).length, 1)
 })
 
+t.test('the nightly cleanup deletes files of the week before the last, and no others', async (t) => {
+  const old = async (table: string) =>
+    (
+      await query(`update ${table} set created_at = now() - interval '8 days' where id in
+      (select id from ${table} where status = 'ready' limit 1) returning id`)
+    )[0].id
+  const [oldExport, oldImport] = [await old('todo_export'), await old('todo_import')]
+  const [{ exports, imports }] = await query(
+    'select (select count(*)::integer from todo_export) as exports, (select count(*)::integer from todo_import) as imports',
+  )
+  const [{ id }] = await query(`select accepted.run_schedule('nightly-cleanup') as id`)
+  const job = await until(
+    async () => (await query('select * from accepted.job where id = $1 and ended_at is not null', [id]))[0],
+  )
+  t.match(job, { status: 'succeeded', result: { exports: 1, imports: 1 } })
+  t.equal((await get(`${url}/exports/${oldExport}`)).status, 404)
+  t.equal((await get(`${url}/imports/${oldImport}`)).status, 404)
+  t.match(
+    await query(
+      'select (select count(*)::integer from todo_export) as exports, (select count(*)::integer from todo_import) as imports',
+    ),
+    [{ exports: exports - 1, imports: imports - 1 }],
+  )
+})
+
 t.test('a person creates, imports and completes todos on the page', async (t) => {
   const open = await startBrowser(t)
   for (const colorScheme of ['light', 'dark'] as const) {
@@ -294,6 +322,13 @@ t.test('a person creates, imports and completes todos on the page', async (t) =>
     })
     await page.getByRole('button', { name: 'Import' }).click()
     await page.locator('#todos li', { hasText: `Imported ${colorScheme}` }).waitFor()
+    await page.evaluate(axe)
+    const { violations } = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>('axe.run()')
+    t.same(
+      violations.map(({ id, nodes }) => [id, nodes[0]?.html]),
+      [],
+      'axe finds no barriers',
+    )
     const isScrolling = await page.evaluate('document.documentElement.scrollWidth > innerWidth')
     t.notOk(isScrolling, 'it fits into 360 pixels')
     if (process.env.SCREENSHOTS) {

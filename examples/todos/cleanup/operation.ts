@@ -1,0 +1,20 @@
+import { defineOperation, defineSchedule } from 'accepted'
+import Type from 'typebox'
+
+/** The default of `keepSeconds`: when the record of a job is gone, nothing leads to its file any more. */
+const keepDays = 7
+
+/** Deletes the app's own rows that belong to jobs of the past. Accepted deletes only the records of the jobs. */
+export const deleteOldFiles = defineOperation({
+  name: 'files.delete-old',
+  summary: 'Delete old exports and reports of imports',
+  input: Type.Object({ before: Type.String({ format: 'date-time' }) }),
+  result: Type.Object({ exports: Type.Integer(), imports: Type.Integer() }),
+})
+
+export const nightlyCleanup = defineSchedule({
+  name: 'nightly-cleanup',
+  cron: '30 3 * * *',
+  operation: deleteOldFiles,
+  payload: (at) => ({ before: new Date(at.getTime() - keepDays * 86_400_000).toISOString() }),
+})
