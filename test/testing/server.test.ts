@@ -1,55 +1,8 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { Templates } from '../../testing/server/templates.ts'
 import { queryOnce, serverUrl } from '../support/database.ts'
 import { until } from '../support/until.ts'
-
-const program = join(import.meta.dirname, 'fixtures/template-maker.ts')
-const flags = ['--disable-warning=ExperimentalWarning', program]
-
-/** What a program prints about its server. */
-interface Seen {
-  url: string
-  prefix: string
-  template: string
-  made: boolean
-  /** The id of the server process. */
-  pid: number
-}
-
-/** Creates a directory for temporary files, so that the programs find no server of other tests. */
-async function createTemporaryDirectory(t: Test): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'accepted-server-test-'))
-  await chmod(directory, 0o755)
-  t.teardown(() => rm(directory, { recursive: true, force: true }))
-  return directory
-}
-
-/** Starts a program that connects to the server, gets a template, prints both, and ends with its input. */
-function startProgram(t: Test, TMPDIR: string, databaseUrl = '') {
-  const child = spawn(process.execPath, [...flags, databaseUrl], {
-    env: { ...process.env, TMPDIR },
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  t.teardown(() => child.kill('SIGKILL'))
-  return {
-    seen: once(child.stdout, 'data').then(([line]): Seen => JSON.parse(String(line))),
-    end: () => child.stdin.end(),
-    async kill() {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    },
-  }
-}
-
-const registrations = async (directory: string): Promise<string[]> => {
-  const [own] = (await readdir(directory)).filter((name) => name.startsWith('accepted-testing-'))
-  return own ? readdir(join(directory, own)) : []
-}
+import { createTemporaryDirectory, readRegistrations, type Seen, startProgram } from './server-programs.ts'
 
 t.test('processes that start together share one Postgres and one template, and it ends after them', async (t) => {
   const directory = await createTemporaryDirectory(t)
@@ -59,7 +12,7 @@ t.test('processes that start together share one Postgres and one template, and i
   t.equal(new Set(seen.map(({ template }) => template)).size, 1)
   t.equal(seen.filter(({ made }) => made).length, 1)
   for (const { end } of programs) end()
-  await until(async () => (await registrations(directory)).length === 0)
+  await until(async () => (await readRegistrations(directory)).length === 0)
   await until(() =>
     queryOnce((seen[0] as Seen).url, 'select 1').then(
       () => false,
@@ -92,7 +45,7 @@ t.test(
     t.equal(await countDatabases(first.prefix), 0, 'the next run has dropped what the killed run left')
     program.end()
     await until(async () => (await countDatabases(second.prefix)) === 0)
-    t.same(await registrations(directory), [])
+    t.same(await readRegistrations(directory), [])
   },
 )
 
