@@ -112,7 +112,7 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
     const deadline = new Deadline(limits)
     return post(await routes.find(operation, params, deadline), input, key, deadline)
   }
-  const act = <Value>(job: JobReference, action: string, key: string | undefined, limits: CallOptions) =>
+  const act = async <Value>(job: JobReference, action: string, key: string | undefined, limits: CallOptions) =>
     post<Value>({ url: new URL(`${urlOf(job).href}/${action}`) }, undefined, key, new Deadline(limits))
 
   const client: Client = {
@@ -134,7 +134,7 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
         poll({ waits: true }),
         poll({ waits: false }),
       ]) as AsyncGenerator<never, void>,
-    get: (job, limits) => transport.sendRepeatedly(urlOf(job), {}, new Deadline(limits)),
+    get: async (job, limits) => transport.sendRepeatedly(urlOf(job), {}, new Deadline(limits)),
     cancel: (job, limits = {}) => act(job, 'cancel', undefined, limits),
     retry: (job: JobReference, { key = createKey(), ...limits }: SubmitOptions = {}) => act(job, 'retry', key, limits),
   }

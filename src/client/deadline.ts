@@ -14,6 +14,8 @@ const maxTimerMs = 2 ** 31 - 1
 export class Deadline {
   readonly #signal: AbortSignal | undefined
   readonly #end: number
+  /** Why the call has not ended yet. */
+  #lastError: AcceptedError | undefined
 
   constructor({ signal, timeoutSeconds = Number.POSITIVE_INFINITY }: CallOptions = {}) {
     this.#signal = signal
@@ -21,9 +23,10 @@ export class Deadline {
   }
 
   /** @throws the reason of the caller's signal, or an error with the code `timeout` */
-  #check(cause?: unknown): void {
+  #check(): void {
     this.#signal?.throwIfAborted()
     if (Date.now() >= this.#end) {
+      const cause = this.#lastError
       throw new AcceptedError('The call took longer than its timeoutSeconds', { code: 'timeout', cause })
     }
   }
@@ -36,12 +39,25 @@ export class Deadline {
    * @param step gets a signal that aborts at the end of this time, and a function that removes the limit
    * @throws AcceptedError, or the reason of the caller's signal
    */
-  async run<Value>(
-    what: string,
-    maxMs: number,
-    step: (signal: AbortSignal, unlimit: () => void) => Promise<Value>,
-  ): Promise<Value> {
+  async run<Value>(what: string, maxMs: number, step: Step<Value>): Promise<Value> {
     this.#check()
+    try {
+      return await this.#limit(maxMs, step)
+    } catch (cause) {
+      const isKnown = cause instanceof AcceptedError
+      if (!isKnown) this.#check()
+      const unanswered = { code: 'network-error', cause }
+      this.#lastError = isKnown ? cause : new AcceptedError(`${what} got no complete answer`, unanswered)
+      throw this.#lastError
+    }
+  }
+
+  async sleep(ms: number): Promise<void> {
+    this.#check()
+    await this.#limit(ms, rejectOnAbort).catch(() => this.#check())
+  }
+
+  async #limit<Value>(maxMs: number, step: Step<Value>): Promise<Value> {
     const controller = new AbortController()
     const abort = () => controller.abort()
     const startTimer = (ms: number) => setTimeout(abort, Math.min(ms, this.#end - Date.now(), maxTimerMs))
@@ -54,21 +70,14 @@ export class Deadline {
     try {
       // A `fetch` of the app may ignore its signal.
       return await Promise.race([rejectOnAbort(controller.signal), step(controller.signal, unlimit)])
-    } catch (cause) {
-      if (cause instanceof AcceptedError) throw cause
-      this.#check(cause)
-      throw new AcceptedError(`${what} got no complete answer`, { code: 'network-error', cause })
     } finally {
       clearTimeout(timer)
       this.#signal?.removeEventListener('abort', abort)
     }
   }
-
-  /** @param cause why the call waits, in case its time is over */
-  async sleep(ms: number, cause?: unknown): Promise<void> {
-    await this.run('', ms, rejectOnAbort).catch(() => this.#check(cause))
-  }
 }
+
+type Step<Value> = (signal: AbortSignal, unlimit: () => void) => Promise<Value>
 
 const rejectOnAbort = (signal: AbortSignal): Promise<never> =>
   new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))

@@ -31,6 +31,6 @@ export class Failures {
     const seconds = (error.retryAfterSeconds ?? 0) + Math.random() * Math.min(2 ** this.#count, maxJitterSeconds)
     this.#count += 1
     if (now + seconds * 1000 > this.#since + this.#maxMs) throw error
-    await deadline.sleep(seconds * 1000, error)
+    await deadline.sleep(seconds * 1000)
   }
 }

@@ -67,7 +67,7 @@ const run = (body: string, url = app.url): Promise<unknown> =>
     const client = window.lib.createClient({ url: '${url}', headers: { 'x-api-key': '${apiKey}' } })
     const seen = async (job) => {
       const all = []
-      for await (const version of client.watch(job, { timeoutSeconds: 30 })) all.push(version.status)
+      for await (const version of client.watch(job, { timeoutSeconds: 45 })) all.push(version.status)
       return all
     }
     const errorOf = (promise) => promise.then(() => undefined, ({ name, code, message, status, details, job }) => (

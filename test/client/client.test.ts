@@ -206,7 +206,9 @@ t.test('what cannot be sent is refused without a request', async (t) => {
   for (const id of ['', '.', '..']) {
     await t.rejects(offline.submit('x', {}, { params: { id, part: 1 } }), { message: /needs params\.id/ })
   }
-  await t.rejects(offline.result(`${elsewhereUrl()}/jobs/1`), { message: /is not a URL of/ })
+  for (const call of [offline.result, offline.get, offline.cancel, offline.retry]) {
+    await t.rejects(call(`${elsewhereUrl()}/jobs/1`), { message: /is not a URL of/ })
+  }
   await t.rejects(createClient(options).submit('unknown', {}), { message: 'The API has no route for unknown' })
 })
 

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 
 /**
@@ -10,6 +11,8 @@ import type { Test } from 'tap'
  * - `answer lost`: the API answers, and the connection closes before the client gets anything.
  * - `answer cut`: the client gets the headers and half of the body. Of an event stream, it gets the first events.
  * - `held back`: the client gets nothing until the answer is complete, as from a proxy that buffers.
+ * - `silent`: the client gets nothing, and the connection stays open. Of an event stream, it gets the first events.
+ * - `late`: the client gets the answer later.
  * - `no waiting`: the API gets the request without its header Prefer.
  * - a status: the API gets nothing, and the client gets this answer.
  */
@@ -18,6 +21,8 @@ export type Fault =
   | 'answer lost'
   | 'answer cut'
   | 'held back'
+  | 'silent'
+  | 'late'
   | 'no waiting'
   | { status: number; headers?: Record<string, string>; body?: string }
 
@@ -30,6 +35,8 @@ export interface FaultyProxy {
   /** Chooses the fault of each request. Default: none. */
   choose: (request: IncomingMessage) => Fault | undefined
 }
+
+const latenessMs = 300
 
 /** Starts an HTTP proxy in front of an API that a test can make faulty. */
 export async function startFaultyProxy(t: Test, target: string): Promise<FaultyProxy> {
@@ -66,12 +73,16 @@ function forward(url: URL, request: IncomingMessage, response: ServerResponse, f
       // Of a stream, the first data is enough to know that the API has answered.
       answer.once(isStream ? 'data' : 'end', cut).resume()
     } else if (fault === 'answer cut') {
-      answer.once('data', (chunk: Buffer) => {
-        response.writeHead(statusCode, answered)
-        response.write(isStream ? chunk : chunk.subarray(0, chunk.length / 2), cut)
+      response.writeHead(statusCode, answered)
+      answer.on('data', (chunk: Buffer) => {
+        if (!isStream) response.write(chunk.subarray(0, chunk.length / 2), cut)
+        else response.write(chunk, chunk.includes('event:') ? cut : undefined)
       })
       answer.once('end', cut)
+    } else if (fault === 'silent') {
+      answer.once('data', (chunk: Buffer) => isStream && response.writeHead(statusCode, answered).write(chunk))
     } else {
+      if (fault === 'late') await delay(latenessMs)
       response.writeHead(statusCode, answered)
       answer.pipe(response)
     }
