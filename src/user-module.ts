@@ -47,11 +47,26 @@ export async function importModule(file: string): Promise<UserModule> {
     const message = `There is no ${file}. Create it, or correct its path in the configuration.`
     throw new ModuleError(message, { isExplained: true, cause: undefined })
   }
+  assertModuleType(file)
   try {
     return unwrap(await untilLoaded(file, import(pathToFileURL(file).href)))
   } catch (error) {
     throw error instanceof ModuleError ? error : moduleError(error, file)
   }
+}
+
+/** Before the error about this mistake, Node.js prints a warning that says the same. */
+function assertModuleType(file: string): void {
+  const manifest = findUp(dirname(file), 'package.json')
+  if (!manifest || !/\.[jt]s$/.test(file)) return
+  if (!/"type"\s{0,9}:\s{0,9}"commonjs"/.test(readFileSync(manifest, 'utf8'))) return
+  const source = readFileSync(file, 'utf8')
+  const statement = /^([ \t]{0,20})(?:import\s[^=\n]{0,500}['"]|export\s)/m.exec(source)
+  if (!statement) return
+  const index = statement.index + (statement[1] as string).length
+  const place = formatLocation(placeAt(file, source, index))
+  const message = `${place}: this is an ES module: set "type": "module" in ${manifest}`
+  throw new ModuleError(message, { isExplained: true, cause: undefined })
 }
 
 /** A compiler to CommonJS makes the default export a member of what Node.js takes for the default export. */

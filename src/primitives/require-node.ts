@@ -3,4 +3,9 @@
 import { nodeVersionProblem } from './node-version.ts'
 
 const problem = nodeVersionProblem()
-if (problem) throw new Error(problem)
+if (problem) {
+  const error = new Error(problem)
+  // Stack frames would hide the sentence.
+  error.stack = `Error: ${problem}`
+  throw error
+}

@@ -103,6 +103,13 @@ t.test('an app that is compiled to CommonJS starts', async (t) => {
   t.match(await fail(t, operations, files), /^error: Postgres does not answer/)
 })
 
+t.test('an ES module in a package of CommonJS is reported in one sentence', async (t) => {
+  t.match(
+    await fail(t, '', { 'package.json': '{ "type": "commonjs" }' }),
+    /^error: accepted\.config\.js:2:5: this is an ES module: set "type": "module" in [^\n]*package\.json\n$/,
+  )
+})
+
 t.test('a misspelt option or one of the wrong type is reported with its place and what was meant', async (t) => {
   const operation = (options: string) => `import { defineOperation, defineSchedule } from 'accepted'
     import Type from 'typebox'
