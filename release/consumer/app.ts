@@ -1,11 +1,14 @@
 // An app that uses the built package: the check of the types of every entry point.
 import * as accepted from 'accepted'
+import * as adapters from 'accepted/adapters'
 import * as client from 'accepted/client'
+import * as http from 'accepted/http'
 import * as perform from 'accepted/perform'
+import * as testing from 'accepted/testing'
 import * as worker from 'accepted/worker'
 import type { FastifyInstance } from 'fastify'
 
-export const entryPoints = { accepted, client, perform, worker }
+export const entryPoints = { accepted, adapters, client, http, perform, testing, worker }
 
 export async function start(app: FastifyInstance, operation: accepted.Operation): Promise<string> {
   await app.register(accepted.accepted, { operations: { operation }, database: 'postgres://127.0.0.1/app' })

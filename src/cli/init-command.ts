@@ -25,9 +25,11 @@ export async function initCommand(
   const directory = resolve(workingDir, path ?? '.')
   await assertUsable(directory)
   const values = await readValues(directory)
+  const manager = packageManager()
   const files = (await readdir(templates, { recursive: true, withFileTypes: true }))
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(templates.length))
+    .filter((file) => file !== '_pnpm-workspace.yaml' || manager === 'pnpm')
   for (const file of files.sort()) {
     const target = join(directory, targetOf(file))
     const text = fill(await readFile(join(templates, file), 'utf8'), values)
@@ -37,7 +39,6 @@ export async function initCommand(
   }
   const created = files.map(targetOf).sort()
   if (json) return console.log(JSON.stringify({ files: created }))
-  const manager = packageManager()
   const steps = [...(path ? [`cd ${path}`] : []), `${manager} install`, `${manager} run dev`]
   console.log(`Created ${created.join(', ')}.\n\nNext:\n${steps.map((step) => `  ${step}`).join('\n')}`)
 }

