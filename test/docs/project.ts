@@ -24,12 +24,15 @@ export async function createProject(t: Test): Promise<Project> {
   await linkAll(root, directory, ['.git', '.data', '.tap', 'examples'])
   await mkdir(join(directory, 'examples'))
   await linkAll(join(root, 'examples'), join(directory, 'examples'), [])
-  return {
-    directory,
-    async write(file, text) {
-      const path = join(directory, file)
-      await mkdir(dirname(path), { recursive: true })
-      await writeFile(path, text, { flag: 'wx' })
-    },
-  }
+  return projectIn(directory)
 }
+
+/** Returns the project in a directory that exists. */
+export const projectIn = (directory: string): Project => ({
+  directory,
+  async write(file, text) {
+    const path = join(directory, file)
+    await mkdir(dirname(path), { recursive: true })
+    await writeFile(path, text, { flag: 'wx' })
+  },
+})

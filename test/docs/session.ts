@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { delimiter, join, sep } from 'node:path'
 import pg from 'pg'
 import type { Test } from 'tap'
@@ -9,13 +10,16 @@ import { freePort } from '../support/program.ts'
 import { until } from '../support/until.ts'
 import type { Block, Page } from './markdown.ts'
 import { createMeanings, type Meanings, unaligned } from './output.ts'
-import { createProject, type Project } from './project.ts'
+import { createProject, type Project, projectIn } from './project.ts'
 
 /** Maps each port that the pages show to the free port that the test uses instead. */
 type Ports = ReadonlyMap<string, string>
 
 /** A program may take 20 s to stop: GRACE_SECONDS and `exitGraceSeconds`. The tests wait 10 s longer. */
 const stopTimeoutMs = 30_000
+
+/** Package managers download a hundred packages. */
+const installTimeoutMs = 300_000
 
 interface Session {
   t: Test
@@ -30,6 +34,7 @@ interface Session {
   env: NodeJS.ProcessEnv
   /** The role of the statements at the prompt `=>`. */
   role: string | undefined
+  mayInstall: boolean
 }
 
 interface PageOptions {
@@ -39,6 +44,10 @@ interface PageOptions {
   prepare?: ((t: Test, databaseUrl: string) => Promise<void>) | undefined
   /** The role of the statements at the prompt `=>`. Default: that of the database URL, as at the prompt `=#`. */
   role?: string
+  /** An empty directory of a new user, who may install packages. Default: a project with links to the checkout. */
+  directory?: string
+  /** Added to the environment of the commands and programs. */
+  env?: NodeJS.ProcessEnv
 }
 
 /**
@@ -48,12 +57,14 @@ interface PageOptions {
 export async function playPage(t: Test, page: Page, options: PageOptions): Promise<void> {
   const databaseUrl = options.startsPostgres ? undefined : await createDatabase(t, { empty: true })
   if (databaseUrl) await options.prepare?.(t, databaseUrl)
-  const project = await createProject(t)
+  const project = options.directory === undefined ? await createProject(t) : projectIn(options.directory)
   const ports = new Map<string, string>()
   for (const shown of ['3000', '3001', '8080']) ports.set(shown, String(await freePort()))
   // Unlike in a terminal, curl would show its progress here, because its output is a pipe.
-  await writeFile(join(project.directory, '.curlrc'), 'silent\nshow-error\n')
-  const terminal = { ...withoutTestRunner(process.env), CURL_HOME: project.directory }
+  const curlHome = await mkdtemp(join(tmpdir(), 'accepted-curl-'))
+  t.teardown(() => rm(curlHome, { recursive: true }))
+  await writeFile(join(curlHome, '.curlrc'), 'silent\nshow-error\n')
+  const terminal = { ...withoutTestRunner(process.env), ...options.env, CURL_HOME: curlHome }
   const session: Session = {
     t,
     project,
@@ -68,6 +79,7 @@ export async function playPage(t: Test, page: Page, options: PageOptions): Promi
       ...(databaseUrl && { DATABASE_URL: databaseUrl }),
     },
     role: options.role,
+    mayInstall: options.directory !== undefined,
   }
   t.teardown(() => stopAll(session))
   for (const block of page.blocks) {
@@ -150,7 +162,7 @@ const isRead = (command: string) =>
 async function runStep(session: Session, block: Block, { prompt, command, shown }: Step): Promise<boolean> {
   const { t, meanings, shell } = session
   const filled = meanings.fill(command)
-  if (/\bnpm (ci|i|install)\b/.test(filled))
+  if (!session.mayInstall && /\bnpm (ci|i|install)\b/.test(filled))
     throw new Error(`${block.place}: '${filled}' would change the checkout; mark the block as an illustration`)
   const isSql = prompt !== '$'
   const role = prompt === '=>' ? session.role : undefined
@@ -216,6 +228,7 @@ function openShell(t: Test, cwd: string, env: NodeJS.ProcessEnv): Shell {
       bash.stdin.write(`{\n${command}\n} </dev/null 2>&1\nprintf '\\n%s\\n' "${end}$?"\n`)
       const [, output = '', code] = await until(
         () => printed.match(new RegExp(`^([\\s\\S]*)\n${end}(\\d+)\n$`)) ?? undefined,
+        /\b(install|add|init)\b/.test(command) ? installTimeoutMs : undefined,
       ).catch(() => {
         throw new Error(`The command did not end: ${command}\n${printed}`)
       })

@@ -1,10 +1,11 @@
 /** How long a condition may stay false before the test fails. */
-const timeoutMs = 45_000
+const defaultTimeoutMs = 45_000
 const pollIntervalMs = 20
 
 /** Evaluates a condition repeatedly until it is truthy. Resolves to its value. */
 export async function until<Value>(
   condition: () => Promise<Value | undefined | false | null> | Value | undefined | false | null,
+  timeoutMs = defaultTimeoutMs,
 ): Promise<Value> {
   const deadline = performance.now() + timeoutMs
   for (;;) {
