@@ -67,8 +67,13 @@ async function assertInTransaction(trx: AnyTransaction): Promise<void> {
  *   from a transaction by an adapter
  */
 export async function asTransaction(trx: OwnTransaction): Promise<AnyTransaction> {
-  if ('executeSql' in trx) return transactionOf(trx)
-  if ('getTransactionStatus' in trx) return transactionOn(trx)
-  if (trx.isTransaction) return trx
-  throw new TypeError('enqueue needs a transaction: db.transaction().execute(async (trx) => …)')
+  if (typeof trx === 'object' && trx !== null) {
+    if ('executeSql' in trx) return transactionOf(trx)
+    if ('getTransactionStatus' in trx) return transactionOn(trx)
+    if (trx.isTransaction) return trx
+  }
+  throw new TypeError(
+    'enqueue needs a transaction: of Kysely, db.transaction().execute(async (trx) => …), a pg client after BEGIN, or ' +
+      'the transaction of another library through a function of accepted/adapters',
+  )
 }

@@ -70,6 +70,15 @@ t.test('adapters', async (t) => {
     queued: (await jobs.query('select count(*)::integer from accepted_queue.job'))[0].count,
   })
 
+  t.test('a transaction of another library without its adapter is refused', async (t) => {
+    const add = (trx: unknown) => t.rejects(accepted.enqueue(trx as never, note, { word: 'x' }), /accepted\/adapters/)
+    await drizzleDb.transaction(add)
+    await knexDb.transaction(add)
+    await prisma.$transaction(add)
+    await add(pool)
+    await add(undefined)
+  })
+
   for (const [name, { transact, withoutTransaction }] of Object.entries(libraries)) {
     t.test(`rows that ${name} writes and jobs commit together, and roll back together`, async (t) => {
       await jobs.query('truncate effect, accepted.job, accepted_queue.job')

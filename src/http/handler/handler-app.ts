@@ -72,7 +72,7 @@ export async function openHandlerApp({ clientAddress: _, log, ...options }: Hand
   return {
     app,
     answer(request, response, next) {
-      if (request.readableDidRead) throw new TypeError(bodyWasRead)
+      if (request.readableDidRead && hasBody(request)) throw new TypeError(bodyWasRead)
       track(open, response)
       // Express removes the path at which a middleware is mounted.
       const { url = '', originalUrl = url } = request as IncomingMessage & { originalUrl?: string }
@@ -91,6 +91,9 @@ export async function openHandlerApp({ clientAddress: _, log, ...options }: Hand
 
 const bodyWasRead =
   'The body of the request was already read: mount the handler of accepted before body parsers such as express.json()'
+
+const hasBody = ({ headers }: IncomingMessage) =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 
 function track(open: Set<ServerResponse>, response: ServerResponse): void {
   open.add(response)

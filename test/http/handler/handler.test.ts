@@ -201,6 +201,8 @@ t.test('in Express, other routes and their bodies stay with the app', async (t) 
   t.match(await get(body.links.self), { status: 200, body: { id: body.id } })
   t.match(await post(`${url}/api/own`, { a: 1 }), { status: 200, body: { body: { a: 1 }, url: '/api/own' } })
   t.equal((await fetch(`${url}/api/jobs`, { method: 'PUT' })).status, 405)
+  const { status: statusOfList } = await get(`${url}/late/jobs`)
+  t.equal(statusOfList, 404, 'the prefix is that of the option')
   t.match(await post(`${url}/late/notes`, { text: 'x' }), { status: 500, body: { message: /before body parsers/ } })
 })
 
