@@ -1,7 +1,7 @@
 import { defineOperation, defineSchedule, refuse } from 'accepted'
 import { createTestKit, type TestKit } from 'accepted/testing'
 import { defineHandlers, JobFailed, RetryAfter } from 'accepted/worker'
-import type { Transaction } from 'kysely'
+import { sql, type Transaction } from 'kysely'
 import t from 'tap'
 import Type from 'typebox'
 import { serverUrl } from '../support/database.ts'
@@ -37,6 +37,7 @@ const operations = {
   chain: defineOperation({ name: 'word.chain', input: Type.Object({ left: Type.Integer() }), retry: once }),
   family: defineOperation({ name: 'word.family', input: Word, retry: once }),
   wait: defineOperation({ name: 'word.wait', input: Word, retry: once }),
+  hourly: defineOperation({ name: 'word.hourly', input: Word, limit: { rate: '1/1h' }, seal: ['/word'] }),
   digest: defineOperation({ name: 'digest.send', input: Type.Object({ at: Type.String() }), retry: once }),
 }
 
@@ -94,6 +95,7 @@ function createHandlers(service: FakeService) {
       },
     },
     'word.wait': { perform: async () => service.hang },
+    'word.hourly': { perform: ({ payload }) => service.call(payload.word) },
     'digest.send': { perform: async ({ payload }) => void service.digests.push(payload.at) },
   }))
 }
@@ -244,6 +246,24 @@ t.test('advance lets the record of a job and its idempotency key expire', async 
   await kit.advance({ minutes: 2 })
   t.equal(await kit.get(job.id), undefined)
   t.not((await kit.submit(operations.note, { text: 'kept for an hour' }, options)).id, job.id)
+})
+
+t.test('jobs that wait for a rate limit or in a paused operation are not due', async (t) => {
+  for (const word of ['one', 'two', 'three']) await kit.submit(operations.hourly, { word })
+  await kit.runUntilIdle()
+  t.same(service.words, ['one'])
+  await kit.advance({ minutes: 59 })
+  t.same(service.words, ['one'])
+  await kit.advance({ hours: 2 })
+  t.same(service.words, ['one', 'two', 'three'])
+
+  await sql`select accepted.pause('word.send', 'for a test')`.execute(kit.db)
+  const job = await kit.submit(operations.send, { word: 'paused' })
+  await kit.runUntilIdle()
+  await kit.expectJob(job.id, { status: 'queued' })
+  await sql`select accepted.resume('word.send')`.execute(kit.db)
+  await kit.runUntilIdle()
+  await kit.expectJob(job.id, { status: 'succeeded' })
 })
 
 t.test('advance fires a schedule at each of its occurrences, in its time zone', async (t) => {
