@@ -22,7 +22,7 @@ COPY src ./src
 COPY worker ./worker
 COPY migrations ./migrations
 COPY assets ./assets
-COPY examples ./examples
+COPY examples/todos ./examples/todos
 USER node
 # Nothing is written outside /tmp, so the rest may be read-only.
 ENV HOST=0.0.0.0 DATA_DIR=/tmp/accepted
