@@ -89,9 +89,9 @@ export default defineConfig({ operations: {}, handlers: './handlers.ts' })\n`
     })
   })
 
-  await t.test('an old version of Node.js gets one sentence', { timeout }, async (t) => {
-    const old = await findOldNode(env)
-    if (!old) return t.skip('No version of Node.js before 24 is in the PATH')
+  const old = await findOldNode(env)
+  const skip = old === undefined && 'No version of Node.js before 24 is in the PATH'
+  await t.test('an old version of Node.js gets one sentence', { timeout, skip }, async (t) => {
     const directory = join(await createDirectory('old'))
     await run('npm init -y && npm install accepted', directory, env)
     const sentence = 'accepted needs Node\\.js 24; this is [\\d.]+\\. Install Node\\.js 24 or later from [^\\n]+'
