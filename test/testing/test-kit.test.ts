@@ -59,6 +59,7 @@ class FakeService {
   /** Errors of the next calls. */
   readonly errors: Error[] = []
   hang: Promise<void> | undefined
+  readonly hasStarted = Promise.withResolvers<void>()
 
   async call(word: string): Promise<void> {
     this.words.push(word)
@@ -94,7 +95,12 @@ function createHandlers(service: FakeService) {
         }
       },
     },
-    'word.wait': { perform: async () => service.hang },
+    'word.wait': {
+      perform: async () => {
+        service.hasStarted.resolve()
+        await service.hang
+      },
+    },
     'word.hourly': { perform: ({ payload }) => service.call(payload.word) },
     'digest.send': { perform: async ({ payload }) => void service.digests.push(payload.at) },
   }))
@@ -292,6 +298,8 @@ t.test('runUntilIdle names the jobs that do not end', async (t) => {
   const { promise, resolve } = Promise.withResolvers<void>()
   service.hang = promise
   const job = await kit.submit(operations.wait, { word: 'x' })
+  await t.rejects(kit.runUntilIdle({ timeoutSeconds: 0.2 }), /not idle after 0.2 s:\n {2}job/)
+  await service.hasStarted.promise
   await t.rejects(kit.runUntilIdle({ timeoutSeconds: 0.2 }), {
     message: `The worker is not idle after 0.2 s:\n  job ${job.id} of word.wait is running (attempt 1)`,
   })
