@@ -63,6 +63,14 @@ t.test('the packed package installs and works', { timeout }, async (t) => {
     })
   }
 
+  await t.test('publint and Are The Types Wrong find no mistake in the package', { timeout }, async (t) => {
+    const directory = await createDirectory('linters')
+    // Node.js 24 can require ES modules, unlike the versions that the other profiles stand for.
+    for (const command of ['publint@0.3.25 --strict', '@arethetypeswrong/cli@0.18.5 --profile esm-only']) {
+      t.match(await run(`npx --yes ${command} ${registry.tarball}`, directory, env), { code: 0 }, command)
+    }
+  })
+
   await t.test('each mistake of a new user gets one sentence', { timeout }, async (t) => {
     const directory = join(await createDirectory('mistakes'))
     t.equal((await run('npm init -y && npm pkg set type=commonjs && npm install accepted', directory, env)).code, 0)
