@@ -46,7 +46,7 @@ export interface WorkerOptions {
    * `webhook.deliver`.
    */
   operations?: readonly string[]
-  /** Default: pino to stdout. */
+  /** The logger. Default: pino to stdout. */
   log?: Logger
   /**
    * The URL below which clients reach the routes of the API, for links in webhooks: with the prefix of the plugin.

@@ -36,6 +36,9 @@ export function describeReference(): { url: string; text: string }[] {
       .toReversed()
       .flatMap(({ url, declarations }) => declarations.map(({ name }) => [name, `${url}#${name.toLowerCase()}`])),
   )
+  // These types have no name outside of the package. The pages describe their members.
+  anchors.set('Definition', '/operations#options')
+  anchors.set('ScheduleDefinition', '/schedules')
   const list = pages.map(({ specifier, url, declarations }) => {
     const names = declarations.map(({ name }) => `[\`${name}\`](${url}#${name.toLowerCase()})`)
     return `| [\`${specifier}\`](${url}) | ${names.join(', ')} |`

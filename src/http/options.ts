@@ -10,11 +10,11 @@ export interface AcceptedOptions {
   /** The URL of the Postgres database, connection options, or a `pg.Pool` whose settings lead to the database. */
   database: DatabaseSource
   /**
-   * Identifies the caller. The default uses API keys. Until the first key exists, a caller on this machine without a key
-   * is `anonymous`.
+   * Identifies the caller. Default: API keys. Until the first key exists, a caller on this machine without a key is
+   * `anonymous`.
    */
   authenticate?: Authenticate
-  /** Until the first key exists, callers on other machines are `anonymous` too. Default: they get 401. */
+  /** Until the first key exists, callers on other machines are `anonymous` too. Default: false, they get 401. */
   allowAnonymous?: boolean
   /**
    * The URL at which clients reach the app, for links in responses. It may have a path that a proxy removes. Default: the
@@ -45,7 +45,10 @@ export interface AcceptedOptions {
    * Pages of a listed origin may also open WebSockets. Default: none.
    */
   corsOrigins?: readonly string[]
-  /** The value of METRICS_TOKEN, with which Prometheus reads the metrics. Default: see the docs page Metrics. */
+  /**
+   * The value of METRICS_TOKEN, with which Prometheus reads the metrics. Default: none. The metrics then need a scope, or a
+   * request from this machine.
+   */
   metricsToken?: string
   /**
    * Maximum number of event streams, WebSockets and waiting requests that a principal may have open at each process.

@@ -67,6 +67,31 @@ const tables: Readonly<Record<string, { page: string; describe: () => string }>>
     page: 'handlers',
     describe: () => options('worker/handlers.ts IsolatedHandler', { isolate: '[Isolation](isolation.md)' }),
   },
+  'options of the plugin': {
+    page: 'embedding',
+    describe: () =>
+      options('src/http/options.ts AcceptedOptions', {
+        database: '[Outside Fastify](#outside-fastify)',
+        authenticate: '[Access](access.md#authentication-of-your-own)',
+        allowAnonymous: '[Access](access.md#without-keys)',
+        routes: '[Routes](#routes)',
+        encryptionKeys: '[Sealed members](sealing.md#keys) and [Signing secrets](webhooks.md#signing-secrets)',
+        rateLimit: '[Rate limit](limits.md#rate-limit)',
+        corsOrigins: '[Browsers](limits.md#browsers)',
+        metricsToken: '[Access to metrics](metrics.md#access)',
+        openLimit: '[Open requests](limits.md#open-requests)',
+      }),
+  },
+  'options of connect': { page: 'embedding', describe: () => options('src/connect/open.ts ConnectOptions') },
+  'options of enqueue': {
+    page: 'embedding',
+    describe: () =>
+      options('src/jobs/enqueue.ts EnqueueOptions', {
+        key: '[Idempotency](idempotency.md)',
+        after: '[Dependencies](dependencies.md#after)',
+      }),
+  },
+  'options of a worker': { page: 'embedding', describe: () => options('worker/worker.ts WorkerOptions') },
   'members of the configuration': {
     page: 'configuration',
     describe: () =>
