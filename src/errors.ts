@@ -14,15 +14,22 @@ export class ProblemError extends Error {
    * @param options.details one value per violation
    * @param options.retryAfterSeconds the value of `Retry-After` in seconds, an integer of at least 1
    * @param options.headers more header fields of the response
+   * @param options.status the status of the response. Default: that of the code
    */
   constructor(
     code: ProblemCode,
     detail: string = problems[code].title,
-    options: { details?: readonly unknown[]; retryAfterSeconds?: number; headers?: object; cause?: unknown } = {},
+    options: {
+      details?: readonly unknown[]
+      retryAfterSeconds?: number
+      headers?: object
+      cause?: unknown
+      status?: number | undefined
+    } = {},
   ) {
     super(detail, { cause: options.cause })
     this.code = code
-    this.status = problems[code].status
+    this.status = options.status ?? problems[code].status
     this.details = options.details ?? []
     this.retryAfterSeconds = options.retryAfterSeconds
     this.headers = options.headers ?? {}

@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from 'pino'
 import Type, { type Static } from 'typebox'
@@ -88,7 +89,7 @@ export function sendProblem(
   if (error.retryAfterSeconds) reply.header('retry-after', error.retryAfterSeconds)
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
   const { code, status, message, details } = error
-  const { title } = problems[code]
+  const title = status === problems[code].status ? problems[code].title : (STATUS_CODES[status] ?? code)
   reply.code(status).headers({ ...dataHeaders, ...error.headers, 'cache-control': 'no-store' })
   if (wantsPage(request)) {
     const { pages } = paths ?? request.server.problemPaths ?? defaultProblemPaths
@@ -201,5 +202,7 @@ export function asProblem(thrown: unknown, { isTextPublic = false } = {}): Probl
   if (!problemCode) return new ProblemError('internal-error', undefined, { cause: error })
   // The package http-errors sets `expose` if the text is for the client.
   const isPublic = isTextPublic || expose === true || `${code}`.startsWith('FST_')
-  return new ProblemError(problemCode, isPublic ? `${message}` : undefined, { cause: error })
+  // Routes of the app have their own statuses, for example 409 and 422.
+  const status = isTextPublic ? Number(statusCode) : undefined
+  return new ProblemError(problemCode, isPublic ? `${message}` : undefined, { cause: error, status })
 }
