@@ -34,7 +34,7 @@ t.test('an old version of Node.js gets the same sentence from the modules of the
     const args = ['--conditions=accepted-source', '--input-type=module', '--eval', code, module]
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })
     t.equal(status, 1)
-    t.match(stderr, /\nError: accepted needs Node\.js 24; this is 20\.11\.1\. Install /)
+    t.match(stderr, /\n\[?Error: accepted needs Node\.js 24; this is 20\.11\.1\. Install /)
   }
 })
 
