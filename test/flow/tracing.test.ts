@@ -84,7 +84,8 @@ t.test('tracing', async (t) => {
     const receiver = await startReceiver(t)
     const { id: endpoint } = await jobs.database.kysely
       .transaction()
-      .execute((trx) => createEndpoint(trx, { url: receiver.url }))
+      // The end of the follow-up job is not delivered.
+      .execute((trx) => createEndpoint(trx, { url: receiver.url, operations: ['word.say'] }))
     const traceId = hex(32)
     const client = hex(16)
     const headers = {

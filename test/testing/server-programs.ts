@@ -47,5 +47,7 @@ export function startProgram(t: Test, TMPDIR: string, databaseUrl = '') {
 export async function readRegistrations(directory: string): Promise<string[]> {
   const [own] = (await readdir(directory)).filter((name) => name.startsWith('accepted-testing-'))
   const names = own ? await readdir(join(directory, own)) : []
-  return Promise.all(names.map((name) => readFile(join(directory, own as string, name), 'utf8')))
+  // A file may be removed meanwhile.
+  const read = names.map((name) => readFile(join(directory, own as string, name), 'utf8').catch(() => undefined))
+  return (await Promise.all(read)).filter((text) => text !== undefined)
 }

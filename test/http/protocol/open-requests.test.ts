@@ -93,12 +93,16 @@ t.test('streams, WebSockets and waits of a principal are limited together', asyn
 
 t.test('thousands of waits of one principal do not delay other requests', async (t) => {
   const { links } = (await post(`${url}/notes`, { text: 'a' }, { 'x-user': 'dan' })).body
-  const answers = Promise.all(
-    Array.from({ length: 2_000 }, () => get(links.self, { 'x-user': 'dan', prefer: 'wait=50' })),
-  )
+  const answers: ReturnType<typeof get>[] = []
+  // A system refuses connections that arrive faster than a busy process takes them.
+  for (let group = 0; group < 10; group++) {
+    const waits = Array.from({ length: 200 }, () => get(links.self, { 'x-user': 'dan', prefer: 'wait=50' }))
+    answers.push(...waits)
+    await Promise.race(waits)
+  }
   t.equal((await post(`${url}/notes`, { text: 'a' }, { 'x-user': 'eva' })).status, 202)
   t.equal((await post(links.cancel, {}, { 'x-user': 'dan' })).status, 200)
-  const statuses = (await answers).map(({ status }) => status)
+  const statuses = (await Promise.all(answers)).map(({ status }) => status)
   t.ok(statuses.filter((status) => status === 429).length > 0)
   t.same([...new Set(statuses)].sort(), [200, 429])
 })
