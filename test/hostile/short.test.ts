@@ -5,7 +5,7 @@ import { formatResult } from './report.ts'
 import { startTarget } from './target.ts'
 
 /** A run of less than a minute. `npm run test:hostile` runs the whole, and also limits how long a bystander waits. */
-const size = { requests: 300, scale: 0.01 }
+const size = { requests: 150, scale: 0.01 }
 /** Without a warm-up, the memory also grows by what is loaded and compiled. */
 const maxMemoryGrowth = 1
 const seed = Math.floor(Math.random() * 2 ** 31)

@@ -18,7 +18,7 @@ const images: Readonly<Record<string, string>> = {
 
 const directory = mkdtempSync(join(tmpdir(), 'accepted-screenshots-'))
 try {
-  const { status } = spawnSync('npm', ['test', '--', 'test/clients/console.test.ts', 'test/clients/pages.test.ts'], {
+  const { status } = spawnSync('npm', ['test', '--', 'test/clients/console.test.ts', 'test/clients/pages.long.ts'], {
     cwd: root,
     env: { ...process.env, SCREENSHOTS: directory },
     stdio: ['ignore', 'ignore', 'inherit'],
