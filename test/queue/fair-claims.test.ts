@@ -227,29 +227,35 @@ t.test('every way to enqueue a job stores its principal in the queue, and retrie
 })
 
 /** Claims on a connection of its own, and counts the pages that each claim touches. */
-async function openCounted(t: Test, { database, query }: Pick<Jobs, 'database' | 'query'>) {
+async function openCounted(t: Test, { database }: Pick<Jobs, 'database'>) {
   const client = new pg.Client({ connectionString: database.options.url })
   await client.connect()
   t.teardown(() => client.end())
   // Makes the plans while the queue is empty.
   await client.query(`select from accepted.claim_in_turn('note.create', 10, null, null)`)
-  const read = async () => {
-    await client.query('select pg_stat_force_next_flush()')
-    const [row] = await query(`
-      select (heap_blks_hit + heap_blks_read)::int as heap, (idx_blks_hit + idx_blks_read)::int as indexes
-      from pg_statio_user_tables where relid = 'accepted_queue.job_common'::regclass`)
-    return row as { heap: number; indexes: number }
+  // Counts what this connection has touched since it last reported its statistics, which it does between transactions.
+  // The statistics of the table also count other connections, some of them late.
+  const countPages = async (): Promise<number> => {
+    const { rows } = await client.query(`
+      select sum(pg_stat_get_xact_blocks_fetched(relation))::int as pages
+      from (
+        select 'accepted_queue.job_common'::regclass::oid as relation
+        union all select indexrelid from pg_index where indrelid = 'accepted_queue.job_common'::regclass
+      ) touched`)
+    return rows[0].pages
   }
   let last: [number | null, string | null] = [null, null]
   return async (limit: number) => {
-    const before = await read()
+    await client.query('begin')
+    const before = await countPages()
     const { rows } = await client.query(
       `select turn_priority, turn_principal from accepted.claim_in_turn('note.create', $1, $2, $3)`,
       [limit, ...last],
     )
     last = [rows.at(-1).turn_priority, rows.at(-1).turn_principal]
-    const after = await read()
-    return { claimed: rows.length, pages: after.heap - before.heap + after.indexes - before.indexes }
+    const pages = (await countPages()) - before
+    await client.query('commit')
+    return { claimed: rows.length, pages }
   }
 }
 
@@ -260,7 +266,7 @@ t.test('a claim touches few pages of a backlog of 1,000 principals with 50,000 j
   for (let count = 0; count < 20; count++) {
     const { claimed, pages } = await claim(100)
     t.equal(claimed, 100)
-    t.ok(pages <= 5_000, `a claim of 100 jobs touched ${pages} pages`)
+    t.ok(pages > 0 && pages <= 5_000, `a claim of 100 jobs touched ${pages} pages`)
   }
 })
 
@@ -276,7 +282,7 @@ t.test('a claim does not read the 50,000 deferred jobs of a principal', async (t
   for (let count = 0; count < 5; count++) {
     const { claimed, pages } = await claim(10)
     t.equal(claimed, 10)
-    t.ok(pages <= 500, `a claim of 10 jobs touched ${pages} pages`)
+    t.ok(pages > 0 && pages <= 500, `a claim of 10 jobs touched ${pages} pages`)
   }
 })
 
