@@ -42,7 +42,8 @@ export async function runScheduleCommand(name: string, { json }: OutputOptions):
   )
   const id = row?.id as string
   if (json) return console.log(JSON.stringify({ name, id }))
-  console.log(`${id}\nA worker creates this job within a second. To follow it: accepted jobs watch ${id}`)
+  console.log(id)
+  console.error(`A worker creates this job within a second. To follow it: accepted jobs watch ${id}`)
 }
 
 interface BackfillOptions extends OutputOptions {
@@ -62,7 +63,8 @@ export async function backfillScheduleCommand(name: string, options: BackfillOpt
   const row = await withDatabase((db) => callFunction(db, statement))
   const id = row?.id as string
   if (options.json) return console.log(JSON.stringify({ name, id }))
-  console.log(`${id}\nA worker creates this batch within a second. To follow it: accepted batches watch ${id}`)
+  console.log(id)
+  console.error(`A worker creates this batch within a second. To follow it: accepted batches watch ${id}`)
 }
 
 interface PauseOptions extends OutputOptions {

@@ -1,5 +1,5 @@
 import Type, { type Static } from 'typebox'
-import type { Operation } from '../operation.ts'
+import { batchName, type Operation } from '../operation.ts'
 import { problemOfPrincipal, schedulePrincipal } from '../primitives/principal.ts'
 
 /** The events that an endpoint can receive. */
@@ -88,7 +88,7 @@ export function findEndpointViolation(
   const principalProblem =
     principal === undefined || principal === schedulePrincipal ? undefined : problemOfPrincipal(principal)
   if (principalProblem) return { pointer: '/principal', keyword: 'format', message: principalProblem }
-  const index = operations.findIndex((name) => !definedOperations.has(name))
+  const index = operations.findIndex((name) => !definedOperations.has(name) && name !== batchName)
   if (index === -1) return undefined
   return {
     pointer: `/operations/${index}`,

@@ -74,8 +74,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.cancel',
       ...endingFunctions,
       'accepted.create_retry',
-      ...['add_dependencies', 'insert_batch'].map(inAccepted),
-      'accepted.enqueue',
+      ...['add_dependencies', 'insert_batch', 'enqueue', 'enqueue_batch'].map(inAccepted),
       // Computes a column of new endpoints.
       'accepted.secret_key_ids',
       'accepted.rotate_webhook_secret',
@@ -123,7 +122,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       ...['waiting_endpoints', 'claim_deliveries', 'claim_excess_deliveries'].map(inAccepted),
       ...['is_limited', 'claim_limited', 'admit_limited', 'limit_pace', 'count_slots', 'next_slot'].map(inAccepted),
       ...['count_places', 'maintain_limits'].map(inAccepted),
-      'accepted.enqueue',
+      // Handlers may call them in settle.
+      ...['enqueue', 'enqueue_batch'].map(inAccepted),
       ...['find_jobs', 'change_jobs', 'record_throughput'].map(inAccepted),
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
         inAccepted,

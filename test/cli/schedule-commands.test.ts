@@ -22,7 +22,8 @@ t.test('the commands list, pause, resume, run and backfill schedules', async (t)
   const backfilled = await schedules('backfill', 'nightly', '--since', '7d', '--until', '24h', '--limit', '5')
   t.match(backfilled, {
     code: 0,
-    out: /^[0-9a-f-]{36}\nA worker creates this batch .* accepted batches watch [0-9a-f-]{36}\n$/,
+    out: /^[0-9a-f-]{36}\n$/,
+    err: /^A worker creates this batch .* accepted batches watch [0-9a-f-]{36}\n$/,
   })
   const { rows } = await database.pool.query(`
     select id, max_jobs, round(extract(epoch from until - since) / 86400)::integer as days

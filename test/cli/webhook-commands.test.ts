@@ -75,6 +75,11 @@ t.test('the webhooks commands encrypt secrets with ENCRYPTION_KEYS, and rekey ch
 t.test('if an argument is invalid, the command prints one error line', async (t) => {
   const DATABASE_URL = await createDatabase(t)
   const config = ['--config', todosConfig]
+  const ofBatches = ['add', 'https://example.com', '--operations', 'batch', ...config]
+  t.match(await run(['webhooks', ...ofBatches, '--json'], { DATABASE_URL }), {
+    code: 0,
+    out: /"operations":\s*\[\s*"batch"/,
+  })
   for (const [args, sentence] of [
     [['add', 'nonsense'], /^error: The URL must be an absolute URL\.\n$/],
     [['add', 'https://ann:secret@example.com'], /^error: The URL must not contain credentials\.\n$/],
