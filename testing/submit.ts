@@ -9,7 +9,7 @@ import { SubmitRefused } from './errors.ts'
 export interface SubmitOptions {
   /** The value of the header Idempotency-Key. */
   key?: string
-  /** Who sends the request. Default: `anonymous`. */
+  /** The principal of the request. Default: `anonymous`. */
   principal?: string
   /** The path parameters of the operation's route. */
   params?: Readonly<Record<string, string | number | boolean>>

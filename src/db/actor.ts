@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 
-/** Who asks for a change: the principal, and the id of the API key if there is one. */
+/** What the audit records about the origin of a change: the principal, and the id of the API key if there is one. */
 export interface Actor {
   principal: string
   keyId?: string | undefined

@@ -14,7 +14,7 @@ export const refreshSummary = defineOperation({
   },
 })
 
-/** At midnight, todos become overdue although nobody changes them. */
+/** At midnight, todos become overdue without a change that would refresh the summary. */
 export const midnightSummary = defineSchedule({
   name: 'midnight-summary',
   cron: '0 0 * * *',
