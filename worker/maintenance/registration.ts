@@ -9,6 +9,8 @@ export class Registration {
   /** UUIDv7. */
   readonly id: string
   readonly #operations: readonly string[]
+  /** Resolves when the writes that have begun are done. */
+  #written: Promise<unknown> = Promise.resolve()
 
   constructor(database: Database, id: string, operations: readonly string[]) {
     this.#database = database
@@ -17,7 +19,19 @@ export class Registration {
   }
 
   /** Writes the row with a new heartbeat. Another worker may have deleted the row while this process was suspended. */
-  async write(status: 'ready' | 'draining'): Promise<void> {
+  write(status: 'ready' | 'draining'): Promise<void> {
+    const written = this.#upsert(status)
+    this.#written = Promise.allSettled([this.#written, written])
+    return written
+  }
+
+  /** Deletes the row after the writes that have begun: a later one would insert it again. */
+  async delete(): Promise<void> {
+    await this.#written
+    await sql`delete from accepted.worker where id = ${this.id}`.execute(this.#database.kysely)
+  }
+
+  async #upsert(status: 'ready' | 'draining'): Promise<void> {
     await sql`
       insert into accepted.worker (id, host, pid, version, operations, status)
       values (
@@ -26,10 +40,6 @@ export class Registration {
       on conflict on constraint worker_pkey do update set heartbeat_at = now(), status = excluded.status`.execute(
       this.#database.kysely,
     )
-  }
-
-  async delete(): Promise<void> {
-    await sql`delete from accepted.worker where id = ${this.id}`.execute(this.#database.kysely)
   }
 }
 
