@@ -8,7 +8,7 @@ export const jobErrors: Readonly<Record<string, string>> = {
   'invalid-result': 'The result of the job does not match the schema of its operation',
   'decryption-key-missing': 'The workers lack the key that decrypts the payload of the job',
   'decryption-failed': 'The payload of the job could not be decrypted',
-  'worker-crashed': 'Several workers crashed while they ran the job',
+  'worker-crashed': 'The process or thread that ran the job crashed',
   'worker-lost': 'The worker that ran the job died',
   'children-failed': 'Children of the job failed or were canceled',
   'completed-elsewhere': 'Another program marked the job as completed in the queue; the work of the job was not done',
