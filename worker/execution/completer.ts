@@ -80,7 +80,7 @@ export async function completeOrBisect(
       canSplit: () => !stopping.aborted,
       onSplit: () => worker.metrics.countRetry(worker.operation.name, 'bisected'),
       async onFailure(some, error) {
-        for (const { claim } of some) await finishThrown(worker, { claim, error }, { stopping })
+        for (const { claim, report } of some) await finishThrown(worker, { claim, error, report }, { stopping })
         for (const { onEnd } of some) onEnd?.(false)
       },
     })
@@ -96,7 +96,7 @@ const errorNotStored = new Error('The attempt failed, and its error could not be
 /** Finishes an attempt that threw, in a transaction of its own. Never rejects. Does nothing once the worker stops. */
 async function finishThrown(
   worker: OperationWorker,
-  { claim, error }: ThrownAttempt,
+  { claim, error, report }: ThrownAttempt,
   { stopping }: { stopping: AbortSignal },
 ): Promise<void> {
   if (error instanceof LostClaim) {
@@ -113,7 +113,13 @@ async function finishThrown(
     // A stopping worker finishes nothing more. It releases every claim that it still holds.
     if (stopping.aborted) return
     try {
-      await finishTogether(worker, [{ claim, error: cause }], 'wait', usedPolicy, abandonFailure)
+      await finishTogether(
+        worker,
+        [{ claim, error: cause, ...(cause === error && { report }) }],
+        'wait',
+        usedPolicy,
+        abandonFailure,
+      )
     } catch (err) {
       if (stopping.aborted) return
       if (!(err instanceof LostClaim)) return err as Error

@@ -86,7 +86,8 @@ async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, c
   const work = () => perform(worker, claim, row, context)
   const performing = worker.spans ? worker.spans.perform(claim, work) : work()
   const attempt = await performing.catch((error: unknown) => ({ claim, error: readable(error) }))
-  const isWholeBatch = await context.completer.finish({ ...attempt, startedAt })
+  const report = context.progress.take(claim.jobId)
+  const isWholeBatch = await context.completer.finish({ ...attempt, report, startedAt })
   // Records no run time for a failed attempt or a bisected batch. Bisecting takes longer than the job itself.
   if (isWholeBatch) context.runTimes.record(operation.name, secondsSince(startedAt))
   metrics.observeRun(operation.name, secondsSince(startedAt), 1)
@@ -163,7 +164,6 @@ async function perform(
     return { claim, result, resource }
   } finally {
     dispose()
-    context.progress.forget(row.id)
   }
 }
 

@@ -17,6 +17,7 @@ import { removeFromQuarantine, writeCanceled, writeDuplicates, writeSucceeded } 
 import { findLocked, lockJobs } from './lock-jobs.ts'
 import type { CommitResult, OperationWorker } from './operation-worker.ts'
 import { type EndedAttempts, outcomeOf, type PerformedAttempt, type ThrownAttempt } from './outcome.ts'
+import { type ProgressReport, progressUpdate } from './progress.ts'
 import { failUnknown, retryRequeued } from './retry-requeued.ts'
 import { runSettle } from './run-settle.ts'
 
@@ -87,7 +88,9 @@ async function finishLocked(
   const isPostponed = abandonFailure !== undefined && unsuccessful.length > 0
   if (isPostponed) await decideEnds(trx, unsuccessful, abandonFailure)
   else await abandonClaimed(trx, worker, unsuccessful)
-  if (failed.length + unknown.length > 0) await useGenericPlan(trx)
+  const reports = unwrittenReports(free, (id) => fresh.some(({ claim }) => claim.jobId === id) && !parents.has(id))
+  if (failed.length + unknown.length + reports.length > 0) await useGenericPlan(trx)
+  if (reports.length > 0) await progressUpdate(reports).execute(trx)
   const failures = await writeFailures(worker, trx, failed, pending, { isPostponed })
   await failUnknown(worker, trx, unknown)
   const known = ended.filter((claim) => !unknown.includes(claim))
@@ -128,6 +131,12 @@ async function finishLocked(
     ended,
   }
 }
+
+/** Returns the reports that are not written yet. The statement that ends a job as succeeded also writes its report. */
+const unwrittenReports = (
+  attempts: readonly (PerformedAttempt | ThrownAttempt)[],
+  hasSucceeded: (jobId: string) => boolean,
+): ProgressReport[] => attempts.flatMap(({ claim, report }) => (report && !hasSucceeded(claim.jobId) ? [report] : []))
 
 /** The jobs that end unsuccessfully. A failed attempt that is retried ends no job. */
 const decidedEnds = (failed: readonly FailedAttempt[], canceled: readonly Claim[]): DecidedEnd[] => [

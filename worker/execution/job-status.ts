@@ -60,6 +60,8 @@ export interface JobCompletion {
   attempt: number
   result: unknown
   resource: string | undefined
+  /** A progress message that is not written yet. */
+  message?: string | undefined
 }
 
 /** @throws LostClaim when one of the jobs is no longer pending */
@@ -70,8 +72,12 @@ export async function writeSucceeded(
 ): Promise<EndedJob[]> {
   if (completions.length === 0) return []
   const ids = completions.map(({ id }) => id)
+  const messages = completions.map(({ message }) => message ?? null)
+  // Few jobs report a message just before they end. The statement for all others does not mention messages.
+  const hasMessage = messages.some((message) => message !== null)
   const { rows } = await sql<EndedJob>`
     update accepted.job set
+      ${hasMessage ? sql`message = coalesce(ended.message, job.message),` : sql``}
       status = 'succeeded', percent = 100, attempt = ended.attempt, result = ended.result, payload = null,
       resource = coalesce(ended.resource, job.resource), started_at = coalesce(job.started_at, now()),
       worker_id = ${workerId}, ended_at = statement_timestamp(), updated_at = statement_timestamp(),
@@ -80,8 +86,8 @@ export async function writeSucceeded(
       ${ids}::uuid[],
       ${completions.map(({ attempt }) => attempt)}::integer[],
       ${completions.map(({ result }) => toJson(result))}::jsonb[],
-      ${completions.map(({ resource }) => resource ?? null)}::text[]
-    ) as ended (id, attempt, result, resource)
+      ${completions.map(({ resource }) => resource ?? null)}::text[]${hasMessage ? sql`, ${messages}::text[]` : sql``}
+    ) as ended (id, attempt, result, resource${hasMessage ? sql`, message` : sql``})
     where job.id = ended.id and ${idIn(ids)}
       and job.operation = ${operation.name} and job.status in ${pendingStatusesSql}
     returning job.id, ${endedColumns}`.execute(trx)

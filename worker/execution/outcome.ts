@@ -4,6 +4,7 @@ import { DecryptionError } from '../../src/primitives/key-ring.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../errors.ts'
 import type { PendingJob } from './pending-jobs.ts'
+import type { ProgressReport } from './progress.ts'
 
 /**
  * An attempt that is ready to complete: `perform` has returned, or the handler has no `perform`. If the handler has a
@@ -15,6 +16,8 @@ export interface PerformedAttempt {
   result?: unknown
   /** The path that `perform` set with `setResource`. */
   resource?: string | undefined
+  /** The last report of `perform`, if it may not be written yet. */
+  report?: ProgressReport | undefined
   /** When the handler was called, on the clock of `performance.now()`. */
   startedAt?: number
   /** `perform` was skipped, because the job seemed to be canceled, ended or a duplicate. */
@@ -25,6 +28,8 @@ export interface PerformedAttempt {
 export interface ThrownAttempt {
   claim: Claim
   error: unknown
+  /** The last report of `perform`, if it may not be written yet. */
+  report?: ProgressReport | undefined
 }
 
 /** Attempts that finish in one transaction. An attempt that threw finishes in a transaction of its own. */

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import type { ReportError } from '../../src/db/error-reporter.ts'
 import { rowLock } from '../../src/db/locks.ts'
@@ -10,9 +10,21 @@ import { idIn } from '../../src/jobs/job.ts'
 export interface ProgressWriter {
   /** @throws RangeError when `percent` is not between 0 and 100 */
   report(job: { id: string; attempt: number }, percent: number, message?: string): void
-  /** Drops the report of a job that ends, if the report is not written yet. */
-  forget(id: string): void
+  /**
+   * Removes and returns the latest report of a job that ends, if it may not be written yet. The transaction that
+   * finishes the attempt then writes it.
+   */
+  take(id: string): ProgressReport | undefined
   close(): Promise<void>
+}
+
+/** The latest report of an attempt. */
+export interface ProgressReport {
+  /** The id of the job. */
+  id: string
+  attempt: number
+  percent: number
+  message: string | undefined
 }
 
 const writeIntervalMs = 250
@@ -20,10 +32,29 @@ const writeIntervalMs = 250
 /** In characters. Longer messages are cut. Error messages have the same limit. */
 const maxProgressMessageLength = 500
 
-interface Report {
-  attempt: number
-  percent: number
-  message: string | undefined
+/**
+ * Builds the statement that writes reports. It skips locked jobs, unless this transaction has locked them. A locked job
+ * is probably about to end, and the reports of other jobs must not wait for the lock.
+ */
+export function progressUpdate(reports: readonly ProgressReport[]): RawBuilder<unknown> {
+  const sorted = reports.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  const ids = sorted.map(({ id }) => id)
+  return sql`
+    update accepted.job set
+      percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
+      progress_at = case when report.percent >= coalesce(job.percent, 0) then now() else progress_at end,
+      sequence = sequence + 1, updated_at = statement_timestamp()
+    from unnest(
+      ${ids}::uuid[],
+      ${sorted.map(({ percent }) => percent)}::smallint[],
+      ${sorted.map(({ message }) => message ?? null)}::text[],
+      ${sorted.map(({ attempt }) => attempt)}::integer[]
+    ) as report (id, percent, message, attempt)
+    where ${idIn(ids)} and job.id = report.id and job.attempt = report.attempt and job.id in (
+      select id from accepted.job
+      where ${idIn(ids)} and status = 'running'
+      order by id ${rowLock.skip}
+    )`
 }
 
 /**
@@ -31,39 +62,26 @@ interface Report {
  * statement for all jobs.
  */
 export function createProgressWriter(database: Database, notifier: Notifier, report: ReportError): ProgressWriter {
-  let reports = new Map<string, Report>()
+  let reports = new Map<string, ProgressReport>()
+  /** The reports that a statement writes now. It skips the row of a job that ends at the same time. */
+  let unconfirmed: ReadonlyMap<string, ProgressReport> = new Map()
   let timer: NodeJS.Timeout | undefined
   let writing = Promise.resolve()
 
   const write = async () => {
     timer = undefined
-    const written = [...reports].sort(([a], [b]) => (a < b ? -1 : 1))
+    const written = [...reports.values()]
+    unconfirmed = reports
     reports = new Map()
     if (written.length === 0) return
-    const ids = written.map(([id]) => id)
-    // Skips locked jobs. A locked job is probably about to end, and the reports of other jobs must not wait for the
-    // lock.
-    const statement = sql`
-      update accepted.job set
-        percent = greatest(job.percent, report.percent), message = coalesce(report.message, job.message),
-        progress_at = case when report.percent >= coalesce(job.percent, 0) then now() else progress_at end,
-        sequence = sequence + 1, updated_at = statement_timestamp()
-      from unnest(
-        ${ids}::uuid[],
-        ${written.map(([, { percent }]) => percent)}::smallint[],
-        ${written.map(([, { message }]) => message ?? null)}::text[],
-        ${written.map(([, { attempt }]) => attempt)}::integer[]
-      ) as report (id, percent, message, attempt)
-      where ${idIn(ids)} and job.id = report.id and job.attempt = report.attempt and job.id in (
-        select id from accepted.job
-        where ${idIn(ids)} and status = 'running'
-        order by id ${rowLock.skip}
-      )`
+    const ids = written.map(({ id }) => id)
     try {
-      await runWithGenericPlan(database.kysely, statement)
+      await runWithGenericPlan(database.kysely, progressUpdate(written))
       notifier.notify('status', ids)
     } catch (error) {
       report(error, 'Progress could not be written; the reports are dropped', { jobs: ids.length })
+    } finally {
+      unconfirmed = new Map()
     }
   }
 
@@ -73,12 +91,16 @@ export function createProgressWriter(database: Database, notifier: Notifier, rep
       // Postgres rejects a text that contains NUL. One such text would make the reports of all jobs fail.
       const text =
         message?.replaceAll('\0', '').slice(0, maxProgressMessageLength).toWellFormed() ?? reports.get(id)?.message
-      reports.set(id, { attempt, percent: Math.floor(percent), message: text })
+      reports.set(id, { id, attempt, percent: Math.floor(percent), message: text })
       timer ??= setTimeout(() => {
         writing = writing.then(write)
       }, writeIntervalMs)
     },
-    forget: (id) => void reports.delete(id),
+    take(id) {
+      const report = reports.get(id) ?? unconfirmed.get(id)
+      reports.delete(id)
+      return report
+    },
     async close() {
       clearTimeout(timer)
       await writing

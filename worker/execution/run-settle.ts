@@ -63,6 +63,7 @@ export async function runSettle(
     attempt: job.claim.attempt,
     result: worker.seals.seal('result', { operation, principal: rowOf(job).principal }, results[index]),
     resource: resources.get(job.claim.jobId) ?? job.resource,
+    message: job.report?.message,
   }))
   return { completions, enqueued, parents }
 }

@@ -2,6 +2,7 @@ import { defineOperation } from 'accepted'
 import t, { type Test } from 'tap'
 import { createNotifier } from '../../../src/db/notifier.ts'
 import { createProgressWriter } from '../../../worker/execution/progress.ts'
+import { beginTransaction } from '../../support/database.ts'
 import { openJobs } from '../../support/jobs.ts'
 import { until } from '../../support/until.ts'
 import { handlersFor, Word } from '../support.ts'
@@ -105,4 +106,40 @@ t.test('a progress report that is not between 0 and 100 fails the attempt', asyn
   for (const id of ids) {
     t.match(await jobs.ended(id), { status: 'failed', percent: null, error: { message: /is not between 0 and 100/ } })
   }
+})
+
+t.test('the last report before the end of an attempt is written with the end, whatever the end is', async (t) => {
+  const jobs = await openJobs(t, [say])
+  await jobs.work(
+    handlersFor(say, {
+      perform: async ({ id, payload, progress }) => {
+        progress(70, `the last words of ${payload.word}`)
+        if (payload.word === 'a failure') throw new Error('no')
+        if (payload.word === 'a canceled job') await jobs.query('select accepted.cancel($1)', [id])
+      },
+    }),
+  )
+  for (const [word, status, percent] of [
+    ['a success', 'succeeded', 100],
+    ['a failure', 'failed', 70],
+    ['a canceled job', 'canceled', 70],
+  ] as const) {
+    const ended = await jobs.ended(await jobs.add(say, { word }))
+    t.match(ended, { status, percent, message: `the last words of ${word}` })
+  }
+})
+
+t.test('a report that a statement is writing also counts as not yet written', async (t) => {
+  const { progress, database, query, add, read } = await setUp(t)
+  const id = await add(say, { word: 'x' })
+  await query("update accepted.job set status = 'running', attempt = 1, attempt_started_at = now()")
+  const lock = await beginTransaction(t, database, 'lock table accepted.job in share mode')
+  progress.report({ id, attempt: 1 }, 70, 'x')
+  const isWaiting = `select from pg_locks where relation = 'accepted.job'::regclass and not granted
+    and database = (select oid from pg_database where datname = current_database())`
+  await until(async () => (await query(isWaiting)).length > 0)
+  t.match(progress.take(id), { percent: 70, message: 'x' })
+  await lock.commit()
+  await until(async () => (await read(id)).percent === 70)
+  await until(() => progress.take(id) === undefined)
 })
