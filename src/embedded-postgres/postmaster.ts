@@ -10,7 +10,7 @@ import { runProgram } from './process.ts'
 export type StopMode = 'fast' | 'immediate'
 
 export interface PostmasterOptions {
-  /** Default: a free port. */
+  /** Default: the port of the last start if it is free, else any free port. */
   port?: number
   /** Parameters of postgresql.conf. */
   settings?: Readonly<Record<string, string>>
@@ -53,7 +53,7 @@ export async function startPostmaster(
   const log = logFile(cluster)
   await disownPidFile(cluster)
   for (let attempt = 1; ; attempt++) {
-    const port = options.port || (await findFreePort())
+    const port = options.port || (attempt === 1 && (await readLastPort(cluster))) || (await findFreePort())
     const settings = { ...options.settings, port, listen_addresses: '127.0.0.1', unix_socket_directories: '' }
     const flags = Object.entries(settings).map(([name, value]) => `-c ${name}=${quoteForShell(String(value))}`)
     await rm(log, { force: true })
@@ -80,6 +80,11 @@ async function disownPidFile(cluster: string): Promise<void> {
 
 /** Quotes a value, because pg_ctl starts the server through a shell. */
 const quoteForShell = (value: string) => `'${value.replaceAll("'", "'\\''")}'`
+
+/** Returns the port of the last start. Postgres writes its command line to the file. */
+async function readLastPort(cluster: string): Promise<number> {
+  return Number(/ "port=(\d+)"/.exec((await readIfPresent(join(cluster, 'postmaster.opts'))) ?? '')?.[1])
+}
 
 function findFreePort(): Promise<number> {
   return new Promise((resolve, reject) => {

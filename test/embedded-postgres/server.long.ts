@@ -133,9 +133,9 @@ t.test(
     t.equal(killed.signal, 'SIGKILL')
     const orphan = killed.stdout.trim()
     t.same(await query(orphan, 'select 1 as one'), [{ one: 1 }], 'Postgres still runs')
-    const { url } = await start(t, { dataDir })
-    await t.rejects(query(orphan, 'select'), { code: 'ECONNREFUSED' })
-    t.same(await query(url, 'select 1 as one'), [{ one: 1 }])
+    const { url } = await start(t, { dataDir, settings: { work_mem: '5MB' } })
+    t.equal(url, orphan)
+    t.same(await query(url, 'show work_mem'), [{ work_mem: '5MB' }], 'another Postgres answers at the same address')
   },
 )
 
@@ -207,6 +207,21 @@ t.test('a port that is in use is rejected', async (t) => {
     code: 'port-taken',
     message: `Postgres cannot listen on port ${port}: the port is in use.`,
   })
+})
+
+t.test('a server keeps its port, unless another program has taken it', async (t) => {
+  const dataDir = await directory(t)
+  const first = await startEmbeddedPostgres({ dataDir })
+  await first.stop()
+  const second = await startEmbeddedPostgres({ dataDir })
+  await second.stop()
+  t.equal(second.port, first.port)
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(first.port, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const third = await startEmbeddedPostgres({ dataDir })
+  await third.stop()
+  t.not(third.port, first.port)
 })
 
 t.test('errors that initdb and Postgres print are explained', async (t) => {
