@@ -5439,6 +5439,7 @@ create view accepted.timeline as
 select job.id as job_id, event.at, event.event, event.attempt, event.worker, event.detail
 from accepted.job
 left join accepted_queue.job queued on queued.name = job.operation and queued.id = job.id
+cross join (values ('released before it ended; the attempt does not count')) release (detail)
 cross join lateral (
   select
     job.created_at as at, 'accepted' as event, null::integer as attempt, null::text as worker,
@@ -5476,9 +5477,21 @@ cross join lateral (
   union all
   select
     coalesce(job.attempt_started_at, job.started_at) as at, 'started' as event, job.attempt as attempt,
-    accepted.worker_name(job.worker_id) as worker, null::text as detail
-  where job.started_at is not null and job.status <> 'queued'
+    accepted.worker_name(job.worker_id) as worker, case when job.status = 'queued' then release.detail end as detail
+  where job.started_at is not null
     and not exists (select from accepted.attempt where attempt.job_id = job.id and attempt.attempt = job.attempt)
+  union all
+  -- The first run, if it was released and the job has started again. The row of the job has the worker of the last run.
+  select job.started_at as at, 'started' as event, 1 as attempt, null::text as worker, release.detail as detail
+  where job.started_at < job.attempt_started_at and not exists (
+    select from accepted.attempt
+    where attempt.job_id = job.id and (
+      -- Workers keep milliseconds.
+      attempt.started_at between job.started_at - interval '1 millisecond' and job.started_at
+      -- An attempt that failed before it started has set started_at to the time of its failure.
+      or attempt.failed_at = job.started_at
+    )
+  )
   union all
   select
     job.progress_at as at, 'progress' as event, job.attempt as attempt, accepted.worker_name(job.worker_id) as worker,
@@ -5523,7 +5536,7 @@ cross join lateral (
   from accepted.job child where child.parent = job.id
 ) event;
 
-comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
+comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children. Of the runs that were released, it has the first one and the last one.';
 comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
 comment on column accepted.timeline.at is 'When it happened. For due: from this time on, workers may start the job.';
 comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, end decided, quarantined, the final status, retried, child.';

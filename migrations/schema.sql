@@ -5002,6 +5002,7 @@ create view accepted.timeline as
     event.detail
    from accepted.job
      left join accepted_queue.job queued on queued.name = job.operation and queued.id = job.id
+     cross join ( values ('released before it ended; the attempt does not count'::text)) release(detail)
      cross join lateral ( select job.created_at as at,
             'accepted'::text as event,
             null::integer as attempt,
@@ -5052,10 +5053,22 @@ create view accepted.timeline as
             'started'::text as event,
             job.attempt,
             accepted.worker_name(job.worker_id) as worker,
-            null::text as detail
-          where job.started_at is not null and job.status <> 'queued'::accepted.job_status and not (exists ( select
+                case
+                    when job.status = 'queued'::accepted.job_status then release.detail
+                    else null::text
+                end as detail
+          where job.started_at is not null and not (exists ( select
                    from accepted.attempt
                   where attempt.job_id = job.id and attempt.attempt = job.attempt))
+        union all
+         select job.started_at as at,
+            'started'::text as event,
+            1 as attempt,
+            null::text as worker,
+            release.detail
+          where job.started_at < job.attempt_started_at and not (exists ( select
+                   from accepted.attempt
+                  where attempt.job_id = job.id and (attempt.started_at >= (job.started_at - '00:00:00.001'::interval) and attempt.started_at <= job.started_at or attempt.failed_at = job.started_at)))
         union all
          select job.progress_at as at,
             'progress'::text as event,
@@ -5120,7 +5133,7 @@ create view accepted.timeline as
             format('job %s, which is %s'::text, child.id, child.status) as detail
            from accepted.job child
           where child.parent = job.id) event;
-comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children.';
+comment on view accepted.timeline is 'The life of one job: where job_id = … order by at. Reads the rows of this job, of its attempts, retries and children. Of the runs that were released, it has the first one and the last one.';
 comment on column accepted.timeline.job_id is 'The job. Use this column as the condition.';
 comment on column accepted.timeline.at is 'When it happened. For due: from this time on, workers may start the job.';
 comment on column accepted.timeline.event is 'accepted, due, started, attempt failed, progress (the latest), heartbeat (the latest), cancel requested, end decided, quarantined, the final status, retried, child.';

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { defineOperation } from 'accepted'
 import t from 'tap'
 import { channels } from '../../src/db/notifier.ts'
@@ -59,9 +60,19 @@ t.test('a job that does not end in the grace period is released, and its late re
   t.same(await jobs.query('select state::text, retry_count from accepted_queue.job'), [
     { state: 'created', retry_count: 0 },
   ])
+  const timeline = () =>
+    jobs.query('select event, attempt, worker, detail from accepted.timeline where job_id = $1 order by at', [id])
+  const detail = 'released before it ended; the attempt does not count'
+  const us = `${hostname()}:${process.pid}`
+  const started = { event: 'started', attempt: 1 }
+  t.match(await timeline(), [{ event: 'accepted' }, { event: 'due' }, { ...started, detail }])
 
   await jobs.work(handlersFor(echo, { perform: async ({ payload }) => payload }))
   t.match(await jobs.ended(id), { status: 'succeeded', attempt: 1, result: { word: 'x' } })
   t.same(await jobs.query('select from effect'), [])
   t.same(await jobs.query('select from accepted.attempt'), [])
+  t.same((await timeline()).slice(1, 3), [
+    { ...started, worker: null, detail },
+    { ...started, worker: us, detail: null },
+  ])
 })
