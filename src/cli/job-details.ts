@@ -4,6 +4,7 @@ import { ConfigError } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { JobStatus } from '../db/tables.ts'
 import type { StuckRow, TimelineRow } from '../db/views.ts'
+import { type FailedChild, readFailedChildren } from './batch-status.ts'
 import { type JobWithError, jobColumns } from './job-list.ts'
 
 interface FailedAttempt {
@@ -23,8 +24,14 @@ export interface JobDetails extends Omit<JobWithError, 'waiting_for'> {
   /** The problems that need a person. */
   problems: Pick<StuckRow, 'why' | 'what_to_do' | 'since'>[]
   failed_attempts: FailedAttempt[]
+  /** The first failed children. */
+  failed_children: FailedChild[]
+  /** Without the children, of which there may be many. */
   timeline: TimelineRow[]
 }
+
+/** Maximum number of failed children that are shown. */
+const maxFailedChildren = 5
 
 /** @throws ConfigError when the text is no id of a job */
 export function requireJobId(id: string): string {
@@ -37,20 +44,21 @@ export async function readJobDetails(db: Database['kysely'], id: string): Promis
   const [job] = await readOverview(db, requireJobId(id))
   if (!job) throw unknownJob(id)
   const { rows: timeline } = await sql<TimelineRow>`
-    select at, event, attempt, worker, detail from accepted.timeline where job_id = ${id}
+    select at, event, attempt, worker, detail from accepted.timeline where job_id = ${id} and event <> 'child'
     order by at, event <> 'accepted', attempt`.execute(db)
   const { rows: failedAttempts } = await sql<FailedAttempt>`
     select attempt, accepted.worker_name(worker_id) as worker, started_at, failed_at, error
     from accepted.attempt where job_id = ${id} order by attempt`.execute(db)
   const problems = job.ended_at === null ? await readProblems(db, id) : []
-  return { ...job, problems, failed_attempts: failedAttempts, timeline }
+  const failedChildren = job.children?.failed ? await readFailedChildren(db, id, maxFailedChildren) : []
+  return { ...job, problems, failed_attempts: failedAttempts, failed_children: failedChildren, timeline }
 }
 
 export const unknownJob = (id: string): ConfigError =>
   new ConfigError(`There is no job ${id}, or its record is gone. \`accepted jobs list\` lists the newest jobs.`)
 
 async function readOverview(db: Database['kysely'], id: string) {
-  const { rows } = await sql<Omit<JobDetails, 'problems' | 'failed_attempts' | 'timeline'>>`
+  const { rows } = await sql<Omit<JobDetails, 'problems' | 'failed_attempts' | 'failed_children' | 'timeline'>>`
     select ${jobColumns}, cancel_requested, paused, paused_reason, priority, group_id, limit_key, idempotency_key,
       coalesced, expires_at, accepted.count_workers(operation)::integer as workers,
       array(

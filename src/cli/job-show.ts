@@ -26,6 +26,7 @@ export function formatJob(job: JobDetails, terminal: Terminal | undefined): stri
         ['Principal', job.principal],
         ['Attempt', attemptOf(job)],
         ['Progress', formatProgress(job)],
+        ['Children', formatChildren(job)],
         ['Error', job.error && `${job.error.code}: ${job.error.message}`],
         ['Waits for', waitsFor(job)],
         ['To do', adviseOn(job).join(' ')],
@@ -58,19 +59,44 @@ export function formatJob(job: JobDetails, terminal: Terminal | undefined): stri
       job.timeline,
       terminal,
     ),
+    ...formatFailedChildren(job, terminal),
   ].join('\n')
 }
 
 const formatStatus = (job: JobDetails) =>
   `${job.status}${job.ended_at === null && job.cancel_requested ? ' (cancellation requested)' : ''}`
 
-function formatProgress({ percent, message, children }: JobDetails): string | undefined {
-  const { total, succeeded, failed, canceled } = children ?? { total: 0, succeeded: 0, failed: 0, canceled: 0 }
-  const jobs = children
-    ? `${succeeded + failed + canceled} of ${total} children have ended, ${failed} failed`
-    : undefined
-  const parts = [percent === null ? undefined : `${percent} %`, message, jobs].filter((part) => part)
+function formatProgress({ percent, message }: JobDetails): string | undefined {
+  const parts = [percent === null ? undefined : `${percent} %`, message].filter((part) => part)
   return parts.length > 0 ? parts.join('  ') : undefined
+}
+
+/** Counts the children by their state, and says how to list them. */
+function formatChildren({ id, children }: JobDetails): string | undefined {
+  if (!children) return undefined
+  const { total, succeeded, failed, canceled } = children
+  const counts = { succeeded, failed, canceled, 'not ended': total - succeeded - failed - canceled }
+  const parts = Object.entries(counts).flatMap(([state, count]) => (count > 0 ? [`${count} ${state}`] : []))
+  return `${total}: ${parts.join(', ')}. To list them: accepted jobs list --parent ${id}`
+}
+
+function formatFailedChildren(job: JobDetails, terminal: Terminal | undefined): string[] {
+  const { failed_children: shown, children } = job
+  if (shown.length === 0) return []
+  const more = (children?.failed ?? 0) - shown.length
+  return [
+    '',
+    ...formatTable(
+      [
+        { heading: 'FAILED CHILD', cell: ({ id }) => id },
+        { heading: 'OPERATION', cell: ({ operation }) => operation, whenNarrow: 'cut' },
+        { heading: 'ERROR', cell: ({ error }) => `${error.code}: ${error.message}`, whenNarrow: 'cut' },
+      ],
+      shown,
+      terminal,
+    ),
+    ...(more > 0 ? [`… and ${more} more. To list them: accepted jobs list --parent ${job.id} --status failed`] : []),
+  ]
 }
 
 /** Says what a queued job waits for, as the timeline does. */

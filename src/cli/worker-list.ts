@@ -24,7 +24,7 @@ export const listWorkersCommand = (options: ListOptions): Promise<void> =>
         { heading: 'JOBS', cell: (row) => row.job_ids?.join(','), whenNarrow: 'cut' },
       ],
       read: async (db) =>
-        (await sql<WorkerOverviewRow>`select * from accepted.worker_overview order by worker`.execute(db)).rows,
+        (await sql<WorkerOverviewRow>`select * from accepted.worker_overview order by silent, worker`.execute(db)).rows,
       whenEmpty: 'No worker runs. Start one with: accepted worker',
     },
     options,

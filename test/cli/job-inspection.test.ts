@@ -90,6 +90,50 @@ t.test('show explains a job: what it waits for, its errors, its timeline, and wh
   })
 })
 
+t.test('show counts the children of a batch, and shows the first failures', async (t) => {
+  const [{ batch }] = await query(
+    `select accepted.enqueue_batch((
+      select jsonb_agg(jsonb_build_object('operation', 'webhook.deliver', 'payload', '{}'::jsonb))
+      from generate_series(1, 9)
+    )) as batch`,
+  )
+  const children: string[] = (await query('select id from accepted.job where parent = $1 order by id', batch)).map(
+    ({ id }) => id,
+  )
+  await query('select accepted.cancel($1)', children[8])
+  await query(
+    `update accepted.job set status = 'failed', ended_at = now(), started_at = now(),
+      error = '{"code": "handler-error", "message": "No luck"}' where id = any($1)`,
+    children.slice(0, 7),
+  )
+  const counts = { total: 9, succeeded: 0, failed: 7, canceled: 1 }
+  await query('update accepted.job set children = $2 where id = $1', batch, counts)
+  const { out } = await jobs('show', batch)
+  t.match(
+    out,
+    `\nChildren   9: 7 failed, 1 canceled, 1 not ended. To list them: accepted jobs list --parent ${batch}\n`,
+  )
+  t.match(
+    out,
+    new RegExp(`\\n\\nFAILED CHILD +OPERATION +ERROR\\n${children[0]} +webhook\\.deliver +handler-error: No luck\\n`),
+  )
+  t.match(out, `\n… and 2 more. To list them: accepted jobs list --parent ${batch} --status failed\n`)
+  t.notMatch(out, children[8])
+  t.match(JSON.parse((await jobs('show', batch, '--json')).out), {
+    ...{ children: counts, failed_children: children.slice(0, 5).map((id) => ({ id })) },
+    timeline: [{ event: 'accepted' }],
+  })
+})
+
+t.test('workers list shows silent workers last', async (t) => {
+  await query(`insert into accepted.worker (id, host, pid, version, operations, status, heartbeat_at) values
+    (accepted.uuid7(), 'a', 1, '1', '{}', 'ready', now() - interval '1 minute'),
+    (accepted.uuid7(), 'b', 2, '1', '{}', 'ready', now())`)
+  const { out } = await run(['workers', 'list', '--json'], { DATABASE_URL })
+  t.equal(JSON.parse(out).at(-1).worker, 'a:1')
+  await query(`delete from accepted.worker where host in ('a', 'b')`)
+})
+
 t.test('run makes a deferred job due, cancel and retry take several jobs', async (t) => {
   // An operation without abandon, so that no process needs to run for the cancellation.
   const [first, second] = [
