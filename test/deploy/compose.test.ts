@@ -55,6 +55,17 @@ t.test('the linter finds nothing in the Dockerfile, and finds a mistake', async 
   t.not(validate(text.replace('WORKDIR /app', 'WORKDIR app')).length, 0)
 })
 
+t.test('the image for an app differs from that of the example only in what it copies and installs', async (t) => {
+  const ofApp = readFileSync(join(root, 'deploy/docker/Dockerfile'), 'utf8')
+  t.same(validate(ofApp), [])
+  const common = (dockerfile: string) =>
+    dockerfile
+      .slice(dockerfile.indexOf('\n\nFROM '))
+      .split('\n')
+      .filter((line) => !/^(#|COPY|ENTRYPOINT)/.test(line))
+  t.same(common(ofApp), common(text))
+})
+
 t.test('the last stage of the image runs no package manager, and only node_modules comes from the first', async (t) => {
   const lastStage = instructions.slice(instructions.findLastIndex(({ name }) => name === 'FROM'))
   const commands = lastStage.flatMap(({ name, value }) => (name === 'RUN' ? [value] : []))
