@@ -1,6 +1,7 @@
 import { createServer } from 'node:net'
 import { ConfigError } from '../config.ts'
 import type { Settings } from '../settings.ts'
+import { startedAs } from './command-line.ts'
 
 /**
  * Checks that API and worker can listen on their ports.
@@ -12,7 +13,7 @@ export async function assertPortsFree({ HOST, PORT, WORKER_PORT }: Settings): Pr
   await assertFree(HOST, WORKER_PORT, 'WORKER_PORT')
   if (PORT === WORKER_PORT) {
     throw new ConfigError(
-      `PORT and WORKER_PORT are both ${PORT}. Choose another port: ${suggestPort('WORKER_PORT', PORT)} npm start`,
+      `PORT and WORKER_PORT are both ${PORT}. Choose another port: ${suggestPort('WORKER_PORT', PORT)}`,
     )
   }
 }
@@ -24,7 +25,7 @@ async function assertFree(host: string, port: number, variable: string): Promise
     server.once('error', reject)
     server.listen(port, host, () => server.close(() => resolve()))
   }).catch(({ code }: NodeJS.ErrnoException) => {
-    const suggestion = `${suggestPort(variable, port)} npm start`
+    const suggestion = suggestPort(variable, port)
     if (code !== 'EADDRINUSE') {
       throw new ConfigError(`Port ${port} cannot be used (${code}). Choose another port: ${suggestion}`)
     }
@@ -34,4 +35,5 @@ async function assertFree(host: string, port: number, variable: string): Promise
   })
 }
 
-const suggestPort = (variable: string, port: number) => `${variable}=${port + 100 > 65_535 ? port - 100 : port + 100}`
+const suggestPort = (variable: string, port: number) =>
+  `${variable}=${port + 100 > 65_535 ? port - 100 : port + 100} ${startedAs()}`

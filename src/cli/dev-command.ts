@@ -22,8 +22,8 @@ interface DevOptions {
 
 /**
  * Runs `accepted dev`. Starts an embedded Postgres if DATABASE_URL is not set, and runs the migrations. Then runs API
- * and worker in two processes or in one. If a process or Postgres ends unexpectedly, stops everything; with `watch`,
- * waits for a change of the source files instead, and restarts API and worker.
+ * and worker in two processes or in one. If a process ends unexpectedly, starts it again. If it ends before it is ready,
+ * or if Postgres ends, stops everything; with `watch`, a process that cannot start waits for a change of the source files.
  *
  * @param main the path of the command-line program; each process runs this program
  * @returns the exit code
@@ -37,7 +37,8 @@ export async function devCommand(options: DevOptions, main: string): Promise<num
   const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, stop)
   const keys = settings.ENCRYPTION_KEYS ?? (postgres && (await readOrCreateKeys(postgres.dataDir)))
   const env = {
-    LOG_LEVEL: defaultLogLevel(settings),
+    // A developer wants to see each request and each attempt.
+    LOG_LEVEL: 'debug',
     ...process.env,
     DATABASE_URL: postgres?.url ?? settings.DATABASE_URL,
     DATA_DIR: postgres?.dataDir ?? settings.DATA_DIR,
@@ -49,7 +50,12 @@ export async function devCommand(options: DevOptions, main: string): Promise<num
     postgres,
     stop,
     postgresEnded: postgres ? waitForPostgresEnd(postgres, ending.signal) : new Promise(() => {}),
-    servers: options.inProcess ? [['api', '--with-worker']] : [['api'], ['worker']],
+    servers: options.inProcess
+      ? [{ command: ['api', '--with-worker'], ports: ['PORT', 'WORKER_PORT'] }]
+      : [
+          { command: ['api'], ports: ['PORT'] },
+          { command: ['worker'], ports: ['WORKER_PORT'] },
+        ],
     start: ([name, ...more]) => startDevProcess(name, [main, name, '--config', config, ...more], env),
   }
   try {
@@ -68,9 +74,6 @@ export async function devCommand(options: DevOptions, main: string): Promise<num
     }
   }
 }
-
-/** On a terminal, people see each request and each attempt. Otherwise such lines would bury the problems. */
-const defaultLogLevel = ({ LOG_FORMAT }: Settings) => (process.stdout.isTTY && LOG_FORMAT !== 'json' ? 'debug' : 'warn')
 
 /** Resolves to the reason when Postgres ends unexpectedly. After `ending` has aborted, never settles. */
 async function waitForPostgresEnd(postgres: EmbeddedPostgres, ending: AbortSignal): Promise<string> {

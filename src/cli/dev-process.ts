@@ -60,7 +60,7 @@ function printOutput(name: string, { stdout, stderr }: ChildProcess, isForPeople
     if (!from) continue
     const print = (line: string) => to.write(`${name.padEnd(7)} │ ${line}\n`)
     createInterface(from).on('line', (line) => {
-      if (!to.isTTY || !isForPeople) return print(line)
+      if (!isForPeople) return print(line)
       // The process has no terminal, so its log is JSON.
       const text = formatLine(line).trimEnd()
       if (text !== '' || line === '') text.split('\n').forEach(print)

@@ -7,14 +7,19 @@ import { localUrl } from './local-url.ts'
 const readyTimeoutMs = 60_000
 const readyRequestTimeoutMs = 5_000
 
-export const notReady = `API and worker were not ready within ${readyTimeoutMs / 1000} s. Their output is above.`
+export const notReady = (name: string): string =>
+  `The ${name} process was not ready within ${readyTimeoutMs / 1000} s. Its output is above.`
 
-/** @returns true if API and worker are ready, false after the timeout, undefined if `stopped` resolves first */
-export async function waitUntilReady(settings: Settings, stopped: Promise<unknown>): Promise<boolean | undefined> {
-  const urls = [localUrl(settings), localUrl(settings, settings.WORKER_PORT)].map((url) => `${url}/health/ready`)
+/**
+ * Waits until a process answers that it is ready.
+ *
+ * @param urls the addresses on which it answers
+ * @returns true if it is ready, false after the timeout, undefined if it has `ended` first
+ */
+export async function waitUntilReady(urls: readonly string[], ended: Promise<unknown>): Promise<boolean | undefined> {
   const timeout = AbortSignal.timeout(readyTimeoutMs)
   for (;;) {
-    const areReady = await Promise.race([Promise.all(urls.map(isReady)), stopped.then(() => undefined)])
+    const areReady = await Promise.race([Promise.all(urls.map(isReady)), ended.then(() => undefined)])
     if (!areReady) return undefined
     if (areReady.every(Boolean)) return true
     if (timeout.aborted) return false
@@ -24,7 +29,7 @@ export async function waitUntilReady(settings: Settings, stopped: Promise<unknow
 
 async function isReady(url: string): Promise<boolean> {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(readyRequestTimeoutMs) })
+    const response = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(readyRequestTimeoutMs) })
     await response.body?.cancel()
     return response.ok
   } catch {

@@ -6,6 +6,8 @@ import { signals, stopExitingOnSignal } from './exit-on-signal.ts'
  */
 const minKillDelayMs = 1_000
 
+const parentPollIntervalMs = 500
+
 /** The signals to stop that `accepted dev` has received. */
 export interface StopSignals {
   /** Aborts at the first signal. */
@@ -27,6 +29,8 @@ export function listenForStop(): StopSignals {
     requested.abort()
   }
   for (const signal of signals) process.on(signal, onSignal)
+  // npm runs a script in a shell. When npm gets SIGTERM, it signals only the shell, which ends without its child.
+  if (process.env.npm_lifecycle_event) onParentEnd(() => requested.abort())
   stopExitingOnSignal()
   // If the terminal is closed, writing fails. Ignores this error, because the processes must still be stopped.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
@@ -34,4 +38,15 @@ export function listenForStop(): StopSignals {
     requested.signal.addEventListener('abort', () => resolve(undefined))
   })
   return { requested: requested.signal, forced: forced.signal, promise }
+}
+
+/** Calls `stop` when the parent process has ended: then this process has another parent. */
+function onParentEnd(stop: () => void): void {
+  const parent = process.ppid
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(timer)
+    stop()
+  }, parentPollIntervalMs)
+  timer.unref()
 }

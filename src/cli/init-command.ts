@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ConfigError } from '../config.ts'
+import { packageManager } from './command-line.ts'
 import type { OutputOptions } from './output-options.ts'
 
 const packageUrl = import.meta.resolve('accepted/package.json')
@@ -74,9 +75,6 @@ async function mergeManifest(text: string, file: string): Promise<string> {
   }
   return `${JSON.stringify(merged, null, 2)}\n`
 }
-
-/** The package manager that has started this command. Package managers set the variable, for example to `pnpm/10.0.0`. */
-const packageManager = () => /^(?:npm|pnpm|yarn|bun)\b/.exec(process.env.npm_config_user_agent ?? '')?.[0] ?? 'npm'
 
 /** npm leaves a .gitignore out of packages, and would take a package.json for that of a package. */
 const targetOf = (file: string) => file.replace(/^_gitignore$/, '.gitignore').replace(/^_/, '')

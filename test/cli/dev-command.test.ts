@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { ended, get, post } from '../support/client.ts'
+import { createDatabase } from '../support/database.ts'
 import { freePort, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
+import { writeApp } from './app.ts'
 
 // These tests start Postgres several times and Node many times.
 t.setTimeout(240_000)
@@ -35,12 +37,23 @@ async function dataDirectory(t: Test): Promise<string> {
   return path
 }
 
-/** Starts `accepted dev` in a separate process group. With `fixture` as `main`, API and worker are minimal. */
-async function startDev(t: Test, env: NodeJS.ProcessEnv, main = product, more: string[] = []): Promise<Dev> {
+/**
+ * Starts `accepted dev` in a separate process group. With `fixture` as `main`, API and worker are minimal.
+ *
+ * @param runner a program and its arguments that run the command line after them
+ */
+async function startDev(
+  t: Test,
+  env: NodeJS.ProcessEnv,
+  main = product,
+  more: string[] = [],
+  runner: string[] = [],
+): Promise<Dev> {
   const [PORT, WORKER_PORT] = [String(await freePort()), String(await freePort())]
   const { DATABASE_URL: _, ...inherited } = process.env
-  const args = [main, 'dev', '--config', todosConfig, ...more]
-  const child = spawn(process.execPath, ['--conditions=accepted-source', ...args], {
+  const args = ['--conditions=accepted-source', main, 'dev', '--config', todosConfig, ...more]
+  const [program = '', ...programArgs] = [...runner, process.execPath, ...args]
+  const child = spawn(program, programArgs, {
     detached: true,
     env: { ...inherited, PORT, WORKER_PORT, ...env },
   })
@@ -99,22 +112,72 @@ t.test(
     const second = await startDev(t, { DATA_DIR })
     await ready(second)
     t.match((await get(`${second.url}/jobs/${body.id}`)).body, { status: 'succeeded' })
+    const urlOf = ({ printed }: Dev) => /postgres:\/\/\S+/.exec(printed())?.[0]
+    t.equal(urlOf(second), urlOf(first), 'a URL that was copied stays valid')
   },
 )
+
+t.test('dev prints each failed attempt with its stack, and when the job runs again', async (t) => {
+  const app = await writeApp(t, {
+    'operations.js': `
+      import { defineOperation } from 'accepted'
+      import Type from 'typebox'
+      const route = { method: 'POST', url: '/words' }
+      export const say = defineOperation({ name: 'word.say', route, input: Type.Object({}), retry: { limit: 1 } })`,
+    'handlers.js': `
+      import { defineHandlers } from 'accepted/worker'
+      import * as operations from './operations.js'
+      export default defineHandlers(operations, {
+        'word.say': { perform: async () => { throw new Error('No luck') } },
+      })`,
+  })
+  const DATABASE_URL = await createDatabase(t)
+  const dev = await startDev(t, { DATABASE_URL }, product, ['--config', join(app, 'accepted.config.js')])
+  await ready(dev)
+  const { body } = await post(`${dev.url}/words`, {})
+  t.match(await ended(body.links.self), { status: 'failed' })
+  const what = (attempt: number) => `operation=word\\.say job=${body.id} attempt=${attempt} maxAttempts=2`
+  const stack = '\\nworker  │     Error: No luck\\nworker  │         at .*handlers\\.js:5:'
+  await until(() => dev.printed().includes('no attempts are left'))
+  const retry = `worker  │ \\S+ INFO  Attempt failed; retrying in \\d+ s ${what(1)} error=.*No luck.*`
+  t.match(dev.printed(), new RegExp(`${retry}\\nworker  │ .*${stack}`))
+  t.match(dev.printed(), new RegExp(`worker  │ \\S+ ERROR Job failed; no attempts are left ${what(2)}.*${stack}`))
+  t.match(dev.printed(), /api {4} │ \S+ POST \/words 202 /)
+  t.equal(await dev.interrupt(), 0)
+})
 
 t.test('if a port is in use, dev prints one error line and starts nothing', async (t) => {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => server.close())
   const { port } = server.address() as { port: number }
-  for (const variable of ['PORT', 'WORKER_PORT']) {
-    const dev = await startDev(t, { DATA_DIR: await dataDirectory(t), [variable]: String(port) })
+  const error = async (env: NodeJS.ProcessEnv) => {
+    const dev = await startDev(
+      t,
+      { DATA_DIR: await dataDirectory(t), npm_config_user_agent: 'npm/11', ...env },
+      fixture,
+    )
     t.equal(await dev.closed, 1)
+    return dev.printed()
+  }
+  const start = { npm_command: 'start', npm_lifecycle_event: 'start', npm_lifecycle_script: 'accepted dev' }
+  for (const variable of ['PORT', 'WORKER_PORT']) {
     t.equal(
-      dev.printed(),
+      await error({ ...start, [variable]: String(port) }),
       `error: Port ${port} is in use. Stop the program that listens on it, ` +
         `or choose another port: ${variable}=${port + 100} npm start\n`,
     )
+  }
+  const PORT = String(port)
+  const command = `dev --config ${todosConfig}`
+  for (const [env, used] of [
+    [{ npm_command: 'exec', npm_lifecycle_event: 'npx' }, `npx accepted ${command}`],
+    [{ ...start, npm_command: 'run', npm_lifecycle_event: 'dev' }, 'npm run dev'],
+    [{ ...start, npm_lifecycle_event: 'accepted', npm_lifecycle_script: 'main' }, `npm run accepted -- ${command}`],
+    [{ ...start, npm_config_user_agent: 'pnpm/10', npm_lifecycle_event: 'dev' }, 'pnpm run dev'],
+    [{ npm_command: undefined, npm_lifecycle_event: undefined }, `accepted ${command}`],
+  ] as const) {
+    t.match(await error({ PORT, ...env }), `: PORT=${port + 100} ${used}\n`)
   }
 })
 
@@ -130,7 +193,7 @@ t.test('if API and worker have the same port, dev prints one error line', async 
   const port = String(await freePort())
   const dev = await startDev(t, { DATABASE_URL, PORT: port, WORKER_PORT: port }, fixture)
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), new RegExp(`^error: PORT and WORKER_PORT are both ${port}\\. .*WORKER_PORT=\\d+ npm start\n$`))
+  t.match(dev.printed(), new RegExp(`^error: PORT and WORKER_PORT are both ${port}\\. .*WORKER_PORT=\\d+ [^\n]+\n$`))
 })
 
 t.test('if a setting is invalid, dev prints one error line', async (t) => {
@@ -171,9 +234,13 @@ t.test('Ctrl-C stops a migration that hangs', async (t) => {
   t.equal(await dev.interrupt(), 0)
 })
 
-t.test('if the migration fails, dev stops', async (t) => {
+t.test('if the migration fails, dev stops, and says that it used DATABASE_URL', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate fails' }, fixture)
   t.equal(await dev.closed, 1)
+  t.match(
+    dev.printed(),
+    /DATABASE_URL is set, so dev uses that Postgres\. Unset it to let dev start one of its own\.\n$/,
+  )
   t.notMatch(dev.printed(), 'API and worker')
 })
 
@@ -216,6 +283,17 @@ t.test('if dev is killed, API and worker end, and the next dev takes over the ru
   t.equal(await next.interrupt(), 0)
 })
 
+t.test('if npm is stopped by its process id, which does not reach dev, dev stops', async (t) => {
+  const env = { DATABASE_URL, npm_lifecycle_event: 'start' }
+  // npm runs a script in a shell, and signals only the shell.
+  const dev = await startDev(t, env, fixture, [], ['sh', '-c', '"$@"; exit', 'sh'])
+  await ready(dev)
+  dev.process.kill('SIGTERM')
+  await dev.closed
+  t.match(dev.printed(), /stopping api and worker\n$/)
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
+})
+
 t.test('with --in-process, API and worker run in one process and stop together', async (t) => {
   const DATA_DIR = await dataDirectory(t)
   const dev = await startDev(t, { DATA_DIR }, product, ['--in-process'])
@@ -240,14 +318,31 @@ t.test('if Postgres is killed, dev stops API and worker, and prints the reason',
   t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
 })
 
-t.test('if the API is killed, dev stops the worker, and prints the reason', async (t) => {
+t.test('if the API or the worker is killed, dev says so and starts it again', async (t) => {
   const dev = await startDev(t, { DATABASE_URL }, fixture)
   await ready(dev)
-  const ids = await children(dev.process.pid as number)
-  process.kill(ids[0] as number, 'SIGKILL')
+  const [api, worker] = await children(dev.process.pid as number)
+  for (const [name, pid] of Object.entries({ api, worker })) {
+    process.kill(pid as number, 'SIGKILL')
+    await until(() => dev.printed().includes(`· ${name} is ready again`))
+    t.match(dev.printed(), `error: The ${name} process ended unexpectedly (SIGKILL). Its output is above.`)
+    t.match(dev.printed(), `· starting ${name} again`)
+  }
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [true, true])
+  t.equal((await children(dev.process.pid as number)).length, 2)
+  t.equal(await dev.interrupt(), 0)
+  t.equal(dev.printed().match(/ctrl-c stops everything/gi)?.length, 1)
+})
+
+t.test('if a process that was started again is never ready, dev stops', async (t) => {
+  const marker = join(await dataDirectory(t), 'once')
+  const dev = await startDev(t, { DATABASE_URL, FAULT: 'worker starts once', MARKER: marker }, fixture)
+  await ready(dev)
+  const [, worker] = await children(dev.process.pid as number)
+  process.kill(worker as number, 'SIGKILL')
   t.equal(await dev.closed, 1)
-  t.match(dev.printed(), /error: The api process ended unexpectedly \(SIGKILL\)\./)
-  t.same([await isUp(`${dev.url}/health/live`), await isUp(`${dev.workerUrl}/health/live`)], [false, false])
+  t.match(dev.printed(), /\(SIGKILL\)[\s\S]*error: The worker process ended unexpectedly \(exit code 3\)/)
+  t.same([await isUp(dev.url), await isUp(dev.workerUrl)], [false, false])
 })
 
 t.test('if the worker ends before it is ready, dev prints the exit code of the worker', async (t) => {
