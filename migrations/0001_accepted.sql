@@ -76,7 +76,7 @@ comment on column accepted.job.percent is 'Progress from 0 to 100, as reported b
 comment on column accepted.job.message is 'The latest progress message of the handler, for people.';
 comment on column accepted.job.payload is 'The payload of the job. Set for failed and canceled jobs, so that they can be retried, and for pending jobs whose operation has an abandon function. The payload of any other job is in its row in accepted_queue.job. Members that the operation seals are encrypted: {"$sealed": "…"}.';
 comment on column accepted.job.result is 'The value that the handler returned, when the operation declares a result. Members that the operation seals are encrypted: {"$sealed": "…"}.';
-comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?}, without credentials. Clients see the message only if it is public. Set only for failed jobs.';
+comment on column accepted.job.error is 'Why the job failed: {code, message, public?, status?, details?, child?}, without credentials. Clients see the message only if it is public. child is the child that failed first: {id, operation, status, error?}. Set only for failed jobs.';
 comment on column accepted.job.created_at is 'When the request was accepted.';
 comment on column accepted.job.run_at is 'The earliest start that the job was enqueued with. Null: immediately.';
 comment on column accepted.job.started_at is 'When the first attempt started.';
@@ -2813,7 +2813,48 @@ $$;
 
 comment on function accepted.has_unclaimed_child is 'Whether one of the 20 newest children of a job waits in the queue.';
 
+create function accepted.measure_children(parent uuid, out counts jsonb, out progress bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  select
+    jsonb_build_object(
+      'total', count(*), 'succeeded', count(*) filter (where child.status = 'succeeded'),
+      'failed', count(*) filter (where child.status = 'failed'),
+      'canceled', count(*) filter (where child.status = 'canceled')
+    ),
+    coalesce(sum(case when child.ended_at is not null then 100 else child.percent end), 0) / greatest(count(*), 1)
+  into counts, progress
+  from accepted.job child
+  -- A retry counts in place of the child.
+  where child.parent >= measure_children.parent
+    and (child.parent, child.id) >= (measure_children.parent, '00000000-0000-0000-0000-000000000000')
+    and child.parent <= measure_children.parent
+    and not (child.status in ('failed', 'canceled') and exists (
+      -- With the offset, Postgres looks up the retries, and not all children of the parent.
+      select from (select parent from accepted.job where retry_of = child.id offset 0) retry
+      where retry.parent = child.parent
+    ));
+end
+$$;
+
+comment on function accepted.measure_children is 'Counts the children of a job: {total, succeeded, failed, canceled}, and computes their mean progress from 0 to 100. A child that has ended counts as 100. Reads all children.';
+
 create function accepted.count_children(parent uuid) returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return (accepted.measure_children(parent)).counts;
+
+comment on function accepted.count_children is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
+
+create function accepted.first_unsuccessful_child(parent uuid, principal text) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -2826,25 +2867,26 @@ as $$
 begin
   return (
     select jsonb_build_object(
-      'total', count(*), 'succeeded', count(*) filter (where child.status = 'succeeded'),
-      'failed', count(*) filter (where child.status = 'failed'),
-      'canceled', count(*) filter (where child.status = 'canceled')
+      'id', child.id, 'operation', child.operation, 'status', child.status,
+      'error', child.error - array['details', 'status', 'child']
     )
     from accepted.job child
-    -- A retry counts in place of the child.
-    where child.parent >= count_children.parent
-      and (child.parent, child.id) >= (count_children.parent, '00000000-0000-0000-0000-000000000000')
-      and child.parent <= count_children.parent
-      and not (child.status in ('failed', 'canceled') and exists (
+    where child.parent >= first_unsuccessful_child.parent
+      and (child.parent, child.id) >= (first_unsuccessful_child.parent, '00000000-0000-0000-0000-000000000000')
+      and child.parent <= first_unsuccessful_child.parent
+      and child.status in ('failed', 'canceled') and child.principal = first_unsuccessful_child.principal
+      and not exists (
         -- With the offset, Postgres looks up the retries, and not all children of the parent.
         select from (select parent from accepted.job where retry_of = child.id offset 0) retry
         where retry.parent = child.parent
-      ))
+      )
+    -- A canceled child often waited for the failed one.
+    order by child.status = 'canceled', child.ended_at, child.id limit 1
   );
 end
 $$;
 
-comment on function accepted.count_children is 'Counts the children of a job: {total, succeeded, failed, canceled}. Reads all children.';
+comment on function accepted.first_unsuccessful_child is 'The child of a job that failed first, or else the child that was canceled first: {id, operation, status, error}. Leaves out children of other principals, because the result is shown to the owner of the job. Reads all children.';
 
 create function accepted.end_parent(job_id uuid) returns boolean
 language plpgsql
@@ -2859,6 +2901,8 @@ declare
   policy accepted.operation;
   counts jsonb := accepted.count_children(job_id);
   unsuccessful bigint := (counts ->> 'failed')::bigint + (counts ->> 'canceled')::bigint;
+  -- A job that has not succeeded keeps its percentage, which may be older than the end of its last children.
+  share smallint := least(99, 100 * (counts ->> 'succeeded')::bigint / greatest((counts ->> 'total')::bigint, 1));
   outcome accepted.job_status;
   reason jsonb;
 begin
@@ -2872,14 +2916,16 @@ begin
     outcome := 'canceled';
   elsif unsuccessful > 0 and not waiting.allow_failures then
     outcome := 'failed';
-    reason := jsonb_build_object('code', 'children-failed', 'public', true, 'message',
-      format('%s of %s children failed or were canceled', unsuccessful, counts ->> 'total'));
+    reason := jsonb_strip_nulls(jsonb_build_object('code', 'children-failed', 'public', true, 'message',
+      format('%s of %s children failed or were canceled', unsuccessful, counts ->> 'total'),
+      'child', accepted.first_unsuccessful_child(job_id, target.principal)));
   else
     outcome := 'succeeded';
   end if;
   if policy.has_abandon and outcome <> 'succeeded' then
     update accepted.job j set
-      children = counts, percent = 100, result = null, sequence = j.sequence + 1, updated_at = clock_timestamp()
+      children = counts, percent = greatest(j.percent, share), result = null, sequence = j.sequence + 1,
+      updated_at = clock_timestamp()
     where j.id = job_id;
     perform accepted.decide_ends(jsonb_build_array(
       jsonb_build_object('id', job_id, 'status', outcome, 'error', reason)));
@@ -2887,7 +2933,7 @@ begin
   end if;
   update accepted.job j set
     status = outcome, error = reason, children = counts,
-    percent = 100,
+    percent = case when outcome = 'succeeded' then 100 else greatest(j.percent, share) end,
     result = case when j.operation = 'batch' then counts when outcome = 'succeeded' then j.result end,
     payload = case when outcome <> 'succeeded' then j.payload end, sequence = j.sequence + 1,
     updated_at = clock_timestamp(), ended_at = clock_timestamp(),
@@ -3246,6 +3292,7 @@ as $$
 declare
   parent_id uuid;
   counts jsonb;
+  progress bigint;
 begin
   -- The workers take turns. Older counts are never written after newer ones.
   perform from accepted.reconciliation where children_due_at <= clock_timestamp() for update skip locked;
@@ -3253,16 +3300,22 @@ begin
     return;
   end if;
   for parent_id in select job_id from accepted.parent order by job_id loop
-    counts := accepted.count_children(parent_id);
+    select m.counts, m.progress into counts, progress from accepted.measure_children(parent_id) m;
     -- The transaction that ends the parent has locked it.
     perform from accepted.job where id = parent_id and ended_at is null for update skip locked;
     continue when not found;
     update accepted.job set
       children = counts, sequence = sequence + 1, updated_at = clock_timestamp(), progress_at = clock_timestamp(),
-      percent = greatest(percent, least(99, 100
+      percent = greatest(job.percent, known.percent)
+    from (
+      -- The percentage of a batch is the share of the children that have ended.
+      select least(99, case when operation = 'batch' then 100
         * ((counts ->> 'succeeded')::bigint + (counts ->> 'failed')::bigint + (counts ->> 'canceled')::bigint)
-        / greatest((counts ->> 'total')::bigint, 1)))
-    where id = parent_id and ended_at is null and children is distinct from counts;
+        / greatest((counts ->> 'total')::bigint, 1) else progress end)::smallint as percent
+      from accepted.job where id = parent_id
+    ) known
+    where id = parent_id and ended_at is null
+      and (children is distinct from counts or coalesce(job.percent, 0) < known.percent);
     if found then
       return next parent_id;
     end if;
@@ -3273,7 +3326,7 @@ begin
 end
 $$;
 
-comment on function accepted.report_children is 'Writes how many children of each running parent have ended, up to four times a second. Returns the parents that have changed. The worker calls this function while there are parents.';
+comment on function accepted.report_children is 'Writes how many children of each running parent have ended, and its percentage, up to four times a second. Returns the parents that have changed. The worker calls this function while there are parents.';
 
 create function accepted.lock_family(job_ids uuid[]) returns void
 language plpgsql

@@ -28,6 +28,6 @@ export interface AbandonedJobError {
   message: string
   /** The HTTP status of a `JobFailed`. */
   status?: number
-  /** The details of a `JobFailed`. */
+  /** The details of a `JobFailed`. For `children-failed`: the child that failed first, as the monitor shows it. */
   details?: readonly unknown[]
 }

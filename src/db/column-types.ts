@@ -32,4 +32,15 @@ export interface JobErrorColumn {
   /** The HTTP status (4xx) that the result URL answers with, if the handler has set a status. */
   status?: number
   details?: readonly unknown[]
+  /** With the code `children-failed`: the child that failed first, or else the child that was canceled first. */
+  child?: FailedChild
+}
+
+/** A child that keeps its parent from succeeding. */
+export interface FailedChild {
+  id: string
+  operation: string
+  status: 'failed' | 'canceled'
+  /** Set when the status is `failed`. */
+  error?: Pick<JobErrorColumn, 'code' | 'message' | 'public'>
 }

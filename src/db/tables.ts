@@ -9,7 +9,7 @@ import type {
 } from './column-types.ts'
 import type { UpkeepTables } from './upkeep-tables.ts'
 
-export type { BatchOutcome, ChildCounts, JobErrorColumn } from './column-types.ts'
+export type { BatchOutcome, ChildCounts, FailedChild, JobErrorColumn } from './column-types.ts'
 
 /** `accepted.job_status`. */
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled'

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { AbandonedJob } from '../abandonment.ts'
+import type { AbandonedJob, AbandonedJobError } from '../abandonment.ts'
 import type { JobErrorColumn } from '../db/tables.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { readable } from '../primitives/thrown.ts'
@@ -48,6 +48,11 @@ export async function abandonJobs(
 }
 
 function toAbandonedJob({ resource, error, ...job }: EndingJob): AbandonedJob {
-  const { public: _, ...described } = error ?? ({} as JobErrorColumn)
-  return { ...job, resource: resource ?? undefined, error: error ? described : undefined }
+  return { ...job, resource: resource ?? undefined, error: error ? describe(error) : undefined }
+}
+
+function describe({ public: _, child, ...described }: JobErrorColumn): AbandonedJobError {
+  if (!child) return described
+  const { error, ...failed } = child
+  return { ...described, details: [{ ...failed, ...(error && { error: describe(error) }) }] }
 }

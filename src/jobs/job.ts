@@ -69,7 +69,7 @@ export type SharedRow = Job & { may_lack_result: boolean | null; may_lack_detail
 export function markCut<Row extends SharedRow>(row: Row): Omit<Row, 'may_lack_result' | 'may_lack_details'> & Job {
   const { may_lack_result: mayLackResult, may_lack_details: mayLackDetails, ...job } = row
   const lacksResult = mayLackResult === true && job.result === null
-  const lacksDetails = mayLackDetails === true && job.error?.details === undefined
+  const lacksDetails = mayLackDetails === true && !(job.error?.details ?? job.error?.child)
   return { ...job, is_cut: lacksResult || lacksDetails }
 }
 

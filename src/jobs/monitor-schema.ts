@@ -37,7 +37,13 @@ export const Monitor = Type.Object(
         {
           code: Type.String(),
           message: Type.String(),
-          details: Type.Optional(Type.Array(Type.Unknown())),
+          details: Type.Optional(
+            Type.Array(Type.Unknown(), {
+              description:
+                'The details that the handler has given. With the code children-failed: the child that failed first, ' +
+                'with id, href, operation, status and error',
+            }),
+          ),
         },
         { description: 'Once failed' },
       ),

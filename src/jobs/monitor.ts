@@ -1,3 +1,4 @@
+import type { FailedChild } from '../db/tables.ts'
 import type { Job } from './job.ts'
 import { jobErrors } from './job-errors.ts'
 import type { Monitor, Progress } from './monitor-schema.ts'
@@ -40,14 +41,14 @@ export function toMonitor(job: Job, site: Site, estimate?: Date, result: unknown
     cancelRequested: job.cancel_requested,
     ...(succeeded && job.resource !== null && { resourceLocation: toAbsoluteUrl(job.resource, site) }),
     ...(succeeded && result !== null && { result }),
-    ...(job.error && { error: publicError(job.id, job.error) }),
+    ...(job.error && { error: publicError(job.id, job.error, site) }),
     ...(job.coalesced > 0 && { coalesced: job.coalesced }),
     ...(job.retry_of && { retryOf: job.retry_of }),
     ...(job.parent && { parent: job.parent }),
     ...(job.children && { children: job.children }),
     ...(job.waiting_for && { waitingFor: job.waiting_for }),
     ...(job.next_attempt_at && { nextAttemptAt: job.next_attempt_at.toISOString() }),
-    ...(job.last_error && { lastError: publicAttemptError(job.id, job.last_error) }),
+    ...(job.last_error && { lastError: publicAttemptError(job.id, job.last_error, site) }),
     links: linksOf(job, site),
   }
 }
@@ -83,17 +84,27 @@ export function toAbsoluteUrl(resource: string, { url }: Site): string {
 }
 
 /** Leaves out what a handler did not declare with `JobFailed`: the text may name hosts, paths or other people's rows. */
-function publicError(id: string, error: NonNullable<Job['error']>): NonNullable<Monitor['error']> {
-  const { code, message, details = [] } = error
+function publicError(id: string, error: NonNullable<Job['error']>, site: Site): NonNullable<Monitor['error']> {
+  const { code, message, child, details = child ? [toDetail(child, site)] : [] } = error
   if (error.public) return { code, message, ...(details.length > 0 && { details: [...details] }) }
   const sentence = Object.hasOwn(jobErrors, code) ? jobErrors[code] : undefined
   if (sentence !== undefined) return { code, message: sentence, ...(details.length > 0 && { details: [...details] }) }
   return { code: 'handler-error', message: `The job failed. Its id is ${id}` }
 }
 
+/** Describes a child that keeps its parent from succeeding. */
+const toDetail = ({ id, operation, status, error }: FailedChild, site: Site) => ({
+  ...{ id, href: monitorUrl(site, id), operation, status },
+  ...(error && { error: publicError(id, error, site) }),
+})
+
 /** Like {@link publicError}, for an attempt: the job has not failed yet. */
-function publicAttemptError(id: string, error: NonNullable<Job['error']>): NonNullable<Monitor['lastError']> {
-  const { code, message } = publicError(id, error)
+function publicAttemptError(
+  id: string,
+  error: NonNullable<Job['error']>,
+  site: Site,
+): NonNullable<Monitor['lastError']> {
+  const { code, message } = publicError(id, error, site)
   return { code, message: code === 'handler-error' && !error.public ? 'The attempt failed' : message }
 }
 

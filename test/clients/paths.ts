@@ -1077,6 +1077,7 @@ export interface components {
             error?: {
                 code: string;
                 message: string;
+                /** @description The details that the handler has given. With the code children-failed: the child that failed first, with id, href, operation, status and error */
                 details?: unknown[];
             };
             /** @description How many further requests share the job, if its operation coalesces requests */
@@ -1236,6 +1237,7 @@ export interface components {
             error?: {
                 code: string;
                 message: string;
+                /** @description The details that the handler has given. With the code children-failed: the child that failed first, with id, href, operation, status and error */
                 details?: unknown[];
             };
             /** @description How many further requests share the job, if its operation coalesces requests */

@@ -46,8 +46,15 @@ t.test('a batch fails with children-failed if a job fails, unless it allows fail
       children: counts,
       ...(allowFailures ? { status: 'succeeded', result: counts } : { error: { code: 'children-failed' } }),
     })
-    t.equal((await ann.get(`/jobs/${id}/result`)).status, allowFailures ? 200 : 424)
+    const result = await ann.get(`/jobs/${id}/result`)
+    t.equal(result.status, allowFailures ? 200 : 424)
     t.match(await ann.monitor(failing.id), { error: { code: 'no-luck' } })
+    if (allowFailures) continue
+    // The problem details say which job has failed, and why.
+    const error = { code: 'no-luck', message: 'No luck' }
+    const { id: childId, operation, links } = failing
+    t.same(result.body.error.details, [{ id: childId, href: links.self, operation, status: 'failed', error }])
+    t.match(result.body.job, { children: counts, percentComplete: 50 })
   }
 })
 

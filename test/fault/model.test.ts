@@ -287,9 +287,11 @@ const countedChildren = (model: Model, job: ModelJob) => {
 
 function endParent(model: Model, job: ModelJob): void {
   job.isAwaiting = false
-  // The percentage is the share of children that have ended, however they ended.
-  job.percent = 100
-  const hasFailed = countedChildren(model, job).some(({ status }) => status !== 'succeeded')
+  const children = countedChildren(model, job)
+  const succeeded = children.filter(({ status }) => status === 'succeeded').length
+  const hasFailed = succeeded < children.length
+  const share = Math.min(99, Math.floor((100 * succeeded) / children.length))
+  job.percent = hasFailed || job.isCancelRequested ? Math.max(job.percent ?? 0, share) : 100
   if (job.isCancelRequested) endUnclaimed(model, job, 'canceled')
   else if (hasFailed) endUnclaimed(model, job, 'failed')
   else job.status = 'succeeded'

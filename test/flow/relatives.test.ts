@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { type AbandonedJob, defineOperation, type Operation } from 'accepted'
 import { defineHandlers, JobFailed } from 'accepted/worker'
 import t, { type Test } from 'tap'
@@ -25,7 +26,9 @@ const tree = defineOperation({
 /** No worker claims its jobs. */
 const idle = defineOperation({ name: 'word.idle', input: Word })
 const finish = defineOperation({ name: 'word.finish', input: Word })
-const operations = { say, tree, idle, finish }
+/** Its handler is at 50 percent until the job is canceled. */
+const hold = defineOperation({ name: 'word.hold', input: Word })
+const operations = { say, tree, idle, finish, hold }
 
 let abandoned: AbandonedJob[] = []
 /** What the handler of `word.finish` has received. */
@@ -43,6 +46,9 @@ const handlers = defineHandlers(operations, {
         for (const word of payload.words) {
           if (word === 'same key') await enqueue(trx, tree, { words: [] }, { child: true, key: 'k' })
           else if (word.startsWith('idle')) await enqueue(trx, idle, { word }, { child: true })
+          else if (word.startsWith('bob: '))
+            await enqueue(trx, say, { word: word.slice(5) }, { child: true, principal: 'bob' })
+          else if (word.startsWith('hold')) await enqueue(trx, hold, { word }, { child: true })
           else if (word.startsWith('tree')) await enqueue(trx, tree, { words: ['leaf'] }, { child: true })
           else if (word.startsWith('after ')) await enqueue(trx, say, { word }, { child: true, after: [word.slice(6)] })
           else await enqueue(trx, say, { word }, { child: true })
@@ -53,6 +59,12 @@ const handlers = defineHandlers(operations, {
   },
   'word.idle': { perform: async () => {} },
   'word.finish': { perform: async ({ batch, payload }) => void finished.push({ batch, payload }) },
+  'word.hold': {
+    perform: async ({ progress, signal }) => {
+      progress(50)
+      await once(signal, 'abort')
+    },
+  },
 })
 
 async function setUp(t: Test, { works = true } = {}): Promise<Jobs> {
@@ -63,7 +75,8 @@ async function setUp(t: Test, { works = true } = {}): Promise<Jobs> {
   return jobs
 }
 
-const startWorker = (jobs: Jobs) => jobs.work(handlers, { operations: ['word.say', 'word.tree', 'word.finish'] })
+const startWorker = (jobs: Jobs) =>
+  jobs.work(handlers, { operations: ['word.say', 'word.tree', 'word.finish', 'word.hold'] })
 
 const addBatch = async ({ database }: Jobs, batch: Partial<NewBatch> & Pick<NewBatch, 'children'>) => {
   const id = uuid7()
@@ -99,7 +112,64 @@ t.test('a parent whose child fails for good fails with children-failed once all 
     error: { code: 'children-failed', message: '1 of 3 children failed or were canceled' },
     children: { total: 3, succeeded: 2, failed: 1, canceled: 0 },
   })
-  t.match(abandoned, [{ id, status: 'failed', error: { code: 'children-failed' } }])
+  const [failed] = await jobs.query("select id from accepted.job where parent = $1 and status = 'failed'", [id])
+  const named = { id: failed.id, operation: 'word.say', status: 'failed' }
+  t.same((await jobs.read(id)).error.child, { ...named, error: { code: 'said-no', message: 'No', public: true } })
+  const details = [{ ...named, error: { code: 'said-no', message: 'No' } }]
+  t.match(abandoned, [{ id, status: 'failed', error: { code: 'children-failed', details } }])
+  t.notOk('child' in (abandoned[0]?.error ?? {}))
+})
+
+t.test('children-failed names the child that failed first, and none of another principal', async (t) => {
+  const jobs = await setUp(t)
+  const failed = await jobs.add(say, { word: 'fail' })
+  await jobs.ended(failed)
+  const children = ['fail', 'fail', 'a'].map((word) => child(say, word))
+  // It is canceled before the others fail.
+  const id = await addBatch(jobs, { children: [{ ...child(idle, 'x'), after: [failed] }, ...children] })
+  const { error } = await jobs.ended(id)
+  const [first] = await jobs.query(
+    "select id from accepted.job where parent = $1 and status = 'failed' order by ended_at, id limit 1",
+    [id],
+  )
+  t.match(error.child, { id: first.id, status: 'failed' })
+  const canceled = child(idle, 'y')
+  t.match((await jobs.ended(await addBatch(jobs, { children: [{ ...canceled, after: [failed] }] }))).error.child, {
+    ...{ id: canceled.id, operation: 'word.idle', status: 'canceled', error: undefined },
+  })
+  const other = await jobs.add(tree, { words: ['bob: fail'] })
+  t.notOk('child' in (await jobs.ended(other)).error)
+})
+
+t.test('the progress of running children counts for their parent, and not for a batch', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(tree, { words: ['a', 'hold', 'idle', 'idle'] })
+  const batch = await addBatch(jobs, {
+    children: [child(say, 'a'), child(hold, 'x'), child(idle, 'y'), child(idle, 'z')],
+  })
+  await until(async () => (await jobs.read(id)).percent === 37)
+  await until(async () => {
+    const running = await jobs.query('select from accepted.job where parent = $1 and percent = 50', [batch])
+    return running.length > 0 && (await jobs.read(batch)).percent === 25
+  })
+  for (const parent of [id, batch]) await jobs.query('select accepted.cancel($1)', [parent])
+  // A parent that was canceled keeps its percentage, although all children have ended.
+  t.match(await jobs.ended(id), { status: 'canceled', percent: 37 })
+  t.match(await jobs.ended(batch), { status: 'canceled', percent: 25 })
+})
+
+t.test('the percentage of a failed parent includes the children that have succeeded', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(tree, { words: ['a', 'fail', 'b', 'c'] })
+  const batch = await addBatch(jobs, { children: [child(say, 'fail'), child(say, 'a')] })
+  for (const [parent, least] of [
+    [id, 75],
+    [batch, 50],
+  ] as const) {
+    const { status, percent } = await jobs.ended(parent)
+    t.equal(status, 'failed')
+    t.ok(percent >= least && percent < 100, `${percent} percent`)
+  }
 })
 
 t.test('the retry of a parent settles again, also with an idempotency key', async (t) => {
@@ -300,7 +370,7 @@ t.test('only the first of several retries of a child counts', async (t) => {
   const retries = await jobs.query('select accepted.retry($1) as id from generate_series(1, 2)', [failed])
   for (const retry of retries) await jobs.ended(retry.id)
   await jobs.query('select accepted.cancel(id) from accepted.job where parent = $1 and ended_at is null', [id])
-  t.match(await jobs.ended(id), { percent: 100, children: { total: 2, succeeded: 0, failed: 1, canceled: 1 } })
+  t.match(await jobs.ended(id), { children: { total: 2, succeeded: 0, failed: 1, canceled: 1 } })
 })
 
 t.test('a child with the key of its parent does not wait for the parent', async (t) => {

@@ -79,6 +79,30 @@ t.test('the monitor shows the error without its HTTP status, which only the resu
   t.same(shown({ code: 'c', message: 'm', public: true, details: [] }), { code: 'c', message: 'm' })
 })
 
+t.test('the details of children-failed name a child, without what its handler has thrown', async (t) => {
+  const child = { id: '019b7d2e-0000-7000-8000-000000000001', operation: 'todo.save', status: 'failed' } as const
+  const href = `${origin}/jobs/${child.id}`
+  const shown = (error?: NonNullable<Job['error']>) => {
+    const failed = {
+      code: 'children-failed',
+      message: 'm',
+      public: true,
+      child: { ...child, ...(error && { error }) },
+    } as const
+    const monitor = toMonitor(row({ status: 'failed', error: failed }), site)
+    t.ok(Value.Check(Monitor, monitor))
+    return monitor.error
+  }
+  const error = { code: 'no-photo', message: 'It is no photo' }
+  t.same(shown({ ...error, public: true }), {
+    ...{ code: 'children-failed', message: 'm' },
+    details: [{ ...child, href, error }],
+  })
+  const hidden = { code: 'handler-error', message: `The job failed. Its id is ${child.id}` }
+  t.same(shown({ code: 'handler-error', message: 'connect db.internal' })?.details, [{ ...child, href, error: hidden }])
+  t.same(shown()?.details, [{ ...child, href }])
+})
+
 t.test('a resource may be the URL of another service', async (t) => {
   t.equal(toAbsoluteUrl('https://elsewhere.example.com/1', site), 'https://elsewhere.example.com/1')
   t.equal(toAbsoluteUrl('/todos/1', site), `${origin}/todos/1`)
