@@ -36,12 +36,17 @@ export function connectPayments(url: string): PaymentService {
  * again, with growing delays, and the same key.
  */
 function errorOf({ status, headers }: Response): Error {
-  const retryAfter = Number(headers.get('retry-after'))
-  // The service is busy and says for how long. This is not the fault of the job and costs it no attempt.
-  if ((status === 429 || status === 503) && retryAfter > 0) return new RetryAfter(retryAfter)
+  // The service is busy. This is not the fault of the job and costs it no attempt.
+  if (status === 429 || status === 503) return new RetryAfter(retryAfterSeconds(headers.get('retry-after')))
   if (status === 402) return new JobFailed('card-declined', 'The card was declined', { status: 402 })
   if (status >= 400 && status < 500) {
     return new JobFailed('payment-refused', `The payment service refused the payment (${status})`)
   }
   return new Error(`The payment service answered ${status}`)
+}
+
+/** Reads the header: seconds, or a date. Default: 5 seconds. */
+function retryAfterSeconds(value: string | null): number {
+  const seconds = /^\d+$/.test(value ?? '') ? Number(value) : (Date.parse(value ?? '') - Date.now()) / 1_000
+  return seconds > 0 ? Math.ceil(seconds) : 5
 }

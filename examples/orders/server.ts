@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
 import { fromDrizzle } from 'accepted/adapters'
 import { createHandler } from 'accepted/http'
 import { and, eq, gte, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/node-postgres'
-import express from 'express'
+import express, { type ErrorRequestHandler } from 'express'
 import pg from 'pg'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
@@ -20,11 +21,23 @@ const NewOrder = Type.Object(
   { additionalProperties: false },
 )
 
+const Uuid = Type.String({ format: 'uuid' })
+
 /** Stands in for a login: the request says which customer sends it. */
 const customerOf = (headers: IncomingHttpHeaders) => String(headers['x-customer'] ?? 'guest')
 
-/** The order API. Its jobs are at `/jobs`. Closing the server also closes the connections to the database. */
-export async function createOrderServer(url: string): Promise<Server> {
+export interface OrderServer {
+  server: Server
+  /** Ends event streams, waits for other requests, and closes the connections to the database. */
+  close(): Promise<void>
+}
+
+/**
+ * Opens the order API. Its jobs are at `/jobs`.
+ *
+ * @param url the URL of the database
+ */
+export async function openOrderServer(url: string): Promise<OrderServer> {
   const pool = new pg.Pool({ connectionString: url })
   const db = drizzle(pool)
   const handler = createHandler({
@@ -49,18 +62,19 @@ export async function createOrderServer(url: string): Promise<Server> {
         { orderId: id },
         { principal: customer, resource: `/orders/${id}` },
       )
-      await tx.insert(orders).values({
+      const order = {
         ...{ id, customer, request_key: requestKey, sku, quantity, card },
         ...{ total_cents: product.price_cents * quantity, payment_key: randomUUID(), job_id: job.id },
-      })
-      return job
+      }
+      await tx.insert(orders).values(order)
+      return { order, job }
     })
 
-  /** Finds the job of the order that an earlier request with this key has placed. */
-  const findJob = async (customer: string, requestKey: string) => {
+  /** Finds the order that an earlier request with this key has placed, and its job, unless its record has expired. */
+  const findOrder = async (customer: string, requestKey: string) => {
     const isSame = and(eq(orders.customer, customer), eq(orders.request_key, requestKey))
-    const [order] = await db.select({ jobId: orders.job_id }).from(orders).where(isSame)
-    return order && accepted.get(order.jobId)
+    const [order] = await db.select().from(orders).where(isSame)
+    return order && { order, job: await accepted.get(order.job_id) }
   }
 
   const app = express()
@@ -75,15 +89,25 @@ export async function createOrderServer(url: string): Promise<Server> {
       return
     }
     const customer = customerOf(headers)
-    const job =
-      (await findJob(customer, requestKey)) ??
+    const placed =
+      (await findOrder(customer, requestKey)) ??
       (await placeOrder(customer, requestKey, body).catch((error) => {
         // A request with the same key was faster. Its order counts.
-        if (isDuplicate(error)) return findJob(customer, requestKey)
+        if (isDuplicate(error)) return findOrder(customer, requestKey)
         throw error
       }))
-    if (!job) {
+    if (!placed) {
       response.status(409).json({ error: `There are not ${body.quantity} pieces of ${body.sku} left` })
+      return
+    }
+    const { order, job } = placed
+    if (order.sku !== body.sku || order.quantity !== body.quantity || order.card !== body.card) {
+      response.status(422).json({ error: 'The Idempotency-Key was used for another order' })
+      return
+    }
+    // The record of a job expires, but the order stays.
+    if (!job) {
+      response.redirect(303, `/orders/${order.id}`)
       return
     }
     response
@@ -92,27 +116,42 @@ export async function createOrderServer(url: string): Promise<Server> {
       .json(job)
   })
   app.get('/orders/:id', async ({ params, headers }, response) => {
-    const isOwn = and(sql`${orders.id}::text = ${params.id}`, eq(orders.customer, customerOf(headers)))
-    const [order] = await db.select().from(orders).where(isOwn)
+    const isOwn = and(eq(orders.id, params.id), eq(orders.customer, customerOf(headers)))
+    // Postgres refuses to compare a column of UUIDs with another text.
+    const [order] = Check(Uuid, params.id) ? await db.select().from(orders).where(isOwn) : []
     if (order) response.json({ id: order.id, sku: order.sku, quantity: order.quantity, status: order.status })
     else response.status(404).json({ error: 'There is no such order' })
   })
   // Serves /jobs: status, result, events, cancel and retry. After the app's own routes, before its 404.
   app.use(handler.node)
+  app.use(sendError)
 
   const server = createServer(app)
-  server.on('close', async () => {
+  const stop = async () => {
+    const closed = once(server, 'close')
+    server.close()
+    // Otherwise the server would wait for the event streams, which may be open for hours.
     await handler.close()
+    await closed
     await pool.end()
-  })
-  return server
+  }
+  let stopping: Promise<void> | undefined
+  return { server, close: () => (stopping ??= stop()) }
+}
+
+/** Answers instead of Express, which shows the stack of an error. Express tells it apart by its four parameters. */
+const sendError: ErrorRequestHandler = (error, _request, response, next) => {
+  if (response.headersSent) return next(error)
+  const status = error.status >= 400 && error.status < 500 ? error.status : 500
+  if (status === 500) console.error(error)
+  response.status(status).json({ error: status === 500 ? 'Internal error' : error.message })
 }
 
 const isDuplicate = (error: unknown) =>
   (error as { cause?: { constraint?: string } }).cause?.constraint === 'orders_request_unique'
 
 if (import.meta.main) {
-  const server = await createOrderServer(process.env.DATABASE_URL ?? 'postgres://localhost/orders')
+  const { server, close } = await openOrderServer(process.env.DATABASE_URL ?? 'postgres://localhost/orders')
   server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
-  process.once('SIGTERM', () => server.close())
+  process.once('SIGTERM', close)
 }

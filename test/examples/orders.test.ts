@@ -1,12 +1,14 @@
 import { once } from 'node:events'
-import type { Server } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import * as operations from '../../examples/orders/operations.ts'
+import { connectPayments } from '../../examples/orders/payment.ts'
 import { createPaymentServer } from '../../examples/orders/payment-service.ts'
-import { createOrderServer } from '../../examples/orders/server.ts'
+import { openOrderServer } from '../../examples/orders/server.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
+import { RetryAfter } from '../../worker/errors.ts'
 import { asRole, createDatabase } from '../support/database.ts'
 import { openJobs } from '../support/jobs.ts'
 
@@ -39,7 +41,11 @@ async function setUp(t: Test, failureRate: number) {
   process.env.PAYMENT_URL = await listen(t, service.server)
   const { default: handlers } = await import('../../examples/orders/handlers.ts')
   const jobs = await openJobs(t, Object.values(operations), databaseUrl)
-  const url = await listen(t, await createOrderServer(asRole(databaseUrl, 'api')))
+  const { server, close } = await openOrderServer(asRole(databaseUrl, 'api'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(close)
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const order = async (key: string, body: object, customer = 'ann') => {
     const response = await fetch(`${url}/orders`, {
       method: 'POST',
@@ -49,7 +55,7 @@ async function setUp(t: Test, failureRate: number) {
     return { status: response.status, headers: response.headers, body: (await response.json()) as { id: string } }
   }
   const work = () => jobs.work(handlers)
-  return { ...service, url, order, jobs, work }
+  return { ...service, url, close, order, jobs, work }
 }
 
 t.test('an order reserves its pieces, is paid, and is the resource of its job', async (t) => {
@@ -63,9 +69,22 @@ t.test('an order reserves its pieces, is paid, and is the resource of its job', 
   const together = await Promise.all([1, 2, 3].map(() => order('b', { sku: 'chair', quantity: 1, card: 'visa' })))
   t.equal(new Set(together.map(({ body }) => body.id)).size, 1, 'requests with the same key are one order')
   t.equal(await stock(), 17)
+  const other = await order('b', { sku: 'chair', quantity: 2, card: 'visa' })
+  t.match(other, { status: 422, body: { error: /another order/ } }, 'another order with the same key is refused')
+  t.equal(
+    (await order('b', { sku: 'chair', quantity: 1, card: 'visa' }, 'bob')).status,
+    202,
+    'keys are those of a customer',
+  )
+  t.equal(await stock(), 16)
   t.equal((await order('c', { sku: 'chair', quantity: 18, card: 'visa' })).status, 409, 'sold out')
   t.equal((await order('d', { sku: 'chair', quantity: 'x', card: 'visa' })).status, 400)
-  t.same(await jobs.query('select count(*)::int as jobs from accepted.job'), [{ jobs: 2 }], 'nothing of them is kept')
+  const malformed = await fetch(`${url}/orders`, {
+    ...{ method: 'POST', body: '{"sku' },
+    headers: { 'content-type': 'application/json', 'idempotency-key': 'e' },
+  })
+  t.match({ status: malformed.status, body: await malformed.json() }, { status: 400, body: { error: /JSON/ } })
+  t.same(await jobs.query('select count(*)::int as jobs from accepted.job'), [{ jobs: 3 }], 'nothing of them is kept')
 
   await work()
   const headers = { 'x-customer': 'ann', prefer: 'wait=30' }
@@ -73,11 +92,42 @@ t.test('an order reserves its pieces, is paid, and is the resource of its job', 
   t.equal(new URL(result.url).pathname, (await jobs.read(placed.body.id)).resource, 'the result leads to the order')
   t.match(await result.json(), { sku: 'chair', quantity: 2, status: 'paid' })
   t.equal((await fetch(`${url}/nothing`)).status, 404)
-  await jobs.ended(together[0]?.body.id as string)
+  t.equal((await fetch(`${url}/orders/1`, { headers })).status, 404)
+  for (const { id } of await jobs.query('select id from accepted.job')) await jobs.ended(id)
   t.same(
     [...payments.values()].map(({ charges }) => charges),
-    [1, 1],
+    [1, 1, 1],
   )
+
+  await jobs.query(`select accepted.expire('infinity')`)
+  const late = await fetch(`${url}/orders`, {
+    ...{ method: 'POST', redirect: 'manual', body: JSON.stringify({ sku: 'chair', quantity: 2, card: 'visa' }) },
+    headers: { 'content-type': 'application/json', 'idempotency-key': 'a', 'x-customer': 'ann' },
+  })
+  t.equal(late.status, 303, 'a repeated request leads to the order after the record of its job has expired')
+  t.match(await (await fetch(new URL(late.headers.get('location') as string, url), { headers })).json(), {
+    ...{ quantity: 2, status: 'paid' },
+  })
+})
+
+t.test('closing the API ends the event streams, and does not wait for jobs', async (t) => {
+  const { url, close, order } = await setUp(t, 0)
+  const { body } = await order('a', { sku: 'lamp', quantity: 1, card: 'visa' })
+  const events = await fetch(`${url}/jobs/${body.id}/events`, { headers: { 'x-customer': 'ann' } })
+  await close()
+  t.match(await events.text(), 'event: status')
+})
+
+t.test('a busy payment service costs no attempt, whether it says for how long or not', async (t) => {
+  for (const [status, retryAfter] of [[429], [503], [429, '120'], [503, 'Fri, 31 Dec 2027 23:59:59 GMT']] as const) {
+    const server = createServer((_, response) => {
+      response.writeHead(status, retryAfter === undefined ? {} : { 'retry-after': retryAfter }).end()
+    })
+    const payments = connectPayments(await listen(t, server))
+    const refused = await payments.refund('key', AbortSignal.timeout(5_000)).catch((error: unknown) => error)
+    t.ok(refused instanceof RetryAfter, `${status} ${retryAfter}`)
+    if (retryAfter === '120') t.match(refused, { seconds: 120 })
+  }
 })
 
 t.test(

@@ -32,6 +32,7 @@ create table orders (
 
 comment on table orders is 'The orders. A pending order has reserved its pieces.';
 comment on column orders.request_key is 'The Idempotency-Key of the request. The same customer gets the same order for it.';
+comment on column orders.card is 'The name of the card at the payment service, never its number.';
 comment on column orders.status is 'pending until its job has ended; then paid, or declined, failed or canceled.';
 comment on column orders.payment_key is 'The name of the payment at the payment service, which charges it at most once.';
 comment on column orders.job_id is 'The order.pay job.';
