@@ -2,17 +2,19 @@
 const $ = (id) => document.getElementById(id)
 
 /** Submits a job. Its progress arrives as an event. */
-async function submit(path, body, type = 'application/json') {
+async function submit(path, body, headers) {
   $('error').textContent = ''
-  // If the answer is lost, the same request could be repeated with the same key.
-  const headers = { 'content-type': type, 'idempotency-key': crypto.randomUUID() }
   const response = await fetch(path, { method: 'POST', headers, body }).catch(() => undefined)
   if (response?.ok) return show(await response.json())
   const problem = await response?.json().catch(() => undefined)
   $('error').textContent = problem?.detail ?? 'The API does not answer. Try again.'
 }
 
-const submitJson = (path, value = {}) => submit(path, JSON.stringify(value))
+const submitJson = (path, value = {}) => {
+  // If the answer is lost, the same request could be repeated with the same key.
+  const headers = { 'content-type': 'application/json', 'idempotency-key': crypto.randomUUID() }
+  return submit(path, JSON.stringify(value), headers)
+}
 
 $('create').addEventListener('submit', async (event) => {
   event.preventDefault()
@@ -24,7 +26,8 @@ $('create').addEventListener('submit', async (event) => {
 $('import').addEventListener('submit', async (event) => {
   event.preventDefault()
   const { files } = event.target.elements.file
-  await submit('imports', files[0], files[0].name.endsWith('.csv') ? 'text/csv' : 'application/x-ndjson')
+  const type = files[0].name.endsWith('.csv') ? 'text/csv' : 'application/x-ndjson'
+  await submit('imports', files[0], { 'content-type': type })
 })
 
 $('export').addEventListener('click', () => submitJson('exports', { format: 'csv' }))
