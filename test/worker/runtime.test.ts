@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { defineOperation } from 'accepted'
 import t from 'tap'
-import { channels } from '../../src/db/notifier.ts'
+import { channels, createNotifier } from '../../src/db/notifier.ts'
 import { openJobs, writeEffects } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
 import { handlersFor, untilRunning, Word } from './support.ts'
@@ -19,6 +19,31 @@ t.test('a worker listens for work and cancel requests on one connection', async 
   t.equal(listening.length, 1)
   t.same(Object.keys(channels), ['work', 'status', 'cancel', 'end'])
 })
+
+t.test(
+  'a notification wakes a worker without a poll, and a poll finds a job whose notification was lost',
+  async (t) => {
+    const jobs = await openJobs(t, [say])
+    await jobs.work(handlersFor(say, { settle: writeEffects }))
+    const unnotified = await jobs.add(say, { word: 'unnotified' })
+    t.match(await jobs.ended(unnotified), { status: 'succeeded' })
+
+    const blocker = await jobs.database.pool.connect()
+    t.teardown(() => blocker.release(true))
+    // Only polls read this table, so they hang.
+    await blocker.query('begin; lock table accepted.schedule_request in access exclusive mode')
+    const hanging = `
+    select from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock' and query like '%schedule_request%'`
+    await until(async () => (await jobs.query(hanging)).length > 0)
+    const notified = await jobs.add(say, { word: 'notified' })
+    const notifier = createNotifier(jobs.database)
+    notifier.notify('work', [say.name])
+    await notifier.flush()
+    t.match(await jobs.ended(notified), { status: 'succeeded' })
+    t.ok((await jobs.query(hanging)).length > 0, 'the poll still hangs')
+  },
+)
 
 t.test('a stopping worker waits until its running jobs have ended, and claims no more jobs', async (t) => {
   const jobs = await openJobs(t, [say])
