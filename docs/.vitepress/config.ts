@@ -34,12 +34,13 @@ export default defineConfig({
   metaChunk: true,
   ignoreDeadLinks: 'localhostLinks',
   markdown: {
-    // Braces and colons in sentences are no attributes and no emoji.
+    // Braces in sentences are no attributes.
     attrs: { disable: true },
-    emoji: { defs: {}, enabled: [] },
     anchor: { slugify },
     theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
     config(md) {
+      // Colons in sentences are no emoji. With an empty list of emoji, the rule would insert "undefined".
+      md.core.ruler.disable('emoji')
       const openLink = md.renderer.rules.link_open
       // Sources are plain pages, which the router of the site cannot load.
       md.renderer.rules.link_open = (tokens, index, ...others) => {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { extname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -12,6 +12,9 @@ const types: Readonly<Record<string, string>> = { '.html': 'text/html', '.js': '
 
 t.test('the site is built without a dead link, and works in a browser', async (t) => {
   await promisify(execFile)('npm', ['run', 'docs'], { cwd: root })
+  const pages = globSync('*.html', { cwd: site })
+  t.ok(pages.length > 40)
+  for (const page of pages) t.notMatch(readFileSync(join(site, page), 'utf8'), /<(li|p|td)>undefined/, page)
   const server = createServer(({ url = '/' }, response) => {
     const path = decodeURIComponent(new URL(url, 'http://localhost').pathname)
     const file = [path, `${path}.html`, `${path}/index.html`]
