@@ -97,7 +97,7 @@ async function insertOrFind(
 ): Promise<Map<string, KeyClaim>> {
   // All transactions lock keys in the same order, so that they cannot deadlock.
   const sorted = claims.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
-  const { rows } = await sql<{ job_id: string; is_locked: boolean; is_won: boolean }>`
+  const { rows } = await sql<{ job_id: string; is_locked: boolean }>`
     with timeouts as materialized (select ${localTimeouts(lockWait)}),
     wanted as materialized (
       select wanted.*, ${keyLock(lockOfKey, lockWait)} as is_locked
@@ -114,11 +114,11 @@ async function insertOrFind(
       on conflict on constraint idempotency_key_pkey do nothing
       returning job_id
     )
-    select wanted.job_id, is_locked, won.job_id is not null as is_won
-    from wanted left join won on won.job_id = wanted.job_id`.execute(trx)
-  const found = new Map(rows.map((row) => [row.job_id, row]))
-  const isWon = ({ jobId }: KeyClaim) => found.get(jobId)?.is_won === true
-  const isTaken = (claim: KeyClaim) => found.get(claim.jobId)?.is_locked === true && !isWon(claim)
+    -- Nearly always, all keys are free, and no row is returned.
+    select job_id, is_locked from wanted where job_id not in (select job_id from won)`.execute(trx)
+  const isLocked = new Map(rows.map((row) => [row.job_id, row.is_locked]))
+  const isWon = ({ jobId }: KeyClaim) => !isLocked.has(jobId)
+  const isTaken = ({ jobId }: KeyClaim) => isLocked.get(jobId) === true
   const holders = new Map(sorted.filter(isWon).map((claim) => [nameOf(claim), claim]))
   for (const holder of await findHolders(trx, sorted.filter(isTaken))) holders.set(nameOf(holder), holder)
   return holders
