@@ -11,6 +11,10 @@ const cacheMs = 1_000
 
 const answers = new WeakMap<Database, Map<string, { readAt: number; isFull: Promise<boolean> }>>()
 
+/** Whether {@link assertBacklog} has anything to check. */
+export const hasBacklogLimit = ({ maxBacklog, maxBacklogPerPrincipal }: Operation): boolean =>
+  maxBacklog !== undefined || maxBacklogPerPrincipal !== undefined
+
 /**
  * Checks that fewer than `maxBacklog` jobs of the operation are waiting, and fewer than `maxBacklogPerPrincipal` jobs of
  * the principal.

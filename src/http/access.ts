@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { ProblemError } from '../errors.ts'
 import type { JobFilter } from '../jobs/read.ts'
 import { batchName } from '../operation.ts'
@@ -36,22 +36,23 @@ export function requireScopes(scope: FastifyInstance, action?: Action): void {
     route.config = { ...(action && { action }), ...route.config }
     if (!route.config.action) throw new TypeError(`The route ${route.method} ${route.url} must declare its action`)
   })
-  scope.addHook('onRequest', async (request) => {
-    const { action } = request.routeOptions.config as { action: Action }
-    // Otherwise such a key could create a key without limits.
-    if (action === 'administer' && request.operations) {
-      throw new ProblemError(
-        'forbidden',
-        'A key that is limited to operations cannot manage keys and webhook endpoints',
-      )
-    }
-    if (permits(request.scopes, action)) return
-    throw new ProblemError('forbidden', `The request requires the scope ${scopesFor(action).join(' or ')}`)
-  })
+  scope.addHook('onRequest', (request, _reply, done) => done(problemOfScopes(request)))
 }
 
-/** @throws ProblemError forbidden, if the caller's key is for other operations */
-export function assertMayUse(request: FastifyRequest, operation: string): void {
-  if (mayUseOperation(request, operation)) return
-  throw new ProblemError('forbidden', `The key of the request does not permit the operation ${operation}`)
+function problemOfScopes({ routeOptions, operations, scopes }: FastifyRequest): ProblemError | undefined {
+  const { action } = routeOptions.config as { action: Action }
+  // Otherwise such a key could create a key without limits.
+  if (action === 'administer' && operations) {
+    return new ProblemError('forbidden', 'A key that is limited to operations cannot manage keys and webhook endpoints')
+  }
+  if (permits(scopes, action)) return undefined
+  return new ProblemError('forbidden', `The request requires the scope ${scopesFor(action).join(' or ')}`)
 }
+
+/** Creates an `onRequest` hook that refuses callers whose key is for other operations. */
+export const requireOperation =
+  (operation: string): onRequestHookHandler =>
+  (request, _reply, done) => {
+    if (mayUseOperation(request, operation)) return done()
+    done(new ProblemError('forbidden', `The key of the request does not permit the operation ${operation}`))
+  }

@@ -39,13 +39,21 @@ export function describeSpan(step: Step, { id, operation, count }: Message): { n
  * @param send gets the context to store with the job
  * @param attributesOf returns attributes of the outcome
  */
-export async function traceSend<Outcome>(
+export function traceSend<Outcome>(
   tracing: Tracing | undefined,
-  { sender = {}, ...message }: Message & { sender?: RecordedSpan | TraceContext },
+  message: Message & { sender?: RecordedSpan | TraceContext },
   send: (context: TraceContext) => Promise<Outcome>,
   attributesOf: (outcome: Outcome) => Attributes = () => ({}),
 ): Promise<Outcome> {
-  if (!tracing) return send(contextOf(sender))
+  return tracing ? sendInSpan(tracing, message, send, attributesOf) : send(contextOf(message.sender ?? {}))
+}
+
+async function sendInSpan<Outcome>(
+  tracing: Tracing,
+  { sender = {}, ...message }: Message & { sender?: RecordedSpan | TraceContext },
+  send: (context: TraceContext) => Promise<Outcome>,
+  attributesOf: (outcome: Outcome) => Attributes,
+): Promise<Outcome> {
   const { name, attributes } = describeSpan('send', message)
   const isRemote = !('context' in sender)
   const parent = isRemote && tracing.activeContext() ? undefined : sender

@@ -35,7 +35,10 @@ export function createKeyedMutex(): KeyedMutex {
         return await work()
       } finally {
         release()
-        void last.then(() => lastByKey.get(key) === last && lastByKey.delete(key))
+        const forget = () => lastByKey.get(key) === last && lastByKey.delete(key)
+        // After a timeout, the previous caller may still be working.
+        if (previous) void last.then(forget)
+        else forget()
       }
     },
   }

@@ -48,7 +48,7 @@ const withoutMapping = (address: string): string => address.toLowerCase().replac
 
 /** Returns whether an address of a client, as a socket reports it, belongs to this machine. */
 export const isLoopbackAddress = (address: string | undefined): boolean =>
-  address !== undefined && includesAddress(loopback, withoutMapping(address))
+  address !== undefined && (address === '127.0.0.1' || includesAddress(loopback, withoutMapping(address)))
 
 const loopback = parseNetworks(['127.0.0.0/8', '::1'])
 

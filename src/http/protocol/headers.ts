@@ -26,7 +26,14 @@ export const requestHeaders = (...names: (keyof typeof requestHeaderTypes)[]) =>
 
 /** Returns the value of each line of a header. In contrast, `request.headers` joins repeated lines into one value. */
 export function headerLines({ raw: { headers, rawHeaders } }: FastifyRequest, name: string): string[] {
-  if (headers[name] === undefined) return []
-  const isNamed = (header = '') => header.length === name.length && header.toLowerCase() === name
-  return rawHeaders.filter((_, index) => index % 2 === 1 && isNamed(rawHeaders[index - 1]))
+  const lines: string[] = []
+  if (headers[name] === undefined) return lines
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (isNamed(rawHeaders[index] as string, name)) lines.push(rawHeaders[index + 1] as string)
+  }
+  return lines
 }
+
+/** Returns whether a header, as it was sent, has a name in lower case. */
+export const isNamed = (header: string, name: string): boolean =>
+  header.length === name.length && header.toLowerCase() === name

@@ -4,6 +4,7 @@ import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
 import { ProblemError } from '../../errors.ts'
 import { type ProblemCode, problems } from '../../problems.ts'
 import { defaultRoutePaths } from '../route-paths.ts'
+import { isNamed } from './headers.ts'
 import { type ProblemPaths, problemMediaType, toProblem } from './problem.ts'
 import { dataHeaders } from './security-headers.ts'
 
@@ -56,8 +57,8 @@ function findHeadProblem({ rawHeaders, headers, httpVersion }: IncomingMessage):
   if (rawHeaders.length > 2 * maxHeaderFields) {
     return new ProblemError('headers-too-large', `The request has more than ${maxHeaderFields} header fields`)
   }
-  const isHost = (name: string, index: number) => index % 2 === 0 && name.length === 4 && name.toLowerCase() === 'host'
-  const hosts = rawHeaders.filter(isHost).length
+  let hosts = 0
+  for (let index = 0; index < rawHeaders.length; index += 2) if (isNamed(rawHeaders[index] as string, 'host')) hosts++
   if (hosts > 1) return new ProblemError('bad-request', 'The request has more than one Host header')
   if (httpVersion !== '1.1') return undefined
   if (hosts === 0) return new ProblemError('bad-request', 'The request has no Host header')

@@ -31,10 +31,13 @@ export function siteFrom(
     return () => site
   }
   // Most requests have the same origin as the previous request.
-  let last = { origin: '', site: siteAt(prefix, jobsPath) }
+  let last = { protocol: '', host: '', site: siteAt(prefix, jobsPath) }
   return (request) => {
-    const origin = originOf(request)
-    if (origin !== last.origin) last = { origin, site: siteAt((isOrigin(origin) ? origin : '') + prefix, jobsPath) }
+    const { protocol, host } = request
+    if (host !== last.host || protocol !== last.protocol) {
+      const origin = originOf(request)
+      last = { protocol, host, site: siteAt((isOrigin(origin) ? origin : '') + prefix, jobsPath) }
+    }
     return last.site
   }
 }

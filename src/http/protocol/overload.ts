@@ -84,9 +84,9 @@ export function shedLoad(scope: FastifyInstance, isExempt: (url: string) => bool
   meters.set(scope.server, meter)
   let loggedAt = Number.NEGATIVE_INFINITY
   let refusedCount = 0
-  scope.addHook('onRequest', async (request, reply) => {
+  scope.addHook('onRequest', (request, reply, done) => {
     const turnMs = meter.measure()
-    if (turnMs <= maxTurnMs || isExempt(request.routeOptions.url ?? '')) return
+    if (turnMs <= maxTurnMs || isExempt(request.routeOptions.url ?? '')) return done()
     refusedCount += 1
     if (performance.now() - loggedAt > logIntervalMs) {
       loggedAt = performance.now()
@@ -94,10 +94,10 @@ export function shedLoad(scope: FastifyInstance, isExempt: (url: string) => bool
     }
     const { min, max } = retrySeconds
     const retryAfterSeconds = min + Math.floor(Math.random() * (max - min + 1))
-    if (!wantsEvents(request)) throw new ProblemError('overloaded', undefined, { retryAfterSeconds })
+    if (!wantsEvents(request)) return done(new ProblemError('overloaded', undefined, { retryAfterSeconds }))
     // An EventSource does not connect again after an error.
     const headers = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store, no-transform' }
-    return reply.headers(headers).send(`retry: ${retryAfterSeconds * 1000}\n\n`)
+    reply.headers(headers).send(`retry: ${retryAfterSeconds * 1000}\n\n`)
   })
 }
 

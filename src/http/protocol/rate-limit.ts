@@ -68,23 +68,26 @@ export function limitRate(app: FastifyInstance, limit: RateLimit, jobUrl: string
     return url === jobUrl || url.startsWith(`${jobUrl}/`)
   }
 
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     const { principal } = request
     const isOfUnknownJob = isOfJob(request) && misses.isUsedUp(principal) && !reads.hasFound(request)
     // Called even within the quota, because the call records the time of the read.
     const isFreeRead = isOfJob(request) && reads.takeFree(request)
     const isWithinQuota = quota.use(principal)
     reply.headers(quota.headersOf(principal))
-    if (isOfUnknownJob) throw misses.refusal(principal, 'This principal has asked for too many unknown jobs')
-    if (!isWithinQuota && !isFreeRead) {
-      throw quota.refusal(principal, 'This principal has sent too many requests')
+    if (isOfUnknownJob) {
+      return done(misses.refusal(principal, 'This principal has asked for too many unknown jobs'))
     }
+    if (isWithinQuota || isFreeRead) return done()
+    done(quota.refusal(principal, 'This principal has sent too many requests'))
   })
-  app.addHook('onResponse', async (request, { statusCode }) => {
+  app.addHook('onResponse', (request, { statusCode }, done) => {
     // The result of a job that failed may have the status 404, too.
-    if (!isOfJob(request) || reads.hasFound(request)) return
-    if (statusCode === 404 || statusCode === 410) misses.use(request.principal)
-    else if (statusCode < 400 || ofEndedJobs.includes(statusCode)) reads.recordFound(request)
+    if (isOfJob(request) && !reads.hasFound(request)) {
+      if (statusCode === 404 || statusCode === 410) misses.use(request.principal)
+      else if (statusCode < 400 || ofEndedJobs.includes(statusCode)) reads.recordFound(request)
+    }
+    done()
   })
 }
 

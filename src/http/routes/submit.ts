@@ -1,8 +1,8 @@
 import { STATUS_CODES } from 'node:http'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import type { TSchema } from 'typebox'
 import type { AcceptEntry } from '../../accept/accept.ts'
-import { assertBacklog } from '../../accept/backlog.ts'
+import { assertBacklog, hasBacklogLimit } from '../../accept/backlog.ts'
 import type { Refusal } from '../../acceptance.ts'
 import { ProblemError } from '../../errors.ts'
 import { keyRingFor } from '../../jobs/seals.ts'
@@ -10,7 +10,7 @@ import { mayUseEndpoint } from '../../jobs/webhook-endpoint.ts'
 import type { Operation } from '../../operation.ts'
 import type { Route } from '../../operation-options.ts'
 import { uuid7 } from '../../primitives/uuid.ts'
-import { assertMayUse } from '../access.ts'
+import { requireOperation } from '../access.ts'
 import { passIfReplayed } from '../protocol/backlog.ts'
 import { headerLines, requestHeaders } from '../protocol/headers.ts'
 import { idempotencyOf, sendOutcome } from '../protocol/idempotency.ts'
@@ -67,8 +67,8 @@ export function submitRoute(
     links: { 202: jobLinks },
     onRequest: [
       acceptsJson,
-      async (request) => assertMayUse(request, operation.name),
-      (request) => passIfReplayed(service, request, assertBacklog(service.database, operation, request.principal)),
+      requireOperation(operation.name),
+      ...(hasBacklogLimit(operation) ? [limitBacklog(service, operation)] : []),
     ],
     preValidation: [
       ...(operation.route.method === 'DELETE' ? [defaultBody] : []),
@@ -76,7 +76,7 @@ export function submitRoute(
     ],
     handler: async (request, reply) => {
       const entry = toEntry(service, operation, request)
-      await assertWebhookUsable(service, entry)
+      if (entry.webhookEndpointId !== undefined) await assertWebhookUsable(service, entry)
       const message = { id: entry.id, operation: operation.name }
       const outcome = await traceRequest(service, request, message, (context) =>
         service.committer.submit({ ...entry, ...context }),
@@ -87,6 +87,11 @@ export function submitRoute(
     },
   })
 }
+
+const limitBacklog =
+  (service: Service, operation: Operation): onRequestAsyncHookHandler =>
+  async (request) =>
+    passIfReplayed(service, request, assertBacklog(service.database, operation, request.principal))
 
 /** The body of a DELETE request is optional, because most clients send none (RFC 9110, section 9.3.5). */
 async function defaultBody(request: FastifyRequest): Promise<void> {
