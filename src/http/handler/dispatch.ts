@@ -1,6 +1,12 @@
-import { request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders, type Server } from 'node:http'
+import { once } from 'node:events'
+import {
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type Server,
+} from 'node:http'
 import { type Duplex, duplexPair, Readable } from 'node:stream'
-import type { ReadableStream } from 'node:stream/web'
 
 /** Header fields that are about one connection (RFC 9110, section 7.6.1), or that Node's client sets itself. */
 const connectionHeaders = new Set([
@@ -35,16 +41,32 @@ export async function dispatch(server: Server, request: Request, address?: strin
     // After the response, errors are those of its body.
     outgoing.on('error', reject)
   })
-  if (request.body) {
-    const body = Readable.fromWeb(request.body as ReadableStream)
-    body.on('error', (error) => outgoing.destroy(error))
-    // The server may answer before it has read everything. The rest is then not read.
-    outgoing.on('close', () => body.destroy())
-    body.pipe(outgoing)
-  } else {
-    outgoing.end()
-  }
+  if (request.body) sendBody(request.body, outgoing).catch((error) => outgoing.destroy(error))
+  else outgoing.end()
   return toResponse(request, await answered)
+}
+
+/**
+ * Sends a body as fast as the server reads it. The server may answer before it has read everything: the rest is then not
+ * read. But the body is not canceled while a read is pending: if the body was about to end, Node.js would throw an error
+ * that nothing can catch (`ReadableStream is already closed`).
+ */
+async function sendBody(body: NonNullable<Request['body']>, outgoing: ClientRequest): Promise<void> {
+  let isClosed = false
+  const closed = new Promise<void>((resolve) => {
+    outgoing.once('close', () => {
+      isClosed = true
+      resolve()
+    })
+  })
+  const reader = body.getReader()
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (isClosed) return reader.cancel()
+    if (done) break
+    if (!outgoing.write(value)) await Promise.race([once(outgoing, 'drain'), closed])
+  }
+  outgoing.end()
 }
 
 /** Opens a connection to a server. Returns the end of the client. */

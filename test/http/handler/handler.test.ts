@@ -116,6 +116,27 @@ t.test('a body is streamed, and only as fast as the API reads it', async (t) => 
   t.ok(sent < 100, `the API has read ${sent} of 10,000 chunks`)
 })
 
+t.test('an answer that comes before the end of the body was read leaves the process alone', async (t) => {
+  const encoder = new TextEncoder()
+  for (const [texts, answered] of [
+    [['{"text":1}'], 400],
+    [['{"text":', '1}'], 400],
+    [['{"text":"x"}'], 202],
+  ] as const) {
+    const headers = { 'content-type': 'application/json', 'content-length': `${texts.join('').length}` }
+    // As in Next.js: the API knows from Content-Length that the body is complete, and its end is read later.
+    const body = (async function* read() {
+      for (const text of texts) yield encoder.encode(text)
+      await turn()
+    })()
+    const init = { method: 'POST', headers, body, duplex: 'half' } as unknown as RequestInit
+    const { status } = await handler(new Request(`${base}/notes`, init))
+    t.equal(status, answered)
+  }
+  // An error that is caught nowhere would be thrown by now.
+  await turn()
+})
+
 t.test('an event stream ends when its reader cancels, or when the request is aborted', async (t) => {
   const canceled = await openStream()
   t.match(canceled.first, /^retry: 3000\n/)
