@@ -30,11 +30,13 @@ export async function dispatch(server: Server, request: Request, address?: strin
     throw new TypeError('The body of the request was already read: pass the request to the handler of accepted unread')
   }
   const { protocol, host, pathname, search } = new URL(request.url)
+  // Next.js puts the host on which it listens into the URL, and not that which the client called.
+  const called = request.headers.get('host') || host
   // The server takes the scheme of the links from `encrypted`, as with TLS.
   const near = connectTo(server, { remoteAddress: address, encrypted: protocol === 'https:' })
   const outgoing = httpRequest({
     ...{ createConnection: () => near, method: request.method, path: pathname + search, signal: request.signal },
-    headers: { ...headersOf(request), host },
+    headers: { ...headersOf(request), host: called },
   })
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     outgoing.once('response', resolve)

@@ -70,6 +70,18 @@ t.test('the links in a response have the origin of the request', async (t) => {
   t.match(JSON.parse(monitor.text), { id: job.id, links: job.links })
 })
 
+t.test('the links have the host that the client called, although the URL of the request has another', async (t) => {
+  const send = (host: string) => {
+    // Next.js gives each request the host on which its server listens.
+    const request = submit('http://localhost:3000/notes', '{"text":"x"}')
+    request.headers.set('host', host)
+    return handler(request)
+  }
+  const { id, links } = await jsonOf(await send('shop.example.com:8080'))
+  t.equal(links.self, `http://shop.example.com:8080/jobs/${id}`)
+  t.equal((await send('a, b')).status, 400)
+})
+
 t.test('a response without content has no body', async (t) => {
   const { links } = await jsonOf(await handler(submit(`${base}/notes`, '{"text":"x"}')))
   const { text } = await read(handler, links.self)
