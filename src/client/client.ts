@@ -5,7 +5,7 @@ import { jobError } from './error.ts'
 import { follow, poll, stream } from './follow.ts'
 import { readResource } from './resource.ts'
 import { type Params, Routes } from './routes.ts'
-import { Transport, type TransportOptions } from './transport.ts'
+import { readJob, Transport, type TransportOptions } from './transport.ts'
 
 /** The status of a job. */
 export type Job<Result = unknown> = Omit<Monitor, 'result'> & { result?: Result }
@@ -91,7 +91,7 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
     }
     return routes.urlOfJob(typeof job === 'string' ? job : job.id)
   }
-  const post = <Value>(
+  const post = async <Value>(
     { method = 'POST', url }: { method?: string; url: URL },
     body: unknown,
     key: string | undefined,
@@ -102,7 +102,8 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
       ...(body !== undefined && { 'content-type': 'application/json' }),
       ...(key !== undefined && { 'idempotency-key': key }),
     }
-    return transport.sendRepeatedly(url, { method, headers, body: JSON.stringify(body) }, deadline)
+    const request = { method, headers, body: JSON.stringify(body) }
+    return (await transport.sendRepeatedly(url, request, deadline, readJob)) as Value
   }
   const submit = async <Result>(
     operation: string,
@@ -134,7 +135,7 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
         poll({ waits: true }),
         poll({ waits: false }),
       ]) as AsyncGenerator<never, void>,
-    get: async (job, limits) => transport.sendRepeatedly(urlOf(job), {}, new Deadline(limits)),
+    get: async (job, limits) => transport.sendRepeatedly(urlOf(job), {}, new Deadline(limits), readJob),
     cancel: (job, limits = {}) => act(job, 'cancel', undefined, limits),
     retry: (job: JobReference, { key = createKey(), ...limits }: SubmitOptions = {}) => act(job, 'retry', key, limits),
   }

@@ -2,7 +2,7 @@ import type { Monitor, Progress } from '../jobs/monitor-schema.ts'
 import type { Deadline } from './deadline.ts'
 import { isTransient, responseError, retryAfterOf } from './error.ts'
 import { createEventParser } from './event-stream.ts'
-import { readJson, type Transport } from './transport.ts'
+import { isJob, readJob, type Transport } from './transport.ts'
 
 /** How long a request waits for a change, in seconds. Some proxies close a connection that is silent for 30 s. */
 const waitSeconds = 25
@@ -12,7 +12,10 @@ const maxFirstEventMs = 3_000
 /** The API sends a comment every 15 s. */
 const maxSilenceMs = 40_000
 const maxReconnectMs = 30_000
-/** Retry-After is never longer than this for a job, in seconds. */
+/** The API says how long to wait, but what cuts the stream may not. */
+const defaultReconnectMs = 3_000
+/** Retry-After is never shorter or longer than this for a job, in seconds. */
+const minPollSeconds = 1
 const maxPollSeconds = 30
 /** An answer in less than this time did not wait: for example, the API is shutting down. */
 const minWaitMs = 1_000
@@ -63,7 +66,7 @@ export async function* follow(
       if (isBroken) {
         // Shows whether the API fails or only this source. It also finds what the source has missed.
         const breaks = following.breaks + 1
-        yield* take(following, await transport.send(monitor, {}, deadline, readJson<Monitor>))
+        yield* take(following, await transport.send(monitor, {}, deadline, readJob))
         failures.reset()
         isBroken = false
         following.breaks = breaks
@@ -113,27 +116,30 @@ export const poll = ({ waits, untilEnd = false }: PollOptions): Source =>
       const isNew = waits && following.last !== last
       const hasWaited = isWaiting && Date.now() - startedAt >= minWaitMs
       if (isNew || hasWaited) continue
-      await deadline.sleep(Math.min(retryAfterOf(answer.headers) ?? 1, maxPollSeconds) * 1000)
+      const seconds = retryAfterOf(answer.headers) || minPollSeconds
+      await deadline.sleep(Math.min(seconds, maxPollSeconds) * 1000)
     }
   }
 
 const readChanged = async (response: Response): Promise<Monitor | undefined> =>
-  response.status === 304 ? undefined : readJson(response)
+  response.status === 304 ? undefined : readJob(response)
 
 /** Reads the event stream, and resumes it when it breaks. */
 export const stream: Source = async function* readStream(following) {
   const { transport, deadline } = following
-  for (;;) {
+  /** How many streams in a row have ended without a newer version. */
+  for (let empty = 0; ; ) {
+    const { last } = following
     const opened = transport.buffersStreams ? undefined : await openStream(following)
     if (!opened) return
-    const { reader, parse } = opened
-    let { chunk } = opened
-    let reconnectMs = 0
+    const { reader, read } = opened
+    let { events } = opened
+    let reconnectMs = defaultReconnectMs
     try {
-      for (; !chunk.done; chunk = await deadline.run('The event stream', maxSilenceMs, () => reader.read())) {
-        for (const { name, data, retryMs } of parse(chunk.value)) {
+      for (; events; events = await deadline.run('The event stream', maxSilenceMs, read)) {
+        for (const { name, data, retryMs } of events) {
           if (retryMs) reconnectMs = Math.min(retryMs, maxReconnectMs)
-          const job = data && toMonitor(name, JSON.parse(data), following.last)
+          const job = toMonitor(name, data, following.last)
           if (job) yield* takeEvent(following, job)
           if (isFinal(following.last)) return
         }
@@ -142,6 +148,8 @@ export const stream: Source = async function* readStream(following) {
       reader.cancel().catch(() => {})
     }
     // The API has closed the stream, for example because it is shutting down.
+    empty = following.last === last ? empty + 1 : 0
+    if (empty > 1) return
     await deadline.sleep(reconnectMs)
   }
 }
@@ -167,7 +175,12 @@ async function openStream(following: Following) {
         const isStream = response.headers.get('content-type')?.startsWith('text/event-stream')
         if (error || !isStream || !response.body) return
         const reader = response.body.getReader()
-        return { reader, parse: createEventParser(), chunk: await reader.read() }
+        const parse = createEventParser()
+        const read = async () => {
+          const { done, value } = await reader.read()
+          return done ? undefined : parse(value)
+        }
+        return { reader, read, events: await read() }
       },
       maxFirstEventMs,
     )
@@ -179,9 +192,10 @@ async function openStream(following: Following) {
 }
 
 /** Returns the version of the job after an event. */
-function toMonitor(name: string, data: Monitor | Progress, last: Monitor | undefined): Monitor | undefined {
-  if (name === 'status') return data as Monitor
+function toMonitor(name: string, data: unknown, last: Monitor | undefined): Monitor | undefined {
+  if (!isJob(data)) return
+  if (name === 'status') return data
   if (name !== 'progress' || !last) return
   const { percentComplete, message, estimatedCompletionAt, ...others } = last
-  return { ...others, ...data }
+  return { ...others, ...(data as Progress) }
 }

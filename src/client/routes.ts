@@ -1,6 +1,6 @@
 import type { Deadline } from './deadline.ts'
 import { AcceptedError } from './error.ts'
-import type { Transport } from './transport.ts'
+import { readJson, type Transport } from './transport.ts'
 
 export type Params = Readonly<Record<string, string | number>>
 
@@ -60,10 +60,11 @@ export class Routes {
   }
 
   async #readDescription(deadline: Deadline): Promise<Readonly<Record<string, string>>> {
-    const { paths } = await this.#transport.sendRepeatedly<Description>(
+    const { paths = {} } = await this.#transport.sendRepeatedly(
       new URL(`${this.#transport.base}/openapi.json`),
       {},
       deadline,
+      readJson<Description>,
     )
     return Object.fromEntries(
       Object.entries(paths).flatMap(([path, methods]) =>
@@ -75,5 +76,5 @@ export class Routes {
 
 /** The part of an OpenAPI document that contains the routes. */
 interface Description {
-  paths: Record<string, Record<string, { operationId?: string }>>
+  paths?: Record<string, Record<string, { operationId?: string }>>
 }

@@ -1,5 +1,6 @@
+import type { Monitor } from '../jobs/monitor-schema.ts'
 import type { Deadline } from './deadline.ts'
-import { responseError } from './error.ts'
+import { AcceptedError, responseError } from './error.ts'
 import { Failures } from './failures.ts'
 
 export type HeaderFields = Readonly<Record<string, string>>
@@ -75,9 +76,14 @@ export class Transport {
     )
   }
 
-  /** Sends a request whose answer is JSON. Repeats it while it fails and repeating may help. */
-  sendRepeatedly<Value>(url: URL, request: Request, deadline: Deadline): Promise<Value> {
-    return this.repeat(deadline, () => this.send(url, request, deadline, readJson<Value>))
+  /** Sends a request. Repeats it while it fails and repeating may help. */
+  sendRepeatedly<Value>(
+    url: URL,
+    request: Request,
+    deadline: Deadline,
+    read: (response: Response) => Promise<Value>,
+  ): Promise<Value> {
+    return this.repeat(deadline, () => this.send(url, request, deadline, read))
   }
 
   /** Repeats an attempt while it fails and repeating may help. */
@@ -101,3 +107,14 @@ export async function readJson<Value>(response: Response): Promise<Value> {
   if (!response.ok) throw await responseError(response)
   return (await response.json()) as Value
 }
+
+/** Reads the status of a job. Throws as {@link readJson} does, and if the answer is not the status of a job. */
+export async function readJob(response: Response): Promise<Monitor> {
+  const job = await readJson<Monitor>(response)
+  if (isJob(job)) return job
+  const { url, status } = response
+  throw new AcceptedError(`The answer of ${url} is no job`, { code: 'http-error', status })
+}
+
+export const isJob = (value: unknown): value is Monitor =>
+  typeof (value as Partial<Monitor> | null)?.sequence === 'number'
