@@ -5,10 +5,13 @@ import { jobError } from './error.ts'
 import { follow, poll, stream } from './follow.ts'
 import { readResource } from './resource.ts'
 import { type Params, Routes } from './routes.ts'
-import { readJob, Transport, type TransportOptions } from './transport.ts'
+import { readJob, readJson, Transport, type TransportOptions } from './transport.ts'
 
 /** The status of a job. */
 export type Job<Result = unknown> = Omit<Monitor, 'result'> & { result?: Result }
+
+/** The final status of a job that has succeeded. */
+export type SucceededJob<Result = unknown> = Job<Result> & { result: Result }
 
 /** A job, its id or the URL of its monitor. */
 export type JobReference = string | { readonly id: string; readonly links?: { readonly self: string } }
@@ -25,6 +28,11 @@ export interface ClientOptions<Contract = unknown> extends TransportOptions {
 export interface SubmitOptions extends CallOptions {
   /** The idempotency key. Give one to be able to repeat the call after an error. Default: a random key. */
   key?: string
+}
+
+export interface ChildrenOptions extends CallOptions {
+  /** Yields only children with this status. Default: all. */
+  status?: Monitor['status']
 }
 
 type SubmitArguments<Options> = Partial<Options> extends Options ? [options?: Options] : [options: Options]
@@ -56,16 +64,23 @@ export interface Client<Contract = unknown> {
   /** Submits many requests as one: all of them are stored, or none. */
   submitBatch(batch: Batch<Contract>, options?: SubmitOptions): Promise<Job<BatchResult>>
   /**
-   * Waits until a job has succeeded. Resolves to its inline result or else to its resource: parsed JSON, or a Blob for
-   * any other media type. Rejects if the job fails, is canceled or has expired.
+   * Waits until a job has succeeded. Resolves to what its result URL leads to: its resource (parsed JSON, or a Blob for
+   * any other media type) or, without a resource, its inline result. Rejects if the job fails, is canceled or has
+   * expired.
    */
   result<Result>(job: Job<Result>, options?: CallOptions): Promise<Result>
   result<Result = unknown>(job: JobReference, options?: CallOptions): Promise<Result>
+  /** Waits as `result` does, but resolves to the final status of the job, with its inline result. */
+  wait<Result>(job: Job<Result>, options?: CallOptions): Promise<SucceededJob<Result>>
+  wait<Result = unknown>(job: JobReference, options?: CallOptions): Promise<SucceededJob<Result>>
   /** Yields the status of a job now and after each change, until the job has ended. Does not throw if the job fails. */
   watch<Result>(job: Job<Result>, options?: CallOptions): AsyncGenerator<Job<Result>, void>
   watch<Result = unknown>(job: JobReference, options?: CallOptions): AsyncGenerator<Job<Result>, void>
+  /** Yields the children of a batch or of another job, the newest first, without their results. */
+  children(job: JobReference, options?: ChildrenOptions): AsyncGenerator<Job, void>
   /** Reads the status of a job. */
-  get(job: JobReference, options?: CallOptions): Promise<Job>
+  get<Result>(job: Job<Result>, options?: CallOptions): Promise<Job<Result>>
+  get<Result = unknown>(job: JobReference, options?: CallOptions): Promise<Job<Result>>
   /** Cancels a queued job, or requests the cancellation of a running one. Rejects if the job has ended otherwise. */
   cancel(job: JobReference, options?: CallOptions): Promise<Job>
   /** Runs a failed or canceled job again, as a new job. */
@@ -91,55 +106,71 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
     }
     return routes.urlOfJob(typeof job === 'string' ? job : job.id)
   }
-  const post = async <Value>(
+  const post = (
     { method = 'POST', url }: { method?: string; url: URL },
     body: unknown,
     key: string | undefined,
     deadline: Deadline,
-  ): Promise<Value> => {
+  ): Promise<Monitor> => {
     const headers = {
       accept: 'application/json',
       ...(body !== undefined && { 'content-type': 'application/json' }),
       ...(key !== undefined && { 'idempotency-key': key }),
     }
-    const request = { method, headers, body: JSON.stringify(body) }
-    return (await transport.sendRepeatedly(url, request, deadline, readJob)) as Value
+    return transport.sendRepeatedly(url, { method, headers, body: JSON.stringify(body) }, deadline, readJob)
   }
-  const submit = async <Result>(
+  const submit = async (
     operation: string,
     input: unknown,
     { key = createKey(), params = {}, ...limits }: SubmitOptions & { params?: Params | undefined } = {},
-  ): Promise<Job<Result>> => {
+  ): Promise<Monitor> => {
     const deadline = new Deadline(limits)
     return post(await routes.find(operation, params, deadline), input, key, deadline)
   }
-  const act = async <Value>(job: JobReference, action: string, key: string | undefined, limits: CallOptions) =>
-    post<Value>({ url: new URL(`${urlOf(job).href}/${action}`) }, undefined, key, new Deadline(limits))
+  const act = async (job: JobReference, action: string, key: string | undefined, limits: CallOptions) =>
+    post({ url: new URL(`${urlOf(job).href}/${action}`) }, undefined, key, new Deadline(limits))
+  const wait = async (job: JobReference, deadline: Deadline): Promise<Monitor> => {
+    let last: Monitor | undefined
+    const sources = [poll({ waits: true, untilEnd: true }), stream, poll({ waits: false })]
+    for await (last of follow(transport, urlOf(job), deadline, sources));
+    const ended = last as Monitor
+    if (ended.status !== 'succeeded') throw jobError(ended)
+    return ended
+  }
 
-  const client: Client = {
+  const client = {
     submit,
-    submitBatch: (batch, options) => submit('submitBatch', batch, options),
+    submitBatch: (batch: Batch, options?: SubmitOptions) => submit('submitBatch', batch, options),
     async result(job: JobReference, limits?: CallOptions) {
       const deadline = new Deadline(limits)
-      let last: Monitor | undefined
-      const sources = [poll({ waits: true, untilEnd: true }), stream, poll({ waits: false })]
-      for await (last of follow(transport, urlOf(job), deadline, sources));
-      const ended = last as Monitor
-      if (ended.status !== 'succeeded') throw jobError(ended)
-      if (ended.result !== undefined || !ended.resourceLocation) return ended.result as never
-      return (await readResource(transport, ended.resourceLocation, deadline)) as never
+      const { resourceLocation, result } = await wait(job, deadline)
+      return resourceLocation ? readResource(transport, resourceLocation, deadline) : result
     },
+    wait: async (job: JobReference, limits?: CallOptions) => wait(job, new Deadline(limits)),
     watch: (job: JobReference, limits?: CallOptions) =>
-      follow(transport, urlOf(job), new Deadline(limits), [
-        stream,
-        poll({ waits: true }),
-        poll({ waits: false }),
-      ]) as AsyncGenerator<never, void>,
-    get: async (job, limits) => transport.sendRepeatedly(urlOf(job), {}, new Deadline(limits), readJob),
-    cancel: (job, limits = {}) => act(job, 'cancel', undefined, limits),
+      follow(transport, urlOf(job), new Deadline(limits), [stream, poll({ waits: true }), poll({ waits: false })]),
+    async *children(job: JobReference, { status, ...limits }: ChildrenOptions = {}): AsyncGenerator<Monitor, void> {
+      const deadline = new Deadline(limits)
+      const [, list = '', id] = /(.*)\/(.*)/.exec(urlOf(job).href) ?? []
+      let query: string | undefined = `?parent=${id}&limit=100${status ? `&status=${status}` : ''}`
+      while (query) {
+        const page: Page = await transport.sendRepeatedly(new URL(list + query), {}, deadline, readJson<Page>)
+        yield* page.value
+        query = page.nextLink && new URL(page.nextLink).search
+      }
+    },
+    get: async (job: JobReference, limits?: CallOptions) =>
+      transport.sendRepeatedly(urlOf(job), {}, new Deadline(limits), readJob),
+    cancel: (job: JobReference, limits: CallOptions = {}) => act(job, 'cancel', undefined, limits),
     retry: (job: JobReference, { key = createKey(), ...limits }: SubmitOptions = {}) => act(job, 'retry', key, limits),
   }
   return client as Client<Contract>
+}
+
+/** A page of the list of jobs. */
+interface Page {
+  value: Monitor[]
+  nextLink?: string
 }
 
 /** Makes a random idempotency key. Unlike crypto.randomUUID, it does not need a page that was loaded over HTTPS. */

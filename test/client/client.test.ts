@@ -62,6 +62,14 @@ t.test('a job without an inline result resolves to its resource, which is read w
   t.equal(received[`note ${job.id}`]?.['x-api-key'], apiKey)
 })
 
+t.test('a job with a resource and an inline result resolves to its resource, as its result URL does', async (t) => {
+  const job = await client.submit('words.count', { text: 'one two' }, { params: { language: 'both' } })
+  t.same(await client.result<{ id: string }>(job), { id: 'both' })
+  const redirect = await fetch(job.links.result, { headers: options.headers, redirect: 'manual' })
+  t.match([redirect.status, redirect.headers.get('location')], [303, `${app.url}/notes/both`])
+  t.match(await client.wait(job), { status: 'succeeded', result: { words: 2 }, resourceLocation: /notes.both$/ })
+})
+
 /** Creates a job that has succeeded with the given resource. */
 async function succeedWith(resource: string): Promise<string> {
   const job = await client.submit('note.create', { text: 'a' })
@@ -98,6 +106,7 @@ t.test('a failed job rejects with its code, message, details and monitor', async
     ...{ name: 'AcceptedError', code: 'no-luck', message: 'No luck', status: undefined },
     ...{ details: [{ pointer: '/name' }], job: { id: job.id, status: 'failed' } },
   })
+  t.match(await errorOf(client.wait(job)), { code: 'no-luck', job: { id: job.id } })
   const again = await client.retry(job)
   t.equal(again.retryOf, job.id)
   app.perform('fails', async () => ({ name: 'lucky' }))
@@ -153,6 +162,34 @@ t.test('a batch resolves to its counts', async (t) => {
   })) satisfies { operation: 'words.count' }[]
   const batch = await client.submitBatch({ items, onEnd: { operation: 'note.create', input: { text: 'all' } } })
   t.same(await client.result(batch), { total: 2, succeeded: 2, failed: 0, canceled: 0 })
+})
+
+t.test('the children of a batch are read page by page, the newest first', async (t) => {
+  const items = Array.from({ length: 205 }, () => ({ operation: 'idle' as const, input: {} }))
+  const batch = await client.submitBatch({ items })
+  const pages: string[] = []
+  const recording: typeof fetch = (url, init) => {
+    pages.push(`${url}`)
+    return fetch(url, init)
+  }
+  const reading = createClient({ ...options, fetch: recording })
+  const children = await collect(reading.children(batch))
+  t.equal(children.length, 205)
+  t.equal(pages.length, 3)
+  t.ok(children.every(({ parent, status }) => parent === batch.id && status === 'queued'))
+  const ids = children.map(({ id }) => id)
+  t.same(ids, [...new Set(ids)].sort().reverse())
+  for (const reference of [batch.id, batch.links.self]) {
+    for await (const { id } of client.children(reference)) {
+      t.equal(id, ids[0])
+      break
+    }
+  }
+  t.same(await collect(client.children(ids[0] as string)), [], 'a job without children')
+  await client.cancel(ids[7] as string)
+  t.match(await collect(client.children(batch, { status: 'canceled' })), [{ id: ids[7] }])
+  t.match(await errorOf(collect(client.children('x'))), { code: 'invalid-parameter', status: 400 })
+  await client.cancel(batch)
 })
 
 t.test('the same key gets the same job, and another input with it is refused', async (t) => {

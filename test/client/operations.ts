@@ -11,7 +11,7 @@ export const createNote = defineOperation({
   accept: async (_trx, entries) => entries.map(({ id, input }) => ({ payload: input, resource: `/notes/${id}` })),
 })
 
-/** Its jobs have a result, and a path parameter. */
+/** Its jobs have a result, and a path parameter. Those of the language `both` have a resource too. */
 export const countWords = defineOperation({
   name: 'words.count',
   route: { method: 'PUT', url: '/texts/:language/words' },
@@ -19,7 +19,11 @@ export const countWords = defineOperation({
   input: Type.Object({ text: Type.String() }, { additionalProperties: false }),
   payload: Type.Object({ text: Type.String(), language: Type.String() }),
   result: Type.Object({ words: Type.Integer(), language: Type.String() }),
-  accept: async (_trx, entries) => entries.map(({ input, params }) => ({ payload: { ...input, ...params } })),
+  accept: async (_trx, entries) =>
+    entries.map(({ input, params }) => ({
+      payload: { ...input, ...params },
+      ...(params.language === 'both' && { resource: '/notes/both' }),
+    })),
 })
 
 /** The test performs its jobs. */

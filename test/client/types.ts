@@ -14,6 +14,12 @@ export async function fromDefinitions(): Promise<void> {
   // @ts-expect-error the result has no such member
   result.letters
   for await (const job of client.watch(counted)) job.result?.language satisfies string | undefined
+  const { result: inline } = await client.wait(counted)
+  inline.words satisfies number
+  // @ts-expect-error the result has no such member
+  inline.letters
+  ;(await client.result<{ url: string }>(counted)).url satisfies string
+  ;(await client.get(counted)).result?.words satisfies number | undefined
   const note = await client.submit('note.create', { text: 'a' })
   // @ts-expect-error the type of a resource is unknown
   ;(await client.result(note)).id
@@ -46,6 +52,7 @@ export async function fromDefinitions(): Promise<void> {
     onEnd: { operation: 'idle', input: {} },
   })
   ;(await client.result(batch)).succeeded satisfies number
+  for await (const child of client.children(batch)) child satisfies Job
 }
 
 export async function fromOpenApi(): Promise<void> {
