@@ -5529,7 +5529,7 @@ cross join lateral (
   from accepted.attempt where attempt.job_id = job.id
   union all
   select
-    coalesce(job.attempt_started_at, job.started_at) as at, 'started' as event, job.attempt as attempt,
+    coalesce(job.attempt_started_at, job.started_at) as at, 'started' as event, nullif(job.attempt, 0) as attempt,
     accepted.worker_name(job.worker_id) as worker, case when job.status = 'queued' then release.detail end as detail
   where job.started_at is not null
     and not exists (select from accepted.attempt where attempt.job_id = job.id and attempt.attempt = job.attempt)
@@ -5547,7 +5547,8 @@ cross join lateral (
   )
   union all
   select
-    job.progress_at as at, 'progress' as event, job.attempt as attempt, accepted.worker_name(job.worker_id) as worker,
+    job.progress_at as at, 'progress' as event, nullif(job.attempt, 0) as attempt,
+    accepted.worker_name(job.worker_id) as worker,
     concat_ws(' ', job.percent || '%', job.message) as detail
   where job.progress_at is not null
   union all

@@ -5104,7 +5104,7 @@ create view accepted.timeline as
         union all
          select coalesce(job.attempt_started_at, job.started_at) as at,
             'started'::text as event,
-            job.attempt,
+            nullif(job.attempt, 0) as attempt,
             accepted.worker_name(job.worker_id) as worker,
                 case
                     when job.status = 'queued'::accepted.job_status then release.detail
@@ -5125,7 +5125,7 @@ create view accepted.timeline as
         union all
          select job.progress_at as at,
             'progress'::text as event,
-            job.attempt,
+            nullif(job.attempt, 0) as attempt,
             accepted.worker_name(job.worker_id) as worker,
             concat_ws(' '::text, job.percent || '%'::text, job.message) as detail
           where job.progress_at is not null

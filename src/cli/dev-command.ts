@@ -37,8 +37,6 @@ export async function devCommand(options: DevOptions, main: string): Promise<num
   const postgres = settings.DATABASE_URL ? undefined : await startPostgres(settings, stop)
   const keys = settings.ENCRYPTION_KEYS ?? (postgres && (await readOrCreateKeys(postgres.dataDir)))
   const env = {
-    // A developer wants to see each request and each attempt.
-    LOG_LEVEL: 'debug',
     ...process.env,
     DATABASE_URL: postgres?.url ?? settings.DATABASE_URL,
     DATA_DIR: postgres?.dataDir ?? settings.DATA_DIR,
@@ -56,7 +54,11 @@ export async function devCommand(options: DevOptions, main: string): Promise<num
           { command: ['api'], ports: ['PORT'] },
           { command: ['worker'], ports: ['WORKER_PORT'] },
         ],
-    start: ([name, ...more]) => startDevProcess(name, [main, name, '--config', config, ...more], env),
+    start: ([name, ...more]) => {
+      // A developer wants to see each attempt. An error of `migrate` is one sentence without this level.
+      const defaults = name === 'migrate' ? {} : { LOG_LEVEL: 'debug' }
+      return startDevProcess(name, [main, name, '--config', config, ...more], { ...defaults, ...env })
+    },
   }
   try {
     if (stop.requested.aborted) return 0

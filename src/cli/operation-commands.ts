@@ -1,19 +1,22 @@
 import { sql } from 'kysely'
 import type { BacklogRow } from '../db/views.ts'
 import { callFunction } from './call-function.ts'
+import { type Counted, withCounts } from './counts.ts'
 import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { formatDuration } from './relative-time.ts'
 import { withDatabase } from './with-database.ts'
 
-type OperationRow = BacklogRow & {
+type Row = BacklogRow & {
   /** For how long the oldest ready job has been due. */
   oldest_seconds: number | null
 }
 
+const counts = ['ready', 'deferred', 'running', 'workers', 'quarantined', 'held_keys'] as const
+
 /** Runs `accepted operations list`: lists the operations with their backlog, their workers and their pause. */
 export const listOperationsCommand = (options: ListOptions): Promise<void> =>
-  printList<OperationRow>(
+  printList<Counted<Row, (typeof counts)[number]>>(
     {
       columns: [
         { heading: 'NAME', cell: ({ operation }) => operation },
@@ -28,15 +31,15 @@ export const listOperationsCommand = (options: ListOptions): Promise<void> =>
         {
           heading: 'WORKERS',
           cell: ({ workers }) => workers,
-          style: (row) => (row.workers === '0' && row.ready !== '0' ? 'red' : undefined),
+          style: (row) => (row.workers === 0 && row.ready > 0 ? 'red' : undefined),
         },
         { heading: 'PAUSED', cell: (row) => row.paused_at, style: () => 'yellow' },
         { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
       ],
       read: async (db) => {
-        const statement = sql<OperationRow>`
+        const statement = sql<Row>`
           select *, extract(epoch from oldest)::integer as oldest_seconds from accepted.backlog order by operation`
-        return (await statement.execute(db)).rows
+        return withCounts((await statement.execute(db)).rows, counts)
       },
       whenEmpty: 'No operations are defined yet: run `accepted migrate` with the configuration of the app.',
     },

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import { ConfigError } from '../config.ts'
 import type { ScheduleOverviewRow } from '../db/views.ts'
 import { callFunction } from './call-function.ts'
+import { type Counted, withCounts } from './counts.ts'
 import { type ListOptions, printList } from './list.ts'
 import type { OutputOptions } from './output-options.ts'
 import { parseLimit, parseTime } from './parse-options.ts'
@@ -10,7 +11,7 @@ import { withDatabase } from './with-database.ts'
 
 /** Runs `accepted schedules list`: lists the schedules with their next and their last occurrence, and their pause. */
 export const listSchedulesCommand = (options: ListOptions): Promise<void> =>
-  printList<ScheduleOverviewRow>(
+  printList<Counted<ScheduleOverviewRow, 'requests'>>(
     {
       columns: [
         { heading: 'NAME', cell: ({ name }) => name },
@@ -28,8 +29,10 @@ export const listSchedulesCommand = (options: ListOptions): Promise<void> =>
         { heading: 'PAUSED', cell: (row) => row.paused_at, style: () => 'yellow' },
         { heading: 'REASON', cell: (row) => row.paused_reason, whenNarrow: 'cut' },
       ],
-      read: async (db) =>
-        (await sql<ScheduleOverviewRow>`select * from accepted.schedule_overview order by name`.execute(db)).rows,
+      read: async (db) => {
+        const statement = sql<ScheduleOverviewRow>`select * from accepted.schedule_overview order by name`
+        return withCounts((await statement.execute(db)).rows, ['requests'])
+      },
       whenEmpty: 'No schedules are defined. A worker writes those of the app when it starts.',
     },
     options,

@@ -1,12 +1,15 @@
 import { sql } from 'kysely'
 import type { WorkerOverviewRow } from '../db/views.ts'
+import { type Counted, withCounts } from './counts.ts'
 import { type ListOptions, printList } from './list.ts'
 
-const statusOf = ({ status, silent }: WorkerOverviewRow) => (silent ? 'silent' : status)
+type Row = Counted<WorkerOverviewRow, 'running'>
+
+const statusOf = ({ status, silent }: Row) => (silent ? 'silent' : status)
 
 /** Runs `accepted workers list`: lists the worker processes, and what each holds. */
 export const listWorkersCommand = (options: ListOptions): Promise<void> =>
-  printList<WorkerOverviewRow>(
+  printList<Row>(
     {
       columns: [
         { heading: 'ID', cell: ({ id }) => id },
@@ -23,8 +26,10 @@ export const listWorkersCommand = (options: ListOptions): Promise<void> =>
         { heading: 'OPERATIONS', cell: ({ operations }) => operations.join(','), whenNarrow: 'cut' },
         { heading: 'JOBS', cell: (row) => row.job_ids?.join(','), whenNarrow: 'cut' },
       ],
-      read: async (db) =>
-        (await sql<WorkerOverviewRow>`select * from accepted.worker_overview order by silent, worker`.execute(db)).rows,
+      read: async (db) => {
+        const statement = sql<WorkerOverviewRow>`select * from accepted.worker_overview order by silent, worker`
+        return withCounts((await statement.execute(db)).rows, ['running'])
+      },
       whenEmpty: 'No worker runs. Start one with: accepted worker',
     },
     options,

@@ -228,6 +228,15 @@ t.test('if Ctrl-C is pressed while dev creates the cluster, dev stops cleanly', 
   t.same(await readdir(DATA_DIR), ['encryption-keys', 'postgres'], 'no incomplete cluster remains')
 })
 
+t.test('if the Postgres of DATABASE_URL does not answer, dev prints two lines', async (t) => {
+  const dev = await startDev(t, { DATABASE_URL })
+  t.equal(await dev.closed, 1)
+  t.match(
+    dev.printed(),
+    /^· migrations\nmigrate │ error: Postgres does not answer .*\nerror: The migrations failed\. .* Unset it .*\n$/,
+  )
+})
+
 t.test('Ctrl-C stops a migration that hangs', async (t) => {
   const dev = await startDev(t, { DATABASE_URL, FAULT: 'migrate hangs' }, fixture)
   await until(() => dev.printed().includes('migrate │ migrating'))

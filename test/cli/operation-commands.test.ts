@@ -21,7 +21,7 @@ t.test('the commands pause and resume operations, and cancel and retry jobs, as 
   t.match(listed.out, /^NAME +READY +DEFERRED +RUNNING +OLDEST +WORKERS +PAUSED +REASON\n/)
   t.match(listed.out, /\nwebhook\.deliver +1 +0 +0 +\d+s +0 +\d{4}-\S+Z +a deploy\n$/)
   t.match(JSON.parse((await accepted('operations', 'list', '--json')).out), [
-    { operation: 'webhook.deliver', paused: true, paused_reason: 'a deploy' },
+    { operation: 'webhook.deliver', ready: 1, workers: 0, paused: true, paused_reason: 'a deploy' },
   ])
   t.match(await accepted('operations', 'resume', 'webhook.deliver'), { code: 0, out: 'Resumed webhook.deliver.\n' })
   t.match(await accepted('operations', 'pause', 'none'), {

@@ -32,7 +32,7 @@ t.test('the commands list, pause, resume, run and backfill schedules', async (t)
     { id, max_jobs: null, days: null },
     { id: backfilled.out.split('\n')[0], max_jobs: 5, days: 6 },
   ])
-  t.match(JSON.parse((await schedules('list', '--json')).out), [{ name: 'nightly', paused_at: null, requests: '2' }])
+  t.match(JSON.parse((await schedules('list', '--json')).out), [{ name: 'nightly', paused_at: null, requests: 2 }])
 
   for (const [args, err] of [
     [['pause', 'weekly'], /^error: There is no schedule 'weekly'\. .*nightly/],
