@@ -1305,19 +1305,22 @@ create table accepted.quarantine (
   queue_id uuid not null,
   crashes integer not null,
   rescues integer default 1 not null,
+  group_size integer default 1 not null,
   crashed_at timestamp with time zone default now() not null,
   reserved_until timestamp with time zone default now() not null,
   constraint quarantine_pkey primary key (job_id),
-  constraint quarantine_crashes_range check (crashes >= 1)
+  constraint quarantine_crashes_range check (crashes >= 1),
+  constraint quarantine_group_size_range check (group_size >= 1)
 );
-comment on table accepted.quarantine is 'Jobs that a worker held when it died. Any of these jobs may have crashed the worker. Each job runs again alone, in a process that holds no other job. When this run has ended, with any outcome, the job is removed from this table. The table has a handful of rows, or none.';
-comment on column accepted.quarantine.job_id is 'The job. Until the job runs alone, its row in accepted_queue.job is blocked, so that no worker claims the job together with other jobs.';
+comment on table accepted.quarantine is 'Jobs that a worker held when it died. Any of these jobs may have crashed the worker. The jobs run again in small groups, in a process that holds no other job. When the run of a job has ended, with any outcome, the job is removed from this table. The table has a handful of rows, or none.';
+comment on column accepted.quarantine.job_id is 'The job. Until its group runs, its row in accepted_queue.job is blocked, so that no worker claims the job together with jobs outside its group.';
 comment on column accepted.quarantine.operation is 'The operation of the job, which is also the name of its queue.';
 comment on column accepted.quarantine.queue_id is 'Id of the job''s row in accepted_queue.job. The two ids differ only if pg-boss has re-created the row.';
-comment on column accepted.quarantine.crashes is 'How many worker deaths count as crashes of this job. The first is the death of a worker that held the job together with other jobs. Each later crash is the death of a worker that ran only this job. The job fails after two such later crashes.';
+comment on column accepted.quarantine.crashes is 'How many worker deaths count as crashes of this job. The first is the death of a worker that held the job together with other jobs. Each later crash is the death of a worker that ran only this job. The job fails after two such later crashes. A death while a group of several jobs ran counts for none of them.';
 comment on column accepted.quarantine.rescues is 'How many workers died while they held the job. This also counts the deaths that do not count as crashes: when several workers die at the same time, the job is assumed not to be the cause.';
-comment on column accepted.quarantine.crashed_at is 'When the last of these worker deaths was detected.';
-comment on column accepted.quarantine.reserved_until is 'Until this time, the job is reserved by one process. That process claims no other jobs, so that it can run this job alone.';
+comment on column accepted.quarantine.group_size is 'The largest number of quarantined jobs that run together with this job, itself included. A quarter of the jobs that were rescued together. When another worker dies while it holds the job, the number becomes a quarter again. With 1, the job runs alone.';
+comment on column accepted.quarantine.crashed_at is 'When the last of these worker deaths was detected. Jobs of one group have the same time.';
+comment on column accepted.quarantine.reserved_until is 'Until this time, the job is reserved by one process. That process claims no jobs outside the group of the job. The reserved jobs of one process have the same time.';
 create index quarantine_operation_crashed_at_idx on accepted.quarantine using btree (operation, crashed_at);
 comment on index accepted.quarantine_operation_crashed_at_idx is 'Workers: finds the next job in quarantine to run.';
 
@@ -5069,7 +5072,7 @@ create view accepted.timeline as
                 case
                     when accepted.is_paused(job.operation) then 'the operation is paused'::text
                     when job.waiting_for is not null then 'waits for other jobs: '::text || array_to_string(job.waiting_for, ', '::text)
-                    when queued.blocked then 'waits to run alone'::text
+                    when queued.blocked then 'waits to run in quarantine'::text
                     when queued.start_after > now() and job.attempt > 0 then 'waits for its next attempt'::text
                     when queued.start_after > now() then 'deferred'::text
                     when queued.policy = 'limited'::text and (exists ( select
@@ -5236,7 +5239,7 @@ comment on column accepted.backlog.paused is 'Whether the operation is paused.';
 comment on column accepted.backlog.paused_at is 'When it was paused.';
 comment on column accepted.backlog.paused_reason is 'Why it is paused.';
 comment on column accepted.backlog.workers is 'Number of live workers that claim jobs of the operation.';
-comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again alone.';
+comment on column accepted.backlog.quarantined is 'Jobs that a worker held when it died. They run again apart from other jobs.';
 comment on column accepted.backlog.held_keys is 'Keys whose jobs wait for the limit of the operation, up to 10,000.';
 
 create view accepted.stuck as
@@ -5275,8 +5278,8 @@ union all
  select quarantine.job_id,
     quarantine.operation,
         case
-            when quarantine.rescues = 1 then 'a worker died while it held the job; the job waits to run alone'::text
-            else format('%s workers died while they held the job; the job waits to run alone'::text, quarantine.rescues)
+            when quarantine.rescues = 1 then 'a worker died while it held the job; the job waits to run in quarantine'::text
+            else format('%s workers died while they held the job; the job waits to run in quarantine'::text, quarantine.rescues)
         end as why,
     format('Read the logs of the worker that died. If the job crashes workers, cancel it: select accepted.cancel(%L)'::text, quarantine.job_id) as what_to_do,
     quarantine.crashed_at as since,
@@ -5286,6 +5289,7 @@ union all
             quarantine_1.queue_id,
             quarantine_1.crashes,
             quarantine_1.rescues,
+            quarantine_1.group_size,
             quarantine_1.crashed_at,
             quarantine_1.reserved_until
            from accepted.quarantine quarantine_1

@@ -25,6 +25,7 @@ export interface QuarantineTable {
   queue_id: string
   crashes: number
   rescues: Generated<number>
+  group_size: Generated<number>
   crashed_at: Timestamp
   reserved_until: Timestamp
 }

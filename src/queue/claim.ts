@@ -17,7 +17,7 @@ export interface Claim {
   payload: unknown
   /** The number of the attempt, from 1. */
   attempt: number
-  /** Whether the job now runs alone, because a worker died while it held the job. */
+  /** Whether the job now runs in quarantine, because a worker died while it held the job. */
   isQuarantined: boolean
   /** Seconds from when the job was due until it was claimed. */
   waitedSeconds: number | undefined

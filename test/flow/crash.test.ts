@@ -140,28 +140,43 @@ t.test(
   },
 )
 
-t.test('a job that kills every worker that runs it fails with worker-crashed, and another job succeeds', async (t) => {
+t.test('a job that kills every worker fails with worker-crashed, and the jobs beside it succeed', async (t) => {
   const { databaseUrl, database } = await createFixtureDatabase(t)
   const api = await start(t, 'api', { config, databaseUrl })
-  const poison = await post(`${api.url}/notes/performed`, { text: 'poison' })
-  const neighbor = await post(`${api.url}/notes/performed`, { text: 'four' })
-  for (const crash of [1, 2, 3]) {
+  const submit = async (text: string) => (await post(`${api.url}/notes/performed`, { text })).body
+  const poison = await submit('poison')
+  const neighbors: { id: string; links: { self: string } }[] = []
+  for (let count = 1; count < 10; count++) neighbors.push(await submit('four'))
+  // The first worker holds all ten jobs, the second one a group of three, and the others run the job alone.
+  for (const crash of [1, 2, 3, 4]) {
     const worker = await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
     await once(worker.process, 'exit')
-    // Makes the heartbeat overdue at once.
+    // Makes the heartbeats overdue at once.
     await database.pool.query(
       "update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where state = 'active'",
     )
-    t.notOk((await get(poison.body.links.self)).body.endedAt, `the job has not ended after crash ${crash}`)
+    t.notOk((await get(poison.links.self)).body.endedAt, `the job has not ended after crash ${crash}`)
   }
   await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
-  t.match(await ended(poison.body.links.self), {
-    ...{ status: 'failed', attempt: 3 },
+  t.match(await ended(poison.links.self), {
+    ...{ status: 'failed', attempt: 4 },
     error: { code: 'worker-crashed', message: 'The process or thread that ran the job crashed' },
   })
-  t.match(await ended(neighbor.body.links.self), { status: 'succeeded' })
-  const { rows } = await database.pool.query('select job_id from effect')
-  t.same(rows, [{ job_id: neighbor.body.id }])
+  for (const { links } of neighbors) t.match(await ended(links.self), { status: 'succeeded' })
+  const { rows: effects } = await database.pool.query('select job_id from effect order by job_id')
+  t.same(
+    effects.map(({ job_id }) => job_id),
+    neighbors.map(({ id }) => id).sort(),
+  )
+  const { rows: losses } = await database.pool.query(
+    'select count(*)::integer as lost from accepted.attempt where job_id <> $1 group by job_id',
+    [poison.id],
+  )
+  t.equal(losses.length, 9)
+  t.ok(
+    losses.every(({ lost }) => lost <= 2),
+    'at most two workers died while they held one of the other jobs',
+  )
 })
 
 t.test('a stopping worker releases a job that does not end in time, and the job uses up no attempt', async (t) => {

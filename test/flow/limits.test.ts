@@ -84,7 +84,7 @@ t.test('no tenant exceeds its concurrency although workers are killed, and every
   }
   await startWorker()
   const total = tenants.length * perTenant
-  // The jobs that were killed are rescued, and then run alone.
+  // The jobs that were killed are rescued, and then run in quarantine.
   for (const count of [total - killed, total]) {
     await until(async () => {
       const rows = await query("select from accepted.job where status = 'succeeded'")

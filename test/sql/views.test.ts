@@ -249,12 +249,12 @@ t.test('stuck names each job that needs intervention, and what it says helps', a
   t.match(await timeline(quarantined), [
     { event: 'quarantined', detail: /^workers that died while they held the job: 1; .*: 1$/ },
     { event: 'accepted' },
-    { event: 'due', detail: 'waits to run alone' },
+    { event: 'due', detail: 'waits to run in quarantine' },
   ])
   const suspect = await stuck(quarantined)
   t.match(suspect, {
     code: 'quarantined',
-    why: /^a worker died while it held the job; the job waits to run alone$/,
+    why: /^a worker died while it held the job; the job waits to run in quarantine$/,
     since,
   })
   await runAdvice(jobs, suspect.what_to_do)

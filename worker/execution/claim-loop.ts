@@ -63,6 +63,11 @@ export class ClaimLoop {
     return [...this.#active]
   }
 
+  /** Maximum number of jobs for one call of {@link run}: a batch, or one job for each slot of a handler with `perform`. */
+  get maxClaims(): number {
+    return this.#batchSize ?? this.#slots
+  }
+
   /** How many batches, or jobs with `perform`, this loop has started to run. */
   get runs(): number {
     return this.#runs

@@ -66,7 +66,7 @@ async function writeFailure(
     return { delaySeconds: await claims.fail(trx, claim, error, outcome.delaySeconds), ended: [] }
   }
   await writeQueued(trx, [claim.jobId])
-  // A quarantined job leaves quarantine, because it has run alone without crashing the worker.
+  // A quarantined job leaves quarantine, because its run has not crashed the worker.
   await claims.release(trx, [{ ...claim, isQuarantined: false }], outcome.delaySeconds)
   return { delaySeconds: outcome.delaySeconds, ended: [] }
 }

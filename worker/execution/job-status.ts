@@ -219,7 +219,7 @@ export async function writeAttempts(
     on conflict on constraint attempt_pkey do nothing`.execute(trx)
 }
 
-/** Removes jobs from quarantine. Each job ran alone and its attempt has ended, so the job did not crash the worker. */
+/** Removes jobs from quarantine. Their attempts have ended, so the jobs did not crash the worker. */
 export async function removeFromQuarantine(trx: AnyTransaction, claims: readonly Claim[]): Promise<void> {
   const ids = jobIds(claims.filter(({ isQuarantined }) => isQuarantined))
   if (ids.length > 0) await sql`delete from accepted.quarantine where job_id = any(${ids}::uuid[])`.execute(trx)

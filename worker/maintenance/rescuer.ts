@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
@@ -19,16 +19,37 @@ const workerLost: JobErrorColumn = {
   message: 'The worker that ran the job died; the attempt does not count',
 }
 
-const workerCrashed: JobErrorColumn = {
-  code: 'worker-crashed',
-  message: 'Several workers crashed while they ran the job; the last two of them ran no other job',
-}
-
 /** A job fails after this many crashes: the first while other jobs ran too, the next two while the job ran alone. */
 const maxCrashes = 3
 
 /** A job fails after this many rescues, even if the rescues do not count as crashes. */
 const maxRescues = 8
+
+const crashedAlone: JobErrorColumn = {
+  code: 'worker-crashed',
+  message: 'Several workers crashed while they ran the job; the last two of them ran no other job',
+}
+
+const rescuedTooOften: JobErrorColumn = {
+  code: 'worker-crashed',
+  message: `${maxRescues} workers died while they held the job`,
+}
+
+/** Jobs that were rescued together run in this many groups. If one of the groups dies, it is divided again. */
+const groupCount = 4
+
+/**
+ * Maximum number of jobs in a group. Together with {@link groupCount}, this number bounds how many workers die while
+ * they hold a job, although other jobs crash them: the first one, and one for each of the group sizes 256, 64, 16 and 4.
+ * These are fewer than {@link maxRescues}.
+ */
+const maxGroupSize = 256
+
+/**
+ * An isolated job runs in a child process, which cannot crash the worker. But its `settle` runs in the worker. So it is
+ * quarantined too after this many lost workers.
+ */
+const maxIsolatedLosses = 2
 
 /**
  * If two workers die within this many seconds, both deaths are assumed to have the same cause, which is not the job.
@@ -50,24 +71,31 @@ export async function registerRescues({ kysely }: Database, names: readonly stri
 /**
  * Rescues the jobs of dead workers. A worker is dead when it was killed, has crashed, has lost its connection, or was
  * blocked by a handler until its heartbeat was overdue. These cases look alike from outside, and any job of the worker
- * may be the cause. So the rescue uses up no attempt, and each job is quarantined: it runs again alone. A job fails
- * when it crashes two more workers while it runs alone, or after eight rescues. A crash does not count when another
- * worker dies at the same time, because then the job is assumed not to be the cause.
+ * may be the cause. So the rescue uses up no attempt, and the jobs are quarantined: they run again in small
+ * groups, apart from all other jobs. If a worker dies again, the jobs of its group run in smaller groups, and at last
+ * alone. A job fails when it crashes two workers while it runs alone, or after eight rescues. A crash does not count
+ * when another worker dies at the same time, because then the job is assumed not to be the cause.
  *
  * The runtime calls this function when a poll says that a rescue is due and this worker's own connection is stable.
  *
  * @param workers the operations of this process
  */
 export async function rescueOrphaned(database: Database, workers: readonly OperationWorker[]): Promise<void> {
-  const orphans = Map.groupBy(await findOrphans(database, workers), ({ name }) => name)
+  const found = await findOrphans(database, workers)
+  const orphans = Map.groupBy(found, ({ name }) => name)
+  const jobCount = workers.reduce(
+    (sum, worker) => sum + (mayCrash(worker) ? (orphans.get(worker.operation.name) ?? []) : []).length,
+    0,
+  )
   for (const worker of workers) {
     const rows = orphans.get(worker.operation.name)
     if (!rows) continue
     const claims = rows.map((row) => claimOf(row))
+    const together = { jobCount, foundAt: rows[0]?.found_at as string }
     try {
       const result = await database.kysely
         .transaction()
-        .execute((trx) => rescue(worker, trx as unknown as AnyTransaction, claims))
+        .execute((trx) => rescue(worker, trx as unknown as AnyTransaction, claims, together))
       if (result.jobs.length > 0) worker.log.warn({ jobs: result.jobs }, 'Jobs of a dead worker rescued')
       announce(worker, result)
     } catch (err) {
@@ -79,6 +107,15 @@ export async function rescueOrphaned(database: Database, workers: readonly Opera
 
 interface OrphanRow extends ClaimedRow {
   name: string
+  found_at: string
+}
+
+/** The jobs that one search has found. They may belong to several operations. */
+interface FoundTogether {
+  /** Number of jobs that may have crashed their worker. */
+  jobCount: number
+  /** When they were found, by the clock of the database. */
+  foundAt: string
 }
 
 /**
@@ -97,7 +134,7 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
       )
       returning operation
     )
-    select name, ${claimedColumns}
+    select name, now()::text as found_at, ${claimedColumns}
     from unnest(
       ${names}::text[],
       ${workers.map(({ operation }) => operation.heartbeatSeconds)}::integer[]
@@ -111,38 +148,55 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
 async function endOrDecide(
   trx: AnyTransaction,
   writer: StatusWriter,
-  { canceled, failed }: Record<'canceled' | 'failed', readonly Claim[]>,
+  { canceled, failed }: { canceled: readonly Claim[]; failed: readonly FailedClaim[] },
 ): Promise<EndedJob[]> {
   if (writer.operation.abandon) {
     await decideEnds(trx, [
       ...canceled.map((claim) => ({ claim, status: 'canceled' as const })),
-      ...failed.map((claim) => ({ claim, status: 'failed' as const, error: workerCrashed })),
+      ...failed.map(({ claim, error }) => ({ claim, status: 'failed' as const, error })),
     ])
     return []
   }
-  return [...(await writeCanceled(trx, writer, canceled)), ...(await writeFailed(trx, writer, failed, workerCrashed))]
+  const ended = await writeCanceled(trx, writer, canceled)
+  for (const { claim, error } of failed) ended.push(...(await writeFailed(trx, writer, [claim], error)))
+  return ended
 }
 
-async function rescue(worker: OperationWorker, trx: AnyTransaction, found: readonly Claim[]): Promise<CommitResult> {
+interface FailedClaim {
+  claim: Claim
+  error: JobErrorColumn
+}
+
+async function rescue(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  found: readonly Claim[],
+  together: FoundTogether,
+): Promise<CommitResult> {
   await useGenericPlan(trx)
   const { claims, pending } = await lockClaims(worker, trx, found, { isOverdue: true, lockWait: 'skip' })
   const isCanceled = ({ jobId }: Claim) => pending.get(jobId)?.cancel_requested === true
   const ended = claims.filter(({ jobId }) => !pending.has(jobId))
   const canceled = claims.filter(isCanceled)
   const orphaned = claims.filter((claim) => pending.has(claim.jobId) && !isCanceled(claim))
-  const crashes = await quarantineAndCountCrashes(worker, trx, orphaned)
-  const hasFailed = ({ jobId }: Claim) => crashes.get(jobId)?.isFatal === true
-  const failed = orphaned.filter(hasFailed)
-  const rescued = orphaned.filter((claim) => !hasFailed(claim))
+  const suspects = await findSuspects(worker, trx, orphaned)
+  const errors = await quarantineAndCountCrashes(worker, trx, suspects, together)
+  const failed = orphaned.flatMap((claim) => {
+    const error = errors.get(claim.jobId)
+    return error ? [{ claim, error }] : []
+  })
+  const rescued = orphaned.filter(({ jobId }) => !errors.has(jobId))
   const { operation } = worker
   const ofDeadWorker = { operation, workerId: null }
   await writeAttempts(trx, ofDeadWorker, orphaned, pending, workerLost)
   const endedJobs = await endOrDecide(trx, ofDeadWorker, { canceled, failed })
-  for (const claim of failed) await worker.claims.fail(trx, claim, workerCrashed, 'never')
+  for (const { claim, error } of failed) await worker.claims.fail(trx, claim, error, 'never')
   await worker.claims.complete(trx, [...canceled, ...ended])
   await writeRetried(trx, ofDeadWorker, rescued, { extraAttempts: 1 })
-  const isQuarantined = crashes.size > 0
-  await worker.claims.rescue(trx, rescued, { isQuarantined })
+  for (const isQuarantined of [true, false]) {
+    const some = rescued.filter((claim) => suspects.includes(claim) === isQuarantined)
+    await worker.claims.rescue(trx, some, { isQuarantined })
+  }
   const followed = await followEnds(worker.boss, trx, endedJobs, { areClaimed: true })
   return {
     jobs: [...claims.map(({ jobId }) => jobId), ...followed.jobs],
@@ -154,37 +208,71 @@ async function rescue(worker: OperationWorker, trx: AnyTransaction, found: reado
   }
 }
 
+/** Webhook deliveries are our own code, and an isolated job runs in a child process. */
+const mayCrash = ({ operation, handler }: OperationWorker): boolean =>
+  operation.name !== deliveryName && handler.isolate !== 'process'
+
+/** Returns the jobs that may have crashed the worker. An isolated job is one of them only after two lost workers. */
+async function findSuspects(
+  worker: OperationWorker,
+  trx: AnyTransaction,
+  claims: readonly Claim[],
+): Promise<readonly Claim[]> {
+  if (claims.length === 0 || worker.operation.name === deliveryName) return []
+  if (mayCrash(worker)) return claims
+  const { rows } = await sql<{ job_id: string }>`
+    select job_id from accepted.attempt
+    where job_id = any(${claims.map(({ jobId }) => jobId)}::uuid[]) and error ->> 'code' = ${workerLost.code}
+    group by job_id having count(*) >= ${maxIsolatedLosses}`.execute(trx)
+  const ids = new Set(rows.map(({ job_id }) => job_id))
+  return claims.filter(({ jobId }) => ids.has(jobId))
+}
+
 /**
- * Puts jobs into quarantine and counts the crashes of their workers. A crash does not count when it seems to have a
- * common cause with another crash: another job has missed its heartbeats too, or was quarantined in the last 10
- * seconds. Jobs that were quarantined at the same time as this job's previous crash are ignored, because the same
- * worker held them. Webhook deliveries are our own code and are not quarantined.
+ * Puts jobs into quarantine and counts the crashes of their workers. A crash counts only for a job that ran alone. It
+ * does not count when it seems to have a common cause with another crash: another job has missed its heartbeats too, or
+ * was quarantined in the last 10 seconds. Jobs that were quarantined at the same time as this job's previous crash are
+ * ignored, because the same worker held them.
+ *
+ * @returns the errors of the jobs that fail
  */
 async function quarantineAndCountCrashes(
   worker: OperationWorker,
   trx: AnyTransaction,
   claims: readonly Claim[],
-): Promise<Map<string, { isFatal: boolean }>> {
-  if (claims.length === 0 || worker.operation.name === deliveryName) return new Map()
+  { jobCount, foundAt }: FoundTogether,
+): Promise<Map<string, JobErrorColumn>> {
+  if (claims.length === 0) return new Map()
+  const groupSize = (size: RawBuilder<unknown>) =>
+    sql`greatest(1, least(ceil(${size} / ${groupCount}::float8), ${maxGroupSize}))::integer`
   const { rows } = await sql<{ job_id: string; crashes: number; rescues: number }>`
-    insert into accepted.quarantine (job_id, operation, queue_id, crashes)
-    select distinct on (job_id) job_id, ${worker.operation.name}, queue_id, 1
+    insert into accepted.quarantine (job_id, operation, queue_id, crashes, group_size, crashed_at)
+    select distinct on (job_id) job_id, ${worker.operation.name}, queue_id, 1, ${groupSize(sql`${jobCount}`)}, ${foundAt}
     from unnest(
       ${claims.map(({ jobId }) => jobId)}::uuid[],
       ${claims.map(({ queued }) => queued.id)}::uuid[]
     ) as lost (job_id, queue_id)
     on conflict on constraint quarantine_pkey do update set
       crashes = quarantine.crashes + case
-        when ${isAnotherHeartbeatMissing(sql`excluded.operation`, sql`excluded.queue_id`)} or exists (
+        when quarantine.group_size > 1 or ${isAnotherHeartbeatMissing(sql`excluded.operation`, sql`excluded.queue_id`)} or exists (
           select from accepted.quarantine other
           where other.job_id <> excluded.job_id
             and other.crashed_at
               > greatest(quarantine.crashed_at, now() - make_interval(secs => ${commonCauseSeconds}))
         ) then 0 else 1
       end,
-      rescues = quarantine.rescues + 1, crashed_at = now(), reserved_until = now(), queue_id = excluded.queue_id
+      group_size = ${groupSize(sql`least(quarantine.group_size, ${jobCount})`)},
+      rescues = quarantine.rescues + 1, crashed_at = excluded.crashed_at, reserved_until = now(),
+      queue_id = excluded.queue_id
     returning job_id, crashes, rescues`.execute(trx)
+  const errorOf = ({ crashes, rescues }: { crashes: number; rescues: number }) => {
+    if (crashes >= maxCrashes) return crashedAlone
+    return rescues >= maxRescues ? rescuedTooOften : undefined
+  }
   return new Map(
-    rows.map(({ job_id, crashes, rescues }) => [job_id, { isFatal: crashes >= maxCrashes || rescues >= maxRescues }]),
+    rows.flatMap((row) => {
+      const error = errorOf(row)
+      return error ? [[row.job_id, error] as const] : []
+    }),
   )
 }

@@ -7,6 +7,7 @@ import { until } from '../../support/until.ts'
 import { cancel, untilRunning } from '../support.ts'
 import {
   addToQuarantine,
+  addWords,
   claimAndDie,
   createRecordingHandlers,
   handlersOf,
@@ -25,6 +26,8 @@ const blockAll = (jobs: Jobs) => jobs.query('update accepted_queue.job set block
 const idleLoop = (run: PausableWorker['loop']['run']): PausableWorker['loop'] => ({
   pause: async () => {},
   resume() {},
+  isSettled: () => true,
+  maxClaims: 10,
   run,
 })
 
@@ -94,6 +97,56 @@ t.test('the longer quarantined jobs wait, the more processes run them, up to hal
   await runQuarantined()
   t.same(ran, [waiting])
 })
+
+t.test('quarantined jobs that were rescued together run in groups, and no other job runs at that time', async (t) => {
+  const jobs = await openJobs(t, [once, often])
+  const groupOf = async (size: number, crashedAt: string) => {
+    const ids = [...(await addWords(jobs, once, size)), ...(await addWords(jobs, often, size))]
+    for (const id of ids) await addToQuarantine(jobs, id, { crashedAt, groupSize: size })
+    return ids
+  }
+  const three = await groupOf(3, "'2026-01-02 00:00Z'")
+  const one = await groupOf(1, "'2026-01-01 00:00Z'")
+  await blockAll(jobs)
+  const others = await addWords(jobs, often, 20)
+  const { concurrentJobs, handlers } = createRecordingHandlers()
+  await jobs.work(handlers)
+  for (const id of [...three, ...one, ...others]) t.match(await jobs.ended(id), { status: 'succeeded' })
+  const max = (ids: string[]) => Math.max(...ids.map((id) => concurrentJobs.get(id) as number))
+  t.equal(max(one), 0, 'no other job ran at the same time')
+  t.equal(max(three), 2, 'two other jobs ran at the same time')
+  t.ok(max(others) > 2)
+})
+
+t.test(
+  'after its turn, a process runs its other jobs first, and without other jobs the next group at once',
+  async (t) => {
+    const jobs = await openJobs(t, [once])
+    const worker = createOperationWorker(t, jobs, once)
+    for (const id of await addWords(jobs, once, 3)) await addToQuarantine(jobs, id, {})
+    await blockAll(jobs)
+    let isSettled = true
+    let runCount = 0
+    const run = async () => {
+      runCount += 1
+      return false
+    }
+    const loop = { ...idleLoop(run), isSettled: () => isSettled }
+    const draining = new AbortController().signal
+    const runTurn = createQuarantine({
+      database: jobs.database,
+      workers: [{ worker, loop }],
+      draining,
+      log: worker.log,
+    })
+    await runTurn()
+    await runTurn()
+    t.equal(runCount, 2, 'no other job waits')
+    isSettled = false
+    await runTurn()
+    t.equal(runCount, 2, 'other jobs wait')
+  },
+)
 
 t.test('when a worker stops while it claims a quarantined job, the job is released', async (t) => {
   const jobs = await openJobs(t, [once])

@@ -2,16 +2,17 @@ import t from 'tap'
 import type { AnyTransaction } from '../../../src/operation.ts'
 import type { Claim } from '../../../src/queue/claim.ts'
 import { LostClaim } from '../../../src/queue/lost-claim.ts'
+import type { Handler } from '../../../worker/handlers.ts'
 import { registerRescues, rescueOrphaned } from '../../../worker/maintenance/rescuer.ts'
 import { openJobs } from '../../support/jobs.ts'
 import { createOperationWorker } from '../../support/operation-worker.ts'
 import { until } from '../../support/until.ts'
-import { addToQuarantine, claimAndDie, createRecordingHandlers, often, once } from './support.ts'
+import { addToQuarantine, addWords, claimAndDie, createRecordingHandlers, often, once } from './support.ts'
 
 // The tests mostly wait until a worker has checked its connection, so they run in parallel.
 t.jobs = 4
 
-t.test('each job of a dead worker runs again alone, and uses up no attempt', async (t) => {
+t.test('each of two jobs of a dead worker runs again alone, and uses up no attempt', async (t) => {
   const jobs = await openJobs(t, [once, often])
   const rescued = [await jobs.add(once, { word: 'a' }), await jobs.add(once, { word: 'b' })]
   await claimAndDie(jobs, once, 2)
@@ -124,6 +125,61 @@ t.test('a crash in quarantine counts, even if the first crash affected several j
     t.match(await jobs.query('select crashes from accepted.quarantine where job_id = $1', [killer]), [{ crashes }])
   }
   t.match(await jobs.read(killer), { status: 'failed', error: { code: 'worker-crashed' } })
+})
+
+t.test('a job that crashes its worker is found in ever smaller groups, and other jobs never fail', async (t) => {
+  const jobs = await openJobs(t, [once])
+  const [killer, ...neighbors] = (await addWords(jobs, once, 70)) as [string, ...string[]]
+  const worker = createOperationWorker(t, jobs, once)
+  await registerRescues(jobs.database, [once.name])
+  const rescueAll = async () => {
+    await jobs.query("update accepted.rescue set checked_at = '-infinity'")
+    await jobs.query("update accepted_queue.job set heartbeat_on = now() - interval '1 minute' where state = 'active'")
+    await rescueOrphaned(jobs.database, [worker])
+  }
+  await claimAndDie(jobs, once, 70)
+  await rescueAll()
+  for (const { groupSize, crashes } of [
+    { groupSize: 18, crashes: 1 },
+    { groupSize: 5, crashes: 1 },
+    { groupSize: 2, crashes: 1 },
+    { groupSize: 1, crashes: 1 },
+    { groupSize: 1, crashes: 2 },
+  ]) {
+    const [row] = await jobs.query('select * from accepted.quarantine where job_id = $1', [killer])
+    t.match(row, { group_size: groupSize, crashes })
+    const group = await jobs.query(
+      `select other.job_id from accepted.quarantine killer join accepted.quarantine other using (crashed_at, group_size)
+      where killer.job_id = $1 order by other.job_id <> $1 limit $2`,
+      [killer, groupSize],
+    )
+    t.equal(group.length, groupSize)
+    for (const { job_id: id } of group) t.ok(await worker.claims.claimQuarantined(id))
+    await rescueAll()
+  }
+  t.match(await jobs.read(killer), { status: 'failed', error: { code: 'worker-crashed' } })
+  const [{ crashes, rescues }] = await jobs.query(
+    'select max(crashes) as crashes, max(rescues) as rescues from accepted.quarantine where job_id <> $1',
+    [killer],
+  )
+  t.same({ crashes, rescues }, { crashes: 1, rescues: 4 }, 'no crash counts for the jobs that ran in a group')
+  t.same(await jobs.query("select from accepted.job where status = 'failed' and id = any($1)", [neighbors]), [])
+})
+
+t.test('jobs that a dead worker ran in child processes are quarantined only after two lost workers', async (t) => {
+  const jobs = await openJobs(t, [once])
+  const id = await jobs.add(once, { word: 'a' })
+  const handler = { perform: async () => {}, isolate: 'process' } as unknown as Handler
+  const worker = createOperationWorker(t, jobs, once, handler)
+  await registerRescues(jobs.database, [once.name])
+  for (const isQuarantined of [false, false, true]) {
+    await claimAndDie(jobs, once, 1)
+    await jobs.query("update accepted.rescue set checked_at = '-infinity'")
+    await rescueOrphaned(jobs.database, [worker])
+    t.match(await jobs.query('select blocked from accepted_queue.job'), [{ blocked: isQuarantined }])
+    t.equal((await jobs.query('select from accepted.quarantine')).length, isQuarantined ? 1 : 0)
+  }
+  t.match(await jobs.read(id), { status: 'queued', max_attempts: 4 })
 })
 
 t.test('a rescued job that has ended or has a cancel request does not run again', async (t) => {

@@ -16,9 +16,14 @@ export async function claimAndDie(jobs: Jobs, operation: Operation, count: numbe
   return { claims, claimed }
 }
 
+/** Adds jobs. Returns their ids. */
+export const addWords = (jobs: Jobs, operation: typeof once | typeof often, count: number): Promise<string[]> =>
+  Promise.all(Array.from({ length: count }, () => jobs.add(operation, { word: 'x' })))
+
 interface QuarantineRow {
   crashes?: number
   rescues?: number
+  groupSize?: number
   /** An SQL expression. Default: a minute ago. */
   crashedAt?: string
   /** Default: not reserved. */
@@ -29,12 +34,18 @@ interface QuarantineRow {
 export const addToQuarantine = (
   jobs: Jobs,
   id: string,
-  { crashes = 1, rescues = crashes, crashedAt = "now() - interval '1 minute'", reservedUntil = 'now' }: QuarantineRow,
+  {
+    crashes = 1,
+    rescues = crashes,
+    groupSize = 1,
+    crashedAt = "now() - interval '1 minute'",
+    reservedUntil = 'now',
+  }: QuarantineRow,
 ) =>
   jobs.query(
-    `insert into accepted.quarantine (job_id, operation, queue_id, crashes, rescues, crashed_at, reserved_until)
-    select id, operation, id, $2, $3, ${crashedAt}, $4 from accepted.job where id = $1`,
-    [id, crashes, rescues, reservedUntil],
+    `insert into accepted.quarantine (job_id, operation, queue_id, crashes, rescues, group_size, crashed_at, reserved_until)
+    select id, operation, id, $2, $3, $4, ${crashedAt}, $5 from accepted.job where id = $1`,
+    [id, crashes, rescues, groupSize, reservedUntil],
   )
 
 export type Perform = (job: { id: string; attempt: number }) => Promise<void>
