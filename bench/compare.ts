@@ -198,7 +198,7 @@ async function startSide(
   // The compared contenders do not read the baseline.
   const percentiles = { p50: Number.NaN, p99: Number.NaN }
   const baseline = { roundTrip: percentiles, commit: percentiles }
-  return { modules: loaded, bench: { server, baseline, quick, rounds, soakMinutes: 0, directory, log } }
+  return { modules: loaded, bench: { server, baseline, quick, rounds, soakMinutes: 0, directory, log, onClose } }
 }
 
 function report(compared: readonly Compared[]): string {

@@ -21,7 +21,7 @@ const scenarioNames = scenarios.map(({ name }) => name).join(', ')
 const usage = `Usage: npm run bench -- [options]
 
 Measures the scenarios and writes a report. The report keeps earlier results of the scenarios that this run does not
-measure. Measuring all scenarios takes hours. S12 alone takes one hour. With --quick, all scenarios take two minutes.
+measure. Measuring all scenarios takes hours. S12 and S19 take an hour each. With --quick, all scenarios take two minutes.
 \`npm run bench:publish\` writes a complete report to bench/RESULTS.md.
 
   --quick          run each scenario once and briefly, to check that it works; the figures mean nothing
@@ -81,7 +81,7 @@ async function run({ quick, rounds, soakMinutes, out, selected }: Arguments): Pr
       const scenarioDirectory = join(directory, scenario.name)
       await mkdir(scenarioDirectory)
       try {
-        const bench = { server, baseline, quick, rounds, soakMinutes, directory: scenarioDirectory }
+        const bench = { server, baseline, quick, rounds, soakMinutes, directory: scenarioDirectory, onClose }
         run.scenarios.push(await measure(scenario, bench))
         const runs = mergeRun(earlier, { ...run, ...pressure() })
         await writeRuns(join(out, 'results.json'), runs)

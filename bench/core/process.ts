@@ -18,7 +18,6 @@ export interface Process {
 }
 
 const root = join(import.meta.dirname, '../..')
-const appConfig = join(root, 'bench/app/accepted.config.ts')
 
 /** The bench starts the same programs many times, so the compiled code is kept here. */
 export const cacheDirectory = join(root, 'node_modules/.cache/accepted-bench')
@@ -43,15 +42,17 @@ export function startModule(path: string, directory: string, env: NodeJS.Process
  * Starts `accepted api` or `accepted worker` with the app of the bench, and waits until it is ready.
  *
  * @param processes the option --processes
+ * @param config the configuration file, relative to the root
  */
 export async function startAccepted(
   command: 'api' | 'worker',
   directory: string,
   env: NodeJS.ProcessEnv,
   processes = 1,
+  config = 'bench/app/accepted.config.ts',
 ): Promise<Process & { url: string }> {
   const port = await freePort()
-  const args = [command, '--config', appConfig, ...(processes > 1 ? ['--processes', `${processes}`] : [])]
+  const args = [command, '--config', join(root, config), ...(processes > 1 ? ['--processes', `${processes}`] : [])]
   // One principal sends everything, more than the default allows it.
   const limits = { RATE_LIMIT: '0', OPEN_LIMIT: '0' }
   const variables = { ...limits, ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }

@@ -17,6 +17,8 @@ export interface Bench {
   directory: string
   /** Prints a line of progress. */
   log(text: string): void
+  /** Registers a cleanup step that also runs after a signal. Steps must be safe to run twice. */
+  onClose(step: () => Promise<unknown>): void
 }
 
 /** A column of a table. */

@@ -5,6 +5,7 @@ import { migrate } from '../../src/migrate/migrate.ts'
 /** The Postgres cluster that all contenders share. */
 export interface Server {
   pid: number
+  port: number
   /** Each line starts with the database and the application name. */
   logFile: string
   urlOf(database: string): string
@@ -23,13 +24,25 @@ export interface Server {
  * affect speed are the defaults. With the default `max_wal_size`, Postgres would make a checkpoint every minute. Most
  * WAL would then be full-page images, which Postgres writes after each checkpoint.
  *
- * @param dataDir a directory that the user postgres can enter
+ * @param dataDir a directory that the user postgres can enter; if it has a cluster, the databases of the cluster are kept
+ * @param options.port the port of a server that ran on this cluster before; default a free port
+ * @param options.maxConnections default 300
  */
-export async function startServer(dataDir: string, appMigrations: string): Promise<Server> {
+export async function startServer(
+  dataDir: string,
+  appMigrations: string,
+  { port, maxConnections = 300 }: { port?: number; maxConnections?: number } = {},
+): Promise<Server> {
   const running = await startEmbeddedPostgres({
     dataDir,
     database: 'bench',
-    settings: { fsync: 'on', max_connections: '300', max_wal_size: '8GB', log_line_prefix: '%d|%a|' },
+    settings: {
+      fsync: 'on',
+      max_connections: String(maxConnections),
+      max_wal_size: '8GB',
+      log_line_prefix: '%d|%a|',
+    },
+    ...(port !== undefined && { port }),
   })
   const urlOf = (database: string) => {
     const url = new URL(running.url)
@@ -45,6 +58,7 @@ export async function startServer(dataDir: string, appMigrations: string): Promi
   const migrateTemplate = async () => migrate({ url: await create('migrated'), appMigrations })
   return {
     pid: running.pid,
+    port: running.port,
     logFile: running.logFile,
     urlOf,
     createDatabase: (name) => create(name),

@@ -17,6 +17,7 @@ import { acceptBatch } from './s15-accept-batch.ts'
 import { turns } from './s16-turns.ts'
 import { webhooks } from './s17-webhooks.ts'
 import { processes } from './s18-processes.ts'
+import { nineCells } from './s19-cells.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -37,4 +38,5 @@ export const scenarios: readonly Scenario[] = [
   turns,
   webhooks,
   processes,
+  nineCells,
 ]

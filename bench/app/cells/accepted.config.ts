@@ -1,0 +1,4 @@
+import { defineConfig } from 'accepted'
+import * as operations from './operations.ts'
+
+export default defineConfig({ operations, handlers: './handlers.ts' })
