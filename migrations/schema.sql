@@ -63,7 +63,7 @@ comment on column accepted.job.children is 'How many children the job has: {tota
 comment on column accepted.job.waiting_for is 'The jobs that must end before this job starts. Null: none, or all of them have ended.';
 comment on column accepted.job.batch is 'The batch whose end enqueued this job: {id, total, succeeded, failed, canceled}. Null for any other job.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
-comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. See accepted.worker.';
+comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. accepted.worker_name(worker_id) returns its host and process id.';
 comment on column accepted.job.traceparent is 'W3C traceparent of the sender: of the span that sent the job, or of the request if the sender records no spans.';
 comment on column accepted.job.tracestate is 'W3C tracestate that belongs to traceparent.';
 comment on column accepted.job.sequence is 'Increases with every visible change. The ETag of the status URL contains it.';
@@ -301,7 +301,7 @@ create table accepted.worker (
   constraint worker_pkey primary key (id),
   constraint worker_status_known check (status = any (array['ready'::text, 'draining'::text]))
 );
-comment on table accepted.worker is 'One row per worker process. The row is deleted when the process stops. The row of a process that has ended otherwise is deleted after ten minutes.';
+comment on table accepted.worker is 'One row per worker process. The row is deleted when the process stops. The row of a process that has ended otherwise is deleted after ten minutes. accepted.ended_worker keeps the name of the process.';
 comment on column accepted.worker.id is 'UUIDv7. A process gets a new id each time it starts.';
 comment on column accepted.worker.host is 'The name of the machine.';
 comment on column accepted.worker.pid is 'The process id on this machine.';
@@ -310,6 +310,19 @@ comment on column accepted.worker.operations is 'The operations whose jobs the p
 comment on column accepted.worker.status is 'ready, or draining: the process claims no more jobs, and stops when its running jobs have ended.';
 comment on column accepted.worker.started_at is 'When the process started.';
 comment on column accepted.worker.heartbeat_at is 'The time of the last heartbeat. Workers send one every 3 seconds.';
+
+create table accepted.ended_worker (
+  id uuid not null,
+  host text not null,
+  pid integer not null,
+  ended_at timestamp with time zone default now() not null,
+  constraint ended_worker_pkey primary key (id)
+);
+comment on table accepted.ended_worker is 'The names of worker processes whose row in accepted.worker has been deleted. Views show them for the jobs that these workers had. A row is deleted when all jobs that were accepted before its process ended are deleted.';
+comment on column accepted.ended_worker.id is 'The id that the process had in accepted.worker.';
+comment on column accepted.ended_worker.host is 'The name of the machine.';
+comment on column accepted.ended_worker.pid is 'The process id on this machine.';
+comment on column accepted.ended_worker.ended_at is 'When the row in accepted.worker was deleted.';
 
 create function accepted.is_overdue(heartbeat_at timestamp with time zone)
  returns boolean
@@ -351,8 +364,8 @@ create function accepted.worker_name(id uuid)
  returns text
  language sql
  stable
-return coalesce((select ((w.host || ':'::text) || w.pid) from accepted.worker w where (w.id = worker_name.id)), (id)::text);
-comment on function accepted.worker_name(uuid) is 'The host and the process id of a worker. The id of the worker if its row has been deleted.';
+return coalesce((select ((w.host || ':'::text) || w.pid) from accepted.worker w where (w.id = worker_name.id)), (select ((e.host || ':'::text) || e.pid) from accepted.ended_worker e where (e.id = worker_name.id)), (id)::text);
+comment on function accepted.worker_name(uuid) is 'The host and the process id of a worker, also after it has ended. The id of the worker if they are not known.';
 
 -- The index of failed and late jobs
 

@@ -89,6 +89,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.job': 'select, insert, update',
       'accepted.operation': 'select',
       'accepted.worker': 'select, insert, update, delete',
+      'accepted.ended_worker': 'select, insert, update, delete',
       'accepted.attempt': 'select, insert',
       'accepted.ending': 'select',
       'accepted.parent': 'select',
@@ -147,7 +148,17 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.webhook_endpoint': `select (${endpointColumns})`,
       ...Object.fromEntries(
         [
-          ...['migration', 'app_migration', 'operation', 'worker', 'ending', 'parent', 'dependency', 'ended_job'],
+          ...[
+            'migration',
+            'app_migration',
+            'operation',
+            'worker',
+            'ended_worker',
+            'ending',
+            'parent',
+            'dependency',
+            'ended_job',
+          ],
           ...['processed_key', 'attempt', 'coalesced_key', 'limit_key', 'limit_arrival'],
           ...['rescue', 'quarantine', 'reconciliation', 'audit', 'schedule', 'schedule_request', 'run_time', 'expiry'],
           ...['job_overview', 'timeline', 'backlog', 'stuck', 'failure', 'throughput', 'throughput_hour', 'storage'],

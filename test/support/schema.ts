@@ -23,6 +23,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.is_paused',
     'function accepted.is_limited',
     'table accepted.worker',
+    'table accepted.ended_worker',
     'function accepted.is_overdue',
     'function accepted.live_workers',
     'function accepted.count_workers',

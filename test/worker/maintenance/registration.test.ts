@@ -1,6 +1,7 @@
+import { hostname } from 'node:os'
 import t from 'tap'
 import { uuid7 } from '../../../src/primitives/uuid.ts'
-import { Registration } from '../../../worker/maintenance/registration.ts'
+import { deleteSilentWorkers, Registration } from '../../../worker/maintenance/registration.ts'
 import { openTestDatabase } from '../../support/database.ts'
 import { until } from '../../support/until.ts'
 
@@ -25,4 +26,41 @@ t.test('a write that was still waiting for Postgres does not bring back a delete
   blocker?.release()
   await Promise.all([written, deleted])
   t.same(await query('select from accepted.worker'), [])
+})
+
+t.test('the name of a worker is known as long as there is a job that it may have had', async (t) => {
+  const database = await openTestDatabase(t)
+  const query = async (text: string) => (await database.pool.query(text)).rows
+  const [stopped, silent] = [uuid7(), uuid7()]
+  const registration = new Registration(database, stopped, ['word.say'])
+  for (const _ of ['first stop', 'stop of a process whose row another worker has deleted']) {
+    await registration.write('ready')
+    await registration.delete()
+  }
+  await query(`
+    insert into accepted.worker (id, host, pid, version, operations, heartbeat_at)
+    values ('${silent}', 'moon', 7, '0', '{}', now() - interval '11 minutes')`)
+  await deleteSilentWorkers(database)
+  t.same(await query('select from accepted.worker'), [])
+  const names = () =>
+    query(`select accepted.worker_name('${stopped}') as stopped, accepted.worker_name('${silent}') as silent`)
+  const known = [{ stopped: `${hostname()}:${process.pid}`, silent: 'moon:7' }]
+  t.same(await names(), known)
+
+  await query(`
+    update accepted.ended_worker set ended_at = now() - case when host = 'moon' then '2 days' else '400 days' end::interval;
+    begin;
+    set local session_replication_role = replica;
+    insert into accepted.job (id, operation, principal, max_attempts, created_at, expires_at)
+    values (accepted.uuid_floor(now() - interval '399 days'), 'word.say', 'ann', 1, now() - interval '399 days', now());
+    commit`)
+  await deleteSilentWorkers(database)
+  t.same(await names(), known)
+  await query(`
+    begin;
+    set local session_replication_role = replica;
+    update accepted.job set created_at = now() - interval '398 days';
+    commit`)
+  await deleteSilentWorkers(database)
+  t.same(await names(), [{ stopped, silent: 'moon:7' }])
 })
