@@ -774,7 +774,7 @@ create table accepted.parent (
 comment on table accepted.parent is 'Jobs that run until their children have ended: batches, and jobs whose settle enqueued children. The row is deleted when the job ends.';
 comment on column accepted.parent.job_id is 'The job. Its own work is done: it has no row in the queue.';
 comment on column accepted.parent.allow_failures is 'Whether the job succeeds although children fail or are canceled.';
-comment on column accepted.parent.on_end is 'The job to enqueue when the batch ends: {operation, payload, id, resource, group_id}. Null: none.';
+comment on column accepted.parent.on_end is 'The job to enqueue when the batch ends: {operation, payload, id, resource, run_at, group_id}. Null: none.';
 comment on column accepted.parent.first_pending is 'All children with a lower id have ended, so the search for a pending child can start here.';
 
 create table accepted.dependency (
@@ -2965,6 +2965,7 @@ begin
     -- The accept of the operation may have written domain rows for this id.
     perform accepted.insert_job(coalesce((waiting.on_end ->> 'id')::uuid, accepted.uuid7()),
       waiting.on_end ->> 'operation', waiting.on_end -> 'payload', target.principal,
+      run_at => (waiting.on_end ->> 'run_at')::timestamptz,
       resource => waiting.on_end ->> 'resource', group_id => waiting.on_end ->> 'group_id',
       webhook_endpoint_id => target.webhook_endpoint_id,
       traceparent => target.traceparent, tracestate => target.tracestate, batch => jsonb_build_object('id', job_id) || counts);

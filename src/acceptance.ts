@@ -26,6 +26,11 @@ export interface Acceptance<Payload> {
    * path.
    */
   resource?: string
+  /**
+   * The earliest start of the job. Not for operations that coalesce requests with the mode `last`: their jobs start at
+   * the end of the window. Default: now.
+   */
+  runAt?: Date
 }
 
 /**

@@ -140,6 +140,6 @@ async function writeAll(trx: AnyTransaction, entries: readonly BatchEntry[]): Pr
 /** Only domain rows need an id that is older than the job. With a new id, the job is among the newest in lists. */
 async function writeFollowing(trx: AnyTransaction, onEnd: BatchEntry): Promise<NonNullable<NewBatch['onEnd']>> {
   const [job] = (await acceptSeparately(trx, [onEnd])) as [NewJob]
-  const { id, operation, payload, resource } = job
-  return { operation, payload, resource, ...(operation.accept && { id }) }
+  const { id, operation, payload, resource, runAt } = job
+  return { operation, payload, resource, runAt, ...(operation.accept && { id }) }
 }

@@ -113,8 +113,9 @@ export async function acceptSeparately(trx: AnyTransaction, entries: readonly Ac
 }
 
 /** The job belongs to the first request. A later request decides only what the job does. */
-function newJob({ entries, runAt }: Group, { payload, resource }: Acceptance<unknown>): NewJob {
+function newJob({ entries, runAt: windowEnd }: Group, acceptance: Acceptance<unknown>): NewJob {
   const [first] = entries as readonly [AcceptEntry]
+  const { payload, resource, runAt = windowEnd } = acceptance
   return {
     id: first.id,
     operation: first.operation,

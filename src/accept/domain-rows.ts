@@ -33,6 +33,7 @@ export async function writeDomainRows(trx: AnyTransaction, groups: readonly Grou
           refusals.set(entry.id, answer)
           continue
         }
+        if (answer.runAt && isLast(operation)) throw new TypeError(runAtRefused(operation))
         // If the payload is the unchanged input, it was already validated together with the request.
         if (!isInput(answer.payload, entry)) assertPayload(operation, answer.payload)
         const refusal = refusalOfLimitKey(operation, answer.payload)
@@ -44,6 +45,9 @@ export async function writeDomainRows(trx: AnyTransaction, groups: readonly Grou
   if (refusals.size > 0) throw new EntriesRefused(refusals)
   return acceptances
 }
+
+const runAtRefused = ({ name }: Operation) =>
+  `accept of '${name}' must not return runAt: with coalesce.mode 'last', a job starts at the end of its window`
 
 /** A payload without a valid limit key is the fault of the request: the key is made from what the client sent. */
 function refusalOfLimitKey(operation: Operation, payload: unknown): Refusal | undefined {

@@ -4,7 +4,7 @@ import { channels } from '../db/notifier.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { TraceContext } from '../primitives/trace-context.ts'
-import { addDependencies, enqueueUnread, type NewJob } from './enqueue.ts'
+import { addDependencies, assertRunAt, enqueueUnread, type NewJob } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
 import { noSeals, type Seals } from './seals.ts'
 
@@ -20,7 +20,7 @@ export interface NewBatch extends TraceContext {
   /** At least one. */
   children: readonly NewChild[]
   /** The job to enqueue when the batch ends, whatever its end is. Default for its id: a new one. */
-  onEnd?: (Pick<NewJob, 'operation' | 'payload' | 'resource'> & { id?: string }) | undefined
+  onEnd?: (Pick<NewJob, 'operation' | 'payload' | 'resource' | 'runAt'> & { id?: string }) | undefined
   /** Whether the batch succeeds although children fail or are canceled. Default: false. */
   allowFailures?: boolean | undefined
   webhookEndpointId?: string | undefined
@@ -39,6 +39,7 @@ const maxInsertedTogether = 1_000
 export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, seals: Seals = noSeals): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
   const { id, principal, children, onEnd, allowFailures = false, traceparent, tracestate, webhookEndpointId } = batch
+  assertRunAt(onEnd?.runAt)
   const next = onEnd ? JSON.stringify(toFollowing(onEnd, principal, seals)) : null
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
     const some = children.slice(first, first + maxInsertedTogether)
@@ -63,7 +64,7 @@ export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, sea
 }
 
 const toFollowing = (
-  { operation, payload, id, resource }: NonNullable<NewBatch['onEnd']>,
+  { operation, payload, id, resource, runAt }: NonNullable<NewBatch['onEnd']>,
   principal: string,
   seals: Seals,
 ) => ({
@@ -71,6 +72,7 @@ const toFollowing = (
   payload: seals.seal('payload', { operation, principal }, payload) ?? null,
   id,
   resource,
+  run_at: runAt,
   group_id: operation.group?.(payload),
 })
 

@@ -46,7 +46,8 @@ export interface EnqueueOptions {
 /** A time outside these years cannot be written as ISO 8601 once the keep time is added. */
 const [minRunAt, maxRunAt] = [new Date('0001-01-01T00:00:00Z'), new Date('9900-01-01T00:00:00Z')]
 
-function assertRunAt(runAt: Date | undefined): void {
+/** @throws TypeError when `runAt` is not a Date between the years 1 and 9900 */
+export function assertRunAt(runAt: Date | undefined): void {
   if (runAt === undefined || (runAt >= minRunAt && runAt <= maxRunAt)) return
   throw new TypeError(`runAt must be a Date between the years 1 and 9900, not ${runAt}`)
 }
