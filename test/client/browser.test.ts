@@ -1,6 +1,9 @@
+import { execSync } from 'node:child_process'
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { delimiter, join } from 'node:path'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { JobFailed } from 'accepted/worker'
 import type { FastifyInstance } from 'fastify'
@@ -46,6 +49,9 @@ const origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`
 
 function addRoutes(app: FastifyInstance): void {
   const cors = { 'access-control-allow-origin': origin, 'access-control-allow-headers': 'x-api-key' }
+  app.get('/page', async (_request, reply) =>
+    reply.type('text/html').send(await readFile(join(import.meta.dirname, 'page.html'))),
+  )
   app.options('/notes/:id', async (_request, reply) => reply.headers(cors).send())
   app.get<{ Params: { id: string } }>('/notes/:id', async ({ params, headers }, reply) => {
     reply.headers(cors)
@@ -84,6 +90,22 @@ t.test('the client is small, and nothing of it remains in a bundle that does not
   t.ok(sizes.gzip < maxBytes && sizes.brotli < maxBytes, JSON.stringify(sizes))
   t.equal((await bundle("import { createClient } from 'accepted/client'")).trim(), '')
   t.notMatch(script, /typebox|fastify|node:/)
+})
+
+t.test('a page without a bundler imports the client from the API', async (t) => {
+  const { page: view, problems } = await open(t)
+  await view.goto(`${app.url}/page`)
+  await view.getByRole('button').click()
+  await view.getByText('6', { exact: true }).waitFor()
+  t.same(problems, [])
+  const answer = await fetch(`${app.url}/jobs/client.js`, { headers: { origin } })
+  t.equal(answer.headers.get('access-control-allow-origin'), origin, 'pages of the listed origins can import it too')
+  const root = join(import.meta.dirname, '../..')
+  const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  const toStdout = scripts['client:bundle'].replace(/ --outfile=\S+/, '')
+  const env = { ...process.env, PATH: join(root, 'node_modules/.bin') + delimiter + process.env.PATH }
+  const bundled = execSync(toStdout, { cwd: root, env, encoding: 'utf8' })
+  t.ok((await answer.text()) === bundled, 'assets/client.js is up to date: npm run client:bundle')
 })
 
 t.test('a page of another origin submits, watches and reads results', async (t) => {

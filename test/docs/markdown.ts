@@ -25,6 +25,7 @@ const markersOf: Readonly<Record<string, readonly string[]>> = {
   js: ['file', 'source', 'illustration'],
   py: ['source'],
   sql: ['file', 'source', 'illustration'],
+  html: ['source'],
   sh: ['run', 'start', 'restart', 'illustration'],
   console: ['run', 'start', 'restart', 'output', 'illustration'],
 }

@@ -34,6 +34,7 @@ const openRoutes = [
   '/docs/problems/:code',
   '/docs/job.css',
   '/docs/job.js',
+  '/jobs/client.js',
 ]
 
 const databaseUrl = await createDatabase(t)

@@ -30,9 +30,10 @@ const headersWithForms = {
   'referrer-policy': 'same-origin',
 }
 
-/** Adds the routes of the page's script and styles. */
+/** Adds the routes of the page's script and styles, and of the client for the app's own pages. */
 export async function jobPageAssetRoutes(app: FastifyInstance, { paths }: Service): Promise<void> {
   for (const name of ['job.css', 'job.js']) await assetRoute(app, `${paths.docs || paths.jobs}/${name}`, assetUrl(name))
+  await assetRoute(app, `${paths.jobs}/client.js`, assetUrl('client.js'))
 }
 
 /**
