@@ -2,9 +2,9 @@
 export interface Retry {
   /** Number of retries after the first attempt. Default: 3. */
   limit: number
-  /** Seconds before the first retry. Default: 1. */
+  /** Seconds before the first retry. With `backoff`, a random time up to as long is added. Default: 1. */
   delaySeconds: number
-  /** Whether the delay doubles with each retry, with jitter. Default: true. */
+  /** Whether the delay doubles with each retry. Default: true. */
   backoff: boolean
   /** Maximum delay in seconds when `backoff` is true. Default: 60. */
   maxDelaySeconds: number

@@ -18,7 +18,10 @@ export interface RunningJob<O extends Operation = Operation> {
   attempt: number
   /** The job fails after this many failed attempts. */
   maxAttempts: number
-  /** The same in all attempts and retries of the job. Pass it on to outside services that deduplicate by a key. */
+  /**
+   * The key that the client has sent, or else the id of the first job. The same in all attempts and retries. Other
+   * principals may use the same key, so pass on {@link PerformingJob.effectKey} to outside services.
+   */
   idempotencyKey: string
   /**
    * The W3C Trace Context of this attempt, or that of the request if the worker does not trace. Pass it on to services
@@ -44,6 +47,11 @@ export interface RunningJob<O extends Operation = Operation> {
  * A job passed to `perform`, which does slow work or calls other services. `perform` runs outside of any transaction.
  */
 export interface PerformingJob<O extends Operation = Operation> extends RunningJob<O> {
+  /**
+   * A UUID for outside services that deduplicate by a key. The same in all attempts and retries of the job, and in jobs
+   * of the operation that have the same principal and the same {@link RunningJob.idempotencyKey}. No other job has it.
+   */
+  effectKey: string
   /** Aborts when the job is canceled, the attempt exceeds `timeoutSeconds`, or the worker stops. */
   signal: AbortSignal
   /**

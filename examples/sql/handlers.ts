@@ -7,10 +7,10 @@ import type { Tables } from './tables.ts'
 export default defineHandlers(operations, ({ db }: { db: Kysely<Tables> }) => ({
   'order.confirm': {
     // The customer may have entered another card since the first try, so perform reads the order each time.
-    perform: async ({ payload, idempotencyKey }) => {
+    perform: async ({ payload, effectKey }) => {
       const orders = db.selectFrom('orders').select(['card', 'total']).where('id', '=', payload.orderId)
       const order = await orders.executeTakeFirstOrThrow()
-      await charge({ ...order, idempotencyKey })
+      await charge({ ...order, idempotencyKey: effectKey })
     },
     // A retry finds the order as abandon left it: declined, failed or canceled. So settle requires no status.
     settle: async (trx: Transaction<Tables>, jobs) => {

@@ -11,6 +11,7 @@ import type { PerformHandler, PerformingJob } from '../handlers.ts'
 import type { Cancellations } from './cancellation.ts'
 import { type Completer, completeOrBisect } from './completer.ts'
 import { findProcessed } from './deduplicate.ts'
+import { effectKeyOf } from './effect-key.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { type RunningJobRow, writeRunning } from './job-status.ts'
 import { describeJob, type OperationWorker, openPayload, transactionPolicy } from './operation-worker.ts'
@@ -148,6 +149,7 @@ async function perform(
   let resource: string | undefined
   const job: PerformingJob = {
     ...describeJob(worker, claim, row, payload),
+    effectKey: effectKeyOf(operation.name, row.principal, row.idempotency_key ?? row.id),
     signal,
     progress: (percent, message) => context.progress.report(row, percent, message),
     setResource: (path) => {
