@@ -39,6 +39,7 @@ create table accepted.job (
   started_at timestamptz,
   attempt_started_at timestamptz,
   progress_at timestamptz,
+  progress_base real,
   updated_at timestamptz not null default now(),
   ended_at timestamptz,
   expires_at timestamptz not null,
@@ -82,6 +83,7 @@ comment on column accepted.job.run_at is 'The earliest start that the job was en
 comment on column accepted.job.started_at is 'When the first attempt started.';
 comment on column accepted.job.attempt_started_at is 'When the current or last attempt started.';
 comment on column accepted.job.progress_at is 'When the current or last attempt last reported the value of percent. Null if this attempt has not reported it. Then percent is from an earlier attempt.';
+comment on column accepted.job.progress_base is 'The percent at which the current or last attempt has started, for example from a checkpoint, as computed from its reports. It may be below 0. Null: 0.';
 comment on column accepted.job.updated_at is 'When sequence last increased.';
 comment on column accepted.job.ended_at is 'When the job reached its final status.';
 comment on column accepted.job.expires_at is 'From this time on, the record counts as gone (HTTP 410), and its partition may be dropped. Set again when the job ends.';

@@ -266,10 +266,11 @@ t.test('a running job reads few rows of full tables, even with plans that were m
     written.resolve()
   }
   const progress = createProgressWriter(database, { ...notifier, notify }, () => {})
+  const reportProgress = progress.begin({ id, attempt: 1, percent: null })
   const report = async (percent: number) => {
     await sendHeartbeats(database, [{ name: note.name, claims }])
     written = Promise.withResolvers()
-    progress.report({ id, attempt: 1 }, percent)
+    reportProgress(percent)
     await written.promise
     await notifier.flush()
   }

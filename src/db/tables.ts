@@ -51,6 +51,7 @@ export interface JobTable {
   expires_at: RequiredTimestamp
   attempt_started_at: OptionalTimestamp
   progress_at: OptionalTimestamp
+  progress_base: number | null
   webhook_endpoint_id: string | null
 }
 

@@ -130,7 +130,7 @@ function toInserted(job: NewJob, { createdAt, updatedAt }: { createdAt: Date; up
     ...{ cancel_requested: false, retry_of: retryOf, parent, children: null, waiting_for: null },
     ...{ created_at: createdAt, started_at: null, updated_at: updatedAt, ended_at: null },
     expires_at: new Date(due.getTime() + operation.keepSeconds * 1000),
-    ...{ attempt_started_at: null, progress_at: null },
+    ...{ attempt_started_at: null, progress_at: null, progress_base: null },
   }
 }
 

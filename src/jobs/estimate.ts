@@ -6,17 +6,24 @@ import type { Job } from './job.ts'
 export type AverageSeconds = ReadonlyMap<string, number>
 
 /**
- * Estimates when a running job will end. Uses the progress that the current attempt has reported, or else the average
- * run time of the operation. An estimate that is already in the past is not used. Returns undefined when there is no
+ * Estimates when a running job will end. Uses the progress that the current attempt has made, or else the average run
+ * time of the operation. Progress of earlier attempts does not count: it took no time of the current attempt. An estimate that is already in the past is not used. Returns undefined when there is no
  * estimate.
  */
 export function estimateCompletion(job: Job, averages: AverageSeconds, now = Date.now()): Date | undefined {
   if (job.status !== 'running' || !job.attempt_started_at) return undefined
   const startedAt = job.attempt_started_at.getTime()
-  const byProgress = job.percent && job.progress_at && ((job.progress_at.getTime() - startedAt) * 100) / job.percent
   const averageSeconds = averages.get(job.operation)
-  const runMs = [byProgress, averageSeconds && averageSeconds * 1000].find((time) => time && startedAt + time > now)
+  const runMs = [runMsByProgress(job, startedAt), averageSeconds && averageSeconds * 1000].find(
+    (time) => time && startedAt + time > now,
+  )
   return runMs ? new Date(startedAt + runMs) : undefined
+}
+
+function runMsByProgress({ percent, progress_at, progress_base }: Job, startedAt: number): number | undefined {
+  const base = progress_base ?? 0
+  if (percent === null || percent <= base || !progress_at) return undefined
+  return ((progress_at.getTime() - startedAt) * (100 - base)) / (percent - base)
 }
 
 /** Estimates from the run times that this process has read. */

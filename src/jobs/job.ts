@@ -29,6 +29,7 @@ export const jobColumns = [
   'expires_at',
   'attempt_started_at',
   'progress_at',
+  'progress_base',
 ] as const satisfies readonly (keyof JobTable)[]
 
 /** Maximum size of a result, or of an error with its details, that is read with a job, in bytes of JSON. */

@@ -36,7 +36,7 @@ const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'acc
 const readableJobColumns = [
   'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, children',
   'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, tracestate, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
-  'error, created_at, run_at, started_at, attempt_started_at, progress_at, updated_at, ended_at, expires_at',
+  'error, created_at, run_at, started_at, attempt_started_at, progress_at, progress_base, updated_at, ended_at, expires_at',
 ].join(', ')
 
 const metricsFunctions = ['operation_metrics', 'database_metrics']

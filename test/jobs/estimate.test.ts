@@ -17,6 +17,7 @@ const running = (more: Partial<Job>) =>
     attempt_started_at: ago(10),
     progress_at: ago(0),
     percent: null,
+    progress_base: null,
     ...more,
   }) as Job
 const seconds = (estimate: Date | undefined) => estimate && (estimate.getTime() - now) / 1000
@@ -38,6 +39,16 @@ t.test('the estimate uses the reported progress, or the average run time if no p
     'the percentage is from an earlier attempt',
   )
   t.equal(seconds(estimateCompletion(running({ percent: 25, updated_at: ago(-90) }), new Map(), now)), 30)
+})
+
+t.test('after an earlier attempt, the estimate uses the progress since the start of the current attempt', async (t) => {
+  const resumed = running({ percent: 50, progress_base: 40 })
+  t.equal(seconds(estimateCompletion(resumed, new Map(), now)), 50, '10 % took 10 s')
+  const restarted = running({ percent: 50, progress_base: -1.25 })
+  t.equal(Math.round(seconds(estimateCompletion(restarted, new Map(), now)) as number), 10, '51.25 % took 10 s')
+  const begun = running({ percent: 40, progress_base: 40.5 })
+  t.equal(estimateCompletion(begun, new Map(), now), undefined)
+  t.equal(seconds(estimateCompletion(begun, new Map([['video.encode', 60]]), now)), 50)
 })
 
 t.test(

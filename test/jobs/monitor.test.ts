@@ -25,6 +25,7 @@ const row = (more: Partial<Job> = {}): Job => ({
     expires_at: at,
   },
   progress_at: null,
+  progress_base: null,
   attempt_started_at: null,
   ...more,
 })

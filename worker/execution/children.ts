@@ -25,7 +25,7 @@ export async function writeAwaiting(
     update accepted.job set
       status = 'running', attempt = done.attempt, result = done.result, resource = coalesce(done.resource, job.resource),
       payload = coalesce(${payloadInQueue(sql`${operation.name}::text`, sql`done.queue_id`)}, job.payload),
-      started_at = coalesce(job.started_at, now()), percent = coalesce(percent, 0), worker_id = ${workerId},
+      started_at = coalesce(job.started_at, now()), percent = coalesce(percent, 0), progress_base = null, worker_id = ${workerId},
       updated_at = statement_timestamp(), sequence = sequence + 1
     from unnest(
       ${ids}::uuid[],

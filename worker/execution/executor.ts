@@ -16,7 +16,7 @@ import { runInHandlerScope } from './handler-scope.ts'
 import { type RunningJobRow, writeRunning } from './job-status.ts'
 import { describeJob, type OperationWorker, openPayload, transactionPolicy } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
-import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
+import { findPending, lockPending } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
 import { releaseClaims } from './release.ts'
 import type { RunTimes } from './run-times.ts'
@@ -137,7 +137,7 @@ async function begin(
 async function perform(
   worker: OperationWorker,
   claim: Claim,
-  row: PendingJob,
+  row: RunningJobRow,
   context: RunContext,
 ): Promise<PerformedAttempt> {
   const { operation } = worker
@@ -151,7 +151,7 @@ async function perform(
     ...describeJob(worker, claim, row, payload),
     effectKey: effectKeyOf(operation.name, row.principal, row.idempotency_key ?? row.id),
     signal,
-    progress: (percent, message) => context.progress.report(row, percent, message),
+    progress: context.progress.begin(row),
     setResource: (path) => {
       resource = path
     },

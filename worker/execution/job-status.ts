@@ -25,6 +25,8 @@ export interface RunningJobRow extends PendingJob {
    * Whether another job holds the idempotency key in the dedup table. The record of that other job may have expired.
    */
   is_key_taken: boolean
+  /** The progress of earlier attempts. */
+  percent: number | null
 }
 
 /**
@@ -41,10 +43,10 @@ export async function writeRunning(
     update accepted.job set
       status = 'running', attempt = (${JSON.stringify(attempts)}::jsonb -> job.id::text)::integer,
       started_at = coalesce(started_at, statement_timestamp()), attempt_started_at = statement_timestamp(),
-      worker_id = ${workerId}, progress_at = null, updated_at = statement_timestamp(), sequence = sequence + 1
+      worker_id = ${workerId}, progress_at = null, progress_base = null, updated_at = statement_timestamp(), sequence = sequence + 1
     where ${idIn(jobIds(claims))} and ${isLockedByUs} and job.id = any(${heldJobIds(operation.name, claims)})
       and job.operation = ${operation.name} and job.status in ${pendingStatusesSql} and not job.cancel_requested
-    returning ${pendingColumns}, exists (
+    returning ${pendingColumns}, job.percent, exists (
       select from accepted.processed_key processed
       where processed.operation = job.operation and processed.principal = job.principal
         and processed.key = job.idempotency_key and processed.job_id <> job.id

@@ -22,7 +22,7 @@ const running: Job = {
     created_at: at,
     started_at: at,
   },
-  ...{ updated_at: at, ended_at: null, expires_at: at, progress_at: at, attempt_started_at: at },
+  ...{ updated_at: at, ended_at: null, expires_at: at, progress_at: at, progress_base: null, attempt_started_at: at },
 }
 
 t.test('an event has only the progress if nothing else has changed since the last event', async (t) => {

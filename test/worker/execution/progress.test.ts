@@ -52,8 +52,8 @@ t.test('a late report of an earlier attempt does not change the progress of the 
   const { progress, query, add, read } = await setUp(t)
   const [retried, other] = [await add(say, { word: 'x' }), await add(say, { word: 'x' })]
   await query("update accepted.job set status = 'running', attempt = 2, percent = 10, attempt_started_at = now()")
-  progress.report({ id: retried, attempt: 1 }, 77, 'the first attempt')
-  progress.report({ id: other, attempt: 2 }, 20, 'the second attempt')
+  progress.begin({ id: retried, attempt: 1, percent: null })(77, 'the first attempt')
+  progress.begin({ id: other, attempt: 2, percent: null })(20, 'the second attempt')
   await until(async () => (await read(other)).percent === 20)
   t.match(await read(retried), { percent: 10, message: null, progress_at: null })
 })
@@ -64,14 +64,49 @@ t.test(
     const { progress, query, add, read } = await setUp(t)
     const id = await add(say, { word: 'x' })
     await query("update accepted.job set status = 'running', attempt = 2, percent = 90, attempt_started_at = now()")
-    progress.report({ id, attempt: 2 }, 10, 'x'.repeat(3_000_000))
+    const report = progress.begin({ id, attempt: 2, percent: 90 })
+    report(10, 'x'.repeat(3_000_000))
     await until(async () => (await read(id)).message)
     t.match(await read(id), { percent: 90, message: 'x'.repeat(500), progress_at: null })
-    progress.report({ id, attempt: 2 }, 95)
+    report(95)
     await until(async () => (await read(id)).percent === 95)
     t.ok((await read(id)).progress_at)
   },
 )
+
+t.test('a retry records at which percent it has started, whether it starts at 0 or from a checkpoint', async (t) => {
+  const checkpointed = defineOperation({ name: 'word.checkpoint', input: Word, retry: { delaySeconds: 0 } })
+  const jobs = await openJobs(t, [checkpointed])
+  const mayEnd = Promise.withResolvers<void>()
+  t.teardown(() => mayEnd.resolve())
+  await jobs.work(
+    handlersFor(checkpointed, {
+      perform: async ({ id, payload, attempt, progress }) => {
+        if (attempt === 1) {
+          progress(40)
+          throw new Error('no')
+        }
+        const first = payload.word === 'from the checkpoint' ? 40 : 0
+        progress(first, 'begun')
+        await until(async () => (await jobs.read(id)).message === 'begun')
+        progress(60, 'goes on')
+        await mayEnd.promise
+      },
+    }),
+  )
+  for (const [word, least, most] of [
+    ['from the checkpoint', 0, 40],
+    ['from the start', Number.NEGATIVE_INFINITY, 0],
+  ] as const) {
+    const id = await jobs.add(checkpointed, { word })
+    const row = await until(async () => {
+      const row = await jobs.read(id)
+      return row.message === 'goes on' && row
+    })
+    t.match(row, { attempt: 2, percent: 60 })
+    t.ok(row.progress_base > least && row.progress_base <= most, `${word}: ${row.progress_base}`)
+  }
+})
 
 t.test(
   'a message that contains a NUL is stored without the NUL, and reports of other jobs are stored too',
@@ -134,7 +169,7 @@ t.test('a report that a statement is writing also counts as not yet written', as
   const id = await add(say, { word: 'x' })
   await query("update accepted.job set status = 'running', attempt = 1, attempt_started_at = now()")
   const lock = await beginTransaction(t, database, 'lock table accepted.job in share mode')
-  progress.report({ id, attempt: 1 }, 70, 'x')
+  progress.begin({ id, attempt: 1, percent: null })(70, 'x')
   const isWaiting = `select from pg_locks where relation = 'accepted.job'::regclass and not granted
     and database = (select oid from pg_database where datname = current_database())`
   await until(async () => (await query(isWaiting)).length > 0)
