@@ -87,7 +87,7 @@ t.test('every layer imports only lower layers', async (t) => {
 })
 
 t.test('the client imports nothing but types from outside its folder', async (t) => {
-  const valueImport = /^(?:import|export)\b(?! type\b)[^'";=]*'([^']+)'/gm
+  const valueImport = /^(?:import|export)\b(?! type\b)(?:[^'";=]*\bfrom)? '([^']+)'/gm
   const wrong = files
     .filter((file) => file.startsWith('src/client/'))
     .flatMap((from) => [...read(from).matchAll(valueImport)].map(([, to]) => ({ from, to: to as string })))
