@@ -19,6 +19,7 @@ create table accepted.job (
   parent uuid,
   children jsonb,
   waiting_for uuid[],
+  after uuid[],
   batch jsonb,
   webhook_endpoint_id uuid,
   worker_id uuid,
@@ -62,6 +63,7 @@ comment on column accepted.job.retry_of is 'The job that this job retries.';
 comment on column accepted.job.parent is 'The job of which this job is a child: a batch, or the job whose settle enqueued this job. The parent ends when all its children have ended.';
 comment on column accepted.job.children is 'How many children the job has: {total, succeeded, failed, canceled}. A child that is retried counts once. While the job is running, the numbers may be some seconds old. Null: the job has no children.';
 comment on column accepted.job.waiting_for is 'The jobs that must end before this job starts. Null: none, or all of them have ended.';
+comment on column accepted.job.after is 'The jobs that had to end before this job could start, in the order in which they were named. A retry has those of the job that it retries. Null: none.';
 comment on column accepted.job.batch is 'The batch whose end enqueued this job: {id, total, succeeded, failed, canceled}. Null for any other job.';
 comment on column accepted.job.webhook_endpoint_id is 'The only webhook endpoint to notify of the outcome, when the request named one. Null: all matching endpoints.';
 comment on column accepted.job.worker_id is 'The worker that has the job, or last had it. accepted.worker_name(worker_id) returns its host and process id.';
@@ -3015,7 +3017,15 @@ begin
   end if;
   insert into accepted.dependency (job_id, awaited_id, on_failure)
     select job_id, one, on_failure from unnest(awaited) one;
-  update accepted.job j set waiting_for = awaited where j.id = job_id;
+  update accepted.job j set
+    waiting_for = awaited,
+    after = array(
+      select one from (
+        select one, min(position) as position from unnest(after) with ordinality given (one, position)
+        where one is not null group by one
+      ) named order by position
+    )
+  where j.id = job_id;
   update accepted_queue.job q set blocked = true where q.name = target.operation and q.id = job_id;
   -- Some may have ended already.
   perform accepted.notify_relatives(array(
@@ -3275,6 +3285,10 @@ begin
     coalesce(ended.idempotency_key, ended.id::text), resource => ended.resource, group_id => ended.group_id,
     retry_of => ended.id, webhook_endpoint_id => ended.webhook_endpoint_id, traceparent => create_retry.traceparent,
     tracestate => create_retry.tracestate, parent => ended.parent, batch => ended.batch);
+  -- The retry waits for nothing, but it may read the results of these jobs.
+  if ended.after is not null then
+    update accepted.job j set after = ended.after where j.id = create_retry.new_id;
+  end if;
   perform accepted.record_action('retry', ended.id::text);
   perform accepted.notify_watchers(create_retry.new_id);
   perform accepted.notify_workers(ended.operation);
@@ -3456,7 +3470,7 @@ end
 $function$;
 comment on function accepted.resume(text) is 'Lets workers start the jobs of a paused operation again. Errors: undefined_object (42704).';
 
-create function accepted.insert_batch(id uuid, principal text, total integer, allow_failures boolean, on_end jsonb, idempotency_key text default null::text, traceparent text default null::text, tracestate text default null::text, webhook_endpoint_id uuid default null::uuid)
+create function accepted.insert_batch(id uuid, principal text, total integer, allow_failures boolean, on_end jsonb, idempotency_key text default null::text, traceparent text default null::text, tracestate text default null::text, webhook_endpoint_id uuid default null::uuid, parent uuid default null::uuid)
  returns void
  language plpgsql
  security definer
@@ -3467,9 +3481,9 @@ declare
 begin
   insert into accepted.job (
     id, operation, status, principal, idempotency_key, max_attempts, traceparent, tracestate, webhook_endpoint_id,
-    percent, children, started_at, updated_at, expires_at
+    parent, percent, children, started_at, updated_at, expires_at
   ) values (
-    id, 'batch', 'running', principal, idempotency_key, 1, traceparent, tracestate, webhook_endpoint_id, 0,
+    id, 'batch', 'running', principal, idempotency_key, 1, traceparent, tracestate, webhook_endpoint_id, parent, 0,
     jsonb_build_object('total', total, 'succeeded', 0, 'failed', 0, 'canceled', 0),
     now(), statement_timestamp(), now() + make_interval(secs => policy.keep_seconds)
   );
@@ -3481,7 +3495,7 @@ begin
   end if;
 end
 $function$;
-comment on function accepted.insert_batch(uuid,text,integer,boolean,jsonb,text,text,text,uuid) is 'Inserts the job of a batch. The caller inserts its children in the same transaction: before the batch, if they may be canceled at once.';
+comment on function accepted.insert_batch(uuid,text,integer,boolean,jsonb,text,text,text,uuid,uuid) is 'Inserts the job of a batch. The caller inserts its children in the same transaction: before the batch, if they may be canceled at once.';
 
 create function accepted.enqueue_batch(items jsonb, on_end jsonb default null::jsonb, allow_failures boolean default false, principal text default 'anonymous'::text, idempotency_key text default null::text)
  returns uuid

@@ -21,6 +21,7 @@ import { ClaimLoop } from '../worker/execution/claim-loop.ts'
 import { createProgressWriter } from '../worker/execution/progress.ts'
 import { createRunTimes } from '../worker/execution/run-times.ts'
 import type { Handler } from '../worker/handlers.ts'
+import type { SettlingJob } from '../worker/running-job.ts'
 import { type EffectTables, type Jobs, openJobs, writeEffects } from './support/jobs.ts'
 import { createOperationWorker } from './support/operation-worker.ts'
 import { until } from './support/until.ts'
@@ -37,11 +38,14 @@ const note = defineOperation({
   },
 })
 
+/** No worker claims its jobs. */
+const other = defineOperation({ name: 'note.other', input: Type.Object({}) })
+
 /** Shortens a statement to its verb and its first table or function. */
 function describe(text: string): string {
   const [verb = ''] = text.trim().split(/\W/, 1)
   const [, table] = text.match(/(?:insert into|update|from|join) "?((?:accepted|accepted_queue)\.\w+|effect)/i) ?? []
-  const [, calledFunction] = text.match(/^\s*select (\w+)\(/) ?? []
+  const [, calledFunction] = text.match(/^\s*select (\w+(?:\.\w+)?)\(/) ?? []
   return `${verb.toLowerCase()} ${table ?? calledFunction ?? ''}`.trim()
 }
 
@@ -173,6 +177,29 @@ for (const count of [1, 100]) {
     t.equal(drained.roundTrips, roundTrips.settle)
   })
 
+  t.test(`the settle of ${subject} reads all dependencies with one statement`, async (t) => {
+    const settle = async (trx: Transaction<EffectTables>, jobs: SettlingJob<typeof note>[]) => {
+      for (const job of jobs) t.same(await job.dependencies(), [])
+      await writeEffects(trx, jobs)
+    }
+    const { statements } = await drain(t, count, { settle } as unknown as Handler)
+    const [beforeSettle, afterSettle] = [settleStatements.slice(0, 4), settleStatements.slice(4)]
+    const reading = ['select set_config', 'select set_config', 'select accepted.job', 'select set_config']
+    t.same(statements, [...beforeSettle, ...reading, ...afterSettle])
+  })
+
+  t.test(`settle enqueues a batch of ${subject} with the same number of statements`, async (t) => {
+    const settle = async (trx: Transaction<EffectTables>, jobs: SettlingJob<typeof note>[]) => {
+      const items = Array.from({ length: count }, () => ({ operation: other, payload: {} }))
+      await jobs[0]?.enqueueBatch(trx, { items })
+      await writeEffects(trx, jobs)
+    }
+    const { statements } = await drain(t, 1, { settle } as unknown as Handler)
+    const [beforeSettle, afterSettle] = [settleStatements.slice(0, 4), settleStatements.slice(4)]
+    const enqueuing = ['insert accepted.job', 'with accepted_queue.job_common', 'select accepted.insert_batch']
+    t.same(statements, [...beforeSettle, ...enqueuing, ...afterSettle])
+  })
+
   const performStatements = [...beginStatements, ...settleStatements]
   t.test(`performing and settling ${subject} takes ${performStatements.length} statements`, async (t) => {
     const handler = { perform: async () => {}, settle: writeEffects, concurrency: count } as unknown as Handler
@@ -184,11 +211,11 @@ for (const count of [1, 100]) {
 
 /** Prepares a claim loop that uses a single connection, and records the statements of that connection. */
 async function createCountedLoop(t: Test, handler: Handler) {
-  const jobs = await openJobs(t, [note])
+  const jobs = await openJobs(t, [note, other])
   const { database, statements, countRoundTrips } = openCounted(t, jobs.database)
   const boss = await startBoss(database, { supervise: false, onError: (error) => t.comment(error.message) })
   t.teardown(() => boss.stop({ graceful: false }))
-  await prepareQueues(database, boss, [note])
+  await prepareQueues(database, boss, [note, other])
   // Notifications use other connections, which are not counted.
   const notifier = createNotifier(jobs.database)
   t.teardown(() => notifier.flush())
@@ -212,7 +239,11 @@ async function drain(t: Test, count: number, handler: Handler): Promise<{ statem
   statements.length = 0
   const before = countRoundTrips()
   const loop = start()
-  await until(async () => (await jobs.query("select from accepted.job where status <> 'succeeded'")).length === 0)
+  await until(
+    async () =>
+      (await jobs.query("select from accepted.job where operation = 'note.create' and status <> 'succeeded'"))
+        .length === 0,
+  )
   await loop.drain()
   t.equal((await jobs.query('select from effect')).length, ids.length)
   const isClaim = (statement: string) => claimStatements.includes(statement)

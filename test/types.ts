@@ -72,11 +72,31 @@ export const complete = [
           await job.enqueue(trx, sendReminder, { title: 'x' }, { key: 'k' })
           // @ts-expect-error a payload of another operation
           await job.enqueue(trx, sendReminder, { todoId: 'x' })
+          const batch: string = await job.enqueueBatch(trx, {
+            items: [
+              { operation: sendReminder, payload: { title: 'x' }, key: 'k' },
+              // @ts-expect-error a payload of another operation
+              { operation: sendReminder, payload: { todoId: 'x' } },
+            ],
+            onEnd: { operation: createTodo, payload: { todoId: 'x' } },
+            ...{ child: true, allowFailures: true, principal: 'ann' },
+          })
+          await job.enqueue(trx, sendReminder, { title: 'x' }, { after: [batch] })
         }
       },
     },
     'reminder.send': {
       perform: async (job) => {
+        for (const dependency of await job.dependencies(sendReminder)) {
+          if (dependency.status === 'succeeded') dependency.result.messageId satisfies string
+          else if (dependency.status === 'failed') dependency.error.code satisfies string
+          // @ts-expect-error a canceled job has no result
+          else dependency.result
+        }
+        for (const dependency of await job.dependencies()) {
+          // @ts-expect-error the operation is not known, so the result has no type
+          if (dependency.status === 'succeeded') dependency.result.messageId
+        }
         // @ts-expect-error the payload is the input, and the input has no todoId
         job.payload.todoId
         return { messageId: job.payload.title }

@@ -143,9 +143,10 @@ export class WorkerRuntime {
   }
 
   #operationWorker(operation: Operation): OperationWorker {
-    const { handlers, seals, database, boss, log, registration, tracing } = this.#parts
+    const { handlers, seals, database, boss, log, registration, tracing, allOperations } = this.#parts
     return {
       operation,
+      operations: allOperations,
       workerId: registration.id,
       handler: handlers.get(operation.name) as Handler,
       claims: new Claims(database, boss, operation),

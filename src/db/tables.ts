@@ -39,6 +39,7 @@ export interface JobTable {
   parent: string | null
   children: ChildCounts | null
   waiting_for: string[] | null
+  after: string[] | null
   batch: BatchOutcome | null
   worker_id: string | null
   traceparent: string | null

@@ -48,11 +48,12 @@ export async function abandonJobs(
 }
 
 function toAbandonedJob({ resource, error, ...job }: EndingJob): AbandonedJob {
-  return { ...job, resource: resource ?? undefined, error: error ? describe(error) : undefined }
+  return { ...job, resource: resource ?? undefined, error: error ? describeStoredError(error) : undefined }
 }
 
-function describe({ public: _, child, ...described }: JobErrorColumn): AbandonedJobError {
+/** Describes the error of a job for the code of the app. */
+export function describeStoredError({ public: _, child, ...described }: JobErrorColumn): AbandonedJobError {
   if (!child) return described
   const { error, ...failed } = child
-  return { ...described, details: [{ ...failed, ...(error && { error: describe(error) }) }] }
+  return { ...described, details: [{ ...failed, ...(error && { error: describeStoredError(error) }) }] }
 }

@@ -24,6 +24,8 @@ export interface NewBatch extends TraceContext {
   /** Whether the batch succeeds although children fail or are canceled. Default: false. */
   allowFailures?: boolean | undefined
   webhookEndpointId?: string | undefined
+  /** The id of the job of which the batch is a child. */
+  parent?: string | undefined
 }
 
 /** Maximum number of jobs in a batch. */
@@ -32,13 +34,28 @@ export const maxBatchItems = 10_000
 const maxInsertedTogether = 1_000
 
 /**
- * Inserts the job of a batch and its children within the transaction.
+ * Inserts the job of a batch and its children within the transaction, whose commit notifies the workers.
  *
  * @param seals required for operations that seal members
  */
 export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, seals: Seals = noSeals): Promise<Job> {
   const trx = givenTrx.withoutPlugins()
-  const { id, principal, children, onEnd, allowFailures = false, traceparent, tracestate, webhookEndpointId } = batch
+  const { id, children } = batch
+  await insertBatchUnread(givenTrx, batch, seals)
+  await notifyWorkers(trx, children)
+  const statement = sql<{ job: string; transaction_id: string }>`
+    select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`
+  const { rows } = await runWithGenericPlan(trx, statement)
+  const commitProof = sql`select from accepted.job where id = ${id}`
+  registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof })
+  return jobFromJson(rows[0]?.job as string)
+}
+
+/** Inserts a batch like {@link insertBatch}, without reading it and without notifications. */
+export async function insertBatchUnread(givenTrx: AnyTransaction, batch: NewBatch, seals: Seals): Promise<void> {
+  const trx = givenTrx.withoutPlugins()
+  const { id, principal, children, onEnd, allowFailures = false, parent, traceparent, tracestate } = batch
+  const { webhookEndpointId = null } = batch
   assertRunAt(onEnd?.runAt)
   const next = onEnd ? JSON.stringify(toFollowing(onEnd, principal, seals)) : null
   for (let first = 0; first < children.length; first += maxInsertedTogether) {
@@ -53,14 +70,9 @@ export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, sea
   // Children that wait for a failed job have been canceled. The batch must not end before all its children exist.
   await sql`
     select accepted.insert_batch(${id}, ${principal}, ${children.length}::integer, ${allowFailures}, ${next}::jsonb,
-      null, ${traceparent ?? null}, ${tracestate ?? null}, ${webhookEndpointId ?? null}::uuid)::text`.execute(trx)
-  await notifyWorkers(trx, children)
-  const statement = sql<{ job: string; transaction_id: string }>`
-    select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`
-  const { rows } = await runWithGenericPlan(trx, statement)
-  const commitProof = sql`select from accepted.job where id = ${id}`
-  registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof })
-  return jobFromJson(rows[0]?.job as string)
+      null, ${traceparent ?? null}, ${tracestate ?? null}, ${webhookEndpointId}::uuid, ${parent ?? null}::uuid)::text`.execute(
+    trx,
+  )
 }
 
 const toFollowing = (

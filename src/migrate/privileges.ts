@@ -35,7 +35,7 @@ const endingFunctions = ['accepted.lock_endings', 'accepted.complete_ends', 'acc
 
 const readableJobColumns = [
   'id, operation, status, principal, idempotency_key, resource, group_id, retry_of, parent, children',
-  'waiting_for, batch, webhook_endpoint_id, worker_id, traceparent, tracestate, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
+  'waiting_for, after, batch, webhook_endpoint_id, worker_id, traceparent, tracestate, sequence, attempt, max_attempts, coalesced, cancel_requested, cancel_requested_at, percent, message',
   'error, created_at, run_at, started_at, attempt_started_at, progress_at, progress_base, updated_at, ended_at, expires_at',
 ].join(', ')
 
@@ -123,8 +123,8 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       ...['waiting_endpoints', 'claim_deliveries', 'claim_excess_deliveries'].map(inAccepted),
       ...['is_limited', 'claim_limited', 'admit_limited', 'limit_pace', 'count_slots', 'next_slot'].map(inAccepted),
       ...['count_places', 'maintain_limits'].map(inAccepted),
-      // Handlers may call them in settle.
-      ...['enqueue', 'enqueue_batch'].map(inAccepted),
+      // Handlers and abandon may call them.
+      ...['enqueue', 'enqueue_batch', 'cancel'].map(inAccepted),
       ...['find_jobs', 'change_jobs', 'record_throughput'].map(inAccepted),
       ...['decide_ends', 'await_children', 'report_children', 'resolve_ends', 'resolve_missed', 'is_ancestor'].map(
         inAccepted,

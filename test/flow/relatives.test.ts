@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type AbandonedJob, defineOperation, type Operation } from 'accepted'
 import { defineHandlers, JobFailed } from 'accepted/worker'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
@@ -28,7 +29,25 @@ const idle = defineOperation({ name: 'word.idle', input: Word })
 const finish = defineOperation({ name: 'word.finish', input: Word })
 /** Its handler is at 50 percent until the job is canceled. */
 const hold = defineOperation({ name: 'word.hold', input: Word })
-const operations = { say, tree, idle, finish, hold }
+/** Its settle enqueues a batch: a job of `word.say`, or of `word.idle`, for each word. */
+const fan = defineOperation({
+  name: 'word.fan',
+  input: Type.Object({ words: Type.Array(Type.String()), child: Type.Boolean() }),
+  retry: { limit: 0 },
+})
+/** If its job fails, the other jobs of the batch are canceled. */
+const strict = defineOperation({
+  name: 'word.strict',
+  input: Word,
+  retry: { limit: 0 },
+  abandon: async (trx, jobs) => {
+    const failed = jobs.filter(({ status }) => status === 'failed').map(({ id }) => id)
+    await sql`
+      select accepted.cancel(parent) from accepted.job
+      where id = any(${failed}::uuid[]) and parent is not null`.execute(trx)
+  },
+})
+const operations = { say, tree, idle, finish, hold, fan, strict }
 
 let abandoned: AbandonedJob[] = []
 /** What the handler of `word.finish` has received. */
@@ -59,6 +78,24 @@ const handlers = defineHandlers(operations, {
   },
   'word.idle': { perform: async () => {} },
   'word.finish': { perform: async ({ batch, payload }) => void finished.push({ batch, payload }) },
+  'word.strict': {
+    concurrency: 4,
+    perform: async ({ payload, signal }) => {
+      if (payload.word.startsWith('fail')) throw new JobFailed('said-no', 'No')
+      if (payload.word === 'hold') await once(signal, 'abort')
+    },
+  },
+  'word.fan': {
+    settle: async (trx, jobs) => {
+      for (const { payload, enqueueBatch, enqueue } of jobs) {
+        const { words, child } = payload
+        const items = words.map((word) => ({ operation: word === 'idle' ? idle : say, payload: { word } }))
+        const onEnd = { operation: finish, payload: { word: 'done' } }
+        const batch = await enqueueBatch(trx, { items, onEnd, child })
+        await enqueue(trx, say, { word: 'after the batch' }, { after: [batch] })
+      }
+    },
+  },
   'word.hold': {
     perform: async ({ progress, signal }) => {
       progress(50)
@@ -76,7 +113,7 @@ async function setUp(t: Test, { works = true } = {}): Promise<Jobs> {
 }
 
 const startWorker = (jobs: Jobs) =>
-  jobs.work(handlers, { operations: ['word.say', 'word.tree', 'word.finish', 'word.hold'] })
+  jobs.work(handlers, { operations: ['word.say', 'word.tree', 'word.finish', 'word.hold', 'word.fan', 'word.strict'] })
 
 const addBatch = async ({ database }: Jobs, batch: Partial<NewBatch> & Pick<NewBatch, 'children'>) => {
   const id = uuid7()
@@ -118,6 +155,66 @@ t.test('a parent whose child fails for good fails with children-failed once all 
   const details = [{ ...named, error: { code: 'said-no', message: 'No' } }]
   t.match(abandoned, [{ id, status: 'failed', error: { code: 'children-failed', details } }])
   t.notOk('child' in (abandoned[0]?.error ?? {}))
+})
+
+t.test('settle enqueues a batch, which belongs to the principal of its job', async (t) => {
+  const jobs = await setUp(t)
+  const id = await jobs.add(fan, { words: ['a', 'b'], child: false })
+  t.match(await jobs.ended(id), { status: 'succeeded', children: null })
+  const [batch] = await jobs.query("select id from accepted.job where operation = 'batch'")
+  const counts = { total: 2, succeeded: 2, failed: 0, canceled: 0 }
+  t.match(await jobs.ended(batch.id), { status: 'succeeded', principal: 'ann', parent: null, result: counts })
+  await until(() => finished.length === 1)
+  t.same(finished, [{ batch: { id: batch.id, ...counts }, payload: { word: 'done' } }])
+  const after = await jobs.query("select status from accepted.job where operation = 'word.say' and parent is null")
+  t.equal(after.length, 1)
+})
+
+t.test('a batch that settle enqueues may be a child: the job ends, and is canceled, with the batch', async (t) => {
+  const jobs = await setUp(t)
+  const total = { total: 1, succeeded: 0, failed: 0, canceled: 0 }
+  const good = await jobs.add(fan, { words: ['a', 'b'], child: true })
+  t.match(await jobs.ended(good), { status: 'succeeded', percent: 100, children: { ...total, succeeded: 1 } })
+  const bad = await jobs.add(fan, { words: ['a', 'fail'], child: true })
+  t.match(await jobs.ended(bad), {
+    ...{ status: 'failed', children: { ...total, failed: 1 } },
+    error: { child: { operation: 'batch', status: 'failed', error: { code: 'children-failed' } } },
+  })
+  const idling = await jobs.add(fan, { words: ['idle'], child: true })
+  await until(async () => (await jobs.read(idling)).status === 'running')
+  await jobs.query('select accepted.cancel($1)', [idling])
+  t.match(await jobs.ended(idling), { status: 'canceled', children: { ...total, canceled: 1 } })
+})
+
+t.test('a batch that settle must not enqueue fails the attempt, and nothing of it is stored', async (t) => {
+  const jobs = await setUp(t)
+  const none = await jobs.add(fan, { words: [], child: false })
+  t.match(await jobs.ended(none), { status: 'failed', error: { message: 'A batch must have 1 to 10000 items, not 0' } })
+  const wrong = await jobs.add(fan, { words: ['a', 5 as unknown as string], child: false })
+  t.match(await jobs.ended(wrong), { status: 'failed', error: { code: 'invalid-payload' } })
+  t.same(await jobs.query("select from accepted.job where operation in ('batch', 'word.say')"), [])
+})
+
+t.test('abandon of a child may cancel the rest of its batch', async (t) => {
+  const jobs = await setUp(t)
+  const onEnd = { operation: finish, payload: { word: 'done' } }
+  const children = ['hold', 'hold', 'fail', 'x', 'y'].map((word) => child(strict, word))
+  const id = await addBatch(jobs, { children: [...children, child(idle, 'z')], onEnd })
+  const { status, children: counts } = await jobs.ended(id)
+  t.equal(status, 'canceled')
+  t.match(counts, { total: 6, failed: 1 })
+  t.ok(counts.canceled >= 3, 'running and queued children are canceled')
+  await until(() => finished.length === 1)
+})
+
+t.test('many children may fail at once, although each cancels the rest of its batch', async (t) => {
+  const jobs = await setUp(t)
+  await startWorker(jobs)
+  const id = await addBatch(jobs, { children: Array.from({ length: 30 }, (_, n) => child(strict, `fail ${n}`)) })
+  const { status, children } = await jobs.ended(id)
+  t.equal(status, 'canceled')
+  t.match(children, { total: 30, succeeded: 0 })
+  t.ok(children.failed >= 1)
 })
 
 t.test('children-failed names the child that failed first, and none of another principal', async (t) => {

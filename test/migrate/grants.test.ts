@@ -137,7 +137,6 @@ const refused: Readonly<Record<Exclude<keyof typeof roles, 'owner'>, readonly st
     'update accepted.operation set paused_at = null',
     "update accepted.webhook_endpoint set secrets = '{a}'",
     'insert into accepted.webhook_endpoint default values',
-    `select accepted.cancel(${job})`,
     "select accepted.forget('ann')",
     'create table accepted.mine ()',
     'create table accepted_queue.mine ()',

@@ -20,6 +20,7 @@ export function createOperationWorker(
   const notifier = createNotifier(database)
   t.teardown(() => notifier.flush())
   return {
+    operations: new Map([[operation.name, operation]]),
     ...{ operation, handler, database, boss, notifier, workerId: uuid7() },
     seals: noSeals,
     claims: new Claims(database, boss, operation),

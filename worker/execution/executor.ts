@@ -7,10 +7,12 @@ import { readable } from '../../src/primitives/thrown.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { findPayloadMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, JobCanceled, SchemaMismatch } from '../errors.ts'
-import type { PerformHandler, PerformingJob } from '../handlers.ts'
+import type { PerformHandler } from '../handlers.ts'
+import type { PerformingJob } from '../running-job.ts'
 import type { Cancellations } from './cancellation.ts'
 import { type Completer, completeOrBisect } from './completer.ts'
 import { findProcessed } from './deduplicate.ts'
+import { createDependencyReader } from './dependencies.ts'
 import { effectKeyOf } from './effect-key.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { type RunningJobRow, writeRunning } from './job-status.ts'
@@ -151,6 +153,7 @@ async function perform(
     ...describeJob(worker, claim, row, payload),
     effectKey: effectKeyOf(operation.name, row.principal, row.idempotency_key ?? row.id),
     signal,
+    dependencies: createDependencyReader(worker, worker.database.kysely, [row.id])(row.id),
     progress: context.progress.begin(row),
     setResource: (path) => {
       resource = path

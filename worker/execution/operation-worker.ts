@@ -9,14 +9,17 @@ import type { Tracing } from '../../src/primitives/tracing.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { Claims } from '../../src/queue/claims.ts'
-import type { Handler, RunningJob } from '../handlers.ts'
+import type { Handler } from '../handlers.ts'
 import type { Metrics, OutcomeCounts } from '../metrics.ts'
+import type { RunningJob } from '../running-job.ts'
 import { type AttemptSpans, senderOf } from './attempt-spans.ts'
 import type { PendingJob } from './pending-jobs.ts'
 
 /** One operation of a worker process, with everything that is needed to run its jobs. */
 export interface OperationWorker {
   operation: Operation
+  /** All operations of the app and the built-in ones, by name. */
+  operations: ReadonlyMap<string, Operation>
   /** The id of the process in `accepted.worker`. */
   workerId: string
   handler: Handler
@@ -91,7 +94,7 @@ export function describeJob(
   claim: Claim,
   row: PendingJob,
   payload: unknown,
-): Omit<RunningJob, 'setResource'> {
+): Omit<RunningJob, 'setResource' | 'dependencies'> {
   const context = traceContextOf(worker, claim, row)
   return {
     id: row.id,

@@ -1,15 +1,18 @@
 import { enqueue } from '../../src/jobs/enqueue.ts'
+import { insertBatchUnread } from '../../src/jobs/enqueue-batch.ts'
+import { type Batch, toNewBatch } from '../../src/jobs/new-batch.ts'
 import { setPrincipal } from '../../src/jobs/row-security.ts'
 import { traceSend } from '../../src/jobs/spans.ts'
-import type { AnyTransaction, Operation } from '../../src/operation.ts'
+import { type AnyTransaction, batchName, type Operation } from '../../src/operation.ts'
 import { assertPrincipal } from '../../src/primitives/principal.ts'
 import { readable } from '../../src/primitives/thrown.ts'
 import { withTimeout } from '../../src/primitives/timeout.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import { assertPayload, findPayloadMismatch, findResultMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, SchemaMismatch } from '../errors.ts'
-import type { SettlingJob } from '../handlers.ts'
+import type { SettlingJob } from '../running-job.ts'
 import { senderOf } from './attempt-spans.ts'
+import { createDependencyReader } from './dependencies.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import type { JobCompletion } from './job-status.ts'
 import { describeJob, type OperationWorker, openPayload } from './operation-worker.ts'
@@ -46,10 +49,16 @@ export async function runSettle(
   const enqueued = new Set<string>()
   const parents = new Set<string>()
   const resources = new Map<string, string>()
+  const dependenciesOf = createDependencyReader(
+    worker,
+    trx,
+    performed.map(({ claim }) => claim.jobId),
+  )
   const jobs = performed.map((job, index) => {
     const row = rowOf(job)
     const setResource = (path: string) => void resources.set(row.id, path)
-    return { ...settlingJob(worker, { ...job, row, opened: payloads[index] }, { enqueued, parents }), setResource }
+    const common = settlingJob(worker, { ...job, row, opened: payloads[index] }, { enqueued, parents })
+    return { ...common, setResource, dependencies: dependenciesOf(row.id) }
   })
   const returned = jobs.length > 0 && handler.settle ? await callSettle(worker, trx, jobs) : undefined
   if (returned && returned.length !== jobs.length) {
@@ -92,7 +101,7 @@ function settlingJob(
   worker: OperationWorker,
   { claim, row, opened, result }: PerformedAttempt & { row: PendingJob; opened: unknown },
   { enqueued, parents }: Pick<Settled, 'enqueued' | 'parents'>,
-): Omit<SettlingJob, 'setResource'> {
+): Omit<SettlingJob, 'setResource' | 'dependencies'> {
   const sender = worker.spans?.current(claim) ?? senderOf(row)
   return {
     ...describeJob(worker, claim, row, opened),
@@ -110,6 +119,19 @@ function settlingJob(
       enqueued.add(next.name)
       if (child) parents.add(row.id)
       return job.id
+    },
+    async enqueueBatch(trx, { child = false, ...given }) {
+      const { principal = row.principal } = given
+      if (principal !== row.principal) assertPrincipal(principal)
+      const batch = toNewBatch(given as unknown as Batch, principal)
+      const { id, children } = batch
+      const sent = { id, operation: batchName, count: children.length, sender }
+      await traceSend(worker.tracing, sent, (context) =>
+        insertBatchUnread(trx, { ...batch, ...context, parent: child ? row.id : undefined }, worker.seals),
+      )
+      for (const { operation } of children) enqueued.add(operation.name)
+      if (child) parents.add(row.id)
+      return id
     },
   }
 }

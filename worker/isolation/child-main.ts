@@ -5,8 +5,9 @@ import { pino } from 'pino'
 import { serializeError, toError } from '../../src/primitives/redact.ts'
 import { readable } from '../../src/primitives/thrown.ts'
 import { loadTracing } from '../../src/primitives/tracing.ts'
-import { describeError, JobFailed, RetryAfter } from '../errors.ts'
-import type { FromChild, SentJob, Thrown, ToChild } from './child.ts'
+import type { Dependency } from '../running-job.ts'
+import type { FromChild, SentJob, ToChild } from './child.ts'
+import { serializeThrown } from './thrown.ts'
 
 const send = (message: FromChild): void => {
   if (parentPort) parentPort.postMessage(message)
@@ -15,9 +16,13 @@ const send = (message: FromChild): void => {
 
 const parentWatch = isMainThread ? watchParent() : undefined
 let abortController = new AbortController()
+/** The calls of `dependencies` that wait for an answer of the worker. */
+const calls = new Map<number, PromiseWithResolvers<readonly Dependency[]>>()
+let lastCall = 0
 
 const receive = (message: ToChild): void => {
   if (message.type === 'perform') void perform(message.job)
+  else if (message.type === 'dependencies') answer(message)
   else if (message.type === 'abort') abortController.abort(toError(message.reason))
   else process.exit(0)
 }
@@ -45,6 +50,21 @@ async function watchParent(): Promise<void> {
   await once(thread, 'message')
 }
 
+function askForDependencies(operation?: { name: string }): Promise<readonly Dependency[]> {
+  const call = ++lastCall
+  const answered = Promise.withResolvers<readonly Dependency[]>()
+  calls.set(call, answered)
+  send({ type: 'dependencies', call, operation: operation?.name })
+  return answered.promise
+}
+
+function answer(message: ToChild & { type: 'dependencies' }): void {
+  const call = calls.get(message.call)
+  calls.delete(message.call)
+  if ('error' in message) call?.reject(toError(message.error))
+  else call?.resolve(message.dependencies)
+}
+
 async function perform({ module, logLevel, ...job }: SentJob): Promise<void> {
   abortController = new AbortController()
   const { signal } = abortController
@@ -61,6 +81,7 @@ async function perform({ module, logLevel, ...job }: SentJob): Promise<void> {
       log,
       progress: (percent: number, message?: string) => send({ type: 'progress', percent, message }),
       setResource: (path: string) => send({ type: 'resource', path }),
+      dependencies: askForDependencies,
     }
     const tracing = job.traceparent ? await loadTracing() : undefined
     const result = await (tracing ? tracing.continue(job, () => perform(sent)) : perform(sent))
@@ -68,13 +89,4 @@ async function perform({ module, logLevel, ...job }: SentJob): Promise<void> {
   } catch (error) {
     send({ type: 'threw', thrown: serializeThrown(readable(error)) })
   }
-}
-
-function serializeThrown(error: unknown): Thrown {
-  if (error instanceof JobFailed) {
-    return { kind: 'JobFailed', error: describeError(error), stack: serializeError(error).stack }
-  }
-  if (error instanceof RetryAfter) return { kind: 'RetryAfter', seconds: error.seconds }
-  if (error instanceof Error) return { kind: 'Error', error: serializeError(error) }
-  return { kind: 'other', value: typeof error === 'string' ? error : undefined }
 }

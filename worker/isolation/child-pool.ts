@@ -2,10 +2,13 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { type Logger, pino } from 'pino'
 import { findModule } from '../../src/find-module.ts'
+import type { Operation } from '../../src/operation.ts'
 import { serializeError, toError } from '../../src/primitives/redact.ts'
-import { JobFailed, RetryAfter, WorkerCrashed } from '../errors.ts'
-import type { Handler, IsolatedHandler, Perform, PerformingJob } from '../handlers.ts'
-import { type Child, type FromChild, startProcess, startThread, type Thrown } from './child.ts'
+import { RetryAfter, WorkerCrashed } from '../errors.ts'
+import type { Handler, IsolatedHandler, Perform } from '../handlers.ts'
+import type { PerformingJob } from '../running-job.ts'
+import { type Child, type FromChild, startProcess, startThread } from './child.ts'
+import { deserializeThrown } from './thrown.ts'
 
 /** The handlers of a worker. Each isolated handler performs its jobs in its own pool of children. */
 export interface Isolation {
@@ -146,7 +149,7 @@ type ChildOutcome = { invalidReport?: { error: unknown } | undefined } & (
  * killed.
  */
 async function runInChild(child: Child, module: URL, job: PerformingJob): Promise<ChildOutcome> {
-  const { signal, log, progress, setResource, ...rest } = job
+  const { signal, log, progress, setResource, dependencies, ...rest } = job
   const { promise, resolve } = Promise.withResolvers<ChildOutcome>()
   let hasStarted = false
   let invalidReport: ChildOutcome['invalidReport']
@@ -155,14 +158,23 @@ async function runInChild(child: Child, module: URL, job: PerformingJob): Promis
     child.send({ type: 'abort', reason: serializeError(reason) })
     killTimer ??= setTimeout(child.kill, killTimeoutMs)
   }
+  const answer = async ({ call, operation }: FromChild & { type: 'dependencies' }) => {
+    const read = dependencies(operation === undefined ? undefined : ({ name: operation } as Operation))
+    const answered = await read.then(
+      (found) => ({ dependencies: found }),
+      (error: unknown) => ({ error: serializeError(error) }),
+    )
+    child.send({ type: 'dependencies', call, ...answered })
+  }
   const onAbort = () => abort(signal.reason)
   const handle = (message: FromChild) => {
     if (message.type === 'started') hasStarted = true
     else if (message.type === 'progress') progress(message.percent, message.message)
     else if (message.type === 'resource') setResource(message.path)
+    else if (message.type === 'dependencies') void answer(message)
     else if (message.type === 'log') forwardLog(log, message.line)
     else if (message.type === 'returned') resolve({ kind: 'returned', result: message.result })
-    else resolve({ kind: 'threw', error: deserializeError(message.thrown) })
+    else resolve({ kind: 'threw', error: deserializeThrown(message.thrown) })
   }
   child.listener = {
     onMessage(message) {
@@ -199,20 +211,4 @@ function forwardLog(log: Logger, line: string): void {
   const { level, time: _, msg, err, ...more } = JSON.parse(line)
   const as = (pino.levels.labels[level] ?? 'info') as pino.Level
   log[as]({ ...more, ...(err && { err: toError(err) }) }, msg)
-}
-
-function deserializeError(thrown: Thrown): unknown {
-  switch (thrown.kind) {
-    case 'JobFailed': {
-      const { code, message, status, details } = thrown.error
-      const options = { ...(status && { status }), ...(details && { details }) }
-      return Object.assign(new JobFailed(code, message, options), { stack: thrown.stack })
-    }
-    case 'RetryAfter':
-      return new RetryAfter(thrown.seconds)
-    case 'Error':
-      return toError(thrown.error)
-    case 'other':
-      return thrown.value
-  }
 }

@@ -1,15 +1,20 @@
 import { fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import type { JobErrorColumn } from '../../src/db/tables.ts'
 import type { SerializedError } from '../../src/primitives/redact.ts'
-import type { PerformingJob } from '../handlers.ts'
+import type { Dependency, PerformingJob } from '../running-job.ts'
+import type { Thrown } from './thrown.ts'
 
 /** A message from the worker to a child. */
-export type ToChild = { type: 'perform'; job: SentJob } | { type: 'abort'; reason: SerializedError } | { type: 'exit' }
+export type ToChild =
+  | { type: 'perform'; job: SentJob }
+  | { type: 'dependencies'; call: number; dependencies: readonly Dependency[] }
+  | { type: 'dependencies'; call: number; error: SerializedError }
+  | { type: 'abort'; reason: SerializedError }
+  | { type: 'exit' }
 
 /** The serializable part of a job. */
-export interface SentJob extends Omit<PerformingJob, 'signal' | 'log' | 'progress' | 'setResource'> {
+export interface SentJob extends Omit<PerformingJob, 'signal' | 'log' | 'progress' | 'setResource' | 'dependencies'> {
   /** The URL of the module whose default export performs the job. */
   module: string
   logLevel: string
@@ -20,16 +25,10 @@ export type FromChild =
   | { type: 'started' }
   | { type: 'progress'; percent: number; message: string | undefined }
   | { type: 'resource'; path: string }
+  | { type: 'dependencies'; call: number; operation: string | undefined }
   | { type: 'log'; line: string }
   | { type: 'returned'; result: unknown }
   | { type: 'threw'; thrown: Thrown }
-
-/** A serialized error, or another value that was thrown. */
-export type Thrown =
-  | { kind: 'JobFailed'; error: JobErrorColumn; stack: string }
-  | { kind: 'RetryAfter'; seconds: number }
-  | { kind: 'Error'; error: SerializedError }
-  | { kind: 'other'; value: string | undefined }
 
 /** A child process or thread. It performs at most one job at a time. */
 export interface Child {

@@ -9,7 +9,7 @@ import type { Site } from '../../src/jobs/site.ts'
 import { type deliverWebhook, webhookIdOf } from '../../src/jobs/webhook-delivery.ts'
 import type { KeyRing } from '../../src/primitives/key-ring.ts'
 import { JobFailed } from '../errors.ts'
-import type { PerformingJob } from '../handlers.ts'
+import type { PerformingJob } from '../running-job.ts'
 
 export interface DeliveryOptions {
   db: Kysely<Tables>

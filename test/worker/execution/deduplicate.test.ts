@@ -1,7 +1,7 @@
 import { defineOperation } from 'accepted'
 import t from 'tap'
 import { JobFailed } from '../../../worker/errors.ts'
-import type { PerformingJob } from '../../../worker/handlers.ts'
+import type { PerformingJob } from '../../../worker/running-job.ts'
 import { openJobs, writeEffects } from '../../support/jobs.ts'
 import { handlersFor, Word } from '../support.ts'
 

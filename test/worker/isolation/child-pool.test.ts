@@ -51,6 +51,16 @@ for (const isolate of ['process', 'thread'] as const) {
     },
   )
 
+  t.test(`a job in a ${isolate} reads the jobs that it has waited for`, async (t) => {
+    const jobs = await open(t)
+    await jobs.work(isolatedHandlers(isolate))
+    const first = await jobs.add(act, { act: 'return at once' })
+    const id = await jobs.add(act, { act: 'read dependencies' }, { after: [first] })
+    const { result } = await jobs.ended(id)
+    t.match(result.own, [{ id: first, operation: 'act', principal: 'ann', status: 'succeeded', result: 'at once' }])
+    t.same(result.other, [])
+  })
+
   t.test(`a value thrown in a ${isolate} has the same effect as in the worker`, async (t) => {
     const jobs = await open(t)
     await jobs.work(isolatedHandlers(isolate, { concurrency: 1 }))
