@@ -18,8 +18,8 @@ type Ports = ReadonlyMap<string, string>
 /** A program may take 20 s to stop: GRACE_SECONDS and `exitGraceSeconds`. The tests wait 10 s longer. */
 const stopTimeoutMs = 30_000
 
-/** Package managers download a hundred packages. */
-const installTimeoutMs = 300_000
+/** Package managers download a hundred packages, and the tests of an app create a Postgres. */
+const longTimeoutMs = 300_000
 
 interface Session {
   t: Test
@@ -228,7 +228,7 @@ function openShell(t: Test, cwd: string, env: NodeJS.ProcessEnv): Shell {
       bash.stdin.write(`{\n${command}\n} </dev/null 2>&1\nprintf '\\n%s\\n' "${end}$?"\n`)
       const [, output = '', code] = await until(
         () => printed.match(new RegExp(`^([\\s\\S]*)\n${end}(\\d+)\n$`)) ?? undefined,
-        /\b(install|add|init)\b/.test(command) ? installTimeoutMs : undefined,
+        /\b(install|add|init|check|test)\b/.test(command) ? longTimeoutMs : undefined,
       ).catch(() => {
         throw new Error(`The command did not end: ${command}\n${printed}`)
       })
@@ -253,10 +253,11 @@ async function startProgram(session: Session, block: Block, text: string): Promi
   if (!step || more.length > 0)
     throw new Error(`${block.place}: a block that starts a program must contain exactly one command`)
   const command = meanings.fill(step.command)
+  // A program that has started goes on printing, for example a line for each request.
+  const shown = step.shown && `${step.shown.trimEnd()}\n…`
   const running = session.programs.find((program) => program.command === step.command)
   // A later page that starts the same program goes on with the one that runs.
-  if (running)
-    return awaitOutput(t, block, step.shown ?? '', () => meanings.learn(step.shown ?? '', running.printed()), running)
+  if (running) return awaitOutput(t, block, shown ?? '', () => meanings.learn(shown ?? '…', running.printed()), running)
   // The program has its own process group, so that a signal reaches all its processes, as Ctrl-C does.
   const child = spawn('bash', ['-c', command], { cwd: project.directory, env, detached: true })
   let printed = ''
@@ -277,10 +278,10 @@ async function startProgram(session: Session, block: Block, text: string): Promi
     },
   }
   session.programs.push(program)
-  const isReady = step.shown
-    ? () => meanings.learn(step.shown as string, printed)
+  const isReady = shown
+    ? () => meanings.learn(shown, printed)
     : async () => (await Promise.all(readyUrlsOf(command, ports).map(isUp))).every(Boolean)
-  const isStarted = await awaitOutput(t, block, step.shown ?? '', isReady, program)
+  const isStarted = await awaitOutput(t, block, shown ?? '', isReady, program)
   program.markStarted()
   return isStarted
 }
