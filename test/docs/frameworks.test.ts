@@ -37,7 +37,7 @@ async function startPrograms(t: Test, databaseUrl: string): Promise<Record<strin
   for (const { file, text: code, marker } of page?.blocks ?? []) {
     if (file) await project.write(file, code)
     // Node.js runs no decorators.
-    if (marker !== 'illustration') continue
+    if (marker !== 'illustration' || !code.includes('handler.node')) continue
     const tsconfigRaw = { compilerOptions: { experimentalDecorators: true } }
     await project.write('examples/billing/nest.mjs', (await transform(code, { loader: 'ts', tsconfigRaw })).code)
   }
