@@ -8,6 +8,6 @@ export function nodeVersionProblem(): string | undefined {
   if (Number.parseInt(version, 10) >= minNodeVersion) return undefined
   return (
     `accepted needs Node.js ${minNodeVersion}; this is ${version}. Install Node.js ${minNodeVersion} or later from ` +
-    'https://nodejs.org.'
+    `https://nodejs.org, or only for this project with \`npm install --save-dev node@${minNodeVersion}\`.`
   )
 }

@@ -23,7 +23,10 @@ t.test('an old version of Node.js gets one sentence', async (t) => {
   const preload = "data:text/javascript,Object.defineProperty(process.versions,'node',{value:'20.11.1'})"
   const { code, out, err } = await run(['api'], { NODE_OPTIONS: `--import=${preload}` })
   t.same([code, out], [1, ''])
-  t.match(err, /^error: accepted needs Node\.js 24; this is 20\.11\.1\. Install .*\n$/)
+  t.match(
+    err,
+    /^error: accepted needs Node\.js 24; this is 20\.11\.1\. Install .* `npm install --save-dev node@24`\.\n$/,
+  )
   const { engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
   t.equal(engines.node, '>=24')
 })
