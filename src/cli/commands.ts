@@ -83,7 +83,7 @@ export function createProgram(): Command {
 function addSetupCommands(program: Command): void {
   program
     .command('init')
-    .description('Create a minimal app in an empty or new directory')
+    .description('Create a minimal app in the current or a new directory')
     .argument('[directory]', 'Default: the current directory')
     .addOption(jsonOption())
     .action(async (directory, options) => {

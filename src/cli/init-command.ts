@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ConfigError } from '../config.ts'
@@ -11,26 +11,20 @@ const templates = fileURLToPath(new URL('assets/init/', packageUrl))
 /** Maximum number of files that an error names. */
 const maxNamed = 3
 
-/** What may be there before the app: a repository, and what a package manager leaves. */
-const allowedNames: readonly string[] = [
-  ...['.git', '.npmrc', '.yarn', '.yarnrc.yml', 'node_modules', 'package.json', 'package-lock.json'],
-  ...['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'yarn.lock'],
-]
-
-/** Runs `accepted init`: writes the files of a minimal app to an empty or a new directory. */
+/** Runs `accepted init`: writes the files of a minimal app to a directory, unless one of them is there. */
 export async function initCommand(
   path: string | undefined,
   { json }: OutputOptions,
   workingDir: string,
 ): Promise<void> {
   const directory = resolve(workingDir, path ?? '.')
-  await assertUsable(directory)
   const values = await readValues(directory)
   const manager = packageManager()
   const files = (await readdir(templates, { recursive: true, withFileTypes: true }))
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(templates.length))
     .filter((file) => file !== '_pnpm-workspace.yaml' || manager === 'pnpm')
+  await assertFree(directory, files.map(targetOf).sort())
   for (const file of files.sort()) {
     const target = join(directory, targetOf(file))
     const text = fill(await readFile(join(templates, file), 'utf8'), values)
@@ -44,17 +38,30 @@ export async function initCommand(
   console.log(`Created ${created.join(', ')}.\n\nNext:\n${steps.map((step) => `  ${step}`).join('\n')}`)
 }
 
-async function assertUsable(directory: string): Promise<void> {
-  const names = await readdir(directory).catch(({ code }: NodeJS.ErrnoException) => {
-    if (code === 'ENOENT') return []
-    throw new ConfigError(`The directory ${directory} cannot be read (${code}). Choose another directory.`)
-  })
-  const present = names.filter((name) => !allowedNames.includes(name))
+/** @throws ConfigError that names the files which would be overwritten */
+async function assertFree(directory: string, files: readonly string[]): Promise<void> {
+  const present: string[] = []
+  for (const file of files) {
+    // What the app needs is added to a package.json.
+    if (file !== 'package.json' && (await exists(directory, file))) present.push(file)
+  }
   if (present.length === 0) return
   const named = present.slice(0, maxNamed).join(', ') + (present.length > maxNamed ? ', …' : '')
   throw new ConfigError(
-    `The directory ${directory} is not empty: it contains ${named}. Run \`accepted init\` in an empty directory.`,
+    `\`accepted init\` would overwrite ${named} in ${directory}. Move what is there, or name a new directory: ` +
+      '`accepted init <directory>`.',
   )
+}
+
+async function exists(directory: string, file: string): Promise<boolean> {
+  try {
+    await lstat(join(directory, file))
+    return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return false
+    throw new ConfigError(`${join(directory, file)} cannot be written (${code}). Choose another directory.`)
+  }
 }
 
 /** Adds what the app needs to the package.json that `npm install accepted` or `npm init` has written before. */

@@ -113,17 +113,33 @@ t.test('init adds to the package.json that a package manager has written before'
   t.notOk('pg' in manifest.devDependencies)
 })
 
-t.test('init refuses a directory that is not empty', async (t) => {
+t.test('init refuses to overwrite files, and names them', async (t) => {
   const directory = await emptyDirectory(t)
-  for (const name of ['a', 'b', 'c', 'd']) await writeFile(join(directory, name), '')
+  for (const name of ['NOTES.md', 'README.md', 'handlers.ts', 'tables.ts', 'tsconfig.json']) {
+    await writeFile(join(directory, name), 'mine')
+  }
+  const before = await readdir(directory)
   t.match(await init(directory), {
     ...{ code: 1, out: '' },
-    err: `error: The directory ${directory} is not empty: it contains a, b, c, …. Run \`accepted init\` in an empty directory.\n`,
+    err:
+      `error: \`accepted init\` would overwrite README.md, handlers.ts, tables.ts, … in ${directory}. ` +
+      'Move what is there, or name a new directory: `accepted init <directory>`.\n',
   })
-  t.same(await readdir(directory), ['a', 'b', 'c', 'd'])
-  await writeFile(join(directory, 'file'), '')
-  t.match(await init(directory, 'file'), {
-    code: 1,
-    err: /file cannot be read \(ENOTDIR\)\. Choose another directory\.\n$/,
-  })
+  t.same(await readdir(directory), before)
+  for (const path of ['NOTES.md', 'NOTES.md/app']) {
+    t.match(await init(directory, path), {
+      code: 1,
+      err: /^error: .*NOTES\.md.* cannot be written \(ENOTDIR\)\. Choose another directory\.\n$/,
+    })
+  }
+})
+
+t.test('init leaves other files in the directory as they are', async (t) => {
+  const directory = await emptyDirectory(t)
+  await writeFile(join(directory, 'NOTES.md'), 'mine')
+  await mkdir(join(directory, 'test'))
+  await writeFile(join(directory, 'test/mine.js'), 'mine')
+  t.match(await init(directory), { code: 0, out: /^Created / })
+  t.equal(await readFile(join(directory, 'NOTES.md'), 'utf8'), 'mine')
+  t.equal(await readFile(join(directory, 'test/mine.js'), 'utf8'), 'mine')
 })
