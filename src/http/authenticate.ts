@@ -9,21 +9,6 @@ import { defaultScopes } from '../scopes.ts'
 import { authenticateByLink, type LinkIdentity, linkTokenOf } from './job-link.ts'
 import { codeOfStatus } from './protocol/problem.ts'
 
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** The caller's scopes. */
-    scopes: readonly string[]
-    /** The operations that the caller may use; undefined: all. */
-    operations: readonly string[] | undefined
-    /** The id of the API key, if the caller has sent one. */
-    keyId: string | undefined
-    /** When the credential expires; undefined: never, or when the API key does. */
-    credentialExpiresAt: Date | undefined
-    /** The only job that the caller may see, if the request has the token of a link. */
-    linkedJobId: string | undefined
-  }
-}
-
 /** The properties that the hook sets. */
 export const requestProperties = [
   'principal',

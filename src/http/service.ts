@@ -25,7 +25,7 @@ import { createSnapshotReader, type Snapshot } from './streams/snapshot.ts'
 
 /** The object that the plugin adds to the Fastify instance as `app.accepted`. */
 export interface FastifyAccepted extends Accepted {
-  /** An `onRequest` hook for the app's own routes. It sets `request.principal`, or answers 401. */
+  /** An `onRequest` hook for the app's own routes. It sets `request.principal` and `request.scopes`, or answers 401. */
   authenticate(request: FastifyRequest): Promise<void>
 }
 
@@ -35,9 +35,20 @@ declare module 'fastify' {
     commitNotifies?: boolean
     accepted: FastifyAccepted
   }
+  // What the hook `authenticate` sets. Declared here, so that it reaches the users of the package.
   interface FastifyRequest {
     /** The principal that `authenticate` returned for the caller. */
     principal: string
+    /** The caller's scopes. */
+    scopes: readonly string[]
+    /** The operations that the caller may use; undefined: all. */
+    operations: readonly string[] | undefined
+    /** The id of the API key, if the caller has sent one. */
+    keyId: string | undefined
+    /** When the credential expires; undefined: never, or when the API key does. */
+    credentialExpiresAt: Date | undefined
+    /** The only job that the caller may see, if the request has the token of a link. */
+    linkedJobId: string | undefined
   }
   interface FastifyReply {
     /**
