@@ -12,7 +12,7 @@ export const entryPoints = { accepted, adapters, client, http, perform, testing,
 
 export async function start(app: FastifyInstance, operation: accepted.Operation): Promise<string> {
   await app.register(accepted.accepted, { operations: { operation }, database: 'postgres://127.0.0.1/app' })
-  app.get('/', { onRequest: app.accepted.authenticate }, async (request, reply) => {
+  app.get('/', { onRequest: app.accepted.authenticate, config: { public: false } }, async (request, reply) => {
     const { scopes, operations, keyId, credentialExpiresAt, linkedJobId } = request
     request.log.info({ mayOperate: scopes.includes('operate'), operations, keyId, credentialExpiresAt, linkedJobId })
     const job = await app.accepted.db

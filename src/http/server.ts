@@ -87,7 +87,9 @@ export async function createApiServer(
     await app.register(async (scope) => {
       cors.apply(scope)
       shedLoad(scope)
-      scope.addHook('onRequest', app.accepted.authenticate)
+      scope.addHook('onRequest', async (request) => {
+        if (request.routeOptions.config.public !== true) await app.accepted.authenticate(request)
+      })
       await registerRoutes(scope, config.routes as string, routes as FastifyPluginAsync)
     })
   }

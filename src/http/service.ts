@@ -50,6 +50,10 @@ declare module 'fastify' {
     /** The only job that the caller may see, if the request has the token of a link. */
     linkedJobId: string | undefined
   }
+  interface FastifyContextConfig {
+    /** With true, `accepted api` serves this route of the app's own to callers without a credential. Default: false. */
+    public?: boolean
+  }
   interface FastifyReply {
     /**
      * Answers 202 with links to a job that `app.accepted` has returned, and with its monitor document. Call it after

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import t from 'tap'
 import { get, post } from '../support/client.ts'
 import { run as spawnCommand } from '../support/command.ts'
@@ -5,6 +6,7 @@ import { createDatabase, queryOnce } from '../support/database.ts'
 import { run } from '../support/in-process.ts'
 import { start, todosConfig } from '../support/program.ts'
 import { until } from '../support/until.ts'
+import { writeApp } from './app.ts'
 
 t.test('while no key exists, all requests are anonymous; once a key exists, each request needs a key', async (t) => {
   const databaseUrl = await createDatabase(t)
@@ -53,6 +55,31 @@ t.test('while no key exists, all requests are anonymous; once a key exists, each
     { name: 'laptop', principal: 'bob', status: 'valid', lastUsedAt: String },
   ])
   t.notMatch(listed.out, bobsKey)
+})
+
+t.test("once a key exists, only those of the app's own routes that are public need no key", async (t) => {
+  const databaseUrl = await createDatabase(t)
+  t.equal((await run(['keys', 'add', 'ann'], { DATABASE_URL: databaseUrl })).code, 0)
+  const routes = `
+    export default async (app) => {
+      const answer = async (request) => ({ principal: request.principal ?? null })
+      app.get('/login', { config: { public: true } }, answer)
+      app.get('/orders', answer)
+      app.get('/secrets', { config: { public: 'false' } }, answer)
+      await app.register(async (scope) => {
+        scope.get('/page.js', { config: { public: true } }, answer)
+        scope.get('/other', answer)
+      })
+    }`
+  const directory = await writeApp(t, { 'routes.js': routes })
+  const { url } = await start(t, 'api', { config: join(directory, 'accepted.config.js'), databaseUrl })
+  for (const path of ['/login', '/page.js']) {
+    t.match(await get(url + path), { status: 200, body: { principal: null } }, path)
+    t.equal((await get(url + path, { authorization: 'Bearer wrong' })).status, 200, 'no credential is looked at')
+    t.equal((await fetch(url + path, { method: 'HEAD' })).status, 200, path)
+  }
+  for (const path of ['/orders', '/secrets', '/other']) t.equal((await get(url + path)).status, 401, path)
+  t.equal((await post(`${url}/login`, {})).status, 405)
 })
 
 t.test('if a key is unknown, the command prints one error line', async (t) => {
