@@ -4,7 +4,14 @@ import { addBatchCommands } from './batch-program.ts'
 import { addJobCommands } from './job-program.ts'
 import { addKeyCommands } from './key-program.ts'
 import { addOperationCommands } from './operation-program.ts'
-import { configOption, jsonOption, lazily, nameListOption, processesOption } from './program-options.ts'
+import {
+  configOption,
+  jsonOption,
+  lazily,
+  nameListOption,
+  processesOption,
+  unusedConfigOption,
+} from './program-options.ts'
 import { addScheduleCommands } from './schedule-program.ts'
 import { addWebhookCommands } from './webhook-program.ts'
 
@@ -77,7 +84,15 @@ export function createProgram(): Command {
   addKeyCommands(program)
   addWebhookCommands(program)
   addSetupCommands(program)
+  addUnusedConfig(program)
   return program
+}
+
+/** Adds `--config` to the commands that read no configuration. */
+function addUnusedConfig(command: Command): void {
+  for (const child of command.commands) addUnusedConfig(child as Command)
+  const takesConfig = command.options.some(({ long }) => long === '--config')
+  if (command.commands.length === 0 && !takesConfig) command.addOption(unusedConfigOption())
 }
 
 function addSetupCommands(program: Command): void {

@@ -7,6 +7,9 @@ export const lazily =
     (await load())(...args)
 
 export const configOption = () => new Option('--config <file>', 'Configuration file (default: ./accepted.config.ts)')
+/** Every command takes `--config`, so that a script can pass the same options to all. */
+export const unusedConfigOption = () =>
+  new Option('--config <file>', 'Has no effect: this command needs no configuration file')
 export const processesOption = () =>
   new Option('--processes <n>', 'Number of processes, from 1 to 64, or auto: one per processor (default: 1)')
 export const jsonOption = () => new Option('--json', 'Print JSON')

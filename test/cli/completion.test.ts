@@ -39,6 +39,7 @@ t.test('commands, options and their values are completed', async (t) => {
     '--limit',
     '--watch',
     '--json',
+    '--config',
     '--help',
   ])
   t.same(await complete('jobs list --status s'), ['succeeded'])

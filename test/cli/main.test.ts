@@ -1,7 +1,9 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Command } from 'commander'
 import t from 'tap'
+import { createProgram } from '../../src/cli/commands.ts'
 import { run } from '../support/command.ts'
 import { createDatabase } from '../support/database.ts'
 import { freePort, todosConfig } from '../support/program.ts'
@@ -13,6 +15,21 @@ t.test('each command has a help text', async (t) => {
     const { code, out } = await run([command, '--help'])
     t.equal(code, 0)
     t.match(out, `Usage: accepted ${command}`)
+  }
+})
+
+t.test('every command takes --config', async (t) => {
+  const leaves = (command: Command): Command[] =>
+    command.commands.length > 0 ? command.commands.flatMap((child) => leaves(child as Command)) : [command]
+  for (const command of leaves(createProgram())) {
+    t.ok(
+      command.options.some(({ long }) => long === '--config'),
+      `${command.parent?.name()} ${command.name()}`,
+    )
+  }
+  const DATABASE_URL = await createDatabase(t)
+  for (const args of [['jobs', 'list'], ['batches', 'list'], ['schedules', 'list'], ['workers']]) {
+    t.match(await run([...args, ...config, '--json'], { DATABASE_URL }), { code: 0, out: '[]\n', err: '' })
   }
 })
 
