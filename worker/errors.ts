@@ -1,7 +1,7 @@
 import type { JobErrorColumn } from '../src/db/tables.ts'
 import { brand } from '../src/primitives/brand.ts'
 import { isSecretName } from '../src/primitives/credentials.ts'
-import { messageOf, storableMessage } from '../src/primitives/error-text.ts'
+import { messageOf, messageWithCauses, storableMessage } from '../src/primitives/error-text.ts'
 import { DecryptionError } from '../src/primitives/key-ring.ts'
 import { redact } from '../src/primitives/redact.ts'
 
@@ -129,10 +129,12 @@ export class JobCanceled extends Error {
 /**
  * Describes an error for storage: a code, and the message without anything that looks like a credential. A
  * {@link JobFailed} is marked as public, and keeps its status and details. Of any other error, clients see only what its
- * code means (`publicError` in monitor.ts). Leaves out the stack and all other properties.
+ * code means (`publicError` in monitor.ts): for a `handler-error`, the message also contains those of its causes. Leaves
+ * out the stack and all other properties.
  */
 export function describeError(error: unknown): JobErrorColumn {
-  const message = storableMessage(messageOf(error, error instanceof Error || error instanceof JobFailed))
+  const isOfHandler = !(error instanceof JobFailed) && codeOf(error) === 'handler-error'
+  const message = storableMessage(isOfHandler ? messageWithCauses(error) : messageOf(error, true))
   if (error instanceof AttemptFailed && error.details) {
     return { code: error.code, message, details: storableDetails(error.details) }
   }

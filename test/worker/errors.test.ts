@@ -1,10 +1,12 @@
 import t from 'tap'
-import { describeError, JobFailed, RetryAfter } from '../../worker/errors.ts'
+import { AttemptFailed, describeError, JobFailed, RetryAfter } from '../../worker/errors.ts'
+import { freePort } from '../support/program.ts'
 
 // The query makes Node.js load the module again, as another copy of the package would.
 const copy: typeof import('../../worker/errors.ts') = await import(`../../worker/errors.ts${'?copy'}`)
 
-const shown = (text: string) => describeError(new Error(text)).message
+const shownError = (error: unknown) => describeError(error).message
+const shown = (text: string) => shownError(new Error(text))
 
 t.test('text that looks like a credential is removed from the message', async (t) => {
   for (const [message, expected] of [
@@ -46,6 +48,37 @@ t.test('a credential is removed even if a NUL character splits its name', async 
 t.test('the description of an error contains neither its stack nor its added properties', async (t) => {
   const error = Object.assign(new Error('refused'), { headers: { authorization: 'Bearer x' }, code: 'E' })
   t.same(describeError(error), { code: 'handler-error', message: 'refused' })
+})
+
+t.test('the description of what a handler throws contains the causes, without credentials', async (t) => {
+  const port = await freePort()
+  const refused = await fetch(`http://127.0.0.1:${port}/x`).catch((error) => error)
+  t.equal(shownError(refused), `fetch failed: connect ECONNREFUSED 127.0.0.1:${port}`)
+  const combined = Object.assign(new AggregateError([new Error('no IPv6'), new Error('no IPv4')], ''), { code: 'E1' })
+  t.equal(shownError(new Error('outer', { cause: combined })), 'outer: no IPv6, no IPv4 (E1)')
+  t.equal(shownError(new Error('', { cause: Object.assign(new Error(''), { code: 'E2' }) })), 'E2')
+  const closed = Object.assign(new Error('other side closed'), { code: 'UND_ERR_SOCKET' })
+  t.equal(shownError(new Error('fetch failed', { cause: closed })), 'fetch failed: other side closed (UND_ERR_SOCKET)')
+
+  const inner = new Error('postgres://ann:s3cr3t@db/x refused')
+  t.equal(shownError(new Error('query failed', { cause: inner })), 'query failed: postgres://***@db/x refused')
+  t.equal(
+    shownError(new Error(`query failed: ${closed.message}`, { cause: new Error(closed.message) })),
+    'query failed: other side closed',
+  )
+  t.equal(shownError(new Error('x', { cause: { message: 'no error' } })), 'x')
+  const circular = new Error('a')
+  circular.cause = new Error('b', { cause: circular })
+  t.equal(shownError(circular), 'a: b')
+  t.ok(shownError(new Error('x', { cause: new Error('y'.repeat(10_000)) })).length <= 501)
+  const hostile = Object.defineProperty(new Error('x'), 'cause', {
+    get: () => {
+      throw new Error('no')
+    },
+  })
+  t.equal(shownError(hostile), 'x')
+  t.equal(shownError(new JobFailed('declined', 'The card was declined', { cause: inner })), 'The card was declined')
+  t.equal(shownError(new AttemptFailed('e', 'text', 1, { cause: inner })), 'text')
 })
 
 t.test('every thrown value is described by a short text that Postgres can store', async (t) => {
