@@ -44,7 +44,8 @@ const environment = {
   PUBLIC_URL: Type.Optional(
     Type.Refine(
       Type.String({
-        description: 'URL that the links in responses start with; default: the origin that the client used',
+        description:
+          'URL that the links in responses and webhooks start with; default: the origin that the client used, and in webhooks the address of the API on this machine',
         examples: ['https://api.example.com'],
       }),
       isBaseUrl,

@@ -14,13 +14,14 @@ import { createSeals } from '../src/jobs/seals.ts'
 import { createShownResults } from '../src/jobs/shown-results.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
+import { hasRemoteEndpoint } from '../src/jobs/webhook-endpoint.ts'
 import { clearSecretsWarning, hasEndpoints } from '../src/jobs/webhook-secret.ts'
 import { assertGrants } from '../src/migrate/assert-grants.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import { batchName, type Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import type { MetricValues } from '../src/primitives/metrics-registry.ts'
-import { parseNetworks } from '../src/primitives/networks.ts'
+import { isLoopbackHost, parseNetworks } from '../src/primitives/networks.ts'
 import { loadTracing } from '../src/primitives/tracing.ts'
 import { uuid7 } from '../src/primitives/uuid.ts'
 import { startBoss } from '../src/queue/boss.ts'
@@ -130,8 +131,10 @@ export async function startWorker(options: WorkerOptions, now?: SchedulerContext
     await retryOnContention(() => deleteObsoleteSchedules(scheduling, options.handlers.operations))
     const results = createShownResults(allOperations, seals)
     const site = siteAt(options.publicUrl ?? 'http://127.0.0.1:3000', options.jobsPath)
-    if (!seals.keyRing && operations.has(deliverWebhook.name) && (await hasEndpoints(database.kysely))) {
-      log.warn(clearSecretsWarning)
+    if (operations.has(deliverWebhook.name)) {
+      if (!seals.keyRing && (await hasEndpoints(database.kysely))) log.warn(clearSecretsWarning)
+      const isLocal = isLoopbackHost(new URL(site.url).hostname.replace(/^\[|\]$/g, ''))
+      if (isLocal && (await hasRemoteEndpoint(database.kysely))) log.warn({ url: site.url }, localLinksWarning)
     }
     const keys = seals.keyRing
     const bulk = createBulkHandler(database.kysely)
@@ -172,6 +175,9 @@ function describeCapacity(names: Iterable<string>, handlers: ReadonlyMap<string,
       : { concurrency: handler.concurrency ?? defaultConcurrency }
   return Object.fromEntries(Array.from(names, (name) => [name, capacityOf(handlers.get(name))]))
 }
+
+const localLinksWarning =
+  'The links in webhooks lead to this machine, and other machines cannot follow them: set PUBLIC_URL to the URL of the API'
 
 function chooseOperations(
   operations: ReadonlyMap<string, Operation>,

@@ -155,3 +155,12 @@ const toEndpoint = (row: Row): Endpoint => ({
   ...(row.opened_at && { failingSince: row.opened_at.toISOString() }),
   ...(row.probe_at && { nextAttemptAt: row.probe_at.toISOString() }),
 })
+
+/** Returns whether an endpoint that is not disabled is on another machine, as far as its URL says. */
+export async function hasRemoteEndpoint(db: Kysely<Tables>): Promise<boolean> {
+  const { rows } = await sql`
+    select from accepted.webhook_endpoint
+    where disabled_at is null and url !~* '^https?://(localhost|[^/:]*[.]localhost|127[.][0-9.]+|\\[::1\\])(:|/|$)'
+    limit 1`.execute(db)
+  return rows.length > 0
+}

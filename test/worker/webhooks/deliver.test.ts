@@ -266,6 +266,24 @@ t.test('a worker without keys warns if there are endpoints', async (t) => {
   t.equal(count(), 1)
 })
 
+t.test('a worker whose links lead to its own machine warns if there are endpoints on other machines', async (t) => {
+  const { work, register } = await setUp(t)
+  const lines: string[] = []
+  const log = pino({}, { write: (line: string) => void lines.push(line) })
+  const count = () => lines.filter((line) => line.includes('set PUBLIC_URL')).length
+  const localUrls = ['http://127.0.0.1:3000', 'http://localhost:3000', 'http://[::1]:3000']
+  for (const url of localUrls) await register({ url: `${url}/hook` })
+  await work({ log, publicUrl: 'http://127.0.0.1:3000' })
+  t.equal(count(), 0)
+  await register({ url: 'https://hooks.example.com:8443/x' })
+  await work({ log })
+  t.equal(count(), 0)
+  for (const [index, publicUrl] of localUrls.entries()) {
+    await work({ log, publicUrl })
+    t.equal(count(), index + 1, publicUrl)
+  }
+})
+
 t.test(
   'a test and a repetition are delivered, and a repetition has the webhook-id of the first delivery',
   async (t) => {
