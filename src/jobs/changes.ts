@@ -2,7 +2,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
 import { type ChangePosition, contains } from './change-position.ts'
-import { idIn, type Job, markCut, type SharedRow, sharedColumns } from './job.ts'
+import { idIn, type Job, markCut, retryColumns, type SharedRow, sharedColumns } from './job.ts'
 
 /** Which changes {@link readChanges} reads. */
 export interface ChangeQuery {
@@ -19,7 +19,7 @@ export interface ChangeQuery {
 const selectWatched = (watched: ChangeQuery['watched']) => {
   const ids = [...watched.keys()]
   return sql`
-    select ${sharedColumns}
+    select ${sharedColumns}, ${retryColumns}
     from unnest(${ids}::uuid[], ${ids.map((id) => watched.get(id))}::bigint[]) as watched (id, delivered_sequence)
     join accepted.job on job.id = watched.id and ${idIn(ids)}
     where job.sequence > watched.delivered_sequence`
@@ -27,7 +27,7 @@ const selectWatched = (watched: ChangeQuery['watched']) => {
 
 /** Selects jobs by id, and leaves out other principals. Without the offset, a plan may read all jobs of a principal. */
 const selectOf = (principals: readonly string[], hasId: RawBuilder<boolean>) => sql`
-  select * from (select ${sharedColumns} from accepted.job where ${hasId} offset 0) as job
+  select job.*, ${retryColumns} from (select ${sharedColumns} from accepted.job where ${hasId} offset 0) as job
   where job.principal = any(${principals}::text[])`
 
 /** Needs {@link withChanged}. */

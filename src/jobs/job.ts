@@ -66,6 +66,12 @@ export const sharedColumns = sql.join([
 /** A row with {@link sharedColumns}. */
 export type SharedRow = Job & { may_lack_result: boolean | null; may_lack_details: boolean | null }
 
+/** For a job that waits for its retry: when it may start, and why the last attempt failed. No lookup for other jobs. */
+export const retryColumns = sql`
+  case when job.status = 'queued' and job.attempt > 0 then accepted.next_attempt_at(job.operation, job.id) end
+    as next_attempt_at,
+  case when job.status = 'queued' and job.attempt > 0 then accepted.last_error(job.id) end as last_error`
+
 /** Sets `is_cut` of a row with {@link sharedColumns}. */
 export function markCut<Row extends SharedRow>(row: Row): Omit<Row, 'may_lack_result' | 'may_lack_details'> & Job {
   const { may_lack_result: mayLackResult, may_lack_details: mayLackDetails, ...job } = row
@@ -99,9 +105,12 @@ export function jobFromJson(text: string): Job {
 export type Job = Pick<Selectable<JobTable>, (typeof jobColumns)[number]> & {
   /** Whether a large result or large details of the error were left out. See {@link markCut}. */
   is_cut?: boolean
-  /** When the next attempt may start at the earliest. Only known of a job that was read alone, while it is queued. */
+  /**
+   * When the next attempt may start at the earliest. Known of a job that was read alone while it is queued, and of a
+   * change to a job that waits for its retry.
+   */
   next_attempt_at?: Date | null | undefined
-  /** Why the last attempt failed, without details. Only known of a job that was read alone, while it is queued. */
+  /** Why the last attempt failed, without details. Known of the same jobs. */
   last_error?: JobTable['error'] | undefined
 }
 

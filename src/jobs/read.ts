@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { Tables } from '../db/tables.ts'
-import { idIn, type Job, jobColumns, markCut, type SharedRow, sharedColumns } from './job.ts'
+import { idIn, type Job, jobColumns, markCut, retryColumns, type SharedRow, sharedColumns } from './job.ts'
 
 const columns = sql.join(jobColumns.map((name) => sql.ref(name)))
 const columnsWithoutResult = sql.join(
@@ -75,7 +75,7 @@ export async function findJobs(
   const found = new Map<string, Found>(ids.map((id) => [id, 'unknown']))
   if (wellFormed.length === 0) return found
   const query = sql<Row>`
-    select ${sharedColumns}, ${isExpired} from accepted.job
+    select ${sharedColumns}, ${isExpired}, ${retryColumns} from accepted.job
     where ${idIn(wellFormed)} and ${isVisible(filter)}`
   const { rows } = await runWithGenericPlan(db, query)
   const rowOf = new Map(rows.map((row) => [row.id, row]))

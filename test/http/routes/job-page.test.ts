@@ -102,6 +102,33 @@ t.test('a form of another origin is refused, and clients that want JSON get JSON
   }
 })
 
+t.test('a change says why a job waits for its retry, and until when', async (t) => {
+  const id = await submit()
+  const stream = await fetch(`${url}/jobs/${id}/events`, { headers: { accept: 'text/event-stream' } })
+  const all = await fetch(`${url}/events`, { headers: { accept: 'text/event-stream' } })
+  const waiting = get(`${url}/jobs/${id}`, { prefer: 'wait=50', 'if-none-match': '"1"' })
+  await query(`insert into accepted.attempt (job_id, attempt, error) values ($1, 1, $2)`, [
+    id,
+    { code: 'smtp-refused', message: 'The mailbox is full', public: true, details: ['x'] },
+  ])
+  await query(`update accepted_queue.job set start_after = '2039-01-02 03:04:05Z' where id = $1`, [id])
+  await change(id, 'attempt = 1, sequence = 2, updated_at = now()')
+  const expected = {
+    ...{ status: 'queued', attempt: 1, nextAttemptAt: '2039-01-02T03:04:05.000Z' },
+    lastError: { code: 'smtp-refused', message: 'The mailbox is full' },
+  }
+  t.match(await waiting, { status: 200, body: expected })
+  for (const { body } of [stream, all]) {
+    let text = ''
+    for await (const chunk of (body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) {
+      text += chunk
+      if (text.includes('"attempt":1')) break
+    }
+    const [, event = '{}'] = /data: (.*"attempt":1.*)/.exec(text) ?? []
+    t.match(JSON.parse(event), { id, ...expected })
+  }
+})
+
 t.test('a queued page says why the job waits; it and the monitor hide the text of the error', async (t) => {
   const id = await submit()
   await query(`update accepted_queue.job set start_after = '2039-01-02 03:04:05Z' where data ->> 'job' = $1`, [id])
