@@ -114,6 +114,8 @@ function showJob(job) {
   element('progress').hidden = isFinal && job.status !== 'succeeded'
   // The percentage is meaningless after a failure or a cancellation.
   element('percent').hidden ||= element('progress').hidden
+  // What the job did last would stand above its error.
+  if (job.status === 'failed') show('message', '')
   show('error', job.error && `${job.error.message} (${job.error.code})`)
   element('outcome').hidden = job.status !== 'succeeded'
   showTime('started', job.startedAt)

@@ -65,7 +65,12 @@ function jobList(filter: JobFilter): List<JobRow> {
       { heading: 'ENDED', cell: (job) => job.ended_at, whenNarrow: 'omit' },
       { heading: 'PRINCIPAL', cell: ({ principal }) => principal, whenNarrow: 'omit' },
       { heading: 'ATTEMPT', cell: attemptOf, whenNarrow: 'omit' },
-      { heading: 'ERROR', cell: ({ error }) => error && `${error.code}: ${error.message}`, whenNarrow: 'cut' },
+      {
+        heading: 'ERROR',
+        cell: ({ error }) => error && `${error.code}: ${error.message}`,
+        whenNarrow: 'cut',
+        room: 40,
+      },
     ],
     whenEmpty: 'No jobs found.',
     isPage: true,

@@ -16,6 +16,11 @@ export interface Column<Row> {
    * suffice. By default a column is always shown completely.
    */
   whenNarrow?: 'cut' | 'omit' | 'omit-first'
+  /**
+   * The width that a column with `cut` keeps, if its texts need it, as long as other columns can be left out instead.
+   * Default: 8.
+   */
+  room?: number
   /** Whether the cell changes while nothing happens. With `--watch`, such a change is not reported. */
   isVolatile?: boolean
   /** The style of a cell on a terminal. */
@@ -72,13 +77,17 @@ export function formatCell(value: Cell, terminal?: Terminal): string {
 
 /** Returns the widths of the columns for a terminal. A column that is left out has the width 0. */
 function fit<Row>(columns: readonly Column<Row>[], natural: readonly number[], available: number): number[] {
-  const least = columns.map(({ heading, whenNarrow }, index) => {
+  const leastOf = (index: number, room = minCutWidth) => {
+    const { heading, whenNarrow } = columns[index] as Column<Row>
     const width = natural[index] as number
-    return whenNarrow === 'cut' ? Math.min(width, Math.max(minCutWidth, heading.length)) : width
-  })
+    return whenNarrow === 'cut' ? Math.min(width, Math.max(room, heading.length)) : width
+  }
+  const least = columns.map(({ room }, index) => leastOf(index, room))
   const total = (widths: readonly number[]) =>
     widths.filter((width) => width > 0).reduce((sum, width) => sum + width + gap.length, -gap.length)
   for (const rule of ['omit-first', 'omit', 'cut'] as const) {
+    if (rule === 'cut')
+      for (const index of least.keys()) least[index] = Math.min(least[index] as number, leastOf(index))
     for (const [index, { whenNarrow }] of [...columns.entries()].reverse()) {
       if (whenNarrow === rule && total(least) > available) least[index] = 0
     }

@@ -45,6 +45,21 @@ t.test('on a terminal, times are relative, and the lines fit', async (t) => {
   t.same(formatTable(columns, [row], on(12)), ['ID  AT', 'a   5m ago'], 'a column that would be too narrow is left out')
 })
 
+t.test('a column with room keeps it as long as others can be left out', async (t) => {
+  const roomy = columns.map((column) => (column.heading === 'TEXT' ? { ...column, room: 20 } : column))
+  const row = { id: 'a', at, principal: 'ann', text: 'one two three four five six seven' }
+  t.same(formatTable(roomy, [row], on(43)), [
+    'ID  AT      PRINCIPAL  TEXT',
+    'a   5m ago  ann        one two three four …',
+  ])
+  t.same(formatTable(roomy, [row], on(40)), ['ID  AT      TEXT', 'a   5m ago  one two three four five six…'])
+  t.same(formatTable(roomy, [row], on(25)), ['ID  AT      TEXT', 'a   5m ago  one two thre…'])
+  t.same(formatTable(roomy, [{ ...row, text: 'short' }], on(40)), [
+    'ID  AT      PRINCIPAL  TEXT',
+    'a   5m ago  ann        short',
+  ])
+})
+
 t.test('wide characters take two columns, and are not cut in the middle', async (t) => {
   const rows = ['日本語のテキスト', 'e\u0301cole', '👩‍👩‍👧 family'].map((text) => ({ id: text, at: null, text }))
   const lines = formatTable(columns, rows, on(200))

@@ -54,7 +54,7 @@ function renderStatus(job: Monitor, { query }: JobPageOptions): string {
   return `<h1>${escapeHtml(job.operation)}</h1>
 <div role="status">
 ${text('status', isCanceling ? `${job.status}, cancellation requested` : job.status)}
-${text('message', message)}
+${text('message', job.status === 'failed' ? undefined : message)}
 ${text('waiting', waitReasonOf(job))}
 </div>
 <progress id="progress" max="100" aria-label="Progress"${percent === undefined ? '' : ` value="${percent}"`}${hidden(hasFailed)}></progress>

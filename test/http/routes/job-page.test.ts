@@ -102,6 +102,20 @@ t.test('a form of another origin is refused, and clients that want JSON get JSON
   }
 })
 
+t.test('the page of a failed job shows its error, and not its last message', async (t) => {
+  const id = await submit()
+  const message = 'Charging the card'
+  await change(id, `message = '${message}', percent = 50`)
+  t.match((await read(`/jobs/${id}`)).body, `<p id="message">${message}</p>`)
+  await change(
+    id,
+    `status = 'failed', ended_at = now(), error = '{"code": "x", "message": "Declined", "public": true}'`,
+  )
+  const { body } = await read(`/jobs/${id}`)
+  t.match(body, 'Declined (x)')
+  t.notMatch(body, message)
+})
+
 t.test('a change says why a job waits for its retry, and until when', async (t) => {
   const id = await submit()
   const stream = await fetch(`${url}/jobs/${id}/events`, { headers: { accept: 'text/event-stream' } })
