@@ -34,6 +34,7 @@ export async function restartOnChange(dev: Dev, root: string): Promise<DevEnd> {
       if (ended.reason === 'stopped' || (ended.reason === 'failed' && ended.isPostgres)) return ended
       if (ended.reason === 'failed') {
         if (ended.message) console.error(`error: ${ended.message}`)
+        watcher.includeNew()
         printStep('waiting for a change of the source files')
       }
       const next = await Promise.race([changed, stopped, postgresEnded])

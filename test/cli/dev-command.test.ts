@@ -402,9 +402,15 @@ t.test('with --watch, API and worker restart when a source file changes, also af
   await next('│ version 3')
   await next('· ready\n')
   t.equal(await isUp(dev.url), true)
+  await writeFile(join(directory, 'unused.mjs'), '')
+  await writeFile(source, 'console.log("version", 4)')
+  await next('· operations/todo.ts changed\n')
+  await next('│ version 4')
+  await next('· ready\n')
   t.equal(await dev.interrupt(), 0)
   t.equal(dev.printed().split('· migrations').length - 1, 2, 'only a change of SQL runs the migrations again')
   t.notMatch(dev.printed(), 'index.js')
+  t.notMatch(dev.printed(), 'unused.mjs', 'nothing loads a new module')
 })
 
 /** Returns the process ids of the children of a process, oldest child first. */
