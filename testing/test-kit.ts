@@ -6,11 +6,13 @@ import { collectOperations } from '../src/collect-operations.ts'
 import type { Accepted } from '../src/connect/accepted.ts'
 import { accepted } from '../src/http/accepted.ts'
 import type { Monitor } from '../src/jobs/monitor-schema.ts'
+import type { EndpointWithSecret, NewEndpoint } from '../src/jobs/webhook-schema.ts'
 import type { Operation } from '../src/operation.ts'
 import { assertOptions } from '../src/primitives/assert-options.ts'
 import { newEncryptionKey } from '../src/primitives/key-ring.ts'
 import { readSettings } from '../src/settings.ts'
 import type { Handlers } from '../worker/handlers.ts'
+import { addWebhook } from './add-webhook.ts'
 import { advance, skip } from './advance.ts'
 import { Clock, type Duration, toMs } from './clock.ts'
 import { createTestDatabase } from './database.ts'
@@ -84,6 +86,14 @@ export interface TestKit extends Accepted {
    * @throws Error like `runUntilIdle`
    */
   advance(duration: Duration, options?: AdvanceOptions): Promise<void>
+  /**
+   * Registers a webhook endpoint, as `accepted webhooks add` does. `runUntilIdle` delivers to it, also to a server of the
+   * test at a loopback address.
+   *
+   * @returns the endpoint with the secret that verifies its deliveries
+   * @throws TypeError when the endpoint is invalid
+   */
+  addWebhook(endpoint: NewEndpoint): Promise<EndpointWithSecret>
   /** Returns the time by which schedules fire. */
   now(): Date
   /**
@@ -150,6 +160,7 @@ export async function createTestKit(options: TestKitOptions): Promise<TestKit> {
   return {
     ...members,
     ...{ url: database.url, close },
+    addWebhook: (endpoint) => addWebhook(db, endpoint, collectOperations(operations), encryptionKeys),
     now: () => clock.now(),
     submit: (operation, input, submitOptions = {}) => submit(app, operation, input, submitOptions),
     runUntilIdle: ({ timeoutSeconds = defaultTimeoutSeconds } = {}) => run(timeoutSeconds),

@@ -13,6 +13,9 @@ export interface TestWorkerOptions {
   clock: Clock
 }
 
+/** Webhooks may call the servers of a test. */
+const loopback = ['127.0.0.0/8', '::1']
+
 /** A real worker in this process. It works only during {@link runUntilIdle}. */
 export class TestWorker {
   readonly #options: TestWorkerOptions
@@ -30,7 +33,7 @@ export class TestWorker {
   async runUntilIdle(timeoutMs: number): Promise<boolean> {
     const { clock, ...options } = this.#options
     // Starting a worker takes longer than most tests, so it starts once.
-    this.#runtime ??= startWorker({ ...options, graceSeconds: 0 }, clock.expression)
+    this.#runtime ??= startWorker({ ...options, webhookAllow: loopback, graceSeconds: 0 }, clock.expression)
     const { due } = await this.#runtime
     const running = due.run().then(() => due.pause())
     return settledWithin(running, timeoutMs)

@@ -5,6 +5,7 @@ import { sql, type Transaction } from 'kysely'
 import t from 'tap'
 import Type from 'typebox'
 import { serverUrl } from '../support/database.ts'
+import { startReceiver, verify } from '../support/receiver.ts'
 
 interface Tables {
   note: { id: string; text: string; owner: string }
@@ -292,6 +293,32 @@ t.test('without a worker, schedules are missed and jobs are late', async (t) => 
   await kit.runUntilIdle()
   t.same(service.words, ['late'])
   t.same(service.digests, ['2026-04-02T01:00:00.000Z'], 'only the last missed occurrence fires')
+})
+
+t.test('a webhook is delivered to a server of the test, and again after a failure', async (t) => {
+  const receiver = await startReceiver(t, { answers: [{ status: 500 }, { status: 204 }] })
+  const endpoint = { url: receiver.url, eventTypes: ['job.succeeded' as const], principal: 'hooked' }
+  const { id, secret } = await kit.addWebhook(endpoint)
+  t.match(id, /^[0-9a-f-]{36}$/)
+  const job = await kit.submit(operations.send, { word: 'reported' }, { principal: 'hooked' })
+  await kit.submit(operations.send, { word: 'of another principal' })
+  await kit.runUntilIdle()
+  t.equal(receiver.received.length, 1)
+  await kit.advance({ minutes: 5 })
+  t.equal(receiver.received.length, 2)
+  for (const request of receiver.received) {
+    t.match(verify(request, secret), { type: 'job.succeeded', data: { id: job.id, status: 'succeeded' } })
+  }
+
+  const wrong: [endpoint: object, message: RegExp][] = [
+    [{ url: 'receiver' }, /addWebhook: \/url must be an absolute URL/],
+    [{ url: receiver.url, events: ['job.failed'] }, /addWebhook: it must not have additional properties: events/],
+    [{ url: receiver.url, eventTypes: ['failed'] }, /addWebhook: \/eventTypes\/0 must be/],
+    [{ url: receiver.url, operations: ['word.sned'] }, /addWebhook: \/operations\/0 must be the name of an operation/],
+  ]
+  for (const [invalid, message] of wrong) {
+    await t.rejects(kit.addWebhook(invalid as typeof endpoint), { name: 'TypeError', message })
+  }
 })
 
 t.test('runUntilIdle names the jobs that do not end', async (t) => {
