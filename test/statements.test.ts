@@ -68,7 +68,7 @@ const acceptStatements = [
   'begin',
   'with accepted.idempotency_key',
   'insert effect',
-  'insert accepted.job',
+  'with accepted.job',
   'insert accepted_queue.job_common',
   'commit',
 ]

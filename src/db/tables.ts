@@ -173,13 +173,6 @@ export interface WorkerTable {
   heartbeat_at: Timestamp
 }
 
-export interface EndedWorkerTable {
-  id: string
-  host: string
-  pid: number
-  ended_at: Timestamp
-}
-
 export interface EndedJobTable {
   ended_at: RequiredTimestamp
   job_id: string
@@ -207,7 +200,6 @@ export interface Tables extends UpkeepTables {
   'accepted.job': JobTable
   'accepted.operation': OperationTable
   'accepted.worker': WorkerTable
-  'accepted.ended_worker': EndedWorkerTable
   'accepted.ended_job': EndedJobTable
   'accepted.audit': AuditTable
   'accepted.idempotency_key': IdempotencyKeyTable

@@ -1,6 +1,13 @@
 import type { Generated } from 'kysely'
 import type { JobErrorColumn, OptionalTimestamp, RequiredTimestamp, Timestamp } from './column-types.ts'
 
+export interface EndedWorkerTable {
+  id: string
+  host: string
+  pid: number
+  ended_at: Timestamp
+}
+
 /** A day whose expired jobs are being deleted. */
 export interface ExpiryTable {
   day: Date
@@ -146,6 +153,7 @@ export interface ThroughputHourTable {
 }
 
 export interface UpkeepTables {
+  'accepted.ended_worker': EndedWorkerTable
   'accepted.schedule': ScheduleTable
   'accepted.schedule_request': ScheduleRequestTable
   'accepted.ending': EndingTable
