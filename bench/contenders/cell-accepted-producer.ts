@@ -8,11 +8,11 @@ type CellOperation = (typeof operations)[keyof typeof operations]
 
 const accepted = await connect({ operations, database: process.env.DATABASE_URL as string })
 
-serveProducer((jobs) =>
+serveProducer((queue, sequences) =>
   accepted.db.transaction().execute((trx) =>
     accepted.enqueueAll(
       trx,
-      jobs.map(({ queue, sequence }) => ({
+      sequences.map((sequence) => ({
         operation: byName.get(queue) as CellOperation,
         payload: { sequence },
         key: String(sequence),

@@ -151,7 +151,7 @@ export const cells: readonly Cell[] = [
   },
   {
     name: 'mix of queues',
-    describe: () => `The jobs go to ${mixedQueues} queues in turn.`,
+    describe: () => `The producer uses ${mixedQueues} queues, in turn for each transaction.`,
     async begin({ setLoad }) {
       setLoad({ queues: mixedQueues })
       return { lift: async () => setLoad({}) }

@@ -29,7 +29,7 @@ if (process.env.ROLE === 'work') {
   )
 } else {
   const utils = await makeWorkerUtils({ connectionString, logger })
-  serveProducer((jobs) =>
-    utils.addJobs(jobs.map(({ queue, sequence }) => ({ identifier: queue, payload: { sequence } }))),
+  serveProducer((queue, sequences) =>
+    utils.addJobs(sequences.map((sequence) => ({ identifier: queue, payload: { sequence } }))),
   )
 }

@@ -3,7 +3,7 @@
 // minute.
 import { PgBoss } from 'pg-boss'
 import { ready } from '../core/module.ts'
-import { type CellJob, type QueueName, queueNames, runJob, serveProducer } from './cell-process.ts'
+import { queueNames, runJob, serveProducer } from './cell-process.ts'
 
 const isWorker = process.env.ROLE === 'work'
 const boss = new PgBoss({
@@ -34,13 +34,10 @@ if (isWorker) {
   }
   ready()
 } else {
-  serveProducer(async (jobs) => {
-    const byQueue = Map.groupBy(jobs, ({ queue }) => queue)
-    const insert = ([queue, jobs]: [QueueName, readonly CellJob[]]) =>
-      boss.insert(
-        queue,
-        jobs.map(({ sequence }) => ({ data: { sequence } })),
-      )
-    await Promise.all([...byQueue].map(insert))
-  })
+  serveProducer((queue, sequences) =>
+    boss.insert(
+      queue,
+      sequences.map((sequence) => ({ data: { sequence } })),
+    ),
+  )
 }

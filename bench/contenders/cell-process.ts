@@ -30,15 +30,12 @@ export async function runJob(sequence: number): Promise<void> {
   append('EXECUTIONS', `${sequence} ${now()}\n`)
 }
 
-/** A job to enqueue. The sequence number identifies it. */
-export interface CellJob {
-  sequence: number
-  queue: QueueName
-}
-
 /** The bench sends this to the producer. */
 export type ProducerCommand =
-  /** Enqueue this many jobs per second from now on, in turn into this many queues. 0 per second stops the producer. */
+  /**
+   * Enqueue this many jobs per second from now on, each transaction into the next of this many queues. 0 per second stops
+   * the producer.
+   */
   | { perSecond: number; queues: number }
   /** Enqueue this many jobs at once. */
   | { enqueue: number }
@@ -57,25 +54,27 @@ const maxSends = 100
  * Enqueues jobs at a fixed rate, even if earlier transactions are still open. The jobs that become due within 10 ms share
  * a transaction. Jobs whose transaction fails are not enqueued again. Call this in the process of a producer.
  *
- * @param enqueue resolves after the commit
+ * @param enqueue gets the sequence numbers of jobs; resolves after the commit
  */
-export function serveProducer(enqueue: (jobs: readonly CellJob[]) => Promise<unknown>): void {
+export function serveProducer(enqueue: (queue: QueueName, sequences: readonly number[]) => Promise<unknown>): void {
   let sequence = 0
+  let sends = 0
   let sending = 0
   let isStopping = false
   let pace = { perSecond: 0, queues: 1, begun: now(), sent: 0 }
 
   const send = async (dues: readonly number[]) => {
-    const jobs = dues.map((due) => {
-      sequence++
-      return { sequence, queue: queueNames[sequence % pace.queues] as QueueName, due }
-    })
+    const queue = queueNames[sends++ % pace.queues] as QueueName
+    const jobs = dues.map((due) => ({ sequence: ++sequence, due }))
     const record = (committed: number | undefined) =>
       append('ENQUEUED', jobs.map(({ sequence, due }) => `${sequence} ${due} ${committed ?? ''}\n`).join(''))
     if (sending >= maxSends) return record(undefined)
     sending++
     try {
-      await enqueue(jobs)
+      await enqueue(
+        queue,
+        jobs.map(({ sequence }) => sequence),
+      )
       record(now())
     } catch (error) {
       console.error(`Not enqueued: ${(error as Error).message}`)
