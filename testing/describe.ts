@@ -33,7 +33,8 @@ export async function describeDue(db: Kysely<unknown>, now: Date): Promise<strin
       when queued.state = 'active' then 'running (attempt ' || job.attempt || ')' else 'due' end) as text
     from accepted.job join ${queueJob} queued on queued.name = job.operation and queued.id = job.id
     where job.ended_at is null and (queued.state = 'active'
-      or queued.state < 'active' and not queued.blocked and queued.start_after <= now())
+      or queued.state < 'active' and queued.start_after <= now()
+        and (not queued.blocked or exists (select from accepted.quarantine where job_id = job.id)))
     union all
     select format('schedule %s is due', name) from accepted.schedule where next_at <= ${now.toISOString()}::timestamptz
     union all

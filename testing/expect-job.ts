@@ -43,6 +43,7 @@ async function explain(
 }
 
 function hintFor({ status, attempt, nextAttemptAt }: Monitor): string {
+  if (status === 'running') return ': if its worker was killed, kit.advance({ minutes: 1 }) lets it run again'
   if (status !== 'queued') return ''
   if (nextAttemptAt) return ' and waits for its time: let it pass with kit.advance({ … })'
   return attempt === 0 ? ': call kit.runUntilIdle() first' : ''

@@ -80,7 +80,8 @@ export interface TestKit extends Accepted {
   runUntilIdle(options?: RunOptions): Promise<void>
   /**
    * Makes time pass for jobs, records, idempotency keys and schedules. Runs what becomes due in this time, each job at its
-   * time. The clock of the process does not change.
+   * time. A job that a killed worker of another process has started runs again when its heartbeat becomes old. The clock of
+   * the process does not change.
    *
    * @throws TypeError when the duration is invalid
    * @throws Error like `runUntilIdle`

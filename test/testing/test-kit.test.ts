@@ -1,11 +1,18 @@
+import { spawn } from 'node:child_process'
+import { once as onceEmitted } from 'node:events'
+import { join } from 'node:path'
 import { defineOperation, defineSchedule, refuse } from 'accepted'
-import { createTestKit, type TestKit } from 'accepted/testing'
+import { createTestKit, type Job, type TestKit } from 'accepted/testing'
 import { defineHandlers, JobFailed, RetryAfter } from 'accepted/worker'
 import { sql, type Transaction } from 'kysely'
 import t from 'tap'
 import Type from 'typebox'
+import { config } from '../flow/fixtures/database.ts'
+import flowHandlers from '../flow/fixtures/handlers.ts'
+import * as flowOperations from '../flow/fixtures/operations.ts'
 import { serverUrl } from '../support/database.ts'
 import { startReceiver, verify } from '../support/receiver.ts'
+import { until } from '../support/until.ts'
 
 interface Tables {
   note: { id: string; text: string; owner: string }
@@ -319,6 +326,51 @@ t.test('a webhook is delivered to a server of the test, and again after a failur
   for (const [invalid, message] of wrong) {
     await t.rejects(kit.addWebhook(invalid as typeof endpoint), { name: 'TypeError', message })
   }
+})
+
+t.test('a job whose worker was killed runs again when its heartbeat has become old', async (t) => {
+  await using flowKit = await createTestKit({ operations: flowOperations, handlers: flowHandlers, database })
+  await sql.raw(flowOperations.schema).execute(flowKit.db)
+  const jobs = [
+    await flowKit.submit(flowOperations.performNote, { text: 'one' }),
+    await flowKit.submit(flowOperations.performNote, { text: 'two' }),
+  ]
+  const [first, second] = jobs as [Job, Job]
+  const worker = spawn(
+    process.execPath,
+    ['--conditions=accepted-source', join(import.meta.dirname, '../../src/cli/main.ts'), 'worker', '--config', config],
+    { env: { ...process.env, DATABASE_URL: flowKit.url, WORKER_PORT: '0', HANG: 'perform' }, stdio: 'ignore' },
+  )
+  t.teardown(() => worker.kill('SIGKILL'))
+  await until(async () =>
+    (await Promise.all(jobs.map(({ id }) => flowKit.get(id)))).every((job) => job?.status === 'running'),
+  )
+  worker.kill('SIGKILL')
+  await onceEmitted(worker, 'exit')
+
+  await flowKit.runUntilIdle()
+  await t.rejects(
+    flowKit.expectJob(first.id, { status: 'succeeded' }),
+    /expected succeeded, but it is running: if its worker was killed, kit\.advance\(\{ minutes: 1 \}\) lets it/,
+  )
+  await flowKit.advance({ minutes: 1 })
+  t.match(await flowKit.expectJob(first.id, { status: 'succeeded' }), { attempt: 2, maxAttempts: 3 })
+  await flowKit.expectJob(second.id, { status: 'succeeded' })
+})
+
+t.test('advance does not take a job from the worker of the kit, which still runs it', async (t) => {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  service.hang = promise
+  const job = await kit.submit(operations.send, { word: 'slow' })
+  const running = kit.runUntilIdle()
+  await until(() => service.words.includes('slow'))
+  await kit.advance({ hours: 1 }, { run: false })
+  await t.rejects(kit.runUntilIdle({ timeoutSeconds: 0.5 }), /is running \(attempt 1\)/)
+  resolve()
+  await running
+  service.hang = undefined
+  t.same(service.words, ['slow'])
+  t.match(await kit.expectJob(job.id, { status: 'succeeded' }), { attempt: 1 })
 })
 
 t.test('runUntilIdle names the jobs that do not end', async (t) => {

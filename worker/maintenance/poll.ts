@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { runInIndexOrder } from '../../src/db/plan-settings.ts'
 import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
+import { isQuarantinedJobDue } from '../../src/queue/orphans.ts'
 import { compareIntervalMs } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
 
@@ -60,4 +61,15 @@ export async function pollDueWork(
       exists (select from accepted.parent) as "hasParents"`
   const { rows } = await runInIndexOrder(kysely, statement)
   return rows[0] as DueWork
+}
+
+/** Returns whether a job of these operations waits in quarantine only for its turn. */
+export async function isQuarantinedDue({ kysely }: Database, operations: readonly string[]): Promise<boolean> {
+  const statement = sql<{ is_due: boolean }>`
+    select exists (
+      select from accepted.quarantine
+      where operation = any(${operations}::text[]) and reserved_until <= now() and not accepted.is_paused(operation)
+        and ${isQuarantinedJobDue(sql`quarantine.operation`, sql`quarantine.queue_id`)}
+    ) as is_due`
+  return (await statement.execute(kysely)).rows[0]?.is_due === true
 }

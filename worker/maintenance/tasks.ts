@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import type { ReportError } from '../../src/db/error-reporter.ts'
@@ -16,7 +17,7 @@ import { reportChildren, resolveMissed } from './children.ts'
 import { createConnectionHealth } from './connection-health.ts'
 import { deleteOldChanges } from './old-changes.ts'
 import { maintainPartitions } from './partitions.ts'
-import { type DueWork, pollDueWork } from './poll.ts'
+import { type DueWork, isQuarantinedDue, pollDueWork } from './poll.ts'
 import { createQuarantine, pruneQuarantine } from './quarantine.ts'
 import { createReconciler } from './reconciler.ts'
 import { deleteSilentWorkers, type Registration } from './registration.ts'
@@ -60,6 +61,8 @@ const missedIntervalMs = 10_000
 const pruneIntervalMs = 10 * 60 * 1_000
 const oldChangesIntervalMs = 60_000
 const limitsIntervalMs = 60_000
+/** How often {@link MaintenanceTasks.pollNow} looks whether a quarantined job may run. */
+const quarantinePollIntervalMs = 50
 const throughputIntervalMs = 60_000
 /** The worker is unhealthy when a poll has waited this long for its answer. */
 const pollTimeoutMs = 5_000
@@ -67,6 +70,8 @@ const pollTimeoutMs = 5_000
 /** The background tasks of a worker. Some run at intervals. The poll starts the others when they are due. */
 export class MaintenanceTasks {
   readonly #context: MaintenanceContext
+  /** The names of the operations that this worker runs. */
+  readonly #operations: readonly string[]
   readonly #connection = createConnectionHealth()
   readonly #quarantine: SingleFlight<void>
   readonly #rescuer: SingleFlight<void>
@@ -81,11 +86,13 @@ export class MaintenanceTasks {
   #unansweredSince: number | undefined = performance.now()
 
   #isPaused = false
+  #isRunByTest = false
 
   constructor(context: MaintenanceContext) {
     const { database, controlDatabase, boss, scheduling, notifier, log, draining } = context
     this.#context = context
     const workers = context.workers.map(({ worker }) => worker)
+    this.#operations = workers.map(({ operation }) => operation.name)
     const quarantine = createQuarantine({ database, workers: context.workers, draining, log })
     this.#quarantine = singleFlight(quarantine, this.#onError('run-quarantined'))
     this.#rescuer = singleFlight(() => rescueOrphaned(controlDatabase, workers), this.#onError('rescue'))
@@ -127,18 +134,28 @@ export class MaintenanceTasks {
     this.#isPaused = true
   }
 
+  /** For the test kit: from now on, only {@link pollNow} rescues jobs. */
   resume(): void {
     this.#isPaused = false
+    this.#isRunByTest = true
   }
 
   /**
-   * Polls, and waits until schedules have fired and decided ends are complete. Returns whether there were any, or due
-   * jobs.
+   * Polls, and waits until the jobs of dead workers are rescued, schedules have fired and decided ends are complete.
+   * Returns whether there was any work. Call it while this worker runs no job: a test may have made heartbeats old.
    */
   async pollNow(): Promise<boolean> {
-    const { operations, hasSchedules, hasEndings } = await this.#poll()
-    await Promise.all([this.#scheduler, this.#endings, this.#quarantine].map((task) => task.idle()))
-    return operations.length > 0 || hasSchedules || hasEndings
+    const due = await this.#poll({ isByTest: true })
+    const tasks = [this.#rescuer, this.#scheduler, this.#endings, this.#quarantine]
+    await Promise.all(tasks.map((task) => task.idle()))
+    if (due.operations.length > 0 || due.hasSchedules || due.hasEndings) return true
+    // Another call has ended, and so paused this worker: then neither of these starts.
+    if (this.#isPaused) return false
+    if (due.isRescueDue) return true
+    if (!due.hasQuarantined || !(await isQuarantinedDue(this.#context.database, this.#operations))) return false
+    // The next turn of quarantined jobs is some seconds after the last one.
+    await delay(quarantinePollIntervalMs)
+    return true
   }
 
   /** Stops claiming quarantined jobs. Resolves when no quarantined job is running. */
@@ -163,17 +180,25 @@ export class MaintenanceTasks {
     return every({ intervalMs, run, onError: this.#onError(task), maxShare })
   }
 
-  async #poll(): Promise<DueWork> {
-    const { controlDatabase, workers, scheduling, wake } = this.#context
+  #mayRescue(): boolean {
+    return !this.#isRunByTest && this.#connection.isStable()
+  }
+
+  async #poll({ isByTest = false } = {}): Promise<DueWork> {
+    const { controlDatabase, scheduling, wake } = this.#context
     this.#unansweredSince ??= performance.now()
-    const names = workers.map(({ worker }) => worker.operation.name)
-    const due = await pollDueWork(controlDatabase, names, [...scheduling.schedules.keys()], scheduleTime(scheduling))
+    const due = await pollDueWork(
+      controlDatabase,
+      this.#operations,
+      [...scheduling.schedules.keys()],
+      scheduleTime(scheduling),
+    )
     this.#unansweredSince = undefined
     if (this.#isPaused) return due
     wake(due.operations)
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
-    if (due.isRescueDue && this.#connection.isStable()) this.#rescuer.run()
+    if (due.isRescueDue && (isByTest || this.#mayRescue())) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
     if (due.hasEndings) this.#endings.run()
     if (due.hasParents) this.#children.run()
