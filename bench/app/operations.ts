@@ -7,7 +7,8 @@ export interface Tables {
   effect: { job_id: string }
 }
 
-const note = {
+/** The options of the operations that insert a note. */
+export const note = {
   input: Type.Object({ text: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
   payload: Type.Object({ noteId: Type.String() }),
   accept: async (trx: Transaction<Tables>, entries: readonly { id: string; input: { text: string } }[]) => {

@@ -34,7 +34,8 @@ const peer = (name: string, module: string, rest: Pick<CellContender, 'schemas' 
 const accepted: CellContender = {
   name: 'Accepted',
   createDatabase: (server, database) => server.createOurs(database),
-  startWorker: (directory, env) => startAccepted('worker', directory, env, 1, 'bench/app/cells/accepted.config.ts'),
+  startWorker: (directory, env) =>
+    startAccepted('worker', directory, env, { config: 'bench/app/cells/accepted.config.ts' }),
   startProducer: (directory, env) => startPeer('cell-accepted-producer.ts', directory, env),
   schemas: ['accepted', 'accepted_queue'],
   hotTables: ['accepted_queue.job_common', 'accepted.job'],

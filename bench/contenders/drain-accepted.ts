@@ -8,7 +8,7 @@ import { createNote, performNothing, writeEffect } from '../app/operations.ts'
 import { costPer, startCost } from '../core/cost.ts'
 import { withQueue } from '../core/our-queue.ts'
 import { childrenOf } from '../core/proc.ts'
-import { type Process, startAccepted } from '../core/process.ts'
+import { type AcceptedProcess, type Process, startAccepted } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import { analyzeAndCheckpoint } from './drain.ts'
 import { type DrainLoad, drainRate, waitUntilEmpty } from './drain-process.ts'
@@ -22,12 +22,12 @@ const completions = "select ended_at as at from accepted.job where status = 'suc
 const unfinished = `select from accepted_queue.job where state < 'completed'
   union all select from accepted.parent limit 1`
 
-interface Variant {
+interface Variant extends AcceptedProcess {
   env?: NodeJS.ProcessEnv
+  /** Prepares the database. Returns further variables for the workers. */
+  prepare?(url: string): Promise<{ env?: NodeJS.ProcessEnv }>
   /** The number of worker processes. Default: 1. */
   workers?: number
-  /** The option --processes of each of them. Default: 1. */
-  processes?: number
   /** Whether the jobs are the children of one batch. Default: false. */
   isBatch?: boolean
 }
@@ -36,18 +36,19 @@ interface Variant {
  * The workers run all the time. All jobs become due at the same time, after the last job has been queued. The worker
  * therefore finds all jobs at once.
  */
-const accepted = (
+export const accepted = (
   name: string,
   operation: Operation,
-  { env = {}, workers: workerCount = 1, processes = 1, isBatch = false }: Variant = {},
+  { env = {}, prepare, workers: workerCount = 1, isBatch = false, ...options }: Variant = {},
 ): Contender<DrainLoad> => ({
   name,
   async open({ server, directory }) {
     const database = `drain_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
     const databaseUrl = await server.createOurs(database)
+    const more = (await prepare?.(databaseUrl))?.env
     const workers: Process[] = []
     for (let n = 0; n < workerCount; n++) {
-      workers.push(await startAccepted('worker', directory, { ...env, DATABASE_URL: databaseUrl }, processes))
+      workers.push(await startAccepted('worker', directory, { ...env, DATABASE_URL: databaseUrl, ...more }, options))
     }
     return {
       async measure({ jobs, atMostSeconds }) {

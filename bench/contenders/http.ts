@@ -1,7 +1,7 @@
 import { costPer, startCost } from '../core/cost.ts'
 import { openLoop } from '../core/open-loop.ts'
 import { childrenOf, threadOf } from '../core/proc.ts'
-import { type Process, startAccepted, startModule } from '../core/process.ts'
+import { type AcceptedProcess, type Process, startAccepted, startModule } from '../core/process.ts'
 import type { Contender } from '../core/scenario.ts'
 import type { Sample } from '../core/series.ts'
 import type { Server } from '../core/server.ts'
@@ -20,8 +20,8 @@ export interface OpenLoad {
   seconds: number
 }
 
-async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample & { perSecond: number }> {
-  if ('connections' in load) return { ...(await closedLoop(url, load.connections, load.seconds)) }
+async function loadWith(url: string, load: HttpLoad | OpenLoad, key?: string): Promise<Sample & { perSecond: number }> {
+  if ('connections' in load) return { ...(await closedLoop(url, load.connections, load.seconds, key)) }
   const { loader, perSecond, seconds } = load
   const { requests, ...figures } = await openLoop(loader, { url, perSecond, seconds })
   return { perSecond, ...figures }
@@ -29,12 +29,18 @@ async function loadWith(url: string, load: HttpLoad | OpenLoad): Promise<Sample 
 
 /** Sends load to a server. Measures the resources that the server and Postgres use for it. */
 async function measureServer(
-  { server, database, pid, url }: { server: Server; database: string; pid: number; url: string },
+  {
+    server,
+    database,
+    pid,
+    url,
+    key,
+  }: { server: Server; database: string; pid: number; url: string; key?: string | undefined },
   load: HttpLoad | OpenLoad,
 ): Promise<Sample> {
   const stopCost = await startCost(server, database, [pid, ...childrenOf(pid)])
   const before = threadOf(pid)
-  const figures = await loadWith(url, load)
+  const figures = await loadWith(url, load, key)
   const after = threadOf(pid)
   const requests = figures.perSecond * load.seconds
   return {
@@ -45,15 +51,22 @@ async function measureServer(
   }
 }
 
+interface Variant extends AcceptedProcess {
+  env?: NodeJS.ProcessEnv
+  /** Prepares the database. Returns further variables for the API, and the API key that clients send. */
+  prepare?(url: string): Promise<{ env?: NodeJS.ProcessEnv; key?: string }>
+}
+
 /** Accepted: stores key, domain row, status and job in one transaction. Waiting requests share a transaction. */
-const accepted = (name: string, processes = 1): Contender<HttpLoad | OpenLoad> => ({
+export const accepted = (name: string, { env, prepare, ...options }: Variant = {}): Contender<HttpLoad | OpenLoad> => ({
   name,
   async open({ server, directory }) {
-    const database = `http_ours_${processes}`
+    const database = `http_${name.replaceAll(/\W+/g, '_').toLowerCase()}`
     const databaseUrl = await server.createOurs(database)
-    const api = await startAccepted('api', directory, { DATABASE_URL: databaseUrl }, processes)
+    const { env: more, key } = (await prepare?.(databaseUrl)) ?? {}
+    const api = await startAccepted('api', directory, { ...env, DATABASE_URL: databaseUrl, ...more }, options)
     return {
-      measure: (load) => measureServer({ server, database, pid: api.pid, url: `${api.url}/notes` }, load),
+      measure: (load) => measureServer({ server, database, pid: api.pid, url: `${api.url}/notes`, key }, load),
       async close() {
         await api.stop()
         await server.dropDatabase(database)
@@ -63,7 +76,7 @@ const accepted = (name: string, processes = 1): Contender<HttpLoad | OpenLoad> =
 })
 
 export const ours = accepted('Accepted')
-export const apiProcesses = [1, 2, 4].map((count) => accepted(`--processes ${count}`, count))
+export const apiProcesses = [1, 2, 4].map((processes) => accepted(`--processes ${processes}`, { processes }))
 
 /** Another server. It runs in a module of the bench that listens and reports its port. */
 export const peer = (name: string, module: string): Contender<HttpLoad | OpenLoad> => ({

@@ -38,23 +38,24 @@ export function startModule(path: string, directory: string, env: NodeJS.Process
   return wrap(fork(join(root, path), options(env)), outputFile(directory, path))
 }
 
-/**
- * Starts `accepted api` or `accepted worker` with the app of the bench, and waits until it is ready.
- *
- * @param processes the option --processes
- * @param config the configuration file, relative to the root
- */
+export interface AcceptedProcess {
+  /** The option --processes. Default: 1. */
+  processes?: number
+  /** The configuration file, relative to the root. Default: that of the app of the bench. */
+  config?: string
+}
+
+/** Starts `accepted api` or `accepted worker`, and waits until it is ready. */
 export async function startAccepted(
   command: 'api' | 'worker',
   directory: string,
   env: NodeJS.ProcessEnv,
-  processes = 1,
-  config = 'bench/app/accepted.config.ts',
+  { processes = 1, config = 'bench/app/accepted.config.ts' }: AcceptedProcess = {},
 ): Promise<Process & { url: string }> {
   const port = await freePort()
   const args = [command, '--config', join(root, config), ...(processes > 1 ? ['--processes', `${processes}`] : [])]
-  // One principal sends everything, more than the default allows it.
-  const limits = { RATE_LIMIT: '0', OPEN_LIMIT: '0' }
+  // One principal sends everything. Its requests are counted as by default, but it may send more.
+  const limits = { RATE_LIMIT: '1000000000', OPEN_LIMIT: '0' }
   const variables = { ...limits, ...env, [command === 'api' ? 'PORT' : 'WORKER_PORT']: String(port), LOG_LEVEL: 'warn' }
   const child = fork(join(root, 'src/cli/main.ts'), args, options(variables))
   const started = wrap(child, outputFile(directory, command))

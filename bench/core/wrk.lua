@@ -13,6 +13,7 @@ function init(args)
   wrk.method = "POST"
   wrk.body = '{"text":"Buy milk, bread and some other things"}'
   wrk.headers["Content-Type"] = "application/json"
+  if args[2] then wrk.headers["Authorization"] = "Bearer " .. args[2] end
 end
 
 function request()

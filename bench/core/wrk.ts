@@ -19,13 +19,19 @@ export interface ClosedLoop {
 /**
  * Sends POSTs with wrk, each with its own idempotency key.
  *
+ * @param key the API key to send
  * @throws Error if a request fails, because the figures would then include failed requests
  */
-export async function closedLoop(url: string, connections: number, seconds: number): Promise<ClosedLoop> {
+export async function closedLoop(url: string, connections: number, seconds: number, key?: string): Promise<ClosedLoop> {
   installPackage('wrk', () => hasProgram('wrk'))
   const script = join(import.meta.dirname, 'wrk.lua')
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', `${requestTimeoutSeconds}s`, '-s', script, url]
-  const { stdout } = await promisify(execFile)('wrk', [...args, '--', randomBytes(6).toString('hex')])
+  const { stdout } = await promisify(execFile)('wrk', [
+    ...args,
+    '--',
+    randomBytes(6).toString('hex'),
+    ...(key ? [key] : []),
+  ])
   const line = stdout.split('\n').find((text) => text.startsWith('JSON '))
   if (!line) throw new Error(`wrk printed no figures: ${stdout}`)
   const figures = JSON.parse(line.slice(5))

@@ -18,6 +18,7 @@ import { turns } from './s16-turns.ts'
 import { webhooks } from './s17-webhooks.ts'
 import { processes } from './s18-processes.ts'
 import { nineCells } from './s19-cells.ts'
+import { features } from './s20-features.ts'
 
 export const scenarios: readonly Scenario[] = [
   accepts,
@@ -39,4 +40,5 @@ export const scenarios: readonly Scenario[] = [
   webhooks,
   processes,
   nineCells,
+  features,
 ]
