@@ -4796,7 +4796,7 @@ declare
 begin
   select * into wanted from jsonb_to_record(filter) as given (
     status text, operation text, principal text, error text, resource text, key text, parent uuid,
-    "from" timestamptz, "to" timestamptz, can text, since uuid
+    "from" timestamptz, "to" timestamptz, retried boolean, can text, since uuid
   );
   is_pending := coalesce(wanted.status in ('queued', 'running'), false);
   before_id := least(before_id, accepted.uuid_floor(wanted."to"));
@@ -4813,6 +4813,10 @@ begin
     'job.resource = ' || quote_literal(wanted.resource),
     'job.parent = ' || quote_literal(wanted.parent) || '::uuid',
     'job.idempotency_key = ' || quote_literal(wanted.key),
+    -- An undo has the filter of the job that made the retries.
+    case when wanted.retried then '' else 'not ' end || case when wanted.retried is not null and wanted.since is null then
+      'exists (select from accepted.job retry
+        where retry.retry_of = job.id and retry.id > job.id and retry.status <> ''canceled'' offset 0)' end,
     case wanted.can
       when 'cancel' then 'job.ended_at is null and not job.cancel_requested'
       when 'retry' then 'job.status in (''failed'', ''canceled'') and ' || is_not_retried
@@ -4865,7 +4869,7 @@ begin
       condition, format(bounds, 'id'));
   end if;
   -- Looking up a job takes several times as long as reading the next one.
-  if source ~ 'join lateral|accepted\.attempt' then
+  if source ~ 'join lateral|accepted\.attempt' or wanted.retried is not null then
     unread := greatest(unread / 5, 1);
   end if;
   job_ids := '{}';
@@ -4893,7 +4897,7 @@ begin
   end loop;
 end
 $function$;
-comment on function accepted.find_jobs(jsonb,uuid,integer,integer) is 'Finds jobs, the newest first: up to max_jobs ids that match all members of the filter, which are status, operation, principal, error (the code; with the status queued or running, that of the last attempt), resource, key (the idempotency key), parent, from and to (times of acceptance), can (cancel, retry or redrive: the jobs with which accepted.bulk would do so; undo with since: the jobs whose retries are newer than that job and have not ended). Reads up to max_read jobs older than the id before, or a fifth of them through another index than those of accepted.job. next_before is the value of before for the next call; null when there are no more jobs. The console and accepted.bulk call this function.';
+comment on function accepted.find_jobs(jsonb,uuid,integer,integer) is 'Finds jobs, the newest first: up to max_jobs ids that match all members of the filter, which are status, operation, principal, error (the code; with the status queued or running, that of the last attempt), resource, key (the idempotency key), parent, from and to (times of acceptance), retried (whether it has a retry that was not canceled), can (cancel, retry or redrive: the jobs with which accepted.bulk would do so; undo with since: the jobs whose retries are newer than that job and have not ended). Reads up to max_read jobs older than the id before, or a fifth of them through another index than those of accepted.job. next_before is the value of before for the next call; null when there are no more jobs. The console and accepted.bulk call this function.';
 
 create function accepted.newest_deliveries(endpoint_id uuid, max_jobs integer)
  returns table(id uuid, status accepted.job_status, attempt integer, ended_at timestamp with time zone, report jsonb)
@@ -4938,12 +4942,12 @@ begin
       hint = 'For example: {"operation": "todo.create", "status": "failed"}';
   end if;
   select name into unknown from jsonb_object_keys(filter) name
-    where name <> all('{status,operation,principal,error,resource,key,parent,from,to,since}'::text[]) limit 1;
+    where name <> all('{status,operation,principal,error,resource,key,parent,from,to,retried,since}'::text[]) limit 1;
   if unknown is not null or (action = 'undo') <> (filter ? 'since') then
     raise exception 'the filter has %', coalesce('an unknown member: ' || unknown,
         case when action = 'undo' then 'no member since' else 'a member since' end)
       using errcode = 'invalid_parameter_value',
-        hint = 'The members are status, operation, principal, error, resource, key, parent, from and to; for undo also since, the id of the job to undo.';
+        hint = 'The members are status, operation, principal, error, resource, key, parent, from, to and retried; for undo also since, the id of the job to undo.';
   end if;
   perform accepted.assert_principal(principal);
   -- Raises an error if a value does not have the type of its member.

@@ -241,7 +241,12 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
         kysely,
       ),
     'find jobs by an index': async () => {
-      for (const filter of [{ status: 'failed', error: 'broken' }, { status: 'running' }, { principal: 'ann' }]) {
+      for (const filter of [
+        { status: 'failed', error: 'broken' },
+        { status: 'running' },
+        { principal: 'ann' },
+        { retried: false },
+      ]) {
         const { rows } = await sql<{ ids: string[] }>`
           select job_ids as ids from accepted.find_jobs(${filter}::jsonb, max_jobs => 20)`.execute(kysely)
         t.ok(rows[0]?.ids)

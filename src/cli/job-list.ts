@@ -26,7 +26,10 @@ export type JobRow = Omit<
   | 'waiting_for'
   | 'coalesced'
   | 'expires_at'
->
+> & {
+  /** Whether the job has a retry that was not canceled. */
+  retried: boolean
+}
 
 /** Which jobs to list. */
 export interface JobFilter {
@@ -37,6 +40,7 @@ export interface JobFilter {
   resource?: string
   key?: string
   parent?: string
+  notRetried?: boolean
   since?: string
   until?: string
   before?: string
@@ -67,7 +71,7 @@ function jobList(filter: JobFilter): List<JobRow> {
       { heading: 'ATTEMPT', cell: attemptOf, whenNarrow: 'omit' },
       {
         heading: 'ERROR',
-        cell: ({ error }) => error && `${error.code}: ${error.message}`,
+        cell: errorOf,
         whenNarrow: 'cut',
         room: 40,
       },
@@ -76,6 +80,10 @@ function jobList(filter: JobFilter): List<JobRow> {
     isPage: true,
   }
 }
+
+/** The mark of a retried job takes the room of its error, which matters less. */
+const errorOf = ({ error, retried }: JobRow) =>
+  [retried && '(retried)', error && `${error.code}: ${error.message}`].filter(Boolean).join(' ')
 
 /** A batch has no attempts: its work is that of its jobs. */
 export const attemptOf = (job: Pick<JobRow, 'operation' | 'attempt' | 'max_attempts'>): string =>
@@ -92,7 +100,7 @@ export const jobColumns = sql.raw(`
  * @throws ConfigError when the filter is invalid
  */
 export function findJobs({ limit, since, until, before, ...members }: JobFilter): Pick<List<JobRow>, 'read' | 'note'> {
-  const { status, operation, principal, error, resource, key, parent } = members
+  const { status, operation, principal, error, resource, key, parent, notRetried } = members
   const statuses = Object.keys(transitions)
   if (status !== undefined && !statuses.includes(status)) {
     throw new ConfigError(`--status must be one of ${statuses.join(', ')}, not '${status}'.`)
@@ -107,7 +115,7 @@ export function findJobs({ limit, since, until, before, ...members }: JobFilter)
   const from = parseTime('--since', since) ?? sql`null`
   const to = parseTime('--until', until) ?? sql`null`
   const filter = sql`
-    ${JSON.stringify({ status, operation, principal, error, resource, key, parent })}::jsonb
+    ${JSON.stringify({ status, operation, principal, error, resource, key, parent, ...(notRetried && { retried: false }) })}::jsonb
       || jsonb_build_object('from', ${from}, 'to', ${to})`
   let unsearched: string | undefined
   return {
@@ -130,7 +138,11 @@ export function findJobs({ limit, since, until, before, ...members }: JobFilter)
 
 async function readRows(db: Database['kysely'], ids: readonly string[]): Promise<JobRow[]> {
   const { rows } = await sql<JobRow>`
-    select overview.* from unnest(${ids}::uuid[]) found (job_id)
+    select overview.*, exists (
+      select from accepted.job retry
+      where retry.retry_of = found.job_id and retry.id > found.job_id and retry.status <> 'canceled'
+    ) as retried
+    from unnest(${ids}::uuid[]) found (job_id)
     cross join lateral (
       select ${jobColumns} from accepted.job_overview where job_overview.id = found.job_id offset 0
     ) overview

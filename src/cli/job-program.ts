@@ -20,6 +20,7 @@ export function addJobCommands(program: Command): void {
       .option('--resource <path>', 'Only jobs of this resource')
       .option('--key <key>', 'Only jobs with this idempotency key')
       .option('--parent <id>', 'Only the children of this job')
+      .option('--not-retried', 'Only jobs without a retry, or whose retries were canceled')
       .option(
         '--since <time>',
         'Only jobs accepted in this period (24h, 30m) or since this time (2027-02-14T12:00:00Z)',

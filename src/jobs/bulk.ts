@@ -6,7 +6,7 @@ export const maxChangedTogether = 50
 
 const Bulk = Type.Object({
   action: Type.Enum(['cancel', 'retry', 'redrive', 'undo']),
-  filter: Type.Record(Type.String(), Type.String()),
+  filter: Type.Record(Type.String(), Type.Union([Type.String(), Type.Boolean()])),
 })
 
 /** Changes all jobs that a filter finds. `accepted.bulk` enqueues its jobs. */

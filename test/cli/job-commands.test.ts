@@ -42,9 +42,23 @@ t.test('`jobs list` and `jobs redrive` print text or JSON', async (t) => {
         `${good[1]}  todo\\.create  failed  \\S+Z  \\S+Z  anonymous  4 of 4   handler-error: No luck\\n$`,
     ),
   )
-  t.match(JSON.parse((await jobs('list', '--status', 'queued', '--json')).out), [
-    { status: 'queued', retry_of: retried },
-  ])
+  const [retry, ...others] = JSON.parse((await jobs('list', '--status', 'queued', '--json')).out)
+  t.match([retry, others], [{ status: 'queued', retry_of: retried, retried: false }, []])
+  const failed = async (...args: string[]) =>
+    JSON.parse((await jobs('list', '--status', 'failed', '--json', ...args)).out).map(
+      ({ id, retried }: { id: string; retried: boolean }) => [id, retried],
+    )
+  const notRetried = [...good.toReversed(), bare, gone].map((id) => [id, false])
+  t.same(await failed('--not-retried'), notRetried)
+  t.same((await failed()).toSorted(), [...notRetried, [retried, true]].toSorted())
+  t.match((await jobs('list')).out, new RegExp(`\\n${retried} .* \\(retried\\) handler-error: `))
+  await database.pool.query(
+    "begin; set local session_replication_role = replica; update accepted.job set status = 'canceled', ended_at = now() where retry_of is not null; commit",
+  )
+  t.same((await failed('--not-retried')).length, 5, 'a canceled retry does not count')
+  await database.pool.query(
+    "begin; set local session_replication_role = replica; update accepted.job set status = 'queued', ended_at = null where retry_of is not null; commit",
+  )
   t.equal(JSON.parse((await jobs('list', '--json')).out).length, 6)
 
   const skipped = `Skipped 1 job: already retried.

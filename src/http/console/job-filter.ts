@@ -15,11 +15,16 @@ export interface JobFilter {
   parent?: string | undefined
   from?: string | undefined
   to?: string | undefined
+  /** Whether the jobs have a retry that was not canceled: true or false. */
+  retried?: string | undefined
   /** For undo: the job whose retries are canceled. */
   since?: string | undefined
 }
 
-const names = ['status', 'operation', 'principal', 'error', 'resource', 'key', 'parent', 'from', 'to', 'since'] as const
+const names = [
+  ...(['status', 'operation', 'principal', 'error', 'resource', 'key', 'parent', 'from', 'to', 'retried'] as const),
+  'since',
+] as const
 
 const statuses = Object.keys(transitions) as JobStatus[]
 
@@ -37,11 +42,14 @@ export const lastText = (given: unknown): string => `${[given ?? ''].flat().at(-
 export function readFilter(given: Readonly<Record<string, unknown>>): AskedFilter {
   const texts = names.map((name) => [name, lastText(given[name])] as const)
   const filter: JobFilter = Object.fromEntries(texts.filter(([, text]) => text !== ''))
-  const { status, parent, since } = filter
+  const { status, parent, retried, since } = filter
   if (status !== undefined && !statuses.includes(status as JobStatus)) {
     return { filter: {}, problem: `The status must be one of ${statuses.join(', ')}.` }
   }
   if (parent !== undefined && !isUuid7(parent)) return { filter: {}, problem: 'The parent must be the id of a job.' }
+  if (retried !== undefined && retried !== 'true' && retried !== 'false') {
+    return { filter: {}, problem: 'Retried must be true or false.' }
+  }
   if (since !== undefined && !isUuid7(since)) return { filter: {}, problem: 'There is no such job to undo.' }
   for (const name of ['from', 'to'] as const) {
     const text = filter[name]
@@ -63,6 +71,12 @@ export const queryOf = (filter: JobFilter, more: Readonly<Record<string, string 
   return entries.length > 0 ? `?${new URLSearchParams(entries)}` : ''
 }
 
+const retriedChoices = [
+  ['', 'any'],
+  ['true', 'yes'],
+  ['false', 'no'],
+] as const
+
 /** The inputs of the filter. */
 export const filterFields = (filter: JobFilter, operations: readonly string[]): Field[] => [
   { name: 'status', label: 'Status', value: filter.status, choices: [['', 'any'], ...statuses] },
@@ -73,6 +87,7 @@ export const filterFields = (filter: JobFilter, operations: readonly string[]): 
   { name: 'key', label: 'Idempotency key', value: filter.key, type: 'search' },
   { name: 'resource', label: 'Resource', value: filter.resource, type: 'search', placeholder: '/todos/1' },
   { name: 'parent', label: 'Parent', value: filter.parent, type: 'search' },
+  { name: 'retried', label: 'Retried', value: filter.retried, choices: retriedChoices },
   { name: 'from', label: 'Accepted from (UTC)', value: filter.from?.slice(0, 16), type: 'datetime-local' },
   { name: 'to', label: 'Accepted before (UTC)', value: filter.to?.slice(0, 16), type: 'datetime-local' },
 ]

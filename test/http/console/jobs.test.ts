@@ -79,6 +79,7 @@ t.test('the filter finds jobs by each of its members', async (t) => {
   }
   for (const [filter, problem] of [
     ['status=x', 'The status must be one of'],
+    ['retried=x', 'Retried must be true or false'],
     ['parent=x', 'The parent must be the id'],
     ['from=yesterday', 'must look like 2027'],
   ]) {
@@ -103,9 +104,13 @@ t.test('many jobs are redriven, undone and canceled by a job, after a preview', 
     query(`select retry_of from accepted.job where retry_of is not null and status = $1 order by retry_of`, [status])
 
   t.match((await read('/console/jobs/bulk?action=redrive&operation=other')).body, 'This changes 10 jobs')
-  const redriven = await change({ action: 'redrive', operation: 'other' })
+  const redriven = await change({ action: 'redrive', operation: 'other', retried: 'false' })
   t.match(redriven.result, { changed: 10, skipped: 0 })
   t.equal((await retries('queued')).length, 10)
+  const listed = async (filter: string) => idsIn((await read(`/console/jobs?status=failed&size=200${filter}`)).body)
+  t.equal((await listed('&retried=true')).length, 10)
+  t.equal((await listed('&retried=false')).length, 10)
+  t.equal((await read('/console/jobs?status=failed&size=200')).body.split('failed</span> retried').length, 11)
   t.match((await read('/console/jobs/bulk?action=redrive&operation=other')).body, 'There is nothing to do')
   t.match((await change({ action: 'redrive', operation: 'other' })).result, { changed: 0, skipped: 0 })
 
@@ -113,6 +118,7 @@ t.test('many jobs are redriven, undone and canceled by a job, after a preview', 
   t.match((await read(`/console${undo}`)).body, 'This changes 10 jobs')
   t.match((await change(Object.fromEntries(new URLSearchParams(undo.split('?')[1])))).result, { changed: 10 })
   t.equal((await retries('canceled')).length, 10)
+  t.same(await listed('&retried=true'), [], 'a canceled retry does not count')
 
   t.match((await read('/console/jobs/bulk?action=cancel&principal=person-0')).body, /This changes 3\d jobs/)
   await change({ action: 'cancel', principal: 'person-0' })

@@ -18,6 +18,8 @@ import {
 import type { ConsolePage } from '../page.ts'
 import { type JobRow, overviewColumns } from './job-view.ts'
 
+type ListedJob = JobRow & { retried: boolean }
+
 const pageSizes = ['50', '200', '1000']
 
 /** The list of the jobs of all principals. */
@@ -33,8 +35,12 @@ export const jobsPage: ConsolePage = {
       const before = isUuid7(lastText(query.before)) ? lastText(query.before) : undefined
       const { jobs, next, operations } = await context.read(async (trx) => {
         const found = await findJobs(trx, filter, { before, maxJobs: Number(size) })
-        const { rows } = await sql<JobRow>`
-          select overview.* from unnest(${found.ids}::uuid[]) found (id)
+        const { rows } = await sql<ListedJob>`
+          select overview.*, exists (
+            select from accepted.job retry
+            where retry.retry_of = found.id and retry.id > found.id and retry.status <> 'canceled'
+          ) as retried
+          from unnest(${found.ids}::uuid[]) found (id)
           -- With the offset, Postgres looks up each job. Otherwise it may read the whole queue.
           cross join lateral (
             select ${overviewColumns} from accepted.job_overview where job_overview.id = found.id offset 0
@@ -76,7 +82,7 @@ const bulkLinks = ({ base }: ConsoleContext, filter: JobFilter): Html =>
     (action) => html`<a class="button" href="${base}/jobs/bulk${queryOf(filter, { action })}">${labels[action]}…</a>`,
   )}</p>`
 
-function jobTable({ base }: ConsoleContext, jobs: readonly JobRow[], next: string | null): Html {
+function jobTable({ base }: ConsoleContext, jobs: readonly ListedJob[], next: string | null): Html {
   return table(
     [
       'Job',
@@ -89,7 +95,7 @@ function jobTable({ base }: ConsoleContext, jobs: readonly JobRow[], next: strin
     ],
     jobs.map((job) => [
       html`<a href="${base}/jobs/${job.id}" title="${job.id}">${job.operation}</a> <code class="id">…${job.id.slice(-8)}</code>`,
-      html`${badge(job.status)} ${job.status === 'running' && job.percent !== null && progressBar(job.percent, `Progress of ${job.operation}`)}`,
+      html`${badge(job.status)} ${job.retried && 'retried'}${job.status === 'running' && job.percent !== null && progressBar(job.percent, `Progress of ${job.operation}`)}`,
       job.principal,
       `${job.attempt} of ${job.max_attempts}`,
       ago(job.created_at),
