@@ -193,6 +193,11 @@ t.test('the pages fit a small screen and work without scripts', async (t) => {
     await page.goto(`${url}/console${path}`)
     t.equal(await page.evaluate('document.documentElement.scrollWidth'), 360, `/console${path}`)
   }
+  await page.goto(`${url}/console/jobs`)
+  const fields = await page.locator('.filter :is(input, select)').all()
+  const heights = await Promise.all(fields.map(async (field) => (await field.boundingBox())?.height))
+  t.ok(heights.length > 5)
+  t.equal(new Set(heights).size, 1, 'fields of each kind have the same height')
   await page.goto(`${url}/console/jobs/${reportId}`)
   await page.locator('summary', { hasText: 'Cancel' }).click()
   await page.getByRole('button', { name: 'Cancel', exact: true }).click()
