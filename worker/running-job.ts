@@ -34,6 +34,8 @@ export interface RunningJob<O extends Operation = Operation> {
    * succeeded, failed or were canceled. Undefined for any other job.
    */
   batch: BatchOutcome | undefined
+  /** The id of the worker process in `accepted.worker`. Each start of a process gets a new one. */
+  worker: string
   /** A logger whose lines name the job, the attempt and the trace (`trace_id`, `span_id`). */
   log: Logger
   /**

@@ -107,6 +107,7 @@ export function describeJob(
     traceparent: context.traceparent,
     tracestate: context.tracestate,
     batch: row.batch ?? undefined,
+    worker: worker.workerId,
     log: worker.log.child({ job: row.id, attempt: claim.attempt, ...traceLogMembers(context) }),
   }
 }

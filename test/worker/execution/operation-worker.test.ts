@@ -6,6 +6,21 @@ import { handlersFor, Word } from '../support.ts'
 
 const say = defineOperation({ name: 'word.say', input: Word })
 
+t.test('perform and settle get the id of the worker that the table of jobs names', async (t) => {
+  const jobs = await openJobs(t, [say])
+  const id = await jobs.add(say, { word: 'x' })
+  const workers: string[] = []
+  await jobs.work(
+    handlersFor(say, {
+      perform: async ({ worker }) => void workers.push(worker),
+      settle: async (_trx, [job]) => void workers.push(`${job?.worker}`),
+    }),
+  )
+  const { worker_id } = await jobs.ended(id)
+  t.same(workers, [worker_id, worker_id])
+  t.match(await jobs.query('select id from accepted.worker'), [{ id: worker_id }])
+})
+
 t.test('without a tracer provider, perform, settle and the log of the job get the trace of the request', async (t) => {
   const jobs = await openJobs(t, [say])
   const requestTraceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`

@@ -38,7 +38,7 @@ for (const isolate of ['process', 'thread'] as const) {
         ...{ status: 'succeeded', attempt: 1, resource: '/reported/1' },
         result: {
           ...{ id, operation: 'act', payload: { act: 'report everything' }, principal: 'ann' },
-          ...{ attempt: 1, maxAttempts: 2 },
+          ...{ attempt: 1, maxAttempts: 2, worker: (await jobs.read(id)).worker_id },
           ...{ idempotencyKey: id, isMainThread: isolate === 'process', at: '1970-01-01T00:00:00.000Z' },
         },
       })
