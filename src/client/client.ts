@@ -40,11 +40,14 @@ type SubmitArguments<Options> = Partial<Options> extends Options ? [options?: Op
 /** Many jobs that are submitted, followed and canceled as one. */
 export interface Batch<Contract = unknown> {
   items: readonly BatchItem<Contract>[]
-  /** The job to enqueue when the batch ends. */
-  onEnd?: BatchItem<Contract>
+  /** The job to enqueue when the batch ends. It takes no key: a batch ends once. */
+  onEnd?: WithoutKey<BatchItem<Contract>>
   /** Whether the batch succeeds although jobs fail or are canceled. Default: false. */
   allowFailures?: boolean
 }
+
+/** Applied to each member of a union, so that an operation keeps its own input. */
+type WithoutKey<Item> = Item extends unknown ? Omit<Item, 'key'> : never
 
 export interface BatchResult {
   total: number

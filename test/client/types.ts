@@ -51,6 +51,15 @@ export async function fromDefinitions(): Promise<void> {
     ],
     onEnd: { operation: 'idle', input: {} },
   })
+  const { items } = { items: [{ operation: 'note.create', input: { text: 'a' } }] } as const
+  await client.submitBatch({
+    items,
+    onEnd: { operation: 'words.count', input: { text: 'a' }, params: { language: 'en' } },
+  })
+  // @ts-expect-error the API refuses a key at the end
+  await client.submitBatch({ items, onEnd: { operation: 'note.create', input: { text: 'a' }, key: 'k' } })
+  // @ts-expect-error the input of another operation
+  await client.submitBatch({ items, onEnd: { operation: 'note.create', input: { name: 'a' } } })
   ;(await client.result(batch)).succeeded satisfies number
   for await (const child of client.children(batch)) child satisfies Job
 }
