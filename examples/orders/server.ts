@@ -95,7 +95,9 @@ export async function openOrderServer(url: string): Promise<OrderServer> {
         // A request with the same key was faster. Its order counts.
         if (isDuplicate(error)) return findOrder(customer, requestKey)
         throw error
-      }))
+      })) ??
+      // It may have taken the last pieces.
+      (await findOrder(customer, requestKey))
     if (!placed) {
       response.status(409).json({ error: `There are not ${body.quantity} pieces of ${body.sku} left` })
       return

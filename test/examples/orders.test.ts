@@ -9,8 +9,9 @@ import { createPaymentServer } from '../../examples/orders/payment-service.ts'
 import { openOrderServer } from '../../examples/orders/server.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { RetryAfter } from '../../worker/errors.ts'
-import { asRole, createDatabase } from '../support/database.ts'
+import { asRole, beginTransaction, createDatabase, findBlockedBackends } from '../support/database.ts'
 import { openJobs } from '../support/jobs.ts'
+import { until } from '../support/until.ts'
 
 async function listen(t: Test, server: Server): Promise<string> {
   server.listen(0, '127.0.0.1')
@@ -108,6 +109,17 @@ t.test('an order reserves its pieces, is paid, and is the resource of its job', 
   t.match(await (await fetch(new URL(late.headers.get('location') as string, url), { headers })).json(), {
     ...{ quantity: 2, status: 'paid' },
   })
+})
+
+t.test('requests with the same key get the same order, also for the last pieces', async (t) => {
+  const { order, jobs } = await setUp(t, 0)
+  const lock = await beginTransaction(t, jobs.database, `select from product where sku = 'chair' for update`)
+  const together = [1, 2].map(() => order('a', { sku: 'chair', quantity: 20, card: 'visa' }))
+  await until(async () => (await findBlockedBackends(jobs.query, '%product%')).length === 2)
+  await lock.commit()
+  const [one, other] = await Promise.all(together)
+  t.same([one?.status, other?.status], [202, 202])
+  t.equal(one?.body.id, other?.body.id)
 })
 
 t.test('closing the API ends the event streams, and does not wait for jobs', async (t) => {
