@@ -2,6 +2,7 @@ import '../../primitives/require-node.ts'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { collectOperations } from '../../collect-operations.ts'
 import type { Accepted } from '../../connect/accepted.ts'
+import { mountOf } from '../route-paths.ts'
 import { dispatch } from './dispatch.ts'
 import { type HandlerOptions, openHandlerApp } from './handler-app.ts'
 
@@ -28,10 +29,12 @@ export interface Handler {
  * Creates a handler that serves the routes of the plugin in any framework. It connects to the database at the first
  * request, or with `ready`. If that fails, the next request tries again. Run `accepted migrate` first.
  *
- * @throws TypeError if an option is invalid
+ * @throws TypeError if the operations, `prefix`, `publicUrl` or `routes` are invalid
  */
 export function createHandler(options: HandlerOptions): Handler {
   collectOperations(options.operations)
+  // The plugin checks these too, but only at the first request, which is late for a mistake.
+  mountOf(options.prefix ?? '', { ...options, prefix: '' })
   let opening: ReturnType<typeof openHandlerApp> | undefined
   let closing: Promise<void> | undefined
   const open = () => {

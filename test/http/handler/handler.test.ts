@@ -205,7 +205,13 @@ t.test('while the database cannot be reached, the handler does not start; the ne
   await t.rejects(cut(new Request(`${base}/jobs`)))
   await proxy.open()
   t.equal((await read(cut, `${base}/jobs`)).status, 200)
+})
+
+t.test('options that are wrong are refused at once, before the first request', async (t) => {
   t.throws(() => createHandler({ operations: {}, database: '' }), /no operation/)
+  t.throws(() => createHandler({ operations, database: '', publicUrl: 'shop' }), /publicUrl/)
+  t.throws(() => createHandler({ operations, database: '', prefix: '/:id' }), /prefix/)
+  t.throws(() => createHandler({ operations, database: '', routes: { jobs: 'jobs' } }), /routes\.jobs/)
 })
 
 async function listen(t: Test, server: Server): Promise<string> {
