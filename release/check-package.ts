@@ -1,7 +1,8 @@
 /** Checks what `npm pack` would publish, after a build: its files, its size, its types and its entry points. */
 import { execFileSync } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
-import { isAbsolute, join, relative } from 'node:path'
+import { isAbsolute, join, posix, relative } from 'node:path'
+import { linksOf, parsePage } from '../test/docs/markdown.ts'
 import { type EntryPoint, entryPointsOf, readDeclarations, readManifest } from './declarations.ts'
 import { root } from './production-packages.ts'
 
@@ -71,6 +72,21 @@ export function findTypeProblems(
   })
 }
 
+/**
+ * Returns a line for each relative link of a page in the package that leads to no file or directory of it. The README is
+ * also the front page of the repository, and registries resolve its links there. Readers see the text of an image.
+ *
+ * @param read returns the text of a file
+ */
+export function findLinkProblems(files: readonly string[], read: (file: string) => string): string[] {
+  const known = new Set(files.flatMap((file) => [file, posix.dirname(file)]))
+  return files
+    .filter((file) => file.endsWith('.md') && file !== 'README.md')
+    .flatMap((name) => linksOf(parsePage(name, read(name))))
+    .filter(({ file }) => !known.has(file) && !file.endsWith('.png'))
+    .map(({ page, target }) => `${page} links to ${target}, which is not in the package: name the file without a link`)
+}
+
 /** Imports and requires each entry point as users do. Returns what Node.js prints if one fails. */
 function loadEntryPoints(specifiers: readonly string[]): string[] {
   const code = `
@@ -100,6 +116,7 @@ function check(): boolean {
   const problems = [
     ...findFileProblems(manifest, paths),
     ...findTypeProblems(manifest, entryPoints, paths),
+    ...findLinkProblems(paths, (file) => readFileSync(join(root, file), 'utf8')),
     ...withSourceMaps(),
     ...loadEntryPoints(entryPoints.map(({ specifier }) => specifier)),
     ...(unpackedSize > maxUnpackedBytes ? [`The package is too large: more than ${maxUnpackedBytes} bytes`] : []),

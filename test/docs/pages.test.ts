@@ -51,6 +51,14 @@ t.test('every relative link leads to a file and a heading that exist', async (t)
   }
 })
 
+t.test('every test that a page names is in the repository', async (t) => {
+  const named = pages.flatMap(({ name, text }) =>
+    [...text.matchAll(/`(test\/[\w./-]+\.ts)`/g)].map(([, file]) => [name, file]),
+  )
+  t.ok(named.length > 0)
+  for (const [name, file] of named) t.ok(existsSync(join(root, file as string)), `${name}: ${file}`)
+})
+
 t.test('the sidebar of the site has every page once', async (t) => {
   const listed = sections.flatMap((section) => section.pages)
   const expected = [...pages.map(({ name }) => name), 'CHANGELOG.md', 'bench/RESULTS.md']

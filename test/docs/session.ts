@@ -159,9 +159,15 @@ const isRead = (command: string) =>
   (/^(select|accepted jobs list)\b/.test(command) && !acts.test(command)) ||
   (/^curl\b/.test(command) && !/ (-d|-X) /.test(command))
 
+/** The pages call the installed command. In a project with links to the checkout, its sources run instead. */
+const toCommand = ({ meanings, mayInstall }: Session, command: string): string =>
+  mayInstall
+    ? meanings.fill(command)
+    : meanings.fill(command).replaceAll('npx accepted ', 'npm run --silent accepted -- ')
+
 async function runStep(session: Session, block: Block, { prompt, command, shown }: Step): Promise<boolean> {
   const { t, meanings, shell } = session
-  const filled = meanings.fill(command)
+  const filled = toCommand(session, command)
   if (!session.mayInstall && /\bnpm (ci|i|install)\b/.test(filled))
     throw new Error(`${block.place}: '${filled}' would change the checkout; mark the block as an illustration`)
   const isSql = prompt !== '$'
@@ -252,7 +258,7 @@ async function startProgram(session: Session, block: Block, text: string): Promi
   const [step, ...more] = block.language === 'sh' ? [{ command: text, shown: '' }] : parseConsole(text)
   if (!step || more.length > 0)
     throw new Error(`${block.place}: a block that starts a program must contain exactly one command`)
-  const command = meanings.fill(step.command)
+  const command = toCommand(session, step.command)
   // A program that has started goes on printing, for example a line for each request.
   const shown = step.shown && `${step.shown.trimEnd()}\n…`
   const running = session.programs.find((program) => program.command === step.command)

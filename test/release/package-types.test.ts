@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createReport, findChanges } from '../../release/api-report.ts'
-import { findFileProblems, findTypeProblems } from '../../release/check-package.ts'
+import { findFileProblems, findLinkProblems, findTypeProblems } from '../../release/check-package.ts'
 import { entryPointsOf, readManifest } from '../../release/declarations.ts'
 import { trimTypes } from '../../release/trim-types.ts'
 
@@ -97,6 +97,19 @@ t.test('the API report changes with every declaration that users can see, and wi
 t.test('an entry point names each of its exports', async (t) => {
   const entryPoints = await emit(t, { ...files, 'index.d.ts': `export * from './job.ts';\n` })
   t.throws(() => createReport(entryPoints), /index\.d\.ts: exports must have names, unlike: export \* from/)
+})
+
+t.test('the check of the package names links of its pages that lead to no file of it', async (t) => {
+  const pages = {
+    'docs/a.md': '[b](b.md#x), [plan](../deploy/), [site](https://example.com), ![](a.png), [up](#a)\n',
+    'docs/b.md': '[source](../src/index.ts) and [missing](c.md)\n',
+    'README.md': '[examples](examples)\n',
+  }
+  const read = (file: string) => pages[file as keyof typeof pages]
+  t.same(findLinkProblems([...Object.keys(pages), 'deploy/plan.yml'], read), [
+    'docs/b.md links to ../src/index.ts, which is not in the package: name the file without a link',
+    'docs/b.md links to c.md, which is not in the package: name the file without a link',
+  ])
 })
 
 t.test('the check of the package names files and types that are missing or not needed', async (t) => {
