@@ -13,7 +13,7 @@ export default defineHandlers(operations, ({ db }: { db: Kysely<Tables> }) => {
         const columns = ['status', 'total_cents', 'card', 'payment_key'] as const
         const orders = db.selectFrom('orders').select(columns).where('id', '=', payload.orderId)
         const order = await orders.executeTakeFirstOrThrow()
-        // A retry of a job that has failed: the pieces and the money have gone back.
+        // This job retries one that has failed. Its `abandon` has returned the pieces and the money.
         if (order.status !== 'pending') {
           throw new JobFailed('order-closed', `The order is ${order.status}. Place a new one.`, { status: 409 })
         }

@@ -12,7 +12,7 @@ const maxFirstEventMs = 3_000
 /** The API sends a comment every 15 s. */
 const maxSilenceMs = 40_000
 const maxReconnectMs = 30_000
-/** The API says how long to wait, but what cuts the stream may not. */
+/** For a stream that was cut before the API has sent the time after which to reconnect. */
 const defaultReconnectMs = 3_000
 /** Retry-After is never shorter or longer than this for a job, in seconds. */
 const minPollSeconds = 1

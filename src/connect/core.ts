@@ -30,7 +30,7 @@ export interface CoreOptions {
   log: Log
 }
 
-/** What enqueues, cancels and retries jobs needs, with or without HTTP. */
+/** What code needs that enqueues, cancels and retries jobs, with or without HTTP. */
 export interface Core {
   operations: ReadonlyMap<string, Operation>
   database: Database

@@ -15,7 +15,7 @@ const lockTimeoutMs = 5_000
 /**
  * Runs a transaction that locks a job. In this process, the transactions of one job run one after another.
  *
- * @param actor undefined for the app itself, in whose name the audit records nothing but the database role
+ * @param actor whom the audit names. Undefined for the app itself: the audit then has only the database role.
  * @throws ProblemError job-locked, if another transaction keeps the lock for too long
  */
 export function runJobTransaction<Result>(

@@ -1,7 +1,7 @@
 import { defineOperation, defineSchedule } from 'accepted'
 import Type from 'typebox'
 
-/** The default of `keepSeconds`: when the record of a job is gone, nothing leads to its file any more. */
+/** As long as the records of jobs are kept by default (`keepSeconds`). Without its record, no client finds a file. */
 const keepDays = 7
 
 /** Deletes the app's own rows that belong to jobs of the past. Accepted deletes only the records of the jobs. */

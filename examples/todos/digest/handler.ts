@@ -4,7 +4,7 @@ import type { Mailer } from '../mail.ts'
 import type { Tables } from '../tables.ts'
 import type { sendDigest } from './operation.ts'
 
-/** More overdue todos are only counted. */
+/** The e-mail names this many overdue todos. Its subject counts all of them. */
 const maxTitles = 20
 
 export const sendDigestHandler = (db: Kysely<Tables>, mailer: Mailer, to: string) =>
@@ -21,7 +21,7 @@ export const sendDigestHandler = (db: Kysely<Tables>, mailer: Mailer, to: string
         to,
         subject: `${count} overdue todos on ${day}`,
         text: titles.map(({ title }) => `- ${title}\n`).join('') || 'No todo is overdue.\n',
-        // Of the day, and not of the job: a day that is backfilled is no other e-mail.
+        // From the day, not from the job: a backfill of the same day is another job, but the same e-mail.
         messageId: `<digest-${day}@todos.example.com>`,
       })
       return { overdue: count }

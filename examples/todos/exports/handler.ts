@@ -3,7 +3,7 @@ import { type Kysely, sql, type Transaction } from 'kysely'
 import type { Tables } from '../tables.ts'
 import type { exportTodos } from './operation.ts'
 
-/** Todos of a part. This many are in memory at a time. */
+/** How many todos a part has, and so how many are in memory at a time. */
 const partSize = 1_000
 
 export const exportTodosHandler = (db: Kysely<Tables>) =>

@@ -12,7 +12,7 @@ export const importTodosHandler = (db: Kysely<Tables>) =>
   ({
     concurrency: 2,
     perform: async ({ id, payload: { importId }, progress, signal }) => {
-      // A retry is another job. It starts where abandon has left the import: at the first line.
+      // A retry is another job. `abandon` has reset the import, so the retry starts at the first line.
       const abandoned = db.updateTable('todo_import').where('status', 'in', ['failed', 'canceled'])
       const own = { status: 'pending' as const, job_id: id }
       await abandoned.where('id', '=', importId).where('job_id', '<>', id).set(own).execute()

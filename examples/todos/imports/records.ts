@@ -71,7 +71,7 @@ export function parseRecord(text: string | undefined, columns: readonly string[]
     const [error] = line.Errors(value)
     return { message: `${error?.instancePath.slice(1) || 'The line'} ${error?.message ?? 'is not valid'}` }
   }
-  // Postgres cannot store them.
+  // Postgres cannot store such a text.
   if (value.title.includes('\0') || !value.title.isWellFormed()) {
     return { message: 'title must not contain NUL or half a surrogate pair' }
   }
@@ -89,6 +89,6 @@ function fromJson(text: string): unknown {
 function fromCsv(text: string, columns: readonly string[]): unknown {
   const values = parseCsv(text)
   if (values?.length !== columns.length) return undefined
-  // An empty value stands for none.
+  // CSV has no other way to leave a value out than an empty one.
   return Object.fromEntries(columns.map((name, index) => [name, values[index]]).filter(([, value]) => value !== ''))
 }

@@ -11,7 +11,7 @@ const mediaTypes = ['application/x-ndjson', 'text/csv']
 /** The API holds a file in memory until it is stored. */
 const maxBytes = 16 * 2 ** 20
 
-/** More errors are in the list of rejected lines. */
+/** The report shows this many errors. The list of rejected lines has all of them. */
 const shownErrors = 20
 
 const params = Type.Object({ id: Type.String({ format: 'uuid' }) })

@@ -5,8 +5,8 @@ import type { refreshSummary } from './operation.ts'
 
 export const refreshSummaryHandler = {
   settle: async (trx: Transaction<Tables>) => {
-    // A statement of its own: when it has the lock of the row, the next statement sees the todos of all transactions that
-    // have relied on this refresh. A transaction that comes later enqueues another refresh.
+    // Two statements, because a statement sees only what was committed before it began. The first waits for the
+    // transactions that rely on this refresh, so the second sees their todos. Later ones enqueue another refresh.
     await trx.updateTable('todo_summary').set({ stale_since: null }).execute()
     await sql`
       update todo_summary set (todos, completed, overdue, average_completion_seconds, refreshed_at) = (

@@ -8,7 +8,7 @@ export const refreshSummary = defineOperation({
   name: 'summary.refresh',
   summary: 'Refresh the summary of the todos',
   input: Type.Object({}),
-  // Otherwise, the next change would rely on a refresh that never comes.
+  // Otherwise, the next change would enqueue no refresh, because one seems to be waiting.
   abandon: async (trx: Transaction<Tables>) => {
     await trx.updateTable('todo_summary').set({ stale_since: null }).execute()
   },

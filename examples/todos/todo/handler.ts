@@ -7,7 +7,7 @@ import type { completeTodo, createTodo } from './operation.ts'
 
 export const createTodoHandler = {
   settle: async (trx: Transaction<Tables>, jobs) => {
-    // If the job is a retry, the todo is failed or canceled until now, as abandon left it.
+    // `pending` is not required: before a retry, `abandon` has set the todo to failed or canceled.
     const ids = jobs.map((job) => job.payload.todoId)
     await trx.updateTable('todo').set({ status: 'ready' }).where('id', 'in', ids).execute()
     for (const job of jobs) {
