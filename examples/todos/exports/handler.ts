@@ -9,9 +9,9 @@ const partSize = 1_000
 export const exportTodosHandler = (db: Kysely<Tables>) =>
   ({
     concurrency: 2,
-    perform: async ({ id, attempt, payload: { exportId, format }, progress, signal }) => {
+    perform: async ({ id, attempt, worker, payload: { exportId, format }, progress, signal }) => {
       // Two attempts may overlap, if a worker was suspended. Each writes a file of its own, and settle chooses one.
-      const writer = writerOf({ id, attempt })
+      const writer = writerOf({ id, attempt, worker })
       const ready = db.selectFrom('todo').where('status', '=', 'ready').where('id', '<=', exportId)
       const { total } = await ready.select((eb) => eb.fn.countAll<number>().as('total')).executeTakeFirstOrThrow()
       const columns = ['id', 'title'] as const
@@ -39,7 +39,9 @@ export const exportTodosHandler = (db: Kysely<Tables>) =>
     },
   }) satisfies Handler<typeof exportTodos>
 
-const writerOf = ({ id, attempt }: { id: string; attempt: number }) => `${id}:${attempt}`
+/** Names the worker too: an attempt that a stopping worker has released begins again in another one. */
+const writerOf = ({ id, attempt, worker }: { id: string; attempt: number; worker: string }) =>
+  `${id}:${attempt}:${worker}`
 
 interface Line {
   title: string

@@ -10,7 +10,7 @@ create table todo_export (
 
 comment on table todo_export is 'Files into which clients export todos.';
 comment on column todo_export.status is 'pending while the todo.export job is pending; then ready, or failed or canceled like the job.';
-comment on column todo_export.writer is 'The job and the attempt whose parts are the file. Null until it is ready.';
+comment on column todo_export.writer is 'The job, the attempt and the worker whose parts are the file. Null until it is ready.';
 
 create table todo_export_part (
   export_id uuid not null,
