@@ -14,14 +14,12 @@ import { createSeals } from '../src/jobs/seals.ts'
 import { createShownResults } from '../src/jobs/shown-results.ts'
 import { siteAt } from '../src/jobs/site.ts'
 import { deliverWebhook } from '../src/jobs/webhook-delivery.ts'
-import { hasRemoteEndpoint } from '../src/jobs/webhook-endpoint.ts'
-import { clearSecretsWarning, hasEndpoints } from '../src/jobs/webhook-secret.ts'
 import { assertGrants } from '../src/migrate/assert-grants.ts'
 import { assertMigrated } from '../src/migrate/migrate.ts'
 import { batchName, type Operation } from '../src/operation.ts'
 import { createLog } from '../src/primitives/log.ts'
 import type { MetricValues } from '../src/primitives/metrics-registry.ts'
-import { isLoopbackHost, parseNetworks } from '../src/primitives/networks.ts'
+import { parseNetworks } from '../src/primitives/networks.ts'
 import { loadTracing } from '../src/primitives/tracing.ts'
 import { uuid7 } from '../src/primitives/uuid.ts'
 import { startBoss } from '../src/queue/boss.ts'
@@ -36,6 +34,7 @@ import type { SchedulerContext } from './maintenance/schedule-context.ts'
 import { assertSchedulePayloads, deleteObsoleteSchedules, writeSchedules } from './maintenance/scheduler.ts'
 import { WorkerRuntime } from './runtime.ts'
 import { createDeliveryHandler } from './webhooks/deliver.ts'
+import { warnOfWebhooks } from './webhooks/warnings.ts'
 
 export interface WorkerOptions {
   /** The handlers, created with `defineHandlers`. */
@@ -131,12 +130,8 @@ export async function startWorker(options: WorkerOptions, now?: SchedulerContext
     await retryOnContention(() => deleteObsoleteSchedules(scheduling, options.handlers.operations))
     const results = createShownResults(allOperations, seals)
     const site = siteAt(options.publicUrl ?? 'http://127.0.0.1:3000', options.jobsPath)
-    if (operations.has(deliverWebhook.name)) {
-      if (!seals.keyRing && (await hasEndpoints(database.kysely))) log.warn(clearSecretsWarning)
-      const isLocal = isLoopbackHost(new URL(site.url).hostname.replace(/^\[|\]$/g, ''))
-      if (isLocal && (await hasRemoteEndpoint(database.kysely))) log.warn({ url: site.url }, localLinksWarning)
-    }
     const keys = seals.keyRing
+    if (operations.has(deliverWebhook.name)) await warnOfWebhooks(database, { site, keys, log })
     const bulk = createBulkHandler(database.kysely)
     const deliver = createDeliveryHandler({ db: database.kysely, site, results, allow: webhookAllow, keys })
     const allHandlers = new Map<string, Handler>([
@@ -175,9 +170,6 @@ function describeCapacity(names: Iterable<string>, handlers: ReadonlyMap<string,
       : { concurrency: handler.concurrency ?? defaultConcurrency }
   return Object.fromEntries(Array.from(names, (name) => [name, capacityOf(handlers.get(name))]))
 }
-
-const localLinksWarning =
-  'The links in webhooks lead to this machine, and other machines cannot follow them: set PUBLIC_URL to the URL of the API'
 
 function chooseOperations(
   operations: ReadonlyMap<string, Operation>,

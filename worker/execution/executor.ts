@@ -15,13 +15,13 @@ import { findProcessed } from './deduplicate.ts'
 import { createDependencyReader } from './dependencies.ts'
 import { effectKeyOf } from './effect-key.ts'
 import { runInHandlerScope } from './handler-scope.ts'
-import { type RunningJobRow, writeRunning } from './job-status.ts'
 import { describeJob, type OperationWorker, openPayload, transactionPolicy } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
 import { findPending, lockPending } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
 import { releaseClaims } from './release.ts'
 import type { RunTimes } from './run-times.ts'
+import { type RunningJobRow, writeRunning } from './write-running.ts'
 
 /** What the executors of all operations of a process share. */
 export interface RunContext {

@@ -6,9 +6,9 @@ import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import type { EndedJob } from '../../src/jobs/webhook-delivery.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
-import { heldJobIds, payloadInQueue } from '../../src/queue/claim.ts'
+import { payloadInQueue } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
-import { byId, isLockedByUs, type PendingJob, pendingColumns } from './pending-jobs.ts'
+import { byId, type PendingJob } from './pending-jobs.ts'
 
 /** What the statements need to know of a worker. */
 export interface StatusWriter {
@@ -18,43 +18,6 @@ export interface StatusWriter {
 }
 
 const jobIds = (claims: readonly Claim[]) => claims.map(({ jobId }) => jobId)
-
-/** The row of a job whose attempt has begun. */
-export interface RunningJobRow extends PendingJob {
-  /**
-   * Whether another job holds the idempotency key in the dedup table. The record of that other job may have expired.
-   */
-  is_key_taken: boolean
-  /** The progress of earlier attempts. */
-  percent: number | null
-}
-
-/**
- * Sets jobs to running, and returns them. Leaves out three kinds of jobs: jobs that this transaction has not locked,
- * jobs whose claim is lost, and jobs whose cancellation was requested.
- */
-export async function writeRunning(
-  trx: AnyTransaction,
-  { operation, workerId }: StatusWriter,
-  claims: readonly Claim[],
-): Promise<Map<string, RunningJobRow>> {
-  const attempts = Object.fromEntries(claims.map(({ jobId, attempt }) => [jobId, attempt]))
-  const { rows } = await sql<RunningJobRow>`
-    update accepted.job set
-      status = 'running', attempt = (${JSON.stringify(attempts)}::jsonb -> job.id::text)::integer,
-      started_at = coalesce(started_at, statement_timestamp()), attempt_started_at = statement_timestamp(),
-      worker_id = ${workerId}, progress_at = null, progress_base = null, updated_at = statement_timestamp(), sequence = sequence + 1
-    where ${idIn(jobIds(claims))} and ${isLockedByUs} and job.id = any(${heldJobIds(operation.name, claims)})
-      and job.operation = ${operation.name} and job.status in ${pendingStatusesSql} and not job.cancel_requested
-    returning ${pendingColumns}, job.percent, exists (
-      select from accepted.processed_key processed
-      where processed.operation = job.operation and processed.principal = job.principal
-        and processed.key = job.idempotency_key and processed.job_id <> job.id
-      -- With the offset, Postgres looks up each key. Otherwise it may read all keys of the operation.
-      offset 0
-    ) as is_key_taken`.execute(trx)
-  return byId(rows)
-}
 
 /** What is written for a job that succeeds. */
 export interface JobCompletion {

@@ -1,6 +1,7 @@
 import { RetryAfter } from 'accepted/worker'
 import t from 'tap'
-import { createQuarantine, type PausableWorker, pruneQuarantine } from '../../../worker/maintenance/quarantine.ts'
+import { createQuarantine, pruneQuarantine } from '../../../worker/maintenance/quarantine.ts'
+import type { PausableWorker } from '../../../worker/maintenance/quarantine-groups.ts'
 import { type Jobs, openJobs } from '../../support/jobs.ts'
 import { createOperationWorker } from '../../support/operation-worker.ts'
 import { until } from '../../support/until.ts'
