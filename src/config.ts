@@ -8,14 +8,15 @@ export interface Config {
   handlers: string
   /**
    * Path of a module whose default export is a Fastify plugin with the app's own routes. Only the API loads this
-   * module.
+   * module. Each route needs a credential like those of Accepted, unless it has `config: { public: true }`.
    */
   routes?: string
   /** Directory of the app's own `.sql` migrations. These migrations run after Accepted's own migrations. */
   migrations?: string
   /**
-   * Authenticates every request, except requests to the health routes. Default: authentication by API key. Until the
-   * first API key exists, requests from this machine have the principal `anonymous`.
+   * Authenticates every request, except requests to the health routes and to public routes of the app. Default:
+   * authentication by API key. Until the first API key exists, requests from this machine have the principal
+   * `anonymous`.
    */
   authenticate?: Authenticate
 }

@@ -97,6 +97,7 @@ const tables: Readonly<Record<string, { page: string; describe: () => string }>>
     describe: () =>
       options('src/config.ts Config', {
         operations: '[operations](operations.md) and [schedules](schedules.md)',
+        routes: '[Access](access.md#your-own-routes)',
         migrations: '[Migrating](migrating.md)',
         authenticate: '[Access](access.md#authentication-of-your-own)',
       }),
