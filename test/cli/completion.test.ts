@@ -33,6 +33,7 @@ t.test('commands, options and their values are completed', async (t) => {
     '--resource',
     '--key',
     '--parent',
+    '--not-retried',
     '--since',
     '--until',
     '--before',
