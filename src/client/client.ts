@@ -154,10 +154,16 @@ export function createClient<Contract = unknown>(options: ClientOptions<Contract
       follow(transport, urlOf(job), new Deadline(limits), [stream, poll({ waits: true }), poll({ waits: false })]),
     async *children(job: JobReference, { status, ...limits }: ChildrenOptions = {}): AsyncGenerator<Monitor, void> {
       const deadline = new Deadline(limits)
-      const [, list = '', id] = /(.*)\/(.*)/.exec(urlOf(job).href) ?? []
-      let query: string | undefined = `?parent=${id}&limit=100${status ? `&status=${status}` : ''}`
+      const { href } = urlOf(job)
+      const slash = href.lastIndexOf('/')
+      let query: string | undefined = `?parent=${href.slice(slash + 1)}&limit=100${status ? `&status=${status}` : ''}`
       while (query) {
-        const page: Page = await transport.sendRepeatedly(new URL(list + query), {}, deadline, readJson<Page>)
+        const page: Page = await transport.sendRepeatedly(
+          new URL(href.slice(0, slash) + query),
+          {},
+          deadline,
+          readJson<Page>,
+        )
         yield* page.value
         query = page.nextLink && new URL(page.nextLink).search
       }
