@@ -21,7 +21,7 @@ const scenarioNames = scenarios.map(({ name }) => name).join(', ')
 const usage = `Usage: npm run bench -- [options]
 
 Measures the scenarios and writes a report. The report keeps earlier results of the scenarios that this run does not
-measure. Measuring all scenarios takes hours. S12 and S19 take an hour each. With --quick, all scenarios take two minutes.
+measure. Measuring all scenarios takes hours. S12 and S19 take an hour each.
 \`npm run bench:publish\` writes a complete report to bench/RESULTS.md.
 
   --quick          run each scenario once and briefly, to check that it works; the figures mean nothing

@@ -10,7 +10,7 @@ import type { DrainLoad } from './drain-process.ts'
 import { type HttpLoad, accepted as httpOf, type OpenLoad } from './http.ts'
 
 /** A way to use Accepted whose cost is measured: something that the defaults do not do, or that can be left out. */
-export interface Usage {
+interface Usage {
   name: string
   feature?: Feature
   env?: NodeJS.ProcessEnv

@@ -169,3 +169,20 @@ function unwrap<Value>(settled: PromiseSettledResult<Value>): Value {
   if (settled.status === 'rejected') throw settled.reason
   return settled.value
 }
+
+export interface Comparison<Load> extends Pick<Table, 'caption' | 'metrics'> {
+  contenders: readonly Contender<Load>[]
+  load: Load
+  /** Runs once before the measurement. */
+  before: Load
+}
+
+/** Measures contenders for one table. A quick run measures the first two. */
+export const measureTable = <Load>(
+  bench: Bench,
+  { caption, metrics, contenders, load, before }: Comparison<Load>,
+): Promise<Table> =>
+  withContenders<Load, Table>(bench, bench.quick ? contenders.slice(0, 2) : contenders, async (opened) => {
+    bench.log(caption)
+    return { caption, metrics, series: await interleave(bench, opened, metrics, load, before) }
+  })

@@ -3,15 +3,7 @@ import { drainMetrics } from '../contenders/drain.ts'
 import { performProcesses, workerProcesses } from '../contenders/drain-accepted.ts'
 import type { DrainLoad } from '../contenders/drain-process.ts'
 import { apiProcesses, type HttpLoad } from '../contenders/http.ts'
-import {
-  type Bench,
-  type Contender,
-  interleave,
-  type Metric,
-  type Scenario,
-  type Table,
-  withContenders,
-} from '../core/scenario.ts'
+import { type Contender, type Metric, measureTable, type Scenario } from '../core/scenario.ts'
 
 const httpMetrics: Metric[] = [
   { name: 'perSecond', label: 'requests/s' },
@@ -32,12 +24,12 @@ export const processes: Scenario = {
     const jobs = bench.quick ? { jobs: 2_000, atMostSeconds: 5 } : { jobs: 20_000, atMostSeconds: 60 }
     const fewer = { ...jobs, jobs: jobs.jobs / 5 }
     const drain = (caption: string, contenders: readonly Contender<DrainLoad>[]) =>
-      measure(bench, { caption, metrics: drainMetrics, contenders, load: jobs, before: fewer })
+      measureTable(bench, { caption, metrics: drainMetrics, contenders, load: jobs, before: fewer })
     const caption = 'Accepted requests, closed loop, connections: 256'
     const before = { ...load, seconds: 3 }
     return {
       tables: [
-        await measure<HttpLoad>(bench, { caption, metrics: httpMetrics, contenders: apiProcesses, load, before }),
+        await measureTable<HttpLoad>(bench, { caption, metrics: httpMetrics, contenders: apiProcesses, load, before }),
         await drain('Jobs completed in batches', workerProcesses),
         await drain('Jobs completed after perform', performProcesses),
       ],
@@ -48,19 +40,3 @@ export const processes: Scenario = {
     }
   },
 }
-
-interface Comparison<Load> extends Pick<Table, 'caption' | 'metrics'> {
-  contenders: readonly Contender<Load>[]
-  load: Load
-  /** Runs once before the measurement. */
-  before: Load
-}
-
-const measure = <Load>(
-  bench: Bench,
-  { caption, metrics, contenders, load, before }: Comparison<Load>,
-): Promise<Table> =>
-  withContenders<Load, Table>(bench, bench.quick ? contenders.slice(0, 2) : contenders, async (opened) => {
-    bench.log(caption)
-    return { caption, metrics, series: await interleave(bench, opened, metrics, load, before) }
-  })

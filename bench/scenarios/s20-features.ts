@@ -3,16 +3,7 @@ import type { DrainLoad } from '../contenders/drain-process.ts'
 import { accepting, defaults, draining } from '../contenders/features.ts'
 import type { HttpLoad } from '../contenders/http.ts'
 import { format } from '../core/format.ts'
-import {
-  type Bench,
-  type Contender,
-  interleave,
-  type Listing,
-  type Metric,
-  type Scenario,
-  type Table,
-  withContenders,
-} from '../core/scenario.ts'
+import { type Listing, type Metric, measureTable, type Scenario, type Table } from '../core/scenario.ts'
 import { ratio } from '../core/series.ts'
 
 const httpMetrics: Metric[] = [
@@ -29,12 +20,12 @@ export const features: Scenario = {
   async run(bench) {
     const load: HttpLoad = { connections: bench.quick ? 16 : 256, seconds: bench.quick ? 1 : 5 }
     const jobs: DrainLoad = bench.quick ? { jobs: 500, atMostSeconds: 5 } : { jobs: 20_000, atMostSeconds: 60 }
-    const accepts = await measure<HttpLoad>(bench, accepting, {
-      ...{ caption: 'Accepted requests, closed loop, connections: 256', metrics: httpMetrics },
+    const accepts = await measureTable<HttpLoad>(bench, {
+      ...{ contenders: accepting, caption: 'Accepted requests, closed loop, connections: 256', metrics: httpMetrics },
       ...{ load, before: { ...load, seconds: 3 } },
     })
-    const drains = await measure<DrainLoad>(bench, draining, {
-      ...{ caption: 'Jobs settled in batches of 100', metrics: drainMetrics },
+    const drains = await measureTable<DrainLoad>(bench, {
+      ...{ contenders: draining, caption: 'Jobs settled in batches of 100', metrics: drainMetrics },
       ...{ load: jobs, before: { ...jobs, jobs: jobs.jobs / 4 } },
     })
     return {
@@ -51,22 +42,6 @@ export const features: Scenario = {
     }
   },
 }
-
-interface Comparison<Load> extends Pick<Table, 'caption' | 'metrics'> {
-  load: Load
-  /** Runs once before the measurement. */
-  before: Load
-}
-
-const measure = <Load>(
-  bench: Bench,
-  contenders: readonly Contender<Load>[],
-  { caption, metrics, load, before }: Comparison<Load>,
-): Promise<Table> =>
-  withContenders<Load, Table>(bench, bench.quick ? contenders.slice(0, 2) : contenders, async (opened) => {
-    bench.log(caption)
-    return { caption, metrics, series: await interleave(bench, opened, metrics, load, before) }
-  })
 
 /** Each figure divided by that of the defaults, as the median over the rounds. */
 function costs(unit: 'request' | 'job', { series }: Table, metrics: readonly string[]): Listing {
