@@ -70,7 +70,7 @@ export interface Accepted {
   close(): Promise<void>
 }
 
-/** Where clients reach the API of an app, and who notifies the workers of new jobs. */
+/** Where clients reach the API of an app, and what notifies the workers of new jobs. */
 export interface Place {
   /** The URLs that the links of jobs start with. */
   site: Site

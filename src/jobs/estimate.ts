@@ -7,8 +7,8 @@ export type AverageSeconds = ReadonlyMap<string, number>
 
 /**
  * Estimates when a running job will end. Uses the progress that the current attempt has made, or else the average run
- * time of the operation. Progress of earlier attempts does not count: it took no time of the current attempt. An estimate that is already in the past is not used. Returns undefined when there is no
- * estimate.
+ * time of the operation. Progress of earlier attempts does not count: it took no time of the current attempt. An estimate
+ * that is already in the past is not used. Returns undefined when there is no estimate.
  */
 export function estimateCompletion(job: Job, averages: AverageSeconds, now = Date.now()): Date | undefined {
   if (job.status !== 'running' || !job.attempt_started_at) return undefined

@@ -1,10 +1,10 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { AnyTransaction } from '../../../src/operation.ts'
 import type { Claim } from '../../../src/queue/claim.ts'
 import { LostClaim } from '../../../src/queue/lost-claim.ts'
 import type { Handler } from '../../../worker/handlers.ts'
 import { registerRescues, rescueOrphaned } from '../../../worker/maintenance/rescuer.ts'
-import { openJobs } from '../../support/jobs.ts'
+import { type Jobs, openJobs } from '../../support/jobs.ts'
 import { createOperationWorker } from '../../support/operation-worker.ts'
 import { until } from '../../support/until.ts'
 import { addToQuarantine, addWords, claimAndDie, createRecordingHandlers, often, once } from './support.ts'
@@ -106,10 +106,8 @@ for (const { effect, row, status } of [
   })
 }
 
-t.test('a crash in quarantine counts, even if the first crash affected several jobs', async (t) => {
-  const jobs = await openJobs(t, [once])
-  const killer = await jobs.add(once, { word: 'a' })
-  await jobs.add(once, { word: 'b' })
+/** Creates a worker, and a function with which it rescues all running jobs at once. */
+async function createRescuer(t: Test, jobs: Jobs) {
   const worker = createOperationWorker(t, jobs, once)
   await registerRescues(jobs.database, [once.name])
   const rescueAll = async () => {
@@ -117,6 +115,14 @@ t.test('a crash in quarantine counts, even if the first crash affected several j
     await jobs.query("update accepted_queue.job set heartbeat_on = now() - interval '1 minute' where state = 'active'")
     await rescueOrphaned(jobs.database, [worker])
   }
+  return { worker, rescueAll }
+}
+
+t.test('a crash in quarantine counts, even if the first crash affected several jobs', async (t) => {
+  const jobs = await openJobs(t, [once])
+  const killer = await jobs.add(once, { word: 'a' })
+  await jobs.add(once, { word: 'b' })
+  const { worker, rescueAll } = await createRescuer(t, jobs)
   await claimAndDie(jobs, once, 2)
   await rescueAll()
   for (const crashes of [2, 3]) {
@@ -130,13 +136,7 @@ t.test('a crash in quarantine counts, even if the first crash affected several j
 t.test('a job that crashes its worker is found in ever smaller groups, and other jobs never fail', async (t) => {
   const jobs = await openJobs(t, [once])
   const [killer, ...neighbors] = (await addWords(jobs, once, 70)) as [string, ...string[]]
-  const worker = createOperationWorker(t, jobs, once)
-  await registerRescues(jobs.database, [once.name])
-  const rescueAll = async () => {
-    await jobs.query("update accepted.rescue set checked_at = '-infinity'")
-    await jobs.query("update accepted_queue.job set heartbeat_on = now() - interval '1 minute' where state = 'active'")
-    await rescueOrphaned(jobs.database, [worker])
-  }
+  const { worker, rescueAll } = await createRescuer(t, jobs)
   await claimAndDie(jobs, once, 70)
   await rescueAll()
   for (const { groupSize, crashes } of [
