@@ -1,6 +1,8 @@
 import { sql } from 'kysely'
+import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
+import { idIn } from './job.ts'
 import { type EndedJob, enqueueDeliveries, matchingEndpoints } from './webhook-delivery.ts'
 
 /**
@@ -55,3 +57,18 @@ export const toFollowed = (rows: readonly ResolvedRow[]): Followed => ({
   jobs: rows.map(({ changed }) => changed),
   enqueued: rows.flatMap(({ enqueued }) => enqueued ?? []),
 })
+
+/**
+ * Waits until no other transaction that has called this function holds siblings of these jobs: jobs with the same
+ * parent. Call it before the jobs are locked, in a transaction that has failed because of a deadlock. A transaction that
+ * ends a child may cancel the parent, and so lock all other children. Two such transactions at a time, each of which
+ * has locked its own child, would only deadlock again.
+ */
+export async function waitForSiblings(trx: AnyTransaction, ids: readonly string[]): Promise<void> {
+  const statement = sql`
+    select pg_advisory_xact_lock(hashtextextended('accepted siblings ' || parent, 0))
+    from (
+      select distinct job.parent from accepted.job where ${idIn(ids)} and job.parent is not null order by job.parent
+    ) parents`
+  await runWithGenericPlan(trx, statement)
+}

@@ -1,5 +1,6 @@
 import type { LockWait } from '../../src/db/locks.ts'
 import { type TransactionPolicy, transact } from '../../src/db/transaction.ts'
+import type { RetryReason } from '../../src/db/transaction-retry.ts'
 import { abandonFailed } from '../../src/jobs/endings.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { createBatcher } from '../../src/primitives/batcher.ts'
@@ -160,11 +161,17 @@ async function finishTogether(
   policy: TransactionPolicy,
   abandonFailure?: string,
 ): Promise<FinishResult> {
-  const work = (trx: unknown, spans?: SettleSpans) =>
-    finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, { abandonFailure, spans })
-  const result = worker.spans
-    ? await traceSettle(worker.spans, attempts, (spans) => transact(worker.database, (trx) => work(trx, spans), policy))
-    : await transact(worker.database, work, policy)
+  let takesTurns = false
+  const onRetry = (reason: RetryReason) => {
+    takesTurns ||= reason === 'contention'
+    policy.onRetry?.(reason)
+  }
+  const run = (spans?: SettleSpans) => {
+    const work = (trx: unknown) =>
+      finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, { abandonFailure, takesTurns, spans })
+    return transact(worker.database, work, { ...policy, onRetry })
+  }
+  const result = worker.spans ? await traceSettle(worker.spans, attempts, run) : await run()
   announce(worker, result)
   logCompleted(worker, result.completed)
   for (const failure of result.failures) logFailure(worker, failure)

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { LockWait } from '../../src/db/locks.ts'
 import { pipeline } from '../../src/db/pipeline.ts'
 import { useGenericPlan } from '../../src/db/plan-settings.ts'
-import { followEnds } from '../../src/jobs/relatives.ts'
+import { followEnds, waitForSiblings } from '../../src/jobs/relatives.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { LostClaim } from '../../src/queue/lost-claim.ts'
@@ -38,6 +38,8 @@ export interface FinishOptions {
    * (`accepted.ending`), and they end later.
    */
   abandonFailure?: string | undefined
+  /** Whether to take turns with transactions that end other children of the same parents. */
+  takesTurns?: boolean
   /** Undefined if the app does not trace. */
   spans?: SettleSpans | undefined
 }
@@ -56,8 +58,12 @@ export async function finishAttempts(
   trx: AnyTransaction,
   attempts: EndedAttempts,
   lockWait: LockWait,
-  { abandonFailure, spans }: FinishOptions = {},
+  { abandonFailure, takesTurns = false, spans }: FinishOptions = {},
 ): Promise<FinishResult> {
+  if (takesTurns) {
+    const ids = attempts.map(({ claim }) => claim.jobId)
+    await waitForSiblings(trx, ids)
+  }
   const jobs = await lockJobs(worker, trx, attempts, lockWait)
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
   const free = attempts.filter(({ claim }) => !locked.has(claim.jobId))
