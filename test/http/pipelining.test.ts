@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { json, text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { limitPipelining, maxRequestsInFlight } from '../../src/http/pipelining.ts'
+import { limitPipelining, maxRequestsInFlight, maxWaitingRequests } from '../../src/http/pipelining.ts'
 import { until } from '../support/until.ts'
 
 interface Exchange {
@@ -13,10 +13,11 @@ interface Exchange {
 
 /** Starts a server that answers nothing by itself, and connects to it. */
 async function setUp(t: Test) {
-  const server = createServer({ requireHostHeader: false })
-  limitPipelining(server)
   const exchanges: Exchange[] = []
-  server.on('request', (request: IncomingMessage, response: ServerResponse) => exchanges.push({ request, response }))
+  const server = createServer({ requireHostHeader: false }, (request, response) => {
+    exchanges.push({ request, response })
+  })
+  limitPipelining(server)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
@@ -159,6 +160,34 @@ t.test('a connection with many requests in progress does not delay another conne
   t.equal(request.url, '/other')
   response.end('done')
   await once(other, 'data')
+})
+
+t.test('a connection is closed when too many requests of all connections wait', async (t) => {
+  const { server, socket, exchanges, open } = await setUp(t)
+  const { port } = server.address() as AddressInfo
+  const sockets = [socket, ...range(4).map(() => connect(port, '127.0.0.1'))]
+  t.teardown(() => sockets.forEach((one) => void one.destroy()))
+  let closed = 0
+  for (const one of sockets) {
+    one.on('error', () => {})
+    one.on('close', () => {
+      closed += 1
+    })
+    one.resume()
+    // They fit into one read of Node.
+    one.write(range(3_000).map(get).join(''))
+  }
+  await until(() => closed > 0)
+  await Promise.all(sockets.filter((one) => !one.destroyed).map(settled))
+  t.equal(closed, 5 - Math.floor(maxWaitingRequests / 3_000))
+  t.equal(open().length, 5 * maxRequestsInFlight, 'the requests of a closed connection may have begun')
+  const kept = sockets.filter((one) => !one.destroyed).length
+  const answered = until(() => {
+    for (const { response } of open()) response.end('y')
+    return exchanges.length === kept * 3_000 + closed * maxRequestsInFlight
+  })
+  await answered
+  sockets[0]?.destroy()
 })
 
 t.test('what follows an upgrade request reaches the new protocol', async (t) => {
