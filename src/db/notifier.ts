@@ -27,10 +27,10 @@ export interface Notifier {
   flush(): Promise<void>
 }
 
-/**
- * After a send, the next items are collected for this long. The first items after a quiet period are sent immediately.
- */
-const coalesceMs = 5
+/** The mean time between two sends while there is always something to send. Items are collected in the meantime. */
+const intervalMs = 5
+/** After quiet time, this many sends follow each other without a pause. A quick job has two, at its start and its end. */
+const maxBurst = 4
 
 /**
  * NOTIFY accepts payloads of less than 8,000 bytes (PostgreSQL manual, NOTIFY). Items are ASCII, so each character is
@@ -46,12 +46,12 @@ const maxPayloadBytes = 7_900
 export function createNotifier(database: Database): Notifier {
   let unsent = new Map<Channel, Set<string>>()
   let sending: Promise<void> | undefined
-  let sentAt = Number.NEGATIVE_INFINITY
+  let nextAt = Number.NEGATIVE_INFINITY
 
   const send = async () => {
-    const waitMs = sentAt + coalesceMs - performance.now()
+    const waitMs = nextAt - performance.now()
     await (waitMs > 0 ? delay(waitMs) : immediate())
-    sentAt = performance.now()
+    nextAt = Math.max(nextAt, performance.now() - maxBurst * intervalMs) + intervalMs
     const notifications = [...unsent].flatMap(([channel, items]) =>
       pack(items).map((payload) => ({ channel: channels[channel], payload })),
     )

@@ -32,7 +32,7 @@ export class Watcher {
   #positionRead: Promise<ChangePosition> | undefined
   #notified = new Set<string>()
   #isPollDue = false
-  #queryTimer: NodeJS.Timeout | undefined
+  #cancelQuery: (() => void) | undefined
   #query: Promise<void> | undefined
   #isClosed = false
 
@@ -101,7 +101,7 @@ export class Watcher {
   async close(): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#pollTimer)
-    clearTimeout(this.#queryTimer)
+    this.#cancelQuery?.()
     await this.#listener.close()
     await this.#query
   }
@@ -123,14 +123,14 @@ export class Watcher {
   }
 
   #scheduleQuery(): void {
-    if (this.#queryTimer || this.#query || this.#isClosed) return
-    this.#queryTimer = setTimeout(() => {
-      this.#queryTimer = undefined
+    if (this.#cancelQuery || this.#query || this.#isClosed) return
+    this.#cancelQuery = callAfter(this.#pacing.delayMs, () => {
+      this.#cancelQuery = undefined
       this.#query = this.#readAndDeliver().finally(() => {
         this.#query = undefined
         if (this.#notified.size > 0 || this.#isPollDue) this.#scheduleQuery()
       })
-    }, this.#pacing.delayMs)
+    })
   }
 
   async #readAndDeliver(): Promise<void> {
@@ -161,4 +161,18 @@ export class Watcher {
       since: poll?.since,
     }
   }
+}
+
+/**
+ * Calls a function after a pause, or in this turn of the event loop if there is no pause. A timer takes at least 1 ms.
+ *
+ * @returns a function that cancels the call
+ */
+function callAfter(delayMs: number, run: () => void): () => void {
+  if (delayMs > 0) {
+    const timer = setTimeout(run, delayMs)
+    return () => clearTimeout(timer)
+  }
+  const immediate = setImmediate(run)
+  return () => clearImmediate(immediate)
 }
