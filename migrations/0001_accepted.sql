@@ -973,6 +973,55 @@ $$;
 
 comment on function accepted.claim_in_turn is 'Claims at most max_jobs due jobs of a queue, in turn over the principals that have due jobs: one job each, and again from the first principal on while jobs are wanted. Begins with the principal after after_principal. Jobs with a higher priority come first; of a principal, those that became due earlier. after_priority and after_principal are turn_priority and turn_principal of the last row of the previous claim, or null. Claims none while the operation is paused. waited_seconds is how long the job was due before it was claimed. turn_size is the number of principals in the last turn. read_entries is the number of index entries that the claim has read so far: many while a transaction holds an old snapshot, because Postgres then cannot remove the entries of jobs that were claimed earlier.';
 
+create function accepted.begin_claimed(operation text, attempts jsonb, worker_id uuid)
+  returns table (
+    id uuid, principal text, idempotency_key text, traceparent text, tracestate text, attempt integer,
+    max_attempts integer, batch jsonb, percent smallint, is_key_taken boolean
+  )
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  ids uuid[] := array(select key::uuid from jsonb_object_keys(attempts) key order by 1);
+  first_id uuid := ids[1];
+  last_id uuid := ids[cardinality(ids)];
+begin
+  if first_id is null then
+    return;
+  end if;
+  -- The transaction may have locked queue rows, which others lock after the job. So it must not wait for a job.
+  perform from accepted.job
+    where id = any(ids) and id between first_id and last_id and status in ('queued', 'running')
+    order by id
+    for update skip locked;
+  return query
+  update accepted.job set
+    status = 'running', attempt = (attempts -> job.id::text)::integer,
+    started_at = coalesce(started_at, statement_timestamp()), attempt_started_at = statement_timestamp(),
+    worker_id = begin_claimed.worker_id, progress_at = null, progress_base = null,
+    updated_at = statement_timestamp(), sequence = sequence + 1
+  where job.id = any(ids) and job.id between first_id and last_id and job.xmax = pg_current_xact_id()::xid
+    and job.operation = begin_claimed.operation and job.status in ('queued', 'running') and not job.cancel_requested
+  returning
+    job.id, job.principal, job.idempotency_key, job.traceparent, job.tracestate, job.attempt,
+    job.max_attempts, job.batch, job.percent, exists (
+      select from accepted.processed_key processed
+      where processed.operation = job.operation and processed.principal = job.principal
+        and processed.key = job.idempotency_key and processed.job_id <> job.id
+      -- With the offset, Postgres looks up each key. Otherwise it may read all keys of the operation.
+      offset 0
+    );
+end
+$$;
+
+comment on function accepted.begin_claimed is 'Sets claimed jobs to running. attempts contains the number of the attempt for each id. Leaves out jobs that another transaction has locked, jobs that have ended, and jobs whose cancellation was requested. is_key_taken: another job holds the idempotency key in the dedup table; its record may have expired.';
+
 -- The condition on started_on keeps pg-boss from using this index, because the statements with which pg-boss completes
 -- jobs have no such condition. These statements must find the jobs by the primary key. While a transaction holds an old
 -- snapshot, this index is full of entries of jobs that are no longer active.

@@ -144,12 +144,13 @@ export class WorkerRuntime {
 
   #operationWorker(operation: Operation): OperationWorker {
     const { handlers, seals, database, boss, log, registration, tracing, allOperations } = this.#parts
+    const handler = handlers.get(operation.name) as Handler
     return {
       operation,
       operations: allOperations,
       workerId: registration.id,
-      handler: handlers.get(operation.name) as Handler,
-      claims: new Claims(database, boss, operation),
+      handler,
+      claims: new Claims(database, boss, operation, handler.perform && registration.id),
       ...{ tracing, spans: tracing && new AttemptSpans(tracing, operation, registration.id) },
       ...{ seals, database, boss, notifier: this.#notifier, metrics: this.#metrics },
       log: log.child({ operation: operation.name }),

@@ -120,6 +120,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.secret_key_ids',
       'accepted.claim',
       'accepted.claim_in_turn',
+      'accepted.begin_claimed',
       ...['waiting_endpoints', 'claim_deliveries', 'claim_excess_deliveries'].map(inAccepted),
       ...['is_limited', 'claim_limited', 'admit_limited', 'limit_pace', 'count_slots', 'next_slot'].map(inAccepted),
       ...['count_places', 'maintain_limits'].map(inAccepted),

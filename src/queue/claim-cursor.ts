@@ -1,6 +1,7 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { Tables } from '../db/tables.ts'
 import { dutyCyclePause } from '../primitives/periodic.ts'
+import type { BegunJob } from './begun-job.ts'
 import { type ClaimedRow, claimedColumns } from './claim.ts'
 
 /** Claims that scan the whole queue take at most this share of the time. */
@@ -11,11 +12,15 @@ const maxEntriesPerJob = 10
 const fewEntries = 1_000
 /** After a claim in turn that found one principal, this many claims take the oldest jobs, which costs less. */
 const claimsBetweenTurns = 3
+/** Another program may have inserted a row without the id of a job. */
+const uuidPattern = sql.lit('^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')
 /** How far before the floor each claim starts. A slow transaction may commit a job after a newer job was claimed. */
 const overlap = sql`interval '250 ms'`
 
 export interface CursorRow extends ClaimedRow {
   waitedSeconds: number
+  /** Null if the claim does not begin jobs, or has not begun this job. */
+  begun: BegunJob | null
 }
 
 interface ScannedRow extends CursorRow {
@@ -51,6 +56,7 @@ export class ClaimCursor {
   readonly #db: Kysely<Tables>
   readonly #queue: string
   readonly #isFair: boolean
+  readonly #beginsFor: string | undefined
   /** The creation time of the oldest job of the previous claim. The next claim starts there. */
   #floor: string | undefined
   #nextFullScanAt = Number.NEGATIVE_INFINITY
@@ -60,10 +66,16 @@ export class ClaimCursor {
   #lastTurn: Pick<TurnRow, 'priority' | 'principal'> | undefined
   #wasFull = false
 
-  constructor(db: Kysely<Tables>, queue: string, { isFair }: { isFair: boolean }) {
+  /** @param options.beginsFor the id of the worker for which each claim also sets its jobs to running, if it does */
+  constructor(
+    db: Kysely<Tables>,
+    queue: string,
+    { isFair, beginsFor }: { isFair: boolean; beginsFor: string | undefined },
+  ) {
     this.#db = db
     this.#queue = queue
     this.#isFair = isFair
+    this.#beginsFor = beginsFor
   }
 
   /**
@@ -91,13 +103,11 @@ export class ClaimCursor {
 
   async #claimInTurn(limit: number): Promise<CursorRow[]> {
     const startedAt = performance.now()
-    const { rows } = await sql<TurnRow>`
+    const rows = await this.#run<TurnRow>(sql`
       select ${claimedColumns}, waited_seconds as "waitedSeconds", turn_priority as priority,
         turn_principal as principal, turn_size as "turnSize", read_entries::float8 as "readEntries"
       from accepted.claim_in_turn(
-        ${this.#queue}, ${limit}, ${this.#lastTurn?.priority ?? null}, ${this.#lastTurn?.principal ?? null})`.execute(
-      this.#db,
-    )
+        ${this.#queue}, ${limit}, ${this.#lastTurn?.priority ?? null}, ${this.#lastTurn?.principal ?? null})`)
     const last = rows.at(-1)
     if (!last) return rows
     this.#claimsUntilTurn = isAlone(rows, this.#lastTurn?.principal) ? claimsBetweenTurns : 0
@@ -113,17 +123,36 @@ export class ClaimCursor {
   async #claimOldest(limit: number, onMore?: () => void): Promise<CursorRow[]> {
     const startedAt = performance.now()
     const from = startedAt < this.#nextFullScanAt ? this.#floor : undefined
-    const { rows } = await sql<ScannedRow>`
+    const rows = await this.#run<ScannedRow>(sql`
       select ${claimedColumns}, waited_seconds as "waitedSeconds", floor
-      from accepted.claim(${this.#queue}, ${limit}, coalesce(${from ?? null}::timestamptz - ${overlap}, '-infinity'))`.execute(
-      this.#db,
-    )
+      from accepted.claim(${this.#queue}, ${limit}, coalesce(${from ?? null}::timestamptz - ${overlap}, '-infinity'))`)
     const endedAt = performance.now()
     if (from === undefined) this.#nextFullScanAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
     this.#floor = rows[0]?.floor ?? from
     // The previous claim was full. If its jobs had a higher priority, older jobs with a lower priority may be left.
     if (onMore && this.#wasFull && rows.length < limit && from !== undefined) this.#callAtNextFullScan(onMore)
     return rows
+  }
+
+  /** Runs a statement that claims jobs, and begins the jobs in the same transaction if that is wanted. */
+  async #run<Row extends CursorRow>(claim: RawBuilder<unknown>): Promise<Row[]> {
+    const statement = this.#beginsFor
+      ? sql<Row>`
+        with claimed as materialized (${claim}),
+        begun as materialized (
+          select begun from accepted.begin_claimed(
+            ${this.#queue},
+            (
+              select jsonb_object_agg(data ->> 'job', "retryCount" + 1) from claimed
+              where data ->> 'job' ~* ${uuidPattern}
+            ),
+            ${this.#beginsFor}
+          ) begun
+        )
+        select claimed.*, to_json(begun.begun) as begun
+        from claimed left join begun on (begun.begun).id::text = claimed.data ->> 'job'`
+      : sql<Row>`select claimed.*, null as begun from (${claim}) claimed`
+    return (await statement.execute(this.#db)).rows
   }
 
   #callAtNextFullScan(onMore: () => void): void {

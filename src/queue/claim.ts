@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Job } from 'pg-boss'
 import { validate as isUuid } from 'uuid'
 import { isRow } from '../db/row-lookup.ts'
+import type { BegunJob } from './begun-job.ts'
 import type { QueueData } from './boss.ts'
 import { queueJob, queueJobPartition } from './schema.ts'
 
@@ -23,6 +24,8 @@ export interface Claim {
   waitedSeconds: number | undefined
   /** The limit key of the job; undefined when its operation has no limit. */
   limitKey?: string | undefined
+  /** The row of the job, if the transaction that claimed the job has also set it to running. */
+  begun?: BegunJob | undefined
 }
 
 /** The columns of a queue row that a claim needs. */
@@ -34,7 +37,7 @@ export const claimedColumns = sql`id, retry_count as "retryCount", data`
 /** Creates a claim from an active queue row. */
 export const claimOf = (
   { id, retryCount, data }: ClaimedRow,
-  { isQuarantined = false, waitedSeconds, limitKey }: Partial<Claim> = {},
+  { isQuarantined = false, waitedSeconds, limitKey, begun }: Partial<Claim> = {},
 ): Claim => ({
   queued: { id, retryCount },
   // Another program may have inserted the row without a job id. Then `accepted.job` has no such job, and it never runs.
@@ -44,6 +47,7 @@ export const claimOf = (
   isQuarantined,
   waitedSeconds,
   limitKey,
+  begun,
 })
 
 /** A list of claims for `from`, with the alias `claim`. */
@@ -87,9 +91,9 @@ export const isClaimable: RawBuilder<boolean> = sql`${isDue} and not job.blocked
 /** The order in which due jobs are claimed. It matches the index that claims use. */
 export const claimOrder: RawBuilder<unknown> = sql`job.priority desc, job.created_on`
 
-/** An array expression: the `accepted.job` ids of the claims that are still held. */
-export const heldJobIds = (queue: string, claims: readonly Claim[]): RawBuilder<string[]> => sql`array(
-  select claim.job_id
+/** An expression: for the `accepted.job` id of each claim that is still held, the number of its attempt. */
+export const heldAttempts = (queue: string, claims: readonly Claim[]): RawBuilder<unknown> => sql`(
+  select jsonb_object_agg(claim.job_id, claim.retry_count + 1)
   from unnest(
     ${claims.map(({ queued }) => queued.id)}::uuid[],
     ${claims.map(({ queued }) => queued.retryCount)}::integer[],

@@ -28,11 +28,12 @@ export class Claims {
   readonly #deliveries: DeliveryClaims | undefined
   readonly #limited: LimitedClaims | undefined
 
-  constructor(database: Database, boss: PgBoss, operation: Operation) {
+  /** @param beginsFor the id of the worker for which claims also set jobs to running, where they can */
+  constructor(database: Database, boss: PgBoss, operation: Operation, beginsFor?: string) {
     this.#database = database
     this.#boss = boss
     this.#operation = operation
-    this.#cursor = new ClaimCursor(database.kysely, operation.name, { isFair: operation.fair })
+    this.#cursor = new ClaimCursor(database.kysely, operation.name, { isFair: operation.fair, beginsFor })
     this.#deliveries = operation.name === deliveryName ? new DeliveryClaims(database.kysely) : undefined
     this.#limited = operation.limit && new LimitedClaims(database, operation)
   }
@@ -53,7 +54,7 @@ export class Claims {
     if (limited) return limited
     if (this.#operation.groupConcurrency === undefined) {
       const rows = await this.#cursor.claim(limit, onMore)
-      return rows.map((row) => claimOf(row, { waitedSeconds: row.waitedSeconds }))
+      return rows.map((row) => claimOf(row, { waitedSeconds: row.waitedSeconds, begun: row.begun ?? undefined }))
     }
     return claimOfGroups(this.#database, this.#boss, this.#operation, limit)
   }

@@ -18,12 +18,13 @@ export function createOperationWorker(
   handler: Handler = { perform: async () => {} },
 ): OperationWorker {
   const notifier = createNotifier(database)
+  const workerId = uuid7()
   t.teardown(() => notifier.flush())
   return {
     operations: new Map([[operation.name, operation]]),
-    ...{ operation, handler, database, boss, notifier, workerId: uuid7() },
+    ...{ operation, handler, database, boss, notifier, workerId },
     seals: noSeals,
-    claims: new Claims(database, boss, operation),
+    claims: new Claims(database, boss, operation, handler.perform && workerId),
     metrics: createMetrics(database, { operations: [], running: () => 0, isListening: () => false }),
     log: pino({ level: 'silent' }),
   }

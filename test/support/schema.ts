@@ -58,6 +58,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'function accepted.claim',
     'index accepted_queue.accepted_turn_idx',
     'function accepted.claim_in_turn',
+    'function accepted.begin_claimed',
     'index accepted_queue.accepted_active_idx',
     'index accepted_queue.accepted_unsuccessful_idx',
     'settings accepted_queue.job_common',

@@ -2,6 +2,7 @@ import { describeSpan, errorTypeOf, startTransaction, type TransactionSpans } fr
 import type { Operation } from '../../src/operation.ts'
 import type { TraceContext } from '../../src/primitives/trace-context.ts'
 import { epochMs, type RecordedSpan, type Tracing } from '../../src/primitives/tracing.ts'
+import type { AttemptedJob } from '../../src/queue/begun-job.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { describeError, JobCanceled, RetryAfter } from '../errors.ts'
 import type { OutcomeLabel } from '../metrics.ts'
@@ -44,7 +45,7 @@ export class AttemptSpans {
   }
 
   /** Starts the span of an attempt, as a child of the span that sent the job, unless it has started. */
-  begin(claim: Claim, row: PendingJob): void {
+  begin(claim: Claim, row: AttemptedJob): void {
     if (this.#traces.has(claim)) return
     const { name, attributes } = describeSpan('process', { id: row.id, operation: this.#operation.name })
     const sender = senderOf(row)
@@ -132,7 +133,7 @@ export class AttemptSpans {
 export const senderOf = ({
   traceparent,
   tracestate,
-}: Pick<PendingJob, 'traceparent' | 'tracestate'>): TraceContext => ({
+}: Pick<AttemptedJob, 'traceparent' | 'tracestate'>): TraceContext => ({
   traceparent: traceparent ?? undefined,
   tracestate: tracestate ?? undefined,
 })

@@ -4,6 +4,7 @@ import { useGenericPlan } from '../../src/db/plan-settings.ts'
 import { withTransactionRetry } from '../../src/db/transaction-retry.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { readable } from '../../src/primitives/thrown.ts'
+import type { BegunJob } from '../../src/queue/begun-job.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import { findPayloadMismatch } from '../../src/validation.ts'
 import { AttemptTimeout, JobCanceled, SchemaMismatch } from '../errors.ts'
@@ -17,11 +18,11 @@ import { effectKeyOf } from './effect-key.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { describeJob, type OperationWorker, openPayload, transactionPolicy } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
-import { findPending, lockPending } from './pending-jobs.ts'
+import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
 import { releaseClaims } from './release.ts'
 import type { RunTimes } from './run-times.ts'
-import { type RunningJobRow, writeRunning } from './write-running.ts'
+import { writeRunning } from './write-running.ts'
 
 /** What the executors of all operations of a process share. */
 export interface RunContext {
@@ -97,13 +98,18 @@ async function runOne(worker: OperationWorker, claim: Claim, begun: BegunJobs, c
 }
 
 interface BegunJobs {
-  running: ReadonlyMap<string, RunningJobRow>
+  running: ReadonlyMap<string, BegunJob>
   duplicates: ReadonlyMap<string, string>
   /** Jobs that have not begun, because another transaction has locked them. */
   locked: ReadonlySet<string>
 }
 
-/** Sets jobs to running. Also finds duplicates, which are jobs whose key another job has already processed. */
+const nothingStarted = [undefined, new Map<string, PendingJob>(), new Map<string, BegunJob>()] as const
+
+/**
+ * Sets jobs to running, unless their claim has done so. Also finds duplicates, which are jobs whose key another job has
+ * already processed.
+ */
 async function begin(
   worker: OperationWorker,
   claims: readonly Claim[],
@@ -111,18 +117,22 @@ async function begin(
   lockWait: LockWait,
 ): Promise<BegunJobs> {
   const { operation, database } = worker
-  const ids = claims.map(({ jobId }) => jobId)
+  const begun = claims.flatMap((claim) => claim.begun ?? [])
+  const others = claims.filter((claim) => !claim.begun)
+  const ids = others.map(({ jobId }) => jobId)
   const setRunning = (kyselyTrx: unknown) =>
     pipeline(kyselyTrx as AnyTransaction, (trx) => [
       useGenericPlan(trx),
       // Locks the jobs in a separate statement: a statement that waits for a lock reads the queue as it was before the
       // wait.
       lockPending(trx, ids, lockWait),
-      writeRunning(trx, worker, claims),
+      writeRunning(trx, worker, others),
       commitStatement(trx),
     ])
   const beginOnce = async () => {
-    const [, pending, running] = await database.kysely.transaction().execute(setRunning)
+    const [, pending, started] =
+      others.length > 0 ? await database.kysely.transaction().execute(setRunning) : nothingStarted
+    const running = new Map([...begun.map((row) => [row.id, row] as const), ...started])
     const taken = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
     const notLocked = lockWait === 'skip' ? ids.filter((id) => !pending.has(id)) : []
     return {
@@ -139,7 +149,7 @@ async function begin(
 async function perform(
   worker: OperationWorker,
   claim: Claim,
-  row: RunningJobRow,
+  row: BegunJob,
   context: RunContext,
 ): Promise<PerformedAttempt> {
   const { operation } = worker

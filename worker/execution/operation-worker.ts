@@ -6,6 +6,7 @@ import type { Seals } from '../../src/jobs/seals.ts'
 import type { Operation } from '../../src/operation.ts'
 import { type TraceContext, traceLogMembers } from '../../src/primitives/trace-context.ts'
 import type { Tracing } from '../../src/primitives/tracing.ts'
+import type { AttemptedJob } from '../../src/queue/begun-job.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { Claims } from '../../src/queue/claims.ts'
@@ -13,7 +14,6 @@ import type { Handler } from '../handlers.ts'
 import type { Metrics, OutcomeCounts } from '../metrics.ts'
 import type { RunningJob } from '../running-job.ts'
 import { type AttemptSpans, senderOf } from './attempt-spans.ts'
-import type { PendingJob } from './pending-jobs.ts'
 
 /** One operation of a worker process, with everything that is needed to run its jobs. */
 export interface OperationWorker {
@@ -77,11 +77,11 @@ export function transactionPolicy({ operation, metrics }: OperationWorker, signa
 export const openPayload = (
   { operation, seals }: OperationWorker,
   { payload }: Claim,
-  { principal }: Pick<PendingJob, 'principal'>,
+  { principal }: Pick<AttemptedJob, 'principal'>,
 ): unknown => seals.open('payload', { operation, principal }, payload)
 
 /** Returns the context of the innermost span of an attempt. Without tracing: of the span that sent the job. */
-export const traceContextOf = ({ spans }: OperationWorker, claim: Claim, row: PendingJob): TraceContext =>
+export const traceContextOf = ({ spans }: OperationWorker, claim: Claim, row: AttemptedJob): TraceContext =>
   spans?.current(claim)?.context ?? senderOf(row)
 
 /**
@@ -92,7 +92,7 @@ export const traceContextOf = ({ spans }: OperationWorker, claim: Claim, row: Pe
 export function describeJob(
   worker: OperationWorker,
   claim: Claim,
-  row: PendingJob,
+  row: AttemptedJob,
   payload: unknown,
 ): Omit<RunningJob, 'setResource' | 'dependencies'> {
   const context = traceContextOf(worker, claim, row)

@@ -2,24 +2,16 @@ import { type RawBuilder, sql } from 'kysely'
 import { currentTransactionId } from '../../src/db/commit-check.ts'
 import { type LockWait, rowLock } from '../../src/db/locks.ts'
 import { type QuerySource, runWithGenericPlan } from '../../src/db/plan-settings.ts'
-import type { BatchOutcome } from '../../src/db/tables.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
+import type { AttemptedJob } from '../../src/queue/begun-job.ts'
 
 /** The row of a job that has not ended. */
-export interface PendingJob {
-  id: string
-  principal: string
-  idempotency_key: string | null
-  traceparent: string | null
-  tracestate: string | null
-  attempt: number
-  max_attempts: number
+export interface PendingJob extends AttemptedJob {
   attempt_started_at: Date | null
   worker_id: string | null
   cancel_requested: boolean
-  batch: BatchOutcome | null
   /** Seconds until the record expires. */
   kept_seconds: number
   /** The id of the transaction that read the row. */
@@ -58,10 +50,3 @@ export async function findPending(db: QuerySource, ids: readonly string[]): Prom
   const { rows } = await runWithGenericPlan(db, statement)
   return new Set(rows.map(({ id }) => id))
 }
-
-/**
- * A condition on `job`: this transaction has locked the row in an earlier statement. The column xmax of a locked row
- * holds the id of the transaction that locked it. Do not use this condition in a savepoint, because a savepoint has an
- * id of its own.
- */
-export const isLockedByUs: RawBuilder<boolean> = sql`job.xmax = pg_current_xact_id()::xid`
