@@ -5,6 +5,7 @@ import { drawBars, drawLines } from './chart.ts'
 import { format } from './format.ts'
 import { describeGoal } from './goal.ts'
 import type { Machine } from './machine.ts'
+import { peerLegend, peerLines } from './peers.ts'
 import type { Pressure } from './pressure.ts'
 import { type Goal, type ScenarioResult, type Table, warmUp } from './scenario.ts'
 import { median } from './stats.ts'
@@ -57,6 +58,9 @@ export async function writeReport(directory: string, runs: readonly Run[]): Prom
   const paragraphs = [
     '# Benchmark results',
     ...(isQuick ? [quickWarning] : []),
+    peerLegend,
+    tableOf(peerLines(scenarios)),
+    '## Goals',
     ratioTable(scenarios, isQuick),
     legend,
     ...methodOf(runs),

@@ -1,5 +1,6 @@
 import type { BaselineLatency } from './baseline-latency.ts'
 import { format } from './format.ts'
+import type { PeerRow } from './peers.ts'
 import type { Sample, Series } from './series.ts'
 import type { Server } from './server.ts'
 
@@ -82,6 +83,8 @@ export interface ScenarioResult {
   lineCharts?: readonly LineChart[]
   listings?: readonly Listing[]
   goals: readonly Goal[]
+  /** What the scenario contributes to the comparison with other programs, at the top of the report. */
+  peers?: readonly PeerRow[]
   /** Paragraphs that explain the tables. */
   notes?: readonly string[]
 }

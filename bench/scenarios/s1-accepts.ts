@@ -3,6 +3,7 @@ import { type HttpLoad, ours, peer } from '../contenders/http.ts'
 import { floor } from '../contenders/http-pgbench.ts'
 import { format } from '../core/format.ts'
 import { atLeast } from '../core/goal.ts'
+import { peerRow } from '../core/peers.ts'
 import {
   type Goal,
   interleave,
@@ -46,6 +47,13 @@ export const accepts: Scenario = {
       return {
         tables,
         goals: goalsOf(tables.at(-1) as Table),
+        peers: [
+          peerRow((tables.at(-1) as Table).series, 'perSecond', {
+            measure: 'HTTP requests/s that store a job and a row of the app, 256 connections',
+            better: 'more',
+            contenders: { Accepted: ours.name, 'pg-boss': boss.name, 'by hand': bare.name },
+          }),
+        ],
         notes: [
           'Accepted, the server by hand and pgbench write the idempotency key, the domain row, the status row and the job. pg-boss writes the domain row and the job. The empty Fastify validates the request and writes nothing.',
           'The server by hand is written for this one route, with node:http, `JSON.parse` and one statement on each of two connections. It has no limits, timeouts, tenants, triggers or partitions.',

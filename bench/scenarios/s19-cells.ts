@@ -6,6 +6,7 @@ import { workMs } from '../contenders/cell-process.ts'
 import { type Cluster, measureCapacity, type Phases, runCell } from '../contenders/cell-run.ts'
 import { type CellContender, cellContenders } from '../contenders/cells.ts'
 import { format } from '../core/format.ts'
+import type { PeerRow } from '../core/peers.ts'
 import type { Bench, Goal, Listing, Metric, Scenario, Table } from '../core/scenario.ts'
 import { startServer } from '../core/server.ts'
 import { restartDelayMs } from '../core/supervisor.ts'
@@ -56,6 +57,7 @@ export const nineCells: Scenario = {
         lineCharts: chartsOf(results, phases),
         listings: [comparison(results), details(results), descriptions(phases), rateList(rates)],
         goals: goalsOf(results),
+        peers: peersOf(results),
         notes: notesOf(phases),
       }
     } finally {
@@ -208,6 +210,29 @@ const rateList = (rates: Rates): Listing => ({
     format(perSecond),
   ]),
 })
+
+function peersOf(results: readonly Result[]): PeerRow[] {
+  const figuresOf = (pick: (results: readonly Result[]) => number | string) =>
+    Object.fromEntries(
+      [...Map.groupBy(results, ({ contender }) => contender.name)].map(([name, results]) => [name, pick(results)]),
+    )
+  const longest = (results: readonly Result[]) => {
+    const recoveries = results.map(({ figures }) => figures.recovery)
+    return recoveries.includes(undefined) ? 'not within the run' : Math.max(...(recoveries as number[]))
+  }
+  return [
+    {
+      measure: `s until no job waits after a fault, longest of ${new Set(results.map(({ cell }) => cell)).size}`,
+      better: 'less',
+      figures: figuresOf(longest),
+    },
+    {
+      measure: 'jobs lost, or locked at the end, over all faults',
+      better: 'less',
+      figures: figuresOf((results) => results.reduce((sum, { figures }) => sum + figures.lost + figures.pending, 0)),
+    },
+  ]
+}
 
 /** The cells in which the contenders differ over time. */
 const chartedCells = ['Postgres restart', 'repeated kills', 'pg_terminate_backend']

@@ -5,6 +5,7 @@ import type { DrainLoad } from '../contenders/drain-process.ts'
 import { bullmq } from '../contenders/drain-redis.ts'
 import { format } from '../core/format.ts'
 import { atLeast } from '../core/goal.ts'
+import { peerRow } from '../core/peers.ts'
 import { interleave, type Scenario, type ScenarioResult, withContenders } from '../core/scenario.ts'
 import { medianOf, ratio } from '../core/series.ts'
 
@@ -70,6 +71,29 @@ export const drain: Scenario = {
           atLeast(series, {
             ...{ contender: acceptedPerform.name, metric: 'perSecond', other: acceptedTuned.name, minimum: 0.4 },
             ...{ measure: 'jobs/s with perform', comparedWith: 'Accepted, tuned', reason: performReason },
+          }),
+        ],
+        peers: [
+          peerRow(series, 'perSecond', {
+            measure: 'jobs/s without effects, tuned',
+            better: 'more',
+            contenders: {
+              Accepted: acceptedTuned.name,
+              'pg-boss': tunedBoss.name,
+              'graphile-worker': tunedGraphile.name,
+              BullMQ: bullmq.name,
+              'by hand': bare.name,
+            },
+          }),
+          peerRow(series, 'perSecond', {
+            measure: 'jobs/s, with the defaults',
+            better: 'more',
+            contenders: { Accepted: acceptedNoop.name, 'pg-boss': boss.name, 'graphile-worker': graphile.name },
+          }),
+          peerRow(series, 'perSecond', {
+            measure: 'jobs/s, one call of the handler per job, outside of transactions',
+            better: 'more',
+            contenders: { Accepted: acceptedPerform.name, 'graphile-worker': tunedGraphile.name, BullMQ: bullmq.name },
           }),
         ],
         notes: [

@@ -2,6 +2,7 @@ import { type PickupLoad, pickupPeer } from '../contenders/pickup.ts'
 import { performing, settling } from '../contenders/pickup-accepted.ts'
 import { format } from '../core/format.ts'
 import { atMost } from '../core/goal.ts'
+import { peerRow } from '../core/peers.ts'
 import {
   type Goal,
   interleave,
@@ -29,6 +30,8 @@ const metrics: Metric[] = [
 ]
 
 const perSecond = 100
+/** The goal for both percentiles, compared with graphile-worker. */
+const maxRatio = 2
 
 export const pickup: Scenario = {
   name: 'S5',
@@ -48,13 +51,30 @@ export const pickup: Scenario = {
         goals: [
           ...goalsOf(series, settling.name, 'settle', {
             bare: bareSettle.name,
-            steps: 'the notification, the claim (which commits) and the lock of the job rows',
+            steps:
+              'Three round trips lie between the commit and the handler: the notification, the claim, which commits, and the lock of the job rows.',
           }),
           ...goalsOf(series, performing.name, 'perform', {
             bare: barePerform.name,
-            steps: 'the notification, the claim and the status update (both commit)',
+            steps:
+              'Two round trips lie between the commit and the handler: the notification, and the claim, which also sets the status and commits.',
           }),
         ],
+        peers: [
+          { variant: 'settle', ours: settling, byHand: bareSettle },
+          { variant: 'perform', ours: performing, byHand: barePerform },
+        ].map(({ variant, ours, byHand }) =>
+          peerRow(series, 'p50', {
+            measure: `ms from the commit of a job to its handler, p50, \`${variant}\``,
+            better: 'less',
+            contenders: {
+              Accepted: ours.name,
+              'pg-boss': boss.name,
+              'graphile-worker': graphile.name,
+              'by hand': byHand.name,
+            },
+          }),
+        ),
         notes: [
           'The latency begins when the enqueueing process receives the reply to COMMIT, and ends when the worker calls the handler. Both processes read the same clock. The latency is negative if the handler starts before the reply arrives. "With the enqueue" includes the whole transaction that enqueues the job.',
           'The hand-written contenders do no more than this: they send a notification after the commit, in a transaction of its own, and claim the job in another one. Then they lock the claimed rows (settle), or update the status and commit (perform). A row holds only a number, without priority, retries or times, and nothing is validated.',
@@ -73,7 +93,7 @@ function goalsOf(
   const figure = (name: string, metric: string) => format(medianOf(series, name, metric))
   const latencies = (name: string) => `${figure(name, 'p50')} ms (p99 ${figure(name, 'p99')} ms)`
   const reason = [
-    `Three round trips lie between the commit and the handler: ${steps}.`,
+    steps,
     `The hand-written contender, which does nothing else, takes ${latencies(bare)}.`,
     `graphile-worker takes only ${latencies(graphile.name)}, because it notifies in the transaction that enqueues the job, and calls the handler right after the claim.`,
   ].join(' ')
@@ -86,10 +106,10 @@ function goalsOf(
         measure,
         comparedWith: graphile.name,
         variant,
-        bound: '≤ 1 ×',
+        bound: `≤ ${maxRatio} ×`,
         measured: `${format(ratio(series, metric, contender, graphile.name))} ×`,
         // A latency may be negative. The ratio would then be wrong, so the medians are compared.
-        isMet: medianOf(series, contender, metric) <= medianOf(series, graphile.name, metric),
+        isMet: medianOf(series, contender, metric) <= maxRatio * medianOf(series, graphile.name, metric),
         reason,
       },
     ]

@@ -1,6 +1,7 @@
 import { type PostLoad, postToEvent, postToEventByHand } from '../contenders/post-to-event.ts'
 import { format } from '../core/format.ts'
 import { atMost } from '../core/goal.ts'
+import { peerRow } from '../core/peers.ts'
 import {
   interleave,
   type Metric,
@@ -46,7 +47,14 @@ export const postToTerminalEvent: Scenario = {
             series,
           },
         ],
-        goals: [goal('p50', 10), goal('p99', 30)],
+        goals: [goal('p50', 6), goal('p99', 30)],
+        peers: [
+          peerRow(series, 'p50', {
+            measure: `ms from a POST to the event of its end, p50, ${perSecond} requests/s`,
+            better: 'less',
+            contenders: { Accepted: contender, 'by hand': postToEventByHand.name },
+          }),
+        ],
         notes: [
           'The client follows all its jobs on one stream, `GET /events`. The hand-written contender makes the same round trips and commits, one after another, in an API with `node:http` and a worker. It validates, queues and checks nothing, and its jobs have no priority, retries or times.',
         ],
