@@ -1,4 +1,12 @@
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createSecretKey,
+  hkdfSync,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto'
 
 const algorithm = 'aes-256-gcm'
 const keyBytes = 32
@@ -72,15 +80,18 @@ export function problemOfKeys(list: string): string | undefined {
 export function parseKeyRing(list: string): KeyRing {
   const problem = problemOfKeys(list)
   if (problem) throw new TypeError(`ENCRYPTION_KEYS ${problem}`)
+  // With the bytes of a key instead of a key object, Node takes five times as long to encrypt a short text.
   const keys = new Map(
     list.split(',').map((entry) => {
       const [id, key] = entry.trim().split(':') as [string, string]
-      return [id, Buffer.from(key, 'base64')]
+      return [id, createSecretKey(key, 'base64')]
     }),
   )
-  const [encryptingId, encryptingKey] = [...keys][0] as [string, Buffer]
+  const [encryptingId, encryptingKey] = [...keys][0] as [string, KeyObject]
   // One key must not serve two algorithms.
-  const macKeys = [...keys.values()].map((key) => Buffer.from(hkdfSync('sha256', key, '', macPurpose, keyBytes)))
+  const macKeys = [...keys.values()].map((key) =>
+    createSecretKey(Buffer.from(hkdfSync('sha256', key, '', macPurpose, keyBytes))),
+  )
   return {
     encryptingId,
     ids: [...keys.keys()],
