@@ -134,13 +134,13 @@ export class ClaimCursor {
     return rows
   }
 
-  /** Runs a statement that claims jobs, and begins the jobs in the same transaction if that is wanted. */
+  /** Runs a statement that claims jobs, and sets the jobs to running in the same transaction if that is wanted. */
   async #run<Row extends CursorRow>(claim: RawBuilder<unknown>): Promise<Row[]> {
     const statement = this.#beginsFor
       ? sql<Row>`
-        with claimed as materialized (${claim}),
+        with claimed as materialized (select claimed.*, row_number() over () as place from (${claim}) claimed),
         begun as materialized (
-          select begun from accepted.begin_claimed(
+          select begun.id, to_json(begun) as row from accepted.begin_claimed(
             ${this.#queue},
             (
               select jsonb_object_agg(data ->> 'job', "retryCount" + 1) from claimed
@@ -149,8 +149,9 @@ export class ClaimCursor {
             ${this.#beginsFor}
           ) begun
         )
-        select claimed.*, to_json(begun.begun) as begun
-        from claimed left join begun on (begun.begun).id::text = claimed.data ->> 'job'`
+        select claimed.*, begun.row as begun
+        from claimed left join begun on begun.id::text = claimed.data ->> 'job'
+        order by place`
       : sql<Row>`select claimed.*, null as begun from (${claim}) claimed`
     return (await statement.execute(this.#db)).rows
   }

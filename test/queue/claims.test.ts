@@ -88,6 +88,41 @@ t.test('a released job is claimed again in the same attempt, and a rescued job i
   t.match(await claims.claim(1), [{ attempt: 2 }])
 })
 
+t.test('a claim for perform sets its jobs to running, and leaves those that it must not or cannot begin', async (t) => {
+  const { add, read, query, database, boss } = await setUp(t)
+  const [one, two, canceled, locked, ended, foreign] = (await add(6)) as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ]
+  const taken = await add(1, { priority: -1 })
+  await query('update accepted.job set cancel_requested = true where id = $1', [canceled])
+  await query("update accepted.job set status = 'canceled', ended_at = now() where id = $1", [ended])
+  await query("update accepted_queue.job set data = data - 'job' where id = $1", [foreign])
+  await query("update accepted.job set idempotency_key = 'k' where id = $1", [taken[0]])
+  await query(
+    "insert into accepted.processed_key (operation, principal, key, job_id) values ('note.create', 'ann', 'k', $1)",
+    [one],
+  )
+  await beginTransaction(t, database, `select from accepted.job where id = '${locked}' for update`)
+  const workerId = uuid7()
+  const claims = await new Claims(database, boss, note, workerId).claim(10)
+  t.equal(claims.length, 7)
+  const begunIds = claims.flatMap(({ begun }) => begun?.id ?? [])
+  t.same(begunIds.toSorted(), [one, two, ...taken].toSorted())
+  for (const { jobId, begun, attempt } of claims) {
+    if (!begun) continue
+    t.match(await read(jobId), { status: 'running', attempt: 1, worker_id: workerId, sequence: '2' })
+    t.match(begun, { id: jobId, principal: 'ann', attempt, max_attempts: 4, percent: null })
+    t.equal(begun.is_key_taken, jobId === taken[0])
+  }
+  for (const id of [canceled, locked, foreign])
+    t.match(await read(id), { status: 'queued', attempt: 0, worker_id: null })
+})
+
 t.test('while an old snapshot is held, a claim from the cursor does not read the rows of earlier claims', async (t) => {
   const { add, query, database } = await setUp(t)
   await add(3_000, { secondsAgo: 3_600 })

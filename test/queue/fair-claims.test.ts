@@ -48,18 +48,21 @@ const sum = (all: readonly Record<string, number>[]) => {
   return total
 }
 
-t.test('after the first claim, a long backlog of one principal does not delay the jobs of others', async (t) => {
-  const { add, claim, open } = await setUp(t)
-  await add('heavy', 1_000)
-  for (let number = 0; number < 99; number++) await add(`light ${number}`, 1)
-  const claims = open()
-  t.same(await claim(claims, 10), { heavy: 10 }, 'the first claim takes the oldest jobs')
-  const turns = []
-  for (let count = 0; count < 10; count++) turns.push(await claim(claims, 10))
-  const { heavy, ...lights } = sum(turns)
-  t.equal(Object.keys(lights).length, 99)
-  t.equal(heavy, 1)
-})
+for (const workerId of [undefined, uuid7()]) {
+  const kind = workerId ? ' that begin their jobs' : ''
+  t.test(`after the first of the claims${kind}, a long backlog of one principal does not delay others`, async (t) => {
+    const { add, claim, boss, database } = await setUp(t)
+    await add('heavy', 1_000)
+    for (let number = 98; number >= 0; number--) await add(`light ${number}`, 1)
+    const claims = new Claims(database, boss, note, workerId)
+    t.same(await claim(claims, 10), { heavy: 10 }, 'the first claim takes the oldest jobs')
+    const turns = []
+    for (let count = 0; count < 10; count++) turns.push(await claim(claims, 10))
+    const { heavy, ...lights } = sum(turns)
+    t.equal(Object.keys(lights).length, 99)
+    t.equal(heavy, 1)
+  })
+}
 
 t.test('while one principal is alone, most claims take the oldest jobs, and others still get their turn', async (t) => {
   const { add, claim, query, database, boss } = await setUp(t)

@@ -18,7 +18,7 @@ import { effectKeyOf } from './effect-key.ts'
 import { runInHandlerScope } from './handler-scope.ts'
 import { describeJob, type OperationWorker, openPayload, transactionPolicy } from './operation-worker.ts'
 import type { PerformedAttempt } from './outcome.ts'
-import { findPending, lockPending, type PendingJob } from './pending-jobs.ts'
+import { byId, findPending, lockPending, type PendingJob } from './pending-jobs.ts'
 import type { ProgressWriter } from './progress.ts'
 import { releaseClaims } from './release.ts'
 import type { RunTimes } from './run-times.ts'
@@ -104,8 +104,6 @@ interface BegunJobs {
   locked: ReadonlySet<string>
 }
 
-const nothingStarted = [undefined, new Map<string, PendingJob>(), new Map<string, BegunJob>()] as const
-
 /**
  * Sets jobs to running, unless their claim has done so. Also finds duplicates, which are jobs whose key another job has
  * already processed.
@@ -120,6 +118,7 @@ async function begin(
   const begun = claims.flatMap((claim) => claim.begun ?? [])
   const others = claims.filter((claim) => !claim.begun)
   const ids = others.map(({ jobId }) => jobId)
+  const noRows = [undefined, new Map<string, PendingJob>(), new Map<string, BegunJob>()] as const
   const setRunning = (kyselyTrx: unknown) =>
     pipeline(kyselyTrx as AnyTransaction, (trx) => [
       useGenericPlan(trx),
@@ -130,9 +129,8 @@ async function begin(
       commitStatement(trx),
     ])
   const beginOnce = async () => {
-    const [, pending, started] =
-      others.length > 0 ? await database.kysely.transaction().execute(setRunning) : nothingStarted
-    const running = new Map([...begun.map((row) => [row.id, row] as const), ...started])
+    const [, pending, started] = ids.length > 0 ? await database.kysely.transaction().execute(setRunning) : noRows
+    const running = new Map([...byId(begun), ...started])
     const taken = [...running.values()].filter(({ is_key_taken }) => is_key_taken)
     const notLocked = lockWait === 'skip' ? ids.filter((id) => !pending.has(id)) : []
     return {
