@@ -40,7 +40,7 @@ export class ClaimLoop {
     this.#worker = worker
     this.#context = { ...context, completer: createCompleter(worker, context) }
     this.#batchSize = handler.perform ? undefined : (handler.batchSize ?? defaultBatchSize)
-    // While one batch settles, the next batch is claimed.
+    // While some batches settle, the next batch is claimed.
     this.#slots = handler.perform ? (handler.concurrency ?? defaultConcurrency) : maxConcurrentBatches(operation)
     this.#report = createErrorReporter(worker.log)
     this.#looping = this.#loop()
