@@ -43,6 +43,7 @@ export const sections: readonly Section[] = [
       'migrating',
       'upgrading',
       'stopping',
+      'performance',
       'scaling',
       'postgres',
       'pgbouncer',
