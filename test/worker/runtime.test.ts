@@ -4,7 +4,7 @@ import t from 'tap'
 import { channels, createNotifier } from '../../src/db/notifier.ts'
 import { openJobs, writeEffects } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
-import { handlersFor, untilRunning, Word } from './support.ts'
+import { handlersFor, Word } from './support.ts'
 
 const say = defineOperation({ name: 'word.say', input: Word })
 
@@ -48,9 +48,13 @@ t.test(
 t.test('a stopping worker waits until its running jobs have ended, and claims no more jobs', async (t) => {
   const jobs = await openJobs(t, [say])
   const id = await jobs.add(say, { word: 'x' })
-  const mayEnd = Promise.withResolvers<void>()
-  const worker = await jobs.work(handlersFor(say, { perform: () => mayEnd.promise }), { graceSeconds: 30 })
-  await untilRunning(jobs, id)
+  const [started, mayEnd] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const perform = () => {
+    started.resolve()
+    return mayEnd.promise
+  }
+  const worker = await jobs.work(handlersFor(say, { perform }), { graceSeconds: 30 })
+  await started.promise
   const stopped = worker.stop()
   const next = await jobs.add(say, { word: 'after' })
   mayEnd.resolve()
@@ -64,6 +68,7 @@ t.test('a job that does not end in the grace period is released, and its late re
   const jobs = await openJobs(t, [echo])
   const id = await jobs.add(echo, { word: 'x' })
   const lateResult = Promise.withResolvers<{ word: string }>()
+  const started = Promise.withResolvers<void>()
   let abortReason: unknown
   const worker = await jobs.work(
     handlersFor(echo, {
@@ -71,13 +76,14 @@ t.test('a job that does not end in the grace period is released, and its late re
         signal.addEventListener('abort', () => {
           abortReason = signal.reason
         })
+        started.resolve()
         return lateResult.promise
       },
       settle: writeEffects,
     }),
     { graceSeconds: 0 },
   )
-  await untilRunning(jobs, id)
+  await started.promise
   await Promise.all([worker.stop(), worker.stop()])
   t.match(abortReason, { message: 'The worker is stopping' })
   lateResult.resolve({ word: 'late' })
@@ -89,15 +95,15 @@ t.test('a job that does not end in the grace period is released, and its late re
     jobs.query('select event, attempt, worker, detail from accepted.timeline where job_id = $1 order by at', [id])
   const detail = 'released before it ended; the attempt does not count'
   const us = `${hostname()}:${process.pid}`
-  const started = { event: 'started', attempt: 1 }
-  t.match(await timeline(), [{ event: 'accepted' }, { event: 'due' }, { ...started, detail }])
+  const start = { event: 'started', attempt: 1 }
+  t.match(await timeline(), [{ event: 'accepted' }, { event: 'due' }, { ...start, detail }])
 
   await jobs.work(handlersFor(echo, { perform: async ({ payload }) => payload }))
   t.match(await jobs.ended(id), { status: 'succeeded', attempt: 1, result: { word: 'x' } })
   t.same(await jobs.query('select from effect'), [])
   t.same(await jobs.query('select from accepted.attempt'), [])
   t.same((await timeline()).slice(1, 3), [
-    { ...started, worker: null, detail },
-    { ...started, worker: us, detail: null },
+    { ...start, worker: null, detail },
+    { ...start, worker: us, detail: null },
   ])
 })

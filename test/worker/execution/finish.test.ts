@@ -123,18 +123,21 @@ t.test('a job that is set to canceled by hand while it runs stays canceled and h
 t.test('when a claim is lost, the settle of its job is rolled back', async (t) => {
   const jobs = await openJobs(t, [write])
   const id = await jobs.add(write, { word: 'stale' })
-  const mayEnd = Promise.withResolvers<void>()
+  const [started, mayEnd] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   let settleCount = 0
   const worker = await jobs.work(
     handlersFor(write, {
-      perform: () => mayEnd.promise,
+      perform: () => {
+        started.resolve()
+        return mayEnd.promise
+      },
       settle: async (trx, batch) => {
         await writeEffects(trx, batch)
         settleCount += 1
       },
     }),
   )
-  await untilRunning(jobs, id)
+  await started.promise
   // Another worker writes this when it rescues the job and claims it.
   await jobs.query('update accepted_queue.job set retry_count = retry_count + 1 where id = $1', [id])
   mayEnd.resolve()
