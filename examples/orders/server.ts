@@ -39,6 +39,8 @@ export interface OrderServer {
  */
 export async function openOrderServer(url: string): Promise<OrderServer> {
   const pool = new pg.Pool({ connectionString: url })
+  // Without a listener, the process would end when Postgres closes an idle connection, for example at a restart.
+  pool.on('error', (error) => console.error(error.message))
   const db = drizzle(pool)
   const handler = createHandler({
     ...{ operations, database: url },
