@@ -3100,9 +3100,9 @@ begin
   end if;
   for parent_id in select job_id from accepted.parent order by job_id loop
     select m.counts, m.progress into counts, progress from accepted.measure_children(parent_id) m;
-    -- The transaction that ends the parent has locked it.
+    -- The transaction that ends the parent, or decides its end, has locked it and writes its own counts.
     perform from accepted.job where id = parent_id and ended_at is null for update skip locked;
-    continue when not found;
+    continue when not found or not exists (select from accepted.parent where job_id = parent_id);
     update accepted.job set
       children = counts, sequence = sequence + 1, updated_at = clock_timestamp(), progress_at = clock_timestamp(),
       percent = greatest(job.percent, known.percent)
