@@ -4,6 +4,9 @@ import { errorCode, isContention, isLostConnection, isOutage, isReadOnlyServer, 
 /** Why a transaction may run again. Postgres has rolled it back, unless the connection broke during COMMIT. */
 export type RetryReason = 'contention' | 'lost-connection' | 'outage' | 'disk-full'
 
+/** How often a transaction was retried so far, by reason. */
+export type Retries = Readonly<Record<RetryReason, number>>
+
 /** How often a transaction is retried. The only loop that retries transactions is {@link withTransactionRetry}. */
 export interface RetryPolicy {
   /** Maximum number of retries for each reason. Without a number for its reason, an error is not retried. */
@@ -34,12 +37,15 @@ function retryReason(error: unknown): RetryReason | undefined {
  *
  * @throws the error of the last run
  */
-export async function withTransactionRetry<Result>(work: () => Promise<Result>, policy: RetryPolicy): Promise<Result> {
+export async function withTransactionRetry<Result>(
+  work: (retries: Retries) => Promise<Result>,
+  policy: RetryPolicy,
+): Promise<Result> {
   const { maxRetries, baseDelayMs = 20, maxDelayMs = 1_000, isRetryable = () => true, signal, onRetry } = policy
   const retries: Record<RetryReason, number> = { contention: 0, 'lost-connection': 0, outage: 0, 'disk-full': 0 }
   for (let round = 0; ; round++) {
     try {
-      return await work()
+      return await work(retries)
     } catch (error) {
       const reason = retryReason(error)
       const isAllowed = reason !== undefined && retries[reason] < (maxRetries[reason] ?? 0) && isRetryable(error)

@@ -4,7 +4,7 @@ import { type CommitCheck, commitCheckOf, hasCommitted } from './commit-check.ts
 import type { Database } from './database.ts'
 import { isLostConnection } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
-import { type RetryPolicy, withTransactionRetry } from './transaction-retry.ts'
+import { type Retries, type RetryPolicy, withTransactionRetry } from './transaction-retry.ts'
 
 export interface TransactionPolicy extends RetryPolicy {
   /** How long to ask Postgres for the outcome of a lost COMMIT, in milliseconds. Default 10,000. */
@@ -37,16 +37,16 @@ class UnknownCommit extends Error {
  */
 export async function transact<Result>(
   database: Database,
-  work: (trx: Transaction<Tables>) => Promise<Result>,
+  work: (trx: Transaction<Tables>, retries: Retries) => Promise<Result>,
   policy: TransactionPolicy = requestPolicy,
 ): Promise<Result> {
   const { commitCheckTimeoutMs = 10_000, isFenced = false, signal } = policy
-  const runOnce = async () => {
+  const runOnce = async (retries: Retries) => {
     let finished: { result: Result; check: CommitCheck | undefined } | undefined
     try {
       return await database.kysely.transaction().execute(async (trx) => {
         await forceTwoPhase(database, trx)
-        const result = await work(trx)
+        const result = await work(trx, retries)
         finished = { result, check: commitCheckOf(trx) }
         return result
       })

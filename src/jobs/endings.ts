@@ -7,7 +7,7 @@ import type { Notifier } from '../db/notifier.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import { errorCode, isContention, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
 import { requestPolicy, transact } from '../db/transaction.ts'
-import type { RetryReason } from '../db/transaction-retry.ts'
+import type { Retries } from '../db/transaction-retry.ts'
 import type { AnyTransaction, Operation } from '../operation.ts'
 import { runBisecting } from '../primitives/bisect.ts'
 import { messageOf, storableMessage } from '../primitives/error-text.ts'
@@ -130,11 +130,10 @@ async function completeTogether(
   lockWait: LockWait,
 ): Promise<number> {
   const { database, seals = noSeals, notifier, onEnded } = options
-  let takesTurns = false
-  const work = async (kyselyTrx: unknown) => {
+  const work = async (kyselyTrx: unknown, retries: Retries) => {
     const trx = kyselyTrx as AnyTransaction
     if (lockWait === 'wait') await sql`select ${setLockTimeout(lockTimeoutMs)}`.execute(trx)
-    if (takesTurns) await waitForSiblings(trx, ids)
+    if (retries.contention > 0) await waitForSiblings(trx, ids)
     const { rows } = await sql<EndingJob & { transaction_id: string }>`
       select * from accepted.lock_endings(${ids}::uuid[], ${lockWait === 'wait'})`.execute(trx)
     const [first] = rows
@@ -149,10 +148,7 @@ async function completeTogether(
     return jobs
   }
   const isRetryable = (error: unknown) => errorCode(error) !== sqlstate.lockNotAvailable
-  const onRetry = (reason: RetryReason) => {
-    takesTurns ||= reason === 'contention'
-  }
-  const ended = await transact(database, work, { ...requestPolicy, isRetryable, onRetry })
+  const ended = await transact(database, work, { ...requestPolicy, isRetryable })
   notifier.notify(
     'status',
     ended.map(({ id }) => id),

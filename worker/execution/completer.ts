@@ -1,6 +1,6 @@
 import type { LockWait } from '../../src/db/locks.ts'
 import { type TransactionPolicy, transact } from '../../src/db/transaction.ts'
-import type { RetryReason } from '../../src/db/transaction-retry.ts'
+import type { Retries } from '../../src/db/transaction-retry.ts'
 import { abandonFailed } from '../../src/jobs/endings.ts'
 import type { AnyTransaction, Operation } from '../../src/operation.ts'
 import { createBatcher } from '../../src/primitives/batcher.ts'
@@ -164,15 +164,12 @@ async function finishTogether(
   policy: TransactionPolicy,
   abandonFailure?: string,
 ): Promise<FinishResult> {
-  let takesTurns = false
-  const onRetry = (reason: RetryReason) => {
-    takesTurns ||= reason === 'contention'
-    policy.onRetry?.(reason)
-  }
   const run = (spans?: SettleSpans) => {
-    const work = (trx: unknown) =>
-      finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, { abandonFailure, takesTurns, spans })
-    return transact(worker.database, work, { ...policy, onRetry })
+    const work = (trx: unknown, { contention }: Retries) => {
+      const options = { abandonFailure, takesTurns: contention > 0, spans }
+      return finishAttempts(worker, trx as AnyTransaction, attempts, lockWait, options)
+    }
+    return transact(worker.database, work, policy)
   }
   const result = worker.spans ? await traceSettle(worker.spans, attempts, run) : await run()
   announce(worker, result)

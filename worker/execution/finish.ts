@@ -60,10 +60,8 @@ export async function finishAttempts(
   lockWait: LockWait,
   { abandonFailure, takesTurns = false, spans }: FinishOptions = {},
 ): Promise<FinishResult> {
-  if (takesTurns) {
-    const ids = attempts.map(({ claim }) => claim.jobId)
-    await waitForSiblings(trx, ids)
-  }
+  const ids = attempts.map(({ claim }) => claim.jobId)
+  if (takesTurns) await waitForSiblings(trx, ids)
   const jobs = await lockJobs(worker, trx, attempts, lockWait)
   const locked = lockWait === 'skip' ? await findLocked(trx, attempts, jobs) : new Set<string>()
   const free = attempts.filter(({ claim }) => !locked.has(claim.jobId))
