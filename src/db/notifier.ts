@@ -51,7 +51,7 @@ export function createNotifier(database: Database): Notifier {
   const send = async () => {
     const waitMs = nextAt - performance.now()
     await (waitMs > 0 ? delay(waitMs) : immediate())
-    nextAt = Math.max(nextAt, performance.now() - maxBurst * intervalMs) + intervalMs
+    nextAt = Math.max(nextAt, performance.now() - (maxBurst - 1) * intervalMs) + intervalMs
     const notifications = [...unsent].flatMap(([channel, items]) =>
       pack(items).map((payload) => ({ channel: channels[channel], payload })),
     )
