@@ -28,7 +28,7 @@ export const peerRow = (
 })
 
 export const peerLegend =
-  'What Accepted and its peers do on one machine, each tuned for the task. In parentheses: the figure divided by that of Accepted. **Bold**: better than Accepted. "By hand" is a program that was written for nothing but this measurement, with the same rows and commits as Accepted; it shows what the guarantees cost at least.'
+  'What Accepted and its peers do on one machine, each tuned for the task unless the row says otherwise. In parentheses: the figure divided by that of Accepted. **Bold**: better than Accepted. "By hand" is a program that was written for nothing but this measurement, with the same rows and commits as Accepted; it shows what all the rest costs.'
 
 /** Returns the head and the lines of the table, with links to the sections of the report. */
 export function peerLines(
