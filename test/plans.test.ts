@@ -408,16 +408,17 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
  * table, because its schema would be new, and Postgres then discards all plans of all connections.
  */
 async function load(query: Jobs['query']): Promise<void> {
-  // The ids of the last hours are in the partition of the day, and a tenth of the ids in the default partition.
+  // A tenth of the ids are in the default partition, and the others in the partition of the day.
   const loaded = `(
     select
       overlay(
         case when n % 10 = 0 then '00' || substr(md5(n::text), 3)
-          else replace(substr(accepted.uuid_floor(now() - n * interval '200 ms')::text, 1, 13), '-', '') || substr(md5(n::text), 13)
+          else replace(substr(accepted.uuid_floor(now() - n * step)::text, 1, 13), '-', '') || substr(md5(n::text), 13)
         end placing '7' from 13
       )::uuid as id,
       n, n % 3 <> 0 as has_ended
     from generate_series(1, ${loadedRows}) n
+    cross join least(interval '200 ms', (now() - date_trunc('day', now(), 'UTC')) / ${loadedRows + 1}) step
   ) as loaded`
   await query(`
     insert into accepted.job (id, operation, status, principal, max_attempts, error, payload, ended_at, expires_at,

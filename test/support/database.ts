@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import pg from 'pg'
 import type { Test } from 'tap'
 import { type Database, type DatabaseOptions, openDatabase } from '../../src/db/database.ts'
@@ -7,8 +8,14 @@ import { rolesForDba } from '../../src/migrate/roles.ts'
 
 export const adminUrlVariable = 'ACCEPTED_TEST_DATABASE_URL'
 
-/** A migrated database that also has the tables of the example app. */
-export const templateName = 'accepted_template'
+/**
+ * Names a migrated database that also has the tables of the example app. Each day has its own, because migrations create
+ * partitions for the days from today on.
+ */
+export const templateName = (): string =>
+  `accepted_template_${new Date().toISOString().slice(0, 10).replaceAll('-', '')}`
+
+const exampleMigrations = join(import.meta.dirname, '../../examples/todos/migrations')
 
 function adminUrl(database: string): string {
   const template = process.env[adminUrlVariable]
@@ -120,10 +127,7 @@ export async function createDatabase(t: Test, options: { empty?: boolean } = {})
   const name = `test_${randomBytes(6).toString('hex')}`
   // Copying files is several times faster than the default strategy, which writes all pages to the WAL.
   // The server may have another encoding by default.
-  const template = options.empty
-    ? " template template0 encoding 'UTF8'"
-    : ` template ${templateName} strategy file_copy`
-  await queryOnce(adminUrl('postgres'), `create database ${name}${template}`)
+  await (options.empty ? createEmpty(name) : copyTemplate(name))
   const url = adminUrl(name)
   if (options.empty) await allowTestRoles(url)
   t.teardown(async () => {
@@ -131,6 +135,43 @@ export async function createDatabase(t: Test, options: { empty?: boolean } = {})
     else t.comment(`kept the database of this failed test: ${name}`)
   })
   return url
+}
+
+const createEmpty = (name: string) =>
+  queryOnce(adminUrl('postgres'), `create database ${name} template template0 encoding 'UTF8'`)
+
+/** Makes the template first if a new day has begun since the tests started. */
+async function copyTemplate(name: string): Promise<void> {
+  const template = templateName()
+  // Copying files is several times faster than the default strategy, which writes all pages to the WAL.
+  const copy = () => queryOnce(adminUrl('postgres'), `create database ${name} template ${template} strategy file_copy`)
+  await copy().catch(async (error) => {
+    if (error.code !== '3D000') throw error
+    await makeTemplate(template)
+    await copy()
+  })
+}
+
+/** Makes a template, unless another process has made it. */
+export async function makeTemplate(template: string): Promise<void> {
+  const client = new pg.Client({ connectionString: adminUrl('postgres') })
+  await client.connect()
+  try {
+    await client.query("select pg_advisory_lock(hashtext('template of the tests'))")
+    const { rowCount } = await client.query('select from pg_database where datname = $1', [template])
+    if (rowCount) return
+    // Other processes must not find it half made.
+    const unfinished = `${template}_unfinished`
+    await client.query(`drop database if exists ${unfinished} with (force)`)
+    await createEmpty(unfinished)
+    await createTestRoles(adminUrl(unfinished))
+    // Only one process makes a template, and the others do without these modules.
+    const { migrate } = await import('../../src/migrate/migrate.ts')
+    await migrate({ url: asRole(adminUrl(unfinished), 'migrate'), appMigrations: exampleMigrations })
+    await client.query(`alter database ${unfinished} rename to ${template}`)
+  } finally {
+    await client.end()
+  }
 }
 
 /** Creates a database for one test and opens it with the pool settings of the product. */

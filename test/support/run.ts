@@ -21,9 +21,8 @@ import {
   removeTemporaryServer,
   startTestPostgres,
 } from '../../src/embedded-postgres/temporary.ts'
-import { migrate } from '../../src/migrate/migrate.ts'
 import { bundleDependencies } from './bundles.ts'
-import { adminUrlVariable, asRole, createTestRoles, queryOnce, templateName } from './database.ts'
+import { adminUrlVariable, makeTemplate, queryOnce, templateName } from './database.ts'
 import { describeSchema, schemaFile } from './schema.ts'
 import { writeReference } from './sql-reference.ts'
 
@@ -35,9 +34,8 @@ const readServer = `
   select current_user as name, rolsuper as is_superuser, current_setting('max_connections')::integer as max_connections
   from pg_roles where rolname = current_user`
 
-/** A server with an empty template database. */
 interface TestServer {
-  /** The URL of the template database. */
+  /** The URL of any of its databases, as a superuser. */
   url: string
   /** Whether the server may have too few connections for several test files at the same time. */
   hasFewConnections: boolean
@@ -47,7 +45,7 @@ interface TestServer {
 
 async function startServer(): Promise<TestServer> {
   const dataDir = await createTemporaryDataDir('accepted-test-')
-  const postgres = await startTestPostgres(dataDir, templateName)
+  const postgres = await startTestPostgres(dataDir, 'postgres')
   return {
     url: postgres.url,
     hasFewConnections: false,
@@ -63,11 +61,8 @@ async function startServer(): Promise<TestServer> {
 async function useServer(given: string): Promise<TestServer> {
   const [server] = await queryOnce(given, readServer)
   if (!server.is_superuser) throw new Error(`The user ${server.name} in --database must be a superuser`)
-  const template = new URL(given)
-  template.pathname = `/${templateName}`
-  await queryOnce(given, `drop database if exists ${templateName} with (force)`)
-  await queryOnce(given, `create database ${templateName} encoding 'UTF8' template template0`)
-  return { url: template.href, hasFewConnections: server.max_connections < maxTestConnections, stop: async () => {} }
+  await queryOnce(given, `drop database if exists ${templateName()} with (force)`)
+  return { url: given, hasFewConnections: server.max_connections < maxTestConnections, stop: async () => {} }
 }
 
 /** Replaces a directory by its test files, because tap takes only files and patterns. */
@@ -145,11 +140,12 @@ async function printWithFailures(output: Readable): Promise<void> {
 
 async function run(postgres: TestServer): Promise<number> {
   process.env[adminUrlVariable] = postgres.url
-  await createTestRoles(postgres.url)
-  await migrate({ url: asRole(postgres.url, 'migrate'), appMigrations: join(root, 'examples/todos/migrations') })
+  const template = new URL(postgres.url)
+  template.pathname = `/${templateName()}`
+  await makeTemplate(template.pathname.slice(1))
   if (!options['write-schema']) return runTap(postgres)
-  await writeFile(schemaFile, await describeSchema(postgres.url))
-  await writeReference(postgres.url)
+  await writeFile(schemaFile, await describeSchema(template.href))
+  await writeReference(template.href)
   return 0
 }
 
