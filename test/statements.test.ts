@@ -58,18 +58,22 @@ const shared = defineOperation({
 
 const shareStatements = [
   'begin',
+  'select set_config',
   'with accepted.idempotency_key',
   'select accepted.take_coalescing_keys',
-  'select accepted.coalesce_requests',
   'insert accepted.idempotency_key',
+  'select accepted.coalesce_requests',
   'commit',
 ]
 const acceptStatements = [
   'begin',
+  'select set_config',
   'with accepted.idempotency_key',
   'insert effect',
-  'with accepted.job',
-  'insert accepted_queue.job_common',
+  'insert accepted.job',
+  'with accepted_queue.job_common',
+  'commit',
+  // Kysely's own: the transaction has ended, so it is not sent.
   'commit',
 ]
 /** With `perform`, the statement that claims jobs also sets them to running. */
@@ -92,7 +96,7 @@ const settleStatements = [
   'commit',
 ]
 
-const roundTrips = { accept: 4, share: 5, settle: 4 }
+const roundTrips = { accept: 3, share: 5, settle: 4 }
 
 interface CountedDatabase {
   database: Database

@@ -1,8 +1,8 @@
 import type { Database } from '../db/database.ts'
 import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
-import type { NewJob } from '../jobs/enqueue.ts'
 import { insertBatch, type NewBatch } from '../jobs/enqueue-batch.ts'
+import type { NewJob } from '../jobs/new-job.ts'
 import { noSeals, type Seals } from '../jobs/seals.ts'
 import { traceTransaction } from '../jobs/spans.ts'
 import { type AnyTransaction, batchName } from '../operation.ts'
@@ -112,13 +112,12 @@ const overloaded = (detail: string) => new ProblemError('database-unavailable', 
 /** Accepts a batch within the transaction. See {@link BatchCommitter.submit}. */
 async function acceptBatch(trx: AnyTransaction, batch: AcceptedBatch, seals: Seals): Promise<BatchAcceptOutcome> {
   const { id, principal, entries, onEnd, idempotency } = batch
+  await setTimeouts(trx, 'wait')
   if (idempotency) {
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
     if (holder && holder.jobId !== id) {
       return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
     }
-  } else {
-    await setTimeouts(trx, 'wait')
   }
   const children = await writeAll(trx, entries)
   const next = onEnd && (await writeFollowing(trx, onEnd))

@@ -1,7 +1,10 @@
 import type { Acceptance } from '../acceptance.ts'
+import { registerCommitCheck } from '../db/commit-check.ts'
 import type { LockWait } from '../db/locks.ts'
-import { enqueue, type NewJob } from '../jobs/enqueue.ts'
+import { pipeline } from '../db/pipeline.ts'
+import { enqueueAndCommit } from '../jobs/enqueue.ts'
 import type { Job } from '../jobs/job.ts'
+import { insertProof, type NewJob, toInserted } from '../jobs/new-job.ts'
 import type { Seals } from '../jobs/seals.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
@@ -23,6 +26,14 @@ export type AcceptOutcome =
   /** An earlier request had the same key and another fingerprint. */
   | { kind: 'key-reused' }
 
+/** Requests whose keys and domain rows are written, but not their jobs. */
+export interface Accepted {
+  /** One for each entry, in the same order. They are valid only after the transaction has committed. */
+  outcomes: (AcceptOutcome | undefined)[]
+  /** Writes the new jobs and commits the transaction. */
+  commit(): Promise<void>
+}
+
 /** What accepting needs besides the transaction. */
 export interface AcceptContext {
   boss: PgBoss
@@ -31,8 +42,7 @@ export interface AcceptContext {
 
 /**
  * Accepts requests within the transaction. Their keys, domain rows, status rows and queue rows commit together or not
- * at all. Returns one outcome for each entry, in the same order. The outcomes are valid only after the transaction has
- * committed.
+ * at all.
  *
  * @param lockWait with `skip`, the outcome of an entry is undefined while another open transaction has locked its key,
  *   its coalescing key or the job that it would share
@@ -40,18 +50,40 @@ export interface AcceptContext {
  * @throws TypeError when the `accept` of an operation returned a payload that does not match the operation's schema
  */
 export async function accept(
-  context: AcceptContext,
+  { boss, seals }: AcceptContext,
   trx: AnyTransaction,
   entries: readonly AcceptEntry[],
   lockWait: LockWait = 'wait',
-): Promise<(AcceptOutcome | undefined)[]> {
-  const holders = await claimAll(trx, entries, lockWait)
+): Promise<Accepted> {
+  const [begun, holders] = await pipeline(trx, (trx) => [setTimeouts(trx, lockWait), claimAll(trx, entries, lockWait)])
   const isFresh = ({ id, idempotency }: AcceptEntry) => !idempotency || holders.get(id)?.jobId === id
   const fresh = entries.filter(isFresh)
-  const groups = await groupRequests(trx, fresh, context.seals, lockWait)
+  const groups = await groupRequests(trx, fresh, seals, lockWait)
   const acceptances = await writeDomainRows(trx, groups)
-  const jobs = await writeJobs(context, trx, groups, acceptances)
   await moveKeys(trx, groups)
+  const shared = await writeShared(trx, groups, acceptances, seals)
+  const created = groups.filter(({ exists }) => !exists)
+  const newJobs = created.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
+  const inserted = newJobs.map((job) => toInserted(job, { createdAt: begun.now, updatedAt: begun.now }))
+  const jobs = new Map([...shared, ...inserted].map((job) => [job.id, job]))
+  const outcomes = toOutcomes(entries, { fresh, groups, holders, jobs })
+  return {
+    outcomes,
+    async commit() {
+      const [first] = newJobs
+      // The jobs of others have registered a check of their own.
+      if (!first) return
+      const { transactionId } = begun
+      registerCommitCheck(trx, { transactionId, commitProof: insertProof(first.id), outcome: { result: outcomes } })
+      await enqueueAndCommit(boss, trx, newJobs, seals)
+    },
+  }
+}
+
+function toOutcomes(
+  entries: readonly AcceptEntry[],
+  { fresh, groups, holders, jobs }: Written,
+): (AcceptOutcome | undefined)[] {
   const groupOf = new Map(groups.flatMap((group) => group.entries.map(({ id }) => [id, group] as const)))
   // The idempotency key of a locked entry counts as unused, because its job does not exist.
   const locked = new Set(fresh.filter(({ id }) => !groupOf.has(id)).map(({ id }) => id))
@@ -64,6 +96,16 @@ export async function accept(
   })
 }
 
+/** What has been written for entries, and for which. */
+interface Written {
+  /** The entries whose keys were free. */
+  fresh: readonly AcceptEntry[]
+  groups: readonly Group[]
+  /** Who has the keys, by the ids of the entries. */
+  holders: ReadonlyMap<string, KeyClaim | undefined>
+  jobs: ReadonlyMap<string, Job>
+}
+
 const isFirst = ({ exists, jobId }: Group, { id }: AcceptEntry) => !exists && jobId === id
 
 async function claimAll(
@@ -74,28 +116,24 @@ async function claimAll(
   const claims = entries.flatMap(({ id, principal, idempotency }) =>
     idempotency ? [{ principal, ...idempotency, jobId: id }] : [],
   )
-  if (claims.length === 0) {
-    await setTimeouts(trx, lockWait)
-    return new Map()
-  }
+  if (claims.length === 0) return new Map()
   const holders = await claimKeys(trx, claims, lockWait)
   return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
 }
 
-/** Enqueues the new jobs, and adds requests to existing jobs. Returns all of them by their ids. */
-async function writeJobs(
-  { boss, seals }: AcceptContext,
+/** Adds requests to existing jobs. Returns these jobs. */
+async function writeShared(
   trx: AnyTransaction,
   groups: readonly Group[],
   acceptances: Acceptances,
-): Promise<Map<string, Job>> {
+  seals: Seals,
+): Promise<Job[]> {
   const existing = groups.filter(({ exists }) => exists)
-  const shared = existing.map((group) => ({ group, replacement: acceptances.get(group) }))
-  const created = groups.filter(({ exists }) => !exists)
-  const newJobs = created.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
-  const enqueued = async () => (newJobs.length > 0 ? enqueue(boss, trx, newJobs, seals) : [])
-  const jobs = [...(await shareJobs(trx, shared, seals)), ...(await enqueued())]
-  return new Map(jobs.map((job) => [job.id, job]))
+  return shareJobs(
+    trx,
+    existing.map((group) => ({ group, replacement: acceptances.get(group) })),
+    seals,
+  )
 }
 
 /**

@@ -1,4 +1,3 @@
-import type { Refusal } from '../acceptance.ts'
 import type { Database } from '../db/database.ts'
 import type { LockWait } from '../db/locks.ts'
 import { errorCode, isLostConnection, isOutage, sqlstate } from '../db/sqlstate.ts'
@@ -13,13 +12,12 @@ import type { KeyedMutex } from '../primitives/keyed-mutex.ts'
 import { withTimeout } from '../primitives/timeout.ts'
 import type { Tracing } from '../primitives/tracing.ts'
 import type { PgBoss } from '../queue/boss.ts'
-import { type AcceptEntry, type AcceptOutcome, accept, EntriesRefused } from './accept.ts'
+import { type AcceptEntry, accept, EntriesRefused } from './accept.ts'
 import { windowOf } from './coalesce.ts'
 import { withCoalescingKey } from './coalescing-key.ts'
 import { keyLocked, keyLockTimeoutMs } from './idempotency-key.ts'
+import { type Committed, overloaded, PendingRequest } from './pending-request.ts'
 import { WindowGate } from './window-gate.ts'
-
-export type Committed = AcceptOutcome | { kind: 'refused'; refusal: Refusal }
 
 /** Accepts requests. Answers each request only after its transaction has committed. */
 export interface Committer {
@@ -53,8 +51,6 @@ const maxConcurrentSingles = 4
 const maxConcurrentOneByOne = 4
 /** Maximum number of waiting requests. */
 const maxWaiting = 10_000
-/** How long a request may wait for its transaction to start. */
-const waitTimeoutMs = 5_000
 const defaultWorkTimeoutMs = { skip: 2_000, wait: 30_000 }
 
 /**
@@ -69,8 +65,13 @@ export function createCommitter(options: CommitterOptions): Committer {
     const unanswered = requests.filter(({ isAnswered }) => !isAnswered)
     if (unanswered.length === 0) return
     const entries = unanswered.map(({ entry }) => entry)
-    const work = (trx: AnyTransaction) =>
-      withTimeout(accept({ boss, seals }, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)
+    const work = async (trx: AnyTransaction) => {
+      const accepting = accept({ boss, seals }, trx, entries, lockWait)
+      const { outcomes, commit } = await withTimeout(accepting, workTimeoutMs[lockWait], acceptTimeout)
+      // A COMMIT that was sent must not be given up.
+      await commit()
+      return outcomes
+    }
     try {
       const outcomes = await traceTransaction(tracing, 'accept', entries, () =>
         transact(database, work, { ...requestPolicy, isRetryable: (error) => !isTimeout(error) }),
@@ -147,57 +148,6 @@ export function createCommitter(options: CommitterOptions): Committer {
 const groupByJob = (requests: readonly PendingRequest[]) =>
   Map.groupBy(requests, ({ entry }) => windowOf(entry) ?? entry.id).values()
 
-/** A request that has not been answered yet. */
-class PendingRequest {
-  readonly entry: AcceptEntry
-  isAnswered = false
-  /** Called once, when the request is answered. */
-  onAnswered: (() => void) | undefined
-  readonly #resolve: (committed: Committed) => void
-  readonly #reject: (error: unknown) => void
-  #timer: NodeJS.Timeout | undefined
-
-  constructor(entry: AcceptEntry, resolve: (committed: Committed) => void, reject: (error: unknown) => void) {
-    this.entry = entry
-    this.#resolve = resolve
-    this.#reject = reject
-  }
-
-  /** Starts a timer that rejects the request if its transaction does not start in time. */
-  startWaiting(): this {
-    this.#timer = setTimeout(() => this.reject(overloaded()), waitTimeoutMs)
-    return this
-  }
-
-  /** Stops the timer. Returns false if the request has already been rejected. */
-  start(): boolean {
-    clearTimeout(this.#timer)
-    return !this.isAnswered
-  }
-
-  resolve(committed: Committed): void {
-    this.#end()
-    this.#resolve(committed)
-  }
-
-  reject(error: unknown): void {
-    this.#end()
-    this.#reject(error)
-  }
-
-  #end(): void {
-    if (this.isAnswered) return
-    this.isAnswered = true
-    this.onAnswered?.()
-  }
-
-  /** Answers the request if it was refused. */
-  refuse({ refusals }: EntriesRefused): void {
-    const refusal = refusals.get(this.entry.id)
-    if (refusal) this.resolve({ kind: 'refused', refusal })
-  }
-}
-
 /** Thrown when the `accept` of an operation takes too long. */
 class AcceptTimeout extends ProblemError {
   constructor() {
@@ -206,9 +156,6 @@ class AcceptTimeout extends ProblemError {
 }
 
 const acceptTimeout = () => new AcceptTimeout()
-
-const overloaded = () =>
-  new ProblemError('database-unavailable', 'Too many requests are waiting to be stored', { retryAfterSeconds: 1 })
 
 const timeoutCodes: readonly (string | undefined)[] = [sqlstate.lockNotAvailable, sqlstate.queryCanceled]
 

@@ -1,7 +1,9 @@
-import { type RawBuilder, sql } from 'kysely'
+import { sql } from 'kysely'
+import { currentTransactionId } from '../db/commit-check.ts'
 import { keyLock, type LockWait, setLockTimeout, withLockTimeoutError } from '../db/locks.ts'
 import { type QuerySource, runWithGenericPlan } from '../db/plan-settings.ts'
 import { isRow } from '../db/row-lookup.ts'
+import { milliseconds } from '../db/timestamp.ts'
 import { ProblemError } from '../errors.ts'
 import type { AnyTransaction } from '../operation.ts'
 
@@ -78,13 +80,23 @@ export const keyLocked = (cause?: unknown): ProblemError =>
 
 const lockOfKey = sql`hashtextextended(key, hashtextextended(principal, 0))`
 
-const localTimeouts = (lockWait: LockWait): RawBuilder<unknown> => sql`
-  ${setLockTimeout(timeoutsMs[lockWait].lock)},
-  set_config('statement_timeout', ${String(timeoutsMs[lockWait].statement)}, true)`
+/** What the first statement of a transaction reads. */
+export interface Begun {
+  /** See {@link currentTransactionId}. */
+  transactionId: string
+  /** The `now()` of the transaction. */
+  now: Date
+}
 
-/** Sets the timeouts of a transaction that takes no keys. {@link claimKeys} sets the same timeouts. */
-export const setTimeouts = async (trx: AnyTransaction, lockWait: LockWait): Promise<void> =>
-  void (await sql`select ${localTimeouts(lockWait)}`.execute(trx))
+/** Sets the timeouts of a transaction that accepts requests. */
+export async function setTimeouts(trx: AnyTransaction, lockWait: LockWait): Promise<Begun> {
+  const { rows } = await sql<{ transaction_id: string; now_ms: string }>`
+    select ${setLockTimeout(timeoutsMs[lockWait].lock)},
+      set_config('statement_timeout', ${String(timeoutsMs[lockWait].statement)}, true),
+      ${currentTransactionId} as transaction_id, ${milliseconds(sql`now()`)} as now_ms`.execute(trx)
+  const [row] = rows
+  return { transactionId: row?.transaction_id as string, now: new Date(Number(row?.now_ms)) }
+}
 
 /**
  * Inserts the keys that are free, and reads which jobs have the others. Returns, by the name of the key, the claim that
@@ -98,10 +110,9 @@ async function insertOrFind(
   // All transactions lock keys in the same order, so that they cannot deadlock.
   const sorted = claims.toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
   const { rows } = await sql<{ job_id: string; is_locked: boolean }>`
-    with timeouts as materialized (select ${localTimeouts(lockWait)}),
-    wanted as materialized (
+    with wanted as materialized (
       select wanted.*, ${keyLock(lockOfKey, lockWait)} as is_locked
-      from timeouts, unnest(
+      from unnest(
         ${sorted.map((claim) => claim.principal)}::text[],
         ${sorted.map((claim) => claim.key)}::text[],
         ${sorted.map((claim) => claim.fingerprint)}::bytea[],

@@ -3,11 +3,12 @@ import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts
 import type { JobStatus } from '../db/tables.ts'
 import { ProblemError } from '../errors.ts'
 import { type Job, jobColumns } from '../jobs/job.ts'
+import { insertProof } from '../jobs/new-job.ts'
 import { type AnyTransaction, batchName, type Operation } from '../operation.ts'
 import type { TraceContext } from '../primitives/trace-context.ts'
 import type { AcceptOutcome } from './accept.ts'
 import { type Idempotency, isSameRequest } from './fingerprint.ts'
-import { claimKeys } from './idempotency-key.ts'
+import { claimKeys, setTimeouts } from './idempotency-key.ts'
 
 /** A request to retry a job. */
 export interface RetryRequest extends TraceContext {
@@ -38,6 +39,7 @@ export async function retryJob(
   { id, jobId, owner, principal, idempotency, traceparent, tracestate }: RetryRequest,
 ): Promise<Exclude<AcceptOutcome, { kind: 'coalesced' }>> {
   if (idempotency) {
+    await setTimeouts(trx, 'wait')
     const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
     if (holder && holder.jobId !== id) {
       return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
@@ -50,7 +52,7 @@ export async function retryJob(
     from accepted.job where id = ${id}`.execute(trx)
   registerCommitCheck(trx, {
     transactionId: rows[0]?.transaction_id,
-    commitProof: sql`select from accepted.job where id = ${id}`,
+    commitProof: insertProof(id),
   })
   return { kind: 'accepted', job: rows[0] as Job }
 }

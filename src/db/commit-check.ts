@@ -14,6 +14,11 @@ export interface CommitCheck {
    * unless Postgres reports the transaction as aborted or in progress.
    */
   commitProof: RawBuilder<unknown>
+  /**
+   * What the transaction returns if it has committed. Required if the work sends its COMMIT together with other
+   * statements, because the connection may then break before the work has returned.
+   */
+  outcome?: { result: unknown }
 }
 
 const checks = new WeakMap<object, CommitCheck>()
@@ -29,9 +34,9 @@ export const currentTransactionId = sql<string>`pg_current_xact_id()::text`
  */
 export function registerCommitCheck(
   trx: AnyTransaction,
-  { transactionId, commitProof }: { transactionId: string | undefined; commitProof: RawBuilder<unknown> },
+  { transactionId, ...check }: Omit<CommitCheck, 'transactionId'> & { transactionId: string | undefined },
 ): void {
-  if (transactionId !== undefined) checks.set(trx, { transactionId, commitProof })
+  if (transactionId !== undefined) checks.set(trx, { transactionId, ...check })
 }
 
 /** Returns the check that was registered for a transaction. */

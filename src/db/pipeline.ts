@@ -43,7 +43,7 @@ export async function pipeline<Results extends unknown[]>(
 /**
  * Waits for all statements. Rejects with the error of the failed statement, not with the error of a skipped statement.
  */
-async function allOrFirstCause<Results extends unknown[]>(
+export async function allOrFirstCause<Results extends unknown[]>(
   started: {
     [Index in keyof Results]: Promise<Results[Index]>
   },

@@ -42,6 +42,7 @@ export const sqlstate = {
   transactionTimeout: '25P04',
   inFailedSqlTransaction: '25P02',
   ioError: '58030',
+  divisionByZero: '22012',
 } as const
 
 /** Returns the SQLSTATE or Node error code of an error. If the error has no code, returns the code of its cause. */

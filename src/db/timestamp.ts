@@ -1,3 +1,5 @@
+import { type RawBuilder, sql } from 'kysely'
+
 /** A time with an offset, in the output format ISO of Postgres, or in its JSON. */
 const pattern =
   /^(\d{4,})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,3})\d*)?([+-])(\d\d+)(?::(\d\d))?(?::(\d\d))?( BC)?$/
@@ -19,3 +21,9 @@ export function parseTimestamp(text: string): Date | number {
   const time = Number(hours) * 3_600 + Number(minutes) * 60 + Number(seconds) - (sign === '-' ? -offset : offset)
   return new Date(date.getTime() + time * 1_000 + Number(fraction.padEnd(3, '0')))
 }
+
+/**
+ * The milliseconds of a time since 1970, as text: the type parsers of the app may show numbers and dates differently.
+ */
+export const milliseconds = (time: RawBuilder<unknown>): RawBuilder<string> =>
+  sql<string>`floor(extract(epoch from ${time}) * 1000)::text`

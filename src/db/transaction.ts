@@ -1,6 +1,6 @@
 import type { Transaction } from 'kysely'
 import { forceTwoPhase } from './citus.ts'
-import { type CommitCheck, commitCheckOf, hasCommitted } from './commit-check.ts'
+import { commitCheckOf, hasCommitted } from './commit-check.ts'
 import type { Database } from './database.ts'
 import { isLostConnection } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
@@ -42,19 +42,22 @@ export async function transact<Result>(
 ): Promise<Result> {
   const { commitCheckTimeoutMs = 10_000, isFenced = false, signal } = policy
   const runOnce = async (retries: Retries) => {
-    let finished: { result: Result; check: CommitCheck | undefined } | undefined
+    let given: Transaction<Tables> | undefined
+    let outcome: { result: Result } | undefined
     try {
       return await database.kysely.transaction().execute(async (trx) => {
+        given = trx
         await forceTwoPhase(database, trx)
         const result = await work(trx, retries)
-        finished = { result, check: commitCheckOf(trx) }
+        outcome = { result }
         return result
       })
     } catch (error) {
-      if (!finished || !isLostConnection(error)) throw error
-      const { result, check } = finished
+      const check = given && commitCheckOf(given)
+      outcome ??= check?.outcome as typeof outcome
+      if (!outcome || !isLostConnection(error)) throw error
       const isCommitted = check && (await hasCommitted(database, check, { timeoutMs: commitCheckTimeoutMs, signal }))
-      if (isCommitted) return result
+      if (isCommitted) return outcome.result
       if (isCommitted === undefined && !isFenced) throw new UnknownCommit('', { cause: error })
       throw error
     }

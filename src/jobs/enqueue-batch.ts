@@ -4,8 +4,9 @@ import { channels } from '../db/notifier.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { TraceContext } from '../primitives/trace-context.ts'
-import { addDependencies, assertRunAt, enqueueUnread, type NewJob } from './enqueue.ts'
+import { addDependencies, enqueueUnread } from './enqueue.ts'
 import { type Job, jobAsJson, jobFromJson } from './job.ts'
+import { assertRunAt, insertProof, type NewJob } from './new-job.ts'
 import { noSeals, type Seals } from './seals.ts'
 
 /** A job to enqueue as a child of a batch. */
@@ -46,8 +47,7 @@ export async function insertBatch(givenTrx: AnyTransaction, batch: NewBatch, sea
   const statement = sql<{ job: string; transaction_id: string }>`
     select ${jobAsJson} as job, ${currentTransactionId} as transaction_id from accepted.job where id = ${id}`
   const { rows } = await runWithGenericPlan(trx, statement)
-  const commitProof = sql`select from accepted.job where id = ${id}`
-  registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof })
+  registerCommitCheck(givenTrx, { transactionId: rows[0]?.transaction_id, commitProof: insertProof(id) })
   return jobFromJson(rows[0]?.job as string)
 }
 

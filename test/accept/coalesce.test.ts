@@ -5,8 +5,9 @@ import t, { type Test } from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
 import { accept } from '../../src/accept/accept.ts'
-import { type Committed, createCommitter } from '../../src/accept/committer.ts'
+import { createCommitter } from '../../src/accept/committer.ts'
 import type { AcceptEntry } from '../../src/accept/entry.ts'
+import type { Committed } from '../../src/accept/pending-request.ts'
 import { openDatabase } from '../../src/db/database.ts'
 import { noSeals } from '../../src/jobs/seals.ts'
 import { createEndpoint } from '../../src/jobs/webhook-endpoint.ts'
@@ -249,11 +250,12 @@ for (const lockWait of ['wait', 'skip'] as const) {
   t.test(`requests of one batch are coalesced as if they had come one by one (lockWait: ${lockWait})`, async (t) => {
     const { jobs, readQueued, readEntries } = await setUp(t)
     const run = (entries: AcceptEntry[]) =>
-      jobs.database.kysely
-        .transaction()
-        .execute((trx) =>
-          accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, entries, lockWait),
-        )
+      jobs.database.kysely.transaction().execute(async (trx) => {
+        const context = { boss: jobs.boss, seals: noSeals }
+        const { outcomes, commit } = await accept(context, trx as unknown as AnyTransaction, entries, lockWait)
+        await commit()
+        return outcomes
+      })
     for (const operation of [first, last, bare]) {
       const entry = (word: string, more?: Partial<AcceptEntry>) =>
         entryOf(operation, 'k', word, { coalescingKey: 'k', ...more })

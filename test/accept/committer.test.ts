@@ -6,6 +6,7 @@ import { v7 as uuid7 } from 'uuid'
 import { type AcceptEntry, accept } from '../../src/accept/accept.ts'
 import { type CommitterOptions, createCommitter } from '../../src/accept/committer.ts'
 import { openDatabase } from '../../src/db/database.ts'
+import type { Job } from '../../src/jobs/job.ts'
 import { noSeals } from '../../src/jobs/seals.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import { createKeyedMutex } from '../../src/primitives/keyed-mutex.ts'
@@ -114,11 +115,12 @@ for (const lockWait of ['wait', 'skip'] as const) {
     async (t) => {
       const { jobs } = await setUp(t)
       const entries = [keyed('k'), keyed('k'), keyed('k', 'other', 1), keyed('l')]
-      const outcomes = await jobs.database.kysely
-        .transaction()
-        .execute((trx) =>
-          accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, entries, lockWait),
-        )
+      const outcomes = await jobs.database.kysely.transaction().execute(async (trx) => {
+        const context = { boss: jobs.boss, seals: noSeals }
+        const { outcomes, commit } = await accept(context, trx as unknown as AnyTransaction, entries, lockWait)
+        await commit()
+        return outcomes
+      })
       const [first] = entries
       t.match(outcomes, [
         { kind: 'accepted', job: { id: first?.id } },
@@ -150,9 +152,10 @@ t.test('a request waits for the transaction that holds its key; requests with ot
   const first = keyed('held')
   const holdsKey = Promise.withResolvers<void>()
   const holder = kysely.transaction().execute(async (trx) => {
-    await accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, [first])
+    const { commit } = await accept({ boss: jobs.boss, seals: noSeals }, trx as unknown as AnyTransaction, [first])
     holdsKey.resolve()
     await mayCommit.promise
+    await commit()
   })
   await holdsKey.promise
   let isAnswered = false
@@ -253,7 +256,30 @@ t.test('when the reply to the COMMIT of a batch is lost, each request is accepte
   t.same(kinds(outcomes), Array(20).fill('accepted'))
   t.ok(breaker.hasBroken())
   t.equal((await readEffects()).length, 20)
-  t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 20 }])
+  const stored = await jobs.query('select id, created_at, updated_at, expires_at from accepted.job')
+  t.equal(stored.length, 20)
+  const answered = new Map(outcomes.map((outcome) => [(outcome as { job: Job }).job.id, (outcome as { job: Job }).job]))
+  for (const row of stored) t.match(answered.get(row.id), row)
+})
+
+t.test('a request is accepted once although its COMMIT takes longer than its work may take', async (t) => {
+  const { jobs, openCommitter, readEffects } = await setUp(t)
+  await jobs.query(`
+    create function wait() returns trigger language plpgsql as 'begin perform pg_sleep(1); return null; end';
+    create constraint trigger wait after insert on effect deferrable initially deferred for each row execute function wait()`)
+  const committer = openCommitter({ workTimeoutMs: { skip: 500, wait: 500 } })
+  t.match(await committer.submit(entryOf('x')), { kind: 'accepted' })
+  t.same(await readEffects(), ['x'])
+  t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 1 }])
+})
+
+t.test('when the queue of an operation is missing, its requests fail, and nothing of them is stored', async (t) => {
+  const { jobs, committer, readEffects } = await setUp(t)
+  await committer.submit(entryOf('before'))
+  await jobs.query("delete from accepted_queue.job; delete from accepted_queue.queue where name = 'note.create'")
+  await t.rejects(committer.submit(keyed('k')), { message: /^The queue 'note.create' is missing/ })
+  t.same(await readEffects(), ['before'])
+  t.match(await jobs.query('select count(*)::integer from accepted.idempotency_key'), [{ count: 0 }])
 })
 
 t.test('while Postgres is down, all 10,300 waiting requests are rejected', async (t) => {

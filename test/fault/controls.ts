@@ -37,17 +37,15 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/accept/committer.ts',
-        from: `(trx: AnyTransaction) =>
-      withTimeout(accept({ boss, seals }, trx, entries, lockWait), workTimeoutMs[lockWait], acceptTimeout)`,
-        to: `async (trx: AnyTransaction) => {
-          const outcomes = await accept({ boss, seals }, trx, entries, lockWait)
-          for (const [index, request] of unanswered.entries()) {
-            const outcome = outcomes[index]
-            if (outcome) request.resolve(outcome)
-          }
-          await new Promise((resolve) => setTimeout(resolve, 50))
-          return outcomes
-        }`,
+        from: `      await commit()
+`,
+        to: `      for (const [index, request] of unanswered.entries()) {
+        const outcome = outcomes[index]
+        if (outcome) request.resolve(outcome)
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      await commit()
+`,
       },
     ],
   },

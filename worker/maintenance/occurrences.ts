@@ -1,4 +1,4 @@
-import type { NewJob } from '../../src/jobs/enqueue.ts'
+import type { NewJob } from '../../src/jobs/new-job.ts'
 import { atDefinition } from '../../src/primitives/definition-site.ts'
 import { uuid7 } from '../../src/primitives/uuid.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'

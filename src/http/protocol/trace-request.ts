@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { Committed } from '../../accept/committer.ts'
+import type { Committed } from '../../accept/pending-request.ts'
 import { type Message, traceSend } from '../../jobs/spans.ts'
 import { isTraceparent, isTracestate, type TraceContext } from '../../primitives/trace-context.ts'
 import type { Attributes } from '../../primitives/tracing.ts'
